@@ -1,0 +1,1 @@
+"""Put a whole photo archive into a FaceSearch face library: every row once, none lost."""

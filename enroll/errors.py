@@ -1,0 +1,69 @@
+"""The error tree. Each leaf is one sentence for the user, with a remedy, and knows its exit code.
+
+EnrollError
+├── UsageError              2   wrong usage, or a choice is needed
+│   ├── ManifestError       2   the manifest cannot be read
+│   └── LedgerMismatchError 2   the file is no ledger, or one of another library or a newer version
+├── ServiceError            3   the service stopped us: credentials, library, one error over and over
+├── LocalError              7   this machine stopped us: disk, ledger, the photos' share
+└── LedgerBusyError         5   another run holds the ledger
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a command ended; docs/exit-codes.md explains each to its user."""
+
+    DONE = 0
+    SOME_ROWS_FAILED = 1
+    USAGE = 2
+    SERVICE = 3
+    IN_DOUBT = 4
+    LEDGER_BUSY = 5
+    ENDED_EARLY = 6
+    LOCAL = 7
+    BUG = 70
+    HANGUP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class EnrollError(Exception):
+    """Base of everything that we raise on purpose; `str(error)` is one sentence with a remedy."""
+
+    exit_code = ExitCode.BUG
+
+
+class UsageError(EnrollError):
+    """The command cannot mean what it says."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ManifestError(UsageError):
+    """The manifest cannot be read as one."""
+
+
+class LedgerMismatchError(UsageError):
+    """The file is not the ledger of this library, or not one that this version can read."""
+
+
+class ServiceError(EnrollError):
+    """The service will not go on with us."""
+
+    exit_code = ExitCode.SERVICE
+
+
+class LocalError(EnrollError):
+    """This machine will not go on with us: no space, no ledger, no photos."""
+
+    exit_code = ExitCode.LOCAL
+
+
+class LedgerBusyError(EnrollError):
+    """Another run holds the ledger."""
+
+    exit_code = ExitCode.LEDGER_BUSY
