@@ -1,1 +1,51 @@
-"""Put a whole photo archive into a FaceSearch face library: every row once, none lost."""
+"""Put a whole photo archive into a FaceSearch face library: every row once, none lost.
+
+The public names load on first use, so that `enroll --help` loads neither pandas nor SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Credentials": "enroll.model",
+    "Entry": "enroll.model",
+    "Status": "enroll.model",
+    "RunSettings": "enroll.settings",
+    "read_credentials": "enroll.settings",
+    "Report": "enroll.enrollment",
+    "enroll_manifest": "enroll.enrollment",
+    "read_ledger": "enroll.ledger.files",
+    "EnrollError": "enroll.errors",
+    "ExitCode": "enroll.errors",
+}
+
+if TYPE_CHECKING:
+    from enroll.enrollment import Report, enroll_manifest
+    from enroll.errors import EnrollError, ExitCode
+    from enroll.ledger.files import read_ledger
+    from enroll.model import Credentials, Entry, Status
+    from enroll.settings import RunSettings, read_credentials
+
+__all__ = [
+    "Credentials",
+    "EnrollError",
+    "Entry",
+    "ExitCode",
+    "Report",
+    "RunSettings",
+    "Status",
+    "__version__",
+    "enroll_manifest",
+    "read_credentials",
+    "read_ledger",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'enroll' has no attribute {name!r}")

@@ -1,12 +1,12 @@
 """The error tree. Each leaf is one sentence for the user, with a remedy, and knows its exit code.
 
 EnrollError
-├── UsageError              2   wrong usage, or a choice is needed
-│   ├── ManifestError       2   the manifest cannot be read
-│   └── LedgerMismatchError 2   the file is no ledger, or one of another library or a newer version
-├── ServiceError            3   the service stopped us: credentials, library, one error over and over
-├── LocalError              7   this machine stopped us: disk, ledger, the photos' share
-└── LedgerBusyError         5   another run holds the ledger
+├── UsageError               2  wrong usage, or a choice is needed
+│   ├── ManifestError        2  the manifest cannot be read
+│   └── LedgerMismatchError  2  no ledger, or one of another library or a newer version
+├── ServiceError             3  the service stopped us: credentials, library, an error repeated
+├── LocalError               7  this machine stopped us: disk, ledger, the photos' share
+└── LedgerBusyError          5  another run holds the ledger
 """
 
 from __future__ import annotations

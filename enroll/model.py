@@ -98,13 +98,13 @@ class Photo:
     """A photo that has been read once and can be sent.
 
     `content` is what is sent; `sha256` (32 bytes) is of the file as it was read, `sent_sha256`
-    of `content`; `prepared` says in a word or two what was done to it, empty when it is sent
-    as it is. `media_type` is of `content`.
+    of `content`, None where that is the file's own bytes; `prepared` says in a word or two what
+    was done to it, empty when it is sent as it is. `media_type` is of `content`.
     """
 
     times: FileTimes
     sha256: bytes
-    sent_sha256: bytes
+    sent_sha256: bytes | None = None
     content: bytes = field(repr=False)
     media_type: str
     prepared: str = ""
@@ -173,3 +173,164 @@ class Credentials:
 
     api_key: str = field(repr=False)
     api_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """What was read from a file to its end: its times then, and the SHA-256 (32 bytes)."""
+
+    times: FileTimes
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """Why a row has no photo to send: `status` is INVALID (it never will) or FAILED (due again).
+
+    `content` is there when the file could be read to its end, so that the same content is known
+    next time. `share_gone` says that not the photo but the folder or file system that should
+    hold it is missing, so that the run has to stop.
+    """
+
+    status: Status
+    fault: Fault
+    content: FileContent | None = None
+    share_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceRecord:
+    """What the ledger holds of one face: a `user_id` and the content of a photo.
+
+    `attempts` counts the calls that may have reached the service; times are UNIX ms;
+    `sent_sha256` is None where the file's own bytes were sent;
+    `user_data` and `multi_oriented_detection` are as last sent; `expires` is when the last
+    attempt's signature expires, in UNIX seconds on the service's clock; `run` is the run that
+    last wrote the record.
+    """
+
+    face_id: int
+    user_id: str
+    sha256: bytes
+    status: Status
+    face_token: str | None = None
+    attempts: int = 0
+    first_attempt_at: int | None = None
+    code: str = ""
+    message: str = ""
+    request_id: str = ""
+    sent_sha256: bytes | None = None
+    prepared: str = ""
+    user_data: str = ""
+    multi_oriented_detection: bool = False
+    expires: float | None = None
+    enrolled_at: int | None = None
+    run: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether the service may hold this face without our knowing its token."""
+        return self.status in (Status.SENDING, Status.IN_DOUBT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRecord:
+    """What the ledger holds of one row: `user_id` and `path` (absolute), and what became of it.
+
+    Either `face_id`, or an outcome that came before the photo's content was known. `sha256`
+    (32 bytes) is the content for which that holds; `user_data` is the manifest's.
+    """
+
+    user_id: str
+    path: str
+    user_data: str
+    face_id: int | None = None
+    sha256: bytes | None = None
+    status: Status | None = None
+    code: str = ""
+    message: str = ""
+    run: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoRecord:
+    """What the ledger holds of one file: absolute path, times, SHA-256 of its bytes (32 bytes)."""
+
+    path: str
+    times: FileTimes
+    sha256: bytes
+
+
+class EventKind(StrEnum):
+    """What an event of the ledger tells: a change in the library, or a person's decision."""
+
+    ENROLLED = "enrolled"
+    IN_DOUBT = "in_doubt"
+    SUPERSEDED = "superseded"
+    RESTORED = "restored"
+    """A superseded face is pointed to by a row again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of the ledger's history; `at` is UNIX ms."""
+
+    at: int
+    kind: EventKind
+    run: int
+    face_id: int
+    face_token: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScannedRow(Row):
+    """A row of the manifest with its photo's absolute path and what `lstat` said of it.
+
+    `path` is empty where the row names no photo; `times` is None where there is no such file.
+    """
+
+    path: str
+    times: FileTimes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A scanned row that is not known as enrolled and unchanged, with what the ledger knows.
+
+    `lines` counts the manifest's lines that say the same; `status` and `code` are the row's or
+    its face's (PENDING for a row seen for the first time); `changed` says that the photo's times
+    are not those on record; `multi_oriented_detection` is as last sent for its face.
+    """
+
+    row: ScannedRow
+    lines: int = 1
+    status: Status = Status.PENDING
+    code: str = ""
+    message: str = ""
+    face_id: int | None = None
+    changed: bool = True
+    multi_oriented_detection: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of an export, and what a line of the results says: a face, or a row without one.
+
+    `image` is the photo's path; `error` the code; `sha256` hexadecimal; `enrolled_at` ISO 8601
+    in UTC. Texts are empty where there is nothing to say.
+    """
+
+    user_id: str
+    user_data: str
+    image: str
+    status: Status
+    face_token: str = ""
+    error: str = ""
+    message: str = ""
+    attempts: int = 0
+    request_id: str = ""
+    sha256: str = ""
+    prepared: str = ""
+    enrolled_at: str = ""
+    run: int = 0

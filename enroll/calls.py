@@ -1,0 +1,269 @@
+"""The calls of a run: intended, committed, sent when there is a place, answered, sent again."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+from tenacity import RetryCallState, Retrying, wait_exponential_jitter
+
+from enroll import journey
+from enroll.errors import ServiceError
+from enroll.intake import Submit
+from enroll.journey import Again, Policy, Settled, Stop
+from enroll.ledger import Changes
+from enroll.model import Answer, CallKind, Candidate, FaceRecord, Photo, SendAs, Status, Verdict
+from enroll.recorder import Recorder, now_ms
+from enroll.remedies import remedy
+from enroll.throttle import Throttle
+
+BACK_OFF = wait_exponential_jitter(multiplier=1, max=60, jitter=1)
+"""Seconds before a call that could not leave, or that `--on-code` retries, is made again."""
+
+CUT_SHORT = "INTERRUPTED"
+"""The code of a face whose call had not ended when its run did."""
+
+REPEATED = "TOKEN_REPEATED"
+"""The code of a face for which the service answered with another face's token."""
+
+
+class Service(Protocol):
+    """The calls that the driver makes; `enroll.facesearch.FaceSearch` offers them."""
+
+    def add(
+        self,
+        *,
+        group_id: str,
+        user_id: str,
+        user_data: str,
+        photo: Photo,
+        send_as: SendAs,
+        multi_oriented_detection: bool,
+    ) -> Answer:
+        """Add a face; never raises for what the network or the service does."""
+
+
+@dataclass(slots=True, eq=False)
+class Shipment:
+    """A face on its way to the service.
+
+    `tries` counts this run's answers, `setbacks` the times that it had to wait; `service` is
+    what it was last sent with.
+    """
+
+    due: Candidate
+    photo: Photo
+    face: FaceRecord
+    service: Service | None = None
+    tries: int = 0
+    setbacks: int = 0
+
+
+class Calls:
+    """Every face between the decision to send it and its outcome.
+
+    A shipment goes from ready (intent not recorded) to arming (recorded, not committed) to armed
+    (intent on the disk) to in flight; from there it leaves, or goes back to ready or waiting.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        recorder: Recorder,
+        throttle: Throttle,
+        *,
+        group_id: str,
+        send_as: SendAs,
+        policy: Policy,
+        left: Callable[[FaceRecord], None],
+        renew: Callable[[], Service | None],
+    ) -> None:
+        """`left` hears of each face that has its outcome; `renew` reads the credentials again
+        and returns another service if they have changed."""
+        self._service = service
+        self._recorder = recorder
+        self._throttle = throttle
+        self._group_id = group_id
+        self._send_as = send_as
+        self._policy = policy
+        self._left = left
+        self._renew = renew
+        self._ready: deque[Shipment] = deque()
+        self._arming: list[Shipment] = []
+        self._armed: deque[Shipment] = deque()
+        self._in_flight: set[Shipment] = set()
+        self._waiting: list[tuple[float, int, Shipment]] = []
+        self._order = itertools.count()
+        self._holders: dict[str, int] = {}
+        self.stop: ServiceError | None = None
+        """What the service said to stop the run."""
+        self.unreachable_since: float | None = None
+        """Since when no call has reached the service (monotonic seconds)."""
+        self.unreachable_because = ""
+
+    @property
+    def backlog(self) -> int:
+        """Shipments that wait for their intent to be recorded."""
+        return len(self._ready)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are being made."""
+        return len(self._in_flight)
+
+    def next_due(self) -> float | None:
+        """When the first of the waiting may go on (monotonic seconds)."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def take(self, shipment: Shipment) -> None:
+        """Have a face sent."""
+        self._ready.append(shipment)
+
+    def arm(self) -> None:
+        """Record the intents of the next calls, at most as many ahead as there are places."""
+        while self._ready and len(self._armed) + len(self._arming) < self._throttle.limit:
+            shipment = self._ready.popleft()
+            shipment.face = self._recorder.intent(shipment.due, shipment.photo, shipment.face)
+            self._arming.append(shipment)
+
+    def starving(self, now: float) -> bool:
+        """Whether a place is free that only a commit can fill."""
+        return bool(self._arming) and not self._armed and self._throttle.free(now) > 0
+
+    def committed(self) -> None:
+        """Every intent recorded so far is on the disk."""
+        self._armed.extend(self._arming)
+        self._arming.clear()
+
+    def send(self, submit: Submit, executor: Executor, *, now: float) -> None:
+        """Let as many calls leave as there are places for."""
+        while self._waiting and self._waiting[0][0] <= now:
+            self._ready.append(heapq.heappop(self._waiting)[2])
+        while self._armed and self._throttle.free(now) > 0:
+            shipment = self._armed.popleft()
+            shipment.service = self._service
+            self._throttle.sent(now)
+            self._in_flight.add(shipment)
+            face = shipment.face
+            call = partial(
+                self._service.add,
+                group_id=self._group_id,
+                user_id=face.user_id,
+                user_data=face.user_data,
+                photo=shipment.photo,
+                send_as=self._send_as,
+                multi_oriented_detection=face.multi_oriented_detection,
+            )
+            submit(executor, partial(self._hear, shipment), call)
+
+    def expect(self, face_tokens: list[str]) -> None:
+        """Learn whose these tokens are, before the answers that bear them are heard."""
+        self._holders = self._recorder.ledger.holders_of(face_tokens) if face_tokens else {}
+
+    def _hear(self, shipment: Shipment, answer: Answer) -> None:
+        now = time.monotonic()
+        self._in_flight.discard(shipment)
+        self._count(shipment, answer, now)
+        if answer.verdict is Verdict.APPLIED:
+            answer = self._proved_new(shipment.face, answer)
+        step = journey.after(
+            shipment.face, answer, at=now_ms(), policy=self._policy, tries=shipment.tries
+        )
+        if isinstance(step, Stop) and self._credentials_changed(shipment, step.answer):
+            step = Again(step.face, refused=True)
+        self._follow(shipment, step, now)
+
+    def _count(self, shipment: Shipment, answer: Answer, now: float) -> None:
+        refused = answer.verdict is Verdict.REFUSED
+        self._throttle.answered(now, refused=refused, retry_after=answer.retry_after)
+        if answer.verdict is Verdict.NOT_SENT:
+            if self.unreachable_since is None:
+                self.unreachable_since = now
+            self.unreachable_because = answer.message
+            return
+        self.unreachable_since = None
+        self._recorder.tally.calls[CallKind.ADD] += 1
+        self._recorder.tally.refused += refused
+        shipment.tries += not refused
+
+    def _follow(self, shipment: Shipment, step: Settled | Again | Stop, now: float) -> None:
+        shipment.face = step.face
+        self._recorder.face(step.face)
+        if isinstance(step, Again) and step.refused:
+            self._ready.appendleft(shipment)
+        elif isinstance(step, Again):
+            shipment.setbacks += 1
+            due_at = now + _back_off(shipment.setbacks)
+            heapq.heappush(self._waiting, (due_at, next(self._order), shipment))
+        else:
+            if isinstance(step, Stop):
+                self.stop = self.stop or _stopped_by(step.answer)
+            self._ends(shipment)
+
+    def _ends(self, shipment: Shipment) -> None:
+        face = shipment.face
+        self._recorder.ends(shipment.due, face.status, face.code, face.message)
+        self._left(face)
+
+    def _proved_new(self, face: FaceRecord, answer: Answer) -> Answer:
+        """An answer with the token of another face proves nothing about this one."""
+        if self._holders.setdefault(answer.face_token, face.face_id) == face.face_id:
+            return answer
+        return replace(
+            answer,
+            verdict=Verdict.UNKNOWN,
+            code=REPEATED,
+            message="The service answered with the token of another face.",
+        )
+
+    def _credentials_changed(self, shipment: Shipment, answer: Answer) -> bool:
+        """After a refused signature: whether there are other credentials to try it with."""
+        if answer.code not in journey.CREDENTIAL_CODES:
+            return False
+        if shipment.service is self._service:
+            renewed = self._renew()
+            if renewed is None:
+                return False
+            self._service = renewed
+        return True
+
+    def withdraw(self) -> None:
+        """Take back what has not left, and leave in doubt what has not ended: the run is over."""
+        for shipment in self._unsent():
+            self._recorder.ledger.record(Changes(faces=[journey.withdraws(shipment.face)]))
+        for shipment in self._in_flight:
+            shipment.face = replace(
+                shipment.face,
+                status=Status.IN_DOUBT,
+                code=CUT_SHORT,
+                message="The run ended before the answer came; the service may have the face.",
+            )
+            self._recorder.face(shipment.face)
+            self._ends(shipment)
+
+    def _unsent(self) -> Iterator[Shipment]:
+        """Shipments whose intent is recorded and whose call has not left."""
+        yield from self._arming
+        yield from self._armed
+
+
+def _back_off(setbacks: int) -> float:
+    """Seconds to wait after so many setbacks, by tenacity's strategy."""
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = setbacks
+    return BACK_OFF(state)
+
+
+def _stopped_by(answer: Answer) -> ServiceError:
+    said = answer.message or answer.code
+    return ServiceError(
+        f"The service stopped the run: {said}. {remedy(answer.code)} "
+        "Every row that is not enrolled yet stays due."
+    )

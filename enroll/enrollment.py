@@ -1,0 +1,334 @@
+"""One run from beginning to end: manifest, opening calls, ledger, driver, results."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from enroll import __version__
+from enroll.errors import EnrollError, ExitCode, LocalError, UsageError
+from enroll.facesearch import FaceSearch
+from enroll.journey import Policy
+from enroll.ledger import LibraryIdentity, RunEnd, RunStart
+from enroll.ledger.files import open_ledger
+from enroll.ledger.lock import LedgerLock
+from enroll.ledger.sqlite import SqliteLedger
+from enroll.manifest import Manifest, open_manifest
+from enroll.model import Credentials, Entry, Library, Row, Status
+from enroll.opening import (
+    CLOCK_SLACK_SECONDS,
+    Account,
+    Connection,
+    clock_sentence,
+    find_library,
+    is_empty,
+)
+from enroll.photo import locate
+from enroll.recorder import now_ms
+from enroll.results import default_results_path, write_results
+from enroll.run import Driver, Executors, Work
+from enroll.scan import CHUNK_ROWS, Scan
+from enroll.settings import FailOn, RunSettings, default_ledger_path, host_of
+from enroll.tally import Ended, Observer, Quiet, Tally
+from enroll.throttle import FixedThrottle
+
+READERS = 16
+"""Photos read at once: what hides the round trips of a slow share (design: `--readers`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a run goes, known before its first photo is sent."""
+
+    endpoint: str
+    library: Library
+    ledger: Path
+    images: Path
+    new_ledger: bool
+    run: int
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How a run went. `results` is None when none were to be written, or could not be."""
+
+    place: Place
+    ended: Ended
+    exit_code: ExitCode
+    results: Path | None
+    results_written: bool
+    limit: int
+
+
+class Screen(Observer):
+    """Who watches a run: an observer that is also told where it goes, and how it can be stopped."""
+
+    def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+        """The run begins; `interrupt(signal number)` ends it softly."""
+
+    def closed(self) -> None:
+        """The driver has ended; results are written next."""
+
+
+class Unwatched(Quiet, Screen):
+    """Nobody watches."""
+
+
+def enroll_manifest(
+    settings: RunSettings,
+    read_credentials: Callable[[], Credentials],
+    *,
+    screen: Screen | None = None,
+    executors: Callable[[int], Executor] = ThreadPoolExecutor,
+) -> Report:
+    """Enroll what the manifest says and is not enrolled yet; what `enroll run` does.
+
+    `read_credentials` is called at the start, and again when the service refuses a signature.
+    `executors(n)` makes an executor for n tasks at once. Raises EnrollError where nothing could
+    be begun; what stops a run later is in `Report.ended`.
+    """
+    watching = screen or Unwatched()
+    manifest = open_manifest(
+        settings.manifest, columns=settings.columns, encoding=settings.encoding
+    )
+    results = _results_path(settings)
+    account = Account(
+        connect=lambda credentials: FaceSearch(
+            settings.endpoint,
+            credentials,
+            timeout=settings.timeout,
+            ca_bundle=settings.ca_bundle,
+            allow_http=settings.allow_http,
+            user_agent=f"enroll/{__version__}",
+        ),
+        read_credentials=read_credentials,
+    )
+    with ExitStack() as stack:
+        connection = account.open()
+        stack.callback(connection.close)
+        tally = Tally()
+        ledger, place = _open(stack, settings, manifest, connection, tally)
+        throttle = FixedThrottle(settings.max_in_flight)
+        pools = Executors(
+            calls=executors(settings.max_in_flight),
+            readers=executors(READERS),
+            reading_at_once=READERS,
+        )
+        for pool in (pools.calls, pools.readers):
+            # Not waited for: a call that outlasts --drain ends by its own deadline.
+            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        driver = Driver(
+            _work(settings, place),
+            ledger=ledger,
+            service=connection.service,
+            scan=Scan(manifest.rows(CHUNK_ROWS), str(place.images)),
+            throttle=throttle,
+            executors=pools,
+            observer=watching,
+            renew=connection.renew,
+            tally=tally,
+        )
+        watching.opened(place, driver.interrupt)
+        ended = driver.drive()
+        watching.closed()
+        return _close(settings, ledger, manifest, place, ended, results, throttle.limit)
+
+
+def _work(settings: RunSettings, place: Place) -> Work:
+    return Work(
+        run=place.run,
+        group_id=settings.group_id,
+        images=str(place.images),
+        policy=Policy(
+            attempts=settings.attempts,
+            multi_oriented_detection=settings.multi_oriented_detection,
+            retry_codes=settings.retry,
+            on_code=settings.on_code,
+        ),
+        send_as=settings.send_as,
+        limit=settings.limit,
+        give_up_after=settings.give_up_after,
+        drain=settings.drain,
+        reread=settings.checksum,
+    )
+
+
+def _results_path(settings: RunSettings) -> Path | None:
+    if not settings.write_results:
+        return None
+    return settings.results or default_results_path(settings.manifest)
+
+
+def _open(
+    stack: ExitStack,
+    settings: RunSettings,
+    manifest: Manifest,
+    connection: Connection,
+    tally: Tally,
+) -> tuple[SqliteLedger, Place]:
+    """Lock the ledger, prove the library, open the ledger, record that the run begins."""
+    path = (settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)).absolute()
+    _make_folder(path.parent)
+    stack.enter_context(LedgerLock(path))
+    library = find_library(connection, settings.group_id, tally)
+    new = not path.exists()
+    if new and not settings.allow_nonempty and not is_empty(connection, settings.group_id, tally):
+        raise UsageError(
+            f"The library {settings.group_id} already holds faces, and there is no ledger that "
+            f"knows them ({path}): enrolling into it may add people twice. Name its ledger with "
+            "--ledger, or add to it all the same with --allow-nonempty."
+        )
+    ledger = open_ledger(path, identity_of(settings, library))
+    stack.callback(ledger.close)
+    images, notes = images_root(settings, ledger.images_given, ledger.images)
+    offset = connection.service.clock_offset
+    if abs(offset) > CLOCK_SLACK_SECONDS:
+        notes = [*notes, clock_sentence(offset)]
+    given = settings.images is not None or bool(ledger.images_given)
+    start = _run_start(settings, manifest)
+    run = ledger.start_run(start, images=str(images), given=given)
+    place = Place(
+        endpoint=settings.endpoint,
+        library=library,
+        ledger=path,
+        images=images,
+        new_ledger=new,
+        run=run,
+        notes=[*manifest.notes, *notes],
+    )
+    return ledger, place
+
+
+def identity_of(settings: RunSettings, library: Library) -> LibraryIdentity:
+    """What the ledger knows a library by."""
+    return LibraryIdentity(
+        host=host_of(settings.endpoint), group_id=library.group_id, add_time=library.add_time
+    )
+
+
+def images_root(settings: RunSettings, given: str, last: str) -> tuple[Path, list[str]]:
+    """The folder that photos' relative paths begin at, resolved; and what to say of it.
+
+    `given` is what was last named for the ledger, `last` what its last run used. Raises
+    UsageError for a folder that never was, LocalError for one that was there before.
+    """
+    asked = settings.images or (Path(given) if given else settings.manifest.parent)
+    root = asked.resolve()
+    if root.is_dir():
+        inherited = given and settings.images is None
+        return root, [
+            f"Photos are looked for below {root}, as in the last run."
+        ] if inherited else []
+    if str(root) in (given, last):
+        raise LocalError(
+            f"The photos' folder {root} is gone, which was there in an earlier run. Mount the "
+            "share again, then run the same command; every row stays due."
+        )
+    raise UsageError(f"The photos' folder {root} does not exist. Correct --images.")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LocalError(
+            f"The ledger's folder {folder} cannot be made: {error.strerror}. Choose a writable "
+            "place with --ledger."
+        ) from error
+
+
+def _run_start(settings: RunSettings, manifest: Manifest) -> RunStart:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # no such user: a container's bare number
+        user = str(os.getuid())
+    return RunStart(
+        at=now_ms(),
+        host=socket.gethostname(),
+        user=user,
+        pid=os.getpid(),
+        version=__version__,
+        manifest=str(manifest.path.absolute()),
+        manifest_sha256=manifest.sha256,
+        options=settings.record(),
+    )
+
+
+def _close(
+    settings: RunSettings,
+    ledger: SqliteLedger,
+    manifest: Manifest,
+    place: Place,
+    ended: Ended,
+    results: Path | None,
+    limit: int,
+) -> Report:
+    """Write results and the run's end, whatever it was; a disk that is full ends both."""
+    written = False
+    stop = ended.stop
+    if results is not None:
+        try:
+            written = write_results(manifest, results, results_lookup(ledger, place.images))
+        except EnrollError as error:
+            stop, results = stop or error, None
+    ended = replace(ended, stop=stop)
+    code = exit_code(ended, settings.fail_on)
+    try:
+        ledger.end_run(place.run, _run_end(ended, code, limit))
+    except LocalError as error:
+        ended = replace(ended, stop=ended.stop or error)
+        code = exit_code(ended, settings.fail_on)
+    return Report(
+        place=place,
+        ended=ended,
+        exit_code=code,
+        results=results,
+        results_written=written,
+        limit=limit,
+    )
+
+
+def results_lookup(
+    ledger: SqliteLedger, images: Path
+) -> Callable[[Sequence[Row]], list[Entry | None]]:
+    """For rows of the manifest their entries in the ledger."""
+    root = str(images)
+
+    def lookup(rows: Sequence[Row]) -> list[Entry | None]:
+        return ledger.entries_of([(row.user_id, locate(root, row.image)) for row in rows])
+
+    return lookup
+
+
+def _run_end(ended: Ended, code: ExitCode, limit: int) -> RunEnd:
+    reason = str(ended.stop) if ended.stop else ended.bound or ""
+    return RunEnd(
+        at=now_ms(),
+        exit_code=int(code),
+        reason=reason,
+        calls={kind.value: count for kind, count in ended.tally.calls.items()},
+        rows={status.value: n for status, n in ended.tally.statuses.items() if n},
+        limit=limit,
+    )
+
+
+def exit_code(ended: Ended, fail_on: FailOn) -> ExitCode:
+    """The first that applies, in the order of docs/exit-codes.md."""
+    tally = ended.tally
+    if ended.signal is not None:
+        return ExitCode(128 + ended.signal)
+    if ended.stop is not None:
+        return ended.stop.exit_code
+    if ended.bound is not None:
+        return ExitCode.ENDED_EARLY
+    if tally.statuses[Status.IN_DOUBT]:
+        return ExitCode.IN_DOUBT
+    failed = {FailOn.ANY: tally.bad, FailOn.NEW: tally.new_bad, FailOn.NONE: 0}[fail_on]
+    return ExitCode.SOME_ROWS_FAILED if failed else ExitCode.DONE

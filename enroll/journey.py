@@ -1,0 +1,177 @@
+"""What comes next for a row: (what the ledger knows, answer, now) -> step.
+
+Pure: no I/O, no clock of its own. The driver carries the steps out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from enroll.model import Answer, Candidate, FaceRecord, Photo, Status, Verdict
+from enroll.settings import CodeRule
+
+MULTI_ORIENTED_CODES = frozenset({"NO_FACE_FOUND"})
+"""Codes that another value of `multi_oriented_detection` may turn into a success."""
+
+
+CREDENTIAL_CODES = frozenset({"AUTHORIZATION_ERROR", "AUTHENTICATION_ERROR"})
+"""Codes after which the credentials are read once more, as they may have been exchanged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The settings that decide what comes next; docs/reference.md describes the options."""
+
+    attempts: int = 5
+    multi_oriented_detection: bool = False
+    retry_codes: frozenset[str] = frozenset()
+    on_code: Mapping[str, CodeRule] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Record the intent, then call `add`. `face` is the record to continue, if there is one."""
+
+    face: FaceRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Nothing to call: the row points to `face`, which stands as it says."""
+
+    face: FaceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Another face of this person is open: the row stays pending until that one is settled."""
+
+    behind: FaceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Not applied: call again, after a back-off or as soon as there is a place (`refused`)."""
+
+    face: FaceRecord
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Not applied, and no other call will be: stop the run; the row stays due."""
+
+    face: FaceRecord
+    answer: Answer
+
+
+def begins(
+    faces: Sequence[FaceRecord], photo: Photo, *, policy: Policy, run: int
+) -> Send | Settled | Hold:
+    """The first step of a row whose photo has been read, in the run of number `run`.
+
+    `faces` is everything that the ledger holds of this `user_id`.
+    """
+    same = _same_face(faces, photo)
+    if same is not None and same.status in (Status.ENROLLED, Status.SUPERSEDED):
+        return Settled(replace(same, status=Status.ENROLLED))
+    if same is not None and same.open:
+        return Settled(same)
+    opened = next((face for face in faces if face.open), None)
+    if opened is not None:
+        return Hold(opened)
+    if same is not None and not _may_try_again(same, policy=policy, run=run):
+        return Settled(same)
+    return Send(same)
+
+
+def _same_face(faces: Sequence[FaceRecord], photo: Photo) -> FaceRecord | None:
+    """The face with this photo's content, or else one for which the same bytes were sent."""
+    for face in faces:
+        if face.sha256 == photo.sha256:
+            return face
+    sent = photo.sent_sha256 or photo.sha256
+    for face in faces:
+        if (face.sent_sha256 or face.sha256) == sent and face.status is not Status.REMOVED:
+            return face
+    return None
+
+
+def _may_try_again(face: FaceRecord, *, policy: Policy, run: int) -> bool:
+    """Whether a face that is neither enrolled nor open may be sent (again) in this run."""
+    if face.run == run and face.status in (Status.REJECTED, Status.FAILED):
+        return False  # another row with the same photo has had its answer a moment ago
+    if face.status is Status.REJECTED:
+        return face.code in policy.retry_codes or _turning_may_help(
+            face.code, face.multi_oriented_detection, policy
+        )
+    return True
+
+
+def _turning_may_help(code: str, turned_last_time: bool, policy: Policy) -> bool:
+    return code in MULTI_ORIENTED_CODES and policy.multi_oriented_detection and not turned_last_time
+
+
+def is_due(candidate: Candidate, policy: Policy) -> bool:
+    """Whether this run has to read a candidate's photo, and perhaps to send it."""
+    if candidate.changed or candidate.code in policy.retry_codes:
+        return True
+    if candidate.status is Status.REJECTED:
+        return _turning_may_help(candidate.code, candidate.multi_oriented_detection, policy)
+    return candidate.status not in (Status.INVALID, Status.IN_DOUBT, Status.SENDING)
+
+
+def intends(face: FaceRecord, *, at: int, run: int) -> FaceRecord:
+    """The record that must be on disk before the call leaves; `at` is UNIX ms."""
+    return replace(
+        face,
+        status=Status.SENDING,
+        attempts=face.attempts + 1,
+        first_attempt_at=face.first_attempt_at or at,
+        face_token=None,
+        enrolled_at=None,
+        code="",
+        message="",
+        run=run,
+    )
+
+
+def withdraws(face: FaceRecord) -> FaceRecord:
+    """The record of a face whose intent is on disk but whose call never left."""
+    first = face.first_attempt_at if face.attempts > 1 else None
+    return replace(face, status=Status.PENDING, attempts=face.attempts - 1, first_attempt_at=first)
+
+
+def after(
+    face: FaceRecord, answer: Answer, *, at: int, policy: Policy, tries: int
+) -> Settled | Again | Stop:
+    """The step after the answer to an `add` call; `tries` are this run's calls for the row."""
+    verdict = answer.verdict
+    told = replace(face, code=answer.code, message=answer.message, request_id=answer.request_id)
+    if verdict is Verdict.APPLIED:
+        return Settled(
+            replace(told, status=Status.ENROLLED, face_token=answer.face_token, enrolled_at=at)
+        )
+    if verdict is Verdict.UNKNOWN:
+        return Settled(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
+    if verdict in (Verdict.REFUSED, Verdict.NOT_SENT):
+        return Again(withdraws(face), refused=verdict is Verdict.REFUSED)
+    if verdict is Verdict.FATAL:
+        return Stop(withdraws(told), answer)
+    return _not_applied(told, answer, policy=policy, tries=tries)
+
+
+def _not_applied(
+    face: FaceRecord, answer: Answer, *, policy: Policy, tries: int
+) -> Settled | Again | Stop:
+    """The service answered that it did not add the face; `--on-code` may overrule ours."""
+    rule = policy.on_code.get(answer.code)
+    if rule is CodeRule.STOP:
+        return Stop(withdraws(face), answer)
+    if rule is CodeRule.RETRY:
+        if tries < policy.attempts:
+            return Again(replace(face, status=Status.PENDING), refused=False)
+        return Settled(replace(face, status=Status.FAILED))
+    rejected = answer.verdict is Verdict.REJECTED or rule is CodeRule.REJECT
+    return Settled(replace(face, status=Status.REJECTED if rejected else Status.FAILED))

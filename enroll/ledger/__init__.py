@@ -1,0 +1,194 @@
+"""The durable record of one library, whatever manifests fed it.
+
+`Ledger` is what the driver needs of a database; a module beside `sqlite` that offers the same
+makes another database usable. Nothing here imports SQLAlchemy, so that `enroll --help` is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from enroll.model import (
+    Candidate,
+    Entry,
+    Event,
+    FaceRecord,
+    PhotoRecord,
+    RowRecord,
+    ScannedRow,
+    Status,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryIdentity:
+    """What tells a library from all others: host of the endpoint, name, creation time.
+
+    The account is not kept: `add_time` tells two accounts' libraries of one name apart, and a
+    key may be exchanged while the library stays.
+    """
+
+    host: str
+    group_id: str
+    add_time: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStart:
+    """What is known of a run when it begins; `options` without secrets; `at` is UNIX ms."""
+
+    at: int
+    host: str
+    user: str
+    pid: int
+    version: str
+    manifest: str
+    manifest_sha256: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """How a run ended; `calls` by kind, `rows` by status; `limit` is the places in flight."""
+
+    at: int
+    exit_code: int
+    reason: str
+    calls: Mapping[str, int]
+    rows: Mapping[str, int]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run as the ledger remembers it; `end` is None while it goes on or when it was killed."""
+
+    run: int
+    start: RunStart
+    end: RunEnd | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What is to be written in one go; a later change of the same thing wins."""
+
+    faces: Sequence[FaceRecord] = ()
+    rows: Sequence[RowRecord] = ()
+    photos: Sequence[PhotoRecord] = ()
+    events: Sequence[Event] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What the ledger says of a chunk of the manifest; counts are lines.
+
+    `unchanged` are enrolled and their photos are as they were; of these, `user_data_changed`
+    have another text in the manifest than the library. `gone` are enrolled and their photo is
+    no longer there. Everything else is a candidate.
+    """
+
+    unchanged: int
+    user_data_changed: int
+    gone: int
+    candidates: Sequence[Candidate]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorCount:
+    """How many entries of a status bear a code, with one message for example."""
+
+    status: Status
+    code: str
+    count: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerStatus:
+    """What `enroll status` shows."""
+
+    identity: LibraryIdentity
+    images: str
+    counts: Mapping[Status, int]
+    errors: Sequence[ErrorCount] = ()
+    runs: Sequence[RunRecord] = field(default=())
+
+
+class LedgerReader(Protocol):
+    """What can be asked of a ledger, also while another process writes it."""
+
+    def status(self, *, runs: int = 10) -> LedgerStatus:
+        """Counts, errors by code, and the last `runs` runs, newest first."""
+
+    def entries(self, statuses: Iterable[Status] = ()) -> Iterator[Entry]:
+        """Every face, and every row without one; only those of `statuses` if any are given."""
+
+    def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
+        """For each (user_id, path) its entry, or None where the row is not known."""
+
+    def history(
+        self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
+    ) -> Iterator[tuple[Event, str]]:
+        """The events with their `user_id`, oldest first; `since` is UNIX ms."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+
+
+class Ledger(LedgerReader, Protocol):
+    """What the driver needs. One process holds a ledger; its driver alone calls these.
+
+    Every method raises LocalError when the disk or the file will not do.
+    """
+
+    @property
+    def images_given(self) -> str:
+        """The images root that was last given with --images, an absolute path; else empty."""
+
+    def start_run(self, start: RunStart, *, images: str, given: bool) -> int:
+        """Record that a run begins, durably; its number. What a dead run left is in doubt.
+
+        `images` is the run's images root, an absolute path; `given` says that it was named.
+        """
+
+    def end_run(self, run: int, end: RunEnd) -> None:
+        """Record how a run ended, durably."""
+
+    def compare(
+        self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
+    ) -> Comparison:
+        """What is known of these rows. Those seen for the first time are recorded as pending,
+        unless `run` is None. With `reread` no row whose photo is there counts as unchanged."""
+
+    def queue(self, due: Iterable[Candidate]) -> None:
+        """Remember what this run has to do, outside of memory; not durable."""
+
+    def next_due(self, count: int) -> list[Candidate]:
+        """Take the next rows from the queue, in the order in which they came."""
+
+    def new_face_id(self) -> int:
+        """A number for a face that is not recorded yet."""
+
+    def faces_of(self, user_ids: Iterable[str]) -> dict[str, list[FaceRecord]]:
+        """Every face of these people; what was recorded and not committed is seen."""
+
+    def holders_of(self, face_tokens: Sequence[str]) -> dict[str, int]:
+        """Which of these face tokens are on record, and the number of the face that has each."""
+
+    def record(self, changes: Changes) -> None:
+        """Take changes to be written with the next commit."""
+
+    def commit(self) -> None:
+        """Write what was recorded, in one transaction, and wait until it is on the disk."""
+
+    def supersede(self, user_ids: Iterable[str], *, at: int, run: int) -> int:
+        """Mark those enrolled faces of these people superseded to which no row points any more;
+        their number."""
+
+    def knows_photos_below(self, folder: str) -> bool:
+        """Whether a photo below this folder (an absolute path) has ever been read."""
+
+    def shared_photos(self, run: int) -> int:
+        """How many photos that this run enrolled stand under more than one `user_id`."""

@@ -1,0 +1,168 @@
+"""Ledger files: made, opened, recognised, refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from typing import Any
+
+from sqlalchemy import Connection, NullPool, create_engine, event, insert
+
+from enroll.errors import LedgerMismatchError, LocalError
+from enroll.ledger import LibraryIdentity
+from enroll.ledger import schema as s
+from enroll.ledger.reading import SqliteReader, sentences
+from enroll.ledger.sqlite import SqliteLedger
+
+SQLITE_HEAD = b"SQLite format 3\0"
+"""The first bytes of every SQLite file: https://www.sqlite.org/fileformat.html#magic"""
+
+
+def open_ledger(path: Path, identity: LibraryIdentity) -> SqliteLedger:
+    """The ledger of this library at `path`, made if it is not there yet.
+
+    The caller holds its LedgerLock. Raises LedgerMismatchError for a file that is not this
+    library's ledger, LocalError where the disk will not do.
+    """
+    new = not path.exists() or path.stat().st_size == 0
+    if new:
+        _create(path, identity)
+    else:
+        check_is_ledger(path)
+    ledger = SqliteLedger(_connect(f"file:{_quoted(path)}?mode=rw"), str(path))
+    found = ledger.identity()
+    if found != identity:
+        ledger.close()
+        raise LedgerMismatchError(_other_library(path, found, identity))
+    return ledger
+
+
+def read_ledger(path: Path) -> SqliteReader:
+    """The ledger at `path` for reading only, also while a run writes it.
+
+    Raises LedgerMismatchError and LocalError as `open_ledger`.
+    """
+    if not path.exists():
+        raise LedgerMismatchError(
+            f"There is no ledger at {path}. Check the path; `enroll run` makes one."
+        )
+    check_is_ledger(path)
+    return SqliteReader(_connect(f"file:{_quoted(path)}?mode=ro"), str(path))
+
+
+def scratch_ledger(copy_of: Path | None, identity: LibraryIdentity) -> SqliteLedger:
+    """A ledger to look at and throw away: what `plan` compares with and writes nothing to.
+
+    With `copy_of` the ledger there, opened for reading; else an empty one in memory.
+    """
+    if copy_of is not None:
+        check_is_ledger(copy_of)
+        return SqliteLedger(_connect(f"file:{_quoted(copy_of)}?mode=ro"), str(copy_of))
+    connection = _connect("file::memory:?")
+    s.metadata.create_all(connection)
+    connection.execute(insert(s.library).values(**_library_row(identity)))
+    return SqliteLedger(connection, "in memory")
+
+
+def check_is_ledger(path: Path) -> None:
+    """Raise unless the file's head is that of a ledger that this version can read.
+
+    Read from the file itself, before SQLite opens it: SQLite would make a journal beside any
+    file that it is given.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError as error:
+        raise LocalError(
+            f"The ledger {path} cannot be read: {error.strerror}. Check the path and permissions."
+        ) from error
+    application_id = int.from_bytes(head[68:72], "big")
+    version = int.from_bytes(head[60:64], "big")
+    if not head.startswith(SQLITE_HEAD) or application_id != s.APPLICATION_ID:
+        raise LedgerMismatchError(
+            f"{path} is not a ledger of enroll. Name another file with --ledger; "
+            "a ledger that does not exist yet is made."
+        )
+    if version > s.SCHEMA_VERSION:
+        raise LedgerMismatchError(
+            f"The ledger {path} was written by a newer version of enroll (schema {version}; this "
+            f"one reads up to {s.SCHEMA_VERSION}). Upgrade enroll and run the command again."
+        )
+
+
+def _quoted(path: Path) -> str:
+    """A path for an SQLite URI, in which ?, # and % mean something else."""
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _other_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) -> str:
+    if (found.host, found.group_id) == (wanted.host, wanted.group_id):
+        difference = (
+            f"the library {found.group_id} as it was created at {found.add_time}, and the one "
+            f"there now was created at {wanted.add_time}"
+        )
+    else:
+        difference = (
+            f"the library {found.group_id} at {found.host}, not of {wanted.group_id} at "
+            f"{wanted.host}"
+        )
+    return (
+        f"The ledger {path} is of {difference}. Nothing was sent. Give this library a ledger of "
+        "its own with --ledger, or correct --group-id and --endpoint."
+    )
+
+
+def _library_row(identity: LibraryIdentity) -> dict[str, Any]:
+    return {
+        "only": 1,
+        "host": identity.host,
+        "group_id": identity.group_id,
+        "add_time": identity.add_time,
+        "images": "",
+        "images_given": False,
+    }
+
+
+def _create(path: Path, identity: LibraryIdentity) -> None:
+    """Make a whole ledger under another name, then move it: a kill leaves none or all of it."""
+    making = path.with_name(path.name + ".new")
+    try:
+        making.unlink(missing_ok=True)
+        os.close(os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise LocalError(
+            f"The ledger {path} cannot be made: {error.strerror}. Choose a writable place "
+            "with --ledger."
+        ) from error
+    with sentences(str(path)):
+        connection = _connect(f"file:{_quoted(making)}?mode=rw", journal="DELETE")
+        s.metadata.create_all(connection)
+        connection.execute(insert(s.library).values(**_library_row(identity)))
+        connection.exec_driver_sql(f"PRAGMA application_id={s.APPLICATION_ID}")
+        connection.exec_driver_sql(f"PRAGMA user_version={s.SCHEMA_VERSION}")
+        connection.commit()
+        connection.close()
+        connection.engine.dispose()
+    making.replace(path)
+
+
+def _connect(uri: str, *, journal: str = "WAL") -> Connection:
+    engine = create_engine(f"sqlite+pysqlite:///{uri}&uri=true", poolclass=NullPool)
+
+    @event.listens_for(engine, "connect")
+    def prepare(dbapi_connection: SqliteConnection, record: object) -> None:
+        dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
+        if "mode=rw" in uri:
+            dbapi_connection.execute(f"PRAGMA journal_mode={journal}")
+            dbapi_connection.execute("PRAGMA synchronous=FULL")
+        dbapi_connection.execute("PRAGMA busy_timeout=10000")
+        dbapi_connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    with sentences(uri.removeprefix("file:").partition("?")[0]):
+        return engine.connect()

@@ -1,0 +1,78 @@
+"""One run at a time: a lock on LEDGER.lock that the system drops with the process.
+
+A sidecar, because SQLite locks the database file itself, and closing any other descriptor of a
+file drops every POSIX lock that the process holds on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from enroll.errors import LedgerBusyError, LocalError
+
+
+class LedgerLock:
+    """Holds a ledger for this process until closed; a context manager.
+
+    Raises LedgerBusyError, saying who holds it, and LocalError where no lock can be had.
+    """
+
+    def __init__(self, ledger: Path) -> None:
+        self._path = ledger.with_name(ledger.name + ".lock")
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LocalError(
+                f"No lock file can be made beside the ledger ({error.strerror}: {self._path}). "
+                "Mend the folder's permissions, or choose another place with --ledger."
+            ) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = self._holder()
+            os.close(self._descriptor)
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK):
+                raise LedgerBusyError(
+                    f"Another run holds the ledger {ledger}{holder}. Wait until it ends, or watch "
+                    "it with `enroll status --watch`."
+                ) from error
+            raise LocalError(
+                f"The ledger {ledger} cannot be locked ({error.strerror}); network file systems "
+                "often cannot. Choose a local place with --ledger."
+            ) from error
+        about = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        }
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(about).encode(), 0)
+
+    def _holder(self) -> str:
+        try:
+            about = json.loads(os.pread(self._descriptor, 1000, 0))
+            return f": process {about['pid']} on {about['host']}, since {about['since']}"
+        except (ValueError, KeyError, TypeError, OSError):
+            return ""
+
+    def close(self) -> None:
+        """Let the ledger go. The file stays: removing it would race with the next holder."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> LedgerLock:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,262 @@
+"""Reading a SQLite ledger, also while a run in another process writes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, Table, exc, func, select, tuple_, union_all
+
+from enroll.errors import LocalError
+from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, RunRecord, RunStart
+from enroll.ledger import schema as s
+from enroll.model import Entry, Event, EventKind, Status
+
+PARAMETERS_AT_ONCE = 400
+"""Pairs in one IN list. SQLite takes 32,766 parameters; long lists are slow to compile."""
+
+
+@contextmanager
+def sentences(path: str) -> Iterator[None]:
+    """Turn what the database raises into one sentence (LocalError)."""
+    try:
+        yield
+    except exc.DatabaseError as error:
+        raise LocalError(
+            f"The ledger {path} cannot be used: {error.orig}. Nothing that it recorded is lost; "
+            "make room or mend the file's permissions, then run the same command again."
+        ) from error
+
+
+class SqliteReader:
+    """What can be asked of a SQLite ledger. One connection, one thread at a time."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+
+    def close(self) -> None:
+        self._connection.close()
+        self._connection.engine.dispose()
+
+    def identity(self) -> LibraryIdentity:
+        found = self._one(select(s.library))
+        return LibraryIdentity(host=found.host, group_id=found.group_id, add_time=found.add_time)
+
+    @property
+    def images(self) -> str:
+        """The images root of the last run, an absolute path; empty before the first."""
+        return str(self._one(select(s.library.c.images)).images)
+
+    def status(self, *, runs: int = 10) -> LedgerStatus:
+        with sentences(self._path):
+            return LedgerStatus(
+                identity=self.identity(),
+                images=self.images,
+                counts=self._counts(),
+                errors=self._errors(),
+                runs=[
+                    _run_record(found)
+                    for found in self._connection.execute(
+                        select(s.run).order_by(s.run.c.run.desc()).limit(runs)
+                    )
+                ],
+            )
+
+    def _counts(self) -> dict[Status, int]:
+        rest = (
+            select(s.face.c.status, func.count())
+            .where(s.face.c.status != Status.ENROLLED.value)
+            .group_by(s.face.c.status)
+        )
+        faceless = (
+            select(s.row.c.status, func.count())
+            .where(s.row.c.face_id.is_(None))
+            .group_by(s.row.c.status)
+        )
+        counts: Counter[Status] = Counter()
+        for status, count in self._connection.execute(union_all(rest, faceless)):
+            counts[Status(status)] += count
+        faces = self._connection.scalar(select(func.count()).select_from(s.face)) or 0
+        others = sum(count for _, count in self._connection.execute(rest))
+        counts[Status.ENROLLED] = faces - others
+        return {status: counts[status] for status in Status if counts[status]}
+
+    def _errors(self) -> list[ErrorCount]:
+        def grouped(table: Table) -> Select[Any]:
+            return select(
+                table.c.status, table.c.code, func.count().label("n"), func.max(table.c.message)
+            ).group_by(table.c.status, table.c.code)
+
+        faces = grouped(s.face).where(s.face.c.status != Status.ENROLLED.value, s.face.c.code != "")
+        rows = grouped(s.row).where(s.row.c.face_id.is_(None), s.row.c.code != "")
+        found = self._connection.execute(union_all(faces, rows))
+        errors = [
+            ErrorCount(status=Status(status), code=code, count=count, message=message)
+            for status, code, count, message in found
+        ]
+        return sorted(errors, key=lambda error: (-error.count, error.code))
+
+    def entries(self, statuses: Iterable[Status] = ()) -> Iterator[Entry]:
+        wanted = [status.value for status in statuses]
+        images = self.images
+        # One path for each face: the last by name, as a face may be pointed to by several rows.
+        path = (
+            select(func.max(s.row.c.path))
+            .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
+            .scalar_subquery()
+        )
+        faces = select(s.face, path.label("path")).order_by(s.face.c.face_id)
+        rows = (
+            select(s.row).where(s.row.c.face_id.is_(None)).order_by(s.row.c.user_id, s.row.c.path)
+        )
+        if wanted:
+            faces = faces.where(s.face.c.status.in_(wanted))
+            rows = rows.where(s.row.c.status.in_(wanted))
+        with sentences(self._path):
+            for found in self._connection.execute(faces.execution_options(yield_per=1000)):
+                yield _face_entry(found, found.path or "", found.sha256, images)
+            for found in self._connection.execute(rows.execution_options(yield_per=1000)):
+                yield _row_entry(found, images)
+
+    def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
+        images = self.images
+        known: dict[tuple[str, str], Entry] = {}
+        for start in range(0, len(rows), PARAMETERS_AT_ONCE):
+            part = rows[start : start + PARAMETERS_AT_ONCE]
+            query = (
+                select(
+                    s.row.c.path,
+                    s.row.c.sha256.label("row_sha256"),
+                    s.row.c.status.label("row_status"),
+                    s.row.c.code.label("row_code"),
+                    s.row.c.message.label("row_message"),
+                    s.row.c.run.label("row_run"),
+                    s.row.c.user_id.label("row_user_id"),
+                    s.row.c.user_data.label("row_user_data"),
+                    s.face,
+                )
+                .join_from(s.row, s.face, isouter=True)
+                .where(tuple_(s.row.c.user_id, s.row.c.path).in_(part))
+            )
+            with sentences(self._path):
+                for found in self._connection.execute(query):
+                    key = (found.row_user_id, found.path)
+                    known[key] = _joined_entry(found, images)
+        return [known.get(row) for row in rows]
+
+    def history(
+        self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
+    ) -> Iterator[tuple[Event, str]]:
+        query = select(s.event, s.face.c.user_id).join(s.face).order_by(s.event.c.event)
+        if user_id is not None:
+            query = query.where(s.face.c.user_id == user_id)
+        if since is not None:
+            query = query.where(s.event.c.at >= since)
+        if run is not None:
+            query = query.where(s.event.c.run == run)
+        with sentences(self._path):
+            for found in self._connection.execute(query.execution_options(yield_per=1000)):
+                event = Event(
+                    at=found.at,
+                    kind=EventKind(found.kind),
+                    run=found.run,
+                    face_id=found.face_id,
+                    face_token=found.face_token,
+                    detail=found.detail,
+                )
+                yield event, found.user_id
+
+    def _one(self, query: Select[Any]) -> Row[Any]:
+        with sentences(self._path):
+            return self._connection.execute(query).one()
+
+
+def iso_time(at: int | None) -> str:
+    """UNIX ms as ISO 8601 in UTC, to the second; empty for None."""
+    if at is None:
+        return ""
+    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _shown_path(path: str, images: str) -> str:
+    """A photo's path as a manifest would say it: relative to the images root, if below it."""
+    if images and path:
+        below = PurePath(path)
+        if below.is_relative_to(images):
+            return str(below.relative_to(images))
+    return path
+
+
+def _face_entry(found: Row[Any], path: str, sha256: bytes | None, images: str) -> Entry:
+    return Entry(
+        user_id=found.user_id,
+        user_data=found.user_data,
+        image=_shown_path(path, images),
+        status=Status(found.status),
+        face_token=found.face_token or "",
+        error=found.code,
+        message=found.message,
+        attempts=found.attempts,
+        request_id=found.request_id,
+        sha256=sha256.hex() if sha256 else "",
+        prepared=found.prepared,
+        enrolled_at=iso_time(found.enrolled_at),
+        run=found.run,
+    )
+
+
+def _row_entry(found: Row[Any], images: str) -> Entry:
+    return Entry(
+        user_id=found.user_id,
+        user_data=found.user_data,
+        image=_shown_path(found.path, images),
+        status=Status(found.status),
+        error=found.code,
+        message=found.message,
+        sha256=found.sha256.hex() if found.sha256 else "",
+        run=found.run,
+    )
+
+
+def _joined_entry(found: Row[Any], images: str) -> Entry:
+    if found.face_id is not None:
+        return _face_entry(found, found.path, found.row_sha256, images)
+    return Entry(
+        user_id=found.row_user_id,
+        user_data=found.row_user_data,
+        image=_shown_path(found.path, images),
+        status=Status(found.row_status),
+        error=found.row_code,
+        message=found.row_message,
+        sha256=found.row_sha256.hex() if found.row_sha256 else "",
+        run=found.row_run,
+    )
+
+
+def _run_record(found: Row[Any]) -> RunRecord:
+    start = RunStart(
+        at=found.started_at,
+        host=found.host,
+        user=found.user,
+        pid=found.pid,
+        version=found.version,
+        manifest=found.manifest,
+        manifest_sha256=found.manifest_sha256,
+        options=found.options,
+    )
+    end = None
+    if found.ended_at is not None:
+        end = RunEnd(
+            at=found.ended_at,
+            exit_code=found.exit_code,
+            reason=found.reason,
+            calls=found.calls,
+            rows=found.rows,
+            limit=found.limit,
+        )
+    return RunRecord(run=found.run, start=start, end=end)

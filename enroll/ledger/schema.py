@@ -1,0 +1,161 @@
+"""The tables of a ledger. A change here is a new SCHEMA_VERSION."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from enroll.model import Status
+
+SCHEMA_VERSION = 1
+"""Kept in SQLite's `user_version`; a ledger of a higher one is refused."""
+
+APPLICATION_ID = 0x656E726C
+"""Kept in SQLite's `application_id`: "enrl", so that `file` and we know a ledger by its head."""
+
+metadata = MetaData()
+
+library = Table(
+    "library",
+    metadata,
+    Column("only", Integer, CheckConstraint("only = 1"), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("group_id", Text, nullable=False),
+    Column("add_time", Text, nullable=False),
+    Column("images", Text, nullable=False),
+    Column("images_given", Boolean, nullable=False),
+)
+
+photo = Table(
+    "photo",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("ctime_ns", BigInteger, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+face = Table(
+    "face",
+    metadata,
+    Column("face_id", Integer, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("face_token", Text, unique=True),
+    Column("attempts", Integer, nullable=False),
+    Column("first_attempt_at", BigInteger),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("sent_sha256", LargeBinary(32)),
+    Column("prepared", Text, nullable=False),
+    Column("user_data", Text, nullable=False),
+    Column("multi_oriented_detection", Boolean, nullable=False),
+    Column("expires", Float),
+    Column("enrolled_at", BigInteger),
+    Column("run", Integer, nullable=False),
+    UniqueConstraint("user_id", "sha256"),
+)
+
+# Nearly every face is enrolled: an index on the others answers `status` and finds what is open.
+Index("face_not_enrolled", face.c.status, sqlite_where=face.c.status != Status.ENROLLED.value)
+
+row = Table(
+    "row",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("user_data", Text, nullable=False),
+    Column("face_id", Integer, ForeignKey("face.face_id")),
+    Column("sha256", LargeBinary(32)),
+    Column("status", Text),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("run", Integer, nullable=False),
+    CheckConstraint("(face_id IS NULL) <> (status IS NULL)"),
+    sqlite_with_rowid=False,
+)
+
+Index("row_without_face", row.c.status, sqlite_where=row.c.face_id.is_(None))
+
+run = Table(
+    "run",
+    metadata,
+    Column("run", Integer, primary_key=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("manifest", Text, nullable=False),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("exit_code", Integer),
+    Column("reason", Text),
+    Column("calls", JSON),
+    Column("rows", JSON),
+    Column("limit", Integer),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("event", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("run", Integer, ForeignKey("run.run"), nullable=False),
+    Column("face_id", Integer, ForeignKey("face.face_id"), nullable=False),
+    Column("face_token", Text),
+    Column("detail", Text, nullable=False),
+)
+
+# What a run is looking at. Temporary tables live in a file of SQLite's own that is never synced.
+scan_metadata = MetaData()
+
+scan = Table(
+    "scan",
+    scan_metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("user_data", Text, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("size", BigInteger),
+    Column("mtime_ns", BigInteger),
+    Column("ctime_ns", BigInteger),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)
+
+due = Table(
+    "due",
+    scan_metadata,
+    Column("place", Integer, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("user_data", Text, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("face_id", Integer),
+    prefixes=["TEMPORARY"],
+)

@@ -1,0 +1,335 @@
+"""The ledger in a SQLite file: WAL, synchronous=FULL, one writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from sqlalchemy import Connection, and_, case, func, insert, literal, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import DatabaseError
+
+from enroll.errors import LocalError
+from enroll.ledger import Changes, Comparison, RunEnd, RunStart
+from enroll.ledger import schema as s
+from enroll.ledger.columns import (
+    Buffer,
+    candidate,
+    due_parameters,
+    face_record,
+    queued_row,
+    scan_parameters,
+)
+from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, sentences
+from enroll.model import (
+    Candidate,
+    Event,
+    EventKind,
+    FaceRecord,
+    ScannedRow,
+    Status,
+)
+
+INTERRUPTED = "INTERRUPTED"
+"""The code of a face whose call was under way when its run died."""
+
+_ENROLLED = Status.ENROLLED.value
+
+
+class SqliteLedger(SqliteReader):
+    """The driver's side of a SQLite ledger; see `enroll.ledger.Ledger` for the contract."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        super().__init__(connection, path)
+        self._unwritten = Buffer()  # recorded, not in the open transaction yet
+        self._written = Buffer()  # in the open transaction, not committed
+        self._place = 0
+        with sentences(path):
+            s.scan_metadata.create_all(connection)
+            self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
+            connection.commit()
+
+    @property
+    def images_given(self) -> str:
+        found = self._one(select(s.library))
+        return str(found.images) if found.images_given else ""
+
+    def start_run(self, start: RunStart, *, images: str, given: bool) -> int:
+        with sentences(self._path):
+            number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
+            self._connection.execute(
+                insert(s.run).values(
+                    run=number,
+                    started_at=start.at,
+                    host=start.host,
+                    user=start.user,
+                    pid=start.pid,
+                    version=start.version,
+                    manifest=start.manifest,
+                    manifest_sha256=start.manifest_sha256,
+                    options=dict(start.options),
+                )
+            )
+            self._connection.execute(update(s.library).values(images=images, images_given=given))
+            self._doubt_what_a_dead_run_left(number, start.at)
+            self._connection.commit()
+        return number
+
+    def _doubt_what_a_dead_run_left(self, run: int, at: int) -> None:
+        left = s.face.c.status == Status.SENDING.value
+        message = "The run ended while this call was under way; the service may have the face."
+        self._connection.execute(
+            insert(s.event).from_select(
+                ["at", "kind", "run", "face_id", "detail"],
+                select(
+                    literal(at),
+                    literal(EventKind.IN_DOUBT.value),
+                    literal(run),
+                    s.face.c.face_id,
+                    literal(INTERRUPTED),
+                ).where(left),
+            )
+        )
+        self._connection.execute(
+            update(s.face)
+            .where(left)
+            .values(status=Status.IN_DOUBT.value, code=INTERRUPTED, message=message)
+        )
+
+    def end_run(self, run: int, end: RunEnd) -> None:
+        self.commit()
+        with sentences(self._path):
+            self._connection.execute(
+                update(s.run)
+                .where(s.run.c.run == run)
+                .values(
+                    ended_at=end.at,
+                    exit_code=end.exit_code,
+                    reason=end.reason,
+                    calls=dict(end.calls),
+                    rows=dict(end.rows),
+                    limit=end.limit,
+                )
+            )
+            self._connection.commit()
+
+    def compare(
+        self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
+    ) -> Comparison:
+        scanned = scan_parameters(rows)
+        self._flush()
+        with sentences(self._path):
+            self._connection.execute(s.scan.delete())
+            if scanned:
+                self._connection.execute(insert(s.scan), scanned)
+            return self._compared(rows, run=run, reread=reread)
+
+    def _compared(self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool) -> Comparison:
+        enrolled = func.coalesce(s.face.c.status, "") == _ENROLLED
+        same_photo = func.coalesce(
+            and_(
+                s.photo.c.size == s.scan.c.size,
+                s.photo.c.mtime_ns == s.scan.c.mtime_ns,
+                s.photo.c.ctime_ns == s.scan.c.ctime_ns,
+                s.photo.c.sha256 == s.row.c.sha256,
+            ),
+            False,
+        )
+        gone = and_(enrolled, s.scan.c.size.is_(None))
+        unchanged = and_(enrolled, same_photo, literal(not reread))
+        joined = (
+            s.scan.outerjoin(
+                s.row,
+                and_(s.row.c.user_id == s.scan.c.user_id, s.row.c.path == s.scan.c.path),
+            )
+            .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
+            .outerjoin(s.photo, s.photo.c.path == s.scan.c.path)
+        )
+        lines = s.scan.c.lines
+        other_text = and_(unchanged, s.face.c.user_data != s.scan.c.user_data)
+        totals = self._connection.execute(
+            select(
+                func.sum(case((unchanged, lines), else_=0)),
+                func.sum(case((other_text, lines), else_=0)),
+                func.sum(case((gone, lines), else_=0)),
+            ).select_from(joined)
+        ).one()
+        found = self._connection.execute(
+            select(
+                s.scan.c.user_id,
+                s.scan.c.path,
+                s.scan.c.lines,
+                func.coalesce(s.face.c.status, s.row.c.status, Status.PENDING.value).label(
+                    "status"
+                ),
+                func.coalesce(s.face.c.code, s.row.c.code, "").label("code"),
+                func.coalesce(s.face.c.message, s.row.c.message, "").label("message"),
+                s.row.c.face_id,
+                same_photo.label("same_photo"),
+                s.face.c.multi_oriented_detection.label("turned"),
+            )
+            .select_from(joined)
+            .where(~or_(gone, unchanged))
+            .order_by(s.scan.c.line)
+        )
+        by_key = {(row.user_id, row.path): row for row in reversed(rows)}
+        candidates = [candidate(row, by_key[row.user_id, row.path]) for row in found]
+        if run is not None:
+            self._record_as_pending(run)
+        return Comparison(
+            unchanged=totals[0] or 0,
+            user_data_changed=totals[1] or 0,
+            gone=totals[2] or 0,
+            candidates=candidates,
+        )
+
+    def _record_as_pending(self, run: int) -> None:
+        columns = ["user_id", "path", "user_data", "status", "code", "message", "run"]
+        self._connection.execute(
+            upsert(s.row)
+            .from_select(
+                columns,
+                select(
+                    s.scan.c.user_id,
+                    s.scan.c.path,
+                    s.scan.c.user_data,
+                    literal(Status.PENDING.value),
+                    literal(""),
+                    literal(""),
+                    literal(run),
+                ).where(literal(True)),  # SQLite cannot tell ON CONFLICT from a join's ON else
+            )
+            .on_conflict_do_nothing()
+        )
+
+    def queue(self, due: Iterable[Candidate]) -> None:
+        parameters = [
+            due_parameters(candidate, place)
+            for place, candidate in enumerate(due, start=self._place + 1)
+        ]
+        self._place += len(parameters)
+        if parameters:
+            with sentences(self._path):
+                self._connection.execute(insert(s.due), parameters)
+
+    def next_due(self, count: int) -> list[Candidate]:
+        with sentences(self._path):
+            found = self._connection.execute(
+                select(s.due).order_by(s.due.c.place).limit(count)
+            ).all()
+            if found:
+                self._connection.execute(s.due.delete().where(s.due.c.place <= found[-1].place))
+        return [queued_row(row) for row in found]
+
+    def new_face_id(self) -> int:
+        self._last_face_id += 1
+        return self._last_face_id
+
+    def faces_of(self, user_ids: Iterable[str]) -> dict[str, list[FaceRecord]]:
+        self._flush()
+        wanted = list(dict.fromkeys(user_ids))
+        faces: dict[str, list[FaceRecord]] = {user_id: [] for user_id in wanted}
+        for start in range(0, len(wanted), PARAMETERS_AT_ONCE):
+            query = select(s.face).where(
+                s.face.c.user_id.in_(wanted[start : start + PARAMETERS_AT_ONCE])
+            )
+            with sentences(self._path):
+                for found in self._connection.execute(query):
+                    faces[found.user_id].append(face_record(found._asdict()))
+        return faces
+
+    def holders_of(self, face_tokens: Sequence[str]) -> dict[str, int]:
+        if not face_tokens:
+            return {}
+        self._flush()
+        query = select(s.face.c.face_token, s.face.c.face_id).where(
+            s.face.c.face_token.in_(face_tokens)
+        )
+        with sentences(self._path):
+            return {found.face_token: found.face_id for found in self._connection.execute(query)}
+
+    def record(self, changes: Changes) -> None:
+        self._unwritten.add(changes)
+
+    def commit(self) -> None:
+        self._flush()
+        with self._taking_back():
+            self._connection.commit()
+        self._written.clear()
+
+    def _flush(self) -> None:
+        """Write what was recorded into the open transaction, parents before children."""
+        new = self._unwritten
+        if not new:
+            return
+        with self._taking_back():
+            for statement, parameters in new.statements():
+                self._connection.execute(statement, parameters)
+        self._written.take(new)
+
+    @contextmanager
+    def _taking_back(self) -> Iterator[None]:
+        """On an error roll back, and hold what was lost by it for the next try."""
+        try:
+            with sentences(self._path):
+                yield
+        except LocalError:
+            with suppress(DatabaseError):
+                self._connection.rollback()
+            self._written.take(self._unwritten)
+            self._unwritten, self._written = self._written, Buffer()
+            raise
+
+    def supersede(self, user_ids: Iterable[str], *, at: int, run: int) -> int:
+        self._flush()
+        pointed_to = (
+            select(literal(1))
+            .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
+            .exists()
+        )
+        count = 0
+        for user_id in user_ids:
+            left = and_(s.face.c.user_id == user_id, s.face.c.status == _ENROLLED, ~pointed_to)
+            with sentences(self._path):
+                for found in self._connection.execute(select(s.face).where(left)).all():
+                    face = face_record(found._asdict())
+                    self.record(_superseded(face, at=at, run=run))
+                    count += 1
+        self._flush()
+        return count
+
+    def knows_photos_below(self, folder: str) -> bool:
+        # "0" is the character after "/": the range is every path that begins with the folder.
+        below = and_(s.photo.c.path > folder + "/", s.photo.c.path < folder + "0")
+        with sentences(self._path):
+            found = self._connection.execute(select(s.photo.c.path).where(below).limit(1))
+            return found.first() is not None
+
+    def shared_photos(self, run: int) -> int:
+        self._flush()
+        enrolled = s.face.c.status == _ENROLLED
+        shared = (
+            select(s.face.c.sha256)
+            .where(enrolled)
+            .group_by(s.face.c.sha256)
+            .having(func.count() > 1, func.max(s.face.c.run) == run)
+            .subquery()
+        )
+        with sentences(self._path):
+            return self._connection.scalar(select(func.count()).select_from(shared)) or 0
+
+
+def _superseded(face: FaceRecord, *, at: int, run: int) -> Changes:
+    return Changes(
+        faces=[replace(face, status=Status.SUPERSEDED, run=run)],
+        events=[
+            Event(
+                at=at,
+                kind=EventKind.SUPERSEDED,
+                run=run,
+                face_id=face.face_id,
+                face_token=face.face_token,
+            )
+        ],
+    )

@@ -1,0 +1,133 @@
+"""The opening calls of a run: credentials, clock and library are proved before a photo is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from enroll.errors import ServiceError, UsageError
+from enroll.facesearch import FaceSearch, faces, libraries
+from enroll.journey import CREDENTIAL_CODES
+from enroll.model import Answer, CallKind, Credentials, Library, Verdict
+from enroll.remedies import remedy
+from enroll.tally import Tally
+
+OPENING_TRIES = 3
+"""How often an opening call is made that does not come through, or is refused a place."""
+
+OPENING_PAUSE_SECONDS = 1.0
+"""Between these tries; doubled each time. Somebody may be waiting at the terminal."""
+
+CLOCK_SLACK_SECONDS = 30.0
+"""A difference between our clock and the service's that is worth naming. `Date` has a
+resolution of 1 s, and the vendor's samples sign for 100 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An endpoint and the credentials for it, read again on request as they may be exchanged."""
+
+    connect: Callable[[Credentials], FaceSearch]
+    read_credentials: Callable[[], Credentials]
+
+    def open(self) -> Connection:
+        """A connection with the credentials as they are now. Raises UsageError without any."""
+        credentials = self.read_credentials()
+        return Connection(self, credentials, self.connect(credentials))
+
+
+@dataclass(slots=True)
+class Connection:
+    """A service and the credentials that it was made with."""
+
+    account: Account
+    credentials: Credentials
+    service: FaceSearch
+
+    def close(self) -> None:
+        """Let go of the service's connections."""
+        self.service.close()
+
+    def renew(self) -> FaceSearch | None:
+        """Read the credentials once more; a new service if they have changed, else None."""
+        try:
+            credentials = self.account.read_credentials()
+        except UsageError:
+            return None
+        if credentials == self.credentials:
+            return None
+        self.credentials = credentials
+        self.service = self.account.connect(credentials)
+        return self.service
+
+
+def list_libraries(connection: Connection, tally: Tally) -> list[Library]:
+    """The account's libraries. Raises ServiceError, naming what stands in the way."""
+    answer = _ask(lambda service: service.group_list(), connection, tally, CallKind.GROUP_LIST)
+    return libraries(answer)
+
+
+def find_library(connection: Connection, group_id: str, tally: Tally) -> Library:
+    """The library named `group_id`. Raises ServiceError where the account has none such."""
+    found = list_libraries(connection, tally)
+    for library in found:
+        if library.group_id == group_id:
+            return library
+    names = ", ".join(sorted(library.group_id for library in found)) or "none at all"
+    raise ServiceError(
+        f"The account has no library {group_id!r}; it has {names}. Correct --group-id, or make it "
+        f"with `enroll library create --group-id {group_id}`."
+    )
+
+
+def is_empty(connection: Connection, group_id: str, tally: Tally) -> bool:
+    """Whether a library holds no face. Raises ServiceError."""
+    answer = _ask(
+        lambda service: service.list(group_id=group_id, limit=1), connection, tally, CallKind.LIST
+    )
+    return not faces(answer)
+
+
+def _ask(
+    call: Callable[[FaceSearch], Answer], connection: Connection, tally: Tally, kind: CallKind
+) -> Answer:
+    """Make a call that changes nothing, a few times if it does not come through."""
+    pause = OPENING_PAUSE_SECONDS
+    renewed = False
+    for last in (*[False] * (OPENING_TRIES - 1), True):
+        answer = call(connection.service)
+        if answer.verdict is not Verdict.NOT_SENT:
+            tally.calls[kind] += 1
+        if answer.verdict is Verdict.APPLIED:
+            return answer
+        if answer.code in CREDENTIAL_CODES and not renewed:
+            # The client has learned the service's clock from this very answer, and somebody may
+            # have exchanged the credentials: once more is worth it.
+            renewed = True
+            changed = connection.renew() is not None
+            if changed or abs(connection.service.clock_offset) > CLOCK_SLACK_SECONDS:
+                continue
+        if last or answer.verdict in (Verdict.FATAL, Verdict.REJECTED, Verdict.FAILED):
+            break
+        time.sleep(pause)
+        pause *= 2
+    raise ServiceError(_sentence(answer, connection.service))
+
+
+def _sentence(answer: Answer, service: FaceSearch) -> str:
+    said = answer.message or answer.code
+    sentence = f"The service cannot be used: {said}."
+    if abs(service.clock_offset) > CLOCK_SLACK_SECONDS:
+        sentence += f" {clock_sentence(service.clock_offset)}"
+    return f"{sentence} {remedy(answer.code)}".rstrip()
+
+
+def clock_sentence(offset: float) -> str:
+    """What to say about clocks that differ; `offset` is the service's minus ours, in seconds."""
+    behind = "behind" if offset > 0 else "ahead of"
+    minutes = abs(offset) / 60
+    return (
+        f"This machine's clock is {minutes:,.1f} minutes {behind} the service's; set it right "
+        "(signatures carry the time)."
+    )

@@ -1,0 +1,179 @@
+"""Writes what happens to rows into the ledger, counts it, and tells the observer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from enroll import journey
+from enroll.ledger import Changes, Ledger
+from enroll.model import (
+    Candidate,
+    Event,
+    EventKind,
+    FaceRecord,
+    FileContent,
+    Photo,
+    PhotoRecord,
+    RowRecord,
+    Status,
+    Unusable,
+)
+from enroll.tally import BAD, Observer, Tally
+
+COMMIT_SECONDS = 0.05
+"""How long an outcome may wait for others to be committed with: what a kill leaves in doubt."""
+
+_EVENTS = {Status.ENROLLED: EventKind.ENROLLED, Status.IN_DOUBT: EventKind.IN_DOUBT}
+
+
+def now_ms() -> int:
+    """UNIX time in ms."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Recorder:
+    """What the driver says to the ledger about one run; it alone knows what is not committed."""
+
+    ledger: Ledger
+    run: int
+    tally: Tally
+    observer: Observer
+    outcomes: int = 0
+    """Outcomes that are recorded and not committed yet."""
+    since: float | None = None
+    """When the oldest of them was recorded (monotonic seconds)."""
+
+    def commit(self) -> None:
+        """Put all that was recorded on the disk. Raises LocalError."""
+        self.ledger.commit()
+        self.outcomes, self.since = 0, None
+
+    def late(self, now: float, *, most: int) -> bool:
+        """Whether outcomes have waited long enough, or are more than `most`."""
+        return self.since is not None and (
+            now - self.since >= COMMIT_SECONDS or self.outcomes >= most
+        )
+
+    def noted(self) -> None:
+        """Something was recorded that must be committed soon."""
+        self.outcomes += 1
+        if self.since is None:
+            self.since = time.monotonic()
+
+    def row_ends(self, due: Candidate, status: Status, code: str, message: str) -> None:
+        """An outcome that came before there was a face to hang it on."""
+        if due.face_id is not None:
+            # The row keeps the face that it has; the photo is looked at again next time.
+            self.tally.kept += due.lines
+        elif (status, code) != (due.status, due.code):
+            row = RowRecord(
+                user_id=due.row.user_id,
+                path=due.row.path,
+                user_data=due.row.user_data,
+                status=status,
+                code=code,
+                message=message,
+                run=self.run,
+            )
+            self.ledger.record(Changes(rows=[row]))
+            self.noted()
+        self.ends(due, status, code, message)
+
+    def photo_is_unusable(
+        self, due: Candidate, unusable: Unusable, content: FileContent, known: FaceRecord | None
+    ) -> None:
+        """The photo could be read and will never do; `known` is its face, if recorded before."""
+        face = known or FaceRecord(
+            face_id=self.ledger.new_face_id(),
+            user_id=due.row.user_id,
+            sha256=content.sha256,
+            status=unusable.status,
+            user_data=due.row.user_data,
+        )
+        if not (face.open or face.status in (Status.ENROLLED, Status.SUPERSEDED)):
+            fault = unusable.fault
+            face = replace(
+                face,
+                status=unusable.status,
+                code=fault.code,
+                message=fault.message,
+                run=self.run,
+            )
+        photo = PhotoRecord(path=due.row.path, times=content.times, sha256=content.sha256)
+        self.ledger.record(
+            Changes(faces=[face], rows=[self._row(due, face, photo.sha256)], photos=[photo])
+        )
+        self.noted()
+        self.ends(due, face.status, face.code, face.message)
+
+    def known_face(
+        self, due: Candidate, photo: Photo, *, before: FaceRecord, now: FaceRecord
+    ) -> None:
+        """The photo belongs to a face that needs no call: the row points to it."""
+        restored = before.status is Status.SUPERSEDED
+        face = replace(now, run=self.run) if restored else now
+        self.ledger.record(
+            Changes(
+                faces=[face] if restored else [],
+                rows=[self._row(due, face, photo.sha256)],
+                photos=[self._photo(due, photo)],
+                events=[self._event(EventKind.RESTORED, face)] if restored else [],
+            )
+        )
+        self.noted()
+        self.ends(due, face.status, face.code, face.message)
+
+    def intent(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
+        """Record that `face` will be sent; the call must not leave before the next commit."""
+        face = journey.intends(face, at=now_ms(), run=self.run)
+        self.ledger.record(
+            Changes(
+                faces=[face],
+                rows=[self._row(due, face, photo.sha256)],
+                photos=[self._photo(due, photo)],
+            )
+        )
+        return face
+
+    def face(self, face: FaceRecord) -> None:
+        """Record where a face stands now, with the event that this is, if it is one."""
+        kind = _EVENTS.get(face.status)
+        events = [] if kind is None else [self._event(kind, face)]
+        self.ledger.record(Changes(faces=[face], events=events))
+        self.noted()
+
+    def ends(self, due: Candidate, status: Status, code: str, message: str) -> None:
+        """Count a due row's outcome and tell it."""
+        tally = self.tally
+        tally.count(status, code, message, lines=due.lines)
+        tally.done += due.lines
+        if status is Status.ENROLLED:
+            tally.enrolled_now += due.lines
+        elif status in BAD and (status, code) != (due.status, due.code):
+            tally.new_bad += due.lines
+        self.observer.finished(due, status, code, message)
+
+    def _row(self, due: Candidate, face: FaceRecord, sha256: bytes) -> RowRecord:
+        return RowRecord(
+            user_id=due.row.user_id,
+            path=due.row.path,
+            user_data=due.row.user_data,
+            face_id=face.face_id,
+            sha256=sha256,
+            run=self.run,
+        )
+
+    def _photo(self, due: Candidate, photo: Photo) -> PhotoRecord:
+        return PhotoRecord(path=due.row.path, times=photo.times, sha256=photo.sha256)
+
+    def _event(self, kind: EventKind, face: FaceRecord) -> Event:
+        return Event(
+            at=now_ms(),
+            kind=kind,
+            run=self.run,
+            face_id=face.face_id,
+            face_token=face.face_token,
+            detail=face.code,
+        )

@@ -1,0 +1,339 @@
+"""The driver: the only loop, the only clock, the only user of the ledger.
+
+Tasks given to the executors are one step each (read the next rows, read one photo, make one
+call), return a value and never wait long. A row that waits lies in a heap of due times and holds
+no thread and no place.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from enroll import journey
+from enroll.calls import Calls, Service, Shipment
+from enroll.errors import EnrollError, LocalError
+from enroll.intake import Intake, ReadRow
+from enroll.journey import Hold, Policy, Send
+from enroll.ledger import Ledger
+from enroll.model import Answer, FaceRecord, Photo, SendAs, Status, Unusable
+from enroll.photo import PhotoCode
+from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
+from enroll.scan import Scan
+from enroll.share import Share
+from enroll.tally import Ended, Observer, Tally
+from enroll.throttle import Throttle
+
+TICK_SECONDS = 0.25
+"""How often the observer hears that time passes."""
+
+WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
+"""The code of a row that is pending because another face of its person is in doubt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a run is to do, as far as the driver cares.
+
+    `images` is the resolved images root, `limit` the most rows to take up, `give_up_after` and
+    `drain` are seconds; with `reread` no photo is trusted to be unchanged.
+    """
+
+    run: int
+    group_id: str
+    images: str
+    policy: Policy
+    send_as: SendAs = SendAs.FILE
+    limit: int | None = None
+    give_up_after: float = 7200.0
+    drain: float = 25.0
+    reread: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executors:
+    """Who carries tasks out: `calls` the exchanges with the service, `readers` all else."""
+
+    calls: Executor
+    readers: Executor
+    reading_at_once: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A task that has ended, and who wants to hear its value."""
+
+    heard: Callable[..., None]
+    future: Future[Any]
+
+
+class Driver:
+    """Carries one run out. Made for one call of `drive`; `interrupt` may come from a signal."""
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        ledger: Ledger,
+        service: Service,
+        scan: Scan,
+        throttle: Throttle,
+        executors: Executors,
+        observer: Observer,
+        renew: Callable[[], Service | None] = lambda: None,
+        tally: Tally | None = None,
+    ) -> None:
+        """`renew` reads the credentials once more: another service if they have changed.
+
+        `tally` may have counted calls already that were made before.
+        """
+        self.tally = tally or Tally()
+        self._work = work
+        self._ledger = ledger
+        self._throttle = throttle
+        self._executors = executors
+        self._observer = observer
+        self._recorder = Recorder(ledger, work.run, self.tally, observer)
+        self._share = Share(work.images, ledger.knows_photos_below)
+        self._intake = Intake(
+            scan,
+            self._recorder,
+            policy=work.policy,
+            images=work.images,
+            limit=work.limit,
+            reread=work.reread,
+        )
+        self._calls = Calls(
+            service,
+            self._recorder,
+            throttle,
+            group_id=work.group_id,
+            send_as=work.send_as,
+            policy=work.policy,
+            left=self._person_is_free,
+            renew=renew,
+        )
+        self._told: SimpleQueue[_Told | None] = SimpleQueue()
+        self._busy: dict[str, deque[ReadRow]] = {}  # user_id with a face under way -> who waits
+        self._refaced: set[str] = set()  # people with a new face and an older one
+        self._ticked = 0.0
+        self._stop: EnrollError | None = None
+        self._signal: int | None = None
+        self._bound: str | None = None
+        self._bug: Exception | None = None
+
+    def interrupt(self, signal_number: int) -> None:
+        """Stop feeding, let calls in flight end and record them. Safe in a signal handler."""
+        self._signal = signal_number
+        self._told.put(None)
+
+    def drive(self) -> Ended:
+        """Enroll what is due. Raises only bugs; what stopped the run is in the value."""
+        began = time.monotonic()
+        try:
+            while not self._ended():
+                self._turn()
+        except EnrollError as error:
+            self._stop = error
+        except KeyboardInterrupt:  # who uses the library need not install a handler
+            self._signal = signal.SIGINT
+        self._wind_down()
+        if self._bug is not None:
+            raise self._bug
+        return Ended(
+            tally=self.tally,
+            seconds=time.monotonic() - began,
+            stop=self._stop,
+            signal=self._signal,
+            bound=self._bound,
+        )
+
+    def _turn(self) -> None:
+        executors = self._executors
+        self._intake.scan_on(self._submit, executors.readers)
+        self._intake.feed(self._submit, executors.readers, room=self._room())
+        self._decide()
+        self._calls.arm()
+        now = time.monotonic()
+        if self._calls.starving(now) or self._recorder.late(now, most=self._throttle.limit):
+            self._recorder.commit()
+            self._calls.committed()
+        self._calls.send(self._submit, executors.calls, now=time.monotonic())
+        self._listen(self._patience())
+
+    def _room(self) -> int:
+        """How many more photos to have read, so that no place in flight waits for one."""
+        at_once, intake = self._executors.reading_at_once, self._intake
+        ahead = intake.reading + len(intake.read) + self._calls.backlog
+        return min(self._throttle.limit + at_once - ahead, at_once - intake.reading)
+
+    def _ended(self) -> bool:
+        self._stop = self._stop or self._calls.stop
+        since = self._calls.unreachable_since
+        if since is not None and time.monotonic() - since >= self._work.give_up_after:
+            self._bound = (
+                f"The service could not be reached for {self._work.give_up_after:,.0f} seconds "
+                f"({self._calls.unreachable_because})"
+            )
+        if self._stop or self._signal or self._bound or self._bug:
+            return True
+        intake = self._intake
+        if not intake.scanned or intake.reading or intake.read or self._busy:
+            return False
+        if intake.left and not intake.may_take:
+            self._bound = f"--limit {self._work.limit} was reached; {intake.left:,} rows are due"
+        return not intake.left or self._bound is not None
+
+    def _submit(
+        self, executor: Executor, heard: Callable[..., None], task: Callable[..., Any], *args: Any
+    ) -> None:
+        future = executor.submit(task, *args)
+        future.add_done_callback(lambda done: self._told.put(_Told(heard, done)))
+
+    def _patience(self) -> float:
+        """Seconds until something is to be done even if no task ends."""
+        if self._intake.read:
+            return 0.0
+        now = time.monotonic()
+        moments = [now + TICK_SECONDS, self._calls.next_due(), self._throttle.opens_at(now)]
+        if self._recorder.since is not None:
+            moments.append(self._recorder.since + COMMIT_SECONDS)
+        return max(min(moment for moment in moments if moment is not None) - now, 0.0)
+
+    def _listen(self, patience: float) -> None:
+        """Wait for a task to end, then hear all that have ended."""
+        told: list[_Told | None] = []
+        try:
+            told.append(self._told.get(timeout=patience) if patience else self._told.get_nowait())
+            while True:
+                told.append(self._told.get_nowait())
+        except Empty:
+            pass
+        self._hear([task for task in told if task is not None])
+        now = time.monotonic()
+        if now - self._ticked >= TICK_SECONDS:
+            self._ticked = now
+            self._observer.ticked(self.tally)
+
+    def _hear(self, told: list[_Told]) -> None:
+        heard = []
+        for task in told:
+            try:
+                heard.append((task.heard, task.future.result()))
+            except EnrollError as error:
+                self._stop = self._stop or error
+            except Exception as error:  # noqa: BLE001  # a bug; what is in flight comes first
+                self._bug = self._bug or error
+        answers = [value for _, value in heard if isinstance(value, Answer)]
+        try:
+            self._calls.expect([answer.face_token for answer in answers if answer.face_token])
+        except LocalError as error:
+            self._stop = self._stop or error  # the answers are heard all the same
+        for hear, value in heard:
+            hear(value)
+
+    # Rows whose photo has been read
+
+    def _decide(self) -> None:
+        """Take the first step of every row that has been read, one a person at a time."""
+        read = self._intake.read
+        batch: dict[str, ReadRow] = {}
+        for _ in range(len(read)):
+            row = read.popleft()
+            user_id = row.due.row.user_id
+            if user_id in self._busy:
+                self._busy[user_id].append(row)
+            elif user_id in batch:
+                read.append(row)
+            else:
+                batch[user_id] = row
+        if not batch:
+            return
+        faces = self._ledger.faces_of(batch)
+        for user_id, row in batch.items():
+            if isinstance(row.photo, Photo):
+                self._begin(row, row.photo, faces[user_id])
+            else:
+                self._cannot_send(row, row.photo, faces[user_id])
+
+    def _begin(self, row: ReadRow, photo: Photo, known: list[FaceRecord]) -> None:
+        self._share.found()
+        step = journey.begins(known, photo, policy=self._work.policy, run=self._work.run)
+        if isinstance(step, Hold):
+            message = "Another photo of this person is in doubt; this one waits for that."
+            self._recorder.row_ends(row.due, Status.PENDING, WAITS_FOR_DOUBT, message)
+            return
+        user_id = row.due.row.user_id
+        if any(face.status is Status.ENROLLED for face in known if face is not step.face):
+            self._refaced.add(user_id)
+        if isinstance(step, Send):
+            self._busy[user_id] = deque()
+            face = self._face_to_send(row, photo, step.face)
+            self._calls.take(Shipment(row.due, photo, face))
+        else:
+            before = next(face for face in known if face.face_id == step.face.face_id)
+            self._recorder.known_face(row.due, photo, before=before, now=step.face)
+
+    def _face_to_send(self, row: ReadRow, photo: Photo, known: FaceRecord | None) -> FaceRecord:
+        face = known or FaceRecord(
+            face_id=self._ledger.new_face_id(),
+            user_id=row.due.row.user_id,
+            sha256=photo.sha256,
+            status=Status.PENDING,
+        )
+        return replace(
+            face,
+            user_data=row.due.row.user_data,
+            sent_sha256=photo.sent_sha256,
+            prepared=photo.prepared,
+            multi_oriented_detection=self._work.policy.multi_oriented_detection,
+        )
+
+    def _person_is_free(self, face: FaceRecord) -> None:
+        """A face has its outcome; the other rows of its person may go on."""
+        self._intake.read.extend(self._busy.pop(face.user_id))
+
+    def _cannot_send(self, row: ReadRow, unusable: Unusable, known: list[FaceRecord]) -> None:
+        fault, content = unusable.fault, unusable.content
+        if fault.code == PhotoCode.MISSING:
+            self._stop = self._stop or self._share.missing(row.due.row.path)
+        elif unusable.share_gone:
+            self._stop = LocalError(
+                f"The photos cannot be reached any more. {fault.message} Mount the share again, "
+                "then run the same command: every row that is not enrolled yet stays due."
+            )
+        if content is None:
+            self._recorder.row_ends(row.due, unusable.status, fault.code, fault.message)
+            return
+        same = next((face for face in known if face.sha256 == content.sha256), None)
+        self._recorder.photo_is_unusable(row.due, unusable, content, same)
+
+    # The end
+
+    def _wind_down(self) -> None:
+        """Hear the calls in flight, take back what has not left, and commit."""
+        until = time.monotonic() + self._work.drain
+        try:
+            while self._calls.in_flight and (left := until - time.monotonic()) > 0:
+                self._listen(min(TICK_SECONDS, left))
+            self._calls.withdraw()
+            self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
+            if not (self._stop or self._signal or self._bound or self._bug):
+                self._settle_accounts()
+            self._recorder.commit()
+        except LocalError as error:
+            self._stop = self._stop or error
+
+    def _settle_accounts(self) -> None:
+        """What can be told only when every row of the manifest has been seen."""
+        self.tally.superseded = self._ledger.supersede(
+            self._refaced, at=now_ms(), run=self._work.run
+        )
+        if self.tally.enrolled_now:
+            self.tally.shared = self._ledger.shared_photos(self._work.run)

@@ -1,0 +1,303 @@
+"""Frozen settings; the only reader of the environment, of enroll.toml and of credentials."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import platformdirs
+
+from enroll.errors import UsageError
+from enroll.model import Credentials, SendAs
+
+DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
+"""The service's base URL in Singapore, where the vendor's documentation points."""
+
+CONFIG_NAME = "enroll.toml"
+"""The settings file that is read from the current folder when --config names no other."""
+
+SECRET_NAMES = ("api_key", "api_secret")
+
+
+class FailOn(StrEnum):
+    """Which rejected, invalid or failed rows make exit code 1."""
+
+    ANY = "any"
+    NEW = "new"
+    """Only those that were not so before this run."""
+    NONE = "none"
+
+
+class CodeRule(StrEnum):
+    """What `--on-code` makes of an answer that says that nothing was added."""
+
+    REJECT = "reject"
+    RETRY = "retry"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """Everything that decides what a run does; docs/reference.md describes each option.
+
+    `ledger` and `images` None: the library's default place, and what was last given for the
+    ledger or else the manifest's folder. `results` None: beside the manifest. Times are seconds.
+    `origins` says of a setting where it came from, for the user to read.
+    """
+
+    manifest: Path
+    group_id: str
+    endpoint: str = DEFAULT_ENDPOINT
+    ledger: Path | None = None
+    images: Path | None = None
+    results: Path | None = None
+    write_results: bool = True
+    columns: Mapping[str, str] = field(default_factory=dict)
+    encoding: str | None = None
+    max_in_flight: int = 8
+    timeout: float = 60.0
+    attempts: int = 5
+    give_up_after: float = 7200.0
+    drain: float = 25.0
+    multi_oriented_detection: bool = False
+    send_as: SendAs = SendAs.FILE
+    limit: int | None = None
+    retry: frozenset[str] = frozenset()
+    on_code: Mapping[str, CodeRule] = field(default_factory=dict)
+    fail_on: FailOn = FailOn.ANY
+    checksum: bool = False
+    allow_nonempty: bool = False
+    ca_bundle: Path | None = None
+    allow_http: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """What a ledger keeps of the settings of a run: plain values, and no secret is one."""
+        return {
+            "group_id": self.group_id,
+            "endpoint": self.endpoint,
+            "images": str(self.images or ""),
+            "max_in_flight": self.max_in_flight,
+            "timeout": self.timeout,
+            "attempts": self.attempts,
+            "multi_oriented_detection": self.multi_oriented_detection,
+            "send_as": self.send_as.value,
+            "limit": self.limit,
+            "retry": sorted(self.retry),
+            "on_code": {code: rule.value for code, rule in sorted(self.on_code.items())},
+            "checksum": self.checksum,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """Settings from the environment and enroll.toml, and where each of them came from."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+
+def preset(
+    names: Iterable[str],
+    *,
+    config: Path | None,
+    environ: Mapping[str, str],
+    known: Collection[str],
+) -> Preset:
+    """What the environment (first) and enroll.toml (then) say of a command's options `names`.
+
+    A name is an option's, with underscores; `known` are those of all commands, as one file
+    serves them all. Raises UsageError for a file that cannot be read, for a setting that does
+    not exist, for one that only the command line may give, and for a secret.
+    """
+    names = [name for name in names if name not in COMMAND_LINE_ONLY]
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    path = _config_path(config)
+    if path is not None:
+        for name, value in _read_config(path, known).items():
+            if name in names:
+                values[name], origins[name] = value, str(path)
+    for name in names:
+        variable = f"ENROLL_{name.upper()}"
+        if environ.get(variable):
+            values[name], origins[name] = environ[variable], variable
+    return Preset(values=values, origins=origins)
+
+
+def _config_path(config: Path | None) -> Path | None:
+    if config is not None:
+        return config
+    here = Path(CONFIG_NAME)
+    return here if here.is_file() else None
+
+
+def _read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            read = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(
+            f"The settings file {path} cannot be read: {error.strerror}. Check --config."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The settings file {path} is not valid TOML: {error}.") from error
+    values = {name.replace("-", "_"): value for name, value in read.items()}
+    for name in values:
+        _refuse_setting(path, name, known)
+    return {
+        name: _below(path.parent, value) if name in PATH_OPTIONS else value
+        for name, value in values.items()
+    }
+
+
+PATH_OPTIONS = frozenset(
+    {"ledger", "images", "results", "credentials", "ca_bundle", "log_file", "config", "store"}
+)
+"""Options that are paths: in enroll.toml relative to the file's own folder."""
+
+COMMAND_LINE_ONLY = frozenset({"config", "allow_nonempty", "retry", "dry_run", "yes", "raw"})
+"""Options that force, confirm or retry: never from a file or the environment."""
+
+
+def _refuse_setting(path: Path, name: str, known: Collection[str]) -> None:
+    if name in SECRET_NAMES:
+        raise UsageError(
+            f"{path} holds {name}: key and secret belong in a credentials file (--credentials) "
+            "or in ENROLL_API_KEY and ENROLL_API_SECRET. Take it out, and exchange it if others "
+            "can read the file."
+        )
+    if name in COMMAND_LINE_ONLY:
+        raise UsageError(
+            f"{path} sets {name}, which only the command line can: it forces or confirms. "
+            "Take it out of the file."
+        )
+    if name not in known:
+        near = difflib.get_close_matches(name, list(known), n=1)
+        hint = f" Is {near[0]} meant?" if near else ""
+        raise UsageError(f"{path} sets {name}, which is no option of enroll.{hint}")
+
+
+def _below(folder: Path, value: Any) -> Any:
+    if not isinstance(value, str) or value in ("none", "-"):
+        return value
+    return str(folder / Path(value).expanduser())
+
+
+def default_credentials_path() -> Path:
+    """Where credentials are looked for when nothing else is said."""
+    return platformdirs.user_config_path("enroll") / "credentials"
+
+
+def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentials:
+    """Key and secret, from ENROLL_API_KEY and ENROLL_API_SECRET or else a credentials file.
+
+    The file has lines `api_key = "…"` and `api_secret = "…"` (also with ENROLL_ before the
+    names, and without quotes). Raises UsageError where there are none, or where everybody can
+    read the file.
+    """
+    key, secret = environ.get("ENROLL_API_KEY"), environ.get("ENROLL_API_SECRET")
+    if path is None and key and secret:
+        return Credentials(key.strip(), secret.strip())
+    if path is None and (key or secret):
+        missing = "ENROLL_API_SECRET" if key else "ENROLL_API_KEY"
+        raise UsageError(f"{missing} is not set, though its fellow is. Set both.")
+    file = path or default_credentials_path()
+    if path is None and not file.exists():
+        raise UsageError(
+            "There are no credentials. Set ENROLL_API_KEY and ENROLL_API_SECRET, or write them "
+            f"into a file for --credentials (by itself {file} is read)."
+        )
+    found = _read_credentials_file(file)
+    try:
+        return Credentials(found["api_key"], found["api_secret"])
+    except KeyError as error:
+        raise UsageError(
+            f"The credentials file {file} has no {error.args[0]}. It needs two lines: "
+            'api_key = "…" and api_secret = "…".'
+        ) from None
+
+
+_CREDENTIAL_LINE = re.compile(
+    r"""^\s*(?:export\s+)?["']?(?:enroll_)?(api_key|api_secret)["']?\s*[=:]\s*["']?([^"'\s,]+)""",
+    re.IGNORECASE,
+)
+
+
+def _read_credentials_file(path: Path) -> dict[str, str]:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"The credentials file {path} cannot be read: {error.strerror}. Check --credentials."
+        ) from error
+    except UnicodeDecodeError:
+        raise UsageError(f"The credentials file {path} is not text in UTF-8.") from None
+    if mode & stat.S_IROTH:
+        raise UsageError(
+            f"Everybody on this machine can read the credentials file {path}. "
+            f"Run `chmod 600 {path}`, then again."
+        )
+    lines = map(_CREDENTIAL_LINE.match, text.splitlines())
+    return {line[1].lower(): line[2] for line in lines if line}
+
+
+def host_of(endpoint: str) -> str:
+    """The host of an endpoint's URL, without its port: what a ledger knows it by."""
+    return (urlsplit(endpoint).hostname or "").lower()
+
+
+def ledgers_folder() -> Path:
+    """Where ledgers lie that no --ledger names. Raises UsageError without a home folder."""
+    if not (os.environ.get("XDG_STATE_HOME") or _has_home()):
+        raise UsageError(
+            "There is no home folder to keep the ledger in. Name a place with --ledger FILE."
+        )
+    return platformdirs.user_state_path("enroll")
+
+
+def _has_home() -> bool:
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return False
+    return home.is_dir() and home != Path("/")
+
+
+def default_ledger_path(endpoint: str, group_id: str) -> Path:
+    """The place of a library's ledger when --ledger names no other."""
+    return ledgers_folder() / host_of(endpoint) / f"{quote(group_id, safe='')}.sqlite"
+
+
+def find_ledger(*, ledger: Path | None, endpoint: str | None, group_id: str | None) -> Path:
+    """The ledger that a command without a manifest means: named, of a library, or the only one.
+
+    Raises UsageError where there is none, or where there are several to choose from.
+    """
+    if ledger is not None:
+        return ledger
+    if group_id is not None and endpoint is not None:
+        return default_ledger_path(endpoint, group_id)
+    name = "*" if group_id is None else quote(group_id, safe="")
+    found = sorted(ledgers_folder().glob(f"*/{name}.sqlite"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(
+            f"There is no ledger below {ledgers_folder()}. Name one with --ledger FILE; "
+            "`enroll run` makes it."
+        )
+    listed = ", ".join(str(path) for path in found[:5])
+    raise UsageError(
+        f"There are {len(found)} ledgers ({listed}). Choose one with --ledger or --group-id."
+    )

@@ -1,0 +1,57 @@
+"""Tells a photo that is missing from a share that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from enroll.errors import LocalError
+
+MISSING_RUNNING = 20
+"""Photos missing one after the other, and none found, that stop a run: the breaker's streak."""
+
+
+class Share:
+    """Watches the folders of a run's photos.
+
+    `knows_photos_below` tells of a folder (an absolute path) whether photos were read there
+    before, in this run or another.
+    """
+
+    def __init__(self, images: str, knows_photos_below: Callable[[str], bool]) -> None:
+        self._images = images
+        self._knows_photos_below = knows_photos_below
+        self._device = Path(images).stat().st_dev
+        self._found = False
+        self._missing = 0
+        self._folders: dict[str, bool] = {}
+
+    def found(self) -> None:
+        """A photo was there."""
+        self._found = True
+
+    def missing(self, path: str) -> LocalError | None:
+        """A photo was not there; what to stop the run with, if it is not the photo alone."""
+        self._missing += 1
+        try:
+            if Path(self._images).stat().st_dev != self._device:
+                return self._gone(self._images)
+        except OSError:
+            return self._gone(self._images)
+        folder = str(Path(path).parent)
+        if folder not in self._folders:
+            self._folders[folder] = Path(folder).is_dir()
+        if not self._folders[folder] and self._knows_photos_below(folder):
+            return self._gone(folder)
+        if not self._found and self._missing >= MISSING_RUNNING:
+            return LocalError(
+                f"The first {self._missing} photos are all missing below {self._images}. Mount "
+                "the share, or name the folder of the photos with --images; every row stays due."
+            )
+        return None
+
+    def _gone(self, folder: str) -> LocalError:
+        return LocalError(
+            f"The photos' folder {folder} is gone, which was there before. Mount the share again, "
+            "then run the same command: every row that is not enrolled yet stays due."
+        )

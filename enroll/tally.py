@@ -1,0 +1,93 @@
+"""What became of a run's rows and calls: counted while it goes on, told when it has ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from enroll.errors import EnrollError
+from enroll.model import CallKind, Candidate, Status
+
+BAD = (Status.REJECTED, Status.INVALID, Status.FAILED)
+"""Statuses that make exit code 1."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """Counts over the lines of one manifest in one run.
+
+    `codes` counts the lines of a status by error code, `examples` has one message for each.
+    `new_bad` are lines that were not in their bad state before. `due` is complete once
+    `scanned` is set.
+    """
+
+    statuses: Counter[Status] = field(default_factory=Counter)
+    codes: Counter[tuple[Status, str]] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    calls: Counter[CallKind] = field(default_factory=Counter)
+    refused: int = 0
+    due: int = 0
+    done: int = 0
+    scanned: bool = False
+    enrolled_now: int = 0
+    new_bad: int = 0
+    unchanged: int = 0
+    user_data_changed: int = 0
+    gone: int = 0
+    kept: int = 0
+    superseded: int = 0
+    shared: int = 0
+
+    def count(self, status: Status, code: str, message: str, *, lines: int) -> None:
+        """Add lines that ended as `status`."""
+        self.statuses[status] += lines
+        if code:
+            self.codes[status, code] += lines
+            self.examples.setdefault(code, message)
+
+    @property
+    def bad(self) -> int:
+        """Lines that are rejected, invalid or failed."""
+        return sum(self.statuses[status] for status in BAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run ended: by itself when all of the rest is None.
+
+    `stop` is what stopped it, `signal` the signal that did, `bound` the sentence of a bound
+    that was met (`--limit`, `--give-up-after`).
+    """
+
+    tally: Tally
+    seconds: float
+    stop: EnrollError | None = None
+    signal: int | None = None
+    bound: str | None = None
+
+
+class Observer(Protocol):
+    """Is told how a run goes on, from the driver's thread. It must be quick and not raise."""
+
+    def scanned(self, tally: Tally) -> None:
+        """More of the manifest has been compared with the ledger."""
+
+    def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
+        """A due row has its outcome; it counts in `Tally.done` already."""
+
+    def ticked(self, tally: Tally) -> None:
+        """Something may have happened; called a few times a second at most."""
+
+
+class Quiet:
+    """An observer that shows nothing."""
+
+    def scanned(self, tally: Tally) -> None:
+        """Show nothing."""
+
+    def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
+        """Show nothing."""
+
+    def ticked(self, tally: Tally) -> None:
+        """Show nothing."""
