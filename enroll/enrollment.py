@@ -13,7 +13,6 @@ from pathlib import Path
 
 from enroll import __version__
 from enroll.errors import EnrollError, ExitCode, LocalError, UsageError
-from enroll.facesearch import FaceSearch
 from enroll.journey import Policy
 from enroll.ledger import LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import open_ledger
@@ -100,15 +99,11 @@ def enroll_manifest(
     )
     results = _results_path(settings)
     account = Account(
-        connect=lambda credentials: FaceSearch(
-            settings.endpoint,
-            credentials,
-            timeout=settings.timeout,
-            ca_bundle=settings.ca_bundle,
-            allow_http=settings.allow_http,
-            user_agent=f"enroll/{__version__}",
-        ),
+        endpoint=settings.endpoint,
         read_credentials=read_credentials,
+        timeout=settings.timeout,
+        ca_bundle=settings.ca_bundle,
+        allow_http=settings.allow_http,
     )
     with ExitStack() as stack:
         connection = account.open()

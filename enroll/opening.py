@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from enroll import __version__
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import FaceSearch, faces, libraries
 from enroll.journey import CREDENTIAL_CODES
@@ -24,12 +26,29 @@ CLOCK_SLACK_SECONDS = 30.0
 resolution of 1 s, and the vendor's samples sign for 100 s."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """An endpoint and the credentials for it, read again on request as they may be exchanged."""
+    """An endpoint and the credentials for it, read again on request as they may be exchanged.
 
-    connect: Callable[[Credentials], FaceSearch]
+    `timeout` is the seconds that a whole call may take.
+    """
+
+    endpoint: str
     read_credentials: Callable[[], Credentials]
+    timeout: float
+    ca_bundle: Path | None = None
+    allow_http: bool = False
+
+    def connect(self, credentials: Credentials) -> FaceSearch:
+        """The service, for these credentials. Raises UsageError for an unusable endpoint."""
+        return FaceSearch(
+            self.endpoint,
+            credentials,
+            timeout=self.timeout,
+            ca_bundle=self.ca_bundle,
+            allow_http=self.allow_http,
+            user_agent=f"enroll/{__version__}",
+        )
 
     def open(self) -> Connection:
         """A connection with the credentials as they are now. Raises UsageError without any."""
@@ -87,6 +106,25 @@ def is_empty(connection: Connection, group_id: str, tally: Tally) -> bool:
         lambda service: service.list(group_id=group_id, limit=1), connection, tally, CallKind.LIST
     )
     return not faces(answer)
+
+
+def create_library(
+    connection: Connection, *, group_id: str, group_name: str, group_data: str, model_version: str
+) -> None:
+    """Make a library; an empty `model_version` leaves it to the service. Raises ServiceError."""
+    answer = connection.service.create(
+        group_id=group_id,
+        group_name=group_name,
+        group_data=group_data,
+        model_version=model_version,
+    )
+    if answer.verdict is Verdict.UNKNOWN:
+        raise ServiceError(
+            f"It is not known whether the library was made ({answer.message or answer.code}). "
+            "Look with `enroll library list`."
+        )
+    if answer.verdict is not Verdict.APPLIED:
+        raise ServiceError(_sentence(answer, connection.service))
 
 
 def _ask(

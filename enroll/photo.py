@@ -9,10 +9,12 @@ import errno
 import hashlib
 import os
 import stat
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -33,6 +35,9 @@ _SHARE_GONE = frozenset(
     | {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ETIMEDOUT, errno.ECONNRESET}
 )
 """What a file system says when its server or device is gone, not the file."""
+
+_GLANCE_BYTES = 4096
+"""What `glance` reads at either end of a file: a block of most file systems."""
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """O_NONBLOCK: a FIFO that took a photo's place must not hold us; files ignore it."""
@@ -113,14 +118,8 @@ def read_photo(path: str, images: str) -> Photo | Unusable:
 
 def _read(descriptor: int) -> Photo | Unusable:
     before = os.fstat(descriptor)
-    if not stat.S_ISREG(before.st_mode):
-        return _invalid(PhotoCode.NOT_A_FILE, "The path names a folder or device, not a photo.")
-    if before.st_size > LARGEST_FILE:
-        return _invalid(
-            PhotoCode.TOO_LARGE,
-            f"The file has {before.st_size:,} bytes; more than {LARGEST_FILE:,} are not read. "
-            "Export the photo in a smaller size.",
-        )
+    if (unfit := _unfit(before)) is not None:
+        return unfit
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
         content = file.read(LARGEST_FILE + 1)
     after = os.fstat(descriptor)
@@ -134,10 +133,67 @@ def _read(descriptor: int) -> Photo | Unusable:
     return Photo(times=times, sha256=sha256, content=content, media_type=media_type)
 
 
+def _unfit(found: os.stat_result) -> Unusable | None:
+    if not stat.S_ISREG(found.st_mode):
+        return _invalid(PhotoCode.NOT_A_FILE, "The path names a folder or device, not a photo.")
+    if found.st_size > LARGEST_FILE:
+        return _invalid(
+            PhotoCode.TOO_LARGE,
+            f"The file has {found.st_size:,} bytes; more than {LARGEST_FILE:,} are not read. "
+            "Export the photo in a smaller size.",
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a photo's head and tail tell without reading it: bytes, and a likeness.
+
+    Files of the same content have the same `likeness` (64 bits), others hardly ever.
+    """
+
+    size: int
+    likeness: int
+
+
+def glance(path: str, images: str) -> Glance | Fault:
+    """What `plan` says of a photo: its size, or why it would not be sent. Reads some 8 kB."""
+    if (outside := _outside(path, images)) is not None:
+        return outside.fault
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
+    except OSError as error:
+        return _cannot_open(error, path).fault
+    with os.fdopen(descriptor, "rb") as file:
+        return _glanced(file)
+
+
+def _glanced(file: BinaryIO) -> Glance | Fault:
+    found = os.fstat(file.fileno())
+    if (unfit := _unfit(found)) is not None:
+        return unfit.fault
+    head = b""
+    try:
+        head = file.read(_GLANCE_BYTES)
+        file.seek(max(found.st_size - _GLANCE_BYTES, 0))
+        tail = file.read(_GLANCE_BYTES)
+        with Image.open(file) as image:
+            form = image.format or ""
+    except (Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        if not head:
+            return _EMPTY
+        return _cut_off() if head.startswith(_HEADS) else _NO_IMAGE
+    if form not in MEDIA_TYPES:
+        return _foreign(form)
+    told = head + tail + found.st_size.to_bytes(8, "big")
+    likeness = hashlib.blake2b(told, digest_size=8).digest()
+    return Glance(found.st_size, int.from_bytes(likeness, "big", signed=True))
+
+
 def check_content(content: bytes) -> str | Fault:
     """The media type of a photo that the service takes, told by its content, or what is wrong."""
     if not content:
-        return Fault(code=PhotoCode.EMPTY, message="The file is empty. Export the photo again.")
+        return _EMPTY
     try:
         with Image.open(BytesIO(content)) as image:
             form = image.format or ""
@@ -145,17 +201,11 @@ def check_content(content: bytes) -> str | Fault:
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError):
         if content.startswith(_HEADS):
             return _cut_off()
-        return Fault(
-            code=PhotoCode.NOT_AN_IMAGE,
-            message="The file is not an image, whatever its name says. Export the photo again.",
-        )
+        return _NO_IMAGE
     except SyntaxError:  # Pillow's word for a broken chunk
         return _cut_off()
     if form not in MEDIA_TYPES:
-        return Fault(
-            code=PhotoCode.FORMAT,
-            message=f"The photo is a {form}; the service takes PNG, JPEG and BMP. Convert it.",
-        )
+        return _foreign(form)
     return MEDIA_TYPES[form] if whole else _cut_off()
 
 
@@ -182,6 +232,21 @@ def _bmp_length(image: Image.Image) -> int:
         return 0
     stride = tiles[0].args[1]
     return tiles[0].offset + abs(stride) * image.height if isinstance(stride, int) else 0
+
+
+_EMPTY = Fault(code=PhotoCode.EMPTY, message="The file is empty. Export the photo again.")
+
+_NO_IMAGE = Fault(
+    code=PhotoCode.NOT_AN_IMAGE,
+    message="The file is not an image, whatever its name says. Export the photo again.",
+)
+
+
+def _foreign(form: str) -> Fault:
+    return Fault(
+        code=PhotoCode.FORMAT,
+        message=f"The photo is a {form}; the service takes PNG, JPEG and BMP. Convert it.",
+    )
 
 
 def _cut_off() -> Fault:

@@ -1,0 +1,284 @@
+"""`enroll plan` and `enroll run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enroll.cli import options
+from enroll.cli.signals import SignalDesk
+from enroll.header import Role
+from enroll.logs import LastingStream, set_up
+from enroll.model import SendAs
+from enroll.settings import CodeRule, FailOn, RunSettings, read_credentials
+
+_EVERYTHING = {role.value for role in Role}
+
+
+def _pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, str]:
+    """`A=B,C=D`, also given several times, as a mapping."""
+    found: dict[str, str] = {}
+    for part in ",".join(value).split(","):
+        name, equals, text = part.partition("=")
+        if part and not (name and equals and text):
+            raise click.BadParameter(f"{part!r} is not of the form NAME=VALUE")
+        if part:
+            found[name.strip()] = text.strip()
+    return found
+
+
+def _columns(
+    ctx: click.Context, parameter: click.Parameter, value: Sequence[str]
+) -> dict[str, str]:
+    found = _pairs(ctx, parameter, value)
+    for role in found:
+        if role not in _EVERYTHING:
+            raise click.BadParameter(f"{role!r} is none of {', '.join(sorted(_EVERYTHING))}")
+    return found
+
+
+def _code_rules(
+    ctx: click.Context, parameter: click.Parameter, value: Sequence[str]
+) -> dict[str, CodeRule]:
+    rules = {}
+    for code, rule in _pairs(ctx, parameter, value).items():
+        if rule not in list(CodeRule):
+            raise click.BadParameter(f"{rule!r} is none of {', '.join(CodeRule)}")
+        rules[code] = CodeRule(rule)
+    return rules
+
+
+_manifest = click.argument("manifest", type=options.FILE)
+
+_reading = options.together(
+    options.config,
+    options.group_id,
+    options.endpoint,
+    options.ledger,
+    click.option(
+        "--images",
+        type=options.FILE,
+        help="Folder that relative photo paths begin at.  [default: as last given for this "
+        "ledger, else the manifest's folder]",
+    ),
+    click.option(
+        "--columns",
+        multiple=True,
+        callback=_columns,
+        metavar="ROLE=NAME,…",
+        help="Names of the manifest's columns, such as user_id=EMP_NO,user_data=NAME,image=PHOTO.",
+    ),
+    click.option("--encoding", help="The manifest's encoding.  [default: guessed, and said]"),
+    click.option(
+        "--max-in-flight",
+        type=click.IntRange(1, 1000),
+        default=8,
+        show_default=True,
+        help="Calls made at the same time.",
+    ),
+    click.option(
+        "--multi-oriented-detection",
+        is_flag=True,
+        help="Have the service turn a photo in which it finds no face upright.",
+    ),
+    click.option(
+        "--retry",
+        multiple=True,
+        metavar="CODE",
+        help="Try rows again that ended with this error code; repeatable.",
+    ),
+    click.option("--checksum", is_flag=True, help="Read every photo, also unchanged ones."),
+)
+
+_rate = click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="CALLS_PER_SECOND",
+    help="Rate for the estimate of the time.  [default: the last run's]",
+)
+
+
+@click.command(cls=options.SettingsCommand)
+@_manifest
+@_reading
+@_rate
+@click.pass_context
+def plan(ctx: click.Context, /, manifest: Path, rate: float | None, **given: Any) -> int:
+    """Tell what `run` would do with MANIFEST: rows, calls, bytes, hours. Calls nothing."""
+    return _print_plan(_settings(ctx, manifest, given), rate)
+
+
+def _print_plan(settings: RunSettings, rate: float | None) -> int:
+    from enroll.plan import make_plan
+    from enroll.planned import plan_lines
+
+    _keep_pillow_quiet()
+    click.echo("\n".join(plan_lines(make_plan(settings, rate=rate))))
+    return 0
+
+
+@click.command(cls=options.SettingsCommand)
+@_manifest
+@_reading
+@click.option(
+    "--results",
+    metavar="FILE",
+    help="Where the results go; none writes none.  [default: MANIFEST with .results.csv for its "
+    "suffix]",
+)
+@options.credentials
+@options.transport
+@click.option(
+    "--attempts",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Calls for a row in one run, refused ones not counted.",
+)
+@click.option(
+    "--give-up-after",
+    type=click.FloatRange(min=0),
+    default=7200.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="End when the service could not be reached for so long.",
+)
+@click.option(
+    "--drain",
+    type=click.FloatRange(min=0),
+    default=25.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long calls in flight may take to end after a signal.",
+)
+@click.option(
+    "--send-as",
+    type=click.Choice(list(SendAs)),
+    default=SendAs.FILE,
+    show_default=True,
+    help="Send photos as a file part or as Base64 text.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Take up at most N due rows."
+)
+@click.option(
+    "--on-code",
+    multiple=True,
+    callback=_code_rules,
+    metavar="CODE=RULE",
+    help="What to do about a service's code: reject, retry or stop; repeatable.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(list(FailOn)),
+    default=FailOn.ANY,
+    show_default=True,
+    help="Which bad rows make exit code 1: any, only new ones, none.",
+)
+@click.option("--dry-run", is_flag=True, help="The same as `enroll plan`.")
+@click.option(
+    "--allow-nonempty",
+    is_flag=True,
+    help="Begin a new ledger for a library that holds faces already.",
+)
+@click.option(
+    "--progress/--no-progress", default=None, help="Show a bar.  [default: on a terminal]"
+)
+@click.option(
+    "--stats",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Without a bar: how often a line tells how far it is.",
+)
+@click.option("--quiet", is_flag=True, help="Print only what needs a person.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Log lines for people, or one JSON object a line.",
+)
+@click.option("--log-file", type=options.FILE, help="Write every log line to this file, too.")
+@click.option(
+    "--show-user-ids",
+    is_flag=True,
+    help="Show user ids, photo paths and the service's messages in log lines.",
+)
+@_rate
+@click.pass_context
+def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
+    """Enroll every row of MANIFEST that is not enrolled yet.
+
+    MANIFEST is a CSV with the columns user_id, user_data and image (a photo's path). Run the
+    same command again to go on after an interruption, or with what has changed since.
+    """
+    settings = _settings(ctx, manifest, given)
+    if dry_run:
+        return _print_plan(settings, given["rate"])
+    desk = SignalDesk()
+    stream = LastingStream(sys.stderr)
+    as_json = given["log_format"] == "json"
+    set_up(stream=stream, as_json=as_json, file=given["log_file"], quiet=given["quiet"])
+    return _run(settings, stream, desk, given, as_json=as_json)
+
+
+def _run(
+    settings: RunSettings,
+    stream: LastingStream,
+    desk: SignalDesk,
+    given: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> int:
+    from enroll.console import Console
+    from enroll.enrollment import enroll_manifest
+    from enroll.summary import log_summary, summary_lines
+
+    _keep_pillow_quiet()
+    console = Console(
+        settings,
+        stream,
+        progress=given["progress"],
+        stats=given["stats"],
+        quiet=given["quiet"],
+        as_json=as_json,
+        show_user_ids=given["show_user_ids"],
+        on_opened=desk.soften,
+    )
+    credentials: Path | None = given["credentials"]
+    report = enroll_manifest(
+        settings, lambda: read_credentials(credentials, os.environ), screen=console
+    )
+    log_summary(report)
+    if not as_json and not (given["quiet"] and report.exit_code == 0):
+        LastingStream(sys.stdout).write("\n".join(summary_lines(report)) + "\n")
+    return report.exit_code
+
+
+def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> RunSettings:
+    results = given.get("results")
+    names = RunSettings.__dataclass_fields__
+    taken = {name: value for name, value in given.items() if name in names}
+    if given["group_id"] is None and "results" in given:
+        raise click.UsageError("--group-id is needed: the library to enroll into.", ctx=ctx)
+    taken |= {
+        "group_id": given["group_id"] or "",
+        "results": None if results in (None, "none") else Path(results),
+        "write_results": results != "none",
+        "retry": frozenset(given["retry"]),
+        "origins": options.origins(ctx),
+    }
+    return RunSettings(manifest=manifest, **taken)
+
+
+def _keep_pillow_quiet() -> None:
+    """Pillow warns of odd metadata and of large pictures; the rows say what is wrong with them."""
+    warnings.filterwarnings("ignore", module="PIL")

@@ -1,0 +1,117 @@
+"""`enroll status`, `enroll export` and `enroll history`: what a ledger holds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from enroll.cli import options
+from enroll.model import Status
+from enroll.settings import find_ledger
+
+_which = options.together(
+    options.config,
+    options.ledger,
+    options.group_id,
+    click.option("--endpoint", metavar="URL", help="The library's endpoint, if several are known."),
+)
+
+
+@click.command(cls=options.SettingsCommand)
+@_which
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+def status(
+    ledger: Path | None, group_id: str | None, endpoint: str | None, as_json: bool, watch: bool
+) -> int:
+    """Counts, errors and runs of a ledger; also while a run is going on."""
+    from enroll.ledger.files import read_ledger
+    from enroll.overview import status_json, status_lines
+
+    path = find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
+    reader = read_ledger(path)
+    try:
+        while True:
+            found = reader.status()
+            if as_json:
+                click.echo(json.dumps(status_json(found, path), ensure_ascii=False))
+            else:
+                if watch:
+                    click.clear()
+                click.echo("\n".join(status_lines(found, path)))
+            if not watch:
+                return 0
+            time.sleep(2)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        reader.close()
+
+
+@click.command(cls=options.SettingsCommand)
+@click.argument("output", type=options.FILE)
+@_which
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(list(Status)),
+    help="Only entries of this status; repeatable.",
+)
+@click.option("--raw", is_flag=True, help="Do not escape cells that a spreadsheet would run.")
+def export(
+    output: Path,
+    ledger: Path | None,
+    group_id: str | None,
+    endpoint: str | None,
+    statuses: tuple[Status, ...],
+    raw: bool,
+) -> int:
+    """Write the entries of a ledger to OUTPUT: a .csv, .jsonl or .parquet, or - for CSV."""
+    from enroll.export import STDOUT, write_export
+    from enroll.ledger.files import read_ledger
+    from enroll.texts import amount
+
+    reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
+    try:
+        count = write_export(reader.entries([Status(one) for one in statuses]), output, raw=raw)
+    finally:
+        reader.close()
+    if output != STDOUT:
+        click.echo(f"{amount(count, 'entry', 'entries')} written to {output}.")
+    return 0
+
+
+@click.command(cls=options.SettingsCommand)
+@_which
+@click.option("--user-id", help="Only what happened to this person's faces.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]),
+    help="Only what happened since then (UTC).",
+)
+@click.option("--run", type=click.IntRange(min=1), help="Only what this run did.")
+def history(
+    ledger: Path | None,
+    group_id: str | None,
+    endpoint: str | None,
+    user_id: str | None,
+    since: datetime | None,
+    run: int | None,
+) -> int:
+    """What changed in the library, and when, as CSV on standard output."""
+    from enroll.history import write_history
+    from enroll.ledger.files import read_ledger
+
+    reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
+    at = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)
+    try:
+        write_history(reader.history(user_id=user_id, since=at, run=run), sys.stdout)
+    finally:
+        reader.close()
+    return 0

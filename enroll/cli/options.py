@@ -1,0 +1,133 @@
+"""Options that several commands share, and where their values come from when not given."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from enroll.settings import CONFIG_NAME, DEFAULT_ENDPOINT, preset
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+
+_ORIGINS = "enroll.origins"
+
+
+@lru_cache
+def _all_options() -> frozenset[str]:
+    """The names of every command's options: what one enroll.toml may hold."""
+    commands = importlib.import_module("enroll.cli").cli
+    context = click.Context(commands)
+    names: set[str] = set()
+    waiting: list[click.Command] = [commands]
+    while waiting:
+        command = waiting.pop()
+        names.update(parameter.name for parameter in command.params if parameter.name)
+        if isinstance(command, click.Group):
+            found = [command.get_command(context, name) for name in command.list_commands(context)]
+            waiting.extend(one for one in found if one is not None)
+    return frozenset(names)
+
+
+class SettingsCommand(click.Command):
+    """A command whose options may also come from the environment or from enroll.toml."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            origin = _origins_of(ctx).get(error.param.name or "") if error.param else None
+            if origin is None or error.param is None or _given(ctx, error.param.name or ""):
+                raise
+            message = f"{error.message} (from {origin})"
+            raise click.BadParameter(message, ctx=ctx, param=error.param) from error
+
+
+def _origins_of(ctx: click.Context) -> dict[str, str]:
+    found: dict[str, str] = ctx.meta.get(_ORIGINS, {})
+    return found
+
+
+def _given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _load_preset(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+    names = [parameter.name for parameter in ctx.command.params if parameter.name]
+    found = preset(names, config=value, environ=os.environ, known=_all_options())
+    ctx.default_map = {**found.values}
+    ctx.meta[_ORIGINS] = dict(found.origins)
+    return value
+
+
+def origins(ctx: click.Context) -> dict[str, str]:
+    """For each option of the command, where its value came from: for people to read."""
+    told = {}
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if _given(ctx, name):
+            told[name] = max(parameter.opts, key=len)
+        elif name in _origins_of(ctx):
+            told[name] = _origins_of(ctx)[name]
+    return told
+
+
+def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several option decorators as one, in the order in which help shows them."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+config = click.option(
+    "--config",
+    type=FILE,
+    is_eager=True,
+    expose_value=False,
+    callback=_load_preset,
+    help=f"Settings file.  [default: {CONFIG_NAME} in this folder, if there is one]",
+)
+
+endpoint = click.option(
+    "--endpoint", metavar="URL", default=DEFAULT_ENDPOINT, show_default=True, help="Base URL."
+)
+
+credentials = click.option(
+    "--credentials",
+    type=FILE,
+    help="File with api_key and api_secret, when ENROLL_API_KEY and ENROLL_API_SECRET are not "
+    "set.  [default: enroll/credentials in the user's configuration folder]",
+)
+
+ledger = click.option(
+    "--ledger",
+    type=FILE,
+    help="The ledger's file.  [default: enroll/HOST/GROUP_ID.sqlite in the user's state folder]",
+)
+
+group_id = click.option("--group-id", metavar="ID", help="The library: its group_id.")
+
+transport = together(
+    click.option("--ca-bundle", type=FILE, help="Certificates to trust instead of the system's."),
+    click.option("--allow-http", is_flag=True, help="Allow plain HTTP beyond this machine."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0.1),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="The longest that a whole call may take.",
+    ),
+)

@@ -1,0 +1,58 @@
+"""Signals: the first ends a run softly, the second leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal came before or after the time in which a run can be ended softly."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("Interrupted; nothing was sent that is not on record.")
+        self.exit_code = 128 + number
+
+
+class SignalDesk:
+    """Takes the process's signals, and hands the first one to the run while it can end softly.
+
+    A SIGHUP that was ignored when we started stays ignored: `nohup` asked for that.
+    """
+
+    def __init__(self) -> None:
+        self._interrupt: Callable[[int], None] | None = None
+        self._softly = False
+        self._seen = 0
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._take)
+
+    def soften(self, interrupt: Callable[[int], None]) -> None:
+        """From now on the first signal goes to `interrupt`."""
+        self._interrupt = interrupt
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self._seen += 1
+        if self._seen > 1:
+            # Not sys.exit: a thread pool would wait for its calls first.
+            os._exit(128 + number)
+        if self._interrupt is None:
+            raise Interrupted(number)
+        _say(
+            "\nStopping: calls in flight end first, then results are written. "
+            "A second signal leaves at once.\n"
+        )
+        self._interrupt(number)
+
+
+def _say(text: str) -> None:
+    """Write past Python's buffers, which a signal may have caught in the middle of a write."""
+    try:
+        os.write(2, text.encode())
+    except OSError:
+        return

@@ -1,0 +1,185 @@
+"""What a person sees of a run: where it goes, a bar, or a line now and then."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from enroll.enrollment import Place, Screen
+from enroll.logs import LastingStream, log, mask
+from enroll.model import Candidate, Status
+from enroll.settings import RunSettings
+from enroll.tally import BAD, Tally
+from enroll.texts import duration, facts
+
+SHOWN_OF_A_CODE = 3
+"""Rows of one error that are shown on the terminal; the results and the log have all."""
+
+BAR = (
+    "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+    "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+)
+
+
+class Console(Screen):
+    """Shows a run on stderr, with a bar on a terminal and a line every `stats` seconds else."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        stream: LastingStream,
+        *,
+        progress: bool | None = None,
+        stats: float = 60.0,
+        quiet: bool = False,
+        as_json: bool = False,
+        show_user_ids: bool = False,
+        on_opened: Callable[[Callable[[int], None]], None] = lambda interrupt: None,
+    ) -> None:
+        """`progress` None shows a bar when `stream` is a terminal; `on_opened` hears how the run
+        can be interrupted."""
+        self._settings = settings
+        self._stream = stream
+        bar = stream.isatty() if progress is None else progress
+        self._with_bar = bar and not quiet and not as_json
+        self._with_lines = not self._with_bar and not quiet
+        self._stats = stats
+        self._quiet = quiet
+        self._as_json = as_json
+        self._show_user_ids = show_user_ids
+        self._on_opened = on_opened
+        self._bar: tqdm[Any] | None = None
+        self._shown: Counter[str] = Counter()
+        self._began = self._told_at = time.monotonic()
+        self._failed = 0
+
+    def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+        self._on_opened(interrupt)
+        origins = self._settings.origins
+        log(
+            "run_started",
+            f"run {place.run} of library {place.library.group_id} at {place.endpoint}",
+            {
+                "run": place.run,
+                "endpoint": place.endpoint,
+                "group_id": place.library.group_id,
+                "ledger": str(place.ledger),
+                "manifest": str(self._settings.manifest),
+            },
+        )
+        if self._quiet or self._as_json:
+            return
+        ledger = (
+            f"{place.ledger} ({'new, ' if place.new_ledger else ''}{_origin(origins, 'ledger')})"
+        )
+        name = f" “{place.library.group_name}”" if place.library.group_name else ""
+        self._write(
+            facts(
+                [
+                    ("Endpoint", f"{place.endpoint} ({_origin(origins, 'endpoint')})"),
+                    (
+                        "Library",
+                        f"{place.library.group_id}{name}, created {place.library.add_time} "
+                        f"({_origin(origins, 'group_id')})",
+                    ),
+                    ("Ledger", ledger),
+                    ("Photos", f"{place.images} ({_origin(origins, 'images')})"),
+                ]
+            )
+        )
+        self._write([f"Note: {note}" for note in place.notes])
+        self._began = self._told_at = time.monotonic()
+        if self._with_bar:
+            self._bar = tqdm(
+                total=0,
+                desc="Reading the manifest, at most ",
+                unit=" rows",
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format=BAR,
+                smoothing=0.05,
+            )
+
+    def scanned(self, tally: Tally) -> None:
+        if self._bar is not None:
+            self._bar.total = tally.due
+            if tally.scanned:
+                self._bar.set_description_str("", refresh=False)
+
+    def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
+        if self._bar is not None:
+            self._bar.update(row.lines)
+        if status not in BAD and status is not Status.IN_DOUBT:
+            return
+        self._failed += row.lines
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{self._failed:,} failed", refresh=False)
+        self._tell_row(row, status, code, message)
+
+    def _tell_row(self, row: Candidate, status: Status, code: str, message: str) -> None:
+        self._shown[code] += 1
+        user_id = row.row.user_id if self._show_user_ids else mask(row.row.user_id)
+        fields = {
+            "line": row.row.line,
+            "user_id": user_id,
+            "status": status.value,
+            "code": str(code),
+        }
+        text = f"Line {row.row.line:,}, {user_id}: {status.value}, {code}"
+        if self._show_user_ids:
+            fields["image"] = row.row.path
+            fields["detail"] = message
+            text += f": {message}"
+        within = self._shown[code] <= SHOWN_OF_A_CODE
+        if self._shown[code] == SHOWN_OF_A_CODE + 1 and not self._as_json and not self._quiet:
+            self._print(f"Further rows with {code} are not shown here; the results have them all.")
+        show = within and not self._quiet
+        if self._bar is not None and show:
+            self._bar.clear()
+        log("row", text, fields, level=logging.WARNING if show else logging.INFO)
+
+    def ticked(self, tally: Tally) -> None:
+        if self._bar is not None:
+            self._bar.refresh()
+            return
+        now = time.monotonic()
+        if now - self._told_at < self._stats:
+            return
+        self._told_at = now
+        rate = tally.done / (now - self._began)
+        left = duration((tally.due - tally.done) / rate) if rate else "unknown"
+        share = 100 * tally.done / tally.due if tally.due else 0.0
+        at_most = "" if tally.scanned else "at most "
+        text = (
+            f"{tally.done:,} of {at_most}{tally.due:,} rows done ({share:.0f} %), "
+            f"{self._failed:,} failed, {rate:.1f} rows/s, {left} left"
+        )
+        fields = {"done": tally.done, "due": tally.due, "failed": self._failed, "rate": rate}
+        log("progress", text, fields)
+        if self._with_lines and not self._as_json:
+            self._print(text)
+
+    def closed(self) -> None:
+        if self._bar is not None:
+            self._bar.leave = bool(self._bar.total)
+            self._bar.close()
+            self._bar = None
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.write(line, file=self._stream)
+        else:
+            self._write([line])
+
+    def _write(self, lines: list[str]) -> None:
+        self._stream.write("".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+
+
+def _origin(origins: Mapping[str, str], name: str) -> str:
+    return origins.get(name, "default")

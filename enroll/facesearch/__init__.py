@@ -1,0 +1,25 @@
+"""The FaceSearch service: `FaceSearch` makes the calls, the readers take answers apart."""
+
+from __future__ import annotations
+
+from enroll.facesearch.client import FaceSearch
+from enroll.facesearch.codes import OwnCode
+from enroll.facesearch.readers import (
+    FoundFace,
+    candidates,
+    face,
+    faces,
+    libraries,
+    next_start,
+)
+
+__all__ = [
+    "FaceSearch",
+    "FoundFace",
+    "OwnCode",
+    "candidates",
+    "face",
+    "faces",
+    "libraries",
+    "next_start",
+]

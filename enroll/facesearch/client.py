@@ -1,0 +1,299 @@
+"""The client of the FaceSearch service: one method a call, each of which returns an Answer."""
+
+from __future__ import annotations
+
+import http.client
+import math
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import requests
+from requests.structures import CaseInsensitiveDict
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random,
+)
+from urllib3.exceptions import HTTPError
+
+from enroll.facesearch.answers import classify
+from enroll.facesearch.clock import ServiceClock
+from enroll.facesearch.codes import SERVICE_CODES, OwnCode
+from enroll.facesearch.endpoint import check_endpoint
+from enroll.facesearch.failures import LostError, NotSentError
+from enroll.facesearch.form import PhotoPart, encode, photo_part
+from enroll.facesearch.signing import SIGN_VERSION, fresh_nonce, sign
+from enroll.facesearch.transport import PlainSession
+from enroll.model import Answer, CallKind, Credentials, Photo, SendAs, Verdict
+
+EXPIRY_MARGIN = 2.0
+"""Seconds from a call's deadline to its signature's expiry (design.md, "Settling a doubt")."""
+TRIES = 3
+TRYING_SECONDS = 1.0
+"""A call that provably never left is tried again within it; the driver waits longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    kind: CallKind
+    fields: Mapping[str, str]
+    photo: PhotoPart | None
+    deadline: float  # on the monotonic clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    fields: Mapping[str, str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    expires: float
+
+
+class FaceSearch:
+    """An account's view of one endpoint. Safe to use from any thread, and can be pickled.
+
+    Every method makes one call of at most `timeout` seconds and returns what is known of it;
+    none raises for what the network or the service does. Each thread has its own Session and
+    connection. UsageError for an endpoint that must not be used.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        credentials: Credentials,
+        *,
+        timeout: float,
+        ca_bundle: Path | None = None,
+        allow_http: bool = False,
+        user_agent: str = "enroll",
+    ) -> None:
+        self._endpoint = check_endpoint(endpoint, ca_bundle=ca_bundle, allow_http=allow_http)
+        self._credentials = credentials
+        self._timeout = timeout
+        self._user_agent = user_agent
+        self._clock = ServiceClock()
+        self._start()
+
+    def _start(self) -> None:
+        """Make what belongs to this process and is not pickled."""
+        self._threads = threading.local()
+        self._sessions: list[requests.Session] = []
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(NotSentError),
+            stop=stop_after_attempt(TRIES) | stop_before_delay(TRYING_SECONDS),
+            wait=wait_random(0.05, 0.3),
+            reraise=True,
+        )
+
+    @property
+    def clock_offset(self) -> float:
+        """The service's clock minus ours in seconds; 0.0 until the first answer."""
+        return self._clock.offset
+
+    def use_credentials(self, credentials: Credentials) -> None:
+        """Sign with `credentials` from now on, after a rotation; the clock stays known."""
+        self._credentials = credentials
+
+    def add(
+        self,
+        *,
+        group_id: str,
+        user_id: str,
+        user_data: str,
+        photo: Photo,
+        send_as: SendAs,
+        multi_oriented_detection: bool,
+    ) -> Answer:
+        """Add a face to a library. Not idempotent: twice is two faces."""
+        fields = {"group_id": group_id, "user_id": user_id}
+        if user_data:
+            fields["user_data"] = user_data
+        if multi_oriented_detection:
+            fields["multi_oriented_detection"] = "1"
+        return self._call(CallKind.ADD, fields, photo_part(photo, send_as))
+
+    def search(
+        self,
+        *,
+        group_id: str,
+        photo: Photo,
+        send_as: SendAs,
+        limit: int = 1,
+        threshold: float | None = None,
+        multi_oriented_detection: bool = False,
+    ) -> Answer:
+        """Find the faces most like a photo's: at most `limit` (100), best first."""
+        fields = {"group_id": group_id, "limit": str(limit)}
+        if threshold is not None:
+            fields["threshold"] = f"{threshold:g}"
+        if multi_oriented_detection:
+            fields["multi_oriented_detection"] = "1"
+        return self._call(CallKind.SEARCH, fields, photo_part(photo, send_as))
+
+    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
+        """One page of a library's faces from the `start`-th (1-based), at most `limit` (1000)."""
+        fields = {"group_id": group_id, "start": str(start), "limit": str(limit)}
+        return self._call(CallKind.LIST, fields)
+
+    def group_list(self) -> Answer:
+        """The account's libraries."""
+        return self._call(CallKind.GROUP_LIST, {})
+
+    def face_info(self, *, group_id: str, face_token: str) -> Answer:
+        """One face of a library."""
+        return self._call(CallKind.FACE_INFO, {"group_id": group_id, "face_token": face_token})
+
+    def create(
+        self, *, group_id: str, group_name: str, group_data: str = "", model_version: str = ""
+    ) -> Answer:
+        """Make a library; an empty `model_version` leaves the choice to the service."""
+        fields = {"group_id": group_id, "group_name": group_name}
+        if group_data:
+            fields["group_data"] = group_data
+        if model_version:
+            fields["model_version"] = model_version
+        return self._call(CallKind.CREATE, fields)
+
+    def delete(self, *, group_id: str, face_tokens: Sequence[str]) -> Answer:
+        """Take faces out of a library, at most 1000."""
+        fields = {"group_id": group_id, "face_tokens": ",".join(face_tokens)}
+        return self._call(CallKind.DELETE, fields)
+
+    def free(self, *, group_id: str, check_empty: bool = True) -> Answer:
+        """Delete a library; with `check_empty` only one without faces."""
+        fields = {"group_id": group_id, "check_empty": "1" if check_empty else "0"}
+        return self._call(CallKind.FREE, fields)
+
+    def close(self) -> None:
+        """Close every resting connection; a call under way closes its own at its end."""
+        while self._sessions:
+            self._sessions.pop().close()
+        self._threads = threading.local()
+
+    def __repr__(self) -> str:
+        return f"FaceSearch({self._endpoint.base!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        here = ("_threads", "_sessions", "_retrying")
+        return {name: value for name, value in vars(self).items() if name not in here}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._start()
+
+    def _call(
+        self, kind: CallKind, fields: Mapping[str, str], photo: PhotoPart | None = None
+    ) -> Answer:
+        """One call; what provably never left is tried again, signed anew, for a second."""
+        started = time.monotonic()
+        call = _Call(kind, fields, photo, started + self._timeout)
+        try:
+            answer = self._retrying(self._attempt, call)
+        except NotSentError as exc:
+            answer = Answer(verdict=Verdict.NOT_SENT, code=exc.code.value, message=str(exc))
+        return replace(answer, elapsed=time.monotonic() - started)
+
+    def _attempt(self, call: _Call) -> Answer:
+        """Sign, send and judge once. Raises `NotSentError` only: any other failure is an answer."""
+        left = call.deadline - time.monotonic()
+        signed = self._signed(call, left)
+        sent = time.time()
+        outcome = self._exchange(self._request(call, signed), left)
+        received = time.time()
+        broken: tuple[OwnCode, str] | None = None
+        if isinstance(outcome, LostError):
+            if outcome.response is None:
+                return Answer(
+                    verdict=Verdict.UNKNOWN,
+                    code=outcome.code.value,
+                    message=str(outcome),
+                    expires=signed.expires,
+                )
+            response, broken = outcome.response, (outcome.code, str(outcome))
+        else:
+            response = outcome
+        answer = classify(
+            call.kind,
+            status=response.status_code,
+            headers=response.headers,
+            body=b"" if broken else response.content,
+            now=received + self._clock.offset,
+            broken=broken,
+            secrets=signed.secrets,
+        )
+        # Only what the service itself answered shows its clock; a gateway may have another.
+        service_spoke = answer.request_id or answer.payload or answer.code in SERVICE_CODES
+        if answer.server_time is not None and service_spoke:
+            self._clock.learn(answer.server_time, sent=sent, received=received)
+        return replace(answer, expires=signed.expires)
+
+    def _signed(self, call: _Call, left: float) -> _Signed:
+        """The call's fields, signed to expire `EXPIRY_MARGIN` after the `left` seconds."""
+        account = self._credentials  # once: another thread may change it
+        issued = time.time() + self._clock.offset
+        # Rounded up, so that it is never earlier than it should be.
+        expires = math.ceil(issued + left + EXPIRY_MARGIN)
+        signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
+        fields = {
+            "api_key": account.api_key,
+            "sign": signature,
+            "sign_version": SIGN_VERSION,
+            **call.fields,
+        }
+        secrets = signature, account.api_key, account.api_secret
+        return _Signed(fields, secrets, float(expires))
+
+    def _exchange(
+        self, request: requests.PreparedRequest, left: float
+    ) -> requests.Response | LostError:
+        """Send within `left` seconds; the one place where foreign exceptions are mapped."""
+        try:
+            return self._session().send(
+                request,
+                timeout=left,
+                verify=self._endpoint.verify,
+                proxies=dict(self._endpoint.proxies),
+                allow_redirects=False,
+            )
+        except NotSentError:
+            raise
+        except LostError as exc:
+            return exc
+        except (OSError, http.client.HTTPException, HTTPError) as exc:
+            # Not what the adapter promises to raise, so nothing that would prove "not sent".
+            message = f"the exchange failed: {type(exc).__name__}"
+            return LostError(OwnCode.CONNECTION_LOST, message)
+
+    def _request(self, call: _Call, signed: _Signed) -> requests.PreparedRequest:
+        """What Session.prepare_request would make, without its dealings in cookies and .netrc."""
+        body, content_type = encode(signed.fields, call.photo)
+        request = requests.PreparedRequest()
+        request.method = "POST"
+        request.url = self._endpoint.url(call.kind)
+        request.body = body
+        request.headers = CaseInsensitiveDict(
+            {
+                "User-Agent": self._user_agent,
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "Content-Type": content_type,
+                "Content-Length": str(len(body)),
+            }
+        )
+        return request
+
+    def _session(self) -> requests.Session:
+        """This thread's Session; after a fork a new one, so that no connection is shared."""
+        threads = self._threads
+        if getattr(threads, "process", None) != os.getpid():
+            threads.process = os.getpid()
+            threads.session = PlainSession()
+            self._sessions.append(threads.session)
+        session: requests.Session = threads.session
+        return session

@@ -1,0 +1,243 @@
+"""The adapter under the requests Session: one deadline a call, and the truth about what left.
+
+requests cannot bound a whole call, and merges "never connected" with "lost on the way". This
+adapter does both, over http.client's reading of answers: it keeps one connection for each
+origin and never tries anything twice by itself.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import time
+from collections.abc import Mapping
+from typing import NoReturn
+
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from enroll.facesearch.codes import OwnCode
+from enroll.facesearch.failures import DeadlinePassedError, LostError, NotSentError
+from enroll.facesearch.route import Origin, Route, find_route
+from enroll.facesearch.wire import TooMuchError, Wire, as_socket, open_wire
+
+MAX_BODY = 1 << 20
+"""Bytes of an answer's body that we read; a longer one is a broken answer."""
+IDLE_SECONDS = 4.0
+"""How long a connection may rest and be used again, unless the server says: the shortest
+keep-alive that is common among gateways is 5 seconds, and a server that closes while we send
+leaves a call in doubt."""
+MAX_IDLE_SECONDS = 60.0
+"""The same where the server says more."""
+IDLE_MARGIN = 1.0
+"""Seconds that we stay below the server's own `Keep-Alive: timeout=`."""
+
+_End = tuple[Origin, str]
+"""Where a connection leads, and the certificates by which that was checked."""
+_KEEP_ALIVE_TIMEOUT = re.compile(r"\btimeout\s*=\s*\"?(\d{1,6})", re.ASCII | re.IGNORECASE)
+
+
+class DeadlineAdapter(BaseAdapter):
+    """Sends prepared requests of one thread; a Session of another thread has its own.
+
+    Raises `NotSentError`, `LostError` and `DeadlinePassedError`, and nothing else for what
+    the network or the server does. Redirects, cookies and compression are not its business.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._resting: dict[_End, tuple[Wire, float]] = {}
+        self._routes: dict[tuple[object, ...], Route] = {}
+        self._closed = False
+
+    def send(  # type: ignore[override]  # narrower on purpose: what we do not honour, we refuse
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: float | None = None,
+        verify: bool | str = True,
+        cert: None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """One exchange within `timeout` seconds in all; `verify` is True or a path.
+
+        The body is bytes or None. The answer is read to its end, whatever `stream` says.
+        """
+        del stream
+        if timeout is None or verify is False or cert is not None:
+            raise ValueError("a call needs a timeout, checks certificates, and shows none")
+        body = request.body or b""
+        if isinstance(body, str):
+            raise TypeError("a body is bytes")
+        deadline = time.monotonic() + timeout
+        route = self._route(str(request.url), proxies)
+        trusted = DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
+        end = route.origin, trusted
+        wire = self._take(end, deadline)
+        wire.begin(deadline)
+        keep_until = 0.0
+        try:
+            answer = _exchange(wire, _head(request, route), body)
+            response = _read_answer(wire, answer, request)
+            if not answer.will_close and wire.rest():
+                keep_until = time.monotonic() + _idle_limit(answer)
+        finally:
+            self._put_back(end, wire, keep_until)
+        return response
+
+    def close(self) -> None:
+        """Close what rests; a connection in use is closed at the end of its call."""
+        self._closed = True
+        while self._resting:
+            self._resting.popitem()[1][0].close()
+
+    def _route(self, url: str, proxies: Mapping[str, str] | None) -> Route:
+        key = (url, *sorted((proxies or {}).items()))
+        route = self._routes.get(key)
+        if route is None:
+            route = self._routes[key] = find_route(url, proxies)
+        return route
+
+    def _take(self, end: _End, deadline: float) -> Wire:
+        """A connection that is open as far as can be known, at rest or new."""
+        wire, keep_until = self._resting.pop(end, (None, 0.0))
+        if wire is not None:
+            if time.monotonic() < keep_until and not wire.stale():
+                return wire
+            # Nothing was sent on it in this call, so that a new one is no second try.
+            wire.close()
+        return open_wire(end[0], verify=end[1], deadline=deadline)
+
+    def _put_back(self, end: _End, wire: Wire, keep_until: float) -> None:
+        if keep_until and not self._closed:
+            self._resting[end] = wire, keep_until
+        else:
+            wire.close()
+
+
+def _head(request: requests.PreparedRequest, route: Route) -> bytes:
+    lines = [f"{request.method} {route.target} HTTP/1.1", f"Host: {route.authority}"]
+    lines += (f"{name}: {value}" for name, value in request.headers.items())
+    proxy = route.origin.proxy
+    if proxy is not None and proxy.authorization and not route.origin.tls:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def _exchange(wire: Wire, head: bytes, body: bytes) -> http.client.HTTPResponse:
+    """Send the request and read the head of its answer."""
+    try:
+        wire.send(head)
+        wire.send(body)
+    except OSError as exc:
+        # The kernel took nothing. Under TLS that is not ours to see.
+        if not wire.sent and not wire.encrypted:
+            raise NotSentError(OwnCode.CANNOT_CONNECT, f"nothing could be sent: {exc}") from exc
+        return _early_answer(wire, exc)
+    return _final_answer(wire)
+
+
+def _early_answer(wire: Wire, failure: OSError) -> http.client.HTTPResponse:
+    """The answer of a server that closed before it had read everything, as at a 413."""
+    try:
+        answer = _final_answer(wire)
+    except LostError:
+        _raise_lost(wire, failure)
+    answer.will_close = True
+    return answer
+
+
+def _final_answer(wire: Wire) -> http.client.HTTPResponse:
+    """The head of the answer, any 1xx before it skipped."""
+    while True:
+        answer = http.client.HTTPResponse(as_socket(wire), method="POST")
+        try:
+            answer.begin()
+        except (OSError, http.client.HTTPException, TooMuchError) as exc:
+            answer.close()
+            _raise_lost(wire, exc)
+        # http.client skips 100 only; 101 ends HTTP on this connection, and nobody asked for it.
+        if answer.status >= 200 or answer.status == http.client.SWITCHING_PROTOCOLS:
+            return answer
+        answer.close()
+
+
+def _read_answer(
+    wire: Wire, answer: http.client.HTTPResponse, request: requests.PreparedRequest
+) -> requests.Response:
+    response = requests.Response()
+    response.status_code = answer.status
+    response.reason = answer.reason
+    response.headers = CaseInsensitiveDict(answer.headers.items())
+    response.url = str(request.url)
+    try:
+        body = _whole_body(answer)
+    except (OSError, http.client.HTTPException, TooMuchError, ValueError) as exc:
+        # ValueError: http.client takes the size of a chunk for granted, even a negative one.
+        _raise_lost(wire, exc, response)
+    finally:
+        answer.close()
+    response.raw = io.BytesIO(body)
+    return response
+
+
+def _whole_body(answer: http.client.HTTPResponse) -> bytes:
+    body = answer.read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise TooMuchError
+    if answer.length:  # http.client is silent about an end before Content-Length
+        raise http.client.IncompleteRead(body, answer.length)
+    return body
+
+
+def _raise_lost(wire: Wire, exc: Exception, response: requests.Response | None = None) -> NoReturn:
+    """The one place where exceptions from after the first byte are mapped."""
+    if isinstance(exc, LostError):
+        raise exc
+    if isinstance(exc, TooMuchError):
+        message = f"the answer is longer than {MAX_BODY} bytes"
+        raise LostError(OwnCode.BODY_TOO_LARGE, message, response=response) from exc
+    if isinstance(exc, OSError) and time.monotonic() >= wire.deadline:
+        message = "the time for the whole call was over before the answer was there"
+        raise DeadlinePassedError(OwnCode.TIMEOUT, message, response=response) from exc
+    if response is not None:
+        message = f"the answer was cut off: {_in_words(exc)}"
+        raise LostError(OwnCode.BODY_CUT_OFF, message, response=response) from exc
+    if isinstance(exc, OSError):  # http.client.RemoteDisconnected among them
+        message = f"the connection was lost before an answer came: {_in_words(exc)}"
+        raise LostError(OwnCode.CONNECTION_LOST, message) from exc
+    raise LostError(OwnCode.NOT_HTTP, f"what came back is not HTTP: {_in_words(exc)}") from exc
+
+
+def _in_words(exc: Exception) -> str:
+    """The class alone where the text would repeat what the server sent."""
+    return str(exc) if isinstance(exc, OSError) else type(exc).__name__
+
+
+def _idle_limit(answer: http.client.HTTPResponse) -> float:
+    """How long the connection may rest, in seconds."""
+    told = _KEEP_ALIVE_TIMEOUT.search(answer.getheader("Keep-Alive") or "")
+    if told is None:
+        return IDLE_SECONDS
+    return min(float(told[1]) - IDLE_MARGIN, MAX_IDLE_SECONDS)
+
+
+class PlainSession(requests.Session):
+    """A Session over our adapter alone, which reads no environment and follows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.adapters.clear()
+        adapter = DeadlineAdapter()
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None, always: even an unfollowed redirect would be parsed, and a bad one raises."""
+        del resp
+        return None

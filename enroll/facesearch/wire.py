@@ -1,0 +1,238 @@
+"""A connection whose every read and write ends at one deadline, and how one is opened.
+
+The deadline is the whole call's: before each operation on the socket its timeout is set to the
+time that is left, so that a server that drips single bytes gains nothing by it. Only the lookup
+of a name cannot be interrupted; the resolver's own limits bound it (resolv.conf, by default
+some 10 to 30 seconds), and a call whose time it used up ends right after it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import ssl
+import time
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from urllib3.util import wait_for_read
+
+from enroll.facesearch.codes import OwnCode
+from enroll.facesearch.failures import NotSentError
+from enroll.facesearch.route import Origin, Proxy, host_and_port
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+OPENING_SECONDS = 10.0
+"""At most this much of a call's time goes into connecting: giving up early proves "not sent"."""
+MAX_RECEIVED = 2 << 20
+"""Bytes of one answer with its head and framing; a head that never ends stops here."""
+
+
+class TooMuchError(Exception):
+    """The answer went past `MAX_RECEIVED` bytes."""
+
+
+class Wire(io.RawIOBase):
+    """A connected socket under a deadline, readable through the one buffer in `reader`.
+
+    `deadline` is on the monotonic clock. `sent` counts the bytes of this call that the kernel
+    took. Between calls the wire is at rest and reads nothing.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        super().__init__()
+        self._socket = sock
+        self._received = 0
+        self._resting = False
+        self.deadline = deadline
+        self.sent = 0
+        self.reader = _LastingReader(self)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS lies between us and the other end."""
+        return isinstance(self._socket, ssl.SSLSocket)
+
+    def begin(self, deadline: float) -> None:
+        """Start a call that has to end at `deadline`."""
+        self.deadline = deadline
+        self.sent = self._received = 0
+        self._resting = False
+
+    def rest(self) -> bool:
+        """End a call; whether nothing is left over of what the server sent."""
+        self._resting = True
+        return not self.reader.peek(1)
+
+    def stale(self) -> bool:
+        """Whether a resting connection has something to say: its end, or what nobody asked for.
+
+        In both cases nothing may be sent on it any more.
+        """
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return True
+        return wait_for_read(self._socket, timeout=0.0)
+
+    def send(self, data: bytes) -> None:
+        """Hand all of `data` to the kernel; OSError, with TimeoutError after the deadline."""
+        view = memoryview(data)
+        while view:
+            self._allow_the_time_left()
+            count = self._socket.send(view)
+            self.sent += count
+            view = view[count:]
+
+    def readable(self) -> bool:
+        """Always: a wire is there to be read."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        """Read what has come, at most to the deadline; None at rest."""
+        if self._resting:
+            return None
+        if self._received > MAX_RECEIVED:
+            raise TooMuchError
+        self._allow_the_time_left()
+        count = self._socket.recv_into(buffer)
+        self._received += count
+        return count
+
+    def makefile(self, mode: str) -> _LastingReader:
+        """The reader, for http.client, which takes us for a socket."""
+        del mode
+        return self.reader
+
+    def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Shake hands as a client of `host`; OSError (ssl.SSLError) when it fails."""
+        self._allow_the_time_left()
+        # wrap_socket takes a socket that is no longer connected without a handshake, or loses it.
+        self._socket.getpeername()
+        self._socket = context.wrap_socket(
+            self._socket, server_hostname=host, do_handshake_on_connect=False
+        )
+        self._socket.do_handshake()
+
+    def close(self) -> None:
+        """Close the socket; a second time does nothing."""
+        self._socket.close()
+        super().close()
+
+    def _allow_the_time_left(self) -> None:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the time for the whole call is over")
+        self._socket.settimeout(left)
+
+
+class _LastingReader(io.BufferedReader):
+    """A buffer that lasts as long as its wire: http.client closes its file after each answer."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__(wire)
+
+    def close(self) -> None:
+        """Do nothing: the wire is closed by its owner."""
+
+
+def open_wire(origin: Origin, *, verify: str, deadline: float) -> Wire:
+    """Connect to `origin`, through its proxy if it has one, and shake hands.
+
+    `verify` is a file or folder of trusted certificates. Raises `NotSentError` only: this is
+    where foreign exceptions from before the first byte are mapped.
+    """
+    deadline = min(deadline, time.monotonic() + OPENING_SECONDS)
+    ends_at = origin.proxy or origin
+    wire = Wire(_connect(ends_at.host, ends_at.port, deadline), deadline)
+    try:
+        if origin.proxy is not None and origin.tls:
+            _open_tunnel(wire, origin, origin.proxy)
+        if origin.tls:
+            _start_tls(wire, origin.host, verify)
+    except NotSentError:
+        wire.close()
+        raise
+    return wire
+
+
+def _connect(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to the first address of `host` that answers, each within its share of the time."""
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        message = f"the name {host} could not be looked up: {exc}"
+        raise NotSentError(OwnCode.NAME_LOOKUP_FAILED, message) from exc
+    failure: OSError = TimeoutError("the time for the whole call is over")
+    for count, (family, kind, protocol, _, address) in enumerate(addresses):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        try:
+            return _connected(family, kind, protocol, address, left / (len(addresses) - count))
+        except OSError as exc:
+            failure = exc
+    message = f"no connection to {host_and_port(host, port)}: {failure}"
+    raise NotSentError(OwnCode.CANNOT_CONNECT, message) from failure
+
+
+def _connected(
+    family: int, kind: int, protocol: int, address: Any, timeout: float
+) -> socket.socket:
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.settimeout(timeout)
+        # Head and body leave in two writes; Nagle would hold the second back.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_tunnel(wire: Wire, origin: Origin, proxy: Proxy) -> None:
+    target = host_and_port(origin.host, origin.port)
+    head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
+    if proxy.authorization:
+        head += f"Proxy-Authorization: {proxy.authorization}\r\n"
+    try:
+        wire.send(f"{head}\r\n".encode("ascii"))
+        with closing(http.client.HTTPResponse(as_socket(wire), method="CONNECT")) as answer:
+            answer.begin()
+    except (OSError, http.client.HTTPException, TooMuchError) as exc:
+        message = f"the proxy {host_and_port(proxy.host, proxy.port)} opened no tunnel: {exc}"
+        raise NotSentError(OwnCode.PROXY_REFUSED, message) from exc
+    if answer.status != http.client.OK:
+        message = (
+            f"the proxy {host_and_port(proxy.host, proxy.port)} opened no tunnel: "
+            f"it answered {answer.status}"
+        )
+        raise NotSentError(OwnCode.PROXY_REFUSED, message)
+
+
+def _start_tls(wire: Wire, host: str, verify: str) -> None:
+    try:
+        wire.start_tls(tls_context(verify), host)
+    except OSError as exc:
+        raise NotSentError(OwnCode.TLS_FAILED, f"no TLS with {host}: {exc}") from exc
+
+
+@lru_cache(maxsize=8)
+def tls_context(verify: str) -> ssl.SSLContext:
+    """The context that trusts `verify`, a file or folder; OSError when it cannot be read.
+
+    One for the process, because reading the certificates takes as long as many calls.
+    """
+    folder = Path(verify).is_dir()
+    return ssl.create_default_context(
+        cafile=None if folder else verify, capath=verify if folder else None
+    )
+
+
+def as_socket(wire: Wire) -> socket.socket:
+    """The wire for http.client, which only ever calls `makefile` on its socket."""
+    return cast(socket.socket, wire)

@@ -1,0 +1,121 @@
+"""Log lines for people or for programs, on stderr and in a file. No secrets, ids masked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from enroll.errors import LocalError
+
+LOGGER = logging.getLogger("enroll")
+
+
+def mask(user_id: str) -> str:
+    """A user id that can be recognised by who knows it, and not read: `10***7`."""
+    if len(user_id) < 6:
+        return "***"
+    return f"{user_id[:2]}***{user_id[-1]}"
+
+
+class LastingStream:
+    """A stream whose reader may go away: what can no longer be shown is dropped.
+
+    A terminal that is closed must not end a run.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def isatty(self) -> bool:
+        try:
+            return self._stream.isatty()
+        except ValueError:
+            return False
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        """What tqdm asks to choose between blocks and ASCII."""
+        return self._stream.encoding
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return f"{at} {record.levelname.lower()}: {record.getMessage()}"
+
+
+class _Bare(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage()
+
+
+class _Json(logging.Formatter):
+    """One object a line: time, level, event, message, and the event's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        told: dict[str, Any] = {
+            "time": at.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "event": getattr(record, "event", "message"),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        return json.dumps(told, ensure_ascii=False)
+
+
+def log(event: str, message: str, fields: Mapping[str, Any], *, level: int = logging.INFO) -> None:
+    """Log an event: its sentence for people, its fields for programs."""
+    LOGGER.log(level, "%s", message, extra={"event": event, "fields": dict(fields)})
+
+
+def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bool) -> None:
+    """Send log lines to `stream` (all of them as JSON, as text only warnings) and to a file.
+
+    Raises LocalError for a file that cannot be written.
+    """
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    for old in list(LOGGER.handlers):
+        LOGGER.removeHandler(old)
+        old.close()
+    shown: logging.Handler = logging.StreamHandler(stream)
+    shown.setFormatter(_Json() if as_json else _Bare())
+    shown.setLevel(logging.WARNING if quiet or not as_json else logging.INFO)
+    LOGGER.addHandler(shown)
+    if file is not None:
+        LOGGER.addHandler(_file_handler(file, as_json=as_json))
+
+
+def _file_handler(file: Path, *, as_json: bool) -> logging.Handler:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        opened = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise LocalError(
+            f"The log file {file} cannot be written: {error.strerror}. "
+            "Name another with --log-file."
+        ) from error
+    handler = logging.StreamHandler(LastingStream(opened))
+    handler.setFormatter(_Json() if as_json else _Text())
+    return handler

@@ -1,0 +1,90 @@
+"""What `enroll status` shows, as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from enroll.ledger import LedgerStatus, RunRecord
+from enroll.ledger.reading import iso_time
+from enroll.texts import counted, duration, error_table, facts
+
+
+def status_lines(status: LedgerStatus, path: Path) -> list[str]:
+    """The status as lines, a blank one between its parts."""
+    return [line for part in _parts(status, path) for line in [*part, ""] if part][:-1]
+
+
+def _parts(status: LedgerStatus, path: Path) -> Iterator[list[str]]:
+    identity = status.identity
+    yield facts(
+        [
+            ("Library", f"{identity.group_id} at {identity.host}, created {identity.add_time}"),
+            ("Ledger", str(path)),
+            ("Photos", status.images or "no run yet"),
+        ]
+    )
+    counts = {name.value: count for name, count in status.counts.items()}
+    yield counted(counts) if counts else ["  Nothing is recorded yet."]
+    errors = [(one.status.value, one.code, one.count, one.message) for one in status.errors]
+    if errors:
+        yield ["Errors, how many entries, and what to do", *error_table(errors)]
+    if status.runs:
+        yield ["Runs, the latest first", *map(_run_line, status.runs)]
+
+
+def _run_line(run: RunRecord) -> str:
+    began = f"  {run.run:>4}  {iso_time(run.start.at)}  {run.start.user}@{run.start.host}"
+    if run.end is None:
+        return f"{began}  has not ended: under way (process {run.start.pid}), or killed"
+    calls = ", ".join(f"{count:,} {kind}" for kind, count in run.end.calls.items()) or "no calls"
+    took = duration((run.end.at - run.start.at) / 1000)
+    reason = f": {run.end.reason}" if run.end.reason else ""
+    return f"{began}  exit code {run.end.exit_code} after {took}, {calls}{reason}"
+
+
+def status_json(status: LedgerStatus, path: Path) -> dict[str, Any]:
+    """The status as plain values; keys are stable, times are ISO 8601 in UTC."""
+    identity = status.identity
+    return {
+        "ledger": str(path),
+        "library": {
+            "host": identity.host,
+            "group_id": identity.group_id,
+            "add_time": identity.add_time,
+        },
+        "images": status.images,
+        "counts": {name.value: count for name, count in status.counts.items()},
+        "errors": [
+            {
+                "status": one.status.value,
+                "code": one.code,
+                "count": one.count,
+                "message": one.message,
+            }
+            for one in status.errors
+        ],
+        "runs": [_run_json(run) for run in status.runs],
+    }
+
+
+def _run_json(run: RunRecord) -> dict[str, Any]:
+    start, end = run.start, run.end
+    return {
+        "run": run.run,
+        "started_at": iso_time(start.at),
+        "ended_at": "" if end is None else iso_time(end.at),
+        "host": start.host,
+        "user": start.user,
+        "pid": start.pid,
+        "version": start.version,
+        "manifest": start.manifest,
+        "manifest_sha256": start.manifest_sha256,
+        "options": dict(start.options),
+        "exit_code": None if end is None else end.exit_code,
+        "reason": "" if end is None else end.reason,
+        "calls": {} if end is None else dict(end.calls),
+        "rows": {} if end is None else dict(end.rows),
+        "limit": None if end is None else end.limit,
+    }

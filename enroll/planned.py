@@ -1,0 +1,64 @@
+"""What `enroll plan` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enroll.plan import Plan
+from enroll.texts import amount, counted, duration, error_table, facts, size
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The plan as lines, a blank one between its parts."""
+    return [line for part in _parts(plan) for line in [*part, ""] if part][:-1]
+
+
+def _parts(plan: Plan) -> Iterator[list[str]]:
+    yield [
+        f"Planned from {plan.manifest.path}, {amount(plan.rows, 'row')}; nothing was called.",
+        *(f"Note: {note}" for note in plan.notes),
+    ]
+    bad = sum(plan.faults.values())
+    yield counted(
+        {
+            "due": plan.due,
+            "touched since, to be read and compared": plan.to_read,
+            "already enrolled": plan.enrolled,
+            "not to be sent (below)": bad,
+        }
+    )
+    errors = [
+        (status.value, str(code), count, plan.examples.get(code, ""))
+        for (status, code), count in plan.faults.most_common()
+    ]
+    if errors:
+        yield ["Not to be sent, how often, and what to do", *error_table(errors)]
+    yield list(_remarks(plan))
+    yield facts(
+        [
+            ("Calls", f"{plan.calls:,}"),
+            ("To send", f"{size(plan.content)} of photos"),
+            (
+                "Time",
+                f"{duration(plan.seconds)} at {plan.rate.calls_per_second:.1f} calls a second "
+                f"({plan.rate.source})",
+            ),
+            ("Photos", str(plan.images)),
+            ("Ledger", str(plan.ledger) if plan.ledger else "none yet"),
+        ]
+    )
+
+
+def _remarks(plan: Plan) -> Iterator[str]:
+    if plan.shared:
+        yield (
+            f"{amount(plan.shared, 'photo')} under more than one user_id: each would be "
+            "enrolled for each; check them."
+        )
+    if plan.user_data_changed:
+        yield (
+            f"{amount(plan.user_data_changed, 'enrolled row')} with another user_data than the "
+            "library: left as enrolled, the service has no update."
+        )
+    if plan.gone:
+        yield f"{amount(plan.gone, 'enrolled row')} whose photo is no longer there."

@@ -1,0 +1,59 @@
+"""The demo: an archive, the stand-in, a run, and what to look at afterwards."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from enroll.console import Console
+from enroll.demo import draw_archive
+from enroll.enrollment import Report, enroll_manifest
+from enroll.errors import ExitCode
+from enroll.logs import LastingStream, set_up
+from enroll.model import Credentials
+from enroll.sandbox import Sandbox
+from enroll.settings import RunSettings
+from enroll.summary import summary_lines
+
+GROUP_ID = "demo"
+
+
+def run_demo(folder: Path) -> int:
+    """Enroll a drawn archive into the stand-in; everything that it makes lies in `folder`.
+
+    Returns the run's exit code, but 0 for rows that fail: some of the demo's are there for it.
+    """
+    click.echo(f"Drawing an archive of portraits into {folder}; some rows are there to fail.\n")
+    manifest = draw_archive(folder)
+    with Sandbox(store=folder / "service.sqlite") as box:
+        box.create_library(GROUP_ID)
+        credentials = Credentials(box.api_key, box.api_secret)
+        settings = RunSettings(
+            manifest=manifest,
+            group_id=GROUP_ID,
+            endpoint=box.endpoint,
+            ledger=folder / "ledger.sqlite",
+            origins={"endpoint": "the stand-in", "group_id": "the demo", "ledger": "the demo"},
+        )
+        stream = LastingStream(sys.stderr)
+        set_up(stream=stream, as_json=False, file=None, quiet=False)
+        console = Console(settings, stream)
+        report = enroll_manifest(settings, lambda: credentials, screen=console)
+        faces = len(box.faces(GROUP_ID))
+    click.echo("\n" + "\n".join(summary_lines(report)))
+    click.echo(_afterwards(folder, report, faces))
+    code = report.exit_code
+    return ExitCode.DONE if code is ExitCode.SOME_ROWS_FAILED else code
+
+
+def _afterwards(folder: Path, report: Report, faces: int) -> str:
+    ledger = report.place.ledger
+    return (
+        f"\nThe stand-in's library now holds {faces} faces. Run the demo again: it adds none.\n"
+        "Look around:\n\n"
+        f"  enroll status --ledger {ledger}\n"
+        f"  enroll export - --ledger {ledger} --status enrolled\n"
+        f"  less {report.results or folder}\n"
+    )

@@ -1,0 +1,138 @@
+"""The service's rules for the fields of a row, checked before a call is spent on it.
+
+Only what is documented, or can never be sent, is refused here; the rest is the service's to say.
+Messages name the character and its place, and never repeat a `user_id`, which is personal data.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from enum import StrEnum
+
+from enroll.model import Fault, Row
+
+MAX_USER_ID_BYTES = 48
+MAX_USER_DATA_CHARACTERS = 128
+MAX_IMAGE_CHARACTERS = 4096
+"""Linux's PATH_MAX; the two above are the service's, from its page on `add`."""
+
+
+class RowCode(StrEnum):
+    """Why a row can never be sent. The values are stable: scripts give them to `--retry`."""
+
+    USER_ID_EMPTY = "USER_ID_EMPTY"
+    """The row has no user_id."""
+    USER_ID_TOO_LONG = "USER_ID_TOO_LONG"
+    """The user_id has more than 48 bytes."""
+    USER_ID_CHARACTER = "USER_ID_CHARACTER"
+    """The user_id has a character that is neither letter nor digit of ASCII nor of -%@#&_."""
+    USER_DATA_TOO_LONG = "USER_DATA_TOO_LONG"
+    """The user_data has more than 128 characters."""
+    USER_DATA_CHARACTER = "USER_DATA_CHARACTER"
+    """The user_data has a control character, or half a character that no encoding can carry."""
+    IMAGE_EMPTY = "IMAGE_EMPTY"
+    """The row names no photo."""
+    IMAGE_TOO_LONG = "IMAGE_TOO_LONG"
+    """The photo's path has more than 4,096 characters, so no file can have it."""
+    IMAGE_CHARACTER = "IMAGE_CHARACTER"
+    """The photo's path has a control character, or half a character."""
+
+
+_GOOD_USER_ID = re.compile(r"[A-Za-z0-9\-%@#&_]{1,48}")
+_BAD_IN_USER_ID = re.compile(r"[^A-Za-z0-9\-%@#&_]")
+# Tabs and line breaks come with multi-line cells and are text; a path has none of them.
+_BAD_IN_USER_DATA = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_BAD_IN_IMAGE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+_CONTROL_NAMES = {
+    "\0": "NUL",
+    "\t": "TAB",
+    "\n": "LINE FEED",
+    "\r": "CARRIAGE RETURN",
+    "\x1b": "ESCAPE",
+    "\x7f": "DELETE",
+}
+"""Controls have no name in Unicode; these are the ones that people meet."""
+
+
+def check_row(row: Row) -> Fault | None:
+    """The first rule that the row breaks, or None; under a microsecond for a good row."""
+    return _user_id_fault(row.user_id) or _user_data_fault(row.user_data) or _image_fault(row.image)
+
+
+def character_name(character: str) -> str:
+    """What a person can look up: Unicode's name and the code point."""
+    name = unicodedata.name(character, "") or _CONTROL_NAMES.get(character, "")
+    if not name:
+        name = "half a character" if "\ud800" <= character <= "\udfff" else "a control character"
+    return f"{name} (U+{ord(character):04X})"
+
+
+def _user_id_fault(user_id: str) -> Fault | None:
+    if _GOOD_USER_ID.fullmatch(user_id):
+        return None
+    if not user_id or user_id.isspace():
+        return _fault(
+            RowCode.USER_ID_EMPTY, "The row has no user_id; give each person their id there."
+        )
+    bad = _BAD_IN_USER_ID.search(user_id)
+    if bad is None:
+        return _fault(
+            RowCode.USER_ID_TOO_LONG,
+            f"user_id has {len(user_id)} bytes, but the service takes {MAX_USER_ID_BYTES}; "
+            "use a shorter id.",
+        )
+    if _BAD_IN_USER_ID.search(user_id.strip()) is None:
+        side = "begins" if user_id[0].isspace() else "ends"
+        return _fault(
+            RowCode.USER_ID_CHARACTER,
+            f"user_id {side} with a blank, {_place(bad)}; remove it from the manifest.",
+        )
+    return _fault(
+        RowCode.USER_ID_CHARACTER,
+        f"user_id has {_place(bad)}, but the service takes only letters and digits of ASCII and "
+        "-%@#&_; replace it.",
+    )
+
+
+def _user_data_fault(user_data: str) -> Fault | None:
+    if len(user_data) > MAX_USER_DATA_CHARACTERS:
+        return _fault(
+            RowCode.USER_DATA_TOO_LONG,
+            f"user_data has {len(user_data)} characters, but the service takes "
+            f"{MAX_USER_DATA_CHARACTERS}; shorten it.",
+        )
+    if bad := _BAD_IN_USER_DATA.search(user_data):
+        return _fault(
+            RowCode.USER_DATA_CHARACTER,
+            f"user_data has {_place(bad)}, which is no text; remove it.",
+        )
+    return None
+
+
+def _image_fault(image: str) -> Fault | None:
+    if not image or image.isspace():
+        return _fault(
+            RowCode.IMAGE_EMPTY, "The row names no photo; write its path in the image column."
+        )
+    if len(image) > MAX_IMAGE_CHARACTERS:
+        return _fault(
+            RowCode.IMAGE_TOO_LONG,
+            f"The photo's path has {len(image)} characters, more than a file can have; "
+            "the image column takes a path, not the photo itself.",
+        )
+    if bad := _BAD_IN_IMAGE.search(image):
+        return _fault(
+            RowCode.IMAGE_CHARACTER,
+            f"The photo's path has {_place(bad)}; correct the path, or rename the file.",
+        )
+    return None
+
+
+def _place(bad: re.Match[str]) -> str:
+    return f"{character_name(bad.group())} at position {bad.start() + 1}"
+
+
+def _fault(code: RowCode, message: str) -> Fault:
+    return Fault(code=code.value, message=message)

@@ -1,0 +1,279 @@
+"""The state of the account: libraries and their faces, and what the service allows on them."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+
+import numpy as np
+
+from .clock import Clock
+from .faces import Likeness
+from .index import LikenessIndex
+from .replies import RefusalError
+from .store import open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the service allows; the documented values, lower ones to rehearse with.
+
+    `max_start` is the highest `start` of `list`: documented as 1000, but a larger library could
+    not be listed whole then, so by default (None) any is taken.
+    """
+
+    max_libraries: int = 10
+    max_faces: int = 5_000_000
+    max_request_bytes: int = 2 * 1024 * 1024
+    max_start: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """A face library; the service says group. `add_time` is UNIX seconds."""
+
+    group_id: str
+    group_name: str
+    group_data: str
+    model_version: str
+    add_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """One face of a library. `add_time` is UNIX ms; `sha256` (hex) is of the picture's bytes."""
+
+    face_token: str
+    user_id: str
+    user_data: str
+    add_time: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFace:
+    """What `add` stores. `lag` seconds pass before `search` and `list` show the face."""
+
+    user_id: str
+    user_data: str
+    picture: tuple[bytes, Likeness]
+    lag: float = 0.0
+
+
+_SELECT_FACE = "SELECT face_token, user_id, user_data, add_time, sha256 FROM face "
+
+
+class Account:
+    """All libraries of the one account, in memory or in `store`. Safe to share between threads."""
+
+    def __init__(self, *, clock: Clock, limits: Limits, store: Path | None = None) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._lock = RLock()
+        self._db = open_store(store)
+        self._indexes: dict[str, LikenessIndex] = defaultdict(LikenessIndex)
+        self._total = 0
+        self._load()
+
+    def close(self) -> None:
+        """Close the store; every later call is a bug."""
+        with self._lock:
+            self._db.close()
+
+    def setting(self, name: str, *, default: str) -> str:
+        """A text kept in the store; `default` is stored and returned when there is none."""
+        with self._lock:
+            self._db.execute("INSERT OR IGNORE INTO setting VALUES (?, ?)", (name, default))
+            row = self._db.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
+        return str(row[0])
+
+    def libraries(self) -> list[Library]:
+        """Oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT * FROM library ORDER BY add_time, rowid").fetchall()
+        return [_library(row) for row in rows]
+
+    def create(self, library: Library) -> None:
+        """Add a library; which code the service has for one too many or a double is a guess."""
+        with self._lock:
+            if self._exists(library.group_id):
+                raise RefusalError("BAD_ARGUMENTS", "group_id")
+            if len(self.libraries()) >= self._limits.max_libraries:
+                raise RefusalError("QUOTA_EXCEEDED", "group")
+            self._db.execute(
+                "INSERT INTO library VALUES (?, ?, ?, ?, ?)",
+                (
+                    library.group_id,
+                    library.group_name,
+                    library.group_data,
+                    library.model_version,
+                    library.add_time,
+                ),
+            )
+
+    def free(self, group_id: str, *, check_empty: bool) -> None:
+        """Remove a library; `NOT_EMPTY` when it holds faces and `check_empty` is set."""
+        with self._lock:
+            count = self.count(group_id)
+            if count and check_empty:
+                raise RefusalError("NOT_EMPTY")
+            with self._transaction():
+                self._db.execute("DELETE FROM face WHERE group_id = ?", (group_id,))
+                self._db.execute("DELETE FROM library WHERE group_id = ?", (group_id,))
+            self._indexes.pop(group_id, None)
+            self._total -= count
+
+    def require(self, group_id: str) -> None:
+        """Raise `INVALID_OUTER_ID` when there is no such library."""
+        with self._lock:
+            if not self._exists(group_id):
+                raise RefusalError("INVALID_OUTER_ID")
+
+    def count(self, group_id: str) -> int:
+        """How many faces the library holds."""
+        with self._lock:
+            self.require(group_id)
+            row = self._db.execute(
+                "SELECT count(*) FROM face WHERE group_id = ?", (group_id,)
+            ).fetchone()
+        return int(row[0])
+
+    def add(self, group_id: str, new: NewFace) -> str:
+        """Store a face and return its token."""
+        digest, likeness = new.picture
+        token = secrets.token_hex(16)
+        with self._lock:
+            self.require(group_id)
+            if self._total >= self._limits.max_faces:
+                raise RefusalError("QUOTA_EXCEEDED", "face")
+            now = self._clock.now()
+            visible_from = now + new.lag if new.lag else 0.0
+            with self._transaction():
+                self._db.execute(
+                    "INSERT OR IGNORE INTO picture VALUES (?, ?)", (digest, likeness.tobytes())
+                )
+                self._db.execute(
+                    "INSERT INTO face VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        token,
+                        group_id,
+                        new.user_id,
+                        new.user_data,
+                        round(now * 1000),
+                        visible_from,
+                        digest,
+                    ),
+                )
+            self._indexes[group_id].add(token, likeness, visible_from=visible_from)
+            self._total += 1
+        return token
+
+    def delete(self, group_id: str, tokens: Sequence[str]) -> list[str]:
+        """Remove the faces and return the tokens that are not in the library."""
+        missing = []
+        with self._lock, self._transaction():
+            self.require(group_id)
+            for token in tokens:
+                found = self._db.execute(
+                    "DELETE FROM face WHERE face_token = ? AND group_id = ?", (token, group_id)
+                )
+                if found.rowcount:
+                    self._indexes[group_id].remove(token)
+                    self._total -= 1
+                else:
+                    missing.append(token)
+        return missing
+
+    def face(self, group_id: str, token: str) -> Face:
+        """Raises `INVALID_FACE_TOKEN` when the library has no such face."""
+        with self._lock:
+            self.require(group_id)
+            row = self._db.execute(
+                _SELECT_FACE + "WHERE face_token = ? AND group_id = ?",
+                (token, group_id),
+            ).fetchone()
+        if row is None:
+            raise RefusalError("INVALID_FACE_TOKEN")
+        return _face(row)
+
+    def faces(
+        self, group_id: str, *, start: int = 1, limit: int = -1, hidden: bool = False
+    ) -> list[Face]:
+        """Oldest first, from the 1-based `start` on; `hidden` shows lagging faces too."""
+        with self._lock:
+            self.require(group_id)
+            rows = self._db.execute(
+                _SELECT_FACE + "WHERE group_id = ? AND (? OR visible_from <= ?) "
+                "ORDER BY number LIMIT ? OFFSET ?",
+                (group_id, hidden, self._clock.now(), limit, start - 1),
+            ).fetchall()
+        return [_face(row) for row in rows]
+
+    def search(
+        self, group_id: str, likeness: Likeness, *, limit: int, threshold: float
+    ) -> list[tuple[Face, float]]:
+        """Visible faces with a score of at least `threshold`, best first."""
+        with self._lock:
+            self.require(group_id)
+            found = self._indexes[group_id].search(
+                likeness, now=self._clock.now(), limit=limit, threshold=threshold
+            )
+            return [(self.face(group_id, token), score) for token, score in found]
+
+    def _exists(self, group_id: str) -> bool:
+        found = self._db.execute("SELECT 1 FROM library WHERE group_id = ?", (group_id,))
+        return found.fetchone() is not None
+
+    def _load(self) -> None:
+        """Fill the indexes from the store."""
+        rows = self._db.execute(
+            "SELECT group_id, face_token, visible_from, likeness "
+            "FROM face JOIN picture USING (sha256) ORDER BY number"
+        )
+        for group_id, token, visible_from, likeness in rows:
+            vector = np.frombuffer(likeness, dtype=np.float32)
+            self._indexes[group_id].add(token, vector, visible_from=visible_from)
+            self._total += 1
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    """Commits at the end of its block, rolls back when the block raises."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _library(row: tuple[str, str, str, str, float]) -> Library:
+    group_id, group_name, group_data, model_version, add_time = row
+    return Library(
+        group_id=group_id,
+        group_name=group_name,
+        group_data=group_data,
+        model_version=model_version,
+        add_time=add_time,
+    )
+
+
+def _face(row: tuple[str, str, str, int, bytes]) -> Face:
+    face_token, user_id, user_data, add_time, digest = row
+    return Face(
+        face_token=face_token,
+        user_id=user_id,
+        user_data=user_data,
+        add_time=add_time,
+        sha256=digest.hex(),
+    )

@@ -1,0 +1,206 @@
+"""The stand-in as one object: `with Sandbox() as box: ...`."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from types import TracebackType
+from typing import Self
+
+from .account import Account, Face, Library, Limits
+from .calls import DEFAULT_MODEL, CallKind, Calls
+from .clock import Clock
+from .desk import Desk, Tempo
+from .faces import shared_finder
+from .faults import FaultPlan
+from .journal import Call, Journal
+from .server import Server
+from .signature import SignatureCheck
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Sandbox:
+    """A FaceSearch service on loopback, in background threads of this process.
+
+    - `port` 0 takes a free one. `host` must be loopback (`ValueError` otherwise; `OSError` when
+      the port is taken).
+    - `store`: a SQLite file (mode 0600) that keeps libraries, faces, key and secret; in memory
+      without.
+    - `parallel`: calls beyond this many under way are refused (`CONCURRENCY_LIMIT_EXCEEDED`).
+    - `latency`: seconds that every call takes that is not refused, before it is carried out.
+    - `faults`: `{"[CALL:]KIND[-before|-after]": probability}`, drawn with `seed`; about `add`
+      where no call is named. The kinds are those of `FaultKind`.
+    - `late_after`: seconds after which a `late` call is carried out; None waits for the client
+      to go away. `search_lag`: seconds for which a `search-lag` face stays unseen.
+    - `clock_skew`: seconds by which the stand-in's clock is ahead; `clock` replaces it.
+    - `detect=False` takes the middle of each picture for a face, for soaks with many pictures.
+    """
+
+    def __init__(  # noqa: PLR0913 - the knobs of the rehearsal, all optional and by name
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        store: Path | None = None,
+        parallel: int | None = None,
+        latency: float = 0.0,
+        faults: Mapping[str, float] | None = None,
+        seed: int = 0,
+        late_after: float | None = None,
+        search_lag: float = 2.0,
+        clock_skew: float = 0.0,
+        clock: Callable[[], float] = time.time,
+        detect: bool = True,
+        limits: Limits | None = None,
+        api_key: str | None = None,
+        api_secret: str | None = None,
+    ) -> None:
+        if host not in LOOPBACK:
+            raise ValueError(f"{host} is not loopback; the sandbox listens on {LOOPBACK[0]} only")
+        limits = limits or Limits()
+        self._clock = Clock(clock, clock_skew)
+        self._plan = FaultPlan(faults or {}, seed=seed)
+        self._journal = Journal(parallel=parallel)
+        self._account = Account(clock=self._clock, limits=limits, store=store)
+        try:
+            self.api_key = api_key or self._account.setting(
+                "api_key", default=secrets.token_urlsafe(24)
+            )
+            self.api_secret = api_secret or self._account.setting(
+                "api_secret", default=secrets.token_urlsafe(24)
+            )
+            stopping = Event()
+            self._desk = Desk(
+                calls=Calls(
+                    account=self._account,
+                    finder=shared_finder(detect=detect),
+                    clock=self._clock,
+                    limits=limits,
+                ),
+                signatures=SignatureCheck(api_key=self.api_key, api_secret=self.api_secret),
+                plan=self._plan,
+                journal=self._journal,
+                clock=self._clock,
+                tempo=Tempo(latency=latency, late_after=late_after, search_lag=search_lag),
+                stopping=stopping,
+            )
+            self._server = Server(
+                host,
+                port,
+                desk=self._desk,
+                clock=self._clock,
+                stopping=stopping,
+                limit=limits.max_request_bytes,
+            )
+        except BaseException:
+            self._account.close()
+            raise
+        self.port = self._server.port
+        self.endpoint = (
+            f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        )
+
+    def start(self) -> Self:
+        """Begin to accept connections."""
+        self._server.start()
+        return self
+
+    def stop(self) -> None:
+        """End all connections, hung ones too, and close the store."""
+        self._server.stop()
+        self._account.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if kind is None and self._server.bugs:
+            raise self._server.bugs[0]
+
+    def create_library(self, group_id: str, *, group_name: str = "", group_data: str = "") -> None:
+        """Make a library; nothing happens when there is one of this id."""
+        if any(library.group_id == group_id for library in self._account.libraries()):
+            return
+        self._account.create(
+            Library(
+                group_id=group_id,
+                group_name=group_name or group_id[:60],
+                group_data=group_data,
+                model_version=DEFAULT_MODEL,
+                add_time=self._clock.now(),
+            )
+        )
+
+    def faces(self, group_id: str) -> list[Face]:
+        """All faces of a library, oldest first, those that `search` does not show yet too."""
+        return self._account.faces(group_id, hidden=True)
+
+    @property
+    def calls(self) -> list[Call]:
+        """Every call seen (the last 200,000), oldest first."""
+        return self._journal.calls()
+
+    def count(self, kind: str) -> int:
+        """How many calls of a kind (`"add"`, or a whole unknown path) have arrived."""
+        return self._journal.count(kind)
+
+    def script(
+        self, faults: Iterable[str | None], *, call: str = "add", user_id: str | None = None
+    ) -> None:
+        """Queue faults for the next calls of a kind, before the plan's; None is no trouble.
+
+        With `user_id` for the next calls about that person only, before the general queue.
+        Calls that are refused (signature, parallel limit) use nothing up. Raises `ValueError`
+        for an unknown kind of fault or call.
+        """
+        self._plan.script(faults, call=CallKind(call), user_id=user_id)
+
+    def unused_script(self) -> int:
+        """How many entries of the scripts are left."""
+        return self._plan.pending()
+
+    def wait_idle(self, seconds: float = 10.0) -> bool:
+        """Wait until no call is under way (late ones included); False when it took too long."""
+        return self._journal.wait_idle(seconds)
+
+    def wait_count(self, kind: str, count: int, seconds: float = 10.0) -> bool:
+        """Wait until `count` calls of a kind have arrived; False when it took too long."""
+        return self._journal.wait_count(kind, count, seconds)
+
+    @property
+    def parallel(self) -> int | None:
+        """The limit of parallel calls; may be changed at any time."""
+        return self._journal.parallel
+
+    @parallel.setter
+    def parallel(self, limit: int | None) -> None:
+        self._journal.parallel = limit
+
+    @property
+    def latency(self) -> float:
+        """Seconds that a call takes; may be changed at any time."""
+        return self._desk.tempo.latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self._desk.tempo = replace(self._desk.tempo, latency=seconds)
+
+    @property
+    def clock_skew(self) -> float:
+        """Seconds by which the stand-in's clock is ahead; may be changed at any time."""
+        return self._clock.skew
+
+    @clock_skew.setter
+    def clock_skew(self, seconds: float) -> None:
+        self._clock.skew = seconds

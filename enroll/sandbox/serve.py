@@ -1,0 +1,60 @@
+"""The stand-in as a program: runs until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Event
+
+from .box import Sandbox
+
+
+def serve(  # noqa: PLR0913 - one argument an option of the command
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    store: Path | None = None,
+    parallel: int | None = None,
+    latency: float = 0.0,
+    faults: Mapping[str, float] | None = None,
+    seed: int = 0,
+    libraries: Sequence[str] = (),
+    api_key: str | None = None,
+    api_secret: str | None = None,
+    clock_skew: float = 0.0,
+    on_ready: Callable[[Sandbox], None] | None = None,
+) -> None:
+    """Run a `Sandbox` until SIGINT or SIGTERM, then stop it cleanly and return.
+
+    `libraries` are created when they are missing; `on_ready` gets the sandbox once it accepts
+    connections. Main thread only, because of the signals. Raises `ValueError` for a host that
+    is not loopback or faults that cannot be, `OSError` for a taken port or store.
+    """
+    told = Event()
+    box = Sandbox(
+        host=host,
+        port=port,
+        store=store,
+        parallel=parallel,
+        latency=latency,
+        faults=faults,
+        seed=seed,
+        api_key=api_key,
+        api_secret=api_secret,
+        clock_skew=clock_skew,
+    )
+    before = {
+        number: signal.signal(number, lambda *_: told.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        with box:
+            for group_id in libraries:
+                box.create_library(group_id)
+            if on_ready is not None:
+                on_ready(box)
+            told.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,177 @@
+"""HTTP/1.1 with keep-alive over werkzeug's threaded server."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import sys
+from threading import Event, Lock, Thread, current_thread, main_thread
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+
+from .fields import FormRequest
+from .replies import Reply, too_large
+from .wire import Wire
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from .clock import Clock
+    from .desk import Desk
+
+_BACKLOG = 1024
+# How often the accepting thread looks whether it should stop; a stop waits that long at most.
+_POLL_SECONDS = 0.02
+_LINGER_SECONDS = 5.0
+_JOIN_SECONDS = 5.0
+
+
+class Handler(WSGIRequestHandler):
+    """Reads a request and hands it to the desk.
+
+    werkzeug's own handler closes every connection after one answer. The service keeps them
+    alive, and a client's handling of kept connections is among the things to be tested, so
+    `run_wsgi` is ours; parsing the request is still werkzeug's.
+    """
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def run_wsgi(self) -> None:
+        """Take one request. Not WSGI any more: the desk writes to the socket itself."""
+        if self.server.stopping.is_set():
+            self.close_connection = True
+            return
+        environ = self.make_environ()
+        wire = Wire(
+            environ["werkzeug.socket"], clock=self.server.clock, stopping=self.server.stopping
+        )
+        body = self._read_body(environ, wire)
+        if body is not None:
+            environ["wsgi.input"] = io.BytesIO(body)
+            environ["wsgi.input_terminated"] = True
+            self.server.desk.take(FormRequest(environ), wire)
+        self.close_connection = self.close_connection or body is None or wire.ended
+
+    def _read_body(self, environ: WSGIEnvironment, wire: Wire) -> bytes | None:
+        """The whole body; None when there is no going on, whatever had to be said being said."""
+        limit = self.server.max_request_bytes
+        try:
+            announced = int(environ.get("CONTENT_LENGTH") or 0)
+        except ValueError:
+            announced = -1
+        if announced < 0:
+            wire.send(Reply(status=400, body=b"Bad Request", content_type="text/plain", close=True))
+            return None
+        chunked = environ.get("wsgi.input_terminated", False)
+        body = b""
+        if announced <= limit:
+            source = io.BufferedReader(environ["wsgi.input"]) if chunked else self.rfile
+            body = source.read(limit + 1 if chunked else announced)
+        if announced > limit or len(body) > limit:
+            wire.send(too_large())
+            wire.discard(_LINGER_SECONDS)
+            return None
+        # A body that ends early is a client that died: nobody is left to answer.
+        return body if chunked or len(body) == announced else None
+
+    def handle(self) -> None:
+        """All requests of one connection."""
+        self.server.connected(self.connection)
+        try:
+            # What arrives after the stop is not looked at: the account may be closed by then.
+            if not self.server.stopping.is_set():
+                super().handle()
+        finally:
+            self.server.disconnected(self.connection)
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's name
+        """Say nothing: the journal keeps what there is to know."""
+
+
+class Server(ThreadedWSGIServer):
+    """The listening socket, a thread a connection, and a stop that leaves none behind.
+
+    `bugs` are the exceptions that escaped from the desk.
+    """
+
+    daemon_threads = True
+
+    def __init__(
+        self, host: str, port: int, *, desk: Desk, clock: Clock, stopping: Event, limit: int
+    ) -> None:
+        self.desk = desk
+        self.clock = clock
+        self.stopping = stopping
+        self.max_request_bytes = limit
+        self.bugs: list[BaseException] = []
+        self._lock = Lock()
+        self._connections: dict[socket.socket, Thread] = {}
+        # werkzeug prints and exits when it cannot bind, so it gets a socket that is bound.
+        with _listen(host, port) as listening:
+            super().__init__(host, port, _no_app, Handler, fd=listening.fileno())
+        self._acceptor = Thread(
+            target=self.serve_forever, args=(_POLL_SECONDS,), name="sandbox", daemon=True
+        )
+
+    def start(self) -> None:
+        """Accept connections in a thread of its own."""
+        self._acceptor.start()
+
+    def stop(self) -> None:
+        """End every connection and wait for its thread."""
+        self.stopping.set()
+        if self._acceptor.ident is None:  # never started; shutdown() would wait for ever
+            self.server_close()
+            return
+        self.shutdown()
+        self._acceptor.join()
+        with self._lock:
+            open_now = list(self._connections.items())
+        for connection, _ in open_now:
+            _shut(connection)
+        for _, thread in open_now:
+            if thread not in (current_thread(), main_thread()):
+                thread.join(_JOIN_SECONDS)
+
+    def connected(self, connection: socket.socket) -> None:
+        """A handler's thread starts; it must end with the server."""
+        with self._lock:
+            self._connections[connection] = current_thread()
+
+    def disconnected(self, connection: socket.socket) -> None:
+        """The handler's thread is about to end."""
+        with self._lock:
+            self._connections.pop(connection, None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep the bug for whoever stops the server, and print it as usual."""
+        error = sys.exception()
+        if error is not None:
+            self.bugs.append(error)
+        super().handle_error(request, client_address)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it may have ended by itself
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _no_app(_environ: WSGIEnvironment, _start_response: object) -> list[bytes]:
+    raise AssertionError("requests go to the desk, not to a WSGI application")

@@ -1,0 +1,103 @@
+"""What is said of a run when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enroll.enrollment import Report
+from enroll.logs import log
+from enroll.model import Status
+from enroll.tally import Tally
+from enroll.texts import amount, counted, duration, error_table, facts
+
+
+def summary_lines(report: Report) -> list[str]:
+    """The lines that are printed when a run has ended."""
+    return [line for part in _parts(report) for line in [*part, ""] if part][:-1]
+
+
+def _parts(report: Report) -> Iterator[list[str]]:
+    ended, tally = report.ended, report.ended.tally
+    yield [_headline(report)]
+    statuses = {status.value: tally.statuses[status] for status in Status if tally.statuses[status]}
+    yield counted(statuses) if statuses else ["  The manifest has no rows."]
+    errors = [
+        (status.value, str(code), count, tally.examples.get(code, ""))
+        for (status, code), count in tally.codes.most_common()
+    ]
+    if errors:
+        yield ["What went wrong, how often, and what to do", *error_table(errors)]
+    yield list(_remarks(tally))
+    calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
+    refused = f"; {tally.refused:,} refused by the service's limit" if tally.refused else ""
+    yield facts(
+        [
+            ("Calls", f"{calls or 'none'}{refused}"),
+            ("Time", f"{duration(ended.seconds)}, at most {report.limit} calls in flight"),
+            ("Ledger", str(report.place.ledger)),
+            ("Results", _results(report)),
+        ]
+    )
+
+
+def _headline(report: Report) -> str:
+    ended, tally = report.ended, report.ended.tally
+    done = f"Run {report.place.run}: {amount(tally.enrolled_now, 'row')} enrolled"
+    if ended.signal is not None:
+        return f"{done}, then interrupted. Run the same command again to go on."
+    if ended.stop is not None:
+        return f"{done}, then stopped: {ended.stop}"
+    if ended.bound is not None:
+        return f"{done}, then ended early: {ended.bound}. Run the same command again to go on."
+    if not tally.done:
+        return f"Run {report.place.run}: nothing to do; no photo was read and no face was added."
+    return f"{done}, {amount(tally.unchanged, 'row')} enrolled before."
+
+
+def _remarks(tally: Tally) -> Iterator[str]:
+    if tally.user_data_changed:
+        yield (
+            f"{amount(tally.user_data_changed, 'enrolled row')} with another user_data than the "
+            "library: left as enrolled, the service has no update."
+        )
+    if tally.gone:
+        rows = amount(tally.gone, "enrolled row")
+        yield f"{rows} whose photo is no longer there: left as enrolled."
+    if tally.kept:
+        yield (
+            f"{amount(tally.kept, 'row')} whose new photo cannot be used: the face enrolled before "
+            "stays."
+        )
+    if tally.superseded:
+        yield (
+            f"{amount(tally.superseded, 'older face')} superseded by new photos: still in the "
+            "library, listed by `enroll export --status superseded`."
+        )
+    if tally.shared:
+        yield f"{amount(tally.shared, 'photo')} enrolled under more than one user_id: check them."
+
+
+def _results(report: Report) -> str:
+    if report.results is None:
+        return "not written"
+    return f"{report.results}{'' if report.results_written else ' (unchanged)'}"
+
+
+def log_summary(report: Report) -> None:
+    """Log how a run ended, with every figure as a field."""
+    ended, tally = report.ended, report.ended.tally
+    log(
+        "run_ended",
+        _headline(report),
+        {
+            "run": report.place.run,
+            "exit_code": int(report.exit_code),
+            "rows": {status.value: count for status, count in tally.statuses.items() if count},
+            "errors": {str(code): count for (_, code), count in tally.codes.items()},
+            "calls": {kind.value: count for kind, count in tally.calls.items()},
+            "refused": tally.refused,
+            "seconds": round(ended.seconds, 3),
+            "ledger": str(report.place.ledger),
+            "results": None if report.results is None else str(report.results),
+        },
+    )

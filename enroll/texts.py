@@ -1,0 +1,72 @@
+"""What a run, a plan and a ledger look like as text. Pure: values in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from enroll.remedies import remedy
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: `0.8 s`, `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def amount(count: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun: `1 row`, `1,000 rows`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of 1,000: `12 kB`, `3.4 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Names and values in two columns."""
+    pairs = list(pairs)
+    wide = max((len(name) for name, _ in pairs), default=0)
+    return [f"{name:<{wide}}  {value}" for name, value in pairs]
+
+
+def counted(counts: Mapping[str, int]) -> list[str]:
+    """Names with their numbers, right-aligned."""
+    shown = [(name, f"{count:,}") for name, count in counts.items()]
+    wide = max((len(name) for name, _ in shown), default=0)
+    deep = max((len(number) for _, number in shown), default=0)
+    return [f"  {name:<{wide}}  {number:>{deep}}" for name, number in shown]
+
+
+def error_table(errors: Sequence[tuple[str, str, int, str]]) -> list[str]:
+    """Status, code, number and what to do, a line each; `errors` has the message as its last."""
+    if not errors:
+        return []
+    codes = max(len(code) for _, code, _, _ in errors)
+    states = max(len(status) for status, _, _, _ in errors)
+    numbers = max(len(f"{count:,}") for _, _, count, _ in errors)
+    return [
+        f"  {status:<{states}}  {code:<{codes}}  {count:>{numbers},}  {remedy(code) or message}"
+        for status, code, count, message in errors
+    ]
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells, left-aligned under each other."""
+    wide = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, wide, strict=True)).rstrip()
+        for row in rows
+    ]

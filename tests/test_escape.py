@@ -1,0 +1,49 @@
+"""enroll.escape."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enroll.escape import escape, escape_all, unescape, unescape_all
+
+TEXT = st.lists(st.sampled_from(list("'=+-@\t\r\n＝＋－＠a1 ")) | st.characters()).map("".join)
+
+
+@pytest.mark.parametrize("start", list("=+-@\t\r\n＝＋－＠"))
+def test_what_a_spreadsheet_would_run_is_escaped(start: str) -> None:
+    assert escape(f"{start}cmd|' /C calc'!A1") == f"'{start}cmd|' /C calc'!A1"
+
+
+@pytest.mark.parametrize("cell", ["", "Anna", "a=b", " =1", "O'Brien", "'tis", "1-2", "ä@b"])
+def test_other_text_is_left_as_it_is(cell: str) -> None:
+    assert escape(cell) == cell
+    assert unescape(cell) == cell
+
+
+def test_a_cell_that_looks_escaped_is_not_confused_with_one_that_is() -> None:
+    assert escape("'=1") == "''=1"
+    assert unescape("''=1") == "'=1"
+
+
+@given(TEXT, st.integers(1, 4))
+def test_the_escape_is_undone_exactly_however_often(cell: str, times: int) -> None:
+    escaped = cell
+    for _ in range(times):
+        escaped = escape(escaped)
+    for _ in range(times):
+        escaped = unescape(escaped)
+    assert escaped == cell
+
+
+@given(TEXT)
+def test_no_escaped_cell_begins_with_what_runs(cell: str) -> None:
+    assert escape(cell)[:1] not in set("=+-@\t\r\n＝＋－＠")
+
+
+@given(st.lists(TEXT))
+def test_a_column_is_its_cells(cells: list[str]) -> None:
+    escaped = escape_all(cells)
+    assert escaped == [escape(cell) for cell in cells]
+    assert unescape_all(escaped) == cells

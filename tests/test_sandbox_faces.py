@@ -1,0 +1,140 @@
+"""What the stand-in finds in pictures, and how it compares."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+from sandbox_caller import face_photo, face_picture, jpeg, sample
+
+from enroll.demo import draw_portrait
+from enroll.sandbox.faces import LIKENESS_LENGTH, FaceFinder, Likeness
+from enroll.sandbox.index import LikenessIndex
+from enroll.sandbox.pictures import grey_picture
+from enroll.sandbox.replies import RefusalError
+
+
+def find(photo: bytes, *, turn: bool = False) -> Likeness:
+    return FaceFinder(detect=True).find(photo, field="file", turn=turn)[1]
+
+
+def code(photo: bytes, *, turn: bool = False) -> str:
+    with pytest.raises(RefusalError) as caught:
+        find(photo, turn=turn)
+    return caught.value.code
+
+
+def likeness(one: Likeness, other: Likeness) -> float:
+    index = LikenessIndex()
+    index.add("other", other)
+    ((_, score),) = index.search(one, now=0.0, limit=1, threshold=0.0)
+    return score
+
+
+def unit(seed: int) -> Likeness:
+    values = np.random.default_rng(seed).normal(size=LIKENESS_LENGTH).astype(np.float32)
+    return values / np.float32(np.linalg.norm(values))
+
+
+@pytest.mark.parametrize(
+    "name", ["camera", "chelsea", "coffee", "coins", "moon", "page", "rocket", "text"]
+)
+def test_no_face_is_found_where_there_is_none_to_be_seen(name: str) -> None:
+    # The cameraman of `camera` turns his face away.
+    assert code(jpeg(sample(name))) == "NO_FACE_FOUND"
+
+
+def test_the_largest_of_two_faces_is_used() -> None:
+    large, small = draw_portrait(5, size=(400, 500)), draw_portrait(2)
+    both = Image.new("RGB", (640, 500), "white")
+    both.paste(small, (0, 0))
+    both.paste(large, (240, 0))
+    found = find(jpeg(both))
+    assert likeness(found, find(jpeg(large))) > 90 > likeness(found, find(jpeg(small)))
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_turned_face_is_found_only_when_asked_for(degrees: int) -> None:
+    turned = jpeg(face_picture().rotate(degrees, expand=True))
+    assert code(turned) == "NO_FACE_FOUND"
+    assert likeness(find(turned, turn=True), find(face_photo())) > 95
+
+
+def test_turning_finds_nothing_where_nothing_is() -> None:
+    assert code(jpeg(sample("coins")), turn=True) == "NO_FACE_FOUND"
+
+
+def test_the_exif_orientation_is_not_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    face_picture().rotate(90, expand=True).save(buffer, "JPEG", exif=exif)
+    assert code(buffer.getvalue()) == "NO_FACE_FOUND"
+
+
+def test_a_small_face_in_a_small_picture_is_found() -> None:
+    small = face_picture().crop((120, 0, 330, 260)).resize((105, 130))
+    find(jpeg(small))
+
+
+def test_the_same_picture_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    finder, looked = FaceFinder(detect=True), []
+    look = finder._look
+
+    def counted(content: bytes, *, field: str, turn: bool) -> Likeness | RefusalError:
+        looked.append(turn)
+        return look(content, field=field, turn=turn)
+
+    monkeypatch.setattr(finder, "_look", counted)
+    for photo in (face_photo(), face_photo(), jpeg(sample("coffee"))) * 2:
+        try:
+            finder.find(photo, field="file", turn=False)
+        except RefusalError as refusal:
+            assert refusal.code == "NO_FACE_FOUND"
+    assert looked == [False, False]
+
+
+def test_threads_share_a_finder_and_agree() -> None:
+    finder = FaceFinder(detect=True)
+    photos = [jpeg(draw_portrait(seed)) for seed in range(12)]
+    alone = [find(photo) for photo in photos]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda p: finder.find(p, field="file", turn=False)[1], photos))
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_without_detection_any_picture_has_a_face_and_a_flat_one_too() -> None:
+    finder = FaceFinder(detect=False)
+    for picture in (sample("coffee"), Image.new("RGB", (60, 60), "red")):
+        _, found = finder.find(jpeg(picture), field="file", turn=False)
+        assert likeness(found, found) == 100.0
+
+
+def test_a_sixteen_bit_png_is_scaled_and_not_clipped() -> None:
+    ramp = np.linspace(0, 65535, 64 * 64, dtype=np.uint16).reshape(64, 64)
+    buffer = io.BytesIO()
+    Image.fromarray(ramp).save(buffer, "PNG")
+    levels = np.asarray(grey_picture(buffer.getvalue(), field="file", around=64))
+    assert (levels[0, 0], levels[-1, -1]) == (0, 255)
+    assert 120 < levels.mean() < 135
+
+
+def test_the_index_ranks_hides_and_forgets() -> None:
+    index = LikenessIndex()
+    vectors = [unit(seed) for seed in range(300)]
+    for number, vector in enumerate(vectors):
+        index.add(f"t{number}", vector, visible_from=50.0 if number == 7 else 0.0)
+    assert index.search(vectors[5], now=0.0, limit=1, threshold=99.0) == [("t5", 100.0)]
+    assert index.search(vectors[7], now=49.0, limit=1, threshold=99.0) == []
+    assert index.search(vectors[7], now=50.0, limit=1, threshold=99.0) == [("t7", 100.0)]
+    for number in (0, 299, 5):
+        index.remove(f"t{number}")
+    assert index.search(vectors[5], now=60.0, limit=1, threshold=99.0) == []
+    for number in (1, 298, 150):
+        found = index.search(vectors[number], now=60.0, limit=1, threshold=99.0)
+        assert found == [(f"t{number}", 100.0)]
+    assert len(index.search(vectors[1], now=60.0, limit=1000, threshold=0.0)) == 297
