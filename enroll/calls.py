@@ -54,14 +54,14 @@ class Service(Protocol):
 class Shipment:
     """A face on its way to the service.
 
-    `tries` counts this run's answers, `setbacks` the times that it had to wait; `service` is
-    what it was last sent with.
+    `tries` counts this run's answers, `setbacks` the times that it had to wait; `credentials`
+    says which of the run's credentials it was last sent with, 0 the first.
     """
 
     due: Candidate
     photo: Photo
     face: FaceRecord
-    service: Service | None = None
+    credentials: int = 0
     tries: int = 0
     setbacks: int = 0
 
@@ -83,10 +83,10 @@ class Calls:
         send_as: SendAs,
         policy: Policy,
         left: Callable[[FaceRecord], None],
-        renew: Callable[[], Service | None],
+        renew: Callable[[], bool],
     ) -> None:
-        """`left` hears of each face that has its outcome; `renew` reads the credentials again
-        and returns another service if they have changed."""
+        """`left` hears of each face that has its outcome; `renew` has the service sign with the
+        credentials as they are now, and tells whether they have changed."""
         self._service = service
         self._recorder = recorder
         self._throttle = throttle
@@ -95,6 +95,7 @@ class Calls:
         self._policy = policy
         self._left = left
         self._renew = renew
+        self._credentials = 0
         self._ready: deque[Shipment] = deque()
         self._arming: list[Shipment] = []
         self._armed: deque[Shipment] = deque()
@@ -148,7 +149,7 @@ class Calls:
             self._ready.append(heapq.heappop(self._waiting)[2])
         while self._armed and self._throttle.free(now) > 0:
             shipment = self._armed.popleft()
-            shipment.service = self._service
+            shipment.credentials = self._credentials
             self._throttle.sent(now)
             self._in_flight.add(shipment)
             face = shipment.face
@@ -227,11 +228,10 @@ class Calls:
         """After a refused signature: whether there are other credentials to try it with."""
         if answer.code not in journey.CREDENTIAL_CODES:
             return False
-        if shipment.service is self._service:
-            renewed = self._renew()
-            if renewed is None:
+        if shipment.credentials == self._credentials:
+            if not self._renew():
                 return False
-            self._service = renewed
+            self._credentials += 1
         return True
 
     def withdraw(self) -> None:

@@ -68,17 +68,17 @@ class Connection:
         """Let go of the service's connections."""
         self.service.close()
 
-    def renew(self) -> FaceSearch | None:
-        """Read the credentials once more; a new service if they have changed, else None."""
+    def renew(self) -> bool:
+        """Read the credentials once more, and sign with them if they have changed; whether so."""
         try:
             credentials = self.account.read_credentials()
         except UsageError:
-            return None
+            return False
         if credentials == self.credentials:
-            return None
+            return False
         self.credentials = credentials
-        self.service = self.account.connect(credentials)
-        return self.service
+        self.service.use_credentials(credentials)
+        return True
 
 
 def list_libraries(connection: Connection, tally: Tally) -> list[Library]:
@@ -143,7 +143,7 @@ def _ask(
             # The client has learned the service's clock from this very answer, and somebody may
             # have exchanged the credentials: once more is worth it.
             renewed = True
-            changed = connection.renew() is not None
+            changed = connection.renew()
             if changed or abs(connection.service.clock_offset) > CLOCK_SLACK_SECONDS:
                 continue
         if last or answer.verdict in (Verdict.FATAL, Verdict.REJECTED, Verdict.FAILED):

@@ -86,10 +86,10 @@ class Driver:
         throttle: Throttle,
         executors: Executors,
         observer: Observer,
-        renew: Callable[[], Service | None] = lambda: None,
+        renew: Callable[[], bool] = lambda: False,
         tally: Tally | None = None,
     ) -> None:
-        """`renew` reads the credentials once more: another service if they have changed.
+        """`renew` reads the credentials once more and tells whether they have changed.
 
         `tally` may have counted calls already that were made before.
         """

@@ -13,7 +13,7 @@ from enroll.facesearch import FaceSearch, candidates, face, faces, libraries, ne
 from enroll.model import Answer, Credentials, FileTimes, Photo, SendAs, Verdict
 
 pytest.importorskip("werkzeug")
-from enroll.sandbox import Sandbox  # noqa: E402  # what it needs may not be installed
+from enroll.sandbox import Sandbox
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from facesearch_servers import (
     header,
 )
 
+from enroll.facesearch import wire
 from enroll.facesearch.codes import OwnCode
 from enroll.facesearch.failures import DeadlinePassedError, LostError, NotSentError
 from enroll.facesearch.transport import PlainSession
@@ -130,6 +132,36 @@ def test_a_deadline_holds_under_tls(session: requests.Session, trusted: str) -> 
 
     with Server(drip, tls=True) as server, pytest.raises(DeadlinePassedError):
         post(session, f"https://localhost:{server.port}/", verify=trusted, timeout=0.5)
+
+
+def test_bytes_left_over_under_tls_are_not_taken_for_an_answer(
+    session: requests.Session, trusted: str
+) -> None:
+    # The answer fills the reader's buffer to the byte, so that the rest stays within TLS.
+    frame = len(answer(b"x" * 8000)) - 8000
+    whole = answer(b"x" * (8192 - frame))
+    assert len(whole) == 8192
+
+    def say_too_much(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(whole + answer(b"", status="408 Request Timeout"))
+        peer.hold()
+
+    with Server(say_too_much, tls=True) as server:
+        for _ in range(2):
+            url = f"https://localhost:{server.port}/"
+            assert post(session, url, verify=trusted).status_code == 200
+
+
+def test_opening_gives_up_early_because_nothing_has_left(
+    session: requests.Session, trusted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "OPENING_SECONDS", 0.3)
+    with Server(Peer.hold) as server:
+        started = time.monotonic()
+        with pytest.raises(NotSentError):
+            post(session, f"https://localhost:{server.port}/", verify=trusted, timeout=60)
+        assert time.monotonic() - started < 10
 
 
 def test_a_connection_closed_under_tls_is_lost(session: requests.Session, trusted: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -423,6 +425,27 @@ def test_every_address_of_a_host_is_tried(
     monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
     with Server(answering(answer())) as server:
         assert post(session, server.port).content == ADDED
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a listener that drops connections")
+def test_an_address_that_swallows_connections_leaves_time_for_the_next(
+    session: requests.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(full.getsockname())
+
+        def two_addresses(host: str, port: int, **options: int) -> object:
+            swallowing = full.getsockname()[1]
+            return [*real(host, swallowing, **options), *real(host, port, **options)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
+        with Server(answering(answer())) as server:
+            assert post(session, server.port, timeout=2.0).content == ADDED
 
 
 def test_nothing_taken_by_the_kernel_is_not_sent(

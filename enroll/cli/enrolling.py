@@ -159,7 +159,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 )
 @click.option(
     "--send-as",
-    type=click.Choice(list(SendAs)),
+    type=options.Member(SendAs),
     default=SendAs.FILE,
     show_default=True,
     help="Send photos as a file part or as Base64 text.",
@@ -176,7 +176,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 )
 @click.option(
     "--fail-on",
-    type=click.Choice(list(FailOn)),
+    type=options.Member(FailOn),
     default=FailOn.ANY,
     show_default=True,
     help="Which bad rows make exit code 1: any, only new ones, none.",

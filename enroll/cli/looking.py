@@ -60,7 +60,7 @@ def status(
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice(list(Status)),
+    type=options.Member(Status),
     help="Only entries of this status; repeatable.",
 )
 @click.option("--raw", is_flag=True, help="Do not escape cells that a spreadsheet would run.")
@@ -79,7 +79,7 @@ def export(
 
     reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
     try:
-        count = write_export(reader.entries([Status(one) for one in statuses]), output, raw=raw)
+        count = write_export(reader.entries(statuses), output, raw=raw)
     finally:
         reader.close()
     if output != STDOUT:

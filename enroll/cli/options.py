@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +16,18 @@ from click.core import ParameterSource
 from enroll.settings import CONFIG_NAME, DEFAULT_ENDPOINT, preset
 
 F = TypeVar("F", bound=Callable[..., Any])
+E = TypeVar("E", bound=StrEnum)
 
 FILE = click.Path(path_type=Path)
 
 _ORIGINS = "enroll.origins"
+
+
+class Member(click.Choice[E]):
+    """A choice among an enum's values; click by itself would have its members' names typed."""
+
+    def normalize_choice(self, choice: E, ctx: click.Context | None) -> str:
+        return super().normalize_choice(str(choice), ctx)  # type: ignore[arg-type]
 
 
 @lru_cache

@@ -60,7 +60,7 @@ class FaceSearch:
 
     Every method makes one call of at most `timeout` seconds and returns what is known of it;
     none raises for what the network or the service does. Each thread has its own Session and
-    connection. UsageError for an endpoint that must not be used.
+    connection, kept until `close`. UsageError for an endpoint that must not be used.
     """
 
     def __init__(

@@ -28,8 +28,9 @@ _DECIMAL = re.compile(r"[0-9]{1,3}(\.[0-9]{1,12})?")
 class FormRequest(Request):
     """A request whose body is in memory and bounded already, so its parts may be there too."""
 
-    # werkzeug's own bound (500 kB a field) is below what the service takes as a Base64 `image`.
+    # werkzeug's own bounds (500 kB a field) are below what the service takes as a Base64 `image`.
     max_form_memory_size = None
+    max_form_parts = None
 
     def _get_file_stream(self, *_: object, **__: object) -> IO[bytes]:
         """Memory instead of a temporary file, which would have to be closed as well."""

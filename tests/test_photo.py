@@ -1,0 +1,221 @@
+"""Photos: told by their content, read once, refused with the right reason."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from enroll.model import FileTimes, Photo, Status, Unusable
+from enroll.photo import (
+    LARGEST_FILE,
+    Glance,
+    PhotoCode,
+    check_content,
+    glance,
+    locate,
+    look,
+    read_photo,
+)
+
+
+def picture(form: str = "JPEG", *, size: tuple[int, int] = (96, 128), **options: object) -> bytes:
+    noisy = Image.effect_noise(size, 60).convert("RGB")
+    out = BytesIO()
+    noisy.save(out, form, **options)
+    return out.getvalue()
+
+
+def code_of(found: Photo | Unusable) -> str:
+    assert isinstance(found, Unusable)
+    return found.fault.code
+
+
+def put(folder: Path, name: str, content: bytes) -> str:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("form", "media_type"),
+    [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("BMP", "image/bmp"), ("MPO", "image/jpeg")],
+)
+def test_a_photo_is_told_by_its_content_whatever_its_name(
+    tmp_path: Path, form: str, media_type: str
+) -> None:
+    content = picture(form)
+    found = read_photo(put(tmp_path, "portrait.gif", content), str(tmp_path))
+    assert isinstance(found, Photo)
+    assert found.media_type == media_type
+    assert found.content == content
+    assert found.sha256 == hashlib.sha256(content).digest()
+    assert found.sent_sha256 is None
+
+
+@pytest.mark.parametrize("form", ["GIF", "TIFF", "WEBP", "ICO", "PPM"])
+def test_an_image_that_the_service_does_not_take_names_its_format(form: str) -> None:
+    fault = check_content(picture(form))
+    assert not isinstance(fault, str)
+    assert fault.code == PhotoCode.FORMAT
+    assert f"a {form}" in fault.message
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
+@pytest.mark.parametrize("kept", [0.02, 0.3, 0.75, 0.97])
+def test_a_photo_without_its_end_is_truncated(form: str, kept: float) -> None:
+    content = picture(form)
+    fault = check_content(content[: int(len(content) * kept)])
+    assert not isinstance(fault, str)
+    assert fault.code == PhotoCode.TRUNCATED
+
+
+def test_a_thumbnails_end_does_not_pass_for_the_pictures() -> None:
+    thumbnail = picture(size=(32, 32))
+    content = picture(size=(400, 400), comment=thumbnail, progressive=True)
+    assert check_content(content) == "image/jpeg"
+    fault = check_content(content[: len(content) // 2])
+    assert not isinstance(fault, str)
+    assert fault.code == PhotoCode.TRUNCATED
+
+
+def test_a_padded_jpeg_is_whole() -> None:
+    assert check_content(picture() + b"\0" * 500) == "image/jpeg"
+
+
+def test_a_png_with_a_broken_chunk_is_refused() -> None:
+    content = bytearray(picture("PNG"))
+    content[len(content) // 2] ^= 0xFF
+    fault = check_content(bytes(content))
+    assert not isinstance(fault, str)
+    assert fault.code == PhotoCode.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", PhotoCode.EMPTY),
+        (b"hello, world\n" * 100, PhotoCode.NOT_AN_IMAGE),
+        (b"%PDF-1.4 something", PhotoCode.NOT_AN_IMAGE),
+        (b"\xff\xd8\xff\xe0rubbish", PhotoCode.TRUNCATED),
+        (os.urandom(5000), PhotoCode.NOT_AN_IMAGE),
+    ],
+)
+def test_what_is_no_image_is_invalid_and_its_content_is_known(
+    tmp_path: Path, content: bytes, code: PhotoCode
+) -> None:
+    found = read_photo(put(tmp_path, "a.jpg", content), str(tmp_path))
+    assert isinstance(found, Unusable)
+    assert (found.status, found.fault.code) == (Status.INVALID, code)
+    assert found.content is not None
+    assert found.content.sha256 == hashlib.sha256(content).digest()
+
+
+def test_a_photo_that_is_not_there_is_failed_and_due_again(tmp_path: Path) -> None:
+    found = read_photo(str(tmp_path / "gone.jpg"), str(tmp_path))
+    assert isinstance(found, Unusable)
+    assert (found.status, found.fault.code) == (Status.FAILED, PhotoCode.MISSING)
+    assert found.content is None
+    assert look(str(tmp_path / "gone.jpg")) is None
+
+
+def test_a_path_in_the_words_of_windows_gets_a_hint(tmp_path: Path) -> None:
+    found = read_photo(str(tmp_path / "a\\b.jpg"), str(tmp_path))
+    assert isinstance(found, Unusable)
+    assert "/" in found.fault.message
+
+
+@pytest.mark.parametrize("target", ["inside.jpg", "../outside.jpg"])
+def test_a_symbolic_link_is_not_followed(tmp_path: Path, target: str) -> None:
+    root = tmp_path / "root"
+    put(root, "inside.jpg", picture())
+    put(tmp_path, "outside.jpg", picture())
+    (root / "link.jpg").symlink_to(root / target)
+    assert code_of(read_photo(str(root / "link.jpg"), str(root))) == PhotoCode.SYMLINK
+
+
+def test_a_folder_that_leads_out_of_the_root_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    put(tmp_path, "elsewhere/a.jpg", picture())
+    (root / "photos").symlink_to(tmp_path / "elsewhere")
+    assert code_of(read_photo(str(root / "photos/a.jpg"), str(root))) == PhotoCode.OUTSIDE
+
+
+def test_a_path_that_climbs_out_of_the_root_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    put(tmp_path, "a.jpg", picture())
+    assert code_of(read_photo(locate(str(root), "../a.jpg"), str(root))) == PhotoCode.OUTSIDE
+
+
+def test_a_folder_a_pipe_and_a_device_are_never_read(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for path, root in [("folder", tmp_path), ("pipe", tmp_path), ("null", Path("/dev"))]:
+        found = read_photo(str(root / path), str(root))
+        assert code_of(found) == PhotoCode.NOT_A_FILE, path
+
+
+def test_a_file_too_large_for_a_photo_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.bmp"
+    with path.open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)  # a hole: takes no space
+    assert code_of(read_photo(str(path), str(tmp_path))) == PhotoCode.TOO_LARGE
+
+
+def test_looking_tells_times_without_reading(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.jpg", b"12345")
+    found = Path(path).lstat()
+    assert look(path) == FileTimes(5, found.st_mtime_ns, found.st_ctime_ns)
+    assert look("/no\0where") is None
+
+
+@pytest.mark.parametrize(
+    ("image", "path"),
+    [
+        ("a.jpg", "/photos/a.jpg"),
+        ("x/y/a.jpg", "/photos/x/y/a.jpg"),
+        ("./a.jpg", "/photos/a.jpg"),
+        ("x//a.jpg", "/photos/x/a.jpg"),
+        ("x/../a.jpg", "/photos/a.jpg"),
+        ("../a.jpg", "/a.jpg"),
+        ("/other/a.jpg", "/other/a.jpg"),
+        ("dir.d/.hidden.jpg", "/photos/dir.d/.hidden.jpg"),
+        ("", ""),
+    ],
+)
+def test_where_a_manifests_photo_lies(image: str, path: str) -> None:
+    assert locate("/photos", image) == path
+
+
+def test_a_glance_agrees_with_reading_on_what_it_can_see(tmp_path: Path) -> None:
+    cases = {
+        "good.jpg": picture(),
+        "empty.jpg": b"",
+        "text.jpg": b"hello" * 50,
+        "a.gif": picture("GIF"),
+    }
+    for name, content in cases.items():
+        path = put(tmp_path, name, content)
+        seen, read = glance(path, str(tmp_path)), read_photo(path, str(tmp_path))
+        if isinstance(read, Photo):
+            assert isinstance(seen, Glance)
+            assert seen.size == len(content)
+        else:
+            assert not isinstance(seen, Glance)
+            assert seen.code == read.fault.code, name
+
+
+def test_photos_look_alike_only_with_the_same_content(tmp_path: Path) -> None:
+    first, other = picture(), picture()
+    one = glance(put(tmp_path, "1.jpg", first), str(tmp_path))
+    same = glance(put(tmp_path, "2.jpg", first), str(tmp_path))
+    different = glance(put(tmp_path, "3.jpg", other), str(tmp_path))
+    assert one == same
+    assert one != different

@@ -1,0 +1,672 @@
+"""The driver: real HTTP against the stand-in, real files, a real ledger; inline and threaded."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from enroll.enrollment import Place, Report, Unwatched, enroll_manifest
+from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
+from enroll.ledger.files import read_ledger
+from enroll.ledger.lock import LedgerLock
+from enroll.model import Candidate, Credentials, Entry, SendAs, Status
+from enroll.sandbox import Sandbox
+from enroll.settings import CodeRule, FailOn, RunSettings
+
+GROUP = "staff"
+
+
+class Inline(Executor):
+    """Carries each task out at once, on the thread that hands it over."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  # as the executors of the library do
+            future.set_exception(error)
+        return future
+
+
+@dataclass
+class Archive:
+    """A folder with photos and a manifest, a stand-in, and runs of the one into the other."""
+
+    folder: Path
+    box: Sandbox
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def photo(self, name: str, shade: int) -> Path:
+        """A picture whose content follows from `shade` (the stand-in takes its middle)."""
+        out = BytesIO()
+        Image.linear_gradient("L").rotate(shade).resize((64, 80)).convert("RGB").save(out, "JPEG")
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(out.getvalue() + bytes([shade]))
+        return path
+
+    def person(self, number: int) -> None:
+        self.photo(f"{number}.jpg", number)
+        self.rows.append((f"u{number}", f"name {number}", f"{number}.jpg"))
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "staff.csv"
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger.sqlite"
+
+    def run(
+        self,
+        screen: Unwatched | None = None,
+        executors: Callable[[int], Executor] = ThreadPoolExecutor,
+        **settings: Any,
+    ) -> Report:
+        with self.manifest.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["user_id", "user_data", "image"])
+            writer.writerows(self.rows)
+        given = RunSettings(
+            manifest=self.manifest,
+            group_id=GROUP,
+            endpoint=self.box.endpoint,
+            ledger=self.ledger,
+        )
+        credentials = Credentials(self.box.api_key, self.box.api_secret)
+        return enroll_manifest(
+            replace(given, **settings), lambda: credentials, screen=screen, executors=executors
+        )
+
+    def results(self) -> list[dict[str, str]]:
+        with (self.folder / "staff.results.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def statuses(self) -> list[str]:
+        return [line["status"] for line in self.results()]
+
+    def entries(self) -> list[Entry]:
+        reader = read_ledger(self.ledger)
+        try:
+            return list(reader.entries())
+        finally:
+            reader.close()
+
+    def tokens_agree(self) -> bool:
+        """Whether ledger and library hold the same tokens under the same user ids."""
+        held = {
+            (entry.user_id, entry.face_token)
+            for entry in self.entries()
+            if entry.status in (Status.ENROLLED, Status.SUPERSEDED)
+        }
+        there = [(face.user_id, face.face_token) for face in self.box.faces(GROUP)]
+        return len(there) == len(set(there)) and held == set(there)
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def archive(box: Sandbox, tmp_path: Path) -> Archive:
+    return Archive(tmp_path, box)
+
+
+@pytest.mark.parametrize("executors", [ThreadPoolExecutor, lambda workers: Inline()])
+def test_every_row_is_enrolled_once_and_a_second_run_calls_nothing(
+    archive: Archive, executors: Callable[[int], Executor]
+) -> None:
+    for number in range(25):
+        archive.person(number)
+    first = archive.run(executors=executors)
+    assert first.exit_code is ExitCode.DONE
+    assert archive.box.count("add") == 25
+    assert archive.tokens_agree()
+    assert [line["face_token"] for line in archive.results()] == [
+        next(face.face_token for face in archive.box.faces(GROUP) if face.user_id == user_id)
+        for user_id, _, _ in archive.rows
+    ]
+    written = (archive.folder / "staff.results.csv").stat().st_mtime_ns
+    second = archive.run(executors=executors)
+    assert second.exit_code is ExitCode.DONE
+    assert archive.box.count("add") == 25
+    assert (second.ended.tally.unchanged, second.ended.tally.done) == (25, 0)
+    assert (archive.folder / "staff.results.csv").stat().st_mtime_ns == written
+
+
+def test_the_service_gets_what_the_manifest_says(archive: Archive) -> None:
+    archive.person(1)
+    archive.rows[0] = ("007", "李雷, “head”", "1.jpg")
+    archive.run(send_as=SendAs.IMAGE, multi_oriented_detection=True)
+    (face,) = archive.box.faces(GROUP)
+    assert (face.user_id, face.user_data) == ("007", "李雷, “head”")
+
+
+def test_a_touched_renamed_or_moved_photo_needs_no_call(archive: Archive) -> None:
+    for number in range(3):
+        archive.person(number)
+    archive.run()
+    os.utime(archive.folder / "0.jpg", (1, 1))
+    (archive.folder / "1.jpg").rename(archive.folder / "one.jpg")
+    (archive.folder / "sub").mkdir()
+    (archive.folder / "2.jpg").rename(archive.folder / "sub/2.jpg")
+    archive.rows = [("u0", "", "0.jpg"), ("u1", "", "one.jpg"), ("u2", "", "sub/2.jpg")]
+    report = archive.run()
+    assert archive.box.count("add") == 3
+    assert report.exit_code is ExitCode.DONE
+    assert archive.statuses() == ["enrolled"] * 3
+    assert archive.run().ended.tally.done == 0  # and next time they are not even read
+
+
+def test_other_order_extra_columns_and_new_rows_cost_only_the_new_rows(archive: Archive) -> None:
+    for number in range(4):
+        archive.person(number)
+    archive.run()
+    archive.rows.reverse()
+    archive.person(9)
+    archive.run()
+    assert archive.box.count("add") == 5
+    assert archive.statuses() == ["enrolled"] * 5
+
+
+def test_other_content_under_the_same_path_supersedes_the_old_face(archive: Archive) -> None:
+    archive.person(1)
+    archive.run()
+    old = archive.results()[0]["face_token"]
+    archive.photo("1.jpg", 200)
+    report = archive.run()
+    assert archive.box.count("add") == 2
+    assert report.ended.tally.superseded == 1
+    new = archive.results()[0]["face_token"]
+    assert new != old
+    assert {(entry.face_token, entry.status) for entry in archive.entries()} == {
+        (old, Status.SUPERSEDED),
+        (new, Status.ENROLLED),
+    }
+    archive.photo("1.jpg", 1)  # the old photo is put back
+    archive.run()
+    assert archive.box.count("add") == 2
+    assert archive.results()[0]["face_token"] == old
+    assert archive.tokens_agree()
+
+
+def test_two_photos_that_change_places_are_still_the_same_faces(archive: Archive) -> None:
+    archive.photo("a.jpg", 1)
+    archive.photo("b.jpg", 2)
+    archive.rows = [("u1", "", "a.jpg"), ("u1", "", "b.jpg")]
+    archive.run()
+    archive.photo("a.jpg", 2)
+    archive.photo("b.jpg", 1)
+    report = archive.run()
+    assert archive.box.count("add") == 2
+    assert report.ended.tally.superseded == 0
+
+
+def test_a_broken_new_photo_leaves_the_old_face_enrolled(archive: Archive) -> None:
+    archive.person(1)
+    archive.run()
+    (archive.folder / "1.jpg").write_bytes(b"broken")
+    report = archive.run()
+    assert report.exit_code is ExitCode.SOME_ROWS_FAILED
+    assert archive.statuses() == ["invalid"]
+    assert {entry.status for entry in archive.entries()} == {Status.ENROLLED, Status.INVALID}
+    assert archive.run().ended.tally.superseded == 0
+
+
+def test_a_photo_that_is_gone_leaves_its_row_enrolled(archive: Archive) -> None:
+    archive.person(1)
+    archive.run()
+    (archive.folder / "1.jpg").unlink()
+    report = archive.run()
+    assert report.exit_code is ExitCode.DONE
+    assert report.ended.tally.gone == 1
+    assert archive.statuses() == ["enrolled"]
+
+
+def test_only_another_user_data_is_counted_and_not_called(archive: Archive) -> None:
+    archive.person(1)
+    archive.run()
+    archive.rows = [("u1", "another name", "1.jpg")]
+    report = archive.run()
+    assert archive.box.count("add") == 1
+    assert report.ended.tally.user_data_changed == 1
+
+
+def test_the_same_photo_twice_for_one_person_is_one_call_and_one_token(archive: Archive) -> None:
+    archive.photo("a.jpg", 1)
+    shutil.copy(archive.folder / "a.jpg", archive.folder / "b.jpg")
+    archive.rows = [("u1", "", "a.jpg"), ("u1", "", "b.jpg"), ("u1", "", "a.jpg")]
+    archive.run()
+    assert archive.box.count("add") == 1
+    assert len({line["face_token"] for line in archive.results()}) == 1
+    assert archive.statuses() == ["enrolled"] * 3
+
+
+def test_the_same_photo_of_two_people_is_enrolled_for_both_and_counted(archive: Archive) -> None:
+    archive.photo("a.jpg", 1)
+    archive.rows = [("u1", "", "a.jpg"), ("u2", "", "a.jpg")]
+    report = archive.run()
+    assert archive.box.count("add") == 2
+    assert report.ended.tally.shared == 1
+
+
+def test_two_photos_of_one_person_are_never_in_flight_together(archive: Archive) -> None:
+    for number in range(6):
+        archive.photo(f"{number}.jpg", number)
+        archive.rows.append(("u1", "", f"{number}.jpg"))
+    archive.box.latency = 0.05
+    archive.run()
+    assert archive.box.count("add") == 6
+    assert max(call.under_way for call in archive.box.calls if call.kind == "add") == 1
+
+
+def test_bad_rows_are_recorded_and_cost_no_call_and_do_not_stop_the_rest(
+    archive: Archive,
+) -> None:
+    archive.person(1)
+    (archive.folder / "text.jpg").write_text("no picture")
+    archive.rows += [
+        ("bad id", "", "1.jpg"),
+        ("u2", "", "text.jpg"),
+        ("u3", "", "missing.jpg"),
+        ("", "", "1.jpg"),
+        ("u4", "", ""),
+    ]
+    report = archive.run()
+    assert report.exit_code is ExitCode.SOME_ROWS_FAILED
+    assert archive.box.count("add") == 1
+    assert [(line["status"], line["error"]) for line in archive.results()] == [
+        ("enrolled", ""),
+        ("invalid", "USER_ID_CHARACTER"),
+        ("invalid", "PHOTO_NOT_AN_IMAGE"),
+        ("failed", "PHOTO_MISSING"),
+        ("invalid", "USER_ID_EMPTY"),
+        ("invalid", "IMAGE_EMPTY"),
+    ]
+    assert archive.run(fail_on=FailOn.NEW).exit_code is ExitCode.DONE
+    assert archive.run(fail_on=FailOn.ANY).exit_code is ExitCode.SOME_ROWS_FAILED
+    archive.photo("missing.jpg", 3)
+    archive.photo("text.jpg", 4)
+    archive.run()
+    assert archive.box.count("add") == 3
+
+
+IN_DOUBT = ["500-after", "502-after", "503-before", "504-after", "reset-after", "cut-after"]
+IN_DOUBT += ["not-json-after", "no-token-after", "timeout-after", "drip-before", "endless-after"]
+
+
+@pytest.mark.parametrize("fault", IN_DOUBT)
+def test_an_answer_that_proves_nothing_is_in_doubt_and_never_sent_again_by_itself(
+    archive: Archive, fault: str
+) -> None:
+    archive.person(1)
+    archive.person(2)
+    archive.box.script([fault], user_id="u1")
+    report = archive.run(timeout=1.0)
+    assert report.exit_code is ExitCode.IN_DOUBT
+    assert archive.statuses() == ["in_doubt", "enrolled"]
+    assert archive.results()[0]["error"]
+    again = archive.run()
+    assert again.exit_code is ExitCode.IN_DOUBT
+    assert archive.box.count("add") == 2
+
+
+def test_another_photo_of_a_person_in_doubt_waits(archive: Archive) -> None:
+    archive.person(1)
+    archive.photo("other.jpg", 50)
+    archive.rows.append(("u1", "", "other.jpg"))
+    archive.box.script(["500-after"])
+    archive.run(executors=lambda workers: Inline())
+    assert archive.statuses() == ["in_doubt", "pending"]
+    assert archive.box.count("add") == 1
+
+
+def test_a_refused_call_goes_back_and_costs_no_attempt(archive: Archive) -> None:
+    for number in range(12):
+        archive.person(number)
+    archive.box.parallel = 2
+    archive.box.latency = 0.02
+    report = archive.run(max_in_flight=6)
+    assert report.exit_code is ExitCode.DONE
+    assert report.ended.tally.refused > 0
+    assert {line["attempts"] for line in archive.results()} == {"1"}
+    assert archive.tokens_agree()
+
+
+def test_retry_after_is_kept_by_all_calls(archive: Archive) -> None:
+    for number in range(3):
+        archive.person(number)
+    archive.box.script(["429"])
+    report = archive.run(max_in_flight=1)
+    assert report.exit_code is ExitCode.DONE
+    refused, *rest = [call.time for call in archive.box.calls if call.kind == "add"]
+    assert min(rest) - refused >= 1.0
+
+
+def test_an_unknown_code_is_failed_word_for_word_and_due_again(archive: Archive) -> None:
+    archive.person(1)
+    archive.box.script(["unknown-code"])
+    archive.run()
+    (line,) = archive.results()
+    code = next(call.code for call in archive.box.calls if call.kind == "add")
+    assert (line["status"], line["error"]) == ("failed", code)
+    archive.run()
+    assert archive.statuses() == ["enrolled"]
+    assert archive.results()[0]["attempts"] == "2"
+
+
+def test_a_code_can_be_rejected_or_retried_or_stop_the_run(archive: Archive) -> None:
+    archive.person(1)
+    archive.box.script(["unknown-code"])
+    archive.run()
+    code = archive.results()[0]["error"]
+    archive.box.script(["unknown-code"])
+    archive.run(on_code={code: CodeRule.REJECT})
+    assert archive.statuses() == ["rejected"]
+    archive.run()
+    assert archive.box.count("add") == 2  # rejected: not sent again
+    archive.box.script(["unknown-code"])
+    stopped = archive.run(retry=frozenset({code}), on_code={code: CodeRule.STOP})
+    assert stopped.exit_code is ExitCode.SERVICE
+    assert archive.statuses() == ["pending"]
+    archive.box.script(["unknown-code"])
+    archive.run(on_code={code: CodeRule.RETRY})
+    assert archive.statuses() == ["enrolled"]
+
+
+@pytest.mark.parametrize("fault", ["auth", "redirect"])
+def test_a_fatal_answer_stops_the_run_after_a_handful_of_calls(
+    archive: Archive, fault: str
+) -> None:
+    for number in range(40):
+        archive.person(number)
+    archive.box.script([fault] * 40)
+    report = archive.run(max_in_flight=4)
+    assert report.exit_code is ExitCode.SERVICE
+    assert archive.box.count("add") <= 8
+    assert set(archive.statuses()) == {"pending"}
+    archive.box.script([])
+    assert archive.box.unused_script() > 0
+
+
+def test_a_rejected_face_is_not_sent_again_until_its_code_is_to_be_retried(
+    tmp_path: Path,
+) -> None:
+    with Sandbox() as box:
+        box.create_library(GROUP)
+        archive = Archive(tmp_path, box)
+        archive.person(1)  # a gradient: no face in it
+        assert archive.run().exit_code is ExitCode.SOME_ROWS_FAILED
+        assert archive.results()[0]["error"] == "NO_FACE_FOUND"
+        archive.run()
+        assert box.count("add") == 1
+        archive.run(multi_oriented_detection=True)
+        archive.run(multi_oriented_detection=True)
+        assert box.count("add") == 2
+        archive.run(retry=frozenset({"NO_FACE_FOUND"}), multi_oriented_detection=True)
+        assert box.count("add") == 3
+
+
+def test_a_limit_ends_the_run_early_and_the_next_one_goes_on(archive: Archive) -> None:
+    for number in range(5):
+        archive.person(number)
+    report = archive.run(limit=2)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert sorted(archive.statuses()) == ["enrolled"] * 2 + ["pending"] * 3
+    assert archive.run(limit=3).exit_code is ExitCode.DONE
+    assert archive.box.count("add") == 5
+
+
+def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Archive) -> None:
+    for number in range(3):
+        archive.person(number)
+
+    class PullThePlug(Unwatched):
+        def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+            archive.box.stop()
+
+    report = archive.run(screen=PullThePlug(), give_up_after=0.5)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert "could not be reached" in (report.ended.bound or "")
+    assert archive.statuses() == ["pending"] * 3
+    assert {line["attempts"] for line in archive.results()} == {"0"}
+
+
+def test_a_photos_folder_that_goes_away_stops_the_run_and_leaves_rows_due(
+    archive: Archive,
+) -> None:
+    for number in range(3):
+        archive.photo(f"photos/{number}.jpg", number)
+        archive.rows.append((f"u{number}", "", f"photos/{number}.jpg"))
+    archive.run(limit=1)
+    (archive.folder / "photos").rename(archive.folder / "unmounted")
+    report = archive.run()
+    assert report.exit_code is ExitCode.LOCAL
+    assert "photos is gone" in str(report.ended.stop)
+    (archive.folder / "unmounted").rename(archive.folder / "photos")
+    assert archive.run().exit_code is ExitCode.DONE
+    assert archive.box.count("add") == 3
+
+
+def test_a_share_that_was_never_mounted_stops_the_run(archive: Archive) -> None:
+    archive.rows = [(f"u{number}", "", f"{number}.jpg") for number in range(200)]
+    report = archive.run()
+    assert report.exit_code is ExitCode.LOCAL
+    assert "are all missing" in str(report.ended.stop)
+    assert report.ended.tally.done < 200
+
+
+class InterruptAt(Unwatched):
+    """Interrupts the run with SIGTERM once so many rows are done."""
+
+    def __init__(self, rows: int) -> None:
+        self.left = rows
+
+    def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+        self.interrupt = interrupt
+
+    def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.interrupt(15)
+
+
+def test_an_interrupted_run_records_what_was_in_flight_and_the_next_one_goes_on(
+    archive: Archive,
+) -> None:
+    for number in range(40):
+        archive.person(number)
+    archive.box.latency = 0.05
+    report = archive.run(screen=InterruptAt(10))
+    assert report.exit_code is ExitCode.TERMINATED
+    added = archive.box.count("add")
+    assert 10 <= added <= 20
+    assert archive.statuses().count("enrolled") == added
+    assert archive.statuses().count("pending") == 40 - added
+    assert archive.tokens_agree()
+    assert archive.run().exit_code is ExitCode.DONE
+    assert archive.box.count("add") == 40
+
+
+def test_calls_that_outlast_the_drain_are_in_doubt(archive: Archive) -> None:
+    archive.person(1)
+    archive.person(2)
+    archive.box.script(["timeout-after"], user_id="u2")
+    report = archive.run(screen=InterruptAt(1), drain=0.2, timeout=5.0)
+    assert report.exit_code is ExitCode.TERMINATED
+    assert archive.statuses() == ["enrolled", "in_doubt"]
+
+
+def test_credentials_that_were_exchanged_meanwhile_are_read_again(archive: Archive) -> None:
+    for number in range(5):
+        archive.person(number)
+    right = Credentials(archive.box.api_key, archive.box.api_secret)
+    offered = iter([Credentials(archive.box.api_key, "old secret"), right, right])
+    archive.run(limit=1)  # writes the manifest
+    report = enroll_manifest(
+        RunSettings(
+            manifest=archive.manifest,
+            group_id=GROUP,
+            endpoint=archive.box.endpoint,
+            ledger=archive.ledger,
+        ),
+        lambda: next(offered),
+    )
+    assert report.exit_code is ExitCode.DONE
+
+
+def test_a_signature_refused_in_the_middle_is_tried_with_new_credentials(
+    archive: Archive,
+) -> None:
+    for number in range(5):
+        archive.person(number)
+    archive.box.script([None, None, "auth"])
+    reads = iter(["first", "second"])
+    credentials = Credentials(archive.box.api_key, archive.box.api_secret)
+
+    def read() -> Credentials:
+        # Not equal to the first ones, but as good: what an exchange looks like from here.
+        if next(reads) == "first":
+            return credentials
+        return Rotated(archive.box.api_key, archive.box.api_secret)
+
+    archive.run(limit=1)
+    report = enroll_manifest(
+        RunSettings(
+            manifest=archive.manifest,
+            group_id=GROUP,
+            endpoint=archive.box.endpoint,
+            ledger=archive.ledger,
+        ),
+        read,
+    )
+    assert report.exit_code is ExitCode.DONE
+    assert archive.statuses() == ["enrolled"] * 5
+
+
+class Rotated(Credentials):
+    """Credentials that are never equal to others."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def test_wrong_credentials_are_found_out_before_anything_is_written(archive: Archive) -> None:
+    archive.person(1)
+    archive.run(limit=1)
+    archive.ledger.unlink()
+    wrong = Credentials(archive.box.api_key, "wrong")
+    given = RunSettings(
+        manifest=archive.manifest,
+        group_id=GROUP,
+        endpoint=archive.box.endpoint,
+        ledger=archive.ledger,
+    )
+    with pytest.raises(ServiceError, match="ENROLL_API_KEY"):
+        enroll_manifest(given, lambda: wrong)
+    assert not archive.ledger.exists()
+    assert archive.box.count("add") == 1
+
+
+def test_a_library_that_is_not_there_is_named_with_those_that_are(archive: Archive) -> None:
+    archive.person(1)
+    with pytest.raises(ServiceError, match="no library 'guests'; it has staff"):
+        archive.run(group_id="guests")
+
+
+def test_a_new_ledger_for_a_library_with_faces_needs_a_decision(archive: Archive) -> None:
+    archive.person(1)
+    archive.run()
+    other = archive.folder / "other.sqlite"
+    with pytest.raises(UsageError, match="--allow-nonempty"):
+        archive.run(ledger=other)
+    assert not other.exists()
+    assert archive.run(ledger=other, allow_nonempty=True).exit_code is ExitCode.DONE
+
+
+def test_a_second_run_of_one_ledger_is_refused(archive: Archive) -> None:
+    archive.person(1)
+    with LedgerLock(archive.ledger), pytest.raises(LedgerBusyError, match=str(os.getpid())):
+        archive.run()
+    assert archive.box.calls == []
+
+
+def test_the_clock_of_the_service_is_learned_and_named(archive: Archive) -> None:
+    archive.person(1)
+    archive.box.clock_skew = 3600.0
+    report = archive.run()
+    assert report.exit_code is ExitCode.DONE
+    assert any("60.0 minutes behind" in note for note in report.place.notes)
+
+
+def test_a_repeated_token_is_not_believed(archive: Archive) -> None:
+    for number in range(2):
+        archive.person(number)
+    archive.run(limit=1)
+    token = archive.results()[0]["face_token"]
+
+    class Repeating(Inline):
+        """Answers every `add` with the first face's token, as a broken gateway's cache would."""
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future = super().submit(fn, *args, **kwargs)
+            answer = future.result()
+            if getattr(answer, "face_token", ""):
+                future = Future()
+                future.set_result(replace(answer, face_token=token))
+            return future
+
+    report = archive.run(executors=lambda workers: Repeating())
+    assert report.exit_code is ExitCode.IN_DOUBT
+    assert archive.results()[1]["error"] == "TOKEN_REPEATED"
+
+
+def test_a_bug_in_a_task_is_raised_after_the_rest_is_recorded(archive: Archive) -> None:
+    for number in range(4):
+        archive.person(number)
+
+    class Buggy(Inline):
+        calls = 0
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            future = super().submit(fn, *args, **kwargs)
+            if getattr(future.result(), "face_token", ""):
+                Buggy.calls += 1
+                if Buggy.calls == 3:
+                    future = Future()
+                    future.set_exception(ZeroDivisionError("a bug"))
+            return future
+
+    with pytest.raises(ZeroDivisionError):
+        archive.run(executors=lambda workers: Buggy(), drain=0.1)
+    statuses = sorted(entry.status for entry in archive.entries())
+    assert statuses.count(Status.IN_DOUBT) == 1
+    assert statuses.count(Status.ENROLLED) >= 2
+
+
+def test_a_library_user_can_run_from_a_thread_of_its_own(archive: Archive) -> None:
+    archive.person(1)
+    reports: list[Report] = []
+    thread = threading.Thread(target=lambda: reports.append(archive.run()))
+    thread.start()
+    thread.join()
+    assert reports[0].exit_code is ExitCode.DONE
