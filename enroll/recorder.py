@@ -64,7 +64,7 @@ class Recorder:
 
     def row_ends(self, due: Candidate, status: Status, code: str, message: str) -> None:
         """An outcome that came before there was a face to hang it on."""
-        if due.face_id is not None:
+        if due.face_id is not None and due.status is Status.ENROLLED:
             # The row keeps the face that it has; the photo is looked at again next time.
             self.tally.kept += due.lines
         elif (status, code) != (due.status, due.code):

@@ -152,8 +152,12 @@ def _read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The settings file {path} is not valid TOML: {error}.") from error
     values = {name.replace("-", "_"): value for name, value in read.items()}
-    for name in values:
+    for name, value in values.items():
         _refuse_setting(path, name, known)
+        if isinstance(value, dict) and name not in TABLE_OPTIONS:
+            raise UsageError(
+                f"{path} has a section [{name}]; settings stand in it without sections, one a line."
+            )
     return {
         name: _below(path.parent, value) if name in PATH_OPTIONS else value
         for name, value in values.items()
@@ -164,6 +168,9 @@ PATH_OPTIONS = frozenset(
     {"ledger", "images", "results", "credentials", "ca_bundle", "log_file", "config", "store"}
 )
 """Options that are paths: in enroll.toml relative to the file's own folder."""
+
+TABLE_OPTIONS = frozenset({"columns", "on_code"})
+"""Options of names and values: in enroll.toml they may be tables."""
 
 COMMAND_LINE_ONLY = frozenset({"config", "allow_nonempty", "retry", "dry_run", "yes", "raw"})
 """Options that force, confirm or retry: never from a file or the environment."""
@@ -178,8 +185,8 @@ def _refuse_setting(path: Path, name: str, known: Collection[str]) -> None:
         )
     if name in COMMAND_LINE_ONLY:
         raise UsageError(
-            f"{path} sets {name}, which only the command line can: it forces or confirms. "
-            "Take it out of the file."
+            f"{path} sets {name}, which only the command line can: it forces, confirms or "
+            "retries. Take it out of the file."
         )
     if name not in known:
         near = difflib.get_close_matches(name, list(known), n=1)

@@ -84,10 +84,13 @@ def rows_of(manifest: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_drawing_an_archive_again_touches_nothing(tmp_path: Path) -> None:
+def test_drawing_an_archive_again_touches_and_draws_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manifest = draw_archive(tmp_path, people=3)
     before = snapshot(tmp_path)
     assert manifest == tmp_path / "staff.csv"
+    monkeypatch.setattr("enroll.demo.draw_portrait", None)
     assert draw_archive(tmp_path, people=3) == manifest
     assert snapshot(tmp_path) == before
 

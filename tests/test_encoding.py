@@ -13,7 +13,18 @@ from enroll.manifest import Manifest, open_manifest
 WESTERN = [
     *["Müller", "Größe", "Jörg Weiß", "Pääskynen", "HÄÄL", "François", "Zoë", "Éléonore Brontë"],
     *["José Ñúñez", "Peña", "Muñoz García", "Þórður Ólafsson", "ÞÓRÐUR", "Ærø Sørensen"],
-    *["O’Brien", "Nº 5", "¿Qué?", "André", "Wójcik", "Strößner", "Bjørn Åås", "Maß", "«Süd»"],
+    *[
+        "O’Brien",
+        "Nº 5",
+        "¿Qué?",
+        "André",
+        "Wójcik",
+        "Strößner",
+        "Bjørn Åås",
+        "Maß",
+        "«Süd»",
+        "Kuuöö",
+    ],
 ]
 CHINESE = [
     *[
@@ -138,9 +149,17 @@ def test_bytes_that_the_asked_encoding_lacks_are_refused_with_their_line(
         opened(tmp_path, content, encoding)
 
 
+def test_a_line_end_that_lies_across_two_blocks_is_one(tmp_path: Path) -> None:
+    start = b"user_id,image\r\n1,"
+    content = start + b"x" * ((1 << 20) - len(start) - 1) + b"\r\n2,\xff\r\n"
+    assert content[(1 << 20) - 1 :].startswith(b"\r\n")
+    with pytest.raises(ManifestError, match="line 3: the byte 0xFF"):
+        opened(tmp_path, content, "utf-8")
+
+
 def test_a_bad_byte_in_utf8_does_not_turn_the_file_into_something_else(tmp_path: Path) -> None:
-    content = table(CHINESE * 100).encode() + b"9999,\xe5\xbc,x.jpg\r\n"
-    line = len(CHINESE) * 100 + 2
+    content = table(CHINESE).encode() + b"9999,\xe5\xbc,x.jpg\r\n"
+    line = len(CHINESE) + 2
     with pytest.raises(ManifestError, match=rf"line {line}: .*is not UTF-8.*--encoding"):
         opened(tmp_path, content)
 

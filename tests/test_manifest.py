@@ -105,6 +105,12 @@ def test_the_delimiter_is_found_although_the_others_stand_in_quotes(
     assert manifest.header == ("a,b;c\td;e;f,g", "user_id", "image")
 
 
+def test_the_delimiter_is_the_one_that_shows_the_columns_not_the_most_frequent(
+    write: Write,
+) -> None:
+    assert open_manifest(write("user_id,image,a;b;c;d\n")).delimiter == ","
+
+
 def test_excels_own_line_about_the_delimiter_is_obeyed(write: Write) -> None:
     manifest = open_manifest(write("sep=|\r\nuser_id|image\r\n7|a,b.jpg\r\n"))
     assert all_rows(manifest) == [Row(line=3, user_id="7", user_data="", image="a,b.jpg")]

@@ -180,6 +180,13 @@ def test_a_column_of_the_manifest_that_is_called_like_ours_is_renamed(
     assert cells_of(again) == [["7", "on leave", "a", "no", "x"]]
 
 
+def test_two_columns_are_never_renamed_to_one(tmp_path: Path, target: Path) -> None:
+    manifest = manifest_of(tmp_path / "staff.csv", "user_id,image,status,Status\n7,a,x,y\n")
+    write_results(manifest, target, enrolled)
+    renamed = open_manifest(target).own_columns[2:]
+    assert renamed == ("manifest_status", "manifest_manifest_Status")
+
+
 def test_results_of_results_replace_our_columns(tmp_path: Path, target: Path) -> None:
     write_results(manifest_of(tmp_path / "staff.csv", PLAIN), target, enrolled)
     again = open_manifest(target)

@@ -237,6 +237,28 @@ def test_a_photo_that_is_gone_leaves_its_row_enrolled(archive: Archive) -> None:
     assert archive.statuses() == ["enrolled"]
 
 
+def test_an_enrolled_row_whose_new_photo_cannot_be_read_keeps_its_face(archive: Archive) -> None:
+    archive.person(1)
+    archive.run()
+    token = archive.results()[0]["face_token"]
+    (archive.folder / "1.jpg").unlink()
+    (archive.folder / "1.jpg").mkdir()
+    report = archive.run()
+    assert report.exit_code is ExitCode.SOME_ROWS_FAILED
+    assert report.ended.tally.kept == 1
+    assert archive.results()[0]["face_token"] == token
+
+
+def test_a_rejected_photo_that_is_gone_is_missing_now(archive: Archive) -> None:
+    archive.person(1)
+    archive.box.script(["unknown-code"])
+    archive.run()
+    (archive.folder / "1.jpg").unlink()
+    report = archive.run()
+    assert archive.results()[0]["error"] == "PHOTO_MISSING"
+    assert report.ended.tally.kept == 0
+
+
 def test_only_another_user_data_is_counted_and_not_called(archive: Archive) -> None:
     archive.person(1)
     archive.run()

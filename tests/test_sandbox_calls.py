@@ -169,6 +169,14 @@ def test_a_request_over_two_megabytes_gets_413_as_plain_text(caller: Caller) -> 
     assert caller.call("group_list").status_code == 200
 
 
+def test_413_reaches_a_client_that_sends_its_whole_request_first(caller: Caller) -> None:
+    size = 16_000_000  # more than the buffers of both sockets hold
+    with socket.create_connection(("127.0.0.1", caller.box.port), timeout=10) as plain:
+        plain.sendall(f"POST /x HTTP/1.1\r\nContent-Length: {size}\r\n\r\n".encode())
+        plain.sendall(bytes(size))
+        assert plain.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
 def test_an_image_over_two_megabytes_is_too_large_where_the_request_is_not() -> None:
     with Sandbox(limits=Limits(max_request_bytes=4_000_000)) as box, Caller(box) as caller:
         box.create_library(LIBRARY)

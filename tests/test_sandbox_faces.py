@@ -138,3 +138,12 @@ def test_the_index_ranks_hides_and_forgets() -> None:
         found = index.search(vectors[number], now=60.0, limit=1, threshold=99.0)
         assert found == [(f"t{number}", 100.0)]
     assert len(index.search(vectors[1], now=60.0, limit=1000, threshold=0.0)) == 297
+
+
+def test_a_hidden_face_stays_hidden_when_another_is_removed() -> None:
+    index = LikenessIndex()
+    index.add("first", unit(1))
+    index.add("hidden", unit(2), visible_from=50.0)
+    index.remove("first")
+    assert index.search(unit(2), now=49.0, limit=1, threshold=99.0) == []
+    assert index.search(unit(2), now=50.0, limit=1, threshold=99.0) == [("hidden", 100.0)]

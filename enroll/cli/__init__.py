@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -53,19 +56,36 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command and leave with its exit code; see docs/exit-codes.md."""
-    code = _exit_code_of_command()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:  # who read our output is gone
-        code = code or ExitCode.DONE
+    _ready_streams()
+    code = exit_code_of()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # who read our output is gone, or its disk is full
+            stream.flush()
     # A call that outlasts --drain would hold the interpreter until its own deadline.
     os._exit(code)
 
 
-def _exit_code_of_command() -> int:
+def _ready_streams() -> None:
+    """Where we were started without a standard stream, nothing else may take its number: what is
+    said would go into a ledger. And a name that the terminal cannot show must not end a command.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def exit_code_of(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments (by default the process's) name; its exit code."""
     try:
-        return int(cli.main(standalone_mode=False) or ExitCode.DONE)
+        code = cli.main(arguments, standalone_mode=False)
+        return int(code or ExitCode.DONE)
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except BrokenPipeError:  # `enroll export - | head`
@@ -79,18 +99,24 @@ def _exit_code_of_command() -> int:
 def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollError) -> int:
     """Say what is wrong in a sentence; the exit code that it stands for."""
     if isinstance(error, click.Abort):
-        click.echo("Nothing was done.", err=True)
+        _say("Nothing was done.")
         return ExitCode.INTERRUPTED
     if isinstance(error, Interrupted):
-        click.echo(str(error), err=True)
+        _say(str(error))
         return error.exit_code
     if isinstance(error, EnrollError):
-        click.echo(f"Error: {error}", err=True)
+        _say(f"Error: {error}")
         return error.exit_code
-    click.echo(f"Error: {error.format_message()}", err=True)
+    _say(f"Error: {error.format_message()}")
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        click.echo(f"`{error.ctx.command_path} --help` lists the options.", err=True)
+        _say(f"`{error.ctx.command_path} --help` lists the options.")
     return ExitCode.USAGE
+
+
+def _say(text: str) -> None:
+    """Print on stderr; where nobody listens any more, the exit code must still be right."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def _confess(error: Exception) -> int:
@@ -98,9 +124,8 @@ def _confess(error: Exception) -> int:
         "w", prefix="enroll-bug-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         traceback.print_exception(error, file=file)
-    click.echo(
+    _say(
         f"Error: a bug in enroll {__version__} ({type(error).__name__}). What was recorded is "
-        f"safe, and running again goes on from there. Please report it with {file.name}.",
-        err=True,
+        f"safe, and running again goes on from there. Please report it with {file.name}."
     )
     return ExitCode.BUG

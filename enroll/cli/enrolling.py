@@ -110,7 +110,7 @@ _rate = click.option(
 @_rate
 @click.pass_context
 def plan(ctx: click.Context, /, manifest: Path, rate: float | None, **given: Any) -> int:
-    """Tell what `run` would do with MANIFEST: rows, calls, bytes, hours. Calls nothing."""
+    """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing."""
     return _print_plan(_settings(ctx, manifest, given), rate)
 
 
@@ -119,7 +119,9 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
     from enroll.planned import plan_lines
 
     _keep_pillow_quiet()
-    click.echo("\n".join(plan_lines(make_plan(settings, rate=rate))))
+    lines = plan_lines(make_plan(settings, rate=rate))
+    with options.printing():
+        click.echo("\n".join(lines))
     return 0
 
 
@@ -160,7 +162,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 @click.option(
     "--send-as",
     type=options.Member(SendAs),
-    default=SendAs.FILE,
+    default=SendAs.FILE.value,
     show_default=True,
     help="Send photos as a file part or as Base64 text.",
 )
@@ -177,7 +179,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 @click.option(
     "--fail-on",
     type=options.Member(FailOn),
-    default=FailOn.ANY,
+    default=FailOn.ANY.value,
     show_default=True,
     help="Which bad rows make exit code 1: any, only new ones, none.",
 )

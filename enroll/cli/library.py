@@ -21,7 +21,7 @@ _account_options = options.together(
 
 @click.group()
 def library() -> None:
-    """The account's libraries."""
+    """List the account's libraries, or make one."""
 
 
 @library.command("list", cls=options.SettingsCommand)
@@ -42,7 +42,8 @@ def list_(**given: Any) -> int:
         return 0
     head = ("group_id", "group_name", "model_version", "add_time")
     rows = [(one.group_id, one.group_name, one.model_version, one.add_time) for one in found]
-    click.echo("\n".join(columns([head, *rows])))
+    with options.printing():
+        click.echo("\n".join(columns([head, *rows])))
     return 0
 
 

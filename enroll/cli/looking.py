@@ -29,7 +29,7 @@ _which = options.together(
 def status(
     ledger: Path | None, group_id: str | None, endpoint: str | None, as_json: bool, watch: bool
 ) -> int:
-    """Counts, errors and runs of a ledger; also while a run is going on."""
+    """Show counts, errors and runs of a ledger; also during a run."""
     from enroll.ledger.files import read_ledger
     from enroll.overview import status_json, status_lines
 
@@ -38,12 +38,13 @@ def status(
     try:
         while True:
             found = reader.status()
-            if as_json:
-                click.echo(json.dumps(status_json(found, path), ensure_ascii=False))
-            else:
-                if watch:
-                    click.clear()
-                click.echo("\n".join(status_lines(found, path)))
+            with options.printing():
+                if as_json:
+                    click.echo(json.dumps(status_json(found, path), ensure_ascii=False))
+                else:
+                    if watch:
+                        click.clear()
+                    click.echo("\n".join(status_lines(found, path)))
             if not watch:
                 return 0
             time.sleep(2)
@@ -72,7 +73,10 @@ def export(
     statuses: tuple[Status, ...],
     raw: bool,
 ) -> int:
-    """Write the entries of a ledger to OUTPUT: a .csv, .jsonl or .parquet, or - for CSV."""
+    """Write a ledger's entries to OUTPUT: .csv, .jsonl or .parquet.
+
+    With - for OUTPUT they are written to standard output, as CSV.
+    """
     from enroll.export import STDOUT, write_export
     from enroll.ledger.files import read_ledger
     from enroll.texts import amount
@@ -104,14 +108,15 @@ def history(
     since: datetime | None,
     run: int | None,
 ) -> int:
-    """What changed in the library, and when, as CSV on standard output."""
+    """Print what changed in the library, and when, as CSV."""
     from enroll.history import write_history
     from enroll.ledger.files import read_ledger
 
     reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
     at = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)
     try:
-        write_history(reader.history(user_id=user_id, since=at, run=run), sys.stdout)
+        with options.printing():
+            write_history(reader.history(user_id=user_id, since=at, run=run), sys.stdout)
     finally:
         reader.close()
     return 0

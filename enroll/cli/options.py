@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from enroll.errors import LocalError
 from enroll.settings import CONFIG_NAME, DEFAULT_ENDPOINT, preset
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,8 +29,8 @@ _ORIGINS = "enroll.origins"
 class Member(click.Choice[E]):
     """A choice among an enum's values; click by itself would have its members' names typed."""
 
-    def normalize_choice(self, choice: E, ctx: click.Context | None) -> str:
-        return super().normalize_choice(str(choice), ctx)  # type: ignore[arg-type]
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        return super().normalize_choice(str(choice), ctx)
 
 
 @lru_cache
@@ -39,11 +42,21 @@ def _all_options() -> frozenset[str]:
     waiting: list[click.Command] = [commands]
     while waiting:
         command = waiting.pop()
-        names.update(parameter.name for parameter in command.params if parameter.name)
+        names.update(_by_name(command))
         if isinstance(command, click.Group):
             found = [command.get_command(context, name) for name in command.list_commands(context)]
             waiting.extend(one for one in found if one is not None)
     return frozenset(names)
+
+
+def _by_name(command: click.Command) -> dict[str, click.Option]:
+    """A command's options by the names that they have in enroll.toml and, as ENROLL_NAME, in
+    the environment."""
+    return {
+        max(option.opts, key=len).lstrip("-").replace("-", "_"): option
+        for option in command.params
+        if isinstance(option, click.Option)
+    }
 
 
 class SettingsCommand(click.Command):
@@ -70,11 +83,26 @@ def _given(ctx: click.Context, name: str) -> bool:
 
 
 def _load_preset(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
-    names = [parameter.name for parameter in ctx.command.params if parameter.name]
-    found = preset(names, config=value, environ=os.environ, known=_all_options())
-    ctx.default_map = {**found.values}
-    ctx.meta[_ORIGINS] = dict(found.origins)
+    options = _by_name(ctx.command)
+    found = preset(options, config=value, environ=os.environ, known=_all_options())
+    ctx.default_map = {}
+    for name, setting in found.values.items():
+        option, origin = options[name], found.origins[name]
+        key = option.name or name
+        ctx.default_map[key] = _as_typed(option, setting, origin)
+        ctx.meta.setdefault(_ORIGINS, {})[key] = origin
     return value
+
+
+def _as_typed(option: click.Option, setting: Any, origin: str) -> Any:
+    """A setting as the command line would have given it: text, or several for a repeatable."""
+    if isinstance(setting, Mapping):
+        setting = [f"{name}={value}" for name, value in setting.items()]
+    if option.multiple:
+        return setting if isinstance(setting, list) else str(setting).split(",")
+    if isinstance(setting, list):
+        raise click.BadParameter(f"one value is wanted (from {origin})", param=option)
+    return setting if isinstance(setting, bool) else str(setting)
 
 
 def origins(ctx: click.Context) -> dict[str, str]:
@@ -98,6 +126,21 @@ def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Around what prints a command's answer. Raises LocalError where stdout takes no more of it;
+    BrokenPipeError passes, as its reader has had enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise LocalError(
+            f"Standard output takes no more: {error.strerror}. Make room, or send it elsewhere."
+        ) from error
 
 
 config = click.option(

@@ -78,9 +78,9 @@ def sandbox(
     seed: int,
     clock_skew: float,
 ) -> int:
-    """A local stand-in of the FaceSearch service, for rehearsals; never leaves this machine.
+    """Run a local stand-in of the service, for rehearsals.
 
-    It takes the key and secret from ENROLL_API_KEY and ENROLL_API_SECRET, or makes some up and
+    It never leaves this machine. It takes the key and secret from ENROLL_API_KEY and ENROLL_API_SECRET, or makes some up and
     prints them.
     """
     try:
@@ -124,7 +124,7 @@ def _tell_ready(box: Sandbox) -> None:
 @click.command()
 @click.argument("folder", type=options.FILE, default=Path("enroll-demo"), metavar="[DIR]")
 def demo(folder: Path) -> int:
-    """Draw an archive into DIR, start the stand-in, enroll the archive, show the ledger.
+    """Draw an archive, start the stand-in, enroll the one into the other.
 
     Everything stays in DIR (enroll-demo). Run it twice: the second run adds nothing.
     """
