@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -43,6 +44,10 @@ class LastingStream:
         except (OSError, ValueError):
             return
 
+    def close(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.close()
+
     def isatty(self) -> bool:
         try:
             return self._stream.isatty()
@@ -56,6 +61,14 @@ class LastingStream:
     def encoding(self) -> str:
         """What tqdm asks to choose between blocks and ASCII."""
         return self._stream.encoding
+
+
+class _FileHandler(logging.StreamHandler[LastingStream]):
+    """Lets go of its file when it is closed; logging's own would end a run on a full disk."""
+
+    def close(self) -> None:
+        super().close()
+        self.stream.close()
 
 
 class _Text(logging.Formatter):
@@ -116,6 +129,6 @@ def _file_handler(file: Path, *, as_json: bool) -> logging.Handler:
             f"The log file {file} cannot be written: {error.strerror}. "
             "Name another with --log-file."
         ) from error
-    handler = logging.StreamHandler(LastingStream(opened))
+    handler = _FileHandler(LastingStream(opened))
     handler.setFormatter(_Json() if as_json else _Text())
     return handler

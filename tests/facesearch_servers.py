@@ -7,37 +7,18 @@ import select
 import socket
 import ssl
 import struct
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+
+import trustme
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 ADDED = b'{"request_id":"r1","time_used":3,"group_id":"g","face_token":"' + TOKEN.encode() + b'"}'
 
-LOCALHOST_KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQges/ZbN9MahWGCa55
-Kdy0rF01ON1bY10pDWSRaXl6G8WhRANCAATryxakEHJADbSE+Mc8pi3ANIS9d4br
-UKjqC8qM6JW1LOXp/iMvfH8aUsFuwRrVTv1n/4SSQlDIt5u301/0Y2sx
------END PRIVATE KEY-----
-"""
-LOCALHOST_CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIBtTCCAVqgAwIBAgIBATAKBggqhkjOPQQDAjAkMSIwIAYDVQQDDBllbnJvbGwg
-dGVzdCwgbm90IGEgc2VjcmV0MCAXDTIwMDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAw
-MDAwWjAkMSIwIAYDVQQDDBllbnJvbGwgdGVzdCwgbm90IGEgc2VjcmV0MFkwEwYH
-KoZIzj0CAQYIKoZIzj0DAQcDQgAE68sWpBByQA20hPjHPKYtwDSEvXeG61Co6gvK
-jOiVtSzl6f4jL3x/GlLBbsEa1U79Z/+EkkJQyLebt9Nf9GNrMaN7MHkwHQYDVR0O
-BBYEFH/Ldx0scAiP8p8vS+GH397wvLF8MA8GA1UdEwEB/wQFMAMBAf8wDgYDVR0P
-AQH/BAQDAgKEMBMGA1UdJQQMMAoGCCsGAQUFBwMBMCIGA1UdEQQbMBmCCWxvY2Fs
-aG9zdIIMc2VydmljZS50ZXN0MAoGCCqGSM49BAMCA0kAMEYCIQCbL+HusB2UjgFH
-a+QZG0v7groWivcPRfsCwfg6OvgEHQIhAInHuXYxAAzkm4M9tr4lMULtKxRIJ/77
-duyjeQVkHueF
------END CERTIFICATE-----
-"""
-"""Made for these tests alone; for localhost and service.test, 2020 to 2120."""
+AUTHORITY = trustme.CA()
+LOCALHOST_CERTIFICATE = AUTHORITY.cert_pem.bytes().decode()
+"""What a client has to trust to trust our servers: an authority made for this process."""
 
 
 @dataclass
@@ -222,20 +203,10 @@ def form_fields(request: bytes) -> dict[str, bytes]:
 
 
 def server_context() -> ssl.SSLContext:
-    """The context of a TLS server that shows `LOCALHOST_CERTIFICATE`."""
-    with _pem_files() as (certificate, key):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
+    """The context of a TLS server that shows a certificate for localhost and service.test."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert("localhost", "service.test").configure_cert(context)
     return context
-
-
-@contextlib.contextmanager
-def _pem_files() -> Iterator[tuple[Path, Path]]:
-    with tempfile.TemporaryDirectory() as folder:
-        certificate, key = Path(folder, "certificate.pem"), Path(folder, "key.pem")
-        certificate.write_text(LOCALHOST_CERTIFICATE)
-        key.write_text(LOCALHOST_KEY)
-        yield certificate, key
 
 
 def free_port() -> int:

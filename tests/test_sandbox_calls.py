@@ -155,6 +155,12 @@ def test_an_image_error_names_the_field_it_came_in(caller: Caller) -> None:
         assert error(answer) == (400, "IMAGE_ERROR_UNSUPPORTED_FORMAT: image")
 
 
+def test_an_unknown_library_is_named_before_the_picture_is_looked_at(caller: Caller) -> None:
+    for kind in ("add", "search"):
+        answer = caller.call(kind, group_id="nobody", user_id="u1", file=faceless_photo())
+        assert error(answer) == (400, "INVALID_OUTER_ID")
+
+
 def test_a_picture_as_large_as_allowed_is_taken(caller: Caller) -> None:
     wall = Image.new("RGB", (4096, 1024), "white")
     wall.paste(face_picture().resize((1024, 1024)), (1000, 0))

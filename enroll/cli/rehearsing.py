@@ -80,8 +80,8 @@ def sandbox(
 ) -> int:
     """Run a local stand-in of the service, for rehearsals.
 
-    It never leaves this machine. It takes the key and secret from ENROLL_API_KEY and ENROLL_API_SECRET, or makes some up and
-    prints them.
+    It never leaves this machine. It takes the key and secret from ENROLL_API_KEY and
+    ENROLL_API_SECRET, or makes some up and prints them.
     """
     try:
         from enroll.sandbox import parse_fault_option, serve
@@ -124,7 +124,7 @@ def _tell_ready(box: Sandbox) -> None:
 @click.command()
 @click.argument("folder", type=options.FILE, default=Path("enroll-demo"), metavar="[DIR]")
 def demo(folder: Path) -> int:
-    """Draw an archive, start the stand-in, enroll the one into the other.
+    """Draw an archive, start the stand-in, enroll into it.
 
     Everything stays in DIR (enroll-demo). Run it twice: the second run adds nothing.
     """

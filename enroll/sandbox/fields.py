@@ -30,7 +30,7 @@ class FormRequest(Request):
 
     # werkzeug's own bounds (500 kB a field) are below what the service takes as a Base64 `image`.
     max_form_memory_size = None
-    max_form_parts = None
+    max_form_parts = 1_000_000
 
     def _get_file_stream(self, *_: object, **__: object) -> IO[bytes]:
         """Memory instead of a temporary file, which would have to be closed as well."""

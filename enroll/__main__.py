@@ -1,0 +1,5 @@
+"""`python -m enroll` is `enroll`."""
+
+from enroll.cli import main
+
+main()

@@ -1,0 +1,41 @@
+"""What tests share: a stand-in, a folder for an archive, the command with a home of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real_command import Command
+from small_archive import Archive
+
+from enroll.sandbox import Sandbox
+
+LIBRARY = "staff"
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    """A running stand-in with the empty library `staff`."""
+    with Sandbox() as running:
+        running.create_library(LIBRARY)
+        yield running
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    """An empty folder to put portraits and manifests into."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    return Archive(folder)
+
+
+@pytest.fixture
+def command(box: Sandbox, archive: Archive, tmp_path: Path) -> Command:
+    """The command as a user of the stand-in has it, in the archive's folder."""
+    environ = {
+        "ENROLL_ENDPOINT": box.endpoint,
+        "ENROLL_API_KEY": box.api_key,
+        "ENROLL_API_SECRET": box.api_secret,
+    }
+    return Command(home=tmp_path / "home", folder=archive.folder, environ=environ)

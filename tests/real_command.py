@@ -1,0 +1,120 @@
+"""The command, as a process of its own or (much quicker) in this one."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from enroll.cli import exit_code_of
+from enroll.cli.signals import SIGNALS
+from enroll.logs import LOGGER
+
+SECONDS = 60.0
+"""Nothing here takes so long; a command that does is stuck."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """`enroll`, started in `folder` with `home` for its home and nothing else of ours around it.
+
+    `environ` holds the ENROLL_ variables that it gets.
+    """
+
+    home: Path
+    folder: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        """Where ledgers are that no --ledger names."""
+        return self.home / "state" / "enroll"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of the stand-in's library `staff`."""
+        return self.state / "127.0.0.1" / "staff.sqlite"
+
+    def surroundings(self) -> dict[str, str]:
+        """The whole environment of the command."""
+        self.home.mkdir(exist_ok=True)
+        return {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(self.home),
+            "XDG_STATE_HOME": str(self.home / "state"),
+            "XDG_CONFIG_HOME": str(self.home / "config"),
+            **self.environ,
+        }
+
+    def run(self, *arguments: object, wrapped: Sequence[str] = ()) -> Done:
+        """Run it as a process; `wrapped` stands before it, as `nohup` does."""
+        with self.started(*arguments, wrapped=wrapped) as process:
+            out, err = process.communicate(timeout=SECONDS)
+        return Done(process.returncode, out, err)
+
+    @contextmanager
+    def started(
+        self, *arguments: object, wrapped: Sequence[str] = (), **streams: Any
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Start it as a process, which is killed if it is still there in the end."""
+        pipes: Mapping[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(
+            [*wrapped, sys.executable, "-m", "enroll", *map(str, arguments)],
+            cwd=self.folder,
+            env=self.surroundings(),
+            stdin=subprocess.DEVNULL,
+            text=True,
+            **{**pipes, **streams},
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def __call__(self, *arguments: object) -> Done:
+        """Run it within this process: the same words in, the same words and code out."""
+        out, err = _text(), _text()
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            with (
+                patch.dict(os.environ, self.surroundings(), clear=True),
+                chdir(self.folder),
+                redirect_stdout(out),
+                redirect_stderr(err),
+            ):
+                code = exit_code_of([str(argument) for argument in arguments])
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for logged in list(LOGGER.handlers):
+                LOGGER.removeHandler(logged)
+                logged.close()
+        return Done(int(code), _said(out), _said(err))
+
+
+def _text() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+
+
+def _said(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    stream.seek(0)
+    return stream.read()
