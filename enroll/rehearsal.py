@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -49,11 +50,20 @@ def run_demo(folder: Path) -> int:
 
 
 def _afterwards(folder: Path, report: Report, faces: int) -> str:
-    ledger = report.place.ledger
+    ledger, enroll = report.place.ledger, _our_name()
     return (
         f"\nThe stand-in's library now holds {faces} faces. Run the demo again: it adds none.\n"
         "Look around:\n\n"
-        f"  enroll status --ledger {ledger}\n"
-        f"  enroll export - --ledger {ledger} --status enrolled\n"
+        f"  {enroll} status --ledger {ledger}\n"
+        f"  {enroll} export - --ledger {ledger} --status enrolled\n"
         f"  less {report.results or folder}\n"
     )
+
+
+def _our_name() -> str:
+    """How the reader can call us: by name where that finds us, else by the path that was used."""
+    called = Path(sys.argv[0])
+    found = shutil.which("enroll")
+    if found is not None and called.exists() and Path(found).samefile(called):
+        return "enroll"
+    return str(called) if called.name == "enroll" else f"{sys.executable} -m enroll"
