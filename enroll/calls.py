@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 from enroll import journey
 from enroll.errors import ServiceError
 from enroll.intake import Submit
-from enroll.journey import Again, Policy, Settled, Stop
+from enroll.journey import Again, Doubtful, Policy, Settled, Stop
 from enroll.ledger import Changes
 from enroll.model import Answer, CallKind, Candidate, FaceRecord, Photo, SendAs, Status, Verdict
 from enroll.recorder import Recorder, now_ms
@@ -82,10 +82,12 @@ class Calls:
         group_id: str,
         send_as: SendAs,
         policy: Policy,
-        left: Callable[[FaceRecord], None],
+        left: Callable[[Shipment], None],
+        doubted: Callable[[Shipment], None],
         renew: Callable[[], bool],
     ) -> None:
-        """`left` hears of each face that has its outcome; `renew` has the service sign with the
+        """`left` hears of each face that has its outcome, `doubted` of each that has to be
+        settled; `renew` has the service sign with the
         credentials as they are now, and tells whether they have changed."""
         self._service = service
         self._recorder = recorder
@@ -94,6 +96,7 @@ class Calls:
         self._send_as = send_as
         self._policy = policy
         self._left = left
+        self._doubted = doubted
         self._renew = renew
         self._credentials = 0
         self._ready: deque[Shipment] = deque()
@@ -113,6 +116,11 @@ class Calls:
     def backlog(self) -> int:
         """Shipments that wait for their intent to be recorded."""
         return len(self._ready)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether any shipment is on its way."""
+        return bool(self._ready or self._arming or self._armed or self._in_flight or self._waiting)
 
     @property
     def in_flight(self) -> int:
@@ -194,7 +202,9 @@ class Calls:
         self._recorder.tally.refused += refused
         shipment.tries += not refused
 
-    def _follow(self, shipment: Shipment, step: Settled | Again | Stop, now: float) -> None:
+    def _follow(
+        self, shipment: Shipment, step: Settled | Doubtful | Again | Stop, now: float
+    ) -> None:
         shipment.face = step.face
         self._recorder.face(step.face)
         if isinstance(step, Again) and step.refused:
@@ -203,6 +213,8 @@ class Calls:
             shipment.setbacks += 1
             due_at = now + _back_off(shipment.setbacks)
             heapq.heappush(self._waiting, (due_at, next(self._order), shipment))
+        elif isinstance(step, Doubtful):
+            self._doubted(shipment)
         else:
             if isinstance(step, Stop):
                 self.stop = self.stop or _stopped_by(step.answer)
@@ -211,7 +223,7 @@ class Calls:
     def _ends(self, shipment: Shipment) -> None:
         face = shipment.face
         self._recorder.ends(shipment.due, face.status, face.code, face.message)
-        self._left(face)
+        self._left(shipment)
 
     def _proved_new(self, face: FaceRecord, answer: Answer) -> Answer:
         """An answer with the token of another face proves nothing about this one."""

@@ -151,6 +151,7 @@ def _work(settings: RunSettings, place: Place) -> Work:
         limit=settings.limit,
         give_up_after=settings.give_up_after,
         drain=settings.drain,
+        settle_after=settings.settle_after,
         reread=settings.checksum,
     )
 
@@ -188,7 +189,9 @@ def _open(
         notes = [*notes, clock_sentence(offset)]
     given = settings.images is not None or bool(ledger.images_given)
     start = _run_start(settings, manifest)
-    run = ledger.start_run(start, images=str(images), given=given)
+    run = ledger.start_run(
+        start, images=str(images), given=given, clock_offset=connection.service.clock_offset
+    )
     place = Place(
         endpoint=settings.endpoint,
         library=library,

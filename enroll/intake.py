@@ -57,6 +57,7 @@ class Intake:
         self._scanning = False
         self._queued = 0
         self._taken = 0
+        self._again: deque[Candidate] = deque()
         self.reading = 0
         """Photos that are being read."""
         self.read: deque[ReadRow] = deque()
@@ -73,6 +74,11 @@ class Intake:
         return self._queued - self._taken
 
     @property
+    def waiting(self) -> int:
+        """Rows that were taken up and whose photo has to be read (again)."""
+        return len(self._again)
+
+    @property
     def may_take(self) -> int:
         """Due rows that may still be taken up: all, or what `limit` leaves of them."""
         return self.left if self._limit is None else min(self.left, self._limit - self._taken)
@@ -83,13 +89,26 @@ class Intake:
             self._scanning = True
             submit(executor, self._hear_rows, self._scan.next_chunk)
 
-    def feed(self, submit: Submit, executor: Executor, *, room: int) -> None:
-        """Have the photos of the next due rows read, at most `room`."""
-        room = min(room, self.may_take)
-        if room <= 0:
-            return
-        for due in self._recorder.ledger.next_due(room):
-            self._taken += 1
+    def read_later(self, due: Candidate) -> None:
+        """Take a row up again, before those that have not been taken up yet."""
+        self._again.append(due)
+
+    def feed(
+        self, submit: Submit, executor: Executor, *, room: int, park: Callable[[Candidate], bool]
+    ) -> None:
+        """Have the photos of the next due rows read, at most `room`.
+
+        `park` keeps a row that has to wait for another of its person, and says whether so.
+        """
+        taken = [self._again.popleft() for _ in range(min(room, len(self._again)))]
+        fresh = min(room - len(taken), self.may_take)
+        if fresh > 0:
+            found = self._recorder.ledger.next_due(fresh)
+            self._taken += len(found)
+            taken += found
+        for due in taken:
+            if park(due):
+                continue
             self.reading += 1
             submit(executor, partial(self._hear_photo, due), read_photo, due.row.path, self._images)
 

@@ -51,6 +51,13 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubtful:
+    """The call may or may not have been applied: settle it before anything else is done."""
+
+    face: FaceRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Again:
     """Not applied: call again, after a back-off or as soon as there is a place (`refused`)."""
 
@@ -119,7 +126,7 @@ def is_due(candidate: Candidate, policy: Policy) -> bool:
         return True
     if candidate.status is Status.REJECTED:
         return _turning_may_help(candidate.code, candidate.multi_oriented_detection, policy)
-    return candidate.status not in (Status.INVALID, Status.IN_DOUBT, Status.SENDING)
+    return candidate.status is not Status.INVALID
 
 
 def intends(face: FaceRecord, *, at: int, run: int) -> FaceRecord:
@@ -145,7 +152,7 @@ def withdraws(face: FaceRecord) -> FaceRecord:
 
 def after(
     face: FaceRecord, answer: Answer, *, at: int, policy: Policy, tries: int
-) -> Settled | Again | Stop:
+) -> Settled | Doubtful | Again | Stop:
     """The step after the answer to an `add` call; `tries` are this run's calls for the row."""
     verdict = answer.verdict
     told = replace(face, code=answer.code, message=answer.message, request_id=answer.request_id)
@@ -154,7 +161,7 @@ def after(
             replace(told, status=Status.ENROLLED, face_token=answer.face_token, enrolled_at=at)
         )
     if verdict is Verdict.UNKNOWN:
-        return Settled(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
+        return Doubtful(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
     if verdict in (Verdict.REFUSED, Verdict.NOT_SENT):
         return Again(withdraws(face), refused=verdict is Verdict.REFUSED)
     if verdict is Verdict.FATAL:

@@ -203,7 +203,8 @@ class FaceRecord:
     """What the ledger holds of one face: a `user_id` and the content of a photo.
 
     `attempts` counts the calls that may have reached the service; times are UNIX ms;
-    `sent_sha256` is None where the file's own bytes were sent;
+    `sent_sha256` is None where the file's own bytes were sent; `recheck` asks for one more look,
+    because an earlier attempt was settled as not applied;
     `user_data` and `multi_oriented_detection` are as last sent; `expires` is when the last
     attempt's signature expires, in UNIX seconds on the service's clock; `run` is the run that
     last wrote the record.
@@ -224,6 +225,7 @@ class FaceRecord:
     user_data: str = ""
     multi_oriented_detection: bool = False
     expires: float | None = None
+    recheck: bool = False
     enrolled_at: int | None = None
     run: int = 0
 
@@ -269,6 +271,14 @@ class EventKind(StrEnum):
     SUPERSEDED = "superseded"
     RESTORED = "restored"
     """A superseded face is pointed to by a row again."""
+    ADOPTED = "adopted"
+    """A doubt was settled: the library held the face, and this is its token."""
+    NOT_APPLIED = "not_applied"
+    """A doubt was settled: the library does not hold the face."""
+    SURPLUS = "surplus"
+    """The library holds one more copy of a face; this is its token."""
+    RESOLVED = "resolved"
+    """A person decided a doubt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +291,16 @@ class Event:
     face_id: int
     face_token: str | None = None
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surplus:
+    """A copy of a face that the library holds besides the one on record; `found_at` is UNIX ms."""
+
+    face_token: str
+    face_id: int
+    found_at: int
+    run: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,18 +14,20 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
 from enroll import journey
 from enroll.calls import Calls, Service, Shipment
+from enroll.doubts import Doubts, Library
 from enroll.errors import EnrollError, LocalError
 from enroll.intake import Intake, ReadRow
 from enroll.journey import Hold, Policy, Send
 from enroll.ledger import Ledger
-from enroll.model import Answer, FaceRecord, Photo, SendAs, Status, Unusable
+from enroll.model import Answer, Candidate, FaceRecord, Photo, SendAs, Status, Unusable
 from enroll.photo import PhotoCode
 from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
 from enroll.scan import Scan
+from enroll.settling import Doubt
 from enroll.share import Share
 from enroll.tally import Ended, Observer, Tally
 from enroll.throttle import Throttle
@@ -41,8 +43,8 @@ WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
 class Work:
     """What a run is to do, as far as the driver cares.
 
-    `images` is the resolved images root, `limit` the most rows to take up, `give_up_after` and
-    `drain` are seconds; with `reread` no photo is trusted to be unchanged.
+    `images` is the resolved images root, `limit` the most rows to take up, `give_up_after`,
+    `drain` and `settle_after` are seconds; with `reread` no photo is trusted to be unchanged.
     """
 
     run: int
@@ -53,6 +55,7 @@ class Work:
     limit: int | None = None
     give_up_after: float = 7200.0
     drain: float = 25.0
+    settle_after: float = 10.0
     reread: bool = False
 
 
@@ -63,6 +66,18 @@ class Executors:
     calls: Executor
     readers: Executor
     reading_at_once: int = 16
+
+
+class FullService(Service, Library, Protocol):
+    """Every call that a run makes once it is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class _InDoubt:
+    """A row whose face is being settled, and how many answers it has had in this run."""
+
+    due: Candidate
+    tries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +96,7 @@ class Driver:
         work: Work,
         *,
         ledger: Ledger,
-        service: Service,
+        service: FullService,
         scan: Scan,
         throttle: Throttle,
         executors: Executors,
@@ -116,11 +131,25 @@ class Driver:
             group_id=work.group_id,
             send_as=work.send_as,
             policy=work.policy,
-            left=self._person_is_free,
+            left=self._left,
+            doubted=self._doubted,
             renew=renew,
         )
+        self._doubts = Doubts(
+            service,
+            self._recorder,
+            throttle,
+            group_id=work.group_id,
+            send_as=work.send_as,
+            images=work.images,
+            settle_after=work.settle_after,
+            settled=self._settled,
+        )
         self._told: SimpleQueue[_Told | None] = SimpleQueue()
-        self._busy: dict[str, deque[ReadRow]] = {}  # user_id with a face under way -> who waits
+        self._busy: dict[str, deque[Candidate]] = {}  # user_id with a face under way -> who waits
+        self._doubtful: dict[int, _InDoubt] = {}  # rows whose face is being settled, by face
+        self._tries: dict[int, int] = {}  # answers in this run for faces that are sent again
+        self._rechecked = False
         self._refaced: set[str] = set()  # people with a new face and an older one
         self._ticked = 0.0
         self._stop: EnrollError | None = None
@@ -137,6 +166,7 @@ class Driver:
         """Enroll what is due. Raises only bugs; what stopped the run is in the value."""
         began = time.monotonic()
         try:
+            self._settle_what_was_left()
             while not self._ended():
                 self._turn()
         except EnrollError as error:
@@ -157,13 +187,17 @@ class Driver:
     def _turn(self) -> None:
         executors = self._executors
         self._intake.scan_on(self._submit, executors.readers)
-        self._intake.feed(self._submit, executors.readers, room=self._room())
+        self._intake.feed(self._submit, executors.readers, room=self._room(), park=self._parked)
         self._decide()
         self._calls.arm()
         now = time.monotonic()
         if self._calls.starving(now) or self._recorder.late(now, most=self._throttle.limit):
             self._recorder.commit()
             self._calls.committed()
+        self._doubts.work(
+            self._submit, executors.calls, executors.readers, idle=self._only_doubts_left()
+        )
+        self.tally.in_doubt_now = len(self._doubts)
         self._calls.send(self._submit, executors.calls, now=time.monotonic())
         self._listen(self._patience())
 
@@ -184,11 +218,25 @@ class Driver:
         if self._stop or self._signal or self._bound or self._bug:
             return True
         intake = self._intake
-        if not intake.scanned or intake.reading or intake.read or self._busy:
+        if not self._all_fed() or self._busy or len(self._doubts):
             return False
-        if intake.left and not intake.may_take:
+        if not self._rechecked:
+            self._recheck()
+            if len(self._doubts):
+                return False
+        if intake.left:
             self._bound = f"--limit {self._work.limit} was reached; {intake.left:,} rows are due"
-        return not intake.left or self._bound is not None
+        return True
+
+    def _all_fed(self) -> bool:
+        """Whether every row that this run may take up has been decided on."""
+        intake = self._intake
+        return intake.scanned and not (
+            intake.reading or intake.read or intake.waiting or intake.may_take
+        )
+
+    def _only_doubts_left(self) -> bool:
+        return self._all_fed() and not (self._calls.backlog or self._calls.under_way)
 
     def _submit(
         self, executor: Executor, heard: Callable[..., None], task: Callable[..., Any], *args: Any
@@ -201,7 +249,12 @@ class Driver:
         if self._intake.read:
             return 0.0
         now = time.monotonic()
-        moments = [now + TICK_SECONDS, self._calls.next_due(), self._throttle.opens_at(now)]
+        moments = [
+            now + TICK_SECONDS,
+            self._calls.next_due(),
+            self._doubts.next_due(),
+            self._throttle.opens_at(now),
+        ]
         if self._recorder.since is not None:
             moments.append(self._recorder.since + COMMIT_SECONDS)
         return max(min(moment for moment in moments if moment is not None) - now, 0.0)
@@ -248,7 +301,8 @@ class Driver:
             row = read.popleft()
             user_id = row.due.row.user_id
             if user_id in self._busy:
-                self._busy[user_id].append(row)
+                # Without its photo, so that those who wait hold no memory; it is read again.
+                self._busy[user_id].append(row.due)
             elif user_id in batch:
                 read.append(row)
             else:
@@ -275,7 +329,8 @@ class Driver:
         if isinstance(step, Send):
             self._busy[user_id] = deque()
             face = self._face_to_send(row, photo, step.face)
-            self._calls.take(Shipment(row.due, photo, face))
+            tries = self._tries.pop(face.face_id, 0)
+            self._calls.take(Shipment(row.due, photo, face, tries=tries))
         else:
             before = next(face for face in known if face.face_id == step.face.face_id)
             self._recorder.known_face(row.due, photo, before=before, now=step.face)
@@ -295,9 +350,58 @@ class Driver:
             multi_oriented_detection=self._work.policy.multi_oriented_detection,
         )
 
-    def _person_is_free(self, face: FaceRecord) -> None:
+    def _parked(self, due: Candidate) -> bool:
+        """Keep a row back while another face of its person is under way."""
+        if due.row.user_id not in self._busy:
+            return False
+        self._busy[due.row.user_id].append(due)
+        return True
+
+    def _person_is_free(self, user_id: str) -> None:
+        for due in self._busy.pop(user_id, ()):
+            self._intake.read_later(due)
+
+    def _left(self, shipment: Shipment) -> None:
         """A face has its outcome; the other rows of its person may go on."""
-        self._intake.read.extend(self._busy.pop(face.user_id))
+        if shipment.face.status is Status.ENROLLED:
+            self._doubts.enrolled(shipment.face)
+        self._person_is_free(shipment.face.user_id)
+
+    # Doubts
+
+    def _settle_what_was_left(self) -> None:
+        """Earlier runs' doubts come first, whatever manifest they came from."""
+        for face in self._ledger.open_faces():
+            if face.open:
+                self._busy.setdefault(face.user_id, deque())
+                self._doubts.take(Doubt(face=face))
+
+    def _recheck(self) -> None:
+        """Look once more for what landed after its face had been sent again."""
+        self._rechecked = True
+        for face in self._ledger.open_faces():
+            if face.recheck and not face.open:
+                self._doubts.take(Doubt(face=face, recheck=True))
+
+    def _doubted(self, shipment: Shipment) -> None:
+        # Not with its photo: many doubts may wait, and it is read again when it is needed.
+        self._doubtful[shipment.face.face_id] = _InDoubt(shipment.due, shipment.tries)
+        self._doubts.take(Doubt(face=shipment.face))
+
+    def _settled(self, face: FaceRecord) -> None:
+        """Nothing more will be done about a doubt: its row has its outcome, or is sent again."""
+        row = self._doubtful.pop(face.face_id, None)
+        if row is not None and face.status is Status.PENDING:
+            if row.tries < self._work.policy.attempts:
+                self._tries[face.face_id] = row.tries
+                self._intake.read_later(row.due)
+                row = None
+            else:
+                face = replace(face, status=Status.FAILED)
+                self._recorder.face(face)
+        if row is not None:
+            self._recorder.ends(row.due, face.status, face.code, face.message)
+        self._person_is_free(face.user_id)
 
     def _cannot_send(self, row: ReadRow, unusable: Unusable, known: list[FaceRecord]) -> None:
         fault, content = unusable.fault, unusable.content
@@ -323,6 +427,9 @@ class Driver:
             while self._calls.in_flight and (left := until - time.monotonic()) > 0:
                 self._listen(min(TICK_SECONDS, left))
             self._calls.withdraw()
+            for face in self._doubts.left():
+                if (row := self._doubtful.pop(face.face_id, None)) is not None:
+                    self._recorder.ends(row.due, face.status, face.code, face.message)
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
             if not (self._stop or self._signal or self._bound or self._bug):
                 self._settle_accounts()

@@ -68,6 +68,7 @@ class RunSettings:
     attempts: int = 5
     give_up_after: float = 7200.0
     drain: float = 25.0
+    settle_after: float = 10.0
     multi_oriented_detection: bool = False
     send_as: SendAs = SendAs.FILE
     limit: int | None = None

@@ -18,8 +18,9 @@ class Tally:
     """Counts over the lines of one manifest in one run.
 
     `codes` counts the lines of a status by error code, `examples` has one message for each.
-    `new_bad` are lines that were not in their bad state before. `due` is complete once
-    `scanned` is set.
+    `new_bad` are lines that were not in their bad state before. `adopted`, `not_applied` and
+    `surplus` are faces whose doubts were settled, `in_doubt_now` those that are being settled.
+    `due` is complete once `scanned` is set.
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -38,6 +39,10 @@ class Tally:
     kept: int = 0
     superseded: int = 0
     shared: int = 0
+    adopted: int = 0
+    not_applied: int = 0
+    surplus: int = 0
+    in_doubt_now: int = 0
 
     def count(self, status: Status, code: str, message: str, *, lines: int) -> None:
         """Add lines that ended as `status`."""

@@ -160,6 +160,14 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
     help="How long calls in flight may take to end after a signal.",
 )
 @click.option(
+    "--settle-after",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long after its signature's expiry a call may still be applied by the service.",
+)
+@click.option(
     "--send-as",
     type=options.Member(SendAs),
     default=SendAs.FILE.value,

@@ -19,6 +19,7 @@ from enroll.model import (
     RowRecord,
     ScannedRow,
     Status,
+    Surplus,
 )
 
 
@@ -78,6 +79,7 @@ class Changes:
     rows: Sequence[RowRecord] = ()
     photos: Sequence[PhotoRecord] = ()
     events: Sequence[Event] = ()
+    surplus: Sequence[Surplus] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +149,13 @@ class Ledger(LedgerReader, Protocol):
     def images_given(self) -> str:
         """The images root that was last given with --images, an absolute path; else empty."""
 
-    def start_run(self, start: RunStart, *, images: str, given: bool) -> int:
+    def start_run(
+        self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
+    ) -> int:
         """Record that a run begins, durably; its number. What a dead run left is in doubt.
 
         `images` is the run's images root, an absolute path; `given` says that it was named.
+        `clock_offset` is the service's clock minus ours, in seconds.
         """
 
     def end_run(self, run: int, end: RunEnd) -> None:
@@ -175,7 +180,19 @@ class Ledger(LedgerReader, Protocol):
         """Every face of these people; what was recorded and not committed is seen."""
 
     def holders_of(self, face_tokens: Sequence[str]) -> dict[str, int]:
-        """Which of these face tokens are on record, and the number of the face that has each."""
+        """Which of these face tokens are on record, also as surplus, and whose face each is."""
+
+    def open_faces(self) -> list[FaceRecord]:
+        """Every face in doubt, and every enrolled one to be looked up once more."""
+
+    def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
+        """For each of these faces the paths of the rows that point to it."""
+
+    def newest_enrolled(self, count: int) -> list[FaceRecord]:
+        """The faces that were recorded last of those that are enrolled."""
+
+    def enrolled_count(self) -> int:
+        """How many faces the ledger believes to be in the library."""
 
     def record(self, changes: Changes) -> None:
         """Take changes to be written with the next commit."""

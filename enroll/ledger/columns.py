@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import Insert as PlainInsert
@@ -21,6 +21,7 @@ from enroll.model import (
     RowRecord,
     ScannedRow,
     Status,
+    Surplus,
 )
 
 _FACE_FIELDS = tuple(field.name for field in fields(FaceRecord))
@@ -42,6 +43,7 @@ def _upsert(table: Table, key: Sequence[str]) -> Insert:
 
 UPSERT_FACE = _upsert(s.face, ["face_id"])
 UPSERT_ROW = _upsert(s.row, ["user_id", "path"])
+UPSERT_SURPLUS = _upsert(s.surplus, ["face_token"])
 UPSERT_PHOTO = _upsert(s.photo, ["path"])
 
 
@@ -152,15 +154,17 @@ class Buffer:
         self._rows: dict[tuple[str, str], RowRecord] = {}
         self._photos: dict[str, PhotoRecord] = {}
         self._events: list[Event] = []
+        self._surplus: dict[str, Surplus] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._faces or self._rows or self._photos or self._events)
+        return bool(self._faces or self._rows or self._photos or self._events or self._surplus)
 
     def add(self, changes: Changes) -> None:
         self._faces.update((face.face_id, face) for face in changes.faces)
         self._rows.update(((row.user_id, row.path), row) for row in changes.rows)
         self._photos.update((photo.path, photo) for photo in changes.photos)
         self._events.extend(changes.events)
+        self._surplus.update((copy.face_token, copy) for copy in changes.surplus)
 
     def take(self, other: Buffer) -> None:
         """Add what another buffer holds, which is later, and leave that one empty."""
@@ -168,10 +172,11 @@ class Buffer:
         self._rows.update(other._rows)
         self._photos.update(other._photos)
         self._events.extend(other._events)
+        self._surplus.update(other._surplus)
         other.clear()
 
     def clear(self) -> None:
-        for held in (self._faces, self._rows, self._photos, self._events):
+        for held in (self._faces, self._rows, self._photos, self._events, self._surplus):
             held.clear()
 
     def statements(self) -> Iterator[tuple[PlainInsert, list[dict[str, Any]]]]:
@@ -184,3 +189,5 @@ class Buffer:
             yield UPSERT_PHOTO, [photo_parameters(photo) for photo in self._photos.values()]
         if self._events:
             yield insert(s.event), [event_parameters(event) for event in self._events]
+        if self._surplus:
+            yield UPSERT_SURPLUS, [asdict(copy) for copy in self._surplus.values()]

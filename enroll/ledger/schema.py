@@ -69,6 +69,7 @@ face = Table(
     Column("user_data", Text, nullable=False),
     Column("multi_oriented_detection", Boolean, nullable=False),
     Column("expires", Float),
+    Column("recheck", Boolean, nullable=False),
     Column("enrolled_at", BigInteger),
     Column("run", Integer, nullable=False),
     UniqueConstraint("user_id", "sha256"),
@@ -76,6 +77,17 @@ face = Table(
 
 # Nearly every face is enrolled: an index on the others answers `status` and finds what is open.
 Index("face_not_enrolled", face.c.status, sqlite_where=face.c.status != Status.ENROLLED.value)
+
+Index("face_to_recheck", face.c.face_id, sqlite_where=face.c.recheck)
+
+surplus = Table(
+    "surplus",
+    metadata,
+    Column("face_token", Text, primary_key=True),
+    Column("face_id", Integer, ForeignKey("face.face_id"), nullable=False),
+    Column("found_at", BigInteger, nullable=False),
+    Column("run", Integer, nullable=False),
+)
 
 row = Table(
     "row",
@@ -107,6 +119,7 @@ run = Table(
     Column("manifest", Text, nullable=False),
     Column("manifest_sha256", Text, nullable=False),
     Column("options", JSON, nullable=False),
+    Column("alive_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("exit_code", Integer),
     Column("reason", Text),

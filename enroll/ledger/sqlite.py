@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    and_,
+    case,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
@@ -34,6 +48,10 @@ from enroll.model import (
 INTERRUPTED = "INTERRUPTED"
 """The code of a face whose call was under way when its run died."""
 
+DEATH_MARGIN_SECONDS = 4.0
+"""From a run's last commit to the expiry of its last signature, beside the call's own time: the
+2 s by which a signature outlasts its call, and 2 s for a call that was on its way out."""
+
 _ENROLLED = Status.ENROLLED.value
 
 
@@ -45,6 +63,7 @@ class SqliteLedger(SqliteReader):
         self._unwritten = Buffer()  # recorded, not in the open transaction yet
         self._written = Buffer()  # in the open transaction, not committed
         self._place = 0
+        self._run: int | None = None
         with sentences(path):
             s.scan_metadata.create_all(connection)
             self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
@@ -55,13 +74,17 @@ class SqliteLedger(SqliteReader):
         found = self._one(select(s.library))
         return str(found.images) if found.images_given else ""
 
-    def start_run(self, start: RunStart, *, images: str, given: bool) -> int:
+    def start_run(
+        self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
+    ) -> int:
         with sentences(self._path):
             number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
+            self._doubt_what_a_dead_run_left(number, start.at, clock_offset)
             self._connection.execute(
                 insert(s.run).values(
                     run=number,
                     started_at=start.at,
+                    alive_at=start.at,
                     host=start.host,
                     user=start.user,
                     pid=start.pid,
@@ -72,13 +95,22 @@ class SqliteLedger(SqliteReader):
                 )
             )
             self._connection.execute(update(s.library).values(images=images, images_given=given))
-            self._doubt_what_a_dead_run_left(number, start.at)
             self._connection.commit()
+        self._run = number
         return number
 
-    def _doubt_what_a_dead_run_left(self, run: int, at: int) -> None:
+    def _doubt_what_a_dead_run_left(self, run: int, at: int, clock_offset: float) -> None:
         left = s.face.c.status == Status.SENDING.value
+        if not self._connection.scalar(select(func.count()).select_from(s.face).where(left)):
+            return
         message = "The run ended while this call was under way; the service may have the face."
+        died = self._connection.execute(
+            select(s.run).order_by(s.run.c.run.desc()).limit(1)
+        ).one_or_none()
+        alive_at, timeout = (at, 0.0) if died is None else (died.alive_at, died.options["timeout"])
+        # A call left at the latest just after the last commit, and its signature holds for the
+        # call's own time and the margin. By the service's clock.
+        expires = alive_at / 1000 + clock_offset + timeout + DEATH_MARGIN_SECONDS
         self._connection.execute(
             insert(s.event).from_select(
                 ["at", "kind", "run", "face_id", "detail"],
@@ -94,7 +126,9 @@ class SqliteLedger(SqliteReader):
         self._connection.execute(
             update(s.face)
             .where(left)
-            .values(status=Status.IN_DOUBT.value, code=INTERRUPTED, message=message)
+            .values(
+                status=Status.IN_DOUBT.value, code=INTERRUPTED, message=message, expires=expires
+            )
         )
 
     def end_run(self, run: int, end: RunEnd) -> None:
@@ -243,11 +277,54 @@ class SqliteLedger(SqliteReader):
         if not face_tokens:
             return {}
         self._flush()
-        query = select(s.face.c.face_token, s.face.c.face_id).where(
-            s.face.c.face_token.in_(face_tokens)
+        query = union_all(
+            *(
+                select(table.c.face_token, table.c.face_id).where(
+                    table.c.face_token.in_(face_tokens)
+                )
+                for table in (s.face, s.surplus)
+            )
         )
         with sentences(self._path):
             return {found.face_token: found.face_id for found in self._connection.execute(query)}
+
+    def open_faces(self) -> list[FaceRecord]:
+        self._flush()
+        wanted = or_(s.face.c.status == Status.IN_DOUBT.value, s.face.c.recheck)
+        return self._faces_where(select(s.face).where(wanted).order_by(s.face.c.face_id))
+
+    def newest_enrolled(self, count: int) -> list[FaceRecord]:
+        self._flush()
+        enrolled = s.face.c.status == _ENROLLED
+        newest = select(s.face).where(enrolled).order_by(s.face.c.face_id.desc()).limit(count)
+        return self._faces_where(newest)
+
+    def _faces_where(self, query: Select[Any]) -> list[FaceRecord]:
+        with sentences(self._path):
+            return [face_record(found._asdict()) for found in self._connection.execute(query)]
+
+    def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
+        self._flush()
+        paths: dict[int, list[str]] = {face_id: [] for face_id in face_ids}
+        query = (
+            select(s.row.c.face_id, s.row.c.path)
+            .join_from(
+                s.face,
+                s.row,
+                and_(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id),
+            )
+            .where(s.face.c.face_id.in_(face_ids))
+        )
+        with sentences(self._path):
+            for found in self._connection.execute(query):
+                paths[found.face_id].append(found.path)
+        return paths
+
+    def enrolled_count(self) -> int:
+        self._flush()
+        query = select(func.count()).select_from(s.face).where(s.face.c.face_token.is_not(None))
+        with sentences(self._path):
+            return self._connection.scalar(query) or 0
 
     def record(self, changes: Changes) -> None:
         self._unwritten.add(changes)
@@ -255,6 +332,12 @@ class SqliteLedger(SqliteReader):
     def commit(self) -> None:
         self._flush()
         with self._taking_back():
+            if self._written and self._run is not None:
+                self._connection.execute(
+                    update(s.run)
+                    .where(s.run.c.run == self._run)
+                    .values(alive_at=time.time_ns() // 1_000_000)
+                )
             self._connection.commit()
         self._written.clear()
 

@@ -1,0 +1,154 @@
+"""What a look at the library proves about a face in doubt, and when to look. Pure, no clock.
+
+Times are UNIX seconds on the service's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from enroll.model import FaceRecord
+
+LOOK_LIMIT = 100
+"""Results asked of `search`: the most that it gives."""
+
+LOOK_THRESHOLD = 50.0
+"""Score below which `search` need not answer. The service recommends 75 and more to tell people
+apart; a photo's own face lies far above."""
+
+SCORE_SLACK = 0.1
+"""By how much a photo's score for its own face may lie below the control's: room for rounding,
+and far less than what two photos of one person differ by."""
+
+ABSENT_LOOKS = 2
+"""How often a face must be looked for in vain before it counts as not added."""
+
+FAILED_LOOKS = 6
+"""How many looks may fail in a row before the doubt is left to the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a search for a face whose token we know has shown.
+
+    `score` is what a photo gets for its own face; `lag` is for how many seconds a new face
+    stayed unseen, as far as that was longer than we waited to look anyway.
+    """
+
+    score: float
+    lag: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A face of the library that a look has shown; `score` is None where it came from `list`."""
+
+    face_token: str
+    add_time: int | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look has shown: the person's faces that the ledger does not know.
+
+    `cut_at` is the score of the last result where there may be more behind it, else None.
+    """
+
+    strangers: tuple[Seen, ...]
+    cut_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A face in doubt. `absent` counts looks in vain, `failed` looks that failed, in a row.
+
+    `recheck` looks once more for what may have landed after the face was sent again.
+    """
+
+    face: FaceRecord
+    absent: int = 0
+    failed: int = 0
+    recheck: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The service holds the face: this is its token; `surplus` are further copies of it."""
+
+    face_token: str
+    surplus: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The call was not applied: the face may be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Not settled yet: look again `after` so many seconds."""
+
+    doubt: Doubt
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """No look can settle it; `because` says why. A person decides, or the next run."""
+
+    because: str
+
+
+Settlement = Adopt | Absent | LookAgain | Undecided
+
+
+def first_look_at(face: FaceRecord, *, settle_after: float) -> float:
+    """When the last attempt's signature has expired and what came in time has been applied."""
+    return (face.expires or 0.0) + settle_after
+
+
+def judge(
+    doubt: Doubt, sight: Sight, *, control: Control | None, settle_after: float
+) -> Settlement:
+    """What a look says. `control` may be None only for a look by `list` without strangers."""
+    own = [seen for seen in sight.strangers if _is_own(seen, control)]
+    if own:
+        own.sort(key=lambda seen: (seen.add_time is None, seen.add_time or 0))
+        return Adopt(own[0].face_token, tuple(seen.face_token for seen in own[1:]))
+    if sight.cut_at is not None and (control is None or sight.cut_at >= _least(control)):
+        return Undecided("more faces are as like this photo as its own than a search shows")
+    if doubt.recheck:
+        return Absent()
+    looked = replace(doubt, absent=doubt.absent + 1, failed=0)
+    if looked.absent >= ABSENT_LOOKS:
+        return Absent()
+    lag = control.lag if control is not None else 0.0
+    return LookAgain(looked, after=2 * max(settle_after, 1.0) + 2 * lag)
+
+
+def look_failed(doubt: Doubt, because: str) -> LookAgain | Undecided:
+    """A look that fails is no look: try again, a few times."""
+    again = replace(doubt, failed=doubt.failed + 1)
+    if again.failed >= FAILED_LOOKS:
+        return Undecided(because)
+    return LookAgain(again, after=float(min(2**again.failed, 60)))
+
+
+def only_face(strangers: Sequence[Seen], faces: Sequence[FaceRecord], face: FaceRecord) -> bool:
+    """Whether strangers seen by `list` can be nothing but this face: no other photo of the
+    person was ever sent."""
+    return bool(strangers) and not any(
+        other.attempts for other in faces if other.face_id != face.face_id
+    )
+
+
+def _least(control: Control) -> float:
+    return control.score - SCORE_SLACK
+
+
+def _is_own(seen: Seen, control: Control | None) -> bool:
+    if seen.score is None:  # from `list`, where the caller has made sure of it
+        return True
+    return control is not None and seen.score >= _least(control)
