@@ -15,6 +15,7 @@ from typing import Protocol
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
 from enroll import journey
+from enroll.breaker import Breaker
 from enroll.errors import ServiceError
 from enroll.intake import Submit
 from enroll.journey import Again, Doubtful, Policy, Settled, Stop
@@ -22,6 +23,7 @@ from enroll.ledger import Changes
 from enroll.model import Answer, CallKind, Candidate, FaceRecord, Photo, SendAs, Status, Verdict
 from enroll.recorder import Recorder, now_ms
 from enroll.remedies import remedy
+from enroll.settings import CodeRule
 from enroll.throttle import Throttle
 
 BACK_OFF = wait_exponential_jitter(multiplier=1, max=60, jitter=1)
@@ -106,10 +108,11 @@ class Calls:
         self._waiting: list[tuple[float, int, Shipment]] = []
         self._order = itertools.count()
         self._holders: dict[str, int] = {}
+        self._breaker = Breaker()
         self.stop: ServiceError | None = None
         """What the service said to stop the run."""
         self.unreachable_since: float | None = None
-        """Since when no call has reached the service (monotonic seconds)."""
+        """Since when no call has come to anything definite (monotonic seconds)."""
         self.unreachable_because = ""
 
     @property
@@ -128,8 +131,11 @@ class Calls:
         return len(self._in_flight)
 
     def next_due(self) -> float | None:
-        """When the first of the waiting may go on (monotonic seconds)."""
-        return self._waiting[0][0] if self._waiting else None
+        """When the first of those that wait may go on (monotonic seconds)."""
+        moments = [self._waiting[0][0] if self._waiting else None]
+        if self._armed and not self._in_flight:
+            moments.append(self._breaker.next_due())
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def take(self, shipment: Shipment) -> None:
         """Have a face sent."""
@@ -155,7 +161,11 @@ class Calls:
         """Let as many calls leave as there are places for."""
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
-        while self._armed and self._throttle.free(now) > 0:
+        while (
+            self._armed
+            and self._throttle.free(now) > 0
+            and self._breaker.may_send(len(self._in_flight), now)
+        ):
             shipment = self._armed.popleft()
             shipment.credentials = self._credentials
             self._throttle.sent(now)
@@ -192,15 +202,22 @@ class Calls:
     def _count(self, shipment: Shipment, answer: Answer, now: float) -> None:
         refused = answer.verdict is Verdict.REFUSED
         self._throttle.answered(now, refused=refused, retry_after=answer.retry_after)
-        if answer.verdict is Verdict.NOT_SENT:
+        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
             if self.unreachable_since is None:
                 self.unreachable_since = now
-            self.unreachable_because = answer.message
+            self.unreachable_because = answer.message or answer.code
+        else:
+            self.unreachable_since = None
+        if answer.verdict is Verdict.NOT_SENT:
             return
-        self.unreachable_since = None
         self._recorder.tally.calls[CallKind.ADD] += 1
         self._recorder.tally.refused += refused
         shipment.tries += not refused
+        if not refused:
+            rejected = self._policy.on_code.get(answer.code) is CodeRule.REJECT
+            code = self._breaker.heard(answer, rejected=rejected, now=now)
+            if code is not None:
+                self.stop = self.stop or _over_and_over(answer)
 
     def _follow(
         self, shipment: Shipment, step: Settled | Doubtful | Again | Stop, now: float
@@ -271,6 +288,15 @@ def _back_off(setbacks: int) -> float:
     state = RetryCallState(Retrying(), None, (), {})
     state.attempt_number = setbacks
     return BACK_OFF(state)
+
+
+def _over_and_over(answer: Answer) -> ServiceError:
+    said = f"{answer.code} ({answer.message})" if answer.message != answer.code else answer.code
+    return ServiceError(
+        f"The service answers with one error over and over: {said}. {remedy(answer.code)} Every "
+        f"row that is not enrolled yet stays due; --on-code {answer.code}=reject takes this one "
+        "for the rows' own fault."
+    )
 
 
 def _stopped_by(answer: Answer) -> ServiceError:

@@ -35,7 +35,7 @@ from enroll.run import Driver, Executors, Work
 from enroll.scan import CHUNK_ROWS, Scan
 from enroll.settings import FailOn, RunSettings, default_ledger_path, host_of
 from enroll.tally import Ended, Observer, Quiet, Tally
-from enroll.throttle import FixedThrottle
+from enroll.throttle import FixedThrottle, Metered, Throttle
 
 READERS = 16
 """Photos read at once: what hides the round trips of a slow share (design: `--readers`)."""
@@ -110,7 +110,9 @@ def enroll_manifest(
         stack.callback(connection.close)
         tally = Tally()
         ledger, place = _open(stack, settings, manifest, connection, tally)
-        throttle = FixedThrottle(settings.max_in_flight)
+        throttle: Throttle = FixedThrottle(settings.max_in_flight)
+        if settings.max_calls is not None:
+            throttle = Metered(throttle, left=settings.max_calls - tally.calls.total())
         pools = Executors(
             calls=executors(settings.max_in_flight),
             readers=executors(READERS),

@@ -215,6 +215,8 @@ class Driver:
                 f"The service could not be reached for {self._work.give_up_after:,.0f} seconds "
                 f"({self._calls.unreachable_because})"
             )
+        if self._throttle.spent and not self._calls.in_flight and not self._all_done():
+            self._bound = "--max-calls was reached, and more is to be done"
         if self._stop or self._signal or self._bound or self._bug:
             return True
         intake = self._intake
@@ -227,6 +229,9 @@ class Driver:
         if intake.left:
             self._bound = f"--limit {self._work.limit} was reached; {intake.left:,} rows are due"
         return True
+
+    def _all_done(self) -> bool:
+        return self._all_fed() and not (self._intake.left or self._busy or len(self._doubts))
 
     def _all_fed(self) -> bool:
         """Whether every row that this run may take up has been decided on."""

@@ -72,6 +72,7 @@ class RunSettings:
     multi_oriented_detection: bool = False
     send_as: SendAs = SendAs.FILE
     limit: int | None = None
+    max_calls: int | None = None
     retry: frozenset[str] = frozenset()
     on_code: Mapping[str, CodeRule] = field(default_factory=dict)
     fail_on: FailOn = FailOn.ANY

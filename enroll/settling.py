@@ -24,8 +24,8 @@ and far less than what two photos of one person differ by."""
 ABSENT_LOOKS = 2
 """How often a face must be looked for in vain before it counts as not added."""
 
-FAILED_LOOKS = 6
-"""How many looks may fail in a row before the doubt is left to the next run."""
+FAILED_LOOKS = 12
+"""How many looks may fail in a row before the doubt is left to the next run: some 8 minutes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,6 @@ class Share:
         self._device = Path(images).stat().st_dev
         self._found = False
         self._missing = 0
-        self._folders: dict[str, bool] = {}
 
     def found(self) -> None:
         """A photo was there."""
@@ -39,9 +39,7 @@ class Share:
         except OSError:
             return self._gone(self._images)
         folder = str(Path(path).parent)
-        if folder not in self._folders:
-            self._folders[folder] = Path(folder).is_dir()
-        if not self._folders[folder] and self._knows_photos_below(folder):
+        if not _holds_something(folder) and self._knows_photos_below(folder):
             return self._gone(folder)
         if not self._found and self._missing >= MISSING_RUNNING:
             return LocalError(
@@ -55,3 +53,12 @@ class Share:
             f"The photos' folder {folder} is gone, which was there before. Mount the share again, "
             "then run the same command: every row that is not enrolled yet stays due."
         )
+
+
+def _holds_something(folder: str) -> bool:
+    """Whether a folder is there and not empty: the mount point of a share that is gone is."""
+    try:
+        with os.scandir(folder) as found:
+            return next(found, None) is not None
+    except OSError:
+        return False

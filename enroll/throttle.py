@@ -30,6 +30,10 @@ class Throttle(Protocol):
     def limit(self) -> int:
         """The number of places, taken and free."""
 
+    @property
+    def spent(self) -> bool:
+        """Whether no call may leave any more in this run."""
+
 
 class FixedThrottle:
     """A fixed number of places; after a refusal no call leaves for a while, longer each time."""
@@ -45,6 +49,10 @@ class FixedThrottle:
     @property
     def limit(self) -> int:
         return self._limit
+
+    @property
+    def spent(self) -> bool:
+        return False
 
     def free(self, now: float) -> int:
         return 0 if now < self._closed_until else self._limit - self._in_flight
@@ -65,3 +73,34 @@ class FixedThrottle:
 
     def opens_at(self, now: float) -> float | None:
         return self._closed_until if now < self._closed_until else None
+
+
+class Metered:
+    """A throttle that lets only so many calls leave in all (`--max-calls`)."""
+
+    def __init__(self, throttle: Throttle, *, left: int) -> None:
+        """`left` is how many calls may still leave."""
+        self._throttle = throttle
+        self._left = max(left, 0)
+
+    @property
+    def limit(self) -> int:
+        return self._throttle.limit
+
+    @property
+    def spent(self) -> bool:
+        """Whether no further call may leave."""
+        return self._left == 0
+
+    def free(self, now: float) -> int:
+        return min(self._throttle.free(now), self._left)
+
+    def sent(self, now: float) -> None:
+        self._left -= 1
+        self._throttle.sent(now)
+
+    def answered(self, now: float, *, refused: bool, retry_after: float | None = None) -> None:
+        self._throttle.answered(now, refused=refused, retry_after=retry_after)
+
+    def opens_at(self, now: float) -> float | None:
+        return self._throttle.opens_at(now)

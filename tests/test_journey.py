@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from enroll import journey
-from enroll.journey import Again, Hold, Policy, Send, Settled, Stop
+from enroll.journey import Again, Doubtful, Hold, Policy, Send, Settled, Stop
 from enroll.model import (
     Answer,
     Candidate,
@@ -160,7 +160,7 @@ def test_a_token_makes_a_face_enrolled() -> None:
 
 def test_an_answer_that_proves_nothing_leaves_the_face_in_doubt() -> None:
     step = after(answer(Verdict.UNKNOWN, "TIMEOUT", expires=77.0))
-    assert isinstance(step, Settled)
+    assert isinstance(step, Doubtful)
     assert (step.face.status, step.face.code, step.face.expires) == (
         Status.IN_DOUBT,
         "TIMEOUT",
@@ -222,7 +222,7 @@ def test_a_code_to_be_retried_is_retried_until_its_attempts_are_spent() -> None:
 def test_no_rule_can_make_a_doubt_be_sent_again() -> None:
     policy = Policy(on_code={"HTTP_502": CodeRule.RETRY})
     step = after(answer(Verdict.UNKNOWN, "HTTP_502"), policy)
-    assert isinstance(step, Settled)
+    assert isinstance(step, Doubtful)
     assert step.face.status is Status.IN_DOUBT
 
 
@@ -240,8 +240,8 @@ def candidate(status: Status, code: str = "", *, changed: bool = False) -> Candi
         (Status.REMOVED, True),
         (Status.REJECTED, False),
         (Status.INVALID, False),
-        (Status.IN_DOUBT, False),
-        (Status.SENDING, False),
+        (Status.IN_DOUBT, True),
+        (Status.SENDING, True),
     ],
 )
 def test_what_is_due_of_unchanged_rows(status: Status, due: bool) -> None:

@@ -178,6 +178,12 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
     "--limit", type=click.IntRange(min=1), metavar="N", help="Take up at most N due rows."
 )
 @click.option(
+    "--max-calls",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Make at most N calls of any kind, then end.",
+)
+@click.option(
     "--on-code",
     multiple=True,
     callback=_code_rules,
