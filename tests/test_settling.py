@@ -1,0 +1,257 @@
+"""What looks prove: the rules as cases, and a state machine against a model of the service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from enroll import journey, settling
+from enroll.journey import Doubtful, Policy, Send, Settled
+from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
+from enroll.settling import (
+    ABSENT_LOOKS,
+    FAILED_LOOKS,
+    SCORE_SLACK,
+    Absent,
+    Adopt,
+    Control,
+    Doubt,
+    LookAgain,
+    Seen,
+    Sight,
+    Undecided,
+    first_look_at,
+    judge,
+    look_failed,
+    only_face,
+)
+
+CONTROL = Control(score=97.0)
+FACE = FaceRecord(
+    face_id=1, user_id="u1", sha256=b"\1" * 32, status=Status.IN_DOUBT, expires=100.0, attempts=1
+)
+DOUBT = Doubt(face=FACE)
+
+
+def look(*seen: Seen, doubt: Doubt = DOUBT, cut_at: float | None = None) -> object:
+    return judge(doubt, Sight(seen, cut_at), control=CONTROL, settle_after=10.0)
+
+
+def test_the_first_look_waits_for_the_signatures_expiry_and_the_settling_time() -> None:
+    assert first_look_at(FACE, settle_after=10.0) == 110.0
+
+
+def test_a_stranger_with_the_controls_score_is_adopted() -> None:
+    assert look(Seen("t1", 5, 97.0)) == Adopt("t1", ())
+    assert look(Seen("t1", 5, 97.0 - SCORE_SLACK / 2)) == Adopt("t1", ())
+
+
+def test_a_stranger_that_is_less_like_the_photo_is_another_photo_of_the_person() -> None:
+    assert isinstance(look(Seen("t1", 5, 96.0)), LookAgain)
+
+
+def test_of_several_the_oldest_is_adopted_and_the_rest_are_surplus() -> None:
+    found = look(Seen("young", 9, 97.0), Seen("old", 5, 97.0), Seen("no time", None, 97.0))
+    assert found == Adopt("old", ("young", "no time"))
+
+
+def test_a_face_is_absent_only_when_it_was_looked_for_twice_with_a_longer_wait_between() -> None:
+    first = look()
+    assert isinstance(first, LookAgain)
+    assert first.after > 10.0
+    assert first.doubt.absent == 1
+    assert look(doubt=first.doubt) == Absent()
+    assert ABSENT_LOOKS == 2
+
+
+def test_a_service_that_shows_new_faces_late_is_given_longer() -> None:
+    slow = judge(DOUBT, Sight(()), control=Control(97.0, lag=30.0), settle_after=10.0)
+    quick = look()
+    assert isinstance(slow, LookAgain)
+    assert isinstance(quick, LookAgain)
+    assert slow.after >= quick.after + 60.0
+
+
+def test_a_search_that_is_full_of_likenesses_proves_nothing() -> None:
+    assert isinstance(look(cut_at=97.0), Undecided)
+    assert isinstance(look(cut_at=80.0), LookAgain)
+
+
+def test_a_full_search_that_shows_the_face_is_enough() -> None:
+    assert look(Seen("t1", 5, 97.0), cut_at=97.0) == Adopt("t1", ())
+
+
+def test_a_look_that_fails_is_no_look_and_is_repeated_a_few_times() -> None:
+    doubt, waits = replace(DOUBT, absent=1), []
+    for _ in range(FAILED_LOOKS - 1):
+        again = look_failed(doubt, "why")
+        assert isinstance(again, LookAgain)
+        assert again.doubt.absent == 1
+        waits.append(again.after)
+        doubt = again.doubt
+    assert waits == sorted(waits)
+    assert waits[-1] <= 60.0
+    assert look_failed(doubt, "why") == Undecided("why")
+
+
+def test_a_look_that_works_forgets_those_that_failed() -> None:
+    again = look(doubt=replace(DOUBT, failed=5))
+    assert isinstance(again, LookAgain)
+    assert again.doubt.failed == 0
+
+
+def test_one_more_look_at_the_end_is_enough_to_find_nothing() -> None:
+    assert look(doubt=replace(DOUBT, recheck=True)) == Absent()
+
+
+@pytest.mark.parametrize(("attempts", "only"), [(0, True), (1, False)])
+def test_a_listed_stranger_is_the_face_only_if_no_other_photo_was_ever_sent(
+    attempts: int, only: bool
+) -> None:
+    other = FaceRecord(
+        face_id=2, user_id="u1", sha256=b"\2" * 32, status=Status.PENDING, attempts=attempts
+    )
+    stranger = Seen("t1", 5, None)
+    assert only_face([stranger], [FACE, other], FACE) is only
+    assert not only_face([], [FACE], FACE)
+
+
+@dataclass
+class Copy:
+    """A face that the service holds: of which photo, and whether a look shows it yet."""
+
+    token: str
+    content: int
+
+
+class SettledService(RuleBasedStateMachine):
+    """One person with several photos; answers are lost, runs die, and looks settle it.
+
+    The service applies a call before its signature's expiry or never, as the promise says.
+    A look shows each of the person's faces with a score: the control's for the same photo, less
+    for another.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: dict[int, FaceRecord] = {}
+        self.doubts: dict[int, Doubt] = {}
+        self.library: list[Copy] = []
+        self.surplus: set[str] = set()
+        self.under_way: int | None = None
+        self.run = 1
+
+    @rule(content=st.integers(1, 3))
+    @precondition(lambda self: self.under_way is None)
+    def a_row_comes_up(self, content: int) -> None:
+        photo = Photo(
+            times=FileTimes(1, 2, 3),
+            sha256=bytes([content]) * 32,
+            content=b"",
+            media_type="image/jpeg",
+        )
+        known = list(self.records.values())
+        step = journey.begins(known, photo, policy=Policy(), run=self.run)
+        if isinstance(step, Send):
+            face = step.face or FaceRecord(
+                face_id=content, user_id="u", sha256=photo.sha256, status=Status.PENDING
+            )
+            self.records[content] = journey.intends(face, at=1, run=self.run)
+            self.under_way = content
+
+    @rule(applied=st.booleans(), lost=st.booleans())
+    @precondition(lambda self: self.under_way is not None)
+    def the_call_ends(self, applied: bool, lost: bool) -> None:
+        assert self.under_way is not None
+        content, self.under_way = self.under_way, None
+        token = f"{len(self.library) + 1:032x}"
+        if applied:
+            self.library.append(Copy(token, content))
+        if lost:
+            told = Answer(verdict=Verdict.UNKNOWN, code="TIMEOUT", expires=1.0)
+        elif applied:
+            told = Answer(verdict=Verdict.APPLIED, face_token=token)
+        else:
+            told = Answer(verdict=Verdict.FAILED, code="ODD")
+        step = journey.after(self.records[content], told, at=2, policy=Policy(), tries=1)
+        self.records[content] = step.face
+        assert isinstance(step, Doubtful if lost else Settled)
+        if lost:
+            self.doubts[content] = Doubt(face=step.face)
+
+    @rule(applied=st.booleans())
+    @precondition(lambda self: self.under_way is not None)
+    def the_process_is_killed(self, applied: bool) -> None:
+        assert self.under_way is not None
+        content, self.under_way = self.under_way, None
+        if applied:
+            self.library.append(Copy(f"{len(self.library) + 1:032x}", content))
+        self.run += 1
+        self.records[content] = replace(self.records[content], status=Status.IN_DOUBT)
+        self.doubts = {
+            number: Doubt(face=record) for number, record in self.records.items() if record.open
+        }
+
+    @rule(data=st.data(), fails=st.booleans())
+    @precondition(lambda self: self.doubts and self.under_way is None)
+    def a_look_is_taken(self, data: st.DataObject, fails: bool) -> None:
+        content = data.draw(st.sampled_from(sorted(self.doubts)))
+        doubt = self.doubts[content]
+        if fails:
+            settlement: settling.Settlement = look_failed(doubt, "failed")
+        else:
+            settlement = judge(doubt, self.sight(content), control=CONTROL, settle_after=1.0)
+        if isinstance(settlement, LookAgain):
+            self.doubts[content] = settlement.doubt
+            return
+        del self.doubts[content]
+        face = doubt.face
+        if isinstance(settlement, Adopt):
+            self.surplus.update(settlement.surplus)
+            face = replace(face, status=Status.ENROLLED, face_token=settlement.face_token)
+        elif isinstance(settlement, Absent):
+            face = replace(face, status=Status.PENDING)
+        self.records[content] = face
+
+    def sight(self, content: int) -> Sight:
+        held = {record.face_token for record in self.records.values()} | self.surplus
+        return Sight(
+            tuple(
+                Seen(copy.token, number, 97.0 if copy.content == content else 91.0)
+                for number, copy in enumerate(self.library)
+                if copy.token not in held
+            )
+        )
+
+    @rule()
+    @precondition(lambda self: self.under_way is None)
+    def another_run_begins(self) -> None:
+        self.run += 1
+        self.doubts = {
+            number: Doubt(face=record) for number, record in self.records.items() if record.open
+        }
+
+    @invariant()
+    def no_photo_is_in_the_library_twice(self) -> None:
+        contents = [copy.content for copy in self.library]
+        assert len(contents) == len(set(contents)), contents
+
+    @invariant()
+    def every_token_is_of_its_own_photo(self) -> None:
+        for content, record in self.records.items():
+            if record.status is Status.ENROLLED:
+                assert Copy(str(record.face_token), content) in self.library
+
+    @invariant()
+    def what_the_library_holds_is_enrolled_or_open(self) -> None:
+        for copy in self.library:
+            record = self.records[copy.content]
+            assert record.open or record.status is Status.ENROLLED
+
+
+TestSettledService = SettledService.TestCase
+TestSettledService.settings = hypothesis_settings(max_examples=150, stateful_step_count=30)
