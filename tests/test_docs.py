@@ -1,0 +1,454 @@
+"""The documentation: complete, true, and its examples run."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import click
+import pytest
+from real_command import Command
+
+from enroll import __all__ as public_names
+from enroll import calls, remedies, run
+from enroll.cli import cli
+from enroll.errors import ExitCode, UsageError
+from enroll.facesearch.codes import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
+from enroll.header import EXPORT_COLUMNS, RESULT_COLUMNS
+from enroll.history import HISTORY_COLUMNS
+from enroll.ledger import schema, sqlite
+from enroll.model import EventKind, Status, Verdict
+from enroll.photo import PhotoCode
+from enroll.rules import RowCode
+from enroll.sandbox import FaultKind, Sandbox
+from enroll.sandbox.faults import EITHER_SIDE
+from enroll.settings import preset
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+HOSTS = {
+    "api-sgp.yljz.com",  # the service
+    "127.0.0.1",
+    "keepachangelog.com",
+    "semver.org",
+}
+FOLDERS = {"mnt", "srv"}
+"""Where examples may lie."""
+
+SECONDS = 60.0
+"""Nothing here takes so long."""
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(name: str, title: str) -> str:
+    """What stands under a heading of a page, up to the next heading of its level or a higher."""
+    level, body = 0, []
+    for line, in_code in lines_of(text_of(name)):
+        hashes = 0 if in_code else len(line) - len(line.lstrip("#"))
+        if level and 0 < hashes <= level:
+            break
+        if level:
+            body.append(line)
+        elif hashes and line.lstrip("# ") == title:
+            level = hashes
+    assert body, f"{name} has no section {title!r}"
+    return "\n".join(body)
+
+
+def lines_of(text: str) -> Iterator[tuple[str, bool]]:
+    """The lines of a page, and whether they stand in a block of code."""
+    in_code = False
+    for line in text.splitlines():
+        fence = line.startswith("```")
+        yield line, in_code or fence
+        in_code ^= fence
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of every table row in a text, heads and rules included."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [
+        [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+        for row in rows
+    ]
+
+
+def code_cells(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@lru_cache
+def commands() -> dict[str, click.Command]:
+    """Every command that does something, by its words."""
+    found: dict[str, click.Command] = {}
+
+    def walk(command: click.Command, words: str) -> None:
+        if not isinstance(command, click.Group):
+            found[words] = command
+            return
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            walk(below, f"{words} {name}")
+
+    walk(cli, "enroll")
+    return found
+
+
+OPTIONS = [
+    (words, option)
+    for words, command in commands().items()
+    for option in command.params
+    if isinstance(option, click.Option)
+]
+
+
+def option_row(words: str, option: click.Option) -> list[str]:
+    """The row of an option in the table of its command: option, meaning, default, two sources."""
+    for cells in table(section("docs/reference.md", words)):
+        named = {name.split()[0] for name in code_cells(cells[0])}
+        if named == {*option.opts, *option.secondary_opts}:
+            return cells
+    raise AssertionError(f"docs/reference.md has no row for {option.opts} of `{words}`")
+
+
+def written_default(option: click.Option) -> str | None:
+    """The default as the reference writes it; None where it is not one value."""
+    default = option.default
+    if option.is_flag:
+        return "off" if default is False else None
+    if isinstance(default, int | float):
+        return f"`{default:g}`"
+    return f"`{default}`" if isinstance(default, str) and default else None
+
+
+def test_every_command_has_a_section_in_the_reference() -> None:
+    for words in commands():
+        assert words in section("docs/reference.md", words)
+
+
+def test_the_reference_has_no_command_that_does_not_exist() -> None:
+    written = re.findall(r"^## (enroll .*)$", text_of("docs/reference.md"), flags=re.MULTILINE)
+    assert sorted(written) == sorted(commands())
+
+
+@pytest.mark.parametrize(("words", "option"), OPTIONS, ids=lambda one: getattr(one, "name", one))
+def test_every_option_is_in_the_reference_with_its_default(
+    words: str, option: click.Option
+) -> None:
+    _, meaning, default, *_ = option_row(words, option)
+    assert len(meaning) > 3
+    assert default
+    expected = written_default(option)
+    if expected is not None:
+        assert default == expected
+
+
+@pytest.mark.parametrize("words", commands())
+def test_the_reference_has_no_option_that_does_not_exist(words: str) -> None:
+    real = {name for known, option in OPTIONS if known == words for name in option.opts}
+    real |= {name for known, option in OPTIONS if known == words for name in option.secondary_opts}
+    for cells in table(section("docs/reference.md", words)):
+        assert {name.split()[0] for name in code_cells(cells[0]) if name.startswith("--")} <= real
+
+
+@pytest.mark.parametrize(("words", "option"), OPTIONS, ids=lambda one: getattr(one, "name", one))
+def test_the_choices_of_an_option_are_in_the_reference(words: str, option: click.Option) -> None:
+    if not isinstance(option.type, click.Choice):
+        return
+    choices = list(option.type.choices)
+    if choices == list(Status):  # too many for the table, which links to this one
+        written = table(section("docs/ledger.md", "Statuses"))
+        assert [cells[0] for cells in written[2:]] == [f"`{status}`" for status in choices]
+    else:
+        (name,) = code_cells(option_row(words, option)[0])
+        assert name.endswith(" " + "|".join(choices))
+
+
+@pytest.mark.parametrize(("words", "option"), OPTIONS, ids=lambda one: getattr(one, "name", one))
+def test_the_reference_says_which_other_sources_an_option_has(
+    words: str, option: click.Option, tmp_path: Path
+) -> None:
+    name = max(option.opts, key=len).lstrip("-").replace("-", "_")
+    variable = f"ENROLL_{name.upper()}"
+    from_environment = preset([name], config=None, environ={variable: "1"}, known=[name]).values
+    file = tmp_path / "enroll.toml"
+    file.write_text(f'{name} = "1"\n')
+    try:
+        from_file = preset([name], config=file, environ={}, known=[name]).values
+    except UsageError:
+        from_file = {}
+    assert option_row(words, option)[3:] == [
+        f"`{variable}`" if name in from_environment else "no",
+        "yes" if name in from_file else "no",
+    ]
+
+
+def test_a_repeatable_option_can_come_from_the_environment_and_from_a_file(
+    command: Command,
+) -> None:
+    shutil.copytree(ROOT / "manifests", command.folder, dirs_exist_ok=True)
+    plan = ("plan", "personnel.csv")
+    command.environ["ENROLL_COLUMNS"] = "user_id=EMP_NO,image=PHOTO"
+    assert command(*plan).code == 0
+    command.environ["ENROLL_COLUMNS"] = ""
+    assert command(*plan).code == ExitCode.USAGE
+    for columns in ('["user_id=EMP_NO", "image=PHOTO"]', '{user_id = "EMP_NO", image = "PHOTO"}'):
+        (command.folder / "enroll.toml").write_text(f"columns = {columns}\n")
+        assert command(*plan).code == 0
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/reference.md"])
+def test_the_settings_files_of_the_documentation_are_taken(name: str, command: Command) -> None:
+    shutil.copytree(ROOT / "manifests", command.folder, dirs_exist_ok=True)
+    (settings,) = code_blocks(text_of(name), "toml")
+    settings = settings.replace("/mnt/photos", str(command.folder))
+    (command.folder / "enroll.toml").write_text(settings, encoding="utf-8")
+    told = command("plan", "personnel.csv")
+    assert (told.code, told.err) == (0, "")
+    assert "assuming 16 calls" in told.out
+
+
+@pytest.mark.parametrize("code", ExitCode)
+def test_every_exit_code_is_documented(code: ExitCode) -> None:
+    rows = {cells[0]: cells for cells in table(text_of("docs/exit-codes.md"))}
+    assert rows[str(int(code))][1] == f"`{code.name}`"
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_their_page() -> None:
+    known = {str(int(code)) for code in ExitCode}
+    short = [cells[0] for cells in table(section("README.md", "What a run shows"))[2:]]
+    assert short
+    assert set(short) <= known
+
+
+def error_rows() -> dict[str, list[str]]:
+    return {
+        code: cells for cells in table(text_of("docs/errors.md")) for code in code_cells(cells[0])
+    }
+
+
+OUR_CODES = [
+    *OwnCode,
+    calls.CUT_SHORT,
+    calls.REPEATED,
+    sqlite.INTERRUPTED,
+    run.WAITS_FOR_DOUBT,
+]
+BEFORE_A_CALL = [*map(str, PhotoCode), *map(str, RowCode)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [*SERVICE_CODES, *map(http_code, STATUS_VERDICTS), *map(str, OUR_CODES), *BEFORE_A_CALL],
+)
+def test_every_code_is_documented_with_its_remedy(code: str) -> None:
+    cells = error_rows()[code]
+    assert all(cells)
+    assert remedies.remedy(code) in cells[3]
+
+
+def test_every_code_with_a_remedy_is_documented() -> None:
+    assert set(remedies._REMEDIES) <= set(error_rows())
+
+
+@pytest.mark.parametrize("code", BEFORE_A_CALL)
+def test_every_code_of_a_photo_or_row_has_a_remedy(code: str) -> None:
+    assert remedies.remedy(code)
+
+
+def test_no_code_is_documented_that_does_not_exist() -> None:
+    known = {*SERVICE_CODES, *map(str, OUR_CODES), *BEFORE_A_CALL}
+    assert {code for code in error_rows() if not code.startswith("HTTP_")} - known == set()
+
+
+@pytest.mark.parametrize("code", SERVICE_CODES)
+def test_the_status_that_a_code_of_the_service_leads_to_is_documented(code: str) -> None:
+    written = {
+        Verdict.REJECTED: "`rejected`",
+        Verdict.FATAL: "stops the run",
+        Verdict.REFUSED: "none: sent again, no attempt spent",
+    }
+    assert error_rows()[code][2] == written[SERVICE_CODES[code]]
+
+
+@pytest.mark.parametrize("name", schema.metadata.tables)
+def test_every_table_of_the_ledger_is_documented(name: str) -> None:
+    assert [f"`{name}`"] in [cells[:1] for cells in table(section("docs/ledger.md", "Tables"))]
+
+
+@pytest.mark.parametrize("kind", FaultKind)
+def test_every_kind_of_fault_is_documented_with_its_sides(kind: FaultKind) -> None:
+    rows = table(section("docs/rehearsing.md", "Trouble on purpose"))
+    (sides,) = [cells[2] for cells in rows if str(kind) in code_cells(cells[0])]
+    assert sides == ("both" if kind in EITHER_SIDE else "")
+
+
+def test_the_columns_of_every_file_are_documented() -> None:
+    results = table(section("docs/manifest.md", "Results"))
+    assert [cells[0] for cells in results[2:]] == [f"`{name}`" for name in RESULT_COLUMNS]
+    export = section("docs/manifest.md", "Export")
+    assert [name for name in code_cells(export) if name in EXPORT_COLUMNS] == list(EXPORT_COLUMNS)
+    history = section("docs/reference.md", "enroll history")
+    assert ",".join(HISTORY_COLUMNS) in history
+    assert all(f"`{kind}`" in history for kind in EventKind)
+
+
+def test_every_public_name_is_documented() -> None:
+    written = section("docs/python.md", "From Python")
+    for name in set(public_names) - {"__version__"}:
+        assert re.search(rf"`{name}\b", written), name
+
+
+def test_every_module_is_in_the_layout() -> None:
+    written = set(code_cells(section("CONTRIBUTING.md", "Layout")))
+    package = ROOT / "enroll"
+    real = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    real |= {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert real <= written
+    assert {name for name in written if name.endswith((".py", "/"))} <= real
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as forges make them."""
+    return {
+        re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line, in_code in lines_of(page.read_text(encoding="utf-8"))
+        if line.startswith("#") and not in_code
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (page.parent / name).resolve() if name else page
+        assert there.is_relative_to(ROOT), target
+        assert there.exists(), target
+        if anchor:
+            assert anchor in anchors(there), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_host_or_a_folder_that_is_not_everybodys(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert set(re.findall(r"https?://([\w.-]+)", text)) <= HOSTS
+    # An absolute path: a slash that nothing stands before, and a name.
+    assert set(re.findall(r"(?<![\w.>)\]:/~*}-])/(\w[\w.-]*)", text)) <= FOLDERS
+    for above in re.findall(r"(?<![\w/])(?:\.\./)+[\w./-]*", text):
+        assert (page.parent / above).resolve().is_relative_to(ROOT), above
+        assert (page.parent / above).exists(), above
+
+
+def test_the_photos_of_the_examples_are_small_drawings() -> None:
+    photos = list((ROOT / "manifests" / "photos").glob("*.jpg"))
+    assert 4 <= len(photos) <= 6
+    assert all(photo.stat().st_size < 15_000 for photo in photos)
+
+
+@pytest.mark.parametrize(
+    ("page", "title"), [("README.md", "From Python"), ("docs/python.md", "From Python")]
+)
+def test_the_python_examples_run(
+    page: str,
+    title: str,
+    box: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(ROOT / "manifests", tmp_path / "manifests")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("ENROLL_ENDPOINT", box.endpoint)
+    monkeypatch.setenv("ENROLL_API_KEY", box.api_key)
+    monkeypatch.setenv("ENROLL_API_SECRET", box.api_secret)
+    examples = code_blocks(section(page, title), "python")
+    assert examples
+    for number, example in enumerate(examples):
+        script = tmp_path / f"example{number}.py"
+        script.write_text(example, encoding="utf-8")
+        runpy.run_path(str(script))
+    printed = capsys.readouterr().out
+    assert "exit code 0" in printed or "5 enrolled now, 0 before, 0 bad" in printed
+    assert {face.user_id for face in box.faces("staff")} == people("people.csv", "user_id", ",")
+
+
+def people(manifest: str, column: str, delimiter: str) -> set[str]:
+    """The user ids of an example manifest."""
+    with (ROOT / "manifests" / manifest).open(encoding="windows-1252", newline="") as file:
+        return {row[column] for row in csv.DictReader(file, delimiter=delimiter)}
+
+
+def test_the_rehearsal_of_the_readme_runs_and_ends_with_tokens(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "manifests", tmp_path / "manifests")
+    start, *then = code_blocks(section("README.md", "A first rehearsal"), "sh")
+    bare = Command(home=tmp_path / "home", folder=tmp_path)
+    enroll, *options = shlex.split(start)
+    assert enroll == "enroll"
+    with bare.started(*options, "--port", "0") as sandbox:
+        assert sandbox.stdout is not None
+        exports = []
+        for line in sandbox.stdout:
+            if line.strip().startswith("export "):
+                exports.append(line.strip())
+            if "enroll library list" in line:
+                break
+        assert len(exports) == 3
+        done = in_a_shell("\n".join([*exports, *then]), tmp_path, bare.surroundings())
+        assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+    assert tokens(tmp_path / "manifests" / "people.results.csv", ",") == 5
+    assert tokens(tmp_path / "manifests" / "personnel.results.csv", ";") == 3
+    assert len(re.findall(r",enrolled,[0-9a-f]{32},", done.stdout)) == 6
+
+
+def in_a_shell(
+    script: str, folder: Path, environ: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a script as it stands, with our `enroll` first on the path; it stops at any failure."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), environ["PATH"]])
+    return subprocess.run(
+        ["bash", "-eu", "-c", script],
+        cwd=folder,
+        env={**environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def tokens(results: Path, delimiter: str) -> int:
+    """How many lines of a results file have a face token."""
+    with results.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter=delimiter))
+    return sum(len(row["face_token"]) == 32 for row in rows)
+
+
+def test_the_spreadsheet_example_is_one_as_spreadsheets_write_them() -> None:
+    content = (ROOT / "manifests" / "personnel.csv").read_bytes()
+    assert b";" in content
+    assert b"\r\n" in content
+    with pytest.raises(UnicodeDecodeError):
+        content.decode("utf-8")
+    assert "Müller-Groß" in content.decode("windows-1252")
