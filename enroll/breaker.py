@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from enroll.model import Answer, Verdict
 
 RUNNING = 20
-"""The same error so many times running stops the run (design: "Breakers")."""
+"""The same error so many times running stops the run: a handful of calls, and more
+than a few bad rows that happen to stand together."""
 
 WINDOW = 100
 """Answers that are looked back on for the same error now and then in between."""

@@ -267,6 +267,7 @@ class Calls:
         """Take back what has not left, and leave in doubt what has not ended: the run is over."""
         for shipment in self._unsent():
             self._recorder.ledger.record(Changes(faces=[journey.withdraws(shipment.face)]))
+        self._recorder.tally.calls[CallKind.ADD] += len(self._in_flight)
         for shipment in self._in_flight:
             shipment.face = replace(
                 shipment.face,
@@ -293,15 +294,19 @@ def _back_off(setbacks: int) -> float:
 def _over_and_over(answer: Answer) -> ServiceError:
     said = f"{answer.code} ({answer.message})" if answer.message != answer.code else answer.code
     return ServiceError(
-        f"The service answers with one error over and over: {said}. {remedy(answer.code)} Every "
-        f"row that is not enrolled yet stays due; --on-code {answer.code}=reject takes this one "
-        "for the rows' own fault."
+        f"The service answers with one error over and over: {_with_remedy(said, answer.code)} "
+        f"Every row that is not enrolled yet stays due; --on-code {answer.code}=reject takes this "
+        "one for the rows' own fault."
     )
+
+
+def _with_remedy(said: str, code: str) -> str:
+    return f"{said.rstrip('.')}. {remedy(code)}".rstrip()
 
 
 def _stopped_by(answer: Answer) -> ServiceError:
     said = answer.message or answer.code
     return ServiceError(
-        f"The service stopped the run: {said}. {remedy(answer.code)} "
+        f"The service stopped the run: {_with_remedy(said, answer.code)} "
         "Every row that is not enrolled yet stays due."
     )

@@ -14,10 +14,9 @@ from pathlib import Path
 from enroll import __version__
 from enroll.errors import EnrollError, ExitCode, LocalError, UsageError
 from enroll.journey import Policy
-from enroll.ledger import LibraryIdentity, RunEnd, RunStart
-from enroll.ledger.files import open_ledger
+from enroll.ledger import Ledger, LibraryIdentity, RunEnd, RunStart
+from enroll.ledger.files import ledger_exists, open_ledger
 from enroll.ledger.lock import LedgerLock
-from enroll.ledger.sqlite import SqliteLedger
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import Credentials, Entry, Library, Row, Status
 from enroll.opening import (
@@ -38,7 +37,7 @@ from enroll.tally import Ended, Observer, Quiet, Tally
 from enroll.throttle import FixedThrottle, Metered, Throttle
 
 READERS = 16
-"""Photos read at once: what hides the round trips of a slow share (design: `--readers`)."""
+"""Photos read at once: enough to hide the round trips of a slow share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +115,10 @@ def enroll_manifest(
         pools = Executors(
             calls=executors(settings.max_in_flight),
             readers=executors(READERS),
+            scanner=ThreadPoolExecutor(1),  # a manifest is read in one piece, in this process
             reading_at_once=READERS,
         )
-        for pool in (pools.calls, pools.readers):
+        for pool in (pools.calls, pools.readers, pools.scanner):
             # Not waited for: a call that outlasts --drain ends by its own deadline.
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         driver = Driver(
@@ -170,19 +170,27 @@ def _open(
     manifest: Manifest,
     connection: Connection,
     tally: Tally,
-) -> tuple[SqliteLedger, Place]:
-    """Lock the ledger, prove the library, open the ledger, record that the run begins."""
+) -> tuple[Ledger, Place]:
+    """Lock the ledger, prove the library, open the ledger, record that the run begins.
+
+    For a new ledger the library is proved first: a run that cannot begin leaves nothing behind.
+    """
     path = (settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)).absolute()
-    _make_folder(path.parent)
-    stack.enter_context(LedgerLock(path))
-    library = find_library(connection, settings.group_id, tally)
-    new = not path.exists()
-    if new and not settings.allow_nonempty and not is_empty(connection, settings.group_id, tally):
-        raise UsageError(
-            f"The library {settings.group_id} already holds faces, and there is no ledger that "
-            f"knows them ({path}): enrolling into it may add people twice. Name its ledger with "
-            "--ledger, or add to it all the same with --allow-nonempty."
-        )
+    new = not ledger_exists(path)
+    if new:
+        library = find_library(connection, settings.group_id, tally)
+        if not settings.allow_nonempty and not is_empty(connection, settings.group_id, tally):
+            raise UsageError(
+                f"The library {settings.group_id} already holds faces, and there is no ledger "
+                f"that knows them ({path}): enrolling into it may add people twice. Take them "
+                "into a ledger with `enroll adopt`, name the ledger that knows them with "
+                "--ledger, or add to them all the same with --allow-nonempty."
+            )
+        _make_folder(path.parent)
+        stack.enter_context(LedgerLock(path))
+    else:
+        stack.enter_context(LedgerLock(path))
+        library = find_library(connection, settings.group_id, tally)
     ledger = open_ledger(path, identity_of(settings, library))
     stack.callback(ledger.close)
     images, notes = images_root(settings, ledger.images_given, ledger.images)
@@ -263,7 +271,7 @@ def _run_start(settings: RunSettings, manifest: Manifest) -> RunStart:
 
 def _close(
     settings: RunSettings,
-    ledger: SqliteLedger,
+    ledger: Ledger,
     manifest: Manifest,
     place: Place,
     ended: Ended,
@@ -295,9 +303,7 @@ def _close(
     )
 
 
-def results_lookup(
-    ledger: SqliteLedger, images: Path
-) -> Callable[[Sequence[Row]], list[Entry | None]]:
+def results_lookup(ledger: Ledger, images: Path) -> Callable[[Sequence[Row]], list[Entry | None]]:
     """For rows of the manifest their entries in the ledger."""
     root = str(images)
 

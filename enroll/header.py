@@ -98,11 +98,15 @@ def find_roles(header: Sequence[str], asked: Mapping[str, str], *, where: str) -
                 "it takes user_id, user_data and image."
             )
     _refuse_doubles(header, where)
-    found = {}
-    for role in Role:
-        name = _find(header, role, asked, where)
-        if name is not None:
-            found[role.value] = name
+    names = {role: _find(header, role, asked, where) for role in Role}
+    missing = [role.value for role in (Role.USER_ID, Role.IMAGE) if names[role] is None]
+    if missing:
+        example = ",".join(f"{role}=NAME" for role in missing)
+        raise ManifestError(
+            f"{where} has no column {' and no column '.join(map(repr, missing))}; it has: "
+            f"{list_names(header)}; say which one it is with --columns {example}."
+        )
+    found = {role.value: name for role, name in names.items() if name is not None}
     _refuse_results(header, found, where)
     return found
 
@@ -142,12 +146,7 @@ def _find(header: Sequence[str], role: Role, asked: Mapping[str, str], where: st
             f"{where} has no column {short_name(wanted)!r}, which --columns names for "
             f"{role.value}; it has: {list_names(header)}."
         )
-    if role is Role.USER_DATA:
-        return None
-    raise ManifestError(
-        f"{where} has no column {role.value!r}; it has: {list_names(header)}; "
-        f"say which one it is with --columns {role.value}=NAME."
-    )
+    return None
 
 
 def _refuse_doubles(header: Sequence[str], where: str) -> None:

@@ -135,7 +135,15 @@ class Intake:
         due = []
         for candidate in compared.candidates:
             fault = check_row(candidate.row)
-            if fault is not None:
+            known = fault is not None and (candidate.status, candidate.code) == (
+                Status.INVALID,
+                fault.code,
+            )
+            if known:
+                tally.count(
+                    candidate.status, candidate.code, candidate.message, lines=candidate.lines
+                )
+            elif fault is not None:
                 tally.due += candidate.lines
                 recorder.row_ends(candidate, Status.INVALID, fault.code, fault.message)
             elif journey.is_due(candidate, self._policy):

@@ -111,7 +111,15 @@ def is_empty(connection: Connection, group_id: str, tally: Tally) -> bool:
 def create_library(
     connection: Connection, *, group_id: str, group_name: str, group_data: str, model_version: str
 ) -> None:
-    """Make a library; an empty `model_version` leaves it to the service. Raises ServiceError."""
+    """Make a library; an empty `model_version` leaves it to the service.
+
+    Raises UsageError for one that is there already, and ServiceError.
+    """
+    if any(known.group_id == group_id for known in list_libraries(connection, Tally())):
+        raise UsageError(
+            f"The account has a library {group_id} already; `enroll library list` shows it. "
+            "Choose another --group-id."
+        )
     answer = connection.service.create(
         group_id=group_id,
         group_name=group_name,
@@ -155,7 +163,7 @@ def _ask(
 
 def _sentence(answer: Answer, service: FaceSearch) -> str:
     said = answer.message or answer.code
-    sentence = f"The service cannot be used: {said}."
+    sentence = f"The service cannot be used: {said.rstrip('.')}."
     if abs(service.clock_offset) > CLOCK_SLACK_SECONDS:
         sentence += f" {clock_sentence(service.clock_offset)}"
     return f"{sentence} {remedy(answer.code)}".rstrip()

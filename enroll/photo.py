@@ -164,18 +164,19 @@ def glance(path: str, images: str) -> Glance | Fault:
         descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as error:
         return _cannot_open(error, path).fault
-    with os.fdopen(descriptor, "rb") as file:
-        return _glanced(file)
-
-
-def _glanced(file: BinaryIO) -> Glance | Fault:
-    found = os.fstat(file.fileno())
+    found = os.fstat(descriptor)
     if (unfit := _unfit(found)) is not None:
+        os.close(descriptor)
         return unfit.fault
+    with os.fdopen(descriptor, "rb") as file:
+        return _glanced(file, found.st_size)
+
+
+def _glanced(file: BinaryIO, size: int) -> Glance | Fault:
     head = b""
     try:
         head = file.read(_GLANCE_BYTES)
-        file.seek(max(found.st_size - _GLANCE_BYTES, 0))
+        file.seek(max(size - _GLANCE_BYTES, 0))
         tail = file.read(_GLANCE_BYTES)
         with Image.open(file) as image:
             form = image.format or ""
@@ -185,9 +186,9 @@ def _glanced(file: BinaryIO) -> Glance | Fault:
         return _cut_off() if head.startswith(_HEADS) else _NO_IMAGE
     if form not in MEDIA_TYPES:
         return _foreign(form)
-    told = head + tail + found.st_size.to_bytes(8, "big")
+    told = head + tail + size.to_bytes(8, "big")
     likeness = hashlib.blake2b(told, digest_size=8).digest()
-    return Glance(found.st_size, int.from_bytes(likeness, "big", signed=True))
+    return Glance(size, int.from_bytes(likeness, "big", signed=True))
 
 
 def check_content(content: bytes) -> str | Fault:

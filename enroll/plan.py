@@ -15,9 +15,8 @@ from enroll import journey
 from enroll.enrollment import READERS, images_root
 from enroll.errors import UsageError
 from enroll.journey import Policy
-from enroll.ledger import LibraryIdentity, RunRecord
+from enroll.ledger import Ledger, LibraryIdentity, RunRecord
 from enroll.ledger.files import scratch_ledger
-from enroll.ledger.sqlite import SqliteLedger
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.photo import Glance, PhotoCode, glance
@@ -109,7 +108,7 @@ def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
     return plan
 
 
-def _check_library(ledger: SqliteLedger, wanted: LibraryIdentity, path: Path | None) -> None:
+def _check_library(ledger: Ledger, wanted: LibraryIdentity, path: Path | None) -> None:
     found = ledger.identity()
     if wanted.group_id and (found.host, found.group_id) != (wanted.host, wanted.group_id):
         raise UsageError(
@@ -118,7 +117,7 @@ def _check_library(ledger: SqliteLedger, wanted: LibraryIdentity, path: Path | N
         )
 
 
-def _rate(asked: float | None, ledger: SqliteLedger, max_in_flight: int) -> Rate:
+def _rate(asked: float | None, ledger: Ledger, max_in_flight: int) -> Rate:
     if asked is not None:
         return Rate(asked, "as asked")
     for run in ledger.status(runs=5).runs:
@@ -139,7 +138,7 @@ def _measured(run: RunRecord) -> float | None:
 class _Planner:
     """Goes through the manifest once, a chunk at a time."""
 
-    def __init__(self, plan: Plan, ledger: SqliteLedger, settings: RunSettings) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, settings: RunSettings) -> None:
         self._plan = plan
         self._ledger = ledger
         self._reread = settings.checksum

@@ -123,7 +123,7 @@ class Recorder:
             )
         )
         self.noted()
-        self.ends(due, face.status, face.code, face.message)
+        self.ends(due, face.status, face.code, face.message, recognised=True)
 
     def intent(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
         """Record that `face` will be sent; the call must not leave before the next commit."""
@@ -144,12 +144,16 @@ class Recorder:
         self.ledger.record(Changes(faces=[face], events=events))
         self.noted()
 
-    def ends(self, due: Candidate, status: Status, code: str, message: str) -> None:
-        """Count a due row's outcome and tell it."""
+    def ends(
+        self, due: Candidate, status: Status, code: str, message: str, *, recognised: bool = False
+    ) -> None:
+        """Count a due row's outcome and tell it; `recognised` says that its face was known."""
         tally = self.tally
         tally.count(status, code, message, lines=due.lines)
         tally.done += due.lines
-        if status is Status.ENROLLED:
+        if status is Status.ENROLLED and recognised:
+            tally.recognised += due.lines
+        elif status is Status.ENROLLED:
             tally.enrolled_now += due.lines
         elif status in BAD and (status, code) != (due.status, due.code):
             tally.new_bad += due.lines

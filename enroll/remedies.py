@@ -18,6 +18,12 @@ _REMEDIES = {
     "INVALID_GROUP_ID": "Check --group-id; `enroll library list` shows the account's libraries.",
     "API_NOT_FOUND": "Check --endpoint.",
     "CONCURRENCY_LIMIT_EXCEEDED": "Lower --max-in-flight.",
+    # on the way
+    "NAME_LOOKUP_FAILED": "Check --endpoint and the network.",
+    "CANNOT_CONNECT": "Check --endpoint and the network.",
+    "PROXY_REFUSED": "Check HTTPS_PROXY.",
+    "TLS_FAILED": "Check --endpoint and --ca-bundle.",
+    "FIELD_MISSING": "Check --endpoint.",
     # this machine's
     "PHOTO_MISSING": "Check the path in the manifest, and --images.",
     "PHOTO_UNREADABLE": "Check the file's permissions and its disk.",
@@ -36,10 +42,33 @@ _REMEDIES = {
     "USER_DATA_TOO_LONG": "Use at most 128 characters.",
     "USER_DATA_CHARACTER": "Take the character out that the message names.",
     "IMAGE_EMPTY": "Fill the cell.",
+    "IMAGE_TOO_LONG": "Write the photo's path there, not the photo.",
+    "IMAGE_CHARACTER": "Correct the path, or rename the file.",
     "WAITS_FOR_DOUBT": "Nothing: it goes on when the other photo of this person is settled.",
 }
 
 
+_IN_DOUBT = (
+    "Run again: the library is looked at before anything is sent. `enroll resolve` decides by hand."
+)
+_DOUBTFUL = frozenset(
+    {
+        "TIMEOUT",
+        "CONNECTION_LOST",
+        "NOT_HTTP",
+        "BODY_CUT_OFF",
+        "BODY_TOO_LARGE",
+        "NOT_JSON",
+        "NO_FACE_TOKEN",
+        "TOKEN_REPEATED",
+        "INTERRUPTED",
+        "INTERNAL_ERROR",
+    }
+)
+
+
 def remedy(code: str) -> str:
     """What to do about a code; empty where only the message can tell."""
+    if code in _DOUBTFUL or code.startswith("HTTP_5"):
+        return _IN_DOUBT
     return _REMEDIES.get(code, "")

@@ -61,10 +61,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executors:
-    """Who carries tasks out: `calls` the exchanges with the service, `readers` all else."""
+    """Who carries tasks out: `calls` the exchanges with the service, `readers` the reading of
+    photos, both in any process; `scanner` reads the manifest, in a thread of this one."""
 
     calls: Executor
     readers: Executor
+    scanner: Executor
     reading_at_once: int = 16
 
 
@@ -186,7 +188,7 @@ class Driver:
 
     def _turn(self) -> None:
         executors = self._executors
-        self._intake.scan_on(self._submit, executors.readers)
+        self._intake.scan_on(self._submit, executors.scanner)
         self._intake.feed(self._submit, executors.readers, room=self._room(), park=self._parked)
         self._decide()
         self._calls.arm()

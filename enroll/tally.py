@@ -20,7 +20,8 @@ class Tally:
     `codes` counts the lines of a status by error code, `examples` has one message for each.
     `new_bad` are lines that were not in their bad state before. `adopted`, `not_applied` and
     `surplus` are faces whose doubts were settled, `in_doubt_now` those that are being settled.
-    `due` is complete once `scanned` is set.
+    `recognised` are due lines whose face turned out to be enrolled already. `due` is complete
+    once `scanned` is set.
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -32,6 +33,7 @@ class Tally:
     done: int = 0
     scanned: bool = False
     enrolled_now: int = 0
+    recognised: int = 0
     new_bad: int = 0
     unchanged: int = 0
     user_data_changed: int = 0

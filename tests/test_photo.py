@@ -212,6 +212,14 @@ def test_a_glance_agrees_with_reading_on_what_it_can_see(tmp_path: Path) -> None
             assert seen.code == read.fault.code, name
 
 
+def test_a_glance_never_reads_a_folder_or_a_device(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path, root in [(tmp_path / "folder", tmp_path), (Path("/dev/null"), Path("/dev"))]:
+        seen = glance(str(path), str(root))
+        assert not isinstance(seen, Glance)
+        assert seen.code == PhotoCode.NOT_A_FILE
+
+
 def test_photos_look_alike_only_with_the_same_content(tmp_path: Path) -> None:
     first, other = picture(), picture()
     one = glance(put(tmp_path, "1.jpg", first), str(tmp_path))

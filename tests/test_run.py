@@ -7,9 +7,10 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from io import BytesIO
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,17 @@ def box() -> Iterator[Sandbox]:
 @pytest.fixture
 def archive(box: Sandbox, tmp_path: Path) -> Archive:
     return Archive(tmp_path, box)
+
+
+def processes(workers: int) -> Executor:
+    return ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+
+
+def test_other_processes_can_read_and_call(archive: Archive) -> None:
+    for number in range(6):
+        archive.person(number)
+    assert archive.run(executors=processes).exit_code is ExitCode.DONE
+    assert archive.tokens_agree()
 
 
 @pytest.mark.parametrize("executors", [ThreadPoolExecutor, lambda workers: Inline()])

@@ -1,4 +1,4 @@
-"""What an answer proves about its call: the table of design.md, "What an answer means"."""
+"""What an answer proves about its call: docs/errors.md has the table."""
 
 from __future__ import annotations
 

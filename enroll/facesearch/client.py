@@ -34,7 +34,7 @@ from enroll.facesearch.transport import PlainSession
 from enroll.model import Answer, CallKind, Credentials, Photo, SendAs, Verdict
 
 EXPIRY_MARGIN = 2.0
-"""Seconds from a call's deadline to its signature's expiry (design.md, "Settling a doubt")."""
+"""Seconds from a call's deadline to its signature's expiry : what a call may take to be judged."""
 TRIES = 3
 TRYING_SECONDS = 1.0
 """A call that provably never left is tried again within it; the driver waits longer."""

@@ -32,7 +32,7 @@ SERVICE_CODES: Mapping[str, Verdict] = {
 """What the service's own code proves in a 4xx; any other code is FAILED, word for word.
 
 `CONCURRENCY_LIMIT_EXCEEDED` proves it in every status. Source: the vendor's pages and its
-other APIs (facesearch-api.md, "Errors").
+other APIs.
 """
 
 STATUS_VERDICTS: Mapping[int, Verdict] = {

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 MAX_RETRY_AFTER = 300.0
-"""Seconds; the longest time for which we let a server hold all calls (design.md)."""
+"""Seconds; the longest time for which we let a server hold all calls."""
 
 _SECONDS = re.compile(r"\s*(\d{1,9})(?:\.\d*)?\s*", re.ASCII)
 
