@@ -27,6 +27,8 @@ from enroll.settings import RunSettings, default_ledger_path, host_of
 ASSUMED_CALL_SECONDS = 1.9
 """How long a call takes where no run has measured it: the one answer that the vendor publishes."""
 
+NO_LIBRARY = "Neither --group-id nor --ledger is given, so every row counts as new."
+
 ENOUGH_CALLS = 20
 """Calls that a run must have made before its rate is believed."""
 
@@ -99,7 +101,7 @@ def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
             manifest=manifest,
             ledger=there,
             images=images,
-            notes=[*manifest.notes, *notes],
+            notes=[*manifest.notes, *notes, *([] if path else [NO_LIBRARY])],
             rate=_rate(rate, ledger, settings.max_in_flight),
         )
         _Planner(plan, ledger, settings).work()

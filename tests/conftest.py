@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_command import Command
+from real_command import Command, account_of
 from small_archive import Archive
 
 from enroll.sandbox import Sandbox
@@ -33,9 +33,4 @@ def archive(tmp_path: Path) -> Archive:
 @pytest.fixture
 def command(box: Sandbox, archive: Archive, tmp_path: Path) -> Command:
     """The command as a user of the stand-in has it, in the archive's folder."""
-    environ = {
-        "ENROLL_ENDPOINT": box.endpoint,
-        "ENROLL_API_KEY": box.api_key,
-        "ENROLL_API_SECRET": box.api_secret,
-    }
-    return Command(home=tmp_path / "home", folder=archive.folder, environ=environ)
+    return Command(home=tmp_path / "home", folder=archive.folder, environ=account_of(box))

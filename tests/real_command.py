@@ -17,6 +17,7 @@ from unittest.mock import patch
 from enroll.cli import exit_code_of
 from enroll.cli.signals import SIGNALS
 from enroll.logs import LOGGER
+from enroll.sandbox import Sandbox
 
 SECONDS = 60.0
 """Nothing here takes so long; a command that does is stuck."""
@@ -59,6 +60,7 @@ class Command:
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "HOME": str(self.home),
+            "TMPDIR": str(self.home),
             "XDG_STATE_HOME": str(self.home / "state"),
             "XDG_CONFIG_HOME": str(self.home / "config"),
             **self.environ,
@@ -108,6 +110,15 @@ class Command:
                 LOGGER.removeHandler(logged)
                 logged.close()
         return Done(int(code), _said(out), _said(err))
+
+
+def account_of(box: Sandbox) -> dict[str, str]:
+    """What the environment says for a run to go to this stand-in."""
+    return {
+        "ENROLL_ENDPOINT": box.endpoint,
+        "ENROLL_API_KEY": box.api_key,
+        "ENROLL_API_SECRET": box.api_secret,
+    }
 
 
 def _text() -> io.TextIOWrapper:

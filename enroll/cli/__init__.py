@@ -88,8 +88,6 @@ def exit_code_of(arguments: Sequence[str] | None = None) -> int:
         return int(code or ExitCode.DONE)
     except click.exceptions.Exit as leave:
         return leave.exit_code
-    except BrokenPipeError:  # `enroll export - | head`
-        return ExitCode.DONE
     except (click.ClickException, click.Abort, Interrupted, EnrollError) as error:
         return _complain(error)
     except Exception as error:  # noqa: BLE001  # a bug: one sentence, and the traceback in a file
@@ -120,12 +118,17 @@ def _say(text: str) -> None:
 
 
 def _confess(error: Exception) -> int:
-    with tempfile.NamedTemporaryFile(  # readable by its owner alone
-        "w", prefix="enroll-bug-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
-        traceback.print_exception(error, file=file)
+    try:
+        with tempfile.NamedTemporaryFile(  # readable by its owner alone
+            "w", prefix="enroll-bug-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            traceback.print_exception(error, file=file)
+        told = file.name
+    except OSError:  # a full disk may have brought the bug about
+        _say("".join(traceback.format_exception(error)))
+        told = "the lines above"
     _say(
         f"Error: a bug in enroll {__version__} ({type(error).__name__}). What was recorded is "
-        f"safe, and running again goes on from there. Please report it with {file.name}."
+        f"safe, and running again goes on from there. Please report it with {told}."
     )
     return ExitCode.BUG

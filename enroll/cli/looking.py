@@ -83,11 +83,12 @@ def export(
 
     reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
     try:
-        count = write_export(reader.entries(statuses), output, raw=raw)
+        with options.printing():
+            count = write_export(reader.entries(statuses), output, raw=raw)
+            if output != STDOUT:
+                click.echo(f"{amount(count, 'entry', 'entries')} written to {output}.")
     finally:
         reader.close()
-    if output != STDOUT:
-        click.echo(f"{amount(count, 'entry', 'entries')} written to {output}.")
     return 0
 
 
@@ -96,8 +97,11 @@ def export(
 @click.option("--user-id", help="Only what happened to this person's faces.")
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]),
-    help="Only what happened since then (UTC).",
+    type=click.DateTime(
+        ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
+    ),
+    metavar="TIME",
+    help="Only what happened since then, in UTC: 2025-01-31 or 2025-01-31T09:30:00Z.",
 )
 @click.option("--run", type=click.IntRange(min=1), help="Only what this run did.")
 def history(

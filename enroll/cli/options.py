@@ -131,12 +131,12 @@ def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 @contextmanager
 def printing() -> Iterator[None]:
     """Around what prints a command's answer. Raises LocalError where stdout takes no more of it;
-    BrokenPipeError passes, as its reader has had enough."""
+    where its reader has had enough, as in `enroll export - | head`, the command is done."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        raise
+        raise click.exceptions.Exit(0) from None
     except OSError as error:
         raise LocalError(
             f"Standard output takes no more: {error.strerror}. Make room, or send it elsewhere."

@@ -1,0 +1,469 @@
+"""The command as a whole: what it leaves behind, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+from real_command import SECONDS, Command, account_of
+from small_archive import Archive, nobody, portrait
+
+from enroll.errors import ExitCode
+from enroll.ledger.files import read_ledger
+from enroll.ledger.lock import LedgerLock
+from enroll.ledger.schema import SCHEMA_VERSION
+from enroll.sandbox import Sandbox
+
+RUN = ("run", "staff.csv", "--group-id", "staff")
+
+
+def tokens(box: Sandbox) -> list[str]:
+    return sorted(face.face_token for face in box.faces("staff"))
+
+
+def test_a_run_enrolls_everybody_and_the_next_one_calls_and_writes_nothing(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    first = command.run(*RUN)
+    assert (first.code, "Run 1: 3 rows enrolled" in first.out) == (0, True), first
+    results = archive.folder / "staff.results.csv"
+    assert sorted(line["face_token"] for line in archive.results()) == tokens(box)
+    assert command.ledger.exists()
+    written = results.stat().st_mtime_ns
+
+    second = command.run(*RUN)
+    assert (second.code, "nothing to do" in second.out) == (0, True), second
+    assert (box.count("add"), box.count("list")) == (3, 1)
+    assert results.stat().st_mtime_ns == written
+
+
+def test_the_module_is_the_command(command: Command) -> None:
+    done = command.run("--version")
+    assert (done.code, done.out.startswith("enroll, version ")) == (0, True), done
+
+
+def test_rejected_invalid_and_failed_rows_make_exit_code_1(
+    archive: Archive, command: Command
+) -> None:
+    archive.photo("nobody.jpg", nobody())
+    archive.manifest([("a1", "", "nobody.jpg"), ("a2", "", "missing.jpg"), ("ä", "", "x.jpg")])
+    done = command(*RUN)
+    assert done.code == ExitCode.SOME_ROWS_FAILED
+    assert [line["status"] for line in archive.results()] == ["rejected", "failed", "invalid"]
+    assert "Take a photo with the face clear and upright" in done.out
+
+
+@pytest.mark.parametrize(("fail_on", "codes"), [("any", [1, 1]), ("new", [1, 0]), ("none", [0, 0])])
+def test_fail_on_says_which_rows_make_exit_code_1(
+    archive: Archive, command: Command, fail_on: str, codes: list[int]
+) -> None:
+    archive.photo("nobody.jpg", nobody())
+    archive.manifest([("a1", "", "nobody.jpg")])
+    assert [command(*RUN, "--fail-on", fail_on).code for _ in codes] == codes
+
+
+@pytest.mark.parametrize("send_as", ["file", "image"])
+def test_a_photo_goes_as_a_file_or_as_text(
+    box: Sandbox, archive: Archive, command: Command, send_as: str
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN, "--send-as", send_as).code == 0
+    assert len(box.faces("staff")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "nothere.csv", "--group-id", "staff"], "There is no manifest at nothere.csv"),
+        (["run", "staff.csv"], "--group-id is needed"),
+        (["run"], "Missing argument 'MANIFEST'"),
+        ([*RUN, "--on-code", "X=perhaps"], "'perhaps' is none of reject, retry, stop"),
+        ([*RUN, "--on-code", "X"], "'X' is not of the form NAME=VALUE"),
+        ([*RUN, "--columns", "photo=X"], "'photo' is none of image, user_data, user_id"),
+        ([*RUN, "--columns", "image=PHOTO"], "has no column 'PHOTO'"),
+        ([*RUN, "--endpoint", "http://192.0.2.1"], "--allow-http"),
+        ([*RUN, "--images", "nothere"], "does not exist. Correct --images"),
+        pytest.param(
+            [*RUN, "--results", "staff.csv"],
+            "would overwrite the manifest",
+            marks=pytest.mark.xfail(reason="told only after every face has been added"),
+        ),
+        (["export", "out.txt"], "let its name end in .csv, .jsonl or .parquet"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(
+    box: Sandbox, archive: Archive, command: Command, arguments: list[str], sentence: str
+) -> None:
+    archive.manifest(archive.people(1))
+    if arguments[0] == "export":
+        assert command(*RUN, "--limit", "1").code == 0
+    calls = box.count("add")
+    done = command(*arguments)
+    assert (done.code, done.out) == (ExitCode.USAGE, "")
+    assert sentence in done.err
+    assert "Traceback" not in done.err
+    assert box.count("add") == calls
+
+
+def test_a_new_ledger_for_a_library_with_faces_has_to_be_wanted(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    archive.manifest(archive.people(2))
+    done = command(*RUN, "--ledger", "other.sqlite")
+    assert done.code == ExitCode.USAGE
+    assert "--allow-nonempty" in done.err
+    assert not (archive.folder / "other.sqlite").exists()
+    assert len(box.faces("staff")) == 1
+    assert command(*RUN, "--ledger", "other.sqlite", "--allow-nonempty").code == 0
+    assert len(box.faces("staff")) == 2
+
+
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    other = archive.folder / "payroll.sqlite"
+    connection = sqlite3.connect(other)
+    connection.execute("create table wages (person text)")
+    connection.close()
+    before = other.read_bytes()
+    for arguments in (RUN, ("status",), ("history",), ("export", "-"), ("plan", "staff.csv")):
+        done = command(*arguments, "--ledger", other)
+        assert (done.code, "is not a ledger of enroll" in done.err) == (ExitCode.USAGE, True), done
+    assert other.read_bytes() == before
+    assert box.count("add") == 0
+
+
+def test_another_librarys_ledger_is_refused(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    box.create_library("guests")
+    assert command(*RUN).code == 0
+    for name in ("run", "plan"):
+        done = command(name, "staff.csv", "--group-id", "guests", "--ledger", command.ledger)
+        assert done.code == ExitCode.USAGE
+        assert "is of the library staff" in done.err
+    assert box.faces("guests") == []
+
+
+def test_the_ledger_of_a_library_that_was_made_anew_is_refused(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    with Sandbox() as anew:
+        anew.create_library("staff")
+        command.environ.update(account_of(anew))
+        done = command(*RUN)
+        assert (done.code, "the one there now was created at" in done.err) == (2, True), done
+        assert anew.faces("staff") == []
+
+
+def test_a_ledger_of_a_newer_version_is_refused(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    connection = sqlite3.connect(command.ledger)
+    connection.execute(f"pragma user_version={SCHEMA_VERSION + 1}")
+    connection.close()
+    for arguments in (RUN, ("status",)):
+        done = command(*arguments)
+        assert (done.code, "Upgrade enroll" in done.err) == (ExitCode.USAGE, True), done
+
+
+def test_a_wrong_key_stops_with_exit_code_3(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    command.environ["ENROLL_API_SECRET"] = "wrong"
+    done = command(*RUN)
+    assert done.code == ExitCode.SERVICE
+    assert "Check ENROLL_API_KEY and ENROLL_API_SECRET" in done.err
+    assert box.count("add") == 0
+
+
+def test_a_missing_library_stops_with_exit_code_3_and_names_those_there_are(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    done = command("run", "staff.csv", "--group-id", "stuff")
+    assert done.code == ExitCode.SERVICE
+    assert "it has staff" in done.err
+    assert "enroll library create --group-id stuff" in done.err
+
+
+def test_a_code_that_is_to_stop_the_run_stops_it_and_the_rows_stay_due(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    box.script(["unknown-code"])
+    done = command(*RUN, "--max-in-flight", "1", "--on-code", "FACE_LEFT_THE_BUILDING=stop")
+    assert (
+        done.code,
+        "then stopped: The service stopped the run: FACE_LEFT_THE_BUILDING" in done.out,
+    ) == (3, True)
+    assert box.count("add") == 1
+    assert {line["status"] for line in archive.results()} == {"pending"}
+    assert command(*RUN).code == 0
+
+
+def test_rows_in_doubt_make_exit_code_4_and_are_not_sent_again(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2))
+    box.script(["500-after"], user_id="person-0001")
+    assert command(*RUN).code == ExitCode.IN_DOUBT
+    assert [line["status"] for line in archive.results()] == ["in_doubt", "enrolled"]
+    assert command(*RUN).code == ExitCode.IN_DOUBT
+    assert box.count("add") == 2
+
+
+def test_a_ledger_that_another_run_holds_is_exit_code_5(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    with LedgerLock(command.ledger):
+        done = command.run(*RUN)
+    assert done.code == ExitCode.LEDGER_BUSY
+    assert "Another run holds the ledger" in done.err
+    assert "process " in done.err
+    assert box.count("group_list") == 1
+
+
+def test_a_limit_is_exit_code_6_and_the_next_run_goes_on(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    done = command(*RUN, "--limit", "2")
+    assert done.code == ExitCode.ENDED_EARLY
+    assert "--limit 2 was reached; 1 rows are due" in done.out
+    assert [line["status"] for line in archive.results()].count("pending") == 1
+    assert command(*RUN, "--limit", "2").code == 0
+    assert (box.count("add"), len(tokens(box))) == (3, 3)
+
+
+def test_a_service_that_cannot_be_reached_is_exit_code_3_before_the_run(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.manifest(archive.people(1))
+    monkeypatch.setattr("enroll.opening.OPENING_PAUSE_SECONDS", 0.01)
+    done = command(*RUN, "--endpoint", "http://127.0.0.1:1")
+    assert done.code == ExitCode.SERVICE
+    assert "no connection to 127.0.0.1:1" in done.err
+
+
+def test_a_photos_folder_that_went_away_is_exit_code_7_and_rows_stay_due(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    rows = archive.people(1, 2)
+    archive.manifest(rows[:1])
+    assert command(*RUN, "--images", ".").code == 0
+    names = [(user_id, name, Path(image).name) for user_id, name, image in rows]
+    archive.manifest(names[:1])
+    assert command(*RUN, "--images", "photos").code == 0
+    archive.manifest(names)
+    (archive.folder / "photos").rename(archive.folder / "unmounted")
+    done = command(*RUN)
+    assert (done.code, "Mount the share again" in done.err) == (ExitCode.LOCAL, True), done
+    (archive.folder / "unmounted").rename(archive.folder / "photos")
+    assert command(*RUN).code == 0
+    assert box.count("add") == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--ledger", "The ledger's folder"),
+        ("--results", "cannot be written"),
+        ("--log-file", "Name another with --log-file"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_exit_code_7(
+    box: Sandbox, archive: Archive, command: Command, option: str, sentence: str
+) -> None:
+    archive.manifest(archive.people(1))
+    (archive.folder / "file").write_text("not a folder")
+    done = command(*RUN, option, "file/below")
+    assert (done.code, sentence in done.out + done.err) == (ExitCode.LOCAL, True), done
+    # Results are written last: then the face is enrolled, and its token is in the ledger.
+    assert len(box.faces("staff")) == (1 if option == "--results" else 0)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        pytest.param(0, marks=pytest.mark.xfail(reason="LedgerLock cannot write on a full disk")),
+        120,
+        180,
+    ],
+)
+def test_a_disk_that_fills_up_is_exit_code_7_and_costs_no_face(
+    box: Sandbox, archive: Archive, command: Command, blocks: int
+) -> None:
+    rows = archive.people(*range(1, 9))
+    archive.manifest(rows[:1])
+    assert command(*RUN).code == 0
+    archive.manifest(rows)
+    # No file may become longer than so many blocks of 512 bytes.
+    full = ("sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh")
+    done = command.run(*RUN, "--max-in-flight", "2", wrapped=full)
+    assert done.code == ExitCode.LOCAL, done
+    assert "cannot be" in done.out + done.err
+    assert command(*RUN).code in (ExitCode.DONE, ExitCode.IN_DOUBT)
+    people = [face.user_id for face in box.faces("staff")]
+    assert len(people) == len(set(people))
+    for line in archive.results():
+        assert line["status"] in ("enrolled", "in_doubt")
+        assert (line["status"] == "enrolled") == (line["face_token"] in tokens(box))
+
+
+def test_what_is_printed_onto_a_full_disk_is_exit_code_7(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    for arguments in (["status"], ["history"], ["export", "-"], ["plan", "staff.csv"]):
+        with (
+            Path("/dev/full").open("w") as full,
+            command.started(*arguments, stdout=full) as process,
+        ):
+            _, err = process.communicate(timeout=SECONDS)
+        assert (process.returncode, "No space left" in err) == (ExitCode.LOCAL, True), err
+
+
+def test_a_log_file_on_a_full_disk_ends_no_run(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN, "--log-file", "/dev/full").code == 0
+
+
+@pytest.mark.parametrize("progress", ["--progress", "--no-progress"])
+def test_readers_of_its_output_that_go_away_end_no_run(
+    box: Sandbox, archive: Archive, command: Command, progress: str
+) -> None:
+    archive.manifest([*archive.people(1, 2), ("bad id", "", "x.jpg")])
+    with command.started(*RUN, progress, "--log-format", "text") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait(SECONDS) == ExitCode.SOME_ROWS_FAILED
+    assert [line["status"] for line in archive.results()] == ["enrolled", "enrolled", "invalid"]
+    assert len(tokens(box)) == 2
+
+
+def test_an_error_that_nobody_reads_keeps_its_exit_code(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    with command.started("run", "staff.csv", "--group-id", "stuff") as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        assert process.wait(SECONDS) == ExitCode.SERVICE
+
+
+def test_a_run_without_standard_streams_writes_into_none_of_its_files(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest([*archive.people(1, 2), ("bad id", "", "x.jpg")])
+    closed = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    assert command.run(*RUN, wrapped=closed).code == ExitCode.SOME_ROWS_FAILED
+    assert len(tokens(box)) == 2
+    for path in (command.ledger, command.ledger.with_name("staff.sqlite.lock")):
+        assert b"enrolled, then" not in path.read_bytes()
+        assert b"Line " not in path.read_bytes()
+    ledger = read_ledger(command.ledger)
+    assert ledger.status().runs[0].end is not None
+    ledger.close()
+
+
+def test_a_manifests_name_that_is_no_text_can_be_printed(
+    archive: Archive, command: Command
+) -> None:
+    manifest = archive.manifest(archive.people(1)).rename(archive.folder / "caf\udce9.csv")
+    done = command.run("plan", manifest)
+    assert (done.code, "caf\\udce9.csv" in done.out) == (0, True), done
+
+
+def test_a_bug_is_one_sentence_and_a_file_for_its_owner(
+    archive: Archive, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.manifest(archive.people(1))
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr("enroll.enrollment.enroll_manifest", broken)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    done = command(*RUN)
+    assert done.code == ExitCode.BUG
+    assert "a bug in enroll" in done.err
+    assert "Traceback" not in done.err
+    (told,) = tmp_path.glob("enroll-bug-*")
+    assert str(told) in done.err
+    assert "nobody thought of this" in told.read_text()
+    assert told.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_bug_on_a_full_disk_is_told_on_the_terminal(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.manifest(archive.people(1))
+    monkeypatch.setattr("enroll.enrollment.enroll_manifest", None)
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/full")
+    done = command(*RUN)
+    assert done.code == ExitCode.BUG
+    assert "TypeError: 'NoneType' object is not callable" in done.err
+    assert "Please report it with the lines above." in done.err
+
+
+def test_a_library_is_made_and_listed(box: Sandbox, command: Command) -> None:
+    done = command("library", "create", "--group-id", "guests", "--name", "Day guests")
+    assert (done.code, "The library guests is made" in done.out) == (0, True), done
+    listed = command("library", "list")
+    assert listed.code == 0
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["group_id", "staff", "guests"]
+    assert "Day guests" in listed.out
+    again = command("library", "create", "--group-id", "guests")
+    assert (again.code, "The service cannot be used" in again.err) == (ExitCode.SERVICE, True)
+    assert len(box.faces("guests")) == 0
+
+
+def test_a_stand_in_says_how_to_use_it_and_can_be_used(command: Command, archive: Archive) -> None:
+    archive.photo("1.jpg", portrait(1))
+    archive.manifest([("a1", "", "1.jpg")])
+    with command.started("sandbox", "--port", 0, "--library", "visitors") as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(7)]
+        user = Command(home=command.home, folder=command.folder)
+        for line in said:
+            if line.startswith("  export "):
+                name, _, value = line.removeprefix("  export ").strip().partition("=")
+                user.environ[name] = value
+        assert "visitors" in user("library", "list").out
+        assert user("run", "staff.csv", "--group-id", "visitors").code == 0
+        process.terminate()
+        out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out, err) == (0, "The stand-in has stopped.\n", "")
+
+
+def test_a_stand_ins_wrong_options_are_named(command: Command) -> None:
+    done = command("sandbox", "--fault", "plague=0.5")
+    assert (done.code, "the kinds are" in done.err) == (ExitCode.USAGE, True), done
+
+
+def test_a_demo_keeps_to_its_folder_and_adds_nothing_the_second_time(
+    command: Command, archive: Archive
+) -> None:
+    first = command("demo", "rehearsal")
+    assert first.code == 0, first
+    assert "now holds 60 faces" in first.out
+    second = command("demo", "rehearsal")
+    assert second.code == 0, second
+    assert "now holds 60 faces" in second.out
+    assert [path.name for path in archive.folder.iterdir()] == ["rehearsal"]
+    assert not command.state.exists()

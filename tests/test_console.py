@@ -1,0 +1,334 @@
+"""What a person or a program sees of a run: lines, a bar, a summary, a log."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import termios
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from real_command import Command
+from small_archive import Archive, nobody
+
+from enroll.console import Console
+from enroll.enrollment import Place, Report
+from enroll.errors import ExitCode, ServiceError
+from enroll.logs import LOGGER, LastingStream, log, mask, set_up
+from enroll.model import CallKind, Library, Status
+from enroll.remedies import remedy
+from enroll.sandbox import Sandbox
+from enroll.settings import RunSettings
+from enroll.summary import summary_lines
+from enroll.tally import Ended, Tally
+from enroll.texts import amount, columns, counted, duration, error_table, size
+
+RUN = ("run", "staff.csv", "--group-id", "staff")
+
+PLACE = Place(
+    endpoint="https://a.example",
+    library=Library(group_id="staff"),
+    ledger=Path("/state/staff.sqlite"),
+    images=Path("/photos"),
+    new_ledger=False,
+    run=7,
+    notes=(),
+)
+
+
+ONE = Tally(enrolled_now=1, done=1)
+
+
+def report_of(
+    ended: Ended, *, results: str | None = "staff.results.csv", changed: bool = True
+) -> Report:
+    return Report(
+        place=PLACE,
+        ended=ended,
+        exit_code=ExitCode.DONE,
+        results=None if results is None else Path(results),
+        results_written=changed,
+        limit=8,
+    )
+
+
+def whole(tally: Tally) -> Ended:
+    """A run that ended by itself."""
+    return Ended(tally=tally, seconds=75.0)
+
+
+# JSON log lines
+
+
+def test_a_json_log_is_one_object_a_line_with_stable_keys(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.photo("nobody.jpg", nobody())
+    archive.manifest([*archive.people(1), ("person-7", "", "nobody.jpg")])
+    done = command.run(*RUN, "--log-format", "json", "--log-file", "run.jsonl")
+    assert (done.code, done.out) == (1, "")
+    events = [json.loads(line) for line in done.err.splitlines()]
+    assert [event["event"] for event in events] == ["run_started", "row", "run_ended"]
+    common = ["time", "level", "event", "message"]
+    started, row, ended = events
+    assert [list(event)[:4] for event in events] == [common] * 3
+    assert list(started)[4:] == ["run", "endpoint", "group_id", "ledger", "manifest"]
+    assert list(row)[4:] == ["line", "user_id", "status", "code"]
+    assert list(ended)[4:] == [
+        "run", "exit_code", "rows", "errors", "calls", "refused", "seconds", "ledger", "results",
+    ]  # fmt: skip
+    assert row["line"] == 3
+    assert (row["level"], row["status"], row["code"]) == ("warning", "rejected", "NO_FACE_FOUND")
+    assert (started["run"], started["endpoint"]) == (1, box.endpoint)
+    assert (ended["exit_code"], ended["refused"]) == (1, 0)
+    assert ended["rows"] == {"enrolled": 1, "rejected": 1}
+    assert ended["errors"] == {"NO_FACE_FOUND": 1}
+    assert ended["calls"] == {"group_list": 1, "list": 1, "add": 2}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", started["time"])
+    logged = (archive.folder / "run.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in logged] == ["run_started", "row", "run_ended"]
+
+
+def test_a_text_log_file_has_every_row_with_its_time(archive: Archive, command: Command) -> None:
+    archive.manifest([(f"person-{number}", "", f"{number}.jpg") for number in range(6)])
+    done = command(*RUN, "--log-file", "run.log")
+    lines = (archive.folder / "run.log").read_text().splitlines()
+    assert sum("PHOTO_MISSING" in line for line in lines) == 6
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (info|warning): ", line) for line in lines)
+    assert command(*RUN, "--log-file", "run.log").code == 1
+    assert len((archive.folder / "run.log").read_text().splitlines()) == 2 * len(lines)
+
+    shown = [line for line in done.err.splitlines() if "PHOTO_MISSING" in line]
+    assert [line.startswith("Line ") for line in shown] == [True, True, True, False]
+    assert (
+        shown[3] == "Further rows with PHOTO_MISSING are not shown here; the results have them all."
+    )
+
+
+def test_quiet_prints_only_what_needs_a_person(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*RUN, "--quiet")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    archive.manifest([("a1", "", "missing.jpg")])
+    done = command(*RUN, "--quiet")
+    assert (done.code, done.err) == (1, "")
+    assert "PHOTO_MISSING" in done.out
+
+
+@pytest.mark.parametrize(
+    ("user_id", "masked"),
+    [("8400123", "84***3"), ("123456", "12***6"), ("12345", "***"), ("", "***")],
+)
+def test_a_masked_user_id_can_be_recognised_but_not_read(user_id: str, masked: str) -> None:
+    assert mask(user_id) == masked
+
+
+class Gone(io.StringIO):
+    """A stream whose reader has gone away."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_stream_whose_reader_is_gone_drops_what_it_is_given(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOGGER, "handlers", [])
+    closed = io.StringIO()
+    closed.close()
+    for stream in (Gone(), closed):
+        lasting = LastingStream(stream)
+        assert lasting.write("lost") == 4
+        lasting.flush()
+        assert lasting.isatty() is False
+        set_up(stream=lasting, as_json=as_json, file=None, quiet=False)
+        log("event", "message", {}, level=30)
+
+
+# A run that is watched
+
+
+def watching(stream: io.StringIO, *, stats: float = 60.0, progress: bool | None = None) -> Console:
+    settings = RunSettings(manifest=Path("staff.csv"), group_id="staff")
+    return Console(settings, LastingStream(stream), stats=stats, progress=progress)
+
+
+def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("enroll.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    stream = io.StringIO()
+    console = watching(stream, stats=60.0)
+    console.opened(PLACE, lambda _: None)
+    tally = Tally(due=400, done=100, scanned=True)
+    now[0] += 59.0
+    console.ticked(tally)
+    assert "rows done" not in stream.getvalue()
+    now[0] += 1.0
+    console.ticked(tally)
+    console.ticked(tally)
+    (line,) = [line for line in stream.getvalue().splitlines() if "rows done" in line]
+    assert line == "100 of 400 rows done (25 %), 0 failed, 1.7 rows/s, 3 min 0 s left"
+
+
+def test_a_bar_counts_the_due_rows_and_never_passes_their_number(
+    archive: Archive, command: Command
+) -> None:
+    rows = archive.people(1, 2, 3)
+    archive.manifest(rows[:1])
+    assert command(*RUN).code == 0
+    archive.manifest([*rows, rows[2], ("a9", "", "missing.jpg")])
+    done = command(*RUN, "--progress")
+    counts = [tuple(map(int, found)) for found in re.findall(r"(\d+)/(\d+) \[", done.err)]
+    assert counts[-1] == (4, 4), done.err
+    assert all(done_rows <= due for done_rows, due in counts if due)
+    assert "1 failed" in done.err
+
+
+def test_on_a_terminal_there_is_a_bar(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1, 2))
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 100))
+    with command.started(*RUN, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # what Linux says when the other end is closed
+            while part := os.read(terminal, 4096):
+                shown += part
+        assert process.wait(60) == 0
+    os.close(terminal)
+    assert "100%|" in shown.decode()
+    assert "2/2 [" in shown.decode()
+
+
+def test_every_origin_is_said_before_the_first_photo_is_sent() -> None:
+    stream = io.StringIO()
+    origins = {"endpoint": "ENROLL_ENDPOINT", "ledger": "--ledger"}
+    settings = RunSettings(manifest=Path("staff.csv"), group_id="staff", origins=origins)
+    Console(settings, LastingStream(stream)).opened(PLACE, lambda _: None)
+    assert stream.getvalue().splitlines() == [
+        "Endpoint  https://a.example (ENROLL_ENDPOINT)",
+        "Library   staff, created  (default)",
+        "Ledger    /state/staff.sqlite (--ledger)",
+        "Photos    /photos (default)",
+    ]
+
+
+# The summary
+
+
+def test_the_summary_counts_explains_and_says_where_things_are() -> None:
+    tally = Tally(
+        enrolled_now=3,
+        unchanged=1_200,
+        done=5,
+        refused=2,
+        calls=Counter({CallKind.GROUP_LIST: 1, CallKind.ADD: 7}),
+    )
+    tally.count(Status.ENROLLED, "", "", lines=1_203)
+    tally.count(Status.REJECTED, "NO_FACE_FOUND", "NO_FACE_FOUND", lines=1)
+    tally.count(Status.FAILED, "NEVER_HEARD_OF", "NEVER_HEARD_OF: the roof is on fire", lines=1)
+    assert summary_lines(report_of(whole(tally))) == [
+        "Run 7: 3 rows enrolled, 1,200 rows enrolled before.",
+        "",
+        "  enrolled  1,203",
+        "  rejected      1",
+        "  failed        1",
+        "",
+        "What went wrong, how often, and what to do",
+        f"  rejected  NO_FACE_FOUND   1  {remedy('NO_FACE_FOUND')}",
+        "  failed    NEVER_HEARD_OF  1  NEVER_HEARD_OF: the roof is on fire",
+        "",
+        "Calls    1 group_list, 7 add; 2 refused by the service's limit",
+        "Time     1 min 15 s, at most 8 calls in flight",
+        "Ledger   /state/staff.sqlite",
+        "Results  staff.results.csv",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ended", "headline"),
+    [
+        (
+            Ended(tally=ONE, seconds=1, signal=2),
+            "Run 7: 1 row enrolled, then interrupted. Run the same command again to go on.",
+        ),
+        (
+            Ended(tally=ONE, seconds=1, stop=ServiceError("No key.")),
+            "Run 7: 1 row enrolled, then stopped: No key.",
+        ),
+        (
+            Ended(tally=ONE, seconds=1, bound="--limit 1 was reached"),
+            "Run 7: 1 row enrolled, then ended early: --limit 1 was reached. "
+            "Run the same command again to go on.",
+        ),
+    ],
+)
+def test_the_headline_says_why_a_run_ended_before_its_end(ended: Ended, headline: str) -> None:
+    assert summary_lines(report_of(ended))[0] == headline
+
+
+def test_the_summary_says_when_there_was_nothing_to_do_and_nothing_to_write() -> None:
+    lines = summary_lines(report_of(whole(Tally(unchanged=4)), changed=False))
+    assert lines[0] == "Run 7: nothing to do; no photo was read and no face was added."
+    assert lines[-1] == "Results  staff.results.csv (unchanged)"
+    assert summary_lines(report_of(whole(Tally()), results=None))[-1] == "Results  not written"
+    assert "  The manifest has no rows." in summary_lines(report_of(whole(Tally())))
+
+
+def test_the_summary_remarks_on_what_a_person_should_look_at() -> None:
+    tally = Tally(user_data_changed=1, gone=2, kept=1, superseded=1, shared=2)
+    remarks = "\n".join(summary_lines(report_of(whole(tally))))
+    assert "1 enrolled row with another user_data than the library" in remarks
+    assert "2 enrolled rows whose photo is no longer there" in remarks
+    assert "1 row whose new photo cannot be used: the face enrolled before stays" in remarks
+    assert "1 older face superseded by new photos" in remarks
+    assert "2 photos enrolled under more than one user_id: check them." in remarks
+
+
+# Texts
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.84, "0.8 s"),
+        (45.4, "45 s"),
+        (59.6, "1 min 0 s"),
+        (725, "12 min 5 s"),
+        (12_000, "3 h 20 min"),
+        (187_200, "2 d 4 h"),
+    ],
+)
+def test_a_length_of_time_is_readable(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (12_345, "12 kB"), (3.4e9, "3.4 GB"),
+     (2.5e15, "2,500.0 TB")],
+)  # fmt: skip
+def test_a_size_is_readable(count: float, text: str) -> None:
+    assert size(count) == text
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    assert [amount(count, "row") for count in (0, 1, 1_000)] == ["0 rows", "1 row", "1,000 rows"]
+    assert amount(2, "entry", "entries") == "2 entries"
+
+
+def test_tables_are_aligned() -> None:
+    assert counted({"a": 1, "long": 1_000}) == ["  a         1", "  long  1,000"]
+    assert columns([("a", "b"), ("long", "x")]) == ["a     b", "long  x"]
+    assert error_table([]) == []

@@ -1,0 +1,159 @@
+"""Imports point one way, as design.md's "Shape" has it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import enroll
+
+PACKAGE = Path(enroll.__file__).parent
+BASE = {"enroll.model", "enroll.errors", "enroll.settings"}
+HEAVY = ("pandas", "sqlalchemy", "requests", "numpy", "PIL", "dlib", "werkzeug", "tenacity")
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str) -> Iterator[str]:
+    """The modules of enroll that a module imports, wherever in it the import stands."""
+    path = MODULES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("enroll"))
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            source = ".".join(filter(None, [above, node.module or ""]))
+            if source.startswith("enroll"):
+                for alias in node.names:
+                    module = f"{source}.{alias.name}"
+                    yield module if module in MODULES else source
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def those_of(package: str) -> list[str]:
+    return [name for name in MODULES if within(name, package)]
+
+
+def imported_by(*names: str) -> set[str]:
+    return {found for name in names for found in imports(name)}
+
+
+def test_the_imports_of_a_module_are_found() -> None:
+    # Else the tests below could not fail.
+    assert {"enroll.model", "enroll.settings"} <= imported_by("enroll.journey")
+    assert {"enroll.sandbox.clock", "enroll.sandbox.desk"} <= imported_by("enroll.sandbox.box")
+    assert "enroll.plan" in imported_by("enroll.cli.enrolling")
+
+
+def test_model_errors_and_settings_import_none_of_the_rest() -> None:
+    assert imported_by(*BASE) <= BASE
+
+
+@pytest.mark.parametrize("name", ["enroll.journey", "enroll.throttle"])
+def test_journey_and_throttle_import_only_these(name: str) -> None:
+    assert imported_by(name) <= BASE
+
+
+def test_journey_and_throttle_do_nothing_but_decide() -> None:
+    for name in ("enroll.journey", "enroll.throttle"):
+        tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+        outside = {
+            node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        rest = {module for module in outside if not module.startswith("enroll")}
+        assert rest <= {
+            "__future__",
+            "collections",
+            "collections.abc",
+            "dataclasses",
+            "enum",
+            "math",
+            "typing",
+        }
+
+
+@pytest.mark.parametrize("package", ["enroll.sandbox", "enroll.portrait"])
+def test_the_stand_in_and_the_portraits_import_nothing_from_the_rest(package: str) -> None:
+    rest = {name for name in imported_by(*those_of(package)) if not within(name, package)}
+    assert rest == set()
+
+
+def test_nobody_imports_the_command_line() -> None:
+    entrances = {"enroll.__main__"}
+    for name in set(MODULES) - set(those_of("enroll.cli")) - entrances:
+        assert not [found for found in imports(name) if within(found, "enroll.cli")], name
+
+
+def test_the_service_knows_nothing_of_ledgers_rows_or_runs() -> None:
+    allowed = {*those_of("enroll.facesearch"), *BASE}
+    assert imported_by(*those_of("enroll.facesearch")) <= allowed
+
+
+def test_the_driver_alone_brings_the_ledger_and_the_service_together() -> None:
+    ledger = imported_by(*those_of("enroll.ledger"))
+    assert not {name for name in ledger if within(name, "enroll.facesearch")}
+    assert not {name for name in ledger if within(name, "enroll.run")}
+
+
+def test_only_settings_and_the_command_line_read_the_environment() -> None:
+    for name, path in MODULES.items():
+        if name in BASE or within(name, "enroll.cli"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        read = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+        ]
+        assert not read, name
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["status", "--help"], ["--version"]]
+)
+def test_help_loads_none_of_the_heavy_packages(arguments: list[str]) -> None:
+    script = (
+        "import sys, enroll.cli\n"
+        "code = enroll.cli.exit_code_of(sys.argv[1:])\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_importing_the_package_loads_none_of_the_heavy_packages() -> None:
+    script = f"import sys, enroll; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_the_public_names_can_be_imported() -> None:
+    for name in enroll.__all__:
+        assert getattr(enroll, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = enroll.nothing

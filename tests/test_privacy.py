@@ -1,0 +1,152 @@
+"""What must not be seen, and by whom: secrets, user ids, files."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real_command import Command
+from small_archive import Archive, nobody
+
+from enroll.facesearch.signing import sign
+from enroll.model import Credentials
+from enroll.sandbox import Sandbox
+
+RUN = ("run", "staff.csv", "--group-id", "staff")
+
+ALL_TROUBLE = [
+    "500-after", "502", "not-json", "cut", "no-token-after", "reset", "unknown-code", "html-403",
+    "429", "refused", "endless",
+]  # fmt: skip
+"""One answer of each kind that a row gets over."""
+
+
+def signature_part(key: str) -> bytes:
+    """What every `sign` of this key has in common, whatever its times."""
+    return base64.b64encode(f"={key}".encode())[: (1 + len(key)) // 3 * 4]
+
+
+def files_below(*folders: Path) -> Iterator[Path]:
+    for folder in folders:
+        yield from (path for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_part_of_a_signature_that_is_searched_for_is_in_a_signature() -> None:
+    # Else the tests below could not fail.
+    signed = sign(Credentials("a-key", "a-secret"), issued=1, expires=2, nonce=3)
+    assert signature_part("a-key") in signed.encode()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_no_key_secret_or_signature_is_printed_logged_or_kept(
+    box: Sandbox, archive: Archive, command: Command, log_format: str
+) -> None:
+    rows = archive.people(*range(1, 13))
+    archive.photo("nobody.jpg", nobody())
+    archive.manifest([*rows, ("a1", "", "nobody.jpg"), ("a2", "", "missing.jpg")])
+    box.script(ALL_TROUBLE)
+    shown = ("--log-format", log_format, "--log-file", "run.log", "--show-user-ids")
+    assert command(*RUN, *shown, "--max-in-flight", "2", "--timeout", "5").code == 4
+    said = [command("status", "--json"), command("history"), command("export", "a.csv")]
+    box.script(["auth"])
+    archive.manifest([*rows, *archive.people(20)])
+    said += [command(*RUN, *shown), command.run(*RUN, "--endpoint", box.endpoint + "/deeper")]
+    box.script(["redirect"], call="group_list")
+    said += [command(*RUN, *shown)]
+    command.environ["ENROLL_API_SECRET"] = secret = "not-the-secret-but-as-secret"
+    said += [command(*RUN, *shown)]
+    assert [done.code for done in said[3:]] == [3, 3, 3, 3]
+
+    text = "".join(done.out + done.err for done in said).encode()
+    for path in files_below(archive.folder, command.home):
+        text += path.read_bytes()
+    assert b"in_doubt" in text
+    for word in (box.api_key, box.api_secret, secret):
+        assert word.encode() not in text
+    assert signature_part(box.api_key) not in text
+
+
+def test_no_key_secret_or_signature_is_in_a_bugs_traceback(
+    box: Sandbox,
+    archive: Archive,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    archive.manifest(archive.people(1))
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("enroll.facesearch.client.classify", broken)
+    done = command(*RUN)
+    assert done.code == 70, done
+    (told,) = tmp_path.glob("enroll-bug-*")
+    text = told.read_bytes() + (done.out + done.err).encode()
+    assert b"ZeroDivisionError" in text
+    for word in (box.api_key.encode(), box.api_secret.encode(), signature_part(box.api_key)):
+        assert word not in text
+
+
+def test_credentials_that_the_file_gets_wrong_are_not_printed(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    del command.environ["ENROLL_API_KEY"], command.environ["ENROLL_API_SECRET"]
+    file = archive.folder / "credentials"
+    file.write_text("api_key = 'hidden-one'\napi_secrte = 'hidden-two'\n")
+    file.chmod(0o600)
+    done = command(*RUN, "--credentials", file)
+    assert (done.code, "has no api_secret" in done.err) == (2, True), done
+    assert "hidden" not in done.out + done.err
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_user_ids_paths_and_messages_are_masked_in_log_lines(
+    archive: Archive, command: Command, log_format: str
+) -> None:
+    archive.photo("photos/8400123.jpg", nobody())
+    archive.manifest([("8400123", "Ada", "photos/8400123.jpg"), ("77", "", "photos/77.jpg")])
+    masked = ("--log-format", log_format, "--log-file", "run.log")
+    done = command(*RUN, *masked)
+    assert done.code == 1
+    log = (archive.folder / "run.log").read_text()
+    for text in (done.err, log):
+        assert "84***3" in text
+        assert "NO_FACE_FOUND" in text
+        assert "8400123" not in text
+        assert "Ada" not in text
+        assert "77.jpg" not in text
+
+    (archive.folder / "run.log").unlink()
+    shown = command(*RUN, *masked, "--show-user-ids", "--retry", "NO_FACE_FOUND")
+    log = (archive.folder / "run.log").read_text()
+    for text in (shown.err, log):
+        assert "8400123" in text
+        assert "***" not in text
+    if log_format == "json":
+        assert "photos/8400123.jpg" in log
+
+
+def test_the_summary_names_no_person(archive: Archive, command: Command) -> None:
+    archive.manifest([("8400123", "Ada", "photos/8400123.jpg")])
+    done = command(*RUN)
+    assert "PHOTO_MISSING" in done.out
+    assert "8400123" not in done.out
+
+
+def test_every_file_that_is_written_is_its_owners_alone(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    mine = set(files_below(archive.folder))
+    assert command.run(*RUN, "--log-file", "run.log").code == 0
+    for name in ("all.csv", "all.jsonl"):
+        assert command("export", name).code == 0
+    assert command("status").code == 0
+    written = {path: path.stat().st_mode & 0o777 for path in files_below(archive.folder.parent)}
+    ours = {path.name for path in written if path not in mine}
+    assert ours >= {"staff.sqlite", "staff.sqlite.lock", "staff.results.csv", "run.log", "all.csv"}
+    assert {mode for path, mode in written.items() if path not in mine} == {0o600}

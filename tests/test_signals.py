@@ -1,0 +1,183 @@
+"""Signals during a run, which is a process of its own here."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+from real_command import SECONDS, Command
+from small_archive import Archive
+
+from enroll.errors import ExitCode
+from enroll.sandbox import Sandbox
+
+RUN = ("run", "staff.csv", "--group-id", "staff", "--max-in-flight", "2")
+
+SIGNALS = [
+    (signal.SIGINT, ExitCode.INTERRUPTED),
+    (signal.SIGTERM, ExitCode.TERMINATED),
+    (signal.SIGHUP, ExitCode.HANGUP),
+]
+
+
+def statuses(archive: Archive) -> Counter[str]:
+    return Counter(line["status"] for line in archive.results())
+
+
+def wait_for_words(process: subprocess.Popen[str], words: str) -> None:
+    """Read what the process says on stderr until these words are among it."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return
+    pytest.fail(f"it never said {words!r}")
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
+def test_the_first_signal_lets_calls_in_flight_end_and_writes_the_results(
+    box: Sandbox, archive: Archive, command: Command, number: signal.Signals, code: ExitCode
+) -> None:
+    archive.manifest(archive.people(1, 2, 3, 4, 5, 6))
+    box.latency = 0.4
+    with command.started(*RUN) as process:
+        assert box.wait_count("add", 2)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == code
+    assert "Stopping: calls in flight end first" in err
+    assert "then interrupted. Run the same command again to go on." in out
+    assert statuses(archive) == {"enrolled": 2, "pending": 4}
+    assert len(box.faces("staff")) == 2
+
+    box.latency = 0.0
+    assert command(*RUN).code == 0
+    assert statuses(archive) == {"enrolled": 6}
+    assert (box.count("add"), len(box.faces("staff"))) == (6, 6)
+
+
+def test_calls_that_outlast_the_drain_are_in_doubt_and_hold_nobody_up(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    box.script(["timeout-after", "timeout-before"])
+    with command.started(*RUN, "--drain", "0.2") as process:
+        assert box.wait_count("add", 2)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=SECONDS / 2)  # the calls' own deadline is 60 s
+    assert process.returncode == ExitCode.TERMINATED
+    assert statuses(archive) == {"in_doubt": 2, "pending": 1}
+    assert command(*RUN).code == ExitCode.IN_DOUBT
+    assert statuses(archive) == {"in_doubt": 2, "enrolled": 1}
+    assert box.count("add") == 3
+
+
+def test_the_second_signal_leaves_at_once_and_nothing_is_added_twice(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3, 4, 5))
+    box.script(["timeout-after"] * 2)
+    with command.started(*RUN) as process:
+        assert box.wait_count("add", 2)
+        process.send_signal(signal.SIGINT)
+        wait_for_words(process, "A second signal leaves at once")
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == ExitCode.INTERRUPTED
+        assert time.monotonic() - began < 10  # --drain would let it wait for 25 s
+    assert not (archive.folder / "staff.results.csv").exists()
+
+    assert command(*RUN).code == ExitCode.IN_DOUBT
+    found = statuses(archive)
+    # What was in flight, and at most as many again whose intent was on the disk.
+    assert 2 <= found["in_doubt"] <= 4
+    assert found["in_doubt"] + found["enrolled"] == 5
+    assert len(box.faces("staff")) == 2 + found["enrolled"]
+
+
+def test_a_kill_loses_nothing_and_adds_nothing_twice(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3, 4, 5, 6))
+    box.script([None, None, "timeout-after", "timeout-after"])
+    with command.started(*RUN) as process:
+        assert box.wait_count("add", 4)
+        process.kill()
+        assert process.wait(SECONDS) == -signal.SIGKILL
+    assert command(*RUN).code == ExitCode.IN_DOUBT
+    added = Counter(face.user_id for face in box.faces("staff"))
+    assert set(added.values()) == {1}
+    for line in archive.results():
+        assert line["status"] in ("enrolled", "in_doubt")
+        if line["status"] == "enrolled":
+            assert line["user_id"] in added
+
+
+def test_a_signal_before_the_first_photo_ends_the_command_there(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    box.script(["timeout"], call="group_list")
+    with command.started(*RUN) as process:
+        assert box.wait_count("group_list", 1)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=SECONDS / 2)
+    assert process.returncode == ExitCode.TERMINATED
+    assert err == "Interrupted; nothing was sent that is not on record.\n"
+    assert not (archive.folder / "staff.results.csv").exists()
+    assert command(*RUN).code == 0
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    box.latency = 0.3
+    with command.started(*RUN, wrapped=("nohup",)) as process:
+        for calls in (1, 2, 3):
+            assert box.wait_count("add", calls)
+            process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=SECONDS)
+    assert (process.returncode, "3 rows enrolled" in out) == (0, True), out
+    assert statuses(archive) == {"enrolled": 3}
+
+
+def test_a_run_can_be_looked_at_and_keeps_others_out_while_it_goes_on(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    box.script(["late"])
+    with command.started(*RUN, "--max-in-flight", "1", "--log-file", "run.log") as process:
+        assert box.wait_count("add", 1)
+        status = command("status")
+        assert status.code == 0
+        assert f"has not ended: under way (process {process.pid})" in status.out
+        told = json.loads(command("status", "--json").out)
+        assert told["counts"] == {"pending": 2, "sending": 1}
+        assert command("export", "-", "--status", "pending").out.count("\n") == 3
+        assert command("history").code == 0
+        assert command("plan", "staff.csv", "--group-id", "staff").code == 0
+
+        second = command(*RUN)
+        assert second.code == ExitCode.LEDGER_BUSY
+        assert f"process {process.pid} " in second.err
+
+        written = {path.name: path.stat().st_mode for path in command.ledger.parent.iterdir()}
+        assert set(written) >= {"staff.sqlite", "staff.sqlite-wal", "staff.sqlite-shm"}
+        assert {mode & 0o777 for mode in written.values()} == {0o600}
+        assert command.ledger.parent.stat().st_mode & 0o777 == 0o700
+        assert (archive.folder / "run.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_ends_a_look_at_a_ledger(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    with command.started("status", "--watch", "--json") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["counts"] == {"enrolled": 1}
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, err) == (0, "")

@@ -1,0 +1,243 @@
+"""`enroll status`, `enroll export` and `enroll history`: what a ledger holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from real_command import Command
+from small_archive import Archive, nobody, portrait, read_csv
+
+from enroll.export import write_export
+from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, RunRecord, RunStart
+from enroll.ledger.files import read_ledger
+from enroll.model import Status
+from enroll.overview import status_json, status_lines
+from enroll.sandbox import Sandbox
+
+RUN = ("run", "staff.csv", "--group-id", "staff")
+
+START = RunStart(
+    at=1_735_787_045_000,
+    host="desk",
+    user="ada",
+    pid=42,
+    version="0.1.0",
+    manifest="/a/staff.csv",
+    manifest_sha256="0" * 64,
+    options={"group_id": "staff"},
+)
+
+END = RunEnd(
+    at=1_735_787_105_000,
+    exit_code=3,
+    reason="No key.",
+    calls={"add": 1_200, "group_list": 1},
+    rows={"enrolled": 1_200},
+    limit=8,
+)
+
+LIBRARY = LibraryIdentity(host="a.example", group_id="staff", add_time="2025-01-01T00:00:00Z")
+
+
+@pytest.fixture
+def enrolled(box: Sandbox, archive: Archive, command: Command) -> Command:
+    """The command after a run with one enrolled, one rejected and one invalid row."""
+    archive.photo("nobody.jpg", nobody())
+    archive.manifest([*archive.people(1), ("a2", "=1+1", "nobody.jpg"), ("a 3", "", "x.jpg")])
+    assert command(*RUN).code == 1
+    return command
+
+
+def test_status_shows_counts_errors_and_runs() -> None:
+    status = LedgerStatus(
+        identity=LIBRARY,
+        images="/photos",
+        counts={Status.ENROLLED: 1_200, Status.FAILED: 1},
+        errors=[
+            ErrorCount(status=Status.FAILED, code="PHOTO_MISSING", count=1, message="x"),
+            ErrorCount(status=Status.REJECTED, code="UNHEARD_OF", count=12, message="What now?"),
+        ],
+        runs=[
+            RunRecord(run=2, start=START, end=None),
+            RunRecord(run=1, start=START, end=END),
+        ],
+    )
+    assert status_lines(status, Path("a.sqlite")) == [
+        "Library  staff at a.example, created 2025-01-01T00:00:00Z",
+        "Ledger   a.sqlite",
+        "Photos   /photos",
+        "",
+        "  enrolled  1,200",
+        "  failed        1",
+        "",
+        "Errors, how many entries, and what to do",
+        "  failed    PHOTO_MISSING   1  Check the path in the manifest, and --images.",
+        "  rejected  UNHEARD_OF     12  What now?",
+        "",
+        "Runs, the latest first",
+        "     2  2025-01-02T03:04:05Z  ada@desk  has not ended: under way (process 42), or killed",
+        "     1  2025-01-02T03:04:05Z  ada@desk  exit code 3 after 1 min 0 s, 1,200 add, "
+        "1 group_list: No key.",
+    ]
+
+
+def test_status_of_an_empty_ledger_says_so() -> None:
+    lines = status_lines(LedgerStatus(identity=LIBRARY, images="", counts={}), Path("a.sqlite"))
+    assert lines[2:] == ["Photos   no run yet", "", "  Nothing is recorded yet."]
+
+
+def test_status_as_json_has_stable_keys() -> None:
+    runs = [RunRecord(run=2, start=START, end=None), RunRecord(run=1, start=START, end=END)]
+    told = status_json(
+        LedgerStatus(identity=LIBRARY, images="/p", counts={Status.FAILED: 1}, runs=runs),
+        Path("a.sqlite"),
+    )
+    assert list(told) == ["ledger", "library", "images", "counts", "errors", "runs"]
+    assert told["library"] == {
+        "host": "a.example", "group_id": "staff", "add_time": "2025-01-01T00:00:00Z",
+    }  # fmt: skip
+    under_way, ended = told["runs"]
+    assert list(under_way) == list(ended) == [
+        "run", "started_at", "ended_at", "host", "user", "pid", "version", "manifest",
+        "manifest_sha256", "options", "exit_code", "reason", "calls", "rows", "limit",
+    ]  # fmt: skip
+    assert (under_way["ended_at"], under_way["exit_code"]) == ("", None)
+    assert (ended["ended_at"], ended["calls"]["add"]) == ("2025-01-02T03:05:05Z", 1_200)
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_status_of_a_real_ledger_agrees_with_its_run(enrolled: Command) -> None:
+    done = enrolled("status", "--json")
+    assert done.code == 0
+    told = json.loads(done.out)
+    assert told["counts"] == {"enrolled": 1, "rejected": 1, "invalid": 1}
+    assert {(one["status"], one["code"], one["count"]) for one in told["errors"]} == {
+        ("rejected", "NO_FACE_FOUND", 1),
+        ("invalid", "USER_ID_CHARACTER", 1),
+    }
+    (run,) = told["runs"]
+    assert (run["run"], run["exit_code"], run["rows"]) == (1, 1, told["counts"])
+    assert run["calls"] == {"group_list": 1, "list": 1, "add": 2}
+    assert run["options"]["group_id"] == "staff"
+    text = enrolled("status", "--ledger", enrolled.ledger).out
+    assert text.startswith("Library  staff at 127.0.0.1")
+
+
+def test_a_ledger_that_is_not_there_is_said(command: Command) -> None:
+    for arguments in (["status"], ["history"], ["export", "-"]):
+        done = command(*arguments)
+        assert (done.code, "There is no ledger below" in done.err) == (2, True), done
+        done = command(*arguments, "--ledger", "nothere.sqlite")
+        assert (done.code, "There is no ledger at nothere.sqlite" in done.err) == (2, True), done
+
+
+def test_an_export_has_a_line_an_entry(box: Sandbox, archive: Archive, enrolled: Command) -> None:
+    done = enrolled("export", "all.csv")
+    assert (done.code, done.out) == (0, "3 entries written to all.csv.\n")
+    lines = {line["user_id"]: line for line in read_csv(archive.folder / "all.csv")}
+    (face,) = box.faces("staff")
+    one = lines["person-0001"]
+    assert (one["status"], one["face_token"], one["run"]) == ("enrolled", face.face_token, "1")
+    assert (one["image"], one["user_data"], one["attempts"]) == ("photos/1.jpg", "Name 1", "1")
+    assert (lines["a2"]["error"], lines["a2"]["user_data"]) == ("NO_FACE_FOUND", "'=1+1")
+    assert lines["a 3"]["error"] == "USER_ID_CHARACTER"
+
+    assert enrolled("export", "all.jsonl").code == 0
+    told = map(json.loads, (archive.folder / "all.jsonl").read_text().splitlines())
+    assert {one["user_id"]: one["user_data"] for one in told}["a2"] == "=1+1"
+
+
+def test_an_export_can_be_of_some_statuses(archive: Archive, enrolled: Command) -> None:
+    out = enrolled("export", "-", "--status", "rejected", "--status", "invalid").out
+    assert [line["status"] for line in csv.DictReader(io.StringIO(out))] == ["rejected", "invalid"]
+    enrolled.environ["ENROLL_STATUS"] = "enrolled"
+    assert enrolled("export", "some.csv").out == "1 entry written to some.csv.\n"
+    wrong = enrolled("export", "-", "--status", "done")
+    assert (wrong.code, "'in_doubt'" in wrong.err) == (2, True)
+
+
+def test_a_raw_export_leaves_formulas_as_they_are(enrolled: Command) -> None:
+    assert ",=1+1," in enrolled("export", "-", "--raw").out
+    assert ",'=1+1," in enrolled("export", "-").out
+
+
+def test_an_export_of_what_failed_is_a_manifest_for_the_same_ledger(
+    box: Sandbox, archive: Archive, enrolled: Command
+) -> None:
+    assert enrolled("export", "rejects.csv", "--status", "rejected").code == 0
+    archive.photo("nobody.jpg", portrait(2))
+    assert enrolled("run", "rejects.csv", "--group-id", "staff").code == 0
+    assert {face.user_data for face in box.faces("staff")} == {"Name 1", "=1+1"}
+
+
+def test_every_entry_of_an_interrupted_and_resumed_ledger_is_exported_once(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    assert command(*RUN, "--limit", "1").code == 6
+    assert command(*RUN).code == 0
+    ledger = read_ledger(command.ledger)
+    try:
+        assert write_export(ledger.entries(), archive.folder / "all.csv") == 3
+    finally:
+        ledger.close()
+    lines = read_csv(archive.folder / "all.csv")
+    assert sorted(line["face_token"] for line in lines) == sorted(
+        face.face_token for face in box.faces("staff")
+    )
+    assert sorted(line["run"] for line in lines) == ["1", "2", "2"]
+
+
+def history_of(command: Command, *arguments: object) -> list[dict[str, str]]:
+    done = command("history", *arguments)
+    assert done.code == 0, done
+    return list(csv.DictReader(io.StringIO(done.out)))
+
+
+def test_history_tells_what_changed_in_the_library(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2))
+    box.script(["500-after"], user_id="person-0002")
+    assert command(*RUN).code == 4
+    archive.photo("photos/1.jpg", portrait(3))
+    assert command(*RUN).code == 4
+    archive.photo("photos/1.jpg", portrait(1))
+    assert command(*RUN).code == 4
+
+    told = history_of(command)
+    assert list(told[0]) == ["at", "event", "run", "user_id", "face_token", "detail"]
+    first = history_of(command, "--user-id", "person-0001")
+    assert [(one["event"], one["run"]) for one in first] == [
+        ("enrolled", "1"),
+        ("enrolled", "2"),
+        ("superseded", "2"),
+        ("restored", "3"),
+        ("superseded", "3"),
+    ]
+    old, new = first[0]["face_token"], first[1]["face_token"]
+    assert [one["face_token"] for one in first] == [old, new, old, old, new]
+    (doubt,) = history_of(command, "--user-id", "person-0002")
+    assert (doubt["event"], doubt["face_token"], bool(doubt["detail"])) == ("in_doubt", "", True)
+    assert [one["run"] for one in history_of(command, "--run", "2")] == ["2", "2"]
+    assert len(history_of(command, "--since", told[0]["at"])) == len(told)
+    assert history_of(command, "--since", "2100-01-01") == []
+
+
+def test_a_history_that_nobody_reads_to_its_end_is_no_error(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    for arguments in (["history"], ["export", "-"], ["status"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with command.started(*arguments, stdout=writing) as process:
+            os.close(writing)
+            _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
