@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test soak lint types check clean
 
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto
+
+# Twenty archives, each through faults and kills: some 25 minutes. make soak SEEDS=1 is one.
+SEEDS ?= 20
+soak: $(VENV)/.dev
+	$(BIN)/python benchmarks/soak.py --seeds $(SEEDS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -31,6 +31,7 @@ class Breaker:
     _last: deque[str] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _running: int = 0
     _unknown: int = 0
+    _caution: float = 1.0
     _not_before: float = float("-inf")
 
     def heard(self, answer: Answer, *, rejected: bool, now: float) -> str | None:
@@ -42,11 +43,13 @@ class Breaker:
         definite = answer.verdict in (Verdict.APPLIED, Verdict.REJECTED)
         if definite:
             self._unknown = 0
+            self._caution = 1.0
         elif answer.verdict is Verdict.UNKNOWN:
             self._unknown += 1
-            beyond = self._unknown - UNKNOWN_RUNNING
-            if beyond >= 0:
-                self._not_before = now + min(2.0**beyond, LONGEST_CAUTION)
+            # Calls that were in flight together count, but only the first lengthens the wait.
+            if self._unknown >= UNKNOWN_RUNNING and now >= self._not_before:
+                self._not_before = now + self._caution
+                self._caution = min(2 * self._caution, LONGEST_CAUTION)
         code = "" if definite or rejected else answer.code
         self._running = self._running + 1 if self._last and self._last[-1] == code else 1
         self._last.append(code)

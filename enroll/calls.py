@@ -152,6 +152,14 @@ class Calls:
         """Whether a place is free that only a commit can fill."""
         return bool(self._arming) and not self._armed and self._throttle.free(now) > 0
 
+    def may_send(self, now: float) -> bool:
+        """Whether a call is ready to leave and there is a place for it."""
+        return (
+            bool(self._armed)
+            and self._throttle.free(now) > 0
+            and self._breaker.may_send(len(self._in_flight), now)
+        )
+
     def committed(self) -> None:
         """Every intent recorded so far is on the disk."""
         self._armed.extend(self._arming)
@@ -161,11 +169,7 @@ class Calls:
         """Let as many calls leave as there are places for."""
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
-        while (
-            self._armed
-            and self._throttle.free(now) > 0
-            and self._breaker.may_send(len(self._in_flight), now)
-        ):
+        while self.may_send(now):
             shipment = self._armed.popleft()
             shipment.credentials = self._credentials
             self._throttle.sent(now)
@@ -263,8 +267,11 @@ class Calls:
             self._credentials += 1
         return True
 
-    def withdraw(self) -> None:
-        """Take back what has not left, and leave in doubt what has not ended: the run is over."""
+    def withdraw(self, *, expires: float) -> None:
+        """Take back what has not left, and leave in doubt what has not ended: the run is over.
+
+        `expires` is when the last of their signatures will have (service's clock).
+        """
         for shipment in self._unsent():
             self._recorder.ledger.record(Changes(faces=[journey.withdraws(shipment.face)]))
         self._recorder.tally.calls[CallKind.ADD] += len(self._in_flight)
@@ -274,6 +281,7 @@ class Calls:
                 status=Status.IN_DOUBT,
                 code=CUT_SHORT,
                 message="The run ended before the answer came; the service may have the face.",
+                expires=expires,
             )
             self._recorder.face(shipment.face)
             self._ends(shipment)

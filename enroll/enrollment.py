@@ -29,7 +29,7 @@ from enroll.opening import (
 )
 from enroll.photo import locate
 from enroll.recorder import now_ms
-from enroll.results import default_results_path, write_results
+from enroll.results import check_results_path, default_results_path, write_results
 from enroll.run import Driver, Executors, Work
 from enroll.scan import CHUNK_ROWS, Scan
 from enroll.settings import FailOn, RunSettings, default_ledger_path, host_of
@@ -97,6 +97,8 @@ def enroll_manifest(
         settings.manifest, columns=settings.columns, encoding=settings.encoding
     )
     results = _results_path(settings)
+    if results is not None:
+        check_results_path(results, manifest.path)
     account = Account(
         endpoint=settings.endpoint,
         read_credentials=read_credentials,
@@ -154,6 +156,7 @@ def _work(settings: RunSettings, place: Place) -> Work:
         give_up_after=settings.give_up_after,
         drain=settings.drain,
         settle_after=settings.settle_after,
+        timeout=settings.timeout,
         reread=settings.checksum,
     )
 
@@ -229,6 +232,11 @@ def images_root(settings: RunSettings, given: str, last: str) -> tuple[Path, lis
     """
     asked = settings.images or (Path(given) if given else settings.manifest.parent)
     root = asked.resolve()
+    if _in_utf8(root) != str(root):
+        raise UsageError(
+            f"The name of the photos' folder {_in_utf8(root)} is not in UTF-8, as the manifest's "
+            "paths are. Rename the folder, or name another with --images."
+        )
     if root.is_dir():
         inherited = given and settings.images is None
         return root, [
@@ -263,10 +271,15 @@ def _run_start(settings: RunSettings, manifest: Manifest) -> RunStart:
         user=user,
         pid=os.getpid(),
         version=__version__,
-        manifest=str(manifest.path.absolute()),
+        manifest=_in_utf8(manifest.path.absolute()),
         manifest_sha256=manifest.sha256,
         options=settings.record(),
     )
+
+
+def _in_utf8(path: Path) -> str:
+    """A path as text that can be stored, whatever bytes its name is made of."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _close(

@@ -279,6 +279,14 @@ class EventKind(StrEnum):
     """The library holds one more copy of a face; this is its token."""
     RESOLVED = "resolved"
     """A person decided a doubt."""
+    REMOVING = "removing"
+    """A copy of a face is about to be deleted from the library; this is the copy's token."""
+    REMOVED = "removed"
+    """That copy is no longer in the library."""
+    REQUEUED = "requeued"
+    """The library no longer holds the face under this token: it is due again."""
+    GONE = "gone"
+    """The same for a face to which no row points any more, so that it is not due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

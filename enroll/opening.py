@@ -132,7 +132,7 @@ def create_library(
             "Look with `enroll library list`."
         )
     if answer.verdict is not Verdict.APPLIED:
-        raise ServiceError(_sentence(answer, connection.service))
+        raise ServiceError(service_sentence(answer, connection.service))
 
 
 def _ask(
@@ -158,10 +158,11 @@ def _ask(
             break
         time.sleep(pause)
         pause *= 2
-    raise ServiceError(_sentence(answer, connection.service))
+    raise ServiceError(service_sentence(answer, connection.service))
 
 
-def _sentence(answer: Answer, service: FaceSearch) -> str:
+def service_sentence(answer: Answer, service: FaceSearch) -> str:
+    """What to say when the service answers that it will not do what is asked."""
     said = answer.message or answer.code
     sentence = f"The service cannot be used: {said.rstrip('.')}."
     if abs(service.clock_offset) > CLOCK_SLACK_SECONDS:

@@ -44,11 +44,14 @@ class Recorder:
     """Outcomes that are recorded and not committed yet."""
     since: float | None = None
     """When the oldest of them was recorded (monotonic seconds)."""
+    committed_at: float = float("-inf")
+    """When the last commit was on the disk (monotonic seconds)."""
 
     def commit(self) -> None:
         """Put all that was recorded on the disk. Raises LocalError."""
         self.ledger.commit()
         self.outcomes, self.since = 0, None
+        self.committed_at = time.monotonic()
 
     def late(self, now: float, *, most: int) -> bool:
         """Whether outcomes have waited long enough, or are more than `most`."""

@@ -26,6 +26,15 @@ def default_results_path(manifest: Path) -> Path:
     return plain.with_name(f"{plain.stem}.results.csv")
 
 
+def check_results_path(path: Path, manifest: Path) -> None:
+    """Raise UsageError when the results would take the manifest's place."""
+    if _same_file(path, manifest):
+        raise UsageError(
+            f"The results would overwrite the manifest {manifest}; "
+            "give another name with --results."
+        )
+
+
 def write_results(
     manifest: Manifest,
     path: Path,
@@ -41,11 +50,7 @@ def write_results(
     came from a spreadsheet, which needs the mark. `raw` leaves cells unescaped that a spreadsheet
     would run. UsageError when `path` is the manifest itself, LocalError when it cannot be written.
     """
-    if _same_file(path, manifest.path):
-        raise UsageError(
-            f"The results would overwrite the manifest {manifest.path}; "
-            "give another name with --results."
-        )
+    check_results_path(path, manifest.path)
     own = manifest.own_columns
     exact = {manifest.columns[Role.USER_ID], manifest.columns[Role.IMAGE]}
     with new_file(path) as new:

@@ -30,7 +30,14 @@ from enroll.scan import Scan
 from enroll.settling import Doubt
 from enroll.share import Share
 from enroll.tally import Ended, Observer, Tally
+from enroll.texts import amount
 from enroll.throttle import Throttle
+
+ALIVE_SECONDS = 1.0
+"""No call leaves longer than this after the last commit, which is the run's sign of life."""
+
+EXPIRY_MARGIN_SECONDS = 4.0
+"""By how much a signature may outlast its call: the 2 s that it is signed for, and rounding."""
 
 TICK_SECONDS = 0.25
 """How often the observer hears that time passes."""
@@ -44,7 +51,8 @@ class Work:
     """What a run is to do, as far as the driver cares.
 
     `images` is the resolved images root, `limit` the most rows to take up, `give_up_after`,
-    `drain` and `settle_after` are seconds; with `reread` no photo is trusted to be unchanged.
+    `drain`, `settle_after` and `timeout` (of a call) are seconds; with `reread` no photo is
+    trusted to be unchanged.
     """
 
     run: int
@@ -56,6 +64,7 @@ class Work:
     give_up_after: float = 7200.0
     drain: float = 25.0
     settle_after: float = 10.0
+    timeout: float = 60.0
     reread: bool = False
 
 
@@ -113,6 +122,7 @@ class Driver:
         self.tally = tally or Tally()
         self._work = work
         self._ledger = ledger
+        self._service = service
         self._throttle = throttle
         self._executors = executors
         self._observer = observer
@@ -194,14 +204,19 @@ class Driver:
         self._calls.arm()
         now = time.monotonic()
         if self._calls.starving(now) or self._recorder.late(now, most=self._throttle.limit):
-            self._recorder.commit()
-            self._calls.committed()
+            self._commit()
+        elif self._calls.may_send(now) and now - self._recorder.committed_at >= ALIVE_SECONDS:
+            self._commit()  # a later run reckons by our last sign of life when calls had expired
         self._doubts.work(
             self._submit, executors.calls, executors.readers, idle=self._only_doubts_left()
         )
         self.tally.in_doubt_now = len(self._doubts)
         self._calls.send(self._submit, executors.calls, now=time.monotonic())
         self._listen(self._patience())
+
+    def _commit(self) -> None:
+        self._recorder.commit()
+        self._calls.committed()
 
     def _room(self) -> int:
         """How many more photos to have read, so that no place in flight waits for one."""
@@ -229,7 +244,9 @@ class Driver:
             if len(self._doubts):
                 return False
         if intake.left:
-            self._bound = f"--limit {self._work.limit} was reached; {intake.left:,} rows are due"
+            self._bound = (
+                f"--limit {self._work.limit} was reached; {amount(intake.left, 'row')} left"
+            )
         return True
 
     def _all_done(self) -> bool:
@@ -433,7 +450,7 @@ class Driver:
         try:
             while self._calls.in_flight and (left := until - time.monotonic()) > 0:
                 self._listen(min(TICK_SECONDS, left))
-            self._calls.withdraw()
+            self._calls.withdraw(expires=self._last_expiry())
             for face in self._doubts.left():
                 if (row := self._doubtful.pop(face.face_id, None)) is not None:
                     self._recorder.ends(row.due, face.status, face.code, face.message)
@@ -443,6 +460,11 @@ class Driver:
             self._recorder.commit()
         except LocalError as error:
             self._stop = self._stop or error
+
+    def _last_expiry(self) -> float:
+        """When no signature of a call that is in flight holds any more (service's clock)."""
+        now = time.time() + self._service.clock_offset
+        return now + self._work.timeout + EXPIRY_MARGIN_SECONDS
 
     def _settle_accounts(self) -> None:
         """What can be told only when every row of the manifest has been seen."""

@@ -168,14 +168,18 @@ def _read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
 
 PATH_OPTIONS = frozenset(
     {"ledger", "images", "results", "credentials", "ca_bundle", "log_file", "config", "store"}
+    | {"differences", "report"}
 )
 """Options that are paths: in enroll.toml relative to the file's own folder."""
 
 TABLE_OPTIONS = frozenset({"columns", "on_code"})
 """Options of names and values: in enroll.toml they may be tables."""
 
-COMMAND_LINE_ONLY = frozenset({"config", "allow_nonempty", "retry", "dry_run", "yes", "raw"})
-"""Options that force, confirm or retry: never from a file or the environment."""
+COMMAND_LINE_ONLY = frozenset(
+    {"config", "allow_nonempty", "retry", "dry_run", "yes", "raw"}
+    | {"remove_surplus", "requeue_missing", "token", "not_added", "sha256"}
+)
+"""Options that force, confirm, retry or decide: never from a file or the environment."""
 
 
 def _refuse_setting(path: Path, name: str, known: Collection[str]) -> None:
@@ -187,8 +191,8 @@ def _refuse_setting(path: Path, name: str, known: Collection[str]) -> None:
         )
     if name in COMMAND_LINE_ONLY:
         raise UsageError(
-            f"{path} sets {name}, which only the command line can: it forces, confirms or "
-            "retries. Take it out of the file."
+            f"{path} sets {name}, which only the command line can: it forces, confirms, retries "
+            "or decides. Take it out of the file."
         )
     if name not in known:
         near = difflib.get_close_matches(name, list(known), n=1)
@@ -240,6 +244,12 @@ _CREDENTIAL_LINE = re.compile(
     r"""^\s*(?:export\s+)?["']?(?:enroll_)?(api_key|api_secret)["']?\s*[=:]\s*["']?([^"'\s,]+)""",
     re.IGNORECASE,
 )
+
+
+def has_credentials(path: Path | None, environ: Mapping[str, str]) -> bool:
+    """Whether there is anything that `read_credentials` could read."""
+    named = environ.get("ENROLL_API_KEY") or environ.get("ENROLL_API_SECRET")
+    return bool(path or named) or default_credentials_path().exists()
 
 
 def _read_credentials_file(path: Path) -> dict[str, str]:

@@ -51,7 +51,8 @@ def _headline(report: Report) -> str:
         return f"{done}, then ended early: {ended.bound}. Run the same command again to go on."
     if not tally.done:
         return f"Run {report.place.run}: nothing to do; no photo was read and no face was added."
-    return f"{done}, {amount(tally.unchanged, 'row')} enrolled before."
+    before = tally.unchanged + tally.recognised + tally.gone
+    return f"{done}, {amount(before, 'row')} enrolled before."
 
 
 def _remarks(tally: Tally) -> Iterator[str]:
@@ -80,7 +81,7 @@ def _remarks(tally: Tally) -> Iterator[str]:
 def _results(report: Report) -> str:
     if report.results is None:
         return "not written"
-    return f"{report.results}{'' if report.results_written else ' (unchanged)'}"
+    return f"{report.results.absolute()}{'' if report.results_written else ' (unchanged)'}"
 
 
 def log_summary(report: Report) -> None:

@@ -12,6 +12,10 @@ from pathlib import Path
 from PIL import Image
 
 from enroll.portrait import draw_portrait
+from enroll.sandbox import Sandbox
+
+QUICK_DOUBTS = ("--timeout", "2", "--settle-after", "0")
+"""Options with which a doubt is looked at after some four seconds."""
 
 COLUMNS = ("user_id", "user_data", "image")
 
@@ -26,6 +30,12 @@ def portrait(person: int) -> bytes:
 def nobody() -> bytes:
     """A JPEG without a face."""
     return _jpeg(Image.new("RGB", (120, 120), (90, 120, 90)))
+
+
+def let_nobody_look(box: Sandbox) -> None:
+    """Have the account not search or list, so that no doubt can be settled."""
+    for call in ("list", "search"):
+        box.script(["auth"] * 100, call=call)
 
 
 def _jpeg(picture: Image.Image) -> bytes:

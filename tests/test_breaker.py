@@ -69,6 +69,12 @@ def test_after_ten_unknown_answers_calls_go_one_at_a_time_and_wait_longer_each_t
     assert waits[-1] == 60.0
 
 
+def test_answers_to_calls_that_were_in_flight_together_lengthen_the_wait_once() -> None:
+    breaker = Breaker()
+    hear(breaker, *[LOST] * (UNKNOWN_RUNNING + 6))
+    assert breaker.next_due() == 1.0
+
+
 def test_one_definite_answer_ends_the_caution() -> None:
     for definite in (ADDED, REJECTED):
         breaker = Breaker()

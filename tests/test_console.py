@@ -45,7 +45,7 @@ ONE = Tally(enrolled_now=1, done=1)
 
 
 def report_of(
-    ended: Ended, *, results: str | None = "staff.results.csv", changed: bool = True
+    ended: Ended, *, results: str | None = "/here/staff.results.csv", changed: bool = True
 ) -> Report:
     return Report(
         place=PLACE,
@@ -252,7 +252,7 @@ def test_the_summary_counts_explains_and_says_where_things_are() -> None:
         "Calls    1 group_list, 7 add; 2 refused by the service's limit",
         "Time     1 min 15 s, at most 8 calls in flight",
         "Ledger   /state/staff.sqlite",
-        "Results  staff.results.csv",
+        "Results  /here/staff.results.csv",
     ]
 
 
@@ -281,7 +281,7 @@ def test_the_headline_says_why_a_run_ended_before_its_end(ended: Ended, headline
 def test_the_summary_says_when_there_was_nothing_to_do_and_nothing_to_write() -> None:
     lines = summary_lines(report_of(whole(Tally(unchanged=4)), changed=False))
     assert lines[0] == "Run 7: nothing to do; no photo was read and no face was added."
-    assert lines[-1] == "Results  staff.results.csv (unchanged)"
+    assert lines[-1] == "Results  /here/staff.results.csv (unchanged)"
     assert summary_lines(report_of(whole(Tally()), results=None))[-1] == "Results  not written"
     assert "  The manifest has no rows." in summary_lines(report_of(whole(Tally())))
 

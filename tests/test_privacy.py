@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from real_command import Command
-from small_archive import Archive, nobody
+from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody
 
 from enroll.facesearch.signing import sign
 from enroll.model import Credentials
@@ -46,10 +46,13 @@ def test_no_key_secret_or_signature_is_printed_logged_or_kept(
 ) -> None:
     rows = archive.people(*range(1, 13))
     archive.photo("nobody.jpg", nobody())
+    archive.manifest(rows[:1])
+    assert command(*RUN).code == 0
     archive.manifest([*rows, ("a1", "", "nobody.jpg"), ("a2", "", "missing.jpg")])
     box.script(ALL_TROUBLE)
+    let_nobody_look(box)
     shown = ("--log-format", log_format, "--log-file", "run.log", "--show-user-ids")
-    assert command(*RUN, *shown, "--max-in-flight", "2", "--timeout", "5").code == 4
+    assert command(*RUN, *shown, "--max-in-flight", "2", *QUICK_DOUBTS).code == 4
     said = [command("status", "--json"), command("history"), command("export", "a.csv")]
     box.script(["auth"])
     archive.manifest([*rows, *archive.people(20)])

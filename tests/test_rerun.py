@@ -90,7 +90,6 @@ def test_a_photo_that_was_only_touched_renamed_or_moved_is_read_and_not_sent(
     assert "nothing to do" in command(*RUN).out
 
 
-@pytest.mark.xfail(reason="Tally.enrolled_now counts rows whose face was known")
 def test_rows_whose_photos_were_only_touched_are_not_said_to_be_new(
     archive: Archive, command: Command
 ) -> None:

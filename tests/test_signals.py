@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import signal
 import subprocess
@@ -10,7 +12,7 @@ from collections import Counter
 
 import pytest
 from real_command import SECONDS, Command
-from small_archive import Archive
+from small_archive import QUICK_DOUBTS, Archive
 
 from enroll.errors import ExitCode
 from enroll.sandbox import Sandbox
@@ -70,9 +72,6 @@ def test_calls_that_outlast_the_drain_are_in_doubt_and_hold_nobody_up(
         process.communicate(timeout=SECONDS / 2)  # the calls' own deadline is 60 s
     assert process.returncode == ExitCode.TERMINATED
     assert statuses(archive) == {"in_doubt": 2, "pending": 1}
-    assert command(*RUN).code == ExitCode.IN_DOUBT
-    assert statuses(archive) == {"in_doubt": 2, "enrolled": 1}
-    assert box.count("add") == 3
 
 
 def test_the_second_signal_leaves_at_once_and_nothing_is_added_twice(
@@ -90,12 +89,10 @@ def test_the_second_signal_leaves_at_once_and_nothing_is_added_twice(
         assert time.monotonic() - began < 10  # --drain would let it wait for 25 s
     assert not (archive.folder / "staff.results.csv").exists()
 
-    assert command(*RUN).code == ExitCode.IN_DOUBT
-    found = statuses(archive)
     # What was in flight, and at most as many again whose intent was on the disk.
-    assert 2 <= found["in_doubt"] <= 4
-    assert found["in_doubt"] + found["enrolled"] == 5
-    assert len(box.faces("staff")) == 2 + found["enrolled"]
+    left = list(csv.DictReader(io.StringIO(command("export", "-", "--status", "sending").out)))
+    assert 2 <= len(left) <= 4
+    assert len(box.faces("staff")) == 2
 
 
 def test_a_kill_loses_nothing_and_adds_nothing_twice(
@@ -103,17 +100,14 @@ def test_a_kill_loses_nothing_and_adds_nothing_twice(
 ) -> None:
     archive.manifest(archive.people(1, 2, 3, 4, 5, 6))
     box.script([None, None, "timeout-after", "timeout-after"])
-    with command.started(*RUN) as process:
+    with command.started(*RUN, *QUICK_DOUBTS) as process:
         assert box.wait_count("add", 4)
         process.kill()
         assert process.wait(SECONDS) == -signal.SIGKILL
-    assert command(*RUN).code == ExitCode.IN_DOUBT
+    assert command(*RUN, *QUICK_DOUBTS).code == ExitCode.DONE
     added = Counter(face.user_id for face in box.faces("staff"))
     assert set(added.values()) == {1}
-    for line in archive.results():
-        assert line["status"] in ("enrolled", "in_doubt")
-        if line["status"] == "enrolled":
-            assert line["user_id"] in added
+    assert statuses(archive) == {"enrolled": 6}
 
 
 def test_a_signal_before_the_first_photo_ends_the_command_there(

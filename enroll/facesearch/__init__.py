@@ -5,8 +5,10 @@ from __future__ import annotations
 from enroll.facesearch.client import FaceSearch
 from enroll.facesearch.codes import OwnCode
 from enroll.facesearch.readers import (
+    Deleted,
     FoundFace,
     candidates,
+    deleted,
     face,
     faces,
     libraries,
@@ -14,10 +16,12 @@ from enroll.facesearch.readers import (
 )
 
 __all__ = [
+    "Deleted",
     "FaceSearch",
     "FoundFace",
     "OwnCode",
     "candidates",
+    "deleted",
     "face",
     "faces",
     "libraries",

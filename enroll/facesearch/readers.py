@@ -71,6 +71,24 @@ def candidates(answer: Answer) -> list[FoundFace]:
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """What `delete` did: how many faces it took out, and why not which others, by token."""
+
+    removed: int
+    failures: Mapping[str, str]
+
+
+def deleted(answer: Answer) -> Deleted:
+    """What an answer of `delete` says."""
+    applied = _applied(answer)
+    detail = _objects(answer, "failure_detail") if applied.get("failure_detail") else []
+    return Deleted(
+        removed=_count(applied, "face_removed"),
+        failures={_text(item, "face_token"): _optional_text(item, "reason") for item in detail},
+    )
+
+
 def _face(item: Mapping[str, Any]) -> LibraryFace:
     return LibraryFace(
         face_token=_text(item, "face_token"),

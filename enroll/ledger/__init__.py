@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from enroll.model import (
@@ -15,6 +16,7 @@ from enroll.model import (
     Entry,
     Event,
     FaceRecord,
+    LibraryFace,
     PhotoRecord,
     RowRecord,
     ScannedRow,
@@ -73,13 +75,17 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What is to be written in one go; a later change of the same thing wins."""
+    """What is to be written in one go; a later change of the same thing wins.
+
+    `surplus_gone` are tokens that are on record as surplus and no longer in the library.
+    """
 
     faces: Sequence[FaceRecord] = ()
     rows: Sequence[RowRecord] = ()
     photos: Sequence[PhotoRecord] = ()
     events: Sequence[Event] = ()
     surplus: Sequence[Surplus] = ()
+    surplus_gone: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +124,85 @@ class LedgerStatus:
     runs: Sequence[RunRecord] = field(default=())
 
 
+class DifferenceKind(StrEnum):
+    """How ledger and library can differ about one face."""
+
+    STRANGER = "stranger"
+    """The library holds a face that the ledger does not know."""
+    UNSETTLED = "unsettled"
+    """The same, of a person who has a face in doubt: a run settles it."""
+    SURPLUS = "surplus"
+    """The library still holds a copy that is on record as surplus."""
+    MISSING = "missing"
+    """The library does not hold a face that the ledger says is enrolled."""
+    OTHER_USER_ID = "other_user_id"
+    """The library holds the face under another `user_id`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One face about which ledger and library differ.
+
+    `user_id` is the ledger's, `library_user_id` the library's, each empty where it has no such
+    face; `add_time` is the library's (UNIX ms); `image` is the photo's path, if a row has one.
+    """
+
+    kind: DifferenceKind
+    face_token: str
+    user_id: str = ""
+    library_user_id: str = ""
+    add_time: int | None = None
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingFace:
+    """An enrolled face whose token the library does not hold; `asked` says that `face_info` has
+    said so for this very token, and not only `list` by leaving it out."""
+
+    face_id: int
+    user_id: str
+    face_token: str
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A stranger that a doubtful attempt at `face` may have left behind.
+
+    The attempt was made between `earliest` and `latest` (UNIX ms, by our clock); `add_time` is
+    the stranger's, by the service's.
+    """
+
+    face: FaceRecord
+    face_token: str
+    add_time: int
+    earliest: int
+    latest: int
+
+
+class Listing(Protocol):
+    """What a library was seen to hold, outside of memory, and gone with the process."""
+
+    def take(self, faces: Sequence[LibraryFace]) -> int:
+        """Remember faces that the library holds; how many of them are new."""
+
+    def count(self) -> int:
+        """How many faces were seen."""
+
+    def faces_of(self, user_id: str) -> list[LibraryFace]:
+        """A person's faces, oldest first."""
+
+
 class LedgerReader(Protocol):
     """What can be asked of a ledger, also while another process writes it."""
+
+    def identity(self) -> LibraryIdentity:
+        """The library whose ledger it is."""
+
+    @property
+    def images(self) -> str:
+        """The images root of the last run, an absolute path; empty before the first."""
 
     def status(self, *, runs: int = 10) -> LedgerStatus:
         """Counts, errors by code, and the last `runs` runs, newest first."""
@@ -134,6 +217,9 @@ class LedgerReader(Protocol):
         self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
     ) -> Iterator[tuple[Event, str]]:
         """The events with their `user_id`, oldest first; `since` is UNIX ms."""
+
+    def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
+        """For each of these faces the paths of the rows that point to it."""
 
     def close(self) -> None:
         """Let go of the database."""
@@ -184,9 +270,6 @@ class Ledger(LedgerReader, Protocol):
 
     def open_faces(self) -> list[FaceRecord]:
         """Every face in doubt, and every enrolled one to be looked up once more."""
-
-    def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
-        """For each of these faces the paths of the rows that point to it."""
 
     def newest_enrolled(self, count: int) -> list[FaceRecord]:
         """The faces that were recorded last of those that are enrolled."""

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Insert as PlainInsert
-from sqlalchemy import Table, insert
+from sqlalchemy import Executable, Table, bindparam, delete, insert
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -45,6 +44,7 @@ UPSERT_FACE = _upsert(s.face, ["face_id"])
 UPSERT_ROW = _upsert(s.row, ["user_id", "path"])
 UPSERT_SURPLUS = _upsert(s.surplus, ["face_token"])
 UPSERT_PHOTO = _upsert(s.photo, ["path"])
+DELETE_SURPLUS = delete(s.surplus).where(s.surplus.c.face_token == bindparam("gone"))
 
 
 def scan_parameters(rows: Sequence[ScannedRow]) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class Buffer:
         self._rows: dict[tuple[str, str], RowRecord] = {}
         self._photos: dict[str, PhotoRecord] = {}
         self._events: list[Event] = []
-        self._surplus: dict[str, Surplus] = {}
+        self._surplus: dict[str, Surplus | None] = {}  # None: no longer there
 
     def __bool__(self) -> bool:
         return bool(self._faces or self._rows or self._photos or self._events or self._surplus)
@@ -165,6 +165,7 @@ class Buffer:
         self._photos.update((photo.path, photo) for photo in changes.photos)
         self._events.extend(changes.events)
         self._surplus.update((copy.face_token, copy) for copy in changes.surplus)
+        self._surplus.update((face_token, None) for face_token in changes.surplus_gone)
 
     def take(self, other: Buffer) -> None:
         """Add what another buffer holds, which is later, and leave that one empty."""
@@ -179,7 +180,7 @@ class Buffer:
         for held in (self._faces, self._rows, self._photos, self._events, self._surplus):
             held.clear()
 
-    def statements(self) -> Iterator[tuple[PlainInsert, list[dict[str, Any]]]]:
+    def statements(self) -> Iterator[tuple[Executable, list[dict[str, Any]]]]:
         """What writes it all, parents before children."""
         if self._faces:
             yield UPSERT_FACE, [record_parameters(face) for face in self._faces.values()]
@@ -189,5 +190,9 @@ class Buffer:
             yield UPSERT_PHOTO, [photo_parameters(photo) for photo in self._photos.values()]
         if self._events:
             yield insert(s.event), [event_parameters(event) for event in self._events]
-        if self._surplus:
-            yield UPSERT_SURPLUS, [asdict(copy) for copy in self._surplus.values()]
+        copies = [asdict(copy) for copy in self._surplus.values() if copy is not None]
+        if copies:
+            yield UPSERT_SURPLUS, copies
+        gone = [{"gone": token} for token, copy in self._surplus.items() if copy is None]
+        if gone:
+            yield DELETE_SURPLUS, gone

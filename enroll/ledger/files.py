@@ -12,6 +12,8 @@ from sqlalchemy import Connection, NullPool, create_engine, event, insert
 from enroll.errors import LedgerMismatchError, LocalError
 from enroll.ledger import LibraryIdentity
 from enroll.ledger import schema as s
+from enroll.ledger.auditing import SqliteAudit
+from enroll.ledger.listing import SqliteListing
 from enroll.ledger.reading import SqliteReader, sentences
 from enroll.ledger.sqlite import SqliteLedger
 
@@ -25,17 +27,37 @@ def open_ledger(path: Path, identity: LibraryIdentity) -> SqliteLedger:
     The caller holds its LedgerLock. Raises LedgerMismatchError for a file that is not this
     library's ledger, LocalError where the disk will not do.
     """
-    new = not path.exists() or path.stat().st_size == 0
-    if new:
-        _create(path, identity)
-    else:
+    if ledger_exists(path):
         check_is_ledger(path)
+    else:
+        _create(path, identity)
+    return reopen_ledger(path, identity)
+
+
+def reopen_ledger(path: Path, identity: LibraryIdentity) -> SqliteLedger:
+    """The same for a ledger that this process has open for reading.
+
+    Its head is not looked at again: when a process closes any descriptor of a file, the system
+    drops the locks that SQLite holds on it.
+    """
     ledger = SqliteLedger(_connect(f"file:{_quoted(path)}?mode=rw"), str(path))
-    found = ledger.identity()
-    if found != identity:
+    try:
+        check_library(path, ledger.identity(), identity)
+    except LedgerMismatchError:
         ledger.close()
-        raise LedgerMismatchError(_other_library(path, found, identity))
+        raise
     return ledger
+
+
+def check_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) -> None:
+    """Raise LedgerMismatchError unless the ledger at `path` is of the library that is wanted."""
+    if found != wanted:
+        raise LedgerMismatchError(_other_library(path, found, wanted))
+
+
+def ledger_exists(path: Path) -> bool:
+    """Whether there is anything at `path`; an empty file, as `touch` makes it, is nothing."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def read_ledger(path: Path) -> SqliteReader:
@@ -43,12 +65,26 @@ def read_ledger(path: Path) -> SqliteReader:
 
     Raises LedgerMismatchError and LocalError as `open_ledger`.
     """
+    return SqliteReader(_connect_reading(path), str(path))
+
+
+def audit_ledger(path: Path) -> SqliteAudit:
+    """The same, to be compared with its library."""
+    return SqliteAudit(_connect_reading(path), str(path))
+
+
+def scratch_listing() -> SqliteListing:
+    """A listing by itself, to be thrown away."""
+    return SqliteListing(_connect("file::memory:?"), "in memory")
+
+
+def _connect_reading(path: Path) -> Connection:
     if not path.exists():
         raise LedgerMismatchError(
             f"There is no ledger at {path}. Check the path; `enroll run` makes one."
         )
     check_is_ledger(path)
-    return SqliteReader(_connect(f"file:{_quoted(path)}?mode=ro"), str(path))
+    return _connect(_reading(path))
 
 
 def scratch_ledger(copy_of: Path | None, identity: LibraryIdentity) -> SqliteLedger:
@@ -58,7 +94,7 @@ def scratch_ledger(copy_of: Path | None, identity: LibraryIdentity) -> SqliteLed
     """
     if copy_of is not None:
         check_is_ledger(copy_of)
-        return SqliteLedger(_connect(f"file:{_quoted(copy_of)}?mode=ro"), str(copy_of))
+        return SqliteLedger(_connect(_reading(copy_of)), str(copy_of))
     connection = _connect("file::memory:?")
     s.metadata.create_all(connection)
     connection.execute(insert(s.library).values(**_library_row(identity)))
@@ -90,6 +126,19 @@ def check_is_ledger(path: Path) -> None:
             f"The ledger {path} was written by a newer version of enroll (schema {version}; this "
             f"one reads up to {s.SCHEMA_VERSION}). Upgrade enroll and run the command again."
         )
+
+
+def _reading(path: Path) -> str:
+    """How to open a ledger that is only to be read, and leave nothing behind.
+
+    SQLite makes a -wal and a -shm file beside every WAL database that it opens, and takes them
+    away when the last connection closes only if it may write. Where it may not, a ledger without
+    a -wal is not being written and is opened as it lies there.
+    """
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return f"file:{_quoted(path)}?mode=rw"
+    still = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
+    return f"file:{_quoted(path)}?mode=ro{still}"
 
 
 def _quoted(path: Path) -> str:
@@ -130,6 +179,9 @@ def _create(path: Path, identity: LibraryIdentity) -> None:
     making = path.with_name(path.name + ".new")
     try:
         making.unlink(missing_ok=True)
+        # Journals of a ledger that somebody removed, which SQLite would apply to the new one.
+        for journal in ("-wal", "-shm"):
+            path.with_name(path.name + journal).unlink(missing_ok=True)
         os.close(os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise LocalError(

@@ -11,20 +11,24 @@ import fcntl
 import json
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from enroll.errors import LedgerBusyError, LocalError
+from enroll.ledger.mounts import refuse_network
 
 
 class LedgerLock:
     """Holds a ledger for this process until closed; a context manager.
 
-    Raises LedgerBusyError, saying who holds it, and LocalError where no lock can be had.
+    Raises LedgerBusyError, saying who holds it, and LocalError where no lock can be had or
+    would not keep others out.
     """
 
     def __init__(self, ledger: Path) -> None:
+        refuse_network(ledger)
         self._path = ledger.with_name(ledger.name + ".lock")
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -36,7 +40,7 @@ class LedgerLock:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = self._holder()
+            holder = _holder(self._descriptor)
             os.close(self._descriptor)
             if error.errno in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK):
                 raise LedgerBusyError(
@@ -47,20 +51,18 @@ class LedgerLock:
                 f"The ledger {ledger} cannot be locked ({error.strerror}); network file systems "
                 "often cannot. Choose a local place with --ledger."
             ) from error
+        self._sign()
+
+    def _sign(self) -> None:
+        """Write down who holds the lock, for whoever finds it held; on a full disk, nobody."""
         about = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         }
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(about).encode(), 0)
-
-    def _holder(self) -> str:
-        try:
-            about = json.loads(os.pread(self._descriptor, 1000, 0))
-            return f": process {about['pid']} on {about['host']}, since {about['since']}"
-        except (ValueError, KeyError, TypeError, OSError):
-            return ""
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(about).encode(), 0)
 
     def close(self) -> None:
         """Let the ledger go. The file stays: removing it would race with the next holder."""
@@ -76,3 +78,29 @@ class LedgerLock:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def holder_of(ledger: Path) -> str | None:
+    """Who holds a ledger, in words (they may be empty); None where nobody does.
+
+    Asked by looking: a run that begins in this very moment would find the ledger held.
+    """
+    try:
+        descriptor = os.open(ledger.with_name(ledger.name + ".lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        about = json.loads(os.pread(descriptor, 1000, 0))
+        return f": process {about['pid']} on {about['host']}, since {about['since']}"
+    except (ValueError, KeyError, TypeError, OSError):
+        return ""

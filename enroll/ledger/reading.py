@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, exc, func, select, tuple_, union_all
+from sqlalchemy import Connection, Row, Select, Table, and_, exc, func, select, tuple_, union_all
 
 from enroll.errors import LocalError
 from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, RunRecord, RunStart
@@ -171,6 +171,22 @@ class SqliteReader:
                 )
                 yield event, found.user_id
 
+    def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
+        paths: dict[int, list[str]] = {face_id: [] for face_id in face_ids}
+        query = (
+            select(s.row.c.face_id, s.row.c.path)
+            .join_from(
+                s.face,
+                s.row,
+                and_(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id),
+            )
+            .where(s.face.c.face_id.in_(face_ids))
+        )
+        with sentences(self._path):
+            for found in self._connection.execute(query):
+                paths[found.face_id].append(found.path)
+        return paths
+
     def _one(self, query: Select[Any]) -> Row[Any]:
         with sentences(self._path):
             return self._connection.execute(query).one()
@@ -183,7 +199,7 @@ def iso_time(at: int | None) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _shown_path(path: str, images: str) -> str:
+def shown_path(path: str, images: str) -> str:
     """A photo's path as a manifest would say it: relative to the images root, if below it."""
     if images and path:
         below = PurePath(path)
@@ -196,7 +212,7 @@ def _face_entry(found: Row[Any], path: str, sha256: bytes | None, images: str) -
     return Entry(
         user_id=found.user_id,
         user_data=found.user_data,
-        image=_shown_path(path, images),
+        image=shown_path(path, images),
         status=Status(found.status),
         face_token=found.face_token or "",
         error=found.code,
@@ -214,7 +230,7 @@ def _row_entry(found: Row[Any], images: str) -> Entry:
     return Entry(
         user_id=found.user_id,
         user_data=found.user_data,
-        image=_shown_path(found.path, images),
+        image=shown_path(found.path, images),
         status=Status(found.status),
         error=found.code,
         message=found.message,
@@ -229,7 +245,7 @@ def _joined_entry(found: Row[Any], images: str) -> Entry:
     return Entry(
         user_id=found.row_user_id,
         user_data=found.row_user_data,
-        image=_shown_path(found.path, images),
+        image=shown_path(found.path, images),
         status=Status(found.row_status),
         error=found.row_code,
         message=found.row_message,

@@ -172,3 +172,40 @@ due = Table(
     Column("face_id", Integer),
     prefixes=["TEMPORARY"],
 )
+
+# What a library was seen to hold, and what is to be adopted from it; temporary in the same way.
+listing_metadata = MetaData()
+
+listed = Table(
+    "listed",
+    listing_metadata,
+    Column("face_token", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("user_data", Text, nullable=False),
+    Column("add_time", BigInteger, nullable=False),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)
+
+Index("listed_person", listed.c.user_id)
+
+absent = Table(
+    "absent",
+    listing_metadata,
+    Column("face_token", Text, primary_key=True),
+    Column("asked", Boolean, nullable=False),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)
+
+claim = Table(
+    "claim",
+    listing_metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("user_data", Text, nullable=False),
+    Column("image", Text, nullable=False),
+    Column("line", Integer, nullable=False),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)

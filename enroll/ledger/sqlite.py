@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -35,6 +36,7 @@ from enroll.ledger.columns import (
     queued_row,
     scan_parameters,
 )
+from enroll.ledger.moved import LedgerFile
 from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, sentences
 from enroll.model import (
     Candidate,
@@ -50,7 +52,8 @@ INTERRUPTED = "INTERRUPTED"
 
 DEATH_MARGIN_SECONDS = 4.0
 """From a run's last commit to the expiry of its last signature, beside the call's own time: the
-2 s by which a signature outlasts its call, and 2 s for a call that was on its way out."""
+2 s by which a signature outlasts its call, 1 s in which calls may leave after a commit, and 1 s
+for a call that was on its way out."""
 
 _ENROLLED = Status.ENROLLED.value
 
@@ -64,6 +67,7 @@ class SqliteLedger(SqliteReader):
         self._written = Buffer()  # in the open transaction, not committed
         self._place = 0
         self._run: int | None = None
+        self._file = LedgerFile(Path(path)) if Path(path).is_file() else None
         with sentences(path):
             s.scan_metadata.create_all(connection)
             self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
@@ -79,7 +83,9 @@ class SqliteLedger(SqliteReader):
     ) -> int:
         with sentences(self._path):
             number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
-            self._doubt_what_a_dead_run_left(number, start.at, clock_offset)
+            died = self._connection.execute(
+                select(s.run).order_by(s.run.c.run.desc()).limit(1)
+            ).one_or_none()
             self._connection.execute(
                 insert(s.run).values(
                     run=number,
@@ -95,22 +101,19 @@ class SqliteLedger(SqliteReader):
                 )
             )
             self._connection.execute(update(s.library).values(images=images, images_given=given))
+            if died is not None:
+                # A call left at the latest just after the last commit, and its signature holds
+                # for the call's own time and the margin. By the service's clock.
+                lasts = died.options.get("timeout", 60.0) + DEATH_MARGIN_SECONDS
+                expires = died.alive_at / 1000 + clock_offset + lasts
+                self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
             self._connection.commit()
         self._run = number
         return number
 
-    def _doubt_what_a_dead_run_left(self, run: int, at: int, clock_offset: float) -> None:
+    def _doubt_what_a_dead_run_left(self, run: int, *, at: int, expires: float) -> None:
         left = s.face.c.status == Status.SENDING.value
-        if not self._connection.scalar(select(func.count()).select_from(s.face).where(left)):
-            return
         message = "The run ended while this call was under way; the service may have the face."
-        died = self._connection.execute(
-            select(s.run).order_by(s.run.c.run.desc()).limit(1)
-        ).one_or_none()
-        alive_at, timeout = (at, 0.0) if died is None else (died.alive_at, died.options["timeout"])
-        # A call left at the latest just after the last commit, and its signature holds for the
-        # call's own time and the margin. By the service's clock.
-        expires = alive_at / 1000 + clock_offset + timeout + DEATH_MARGIN_SECONDS
         self._connection.execute(
             insert(s.event).from_select(
                 ["at", "kind", "run", "face_id", "detail"],
@@ -305,20 +308,7 @@ class SqliteLedger(SqliteReader):
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         self._flush()
-        paths: dict[int, list[str]] = {face_id: [] for face_id in face_ids}
-        query = (
-            select(s.row.c.face_id, s.row.c.path)
-            .join_from(
-                s.face,
-                s.row,
-                and_(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id),
-            )
-            .where(s.face.c.face_id.in_(face_ids))
-        )
-        with sentences(self._path):
-            for found in self._connection.execute(query):
-                paths[found.face_id].append(found.path)
-        return paths
+        return super().paths_of(face_ids)
 
     def enrolled_count(self) -> int:
         self._flush()
@@ -332,7 +322,7 @@ class SqliteLedger(SqliteReader):
     def commit(self) -> None:
         self._flush()
         with self._taking_back():
-            if self._written and self._run is not None:
+            if self._run is not None:
                 self._connection.execute(
                     update(s.run)
                     .where(s.run.c.run == self._run)
@@ -340,6 +330,8 @@ class SqliteLedger(SqliteReader):
                 )
             self._connection.commit()
         self._written.clear()
+        if self._file is not None:
+            self._file.check(self._connection)
 
     def _flush(self) -> None:
         """Write what was recorded into the open transaction, parents before children."""
