@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -20,7 +20,17 @@ from enroll.errors import ServiceError
 from enroll.intake import Submit
 from enroll.journey import Again, Doubtful, Policy, Settled, Stop
 from enroll.ledger import Changes
-from enroll.model import Answer, CallKind, Candidate, FaceRecord, Photo, SendAs, Status, Verdict
+from enroll.model import (
+    Answer,
+    CallKind,
+    Candidate,
+    FaceRecord,
+    Photo,
+    RawAnswer,
+    SendAs,
+    Status,
+    Verdict,
+)
 from enroll.recorder import Recorder, now_ms
 from enroll.remedies import remedy
 from enroll.settings import CodeRule
@@ -31,6 +41,9 @@ BACK_OFF = wait_exponential_jitter(multiplier=1, max=60, jitter=1)
 
 CUT_SHORT = "INTERRUPTED"
 """The code of a face whose call had not ended when its run did."""
+
+RAW_ANSWERS = 3
+"""How many answers of a code are kept as they came."""
 
 REPEATED = "TOKEN_REPEATED"
 """The code of a face for which the service answered with another face's token."""
@@ -109,6 +122,7 @@ class Calls:
         self._order = itertools.count()
         self._holders: dict[str, int] = {}
         self._breaker = Breaker()
+        self._kept: Counter[str] = Counter()
         self.stop: ServiceError | None = None
         """What the service said to stop the run."""
         self.unreachable_since: float | None = None
@@ -124,6 +138,11 @@ class Calls:
     def under_way(self) -> bool:
         """Whether any shipment is on its way."""
         return bool(self._ready or self._arming or self._armed or self._in_flight or self._waiting)
+
+    @property
+    def setbacks(self) -> int:
+        """Shipments that wait for their back-off."""
+        return len(self._waiting)
 
     @property
     def in_flight(self) -> int:
@@ -196,6 +215,7 @@ class Calls:
         self._count(shipment, answer, now)
         if answer.verdict is Verdict.APPLIED:
             answer = self._proved_new(shipment.face, answer)
+        self._keep_raw(answer)
         step = journey.after(
             shipment.face, answer, at=now_ms(), policy=self._policy, tries=shipment.tries
         )
@@ -245,6 +265,22 @@ class Calls:
         face = shipment.face
         self._recorder.ends(shipment.due, face.status, face.code, face.message)
         self._left(shipment)
+
+    def _keep_raw(self, answer: Answer) -> None:
+        """Keep the first few answers that are not documented, for `enroll status`."""
+        odd = answer.raw and answer.verdict in (Verdict.FAILED, Verdict.UNKNOWN)
+        if not odd or self._kept[answer.code] >= RAW_ANSWERS:
+            return
+        self._kept[answer.code] += 1
+        kept = RawAnswer(
+            code=answer.code,
+            number=self._kept[answer.code],
+            http_status=answer.http_status,
+            raw=answer.raw,
+            at=now_ms(),
+            run=self._recorder.run,
+        )
+        self._recorder.ledger.record(Changes(raw=[kept]))
 
     def _proved_new(self, face: FaceRecord, answer: Answer) -> Answer:
         """An answer with the token of another face proves nothing about this one."""

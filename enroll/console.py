@@ -164,6 +164,11 @@ class Console(Screen):
         if self._with_lines and not self._as_json:
             self._print(text)
 
+    def waits(self, what: str) -> None:
+        log("waiting", f"Waiting for {what}.", {"for": what})
+        if not (self._as_json or self._quiet):
+            self._print(f"Waiting for {what}.")
+
     def closed(self) -> None:
         if self._bar is not None:
             self._bar.leave = bool(self._bar.total)

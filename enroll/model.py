@@ -302,6 +302,18 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RawAnswer:
+    """An answer that is not documented, kept as it came: the `number`-th of its code."""
+
+    code: str
+    number: int
+    http_status: int
+    raw: str
+    at: int
+    run: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Surplus:
     """A copy of a face that the library holds besides the one on record; `found_at` is UNIX ms."""
 

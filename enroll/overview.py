@@ -10,6 +10,9 @@ from enroll.ledger import LedgerStatus, RunRecord
 from enroll.ledger.reading import iso_time
 from enroll.texts import counted, duration, error_table, facts
 
+RAW_SHOWN = 200
+"""Characters of an undocumented answer that are shown; `--json` has all that was kept."""
+
 
 def status_lines(status: LedgerStatus, path: Path) -> list[str]:
     """The status as lines, a blank one between its parts."""
@@ -30,8 +33,20 @@ def _parts(status: LedgerStatus, path: Path) -> Iterator[list[str]]:
     errors = [(one.status.value, one.code, one.count, one.message) for one in status.errors]
     if errors:
         yield ["Errors, how many entries, and what to do", *error_table(errors)]
+    if status.raw:
+        yield [
+            "Answers that are not documented, as they came",
+            *(f"  {one.code}, HTTP {one.http_status}: {_one_line(one.raw)}" for one in status.raw),
+        ]
     if status.runs:
         yield ["Runs, the latest first", *map(_run_line, status.runs)]
+
+
+def _one_line(raw: str) -> str:
+    """The beginning of an answer, in which nothing can steer a terminal."""
+    shown = " ".join(raw.split())
+    plain = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in shown)
+    return plain if len(plain) <= RAW_SHOWN else f"{plain[: RAW_SHOWN - 1]}…"
 
 
 def _run_line(run: RunRecord) -> str:
@@ -64,6 +79,16 @@ def status_json(status: LedgerStatus, path: Path) -> dict[str, Any]:
                 "message": one.message,
             }
             for one in status.errors
+        ],
+        "answers": [
+            {
+                "code": one.code,
+                "http_status": one.http_status,
+                "raw": one.raw,
+                "at": iso_time(one.at),
+                "run": one.run,
+            }
+            for one in status.raw
         ],
         "runs": [_run_json(run) for run in status.runs],
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -30,7 +30,7 @@ from enroll.scan import Scan
 from enroll.settling import Doubt
 from enroll.share import Share
 from enroll.tally import Ended, Observer, Tally
-from enroll.texts import amount
+from enroll.texts import amount, duration
 from enroll.throttle import Throttle
 
 ALIVE_SECONDS = 1.0
@@ -38,6 +38,9 @@ ALIVE_SECONDS = 1.0
 
 EXPIRY_MARGIN_SECONDS = 4.0
 """By how much a signature may outlast its call: the 2 s that it is signed for, and rounding."""
+
+STILL_SECONDS = 60.0
+"""After so long without any progress the observer hears what the run waits for."""
 
 TICK_SECONDS = 0.25
 """How often the observer hears that time passes."""
@@ -164,6 +167,8 @@ class Driver:
         self._rechecked = False
         self._refaced: set[str] = set()  # people with a new face and an older one
         self._ticked = 0.0
+        self._moved_at = time.monotonic()
+        self._progress: tuple[object, ...] = ()
         self._stop: EnrollError | None = None
         self._signal: int | None = None
         self._bound: str | None = None
@@ -297,6 +302,37 @@ class Driver:
         if now - self._ticked >= TICK_SECONDS:
             self._ticked = now
             self._observer.ticked(self.tally)
+            self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        """Say what the run waits for when nothing has moved for a while."""
+        tally = self.tally
+        progress = (tally.done, tally.due, tally.calls.total(), tally.in_doubt_now)
+        if progress != self._progress:
+            self._progress, self._moved_at = progress, now
+        elif now - self._moved_at >= STILL_SECONDS:
+            self._moved_at = now
+            self._observer.waits("; ".join(self._what_it_waits_for(now)) or "nothing known")
+
+    def _what_it_waits_for(self, now: float) -> Iterator[str]:
+        calls, doubts = self._calls, self._doubts
+        if calls.in_flight:
+            yield f"{amount(calls.in_flight, 'call')} in flight"
+        if calls.setbacks:
+            yield (
+                f"{amount(calls.setbacks, 'row')} to be sent again ({calls.unreachable_because})"
+            )
+        opens_at = self._throttle.opens_at(now)
+        if opens_at is not None:
+            yield f"the service's own pause, {duration(opens_at - now)} more"
+        if self._intake.reading:
+            yield f"{amount(self._intake.reading, 'photo')} being read"
+        if len(doubts):
+            due = doubts.next_due()
+            when = "" if due is None else f", the next look in {duration(max(due - now, 0.0))}"
+            yield f"{amount(len(doubts), 'face')} in doubt to be settled{when}"
+        if not self._intake.scanned:
+            yield "the manifest and its photos' folder"
 
     def _hear(self, told: list[_Told]) -> None:
         heard = []

@@ -86,6 +86,9 @@ class Observer(Protocol):
     def ticked(self, tally: Tally) -> None:
         """Something may have happened; called a few times a second at most."""
 
+    def waits(self, what: str) -> None:
+        """Nothing has moved for a minute, because the run waits for what the sentence says."""
+
 
 class Quiet:
     """An observer that shows nothing."""
@@ -97,4 +100,7 @@ class Quiet:
         """Show nothing."""
 
     def ticked(self, tally: Tally) -> None:
+        """Show nothing."""
+
+    def waits(self, what: str) -> None:
         """Show nothing."""

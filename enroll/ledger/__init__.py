@@ -18,6 +18,7 @@ from enroll.model import (
     FaceRecord,
     LibraryFace,
     PhotoRecord,
+    RawAnswer,
     RowRecord,
     ScannedRow,
     Status,
@@ -86,6 +87,7 @@ class Changes:
     events: Sequence[Event] = ()
     surplus: Sequence[Surplus] = ()
     surplus_gone: Sequence[str] = ()
+    raw: Sequence[RawAnswer] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,8 @@ class LedgerStatus:
     images: str
     counts: Mapping[Status, int]
     errors: Sequence[ErrorCount] = ()
-    runs: Sequence[RunRecord] = field(default=())
+    runs: Sequence[RunRecord] = ()
+    raw: Sequence[RawAnswer] = ()
 
 
 class DifferenceKind(StrEnum):

@@ -17,6 +17,7 @@ from enroll.model import (
     Event,
     FaceRecord,
     PhotoRecord,
+    RawAnswer,
     RowRecord,
     ScannedRow,
     Status,
@@ -42,6 +43,9 @@ def _upsert(table: Table, key: Sequence[str]) -> Insert:
 
 UPSERT_FACE = _upsert(s.face, ["face_id"])
 UPSERT_ROW = _upsert(s.row, ["user_id", "path"])
+KEEP_RAW_ANSWER = upsert(s.raw_answer).on_conflict_do_nothing()
+"""The first answers of a code are kept, whatever comes later."""
+
 UPSERT_SURPLUS = _upsert(s.surplus, ["face_token"])
 UPSERT_PHOTO = _upsert(s.photo, ["path"])
 DELETE_SURPLUS = delete(s.surplus).where(s.surplus.c.face_token == bindparam("gone"))
@@ -155,9 +159,12 @@ class Buffer:
         self._photos: dict[str, PhotoRecord] = {}
         self._events: list[Event] = []
         self._surplus: dict[str, Surplus | None] = {}  # None: no longer there
+        self._raw: dict[tuple[str, int], RawAnswer] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._faces or self._rows or self._photos or self._events or self._surplus)
+        return bool(
+            self._faces or self._rows or self._photos or self._events or self._surplus or self._raw
+        )
 
     def add(self, changes: Changes) -> None:
         self._faces.update((face.face_id, face) for face in changes.faces)
@@ -165,6 +172,7 @@ class Buffer:
         self._photos.update((photo.path, photo) for photo in changes.photos)
         self._events.extend(changes.events)
         self._surplus.update((copy.face_token, copy) for copy in changes.surplus)
+        self._raw.update(((one.code, one.number), one) for one in changes.raw)
         self._surplus.update((face_token, None) for face_token in changes.surplus_gone)
 
     def take(self, other: Buffer) -> None:
@@ -174,10 +182,11 @@ class Buffer:
         self._photos.update(other._photos)
         self._events.extend(other._events)
         self._surplus.update(other._surplus)
+        self._raw.update(other._raw)
         other.clear()
 
     def clear(self) -> None:
-        for held in (self._faces, self._rows, self._photos, self._events, self._surplus):
+        for held in (self._faces, self._rows, self._photos, self._events, self._surplus, self._raw):
             held.clear()
 
     def statements(self) -> Iterator[tuple[Executable, list[dict[str, Any]]]]:
@@ -190,6 +199,8 @@ class Buffer:
             yield UPSERT_PHOTO, [photo_parameters(photo) for photo in self._photos.values()]
         if self._events:
             yield insert(s.event), [event_parameters(event) for event in self._events]
+        if self._raw:
+            yield KEEP_RAW_ANSWER, [asdict(answer) for answer in self._raw.values()]
         copies = [asdict(copy) for copy in self._surplus.values() if copy is not None]
         if copies:
             yield UPSERT_SURPLUS, copies

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, Select, Table, and_, exc, func, select, 
 from enroll.errors import LocalError
 from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, RunRecord, RunStart
 from enroll.ledger import schema as s
-from enroll.model import Entry, Event, EventKind, Status
+from enroll.model import Entry, Event, EventKind, RawAnswer, Status
 
 PARAMETERS_AT_ONCE = 400
 """Pairs in one IN list. SQLite takes 32,766 parameters; long lists are slow to compile."""
@@ -59,6 +59,12 @@ class SqliteReader:
                 images=self.images,
                 counts=self._counts(),
                 errors=self._errors(),
+                raw=[
+                    RawAnswer(**found._asdict())
+                    for found in self._connection.execute(
+                        select(s.raw_answer).order_by(s.raw_answer.c.code, s.raw_answer.c.number)
+                    )
+                ],
                 runs=[
                     _run_record(found)
                     for found in self._connection.execute(

@@ -89,6 +89,17 @@ surplus = Table(
     Column("run", Integer, nullable=False),
 )
 
+raw_answer = Table(
+    "raw_answer",
+    metadata,
+    Column("code", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("http_status", Integer, nullable=False),
+    Column("raw", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("run", Integer, nullable=False),
+)
+
 row = Table(
     "row",
     metadata,
