@@ -521,6 +521,48 @@ def test_an_unknown_code_is_failed_word_for_word_and_due_again(archive: Archive)
     assert archive.results()[0]["attempts"] == "2"
 
 
+def test_the_first_three_answers_of_an_unknown_code_are_kept_as_they_came(
+    archive: Archive,
+) -> None:
+    for number in range(6):
+        archive.person(number)
+    archive.box.script(["html-403"] * 5)
+    archive.run()
+    reader = read_ledger(archive.ledger)
+    kept = reader.status().raw
+    reader.close()
+    assert [(one.code, one.number, one.http_status) for one in kept] == [
+        ("HTTP_403", number, 403) for number in (1, 2, 3)
+    ]
+    assert "<html" in kept[0].raw.lower()
+
+
+class Listening(Unwatched):
+    """Hears what the run waits for."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def waits(self, what: str) -> None:
+        self.heard.append(what)
+
+
+def test_a_run_that_does_not_move_says_what_it_waits_for(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.run.STILL_SECONDS", 0.5)
+    archive.person(1)
+    archive.person(2)
+    archive.box.script(["timeout-before"], user_id="u1")
+    archive.box.script(["429"], user_id="u2")
+    screen = Listening()
+    report = archive.run(screen=screen, timeout=2.0, settle_after=0.0)
+    assert report.exit_code is ExitCode.DONE
+    said = " / ".join(screen.heard)
+    assert "1 call in flight" in said
+    assert "1 face in doubt to be settled, the next look in" in said
+
+
 def test_a_code_can_be_rejected_or_retried_or_stop_the_run(archive: Archive) -> None:
     archive.person(1)
     archive.box.script(["unknown-code"])
