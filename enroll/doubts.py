@@ -1,8 +1,8 @@
 """Settling faces in doubt: when to look, with what, and what is recorded of it.
 
-`enroll.settling` decides; here are the exchanges. A library small enough to be listed whole is
-listed, once for all doubts that wait; else each face is looked for by `search` with its own
-photo, beside a control.
+`enroll.settling` decides, `enroll.looks` makes the calls. A library small enough to be listed
+whole is listed, once for all doubts that wait; else each face is looked for by `search` with its
+own photo, beside a control.
 """
 
 from __future__ import annotations
@@ -10,77 +10,32 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 from enroll import settling
+from enroll.control import ControlSeeker
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates, faces, next_start
 from enroll.intake import Submit
 from enroll.journey import CREDENTIAL_CODES
 from enroll.ledger import Changes
+from enroll.looks import LIST_PAGE, Looks
 from enroll.model import (
     Answer,
-    CallKind,
     Event,
     EventKind,
     FaceRecord,
     LibraryFace,
     Photo,
-    SendAs,
     Status,
     Surplus,
     Verdict,
 )
-from enroll.photo import read_photo
 from enroll.recorder import Recorder, now_ms
-from enroll.settling import Absent, Adopt, Control, Doubt, LookAgain, Seen, Sight, Undecided
-from enroll.throttle import Throttle
-
-LIST_PAGE = 1000
-"""Faces in one page of `list`, the most that it gives: a library up to so many is listed whole."""
-
-CONTROL_TRIES = 8
-"""How often a control is looked for before the run goes without: about two minutes in all."""
-
-CONTROL_FACES = 5
-"""Faces of earlier runs that may serve as control, the newest first."""
-
-
-class Library(Protocol):
-    """The calls that settling makes; `enroll.facesearch.FaceSearch` offers them."""
-
-    @property
-    def clock_offset(self) -> float:
-        """The service's clock minus ours, in seconds."""
-
-    def search(
-        self,
-        *,
-        group_id: str,
-        photo: Photo,
-        send_as: SendAs,
-        limit: int = 1,
-        threshold: float | None = None,
-        multi_oriented_detection: bool = False,
-    ) -> Answer:
-        """Find the faces most like a photo's."""
-
-    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
-        """One page of the library's faces."""
-
-
-def read_again(paths: Sequence[str], images: str, sha256: bytes) -> Photo | None:
-    """The photo with this content from the first of the paths that still has it."""
-    for path in paths:
-        photo = read_photo(path, images)
-        if isinstance(photo, Photo) and photo.sha256 == sha256:
-            return photo
-    return None
+from enroll.settling import Absent, Adopt, Doubt, LookAgain, Seen, Sight, Undecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,42 +59,29 @@ class Doubts:
 
     def __init__(
         self,
-        service: Library,
+        looks: Looks,
         recorder: Recorder,
-        throttle: Throttle,
         *,
-        group_id: str,
-        send_as: SendAs,
-        images: str,
         settle_after: float,
         settled: Callable[[FaceRecord], None],
     ) -> None:
-        """`images` is the resolved images root, `settle_after` seconds; `settled` hears of each
-        face as it stands when nothing more will be done about it."""
-        self._service = service
+        """`settle_after` is seconds; `settled` hears of each face as it stands when nothing more
+        will be done about it."""
+        self._looks = looks
         self._recorder = recorder
-        self._throttle = throttle
-        self._group_id = group_id
-        self._send_as = send_as
-        self._images = images
         self._settle_after = settle_after
         self._settled = settled
+        self._seeker = ControlSeeker(
+            looks, recorder, found=self._control_found, given_up=self._control_given_up
+        )
         self._waiting: list[tuple[float, int, Doubt]] = []
         self._order = itertools.count()
         self._open: dict[int, Doubt] = {}
-        self._asking: deque[Callable[[Submit, Executor], None]] = deque()
-        self._reading: deque[tuple[FaceRecord, Callable[[Photo | None], None]]] = deque()
         self._for_listing: list[_Due] = []
         self._listing: _Listing | None = None
         self._listing_asked = False
         self._small: bool | None = None
         self._for_control: list[_Due] = []
-        self._control: Control | None = None
-        self._control_asked = False
-        self._control_at: float | None = None
-        self._control_tries = 0
-        self._newest: FaceRecord | None = None
-        self._cannot_search: str | None = None
 
     def __len__(self) -> int:
         """How many faces are not settled."""
@@ -149,21 +91,16 @@ class Doubts:
         """Settle this face, from the moment on at which a look can prove anything."""
         self._open[doubt.face.face_id] = doubt
         at = settling.first_look_at(doubt.face, settle_after=self._settle_after)
-        now = time.time() + self._service.clock_offset
-        self._later(doubt, max(at - now, 0.0))
+        self._later(doubt, max(at - self._looks.service_time(), 0.0))
 
     def enrolled(self, face: FaceRecord) -> None:
-        """A face was enrolled: the newest one makes the best control."""
-        self._newest = face
-        if self._for_control and self._control_at is None and not self._control_asked:
-            self._control_at = time.monotonic()
+        """A face was enrolled; it can serve as control."""
+        self._seeker.enrolled(face)
 
     def next_due(self) -> float | None:
         """When something is to be done even if no task ends (monotonic seconds)."""
-        moments = [self._waiting[0][0]] if self._waiting else []
-        if self._control_at is not None:
-            moments.append(self._control_at)
-        return min(moments, default=None)
+        moments = [self._waiting[0][0] if self._waiting else None, self._seeker.next_due]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def work(self, submit: Submit, calls: Executor, readers: Executor, *, idle: bool) -> None:
         """Do what is due. `idle` says that nothing else of the run is under way, so that no
@@ -172,18 +109,8 @@ class Doubts:
         while self._waiting and self._waiting[0][0] <= now:
             at, _, doubt = heapq.heappop(self._waiting)
             self._look(_Due(doubt, at))
-        if self._control_at is not None and self._control_at <= now:
-            self._control_at = None
-            self._seek_control()
-        if idle and self._for_control and not self._control_asked and self._control_at is None:
-            self._give_up_control("no face is known to compare it with")
-        while self._reading:
-            face, heard = self._reading.popleft()
-            paths = self._recorder.ledger.paths_of([face.face_id])[face.face_id]
-            submit(readers, heard, read_again, paths, self._images, face.sha256)
-        while self._asking and self._throttle.free(now) > 0:
-            self._throttle.sent(now)
-            self._asking.popleft()(submit, calls)
+        self._seeker.work(idle=idle)
+        self._looks.work(submit, calls, readers)
 
     def left(self) -> list[FaceRecord]:
         """The faces that are not settled, when the run has to end."""
@@ -206,19 +133,9 @@ class Doubts:
             self._for_listing.append(due)
             if not self._listing_asked:
                 self._listing_asked = True
-                self._ask_list()
+                self._looks.list_all(self._hear_list)
 
-    def _ask_list(self) -> None:
-        def send(submit: Submit, calls: Executor) -> None:
-            call = partial(self._service.list, group_id=self._group_id, limit=LIST_PAGE)
-            submit(calls, partial(self._hear_list, time.monotonic()), call)
-
-        self._asking.append(send)
-
-    def _hear_list(self, sent_at: float, answer: Answer) -> None:
-        if self._refused(answer, CallKind.LIST):
-            self._ask_list()
-            return
+    def _hear_list(self, asked_at: float, answer: Answer) -> None:
         self._listing_asked = False
         waiting, self._for_listing = self._for_listing, []
         try:
@@ -232,7 +149,7 @@ class Doubts:
             people: dict[str, list[LibraryFace]] = {}
             for face in listed:
                 people.setdefault(face.user_id, []).append(face)
-            self._listing = _Listing(sent_at, people)
+            self._listing = _Listing(asked_at, people)
         for due in waiting:
             self._look(due)
 
@@ -250,43 +167,42 @@ class Doubts:
             self._search(due)  # which of the person's photos is it? Only its likeness tells
 
     def _search(self, due: _Due) -> None:
-        if self._cannot_search is not None:
-            self._undecided(due.doubt, self._cannot_search)
-        elif self._control is None:
+        if self._seeker.cannot_search is not None:
+            self._undecided(due.doubt, self._seeker.cannot_search)
+        elif self._seeker.control is None:
             self._for_control.append(due)
-            if not self._control_asked and self._control_at is None:
-                self._seek_control()
+            self._seeker.want()
         else:
-            self._reading.append((due.doubt.face, partial(self._hear_photo, due.doubt)))
+            self._looks.read_photo_of(due.doubt.face, partial(self._hear_photo, due.doubt))
+
+    def _control_found(self) -> None:
+        waiting, self._for_control = self._for_control, []
+        lag = 0.0 if self._seeker.control is None else self._seeker.control.lag
+        for due in waiting:
+            # A look counts from when new faces are known to be visible.
+            if lag:
+                self._later(due.doubt, lag)
+            else:
+                self._search(due)
+
+    def _control_given_up(self, because: str) -> None:
+        waiting, self._for_control = self._for_control, []
+        for due in waiting:
+            self._undecided(due.doubt, because)
 
     def _hear_photo(self, doubt: Doubt, photo: Photo | None) -> None:
         if photo is None:
             self._undecided(doubt, "its photo is no longer there to search with")
             return
-        self._ask_search(doubt.face, photo, partial(self._hear_search, doubt, photo))
+        self._looks.search(
+            photo,
+            multi_oriented_detection=doubt.face.multi_oriented_detection,
+            heard=partial(self._hear_search, doubt),
+        )
 
-    def _ask_search(self, face: FaceRecord, photo: Photo, heard: Callable[[Answer], None]) -> None:
-        def send(submit: Submit, calls: Executor) -> None:
-            call = partial(
-                self._service.search,
-                group_id=self._group_id,
-                photo=photo,
-                send_as=self._send_as,
-                limit=settling.LOOK_LIMIT,
-                threshold=settling.LOOK_THRESHOLD,
-                multi_oriented_detection=face.multi_oriented_detection,
-            )
-            submit(calls, heard, call)
-
-        self._asking.append(send)
-
-    def _hear_search(self, doubt: Doubt, photo: Photo, answer: Answer) -> None:
-        if self._refused(answer, CallKind.SEARCH):
-            self._ask_search(doubt.face, photo, partial(self._hear_search, doubt, photo))
-            return
+    def _hear_search(self, doubt: Doubt, answer: Answer) -> None:
         if answer.code in CREDENTIAL_CODES:
-            self._cannot_search = f"the service lets us not search ({answer.code})"
-            self._undecided(doubt, self._cannot_search)
+            self._undecided(doubt, self._seeker.refuse_search(answer.code))
             return
         sight = self._sight(doubt.face.user_id, answer)
         if sight is None:
@@ -315,82 +231,12 @@ class Doubts:
         held = self._recorder.ledger.holders_of([token for token, _, _ in seen])
         return [Seen(token, at, score) for token, at, score in seen if token not in held]
 
-    def _refused(self, answer: Answer, kind: CallKind) -> bool:
-        """Count a call of ours and give its place back; whether it has to be made again."""
-        refused = answer.verdict is Verdict.REFUSED
-        self._throttle.answered(time.monotonic(), refused=refused, retry_after=answer.retry_after)
-        if answer.verdict is not Verdict.NOT_SENT:
-            self._recorder.tally.calls[kind] += 1
-            self._recorder.tally.refused += refused
-        return refused
-
-    # The control
-
-    def _seek_control(self) -> None:
-        face = self._newest
-        if face is None:
-            known = self._recorder.ledger.newest_enrolled(CONTROL_FACES)
-            face = known[min(self._control_tries, len(known) - 1)] if known else None
-        if face is None:
-            return  # the run's first success will do
-        self._control_asked = True
-        self._reading.append((face, partial(self._hear_control_photo, face)))
-
-    def _hear_control_photo(self, face: FaceRecord, photo: Photo | None) -> None:
-        if photo is None:
-            self._control_failed("no photo of a known face is there to compare it with")
-            return
-        self._ask_search(face, photo, partial(self._hear_control, face, photo))
-
-    def _hear_control(self, face: FaceRecord, photo: Photo, answer: Answer) -> None:
-        if self._refused(answer, CallKind.SEARCH):
-            self._ask_search(face, photo, partial(self._hear_control, face, photo))
-            return
-        if answer.code in CREDENTIAL_CODES:
-            self._cannot_search = f"the service lets us not search ({answer.code})"
-            self._give_up_control(self._cannot_search)
-            return
-        try:
-            found = candidates(answer) if answer.verdict is Verdict.APPLIED else []
-        except ServiceError:
-            found = []
-        own = next((one for one in found if one.face_token == face.face_token), None)
-        if own is None:
-            said = answer.code or "a face that we know was not found"
-            self._control_failed(f"looking failed: {said}")
-            return
-        age = max(now_ms() - (face.enrolled_at or 0), 0) / 1000
-        self._control = Control(own.score, lag=age if self._control_tries else 0.0)
-        self._control_asked = False
-        waiting, self._for_control = self._for_control, []
-        for due in waiting:
-            # A look counts from when new faces are known to be visible.
-            if self._control.lag:
-                self._later(due.doubt, self._control.lag)
-            else:
-                self._search(due)
-
-    def _control_failed(self, because: str) -> None:
-        self._control_asked = False
-        self._control_tries += 1
-        if self._control_tries >= CONTROL_TRIES:
-            self._give_up_control(because)
-        else:
-            self._control_at = time.monotonic() + min(2.0**self._control_tries / 2, 60.0)
-
-    def _give_up_control(self, because: str) -> None:
-        self._control_asked = False
-        waiting, self._for_control = self._for_control, []
-        for due in waiting:
-            self._undecided(due.doubt, because)
-
     # What is concluded
 
     def _conclude(self, doubt: Doubt, sight: Sight) -> None:
-        self._follow(
-            doubt,
-            settling.judge(doubt, sight, control=self._control, settle_after=self._settle_after),
-        )
+        control = self._seeker.control
+        settlement = settling.judge(doubt, sight, control=control, settle_after=self._settle_after)
+        self._follow(doubt, settlement)
 
     def _follow(self, doubt: Doubt, settlement: settling.Settlement) -> None:
         if isinstance(settlement, LookAgain):

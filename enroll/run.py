@@ -9,29 +9,30 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from enroll import journey
 from enroll.calls import Calls, Service, Shipment
-from enroll.doubts import Doubts, Library
+from enroll.deciding import Decider
+from enroll.doubts import Doubts
 from enroll.errors import EnrollError, LocalError
-from enroll.intake import Intake, ReadRow
-from enroll.journey import Hold, Policy, Send
+from enroll.intake import Intake
+from enroll.journey import Policy
 from enroll.ledger import Ledger
-from enroll.model import Answer, Candidate, FaceRecord, Photo, SendAs, Status, Unusable
-from enroll.photo import PhotoCode
+from enroll.looks import Library, Looks
+from enroll.model import Answer, Candidate, FaceRecord, SendAs, Status
+from enroll.people import People
 from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
 from enroll.scan import Scan
 from enroll.settling import Doubt
 from enroll.share import Share
 from enroll.tally import Ended, Observer, Tally
-from enroll.texts import amount, duration
+from enroll.texts import amount
 from enroll.throttle import Throttle
+from enroll.watchdog import Watchdog
 
 ALIVE_SECONDS = 1.0
 """No call leaves longer than this after the last commit, which is the run's sign of life."""
@@ -39,14 +40,8 @@ ALIVE_SECONDS = 1.0
 EXPIRY_MARGIN_SECONDS = 4.0
 """By how much a signature may outlast its call: the 2 s that it is signed for, and rounding."""
 
-STILL_SECONDS = 60.0
-"""After so long without any progress the observer hears what the run waits for."""
-
 TICK_SECONDS = 0.25
 """How often the observer hears that time passes."""
-
-WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
-"""The code of a row that is pending because another face of its person is in doubt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +125,7 @@ class Driver:
         self._executors = executors
         self._observer = observer
         self._recorder = Recorder(ledger, work.run, self.tally, observer)
-        self._share = Share(work.images, ledger.knows_photos_below)
+        self._people = People()
         self._intake = Intake(
             scan,
             self._recorder,
@@ -150,25 +145,29 @@ class Driver:
             doubted=self._doubted,
             renew=renew,
         )
-        self._doubts = Doubts(
+        looks = Looks(
             service,
             self._recorder,
             throttle,
             group_id=work.group_id,
             send_as=work.send_as,
             images=work.images,
-            settle_after=work.settle_after,
-            settled=self._settled,
+        )
+        self._doubts = Doubts(
+            looks, self._recorder, settle_after=work.settle_after, settled=self._settled
+        )
+        self._decider = Decider(
+            self._recorder,
+            self._people,
+            Share(work.images, ledger.knows_photos_below),
+            policy=work.policy,
+            send=self._calls.take,
         )
         self._told: SimpleQueue[_Told | None] = SimpleQueue()
-        self._busy: dict[str, deque[Candidate]] = {}  # user_id with a face under way -> who waits
         self._doubtful: dict[int, _InDoubt] = {}  # rows whose face is being settled, by face
-        self._tries: dict[int, int] = {}  # answers in this run for faces that are sent again
         self._rechecked = False
-        self._refaced: set[str] = set()  # people with a new face and an older one
         self._ticked = 0.0
-        self._moved_at = time.monotonic()
-        self._progress: tuple[object, ...] = ()
+        self._watchdog = Watchdog(observer, now=time.monotonic())
         self._stop: EnrollError | None = None
         self._signal: int | None = None
         self._bound: str | None = None
@@ -204,8 +203,10 @@ class Driver:
     def _turn(self) -> None:
         executors = self._executors
         self._intake.scan_on(self._submit, executors.scanner)
-        self._intake.feed(self._submit, executors.readers, room=self._room(), park=self._parked)
-        self._decide()
+        self._intake.feed(
+            self._submit, executors.readers, room=self._room(), park=self._people.park
+        )
+        self._decider.decide(self._intake.read)
         self._calls.arm()
         now = time.monotonic()
         if self._calls.starving(now) or self._recorder.late(now, most=self._throttle.limit):
@@ -230,7 +231,7 @@ class Driver:
         return min(self._throttle.limit + at_once - ahead, at_once - intake.reading)
 
     def _ended(self) -> bool:
-        self._stop = self._stop or self._calls.stop
+        self._stop = self._stop or self._calls.stop or self._decider.stop
         since = self._calls.unreachable_since
         if since is not None and time.monotonic() - since >= self._work.give_up_after:
             self._bound = (
@@ -242,7 +243,7 @@ class Driver:
         if self._stop or self._signal or self._bound or self._bug:
             return True
         intake = self._intake
-        if not self._all_fed() or self._busy or len(self._doubts):
+        if not self._all_fed() or self._people or len(self._doubts):
             return False
         if not self._rechecked:
             self._recheck()
@@ -255,7 +256,7 @@ class Driver:
         return True
 
     def _all_done(self) -> bool:
-        return self._all_fed() and not (self._intake.left or self._busy or len(self._doubts))
+        return self._all_fed() and not (self._intake.left or self._people or len(self._doubts))
 
     def _all_fed(self) -> bool:
         """Whether every row that this run may take up has been decided on."""
@@ -302,37 +303,10 @@ class Driver:
         if now - self._ticked >= TICK_SECONDS:
             self._ticked = now
             self._observer.ticked(self.tally)
-            self._watch(now)
-
-    def _watch(self, now: float) -> None:
-        """Say what the run waits for when nothing has moved for a while."""
-        tally = self.tally
-        progress = (tally.done, tally.due, tally.calls.total(), tally.in_doubt_now)
-        if progress != self._progress:
-            self._progress, self._moved_at = progress, now
-        elif now - self._moved_at >= STILL_SECONDS:
-            self._moved_at = now
-            self._observer.waits("; ".join(self._what_it_waits_for(now)) or "nothing known")
-
-    def _what_it_waits_for(self, now: float) -> Iterator[str]:
-        calls, doubts = self._calls, self._doubts
-        if calls.in_flight:
-            yield f"{amount(calls.in_flight, 'call')} in flight"
-        if calls.setbacks:
-            yield (
-                f"{amount(calls.setbacks, 'row')} to be sent again ({calls.unreachable_because})"
-            )
-        opens_at = self._throttle.opens_at(now)
-        if opens_at is not None:
-            yield f"the service's own pause, {duration(opens_at - now)} more"
-        if self._intake.reading:
-            yield f"{amount(self._intake.reading, 'photo')} being read"
-        if len(doubts):
-            due = doubts.next_due()
-            when = "" if due is None else f", the next look in {duration(max(due - now, 0.0))}"
-            yield f"{amount(len(doubts), 'face')} in doubt to be settled{when}"
-        if not self._intake.scanned:
-            yield "the manifest and its photos' folder"
+            if self._watchdog.still(self.tally, now):
+                self._watchdog.bark(
+                    self._intake, self._calls, self._doubts, self._throttle, now=now
+                )
 
     def _hear(self, told: list[_Told]) -> None:
         heard = []
@@ -351,81 +325,15 @@ class Driver:
         for hear, value in heard:
             hear(value)
 
-    # Rows whose photo has been read
-
-    def _decide(self) -> None:
-        """Take the first step of every row that has been read, one a person at a time."""
-        read = self._intake.read
-        batch: dict[str, ReadRow] = {}
-        for _ in range(len(read)):
-            row = read.popleft()
-            user_id = row.due.row.user_id
-            if user_id in self._busy:
-                # Without its photo, so that those who wait hold no memory; it is read again.
-                self._busy[user_id].append(row.due)
-            elif user_id in batch:
-                read.append(row)
-            else:
-                batch[user_id] = row
-        if not batch:
-            return
-        faces = self._ledger.faces_of(batch)
-        for user_id, row in batch.items():
-            if isinstance(row.photo, Photo):
-                self._begin(row, row.photo, faces[user_id])
-            else:
-                self._cannot_send(row, row.photo, faces[user_id])
-
-    def _begin(self, row: ReadRow, photo: Photo, known: list[FaceRecord]) -> None:
-        self._share.found()
-        step = journey.begins(known, photo, policy=self._work.policy, run=self._work.run)
-        if isinstance(step, Hold):
-            message = "Another photo of this person is in doubt; this one waits for that."
-            self._recorder.row_ends(row.due, Status.PENDING, WAITS_FOR_DOUBT, message)
-            return
-        user_id = row.due.row.user_id
-        if any(face.status is Status.ENROLLED for face in known if face is not step.face):
-            self._refaced.add(user_id)
-        if isinstance(step, Send):
-            self._busy[user_id] = deque()
-            face = self._face_to_send(row, photo, step.face)
-            tries = self._tries.pop(face.face_id, 0)
-            self._calls.take(Shipment(row.due, photo, face, tries=tries))
-        else:
-            before = next(face for face in known if face.face_id == step.face.face_id)
-            self._recorder.known_face(row.due, photo, before=before, now=step.face)
-
-    def _face_to_send(self, row: ReadRow, photo: Photo, known: FaceRecord | None) -> FaceRecord:
-        face = known or FaceRecord(
-            face_id=self._ledger.new_face_id(),
-            user_id=row.due.row.user_id,
-            sha256=photo.sha256,
-            status=Status.PENDING,
-        )
-        return replace(
-            face,
-            user_data=row.due.row.user_data,
-            sent_sha256=photo.sent_sha256,
-            prepared=photo.prepared,
-            multi_oriented_detection=self._work.policy.multi_oriented_detection,
-        )
-
-    def _parked(self, due: Candidate) -> bool:
-        """Keep a row back while another face of its person is under way."""
-        if due.row.user_id not in self._busy:
-            return False
-        self._busy[due.row.user_id].append(due)
-        return True
-
-    def _person_is_free(self, user_id: str) -> None:
-        for due in self._busy.pop(user_id, ()):
-            self._intake.read_later(due)
-
     def _left(self, shipment: Shipment) -> None:
         """A face has its outcome; the other rows of its person may go on."""
         if shipment.face.status is Status.ENROLLED:
             self._doubts.enrolled(shipment.face)
         self._person_is_free(shipment.face.user_id)
+
+    def _person_is_free(self, user_id: str) -> None:
+        for due in self._people.free(user_id):
+            self._intake.read_later(due)
 
     # Doubts
 
@@ -433,7 +341,7 @@ class Driver:
         """Earlier runs' doubts come first, whatever manifest they came from."""
         for face in self._ledger.open_faces():
             if face.open:
-                self._busy.setdefault(face.user_id, deque())
+                self._people.occupy(face.user_id)
                 self._doubts.take(Doubt(face=face))
 
     def _recheck(self) -> None:
@@ -453,7 +361,7 @@ class Driver:
         row = self._doubtful.pop(face.face_id, None)
         if row is not None and face.status is Status.PENDING:
             if row.tries < self._work.policy.attempts:
-                self._tries[face.face_id] = row.tries
+                self._decider.goes_on(face, tries=row.tries)
                 self._intake.read_later(row.due)
                 row = None
             else:
@@ -462,21 +370,6 @@ class Driver:
         if row is not None:
             self._recorder.ends(row.due, face.status, face.code, face.message)
         self._person_is_free(face.user_id)
-
-    def _cannot_send(self, row: ReadRow, unusable: Unusable, known: list[FaceRecord]) -> None:
-        fault, content = unusable.fault, unusable.content
-        if fault.code == PhotoCode.MISSING:
-            self._stop = self._stop or self._share.missing(row.due.row.path)
-        elif unusable.share_gone:
-            self._stop = LocalError(
-                f"The photos cannot be reached any more. {fault.message} Mount the share again, "
-                "then run the same command: every row that is not enrolled yet stays due."
-            )
-        if content is None:
-            self._recorder.row_ends(row.due, unusable.status, fault.code, fault.message)
-            return
-        same = next((face for face in known if face.sha256 == content.sha256), None)
-        self._recorder.photo_is_unusable(row.due, unusable, content, same)
 
     # The end
 
@@ -505,7 +398,7 @@ class Driver:
     def _settle_accounts(self) -> None:
         """What can be told only when every row of the manifest has been seen."""
         self.tally.superseded = self._ledger.supersede(
-            self._refaced, at=now_ms(), run=self._work.run
+            self._decider.refaced, at=now_ms(), run=self._work.run
         )
         if self.tally.enrolled_now:
             self.tally.shared = self._ledger.shared_photos(self._work.run)

@@ -550,7 +550,7 @@ class Listening(Unwatched):
 def test_a_run_that_does_not_move_says_what_it_waits_for(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.run.STILL_SECONDS", 0.5)
+    monkeypatch.setattr("enroll.watchdog.STILL_SECONDS", 0.5)
     archive.person(1)
     archive.person(2)
     archive.box.script(["timeout-before"], user_id="u1")

@@ -1,0 +1,120 @@
+"""The first step of a row whose photo has been read: sent, known, held, or not to be sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from enroll import journey
+from enroll.calls import Shipment
+from enroll.errors import LocalError
+from enroll.intake import ReadRow
+from enroll.journey import Hold, Policy, Send
+from enroll.model import FaceRecord, Photo, Status, Unusable
+from enroll.people import People
+from enroll.photo import PhotoCode
+from enroll.recorder import Recorder
+from enroll.share import Share
+
+WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
+"""The code of a row that is pending because another face of its person is in doubt."""
+
+
+class Decider:
+    """Takes first steps, one a person at a time."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        people: People,
+        share: Share,
+        *,
+        policy: Policy,
+        send: Callable[[Shipment], None],
+    ) -> None:
+        """`send` takes the faces that are to be sent."""
+        self._recorder = recorder
+        self._people = people
+        self._share = share
+        self._policy = policy
+        self._send = send
+        self._tries: dict[int, int] = {}
+        self.refaced: set[str] = set()
+        """People with a new face beside an older one."""
+        self.stop: LocalError | None = None
+        """Why no further photo can be read."""
+
+    def goes_on(self, face: FaceRecord, *, tries: int) -> None:
+        """A face that comes up again has had so many answers in this run."""
+        self._tries[face.face_id] = tries
+
+    def decide(self, read: deque[ReadRow]) -> None:
+        """Take the first step of every row; a person's second row is left for the next time."""
+        batch: dict[str, ReadRow] = {}
+        for _ in range(len(read)):
+            row = read.popleft()
+            user_id = row.due.row.user_id
+            if self._people.park(row.due):
+                continue
+            if user_id in batch:
+                read.append(row)
+            else:
+                batch[user_id] = row
+        if not batch:
+            return
+        faces = self._recorder.ledger.faces_of(batch)
+        for user_id, row in batch.items():
+            if isinstance(row.photo, Photo):
+                self._begin(row, row.photo, faces[user_id])
+            else:
+                self._cannot_send(row, row.photo, faces[user_id])
+
+    def _begin(self, row: ReadRow, photo: Photo, known: list[FaceRecord]) -> None:
+        self._share.found()
+        step = journey.begins(known, photo, policy=self._policy, run=self._recorder.run)
+        if isinstance(step, Hold):
+            message = "Another photo of this person is in doubt; this one waits for that."
+            self._recorder.row_ends(row.due, Status.PENDING, WAITS_FOR_DOUBT, message)
+            return
+        user_id = row.due.row.user_id
+        if any(face.status is Status.ENROLLED for face in known if face is not step.face):
+            self.refaced.add(user_id)
+        if isinstance(step, Send):
+            self._people.occupy(user_id)
+            face = self._face_to_send(row, photo, step.face)
+            tries = self._tries.pop(face.face_id, 0)
+            self._send(Shipment(row.due, photo, face, tries=tries))
+        else:
+            before = next(face for face in known if face.face_id == step.face.face_id)
+            self._recorder.known_face(row.due, photo, before=before, now=step.face)
+
+    def _face_to_send(self, row: ReadRow, photo: Photo, known: FaceRecord | None) -> FaceRecord:
+        face = known or FaceRecord(
+            face_id=self._recorder.ledger.new_face_id(),
+            user_id=row.due.row.user_id,
+            sha256=photo.sha256,
+            status=Status.PENDING,
+        )
+        return replace(
+            face,
+            user_data=row.due.row.user_data,
+            sent_sha256=photo.sent_sha256,
+            prepared=photo.prepared,
+            multi_oriented_detection=self._policy.multi_oriented_detection,
+        )
+
+    def _cannot_send(self, row: ReadRow, unusable: Unusable, known: list[FaceRecord]) -> None:
+        fault, content = unusable.fault, unusable.content
+        if fault.code == PhotoCode.MISSING:
+            self.stop = self.stop or self._share.missing(row.due.row.path)
+        elif unusable.share_gone:
+            self.stop = LocalError(
+                f"The photos cannot be reached any more. {fault.message} Mount the share again, "
+                "then run the same command: every row that is not enrolled yet stays due."
+            )
+        if content is None:
+            self._recorder.row_ends(row.due, unusable.status, fault.code, fault.message)
+            return
+        same = next((face for face in known if face.sha256 == content.sha256), None)
+        self._recorder.photo_is_unusable(row.due, unusable, content, same)

@@ -1,0 +1,141 @@
+"""The exchanges by which a library is looked at: list, search, and photos read again for it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Protocol
+
+from enroll.intake import Submit
+from enroll.model import Answer, CallKind, FaceRecord, Photo, SendAs, Verdict
+from enroll.photo import read_photo
+from enroll.recorder import Recorder
+from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD
+from enroll.throttle import Throttle
+
+LIST_PAGE = 1000
+"""Faces in one page of `list`, the most that it gives: a library up to so many is listed whole."""
+
+
+class Library(Protocol):
+    """The calls that settling makes; `enroll.facesearch.FaceSearch` offers them."""
+
+    @property
+    def clock_offset(self) -> float:
+        """The service's clock minus ours, in seconds."""
+
+    def search(
+        self,
+        *,
+        group_id: str,
+        photo: Photo,
+        send_as: SendAs,
+        limit: int = 1,
+        threshold: float | None = None,
+        multi_oriented_detection: bool = False,
+    ) -> Answer:
+        """Find the faces most like a photo's."""
+
+    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
+        """One page of the library's faces."""
+
+
+def read_again(paths: Sequence[str], images: str, sha256: bytes) -> Photo | None:
+    """The photo with this content from the first of the paths that still has it."""
+    for path in paths:
+        photo = read_photo(path, images)
+        if isinstance(photo, Photo) and photo.sha256 == sha256:
+            return photo
+    return None
+
+
+class Looks:
+    """Makes the calls when there are places for them, and again when they are refused one."""
+
+    def __init__(
+        self,
+        service: Library,
+        recorder: Recorder,
+        throttle: Throttle,
+        *,
+        group_id: str,
+        send_as: SendAs,
+        images: str,
+    ) -> None:
+        """`images` is the resolved images root."""
+        self._service = service
+        self._recorder = recorder
+        self._throttle = throttle
+        self._group_id = group_id
+        self._send_as = send_as
+        self._images = images
+        self._asking: deque[Callable[[Submit, Executor], None]] = deque()
+        self._reading: deque[tuple[FaceRecord, Callable[[Photo | None], None]]] = deque()
+
+    def service_time(self) -> float:
+        """What time it is on the service's clock, in UNIX seconds."""
+        return time.time() + self._service.clock_offset
+
+    def read_photo_of(self, face: FaceRecord, heard: Callable[[Photo | None], None]) -> None:
+        """Have a face's photo read again; None where no file has its content any more."""
+        self._reading.append((face, heard))
+
+    def list_all(self, heard: Callable[[float, Answer], None]) -> None:
+        """Ask for the library's first page; `heard` gets when (monotonic), and the answer."""
+
+        def send(submit: Submit, calls: Executor) -> None:
+            call = partial(self._service.list, group_id=self._group_id, limit=LIST_PAGE)
+            told = partial(heard, time.monotonic())
+            submit(calls, partial(self._hear, CallKind.LIST, send, told), call)
+
+        self._asking.append(send)
+
+    def search(
+        self, photo: Photo, *, multi_oriented_detection: bool, heard: Callable[[Answer], None]
+    ) -> None:
+        """Ask for the faces most like this photo's, as many as there are to be had."""
+
+        def send(submit: Submit, calls: Executor) -> None:
+            call = partial(
+                self._service.search,
+                group_id=self._group_id,
+                photo=photo,
+                send_as=self._send_as,
+                limit=LOOK_LIMIT,
+                threshold=LOOK_THRESHOLD,
+                multi_oriented_detection=multi_oriented_detection,
+            )
+            submit(calls, partial(self._hear, CallKind.SEARCH, send, heard), call)
+
+        self._asking.append(send)
+
+    def work(self, submit: Submit, calls: Executor, readers: Executor) -> None:
+        """Read what is to be read, and make as many calls as there are places for."""
+        while self._reading:
+            face, heard = self._reading.popleft()
+            paths = self._recorder.ledger.paths_of([face.face_id])[face.face_id]
+            submit(readers, heard, read_again, paths, self._images, face.sha256)
+        now = time.monotonic()
+        while self._asking and self._throttle.free(now) > 0:
+            self._throttle.sent(now)
+            self._asking.popleft()(submit, calls)
+
+    def _hear(
+        self,
+        kind: CallKind,
+        again: Callable[[Submit, Executor], None],
+        heard: Callable[[Answer], None],
+        answer: Answer,
+    ) -> None:
+        refused = answer.verdict is Verdict.REFUSED
+        self._throttle.answered(time.monotonic(), refused=refused, retry_after=answer.retry_after)
+        if answer.verdict is not Verdict.NOT_SENT:
+            self._recorder.tally.calls[kind] += 1
+            self._recorder.tally.refused += refused
+        if refused:
+            self._asking.append(again)
+        else:
+            heard(answer)

@@ -1,0 +1,66 @@
+"""Says what a run waits for when nothing has moved for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enroll.calls import Calls
+from enroll.doubts import Doubts
+from enroll.intake import Intake
+from enroll.tally import Observer, Tally
+from enroll.texts import amount, duration
+from enroll.throttle import Throttle
+
+STILL_SECONDS = 60.0
+"""After so long without any progress the observer hears what the run waits for."""
+
+
+class Watchdog:
+    """Looks at a run's counts now and then, and barks when they stand still."""
+
+    def __init__(self, observer: Observer, *, now: float) -> None:
+        """`now` and all further times are monotonic seconds."""
+        self._observer = observer
+        self._moved_at = now
+        self._counts: tuple[int, ...] = ()
+
+    def still(self, tally: Tally, now: float) -> bool:
+        """Whether nothing has moved for a while, since the last time that this was so."""
+        counts = (tally.done, tally.due, tally.calls.total(), tally.in_doubt_now)
+        if counts != self._counts:
+            self._counts, self._moved_at = counts, now
+        if now - self._moved_at < STILL_SECONDS:
+            return False
+        self._moved_at = now
+        return True
+
+    def bark(
+        self, intake: Intake, calls: Calls, doubts: Doubts, throttle: Throttle, *, now: float
+    ) -> None:
+        """Tell the observer what the run waits for."""
+        reasons = [*_calls(calls, throttle, now), *_photos(intake), *_doubts(doubts, now)]
+        self._observer.waits("; ".join(reasons) or "nothing known")
+
+
+def _calls(calls: Calls, throttle: Throttle, now: float) -> Iterator[str]:
+    if calls.in_flight:
+        yield f"{amount(calls.in_flight, 'call')} in flight"
+    if calls.setbacks:
+        yield f"{amount(calls.setbacks, 'row')} to be sent again ({calls.unreachable_because})"
+    opens_at = throttle.opens_at(now)
+    if opens_at is not None:
+        yield f"the pause that the service asks for, {duration(opens_at - now)} more"
+
+
+def _photos(intake: Intake) -> Iterator[str]:
+    if intake.reading:
+        yield f"{amount(intake.reading, 'photo')} being read"
+    if not intake.scanned:
+        yield "the manifest and the photos' folder"
+
+
+def _doubts(doubts: Doubts, now: float) -> Iterator[str]:
+    if len(doubts):
+        due = doubts.next_due()
+        when = "" if due is None else f", the next look in {duration(max(due - now, 0.0))}"
+        yield f"{amount(len(doubts), 'face')} in doubt to be settled{when}"
