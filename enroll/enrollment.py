@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from enroll import __version__
 from enroll.errors import EnrollError, ExitCode, LocalError, UsageError
 from enroll.journey import Policy
 from enroll.ledger import Ledger, LibraryIdentity, RunEnd, RunStart
@@ -35,6 +32,7 @@ from enroll.scan import CHUNK_ROWS, Scan
 from enroll.settings import FailOn, RunSettings, default_ledger_path, host_of
 from enroll.tally import Ended, Observer, Quiet, Tally
 from enroll.throttle import FixedThrottle, Metered, Throttle
+from enroll.upkeep import ADOPT, run_start
 
 READERS = 16
 """Photos read at once: enough to hide the round trips of a slow share."""
@@ -189,13 +187,19 @@ def _open(
                 "into a ledger with `enroll adopt`, name the ledger that knows them with "
                 "--ledger, or add to them all the same with --allow-nonempty."
             )
-        _make_folder(path.parent)
+        make_folder(path.parent)
         stack.enter_context(LedgerLock(path))
     else:
         stack.enter_context(LedgerLock(path))
         library = find_library(connection, settings.group_id, tally)
     ledger = open_ledger(path, identity_of(settings, library))
     stack.callback(ledger.close)
+    if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
+        raise UsageError(
+            f"The adoption of the library {settings.group_id} into {path} was not finished: "
+            "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
+            "the library all the same with --allow-nonempty."
+        )
     images, notes = images_root(settings, ledger.images_given, ledger.images)
     offset = connection.service.clock_offset
     if abs(offset) > CLOCK_SLACK_SECONDS:
@@ -232,9 +236,9 @@ def images_root(settings: RunSettings, given: str, last: str) -> tuple[Path, lis
     """
     asked = settings.images or (Path(given) if given else settings.manifest.parent)
     root = asked.resolve()
-    if _in_utf8(root) != str(root):
+    if in_utf8(root) != str(root):
         raise UsageError(
-            f"The name of the photos' folder {_in_utf8(root)} is not in UTF-8, as the manifest's "
+            f"The name of the photos' folder {in_utf8(root)} is not in UTF-8, as the manifest's "
             "paths are. Rename the folder, or name another with --images."
         )
     if root.is_dir():
@@ -250,7 +254,8 @@ def images_root(settings: RunSettings, given: str, last: str) -> tuple[Path, lis
     raise UsageError(f"The photos' folder {root} does not exist. Correct --images.")
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make the folder that a ledger is to lie in. Raises LocalError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -261,23 +266,14 @@ def _make_folder(folder: Path) -> None:
 
 
 def _run_start(settings: RunSettings, manifest: Manifest) -> RunStart:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no such user: a container's bare number
-        user = str(os.getuid())
-    return RunStart(
-        at=now_ms(),
-        host=socket.gethostname(),
-        user=user,
-        pid=os.getpid(),
-        version=__version__,
-        manifest=_in_utf8(manifest.path.absolute()),
+    return run_start(
+        settings.record(),
+        manifest=in_utf8(manifest.path.absolute()),
         manifest_sha256=manifest.sha256,
-        options=settings.record(),
     )
 
 
-def _in_utf8(path: Path) -> str:
+def in_utf8(path: Path) -> str:
     """A path as text that can be stored, whatever bytes its name is made of."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 

@@ -11,82 +11,31 @@ from typing import Any
 
 import click
 
-from enroll.cli import options
+from enroll.cli import options, reading
 from enroll.cli.signals import SignalDesk
-from enroll.header import Role
 from enroll.logs import LastingStream, set_up
-from enroll.model import SendAs
 from enroll.settings import CodeRule, FailOn, RunSettings, read_credentials
-
-_EVERYTHING = {role.value for role in Role}
-
-
-def _pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, str]:
-    """`A=B,C=D`, also given several times, as a mapping."""
-    found: dict[str, str] = {}
-    for part in ",".join(value).split(","):
-        name, equals, text = part.partition("=")
-        if part and not (name and equals and text):
-            raise click.BadParameter(f"{part!r} is not of the form NAME=VALUE")
-        if part:
-            found[name.strip()] = text.strip()
-    return found
-
-
-def _columns(
-    ctx: click.Context, parameter: click.Parameter, value: Sequence[str]
-) -> dict[str, str]:
-    found = _pairs(ctx, parameter, value)
-    for role in found:
-        if role not in _EVERYTHING:
-            raise click.BadParameter(f"{role!r} is none of {', '.join(sorted(_EVERYTHING))}")
-    return found
 
 
 def _code_rules(
     ctx: click.Context, parameter: click.Parameter, value: Sequence[str]
 ) -> dict[str, CodeRule]:
     rules = {}
-    for code, rule in _pairs(ctx, parameter, value).items():
+    for code, rule in reading.pairs(ctx, parameter, value).items():
         if rule not in list(CodeRule):
             raise click.BadParameter(f"{rule!r} is none of {', '.join(CodeRule)}")
         rules[code] = CodeRule(rule)
     return rules
 
 
-_manifest = click.argument("manifest", type=options.FILE)
-
 _reading = options.together(
     options.config,
     options.group_id,
     options.endpoint,
     options.ledger,
-    click.option(
-        "--images",
-        type=options.FILE,
-        help="Folder that relative photo paths begin at.  [default: as last given for this "
-        "ledger, else the manifest's folder]",
-    ),
-    click.option(
-        "--columns",
-        multiple=True,
-        callback=_columns,
-        metavar="ROLE=NAME,…",
-        help="Names of the manifest's columns, such as user_id=EMP_NO,user_data=NAME,image=PHOTO.",
-    ),
-    click.option("--encoding", help="The manifest's encoding.  [default: guessed, and said]"),
-    click.option(
-        "--max-in-flight",
-        type=click.IntRange(1, 1000),
-        default=8,
-        show_default=True,
-        help="Calls made at the same time.",
-    ),
-    click.option(
-        "--multi-oriented-detection",
-        is_flag=True,
-        help="Have the service turn a photo in which it finds no face upright.",
-    ),
+    reading.manifest_options,
+    reading.max_in_flight,
+    reading.multi_oriented_detection,
     click.option(
         "--retry",
         multiple=True,
@@ -105,7 +54,7 @@ _rate = click.option(
 
 
 @click.command(cls=options.SettingsCommand)
-@_manifest
+@reading.manifest
 @_reading
 @_rate
 @click.pass_context
@@ -126,7 +75,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 
 
 @click.command(cls=options.SettingsCommand)
-@_manifest
+@reading.manifest
 @_reading
 @click.option(
     "--results",
@@ -167,13 +116,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
     metavar="SECONDS",
     help="How long after its signature's expiry a call may still be applied by the service.",
 )
-@click.option(
-    "--send-as",
-    type=options.Member(SendAs),
-    default=SendAs.FILE.value,
-    show_default=True,
-    help="Send photos as a file part or as Base64 text.",
-)
+@reading.send_as
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Take up at most N due rows."
 )

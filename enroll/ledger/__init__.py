@@ -7,7 +7,7 @@ makes another database usable. Nothing here imports SQLAlchemy, so that `enroll 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -237,6 +237,10 @@ class Ledger(LedgerReader, Protocol):
     @property
     def images_given(self) -> str:
         """The images root that was last given with --images, an absolute path; else empty."""
+
+    def unfinished(self, command: str) -> bool:
+        """Whether the last run of this command (the option `command` of its record) was stopped
+        or interrupted, so that something is left to do."""
 
     def start_run(
         self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0

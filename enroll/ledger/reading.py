@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, and_, exc, func, select, tuple_, union_all
 
-from enroll.errors import LocalError
+from enroll.errors import ExitCode, LocalError
 from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, RunRecord, RunStart
 from enroll.ledger import schema as s
 from enroll.model import Entry, Event, EventKind, RawAnswer, Status
@@ -176,6 +176,20 @@ class SqliteReader:
                     detail=found.detail,
                 )
                 yield event, found.user_id
+
+    def unfinished(self, command: str) -> bool:
+        query = (
+            select(s.run.c.exit_code)
+            .where(s.run.c.options["command"].as_string() == command)
+            .order_by(s.run.c.run.desc())
+            .limit(1)
+        )
+        with sentences(self._path):
+            last = self._connection.execute(query).one_or_none()
+        return last is not None and last.exit_code not in (
+            ExitCode.DONE,
+            ExitCode.SOME_ROWS_FAILED,
+        )
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         paths: dict[int, list[str]] = {face_id: [] for face_id in face_ids}
