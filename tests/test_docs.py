@@ -19,7 +19,7 @@ import pytest
 from real_command import Command
 
 from enroll import __all__ as public_names
-from enroll import calls, remedies, run
+from enroll import calls, deciding, remedies
 from enroll.cli import cli
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch.codes import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
@@ -250,7 +250,7 @@ OUR_CODES = [
     calls.CUT_SHORT,
     calls.REPEATED,
     sqlite.INTERRUPTED,
-    run.WAITS_FOR_DOUBT,
+    deciding.WAITS_FOR_DOUBT,
 ]
 BEFORE_A_CALL = [*map(str, PhotoCode), *map(str, RowCode)]
 

@@ -1,0 +1,139 @@
+"""What `enroll verify` works with: a ledger that is read, its library proved, and a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from enroll.asking import Asking
+from enroll.ledger import Ledger, LibraryIdentity
+from enroll.ledger.auditing import SqliteAudit
+from enroll.ledger.files import audit_ledger, check_library, reopen_ledger
+from enroll.ledger.lock import LedgerLock
+from enroll.model import Credentials, SendAs
+from enroll.opening import Account, find_library
+from enroll.settings import DEFAULT_ENDPOINT, host_of
+from enroll.tally import Tally
+from enroll.upkeep import COMMAND, Upkeep, upkeep
+
+
+class Talk(Protocol):
+    """Whom a command tells what it finds, and asks before it changes anything."""
+
+    def say(self, *lines: str) -> None:
+        """Show lines."""
+
+    def progress(self, done: int, what: str) -> None:
+        """So many of something are done; told often."""
+
+    def confirm(self, question: str) -> bool:
+        """Whether a person agrees. Raises UsageError where nobody can be asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifySettings:
+    """What `enroll verify` is to do; docs/reference.md describes the options.
+
+    `endpoint` None is the one of the ledger's last run, `group_id` None the ledger's. `timeout`
+    is seconds; `differences` is a CSV to write them to.
+    """
+
+    ledger: Path
+    endpoint: str | None = None
+    group_id: str | None = None
+    max_in_flight: int = 8
+    timeout: float = 60.0
+    ca_bundle: Path | None = None
+    allow_http: bool = False
+    deep: bool = False
+    remove_surplus: bool = False
+    requeue_missing: bool = False
+    differences: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """The ledger as it is read, the library that it was proved to be of, and how to ask it."""
+
+    settings: VerifySettings
+    talk: Talk
+    audit: SqliteAudit
+    asking: Asking
+    identity: LibraryIdentity
+    endpoint: str
+    send_as: SendAs
+
+    @property
+    def group_id(self) -> str:
+        """The library's name."""
+        return self.identity.group_id
+
+
+@contextmanager
+def open_bench(
+    settings: VerifySettings, read_credentials: Callable[[], Credentials], talk: Talk
+) -> Iterator[Bench]:
+    """Open the ledger for reading and prove that the library is its own. Raises EnrollError."""
+    with ExitStack() as stack:
+        audit = audit_ledger(settings.ledger)
+        stack.callback(audit.close)
+        known = audit.identity()
+        last = next(iter(audit.status(runs=1).runs), None)
+        options = {} if last is None else last.start.options
+        endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
+        connection = Account(
+            endpoint=endpoint,
+            read_credentials=read_credentials,
+            timeout=settings.timeout,
+            ca_bundle=settings.ca_bundle,
+            allow_http=settings.allow_http,
+        ).open()
+        stack.callback(connection.close)
+        tally = Tally()
+        library = find_library(connection, settings.group_id or known.group_id, tally)
+        identity = LibraryIdentity(
+            host=host_of(endpoint), group_id=library.group_id, add_time=library.add_time
+        )
+        check_library(settings.ledger, known, identity)
+        asking = stack.enter_context(Asking(connection, tally, at_once=settings.max_in_flight))
+        yield Bench(
+            settings=settings,
+            talk=talk,
+            audit=audit,
+            asking=asking,
+            identity=identity,
+            endpoint=endpoint,
+            send_as=SendAs(options.get("send_as") or SendAs.FILE),
+        )
+
+
+@contextmanager
+def changing(bench: Bench) -> Iterator[tuple[Ledger, Upkeep]]:
+    """The ledger, held by us and open for writing; what was read before may have changed since.
+
+    Raises LedgerBusyError while a run goes on.
+    """
+    settings = bench.settings
+    options = {
+        COMMAND: "verify",
+        "group_id": bench.group_id,
+        "endpoint": bench.endpoint,
+        "timeout": settings.timeout,
+        "send_as": bench.send_as.value,
+        "remove_surplus": settings.remove_surplus,
+        "requeue_missing": settings.requeue_missing,
+    }
+    with ExitStack() as stack:
+        stack.enter_context(LedgerLock(settings.ledger))
+        ledger = reopen_ledger(settings.ledger, bench.identity)
+        stack.callback(ledger.close)
+        bench.audit.refresh()
+        offset = bench.asking.clock_offset
+        tally = bench.asking.tally
+        yield (
+            ledger,
+            stack.enter_context(upkeep(ledger, options=options, tally=tally, clock_offset=offset)),
+        )

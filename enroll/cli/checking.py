@@ -1,0 +1,201 @@
+"""`enroll verify`, `enroll adopt` and `enroll resolve`: ledger and library brought together."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enroll.cli import options, reading
+from enroll.cli.signals import SignalDesk
+from enroll.errors import UsageError
+from enroll.model import Credentials
+from enroll.settings import RunSettings, find_ledger, has_credentials, read_credentials
+
+PROGRESS_SECONDS = 2.0
+"""How often a terminal is told how far a command is."""
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+_known_ledger = options.together(
+    options.config,
+    options.ledger,
+    options.group_id,
+    click.option(
+        "--endpoint", metavar="URL", help="Base URL.  [default: as in the ledger's last run]"
+    ),
+    options.credentials,
+    options.transport,
+)
+
+
+class Terminal:
+    """Says things on standard output, tells progress on a terminal, and asks a person there."""
+
+    def __init__(self, *, yes: bool = False) -> None:
+        """`yes` agrees to everything."""
+        self._yes = yes
+        self._told_at = time.monotonic()
+
+    def say(self, *lines: str) -> None:
+        """Print lines."""
+        with options.printing():
+            click.echo("\n".join(lines))
+
+    def progress(self, done: int, what: str) -> None:
+        """Tell a terminal now and then how far it is."""
+        now = time.monotonic()
+        if now - self._told_at >= PROGRESS_SECONDS and sys.stderr.isatty():
+            self._told_at = now
+            click.echo(f"… {done:,} {what}", err=True)
+
+    def confirm(self, question: str) -> bool:
+        """Ask a person. Raises UsageError where there is none."""
+        if self._yes:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError(f"{question} Nobody can be asked here: agree to it with --yes.")
+        return click.confirm(question, err=True)
+
+
+def _credentials(path: Path | None) -> Callable[[], Credentials]:
+    return lambda: read_credentials(path, os.environ)
+
+
+@click.command(cls=options.SettingsCommand)
+@_known_ledger
+@reading.max_in_flight
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Ask for each face of the ledger that `list` does not show, a call each.",
+)
+@click.option(
+    "--remove-surplus",
+    is_flag=True,
+    help="Delete copies from the library that are on record as surplus, or proved by search.",
+)
+@click.option(
+    "--requeue-missing",
+    is_flag=True,
+    help="Make faces due again that the library does not hold any more.",
+)
+@click.option("--differences", type=options.FILE, help="Write the differences to this CSV.")
+@_yes
+def verify(
+    ledger: Path | None,
+    group_id: str | None,
+    endpoint: str | None,
+    credentials: Path | None,
+    yes: bool,
+    **given: Any,
+) -> int:
+    """Compare the ledger with the library.
+
+    Changes nothing unless --remove-surplus or --requeue-missing is given, and asks first.
+    """
+    from enroll.bench import VerifySettings
+    from enroll.verify import verify as verify_ledger
+
+    SignalDesk()
+    settings = VerifySettings(
+        ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
+        endpoint=endpoint,
+        group_id=group_id,
+        **given,
+    )
+    return verify_ledger(settings, _credentials(credentials), Terminal(yes=yes)).exit_code
+
+
+@click.command(cls=options.SettingsCommand)
+@_known_ledger
+@click.option("--user-id", required=True, metavar="ID", help="Whose face it is.")
+@click.option("--token", metavar="TOKEN", help="The library holds the face: this is its token.")
+@click.option("--not-added", is_flag=True, help="The library does not hold the face.")
+@click.option(
+    "--sha256",
+    default="",
+    metavar="PREFIX",
+    help="Of several faces in doubt, the one whose photo's SHA-256 begins so.",
+)
+@click.option("--offline", is_flag=True, help="Do not ask the service whether it has the token.")
+def resolve(
+    ledger: Path | None,
+    group_id: str | None,
+    endpoint: str | None,
+    credentials: Path | None,
+    token: str | None,
+    not_added: bool,
+    offline: bool,
+    **given: Any,
+) -> int:
+    """Decide by hand about a face in doubt: it has --token T, or was --not-added.
+
+    A token is checked with the service, if there are credentials for it.
+    """
+    from enroll.resolve import ResolveSettings
+    from enroll.resolve import resolve as resolve_doubt
+
+    if (token is None) is not not_added:
+        raise click.UsageError("Say one of --token TOKEN and --not-added.")
+    SignalDesk()
+    settings = ResolveSettings(
+        ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
+        token=token,
+        endpoint=endpoint,
+        group_id=group_id,
+        **given,
+    )
+    ask = not offline and has_credentials(credentials, os.environ)
+    resolved = resolve_doubt(settings, _credentials(credentials) if ask else None)
+    Terminal().say(resolved.sentence)
+    return 0
+
+
+@click.command(cls=options.SettingsCommand)
+@reading.manifest
+@options.config
+@options.group_id
+@options.endpoint
+@options.ledger
+@reading.manifest_options
+@options.credentials
+@options.transport
+@reading.max_in_flight
+@reading.multi_oriented_detection
+@reading.send_as
+@click.option(
+    "--score",
+    type=click.FloatRange(50, 100),
+    metavar="SCORE",
+    help="The least score at which a face counts as a photo's own.  [default: learned]",
+)
+@click.option("--report", type=options.FILE, help="Write the rows to look at to this CSV.")
+@click.option("--dry-run", is_flag=True, help="Only tell what it takes; search for nothing.")
+def adopt(
+    manifest: Path,
+    credentials: Path | None,
+    score: float | None,
+    report: Path | None,
+    dry_run: bool,
+    **given: Any,
+) -> int:
+    """Take faces that the library already holds into a ledger.
+
+    They are matched to MANIFEST by user_id, and confirmed by a search with each row's photo.
+    """
+    from enroll.adopt import AdoptSettings
+    from enroll.adopt import adopt as adopt_faces
+
+    if given["group_id"] is None:
+        raise click.UsageError("--group-id is needed: the library whose faces to adopt.")
+    SignalDesk()
+    settings = AdoptSettings(
+        run=RunSettings(manifest=manifest, **given), score=score, dry_run=dry_run, report=report
+    )
+    return adopt_faces(settings, _credentials(credentials), Terminal()).exit_code

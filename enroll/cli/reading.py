@@ -1,0 +1,77 @@
+"""Options about a manifest, its photos, and how they are sent; several commands share them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from enroll.cli import options
+from enroll.header import Role
+from enroll.model import SendAs
+
+_ROLES = {role.value for role in Role}
+
+
+def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, str]:
+    """`A=B,C=D`, also given several times, as a mapping."""
+    found: dict[str, str] = {}
+    for part in ",".join(value).split(","):
+        name, equals, text = part.partition("=")
+        if part and not (name and equals and text):
+            raise click.BadParameter(f"{part!r} is not of the form NAME=VALUE")
+        if part:
+            found[name.strip()] = text.strip()
+    return found
+
+
+def _columns(
+    ctx: click.Context, parameter: click.Parameter, value: Sequence[str]
+) -> dict[str, str]:
+    found = pairs(ctx, parameter, value)
+    for role in found:
+        if role not in _ROLES:
+            raise click.BadParameter(f"{role!r} is none of {', '.join(sorted(_ROLES))}")
+    return found
+
+
+manifest = click.argument("manifest", type=options.FILE)
+
+manifest_options = options.together(
+    click.option(
+        "--images",
+        type=options.FILE,
+        help="Folder that relative photo paths begin at.  [default: as last given for this "
+        "ledger, else the manifest's folder]",
+    ),
+    click.option(
+        "--columns",
+        multiple=True,
+        callback=_columns,
+        metavar="ROLE=NAME,…",
+        help="Names of the manifest's columns, such as user_id=EMP_NO,user_data=NAME,image=PHOTO.",
+    ),
+    click.option("--encoding", help="The manifest's encoding.  [default: guessed, and said]"),
+)
+
+max_in_flight = click.option(
+    "--max-in-flight",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    help="Calls made at the same time.",
+)
+
+multi_oriented_detection = click.option(
+    "--multi-oriented-detection",
+    is_flag=True,
+    help="Have the service turn a photo in which it finds no face upright.",
+)
+
+send_as = click.option(
+    "--send-as",
+    type=options.Member(SendAs),
+    default=SendAs.FILE.value,
+    show_default=True,
+    help="Send photos as a file part or as Base64 text.",
+)

@@ -1,0 +1,308 @@
+"""The ledger against what its library was seen to hold; also while another process writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Row,
+    Select,
+    and_,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
+from sqlalchemy.dialects.sqlite import insert
+
+from enroll.ledger import Difference, DifferenceKind, MissingFace, Suspect
+from enroll.ledger import schema as s
+from enroll.ledger.columns import face_record
+from enroll.ledger.listing import ROWS_AT_ONCE, SqliteListing
+from enroll.ledger.reading import SqliteReader, sentences, shown_path
+from enroll.model import EventKind, LibraryFace, Status
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds that a call of a run took at most whose options do not say."""
+
+
+class SqliteAudit(SqliteReader):
+    """A ledger that is read, and the listing that it is compared with."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        super().__init__(connection, path)
+        self.listing = SqliteListing(connection, path)
+
+    def refresh(self) -> None:
+        """From now on see what other processes have written meanwhile."""
+        with sentences(self._path):
+            self._connection.commit()
+
+    # Tokens of the ledger that the library did not show
+
+    def unseen(self, *, before: int, after: str) -> list[str]:
+        """Some tokens of the ledger of which nothing is known, in order, from behind `after` on.
+
+        Those of faces that were enrolled at `before` (UNIX ms) or later are left out: the library
+        was being read by then.
+        """
+        query = self._unseen(before, after).order_by("face_token").limit(ROWS_AT_ONCE)
+        with sentences(self._path):
+            return list(self._connection.scalars(query))
+
+    def unseen_count(self, *, before: int) -> int:
+        """How many there are in all."""
+        counted = select(func.count()).select_from(self._unseen(before, "").subquery())
+        with sentences(self._path):
+            return self._connection.scalar(counted) or 0
+
+    def present(self, faces: Sequence[LibraryFace]) -> None:
+        """Remember faces of which the service said that the library holds them after all."""
+        self.listing.take(faces)
+        tokens = [face.face_token for face in faces]
+        with sentences(self._path):
+            self._connection.execute(delete(s.absent).where(s.absent.c.face_token.in_(tokens)))
+            self._connection.commit()
+
+    def deleted(self, face_tokens: Sequence[str]) -> None:
+        """Remember that the library holds these faces no more."""
+        with sentences(self._path):
+            self._connection.execute(delete(s.listed).where(s.listed.c.face_token.in_(face_tokens)))
+            self._connection.commit()
+
+    def absent(self, face_tokens: Sequence[str]) -> None:
+        """Remember tokens of which the service said that the library does not hold them."""
+        if not face_tokens:
+            return
+        parameters = [{"face_token": token, "asked": True} for token in face_tokens]
+        with sentences(self._path):
+            self._connection.execute(insert(s.absent).on_conflict_do_nothing(), parameters)
+            self._connection.commit()
+
+    def all_was_listed(self, *, before: int) -> None:
+        """The listing is the whole library: what it did not show is absent."""
+        unseen = self._unseen(before, "").subquery()
+        with sentences(self._path):
+            self._connection.execute(
+                insert(s.absent).from_select(
+                    ["face_token", "asked"], select(unseen.c.face_token, literal(False))
+                )
+            )
+            self._connection.commit()
+
+    def _unseen(self, before: int, after: str) -> CompoundSelect[tuple[str]]:
+        faces, copies = s.face.c, s.surplus.c
+        old = or_(faces.enrolled_at.is_(None), faces.enrolled_at < before)
+        return union_all(
+            select(faces.face_token).where(
+                faces.face_token > after, old, *_unknown_of(faces.face_token)
+            ),
+            select(copies.face_token).where(
+                copies.face_token > after, *_unknown_of(copies.face_token)
+            ),
+        )
+
+    # Differences
+
+    def differences(self, *, under_way: bool) -> Iterator[Difference]:
+        """Every face about which ledger and library differ, kind by kind.
+
+        With `under_way` a run goes on, and what it is sending right now is no difference.
+        """
+        yield from self._found(DifferenceKind.MISSING, self._missing().order_by(s.face.c.face_id))
+        yield from self._strangers(under_way=under_way)
+        yield from self._found(DifferenceKind.SURPLUS, self._surplus())
+        yield from self._found(DifferenceKind.OTHER_USER_ID, self._other_user_id())
+
+    def _found(self, kind: DifferenceKind, query: Select[Any]) -> Iterator[Difference]:
+        images = self.images
+        with sentences(self._path):
+            for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
+                yield _difference(kind, found, images)
+
+    def _strangers(self, *, under_way: bool) -> Iterator[Difference]:
+        def somebody_is(status: Status) -> ColumnElement[bool]:
+            same = and_(s.face.c.user_id == s.listed.c.user_id, s.face.c.status == status.value)
+            return select(literal(1)).where(same).exists()
+
+        query = select(
+            s.listed.c.face_token,
+            literal("").label("user_id"),
+            s.listed.c.user_id.label("library_user_id"),
+            s.listed.c.add_time,
+            literal("").label("path"),
+            somebody_is(Status.SENDING).label("sending"),
+            somebody_is(Status.IN_DOUBT).label("in_doubt"),
+        ).where(_stranger())
+        with sentences(self._path):
+            for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
+                if found.sending and under_way:
+                    continue
+                unsettled = found.sending or found.in_doubt
+                kind = DifferenceKind.UNSETTLED if unsettled else DifferenceKind.STRANGER
+                yield _difference(kind, found, "")
+
+    def _surplus(self) -> Select[Any]:
+        return (
+            select(
+                s.surplus.c.face_token,
+                s.face.c.user_id,
+                s.listed.c.user_id.label("library_user_id"),
+                s.listed.c.add_time,
+                _path().label("path"),
+            )
+            .join_from(s.surplus, s.listed, s.listed.c.face_token == s.surplus.c.face_token)
+            .join(s.face, s.face.c.face_id == s.surplus.c.face_id)
+            .order_by(s.surplus.c.face_token)
+        )
+
+    def _other_user_id(self) -> Select[Any]:
+        return (
+            select(
+                s.face.c.face_token,
+                s.face.c.user_id,
+                s.listed.c.user_id.label("library_user_id"),
+                s.listed.c.add_time,
+                _path().label("path"),
+            )
+            .join_from(s.listed, s.face, s.listed.c.face_token == s.face.c.face_token)
+            .where(s.listed.c.user_id != s.face.c.user_id)
+            .order_by(s.face.c.face_token)
+        )
+
+    def _missing(self) -> Select[Any]:
+        return select(
+            s.face.c.face_id,
+            s.face.c.face_token,
+            s.face.c.user_id,
+            literal("").label("library_user_id"),
+            literal(None).label("add_time"),
+            _path().label("path"),
+            s.absent.c.asked,
+        ).join_from(s.absent, s.face, s.face.c.face_token == s.absent.c.face_token)
+
+    # What may be done about them
+
+    def missing(self, *, after: int) -> list[MissingFace]:
+        """Some faces that the library does not hold, in order, from behind face `after` on."""
+        ids = s.face.c.face_id
+        query = self._missing().where(ids > after).order_by(ids).limit(ROWS_AT_ONCE)
+        with sentences(self._path):
+            return [
+                MissingFace(
+                    face_id=found.face_id,
+                    user_id=found.user_id,
+                    face_token=found.face_token,
+                    asked=found.asked,
+                )
+                for found in self._connection.execute(query)
+            ]
+
+    def surplus(self) -> list[tuple[str, int]]:
+        """Every copy on record as surplus, and nothing else: its token, and whose copy it is."""
+        token = s.surplus.c.face_token
+        adopted = select(literal(1)).where(s.face.c.face_token == token).exists()
+        query = (
+            select(token, s.surplus.c.face_id).where(~adopted).order_by(s.surplus.c.face_id, token)
+        )
+        with sentences(self._path):
+            return [(found.face_token, found.face_id) for found in self._connection.execute(query)]
+
+    def suspects(self) -> list[Suspect]:
+        """The strangers of people who have an enrolled face that was in doubt once, with the
+        time of each such attempt."""
+        died = s.run.alias("died")  # the run before the one that found what it had left
+        query = (
+            select(
+                s.face,
+                s.event.c.at,
+                s.run.c.started_at,
+                s.run.c.options,
+                died.c.started_at.label("died_started_at"),
+                died.c.alive_at.label("died_alive_at"),
+                died.c.options.label("died_options"),
+                s.listed.c.face_token.label("stranger"),
+                s.listed.c.add_time,
+            )
+            .join_from(s.event, s.face, s.face.c.face_id == s.event.c.face_id)
+            .join(s.listed, s.listed.c.user_id == s.face.c.user_id)
+            .join(s.run, s.run.c.run == s.event.c.run)
+            .outerjoin(died, died.c.run == s.event.c.run - 1)
+            .where(
+                s.event.c.kind == EventKind.IN_DOUBT.value,
+                s.face.c.status == Status.ENROLLED.value,
+                _stranger(),
+            )
+            .order_by(s.face.c.face_id, s.listed.c.face_token, s.event.c.event)
+        )
+        with sentences(self._path):
+            return [_suspect(found) for found in self._connection.execute(query)]
+
+
+def _unknown_of(token: ColumnElement[str]) -> list[ColumnElement[bool]]:
+    """Conditions: the token was not listed, and nobody said that it is not there."""
+    return [
+        ~select(literal(1)).where(table.c.face_token == token).exists()
+        for table in (s.listed, s.absent)
+    ]
+
+
+def _stranger() -> ColumnElement[bool]:
+    """Condition: the ledger does not know the listed face."""
+    return and_(
+        *(
+            ~select(literal(1)).where(table.c.face_token == s.listed.c.face_token).exists()
+            for table in (s.face.alias("known"), s.surplus.alias("copied"))
+        )
+    )
+
+
+def _path() -> Any:
+    """A path of the face: the last by name, as several rows may point to it."""
+    return (
+        select(func.max(s.row.c.path))
+        .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
+        .correlate(s.face)
+        .scalar_subquery()
+    )
+
+
+def _difference(kind: DifferenceKind, found: Row[Any], images: str) -> Difference:
+    return Difference(
+        kind=kind,
+        face_token=found.face_token,
+        user_id=found.user_id,
+        library_user_id=found.library_user_id,
+        add_time=found.add_time,
+        image=shown_path(found.path or "", images),
+    )
+
+
+def _suspect(found: Row[Any]) -> Suspect:
+    if found.at == found.started_at and found.died_started_at is not None:
+        # The run began with this doubt: the attempt was the dead run's before it.
+        earliest = found.died_started_at
+        latest = found.died_alive_at + _timeout_ms(found.died_options)
+    else:
+        # The doubt came when the call had failed, after at most its time; it may be applied
+        # until its signature expires.
+        timeout = _timeout_ms(found.options)
+        earliest, latest = max(found.started_at, found.at - timeout), found.at + timeout
+    columns = {column.name: getattr(found, column.name) for column in s.face.columns}
+    return Suspect(
+        face=face_record(columns),
+        face_token=found.stranger,
+        add_time=found.add_time,
+        earliest=earliest,
+        latest=latest,
+    )
+
+
+def _timeout_ms(options: Any) -> int:
+    return round(float(options.get("timeout", DEFAULT_TIMEOUT)) * 1000)

@@ -1,0 +1,112 @@
+"""What `enroll verify` puts right when it is asked to: copies deleted, missing faces due again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from enroll.bench import Bench, changing
+from enroll.ledger import DifferenceKind, Ledger
+from enroll.removal import Copy, SearchPlace, in_time, prove_copies, remove
+from enroll.requeue import Requeued, requeue_missing
+from enroll.texts import amount
+from enroll.upkeep import Upkeep
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """Copies to be deleted: those on record as surplus, and those proved just now."""
+
+    recorded: tuple[Copy, ...] = ()
+    proved: tuple[Copy, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.recorded) + len(self.proved)
+
+
+def mend(bench: Bench, differences: Mapping[DifferenceKind, int]) -> bool:
+    """Do what the settings ask for and a person agrees to; whether anything may have changed."""
+    settings = bench.settings
+    copies = _agreed_copies(bench) if settings.remove_surplus else _Copies()
+    missing = differences.get(DifferenceKind.MISSING, 0) if settings.requeue_missing else 0
+    requeuing = missing and bench.talk.confirm(
+        f"Make {amount(missing, 'face')} due again that the library does not hold? Each is asked "
+        f"for once more, with at most {amount(missing, 'call')} of face_info."
+    )
+    if not (copies or requeuing):
+        return False
+    with changing(bench) as (ledger, work):
+        if copies:
+            _remove(bench, ledger, work, copies)
+        if requeuing:
+            requeued = requeue_missing(
+                bench.audit,
+                asking=bench.asking,
+                ledger=ledger,
+                work=work,
+                group_id=bench.group_id,
+            )
+            bench.talk.say(*_requeued_lines(requeued))
+    return True
+
+
+def _agreed_copies(bench: Bench) -> _Copies:
+    recorded = tuple(Copy(token, face_id) for token, face_id in bench.audit.surplus())
+    copies = _Copies(recorded, tuple(_prove(bench)))
+    if not copies:
+        bench.talk.say("There is no copy to delete.")
+        return copies
+    agreed = bench.talk.confirm(
+        f"Delete {amount(len(copies), 'face')} from the library {bench.group_id}: "
+        f"{len(copies.recorded):,} on record as surplus, {len(copies.proved):,} proved to be "
+        "copies? This cannot be undone."
+    )
+    return copies if agreed else _Copies()
+
+
+def _prove(bench: Bench) -> list[Copy]:
+    """The strangers that are copies of a face, proved by search."""
+    audit, asking = bench.audit, bench.asking
+    suspects = in_time(audit.suspects(), clock_offset=asking.clock_offset)
+    if not suspects:
+        return []
+    faces = sorted({suspect.face.face_id for suspect in suspects})
+    strangers = {suspect.face_token for suspect in suspects}
+    bench.talk.say(
+        f"{amount(len(strangers), 'stranger')} may come from an attempt that was in doubt: "
+        f"looking, with {amount(len(faces), 'call')} of search."
+    )
+    place = SearchPlace(group_id=bench.group_id, images=audit.images, send_as=bench.send_as)
+    return prove_copies(asking, place, suspects, audit.paths_of(faces))
+
+
+def _remove(bench: Bench, ledger: Ledger, work: Upkeep, copies: _Copies) -> None:
+    """Delete what is still a copy, now that nobody else changes the ledger."""
+    audit = bench.audit
+    still = {token for token, _ in audit.surplus()}
+    held = ledger.holders_of([copy.face_token for copy in copies.proved])
+    sure = [copy for copy in copies.recorded if copy.face_token in still]
+    sure += [copy for copy in copies.proved if copy.face_token not in held]
+    gone = 0
+    try:
+        for page in remove(
+            sure, asking=bench.asking, ledger=ledger, work=work, group_id=bench.group_id
+        ):
+            gone += len(page)
+            audit.deleted(page)
+    finally:
+        bench.talk.say(f"{gone:,} of {amount(len(copies), 'face')} deleted.")
+
+
+def _requeued_lines(requeued: Requeued) -> list[str]:
+    lines = [f"{amount(requeued.due, 'face')} due again: `enroll run` adds them."]
+    if requeued.gone:
+        lines.append(
+            f"{amount(requeued.gone, 'face')} recorded as removed: no row points to them any more."
+        )
+    if requeued.kept:
+        lines.append(
+            f"{amount(requeued.kept, 'face')} left as they are: the service did not say that "
+            "they are gone."
+        )
+    return lines

@@ -1,0 +1,203 @@
+"""Deletes copies of faces from a library: those on record as surplus, and those that are proved.
+
+A stranger is proved to be a copy when it bears the face's `user_id`, when it was added in the
+time of an attempt that was in doubt, and when a search with the face's photo gives it the score
+of the face itself. Nothing else is ever deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+from enroll.asking import Asking
+from enroll.errors import ServiceError
+from enroll.facesearch import Deleted, FaceSearch, FoundFace, candidates, deleted
+from enroll.ledger import Changes, Ledger, Suspect
+from enroll.looks import read_again
+from enroll.model import Answer, CallKind, EventKind, FaceRecord, SendAs, Verdict
+from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
+from enroll.sighting import look_up
+from enroll.upkeep import Upkeep
+
+DELETE_PAGE = 1000
+"""Tokens in one call of `delete`: the most that it takes."""
+
+ROUNDS = 3
+"""How often faces are deleted that are still there after an answer that left it open."""
+
+ATTEMPT_SLACK_MS = 60_000
+"""By how much a copy's time may lie outside of its attempt's: the 2 s by which a signature
+outlasts its call, what the service takes to apply it, and clocks that were set since."""
+
+NOT_THERE = "FACE_NOT_IN_GROUP"
+"""The reason for which `delete` does not take out a face that the library does not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of a face: its token, and the face's number."""
+
+    face_token: str
+    face_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlace:
+    """Where and how photos are searched for; `images` is the resolved images root."""
+
+    group_id: str
+    images: str
+    send_as: SendAs
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A face, the strangers that may be its copies, and where its photo may lie."""
+
+    face: FaceRecord
+    strangers: frozenset[str]
+    paths: Sequence[str]
+
+
+def in_time(suspects: Iterable[Suspect], *, clock_offset: float) -> list[Suspect]:
+    """Those that were added while an attempt at the face was under way, or soon after.
+
+    `clock_offset` is the service's clock minus ours, in seconds.
+    """
+    return [
+        suspect
+        for suspect in suspects
+        if suspect.earliest - ATTEMPT_SLACK_MS
+        <= suspect.add_time - clock_offset * 1000
+        <= suspect.latest + ATTEMPT_SLACK_MS
+    ]
+
+
+def prove_copies(
+    asking: Asking,
+    place: SearchPlace,
+    suspects: Sequence[Suspect],
+    paths: Mapping[int, Sequence[str]],
+) -> list[Copy]:
+    """Those suspects that a search with the face's photo gives the score of the face itself.
+
+    One search a face. `paths` tells for each face where its photo may lie.
+    """
+    questions = [
+        _Question(face, frozenset(one.face_token for one in group), paths[face.face_id])
+        for face, group in groupby(suspects, key=attrgetter("face"))
+    ]
+
+    def search(service: FaceSearch, question: _Question) -> Answer | None:
+        photo = read_again(question.paths, place.images, question.face.sha256)
+        if photo is None:
+            return None
+        return service.search(
+            group_id=place.group_id,
+            photo=photo,
+            send_as=place.send_as,
+            limit=LOOK_LIMIT,
+            threshold=LOOK_THRESHOLD,
+            multi_oriented_detection=question.face.multi_oriented_detection,
+        )
+
+    asked = asking.each(CallKind.SEARCH, questions, search, answer_of=lambda answer: answer)
+    looked = [(question, _found(answer)) for question, answer in asked]
+    return _proved(looked)
+
+
+def _found(answer: Answer | None) -> list[FoundFace]:
+    try:
+        return [] if answer is None else candidates(answer)
+    except ServiceError:
+        return []  # a look that fails proves nothing
+
+
+def _proved(looked: Sequence[tuple[_Question, list[FoundFace]]]) -> list[Copy]:
+    """What the searches prove. A face's own score is that of a face whose token we know; it must
+    not lie below what other photos get for theirs, or the token may be another photo's."""
+    best = max((one.score for _, found in looked for one in found), default=0.0)
+    copies: dict[str, Copy] = {}
+    for question, found in looked:
+        face = question.face
+        own = next((one.score for one in found if one.face_token == face.face_token), None)
+        if own is None or own < best - SCORE_SLACK:
+            continue
+        for one in found:
+            same = one.user_id == face.user_id and abs(one.score - own) <= SCORE_SLACK
+            if same and one.face_token in question.strangers:
+                copies.setdefault(one.face_token, Copy(one.face_token, face.face_id))
+    return list(copies.values())
+
+
+def remove(
+    copies: Sequence[Copy],
+    *,
+    asking: Asking,
+    ledger: Ledger,
+    work: Upkeep,
+    group_id: str,
+) -> Iterator[list[str]]:
+    """Delete copies from the library; the tokens of those that are gone, call by call.
+
+    Each is in the ledger's history before the call and after it. Raises ServiceError where the
+    service will not.
+    """
+    for start in range(0, len(copies), DELETE_PAGE):
+        page = copies[start : start + DELETE_PAGE]
+        intents = [work.event(EventKind.REMOVING, one.face_id, one.face_token) for one in page]
+        ledger.record(Changes(events=intents))
+        ledger.commit()
+        gone = _delete(asking, group_id, [one.face_token for one in page])
+        outcomes = [
+            work.event(EventKind.REMOVED, one.face_id, one.face_token, gone[one.face_token])
+            for one in page
+            if one.face_token in gone
+        ]
+        ledger.record(Changes(events=outcomes, surplus_gone=list(gone)))
+        ledger.commit()
+        yield list(gone)
+
+
+def _delete(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> dict[str, str]:
+    """Delete at most `DELETE_PAGE` faces. Those that are gone, with the service's reason for
+    those that were gone before."""
+    gone: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        left = [token for token in face_tokens if token not in gone]
+        if not left:
+            break
+        answer = _ask_to_delete(asking, group_id, left)
+        told = _told(answer)
+        if told is not None and told.removed == len(left) - len(told.failures):
+            failed = told.failures
+            gone |= {token: failed.get(token, "") for token in left if _is_gone(failed.get(token))}
+            break
+        if told is None and answer.verdict is not Verdict.UNKNOWN:
+            said = (answer.message or answer.code).rstrip(".")
+            raise ServiceError(f"The service does not delete faces: {said}. Try again later.")
+        # The answer leaves it open: ask about each. Deleting a token again does no harm.
+        gone |= {token: "" for token, found in look_up(asking, group_id, left) if found is None}
+    return gone
+
+
+def _ask_to_delete(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> Answer:
+    return asking.ask(
+        CallKind.DELETE,
+        lambda service: service.delete(group_id=group_id, face_tokens=face_tokens),
+        tries=1,
+    )
+
+
+def _told(answer: Answer) -> Deleted | None:
+    try:
+        return deleted(answer) if answer.verdict is Verdict.APPLIED else None
+    except ServiceError:
+        return None
+
+
+def _is_gone(reason: str | None) -> bool:
+    return reason is None or reason == NOT_THERE

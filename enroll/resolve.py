@@ -1,0 +1,220 @@
+"""A doubt decided by hand: `enroll resolve`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from enroll.asking import Asking
+from enroll.errors import ServiceError, UsageError
+from enroll.ledger import Changes, Ledger, LibraryIdentity
+from enroll.ledger.files import check_library, open_ledger, read_ledger
+from enroll.ledger.lock import LedgerLock
+from enroll.ledger.reading import shown_path
+from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, SendAs, Status
+from enroll.opening import Account, find_library
+from enroll.recorder import now_ms
+from enroll.settings import DEFAULT_ENDPOINT, host_of
+from enroll.sighting import look_up
+from enroll.tally import Tally
+from enroll.texts import amount, columns
+from enroll.upkeep import COMMAND, upkeep
+
+SHOWN_SHA256 = 12
+"""Digits of a photo's SHA-256 that tell the faces of one person apart."""
+
+_TOKEN = re.compile(r"[0-9a-fA-F]{32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveSettings:
+    """What `enroll resolve` is to do; docs/reference.md describes the options.
+
+    `token` None says that the face was not added. `sha256` is how the photo's begins, empty
+    where the person has one face in doubt. `endpoint` None is the one of the ledger's last run,
+    `group_id` None the ledger's. `timeout` is seconds.
+    """
+
+    ledger: Path
+    user_id: str
+    token: str | None
+    sha256: str = ""
+    endpoint: str | None = None
+    group_id: str | None = None
+    timeout: float = 60.0
+    ca_bundle: Path | None = None
+    allow_http: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What was recorded; `asked` says that the service was asked for the token."""
+
+    face: FaceRecord
+    asked: bool
+
+    @property
+    def sentence(self) -> str:
+        """What to say of it."""
+        if self.face.status is Status.PENDING:
+            return "Recorded as not added: the next run sends it."
+        by = "as the service has it" if self.asked else "not checked with the service"
+        return f"Recorded as enrolled, with the token {self.face.face_token} ({by})."
+
+
+def resolve(
+    settings: ResolveSettings, read_credentials: Callable[[], Credentials] | None
+) -> Resolved:
+    """Record what a person has found out about a face in doubt.
+
+    Without `read_credentials` the service is not asked whether it holds the token. Raises
+    EnrollError, and changes nothing then.
+    """
+    if settings.token is not None and not _TOKEN.fullmatch(settings.token):
+        raise UsageError("A face token has 32 hexadecimal digits. Correct --token.")
+    read_ledger(settings.ledger).close()  # that there is one, before anything is made beside it
+    with ExitStack() as stack:
+        stack.enter_context(LedgerLock(settings.ledger))
+        reader = read_ledger(settings.ledger)
+        identity = reader.identity()
+        reader.close()
+        if settings.group_id not in (None, identity.group_id):
+            check_library(
+                settings.ledger, identity, replace(identity, group_id=settings.group_id or "")
+            )
+        ledger = open_ledger(settings.ledger, identity)
+        stack.callback(ledger.close)
+        return _resolve(settings, ledger, identity, read_credentials)
+
+
+def _resolve(
+    settings: ResolveSettings,
+    ledger: Ledger,
+    identity: LibraryIdentity,
+    read_credentials: Callable[[], Credentials] | None,
+) -> Resolved:
+    face = _face_in_doubt(settings, ledger)
+    last = next(iter(ledger.status(runs=1).runs), None)
+    options = {} if last is None else last.start.options
+    endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
+    tally, found, offset = Tally(), None, 0.0
+    if settings.token is not None:
+        _refuse_held(ledger, face, settings.token)
+        if read_credentials is not None:
+            account = Account(
+                endpoint=endpoint,
+                read_credentials=read_credentials,
+                timeout=settings.timeout,
+                ca_bundle=settings.ca_bundle,
+                allow_http=settings.allow_http,
+            )
+            found, offset = _asked(account, settings, identity, tally)
+    about = {
+        COMMAND: "resolve",
+        "group_id": identity.group_id,
+        "endpoint": endpoint,
+        "timeout": settings.timeout,
+        "send_as": options.get("send_as") or SendAs.FILE.value,
+    }
+    with upkeep(ledger, options=about, tally=tally, clock_offset=offset) as work:
+        decided = _decided(face, settings.token, found, run=work.run)
+        detail = "not added" if settings.token is None else "by token"
+        event = work.event(EventKind.RESOLVED, face.face_id, settings.token, detail)
+        gone = [] if settings.token is None else [settings.token]
+        ledger.record(Changes(faces=[decided], events=[event], surplus_gone=gone))
+        ledger.commit()
+    return Resolved(face=decided, asked=found is not None)
+
+
+def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:
+    """The one that is meant. What a dead run left `sending` is in doubt: we hold the ledger."""
+    known = ledger.faces_of([settings.user_id])[settings.user_id]
+    doubts = [face for face in known if face.open]
+    wanted = settings.sha256.lower()
+    meant = [face for face in doubts if face.sha256.hex().startswith(wanted)]
+    if len(meant) == 1:
+        return meant[0]
+    if not known:
+        raise UsageError("The ledger knows nobody of this user_id. Correct --user-id.")
+    if not doubts:
+        there = ", ".join(sorted({face.status.value for face in known}))
+        raise UsageError(
+            f"No face of this person is in doubt ({amount(len(known), 'face')}: {there}). "
+            "There is nothing to decide."
+        )
+    begins = f" whose SHA-256 begins with {wanted}" if wanted else ""
+    count = amount(len(meant), "face") if meant else "no face"
+    raise UsageError(
+        f"This person has {count} in doubt{begins}. Choose one with --sha256:\n"
+        + "\n".join(_listed(ledger, doubts))
+    )
+
+
+def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
+    """The faces in doubt as lines: how their SHA-256 begins, why, and their photos."""
+    paths = ledger.paths_of([face.face_id for face in doubts])
+    rows = []
+    for face in doubts:
+        shown = ", ".join(shown_path(path, ledger.images) for path in sorted(paths[face.face_id]))
+        begins = face.sha256.hex()[:SHOWN_SHA256]
+        rows.append((f"  {begins}", face.code or face.status.value, shown or "no row"))
+    return columns(rows)
+
+
+def _refuse_held(ledger: Ledger, face: FaceRecord, token: str) -> None:
+    holder = ledger.holders_of([token]).get(token, face.face_id)
+    if holder != face.face_id:
+        raise UsageError(
+            "The ledger holds this token for another face, so it cannot be this one's. "
+            "Correct --token; `enroll export` shows whose it is."
+        )
+
+
+def _asked(
+    account: Account, settings: ResolveSettings, identity: LibraryIdentity, tally: Tally
+) -> tuple[LibraryFace, float]:
+    """The face of the token, as the library has it, and the service's clock minus ours."""
+    token = settings.token or ""
+    connection = account.open()
+    try:
+        library = find_library(connection, identity.group_id, tally)
+        wanted = LibraryIdentity(
+            host=host_of(account.endpoint), group_id=library.group_id, add_time=library.add_time
+        )
+        check_library(settings.ledger, identity, wanted)
+        with Asking(connection, tally, at_once=1) as asking:
+            ((_, found),) = look_up(asking, identity.group_id, [token])
+            offset = asking.clock_offset
+    finally:
+        connection.close()
+    if isinstance(found, ServiceError):
+        raise ServiceError(
+            f"The token could not be checked: {found} Or record it unchecked with --offline."
+        )
+    if found is None:
+        raise UsageError("The library holds no face of this token. Correct --token.")
+    if found.user_id != settings.user_id:
+        raise UsageError(
+            "The library holds the face of this token under another user_id. Correct --token."
+        )
+    return found, offset
+
+
+def _decided(
+    face: FaceRecord, token: str | None, found: LibraryFace | None, *, run: int
+) -> FaceRecord:
+    """The face's record from now on."""
+    face = replace(face, code="", message="", run=run)
+    if token is None:
+        # Looked up once more by the run that sends it: what has landed by then is reported.
+        return replace(face, status=Status.PENDING, recheck=True)
+    return replace(
+        face,
+        status=Status.ENROLLED,
+        face_token=token,
+        recheck=False,
+        enrolled_at=now_ms() if found is None else found.add_time,
+    )

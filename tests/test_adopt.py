@@ -1,0 +1,460 @@
+"""enroll adopt: a library that was filled by others, searched over real HTTP, and a real ledger."""
+
+from __future__ import annotations
+
+import csv
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checked_library import GROUP, Place, Told
+from real_command import Command
+
+from enroll import adopter, asking, sighting
+from enroll.adopt import AdoptSettings, adopt
+from enroll.adopted import REPORT_COLUMNS, Adoption
+from enroll.claims import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
+from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
+from enroll.ledger.files import read_ledger
+from enroll.ledger.lock import LedgerLock
+from enroll.model import Status
+from enroll.sandbox import Limits, Sandbox
+from enroll.settling import Seen, Sight
+
+
+@pytest.fixture(autouse=True)
+def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False, search_lag=600.0) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def place(box: Sandbox, tmp_path: Path) -> Place:
+    """Six people in the manifest, and no ledger."""
+    there = Place(tmp_path, box)
+    there.people(1, 2, 3, 4, 5, 6)
+    return there
+
+
+def adopted(
+    place: Place,
+    told: Told | None = None,
+    *,
+    score: float | None = None,
+    dry_run: bool = False,
+    report: Path | None = None,
+    **changed: Any,
+) -> Adoption:
+    settings = AdoptSettings(
+        run=place.settings(**changed), score=score, dry_run=dry_run, report=report
+    )
+    return adopt(settings, lambda: place.credentials, told or Told())
+
+
+def outcomes(adoption: Adoption) -> dict[str, int]:
+    return {one.value: count for one, count in adoption.outcomes.items()}
+
+
+def test_faces_that_others_added_are_taken_over_and_not_added_again(place: Place) -> None:
+    tokens = {f"u{n}": place.add(f"u{n}", f"{n}.jpg") for n in (1, 2, 3, 4)}
+    told = Told()
+    adoption = adopted(place, told)
+    assert (adoption.exit_code, outcomes(adoption)) == (ExitCode.DONE, {"adopted": 4})
+    assert (adoption.rows, adoption.to_search, place.box.count("search")) == (6, 4, 4)
+    assert "2 rows of people without a face there." in told.text
+    assert "To search for: 4 rows, a call each." in told.text
+    added = place.box.count("add")
+    assert place.run().exit_code is ExitCode.DONE
+    assert place.box.count("add") == added + 2  # the other two
+    ledger = {entry.user_id: entry.face_token for entry in place.entries()}
+    assert tokens.items() <= ledger.items()
+    assert set(ledger.values()) == place.in_library()
+    assert {event[0] for event in place.history()} == {"adopted"}
+
+
+def test_what_is_adopted_says_what_the_library_says_of_it(place: Place) -> None:
+    place.add("u1", "1.jpg", user_data="other name")
+    adopted(place)
+    face = place.face("u1")
+    assert face.user_data == "other name"
+    assert face.enrolled_at == place.box.faces(GROUP)[0].add_time
+    assert face.attempts == 0
+    assert place.run().ended.tally.user_data_changed == 1
+
+
+def test_a_dry_run_says_what_it_takes_and_leaves_nothing(place: Place) -> None:
+    place.add("u1", "1.jpg")
+    told = Told()
+    adoption = adopted(place, told, dry_run=True)
+    assert adoption.to_search == 1
+    assert "To search for: 1 row, a call each." in told.text
+    assert place.box.count("search") == 0
+    assert not place.ledger.exists()
+    assert not place.ledger.with_name("ledger.sqlite.lock").exists()
+
+
+def test_another_photo_of_a_person_is_not_taken_for_this_one(place: Place, tmp_path: Path) -> None:
+    place.add("u1", "1.jpg")
+    place.photo("older.jpg", 8)
+    theirs = place.add("u2", "older.jpg")
+    report = tmp_path / "report.csv"
+    told = Told()
+    adoption = adopted(place, told, report=report)
+    assert outcomes(adoption) == {"adopted": 1, "not_found": 1}
+    assert adoption.exit_code is ExitCode.SOME_ROWS_FAILED
+    assert adoption.unknown == 1
+    assert "1 face of the library still unknown to the ledger" in told.text
+    assert stat.S_IMODE(report.stat().st_mode) == 0o600
+    with report.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        assert tuple(reader.fieldnames or ()) == REPORT_COLUMNS
+        (line,) = reader
+    assert (line["line"], line["user_id"], line["outcome"]) == ("3", "u2", "not_found")
+    assert 50 < float(line["score"]) < 99
+    assert theirs not in {entry.face_token for entry in place.entries()}
+
+
+def test_a_face_under_another_user_id_is_not_taken(place: Place) -> None:
+    place.add("somebody", "1.jpg")
+    place.add("u2", "2.jpg")
+    adoption = adopted(place)
+    assert (outcomes(adoption), place.box.count("search")) == ({"adopted": 1}, 1)
+
+
+def test_of_several_copies_the_oldest_is_adopted_and_the_rest_is_surplus(
+    place: Place, tmp_path: Path
+) -> None:
+    first, *rest = [place.add("u1", "1.jpg") for _ in range(3)]
+    told = Told()
+    adoption = adopted(place, told, report=tmp_path / "report.csv")
+    assert place.face("u1").face_token == first
+    assert (adoption.surplus, adoption.exit_code) == (2, ExitCode.SOME_ROWS_FAILED)
+    assert sorted(place.history()) == sorted(
+        [("adopted", "u1", first), *[("surplus", "u1", token) for token in rest]]
+    )
+    assert "2 further copies of these faces recorded as surplus" in told.text
+    assert "2 further copies recorded as surplus" in (tmp_path / "report.csv").read_text()
+
+
+def test_two_photos_that_look_the_same_share_no_token(place: Place) -> None:
+    same = (place.folder / "1.jpg").read_bytes()
+    (place.folder / "again.jpg").write_bytes(same + b"other metadata")
+    place.rows.append(("u1", "", "again.jpg"))
+    token = place.add("u1", "1.jpg")
+    adoption = adopted(place)
+    assert outcomes(adoption) == {"adopted": 1, "contested": 1}
+    assert place.face("u1").face_token == token
+    second = place.add("u1", "again.jpg")
+    assert outcomes(adopted(place)) == {"adopted": 1}
+    assert {face.face_token for face in place.faces("u1")} == {token, second}
+
+
+def test_a_photo_that_stands_twice_is_one_face(place: Place) -> None:
+    (place.folder / "copy.jpg").write_bytes((place.folder / "1.jpg").read_bytes())
+    place.rows.append(("u1", "", "copy.jpg"))
+    place.add("u1", "1.jpg")
+    adoption = adopted(place)
+    assert (outcomes(adoption), adoption.surplus) == ({"adopted": 2}, 0)
+    place.add("u2", "2.jpg")
+    place.run()
+    assert {entry.image for entry in place.entries() if entry.user_id == "u1"} == {"copy.jpg"}
+    assert place.run().ended.tally.unchanged == 7
+
+
+def test_an_adoption_goes_on_where_it_was_and_learns_from_what_it_has(place: Place) -> None:
+    for number in (1, 2, 3):
+        place.add(f"u{number}", f"{number}.jpg")
+    adopted(place)
+    place.add("u4", "4.jpg")
+    searched = place.box.count("search")
+    adoption = adopted(place)
+    assert (adoption.known, outcomes(adoption)) == (3, {"adopted": 1})
+    assert place.box.count("search") == searched + 2  # the control, and the new one
+
+
+def test_a_touched_photo_is_known_by_its_content(place: Place) -> None:
+    token = place.add("u1", "1.jpg")
+    adopted(place)
+    (place.folder / "1.jpg").rename(place.folder / "renamed.jpg")
+    place.rows[0] = ("u1", "", "renamed.jpg")
+    assert outcomes(adopted(place)) == {"known": 1}
+    assert place.face("u1").face_token == token
+
+
+def test_a_person_in_doubt_is_left_to_a_run(place: Place) -> None:
+    place.add("u1", "1.jpg")
+    adopted(place)
+    place.doubt("u1")
+    assert outcomes(adopted(place)) == {"in_doubt": 1}
+    assert place.face("u1").status is Status.IN_DOUBT
+
+
+def test_another_photo_of_a_person_in_doubt_waits_for_that(place: Place) -> None:
+    place.add("u1", "1.jpg")
+    adopted(place)
+    place.doubt("u1")
+    place.photo("more.jpg", 90)
+    place.rows.append(("u1", "", "more.jpg"))
+    place.add("u1", "more.jpg")
+    assert outcomes(adopted(place)) == {"in_doubt": 2}
+
+
+def test_a_photo_that_a_hundred_others_are_as_like_is_unclear(place: Place) -> None:
+    for number in range(100):
+        place.add(f"x{number}", "1.jpg")
+    place.add("u1", "1.jpg")
+    adoption = adopted(place)
+    assert outcomes(adoption) == {"unclear": 1}
+    assert adoption.exit_code is ExitCode.SOME_ROWS_FAILED
+
+
+def test_a_row_without_a_photo_and_one_that_can_never_be_are_told(
+    place: Place, tmp_path: Path
+) -> None:
+    place.add("u1", "1.jpg")
+    place.add("u2", "2.jpg")
+    (place.folder / "2.jpg").unlink()
+    place.rows.append(("bad id", "", "3.jpg"))
+    adoption = adopted(place, report=tmp_path / "report.csv")
+    assert adoption.invalid == 1
+    assert outcomes(adoption) == {"adopted": 1, "unusable": 1}
+    assert "There is no photo at this path" in (tmp_path / "report.csv").read_text()
+
+
+def test_a_search_that_fails_leaves_its_row_for_the_next_time(place: Place) -> None:
+    place.add("u1", "1.jpg")
+    place.box.script(["500"] * asking.TRIES, call="search")
+    assert outcomes(adopted(place)) == {"failed": 1}
+    assert outcomes(adopted(place)) == {"adopted": 1}
+
+
+def test_refused_and_lost_searches_are_made_again(place: Place) -> None:
+    for number in (1, 2, 3):
+        place.add(f"u{number}", f"{number}.jpg")
+    place.box.script(["refused", "502", "cut", None], call="search")
+    assert outcomes(adopted(place)) == {"adopted": 3}
+
+
+def test_where_list_stops_short_every_row_is_searched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sighting, "PAGE", 2)
+    with Sandbox(detect=False, limits=Limits(max_start=2)) as box:
+        box.create_library(GROUP)
+        place = Place(tmp_path, box)
+        place.people(1, 2, 3, 4)
+        for number in (1, 2, 3):
+            place.add(f"u{number}", f"{number}.jpg")
+        told = Told()
+        adoption = adopted(place, told)
+        assert "So every row is searched for." in told.text
+        assert (adoption.to_search, outcomes(adoption)) == (4, {"adopted": 3, "not_found": 1})
+
+
+def test_a_ledger_that_a_run_holds_is_not_adopted_into(place: Place) -> None:
+    place.add("u1", "1.jpg")
+    with LedgerLock(place.ledger), pytest.raises(LedgerBusyError):
+        adopted(place)
+
+
+# An adoption that was not finished
+
+
+def test_a_run_after_an_unfinished_adoption_adds_nobody(place: Place) -> None:
+    for number in (1, 2, 3):
+        place.add(f"u{number}", f"{number}.jpg")
+    place.box.script([None, "auth"], call="search")
+    with pytest.raises(ServiceError, match="AUTHORIZATION_ERROR"):
+        adopted(place, max_in_flight=1)
+    added = place.box.count("add")
+    with pytest.raises(UsageError, match="was not finished"):
+        place.run()
+    assert place.box.count("add") == added
+    assert adopted(place).exit_code is ExitCode.DONE
+    assert place.run().exit_code is ExitCode.DONE
+    assert place.box.count("add") == added + 3
+
+
+def test_a_library_that_shows_nothing_leaves_no_ledger(place: Place) -> None:
+    place.box.script(["500"] * asking.TRIES, call="list")
+    with pytest.raises(ServiceError, match="does not list"):
+        adopted(place)
+    assert not place.ledger.exists()
+
+
+def test_an_adoption_is_on_record_as_a_run(place: Place) -> None:
+    place.add("u1", "1.jpg")
+    adopted(place)
+    reader = read_ledger(place.ledger)
+    (record,) = reader.status().runs
+    reader.close()
+    assert record.start.options["command"] == "adopt"
+    assert record.start.manifest == str(place.folder / "staff.csv")
+    assert record.end is not None
+    assert record.end.calls == {"group_list": 1, "list": 1, "search": 1}
+
+
+# The score of own faces
+
+
+def test_the_highest_score_there_is_needs_no_second() -> None:
+    assert learn_own_score([("a", 99.95)], all_asked=False) == OwnScore(99.95)
+
+
+def test_a_lower_score_counts_when_three_people_share_it() -> None:
+    tops = [("a", 97.21), ("b", 97.2), ("c", 97.15), ("d", 88.0)]
+    assert learn_own_score(tops, all_asked=True) == OwnScore(97.21)
+    assert learn_own_score(tops, all_asked=False) is None  # too few to be believed yet
+    many = [*tops, *[(f"x{n}", 80.0) for n in range(16)]]
+    assert learn_own_score(many, all_asked=False) == OwnScore(97.21)
+
+
+@pytest.mark.parametrize(
+    "tops",
+    [
+        [],
+        [("a", 97.2), ("b", 97.2), ("c", 96.9)],
+        [("a", 97.2), ("a", 97.2), ("a", 97.2)],
+        [("a", 89.0), ("b", 89.0), ("c", 89.0)],
+    ],
+)
+def test_scores_that_do_not_agree_or_are_low_teach_nothing(tops: list[tuple[str, float]]) -> None:
+    assert learn_own_score(tops, all_asked=True) is None
+
+
+def test_where_no_score_can_be_learned_nothing_is_adopted(place: Place) -> None:
+    for number in (1, 2):
+        place.photo(f"older{number}.jpg", number * 3 + 2)
+        place.add(f"u{number}", f"older{number}.jpg")
+    adoption = adopted(place)
+    assert outcomes(adoption) == {"no_score": 2}
+    assert [entry.status for entry in place.entries()] == [Status.PENDING] * 6
+    assert outcomes(adopted(place, score=60.0)) == {"adopted": 2}
+
+
+def test_too_many_searches_without_a_score_end_the_adoption(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopter, "MOST_UNDECIDED", 2)
+    for number in (1, 2, 3):
+        place.photo(f"older{number}.jpg", number * 3 + 2)
+        place.add(f"u{number}", f"older{number}.jpg")
+    with pytest.raises(UsageError, match="with --score"):
+        adopted(place, max_in_flight=1)
+    assert place.box.count("search") <= 3
+
+
+def test_a_score_above_that_of_own_faces_ends_the_adoption(place: Place) -> None:
+    """A ledger whose only token is another photo's teaches a score that is too low."""
+    place.photo("older.jpg", 5)
+    wrong = place.add("u1", "older.jpg")
+    adopted(place, score=60.0)
+    assert place.face("u1").face_token == wrong
+    place.add("u2", "2.jpg")
+    with pytest.raises(UsageError, match=r"above the .* that counted as the score of own faces"):
+        adopted(place)
+    assert {entry.face_token for entry in place.entries()} == {wrong, ""}
+
+
+# Whose face is whose
+
+
+OWN = OwnScore(98.0)
+
+
+def claim(name: str, *seen: tuple[str, int | None, float], cut_at: float | None = None) -> Claim:
+    strangers = tuple(Seen(token, at, score) for token, at, score in seen)
+    return Claim(content=name.encode(), line=ord(name), sight=Sight(strangers, cut_at))
+
+
+def decided(*claims: Claim, own: OwnScore = OWN) -> dict[str, Decision]:
+    return {content.decode(): one for content, one in decide(claims, own).items()}
+
+
+def test_the_oldest_face_at_the_own_score_is_the_photos() -> None:
+    seen = [("new", 20, 98.0), ("old", 10, 97.95), ("unlike", 5, 91.0), ("undated", None, 98.0)]
+    assert decided(claim("a", *seen)) == {
+        "a": Decision(
+            outcome=Outcome.ADOPTED, face_token="old", surplus=("new", "undated"), score=98.0
+        )
+    }
+
+
+def test_photos_that_look_the_same_get_one_face_each_and_no_surplus() -> None:
+    both = [("t1", 1, 98.0), ("t2", 2, 98.0)]
+    found = decided(claim("a", *both), claim("b", *both))
+    assert [(one.face_token, one.surplus, one.alike) for one in found.values()] == [
+        ("t1", (), True),
+        ("t2", (), True),
+    ]
+
+
+def test_a_copy_of_two_photos_that_look_the_same_is_recorded_once() -> None:
+    three = [("t1", 1, 98.0), ("t2", 2, 98.0), ("t3", 3, 98.0)]
+    found = decided(claim("a", *three), claim("b", *three))
+    assert [one.surplus for one in found.values()] == [("t3",), ()]
+
+
+def test_the_photo_with_fewer_choices_chooses_first() -> None:
+    found = decided(claim("a", ("t1", 1, 98.0), ("t2", 2, 98.0)), claim("b", ("t1", 1, 98.0)))
+    assert {name: one.face_token for name, one in found.items()} == {"a": "t2", "b": "t1"}
+
+
+def test_a_photo_whose_faces_went_to_others_is_contested() -> None:
+    found = decided(claim("a", ("t1", 1, 98.0)), claim("b", ("t1", 1, 98.0)))
+    assert [found[name].outcome for name in "ab"] == [Outcome.ADOPTED, Outcome.CONTESTED]
+
+
+def test_a_search_that_shows_a_hundred_others_as_like_is_unclear() -> None:
+    found = decided(claim("a", cut_at=97.95), claim("b", cut_at=97.0))
+    assert [found[name].outcome for name in "ab"] == [Outcome.UNCLEAR, Outcome.NOT_FOUND]
+
+
+def test_a_score_set_by_hand_takes_all_above() -> None:
+    seen = claim("a", ("t1", 1, 91.0), ("t2", 2, 99.0))
+    assert decided(seen, own=OwnScore(90.0, set_by_hand=True))["a"].face_token == "t1"
+    assert decided(seen, own=OwnScore(90.0))["a"].outcome is Outcome.NOT_FOUND
+
+
+# The command
+
+
+@pytest.fixture
+def command(place: Place, tmp_path: Path) -> Command:
+    environ = {
+        "ENROLL_ENDPOINT": place.box.endpoint,
+        "ENROLL_API_KEY": place.box.api_key,
+        "ENROLL_API_SECRET": place.box.api_secret,
+    }
+    return Command(home=tmp_path / "home", folder=place.folder, environ=environ)
+
+
+def test_the_way_from_a_refused_run_over_an_adoption_to_an_agreeing_library(
+    place: Place, command: Command
+) -> None:
+    for number in (1, 2):
+        place.add(f"u{number}", f"{number}.jpg")
+    manifest = place.manifest()
+    refused = command("run", manifest, "--group-id", GROUP)
+    assert refused.code == ExitCode.USAGE
+    assert "`enroll adopt`" in refused.err
+    done = command("adopt", manifest, "--group-id", GROUP)
+    assert (done.code, done.err) == (0, "")
+    assert "  adopted  2  their faces are in the ledger now" in done.out
+    assert command("run", manifest, "--group-id", GROUP).code == 0
+    assert len(place.in_library()) == 6
+    assert command("verify").code == 0
+
+
+def test_the_command_needs_a_library(place: Place, command: Command) -> None:
+    done = command("adopt", place.manifest())
+    assert done.code == ExitCode.USAGE
+    assert "--group-id is needed" in done.err

@@ -1,0 +1,210 @@
+"""Full disks and vanished files: one sentence, exit code 7, and afterwards nobody is added twice
+and nobody is lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from real_command import Done
+from small_case import Case
+
+from enroll.errors import ExitCode
+from enroll.sandbox import Sandbox
+
+PEOPLE = 16
+
+needs_linux = pytest.mark.skipif(
+    not hasattr(resource, "prlimit"), reason="only Linux limits a process from outside"
+)
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False, latency=0.05) as running:
+        yield running
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine does not let us mount a tmpfs")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Write until the disk is full; the file that fills it."""
+    filling = disk / "filling"
+    with filling.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return filling
+    pytest.fail("the disk would take everything")
+
+
+def disturbed(case: Case, disturb: Callable[[int], object], *more: object) -> Done:
+    """Run the command; `disturb` it, by its process id, when a few calls have been made."""
+    with case.command.started(*case.arguments, *more) as process:
+        case.wait_calls(5, process)
+        disturb(process.pid)
+        out, err = process.communicate(timeout=60)
+    return Done(process.returncode, out, err)
+
+
+def finish(case: Case, *more: object) -> None:
+    """The same command again, when the trouble is over, has to come to its end."""
+    done = case.command.run(*case.arguments, *more)
+    assert done.code == 0, done
+
+
+def said_once(done: Done, *words: str) -> None:
+    """Whether the command stopped with exit code 7, and one sentence with these words."""
+    assert done.code == ExitCode.LOCAL, done
+    lines = [line for line in (done.out + done.err).splitlines() if words[0] in line]
+    assert len(lines) == 1, done
+    assert all(word in lines[0] for word in words), lines[0]
+    assert "Traceback" not in done.err
+
+
+def test_a_disk_that_fills_up_under_the_ledger_stops_the_run(
+    box: Sandbox, tmp_path: Path, tiny_disk: Path
+) -> None:
+    case = Case(tmp_path / "full", box, place=tiny_disk)
+    case.people(PEOPLE)
+    filling: list[Path] = []
+    done = disturbed(case, lambda pid: filling.append(fill(tiny_disk)))
+    said_once(done, "database or disk is full", str(case.ledger), "make room", "again")
+    assert box.count("add") < PEOPLE
+    filling[0].unlink()
+    finish(case)
+    assert case.problems() == []
+
+
+@needs_linux
+def test_a_ledger_that_may_not_grow_stops_the_run(box: Sandbox, tmp_path: Path) -> None:
+    case = Case(tmp_path / "limited", box)
+    case.people(PEOPLE)
+
+    def limit(pid: int) -> None:
+        size = case.ledger.with_name("ledger.sqlite-wal").stat().st_size
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, size))
+
+    said_once(disturbed(case, limit), "cannot be used", str(case.ledger), "again")
+    assert box.count("add") < PEOPLE
+    finish(case)
+    assert case.problems() == []
+
+
+@needs_linux
+def test_results_that_find_no_room_leave_the_ledger_whole(box: Sandbox, tmp_path: Path) -> None:
+    case = Case(tmp_path / "wide", box)
+    case.people(PEOPLE)
+    manifest = case.folder / "staff.csv"
+    head, *lines = manifest.read_text(encoding="utf-8").splitlines()
+    note = "x" * 100_000  # the results repeat the manifest's columns, the ledger does not
+    wide = [f"{head},note", *(f"{line},{note}" for line in lines)]
+    manifest.write_text("\n".join(wide) + "\n", encoding="utf-8")
+    most = 1_000_000
+    done = disturbed(case, lambda pid: resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most)))
+    said_once(done, "staff.results.csv cannot be written", "Make room", "is unchanged")
+    assert {entry.status for entry in case.entries()} == {"enrolled"}
+    finish(case)
+    assert box.count("add") == PEOPLE
+    assert case.problems() == []
+
+
+def test_a_folder_for_results_that_is_gone_leaves_the_ledger_whole(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    case = Case(tmp_path / "gone", box)
+    case.people(PEOPLE)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    results = folder / "out.csv"
+    done = disturbed(case, lambda pid: folder.rmdir(), "--results", results)
+    said_once(done, f"{results} cannot be written", "No such file or directory")
+    folder.mkdir()
+    finish(case, "--results", results)
+    assert box.count("add") == PEOPLE
+    assert case.problems(results) == []
+
+
+def remove(ledger: Path) -> None:
+    ledger.unlink()
+
+
+def remove_folder(ledger: Path) -> None:
+    shutil.rmtree(ledger.parent)
+
+
+def move(ledger: Path) -> None:
+    ledger.rename(ledger.with_name("moved.sqlite"))
+
+
+@pytest.mark.parametrize("vanish", [remove, remove_folder, move])
+def test_a_ledger_that_vanishes_during_a_run_is_put_back_and_the_run_stops(
+    box: Sandbox, tmp_path: Path, vanish: Callable[[Path], None]
+) -> None:
+    place = tmp_path / "ledgers"
+    place.mkdir()
+    case = Case(tmp_path / "vanished", box, place=place)
+    case.people(PEOPLE)
+    done = disturbed(case, lambda pid: vanish(case.ledger))
+    said_once(done, "moved or removed", str(case.ledger), "put back", "again")
+    assert box.count("add") < PEOPLE
+    assert case.ledger.stat().st_mode & 0o777 == 0o600
+    finish(case)
+    assert case.problems() == []
+
+
+def test_another_file_in_a_ledgers_place_is_left_alone(box: Sandbox, tmp_path: Path) -> None:
+    case = Case(tmp_path / "replaced", box)
+    case.people(PEOPLE)
+    saved = case.folder / "saved.sqlite"
+
+    def replace(pid: int) -> None:
+        case.ledger.rename(saved)
+        case.ledger.write_text("something else", encoding="utf-8")
+
+    done = disturbed(case, replace)
+    said_once(done, "moved or removed", "was left alone", "put the ledger back")
+    assert case.ledger.read_text(encoding="utf-8") == "something else"
+    saved.replace(case.ledger)
+    finish(case)
+    assert case.problems() == []
+
+
+def test_a_ledger_that_became_read_only_is_named_and_nothing_is_sent(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    # What the mode of a file forbids, root may do all the same, unless that right is dropped.
+    plain = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    wrapped = [] if os.geteuid() else plain
+    if wrapped and shutil.which("setpriv") is None:
+        pytest.skip("root cannot drop its rights here")
+    case = Case(tmp_path / "readonly", box)
+    case.people(4)
+    assert case.command.run(*case.arguments, "--limit", "2").code == ExitCode.ENDED_EARLY
+    with ExitStack() as stack:
+        case.ledger.chmod(0o400)
+        stack.callback(case.ledger.chmod, 0o600)
+        done = case.command.run(*case.arguments, wrapped=wrapped)
+    said_once(done, str(case.ledger), "readonly database", "permissions")
+    assert box.count("add") == 2
+    finish(case)
+    assert case.problems() == []

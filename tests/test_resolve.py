@@ -1,0 +1,224 @@
+"""enroll resolve: a real ledger, and the stand-in where the service is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checked_library import GROUP, Place
+from real_command import Command
+
+from enroll import asking
+from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
+from enroll.ledger.lock import LedgerLock
+from enroll.model import EventKind, Status
+from enroll.resolve import Resolved, ResolveSettings, resolve
+from enroll.sandbox import Sandbox
+
+UNKNOWN = "0" * 32
+
+
+@pytest.fixture(autouse=True)
+def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Two people are enrolled, and then the face of `u1` is in doubt."""
+    with Sandbox(detect=False) as box:
+        box.create_library(GROUP)
+        there = Place(tmp_path, box)
+        there.people(1, 2)
+        there.run()
+        there.token = there.face("u1").face_token or ""
+        there.doubt("u1")
+        yield there
+
+
+def resolved(place: Place, *, offline: bool = False, **changed: Any) -> Resolved:
+    settings = replace(ResolveSettings(ledger=place.ledger, user_id="u1", token=None), **changed)
+    return resolve(settings, None if offline else lambda: place.credentials)
+
+
+def decisions(place: Place) -> list[tuple[str, str, str]]:
+    return [event for event in place.history() if event[0] == EventKind.RESOLVED]
+
+
+def test_a_token_that_the_service_knows_is_recorded_with_its_time(place: Place) -> None:
+    told = resolved(place, token=place.token)
+    face = place.face("u1")
+    assert (face.status, face.face_token, face.code) == (Status.ENROLLED, place.token, "")
+    there = next(one for one in place.box.faces(GROUP) if one.face_token == place.token)
+    assert face.enrolled_at == there.add_time
+    assert decisions(place) == [("resolved", "u1", place.token)]
+    assert told.sentence == (
+        f"Recorded as enrolled, with the token {place.token} (as the service has it)."
+    )
+    added = place.box.count("add")
+    assert place.run().exit_code is ExitCode.DONE
+    assert place.box.count("add") == added
+
+
+def test_a_face_that_was_not_added_is_sent_by_the_next_run(place: Place) -> None:
+    place.delete(place.token)
+    told = resolved(place)
+    assert told.sentence == "Recorded as not added: the next run sends it."
+    assert (place.face("u1").status, decisions(place)) == (
+        Status.PENDING,
+        [("resolved", "u1", "")],
+    )
+    assert place.box.count("face_info") == 0
+    added = place.box.count("add")
+    assert place.run().exit_code is ExitCode.DONE
+    assert place.box.count("add") == added + 1
+    assert place.face("u1").status is Status.ENROLLED
+
+
+def test_a_face_that_was_added_after_all_is_found_by_the_run_that_sends_it(place: Place) -> None:
+    resolved(place)  # by mistake: the library holds it
+    place.run()
+    assert [kind for kind, user_id, _ in place.history() if user_id == "u1"][-1] == "surplus"
+
+
+def test_what_a_killed_run_left_sending_can_be_decided(place: Place) -> None:
+    place.record(replace(place.face("u1"), status=Status.SENDING))
+    resolved(place, token=place.token)
+    assert place.face("u1").status is Status.ENROLLED
+
+
+def test_a_person_without_a_doubt_is_said_so(place: Place) -> None:
+    with pytest.raises(UsageError, match=r"No face of this person is in doubt \(1 face: enrolled"):
+        resolved(place, user_id="u2")
+    with pytest.raises(UsageError, match="knows nobody of this user_id"):
+        resolved(place, user_id="nobody")
+    assert decisions(place) == []
+
+
+def test_of_several_doubts_one_is_chosen_by_its_sha256(place: Place) -> None:
+    place.photo("more.jpg", 90)
+    place.record(replace(place.face("u1"), status=Status.REJECTED))
+    place.rows.append(("u1", "", "more.jpg"))
+    place.run()
+    for face in place.faces("u1"):
+        place.record(replace(face, status=Status.IN_DOUBT, face_token=None, code="TIMEOUT"))
+    first, second = place.faces("u1")
+    with pytest.raises(UsageError, match="Choose one with --sha256") as refused:
+        resolved(place)
+    lines = str(refused.value).splitlines()[1:]
+    assert [line.split() for line in lines] == [
+        [first.sha256.hex()[:12], "TIMEOUT", "1.jpg"],
+        [second.sha256.hex()[:12], "TIMEOUT", "more.jpg"],
+    ]
+    with pytest.raises(UsageError, match="has no face in doubt whose SHA-256 begins with ffffff"):
+        resolved(place, sha256="ffffff")
+    resolved(place, sha256=second.sha256.hex()[:12].upper())
+    assert [face.status for face in place.faces("u1")] == [Status.IN_DOUBT, Status.PENDING]
+
+
+@pytest.mark.parametrize("token", ["", "abc", "x" * 32, "0" * 33, f"{'0' * 32}\n"])
+def test_a_token_has_32_hexadecimal_digits(place: Place, token: str) -> None:
+    with pytest.raises(UsageError, match="32 hexadecimal digits"):
+        resolved(place, token=token)
+
+
+def test_a_token_that_another_face_holds_is_refused(place: Place) -> None:
+    with pytest.raises(UsageError, match="holds this token for another face"):
+        resolved(place, token=place.face("u2").face_token, offline=True)
+    assert place.face("u1").status is Status.IN_DOUBT
+
+
+def test_a_token_that_is_anothers_surplus_is_refused(place: Place) -> None:
+    place.surplus("u2", UNKNOWN)
+    with pytest.raises(UsageError, match="holds this token for another face"):
+        resolved(place, token=UNKNOWN, offline=True)
+
+
+def test_a_copy_of_the_face_itself_can_be_chosen_and_is_a_copy_no_more(place: Place) -> None:
+    place.surplus("u1", place.token)
+    resolved(place, token=place.token)
+    with place.writing() as ledger:
+        count = ledger._connection.exec_driver_sql("SELECT count(*) FROM surplus").scalar()
+    assert count == 0
+
+
+def test_a_token_that_the_library_does_not_hold_is_refused(place: Place) -> None:
+    with pytest.raises(UsageError, match="holds no face of this token"):
+        resolved(place, token=UNKNOWN)
+
+
+def test_a_token_of_another_person_is_refused(place: Place) -> None:
+    theirs = place.add("u3", "1.jpg")
+    with pytest.raises(UsageError, match="under another user_id"):
+        resolved(place, token=theirs)
+    assert place.face("u1").status is Status.IN_DOUBT
+
+
+def test_a_service_that_does_not_answer_leaves_the_doubt(place: Place) -> None:
+    place.box.script(["500"] * asking.TRIES, call="face_info")
+    with pytest.raises(ServiceError, match="unchecked with --offline"):
+        resolved(place, token=place.token)
+    assert (place.face("u1").status, decisions(place)) == (Status.IN_DOUBT, [])
+
+
+def test_offline_the_service_is_not_asked(place: Place) -> None:
+    calls = len(place.box.calls)
+    told = resolved(place, token=UNKNOWN, offline=True)
+    assert len(place.box.calls) == calls
+    assert "not checked with the service" in told.sentence
+    assert place.face("u1").face_token == UNKNOWN
+
+
+def test_nothing_is_decided_while_a_run_holds_the_ledger(place: Place) -> None:
+    with LedgerLock(place.ledger), pytest.raises(LedgerBusyError):
+        resolved(place)
+
+
+def test_a_ledger_of_another_library_is_refused(place: Place) -> None:
+    with pytest.raises(UsageError, match="not of guests at"):
+        resolved(place, group_id="guests")
+
+
+# The command
+
+
+@pytest.fixture
+def command(place: Place, tmp_path: Path) -> Command:
+    return Command(home=tmp_path / "home", folder=place.folder)
+
+
+def test_the_command_checks_a_token_where_there_are_credentials(
+    place: Place, command: Command
+) -> None:
+    known = ("resolve", "--ledger", place.ledger, "--user-id", "u1")
+    command.environ["ENROLL_API_KEY"] = place.box.api_key
+    command.environ["ENROLL_API_SECRET"] = place.box.api_secret
+    done = command(*known, "--token", UNKNOWN)
+    assert (done.code, done.out) == (ExitCode.USAGE, "")
+    assert "holds no face of this token" in done.err
+    done = command(*known, "--token", place.token)
+    assert (done.code, done.err) == (0, "")
+    assert "as the service has it" in done.out
+
+
+def test_the_command_needs_no_credentials(place: Place, command: Command) -> None:
+    done = command("resolve", "--ledger", place.ledger, "--user-id", "u1", "--token", place.token)
+    assert done.code == 0
+    assert "not checked with the service" in done.out
+
+
+@pytest.mark.parametrize("choice", [[], ["--not-added", "--token", UNKNOWN]])
+def test_the_command_takes_one_decision(place: Place, command: Command, choice: list[str]) -> None:
+    done = command("resolve", "--ledger", place.ledger, "--user-id", "u1", *choice)
+    assert done.code == ExitCode.USAGE
+    assert "Say one of --token TOKEN and --not-added" in done.err
+
+
+def test_the_command_says_who_holds_the_ledger(place: Place, command: Command) -> None:
+    with LedgerLock(place.ledger):
+        done = command("resolve", "--ledger", place.ledger, "--user-id", "u1", "--not-added")
+    assert done.code == ExitCode.LEDGER_BUSY
+    assert "Another run holds the ledger" in done.err

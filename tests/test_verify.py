@@ -1,0 +1,644 @@
+"""enroll verify: real HTTP against the stand-in, real ledgers, and a library that others change."""
+
+from __future__ import annotations
+
+import csv
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checked_library import GROUP, Place, Told
+from real_command import Command
+
+from enroll import asking, sighting
+from enroll.bench import VerifySettings
+from enroll.differences import DIFFERENCE_COLUMNS, Verified
+from enroll.errors import ExitCode, LedgerBusyError, LedgerMismatchError, ServiceError
+from enroll.facesearch import FaceSearch
+from enroll.ledger import DifferenceKind
+from enroll.ledger.files import read_ledger, scratch_listing
+from enroll.ledger.lock import LedgerLock
+from enroll.model import Answer, Credentials, Event, EventKind, Status
+from enroll.opening import Account, Connection
+from enroll.recorder import now_ms
+from enroll.sandbox import Limits, Sandbox
+from enroll.tally import Tally
+from enroll.verify import verify
+
+
+@pytest.fixture(autouse=True)
+def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False, search_lag=600.0) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def place(box: Sandbox, tmp_path: Path) -> Place:
+    """Five people, enrolled."""
+    there = Place(tmp_path, box)
+    there.people(1, 2, 3, 4, 5)
+    there.run()
+    return there
+
+
+def verified(place: Place, told: Told | None = None, **changed: Any) -> Verified:
+    settings = replace(VerifySettings(ledger=place.ledger), **changed)
+    return verify(settings, lambda: place.credentials, told or Told())
+
+
+def differences(found: Verified) -> dict[str, int]:
+    return {kind.value: count for kind, count in found.differences.items()}
+
+
+def test_a_ledger_that_agrees_with_its_library_has_no_difference(place: Place) -> None:
+    told = Told()
+    found = verified(place, told)
+    assert (found.exit_code, differences(found), found.seen) == (ExitCode.DONE, {}, 5)
+    assert "No difference." in told.text
+    assert place.box.count("face_info") == 0
+
+
+def test_each_kind_of_difference_is_found_and_written_down(place: Place, tmp_path: Path) -> None:
+    gone = place.face("u1").face_token or ""
+    place.delete(gone)
+    stranger = place.add("nobody", "2.jpg")
+    copy = place.add("u3", "3.jpg")
+    place.surplus("u3", copy)
+    place.doubt("u4")
+    landed = place.add("u4", "4.jpg")
+    theirs = place.add("x5", "5.jpg")
+    place.record(replace(place.face("u5"), face_token=theirs))
+    file = tmp_path / "differences.csv"
+    found = verified(place, differences=file)
+    assert found.exit_code is ExitCode.SOME_ROWS_FAILED
+    kinds = Counter(differences(found))
+    assert kinds == {"missing": 1, "stranger": 2, "unsettled": 2, "surplus": 1, "other_user_id": 1}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with file.open(encoding="utf-8", newline="") as opened:
+        reader = csv.DictReader(opened)
+        assert tuple(reader.fieldnames or ()) == DIFFERENCE_COLUMNS
+        lines = {line["face_token"]: line for line in reader}
+    told = {token: (line["difference"], line["user_id"]) for token, line in lines.items()}
+    assert told[gone] == ("missing", "u1")
+    assert lines[gone]["image"] == "1.jpg"
+    assert told[stranger] == ("stranger", "")
+    assert (lines[stranger]["library_user_id"], lines[stranger]["add_time"][:2]) == ("nobody", "20")
+    assert told[copy] == ("surplus", "u3")
+    assert told[landed] == ("unsettled", "")
+    assert (told[theirs], lines[theirs]["library_user_id"]) == (("other_user_id", "u5"), "x5")
+
+
+def test_verifying_alone_writes_nothing_into_the_ledger(place: Place) -> None:
+    place.delete(place.face("u1").face_token or "")
+    place.add("nobody", "2.jpg")
+    reader = read_ledger(place.ledger)
+    before = reader.status()
+    reader.close()
+    verified(place)
+    reader = read_ledger(place.ledger)
+    assert reader.status() == before
+    reader.close()
+
+
+def test_a_library_of_several_pages_is_followed_to_its_end(place: Place) -> None:
+    for _ in range(1003):
+        place.box._account.add(GROUP, _new_face(place))
+    found = verified(place)
+    assert (found.sighted.whole, found.seen, place.box.count("list")) == (True, 1008, 3)
+    assert differences(found) == {"stranger": 1003}
+
+
+def _new_face(place: Place) -> Any:
+    """A face as it lies in the stand-in's library, without the cost of a call."""
+    from enroll.sandbox.account import NewFace
+    from enroll.sandbox.faces import shared_finder
+
+    content = (place.folder / "1.jpg").read_bytes()
+    picture = shared_finder(detect=False).find(content, field="file", turn=False)
+    return NewFace(user_id="many", user_data="", picture=picture)
+
+
+@pytest.fixture
+def bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """Five people in a library whose `list` shows three faces and no more."""
+    monkeypatch.setattr(sighting, "PAGE", 3)
+    with Sandbox(detect=False, limits=Limits(max_start=3)) as box:
+        box.create_library(GROUP)
+        place = Place(tmp_path, box)
+        for number in range(1, 6):  # one by one, so that it is known who comes last
+            place.people(number)
+            place.run()
+        yield place
+
+
+def test_a_service_that_stops_short_is_told_with_how_much_it_showed(bounded: Place) -> None:
+    told = Told()
+    found = verified(bounded, told)
+    assert (found.sighted.whole, found.seen, found.unchecked) == (False, 3, 2)
+    assert "`list` showed 3 faces and no more" in told.text
+    assert "BAD_ARGUMENTS: start" in told.text
+    assert "2 faces of the ledger could not be compared. --deep asks for each" in told.text
+    assert differences(found) == {}
+    assert found.exit_code is ExitCode.ENDED_EARLY  # not seen is no agreement
+
+
+class SamePage(FaceSearch):
+    """Shows the first page again and again, as a service might that ignores `start`."""
+
+    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
+        answer = super().list(group_id=group_id, start=1, limit=2)
+        return replace(answer, payload={**answer.payload, "next": start + 2})
+
+
+class SameNext(FaceSearch):
+    """Always names the same page as the next one."""
+
+    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
+        self.asked = getattr(self, "asked", 0) + 1
+        answer = super().list(group_id=group_id, start=2 * self.asked - 1, limit=2)
+        return replace(answer, payload={**answer.payload, "next": 3})
+
+
+@contextmanager
+def asks(place: Place, service: type[FaceSearch]) -> Iterator[asking.Asking]:
+    """Calls to the stand-in by a client that changes answers as a strange service might."""
+    account = Account(
+        endpoint=place.box.endpoint, read_credentials=lambda: place.credentials, timeout=10.0
+    )
+    client = service(place.box.endpoint, place.credentials, timeout=10.0)
+    connection = Connection(account, place.credentials, client)
+    with asking.Asking(connection, Tally(), at_once=2) as opened:
+        yield opened
+    connection.close()
+
+
+@pytest.mark.parametrize(("service", "seen"), [(SamePage, 2), (SameNext, 4)])
+def test_a_page_that_leads_nowhere_ends_the_reading(
+    place: Place, service: type[FaceSearch], seen: int
+) -> None:
+    listing = scratch_listing()
+    with asks(place, service) as opened:
+        sighted = sighting.read_library(opened, GROUP, listing)
+    assert (sighted.whole, sighted.faces) == (False, seen)
+    assert sighted.because == "The page from 3 on leads to no other faces."
+    listing.close()
+
+
+def test_an_answer_about_another_face_is_none(place: Place) -> None:
+    other = place.face("u2").face_token or ""
+
+    class Confused(FaceSearch):
+        def face_info(self, *, group_id: str, face_token: str) -> Answer:
+            return super().face_info(group_id=group_id, face_token=other)
+
+    with asks(place, Confused) as opened:
+        ((_, found),) = sighting.look_up(opened, GROUP, [place.face("u1").face_token or ""])
+    assert isinstance(found, ServiceError)
+
+
+def test_credentials_that_were_exchanged_are_read_again(place: Place) -> None:
+    offered = [place.credentials, Rotated(place.box.api_key, place.box.api_secret)]
+    settings = VerifySettings(ledger=place.ledger)
+    place.box.script(["auth"], call="face_info")
+    place.delete(place.face("u1").face_token or "")
+    found = verify(replace(settings, deep=True), lambda: offered.pop(0), Told())
+    assert differences(found) == {"missing": 1}
+    assert offered == []
+
+
+class Rotated(Credentials):
+    """Credentials that are as good as the others and not equal to them."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def test_with_deep_each_face_that_was_not_shown_is_asked_for(bounded: Place) -> None:
+    bounded.delete(bounded.face("u5").face_token or "")
+    told = Told()
+    found = verified(bounded, told, deep=True)
+    assert told.questions == [
+        "`list` did not show 2 faces of the ledger. Ask for each, with 2 calls of face_info?"
+    ]
+    assert bounded.box.count("face_info") == 2
+    assert found.unchecked == 0
+    assert differences(found) == {"missing": 1}
+
+
+def test_without_consent_deep_asks_for_nothing(bounded: Place) -> None:
+    found = verified(bounded, Told(agrees=False), deep=True)
+    assert bounded.box.count("face_info") == 0
+    assert found.unchecked == 2
+
+
+def test_a_face_that_the_service_says_nothing_of_is_not_missing(bounded: Place) -> None:
+    bounded.box.script(["500"] * asking.TRIES * 2, call="face_info")
+    found = verified(bounded, deep=True)
+    assert DifferenceKind.MISSING not in found.differences
+    assert found.unchecked == 2
+
+
+def test_a_service_that_shows_nothing_ends_the_command(place: Place) -> None:
+    place.box.script(["500"] * asking.TRIES, call="list")
+    with pytest.raises(ServiceError, match="does not list the faces from 1 on"):
+        verified(place)
+
+
+def test_an_answer_lost_on_the_way_is_asked_for_again(place: Place) -> None:
+    place.box.script(["502", "refused", "cut", None], call="list")
+    assert verified(place).exit_code is ExitCode.DONE
+
+
+def test_a_library_that_was_made_anew_is_another(place: Place) -> None:
+    service = place.service
+    service.free(group_id=GROUP, check_empty=False)
+    service.create(group_id=GROUP, group_name=GROUP)
+    service.close()
+    with pytest.raises(LedgerMismatchError, match="as it was created at"):
+        verified(place, requeue_missing=True)
+    assert place.face("u1").status is Status.ENROLLED
+
+
+def test_while_a_run_goes_on_the_ledger_is_compared_and_not_changed(place: Place) -> None:
+    place.record(replace(place.face("u1"), status=Status.SENDING, face_token=None))
+    told = Told()
+    with LedgerLock(place.ledger):
+        found = verified(place, told)
+        assert "A run is going on: process" in told.text
+        assert found.exit_code is ExitCode.DONE  # what it is sending right now is no difference
+        place.add("nobody", "2.jpg")
+        assert differences(verified(place)) == {"stranger": 1}
+        place.delete(place.face("u2").face_token or "")
+        with pytest.raises(LedgerBusyError):
+            verified(place, requeue_missing=True)
+    assert place.face("u2").status is Status.ENROLLED
+    assert differences(verified(place)) == {"missing": 1, "stranger": 1, "unsettled": 1}
+
+
+def test_what_a_run_adds_while_the_library_is_read_is_left_out(place: Place) -> None:
+    class Meanwhile(Told):
+        def progress(self, done: int, what: str) -> None:
+            if len(place.rows) == 5:  # the page has been read
+                place.people(6)
+                place.run()
+
+    assert differences(verified(place, Meanwhile())) == {}
+    assert place.face("u6").status is Status.ENROLLED
+
+
+# Surplus
+
+
+def test_copies_on_record_are_deleted_and_nothing_else(place: Place) -> None:
+    copies = [place.add("u3", "3.jpg") for _ in range(2)]
+    for copy in copies:
+        place.surplus("u3", copy)
+    stranger = place.add("nobody", "2.jpg")
+    told = Told()
+    found = verified(place, told, remove_surplus=True)
+    assert told.questions[0].startswith("Delete 2 faces from the library staff: 2 on record")
+    assert differences(found) == {"stranger": 1}
+    assert found.exit_code is ExitCode.SOME_ROWS_FAILED
+    assert place.box.count("delete") == 1
+    assert place.in_library() == {*(entry.face_token for entry in place.entries()), stranger}
+    assert [event for event in place.history() if event[0].startswith("remov")] == [
+        *[("removing", "u3", copy) for copy in sorted(copies)],
+        *[("removed", "u3", copy) for copy in sorted(copies)],
+    ]
+    assert verified(place, told, remove_surplus=True).exit_code is ExitCode.SOME_ROWS_FAILED
+    assert "There is no copy to delete." in told.text
+
+
+def test_nothing_is_deleted_without_consent(place: Place) -> None:
+    copy = place.add("u3", "3.jpg")
+    place.surplus("u3", copy)
+    found = verified(place, Told(agrees=False), remove_surplus=True)
+    assert found.exit_code is ExitCode.SOME_ROWS_FAILED
+    assert copy in place.in_library()
+    assert place.box.count("delete") == 0
+
+
+def test_a_token_that_a_face_bears_is_never_deleted(place: Place) -> None:
+    token = place.face("u3").face_token or ""
+    place.surplus("u3", token)
+    told = Told()
+    verified(place, told, remove_surplus=True)
+    assert "There is no copy to delete." in told.text
+    assert token in place.in_library()
+
+
+def test_a_stranger_is_deleted_that_an_attempt_in_doubt_has_left(place: Place) -> None:
+    place.doubt("u3", token=place.face("u3").face_token)
+    copy = place.add("u3", "3.jpg")
+    told = Told()
+    found = verified(place, told, remove_surplus=True)
+    assert "1 stranger may come from an attempt that was in doubt" in told.text
+    assert told.questions[0].startswith("Delete 1 face from the library staff: 0 on record as")
+    assert found.exit_code is ExitCode.DONE
+    assert copy not in place.in_library()
+    assert place.box.count("search") == 1
+    assert ("removed", "u3", copy) in place.history()
+
+
+def test_a_stranger_that_is_another_photo_of_the_person_stays(place: Place) -> None:
+    place.doubt("u3", token=place.face("u3").face_token)
+    place.photo("other.jpg", 12)
+    other = place.add("u3", "other.jpg")
+    told = Told()
+    verified(place, told, remove_surplus=True)
+    assert "looking, with 1 call of search" in told.text
+    assert told.questions == []
+    assert other in place.in_library()
+
+
+def test_a_stranger_with_the_same_photo_under_another_user_id_stays(place: Place) -> None:
+    place.doubt("u3", token=place.face("u3").face_token)
+    theirs = place.add("u4", "3.jpg")
+    place.doubt("u4", token=place.face("u4").face_token)
+    verified(place, Told(), remove_surplus=True)
+    assert theirs in place.in_library()
+
+
+def test_a_stranger_of_a_person_never_in_doubt_stays(place: Place) -> None:
+    copy = place.add("u3", "3.jpg")
+    verified(place, Told(), remove_surplus=True)
+    assert place.box.count("search") == 0
+    assert copy in place.in_library()
+
+
+def test_a_stranger_from_another_time_than_the_doubt_stays(place: Place) -> None:
+    copy = place.add("u3", "3.jpg")
+    face = place.face("u3")
+    hour = 3_600_000
+    old = Event(at=now_ms() - hour, kind=EventKind.IN_DOUBT, run=1, face_id=face.face_id)
+    place.record(face, events=[old])
+    with place.writing() as ledger:
+        ledger._connection.exec_driver_sql(f"UPDATE run SET started_at = started_at - {2 * hour}")
+    verified(place, Told(), remove_surplus=True)
+    assert place.box.count("search") == 0
+    assert copy in place.in_library()
+
+
+def test_a_face_whose_own_token_is_another_photos_proves_no_copy(place: Place) -> None:
+    place.photo("other.jpg", 12)
+    wrong = place.add("u3", "other.jpg")
+    place.doubt("u3", token=wrong)
+    again = place.add("u3", "other.jpg")
+    verified(place, Told(), remove_surplus=True)
+    assert place.box.count("search") == 1
+    assert again in place.in_library()
+
+
+def test_another_face_of_the_ledger_that_looks_the_same_is_never_deleted(place: Place) -> None:
+    (place.folder / "again.jpg").write_bytes((place.folder / "3.jpg").read_bytes() + b"more")
+    place.rows.append(("u3", "", "again.jpg"))
+    place.run()
+    first, second = place.faces("u3")
+    place.record(
+        first,
+        events=[Event(at=now_ms(), kind=EventKind.IN_DOUBT, run=1, face_id=first.face_id)],
+    )
+    copy = place.add("u3", "3.jpg")
+    verified(place, Told(), remove_surplus=True)
+    assert place.in_library() >= {first.face_token, second.face_token}
+    assert copy not in place.in_library()
+
+
+def test_a_copy_that_was_adopted_while_we_asked_is_not_deleted(place: Place) -> None:
+    recorded = place.add("u3", "3.jpg")
+    place.surplus("u3", recorded)
+    place.doubt("u4", token=place.face("u4").face_token)
+    proved = place.add("u4", "4.jpg")
+
+    class Meanwhile(Told):
+        def confirm(self, question: str) -> bool:
+            place.record(
+                replace(place.face("u3"), face_token=recorded),
+                replace(place.face("u4"), face_token=proved),
+            )
+            return super().confirm(question)
+
+    told = Meanwhile()
+    verified(place, told, remove_surplus=True)
+    assert "1 on record as surplus, 1 proved" in told.questions[0]
+    assert "0 of 2 faces deleted." in told.text
+    assert place.in_library() >= {recorded, proved}
+
+
+def test_the_intent_to_delete_is_on_disk_before_the_call_leaves(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = place.add("u3", "3.jpg")
+    place.surplus("u3", copy)
+    delete = FaceSearch.delete
+    seen: list[list[tuple[str, str, str]]] = []
+
+    def watched(service: FaceSearch, *, group_id: str, face_tokens: Sequence[str]) -> Answer:
+        seen.append(place.history())
+        return delete(service, group_id=group_id, face_tokens=face_tokens)
+
+    monkeypatch.setattr(FaceSearch, "delete", watched)
+    verified(place, remove_surplus=True)
+    assert seen == [[("removing", "u3", copy)]]
+
+
+def test_an_answer_whose_numbers_do_not_add_up_is_looked_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = place.add("u3", "3.jpg")
+    place.surplus("u3", copy)
+    delete = FaceSearch.delete
+
+    def forgetful(service: FaceSearch, *, group_id: str, face_tokens: Sequence[str]) -> Answer:
+        answer = delete(service, group_id=group_id, face_tokens=face_tokens)
+        return replace(answer, payload={**answer.payload, "face_removed": 0})
+
+    monkeypatch.setattr(FaceSearch, "delete", forgetful)
+    verified(place, remove_surplus=True)
+    assert place.box.count("face_info") == 1
+    assert ("removed", "u3", copy) in place.history()
+
+
+def test_a_photo_that_is_gone_proves_no_copy(place: Place) -> None:
+    place.doubt("u3", token=place.face("u3").face_token)
+    copy = place.add("u3", "3.jpg")
+    (place.folder / "3.jpg").unlink()
+    verified(place, Told(), remove_surplus=True)
+    assert copy in place.in_library()
+
+
+def test_a_copy_that_is_gone_already_counts_as_removed(place: Place) -> None:
+    copy = place.add("u3", "3.jpg")
+    place.surplus("u3", copy)
+    place.delete(copy)
+    verified(place, remove_surplus=True)
+    assert ("removed", "u3", copy) in place.history()
+    told = Told()
+    verified(place, told, remove_surplus=True)
+    assert "There is no copy to delete." in told.text
+
+
+@pytest.mark.parametrize("fault", ["500-after", "500-before", "reset-after", "not-json-before"])
+def test_a_deletion_whose_answer_is_lost_is_looked_up_before_it_is_recorded(
+    place: Place, fault: str
+) -> None:
+    copy = place.add("u3", "3.jpg")
+    place.surplus("u3", copy)
+    before = place.box.count("delete")
+    place.box.script([fault], call="delete")
+    found = verified(place, remove_surplus=True)
+    assert found.exit_code is ExitCode.DONE
+    assert place.box.count("face_info") == 1
+    assert place.box.count("delete") - before == (2 if "before" in fault else 1)
+    assert copy not in place.in_library()
+    assert ("removed", "u3", copy) in place.history()
+
+
+def test_a_deletion_that_nothing_is_known_of_stays_on_record(place: Place) -> None:
+    copy = place.add("u3", "3.jpg")
+    place.surplus("u3", copy)
+    place.box.script(["500-before"] * 3, call="delete")
+    place.box.script(["500"] * asking.TRIES * 3, call="face_info")
+    found = verified(place, remove_surplus=True)
+    assert differences(found) == {"surplus": 1}
+    assert [event[0] for event in place.history()] == ["removing"]
+
+
+def test_an_account_that_may_not_delete_ends_the_command_and_its_record(place: Place) -> None:
+    place.surplus("u3", place.add("u3", "3.jpg"))
+    place.box.script(["auth"], call="delete")
+    with pytest.raises(ServiceError, match="AUTHORIZATION_ERROR"):
+        verified(place, remove_surplus=True)
+    reader = read_ledger(place.ledger)
+    last = reader.status(runs=1).runs[0]
+    reader.close()
+    assert last.start.options["command"] == "verify"
+    assert last.end is not None
+    assert last.end.exit_code == ExitCode.SERVICE
+
+
+# Missing faces
+
+
+def test_a_missing_face_is_made_due_and_added_again_by_the_next_run(place: Place) -> None:
+    gone = place.face("u1").face_token or ""
+    place.delete(gone)
+    told = Told()
+    found = verified(place, told, requeue_missing=True)
+    assert told.questions[0].startswith("Make 1 face due again that the library does not hold?")
+    assert place.box.count("face_info") == 1
+    assert found.exit_code is ExitCode.DONE
+    assert place.face("u1").status is Status.PENDING
+    assert ("requeued", "u1", gone) in place.history()
+    added = place.box.count("add")
+    assert place.run().exit_code is ExitCode.DONE
+    assert place.box.count("add") == added + 1
+    assert place.face("u1").status is Status.ENROLLED
+    assert verified(place).exit_code is ExitCode.DONE
+
+
+def test_a_missing_face_stays_enrolled_without_consent(place: Place) -> None:
+    place.delete(place.face("u1").face_token or "")
+    found = verified(place, Told(agrees=False), requeue_missing=True)
+    assert found.exit_code is ExitCode.SOME_ROWS_FAILED
+    assert place.face("u1").status is Status.ENROLLED
+
+
+def test_a_face_that_list_left_out_is_asked_for_and_not_made_due(place: Place) -> None:
+    place.people(6)
+    place.box.script(["search-lag"])  # list does not show it yet, face_info does
+    place.run()
+    assert differences(verified(place)) == {"missing": 1}
+    told = Told()
+    found = verified(place, told, requeue_missing=True)
+    assert found.exit_code is ExitCode.DONE
+    assert place.face("u6").status is Status.ENROLLED
+    assert "1 face left as they are" in told.text
+
+
+def test_a_face_that_another_command_has_changed_meanwhile_stays_as_it_is(place: Place) -> None:
+    place.delete(place.face("u1").face_token or "")
+
+    class Meanwhile(Told):
+        def confirm(self, question: str) -> bool:
+            place.record(replace(place.face("u1"), face_token=place.add("u1", "1.jpg")))
+            return super().confirm(question)
+
+    verified(place, Meanwhile(), requeue_missing=True)
+    assert place.face("u1").status is Status.ENROLLED
+
+
+@pytest.mark.parametrize("fault", ["500", "unknown-code", "html-403"])
+def test_a_missing_face_that_the_service_will_not_confirm_stays(place: Place, fault: str) -> None:
+    place.delete(place.face("u1").face_token or "")
+    place.box.script([fault] * asking.TRIES, call="face_info")
+    told = Told()
+    found = verified(place, told, requeue_missing=True)
+    assert differences(found) == {"missing": 1}
+    assert "1 face left as they are" in told.text
+    assert place.face("u1").status is Status.ENROLLED
+
+
+def test_a_missing_face_that_no_row_points_to_is_recorded_as_removed(place: Place) -> None:
+    old = place.face("u1").face_token or ""
+    place.photo("1.jpg", 70)
+    place.run()
+    place.delete(old)
+    told = Told()
+    found = verified(place, told, requeue_missing=True)
+    assert found.exit_code is ExitCode.DONE
+    assert sorted(face.status for face in place.faces("u1")) == [Status.ENROLLED, Status.REMOVED]
+    assert ("gone", "u1", old) in place.history()
+    added = place.box.count("add")
+    place.run()
+    assert place.box.count("add") == added
+
+
+# The command
+
+
+@pytest.fixture
+def command(place: Place, tmp_path: Path) -> Command:
+    environ = {"ENROLL_API_KEY": place.box.api_key, "ENROLL_API_SECRET": place.box.api_secret}
+    return Command(home=tmp_path / "home", folder=place.folder, environ=environ)
+
+
+def test_the_command_knows_the_endpoint_from_the_last_run(place: Place, command: Command) -> None:
+    done = command("verify", "--ledger", place.ledger)
+    assert (done.code, done.err) == (0, "")
+    assert f"staff at {place.box.endpoint}, all 5 faces seen" in done.out
+
+
+def test_the_command_needs_yes_where_nobody_can_be_asked(place: Place, command: Command) -> None:
+    place.delete(place.face("u1").face_token or "")
+    done = command("verify", "--ledger", place.ledger, "--requeue-missing")
+    assert done.code == ExitCode.USAGE
+    assert "agree to it with --yes" in done.err
+    assert place.face("u1").status is Status.ENROLLED
+    done = command("verify", "--ledger", place.ledger, "--requeue-missing", "--yes")
+    assert done.code == 0
+    assert "1 face due again: `enroll run` adds them." in done.out
+    assert place.face("u1").status is Status.PENDING
+
+
+def test_the_command_shows_no_user_id(place: Place, command: Command) -> None:
+    place.add("nobody-else", "2.jpg")
+    done = command("verify", "--ledger", place.ledger)
+    assert done.code == 1
+    assert "nobody-else" not in done.out + done.err
