@@ -97,7 +97,7 @@ def test_status_as_json_has_stable_keys() -> None:
         LedgerStatus(identity=LIBRARY, images="/p", counts={Status.FAILED: 1}, runs=runs),
         Path("a.sqlite"),
     )
-    assert list(told) == ["ledger", "library", "images", "counts", "errors", "runs"]
+    assert list(told) == ["ledger", "library", "images", "counts", "errors", "answers", "runs"]
     assert told["library"] == {
         "host": "a.example", "group_id": "staff", "add_time": "2025-01-01T00:00:00Z",
     }  # fmt: skip
