@@ -310,7 +310,8 @@ class Calls:
         """
         for shipment in self._unsent():
             self._recorder.ledger.record(Changes(faces=[journey.withdraws(shipment.face)]))
-        self._recorder.tally.calls[CallKind.ADD] += len(self._in_flight)
+        if self._in_flight:
+            self._recorder.tally.calls[CallKind.ADD] += len(self._in_flight)
         for shipment in self._in_flight:
             shipment.face = replace(
                 shipment.face,
