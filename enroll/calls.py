@@ -31,6 +31,7 @@ from enroll.model import (
     Status,
     Verdict,
 )
+from enroll.reach import Reach
 from enroll.recorder import Recorder, now_ms
 from enroll.remedies import remedy
 from enroll.settings import CodeRule
@@ -94,6 +95,7 @@ class Calls:
         recorder: Recorder,
         throttle: Throttle,
         *,
+        reach: Reach,
         group_id: str,
         send_as: SendAs,
         policy: Policy,
@@ -110,6 +112,7 @@ class Calls:
         self._group_id = group_id
         self._send_as = send_as
         self._policy = policy
+        self._reach = reach
         self._left = left
         self._doubted = doubted
         self._renew = renew
@@ -125,9 +128,6 @@ class Calls:
         self._kept: Counter[str] = Counter()
         self.stop: ServiceError | None = None
         """What the service said to stop the run."""
-        self.unreachable_since: float | None = None
-        """Since when no call has come to anything definite (monotonic seconds)."""
-        self.unreachable_because = ""
 
     @property
     def backlog(self) -> int:
@@ -226,12 +226,7 @@ class Calls:
     def _count(self, shipment: Shipment, answer: Answer, now: float) -> None:
         refused = answer.verdict is Verdict.REFUSED
         self._throttle.answered(now, refused=refused, retry_after=answer.retry_after)
-        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
-            if self.unreachable_since is None:
-                self.unreachable_since = now
-            self.unreachable_because = answer.message or answer.code
-        else:
-            self.unreachable_since = None
+        self._reach.heard(answer, now)
         if answer.verdict is Verdict.NOT_SENT:
             return
         self._recorder.tally.calls[CallKind.ADD] += 1

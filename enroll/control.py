@@ -17,6 +17,9 @@ from enroll.settling import Control
 CONTROL_TRIES = 8
 """How often a control is looked for before the run goes without: about two minutes in all."""
 
+FAILED_PAUSE_SECONDS = 10.0
+"""Before a control is looked for again after a call that did not come through."""
+
 CONTROL_FACES = 5
 """Faces of earlier runs that may serve as control, the newest first."""
 
@@ -102,6 +105,10 @@ class ControlSeeker:
             found = candidates(answer) if answer.verdict is Verdict.APPLIED else []
         except ServiceError:
             found = []
+        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):  # a look that fails is no look
+            self._under_way = False
+            self.next_due = time.monotonic() + FAILED_PAUSE_SECONDS
+            return
         own = next((one for one in found if one.face_token == face.face_token), None)
         if own is None:
             said = answer.code or "a face that we know was not found"

@@ -40,8 +40,6 @@ class Decider:
         self._policy = policy
         self._send = send
         self._tries: dict[int, int] = {}
-        self.refaced: set[str] = set()
-        """People with a new face beside an older one."""
         self.stop: LocalError | None = None
         """Why no further photo can be read."""
 
@@ -78,8 +76,6 @@ class Decider:
             self._recorder.row_ends(row.due, Status.PENDING, WAITS_FOR_DOUBT, message)
             return
         user_id = row.due.row.user_id
-        if any(face.status is Status.ENROLLED for face in known if face is not step.face):
-            self.refaced.add(user_id)
         if isinstance(step, Send):
             self._people.occupy(user_id)
             face = self._face_to_send(row, photo, step.face)

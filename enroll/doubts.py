@@ -138,6 +138,11 @@ class Doubts:
     def _hear_list(self, asked_at: float, answer: Answer) -> None:
         self._listing_asked = False
         waiting, self._for_listing = self._for_listing, []
+        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):  # a look that fails is no look
+            for due in waiting:
+                failed = settling.look_failed(due.doubt, f"looking failed: {answer.code}")
+                self._follow(due.doubt, failed)
+            return
         try:
             whole = answer.verdict is Verdict.APPLIED and next_start(answer) is None
             listed = faces(answer) if whole else []
@@ -157,14 +162,10 @@ class Doubts:
         face = due.doubt.face
         there = listing.people.get(face.user_id, [])
         strangers = self._strangers([(one.face_token, one.add_time, None) for one in there])
-        if not strangers:
-            self._conclude(due.doubt, Sight(()))
-            return
-        known = self._recorder.ledger.faces_of([face.user_id])[face.user_id]
-        if settling.only_face(strangers, known, face):
-            self._conclude(due.doubt, Sight(tuple(strangers)))
+        if strangers:
+            self._search(due)  # is it this photo? Only its likeness tells
         else:
-            self._search(due)  # which of the person's photos is it? Only its likeness tells
+            self._conclude(due.doubt, Sight(()))
 
     def _search(self, due: _Due) -> None:
         if self._seeker.cannot_search is not None:
@@ -188,11 +189,29 @@ class Doubts:
     def _control_given_up(self, because: str) -> None:
         waiting, self._for_control = self._for_control, []
         for due in waiting:
-            self._undecided(due.doubt, because)
+            self._without_search(due.doubt, because)
+
+    def _without_search(self, doubt: Doubt, because: str) -> None:
+        stranger = self._only_stranger(doubt)
+        if stranger is None:
+            self._undecided(doubt, because)
+        else:
+            self._conclude(doubt, Sight((stranger,)))
+
+    def _only_stranger(self, doubt: Doubt) -> Seen | None:
+        """Where likeness cannot tell: the one listed face that can be no other that we have sent,
+        in a library that nobody but us has filled."""
+        ledger, face = self._recorder.ledger, doubt.face
+        if self._listing is None or doubt.recheck or not ledger.began_empty:
+            return None
+        there = self._listing.people.get(face.user_id, [])
+        strangers = self._strangers([(one.face_token, one.add_time, None) for one in there])
+        known = ledger.faces_of([face.user_id])[face.user_id]
+        return strangers[0] if settling.only_face(strangers, known, face) else None
 
     def _hear_photo(self, doubt: Doubt, photo: Photo | None) -> None:
         if photo is None:
-            self._undecided(doubt, "its photo is no longer there to search with")
+            self._without_search(doubt, "its photo is no longer there to search with")
             return
         self._looks.search(
             photo,

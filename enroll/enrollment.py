@@ -177,10 +177,11 @@ def _open(
     For a new ledger the library is proved first: a run that cannot begin leaves nothing behind.
     """
     path = (settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)).absolute()
-    new = not ledger_exists(path)
+    new, empty = not ledger_exists(path), False
     if new:
         library = find_library(connection, settings.group_id, tally)
-        if not settings.allow_nonempty and not is_empty(connection, settings.group_id, tally):
+        empty = is_empty(connection, settings.group_id, tally)
+        if not (empty or settings.allow_nonempty):
             raise UsageError(
                 f"The library {settings.group_id} already holds faces, and there is no ledger "
                 f"that knows them ({path}): enrolling into it may add people twice. Take them "
@@ -192,7 +193,7 @@ def _open(
     else:
         stack.enter_context(LedgerLock(path))
         library = find_library(connection, settings.group_id, tally)
-    ledger = open_ledger(path, identity_of(settings, library))
+    ledger = open_ledger(path, identity_of(settings, library), began_empty=empty)
     stack.callback(ledger.close)
     if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
         raise UsageError(

@@ -10,8 +10,10 @@ from functools import partial
 from typing import Protocol
 
 from enroll.intake import Submit
+from enroll.journey import CREDENTIAL_CODES
 from enroll.model import Answer, CallKind, FaceRecord, Photo, SendAs, Verdict
 from enroll.photo import read_photo
+from enroll.reach import Reach
 from enroll.recorder import Recorder
 from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.throttle import Throttle
@@ -61,17 +63,25 @@ class Looks:
         recorder: Recorder,
         throttle: Throttle,
         *,
+        reach: Reach,
         group_id: str,
         send_as: SendAs,
         images: str,
+        renew: Callable[[], bool],
     ) -> None:
-        """`images` is the resolved images root."""
+        """`images` is the resolved images root; `renew` has the service sign with the credentials
+        as they are now, and tells whether they have changed."""
         self._service = service
         self._recorder = recorder
         self._throttle = throttle
         self._group_id = group_id
         self._send_as = send_as
         self._images = images
+        self._reach = reach
+        self._renew = renew
+        self._photos = 0
+        self.in_flight = 0
+        """Calls that are being made."""
         self._asking: deque[Callable[[Submit, Executor], None]] = deque()
         self._reading: deque[tuple[FaceRecord, Callable[[Photo | None], None]]] = deque()
 
@@ -114,14 +124,27 @@ class Looks:
 
     def work(self, submit: Submit, calls: Executor, readers: Executor) -> None:
         """Read what is to be read, and make as many calls as there are places for."""
-        while self._reading:
+        while self._reading and self._photos < self._throttle.limit:
             face, heard = self._reading.popleft()
             paths = self._recorder.ledger.paths_of([face.face_id])[face.face_id]
-            submit(readers, heard, read_again, paths, self._images, face.sha256)
+            self._photos += 1
+            told = partial(self._hear_photo, heard)
+            submit(readers, told, read_again, paths, self._images, face.sha256)
         now = time.monotonic()
         while self._asking and self._throttle.free(now) > 0:
             self._throttle.sent(now)
+            self.in_flight += 1
             self._asking.popleft()(submit, calls)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a call waits for its place."""
+        return bool(self._asking)
+
+    def _hear_photo(self, heard: Callable[[Photo | None], None], photo: Photo | None) -> None:
+        if photo is None:
+            self._photos -= 1
+        heard(photo)
 
     def _hear(
         self,
@@ -130,12 +153,16 @@ class Looks:
         heard: Callable[[Answer], None],
         answer: Answer,
     ) -> None:
+        self.in_flight -= 1
         refused = answer.verdict is Verdict.REFUSED
+        self._reach.heard(answer, time.monotonic())
         self._throttle.answered(time.monotonic(), refused=refused, retry_after=answer.retry_after)
         if answer.verdict is not Verdict.NOT_SENT:
             self._recorder.tally.calls[kind] += 1
             self._recorder.tally.refused += refused
-        if refused:
+        if refused or (answer.code in CREDENTIAL_CODES and self._renew()):
             self._asking.append(again)
-        else:
-            heard(answer)
+            return
+        if kind is CallKind.SEARCH:
+            self._photos -= 1  # the call held the photo; no more of them lie in memory than places
+        heard(answer)

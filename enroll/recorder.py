@@ -45,13 +45,14 @@ class Recorder:
     since: float | None = None
     """When the oldest of them was recorded (monotonic seconds)."""
     committed_at: float = float("-inf")
-    """When the last commit was on the disk (monotonic seconds)."""
+    """When the last commit began (monotonic seconds)."""
 
     def commit(self) -> None:
         """Put all that was recorded on the disk. Raises LocalError."""
+        began = time.monotonic()
         self.ledger.commit()
         self.outcomes, self.since = 0, None
-        self.committed_at = time.monotonic()
+        self.committed_at = began  # the sign of life is stamped before the disk has it
 
     def late(self, now: float, *, most: int) -> bool:
         """Whether outcomes have waited long enough, or are more than `most`."""

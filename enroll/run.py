@@ -25,6 +25,7 @@ from enroll.ledger import Ledger
 from enroll.looks import Library, Looks
 from enroll.model import Answer, Candidate, FaceRecord, SendAs, Status
 from enroll.people import People
+from enroll.reach import Reach
 from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
 from enroll.scan import Scan
 from enroll.settling import Doubt
@@ -126,6 +127,7 @@ class Driver:
         self._observer = observer
         self._recorder = Recorder(ledger, work.run, self.tally, observer)
         self._people = People()
+        self._reach = Reach()
         self._intake = Intake(
             scan,
             self._recorder,
@@ -138,6 +140,7 @@ class Driver:
             service,
             self._recorder,
             throttle,
+            reach=self._reach,
             group_id=work.group_id,
             send_as=work.send_as,
             policy=work.policy,
@@ -145,16 +148,18 @@ class Driver:
             doubted=self._doubted,
             renew=renew,
         )
-        looks = Looks(
+        self._looks = Looks(
             service,
             self._recorder,
             throttle,
+            reach=self._reach,
             group_id=work.group_id,
             send_as=work.send_as,
             images=work.images,
+            renew=renew,
         )
         self._doubts = Doubts(
-            looks, self._recorder, settle_after=work.settle_after, settled=self._settled
+            self._looks, self._recorder, settle_after=work.settle_after, settled=self._settled
         )
         self._decider = Decider(
             self._recorder,
@@ -232,13 +237,14 @@ class Driver:
 
     def _ended(self) -> bool:
         self._stop = self._stop or self._calls.stop or self._decider.stop
-        since = self._calls.unreachable_since
+        since = self._reach.since
         if since is not None and time.monotonic() - since >= self._work.give_up_after:
             self._bound = (
                 f"The service could not be reached for {self._work.give_up_after:,.0f} seconds "
-                f"({self._calls.unreachable_because})"
+                f"({self._reach.because})"
             )
-        if self._throttle.spent and not self._calls.in_flight and not self._all_done():
+        more = self._calls.under_way or self._looks.waiting
+        if self._throttle.spent and more and not self._in_flight():
             self._bound = "--max-calls was reached, and more is to be done"
         if self._stop or self._signal or self._bound or self._bug:
             return True
@@ -255,8 +261,8 @@ class Driver:
             )
         return True
 
-    def _all_done(self) -> bool:
-        return self._all_fed() and not (self._intake.left or self._people or len(self._doubts))
+    def _in_flight(self) -> int:
+        return self._calls.in_flight + self._looks.in_flight
 
     def _all_fed(self) -> bool:
         """Whether every row that this run may take up has been decided on."""
@@ -305,7 +311,7 @@ class Driver:
             self._observer.ticked(self.tally)
             if self._watchdog.still(self.tally, now):
                 self._watchdog.bark(
-                    self._intake, self._calls, self._doubts, self._throttle, now=now
+                    self._intake, self._calls, self._doubts, self._throttle, self._reach, now=now
                 )
 
     def _hear(self, told: list[_Told]) -> None:
@@ -377,7 +383,7 @@ class Driver:
         """Hear the calls in flight, take back what has not left, and commit."""
         until = time.monotonic() + self._work.drain
         try:
-            while self._calls.in_flight and (left := until - time.monotonic()) > 0:
+            while self._in_flight() and (left := until - time.monotonic()) > 0:
                 self._listen(min(TICK_SECONDS, left))
             self._calls.withdraw(expires=self._last_expiry())
             for face in self._doubts.left():
@@ -397,8 +403,10 @@ class Driver:
 
     def _settle_accounts(self) -> None:
         """What can be told only when every row of the manifest has been seen."""
-        self.tally.superseded = self._ledger.supersede(
-            self._decider.refaced, at=now_ms(), run=self._work.run
-        )
+        if not self.tally.done:
+            return
+        # Asked of the ledger: an earlier run may have been interrupted in the middle of a pass.
+        people = self._ledger.people_with_several()
+        self.tally.superseded = self._ledger.supersede(people, at=now_ms(), run=self._work.run)
         if self.tally.enrolled_now:
             self.tally.shared = self._ledger.shared_photos(self._work.run)

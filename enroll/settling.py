@@ -24,8 +24,9 @@ and far less than what two photos of one person differ by."""
 ABSENT_LOOKS = 2
 """How often a face must be looked for in vain before it counts as not added."""
 
-FAILED_LOOKS = 12
-"""How many looks may fail in a row before the doubt is left to the next run: some 8 minutes."""
+FAILED_LOOKS = 120
+"""How many looks may fail in a row before the doubt is left to the next run: some two hours, as
+long as a run waits for a service that is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,13 @@ def look_failed(doubt: Doubt, because: str) -> LookAgain | Undecided:
 
 
 def only_face(strangers: Sequence[Seen], faces: Sequence[FaceRecord], face: FaceRecord) -> bool:
-    """Whether strangers seen by `list` can be nothing but this face: no other photo of the
-    person was ever sent."""
-    return bool(strangers) and not any(
+    """Whether a stranger seen by `list` can be no other face that we have sent: it is the only
+    one, and no other photo of the person was ever sent.
+
+    Not who else may have added it: trust it only in a library that was empty when its ledger
+    was made, and only where its likeness cannot be had.
+    """
+    return len(strangers) == 1 and not any(
         other.attempts for other in faces if other.face_id != face.face_id
     )
 

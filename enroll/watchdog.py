@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from enroll.calls import Calls
 from enroll.doubts import Doubts
 from enroll.intake import Intake
+from enroll.reach import Reach
 from enroll.tally import Observer, Tally
 from enroll.texts import amount, duration
 from enroll.throttle import Throttle
@@ -35,18 +36,25 @@ class Watchdog:
         return True
 
     def bark(
-        self, intake: Intake, calls: Calls, doubts: Doubts, throttle: Throttle, *, now: float
+        self,
+        intake: Intake,
+        calls: Calls,
+        doubts: Doubts,
+        throttle: Throttle,
+        reach: Reach,
+        *,
+        now: float,
     ) -> None:
         """Tell the observer what the run waits for."""
-        reasons = [*_calls(calls, throttle, now), *_photos(intake), *_doubts(doubts, now)]
+        reasons = [*_calls(calls, throttle, reach, now), *_photos(intake), *_doubts(doubts, now)]
         self._observer.waits("; ".join(reasons) or "nothing known")
 
 
-def _calls(calls: Calls, throttle: Throttle, now: float) -> Iterator[str]:
+def _calls(calls: Calls, throttle: Throttle, reach: Reach, now: float) -> Iterator[str]:
     if calls.in_flight:
         yield f"{amount(calls.in_flight, 'call')} in flight"
     if calls.setbacks:
-        yield f"{amount(calls.setbacks, 'row')} to be sent again ({calls.unreachable_because})"
+        yield f"{amount(calls.setbacks, 'row')} to be sent again ({reach.because})"
     opens_at = throttle.opens_at(now)
     if opens_at is not None:
         yield f"the pause that the service asks for, {duration(opens_at - now)} more"

@@ -1,4 +1,4 @@
-"""What an answer proves: the table of the design, line by line, and nothing that raises."""
+"""What an answer proves: the table of docs/errors.md, line by line, and nothing that raises."""
 
 from __future__ import annotations
 

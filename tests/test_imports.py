@@ -1,4 +1,4 @@
-"""Imports point one way, as design.md's "Shape" has it."""
+"""Imports point one way, as CONTRIBUTING.md's "Shape" has it."""
 
 from __future__ import annotations
 

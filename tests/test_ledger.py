@@ -444,6 +444,14 @@ def test_a_ledger_whose_folder_cannot_hold_it_is_one_sentence(tmp_path: Path) ->
         open_ledger(tmp_path / "file" / "ledger.sqlite", STAFF)
 
 
+def test_a_link_to_a_ledger_is_the_same_ledger(path: Path) -> None:
+    open_ledger(path, STAFF).close()
+    link = path.with_name("link.sqlite")
+    link.symlink_to(path)
+    with LedgerLock(path), pytest.raises(LedgerBusyError):
+        LedgerLock(link)
+
+
 def test_a_half_made_ledger_of_a_killed_process_is_no_obstacle(path: Path) -> None:
     path.with_name(path.name + ".new").write_bytes(b"half")
     open_ledger(path, STAFF).close()

@@ -390,6 +390,57 @@ def test_two_doubts_of_one_person_never_take_each_others_token(archive: Archive)
     assert all(pictures[line["face_token"]] == line["sha256"] for line in archive.results())
 
 
+def test_a_face_that_somebody_else_added_is_not_taken_for_ours(archive: Archive) -> None:
+    for number in range(3):
+        archive.person(number)
+    other = Archive(archive.folder / "other", archive.box)
+    other.folder.mkdir()
+    other.photo("a.jpg", 200)
+    other.rows = [("u1", "", "a.jpg")]
+    other.run()
+    foreign = archive.box.faces(GROUP)[0].face_token
+    archive.box.script(["reset-before"], user_id="u1")
+    report = archive.run(allow_nonempty=True, **QUICK)
+    assert report.exit_code is ExitCode.DONE
+    tokens = {line["user_id"]: line["face_token"] for line in archive.results()}
+    assert tokens["u1"] != foreign
+    assert len(archive.box.faces(GROUP)) == 4
+    assert report.ended.tally.surplus == 0
+
+
+def test_the_only_row_of_a_new_library_is_settled_without_a_control(archive: Archive) -> None:
+    archive.person(1)
+    archive.box.script(["reset-after"])
+    report = archive.run(**QUICK)
+    assert report.exit_code is ExitCode.DONE
+    assert (report.ended.tally.adopted, archive.box.count("add")) == (1, 1)
+
+
+def test_a_bound_on_calls_holds_for_looks_and_what_they_find_is_kept(archive: Archive) -> None:
+    archive.person(1)
+    archive.run()
+    archive.person(2)
+    archive.box.script(["reset-after"])
+    codes = [archive.run(max_calls=4, **QUICK).exit_code for _ in range(3)]
+    assert ExitCode.DONE in codes
+    assert archive.tokens_agree()
+    assert archive.box.count("add") == 2
+
+
+def test_an_older_face_is_superseded_though_the_first_pass_was_cut_short(
+    archive: Archive,
+) -> None:
+    archive.person(1)
+    archive.person(2)
+    archive.run()
+    archive.photo("1.jpg", 200)
+    archive.person(3)
+    archive.run(limit=1)
+    archive.run()
+    statuses = [entry.status for entry in archive.entries() if entry.user_id == "u1"]
+    assert sorted(statuses) == [Status.ENROLLED, Status.SUPERSEDED]
+
+
 def test_without_the_right_to_search_a_doubt_stays_in_doubt(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_listed_stranger_is_the_face_only_if_no_other_photo_was_ever_sent(
     stranger = Seen("t1", 5, None)
     assert only_face([stranger], [FACE, other], FACE) is only
     assert not only_face([], [FACE], FACE)
+    assert not only_face([stranger, Seen("t2", 6, None)], [FACE], FACE)
 
 
 @dataclass

@@ -242,6 +242,10 @@ class Ledger(LedgerReader, Protocol):
         """Whether the last run of this command (the option `command` of its record) was stopped
         or interrupted, so that something is left to do."""
 
+    @property
+    def began_empty(self) -> bool:
+        """Whether the library held no face when the ledger was made."""
+
     def start_run(
         self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
     ) -> int:
@@ -293,6 +297,9 @@ class Ledger(LedgerReader, Protocol):
     def supersede(self, user_ids: Iterable[str], *, at: int, run: int) -> int:
         """Mark those enrolled faces of these people superseded to which no row points any more;
         their number."""
+
+    def people_with_several(self) -> list[str]:
+        """Everybody with more than one enrolled face."""
 
     def knows_photos_below(self, folder: str) -> bool:
         """Whether a photo below this folder (an absolute path) has ever been read."""

@@ -21,8 +21,12 @@ SQLITE_HEAD = b"SQLite format 3\0"
 """The first bytes of every SQLite file: https://www.sqlite.org/fileformat.html#magic"""
 
 
-def open_ledger(path: Path, identity: LibraryIdentity) -> SqliteLedger:
+def open_ledger(
+    path: Path, identity: LibraryIdentity, *, began_empty: bool = False
+) -> SqliteLedger:
     """The ledger of this library at `path`, made if it is not there yet.
+
+    `began_empty` says of a new ledger that its library is known to hold no face.
 
     The caller holds its LedgerLock. Raises LedgerMismatchError for a file that is not this
     library's ledger, LocalError where the disk will not do.
@@ -30,7 +34,7 @@ def open_ledger(path: Path, identity: LibraryIdentity) -> SqliteLedger:
     if ledger_exists(path):
         check_is_ledger(path)
     else:
-        _create(path, identity)
+        _create(path, identity, began_empty=began_empty)
     return reopen_ledger(path, identity)
 
 
@@ -171,10 +175,11 @@ def _library_row(identity: LibraryIdentity) -> dict[str, Any]:
         "add_time": identity.add_time,
         "images": "",
         "images_given": False,
+        "began_empty": False,
     }
 
 
-def _create(path: Path, identity: LibraryIdentity) -> None:
+def _create(path: Path, identity: LibraryIdentity, *, began_empty: bool) -> None:
     """Make a whole ledger under another name, then move it: a kill leaves none or all of it."""
     making = path.with_name(path.name + ".new")
     try:
@@ -191,7 +196,8 @@ def _create(path: Path, identity: LibraryIdentity) -> None:
     with sentences(str(path)):
         connection = _connect(f"file:{_quoted(making)}?mode=rw", journal="DELETE")
         s.metadata.create_all(connection)
-        connection.execute(insert(s.library).values(**_library_row(identity)))
+        row = {**_library_row(identity), "began_empty": began_empty}
+        connection.execute(insert(s.library).values(**row))
         connection.exec_driver_sql(f"PRAGMA application_id={s.APPLICATION_ID}")
         connection.exec_driver_sql(f"PRAGMA user_version={s.SCHEMA_VERSION}")
         connection.commit()

@@ -28,6 +28,7 @@ class LedgerLock:
     """
 
     def __init__(self, ledger: Path) -> None:
+        ledger = ledger.resolve()  # a link to a ledger is the same ledger
         refuse_network(ledger)
         self._path = ledger.with_name(ledger.name + ".lock")
         try:

@@ -38,6 +38,7 @@ library = Table(
     Column("add_time", Text, nullable=False),
     Column("images", Text, nullable=False),
     Column("images_given", Boolean, nullable=False),
+    Column("began_empty", Boolean, nullable=False),
 )
 
 photo = Table(
@@ -131,6 +132,7 @@ run = Table(
     Column("manifest_sha256", Text, nullable=False),
     Column("options", JSON, nullable=False),
     Column("alive_at", BigInteger, nullable=False),
+    Column("clock_offset", Float, nullable=False),
     Column("ended_at", BigInteger),
     Column("exit_code", Integer),
     Column("reason", Text),

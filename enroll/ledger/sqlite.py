@@ -50,10 +50,11 @@ from enroll.model import (
 INTERRUPTED = "INTERRUPTED"
 """The code of a face whose call was under way when its run died."""
 
-DEATH_MARGIN_SECONDS = 5.0
+DEATH_MARGIN_SECONDS = 6.0
 """From a run's last commit to the expiry of its last signature, beside the call's own time: the
 2 s by which a signature outlasts its call, 1 s in which calls may leave after a commit, 1 s for a
-call that was on its way out, and 1 s by which we may misjudge the service's clock."""
+call that was on its way out, 1 s by which we may misjudge the
+service's clock, and 1 s because a signature names whole seconds."""
 
 _ENROLLED = Status.ENROLLED.value
 
@@ -74,6 +75,10 @@ class SqliteLedger(SqliteReader):
             connection.commit()
 
     @property
+    def began_empty(self) -> bool:
+        return bool(self._one(select(s.library.c.began_empty)).began_empty)
+
+    @property
     def images_given(self) -> str:
         found = self._one(select(s.library))
         return str(found.images) if found.images_given else ""
@@ -91,6 +96,7 @@ class SqliteLedger(SqliteReader):
                     run=number,
                     started_at=start.at,
                     alive_at=start.at,
+                    clock_offset=clock_offset,
                     host=start.host,
                     user=start.user,
                     pid=start.pid,
@@ -105,7 +111,7 @@ class SqliteLedger(SqliteReader):
                 # A call left at the latest just after the last commit, and its signature holds
                 # for the call's own time and the margin. By the service's clock.
                 lasts = died.options.get("timeout", 60.0) + DEATH_MARGIN_SECONDS
-                expires = died.alive_at / 1000 + clock_offset + lasts
+                expires = died.alive_at / 1000 + died.clock_offset + lasts
                 self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
             self._connection.commit()
         self._run = number
@@ -373,6 +379,17 @@ class SqliteLedger(SqliteReader):
                     count += 1
         self._flush()
         return count
+
+    def people_with_several(self) -> list[str]:
+        self._flush()
+        query = (
+            select(s.face.c.user_id)
+            .where(s.face.c.status == _ENROLLED)
+            .group_by(s.face.c.user_id)
+            .having(func.count() > 1)
+        )
+        with sentences(self._path):
+            return [found.user_id for found in self._connection.execute(query)]
 
     def knows_photos_below(self, folder: str) -> bool:
         # "0" is the character after "/": the range is every path that begins with the folder.
