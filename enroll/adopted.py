@@ -29,7 +29,7 @@ MEANINGS = {
     Outcome.CONTESTED: "their faces went to other photos that look the same; `run` adds these",
     Outcome.UNCLEAR: "too many faces are as like; `enroll run` adds them, perhaps once more",
     Outcome.IN_DOUBT: "a face of the person is in doubt; `enroll run` settles it",
-    Outcome.NO_SCORE: "not decided: which score is that of own faces was not learned; see --score",
+    Outcome.NO_SCORE: "not decided: the score of own faces was not learned; adopt with --score",
     Outcome.UNUSABLE: "no photo to search with",
     Outcome.FAILED: "the search failed; adopt again",
 }
@@ -61,8 +61,15 @@ class Adoption:
     own: OwnScore | None = None
 
     @property
+    def finished(self) -> bool:
+        """Whether it was found out of every row whether the library holds its face."""
+        return not (self.outcomes[Outcome.FAILED] or self.outcomes[Outcome.NO_SCORE])
+
+    @property
     def exit_code(self) -> ExitCode:
-        """1 where rows should be looked at before a run, else 0."""
+        """6 if it is not finished, else 1 if rows should be looked at before a run, else 0."""
+        if not self.finished:
+            return ExitCode.ENDED_EARLY
         well = self.outcomes[Outcome.ADOPTED] + self.outcomes[Outcome.KNOWN]
         plain = well == self.outcomes.total() and not self.surplus
         return ExitCode.DONE if plain else ExitCode.SOME_ROWS_FAILED
@@ -163,5 +170,9 @@ def adopted_lines(adoption: Adoption, calls: Counter[CallKind], report: Path | N
         )
     if report is not None:
         lines.append(f"The rows to look at are in {report}.")
+    if not adoption.finished:
+        lines.append(
+            "The adoption is not finished, and `enroll run` refuses the ledger until it is."
+        )
     made = ", ".join(f"{count:,} {kind}" for kind, count in calls.items())
     return [*lines, f"Calls: {made}"]

@@ -9,6 +9,7 @@ from typing import Any
 from enroll.ledger import LedgerStatus, RunRecord
 from enroll.ledger.reading import iso_time
 from enroll.texts import counted, duration, error_table, facts
+from enroll.upkeep import COMMAND
 
 RAW_SHOWN = 200
 """Characters of an undocumented answer that are shown; `--json` has all that was kept."""
@@ -51,6 +52,8 @@ def _one_line(raw: str) -> str:
 
 def _run_line(run: RunRecord) -> str:
     began = f"  {run.run:>4}  {iso_time(run.start.at)}  {run.start.user}@{run.start.host}"
+    if COMMAND in run.start.options:
+        began += f"  {run.start.options[COMMAND]}"
     if run.end is None:
         return f"{began}  has not ended: under way (process {run.start.pid}), or killed"
     calls = ", ".join(f"{count:,} {kind}" for kind, count in run.end.calls.items()) or "no calls"

@@ -48,21 +48,22 @@ def read_library(
 
     Raises ServiceError when the service shows nothing at all.
     """
-    began, start = now_ms(), 1
+    began, start, seen = now_ms(), 1, 0
     while True:
         try:
             page, following = _page(asking, group_id, start)
         except ServiceError as error:
             if start == 1:
                 raise
-            return Sighted(faces=listing.count(), began=began, because=str(error))
+            return Sighted(faces=seen, began=began, because=str(error))
         new = listing.take(page)
-        heard(listing.count())
+        seen += new
+        heard(seen)
         if following is None:
-            return Sighted(faces=listing.count(), began=began)
+            return Sighted(faces=seen, began=began)
         if following <= start or not new:
             because = f"The page from {start:,} on leads to no other faces."
-            return Sighted(faces=listing.count(), began=began, because=because)
+            return Sighted(faces=seen, began=began, because=because)
         start = following
 
 

@@ -232,8 +232,14 @@ def test_a_row_without_a_photo_and_one_that_can_never_be_are_told(
 def test_a_search_that_fails_leaves_its_row_for_the_next_time(place: Place) -> None:
     place.add("u1", "1.jpg")
     place.box.script(["500"] * asking.TRIES, call="search")
-    assert outcomes(adopted(place)) == {"failed": 1}
+    told = Told()
+    adoption = adopted(place, told)
+    assert (outcomes(adoption), adoption.exit_code) == ({"failed": 1}, ExitCode.ENDED_EARLY)
+    assert "`enroll run` refuses the ledger until it is" in told.text
+    with pytest.raises(UsageError, match="was not finished"):
+        place.run()
     assert outcomes(adopted(place)) == {"adopted": 1}
+    assert place.run().exit_code is ExitCode.DONE
 
 
 def test_refused_and_lost_searches_are_made_again(place: Place) -> None:
@@ -281,6 +287,27 @@ def test_a_run_after_an_unfinished_adoption_adds_nobody(place: Place) -> None:
     assert adopted(place).exit_code is ExitCode.DONE
     assert place.run().exit_code is ExitCode.DONE
     assert place.box.count("add") == added + 3
+
+
+def test_an_interrupted_adoption_keeps_what_it_has_found_and_goes_on(place: Place) -> None:
+    for number in (1, 2, 3):
+        place.add(f"u{number}", f"{number}.jpg")
+
+    class ImpatientAfterTwo(Told):
+        def progress(self, done: int, what: str) -> None:
+            if "searched" in what and done == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adopted(place, ImpatientAfterTwo(), max_in_flight=1)
+    with pytest.raises(UsageError, match="was not finished"):
+        place.run()
+    adoption = adopted(place)
+    assert (adoption.known, outcomes(adoption)) == (2, {"adopted": 1})
+    reader = read_ledger(place.ledger)
+    codes = [run.end.exit_code for run in reader.status().runs if run.end is not None]
+    reader.close()
+    assert codes == [ExitCode.DONE, ExitCode.INTERRUPTED]
 
 
 def test_a_library_that_shows_nothing_leaves_no_ledger(place: Place) -> None:
@@ -335,7 +362,9 @@ def test_where_no_score_can_be_learned_nothing_is_adopted(place: Place) -> None:
         place.photo(f"older{number}.jpg", number * 3 + 2)
         place.add(f"u{number}", f"older{number}.jpg")
     adoption = adopted(place)
-    assert outcomes(adoption) == {"no_score": 2}
+    assert (outcomes(adoption), adoption.exit_code) == ({"no_score": 2}, ExitCode.ENDED_EARLY)
+    with pytest.raises(UsageError, match="was not finished"):
+        place.run()
     assert [entry.status for entry in place.entries()] == [Status.PENDING] * 6
     assert outcomes(adopted(place, score=60.0)) == {"adopted": 2}
 
