@@ -26,7 +26,6 @@ class SignalDesk:
 
     def __init__(self) -> None:
         self._interrupt: Callable[[int], None] | None = None
-        self._softly = False
         self._seen = 0
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
