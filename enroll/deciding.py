@@ -16,6 +16,7 @@ from enroll.people import People
 from enroll.photo import PhotoCode
 from enroll.recorder import Recorder
 from enroll.share import Share
+from enroll.strangers import Strangers
 
 WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
 """The code of a row that is pending because another face of its person is in doubt."""
@@ -30,21 +31,26 @@ class Decider:
         people: People,
         share: Share,
         *,
+        strangers: Strangers,
         policy: Policy,
         send: Callable[[Shipment], None],
+        look_first: Callable[[Shipment], None],
     ) -> None:
-        """`send` takes the faces that are to be sent."""
+        """`send` takes the faces that are to be sent, `look_first` those that the library may
+        hold although the ledger does not know them."""
         self._recorder = recorder
         self._people = people
         self._share = share
+        self._strangers = strangers
         self._policy = policy
         self._send = send
+        self._look_first = look_first
         self._tries: dict[int, int] = {}
         self.stop: LocalError | None = None
         """Why no further photo can be read."""
 
     def goes_on(self, face: FaceRecord, *, tries: int) -> None:
-        """A face that comes up again has had so many answers in this run."""
+        """A face that comes up again has been looked for, and had so many answers in this run."""
         self._tries[face.face_id] = tries
 
     def decide(self, read: deque[ReadRow]) -> None:
@@ -79,8 +85,13 @@ class Decider:
         if isinstance(step, Send):
             self._people.occupy(user_id)
             face = self._face_to_send(row, photo, step.face)
-            tries = self._tries.pop(face.face_id, 0)
-            self._send(Shipment(row.due, photo, face, tries=tries))
+            tries = self._tries.pop(face.face_id, None)
+            shipment = Shipment(row.due, photo, face, tries=tries or 0)
+            if tries is None and self._strangers.has(user_id):
+                shipment.face = self._recorder.doubt(row.due, photo, face)
+                self._look_first(shipment)
+            else:
+                self._send(shipment)
         else:
             before = next(face for face in known if face.face_id == step.face.face_id)
             self._recorder.known_face(row.due, photo, before=before, now=step.face)

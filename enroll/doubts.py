@@ -133,7 +133,7 @@ class Doubts:
             self._for_listing.append(due)
             if not self._listing_asked:
                 self._listing_asked = True
-                self._looks.list_all(self._hear_list)
+                self._looks.list_page(1, self._hear_list)
 
     def _hear_list(self, asked_at: float, answer: Answer) -> None:
         self._listing_asked = False

@@ -108,7 +108,7 @@ def enroll_manifest(
         connection = account.open()
         stack.callback(connection.close)
         tally = Tally()
-        ledger, place = _open(stack, settings, manifest, connection, tally)
+        ledger, place, look_first = _open(stack, settings, manifest, connection, tally)
         throttle: Throttle = FixedThrottle(settings.max_in_flight)
         if settings.max_calls is not None:
             throttle = Metered(throttle, left=settings.max_calls - tally.calls.total())
@@ -122,7 +122,7 @@ def enroll_manifest(
             # Not waited for: a call that outlasts --drain ends by its own deadline.
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         driver = Driver(
-            _work(settings, place),
+            replace(_work(settings, place), look_first=look_first),
             ledger=ledger,
             service=connection.service,
             scan=Scan(manifest.rows(CHUNK_ROWS), str(place.images)),
@@ -171,23 +171,18 @@ def _open(
     manifest: Manifest,
     connection: Connection,
     tally: Tally,
-) -> tuple[Ledger, Place]:
+) -> tuple[Ledger, Place, bool]:
     """Lock the ledger, prove the library, open the ledger, record that the run begins.
 
-    For a new ledger the library is proved first: a run that cannot begin leaves nothing behind.
+    The third value tells whether the library may hold faces that the ledger does not know, and
+    nobody has said that this is all right. For a new ledger the library is proved first: a run
+    that cannot begin leaves nothing behind.
     """
     path = (settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)).absolute()
     new, empty = not ledger_exists(path), False
     if new:
         library = find_library(connection, settings.group_id, tally)
-        empty = is_empty(connection, settings.group_id, tally)
-        if not (empty or settings.allow_nonempty):
-            raise UsageError(
-                f"The library {settings.group_id} already holds faces, and there is no ledger "
-                f"that knows them ({path}): enrolling into it may add people twice. Take them "
-                "into a ledger with `enroll adopt`, name the ledger that knows them with "
-                "--ledger, or add to them all the same with --allow-nonempty."
-            )
+        empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
         make_folder(path.parent)
         stack.enter_context(LedgerLock(path))
     else:
@@ -201,6 +196,10 @@ def _open(
             "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
             "the library all the same with --allow-nonempty."
         )
+    if not (new or ledger.token_count() or ledger.open_faces()):
+        empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
+        if empty:
+            ledger.proved_empty()
     images, notes = images_root(settings, ledger.images_given, ledger.images)
     offset = connection.service.clock_offset
     if abs(offset) > CLOCK_SLACK_SECONDS:
@@ -219,7 +218,24 @@ def _open(
         run=run,
         notes=[*manifest.notes, *notes],
     )
-    return ledger, place
+    return ledger, place, not (empty or settings.allow_nonempty)
+
+
+def _proved_empty(
+    settings: RunSettings, connection: Connection, tally: Tally, because: str
+) -> bool:
+    """Whether the library holds no face. Raises UsageError for one that does, unless allowed."""
+    if settings.max_calls is not None and tally.calls.total() >= settings.max_calls:
+        return False  # this run has no call left for it, nor for a photo
+    empty = is_empty(connection, settings.group_id, tally)
+    if not (empty or settings.allow_nonempty):
+        raise UsageError(
+            f"The library {settings.group_id} already holds faces, and {because}: enrolling into "
+            "it may add people twice. Take them into the ledger with `enroll adopt`, name the "
+            "ledger that knows them with --ledger, or add to them all the same with "
+            "--allow-nonempty."
+        )
+    return empty
 
 
 def identity_of(settings: RunSettings, library: Library) -> LibraryIdentity:

@@ -15,6 +15,9 @@ MULTI_ORIENTED_CODES = frozenset({"NO_FACE_FOUND"})
 """Codes that another value of `multi_oriented_detection` may turn into a success."""
 
 
+STRANGER = "UNKNOWN_FACE"
+"""The code of a face that the library may hold although the ledger knows no call for it."""
+
 CREDENTIAL_CODES = frozenset({"AUTHORIZATION_ERROR", "AUTHENTICATION_ERROR"})
 """Codes after which the credentials are read once more, as they may have been exchanged."""
 
@@ -140,6 +143,19 @@ def intends(face: FaceRecord, *, at: int, run: int) -> FaceRecord:
         enrolled_at=None,
         code="",
         message="",
+        run=run,
+    )
+
+
+def suspects(face: FaceRecord, *, run: int) -> FaceRecord:
+    """The record of a face that is looked for before it is sent: the library holds a face of its
+    person that the ledger does not know. No call of ours is under way, so no expiry is awaited."""
+    return replace(
+        face,
+        status=Status.IN_DOUBT,
+        code=STRANGER,
+        message="The library holds a face of this person that the ledger does not know.",
+        expires=None,
         run=run,
     )
 

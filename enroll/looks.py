@@ -93,11 +93,13 @@ class Looks:
         """Have a face's photo read again; None where no file has its content any more."""
         self._reading.append((face, heard))
 
-    def list_all(self, heard: Callable[[float, Answer], None]) -> None:
-        """Ask for the library's first page; `heard` gets when (monotonic), and the answer."""
+    def list_page(self, start: int, heard: Callable[[float, Answer], None]) -> None:
+        """Ask for a page of the library; `heard` gets when (monotonic), and the answer."""
 
         def send(submit: Submit, calls: Executor) -> None:
-            call = partial(self._service.list, group_id=self._group_id, limit=LIST_PAGE)
+            call = partial(
+                self._service.list, group_id=self._group_id, start=start, limit=LIST_PAGE
+            )
             told = partial(heard, time.monotonic())
             submit(calls, partial(self._hear, CallKind.LIST, send, told), call)
 

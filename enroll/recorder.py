@@ -132,6 +132,17 @@ class Recorder:
     def intent(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
         """Record that `face` will be sent; the call must not leave before the next commit."""
         face = journey.intends(face, at=now_ms(), run=self.run)
+        self._point(due, photo, face)
+        return face
+
+    def doubt(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
+        """Record that the library may hold `face`, for which no call was made."""
+        face = journey.suspects(face, run=self.run)
+        self._point(due, photo, face)
+        self.noted()
+        return face
+
+    def _point(self, due: Candidate, photo: Photo, face: FaceRecord) -> None:
         self.ledger.record(
             Changes(
                 faces=[face],
@@ -139,7 +150,6 @@ class Recorder:
                 photos=[self._photo(due, photo)],
             )
         )
-        return face
 
     def face(self, face: FaceRecord) -> None:
         """Record where a face stands now, with the event that this is, if it is one."""

@@ -63,6 +63,7 @@ _DOUBTFUL = frozenset(
         "TOKEN_REPEATED",
         "INTERRUPTED",
         "INTERNAL_ERROR",
+        "UNKNOWN_FACE",
     }
 )
 

@@ -30,6 +30,7 @@ from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
 from enroll.scan import Scan
 from enroll.settling import Doubt
 from enroll.share import Share
+from enroll.strangers import Strangers
 from enroll.tally import Ended, Observer, Tally
 from enroll.texts import amount
 from enroll.throttle import Throttle
@@ -51,7 +52,8 @@ class Work:
 
     `images` is the resolved images root, `limit` the most rows to take up, `give_up_after`,
     `drain`, `settle_after` and `timeout` (of a call) are seconds; with `reread` no photo is
-    trusted to be unchanged.
+    trusted to be unchanged; with `look_first` the library may hold faces that the ledger does not
+    know, and who has one is looked for before being sent.
     """
 
     run: int
@@ -65,6 +67,7 @@ class Work:
     settle_after: float = 10.0
     timeout: float = 60.0
     reread: bool = False
+    look_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,12 +164,15 @@ class Driver:
         self._doubts = Doubts(
             self._looks, self._recorder, settle_after=work.settle_after, settled=self._settled
         )
+        self._strangers = Strangers(self._looks, self._recorder, wanted=work.look_first)
         self._decider = Decider(
             self._recorder,
             self._people,
             Share(work.images, ledger.knows_photos_below),
+            strangers=self._strangers,
             policy=work.policy,
             send=self._calls.take,
+            look_first=self._doubted,
         )
         self._told: SimpleQueue[_Told | None] = SimpleQueue()
         self._doubtful: dict[int, _InDoubt] = {}  # rows whose face is being settled, by face
@@ -211,7 +217,10 @@ class Driver:
         self._intake.feed(
             self._submit, executors.readers, room=self._room(), park=self._people.park
         )
-        self._decider.decide(self._intake.read)
+        if self._strangers.known:
+            self._decider.decide(self._intake.read)
+        elif self._intake.read:
+            self._strangers.learn()
         self._calls.arm()
         now = time.monotonic()
         if self._calls.starving(now) or self._recorder.late(now, most=self._throttle.limit):
@@ -282,13 +291,14 @@ class Driver:
 
     def _patience(self) -> float:
         """Seconds until something is to be done even if no task ends."""
-        if self._intake.read:
+        if self._intake.read and self._strangers.known:
             return 0.0
         now = time.monotonic()
         moments = [
             now + TICK_SECONDS,
             self._calls.next_due(),
             self._doubts.next_due(),
+            self._strangers.next_due,
             self._throttle.opens_at(now),
         ]
         if self._recorder.since is not None:
@@ -373,6 +383,8 @@ class Driver:
             else:
                 face = replace(face, status=Status.FAILED)
                 self._recorder.face(face)
+        elif face.status is Status.PENDING:
+            self._decider.goes_on(face, tries=0)  # an earlier run's: its row comes up by itself
         if row is not None:
             self._recorder.ends(row.due, face.status, face.code, face.message)
         self._person_is_free(face.user_id)

@@ -20,7 +20,7 @@ def _parts(report: Report) -> Iterator[list[str]]:
     ended, tally = report.ended, report.ended.tally
     yield [_headline(report)]
     statuses = {status.value: tally.statuses[status] for status in Status if tally.statuses[status]}
-    yield counted(statuses) if statuses else ["  The manifest has no rows."]
+    yield counted(statuses) if statuses else [_no_rows(tally)]
     errors = [
         (status.value, str(code), count, tally.examples.get(code, ""))
         for (status, code), count in tally.codes.most_common()
@@ -38,6 +38,10 @@ def _parts(report: Report) -> Iterator[list[str]]:
             ("Results", _results(report)),
         ]
     )
+
+
+def _no_rows(tally: Tally) -> str:
+    return "  The manifest has no rows." if tally.scanned else "  The manifest was not read."
 
 
 def _headline(report: Report) -> str:

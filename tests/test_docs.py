@@ -19,7 +19,7 @@ import pytest
 from real_command import Command
 
 from enroll import __all__ as public_names
-from enroll import calls, deciding, remedies
+from enroll import calls, deciding, journey, remedies
 from enroll.cli import cli
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch.codes import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
@@ -251,6 +251,7 @@ OUR_CODES = [
     calls.REPEATED,
     sqlite.INTERRUPTED,
     deciding.WAITS_FOR_DOUBT,
+    journey.STRANGER,
 ]
 BEFORE_A_CALL = [*map(str, PhotoCode), *map(str, RowCode)]
 

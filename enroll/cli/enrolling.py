@@ -144,7 +144,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 @click.option(
     "--allow-nonempty",
     is_flag=True,
-    help="Begin a new ledger for a library that holds faces already.",
+    help="Add to a library that holds faces which the ledger does not know.",
 )
 @click.option(
     "--progress/--no-progress", default=None, help="Show a bar.  [default: on a terminal]"

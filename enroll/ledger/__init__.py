@@ -246,6 +246,9 @@ class Ledger(LedgerReader, Protocol):
     def began_empty(self) -> bool:
         """Whether the library held no face when the ledger was made."""
 
+    def proved_empty(self) -> None:
+        """The library holds no face now, and the ledger knows none: it begins empty here."""
+
     def start_run(
         self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
     ) -> int:
@@ -284,6 +287,9 @@ class Ledger(LedgerReader, Protocol):
 
     def newest_enrolled(self, count: int) -> list[FaceRecord]:
         """The faces that were recorded last of those that are enrolled."""
+
+    def token_count(self) -> int:
+        """How many tokens are known: those of faces, and further copies on record."""
 
     def enrolled_count(self) -> int:
         """How many faces the ledger believes to be in the library."""

@@ -78,6 +78,10 @@ class SqliteLedger(SqliteReader):
     def began_empty(self) -> bool:
         return bool(self._one(select(s.library.c.began_empty)).began_empty)
 
+    def proved_empty(self) -> None:
+        with sentences(self._path):
+            self._connection.execute(update(s.library).values(began_empty=True))
+
     @property
     def images_given(self) -> str:
         found = self._one(select(s.library))
@@ -315,6 +319,11 @@ class SqliteLedger(SqliteReader):
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         self._flush()
         return super().paths_of(face_ids)
+
+    def token_count(self) -> int:
+        copies = select(func.count()).select_from(s.surplus)
+        with sentences(self._path):
+            return self.enrolled_count() + (self._connection.scalar(copies) or 0)
 
     def enrolled_count(self) -> int:
         self._flush()

@@ -1,0 +1,94 @@
+"""Faces of the library that the ledger does not know, seen before the first photo is sent.
+
+A ledger that was restored from a backup, or that shares its library with another, does not know
+every face that is there. Whoever has such a face is looked for before being sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from enroll.errors import ServiceError
+from enroll.facesearch import faces, next_start
+from enroll.looks import LIST_PAGE, Looks
+from enroll.model import Answer, LibraryFace, Verdict
+from enroll.recorder import Recorder
+
+PAGES = 100
+"""Pages of `list` that are read at most: faces that a ledger lacks, and one page that it knows."""
+
+FAILED_PAGES = 10
+"""How often in a row `list` may fail before the run goes on with what was seen: some minutes."""
+
+
+class Strangers:
+    """Asks for the end of the library, where the faces are that a ledger may have missed.
+
+    `list` gives the oldest first, so what lies behind as many faces as the ledger knows is new to
+    it; one page more is read, because some that it knows may have been deleted. Where the service
+    lists no further, faces beyond cannot be seen.
+    """
+
+    def __init__(self, looks: Looks, recorder: Recorder, *, wanted: bool) -> None:
+        """With `wanted` unset, nothing is asked and nobody is a stranger."""
+        self._looks = looks
+        self._recorder = recorder
+        self._tokens: dict[str, list[str]] = defaultdict(list)
+        self._asked = False
+        self._pages = 0
+        self._failed = 0
+        self._again: tuple[float, int] | None = None
+        self.known = not wanted
+        """Whether everything has been seen that can be."""
+
+    @property
+    def next_due(self) -> float | None:
+        """When `list` is asked again after it has failed (monotonic seconds)."""
+        return None if self._again is None else self._again[0]
+
+    def learn(self) -> None:
+        """Have the library listed, unless that is under way or done."""
+        if not (self.known or self._asked):
+            self._asked = True
+            held = self._recorder.ledger.token_count()
+            self._ask(max(held + 2 - LIST_PAGE, 1))
+        elif self._again is not None and self._again[0] <= time.monotonic():
+            start, self._again = self._again[1], None
+            self._ask(start)
+
+    def has(self, user_id: str) -> bool:
+        """Whether the library holds a face of this person that the ledger does not know."""
+        tokens = self._tokens.get(user_id, [])
+        return len(self._recorder.ledger.holders_of(tokens)) < len(tokens)
+
+    def _ask(self, start: int) -> None:
+        self._looks.list_page(start, lambda asked_at, answer: self._hear(start, answer))
+
+    def _hear(self, start: int, answer: Answer) -> None:
+        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
+            self._failed += answer.verdict is Verdict.UNKNOWN
+            if self._failed < FAILED_PAGES:
+                self._again = (time.monotonic() + min(2.0**self._failed, 60.0), start)
+            else:
+                self.known = True
+            return
+        self._failed = 0
+        try:
+            page = faces(answer) if answer.verdict is Verdict.APPLIED else []
+            following = next_start(answer) if page else None
+        except ServiceError:
+            page, following = [], None
+        self._remember(page)
+        self._pages += 1
+        if following is None or following <= start or self._pages >= PAGES:
+            self.known = True
+        else:
+            self._ask(following)
+
+    def _remember(self, page: Sequence[LibraryFace]) -> None:
+        held = self._recorder.ledger.holders_of([face.face_token for face in page])
+        for face in page:
+            if face.face_token not in held:
+                self._tokens[face.user_id].append(face.face_token)
