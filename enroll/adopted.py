@@ -156,7 +156,11 @@ def adopted_lines(adoption: Adoption, calls: Counter[CallKind], report: Path | N
     wide = max((len(one.value) for one, _ in counts), default=0)
     deep = max((len(f"{count:,}") for _, count in counts), default=0)
     lines = [f"  {one.value:<{wide}}  {count:>{deep},}  {MEANINGS[one]}" for one, count in counts]
-    lines = lines or ["No row has a face in the library."]
+    lines = lines or [
+        "No row has a face in the library that the ledger does not know."
+        if adoption.known
+        else "No row has a face in the library."
+    ]
     if adoption.surplus:
         copies = amount(adoption.surplus, "further copy", "further copies")
         lines.append(
