@@ -321,7 +321,13 @@ class Driver:
             self._observer.ticked(self.tally)
             if self._watchdog.still(self.tally, now):
                 self._watchdog.bark(
-                    self._intake, self._calls, self._doubts, self._throttle, self._reach, now=now
+                    self._intake,
+                    self._calls,
+                    self._doubts,
+                    self._strangers,
+                    self._throttle,
+                    self._reach,
+                    now=now,
                 )
 
     def _hear(self, told: list[_Told]) -> None:

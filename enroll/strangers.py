@@ -48,6 +48,11 @@ class Strangers:
         """When `list` is asked again after it has failed (monotonic seconds)."""
         return None if self._again is None else self._again[0]
 
+    @property
+    def being_learned(self) -> bool:
+        """Whether the library is being listed."""
+        return self._asked and not self.known
+
     def learn(self) -> None:
         """Have the library listed, unless that is under way or done."""
         if not (self.known or self._asked):

@@ -8,6 +8,7 @@ from enroll.calls import Calls
 from enroll.doubts import Doubts
 from enroll.intake import Intake
 from enroll.reach import Reach
+from enroll.strangers import Strangers
 from enroll.tally import Observer, Tally
 from enroll.texts import amount, duration
 from enroll.throttle import Throttle
@@ -40,6 +41,7 @@ class Watchdog:
         intake: Intake,
         calls: Calls,
         doubts: Doubts,
+        strangers: Strangers,
         throttle: Throttle,
         reach: Reach,
         *,
@@ -47,6 +49,7 @@ class Watchdog:
     ) -> None:
         """Tell the observer what the run waits for."""
         reasons = [*_calls(calls, throttle, reach, now), *_photos(intake), *_doubts(doubts, now)]
+        reasons += ["the list of the library's faces"] * strangers.being_learned
         self._observer.waits("; ".join(reasons) or "nothing known")
 
 
