@@ -70,9 +70,10 @@ def adopt(
         stack.callback(connection.close)
         tally = Tally()
         identity = identity_of(run, find_library(connection, run.group_id, tally))
+        lock = None
         if not settings.dry_run:
             make_folder(path.parent)
-            stack.enter_context(LedgerLock(path))
+            lock = stack.enter_context(LedgerLock(path))
         asking = stack.enter_context(Asking(connection, tally, at_once=run.max_in_flight))
         listing = scratch_listing()
         stack.callback(listing.close)
@@ -81,7 +82,7 @@ def adopt(
         )
         ledger = _open_ledger(settings, path, identity)
         stack.callback(ledger.close)
-        work = _Work(settings, manifest, talk, asking, listing, ledger)
+        work = _Work(settings, manifest, talk, asking, listing, ledger, lock)
         return work.adopt(path, sighted)
 
 
@@ -101,6 +102,7 @@ class _Work:
     asking: Asking
     listing: SqliteListing
     ledger: Ledger
+    lock: LedgerLock | None
 
     def adopt(self, path: Path, sighted: Sighted) -> Adoption:
         run = self.settings.run
@@ -145,6 +147,8 @@ class _Work:
                     progress=self.talk.progress,
                 ).adopt(self.listing.claims(listed_only=sighted.whole))
             adoption.unknown = self._unknown()
+            if self.lock is not None:
+                self.lock.began(work.began)  # what the ledger lacked has been taken in
             work.exit_code = adoption.exit_code
         calls = self.asking.tally.calls
         self.talk.say("", *adopted_lines(adoption, calls, self.settings.report))

@@ -30,6 +30,7 @@ from enroll.results import check_results_path, default_results_path, write_resul
 from enroll.run import Driver, Executors, Work
 from enroll.scan import CHUNK_ROWS, Scan
 from enroll.settings import FailOn, RunSettings, default_ledger_path, host_of
+from enroll.strangers import Trust
 from enroll.tally import Ended, Observer, Quiet, Tally
 from enroll.throttle import FixedThrottle, Metered, Throttle
 from enroll.upkeep import ADOPT, run_start
@@ -108,7 +109,7 @@ def enroll_manifest(
         connection = account.open()
         stack.callback(connection.close)
         tally = Tally()
-        ledger, place, look_first = _open(stack, settings, manifest, connection, tally)
+        ledger, place, trust = _open(stack, settings, manifest, connection, tally)
         throttle: Throttle = FixedThrottle(settings.max_in_flight)
         if settings.max_calls is not None:
             throttle = Metered(throttle, left=settings.max_calls - tally.calls.total())
@@ -122,7 +123,7 @@ def enroll_manifest(
             # Not waited for: a call that outlasts --drain ends by its own deadline.
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         driver = Driver(
-            replace(_work(settings, place), look_first=look_first),
+            replace(_work(settings, place), trust=trust),
             ledger=ledger,
             service=connection.service,
             scan=Scan(manifest.rows(CHUNK_ROWS), str(place.images)),
@@ -171,12 +172,11 @@ def _open(
     manifest: Manifest,
     connection: Connection,
     tally: Tally,
-) -> tuple[Ledger, Place, bool]:
+) -> tuple[Ledger, Place, Trust]:
     """Lock the ledger, prove the library, open the ledger, record that the run begins.
 
-    The third value tells whether the library may hold faces that the ledger does not know, and
-    nobody has said that this is all right. For a new ledger the library is proved first: a run
-    that cannot begin leaves nothing behind.
+    The third value tells how far the ledger is believed to know the library. For a new ledger the
+    library is proved first: a run that cannot begin leaves nothing behind.
     """
     path = (settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)).absolute()
     new, empty = not ledger_exists(path), False
@@ -184,9 +184,9 @@ def _open(
         library = find_library(connection, settings.group_id, tally)
         empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
         make_folder(path.parent)
-        stack.enter_context(LedgerLock(path))
+        lock = stack.enter_context(LedgerLock(path))
     else:
-        stack.enter_context(LedgerLock(path))
+        lock = stack.enter_context(LedgerLock(path))
         library = find_library(connection, settings.group_id, tally)
     ledger = open_ledger(path, identity_of(settings, library), began_empty=empty)
     stack.callback(ledger.close)
@@ -200,6 +200,7 @@ def _open(
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:
             ledger.proved_empty()
+    put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
     images, notes = images_root(settings, ledger.images_given, ledger.images)
     offset = connection.service.clock_offset
     if abs(offset) > CLOCK_SLACK_SECONDS:
@@ -209,6 +210,11 @@ def _open(
     run = ledger.start_run(
         start, images=str(images), given=given, clock_offset=connection.service.clock_offset
     )
+    trust = Trust.LESS if put_back else Trust.UNLESS_SEEN
+    if empty or settings.allow_nonempty:
+        trust = Trust.WHOLE
+    if trust is not Trust.LESS:
+        lock.began(start.at)
     place = Place(
         endpoint=settings.endpoint,
         library=library,
@@ -218,7 +224,7 @@ def _open(
         run=run,
         notes=[*manifest.notes, *notes],
     )
-    return ledger, place, not (empty or settings.allow_nonempty)
+    return ledger, place, trust
 
 
 def _proved_empty(

@@ -30,7 +30,7 @@ from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
 from enroll.scan import Scan
 from enroll.settling import Doubt
 from enroll.share import Share
-from enroll.strangers import Strangers
+from enroll.strangers import Strangers, Trust
 from enroll.tally import Ended, Observer, Tally
 from enroll.texts import amount
 from enroll.throttle import Throttle
@@ -52,8 +52,7 @@ class Work:
 
     `images` is the resolved images root, `limit` the most rows to take up, `give_up_after`,
     `drain`, `settle_after` and `timeout` (of a call) are seconds; with `reread` no photo is
-    trusted to be unchanged; with `look_first` the library may hold faces that the ledger does not
-    know, and who has one is looked for before being sent.
+    trusted to be unchanged; `trust` says how far the ledger knows the library.
     """
 
     run: int
@@ -67,7 +66,7 @@ class Work:
     settle_after: float = 10.0
     timeout: float = 60.0
     reread: bool = False
-    look_first: bool = False
+    trust: Trust = Trust.WHOLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +163,7 @@ class Driver:
         self._doubts = Doubts(
             self._looks, self._recorder, settle_after=work.settle_after, settled=self._settled
         )
-        self._strangers = Strangers(self._looks, self._recorder, wanted=work.look_first)
+        self._strangers = Strangers(self._looks, self._recorder, trust=work.trust)
         self._decider = Decider(
             self._recorder,
             self._people,
@@ -245,7 +244,7 @@ class Driver:
         return min(self._throttle.limit + at_once - ahead, at_once - intake.reading)
 
     def _ended(self) -> bool:
-        self._stop = self._stop or self._calls.stop or self._decider.stop
+        self._stop = self._stop or self._strangers.stop or self._calls.stop or self._decider.stop
         since = self._reach.since
         if since is not None and time.monotonic() - since >= self._work.give_up_after:
             self._bound = (

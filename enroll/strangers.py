@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from enum import Enum
 
-from enroll.errors import ServiceError
+from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import faces, next_start
 from enroll.looks import LIST_PAGE, Looks
 from enroll.model import Answer, LibraryFace, Verdict
@@ -23,6 +24,17 @@ FAILED_PAGES = 10
 """How often in a row `list` may fail before the run goes on with what was seen: some minutes."""
 
 
+class Trust(Enum):
+    """How far a ledger is believed to know its library."""
+
+    WHOLE = "whole"
+    """It was empty a moment ago, or a person answers for it."""
+    UNLESS_SEEN = "unless seen"
+    """As long as no other face is seen there: another program may have added some."""
+    LESS = "less"
+    """It was put back to an earlier state: what the library holds has to be seen."""
+
+
 class Strangers:
     """Asks for the end of the library, where the faces are that a ledger may have missed.
 
@@ -31,8 +43,8 @@ class Strangers:
     lists no further, faces beyond cannot be seen.
     """
 
-    def __init__(self, looks: Looks, recorder: Recorder, *, wanted: bool) -> None:
-        """With `wanted` unset, nothing is asked and nobody is a stranger."""
+    def __init__(self, looks: Looks, recorder: Recorder, *, trust: Trust) -> None:
+        """With a ledger that is trusted wholly nothing is asked, and nobody has such a face."""
         self._looks = looks
         self._recorder = recorder
         self._tokens: dict[str, list[str]] = defaultdict(list)
@@ -40,8 +52,11 @@ class Strangers:
         self._pages = 0
         self._failed = 0
         self._again: tuple[float, int] | None = None
-        self.known = not wanted
+        self._trust = trust
+        self.known = trust is Trust.WHOLE
         """Whether everything has been seen that can be."""
+        self.stop: UsageError | None = None
+        """Why nothing may be sent: a ledger that lacks faces, and a library that is not shown."""
 
     @property
     def next_due(self) -> float | None:
@@ -77,20 +92,32 @@ class Strangers:
             if self._failed < FAILED_PAGES:
                 self._again = (time.monotonic() + min(2.0**self._failed, 60.0), start)
             else:
-                self.known = True
+                self._ends(whole=False)
             return
         self._failed = 0
         try:
-            page = faces(answer) if answer.verdict is Verdict.APPLIED else []
-            following = next_start(answer) if page else None
-        except ServiceError:
-            page, following = [], None
+            page, following = faces(answer), next_start(answer)
+        except ServiceError:  # also where it lists no further
+            self._ends(whole=False)
+            return
         self._remember(page)
         self._pages += 1
-        if following is None or following <= start or self._pages >= PAGES:
-            self.known = True
+        if following is None:
+            self._ends(whole=True)
+        elif following <= start or self._pages >= PAGES:
+            self._ends(whole=False)
         else:
             self._ask(following)
+
+    def _ends(self, *, whole: bool) -> None:
+        self.known = True
+        if self._trust is Trust.LESS and not whole:
+            self.stop = UsageError(
+                "The ledger ends before the last run that used it, as if it had been restored from "
+                "a backup, and the service does not list the faces that it lacks: enrolling now "
+                "may add people twice. Take them in with `enroll adopt` and the same manifest, or "
+                "add to the library all the same with --allow-nonempty."
+            )
 
     def _remember(self, page: Sequence[LibraryFace]) -> None:
         held = self._recorder.ledger.holders_of([face.face_token for face in page])

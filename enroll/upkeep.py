@@ -27,9 +27,11 @@ ADOPT = "adopt"
 
 @dataclass(slots=True, kw_only=True)
 class Upkeep:
-    """The command's number in the ledger, and the exit code that it will end with."""
+    """The command's number in the ledger, when it began (UNIX ms), and with which exit code it will
+    end."""
 
     run: int
+    began: int
     exit_code: ExitCode = ExitCode.DONE
 
     def event(
@@ -71,7 +73,7 @@ def upkeep(
         given=bool(ledger.images_given) if images is None else given,
         clock_offset=clock_offset,
     )
-    work = Upkeep(run=run)
+    work = Upkeep(run=run, began=start.at)
     reason = ""
     try:
         yield work

@@ -150,3 +150,26 @@ def test_a_face_that_is_due_again_is_not_added_beside_one_that_somebody_else_add
     assert run(case).exit_code is ExitCode.DONE
     assert case.box.count("add") == 4
     assert case.problems() == []
+
+
+@pytest.mark.parametrize("remedy", ["adopt", "allow_nonempty"])
+def test_a_restored_ledger_sends_nothing_while_the_library_is_not_shown_to_its_end(
+    case: Case, remedy: str
+) -> None:
+    restored(case, before=3, after=2)
+    case.box.script(["auth"] * 2, call="list")
+    for _ in range(2):  # it is not forgotten by being run again
+        report = run(case)
+        assert report.exit_code is ExitCode.USAGE
+        assert "enroll adopt" in str(report.ended.stop)
+    assert case.box.count("add") == 5
+    if remedy == "adopt":
+        done = case.command("adopt", *case.arguments[1:6], "--images", case.folder)
+        assert done.code == 0, done.err
+        case.box.script(["auth"], call="list")
+        assert run(case).exit_code is ExitCode.DONE
+        assert case.problems() == []
+    else:
+        case.row("new", 50)
+        assert run(case, allow_nonempty=True).exit_code is ExitCode.DONE
+        assert case.box.count("add") == 8

@@ -238,6 +238,9 @@ class Ledger(LedgerReader, Protocol):
     def images_given(self) -> str:
         """The images root that was last given with --images, an absolute path; else empty."""
 
+    def has_run(self, began: int) -> bool:
+        """Whether a run that began at this moment (UNIX ms) is on record."""
+
     def unfinished(self, command: str) -> bool:
         """Whether the last run of this command (the option `command` of its record) was stopped
         or interrupted, so that something is left to do."""

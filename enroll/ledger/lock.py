@@ -52,6 +52,14 @@ class LedgerLock:
                 f"The ledger {ledger} cannot be locked ({error.strerror}); network file systems "
                 "often cannot. Choose a local place with --ledger."
             ) from error
+        self.last_run = _last_run(self._descriptor)
+        """When the last run began that added faces by this ledger (UNIX ms), as far as the lock
+        file remembers it, else 0: a ledger without that run was put back since."""
+        self._sign()
+
+    def began(self, at: int) -> None:
+        """Remember that a run that may add faces began at `at` (UNIX ms)."""
+        self.last_run = at
         self._sign()
 
     def _sign(self) -> None:
@@ -60,6 +68,7 @@ class LedgerLock:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+            "last_run": self.last_run,
         }
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)
@@ -97,6 +106,13 @@ def holder_of(ledger: Path) -> str | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def _last_run(descriptor: int) -> int:
+    try:
+        return int(json.loads(os.pread(descriptor, 1000, 0)).get("last_run", 0))
+    except (ValueError, TypeError, AttributeError, OSError):
+        return 0
 
 
 def _holder(descriptor: int) -> str:

@@ -177,6 +177,11 @@ class SqliteReader:
                 )
                 yield event, found.user_id
 
+    def has_run(self, began: int) -> bool:
+        query = select(s.run.c.run).where(s.run.c.started_at == began).limit(1)
+        with sentences(self._path):
+            return self._connection.scalar(query) is not None
+
     def unfinished(self, command: str) -> bool:
         query = (
             select(s.run.c.exit_code)
