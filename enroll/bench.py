@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from enroll.asking import Asking
+from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.ledger import Ledger, LibraryIdentity
 from enroll.ledger.auditing import SqliteAudit
 from enroll.ledger.files import audit_ledger, check_library, reopen_ledger
@@ -45,7 +46,7 @@ class VerifySettings:
     endpoint: str | None = None
     group_id: str | None = None
     max_in_flight: int = 8
-    timeout: float = 60.0
+    timeout: float = DEFAULT_TIMEOUT
     ca_bundle: Path | None = None
     allow_http: bool = False
     deep: bool = False

@@ -14,6 +14,7 @@ from operator import attrgetter
 
 from enroll.asking import Asking
 from enroll.errors import ServiceError
+from enroll.expiry import APPLYING_SECONDS
 from enroll.facesearch import Deleted, FaceSearch, FoundFace, candidates, deleted
 from enroll.ledger import Changes, Ledger, Suspect
 from enroll.looks import read_again
@@ -27,10 +28,6 @@ DELETE_PAGE = 1000
 
 ROUNDS = 3
 """How often faces are deleted that are still there after an answer that left it open."""
-
-ATTEMPT_SLACK_MS = 60_000
-"""By how much a copy's time may lie outside of its attempt's: the 2 s by which a signature
-outlasts its call, what the service takes to apply it, and clocks that were set since."""
 
 NOT_THERE = "FACE_NOT_IN_GROUP"
 """The reason for which `delete` does not take out a face that the library does not hold."""
@@ -67,12 +64,13 @@ def in_time(suspects: Iterable[Suspect], *, clock_offset: float) -> list[Suspect
 
     `clock_offset` is the service's clock minus ours, in seconds.
     """
+    slack = APPLYING_SECONDS * 1000
     return [
         suspect
         for suspect in suspects
-        if suspect.earliest - ATTEMPT_SLACK_MS
+        if suspect.earliest - slack
         <= suspect.add_time - clock_offset * 1000
-        <= suspect.latest + ATTEMPT_SLACK_MS
+        <= suspect.latest + slack
     ]
 
 

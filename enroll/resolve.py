@@ -10,6 +10,7 @@ from pathlib import Path
 
 from enroll.asking import Asking
 from enroll.errors import ServiceError, UsageError
+from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.ledger import Changes, Ledger, LibraryIdentity
 from enroll.ledger.files import check_library, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock
@@ -44,7 +45,7 @@ class ResolveSettings:
     sha256: str = ""
     endpoint: str | None = None
     group_id: str | None = None
-    timeout: float = 60.0
+    timeout: float = DEFAULT_TIMEOUT
     ca_bundle: Path | None = None
     allow_http: bool = False
 

@@ -19,6 +19,7 @@ from enroll.calls import Calls, Service, Shipment
 from enroll.deciding import Decider
 from enroll.doubts import Doubts
 from enroll.errors import EnrollError, LocalError
+from enroll.expiry import ALIVE_SECONDS, DEFAULT_TIMEOUT, last_expiry
 from enroll.intake import Intake
 from enroll.journey import Policy
 from enroll.ledger import Ledger
@@ -35,12 +36,6 @@ from enroll.tally import Ended, Observer, Tally
 from enroll.texts import amount
 from enroll.throttle import Throttle
 from enroll.watchdog import Watchdog
-
-ALIVE_SECONDS = 1.0
-"""No call leaves longer than this after the last commit, which is the run's sign of life."""
-
-EXPIRY_MARGIN_SECONDS = 4.0
-"""By how much a signature may outlast its call: the 2 s that it is signed for, and rounding."""
 
 TICK_SECONDS = 0.25
 """How often the observer hears that time passes."""
@@ -64,7 +59,7 @@ class Work:
     give_up_after: float = 7200.0
     drain: float = 25.0
     settle_after: float = 10.0
-    timeout: float = 60.0
+    timeout: float = DEFAULT_TIMEOUT
     reread: bool = False
     trust: Trust = Trust.WHOLE
 
@@ -402,7 +397,8 @@ class Driver:
         try:
             while self._in_flight() and (left := until - time.monotonic()) > 0:
                 self._listen(min(TICK_SECONDS, left))
-            self._calls.withdraw(expires=self._last_expiry())
+            now = time.time() + self._service.clock_offset
+            self._calls.withdraw(expires=last_expiry(now, timeout=self._work.timeout))
             for face in self._doubts.left():
                 if (row := self._doubtful.pop(face.face_id, None)) is not None:
                     self._recorder.ends(row.due, face.status, face.code, face.message)
@@ -412,11 +408,6 @@ class Driver:
             self._recorder.commit()
         except LocalError as error:
             self._stop = self._stop or error
-
-    def _last_expiry(self) -> float:
-        """When no signature of a call that is in flight holds any more (service's clock)."""
-        now = time.time() + self._service.clock_offset
-        return now + self._work.timeout + EXPIRY_MARGIN_SECONDS
 
     def _settle_accounts(self) -> None:
         """What can be told only when every row of the manifest has been seen."""

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import platformdirs
 
 from enroll.errors import UsageError
+from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.model import Credentials, SendAs
 
 DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
@@ -64,7 +65,7 @@ class RunSettings:
     columns: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
     max_in_flight: int = 8
-    timeout: float = 60.0
+    timeout: float = DEFAULT_TIMEOUT
     attempts: int = 5
     give_up_after: float = 7200.0
     drain: float = 25.0

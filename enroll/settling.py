@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from enroll.expiry import settled_from
 from enroll.model import FaceRecord
 
 LOOK_LIMIT = 100
@@ -107,7 +108,7 @@ Settlement = Adopt | Absent | LookAgain | Undecided
 
 def first_look_at(face: FaceRecord, *, settle_after: float) -> float:
     """When the last attempt's signature has expired and what came in time has been applied."""
-    return (face.expires or 0.0) + settle_after
+    return settled_from(face.expires or 0.0, settle_after=settle_after)
 
 
 def judge(

@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from enroll.errors import LocalError
+from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.settings import CONFIG_NAME, DEFAULT_ENDPOINT, preset
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -177,7 +178,7 @@ transport = together(
     click.option(
         "--timeout",
         type=click.FloatRange(min=0.1),
-        default=60.0,
+        default=DEFAULT_TIMEOUT,
         show_default=True,
         metavar="SECONDS",
         help="The longest that a whole call may take.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import math
 import os
 import threading
 import time
@@ -23,6 +22,7 @@ from tenacity import (
 )
 from urllib3.exceptions import HTTPError
 
+from enroll.expiry import signed_until
 from enroll.facesearch.answers import classify
 from enroll.facesearch.clock import ServiceClock
 from enroll.facesearch.codes import SERVICE_CODES, OwnCode
@@ -33,8 +33,6 @@ from enroll.facesearch.signing import SIGN_VERSION, fresh_nonce, sign
 from enroll.facesearch.transport import PlainSession
 from enroll.model import Answer, CallKind, Credentials, Photo, SendAs, Verdict
 
-EXPIRY_MARGIN = 2.0
-"""Seconds from a call's deadline to its signature's expiry : what a call may take to be judged."""
 TRIES = 3
 TRYING_SECONDS = 1.0
 """A call that provably never left is tried again within it; the driver waits longer."""
@@ -234,11 +232,10 @@ class FaceSearch:
         return replace(answer, expires=signed.expires)
 
     def _signed(self, call: _Call, left: float) -> _Signed:
-        """The call's fields, signed to expire `EXPIRY_MARGIN` after the `left` seconds."""
+        """The call's fields, signed to expire soon after the `left` seconds."""
         account = self._credentials  # once: another thread may change it
         issued = time.time() + self._clock.offset
-        # Rounded up, so that it is never earlier than it should be.
-        expires = math.ceil(issued + left + EXPIRY_MARGIN)
+        expires = signed_until(issued, left=left)
         signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
         fields = {
             "api_key": account.api_key,

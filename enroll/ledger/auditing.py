@@ -21,15 +21,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
+from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death, last_expiry
 from enroll.ledger import Difference, DifferenceKind, MissingFace, Suspect
 from enroll.ledger import schema as s
 from enroll.ledger.columns import face_record
 from enroll.ledger.listing import ROWS_AT_ONCE, SqliteListing
 from enroll.ledger.reading import SqliteReader, sentences, shown_path
 from enroll.model import EventKind, LibraryFace, Status
-
-DEFAULT_TIMEOUT = 60.0
-"""Seconds that a call of a run took at most whose options do not say."""
 
 
 class SqliteAudit(SqliteReader):
@@ -288,12 +286,14 @@ def _suspect(found: Row[Any]) -> Suspect:
     if found.at == found.started_at and found.died_started_at is not None:
         # The run began with this doubt: the attempt was the dead run's before it.
         earliest = found.died_started_at
-        latest = found.died_alive_at + _timeout_ms(found.died_options)
+        alive_at, timeout = found.died_alive_at / 1000, _timeout(found.died_options)
+        latest = _ms(expiry_after_death(alive_at, timeout=timeout))
     else:
         # The doubt came when the call had failed, after at most its time; it may be applied
         # until its signature expires.
-        timeout = _timeout_ms(found.options)
-        earliest, latest = max(found.started_at, found.at - timeout), found.at + timeout
+        timeout = _timeout(found.options)
+        earliest = max(found.started_at, found.at - _ms(timeout))
+        latest = _ms(last_expiry(found.at / 1000, timeout=timeout))
     columns = {column.name: getattr(found, column.name) for column in s.face.columns}
     return Suspect(
         face=face_record(columns),
@@ -304,5 +304,9 @@ def _suspect(found: Row[Any]) -> Suspect:
     )
 
 
-def _timeout_ms(options: Any) -> int:
-    return round(float(options.get("timeout", DEFAULT_TIMEOUT)) * 1000)
+def _timeout(options: Any) -> float:
+    return float(options.get("timeout", DEFAULT_TIMEOUT))
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -26,6 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
 from enroll.errors import LocalError
+from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death
 from enroll.ledger import Changes, Comparison, RunEnd, RunStart
 from enroll.ledger import schema as s
 from enroll.ledger.columns import (
@@ -49,12 +50,6 @@ from enroll.model import (
 
 INTERRUPTED = "INTERRUPTED"
 """The code of a face whose call was under way when its run died."""
-
-DEATH_MARGIN_SECONDS = 6.0
-"""From a run's last commit to the expiry of its last signature, beside the call's own time: the
-2 s by which a signature outlasts its call, 1 s in which calls may leave after a commit, 1 s for a
-call that was on its way out, 1 s by which we may misjudge the
-service's clock, and 1 s because a signature names whole seconds."""
 
 _ENROLLED = Status.ENROLLED.value
 
@@ -112,10 +107,9 @@ class SqliteLedger(SqliteReader):
             )
             self._connection.execute(update(s.library).values(images=images, images_given=given))
             if died is not None:
-                # A call left at the latest just after the last commit, and its signature holds
-                # for the call's own time and the margin. By the service's clock.
-                lasts = died.options.get("timeout", 60.0) + DEATH_MARGIN_SECONDS
-                expires = died.alive_at / 1000 + died.clock_offset + lasts
+                alive_at = died.alive_at / 1000 + died.clock_offset
+                timeout = died.options.get("timeout", DEFAULT_TIMEOUT)
+                expires = expiry_after_death(alive_at, timeout=timeout)
                 self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
             self._connection.commit()
         self._run = number

@@ -1,0 +1,61 @@
+"""When calls can no longer be applied: every reckoning against every way a call may have gone."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enroll.expiry import (
+    ALIVE_SECONDS,
+    CLOCK_ERROR_SECONDS,
+    LEAVING_SECONDS,
+    expiry_after_death,
+    last_expiry,
+    settled_from,
+    signed_until,
+)
+
+MOMENTS = st.floats(1.7e9, 1.8e9)
+TIMEOUTS = st.floats(0.1, 600.0)
+ERRORS = st.floats(-CLOCK_ERROR_SECONDS, CLOCK_ERROR_SECONDS)
+"""By how much the service's clock is misjudged when something is reckoned."""
+
+
+@given(began=MOMENTS, timeout=TIMEOUTS, tried=st.floats(0.0, 1.0))
+def test_a_signature_outlasts_its_call_however_often_it_was_signed_anew(
+    began: float, timeout: float, tried: float
+) -> None:
+    expires = signed_until(began + tried * timeout, left=timeout - tried * timeout)
+    assert began + timeout + 1.9 <= expires <= began + timeout + 3.1
+
+
+@given(expires=MOMENTS, wrong=ERRORS, settle_after=st.floats(0.0, 60.0))
+def test_no_look_comes_before_what_arrived_in_time_is_applied(
+    expires: float, wrong: float, settle_after: float
+) -> None:
+    # The look comes when the clock as it is reckoned has reached the moment.
+    truly = settled_from(expires, settle_after=settle_after) - wrong
+    assert truly >= expires + settle_after - 1e-6
+
+
+@given(now=MOMENTS, ago=st.floats(0.0, 600.0), timeout=TIMEOUTS, then=ERRORS)
+def test_no_call_that_has_begun_expires_after_the_last_expiry(
+    now: float, ago: float, timeout: float, then: float
+) -> None:
+    expires = signed_until(now - ago + then, left=timeout)
+    assert expires <= last_expiry(now, timeout=timeout)
+
+
+@given(
+    alive_at=MOMENTS,
+    committing=st.floats(0.0, ALIVE_SECONDS),
+    leaving=st.floats(0.0, LEAVING_SECONDS),
+    timeout=TIMEOUTS,
+    then=ERRORS,
+)
+def test_no_call_of_a_killed_run_expires_after_what_is_reckoned_from_its_last_commit(
+    alive_at: float, committing: float, leaving: float, timeout: float, then: float
+) -> None:
+    began = alive_at + committing + leaving
+    expires = signed_until(began + then, left=timeout)
+    assert expires <= expiry_after_death(alive_at, timeout=timeout)
