@@ -19,7 +19,7 @@ from enroll.breaker import Breaker
 from enroll.errors import ServiceError
 from enroll.intake import Submit
 from enroll.journey import Again, Doubtful, Policy, Settled, Stop
-from enroll.ledger import Changes
+from enroll.ledger import INTERRUPTED, Changes
 from enroll.model import (
     Answer,
     CallKind,
@@ -39,9 +39,6 @@ from enroll.throttle import Throttle
 
 BACK_OFF = wait_exponential_jitter(multiplier=1, max=60, jitter=1)
 """Seconds before a call that could not leave, or that `--on-code` retries, is made again."""
-
-CUT_SHORT = "INTERRUPTED"
-"""The code of a face whose call had not ended when its run did."""
 
 RAW_ANSWERS = 3
 """How many answers of a code are kept as they came."""
@@ -311,7 +308,7 @@ class Calls:
             shipment.face = replace(
                 shipment.face,
                 status=Status.IN_DOUBT,
-                code=CUT_SHORT,
+                code=INTERRUPTED,
                 message="The run ended before the answer came; the service may have the face.",
                 expires=expires,
             )

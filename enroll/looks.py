@@ -19,7 +19,8 @@ from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.throttle import Throttle
 
 LIST_PAGE = 1000
-"""Faces in one page of `list`, the most that it gives: a library up to so many is listed whole."""
+"""Faces asked of `list` at a time, the most that it gives: a library up to so many is listed
+whole when a doubt is settled."""
 
 
 class Library(Protocol):

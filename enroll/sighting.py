@@ -9,11 +9,9 @@ from enroll.asking import Asking
 from enroll.errors import ServiceError
 from enroll.facesearch import face, faces, next_start
 from enroll.ledger import Listing
+from enroll.looks import LIST_PAGE
 from enroll.model import Answer, CallKind, LibraryFace, Verdict
 from enroll.recorder import now_ms
-
-PAGE = 1000
-"""Faces asked of `list` at a time: the most that it gives."""
 
 NO_SUCH_FACE = "INVALID_FACE_TOKEN"
 """What `face_info` answers for a token that the library does not hold."""
@@ -70,7 +68,7 @@ def read_library(
 def _page(asking: Asking, group_id: str, start: int) -> tuple[list[LibraryFace], int | None]:
     answer = asking.ask(
         CallKind.LIST,
-        lambda service: service.list(group_id=group_id, start=start, limit=PAGE),
+        lambda service: service.list(group_id=group_id, start=start, limit=LIST_PAGE),
     )
     if answer.verdict is not Verdict.APPLIED:
         said = (answer.message or answer.code).rstrip(".")

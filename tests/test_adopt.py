@@ -252,7 +252,7 @@ def test_refused_and_lost_searches_are_made_again(place: Place) -> None:
 def test_where_list_stops_short_every_row_is_searched_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sighting, "PAGE", 2)
+    monkeypatch.setattr(sighting, "LIST_PAGE", 2)
     with Sandbox(detect=False, limits=Limits(max_start=2)) as box:
         box.create_library(GROUP)
         place = Place(tmp_path, box)

@@ -25,7 +25,7 @@ from enroll.errors import ExitCode, UsageError
 from enroll.facesearch.codes import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
 from enroll.header import EXPORT_COLUMNS, RESULT_COLUMNS
 from enroll.history import HISTORY_COLUMNS
-from enroll.ledger import schema, sqlite
+from enroll.ledger import INTERRUPTED, schema
 from enroll.model import EventKind, Status, Verdict
 from enroll.photo import PhotoCode
 from enroll.rules import RowCode
@@ -247,9 +247,8 @@ def error_rows() -> dict[str, list[str]]:
 
 OUR_CODES = [
     *OwnCode,
-    calls.CUT_SHORT,
     calls.REPEATED,
-    sqlite.INTERRUPTED,
+    INTERRUPTED,
     deciding.WAITS_FOR_DOUBT,
     journey.STRANGER,
 ]

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from enroll.errors import LedgerBusyError, LedgerMismatchError, LocalError
-from enroll.ledger import Changes, LibraryIdentity, RunEnd, RunStart
+from enroll.ledger import INTERRUPTED, Changes, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.schema import SCHEMA_VERSION
-from enroll.ledger.sqlite import INTERRUPTED, SqliteLedger
+from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import (
     Event,
     EventKind,

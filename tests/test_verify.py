@@ -132,7 +132,7 @@ def _new_face(place: Place) -> Any:
 @pytest.fixture
 def bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Five people in a library whose `list` shows three faces and no more."""
-    monkeypatch.setattr(sighting, "PAGE", 3)
+    monkeypatch.setattr(sighting, "LIST_PAGE", 3)
     with Sandbox(detect=False, limits=Limits(max_start=3)) as box:
         box.create_library(GROUP)
         place = Place(tmp_path, box)

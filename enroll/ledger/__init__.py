@@ -25,6 +25,9 @@ from enroll.model import (
     Surplus,
 )
 
+INTERRUPTED = "INTERRUPTED"
+"""The code of a face whose call had not ended when its run did."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryIdentity:

@@ -27,7 +27,7 @@ from sqlalchemy.exc import DatabaseError
 
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death
-from enroll.ledger import Changes, Comparison, RunEnd, RunStart
+from enroll.ledger import INTERRUPTED, Changes, Comparison, RunEnd, RunStart
 from enroll.ledger import schema as s
 from enroll.ledger.columns import (
     Buffer,
@@ -47,9 +47,6 @@ from enroll.model import (
     ScannedRow,
     Status,
 )
-
-INTERRUPTED = "INTERRUPTED"
-"""The code of a face whose call was under way when its run died."""
 
 _ENROLLED = Status.ENROLLED.value
 
