@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -55,6 +56,19 @@ def read_again(paths: Sequence[str], images: str, sha256: bytes) -> Photo | None
     return None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """A call to be made, perhaps more than once; `heard` gets when it left, and the answer.
+
+    It does not know itself, as a function that hands itself on does: its photo would stay in
+    memory until garbage is collected.
+    """
+
+    kind: CallKind
+    call: Callable[[], Answer]
+    heard: Callable[[float, Answer], None]
+
+
 class Looks:
     """Makes the calls when there are places for them, and again when they are refused one."""
 
@@ -83,7 +97,7 @@ class Looks:
         self._photos = 0
         self.in_flight = 0
         """Calls that are being made."""
-        self._asking: deque[Callable[[Submit, Executor], None]] = deque()
+        self._asking: deque[_Look] = deque()
         self._reading: deque[tuple[FaceRecord, Callable[[Photo | None], None]]] = deque()
 
     def service_time(self) -> float:
@@ -96,34 +110,23 @@ class Looks:
 
     def list_page(self, start: int, heard: Callable[[float, Answer], None]) -> None:
         """Ask for a page of the library; `heard` gets when (monotonic), and the answer."""
-
-        def send(submit: Submit, calls: Executor) -> None:
-            call = partial(
-                self._service.list, group_id=self._group_id, start=start, limit=LIST_PAGE
-            )
-            told = partial(heard, time.monotonic())
-            submit(calls, partial(self._hear, CallKind.LIST, send, told), call)
-
-        self._asking.append(send)
+        call = partial(self._service.list, group_id=self._group_id, start=start, limit=LIST_PAGE)
+        self._asking.append(_Look(CallKind.LIST, call, heard))
 
     def search(
         self, photo: Photo, *, multi_oriented_detection: bool, heard: Callable[[Answer], None]
     ) -> None:
         """Ask for the faces most like this photo's, as many as there are to be had."""
-
-        def send(submit: Submit, calls: Executor) -> None:
-            call = partial(
-                self._service.search,
-                group_id=self._group_id,
-                photo=photo,
-                send_as=self._send_as,
-                limit=LOOK_LIMIT,
-                threshold=LOOK_THRESHOLD,
-                multi_oriented_detection=multi_oriented_detection,
-            )
-            submit(calls, partial(self._hear, CallKind.SEARCH, send, heard), call)
-
-        self._asking.append(send)
+        call = partial(
+            self._service.search,
+            group_id=self._group_id,
+            photo=photo,
+            send_as=self._send_as,
+            limit=LOOK_LIMIT,
+            threshold=LOOK_THRESHOLD,
+            multi_oriented_detection=multi_oriented_detection,
+        )
+        self._asking.append(_Look(CallKind.SEARCH, call, lambda _, answer: heard(answer)))
 
     def work(self, submit: Submit, calls: Executor, readers: Executor) -> None:
         """Read what is to be read, and make as many calls as there are places for."""
@@ -137,7 +140,8 @@ class Looks:
         while self._asking and self._throttle.free(now) > 0:
             self._throttle.sent(now)
             self.in_flight += 1
-            self._asking.popleft()(submit, calls)
+            look = self._asking.popleft()
+            submit(calls, partial(self._hear, look, now), look.call)
 
     @property
     def waiting(self) -> bool:
@@ -149,23 +153,17 @@ class Looks:
             self._photos -= 1
         heard(photo)
 
-    def _hear(
-        self,
-        kind: CallKind,
-        again: Callable[[Submit, Executor], None],
-        heard: Callable[[Answer], None],
-        answer: Answer,
-    ) -> None:
+    def _hear(self, look: _Look, asked_at: float, answer: Answer) -> None:
         self.in_flight -= 1
         refused = answer.verdict is Verdict.REFUSED
         self._reach.heard(answer, time.monotonic())
         self._throttle.answered(time.monotonic(), refused=refused, retry_after=answer.retry_after)
         if answer.verdict is not Verdict.NOT_SENT:
-            self._recorder.tally.calls[kind] += 1
+            self._recorder.tally.calls[look.kind] += 1
             self._recorder.tally.refused += refused
         if refused or (answer.code in CREDENTIAL_CODES and self._renew()):
-            self._asking.append(again)
+            self._asking.append(look)
             return
-        if kind is CallKind.SEARCH:
+        if look.kind is CallKind.SEARCH:
             self._photos -= 1  # the call held the photo; no more of them lie in memory than places
-        heard(answer)
+        look.heard(asked_at, answer)
