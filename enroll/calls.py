@@ -181,11 +181,11 @@ class Calls:
         self._armed.extend(self._arming)
         self._arming.clear()
 
-    def send(self, submit: Submit, executor: Executor, *, now: float) -> None:
-        """Let as many calls leave as there are places for."""
+    def send(self, submit: Submit, executor: Executor, *, now: float, alive: bool) -> None:
+        """Let as many calls leave as there are places for, if the sign of life is young enough."""
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
-        while self.may_send(now):
+        while alive and self.may_send(now):
             shipment = self._armed.popleft()
             shipment.credentials = self._credentials
             self._throttle.sent(now)

@@ -17,10 +17,11 @@ is known. Why nothing can be applied after what is returned here:
    signed by the service's clock as it was reckoned then; as bounds only become narrower, that
    differs from the reckoning now by `CLOCK_ERROR_SECONDS` at most.
 4. *A call that a killed run left* (`expiry_after_death`) left after the run's last commit, whose
-   time is in the ledger. That time is taken before the disk is waited for, and the
-   `ALIVE_SECONDS` are counted from the commit's start: no call is handed out later than that
-   without a new commit. It is on its way out to a thread for `LEAVING_SECONDS` at most, and from
-   its beginning on 3 holds. The service's clock is the one reckoned when the run began.
+   sign of life is in the ledger: when that commit began, before the disk was waited for, and as
+   much later as the commit before it took. However long the disk takes, no call is handed out
+   later than `ALIVE_SECONDS` after it without a new commit. It is on its way out to a thread for
+   `LEAVING_SECONDS` at most, and from its beginning on 3 holds. The service's clock is the one
+   reckoned when the run began.
 
 What this leaves out: a clock of this machine that is set while a run goes on that is killed
 within a minute of it.
@@ -43,7 +44,7 @@ CLOCK_ERROR_SECONDS = 1.0
 """By how much the service's clock may be misjudged."""
 
 ALIVE_SECONDS = 1.0
-"""No call leaves longer than this after the start of the last commit, its run's sign of life."""
+"""No call leaves longer than this after the sign of life that its run's last commit gave."""
 
 LEAVING_SECONDS = 1.0
 """From handing a call out to its beginning, on another thread of a busy machine."""

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 
 from enroll import journey
+from enroll.expiry import ALIVE_SECONDS
 from enroll.ledger import Changes, Ledger
 from enroll.model import (
     Candidate,
@@ -45,14 +46,23 @@ class Recorder:
     since: float | None = None
     """When the oldest of them was recorded (monotonic seconds)."""
     committed_at: float = float("-inf")
-    """When the last commit began (monotonic seconds)."""
+    """The time of the last sign of life (monotonic seconds)."""
+    took: float = 0.0
+    """How many seconds the last commit took."""
 
     def commit(self) -> None:
         """Put all that was recorded on the disk. Raises LocalError."""
         began = time.monotonic()
-        self.ledger.commit()
+        # The sign of life is stamped before the disk has it; ahead by what the last one took,
+        # else a slow disk would leave no time to send anything.
+        self.ledger.commit(ahead=self.took)
         self.outcomes, self.since = 0, None
-        self.committed_at = began  # the sign of life is stamped before the disk has it
+        self.committed_at = began + self.took
+        self.took = time.monotonic() - began
+
+    def alive(self, now: float) -> bool:
+        """Whether the last sign of life is young enough for calls to leave."""
+        return now - self.committed_at < ALIVE_SECONDS
 
     def late(self, now: float, *, most: int) -> bool:
         """Whether outcomes have waited long enough, or are more than `most`."""

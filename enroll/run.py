@@ -19,7 +19,7 @@ from enroll.calls import Calls, Service, Shipment
 from enroll.deciding import Decider
 from enroll.doubts import Doubts
 from enroll.errors import EnrollError, LocalError
-from enroll.expiry import ALIVE_SECONDS, DEFAULT_TIMEOUT, last_expiry
+from enroll.expiry import DEFAULT_TIMEOUT, last_expiry
 from enroll.intake import Intake
 from enroll.journey import Policy
 from enroll.ledger import Ledger
@@ -219,13 +219,14 @@ class Driver:
         now = time.monotonic()
         if self._calls.starving(now) or self._recorder.late(now, most=self._throttle.limit):
             self._commit()
-        elif self._calls.may_send(now) and now - self._recorder.committed_at >= ALIVE_SECONDS:
+        elif self._calls.may_send(now) and not self._recorder.alive(now):
             self._commit()  # a later run reckons by our last sign of life when calls had expired
         self._doubts.work(
             self._submit, executors.calls, executors.readers, idle=self._only_doubts_left()
         )
         self.tally.in_doubt_now = len(self._doubts)
-        self._calls.send(self._submit, executors.calls, now=time.monotonic())
+        now = time.monotonic()
+        self._calls.send(self._submit, executors.calls, now=now, alive=self._recorder.alive(now))
         self._listen(self._patience())
 
     def _commit(self) -> None:

@@ -18,8 +18,9 @@ import pytest
 from killing import Kill, Runner
 from real_command import SECONDS
 from small_case import Case
+from sqlalchemy import Connection, Engine, event
 
-from enroll.enrollment import enroll_manifest
+from enroll.enrollment import Place, Unwatched, enroll_manifest
 from enroll.errors import ExitCode
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Credentials
@@ -178,6 +179,47 @@ def test_no_call_leaves_long_after_its_run_was_last_seen_alive(
     assert report.exit_code == 0
     assert len(stale) == 2
     assert max(stale) < 1.5  # of the margin's 4 s, 3 are the signature's own
+
+
+@pytest.mark.parametrize("stalls", [1, 99])
+def test_no_call_leaves_on_a_sign_of_life_that_a_stalled_commit_has_made_old(
+    box: Sandbox, tmp_path: Path, stalls: int
+) -> None:
+    case = Case(tmp_path / "stalled", box)
+    case.people(3)
+    stale: list[float] = []
+    left = [stalls]
+
+    class Watching(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+            if getattr(getattr(fn, "func", None), "__name__", "") == "add":
+                stale.append(time.time() - last_seen_alive(case.ledger))
+            return super().submit(fn, *args, **named)
+
+    def stall(connection: Connection) -> None:
+        if left[0]:
+            left[0] -= 1
+            time.sleep(1.6)  # a disk that is busy
+
+    class Opened(Unwatched):
+        def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+            event.listen(Engine, "commit", stall)
+
+    settings = RunSettings(
+        manifest=case.folder / "staff.csv",
+        group_id=case.group_id,
+        endpoint=box.endpoint,
+        ledger=case.ledger,
+    )
+    credentials = Credentials(box.api_key, box.api_secret)
+    try:
+        report = enroll_manifest(settings, lambda: credentials, screen=Opened(), executors=Watching)
+    finally:
+        event.remove(Engine, "commit", stall)
+    assert report.exit_code == 0
+    assert len(stale) == 3
+    assert max(stale) < 1.5
+    assert case.problems() == []
 
 
 def last_seen_alive(ledger: Path) -> float:

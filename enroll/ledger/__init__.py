@@ -303,8 +303,12 @@ class Ledger(LedgerReader, Protocol):
     def record(self, changes: Changes) -> None:
         """Take changes to be written with the next commit."""
 
-    def commit(self) -> None:
-        """Write what was recorded, in one transaction, and wait until it is on the disk."""
+    def commit(self, *, ahead: float = 0.0) -> None:
+        """Write what was recorded, in one transaction, and wait until it is on the disk.
+
+        With it goes the run's sign of life, by which a later run reckons when this one's calls
+        have expired: the time at which the commit begins, and `ahead` seconds.
+        """
 
     def supersede(self, user_ids: Iterable[str], *, at: int, run: int) -> int:
         """Mark those enrolled faces of these people superseded to which no row points any more;

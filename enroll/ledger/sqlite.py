@@ -325,14 +325,13 @@ class SqliteLedger(SqliteReader):
     def record(self, changes: Changes) -> None:
         self._unwritten.add(changes)
 
-    def commit(self) -> None:
+    def commit(self, *, ahead: float = 0.0) -> None:
+        alive_at = time.time_ns() // 1_000_000 + round(ahead * 1000)
         self._flush()
         with self._taking_back():
             if self._run is not None:
                 self._connection.execute(
-                    update(s.run)
-                    .where(s.run.c.run == self._run)
-                    .values(alive_at=time.time_ns() // 1_000_000)
+                    update(s.run).where(s.run.c.run == self._run).values(alive_at=alive_at)
                 )
             self._connection.commit()
         self._written.clear()
