@@ -250,7 +250,7 @@ class Calls:
             self._doubted(shipment)
         else:
             if isinstance(step, Stop):
-                self.stop = self.stop or _stopped_by(step.answer)
+                self.stop = self.stop or stopped_by(step.answer)
             self._ends(shipment)
 
     def _ends(self, shipment: Shipment) -> None:
@@ -341,7 +341,8 @@ def _with_remedy(said: str, code: str) -> str:
     return f"{said.rstrip('.')}. {remedy(code)}".rstrip()
 
 
-def _stopped_by(answer: Answer) -> ServiceError:
+def stopped_by(answer: Answer) -> ServiceError:
+    """What to say when the service has answered that no call of the run will do."""
     said = answer.message or answer.code
     return ServiceError(
         f"The service stopped the run: {_with_remedy(said, answer.code)} "

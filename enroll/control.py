@@ -8,7 +8,6 @@ from functools import partial
 
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates
-from enroll.journey import CREDENTIAL_CODES
 from enroll.looks import Looks
 from enroll.model import Answer, FaceRecord, Photo, Verdict
 from enroll.recorder import Recorder, now_ms
@@ -98,7 +97,7 @@ class ControlSeeker:
         )
 
     def _hear_search(self, face: FaceRecord, answer: Answer) -> None:
-        if answer.code in CREDENTIAL_CODES:
+        if answer.verdict is Verdict.FATAL:
             self._give_up(self.refuse_search(answer.code))
             return
         try:

@@ -121,7 +121,8 @@ class Decider:
                 "then run the same command: every row that is not enrolled yet stays due."
             )
         if content is None:
-            self._recorder.row_ends(row.due, unusable.status, fault.code, fault.message)
+            held = next((face for face in known if face.face_id == row.due.face_id), None)
+            self._recorder.photo_is_not_there(row.due, unusable, held)
             return
         same = next((face for face in known if face.sha256 == content.sha256), None)
         self._recorder.photo_is_unusable(row.due, unusable, content, same)

@@ -20,7 +20,6 @@ from enroll.control import ControlSeeker
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates, faces, next_start
 from enroll.intake import Submit
-from enroll.journey import CREDENTIAL_CODES
 from enroll.ledger import Changes
 from enroll.looks import LIST_PAGE, Looks
 from enroll.model import (
@@ -36,6 +35,9 @@ from enroll.model import (
 )
 from enroll.recorder import Recorder, now_ms
 from enroll.settling import Absent, Adopt, Doubt, LookAgain, Seen, Sight, Undecided
+
+IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
+"""Where a face has stood that has, or had, a token of its own: what is found are copies of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,7 @@ class Doubts:
     def take(self, doubt: Doubt) -> None:
         """Settle this face, from the moment on at which a look can prove anything."""
         self._open[doubt.face.face_id] = doubt
-        at = settling.first_look_at(doubt.face, settle_after=self._settle_after)
-        self._later(doubt, max(at - self._looks.service_time(), 0.0))
+        self._later(doubt, max(self._opens(doubt) - self._looks.service_time(), 0.0))
 
     def enrolled(self, face: FaceRecord) -> None:
         """A face was enrolled; it can serve as control."""
@@ -108,7 +109,11 @@ class Doubts:
         now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
             at, _, doubt = heapq.heappop(self._waiting)
-            self._look(_Due(doubt, at))
+            early = self._opens(doubt) - self._looks.service_time()
+            if early > 0:  # a clock was set since this was reckoned
+                self._later(doubt, early)
+            else:
+                self._look(_Due(doubt, at))
         self._seeker.work(idle=idle)
         self._looks.work(submit, calls, readers)
 
@@ -117,6 +122,10 @@ class Doubts:
         return [doubt.face for doubt in self._open.values()]
 
     # Looks
+
+    def _opens(self, doubt: Doubt) -> float:
+        """When a look proves something, on the service's clock."""
+        return settling.first_look_at(doubt.face, settle_after=self._settle_after)
 
     def _later(self, doubt: Doubt, after: float) -> None:
         heapq.heappush(self._waiting, (time.monotonic() + after, next(self._order), doubt))
@@ -220,7 +229,7 @@ class Doubts:
         )
 
     def _hear_search(self, doubt: Doubt, answer: Answer) -> None:
-        if answer.code in CREDENTIAL_CODES:
+        if answer.verdict is Verdict.FATAL:
             self._undecided(doubt, self._seeker.refuse_search(answer.code))
             return
         sight = self._sight(doubt.face.user_id, answer)
@@ -271,7 +280,7 @@ class Doubts:
     def _adopt(self, doubt: Doubt, found: Adopt) -> None:
         face, tokens = doubt.face, [found.face_token, *found.surplus]
         events = []
-        if face.status is not Status.ENROLLED:
+        if face.status not in IN_LIBRARY_BEFORE:
             face = replace(
                 face,
                 status=Status.ENROLLED,
@@ -296,7 +305,8 @@ class Doubts:
         self._close(face)
 
     def _absent(self, doubt: Doubt) -> None:
-        face = replace(doubt.face, recheck=False)
+        # One that was not added until now, after all, is looked for when it has been sent again.
+        face = replace(doubt.face, recheck=doubt.face.status is Status.FAILED)
         events = []
         if face.open:
             face = replace(face, status=Status.PENDING, recheck=True, run=self._recorder.run)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from enroll.calls import stopped_by
+from enroll.errors import ServiceError
 from enroll.intake import Submit
-from enroll.journey import CREDENTIAL_CODES
+from enroll.journey import CREDENTIAL_CODES, LIBRARY_CODES
 from enroll.model import Answer, CallKind, FaceRecord, Photo, SendAs, Verdict
 from enroll.photo import read_photo
 from enroll.reach import Reach
@@ -97,6 +99,8 @@ class Looks:
         self._photos = 0
         self.in_flight = 0
         """Calls that are being made."""
+        self.stop: ServiceError | None = None
+        """What the service said to stop the run."""
         self._asking: deque[_Look] = deque()
         self._reading: deque[tuple[FaceRecord, Callable[[Photo | None], None]]] = deque()
 
@@ -166,4 +170,7 @@ class Looks:
             return
         if look.kind is CallKind.SEARCH:
             self._photos -= 1  # the call held the photo; no more of them lie in memory than places
+        if answer.code in LIBRARY_CODES or 300 <= answer.http_status < 400:
+            self.stop = self.stop or stopped_by(answer)  # and what was asked stays open
+            return
         look.heard(asked_at, answer)

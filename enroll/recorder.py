@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from enroll import journey
 from enroll.expiry import ALIVE_SECONDS
@@ -24,6 +24,8 @@ from enroll.tally import BAD, Observer, Tally
 
 COMMIT_SECONDS = 0.05
 """How long an outcome may wait for others to be committed with: what a kill leaves in doubt."""
+
+_OPEN = (Status.SENDING, Status.IN_DOUBT)
 
 _EVENTS = {Status.ENROLLED: EventKind.ENROLLED, Status.IN_DOUBT: EventKind.IN_DOUBT}
 
@@ -47,6 +49,8 @@ class Recorder:
     """When the oldest of them was recorded (monotonic seconds)."""
     committed_at: float = float("-inf")
     """The time of the last sign of life (monotonic seconds)."""
+    in_doubt: set[int] = field(default_factory=set)
+    """Faces in doubt to which rows of the manifest point."""
     took: float = 0.0
     """How many seconds the last commit took."""
 
@@ -81,6 +85,9 @@ class Recorder:
         if due.face_id is not None and due.status is Status.ENROLLED:
             # The row keeps the face that it has; the photo is looked at again next time.
             self.tally.kept += due.lines
+        elif due.face_id is not None and due.status in _OPEN and status is not Status.PENDING:
+            # The row still leads to the photo with which the doubt can be settled.
+            self.in_doubt.add(due.face_id)
         elif (status, code) != (due.status, due.code):
             row = RowRecord(
                 user_id=due.row.user_id,
@@ -94,6 +101,35 @@ class Recorder:
             self.ledger.record(Changes(rows=[row]))
             self.noted()
         self.ends(due, status, code, message)
+
+    def photo_is_not_there(
+        self, due: Candidate, unusable: Unusable, held: FaceRecord | None
+    ) -> None:
+        """The photo could not be read; `held` is the face that the row points to as yet.
+
+        It goes on pointing to a face that is not settled: the photo may come back, and the search
+        needs it.
+        """
+        fault = unusable.fault
+        if held is not None and held.open:
+            self.in_doubt.add(held.face_id)
+            self.ends(due, held.status, held.code, held.message)
+        elif held is not None and held.status in (Status.PENDING, Status.FAILED):
+            face = replace(
+                held,
+                status=unusable.status,
+                code=fault.code,
+                message=fault.message,
+                run=self.run,
+            )
+            self.ledger.record(Changes(faces=[face]))
+            self.noted()
+            self.ends(due, face.status, face.code, face.message)
+        elif held is not None and held.status is Status.ENROLLED is not due.status:
+            # Found in the library a moment ago: as any enrolled row whose photo is gone.
+            self.ends(due, held.status, held.code, held.message, recognised=True)
+        else:
+            self.row_ends(due, unusable.status, fault.code, fault.message)
 
     def photo_is_unusable(
         self, due: Candidate, unusable: Unusable, content: FileContent, known: FaceRecord | None
@@ -127,6 +163,8 @@ class Recorder:
     ) -> None:
         """The photo belongs to a face that needs no call: the row points to it."""
         restored = before.status is Status.SUPERSEDED
+        if now.open:
+            self.in_doubt.add(now.face_id)
         face = replace(now, run=self.run) if restored else now
         self.ledger.record(
             Changes(

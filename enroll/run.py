@@ -170,6 +170,7 @@ class Driver:
         )
         self._told: SimpleQueue[_Told | None] = SimpleQueue()
         self._doubtful: dict[int, _InDoubt] = {}  # rows whose face is being settled, by face
+        self._left_in_doubt: set[int] = set()  # faces that no row has waited for
         self._rechecked = False
         self._ticked = 0.0
         self._watchdog = Watchdog(observer, now=time.monotonic())
@@ -240,7 +241,8 @@ class Driver:
         return min(self._throttle.limit + at_once - ahead, at_once - intake.reading)
 
     def _ended(self) -> bool:
-        self._stop = self._stop or self._strangers.stop or self._calls.stop or self._decider.stop
+        stops = (self._strangers.stop, self._calls.stop, self._looks.stop, self._decider.stop)
+        self._stop = self._stop or next(filter(None, stops), None)
         since = self._reach.since
         if since is not None and time.monotonic() - since >= self._work.give_up_after:
             self._bound = (
@@ -340,7 +342,10 @@ class Driver:
         except LocalError as error:
             self._stop = self._stop or error  # the answers are heard all the same
         for hear, value in heard:
-            hear(value)
+            try:
+                hear(value)
+            except EnrollError as error:  # the others bear face tokens, and are heard all the same
+                self._stop = self._stop or error
 
     def _left(self, shipment: Shipment) -> None:
         """A face has its outcome; the other rows of its person may go on."""
@@ -365,7 +370,7 @@ class Driver:
         """Look once more for what landed after its face had been sent again."""
         self._rechecked = True
         for face in self._ledger.open_faces():
-            if face.recheck and not face.open:
+            if face.recheck and not face.open and face.status is not Status.PENDING:
                 self._doubts.take(Doubt(face=face, recheck=True))
 
     def _doubted(self, shipment: Shipment) -> None:
@@ -388,6 +393,8 @@ class Driver:
             self._decider.goes_on(face, tries=0)  # an earlier run's: its row comes up by itself
         if row is not None:
             self._recorder.ends(row.due, face.status, face.code, face.message)
+        elif face.open:
+            self._left_in_doubt.add(face.face_id)
         self._person_is_free(face.user_id)
 
     # The end
@@ -412,6 +419,7 @@ class Driver:
 
     def _settle_accounts(self) -> None:
         """What can be told only when every row of the manifest has been seen."""
+        self.tally.others_in_doubt = len(self._left_in_doubt - self._recorder.in_doubt)
         if not self.tally.done:
             return
         # Asked of the ledger: an earlier run may have been interrupted in the middle of a pass.

@@ -78,6 +78,12 @@ def _remarks(tally: Tally) -> Iterator[str]:
             f"{amount(tally.superseded, 'older face')} superseded by new photos: still in the "
             "library, listed by `enroll export --status superseded`."
         )
+    if tally.others_in_doubt:
+        faces = amount(tally.others_in_doubt, "face")
+        yield (
+            f"{faces} of other manifests {'is' if tally.others_in_doubt == 1 else 'are'} in doubt: "
+            "listed by `enroll export --status in_doubt`, decided by `enroll resolve`."
+        )
     if tally.shared:
         yield f"{amount(tally.shared, 'photo')} enrolled under more than one user_id: check them."
 

@@ -18,10 +18,12 @@ from checked_library import GROUP, Place
 
 from enroll import enrollment
 from enroll.enrollment import Report, Unwatched, enroll_manifest
-from enroll.errors import ExitCode
+from enroll.errors import ExitCode, LocalError
+from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import Candidate, Credentials, Photo, Status
 from enroll.resolve import ResolveSettings, resolve
 from enroll.sandbox import Sandbox
+from enroll.summary import summary_lines
 
 
 @pytest.fixture
@@ -181,3 +183,219 @@ def test_a_service_that_is_away_is_given_up_though_only_doubts_are_left(
     assert "could not be reached" in (report.ended.bound or "")
     assert report.ended.seconds < 30
     assert place.face("u1").status is Status.IN_DOUBT
+
+
+class AtOnce(Executor):
+    """Holds calls back until so many were handed out; then all of them end at once."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+        self.held: list[Callable[[], None]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        value = fn(*args, **named)
+        self.held.append(lambda: future.set_result(value))
+        if len(self.held) >= self.calls:
+            for end in self.held:
+                end()
+        return future
+
+
+def test_a_ledger_that_fails_while_one_answer_is_heard_loses_no_token_of_the_others(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubted(place, 1)
+    token = place.box.faces(GROUP)[0].face_token
+    place.people(2, 3, 4)
+    ask = SqliteLedger.holders_of
+
+    def fail(ledger: SqliteLedger, face_tokens: list[str]) -> dict[str, int]:
+        if token in face_tokens:
+            raise LocalError("The disk fails.")
+        return ask(ledger, face_tokens)
+
+    monkeypatch.setattr(SqliteLedger, "holders_of", fail)
+    pools: Iterator[Executor] = iter([AtOnce(4), ThreadPoolExecutor(4)])
+    report = run(place, executors=lambda workers: next(pools), drain=0.5)
+    assert report.exit_code is ExitCode.LOCAL
+    assert [place.face(f"u{number}").status for number in (2, 3, 4)] == [Status.ENROLLED] * 3
+    assert place.face("u1").status is Status.IN_DOUBT
+
+
+@pytest.mark.usefixtures("_searched")
+def test_a_photo_that_is_away_for_a_run_is_there_for_the_search_of_the_next(place: Place) -> None:
+    place.people(5)
+    place.run()
+    doubted(place, 1)
+    photo, away = place.folder / "1.jpg", place.folder / "away.jpg"
+    photo.rename(away)
+    report = run(place)
+    assert report.exit_code is ExitCode.IN_DOUBT
+    assert report.ended.tally.statuses[Status.IN_DOUBT] == 1
+    away.rename(photo)
+    assert run(place).ended.tally.adopted == 1
+    assert place.box.count("add") == 2
+
+
+def test_a_face_that_is_found_without_its_photo_keeps_its_row(place: Place) -> None:
+    doubted(place, 1)
+    (place.folder / "1.jpg").unlink()
+    report = run(place)
+    assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
+    assert report.ended.tally.superseded == 0
+    (entry,) = place.entries()
+    assert (entry.status, entry.image) == (Status.ENROLLED, "1.jpg")
+
+
+@pytest.mark.usefixtures("_searched")
+def test_a_photo_that_is_away_when_its_face_is_to_be_sent_again_keeps_the_last_look(
+    place: Place,
+) -> None:
+    place.people(5, 1)
+    place.run()
+    resend(place, "u1")
+    photo, away = place.folder / "1.jpg", place.folder / "away.jpg"
+    photo.rename(away)
+    report = run(place)
+    assert report.exit_code is ExitCode.SOME_ROWS_FAILED
+    assert (place.face("u1").status, place.face("u1").code) == (Status.FAILED, "PHOTO_MISSING")
+    away.rename(photo)
+    assert run(place).ended.tally.surplus == 1  # what landed late is found after all
+    assert place.box.count("add") == 3
+
+
+def test_a_face_that_could_not_be_sent_again_is_looked_for_when_it_was(place: Place) -> None:
+    place.people(5, 1)
+    place.run()
+    place.delete(place.face("u1").face_token or "")
+    resend(place, "u1")
+    (place.folder / "1.jpg").rename(place.folder / "away.jpg")
+    run(place)
+    assert (place.face("u1").status, place.face("u1").recheck) == (Status.FAILED, True)
+
+
+def resend(place: Place, user_id: str) -> None:
+    """A face was in doubt and judged not added; what the library has of it is not known."""
+    face = replace(
+        place.face(user_id), status=Status.PENDING, face_token=None, enrolled_at=None, recheck=True
+    )
+    place.record(face)
+
+
+def test_a_face_is_looked_for_after_it_was_sent_again_though_runs_of_others_come_between(
+    place: Place,
+) -> None:
+    place.people(5, 1)
+    place.run()
+    resend(place, "u1")
+    rows = list(place.rows)
+    place.rows = rows[:1]
+    place.people(6)
+    assert run(place).exit_code is ExitCode.DONE
+    assert place.face("u1").recheck
+    place.rows = rows
+    assert run(place).ended.tally.surplus == 1
+    assert not place.face("u1").recheck
+    assert place.face("u1").status is Status.ENROLLED
+
+
+@pytest.mark.parametrize("status", [Status.SUPERSEDED, Status.REMOVED])
+def test_what_landed_late_is_a_copy_of_a_face_that_is_superseded_or_removed(
+    place: Place, status: Status
+) -> None:
+    place.people(5, 1)
+    place.run()
+    token = place.face("u1").face_token
+    place.record(replace(place.face("u1"), status=status, recheck=True))
+    place.rows.pop()
+    place.people(6)
+    copy = place.add("u1", "1.jpg")
+    report = run(place)
+    assert (report.ended.tally.surplus, report.ended.tally.adopted) == (1, 0)
+    found = place.face("u1")
+    assert (found.status, found.face_token, found.recheck) == (status, token, False)
+    assert ("surplus", "u1", copy) in place.history()
+
+
+class Freed(Unwatched):
+    """Somebody deletes the library when the run begins."""
+
+    def __init__(self, there: Place) -> None:
+        self.there = there
+
+    def opened(self, place: enrollment.Place, interrupt: Callable[[int], None]) -> None:
+        service = self.there.service
+        service.free(group_id=GROUP, check_empty=False)
+        service.close()
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_library_that_is_gone_when_doubts_are_looked_at_stops_the_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("enroll.doubts.LIST_PAGE", size)
+    place.people(5)
+    place.run()
+    doubted(place, 1)
+    report = run(place, screen=Freed(place))
+    assert report.exit_code is ExitCode.SERVICE
+    assert "stopped the run" in str(report.ended.stop)
+    assert place.face("u1").status is Status.IN_DOUBT
+
+
+@pytest.mark.parametrize("call", ["list", "search"])
+def test_a_look_that_is_sent_elsewhere_stops_the_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr("enroll.doubts.LIST_PAGE", 1000 if call == "list" else 1)
+    place.people(5)
+    place.run()
+    doubted(place, 1)
+    place.box.script([None, "redirect"] if call == "search" else ["redirect"], call=call)
+    report = run(place)
+    assert report.exit_code is ExitCode.SERVICE
+    assert place.face("u1").status is Status.IN_DOUBT
+
+
+class SetBack(Unwatched):
+    """The service's clock is set back when the run has begun."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self.box = box
+
+    def opened(self, place: enrollment.Place, interrupt: Callable[[int], None]) -> None:
+        self.box.clock_skew = -3.0
+
+
+def test_a_look_waits_for_the_expiry_though_the_clock_is_set_back_meanwhile(place: Place) -> None:
+    doubted(place, 1)
+    expires = time.time() + 2.0
+    place.record(replace(place.face("u1"), expires=expires))
+    place.people(2)  # by whose call the clock is learned anew
+    looks = place.box.count("list")
+    report = run(place, screen=SetBack(place.box))
+    assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
+    made = [call.time for call in place.box.calls if call.kind == "list"][looks:]
+    assert len(made) == 1
+    assert made[0] >= expires
+
+
+def test_faces_of_other_manifests_that_stay_in_doubt_are_named_and_change_no_exit_code(
+    place: Place,
+) -> None:
+    doubted(place, 1, 2, 3)
+    for number in (1, 2, 3):
+        (place.folder / f"{number}.jpg").unlink()
+    place.rows.pop()  # `u3` is in another manifest
+    place.box.script(["auth"] * 20, call="list")
+    report = run(place)
+    assert report.exit_code is ExitCode.IN_DOUBT
+    assert report.ended.tally.others_in_doubt == 1
+    place.rows.clear()
+    place.people(7)
+    report = run(place)
+    assert report.exit_code is ExitCode.DONE
+    assert report.ended.tally.others_in_doubt == 3
+    (said,) = [line for line in summary_lines(report) if "other manifests" in line]
+    assert said.startswith("3 faces of other manifests are in doubt")
