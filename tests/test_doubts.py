@@ -238,6 +238,22 @@ def test_a_photo_that_is_away_for_a_run_is_there_for_the_search_of_the_next(plac
     assert place.box.count("add") == 2
 
 
+@pytest.mark.usefixtures("_searched")
+def test_a_row_that_breaks_a_rule_while_its_face_is_in_doubt_leads_to_the_photo_still(
+    place: Place,
+) -> None:
+    place.people(5)
+    place.run()
+    doubted(place, 1)
+    place.box.script(["auth"] * 9, call="search")
+    place.rows[1] = ("u1", "too long " * 100, "1.jpg")
+    run(place)
+    assert place.face("u1").status is Status.IN_DOUBT
+    with place.writing() as ledger:
+        (paths,) = ledger.paths_of([place.face("u1").face_id]).values()
+    assert [Path(path).name for path in paths] == ["1.jpg"]
+
+
 def test_a_face_that_is_found_without_its_photo_keeps_its_row(place: Place) -> None:
     doubted(place, 1)
     (place.folder / "1.jpg").unlink()
