@@ -108,6 +108,9 @@ def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollEr
     if isinstance(error, EnrollError):
         _say(f"Error: {error}")
         return error.exit_code
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        _say(error.format_message())  # `enroll` or `enroll library` alone: it is the help
+        return ExitCode.USAGE
     _say(f"Error: {error.format_message()}")
     if isinstance(error, click.UsageError) and error.ctx is not None:
         _say(f"`{error.ctx.command_path} --help` lists the options.")

@@ -171,7 +171,7 @@ def resolve(
 @reading.send_as
 @click.option(
     "--score",
-    type=click.FloatRange(50, 100),
+    type=options.Number(50, 100),
     metavar="SCORE",
     help="The least score at which a face counts as a photo's own.  [default: learned]",
 )

@@ -47,7 +47,7 @@ _reading = options.together(
 
 _rate = click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     metavar="CALLS_PER_SECOND",
     help="Rate for the estimate of the time.  [default: the last run's]",
 )
@@ -87,14 +87,14 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 @options.transport
 @click.option(
     "--attempts",
-    type=click.IntRange(min=1),
+    type=options.WholeNumber(min=1),
     default=5,
     show_default=True,
     help="Calls for a row in one run, refused ones not counted.",
 )
 @click.option(
     "--give-up-after",
-    type=click.FloatRange(min=0),
+    type=options.SECONDS,
     default=7200.0,
     show_default=True,
     metavar="SECONDS",
@@ -102,7 +102,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 )
 @click.option(
     "--drain",
-    type=click.FloatRange(min=0),
+    type=options.SECONDS,
     default=25.0,
     show_default=True,
     metavar="SECONDS",
@@ -110,7 +110,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 )
 @click.option(
     "--settle-after",
-    type=click.FloatRange(min=0),
+    type=options.SECONDS,
     default=10.0,
     show_default=True,
     metavar="SECONDS",
@@ -118,11 +118,11 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 )
 @reading.send_as
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Take up at most N due rows."
+    "--limit", type=options.WholeNumber(min=1), metavar="N", help="Take up at most N due rows."
 )
 @click.option(
     "--max-calls",
-    type=click.IntRange(min=1),
+    type=options.WholeNumber(min=1),
     metavar="N",
     help="Make at most N calls of any kind, then end.",
 )
@@ -151,7 +151,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 )
 @click.option(
     "--stats",
-    type=click.FloatRange(min=1),
+    type=options.Number(min=1, max=options.LONGEST_WAIT_SECONDS),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

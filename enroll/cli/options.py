@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,41 @@ class Member(click.Choice[E]):
 
     def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
         return super().normalize_choice(str(choice), ctx)
+
+
+class Number(click.FloatRange):
+    """A finite number. `nan` is within every range, and a wait of `inf` seconds never ends."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            finite = math.isfinite(float(value))
+        except (ValueError, OverflowError):
+            finite = False
+        if not finite:
+            self.fail(f"{value!r} is not a number, such as 30 or 0.5.", param, ctx)
+        return float(super().convert(value, param, ctx))
+
+
+class WholeNumber(click.IntRange):
+    """A whole number; click's own word for it is "a valid integer range"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+LONGEST_CALL_SECONDS = 86_400
+"""The most that --timeout takes: a day. A socket's clock ends after 24 days."""
+
+LONGEST_WAIT_SECONDS = 31_536_000
+"""The most that other waits take: a year. A clock that a program can wait on has an end."""
+
+SECONDS = Number(min=0, max=LONGEST_WAIT_SECONDS)
 
 
 @lru_cache
@@ -177,7 +213,7 @@ transport = together(
     click.option("--allow-http", is_flag=True, help="Allow plain HTTP beyond this machine."),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0.1),
+        type=Number(min=0.1, max=LONGEST_CALL_SECONDS),
         default=DEFAULT_TIMEOUT,
         show_default=True,
         metavar="SECONDS",

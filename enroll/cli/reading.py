@@ -56,7 +56,7 @@ manifest_options = options.together(
 
 max_in_flight = click.option(
     "--max-in-flight",
-    type=click.IntRange(1, 1000),
+    type=options.WholeNumber(1, 1000),
     default=8,
     show_default=True,
     help="Calls made at the same time.",

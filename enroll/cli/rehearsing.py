@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from enroll.sandbox import Sandbox
 
 DEFAULT_PORT = 8765
+DAY_SECONDS = 86_400
 
 
 def _needs_extra(error: ImportError) -> UsageError:
@@ -29,7 +30,7 @@ def _needs_extra(error: ImportError) -> UsageError:
 @options.config
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=options.WholeNumber(0, 65535),
     default=DEFAULT_PORT,
     show_default=True,
     help="Port on 127.0.0.1; 0 takes a free one.",
@@ -42,13 +43,13 @@ def _needs_extra(error: ImportError) -> UsageError:
 )
 @click.option(
     "--parallel",
-    type=click.IntRange(min=1),
+    type=options.WholeNumber(min=1),
     metavar="N",
     help="Refuse calls beyond N at a time.  [default: no limit]",
 )
 @click.option(
     "--latency",
-    type=click.FloatRange(min=0),
+    type=options.SECONDS,
     default=0.0,
     metavar="SECONDS",
     help="How long every call takes.  [default: no longer than it needs]",
@@ -60,10 +61,10 @@ def _needs_extra(error: ImportError) -> UsageError:
     metavar="KIND=PROBABILITY",
     help="Answer calls with this fault; repeatable. A wrong KIND lists them all.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the faults.")
+@click.option("--seed", type=options.WholeNumber(min=0), default=0, show_default=True, help="Seed of the faults.")
 @click.option(
     "--clock-skew",
-    type=float,
+    type=options.Number(min=-DAY_SECONDS, max=DAY_SECONDS),
     default=0.0,
     metavar="SECONDS",
     help="How far the stand-in's clock is ahead.  [default: not at all]",

@@ -1,0 +1,84 @@
+"""What options take and refuse, wherever their values come from."""
+
+from __future__ import annotations
+
+import pytest
+from real_command import Command
+from small_archive import Archive
+
+RUN = ("run", "staff.csv", "--group-id", "staff")
+ADOPT = ("adopt", "staff.csv", "--group-id", "staff")
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "NaN", "1e999"])
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (RUN, "--timeout"),
+        (RUN, "--give-up-after"),
+        (RUN, "--drain"),
+        (RUN, "--settle-after"),
+        (RUN, "--stats"),
+        (RUN, "--rate"),
+        (ADOPT, "--score"),
+        (("sandbox", "--port", "0"), "--latency"),
+        (("sandbox", "--port", "0"), "--clock-skew"),
+    ],
+)
+def test_what_is_no_finite_number_is_refused(
+    archive: Archive, command: Command, arguments: tuple[str, ...], option: str, number: str
+) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*arguments, f"{option}={number}")
+    assert done.code == 2, done
+    assert f"'{option}': {number!r} is not a number, such as 30 or 0.5." in done.err
+
+
+def test_a_number_from_a_variable_or_a_file_has_to_be_finite_too(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    command.environ["ENROLL_DRAIN"] = "inf"
+    done = command(*RUN)
+    assert (done.code, "'inf' is not a number" in done.err) == (2, True), done
+    assert "(from ENROLL_DRAIN)" in done.err
+    del command.environ["ENROLL_DRAIN"]
+    (archive.folder / "enroll.toml").write_text("give_up_after = inf\n")
+    done = command(*RUN)
+    assert (done.code, "(from enroll.toml)" in done.err) == (2, True), done
+
+
+@pytest.mark.parametrize(
+    ("option", "most"), [("--timeout", "86400"), ("--drain", "31536000"), ("--stats", "31536000")]
+)
+def test_a_wait_that_no_clock_can_hold_is_refused(
+    archive: Archive, command: Command, option: str, most: str
+) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*RUN, option, "1e12")
+    assert (done.code, f"<={most}" in done.err) == (2, True), done
+    assert command(*RUN, option, most).code == 0
+
+
+@pytest.mark.parametrize("probability", ["nan", "inf"])
+def test_the_probability_of_a_fault_has_to_be_a_number(command: Command, probability: str) -> None:
+    done = command("sandbox", "--port", "0", "--fault", f"500={probability}")
+    assert (done.code, "give a number from 0 to 1" in done.err) == (2, True), done
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", "", "1e3"])
+def test_what_is_no_whole_number_is_said_in_plain_words(
+    archive: Archive, command: Command, text: str
+) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*RUN, "--limit", text)
+    assert (done.code, f"{text!r} is not a whole number." in done.err) == (2, True), done
+
+
+@pytest.mark.parametrize("arguments", [(), ("library",)])
+def test_a_command_without_a_word_about_what_to_do_prints_its_help(
+    command: Command, arguments: tuple[str, ...]
+) -> None:
+    done = command(*arguments)
+    assert (done.code, done.err.startswith("Usage: ")) == (2, True), done
+    assert done.err == command(*arguments, "--help").out
