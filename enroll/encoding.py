@@ -48,12 +48,16 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the high bytes of a file look like, in runs or pairs of them seen."""
+    """What the high bytes of a file look like, in runs or pairs of them seen.
+
+    `utf8` runs may be so by accident; `only_utf8` ones make no sense in what else it can be.
+    """
 
     chinese: int = 0
     western: int = 0
     utf8: int = 0
     not_utf8: int = 0
+    only_utf8: int = 0
 
     def __add__(self, other: Evidence) -> Evidence:
         return Evidence(
@@ -61,7 +65,17 @@ class Evidence:
             self.western + other.western,
             self.utf8 + other.utf8,
             self.not_utf8 + other.not_utf8,
+            self.only_utf8 + other.only_utf8,
         )
+
+    @property
+    def damaged_utf8(self) -> bool:
+        """Whether this is UTF-8 with some bytes that are not, such as a line pasted in.
+
+        Text in another encoding is UTF-8 by accident here and there; and to read damaged UTF-8
+        as something else would spoil every name that is not damaged.
+        """
+        return max(self.utf8, 16 * self.only_utf8) >= 4 * self.not_utf8
 
 
 class _UndecodableError(Exception):
@@ -108,11 +122,12 @@ def weigh(block: bytes) -> Evidence:
     (GB2312). In western text they are single letters among ASCII ones; two side by side (Größe,
     Pääskynen) have ASCII letters around them, which ideographs do not.
     """
-    chinese = western = utf8 = not_utf8 = 0
+    chinese = western = utf8 = not_utf8 = only_utf8 = 0
     for match in islice(_RUN.finditer(block), _RUNS_A_BLOCK):
         run = match.group()
         if _UTF8_RUN.fullmatch(run):
             utf8 += 1
+            only_utf8 += _is_only_utf8(run, among_letters=_among_letters(block, match))
         else:
             not_utf8 += 1
         if len(run) == 1:
@@ -127,7 +142,7 @@ def weigh(block: bytes) -> Evidence:
             western += 1
         else:
             chinese += 1  # a rare ideograph alone, such as the name 堃
-    return Evidence(chinese, western, utf8, not_utf8)
+    return Evidence(chinese, western, utf8, not_utf8, only_utf8)
 
 
 _RUN = re.compile(rb"[\x80-\xff]+")
@@ -141,6 +156,8 @@ _WESTERN_BYTES = re.compile(
     rb"\x80\x85\x91-\x97\xa0\xa1\xaa\xab\xb0\xb4\xba\xbb\xbf]+"
 )
 """Windows-1252's letters, and the signs that stand in names and notes: ’ “ – € ° º ª « » ¡ ¿."""
+_TWO_LETTERS = re.compile(rb"[\xc2\xc3][\x80-\xbf]")
+"""UTF-8 of a western letter. In Windows-1252 a sign after Â or Ã, where text has a letter: Ã¼."""
 _LOWER = re.compile(rb"[a-z]")
 _LETTER = re.compile(rb"[A-Za-z]")
 
@@ -153,17 +170,24 @@ def _among_letters(block: bytes, match: re.Match[bytes]) -> bool:
     return bool(_LETTER.match(before) and _LETTER.match(after))
 
 
+def _is_only_utf8(run: bytes, *, among_letters: bool) -> bool:
+    """Whether a run of bytes that is valid UTF-8 makes no sense as anything else (3 in 10,000
+    Chinese names of GB18030 look so, and no western ones)."""
+    in_pairs = len(run) % 2 == 0 and not among_letters
+    if in_pairs and all(_GB2312_PAIR.match(run, at) for at in range(0, len(run), 2)):
+        return False
+    return bool(_TWO_LETTERS.search(run)) or not _WESTERN_BYTES.fullmatch(run)
+
+
 def _utf8_or_older(source: Source) -> Encoding:
     try:
         _check(source, "utf-8")
     except _UndecodableError as exc:
         evidence = _gather(source)
-        # Text in another encoding is UTF-8 by accident here and there; damaged UTF-8 is UTF-8
-        # nearly everywhere, and to read all of it as something else would spoil every name.
-        if evidence.utf8 >= 4 * evidence.not_utf8:
+        if evidence.damaged_utf8:
             raise ManifestError(
-                f"{source.path}, line {exc.line}: {exc.what} is not UTF-8, which the rest of the "
-                "file is; repair the line, or say the right encoding with --encoding."
+                f"{source.path}, line {exc.line}: {exc.what} is not UTF-8, which other lines of "
+                "the file are; repair the line, or say the right encoding with --encoding."
             ) from exc
         return _older(source, evidence)
     return Encoding(name="utf-8", codec="utf-8")

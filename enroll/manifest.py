@@ -14,12 +14,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from enroll.encoding import find_encoding
+from enroll.encoding import Encoding, find_encoding
 from enroll.escape import unescape, unescape_all
-from enroll.header import Role, find_roles, is_results_header, own_names, result_names
+from enroll.header import (
+    Role,
+    find_roles,
+    is_results_header,
+    own_names,
+    result_names,
+    short_name,
+)
 from enroll.model import Row
 from enroll.source import Source
-from enroll.structure import LineNumbers, check_structure, find_head, open_text
+from enroll.structure import Head, LineNumbers, check_structure, find_foreign, find_head, open_text
 
 CHUNK_ROWS = 10_000
 """Rows read at once: larger chunks were no faster, and cost memory."""
@@ -150,6 +157,7 @@ def open_manifest(
     names = tuple(unescape(name) for name in head.names) if is_results else head.names
     roles = find_roles(names, asked, where=f"{path}, line {head.line},")
     structure = check_structure(source, found.codec, head)
+    notes = [*_encoding_notes(source, found, head, roles), *_notes(path, names)]
     return Manifest(
         path=path,
         sha256=source.sha256,
@@ -161,7 +169,7 @@ def open_manifest(
         header=names,
         columns=roles,
         is_results=is_results,
-        notes=tuple(_notes(path, found.note, names)),
+        notes=tuple(notes),
         rows_at_most=structure.records - head.record - 1,
         line_count=structure.line_count,
         _source=source,
@@ -171,8 +179,22 @@ def open_manifest(
     )
 
 
-def _notes(path: Path, encoding_note: str, names: tuple[str, ...]) -> Iterator[str]:
-    if encoding_note:
-        yield encoding_note
+def _encoding_notes(
+    source: Source, found: Encoding, head: Head, roles: Mapping[str, str]
+) -> Iterator[str]:
+    """What to say of a guess, with a cell by which a person sees whether it is wrong."""
+    if not found.note:
+        return
+    order = [roles[role] for role in (Role.USER_DATA, Role.IMAGE, Role.USER_ID) if role in roles]
+    seen = find_foreign(source, found.codec, head, order)
+    if seen is None:
+        yield found.note
+        return
+    line, name, text = seen
+    cell = f"{short_name(name)} {short_name(text)!r}" if name != text else f"column {name!r}"
+    yield f"{found.note} For example {cell} in line {line}."
+
+
+def _notes(path: Path, names: tuple[str, ...]) -> Iterator[str]:
     for old, new in result_names(own_names(names)).items():
         yield f"{path} has a column {old.strip()!r} of its own: the results file calls it {new!r}."

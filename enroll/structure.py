@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +121,33 @@ def check_structure(source: Source, codec: str, head: Head) -> Structure:
         except csv.Error as exc:
             _refuse_quoting(source.path, line + 1, exc)
     return Structure(records=record + 1, line_count=line, lines=LineNumbers(long_records, added))
+
+
+def find_foreign(
+    source: Source, codec: str, head: Head, order: Sequence[str]
+) -> tuple[int, str, str] | None:
+    """The first cell with more than ASCII in it: its line, its column's name, its text.
+
+    Of one record's cells the one whose column stands first in `order` is taken. Column names
+    come last: then the line is the header's, and name and text are the same.
+    """
+    places = sorted(range(len(head.names)), key=lambda i: _place(head.names[i], order))
+    line = 0
+    with open_text(source, codec) as (_, text):
+        reader = csv.reader(text, delimiter=head.delimiter)
+        for record, cells in enumerate(reader):
+            start, line = line + 1, reader.line_num
+            if record <= head.record or "".join(cells).isascii():
+                continue
+            for place in places:
+                if place < len(cells) and not cells[place].isascii():
+                    return start, head.names[place], cells[place]
+    names = (name for name in head.names if not name.isascii())
+    return next(((head.line, name, name) for name in names), None)
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _head(start: str, delimiter: str, *, skip: int) -> Head | None:

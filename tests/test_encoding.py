@@ -164,6 +164,58 @@ def test_a_bad_byte_in_utf8_does_not_turn_the_file_into_something_else(tmp_path:
         opened(tmp_path, content)
 
 
+@pytest.mark.parametrize(
+    ("names", "pasted"),
+    [
+        (["Müller"], "Größe"),
+        (["Anna", "José", "Bob", "Jürgen"], "Peña"),
+        (["José"] * 3 + ["Ângelo", "Ana Conceição"], "Muñoz"),
+        (["张三", "李四"], "Müller"),
+        (["Müller", *["Anna"] * 100_000, "Weiß"], "Größe"),
+    ],
+)
+def test_a_western_line_pasted_into_utf8_is_refused_with_its_number(
+    tmp_path: Path, names: list[str], pasted: str
+) -> None:
+    line = len(names) + 2
+    content = table(names).encode() + f"p,{pasted},p.jpg\r\n".encode("cp1252") + b"9,Ada,9.jpg\r\n"
+    with pytest.raises(ManifestError, match=rf"line {line}: the byte .*is not UTF-8.*--encoding"):
+        opened(tmp_path, content)
+
+
+def test_a_pair_of_western_letters_that_is_utf8_by_accident_decides_nothing(tmp_path: Path) -> None:
+    names = ["CAFÉ’S", "Müller"]  # É’ is a letter in UTF-8
+    assert names_in(opened(tmp_path, table(names).encode("cp1252"))) == names
+
+
+@pytest.mark.parametrize(
+    ("content", "example"),
+    [
+        (table(["Anna", "Müller"]).encode("cp1252"), "user_data 'Müller' in line 3."),
+        (table(["Anna", "Иванов"]).encode("cp1251"), "user_data '肉囗钼' in line 3."),
+        (table(["Anna"] * 30_000 + ["Zoë"]).encode("cp1252"), "user_data 'Zoë' in line 30002."),
+        ("unit;user_id;image\nBüro;1;é.jpg\n".encode("cp1252"), "image 'é.jpg' in line 2."),
+        ("unit;user_id;image\n\nBüro;1;a.jpg\n".encode("cp1252"), "unit 'Büro' in line 3."),
+        ("Größe;user_id;image\n9;1;a.jpg\n".encode("cp1252"), "column 'Größe' in line 1."),
+        (
+            ('user_id,user_data,image\n1,"a\nb",x\n2,"é\n' + "y" * 99 + '",x\n').encode("cp1252"),
+            f"user_data 'é {'y' * 37}…' in line 4.",
+        ),
+        (table(["张三"]).encode("utf-16-le"), "user_data '张三' in line 2."),
+    ],
+)
+def test_the_note_of_a_guess_shows_what_is_read(
+    tmp_path: Path, content: bytes, example: str
+) -> None:
+    (note,) = opened(tmp_path, content).notes
+    assert note.endswith(f" For example {example}"), note
+
+
+def test_a_guess_without_a_letter_to_show_is_said_all_the_same(tmp_path: Path) -> None:
+    (note,) = opened(tmp_path, table(["Anna"]).encode("utf-16-le")).notes
+    assert note.endswith("if they are wrong.")
+
+
 def test_a_bad_byte_in_gb18030_does_not_turn_the_file_into_something_else(tmp_path: Path) -> None:
     content = table(CHINESE * 10).encode("gb18030") + b"9999,\xd5\n"
     line = len(CHINESE) * 10 + 2

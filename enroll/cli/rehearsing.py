@@ -61,7 +61,13 @@ def _needs_extra(error: ImportError) -> UsageError:
     metavar="KIND=PROBABILITY",
     help="Answer calls with this fault; repeatable. A wrong KIND lists them all.",
 )
-@click.option("--seed", type=options.WholeNumber(min=0), default=0, show_default=True, help="Seed of the faults.")
+@click.option(
+    "--seed",
+    type=options.WholeNumber(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the faults.",
+)
 @click.option(
     "--clock-skew",
     type=options.Number(min=-DAY_SECONDS, max=DAY_SECONDS),
