@@ -222,7 +222,7 @@ def _open(
         images=images,
         new_ledger=new,
         run=run,
-        notes=[*manifest.notes, *notes],
+        notes=[*manifest.notes, *notes, *retry_notes(settings, ledger)],
     )
     return ledger, place, trust
 
@@ -275,6 +275,18 @@ def images_root(settings: RunSettings, given: str, last: str) -> tuple[Path, lis
             "share again, then run the same command; every row stays due."
         )
     raise UsageError(f"The photos' folder {root} does not exist. Correct --images.")
+
+
+def retry_notes(settings: RunSettings, ledger: Ledger) -> list[str]:
+    """What to say where no row ended with a code that is to be retried: a slip of the pen."""
+    if not settings.retry:
+        return []
+    known = sorted({error.code for error in ledger.status(runs=0).errors})
+    there = f"it has {', '.join(known)}" if known else "it has none"
+    return [
+        f"No entry of the ledger ended with {code}, which --retry names; {there}."
+        for code in sorted(settings.retry.difference(known))
+    ]
 
 
 def make_folder(folder: Path) -> None:

@@ -107,6 +107,7 @@ def find_roles(header: Sequence[str], asked: Mapping[str, str], *, where: str) -
             f"{list_names(header)}; say which one it is with --columns {example}."
         )
     found = {role.value: name for role, name in names.items() if name is not None}
+    _refuse_shared(found, where)
     _refuse_results(header, found, where)
     return found
 
@@ -156,6 +157,16 @@ def _refuse_doubles(header: Sequence[str], where: str) -> None:
         if name and names.count(name) > 1:
             raise ManifestError(
                 f"{where} has the column {short_name(name)!r} twice; rename or remove one."
+            )
+
+
+def _refuse_shared(found: Mapping[str, str], where: str) -> None:
+    for role, name in found.items():
+        others = [other for other in found if other != role and found[other] == name]
+        if others:
+            raise ManifestError(
+                f"{where} has the column {short_name(name)!r}, which cannot be both {role} and "
+                f"{others[0]}; give each a column of its own with --columns."
             )
 
 

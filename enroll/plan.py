@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from enroll import journey
-from enroll.enrollment import READERS, images_root
+from enroll.enrollment import READERS, images_root, retry_notes
 from enroll.errors import UsageError
 from enroll.journey import Policy
 from enroll.ledger import Ledger, LibraryIdentity, RunRecord
@@ -101,7 +101,12 @@ def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
             manifest=manifest,
             ledger=there,
             images=images,
-            notes=[*manifest.notes, *notes, *([] if path else [NO_LIBRARY])],
+            notes=[
+                *manifest.notes,
+                *notes,
+                *retry_notes(settings, ledger),
+                *([] if path else [NO_LIBRARY]),
+            ],
             rate=_rate(rate, ledger, settings.max_in_flight),
         )
         _Planner(plan, ledger, settings).work()

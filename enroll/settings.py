@@ -137,6 +137,23 @@ def preset(
     return Preset(values=values, origins=origins)
 
 
+def unknown_variables(environ: Mapping[str, str], known: Collection[str]) -> list[str]:
+    """A sentence for each variable that looks like ours and is none; `known` as for `preset`.
+
+    No error: another program may own the name.
+    """
+    ours = {f"ENROLL_{name.upper()}" for name in (*known, *SECRET_NAMES)}
+    sentences = []
+    for name in sorted(environ):
+        if name.startswith("ENROLL_") and name not in ours and environ[name]:
+            near = difflib.get_close_matches(name, sorted(ours), n=1)
+            hint = f" Is {near[0]} meant?" if near else ""
+            sentences.append(
+                f"The variable {name} is no setting of enroll, so it is ignored.{hint}"
+            )
+    return sentences
+
+
 def _config_path(config: Path | None) -> Path | None:
     if config is not None:
         return config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from real_command import Command
 from small_archive import Archive
@@ -82,3 +84,45 @@ def test_a_command_without_a_word_about_what_to_do_prints_its_help(
     done = command(*arguments)
     assert (done.code, done.err.startswith("Usage: ")) == (2, True), done
     assert done.err == command(*arguments, "--help").out
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("ENROLL_LIMT", " Is ENROLL_LIMIT meant?"), ("ENROLL_APIKEY", " Is ENROLL_API_KEY meant?")],
+)
+def test_a_variable_that_is_no_setting_is_warned_of(
+    archive: Archive, command: Command, name: str, hint: str
+) -> None:
+    archive.manifest(archive.people(1))
+    command.environ[name] = "1"
+    warning = f"Warning: The variable {name} is no setting of enroll, so it is ignored.{hint}"
+    for arguments in (
+        RUN,
+        (*RUN, "--quiet"),
+        (*RUN, "--dry-run"),
+        ("status",),
+        ("library", "list"),
+    ):
+        done = command(*arguments)
+        assert (done.code, done.err.count(warning)) == (0, 1), done
+
+
+def test_a_warning_is_a_line_of_the_log_where_a_program_reads_it(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    command.environ["ENROLL_OF_ANOTHER_PROGRAM"] = "secret"
+    done = command(*RUN, "--log-format", "json")
+    lines = [json.loads(line) for line in done.err.splitlines()]
+    assert "ENROLL_OF_ANOTHER_PROGRAM" in lines[0]["message"]
+    assert (lines[0]["level"], lines[0]["event"]) == ("warning", "warning")
+    assert "secret" not in done.err + done.out
+
+
+def test_every_option_and_the_key_may_stand_in_the_environment(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    command.environ.update({"ENROLL_SEED": "1", "ENROLL_SCORE": "60", "ENROLL_FOO": ""})
+    done = command(*RUN)
+    assert (done.code, "Warning" in done.err) == (0, False), done

@@ -184,7 +184,7 @@ def test_rejected_and_invalid_rows_are_called_again_only_when_asked(
         assert command(*RUN).code == 1
         assert box.count("add") == 1
         assert [line["attempts"] for line in archive.results()] == ["1", "0", "0"]
-    assert command(*RUN, "--retry", "NO_FACE_FOUND", "--retry", "PHOTO_NOT_AN_IMAGE").code == 1
+    assert command(*RUN, "--retry", "NO_FACE_FOUND,PHOTO_NOT_AN_IMAGE").code == 1
     assert box.count("add") == 2
     assert [line["attempts"] for line in archive.results()] == ["2", "0", "0"]
     assert [line["error"] for line in archive.results()] == [
@@ -192,6 +192,20 @@ def test_rejected_and_invalid_rows_are_called_again_only_when_asked(
         "PHOTO_NOT_AN_IMAGE",
         "USER_ID_CHARACTER",
     ]
+
+
+def test_a_code_that_no_row_ended_with_is_said_with_those_there_are(
+    archive: Archive, command: Command
+) -> None:
+    archive.photo("text.jpg", b"no photo")
+    archive.manifest([("a1", "", "text.jpg")])
+    note = "Note: No entry of the ledger ended with NOPE, which --retry names; it has "
+    assert f"{note}none." in command(*RUN, "--retry", "NOPE").err
+    for done in (
+        command(*RUN, "--retry", "NOPE,PHOTO_NOT_AN_IMAGE"),
+        command(*RUN, "--retry", "NOPE", "--dry-run"),
+    ):
+        assert f"{note}PHOTO_NOT_AN_IMAGE." in done.err + done.out
 
 
 def test_a_rejected_row_is_called_again_when_a_setting_that_matters_changes(

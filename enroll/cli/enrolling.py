@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -13,7 +14,7 @@ import click
 
 from enroll.cli import options, reading
 from enroll.cli.signals import SignalDesk
-from enroll.logs import LastingStream, set_up
+from enroll.logs import LastingStream, log, set_up
 from enroll.settings import CodeRule, FailOn, RunSettings, read_credentials
 
 
@@ -24,8 +25,20 @@ def _code_rules(
     for code, rule in reading.pairs(ctx, parameter, value).items():
         if rule not in list(CodeRule):
             raise click.BadParameter(f"{rule!r} is none of {', '.join(CodeRule)}")
-        rules[code] = CodeRule(rule)
+        rules[_overrulable(code)] = CodeRule(rule)
     return rules
+
+
+def _overrulable(code: str) -> str:
+    from enroll.facesearch.codes import why_fixed
+
+    if reason := why_fixed(reading.error_code(code)):
+        raise click.BadParameter(f"{code} cannot be overruled: {reason}. Take it out.")
+    return code
+
+
+def _codes(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> frozenset[str]:
+    return frozenset(reading.error_code(code) for text in value for code in text.split(","))
 
 
 _reading = options.together(
@@ -39,8 +52,9 @@ _reading = options.together(
     click.option(
         "--retry",
         multiple=True,
-        metavar="CODE",
-        help="Try rows again that ended with this error code; repeatable.",
+        callback=_codes,
+        metavar="CODE,…",
+        help="Try rows again that ended with one of these error codes; repeatable.",
     ),
     click.option("--checksum", is_flag=True, help="Read every photo, also unchanged ones."),
 )
@@ -186,6 +200,8 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
     stream = LastingStream(sys.stderr)
     as_json = given["log_format"] == "json"
     set_up(stream=stream, as_json=as_json, file=given["log_file"], quiet=given["quiet"])
+    for warning in options.warnings(ctx):
+        log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
     return _run(settings, stream, desk, given, as_json=as_json)
 
 
@@ -232,7 +248,6 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
         "group_id": given["group_id"] or "",
         "results": None if results in (None, "none") else Path(results),
         "write_results": results != "none",
-        "retry": frozenset(given["retry"]),
         "origins": options.origins(ctx),
     }
     return RunSettings(manifest=manifest, **taken)

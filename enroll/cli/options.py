@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
-from enroll.settings import CONFIG_NAME, DEFAULT_ENDPOINT, preset
+from enroll.settings import CONFIG_NAME, DEFAULT_ENDPOINT, preset, unknown_variables
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=StrEnum)
@@ -26,6 +26,7 @@ E = TypeVar("E", bound=StrEnum)
 FILE = click.Path(path_type=Path)
 
 _ORIGINS = "enroll.origins"
+_WARNINGS = "enroll.warnings"
 
 
 class Member(click.Choice[E]):
@@ -109,6 +110,18 @@ class SettingsCommand(click.Command):
             message = f"{error.message} (from {origin})"
             raise click.BadParameter(message, ctx=ctx, param=error.param) from error
 
+    def invoke(self, ctx: click.Context) -> Any:
+        if "log_format" not in ctx.params or ctx.params.get("dry_run"):
+            for warning in warnings(ctx):
+                click.echo(f"Warning: {warning}", err=True)
+        return super().invoke(ctx)
+
+
+def warnings(ctx: click.Context) -> list[str]:
+    """What to tell the user about the settings: a command without log lines prints it itself."""
+    found: list[str] = ctx.meta.get(_WARNINGS, [])
+    return found
+
 
 def _origins_of(ctx: click.Context) -> dict[str, str]:
     found: dict[str, str] = ctx.meta.get(_ORIGINS, {})
@@ -122,6 +135,7 @@ def _given(ctx: click.Context, name: str) -> bool:
 def _load_preset(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
     options = _by_name(ctx.command)
     found = preset(options, config=value, environ=os.environ, known=_all_options())
+    ctx.meta[_WARNINGS] = unknown_variables(os.environ, _all_options())
     ctx.default_map = {}
     for name, setting in found.values.items():
         option, origin = options[name], found.origins[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import click
@@ -20,9 +21,25 @@ def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) 
         name, equals, text = part.partition("=")
         if part and not (name and equals and text):
             raise click.BadParameter(f"{part!r} is not of the form NAME=VALUE")
+        if name.strip() in found:
+            raise click.BadParameter(f"{name.strip()} is given twice; say it once")
         if part:
             found[name.strip()] = text.strip()
     return found
+
+
+_CODE = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
+def error_code(text: str) -> str:
+    """An error code as it was typed. Raises BadParameter for what no code looks like."""
+    code = text.strip()
+    if not _CODE.fullmatch(code):
+        raise click.BadParameter(
+            f"{code!r} is no error code: they are capitals, digits and underscores, such as "
+            "NO_FACE_FOUND"
+        )
+    return code
 
 
 def _columns(
