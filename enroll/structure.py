@@ -20,8 +20,9 @@ from enroll.source import Source, Stream
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _HEAD = 1 << 16  # characters, and the rest of the line: within that the header has to end
-_EXCEL_HINT = re.compile(r"sep=([,;|\t])(?:\r\n|\r|\n)", re.IGNORECASE)
-"""Excel's own first line for saying the delimiter; it writes and obeys it, so people add it."""
+_EXCEL_HINT = re.compile(r'("?)sep=([,;|\t])\1(?:\r\n|\r|\n)', re.IGNORECASE)
+"""Excel's own first line for saying the delimiter; it writes and obeys it, so people add it.
+Programs that quote every cell quote this one, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ def find_head(source: Source, codec: str, asked: Mapping[str, str]) -> Head:
     with open_text(source, codec) as (_, text):
         start = text.read(_HEAD) + text.readline()
     hint = _EXCEL_HINT.match(start)
-    delimiters = [hint[1]] if hint else list(_DELIMITERS)
+    delimiters = [hint[2]] if hint else list(_DELIMITERS)
     heads = [head for mark in delimiters if (head := _head(start, mark, skip=1 if hint else 0))]
     if not heads:
         raise ManifestError(f"{source.path} is empty: there is no header line in it.")

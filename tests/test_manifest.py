@@ -111,8 +111,9 @@ def test_the_delimiter_is_the_one_that_shows_the_columns_not_the_most_frequent(
     assert open_manifest(write("user_id,image,a;b;c;d\n")).delimiter == ","
 
 
-def test_excels_own_line_about_the_delimiter_is_obeyed(write: Write) -> None:
-    manifest = open_manifest(write("sep=|\r\nuser_id|image\r\n7|a,b.jpg\r\n"))
+@pytest.mark.parametrize("line", ["sep=|", '"sep=|"', '"SEP=|"'])
+def test_excels_own_line_about_the_delimiter_is_obeyed(write: Write, line: str) -> None:
+    manifest = open_manifest(write(f"{line}\r\nuser_id|image\r\n7|a,b.jpg\r\n"))
     assert all_rows(manifest) == [Row(line=3, user_id="7", user_data="", image="a,b.jpg")]
 
 
