@@ -19,6 +19,7 @@ from typing import BinaryIO
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from enroll.model import Fault, FileContent, FileTimes, Photo, Status, Unusable
+from enroll.namesake import find_namesake
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp"}
 """Pillow's name of each format that the service takes (FaceSearch `add`: PNG, JPG, JPEG, BMP,
@@ -283,13 +284,18 @@ def _cannot_open(error: OSError, path: str) -> Unusable:
     if error.errno == errno.ENXIO and Path(path).is_socket():
         return _invalid(PhotoCode.NOT_A_FILE, "The path names a socket, not a photo.")
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-        hint = " Use / between folders, not \\." if "\\" in path else " Check the path."
-        return _failed(PhotoCode.MISSING, f"There is no photo at this path.{hint}")
+        return _failed(PhotoCode.MISSING, f"There is no photo at this path{_instead(path)}")
     return _failed(
         PhotoCode.UNREADABLE,
         f"The photo cannot be opened: {error.strerror}.",
         share_gone=error.errno in _SHARE_GONE,
     )
+
+
+def _instead(path: str) -> str:
+    if there := find_namesake(path):
+        return f"; there is {there}. Correct the path, or rename the file."
+    return ". Use / between folders, not \\." if "\\" in path else ". Check the path."
 
 
 def _invalid(code: PhotoCode, message: str) -> Unusable:

@@ -1,0 +1,63 @@
+"""A file whose name is nearly that of a missing photo: another case, another Unicode form."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from threading import Lock
+from unicodedata import is_normalized, normalize
+
+MOST_NAMES = 100_000
+"""Names that are remembered, of all folders together: some 30 MB."""
+
+MOST_FOLDERS = 1_000
+"""Folders that are listed, each once, in the life of a process: a manifest whose photos are all
+missing must not cost a listing a row. Who has so many has seen what is wrong."""
+
+
+def find_namesake(path: str) -> str:
+    """What to say of a file beside the missing `path` that differs from it in case or in Unicode
+    form only; empty where there is none, or where too much has been looked through."""
+    folder, _, name = path.rpartition("/")
+    there = _LISTED.names(folder).get(_folded(name), "")
+    if not there or there == name or not os.path.lexists(f"{folder}/{there}"):
+        return ""
+    if normalize("NFC", there) == normalize("NFC", name):
+        form = "NFC" if is_normalized("NFC", there) else "decomposed (NFD)"
+        return f"{there!r}, the same letters in another Unicode form, {form}"
+    return f"{there!r}, which differs in case only"
+
+
+def _folded(name: str) -> str:
+    return normalize("NFC", normalize("NFD", name).casefold())
+
+
+class Listings:
+    """Names by what they are without regard to case and form, folder by folder; for any thread."""
+
+    def __init__(self, *, folders: int = MOST_FOLDERS, names: int = MOST_NAMES) -> None:
+        self._lock = Lock()
+        self._folders: dict[str, dict[str, str]] = {}
+        self._most_folders = folders
+        self._left = names
+
+    def names(self, folder: str) -> dict[str, str]:
+        """A folder's names; none of one that cannot be listed, or that comes too late."""
+        with self._lock:
+            if folder not in self._folders:
+                if self._left <= 0 or len(self._folders) >= self._most_folders:
+                    return {}
+                self._folders[folder] = _list(folder, self._left)
+                self._left -= len(self._folders[folder])
+            return self._folders[folder]
+
+
+def _list(folder: str, most: int) -> dict[str, str]:
+    try:
+        with os.scandir(folder) as found:
+            return {_folded(one.name): one.name for one in islice(found, most)}
+    except OSError:
+        return {}
+
+
+_LISTED = Listings()
