@@ -30,7 +30,11 @@ ASSUMED_CALL_SECONDS = 1.9
 NO_LIBRARY = "Neither --group-id nor --ledger is given, so every row counts as new."
 
 ENOUGH_CALLS = 20
-"""Calls that a run must have made before its rate is believed."""
+"""Calls of `add` that a run must have made before its rate is believed. `verify` and its fellows
+make none."""
+
+RUNS_LOOKED_AT = 50
+"""How far back such a run is looked for: most nights have little to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,9 @@ class Rate:
 class Plan:
     """Counts of a manifest's lines. `faults` counts by status and code, with one message each.
 
-    `calls` and `content` (bytes) are what a run would send; `shared` photos look the same and
-    stand under more than one user_id.
+    `calls` of `add` and `content` (bytes) are what a run would send, after the `opening` calls;
+    `shared` photos look the same and stand under more than one user_id. `doubts` are faces of the
+    whole ledger, whatever the manifest: a run looks for them before anything else.
     """
 
     manifest: Manifest
@@ -63,6 +68,7 @@ class Plan:
     to_read: int = 0
     content: int = 0
     shared: int = 0
+    doubts: int = 0
     faults: Counter[tuple[Status, str]] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -70,6 +76,11 @@ class Plan:
     def seconds(self) -> float:
         """How long the calls take at the rate."""
         return self.calls / self.rate.calls_per_second
+
+    @property
+    def opening(self) -> Sequence[CallKind]:
+        """The calls that a run makes before the first photo."""
+        return (CallKind.GROUP_LIST,) if self.ledger else (CallKind.GROUP_LIST, CallKind.LIST)
 
     def fault(self, status: Status, fault: Fault, lines: int) -> None:
         """Count lines that would not be sent."""
@@ -97,6 +108,7 @@ def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
     try:
         _check_library(ledger, identity, there)
         images, notes = images_root(settings, ledger.images_given, ledger.images)
+        status = ledger.status(runs=RUNS_LOOKED_AT)
         plan = Plan(
             manifest=manifest,
             ledger=there,
@@ -107,7 +119,8 @@ def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
                 *retry_notes(settings, ledger),
                 *([] if path else [NO_LIBRARY]),
             ],
-            rate=_rate(rate, ledger, settings.max_in_flight),
+            rate=_rate(rate, status.runs, settings.max_in_flight),
+            doubts=sum(status.counts.get(one, 0) for one in (Status.IN_DOUBT, Status.SENDING)),
         )
         _Planner(plan, ledger, settings).work()
     finally:
@@ -124,10 +137,10 @@ def _check_library(ledger: Ledger, wanted: LibraryIdentity, path: Path | None) -
         )
 
 
-def _rate(asked: float | None, ledger: Ledger, max_in_flight: int) -> Rate:
+def _rate(asked: float | None, runs: Sequence[RunRecord], max_in_flight: int) -> Rate:
     if asked is not None:
         return Rate(asked, "as asked")
-    for run in ledger.status(runs=5).runs:
+    for run in runs:
         measured = _measured(run)
         if measured is not None:
             return Rate(measured, f"as in run {run.run}")

@@ -36,7 +36,7 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
     yield list(_remarks(plan))
     yield facts(
         [
-            ("Calls", f"{plan.calls:,}"),
+            ("Calls", ", ".join([*(f"1 {kind}" for kind in plan.opening), f"{plan.calls:,} add"])),
             ("To send", f"{size(plan.content)} of photos"),
             (
                 "Time",
@@ -50,6 +50,12 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
 
 
 def _remarks(plan: Plan) -> Iterator[str]:
+    if plan.doubts:
+        are = "is" if plan.doubts == 1 else "are"
+        yield (
+            f"{amount(plan.doubts, 'face')} in doubt {are} settled first, with list or search "
+            "calls that are not counted here."
+        )
     if plan.shared:
         yield (
             f"{amount(plan.shared, 'photo')} under more than one user_id: each would be "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from real_command import Command
-from small_archive import Archive, nobody, portrait
+from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
 from enroll.manifest import open_manifest
 from enroll.model import Fault, Status
@@ -171,6 +172,39 @@ def test_the_time_is_of_the_rate_asked_for_or_else_of_the_last_run(
     assert (rate.source, 0.1 < rate.calls_per_second < 100) == ("as in run 1", True)
 
 
+def test_the_rate_is_that_of_the_last_run_that_has_one_however_many_commands_came_after(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.plan.ENOUGH_CALLS", 1)
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    for _ in range(3):
+        assert (command("verify").code, command(*RUN).code) == (0, 0)
+    assert planned(archive, command).rate.source == "as in run 1"
+
+
+def test_the_opening_calls_and_the_faces_in_doubt_are_planned_too(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    told = command(*PLAN).out
+    assert "Calls    1 group_list, 1 list, 1 add" in told
+    assert "in doubt" not in told
+    assert command(*RUN).code == 0
+    archive.manifest(archive.people(1, 2))
+    box.script(["500-after"])
+    let_nobody_look(box)
+    assert command(*RUN, *QUICK_DOUBTS).code == 4
+    archive.manifest(archive.people(1))  # a face in doubt is settled whatever the manifest says
+    for status in ("in_doubt", "sending"):  # the latter is what a killed run leaves
+        with sqlite3.connect(command.ledger) as ledger:
+            ledger.execute("UPDATE face SET status = ? WHERE status = 'in_doubt'", [status])
+        ledger.close()
+        told = command(*PLAN).out
+        assert "1 face in doubt is settled first, with list or search calls" in told
+        assert "Calls    1 group_list, 0 add" in told
+
+
 def test_checksum_plans_to_read_every_photo(archive: Archive, command: Command) -> None:
     archive.manifest(archive.people(1, 2))
     assert command(*RUN).code == 0
@@ -214,7 +248,7 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
         "has no update.",
         "2 enrolled rows whose photo is no longer there.",
         "",
-        "Calls    1,000",
+        "Calls    1 group_list, 1 list, 1,000 add",
         "To send  64 MB of photos",
         "Time     8 min 20 s at 2.0 calls a second (as asked)",
         f"Photos   {tmp_path}",
