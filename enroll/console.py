@@ -77,6 +77,7 @@ class Console(Screen):
         ledger = (
             f"{place.ledger} ({'new, ' if place.new_ledger else ''}{_origin(origins, 'ledger')})"
         )
+        photos = "as in the last run" if place.images_inherited else _origin(origins, "images")
         name = f" “{place.library.group_name}”" if place.library.group_name else ""
         self._write(
             facts(
@@ -88,7 +89,7 @@ class Console(Screen):
                         f"({_origin(origins, 'group_id')})",
                     ),
                     ("Ledger", ledger),
-                    ("Photos", f"{place.images} ({_origin(origins, 'images')})"),
+                    ("Photos", f"{place.images} ({photos})"),
                 ]
             )
         )

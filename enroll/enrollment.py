@@ -41,7 +41,10 @@ READERS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run goes, known before its first photo is sent."""
+    """Where a run goes, known before its first photo is sent.
+
+    `images_inherited`: the photos' folder is the one that was last given for the ledger.
+    """
 
     endpoint: str
     library: Library
@@ -50,6 +53,7 @@ class Place:
     new_ledger: bool
     run: int
     notes: Sequence[str]
+    images_inherited: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,11 +205,12 @@ def _open(
         if empty:
             ledger.proved_empty()
     put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
-    images, notes = images_root(settings, ledger.images_given, ledger.images)
+    ledger_images = ledger.images_given  # before this run writes its own
+    images, notes = images_root(settings, ledger_images, ledger.images)
     offset = connection.service.clock_offset
     if abs(offset) > CLOCK_SLACK_SECONDS:
         notes = [*notes, clock_sentence(offset)]
-    given = settings.images is not None or bool(ledger.images_given)
+    given = settings.images is not None or bool(ledger_images)
     start = _run_start(settings, manifest)
     run = ledger.start_run(
         start, images=str(images), given=given, clock_offset=connection.service.clock_offset
@@ -223,6 +228,7 @@ def _open(
         new_ledger=new,
         run=run,
         notes=[*manifest.notes, *notes, *retry_notes(settings, ledger)],
+        images_inherited=settings.images is None and bool(ledger_images),
     )
     return ledger, place, trust
 

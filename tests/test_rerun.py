@@ -265,5 +265,6 @@ def test_the_photos_folder_of_the_last_run_is_kept_for_a_manifest_elsewhere(
     archive.manifest(rows, name="exports/2025-02.csv")
     done = command("run", exports / "2025-02.csv", "--group-id", "staff")
     assert (done.code, "as in the last run" in done.err) == (0, True), done
+    assert f"Photos    {archive.folder} (as in the last run)" in done.err
     assert people(box) == {"person-0001": 1, "person-0002": 1}
     assert (exports / "2025-02.results.csv").exists()
