@@ -57,6 +57,22 @@ def is_results_header(header: Sequence[str]) -> bool:
     return {name.strip() for name in header}.issuperset(RESULT_COLUMNS)
 
 
+def orphan_places(header: Sequence[str], image: str) -> tuple[int, int] | None:
+    """Where an export's lines have photo and SHA-256, by which `is_orphan` goes; `image` is the
+    name of the photo's column. None for any other file."""
+    names = [name.strip() for name in header]
+    if not set(names).issuperset(EXPORT_COLUMNS):
+        return None
+    return header.index(image), names.index("sha256")
+
+
+def is_orphan(cells: Sequence[str], places: tuple[int, int]) -> bool:
+    """Whether an export's line is of a face that no row points to any more, such as a superseded
+    one. It has no photo to name; a row without a photo has no SHA-256."""
+    image, sha256 = places
+    return len(cells) > sha256 and not cells[image].strip() and bool(cells[sha256].strip())
+
+
 def own_names(header: Sequence[str]) -> tuple[str, ...]:
     """The columns that are the manifest's own: all, but for a results file's eight."""
     if not is_results_header(header):

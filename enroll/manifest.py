@@ -8,10 +8,12 @@ says what is wrong with it. A line whose cells are all empty or blank is no row.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from enroll.encoding import Encoding, find_encoding
@@ -20,13 +22,23 @@ from enroll.header import (
     Role,
     find_roles,
     is_results_header,
+    orphan_places,
     own_names,
     result_names,
     short_name,
 )
 from enroll.model import Row
 from enroll.source import Source
-from enroll.structure import Head, LineNumbers, check_structure, find_foreign, find_head, open_text
+from enroll.structure import (
+    Head,
+    LineNumbers,
+    Structure,
+    check_structure,
+    find_foreign,
+    find_head,
+    open_text,
+)
+from enroll.texts import amount
 
 CHUNK_ROWS = 10_000
 """Rows read at once: larger chunks were no faster, and cost memory."""
@@ -61,6 +73,7 @@ class Manifest:
     _codec: str = field(repr=False)
     _header_record: int = field(repr=False)
     _lines: LineNumbers = field(repr=False, compare=False)
+    _orphans: array[int] = field(repr=False, compare=False)
 
     @property
     def own_columns(self) -> tuple[str, ...]:
@@ -95,7 +108,7 @@ class Manifest:
                 self._source.check_unchanged(file)
                 frame.index = pd.Index(self._lines.of(first, len(frame)), name="line")
                 frame.columns = names
-                rows = self._only_rows(frame.iloc[max(self._header_record + 1 - first, 0) :])
+                rows = self._only_rows(self._without_orphans(frame, first))
                 first += len(frame)
                 if len(rows):
                     yield self._unescaped(rows) if self.is_results else rows
@@ -117,6 +130,18 @@ class Manifest:
                 chunk.index.tolist(), users, data, images, strict=True
             )
         ]
+
+    def _without_orphans(self, frame: pd.DataFrame, first: int) -> pd.DataFrame:
+        """The records behind the header that are not an export's faces without a row; `first` is
+        the number of the frame's first record."""
+        start = max(self._header_record + 1 - first, 0)
+        if not self._orphans:
+            return frame.iloc[start:]
+        orphans = np.asarray(self._orphans)
+        here = slice(*np.searchsorted(orphans, (first, first + len(frame))))
+        keep = np.arange(len(frame)) >= start
+        keep[orphans[here] - first] = False
+        return frame.loc[keep]
 
     def _only_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
         users = frame[self.columns[Role.USER_ID]].tolist()
@@ -156,8 +181,9 @@ def open_manifest(
     is_results = is_results_header(head.names)
     names = tuple(unescape(name) for name in head.names) if is_results else head.names
     roles = find_roles(names, asked, where=f"{path}, line {head.line},")
-    structure = check_structure(source, found.codec, head)
-    notes = [*_encoding_notes(source, found, head, roles), *_notes(path, names)]
+    orphans_at = orphan_places(names, roles[Role.IMAGE])
+    structure = check_structure(source, found.codec, head, orphans_at)
+    notes = [*_encoding_notes(source, found, head, roles), *_notes(path, names, structure)]
     return Manifest(
         path=path,
         sha256=source.sha256,
@@ -176,6 +202,7 @@ def open_manifest(
         _codec=found.codec,
         _header_record=head.record,
         _lines=structure.lines,
+        _orphans=structure.orphans,
     )
 
 
@@ -195,6 +222,12 @@ def _encoding_notes(
     yield f"{found.note} For example {cell} in line {line}."
 
 
-def _notes(path: Path, names: tuple[str, ...]) -> Iterator[str]:
+def _notes(path: Path, names: tuple[str, ...], structure: Structure) -> Iterator[str]:
+    if structure.orphans:
+        lines = amount(len(structure.orphans), "line")
+        yield (
+            f"{path} is an export: {lines} without a photo, of faces that no row points to any "
+            "more, are no rows."
+        )
     for old, new in result_names(own_names(names)).items():
         yield f"{path} has a column {old.strip()!r} of its own: the results file calls it {new!r}."

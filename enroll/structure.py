@@ -15,7 +15,7 @@ from typing import NoReturn
 import numpy as np
 
 from enroll.errors import ManifestError
-from enroll.header import count_roles
+from enroll.header import count_roles, is_orphan
 from enroll.source import Source, Stream
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
@@ -62,11 +62,15 @@ class LineNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
-    """What the check of every record brought: how many records and lines, and their places."""
+    """What the check of every record brought: how many records and lines, and their places.
+
+    `orphans` are the numbers of an export's records that are no rows, in order.
+    """
 
     records: int
     line_count: int
     lines: LineNumbers
+    orphans: array[int]
 
 
 @contextmanager
@@ -96,10 +100,15 @@ def find_head(source: Source, codec: str, asked: Mapping[str, str]) -> Head:
     return max(heads, key=lambda head: (count_roles(head.names, asked), len(head.names)))
 
 
-def check_structure(source: Source, codec: str, head: Head) -> Structure:
-    """Read every record and hold it against the header; ManifestError names the first bad line."""
+def check_structure(
+    source: Source, codec: str, head: Head, orphans_at: tuple[int, int] | None = None
+) -> Structure:
+    """Read every record and hold it against the header; ManifestError names the first bad line.
+
+    `orphans_at` is what `orphan_places` says of the header.
+    """
     header, width = list(head.names), len(head.names)
-    long_records, added = array("q"), array("q")
+    long_records, added, orphans = array("q"), array("q"), array("q")
     record, line = -1, 0
     with open_text(source, codec) as (_, text):
         # strict: an open quote at the end, or text after a closing one, is an error and no guess.
@@ -119,9 +128,16 @@ def check_structure(source: Source, codec: str, head: Head) -> Structure:
                         f"{source.path}, line {start} is the header once more, as when two files "
                         "are joined; remove the line."
                     )
+                if orphans_at is not None and is_orphan(cells, orphans_at):
+                    orphans.append(record)
         except csv.Error as exc:
             _refuse_quoting(source.path, line + 1, exc)
-    return Structure(records=record + 1, line_count=line, lines=LineNumbers(long_records, added))
+    return Structure(
+        records=record + 1,
+        line_count=line,
+        lines=LineNumbers(long_records, added),
+        orphans=orphans,
+    )
 
 
 def find_foreign(

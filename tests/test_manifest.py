@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from enroll.errors import ManifestError
+from enroll.header import EXPORT_COLUMNS
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import Row
 
@@ -115,6 +116,32 @@ def test_the_delimiter_is_the_one_that_shows_the_columns_not_the_most_frequent(
 def test_excels_own_line_about_the_delimiter_is_obeyed(write: Write, line: str) -> None:
     manifest = open_manifest(write(f"{line}\r\nuser_id|image\r\n7|a,b.jpg\r\n"))
     assert all_rows(manifest) == [Row(line=3, user_id="7", user_data="", image="a,b.jpg")]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_an_exports_faces_without_a_row_are_no_rows(write: Write, size: int) -> None:
+    def line(user_id: str, image: str, sha256: str) -> str:
+        return f"{user_id},,{image},superseded,t,,,1,r,{sha256},,,1\n"
+
+    text = (
+        f"{','.join(EXPORT_COLUMNS)}\n"
+        + line("1", "", "ab")
+        + line("2", "2.jpg", "ab")
+        + line("3", " ", "ab")
+        + line("4", "", "")  # a row that never named a photo: it is still wrong
+        + line("5", "", "ab")
+        + line("6", "6.jpg", "")
+    )
+    manifest = open_manifest(write(text))
+    found = [(row.line, row.user_id) for rows in manifest.rows(size) for row in rows]
+    assert found == [(3, "2"), (5, "4"), (7, "6")]
+    (note,) = manifest.notes
+    assert "3 lines without a photo" in note
+
+
+def test_in_another_file_a_row_without_a_photo_stays_a_row(write: Write) -> None:
+    manifest = open_manifest(write("user_id,image,sha256,status\n1,,ab,superseded\n"))
+    assert [row.user_id for row in all_rows(manifest)] == ["1"]
 
 
 def test_lines_are_right_across_quotes_blank_lines_and_all_line_ends(write: Write) -> None:

@@ -175,6 +175,28 @@ def test_an_export_of_what_failed_is_a_manifest_for_the_same_ledger(
     assert {face.user_data for face in box.faces("staff")} == {"Name 1", "=1+1"}
 
 
+def test_a_whole_export_is_a_manifest_without_its_superseded_and_mended_faces(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    rows = [*archive.people(1, 2, 3), ("a4", "", "nobody.jpg")]
+    archive.photo("nobody.jpg", nobody())
+    archive.manifest(rows)
+    assert command(*RUN).code == 1
+    archive.photo("photos/2.jpg", portrait(5))  # supersedes
+    archive.photo("nobody.jpg", portrait(4))  # mends
+    assert command(*RUN).code == 0
+    assert command("export", "all.csv").code == 0
+    found = sorted(line["status"] for line in read_csv(archive.folder / "all.csv"))
+    assert found == [*["enrolled"] * 4, "rejected", "superseded"]
+    calls = box.count("add")
+    done = command("run", "all.csv", "--group-id", "staff")
+    assert (done.code, box.count("add") - calls) == (0, 0), done
+    assert "2 lines without a photo, of faces that no row points to any more, are no rows." in (
+        done.err
+    )
+    assert len(archive.results("all.results.csv")) == 4
+
+
 def test_every_entry_of_an_interrupted_and_resumed_ledger_is_exported_once(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
