@@ -283,7 +283,7 @@ def test_the_summary_says_when_there_was_nothing_to_do_and_nothing_to_write() ->
     assert lines[0] == "Run 7: nothing to do; no photo was read and no face was added."
     assert lines[-1] == "Results  /here/staff.results.csv (unchanged)"
     assert summary_lines(report_of(whole(Tally()), results=None))[-1] == "Results  not written"
-    assert "  The manifest has no rows." in summary_lines(report_of(whole(Tally())))
+    assert "  The manifest has no rows." in summary_lines(report_of(whole(Tally(scanned=True))))
 
 
 def test_the_summary_remarks_on_what_a_person_should_look_at() -> None:
