@@ -62,6 +62,19 @@ def test_a_wait_that_no_clock_can_hold_is_refused(
     assert command(*RUN, option, most).code == 0
 
 
+@pytest.mark.parametrize(
+    "arguments", [("history", "--run", "9" * 30), (*RUN, "--dry-run", "--rate", "1e-320")]
+)
+def test_a_number_that_cannot_be_reckoned_with_is_refused(
+    archive: Archive, command: Command, arguments: tuple[str, ...]
+) -> None:
+    archive.manifest(archive.people(1, 2)[:1])
+    assert command(*RUN).code == 0
+    archive.manifest(archive.people(1, 2))
+    done = command(*arguments)
+    assert (done.code, "is not in the range" in done.err) == (2, True), done
+
+
 @pytest.mark.parametrize("probability", ["nan", "inf"])
 def test_the_probability_of_a_fault_has_to_be_a_number(command: Command, probability: str) -> None:
     done = command("sandbox", "--port", "0", "--fault", f"500={probability}")

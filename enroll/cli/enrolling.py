@@ -61,7 +61,7 @@ _reading = options.together(
 
 _rate = click.option(
     "--rate",
-    type=options.Number(min=0, min_open=True),
+    type=options.Number(min=0.001),
     metavar="CALLS_PER_SECOND",
     help="Rate for the estimate of the time.  [default: the last run's]",
 )

@@ -103,7 +103,7 @@ def export(
     metavar="TIME",
     help="Only what happened since then, in UTC: 2025-01-31 or 2025-01-31T09:30:00Z.",
 )
-@click.option("--run", type=options.WholeNumber(min=1), help="Only what this run did.")
+@click.option("--run", type=options.WholeNumber(1, 1_000_000_000), help="Only what this run did.")
 def history(
     ledger: Path | None,
     group_id: str | None,
