@@ -13,7 +13,7 @@ from enroll.asking import Asking
 from enroll.bench import Talk
 from enroll.claims import OwnScore
 from enroll.control import CONTROL_FACES
-from enroll.enrollment import identity_of, images_root, in_utf8, make_folder
+from enroll.enrollment import identity_of, images_root, in_utf8, ledger_path, make_folder
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates
 from enroll.ledger import Ledger, LibraryIdentity
@@ -24,10 +24,11 @@ from enroll.looks import read_again
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import CallKind, Credentials, FaceRecord, Photo
 from enroll.opening import Account, find_library
+from enroll.outputs import InUse, Output, check_output, try_folder
 from enroll.removal import SearchPlace
 from enroll.rules import check_row
 from enroll.scan import CHUNK_ROWS, Scan
-from enroll.settings import RunSettings, default_ledger_path
+from enroll.settings import RunSettings
 from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.sighting import Sighted, read_library
 from enroll.tally import Tally
@@ -58,7 +59,11 @@ def adopt(
     """
     run = settings.run
     manifest = open_manifest(run.manifest, columns=run.columns, encoding=run.encoding)
-    path = (run.ledger or default_ledger_path(run.endpoint, run.group_id)).absolute()
+    path = ledger_path(run)
+    if settings.report is not None:
+        output = Output(path=settings.report, option="--report")
+        check_output(output, InUse(ledger=path, manifests=[manifest.path], files=run.in_use))
+        try_folder(output)
     with ExitStack() as stack:
         connection = Account(
             endpoint=run.endpoint,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from enroll.ledger.files import audit_ledger, check_library, reopen_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Credentials, SendAs
 from enroll.opening import Account, find_library
+from enroll.outputs import InUse, Output, check_output, try_folder
 from enroll.settings import DEFAULT_ENDPOINT, host_of
 from enroll.tally import Tally
 from enroll.upkeep import COMMAND, Upkeep, upkeep
@@ -39,7 +40,8 @@ class VerifySettings:
     """What `enroll verify` is to do; docs/reference.md describes the options.
 
     `endpoint` None is the one of the ledger's last run, `group_id` None the ledger's. `timeout`
-    is seconds; `differences` is a CSV to write them to.
+    is seconds; `differences` is a CSV to write them to. `in_use` are files that it must not take
+    the place of, by what they are in words.
     """
 
     ledger: Path
@@ -53,6 +55,7 @@ class VerifySettings:
     remove_surplus: bool = False
     requeue_missing: bool = False
     differences: Path | None = None
+    in_use: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,14 @@ def open_bench(
     with ExitStack() as stack:
         audit = audit_ledger(settings.ledger)
         stack.callback(audit.close)
+        if settings.differences is not None:
+            output = Output(path=settings.differences, option="--differences")
+            manifests = audit.manifests()
+            check_output(
+                output,
+                InUse(ledger=settings.ledger, manifests=manifests, files=settings.in_use),
+            )
+            try_folder(output)
         known = audit.identity()
         last = next(iter(audit.status(runs=1).runs), None)
         options = {} if last is None else last.start.options

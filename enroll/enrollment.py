@@ -24,9 +24,10 @@ from enroll.opening import (
     find_library,
     is_empty,
 )
+from enroll.outputs import InUse, Output, check_output, try_folder
 from enroll.photo import locate
 from enroll.recorder import now_ms
-from enroll.results import check_results_path, default_results_path, write_results
+from enroll.results import default_results_path, write_results
 from enroll.run import Driver, Executors, Work
 from enroll.scan import CHUNK_ROWS, Scan
 from enroll.settings import FailOn, RunSettings, default_ledger_path, host_of
@@ -99,9 +100,9 @@ def enroll_manifest(
     manifest = open_manifest(
         settings.manifest, columns=settings.columns, encoding=settings.encoding
     )
-    results = _results_path(settings)
+    results = results_path(settings)
     if results is not None:
-        check_results_path(results, manifest.path)
+        _check_results(settings, results)
     account = Account(
         endpoint=settings.endpoint,
         read_credentials=read_credentials,
@@ -164,10 +165,28 @@ def _work(settings: RunSettings, place: Place) -> Work:
     )
 
 
-def _results_path(settings: RunSettings) -> Path | None:
+def results_path(settings: RunSettings) -> Path | None:
+    """Where a run's results go, None for nowhere."""
     if not settings.write_results:
         return None
     return settings.results or default_results_path(settings.manifest)
+
+
+def ledger_path(settings: RunSettings) -> Path:
+    """The ledger's absolute path. Raises UsageError where there is no place for it."""
+    named = settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)
+    return named.absolute()
+
+
+def _check_results(settings: RunSettings, results: Path) -> None:
+    """Raise UsageError for results that must not or cannot be written; hours before they are."""
+    output = Output(path=results, option="--results")
+    manifests = [settings.manifest]
+    check_output(
+        output,
+        InUse(ledger=ledger_path(settings), manifests=manifests, files=settings.in_use),
+    )
+    try_folder(output)
 
 
 def _open(
@@ -182,7 +201,7 @@ def _open(
     The third value tells how far the ledger is believed to know the library. For a new ledger the
     library is proved first: a run that cannot begin leaves nothing behind.
     """
-    path = (settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)).absolute()
+    path = ledger_path(settings)
     new, empty = not ledger_exists(path), False
     if new:
         library = find_library(connection, settings.group_id, tally)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from enroll.errors import LocalError
+from enroll.errors import UsageError
 
 LOGGER = logging.getLogger("enroll")
 
@@ -105,7 +105,7 @@ def log(event: str, message: str, fields: Mapping[str, Any], *, level: int = log
 def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bool) -> None:
     """Send log lines to `stream` (all of them as JSON, as text only warnings) and to a file.
 
-    Raises LocalError for a file that cannot be written.
+    Raises UsageError for a file that cannot be written.
     """
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
@@ -125,7 +125,7 @@ def _file_handler(file: Path, *, as_json: bool) -> logging.Handler:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         opened = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise LocalError(
+        raise UsageError(
             f"The log file {file} cannot be written: {error.strerror}. "
             "Name another with --log-file."
         ) from error

@@ -15,6 +15,7 @@ from enroll.escape import escape, escape_all
 from enroll.header import FREE_TEXT, RESULT_COLUMNS, Role, result_names
 from enroll.model import Entry, Row
 from enroll.newfile import new_file
+from enroll.outputs import same_file
 
 if TYPE_CHECKING:  # pandas comes with it, and takes longer to load than an export of a few rows
     from enroll.manifest import Manifest
@@ -28,7 +29,7 @@ def default_results_path(manifest: Path) -> Path:
 
 def check_results_path(path: Path, manifest: Path) -> None:
     """Raise UsageError when the results would take the manifest's place."""
-    if _same_file(path, manifest):
+    if same_file(path, manifest):
         raise UsageError(
             f"The results would overwrite the manifest {manifest}; "
             "give another name with --results."
@@ -92,13 +93,6 @@ class _Lines(list[str]):
     """A list that a csv.writer can write to; it writes once a row."""
 
     write = list.append
-
-
-def _same_file(path: Path, manifest: Path) -> bool:
-    try:
-        return path.samefile(manifest)  # also where case does not tell names apart
-    except OSError:
-        return path.absolute() == manifest.absolute()
 
 
 def _header_line(manifest: Manifest, *, raw: bool) -> bytes:

@@ -52,7 +52,8 @@ class RunSettings:
 
     `ledger` and `images` None: the library's default place, and what was last given for the
     ledger or else the manifest's folder. `results` None: beside the manifest. Times are seconds.
-    `origins` says of a setting where it came from, for the user to read.
+    `origins` says of a setting where it came from, for the user to read. `in_use` are further
+    files that nothing may be written over, by what they are in words: "the credentials file".
     """
 
     manifest: Path
@@ -82,6 +83,7 @@ class RunSettings:
     ca_bundle: Path | None = None
     allow_http: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
+    in_use: Mapping[str, Path] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """What a ledger keeps of the settings of a run: plain values, and no secret is one."""
@@ -103,10 +105,14 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """Settings from the environment and enroll.toml, and where each of them came from."""
+    """Settings from the environment and enroll.toml, and where each of them came from.
+
+    `file` is the enroll.toml that was read, if there is one.
+    """
 
     values: Mapping[str, Any]
     origins: Mapping[str, str]
+    file: Path | None = None
 
 
 def preset(
@@ -134,7 +140,7 @@ def preset(
         variable = f"ENROLL_{name.upper()}"
         if environ.get(variable):
             values[name], origins[name] = environ[variable], variable
-    return Preset(values=values, origins=origins)
+    return Preset(values=values, origins=origins, file=path)
 
 
 def unknown_variables(environ: Mapping[str, str], known: Collection[str]) -> list[str]:

@@ -288,22 +288,21 @@ def test_a_photos_folder_that_went_away_is_exit_code_7_and_rows_stay_due(
 
 
 @pytest.mark.parametrize(
-    ("option", "sentence"),
+    ("option", "sentence", "code"),
     [
-        ("--ledger", "The ledger's folder"),
-        ("--results", "cannot be written"),
-        ("--log-file", "Name another with --log-file"),
+        ("--ledger", "The ledger's folder", ExitCode.LOCAL),
+        ("--results", "cannot be written", ExitCode.USAGE),
+        ("--log-file", "Name another with --log-file", ExitCode.USAGE),
     ],
 )
-def test_a_place_that_cannot_be_written_is_exit_code_7(
-    box: Sandbox, archive: Archive, command: Command, option: str, sentence: str
+def test_a_place_that_cannot_be_written_stops_a_run_before_its_first_photo(
+    box: Sandbox, archive: Archive, command: Command, option: str, sentence: str, code: ExitCode
 ) -> None:
     archive.manifest(archive.people(1))
     (archive.folder / "file").write_text("not a folder")
     done = command(*RUN, option, "file/below")
-    assert (done.code, sentence in done.out + done.err) == (ExitCode.LOCAL, True), done
-    # Results are written last: then the face is enrolled, and its token is in the ledger.
-    assert len(box.faces("staff")) == (1 if option == "--results" else 0)
+    assert (done.code, sentence in done.out + done.err) == (code, True), done
+    assert len(box.faces("staff")) == 0
 
 
 @pytest.mark.parametrize("blocks", [0, 120, 180])

@@ -107,6 +107,7 @@ def verify(
         ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
         endpoint=endpoint,
         group_id=group_id,
+        in_use=options.in_use(credentials, ca_bundle=given["ca_bundle"]),
         **given,
     )
     return verify_ledger(settings, _credentials(credentials), Terminal(yes=yes)).exit_code
@@ -195,7 +196,11 @@ def adopt(
     if given["group_id"] is None:
         raise click.UsageError("--group-id is needed: the library whose faces to adopt.")
     SignalDesk()
+    in_use = options.in_use(credentials, ca_bundle=given["ca_bundle"])
     settings = AdoptSettings(
-        run=RunSettings(manifest=manifest, **given), score=score, dry_run=dry_run, report=report
+        run=RunSettings(manifest=manifest, in_use=in_use, **given),
+        score=score,
+        dry_run=dry_run,
+        report=report,
     )
     return adopt_faces(settings, _credentials(credentials), Terminal()).exit_code

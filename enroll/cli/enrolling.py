@@ -41,6 +41,9 @@ def _codes(ctx: click.Context, parameter: click.Parameter, value: Sequence[str])
     return frozenset(reading.error_code(code) for text in value for code in text.split(","))
 
 
+_LOG_FILE = "the log file"
+"""Among the files in use, for the results not to take its place."""
+
 _reading = options.together(
     options.config,
     options.group_id,
@@ -199,6 +202,8 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
     desk = SignalDesk()
     stream = LastingStream(sys.stderr)
     as_json = given["log_format"] == "json"
+    if given["log_file"] is not None:
+        _check_log_file(given["log_file"], settings)
     set_up(stream=stream, as_json=as_json, file=given["log_file"], quiet=given["quiet"])
     for warning in options.warnings(ctx):
         log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
@@ -238,6 +243,20 @@ def _run(
     return report.exit_code
 
 
+def _check_log_file(path: Path, settings: RunSettings) -> None:
+    """Raise UsageError for a log that would be written into a file that is something else."""
+    from enroll.enrollment import ledger_path, results_path
+    from enroll.outputs import InUse, Output, check_output
+
+    files = dict(settings.in_use)
+    del files[_LOG_FILE]
+    results = results_path(settings)
+    if results is not None:
+        files["the results"] = results
+    in_use = InUse(ledger=ledger_path(settings), manifests=[settings.manifest], files=files)
+    check_output(Output(path=path, option="--log-file", is_log=True), in_use)
+
+
 def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> RunSettings:
     results = given.get("results")
     names = RunSettings.__dataclass_fields__
@@ -249,7 +268,10 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
         "results": None if results in (None, "none") else Path(results),
         "write_results": results != "none",
         "origins": options.origins(ctx),
+        "in_use": options.in_use(given.get("credentials"), ca_bundle=given.get("ca_bundle")),
     }
+    if given.get("log_file") is not None:
+        taken["in_use"][_LOG_FILE] = given["log_file"]
     return RunSettings(manifest=manifest, **taken)
 
 

@@ -79,10 +79,17 @@ def export(
     """
     from enroll.export import STDOUT, write_export
     from enroll.ledger.files import read_ledger
+    from enroll.outputs import InUse, Output, check_output
     from enroll.texts import amount
 
-    reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
+    path = find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
+    reader = read_ledger(path)
     try:
+        if output != STDOUT:
+            check_output(
+                Output(path=output, option="OUTPUT"),
+                InUse(ledger=path, manifests=reader.manifests(), files=options.in_use()),
+            )
         with options.printing():
             count = write_export(reader.entries(statuses), output, raw=raw)
             if output != STDOUT:

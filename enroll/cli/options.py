@@ -18,7 +18,13 @@ from click.core import ParameterSource
 
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
-from enroll.settings import CONFIG_NAME, DEFAULT_ENDPOINT, preset, unknown_variables
+from enroll.settings import (
+    CONFIG_NAME,
+    DEFAULT_ENDPOINT,
+    default_credentials_path,
+    preset,
+    unknown_variables,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=StrEnum)
@@ -27,6 +33,7 @@ FILE = click.Path(path_type=Path)
 
 _ORIGINS = "enroll.origins"
 _WARNINGS = "enroll.warnings"
+_CONFIG = "enroll.config"
 
 
 class Member(click.Choice[E]):
@@ -136,6 +143,7 @@ def _load_preset(ctx: click.Context, _: click.Parameter, value: Path | None) -> 
     options = _by_name(ctx.command)
     found = preset(options, config=value, environ=os.environ, known=_all_options())
     ctx.meta[_WARNINGS] = unknown_variables(os.environ, _all_options())
+    ctx.meta[_CONFIG] = found.file
     ctx.default_map = {}
     for name, setting in found.values.items():
         option, origin = options[name], found.origins[name]
@@ -166,6 +174,16 @@ def origins(ctx: click.Context) -> dict[str, str]:
         elif name in _origins_of(ctx):
             told[name] = _origins_of(ctx)[name]
     return told
+
+
+def in_use(credentials: Path | None = None, *, ca_bundle: Path | None = None) -> dict[str, Path]:
+    """The files that the running command reads beside ledger and manifest, by what they are."""
+    files = {
+        "the credentials file": credentials or default_credentials_path(),
+        "the settings file": click.get_current_context().meta.get(_CONFIG),
+        "the certificates": ca_bundle,
+    }
+    return {what: path for what, path in files.items() if path is not None}
 
 
 def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:

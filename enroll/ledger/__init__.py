@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 from enroll.model import (
@@ -223,6 +224,9 @@ class LedgerReader(Protocol):
         self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
     ) -> Iterator[tuple[Event, str]]:
         """The events with their `user_id`, oldest first; `since` is UNIX ms."""
+
+    def manifests(self) -> list[Path]:
+        """The manifests of all runs, absolute paths."""
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         """For each of these faces the paths of the rows that point to it."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, and_, exc, func, select, tuple_, union_all
@@ -195,6 +195,11 @@ class SqliteReader:
             ExitCode.DONE,
             ExitCode.SOME_ROWS_FAILED,
         )
+
+    def manifests(self) -> list[Path]:
+        with sentences(self._path):
+            found = self._connection.execute(select(s.run.c.manifest).distinct())
+            return [Path(name) for (name,) in found if name]
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         paths: dict[int, list[str]] = {face_id: [] for face_id in face_ids}

@@ -1,0 +1,168 @@
+"""Which files a command may write to: never one that it reads or keeps, a ledger, or a photo.
+
+It is found out before anything is done: what is refused has cost nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from enroll.errors import UsageError
+
+COMPANIONS = ("-wal", "-shm", "-journal", ".lock", ".new", ".saved")
+"""What is added to a ledger's name for the files beside it: SQLite's and our own."""
+
+_DATABASES = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""https://www.sqlite.org/fileformat.html: a database, and its write-ahead log in both orders."""
+
+_PICTURES = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\0\x0cjP  ",
+)
+
+_HEAD_BYTES = 16
+"""Enough to tell a database or a picture by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A file to be written, and what named it: `--results`, `OUTPUT`.
+
+    A log is written to as it comes, also into a pipe or to a terminal; all else takes the old
+    file's place when it is whole.
+    """
+
+    path: Path
+    option: str
+    is_log: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUse:
+    """What a command reads and keeps: its ledger, manifests, and others by what they are."""
+
+    ledger: Path
+    manifests: Sequence[Path] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+def check_output(output: Output, in_use: InUse) -> None:
+    """Raise UsageError for a file that must not be written to; nothing is written or made.
+
+    What is in use is told by name and by `stat`, and never opened: closing a descriptor of a
+    ledger would drop the locks that SQLite holds on it.
+    """
+    found = _look(output)
+    _refuse_ledger(output, in_use.ledger)
+    manifests = [("the manifest", path) for path in in_use.manifests]
+    for what, path in [*manifests, *in_use.files.items()]:
+        if same_file(output.path, path):
+            raise UsageError(f"{_named(output)} would overwrite {what} {path}; {_remedy(output)}")
+    if found is None:
+        return
+    if stat.S_ISREG(found.st_mode):
+        _refuse_content(output)
+    elif not (output.is_log and not stat.S_ISDIR(found.st_mode)):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or pipe"
+        raise UsageError(f"{_named(output)} is {kind}, not a file to write to; {_remedy(output)}")
+
+
+def try_folder(output: Output) -> None:
+    """Raise UsageError unless a new file can be made where `output` is to lie."""
+    path = output.path
+    try:
+        descriptor, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp"
+        )
+        os.close(descriptor)
+        Path(name).unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{_named(output)} cannot be written: {error.strerror or error}. Make the folder "
+            f"{path.parent} or mend its permissions, or {_remedy(output)}"
+        ) from error
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, also through links, and when it is not there yet."""
+    try:
+        return one.samefile(other)  # also where case does not tell names apart
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _look(output: Output) -> os.stat_result | None:
+    try:
+        return output.path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # what there is to say of the folder is said when it is tried
+    except OSError as error:
+        raise UsageError(
+            f"{_named(output)} cannot be written: {error.strerror or error}; {_remedy(output)}"
+        ) from error
+
+
+def _refuse_ledger(output: Output, ledger: Path) -> None:
+    if same_file(output.path, ledger):
+        raise UsageError(f"{_named(output)} would overwrite the ledger; {_remedy(output)}")
+    for place in (ledger, Path(os.path.realpath(ledger))):
+        for companion in COMPANIONS:
+            if same_file(output.path, place.with_name(place.name + companion)):
+                raise UsageError(
+                    f"{_named(output)} belongs to the ledger {ledger} and must not be "
+                    f"overwritten; {_remedy(output)}"
+                )
+
+
+def _refuse_content(output: Output) -> None:
+    head = _head(output.path)
+    if head.startswith(_DATABASES) or _is_beside_a_database(output.path):
+        raise UsageError(
+            f"{_named(output)} would overwrite a database, perhaps another ledger; "
+            f"{_remedy(output)}"
+        )
+    if _is_picture(head):
+        raise UsageError(f"{_named(output)} would overwrite a picture; {_remedy(output)}")
+
+
+def _is_beside_a_database(path: Path) -> bool:
+    return any(
+        path.name.endswith(companion)
+        and path.name != companion
+        and _head(path.with_name(path.name.removesuffix(companion))).startswith(_DATABASES)
+        for companion in COMPANIONS
+    )
+
+
+def _is_picture(head: bytes) -> bool:
+    bitmap = head[:2] == b"BM" and head[6:10] == b"\0\0\0\0"  # a text may begin with BM, too
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    heif = head[:3] == b"\0\0\0" and head[4:8] == b"ftyp"
+    return head.startswith(_PICTURES) or bitmap or webp or heif
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError:
+        return b""  # not there, or not to be read: then nobody knows what it holds
+
+
+def _named(output: Output) -> str:
+    return f"{output.option} {output.path}"
+
+
+def _remedy(output: Output) -> str:
+    none = ", or `--results none`" if output.option == "--results" else ""
+    return f"give another name{none}."

@@ -1,0 +1,212 @@
+"""Which files a command may write to, and what is said where it may not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from real_command import Command
+from small_archive import Archive
+
+from enroll.errors import ExitCode, UsageError
+from enroll.outputs import InUse, Output, check_output, try_folder
+from enroll.sandbox import Sandbox
+
+RUN = ("run", "staff.csv", "--group-id", "staff")
+
+WRITERS = {
+    "--results": (*RUN, "--results"),
+    "--log-file": (*RUN, "--log-file"),
+    "OUTPUT": ("export",),
+    "--differences": ("verify", "--differences"),
+    "--report": ("adopt", "staff.csv", "--group-id", "staff", "--report"),
+}
+"""For every option that names a file to write: the command, which the file's name ends."""
+
+
+@pytest.fixture
+def kept(archive: Archive, command: Command) -> Archive:
+    """An archive that has been enrolled, with everything beside it that must not be lost."""
+    archive.manifest(archive.people(1))
+    folder = archive.folder
+    (folder / "keys").write_text('api_key = "k"\napi_secret = "s"\n')
+    (folder / "keys").chmod(0o600)
+    command.environ["ENROLL_LEDGER"] = str(folder / "ledger.sqlite")
+    assert command(*RUN).code == 0
+    (folder / "enroll.toml").write_text('images = "."\n')
+    (folder / "link.csv").symlink_to("ledger.sqlite")
+    os.link(folder / "ledger.sqlite", folder / "hard.csv")
+    (folder / "manifest.csv").symlink_to("staff.csv")
+    (folder / "other.sqlite").write_bytes((folder / "ledger.sqlite").read_bytes())
+    (folder / "other.sqlite.lock").write_text("{}")
+    return archive
+
+
+def state(folder: Path) -> dict[str, str]:
+    """Every file below a folder, by its content."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("option", WRITERS)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ledger.sqlite", "would overwrite the ledger"),
+        ("link.csv", "would overwrite the ledger"),
+        ("hard.csv", "would overwrite the ledger"),
+        ("ledger.sqlite.lock", "belongs to the ledger"),
+        ("ledger.sqlite-wal", "belongs to the ledger"),
+        ("ledger.sqlite-shm", "belongs to the ledger"),
+        ("staff.csv", "would overwrite the manifest"),
+        ("manifest.csv", "would overwrite the manifest"),
+        ("other.sqlite", "would overwrite a database, perhaps another ledger"),
+        ("other.sqlite.lock", "would overwrite a database, perhaps another ledger"),
+        ("photos/1.jpg", "would overwrite a picture"),
+        ("enroll.toml", "would overwrite the settings file"),
+        ("photos", "is a folder"),
+    ],
+)
+def test_nothing_is_written_over_what_is_in_use_a_ledger_or_a_photo(
+    box: Sandbox, kept: Archive, command: Command, option: str, name: str, words: str
+) -> None:
+    before, calls = state(kept.folder), len(box.calls)
+    done = command(*WRITERS[option], name)
+    assert done.code == ExitCode.USAGE, done
+    assert f"Error: {option} {name}" in done.err
+    assert words in done.err
+    assert "give another name" in done.err
+    assert state(kept.folder) == before
+    assert len(box.calls) == calls
+
+
+@pytest.mark.parametrize("option", ["--results", "--log-file", "--differences", "--report"])
+def test_the_credentials_in_use_are_not_written_over(
+    box: Sandbox, kept: Archive, command: Command, option: str
+) -> None:
+    calls = len(box.calls)
+    words = WRITERS[option]
+    done = command(words[0], "--credentials", "keys", *words[1:], "keys")
+    assert (done.code, "would overwrite the credentials file" in done.err) == (2, True), done
+    assert (kept.folder / "keys").read_text().startswith("api_key")
+    assert len(box.calls) == calls
+
+
+def test_two_outputs_of_a_command_are_two_files(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    for names in (("out.csv", "./out.csv"), ("out.csv", "alias.csv")):
+        (archive.folder / "alias.csv").unlink(missing_ok=True)
+        (archive.folder / "alias.csv").symlink_to("out.csv")
+        done = command(*RUN, "--results", names[0], "--log-file", names[1])
+        assert (done.code, "would overwrite the results out.csv" in done.err) == (2, True), done
+    assert len(box.calls) == 0
+    assert not (archive.folder / "out.csv").exists()
+
+
+@pytest.mark.parametrize("option", WRITERS)
+def test_yesterdays_file_is_written_over(kept: Archive, command: Command, option: str) -> None:
+    out = kept.folder / "out.csv"
+    out.write_text("BMI,yesterday\n")
+    assert command(*WRITERS[option], "out.csv").code == 0
+    assert ("yesterday" in out.read_text()) is (option == "--log-file")  # a log is appended to
+    assert out.read_text() != "BMI,yesterday\n"
+
+
+def test_a_manifest_of_an_earlier_run_may_become_results_again(
+    kept: Archive, command: Command
+) -> None:
+    assert command("run", "staff.results.csv", "--group-id", "staff").code == 0
+    done = command("export", "staff.results.csv")
+    assert (done.code, "would overwrite the manifest" in done.err) == (2, True), done
+    kept.manifest(kept.people(1, 2))
+    assert command(*RUN).code == 0
+    assert len(kept.results()) == 2
+
+
+@pytest.mark.parametrize("name", ["/dev/full", "/dev/null", "pipe"])
+def test_results_are_refused_into_a_device_or_pipe_before_any_call(
+    box: Sandbox, archive: Archive, command: Command, name: str
+) -> None:
+    archive.manifest(archive.people(1))
+    os.mkfifo(archive.folder / "pipe")
+    done = command(*RUN, "--results", name)
+    assert done.code == ExitCode.USAGE
+    assert "is a device or pipe" in done.err
+    assert "--results none" in done.err
+    assert len(box.calls) == 0
+
+
+@pytest.mark.parametrize("option", ["--results", "--log-file", "--differences", "--report"])
+@pytest.mark.parametrize("name", ["absent/out.csv", "staff.csv/out.csv", "/proc/out.csv"])
+def test_a_place_that_cannot_be_written_is_refused_before_any_call(
+    box: Sandbox, kept: Archive, command: Command, option: str, name: str
+) -> None:
+    before, calls = state(kept.folder), len(box.calls)
+    done = command(*WRITERS[option], name)
+    assert done.code == ExitCode.USAGE, done
+    assert name in done.err
+    assert "cannot be written" in done.err
+    assert state(kept.folder) == before
+    assert len(box.calls) == calls
+
+
+def test_the_manifests_own_folder_is_tried_where_no_results_are_named(
+    box: Sandbox, archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> tuple[int, str]:
+        raise PermissionError(13, "Permission denied")
+
+    archive.manifest(archive.people(1))
+    monkeypatch.setattr("enroll.outputs.tempfile.mkstemp", read_only)
+    done = command(*RUN)
+    assert (done.code, "--results staff.results.csv cannot be written" in done.err) == (2, True)
+    assert len(box.calls) == 0
+    assert command(*RUN, "--results", "none").code == 0
+
+
+def picture(kind: str) -> bytes:
+    out = BytesIO()
+    Image.new("RGB", (8, 8)).save(out, kind)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG2000"])
+def test_a_picture_is_known_by_its_content(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "out.csv"
+    path.write_bytes(picture(kind))
+    with pytest.raises(UsageError, match="would overwrite a picture"):
+        check_output(Output(path=path, option="OUTPUT"), InUse(ledger=tmp_path / "l.sqlite"))
+
+
+@pytest.mark.parametrize("make", [lambda path: path, lambda path: path / ".." / path.name])
+def test_a_ledger_that_is_not_there_yet_is_not_written_over_either(
+    tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    ledger = make(folder) / "new.sqlite"
+    for name in ("new.sqlite", "new.sqlite.lock"):
+        output = Output(path=folder / name, option="--results")
+        with pytest.raises(UsageError, match="ledger"):
+            check_output(output, InUse(ledger=ledger))
+
+
+def test_a_name_that_no_file_can_have_is_one_sentence(tmp_path: Path) -> None:
+    output = Output(path=tmp_path / ("x" * 300), option="--results")
+    with pytest.raises(UsageError, match="name too long"):
+        check_output(output, InUse(ledger=tmp_path / "l.sqlite"))
+
+
+def test_to_try_a_folder_leaves_nothing(tmp_path: Path) -> None:
+    try_folder(Output(path=tmp_path / "out.csv", option="--results"))
+    assert list(tmp_path.iterdir()) == []
