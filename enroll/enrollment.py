@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -59,7 +59,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How a run went. `results` is None when none were to be written, or could not be."""
+    """How a run went. `results` is None when none were to be written, or could not be.
+
+    `no_results` says why they could not be. `on_record` is None when every outcome is in the
+    ledger; else what the ledger holds, its entries by status.
+    """
 
     place: Place
     ended: Ended
@@ -67,6 +71,8 @@ class Report:
     results: Path | None
     results_written: bool
     limit: int
+    no_results: LocalError | None = None
+    on_record: Mapping[Status, int] | None = None
 
 
 class Screen(Observer):
@@ -348,14 +354,16 @@ def _close(
     limit: int,
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""
-    written = False
-    stop = ended.stop
+    written, no_results, stop = False, None, ended.stop
+    if isinstance(stop, UsageError):  # the manifest was changed or removed
+        stop = _nothing_is_lost(stop)
     if results is not None:
         try:
             written = write_results(manifest, results, results_lookup(ledger, place.images))
         except EnrollError as error:
-            stop, results = stop or error, None
-    ended = replace(ended, stop=stop)
+            results = None
+            no_results = LocalError(str(error)) if stop else _nothing_is_lost(error)
+    ended = replace(ended, stop=stop or no_results)
     code = exit_code(ended, settings.fail_on)
     try:
         ledger.end_run(place.run, _run_end(ended, code, limit))
@@ -369,7 +377,27 @@ def _close(
         results=results,
         results_written=written,
         limit=limit,
+        no_results=no_results,
+        on_record=_on_record(ledger),
     )
+
+
+def _nothing_is_lost(error: EnrollError) -> LocalError:
+    """A fault in manifest or results when faces may have been added: no wrong usage any more."""
+    return LocalError(
+        f"{error} What the run did is in the ledger: run the same command again, which adds "
+        "nobody twice and writes the results."
+    )
+
+
+def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
+    """What the ledger holds, where it could not take every outcome."""
+    if not ledger.holds_back:
+        return None
+    try:
+        return ledger.status(runs=0).counts
+    except LocalError:
+        return {}
 
 
 def results_lookup(ledger: Ledger, images: Path) -> Callable[[Sequence[Row]], list[Entry | None]]:

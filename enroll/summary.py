@@ -21,6 +21,7 @@ def _parts(report: Report) -> Iterator[list[str]]:
     yield [_headline(report)]
     statuses = {status.value: tally.statuses[status] for status in Status if tally.statuses[status]}
     yield counted(statuses) if statuses else [_no_rows(tally)]
+    yield list(_unrecorded(report))
     errors = [
         (status.value, str(code), count, tally.examples.get(code, ""))
         for (status, code), count in tally.codes.most_common()
@@ -59,6 +60,18 @@ def _headline(report: Report) -> str:
     return f"{done}, {amount(before, 'row')} enrolled before."
 
 
+def _unrecorded(report: Report) -> Iterator[str]:
+    """That the counts are not all on record, and what is."""
+    if report.on_record is None:
+        return
+    held = ", ".join(f"{count:,} {status}" for status, count in report.on_record.items())
+    yield (
+        "Not all of this is on record: the ledger could not take the last outcomes. "
+        f"It holds, of all manifests: {held or 'nothing that can be read now'}. "
+        "What it lacks is looked for in the library by the next run, before anything is sent."
+    )
+
+
 def _remarks(tally: Tally) -> Iterator[str]:
     if tally.user_data_changed:
         yield (
@@ -89,6 +102,8 @@ def _remarks(tally: Tally) -> Iterator[str]:
 
 
 def _results(report: Report) -> str:
+    if report.no_results is not None and str(report.no_results) not in _headline(report):
+        return f"not written: {report.no_results}"
     if report.results is None:
         return "not written"
     return f"{report.results.absolute()}{'' if report.results_written else ' (unchanged)'}"
@@ -110,5 +125,12 @@ def log_summary(report: Report) -> None:
             "seconds": round(ended.seconds, 3),
             "ledger": str(report.place.ledger),
             "results": None if report.results is None else str(report.results),
+            **_record_fields(report),
         },
     )
+
+
+def _record_fields(report: Report) -> dict[str, dict[str, int]]:
+    if report.on_record is None:
+        return {}
+    return {"on_record": {status.value: count for status, count in report.on_record.items()}}

@@ -6,7 +6,10 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
+import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,8 +17,11 @@ from pathlib import Path
 import pytest
 from real_command import Done
 from small_case import Case
+from sqlalchemy.exc import OperationalError
 
 from enroll.errors import ExitCode
+from enroll.ledger.sqlite import SqliteLedger
+from enroll.model import Status
 from enroll.sandbox import Sandbox
 
 PEOPLE = 16
@@ -206,5 +212,82 @@ def test_a_ledger_that_became_read_only_is_named_and_nothing_is_sent(
         done = case.command.run(*case.arguments, wrapped=wrapped)
     said_once(done, str(case.ledger), "readonly database", "permissions")
     assert box.count("add") == 2
+    finish(case)
+    assert case.problems() == []
+
+
+def spoil(manifest: Path) -> None:
+    manifest.write_text("user_id,image\nanother,other.jpg\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"), [(Path.unlink, "There is no manifest"), (spoil, "was changed while")]
+)
+def test_a_manifest_that_goes_away_during_a_run_costs_nothing(
+    box: Sandbox, tmp_path: Path, trouble: Callable[[Path], None], words: str
+) -> None:
+    case = Case(tmp_path / "unread", box)
+    case.people(PEOPLE)
+    done = disturbed(case, lambda pid: trouble(case.folder / "staff.csv"))
+    said_once(done, words, "is in the ledger", "the same command again")
+    assert {entry.status for entry in case.entries()} == {"enrolled"}
+    assert "Results  not written" in done.out
+    case.write_manifest()
+    finish(case)
+    assert box.count("add") == PEOPLE
+    assert case.problems() == []
+
+
+def test_results_that_become_a_folder_during_a_run_are_this_machines_trouble(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    case = Case(tmp_path / "folder", box)
+    case.people(PEOPLE)
+    done = disturbed(case, lambda pid: (case.folder / "staff.results.csv").mkdir())
+    said_once(done, "is a folder", "is in the ledger", "the same command again")
+    assert {entry.status for entry in case.entries()} == {"enrolled"}
+
+
+def test_an_interrupted_run_says_why_its_results_were_not_written(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    case = Case(tmp_path / "both", box)
+    case.people(PEOPLE)
+
+    def disturb(pid: int) -> None:
+        (case.folder / "staff.results.csv").mkdir()
+        os.kill(pid, signal.SIGTERM)
+
+    done = disturbed(case, disturb)
+    assert done.code == ExitCode.TERMINATED
+    (line,) = [line for line in done.out.splitlines() if line.startswith("Results")]
+    assert "not written: " in line
+    assert "is a folder" in line
+
+
+def test_a_summary_says_what_is_on_record_where_the_disk_takes_no_more(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(tmp_path / "short", box)
+    case.people(PEOPLE)
+    commit = SqliteLedger.commit
+
+    def full(ledger: SqliteLedger) -> None:
+        if box.count("add") < 8:
+            commit(ledger)
+            return
+        with ledger._taking_back():
+            raise OperationalError("COMMIT", None, sqlite3.OperationalError("disk is full"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteLedger, "commit", full)
+        done = case.command(*case.arguments)
+    said_once(done, "disk is full", str(case.ledger))
+    counts = Counter(entry.status for entry in case.entries())
+    assert counts[Status.SENDING] > 0
+    (line,) = [line for line in done.out.splitlines() if "on record" in line]
+    for status, count in counts.items():
+        assert f"{count} {status}" in line
+    assert "next run" in line
     finish(case)
     assert case.problems() == []

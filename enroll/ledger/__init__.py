@@ -259,6 +259,10 @@ class Ledger(LedgerReader, Protocol):
     def proved_empty(self) -> None:
         """The library holds no face now, and the ledger knows none: it begins empty here."""
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether anything was recorded that is not on the disk: a commit is due, or failed."""
+
     def start_run(
         self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
     ) -> int:

@@ -79,6 +79,10 @@ class SqliteLedger(SqliteReader):
         found = self._one(select(s.library))
         return str(found.images) if found.images_given else ""
 
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._unwritten or self._written)
+
     def start_run(
         self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
     ) -> int:
