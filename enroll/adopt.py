@@ -17,7 +17,13 @@ from enroll.enrollment import identity_of, images_root, in_utf8, ledger_path, ma
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates
 from enroll.ledger import Ledger, LibraryIdentity
-from enroll.ledger.files import ledger_exists, open_ledger, scratch_ledger, scratch_listing
+from enroll.ledger.files import (
+    check_is_ledger,
+    ledger_exists,
+    open_ledger,
+    scratch_ledger,
+    scratch_listing,
+)
 from enroll.ledger.listing import SqliteListing
 from enroll.ledger.lock import LedgerLock
 from enroll.looks import read_again
@@ -64,6 +70,8 @@ def adopt(
         output = Output(path=settings.report, option="--report")
         check_output(output, InUse(ledger=path, manifests=[manifest.path], files=run.in_use))
         try_folder(output)
+    if ledger_exists(path):
+        check_is_ledger(path)  # before a lock is made beside a file that is something else
     with ExitStack() as stack:
         connection = Account(
             endpoint=run.endpoint,

@@ -12,7 +12,7 @@ from pathlib import Path
 from enroll.errors import EnrollError, ExitCode, LocalError, UsageError
 from enroll.journey import Policy
 from enroll.ledger import Ledger, LibraryIdentity, RunEnd, RunStart
-from enroll.ledger.files import ledger_exists, open_ledger
+from enroll.ledger.files import check_is_ledger, ledger_exists, open_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import Credentials, Entry, Library, Row, Status
@@ -215,6 +215,7 @@ def _open(
         make_folder(path.parent)
         lock = stack.enter_context(LedgerLock(path))
     else:
+        check_is_ledger(path)  # before a lock is made beside a file that is something else
         lock = stack.enter_context(LedgerLock(path))
         library = find_library(connection, settings.group_id, tally)
     ledger = open_ledger(path, identity_of(settings, library), began_empty=empty)

@@ -332,12 +332,13 @@ def find_ledger(*, ledger: Path | None, endpoint: str | None, group_id: str | No
     if group_id is not None and endpoint is not None:
         return default_ledger_path(endpoint, group_id)
     name = "*" if group_id is None else quote(group_id, safe="")
-    found = sorted(ledgers_folder().glob(f"*/{name}.sqlite"))
+    folder = ledgers_folder() if endpoint is None else ledgers_folder() / host_of(endpoint)
+    found = sorted(folder.glob(f"{'*/' if endpoint is None else ''}{name}.sqlite"))
     if len(found) == 1:
         return found[0]
     if not found:
         raise UsageError(
-            f"There is no ledger below {ledgers_folder()}. Name one with --ledger FILE; "
+            f"There is no ledger below {folder}. Name one with --ledger FILE; "
             "`enroll run` makes it."
         )
     listed = ", ".join(str(path) for path in found[:5])

@@ -140,10 +140,12 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(
     connection.execute("create table wages (person text)")
     connection.close()
     before = other.read_bytes()
-    for arguments in (RUN, ("status",), ("history",), ("export", "-"), ("plan", "staff.csv")):
+    adopt = ("adopt", *RUN[1:])
+    for arguments in (RUN, adopt, ("status",), ("history",), ("export", "-"), ("plan", RUN[1])):
         done = command(*arguments, "--ledger", other)
         assert (done.code, "is not a ledger of enroll" in done.err) == (ExitCode.USAGE, True), done
     assert other.read_bytes() == before
+    assert [path.name for path in archive.folder.glob("payroll*")] == ["payroll.sqlite"]
     assert box.count("add") == 0
 
 
