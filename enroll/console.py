@@ -60,7 +60,6 @@ class Console(Screen):
 
     def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
         self._on_opened(interrupt)
-        origins = self._settings.origins
         log(
             "run_started",
             f"run {place.run} of library {place.library.group_id} at {place.endpoint}",
@@ -72,8 +71,23 @@ class Console(Screen):
                 "manifest": str(self._settings.manifest),
             },
         )
-        if self._quiet or self._as_json:
-            return
+        if not (self._quiet or self._as_json):
+            self._tell_place(place)
+        self._tell_notes(place)
+        self._began = self._told_at = time.monotonic()
+        if self._with_bar:
+            self._bar = tqdm(
+                total=0,
+                desc="Reading the manifest, at most ",
+                unit=" rows",
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format=BAR,
+                smoothing=0.05,
+            )
+
+    def _tell_place(self, place: Place) -> None:
+        origins = self._settings.origins
         ledger = (
             f"{place.ledger} ({'new, ' if place.new_ledger else ''}{_origin(origins, 'ledger')})"
         )
@@ -93,18 +107,15 @@ class Console(Screen):
                 ]
             )
         )
-        self._write([f"Note: {note}" for note in place.notes])
-        self._began = self._told_at = time.monotonic()
-        if self._with_bar:
-            self._bar = tqdm(
-                total=0,
-                desc="Reading the manifest, at most ",
-                unit=" rows",
-                file=self._stream,
-                dynamic_ncols=True,
-                bar_format=BAR,
-                smoothing=0.05,
-            )
+
+    def _tell_notes(self, place: Place) -> None:
+        """Every note goes into the log; to somebody who wants it quiet, only an urgent one."""
+        for note in place.notes:
+            urgent = note in place.urgent
+            level = logging.WARNING if urgent and self._as_json else logging.INFO
+            log("note", note, {}, level=level)
+            if not self._as_json and (urgent or not self._quiet):
+                self._write([f"Note: {note}"])
 
     def scanned(self, tally: Tally) -> None:
         if self._bar is not None:

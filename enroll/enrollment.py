@@ -44,7 +44,8 @@ READERS = 16
 class Place:
     """Where a run goes, known before its first photo is sent.
 
-    `images_inherited`: the photos' folder is the one that was last given for the ledger.
+    `images_inherited`: the photos' folder is the one that was last given for the ledger. `notes`
+    are sentences for the user, `urgent` those among them that somebody has to see.
     """
 
     endpoint: str
@@ -55,6 +56,7 @@ class Place:
     run: int
     notes: Sequence[str]
     images_inherited: bool = False
+    urgent: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,8 +236,10 @@ def _open(
     ledger_images = ledger.images_given  # before this run writes its own
     images, notes = images_root(settings, ledger_images, ledger.images)
     offset = connection.service.clock_offset
+    urgent = list(manifest.notes[:1]) if manifest.encoding_was_guessed else []
     if abs(offset) > CLOCK_SLACK_SECONDS:
         notes = [*notes, clock_sentence(offset)]
+        urgent.append(clock_sentence(offset))
     given = settings.images is not None or bool(ledger_images)
     start = _run_start(settings, manifest)
     run = ledger.start_run(
@@ -255,6 +259,7 @@ def _open(
         run=run,
         notes=[*manifest.notes, *notes, *retry_notes(settings, ledger)],
         images_inherited=settings.images is None and bool(ledger_images),
+        urgent=urgent,
     )
     return ledger, place, trust
 

@@ -102,6 +102,14 @@ def log(event: str, message: str, fields: Mapping[str, Any], *, level: int = log
     LOGGER.log(level, "%s", message, extra={"event": event, "fields": dict(fields)})
 
 
+def log_error(message: str, exit_code: int) -> bool:
+    """Log why a command ends, if log lines are objects; False where a person is to be told."""
+    if not any(isinstance(handler.formatter, _Json) for handler in LOGGER.handlers):
+        return False
+    log("error", message, {"exit_code": exit_code}, level=logging.ERROR)
+    return True
+
+
 def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bool) -> None:
     """Send log lines to `stream` (all of them as JSON, as text only warnings) and to a file.
 

@@ -8,6 +8,7 @@ import os
 import re
 import termios
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -332,3 +333,101 @@ def test_tables_are_aligned() -> None:
     assert counted({"a": 1, "long": 1_000}) == ["  a         1", "  long  1,000"]
     assert columns([("a", "b"), ("long", "x")]) == ["a     b", "long  x"]
     assert error_table([]) == []
+
+
+# What is said before the first row
+
+
+def wrong_key(command: Command, archive: Archive) -> None:
+    command.environ["ENROLL_API_SECRET"] = "wrong"
+
+
+def no_manifest(command: Command, archive: Archive) -> None:
+    (archive.folder / "staff.csv").unlink()
+
+
+def wrong_option(command: Command, archive: Archive) -> None:
+    command.environ["ENROLL_LIMIT"] = "0"
+
+
+def results_in_a_folder(command: Command, archive: Archive) -> None:
+    command.environ["ENROLL_RESULTS"] = "photos"
+
+
+def no_library(command: Command, archive: Archive) -> None:
+    (archive.folder / "enroll.toml").write_text('group_id = "nobody"\n')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "code"),
+    [
+        (wrong_key, "The service cannot be used", ExitCode.SERVICE),
+        (no_manifest, "There is no manifest at staff.csv", ExitCode.USAGE),
+        (wrong_option, "0 is not in the range", ExitCode.USAGE),
+        (results_in_a_folder, "is a folder", ExitCode.USAGE),
+        (no_library, "no library 'nobody'", ExitCode.SERVICE),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--quiet",)])
+def test_what_stops_a_command_before_it_begins_is_an_object_of_a_json_log(
+    archive: Archive,
+    command: Command,
+    spoil: Callable[[Command, Archive], None],
+    words: str,
+    code: ExitCode,
+    more: tuple[str, ...],
+) -> None:
+    archive.manifest(archive.people(1))
+    spoil(command, archive)
+    group = () if spoil is no_library else RUN[2:]
+    done = command.run(*RUN[:2], *group, "--log-format", "json", *more)
+    assert (done.code, done.out) == (code, "")
+    (event,) = [json.loads(line) for line in done.err.splitlines()]
+    assert list(event) == ["time", "level", "event", "message", "exit_code"]
+    assert (event["level"], event["event"], event["exit_code"]) == ("error", "error", code)
+    assert words in event["message"]
+    assert not event["message"].startswith("Error")
+
+
+def guessed(archive: Archive) -> None:
+    """A manifest whose encoding has to be guessed."""
+    archive.people(1)
+    text = "user_id,user_data,image\nperson-0001,José Muñoz,photos/1.jpg\n"
+    (archive.folder / "staff.csv").write_bytes(text.encode("cp1252"))
+
+
+def test_notes_are_records_of_a_json_log(archive: Archive, command: Command) -> None:
+    guessed(archive)
+    done = command(*RUN, "--images", ".", "--log-format", "json", "--log-file", "run.jsonl")
+    assert done.code == 0
+    logged = (archive.folder / "run.jsonl").read_text()
+    for text in (done.err, logged):
+        events = [json.loads(line) for line in text.splitlines()]
+        (note,) = [event for event in events if event["event"] == "note"]
+        assert list(note) == ["time", "level", "event", "message"]
+        assert (note["level"], "--encoding" in note["message"]) == ("warning", True)
+    done = command(*RUN, "--log-format", "json")
+    levels = [
+        event["level"]
+        for event in map(json.loads, done.err.splitlines())
+        if event["event"] == "note"
+    ]
+    assert levels == ["warning", "info"]  # the folder of the last run's photos is no worry
+
+
+@pytest.mark.parametrize("skew", [0.0, 3600.0])
+def test_quiet_still_prints_a_note_that_somebody_has_to_see(
+    box: Sandbox, archive: Archive, command: Command, skew: float
+) -> None:
+    guessed(archive)
+    box.clock_skew = skew
+    assert command(*RUN, "--images", ".", "--quiet").code == 0
+    done = command(*RUN, "--quiet", "--log-file", "run.log")
+    notes = done.err.splitlines()
+    assert [note.startswith("Note: ") for note in notes] == [True] * len(notes)
+    assert "--encoding" in notes[0]
+    assert len(notes) == (2 if skew else 1)
+    assert ("clock is 60.0 minutes behind" in notes[-1]) is (skew > 0)
+    logged = (archive.folder / "run.log").read_text()
+    assert "as in the last run" in logged
+    assert "as in the last run" not in done.err

@@ -16,6 +16,7 @@ import click
 from enroll import __version__
 from enroll.cli.signals import Interrupted
 from enroll.errors import EnrollError, ExitCode
+from enroll.logs import log_error
 
 _COMMANDS = {
     "plan": ("enroll.cli.enrolling", "plan"),
@@ -100,21 +101,25 @@ def exit_code_of(arguments: Sequence[str] | None = None) -> int:
 def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollError) -> int:
     """Say what is wrong in a sentence; the exit code that it stands for."""
     if isinstance(error, click.Abort):
-        _say("Nothing was done.")
-        return ExitCode.INTERRUPTED
+        return _tell("Nothing was done.", ExitCode.INTERRUPTED)
     if isinstance(error, Interrupted):
-        _say(str(error))
-        return error.exit_code
+        return _tell(str(error), error.exit_code)
     if isinstance(error, EnrollError):
-        _say(f"Error: {error}")
-        return error.exit_code
+        return _tell(str(error), error.exit_code, lead="Error: ")
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         _say(error.format_message())  # `enroll` or `enroll library` alone: it is the help
         return ExitCode.USAGE
-    _say(f"Error: {error.format_message()}")
+    hint = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        _say(f"`{error.ctx.command_path} --help` lists the options.")
-    return ExitCode.USAGE
+        hint = f"\n`{error.ctx.command_path} --help` lists the options."
+    return _tell(error.format_message(), ExitCode.USAGE, lead="Error: ", hint=hint)
+
+
+def _tell(message: str, code: int, *, lead: str = "", hint: str = "") -> int:
+    """Tell a person, or the program that reads our log, why the command ends; the exit code."""
+    if not log_error(message, code):
+        _say(f"{lead}{message}{hint}")
+    return code
 
 
 def _say(text: str) -> None:
@@ -133,8 +138,9 @@ def _confess(error: Exception) -> int:
     except OSError:  # a full disk may have brought the bug about
         _say("".join(traceback.format_exception(error)))
         told = "the lines above"
-    _say(
-        f"Error: a bug in enroll {__version__} ({type(error).__name__}). What was recorded is "
-        f"safe, and running again goes on from there. Please report it with {told}."
+    return _tell(
+        f"a bug in enroll {__version__} ({type(error).__name__}). What was recorded is "
+        f"safe, and running again goes on from there. Please report it with {told}.",
+        ExitCode.BUG,
+        lead="Error: ",
     )
-    return ExitCode.BUG

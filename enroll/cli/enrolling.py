@@ -41,6 +41,14 @@ def _codes(ctx: click.Context, parameter: click.Parameter, value: Sequence[str])
     return frozenset(reading.error_code(code) for text in value for code in text.split(","))
 
 
+def _choose_log_format(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Before the other options are looked at, so that what is wrong with them is said in it."""
+    if not ctx.resilient_parsing:
+        stream = LastingStream(sys.stderr)
+        set_up(stream=stream, as_json=value == "json", file=None, quiet=False)
+    return value
+
+
 _LOG_FILE = "the log file"
 """Among the files in use, for the results not to take its place."""
 
@@ -180,6 +188,8 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
+    is_eager=True,
+    callback=_choose_log_format,
     help="Log lines for people, or one JSON object a line.",
 )
 @click.option("--log-file", type=options.FILE, help="Write every log line to this file, too.")
