@@ -85,14 +85,47 @@ def test_the_second_signal_leaves_at_once_and_nothing_is_added_twice(
         wait_for_words(process, "A second signal leaves at once")
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.wait(SECONDS) == ExitCode.INTERRUPTED
+        _, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == ExitCode.INTERRUPTED
         assert time.monotonic() - began < 10  # --drain would let it wait for 25 s
+    assert err == "Left at once; calls that were under way are settled by the next run.\n"
     assert not (archive.folder / "staff.results.csv").exists()
 
     # What was in flight, and at most as many again whose intent was on the disk.
     left = list(csv.DictReader(io.StringIO(command("export", "-", "--status", "sending").out)))
     assert 2 <= len(left) <= 4
     assert len(box.faces("staff")) == 2
+
+
+def test_hangups_drain_as_one_whatever_their_number(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    # A shell that ends sends one, and the kernel another when the terminal goes.
+    archive.manifest(archive.people(1, 2, 3, 4))
+    box.latency = 1.0
+    with command.started(*RUN) as process:
+        assert box.wait_count("add", 2)
+        process.send_signal(signal.SIGHUP)
+        wait_for_words(process, "A second signal leaves at once")
+        process.send_signal(signal.SIGHUP)
+        out, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == ExitCode.HANGUP
+    assert ("then interrupted" in out, err) == (True, "")
+    assert statuses(archive) == {"enrolled": 2, "pending": 2}
+
+
+def test_after_a_hangup_another_signal_still_leaves_at_once(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    box.script(["timeout-after"])
+    with command.started(*RUN) as process:
+        assert box.wait_count("add", 1)
+        process.send_signal(signal.SIGHUP)
+        wait_for_words(process, "A second signal leaves at once")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS / 4) == ExitCode.TERMINATED  # --drain is 25 s
+    assert not (archive.folder / "staff.results.csv").exists()
 
 
 def test_a_kill_loses_nothing_and_adds_nothing_twice(

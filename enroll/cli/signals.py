@@ -1,4 +1,4 @@
-"""Signals: the first ends a run softly, the second leaves at once."""
+"""Signals: the first ends a run softly, a second one leaves at once; but SIGHUP never does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -21,7 +22,9 @@ class Interrupted(BaseException):
 class SignalDesk:
     """Takes the process's signals, and hands the first one to the run while it can end softly.
 
-    A SIGHUP that was ignored when we started stays ignored: `nohup` asked for that.
+    A SIGHUP that was ignored when we started stays ignored: `nohup` asked for that. After any
+    signal a SIGHUP says nothing new: a shell that ends sends one, and the kernel sends another
+    within a millisecond, when nobody has asked for haste.
     """
 
     def __init__(self) -> None:
@@ -38,8 +41,9 @@ class SignalDesk:
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._seen += 1
         if self._seen > 1:
-            # Not sys.exit: a thread pool would wait for its calls first.
-            os._exit(128 + number)
+            if number != signal.SIGHUP:
+                self._leave(number)
+            return
         if self._interrupt is None:
             raise Interrupted(number)
         _say(
@@ -47,6 +51,13 @@ class SignalDesk:
             "A second signal leaves at once.\n"
         )
         self._interrupt(number)
+
+    def _leave(self, number: int) -> NoReturn:
+        soft = self._interrupt is not None
+        settled = "; calls that were under way are settled by the next run" if soft else ""
+        _say(f"Left at once{settled}.\n")
+        # Not sys.exit: a thread pool would wait for its calls first.
+        os._exit(128 + number)
 
 
 def _say(text: str) -> None:
