@@ -25,6 +25,11 @@ BAR = (
     "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 )
 
+AWAY_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+"""The bar while the service is away: without the rate, which would be that of better times."""
+
+READING = "Reading the manifest, at most "
+
 
 class Console(Screen):
     """Shows a run on stderr, with a bar on a terminal and a line every `stats` seconds else."""
@@ -57,6 +62,8 @@ class Console(Screen):
         self._shown: Counter[str] = Counter()
         self._began = self._told_at = time.monotonic()
         self._failed = 0
+        self._reading = True  # the manifest: there may be more rows
+        self._away: float | None = None  # seconds without the service, None while it is there
 
     def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
         self._on_opened(interrupt)
@@ -78,7 +85,7 @@ class Console(Screen):
         if self._with_bar:
             self._bar = tqdm(
                 total=0,
-                desc="Reading the manifest, at most ",
+                desc=READING,
                 unit=" rows",
                 file=self._stream,
                 dynamic_ncols=True,
@@ -118,9 +125,10 @@ class Console(Screen):
                 self._write([f"Note: {note}"])
 
     def scanned(self, tally: Tally) -> None:
+        self._reading = not tally.scanned
         if self._bar is not None:
             self._bar.total = tally.due
-            if tally.scanned:
+            if tally.scanned and self._away is None:
                 self._bar.set_description_str("", refresh=False)
 
     def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
@@ -171,15 +179,42 @@ class Console(Screen):
             f"{tally.done:,} of {at_most}{tally.due:,} rows done ({share:.0f} %), "
             f"{self._failed:,} failed, {rate:.1f} rows/s, {left} left"
         )
+        if self._away is not None:
+            text += f"; the service has not been reached for {duration(self._away)}"
         fields = {"done": tally.done, "due": tally.due, "failed": self._failed, "rate": rate}
         log("progress", text, fields)
         if self._with_lines and not self._as_json:
             self._print(text)
 
     def waits(self, what: str) -> None:
-        log("waiting", f"Waiting for {what}.", {"for": what})
+        self._tell("waiting", f"Waiting for {what}.", {"for": what})
+
+    def unreached(self, seconds: float, code: str, because: str) -> None:
+        begins, self._away = self._away is None, seconds
+        if self._bar is not None:
+            self._bar.bar_format = AWAY_BAR
+            self._bar.set_description_str(
+                f"Service not reached for {duration(seconds)} ({code}): ", refresh=False
+            )
+        if begins:
+            text = (
+                f"The service has not been reached for {duration(seconds)}: "
+                f"{because.rstrip('.')}. Rows wait and are sent again."
+            )
+            self._tell("unreached", text, {"seconds": round(seconds, 3), "code": code, "because": because})
+
+    def reached(self) -> None:
+        seconds, self._away = self._away or 0.0, None
+        if self._bar is not None:
+            self._bar.bar_format = BAR
+            self._bar.set_description_str(READING if self._reading else "", refresh=False)
+        text = f"The service is reached again, after {duration(seconds)}."
+        self._tell("reached", text, {"seconds": round(seconds, 3)})
+
+    def _tell(self, event: str, text: str, fields: Mapping[str, Any]) -> None:
+        log(event, text, fields)
         if not (self._as_json or self._quiet):
-            self._print(f"Waiting for {what}.")
+            self._print(text)
 
     def closed(self) -> None:
         if self._bar is not None:

@@ -315,6 +315,7 @@ class Driver:
         now = time.monotonic()
         if now - self._ticked >= TICK_SECONDS:
             self._ticked = now
+            self._watchdog.heed(self._reach, now)
             self._observer.ticked(self.tally)
             if self._watchdog.still(self.tally, now):
                 self._watchdog.bark(

@@ -91,6 +91,12 @@ class Observer(Protocol):
     def waits(self, what: str) -> None:
         """Nothing has moved for a minute, because the run waits for what the sentence says."""
 
+    def unreached(self, seconds: float, code: str, because: str) -> None:
+        """The service has not been reached for so long; told again and again while it is so."""
+
+    def reached(self) -> None:
+        """The service is there again."""
+
 
 class Quiet:
     """An observer that shows nothing."""
@@ -105,4 +111,10 @@ class Quiet:
         """Show nothing."""
 
     def waits(self, what: str) -> None:
+        """Show nothing."""
+
+    def unreached(self, seconds: float, code: str, because: str) -> None:
+        """Show nothing."""
+
+    def reached(self) -> None:
         """Show nothing."""

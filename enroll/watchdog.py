@@ -1,4 +1,4 @@
-"""Says what a run waits for when nothing has moved for a while."""
+"""Says what a run waits for when nothing has moved for a while, and when the service is away."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from enroll.throttle import Throttle
 STILL_SECONDS = 60.0
 """After so long without any progress the observer hears what the run waits for."""
 
+AWAY_SECONDS = 3.0
+"""After so long without the service the observer hears of it: long enough for a hiccup to pass, and
+within five seconds of the first call that could not leave, which was tried for one."""
+
 
 class Watchdog:
     """Looks at a run's counts now and then, and barks when they stand still."""
@@ -25,6 +29,16 @@ class Watchdog:
         self._observer = observer
         self._moved_at = now
         self._counts: tuple[int, ...] = ()
+        self._away_since: float | None = None
+
+    def heed(self, reach: Reach, now: float) -> None:
+        """Tell the observer that the service cannot be reached, and when it is there again."""
+        if reach.away and reach.since is not None and now - reach.since >= AWAY_SECONDS:
+            self._away_since = reach.since
+            self._observer.unreached(now - reach.since, reach.code, reach.because)
+        elif self._away_since not in (None, reach.since):
+            self._observer.reached()
+            self._away_since = None
 
     def still(self, tally: Tally, now: float) -> bool:
         """Whether nothing has moved for a while, since the last time that this was so."""

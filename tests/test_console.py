@@ -196,6 +196,54 @@ def test_a_bar_counts_the_due_rows_and_never_passes_their_number(
     assert "1 failed" in done.err
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_service_that_is_away_is_said_at_once_on_the_bar_and_once_in_the_log(
+    progress: bool,
+) -> None:
+    stream = io.StringIO()
+    console = watching(stream, progress=progress)
+    console.opened(PLACE, lambda _: None)
+    tally = Tally(due=400, done=100, scanned=True)
+    console.scanned(tally)
+    for seconds in (3.1, 75.0):
+        console.unreached(seconds, "CANNOT_CONNECT", "no connection to a.example:443: refused")
+        console.ticked(tally)
+    bar = stream.getvalue().rpartition("\r")[2]
+    if progress:
+        assert bar.startswith("Service not reached for 1 min 15 s (CANNOT_CONNECT): ")
+        assert "rows/s" not in bar
+    console.reached()
+    console.ticked(tally)
+    console.closed()
+    shown = stream.getvalue()
+    assert "not reached" not in shown.rpartition("\r")[2]
+    began = (
+        "The service has not been reached for 3.1 s: no connection to a.example:443: refused. "
+        "Rows wait and are sent again.\n"
+    )
+    assert shown.count(began) == 1
+    assert shown.count("The service is reached again, after 1 min 15 s.\n") == 1
+
+
+def test_json_lines_say_when_the_service_is_away_and_when_it_is_back() -> None:
+    stream = io.StringIO()
+    settings = RunSettings(manifest=Path("staff.csv"), group_id="staff")
+    set_up(stream=LastingStream(stream), as_json=True, file=None, quiet=False)
+    try:
+        console = Console(settings, LastingStream(stream), as_json=True)
+        for seconds in (3.125, 4.0):
+            console.unreached(seconds, "TLS_FAILED", "no TLS with a.example")
+        console.reached()
+    finally:
+        for handler in list(LOGGER.handlers):
+            LOGGER.removeHandler(handler)
+    away, back = map(json.loads, stream.getvalue().splitlines())
+    assert list(away)[2:] == ["event", "message", "seconds", "code", "because"]
+    assert (away["event"], away["seconds"], away["code"]) == ("unreached", 3.125, "TLS_FAILED")
+    assert list(back)[2:] == ["event", "message", "seconds"]
+    assert (back["event"], back["seconds"]) == ("reached", 4.0)
+
+
 def test_on_a_terminal_there_is_a_bar(archive: Archive, command: Command) -> None:
     archive.manifest(archive.people(1, 2))
     terminal, end = os.openpty()

@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from multiprocessing import get_context
@@ -689,6 +690,39 @@ def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Archive
     assert "could not be reached" in (report.ended.bound or "")
     assert archive.statuses() == ["pending"] * 3
     assert {line["attempts"] for line in archive.results()} == {"0"}
+
+
+def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.watchdog.AWAY_SECONDS", 0.1)
+    store = tmp_path / "service.sqlite"
+    with ExitStack() as stack:
+        box = stack.enter_context(Sandbox(detect=False, store=store))
+        box.create_library(GROUP)
+        archive = Archive(tmp_path, box)
+        for number in range(3):
+            archive.person(number)
+        said: list[str] = []
+
+        class PullThePlug(Unwatched):
+            def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+                box.stop()
+
+            def unreached(self, seconds: float, code: str, because: str) -> None:
+                if not said:
+                    again = Sandbox(detect=False, store=store, port=box.port)
+                    stack.enter_context(again)
+                said.append(f"{code}: {because}")
+                assert seconds >= 0.1
+
+            def reached(self) -> None:
+                said.append("reached")
+
+        assert archive.run(screen=PullThePlug()).exit_code is ExitCode.DONE
+    assert said[0].startswith("CANNOT_CONNECT: no connection to 127.0.0.1:")
+    assert said.count("reached") == 1
+    assert said[-1] == "reached"
 
 
 def test_a_photos_folder_that_goes_away_stops_the_run_and_leaves_rows_due(
