@@ -61,7 +61,7 @@ class Console(Screen):
         self._bar: tqdm[Any] | None = None
         self._shown: Counter[str] = Counter()
         self._began = self._told_at = time.monotonic()
-        self._failed = 0
+        self._failed = self._in_doubt = 0
         self._reading = True  # the manifest: there may be more rows
         self._away: float | None = None  # seconds without the service, None while it is there
 
@@ -136,9 +136,14 @@ class Console(Screen):
             self._bar.update(row.lines)
         if status not in BAD and status is not Status.IN_DOUBT:
             return
-        self._failed += row.lines
+        if status is Status.IN_DOUBT:
+            self._in_doubt += row.lines
+        else:
+            self._failed += row.lines
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._failed:,} failed", refresh=False)
+            counts = {"failed": self._failed, "in doubt": self._in_doubt}
+            shown = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+            self._bar.set_postfix_str(shown, refresh=False)
         self._tell_row(row, status, code, message)
 
     def _tell_row(self, row: Candidate, status: Status, code: str, message: str) -> None:
@@ -177,11 +182,17 @@ class Console(Screen):
         at_most = "" if tally.scanned else "at most "
         text = (
             f"{tally.done:,} of {at_most}{tally.due:,} rows done ({share:.0f} %), "
-            f"{self._failed:,} failed, {rate:.1f} rows/s, {left} left"
+            f"{self._failed:,} failed, {self._in_doubt:,} in doubt, {rate:.1f} rows/s, {left} left"
         )
         if self._away is not None:
             text += f"; the service has not been reached for {duration(self._away)}"
-        fields = {"done": tally.done, "due": tally.due, "failed": self._failed, "rate": rate}
+        fields = {
+            "done": tally.done,
+            "due": tally.due,
+            "failed": self._failed,
+            "in_doubt": self._in_doubt,
+            "rate": round(rate, 3),
+        }
         log("progress", text, fields)
         if self._with_lines and not self._as_json:
             self._print(text)
@@ -201,7 +212,9 @@ class Console(Screen):
                 f"The service has not been reached for {duration(seconds)}: "
                 f"{because.rstrip('.')}. Rows wait and are sent again."
             )
-            self._tell("unreached", text, {"seconds": round(seconds, 3), "code": code, "because": because})
+            self._tell(
+                "unreached", text, {"seconds": round(seconds, 3), "code": code, "because": because}
+            )
 
     def reached(self) -> None:
         seconds, self._away = self._away or 0.0, None

@@ -21,7 +21,7 @@ from enroll.console import Console
 from enroll.enrollment import Place, Report
 from enroll.errors import ExitCode, ServiceError
 from enroll.logs import LOGGER, LastingStream, log, mask, set_up
-from enroll.model import CallKind, Library, Status
+from enroll.model import CallKind, Candidate, Library, ScannedRow, Status
 from enroll.remedies import remedy
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
@@ -179,7 +179,44 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     console.ticked(tally)
     console.ticked(tally)
     (line,) = [line for line in stream.getvalue().splitlines() if "rows done" in line]
-    assert line == "100 of 400 rows done (25 %), 0 failed, 1.7 rows/s, 3 min 0 s left"
+    assert line == ("100 of 400 rows done (25 %), 0 failed, 0 in doubt, 1.7 rows/s, 3 min 0 s left")
+
+
+def rows_end(console: Console, status: Status, *, lines: int) -> None:
+    row = ScannedRow(line=2, user_id="a1", user_data="", image="1.jpg", path="/1.jpg")
+    console.finished(Candidate(row=row, lines=lines), status, "CODE", "")
+
+
+def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("enroll.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    lines, bar = io.StringIO(), io.StringIO()
+    log_lines = io.StringIO()
+    set_up(stream=LastingStream(log_lines), as_json=True, file=None, quiet=False)
+    try:
+        for console in (watching(lines), watching(bar, progress=True)):
+            console.opened(PLACE, lambda _: None)
+            tally = Tally(due=9, done=7, scanned=True)
+            console.scanned(tally)
+            rows_end(console, Status.FAILED, lines=2)
+            rows_end(console, Status.INVALID, lines=1)
+            rows_end(console, Status.IN_DOUBT, lines=3)
+            rows_end(console, Status.ENROLLED, lines=1)
+            now[0] += 61.0
+            console.ticked(tally)
+            console.closed()
+    finally:
+        for handler in list(LOGGER.handlers):
+            LOGGER.removeHandler(handler)
+    assert "7 of 9 rows done (78 %), 3 failed, 3 in doubt, 0.1 rows/s" in lines.getvalue()
+    assert bar.getvalue().rpartition("\r")[2].endswith(", 3 failed, 3 in doubt]\n")
+    (told,) = [
+        line
+        for line in map(json.loads, log_lines.getvalue().splitlines())
+        if line["event"] == "progress"
+    ]
+    assert list(told)[4:] == ["done", "due", "failed", "in_doubt", "rate"]
+    assert (told["failed"], told["in_doubt"], told["rate"]) == (3, 3, 0.115)
 
 
 def test_a_bar_counts_the_due_rows_and_never_passes_their_number(
