@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from enroll.ledger import LedgerStatus, RunRecord
+from enroll.ledger import LedgerReader, LedgerStatus, RunRecord
+from enroll.ledger.lock import holder_of
 from enroll.ledger.reading import iso_time
 from enroll.texts import counted, duration, error_table, facts
 from enroll.upkeep import COMMAND
@@ -15,12 +18,35 @@ RAW_SHOWN = 200
 """Characters of an undocumented answer that are shown; `--json` has all that was kept."""
 
 
-def status_lines(status: LedgerStatus, path: Path) -> list[str]:
+class RunState(StrEnum):
+    """What has become of a run, as far as its ledger can tell."""
+
+    UNDER_WAY = "under_way"
+    ENDED = "ended"
+    CUT_OFF = "cut_off"
+    """Its end is not on record and nobody holds the ledger for it: it was killed, or power or disk
+    gave out."""
+
+
+def read_status(reader: LedgerReader, path: Path) -> tuple[LedgerStatus, str | None]:
+    """The status, and who holds the ledger (as `holder_of` has it)."""
+    looked_at = None
+    while True:
+        status, holder = reader.status(), holder_of(path)
+        latest = next(iter(status.runs), None)
+        if holder is not None or latest is None or latest.end is not None:
+            return status, holder
+        if latest.run == looked_at:
+            return status, holder
+        looked_at = latest.run  # once more: it may have ended between the two looks
+
+
+def status_lines(status: LedgerStatus, path: Path, *, holder: str | None = None) -> list[str]:
     """The status as lines, a blank one between its parts."""
-    return [line for part in _parts(status, path) for line in [*part, ""] if part][:-1]
+    return [line for part in _parts(status, path, holder) for line in [*part, ""] if part][:-1]
 
 
-def _parts(status: LedgerStatus, path: Path) -> Iterator[list[str]]:
+def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[list[str]]:
     identity = status.identity
     yield facts(
         [
@@ -40,7 +66,7 @@ def _parts(status: LedgerStatus, path: Path) -> Iterator[list[str]]:
             *(f"  {one.code}, HTTP {one.http_status}: {_one_line(one.raw)}" for one in status.raw),
         ]
     if status.runs:
-        yield ["Runs, the latest first", *map(_run_line, status.runs)]
+        yield ["Runs, the latest first", *map(partial(_run_line, holder=holder), status.runs)]
 
 
 def _one_line(raw: str) -> str:
@@ -50,19 +76,33 @@ def _one_line(raw: str) -> str:
     return plain if len(plain) <= RAW_SHOWN else f"{plain[: RAW_SHOWN - 1]}…"
 
 
-def _run_line(run: RunRecord) -> str:
+def _state(run: RunRecord, holder: str | None) -> RunState:
+    if run.end is not None:
+        return RunState.ENDED
+    ours = f": process {run.start.pid} on {run.start.host},"
+    if holder is not None and (not holder or holder.startswith(ours)):
+        return RunState.UNDER_WAY
+    return RunState.CUT_OFF
+
+
+def _run_line(run: RunRecord, holder: str | None) -> str:
     began = f"  {run.run:>4}  {iso_time(run.start.at)}  {run.start.user}@{run.start.host}"
     if COMMAND in run.start.options:
         began += f"  {run.start.options[COMMAND]}"
     if run.end is None:
-        return f"{began}  has not ended: under way (process {run.start.pid}), or killed"
+        if _state(run, holder) is RunState.UNDER_WAY:
+            return f"{began}  under way (process {run.start.pid})"
+        return (
+            f"{began}  cut off: killed, or power or disk gave out; running it again settles what "
+            "it left"
+        )
     calls = ", ".join(f"{count:,} {kind}" for kind, count in run.end.calls.items()) or "no calls"
     took = duration((run.end.at - run.start.at) / 1000)
     reason = f": {run.end.reason}" if run.end.reason else ""
     return f"{began}  exit code {run.end.exit_code} after {took}, {calls}{reason}"
 
 
-def status_json(status: LedgerStatus, path: Path) -> dict[str, Any]:
+def status_json(status: LedgerStatus, path: Path, *, holder: str | None = None) -> dict[str, Any]:
     """The status as plain values; keys are stable, times are ISO 8601 in UTC."""
     identity = status.identity
     return {
@@ -93,14 +133,15 @@ def status_json(status: LedgerStatus, path: Path) -> dict[str, Any]:
             }
             for one in status.raw
         ],
-        "runs": [_run_json(run) for run in status.runs],
+        "runs": [_run_json(run, holder) for run in status.runs],
     }
 
 
-def _run_json(run: RunRecord) -> dict[str, Any]:
+def _run_json(run: RunRecord, holder: str | None) -> dict[str, Any]:
     start, end = run.start, run.end
     return {
         "run": run.run,
+        "state": _state(run, holder).value,
         "started_at": iso_time(start.at),
         "ended_at": "" if end is None else iso_time(end.at),
         "host": start.host,

@@ -181,7 +181,7 @@ def test_a_run_can_be_looked_at_and_keeps_others_out_while_it_goes_on(
         assert box.wait_count("add", 1)
         status = command("status")
         assert status.code == 0
-        assert f"has not ended: under way (process {process.pid})" in status.out
+        assert f"under way (process {process.pid})" in status.out
         told = json.loads(command("status", "--json").out)
         assert told["counts"] == {"pending": 2, "sending": 1}
         assert command("export", "-", "--status", "pending").out.count("\n") == 3

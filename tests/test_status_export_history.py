@@ -16,7 +16,7 @@ from enroll.export import write_export
 from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, RunRecord, RunStart
 from enroll.ledger.files import read_ledger
 from enroll.model import Status
-from enroll.overview import status_json, status_lines
+from enroll.overview import RunState, status_json, status_lines
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
@@ -67,7 +67,8 @@ def test_status_shows_counts_errors_and_runs() -> None:
             RunRecord(run=1, start=START, end=END),
         ],
     )
-    assert status_lines(status, Path("a.sqlite")) == [
+    held = ": process 42 on desk, since 2025-01-02 03:04:04 UTC"
+    assert status_lines(status, Path("a.sqlite"), holder=held) == [
         "Library  staff at a.example, created 2025-01-01T00:00:00Z",
         "Ledger   a.sqlite",
         "Photos   /photos",
@@ -80,7 +81,7 @@ def test_status_shows_counts_errors_and_runs() -> None:
         "  rejected  UNHEARD_OF     12  What now?",
         "",
         "Runs, the latest first",
-        "     2  2025-01-02T03:04:05Z  ada@desk  has not ended: under way (process 42), or killed",
+        "     2  2025-01-02T03:04:05Z  ada@desk  under way (process 42)",
         "     1  2025-01-02T03:04:05Z  ada@desk  exit code 3 after 1 min 0 s, 1,200 add, "
         "1 group_list: No key.",
     ]
@@ -91,11 +92,51 @@ def test_status_of_an_empty_ledger_says_so() -> None:
     assert lines[2:] == ["Photos   no run yet", "", "  Nothing is recorded yet."]
 
 
+@pytest.mark.parametrize(
+    ("holder", "state"),
+    [
+        (None, RunState.CUT_OFF),
+        (": process 42 on desk, since 2025-01-02 03:04:04 UTC", RunState.UNDER_WAY),
+        ("", RunState.UNDER_WAY),  # a full disk: who holds the lock could not write it down
+        (": process 43 on desk, since 2025-01-02 04:04:04 UTC", RunState.CUT_OFF),
+        (": process 42 on chair, since 2025-01-02 04:04:04 UTC", RunState.CUT_OFF),
+    ],
+)
+def test_a_run_without_an_end_is_under_way_only_while_it_holds_the_ledger(
+    holder: str | None, state: RunState
+) -> None:
+    runs = [RunRecord(run=1, start=START, end=None)]
+    status = LedgerStatus(identity=LIBRARY, images="/p", counts={}, runs=runs)
+    (run,) = status_json(status, Path("a.sqlite"), holder=holder)["runs"]
+    assert run["state"] == state
+    last = status_lines(status, Path("a.sqlite"), holder=holder)[-1]
+    assert ("running it again settles what it left" in last) == (state is RunState.CUT_OFF)
+
+
+def test_status_tells_a_killed_run_from_one_under_way(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    box.script(["late"])
+    linked = archive.folder / "link.sqlite"
+    linked.symlink_to(command.ledger)
+    look = ("status", "--ledger", linked)
+    with command.started(*RUN) as process:
+        assert box.wait_count("add", 1)
+        assert f"under way (process {process.pid})" in command(*look).out
+        assert json.loads(command(*look, "--json").out)["runs"][0]["state"] == "under_way"
+        process.kill()
+        process.wait()
+    assert "cut off: killed, or power or disk gave out" in command(*look).out
+    assert json.loads(command(*look, "--json").out)["runs"][0]["state"] == "cut_off"
+
+
 def test_status_as_json_has_stable_keys() -> None:
     runs = [RunRecord(run=2, start=START, end=None), RunRecord(run=1, start=START, end=END)]
     told = status_json(
         LedgerStatus(identity=LIBRARY, images="/p", counts={Status.FAILED: 1}, runs=runs),
         Path("a.sqlite"),
+        holder="",
     )
     assert list(told) == ["ledger", "library", "images", "counts", "errors", "answers", "runs"]
     assert told["library"] == {
@@ -103,10 +144,11 @@ def test_status_as_json_has_stable_keys() -> None:
     }  # fmt: skip
     under_way, ended = told["runs"]
     assert list(under_way) == list(ended) == [
-        "run", "started_at", "ended_at", "host", "user", "pid", "version", "manifest",
+        "run", "state", "started_at", "ended_at", "host", "user", "pid", "version", "manifest",
         "manifest_sha256", "options", "exit_code", "reason", "calls", "rows", "limit",
     ]  # fmt: skip
     assert (under_way["ended_at"], under_way["exit_code"]) == ("", None)
+    assert (under_way["state"], ended["state"]) == ("under_way", "ended")
     assert (ended["ended_at"], ended["calls"]["add"]) == ("2025-01-02T03:05:05Z", 1_200)
     assert json.loads(json.dumps(told)) == told
 

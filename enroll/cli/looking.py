@@ -31,20 +31,21 @@ def status(
 ) -> int:
     """Show counts, errors and runs of a ledger; also during a run."""
     from enroll.ledger.files import read_ledger
-    from enroll.overview import status_json, status_lines
+    from enroll.overview import read_status, status_json, status_lines
 
     path = find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
     reader = read_ledger(path)
     try:
         while True:
-            found = reader.status()
+            found, holder = read_status(reader, path)
             with options.printing():
                 if as_json:
-                    click.echo(json.dumps(status_json(found, path), ensure_ascii=False))
+                    told = status_json(found, path, holder=holder)
+                    click.echo(json.dumps(told, ensure_ascii=False))
                 else:
                     if watch:
                         click.clear()
-                    click.echo("\n".join(status_lines(found, path)))
+                    click.echo("\n".join(status_lines(found, path, holder=holder)))
             if not watch:
                 return 0
             time.sleep(2)

@@ -95,6 +95,7 @@ def holder_of(ledger: Path) -> str | None:
 
     Asked by looking: a run that begins in this very moment would find the ledger held.
     """
+    ledger = ledger.resolve()  # as the lock does
     try:
         descriptor = os.open(ledger.with_name(ledger.name + ".lock"), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
