@@ -11,11 +11,8 @@ from typing import Any
 from enroll.ledger import LedgerReader, LedgerStatus, RunRecord
 from enroll.ledger.lock import holder_of
 from enroll.ledger.reading import iso_time
-from enroll.texts import counted, duration, error_table, facts
+from enroll.texts import counted, duration, error_table, facts, one_line
 from enroll.upkeep import COMMAND
-
-RAW_SHOWN = 200
-"""Characters of an undocumented answer that are shown; `--json` has all that was kept."""
 
 
 class RunState(StrEnum):
@@ -63,17 +60,10 @@ def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[lis
     if status.raw:
         yield [
             "Answers that are not documented, as they came",
-            *(f"  {one.code}, HTTP {one.http_status}: {_one_line(one.raw)}" for one in status.raw),
+            *(f"  {one.code}, HTTP {one.http_status}: {one_line(one.raw)}" for one in status.raw),
         ]
     if status.runs:
         yield ["Runs, the latest first", *map(partial(_run_line, holder=holder), status.runs)]
-
-
-def _one_line(raw: str) -> str:
-    """The beginning of an answer, in which nothing can steer a terminal."""
-    shown = " ".join(raw.split())
-    plain = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in shown)
-    return plain if len(plain) <= RAW_SHOWN else f"{plain[: RAW_SHOWN - 1]}…"
 
 
 def _state(run: RunRecord, holder: str | None) -> RunState:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enroll.model import Status
+
 _REMEDIES = {
     # the service's
     "NO_FACE_FOUND": "Take a photo with the face clear and upright, or try "
@@ -9,7 +11,9 @@ _REMEDIES = {
     "IMAGE_ERROR_UNSUPPORTED_FORMAT": "Export the photo as JPEG, PNG or BMP.",
     "INVALID_IMAGE_SIZE": "Resize the photo to between 48 and 4,096 pixels a side.",
     "IMAGE_FILE_TOO_LARGE": "Export the photo below 2 MB.",
-    "HTTP_413": "Export the photo below 2 MB.",
+    "COEXISTENCE_ARGUMENTS": "A bug in enroll, if it comes; report it.",
+    "INVALID_FACE_TOKEN": "Report it.",
+    "NOT_EMPTY": "Report it.",
     "BAD_ARGUMENTS": "Correct the field that the message names.",
     "MISSING_ARGUMENTS": "Correct the field that the message names.",
     "AUTHORIZATION_ERROR": "Check ENROLL_API_KEY and ENROLL_API_SECRET, and this machine's clock.",
@@ -18,6 +22,10 @@ _REMEDIES = {
     "INVALID_GROUP_ID": "Check --group-id; `enroll library list` shows the account's libraries.",
     "API_NOT_FOUND": "Check --endpoint.",
     "CONCURRENCY_LIMIT_EXCEEDED": "Lower --max-in-flight.",
+    # an answer without a code of the service's
+    "HTTP_401": "Check key, secret and --endpoint.",
+    "HTTP_413": "Export the photo below 2 MB.",
+    "HTTP_429": "Lower --max-in-flight.",
     # on the way
     "NAME_LOOKUP_FAILED": "Check --endpoint and the network.",
     "CANNOT_CONNECT": "Check --endpoint and the network.",
@@ -68,8 +76,33 @@ _DOUBTFUL = frozenset(
 )
 
 
+_FAMILIES = {
+    "HTTP_2": _IN_DOUBT,
+    "HTTP_3": "Check --endpoint.",
+    "HTTP_4": "Ask who runs proxy or firewall; run again.",
+    "HTTP_5": _IN_DOUBT,
+}
+"""What to do about a status without a code of the service's that has no remedy of its own."""
+
+UNKNOWN_CODE = (
+    "The service's own word: see its answer in `enroll status`, then decide with --on-code."
+)
+"""What to do about a code that nobody has told us of."""
+
+
 def remedy(code: str) -> str:
     """What to do about a code; empty where only the message can tell."""
-    if code in _DOUBTFUL or code.startswith("HTTP_5"):
+    if code in _DOUBTFUL:
         return _IN_DOUBT
-    return _REMEDIES.get(code, "")
+    return _REMEDIES.get(code) or _FAMILIES.get(code[: len("HTTP_2")], "")
+
+
+def what_to_do(code: str, status: str, message: str) -> str:
+    """What to do about rows that ended so, with the service's words where nobody else has any.
+
+    In doubt a code proves nothing, and its remedy would help nobody.
+    """
+    if status == Status.IN_DOUBT:
+        return _IN_DOUBT
+    said = f" It said: {message}" if message not in ("", code) else ""
+    return remedy(code) or f"{UNKNOWN_CODE}{said}"

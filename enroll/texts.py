@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from enroll.remedies import remedy
+from enroll.remedies import what_to_do
+
+SAID_SHOWN = 200
+"""Characters that are shown of what the service said; `enroll status --json` has all."""
 
 
 def duration(seconds: float) -> str:
@@ -58,9 +61,17 @@ def error_table(errors: Sequence[tuple[str, str, int, str]]) -> list[str]:
     states = max(len(status) for status, _, _, _ in errors)
     numbers = max(len(f"{count:,}") for _, _, count, _ in errors)
     return [
-        f"  {status:<{states}}  {code:<{codes}}  {count:>{numbers},}  {remedy(code) or message}"
+        f"  {status:<{states}}  {code:<{codes}}  {count:>{numbers},}  "
+        f"{what_to_do(code, status, one_line(message))}"
         for status, code, count, message in errors
     ]
+
+
+def one_line(text: str) -> str:
+    """The beginning of what the service said, in which nothing can steer a terminal."""
+    shown = " ".join(text.split())
+    plain = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in shown)
+    return plain if len(plain) <= SAID_SHOWN else f"{plain[: SAID_SHOWN - 1]}…"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

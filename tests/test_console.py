@@ -22,7 +22,7 @@ from enroll.enrollment import Place, Report
 from enroll.errors import ExitCode, ServiceError
 from enroll.logs import LOGGER, LastingStream, log, mask, set_up
 from enroll.model import CallKind, Candidate, Library, ScannedRow, Status
-from enroll.remedies import remedy
+from enroll.remedies import UNKNOWN_CODE, remedy
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 from enroll.summary import summary_lines
@@ -333,7 +333,8 @@ def test_the_summary_counts_explains_and_says_where_things_are() -> None:
         "",
         "What went wrong, how often, and what to do",
         f"  rejected  NO_FACE_FOUND   1  {remedy('NO_FACE_FOUND')}",
-        "  failed    NEVER_HEARD_OF  1  NEVER_HEARD_OF: the roof is on fire",
+        f"  failed    NEVER_HEARD_OF  1  {UNKNOWN_CODE} "
+        "It said: NEVER_HEARD_OF: the roof is on fire",
         "",
         "Calls    1 group_list, 7 add; 2 refused by the service's limit",
         "Time     1 min 15 s, at most 8 calls in flight",
@@ -516,3 +517,21 @@ def test_quiet_still_prints_a_note_that_somebody_has_to_see(
     logged = (archive.folder / "run.log").read_text()
     assert "as in the last run" in logged
     assert "as in the last run" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"),
+    [
+        ("failed", "HTTP_403", "Ask who runs proxy or firewall; run again."),
+        ("pending", "HTTP_302", "Check --endpoint."),
+        ("in_doubt", "HTTP_502", remedy("HTTP_502")),
+        # In a 5xx a known code proves nothing.
+        ("in_doubt", "NO_FACE_FOUND", remedy("TIMEOUT")),
+        ("failed", "NEW", f"{UNKNOWN_CODE} It said: NEW: a\ufffd[31m b"),
+    ],
+)
+def test_what_to_do_is_a_remedy_and_not_what_the_service_said(
+    status: str, code: str, told: str
+) -> None:
+    (line,) = error_table([(status, code, 3, f"{code}: a\x1b[31m\nb")])
+    assert line == f"  {status}  {code}  3  {told}"

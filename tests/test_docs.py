@@ -269,6 +269,20 @@ def test_every_code_with_a_remedy_is_documented() -> None:
     assert set(remedies._REMEDIES) <= set(error_rows())
 
 
+def test_every_documented_code_has_its_remedy_in_the_summary() -> None:
+    for code, cells in error_rows().items():
+        assert remedies.remedy(code), code
+        assert remedies.remedy(code) in cells[3], code
+    assert any(code.endswith("xx") for code in error_rows())
+
+
+def test_what_to_do_about_a_code_that_nobody_knows_is_documented() -> None:
+    assert not remedies.remedy("FACE_LEFT_THE_BUILDING")
+    (other,) = [row for row in table(text_of("docs/errors.md")) if row[0] == "any other"]
+    assert other[3].startswith(remedies.UNKNOWN_CODE)
+    assert remedies.what_to_do("NEW", "failed", "NEW") == remedies.UNKNOWN_CODE
+
+
 @pytest.mark.parametrize("code", BEFORE_A_CALL)
 def test_every_code_of_a_photo_or_row_has_a_remedy(code: str) -> None:
     assert remedies.remedy(code)

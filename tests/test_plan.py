@@ -16,6 +16,7 @@ from enroll.manifest import open_manifest
 from enroll.model import Fault, Status
 from enroll.plan import Plan, Rate, make_plan
 from enroll.planned import plan_lines
+from enroll.remedies import UNKNOWN_CODE
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 
@@ -241,7 +242,7 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
         "",
         "Not to be sent, how often, and what to do",
         "  invalid  PHOTO_EMPTY  4  Export the photo again.",
-        "  failed   UNHEARD_OF   1  What now?",
+        f"  failed   UNHEARD_OF   1  {UNKNOWN_CODE} It said: What now?",
         "",
         "1 photo under more than one user_id: each would be enrolled for each; check them.",
         "1 enrolled row with another user_data than the library: left as enrolled, the service "

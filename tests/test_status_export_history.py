@@ -17,6 +17,7 @@ from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, Run
 from enroll.ledger.files import read_ledger
 from enroll.model import Status
 from enroll.overview import RunState, status_json, status_lines
+from enroll.remedies import UNKNOWN_CODE
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
@@ -78,7 +79,7 @@ def test_status_shows_counts_errors_and_runs() -> None:
         "",
         "Errors, how many entries, and what to do",
         "  failed    PHOTO_MISSING   1  Check the path in the manifest, and --images.",
-        "  rejected  UNHEARD_OF     12  What now?",
+        f"  rejected  UNHEARD_OF     12  {UNKNOWN_CODE} It said: What now?",
         "",
         "Runs, the latest first",
         "     2  2025-01-02T03:04:05Z  ada@desk  under way (process 42)",
