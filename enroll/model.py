@@ -324,6 +324,15 @@ class Surplus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPhoto:
+    """A photo that is enrolled for several people: its path, two of them, how many they are."""
+
+    path: str
+    user_ids: tuple[str, ...]
+    people: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScannedRow(Row):
     """A row of the manifest with its photo's absolute path and what `lstat` said of it.
 

@@ -32,7 +32,7 @@ from enroll.scan import Scan
 from enroll.settling import Doubt
 from enroll.share import Share
 from enroll.strangers import Strangers, Trust
-from enroll.tally import Ended, Observer, Tally
+from enroll.tally import SHARED_SHOWN, Ended, Observer, Tally
 from enroll.texts import amount
 from enroll.throttle import Throttle
 from enroll.watchdog import Watchdog
@@ -428,3 +428,7 @@ class Driver:
         self.tally.superseded = self._ledger.supersede(people, at=now_ms(), run=self._work.run)
         if self.tally.enrolled_now:
             self.tally.shared = self._ledger.shared_photos(self._work.run)
+        if self.tally.shared:
+            self.tally.shared_examples = self._ledger.examples_of_shared(
+                self._work.run, most=SHARED_SHOWN
+            )

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from enroll.enrollment import Report
-from enroll.logs import log
+from enroll.logs import log, mask
 from enroll.model import Status
 from enroll.tally import Tally
 from enroll.texts import amount, counted, duration, error_table, facts
 
 
-def summary_lines(report: Report) -> list[str]:
+def summary_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
     """The lines that are printed when a run has ended."""
-    return [line for part in _parts(report) for line in [*part, ""] if part][:-1]
+    parts = _parts(report, show_user_ids)
+    return [line for part in parts for line in [*part, ""] if part][:-1]
 
 
-def _parts(report: Report) -> Iterator[list[str]]:
+def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     ended, tally = report.ended, report.ended.tally
     yield [_headline(report)]
     statuses = {status.value: tally.statuses[status] for status in Status if tally.statuses[status]}
@@ -28,7 +29,7 @@ def _parts(report: Report) -> Iterator[list[str]]:
     ]
     if errors:
         yield ["What went wrong, how often, and what to do", *error_table(errors)]
-    yield list(_remarks(tally))
+    yield [*_doubts(tally), *_remarks(tally), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
     refused = f"; {tally.refused:,} refused by the service's limit" if tally.refused else ""
     yield facts(
@@ -72,6 +73,24 @@ def _unrecorded(report: Report) -> Iterator[str]:
     )
 
 
+def _doubts(tally: Tally) -> Iterator[str]:
+    if tally.adopted:
+        yield (
+            f"{amount(tally.adopted, 'face')} found in the library after a call whose answer "
+            "proved nothing: enrolled with the token that the library has."
+        )
+    if tally.not_applied:
+        yield (
+            f"{amount(tally.not_applied, 'face')} not found in the library after such a call: not "
+            "added by it, and sent again."
+        )
+    if tally.surplus:
+        yield (
+            f"{amount(tally.surplus, 'further copy', 'further copies')} of a face found in the "
+            "library: `enroll verify --remove-surplus` deletes them."
+        )
+
+
 def _remarks(tally: Tally) -> Iterator[str]:
     if tally.user_data_changed:
         yield (
@@ -97,8 +116,24 @@ def _remarks(tally: Tally) -> Iterator[str]:
             f"{faces} of other manifests {'is' if tally.others_in_doubt == 1 else 'are'} in doubt: "
             "listed by `enroll export --status in_doubt`, decided by `enroll resolve`."
         )
-    if tally.shared:
-        yield f"{amount(tally.shared, 'photo')} enrolled under more than one user_id: check them."
+
+
+def _shared(tally: Tally, show_user_ids: bool) -> Iterator[str]:
+    if not tally.shared:
+        return
+    yield f"{amount(tally.shared, 'photo')} enrolled under more than one user_id: check them."
+    for photo in tally.shared_examples:
+        path, names = photo.path, list(photo.user_ids)
+        if not show_user_ids:
+            # A photo is often called by its person's id; the longest first, which may hold another.
+            for user_id in sorted(photo.user_ids, key=len, reverse=True):
+                path = path.replace(user_id, mask(user_id))
+            names = [mask(user_id) for user_id in photo.user_ids]
+        others = photo.people - len(names)
+        more = f" and {amount(others, 'other')}" if others > 0 else ""
+        yield f"  {path}: {', '.join(names)}{more}"
+    if tally.shared > len(tally.shared_examples):
+        yield f"  and {tally.shared - len(tally.shared_examples):,} more"
 
 
 def _results(report: Report) -> str:

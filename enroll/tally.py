@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from enroll.errors import EnrollError
-from enroll.model import CallKind, Candidate, Status
+from enroll.model import CallKind, Candidate, SharedPhoto, Status
 
 BAD = (Status.REJECTED, Status.INVALID, Status.FAILED)
 """Statuses that make exit code 1."""
+
+SHARED_SHOWN = 3
+"""Photos of several people that the summary names."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Tally:
     kept: int = 0
     superseded: int = 0
     shared: int = 0
+    shared_examples: list[SharedPhoto] = field(default_factory=list)
     adopted: int = 0
     not_applied: int = 0
     surplus: int = 0

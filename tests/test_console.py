@@ -21,7 +21,7 @@ from enroll.console import Console
 from enroll.enrollment import Place, Report
 from enroll.errors import ExitCode, ServiceError
 from enroll.logs import LOGGER, LastingStream, log, mask, set_up
-from enroll.model import CallKind, Candidate, Library, ScannedRow, Status
+from enroll.model import CallKind, Candidate, Library, ScannedRow, SharedPhoto, Status
 from enroll.remedies import UNKNOWN_CODE, remedy
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
@@ -381,6 +381,32 @@ def test_the_summary_remarks_on_what_a_person_should_look_at() -> None:
     assert "1 row whose new photo cannot be used: the face enrolled before stays" in remarks
     assert "1 older face superseded by new photos" in remarks
     assert "2 photos enrolled under more than one user_id: check them." in remarks
+
+
+def test_the_summary_says_what_became_of_doubts() -> None:
+    tally = Tally(adopted=3, not_applied=1, surplus=2)
+    remarks = "\n".join(summary_lines(report_of(whole(tally))))
+    assert "3 faces found in the library after a call whose answer proved nothing" in remarks
+    assert "1 face not found in the library after such a call: not added by it, and" in remarks
+    assert "2 further copies of a face found in the library: `enroll verify" in remarks
+    assert "such a call" not in "\n".join(summary_lines(report_of(whole(Tally()))))
+
+
+def test_the_summary_names_photos_of_several_people_and_masks_their_ids() -> None:
+    photos = [
+        SharedPhoto(path="p/8400123.jpg", user_ids=("8400123", "8400777"), people=2),
+        SharedPhoto(path="b.jpg", user_ids=("123456", "654321"), people=5),
+    ]
+    report = report_of(whole(Tally(shared=9, shared_examples=photos)))
+    lines = summary_lines(report)
+    first = lines.index("9 photos enrolled under more than one user_id: check them.") + 1
+    assert lines[first : first + 4] == [
+        "  p/84***3.jpg: 84***3, 84***7",
+        "  b.jpg: 12***6, 65***1 and 3 others",
+        "  and 7 more",
+        "",
+    ]
+    assert "  p/8400123.jpg: 8400123, 8400777" in summary_lines(report, show_user_ids=True)
 
 
 # Texts

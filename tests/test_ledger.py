@@ -353,9 +353,17 @@ def test_a_photo_of_two_people_is_counted_when_this_run_enrolled_one_of_them(
     ledger: SqliteLedger,
 ) -> None:
     enroll(ledger, 1)
-    ledger.record(Changes(faces=[replace(face(2), sha256=sha(1), run=2)]))
+    changes = Changes(
+        faces=[replace(face(2), sha256=sha(1), run=2)],
+        rows=[replace(row(2), sha256=sha(1))],
+    )
+    ledger.record(changes)
     assert ledger.shared_photos(2) == 1
     assert ledger.shared_photos(3) == 0
+    (example,) = ledger.examples_of_shared(2, most=3)
+    assert (example.user_ids, example.people) == (("u1", "u2"), 2)
+    assert example.path == "1.jpg"  # relative to the images root
+    assert ledger.examples_of_shared(3, most=3) == []
 
 
 def test_the_holders_of_tokens_are_known(ledger: SqliteLedger) -> None:

@@ -297,6 +297,8 @@ def test_the_same_photo_of_two_people_is_enrolled_for_both_and_counted(archive: 
     report = archive.run()
     assert archive.box.count("add") == 2
     assert report.ended.tally.shared == 1
+    (photo,) = report.ended.tally.shared_examples
+    assert (photo.path, set(photo.user_ids), photo.people) == ("a.jpg", {"u1", "u2"}, 2)
 
 
 def test_two_photos_of_one_person_are_never_in_flight_together(archive: Archive) -> None:

@@ -249,7 +249,8 @@ def _run(
     )
     log_summary(report)
     if not as_json and not (given["quiet"] and report.exit_code == 0):
-        LastingStream(sys.stdout).write("\n".join(summary_lines(report)) + "\n")
+        lines = summary_lines(report, show_user_ids=given["show_user_ids"])
+        LastingStream(sys.stdout).write("\n".join(lines) + "\n")
     return report.exit_code
 
 

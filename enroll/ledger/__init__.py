@@ -22,6 +22,7 @@ from enroll.model import (
     RawAnswer,
     RowRecord,
     ScannedRow,
+    SharedPhoto,
     Status,
     Surplus,
 )
@@ -330,3 +331,6 @@ class Ledger(LedgerReader, Protocol):
 
     def shared_photos(self, run: int) -> int:
         """How many photos that this run enrolled stand under more than one `user_id`."""
+
+    def examples_of_shared(self, run: int, *, most: int) -> list[SharedPhoto]:
+        """The first of these photos."""

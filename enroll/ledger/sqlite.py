@@ -38,13 +38,14 @@ from enroll.ledger.columns import (
     scan_parameters,
 )
 from enroll.ledger.moved import LedgerFile
-from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, sentences
+from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, sentences, shown_path
 from enroll.model import (
     Candidate,
     Event,
     EventKind,
     FaceRecord,
     ScannedRow,
+    SharedPhoto,
     Status,
 )
 
@@ -403,16 +404,43 @@ class SqliteLedger(SqliteReader):
 
     def shared_photos(self, run: int) -> int:
         self._flush()
-        enrolled = s.face.c.status == _ENROLLED
-        shared = (
-            select(s.face.c.sha256)
-            .where(enrolled)
-            .group_by(s.face.c.sha256)
-            .having(func.count() > 1, func.max(s.face.c.run) == run)
-            .subquery()
-        )
+        shared = _shared(run).subquery()
         with sentences(self._path):
             return self._connection.scalar(select(func.count()).select_from(shared)) or 0
+
+    def examples_of_shared(self, run: int, *, most: int) -> list[SharedPhoto]:
+        self._flush()
+        row, face = s.row.c, s.face.c
+        examples = []
+        with sentences(self._path):
+            for found in self._connection.execute(_shared(run).limit(most)).all():
+                of_two = select(face.user_id, func.min(row.path).label("path")).where(
+                    face.face_id.in_([found.first, found.last]),
+                    row.user_id == face.user_id,
+                    row.face_id == face.face_id,
+                )
+                people = self._connection.execute(of_two.group_by(face.face_id)).all()
+                if people:  # rows may be of one person only, by now
+                    ids = tuple(one.user_id for one in people)
+                    path = shown_path(people[0].path, self.images)
+                    examples.append(SharedPhoto(path=path, user_ids=ids, people=found.people))
+        return examples
+
+
+def _shared(run: int) -> Select[int, int, int]:
+    """Each content that is enrolled for several people, one of them by this run."""
+    face = s.face.c
+    return (
+        select(
+            func.min(face.face_id).label("first"),
+            func.max(face.face_id).label("last"),
+            func.count().label("people"),
+        )
+        .where(face.status == _ENROLLED)
+        .group_by(face.sha256)
+        .having(func.count() > 1, func.max(face.run) == run)
+        .order_by(func.min(face.face_id))
+    )
 
 
 def _superseded(face: FaceRecord, *, at: int, run: int) -> Changes:
