@@ -172,6 +172,7 @@ def test_the_ledger_of_a_library_that_was_made_anew_is_refused(
         command.environ.update(account_of(anew))
         done = command(*RUN)
         assert (done.code, "the one there now was created at" in done.err) == (2, True), done
+        assert "A stand-in without --store forgets its libraries" in done.err
         assert anew.faces("staff") == []
 
 
@@ -458,6 +459,19 @@ def test_a_stand_in_says_how_to_use_it_and_can_be_used(command: Command, archive
 def test_a_stand_ins_wrong_options_are_named(command: Command) -> None:
     done = command("sandbox", "--fault", "plague=0.5")
     assert (done.code, "the kinds are" in done.err) == (ExitCode.USAGE, True), done
+
+
+def test_a_store_that_another_stand_in_has_open_is_named_and_not_the_port(
+    command: Command,
+) -> None:
+    store = command.folder / "service.sqlite"
+    with Sandbox(store=store):
+        for arguments in (["sandbox", "--port", 0, "--store", store], ["demo", store.parent]):
+            done = command(*arguments)
+            assert done.code == ExitCode.USAGE, done
+            assert f"The store {store} is in use by another stand-in. Name another" in done.err
+    done = command("sandbox", "--port", 0, "--store", command.folder / "nowhere" / "a.sqlite")
+    assert (done.code, "a.sqlite cannot be opened: No such file" in done.err) == (2, True), done
 
 
 def test_a_demo_keeps_to_its_folder_and_adds_nothing_the_second_time(

@@ -60,7 +60,7 @@ def test_a_store_and_its_companions_are_for_their_owner_alone(tmp_path: Path) ->
 
 def test_a_second_sandbox_cannot_open_the_same_store(tmp_path: Path) -> None:
     store = tmp_path / "box.sqlite"
-    with Sandbox(store=store), pytest.raises(OSError, match="cannot be opened"):
+    with Sandbox(store=store), pytest.raises(OSError, match="in use by another"):
         Sandbox(store=store)
 
 

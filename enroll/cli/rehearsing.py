@@ -91,7 +91,7 @@ def sandbox(
     ENROLL_API_SECRET, or makes some up and prints them.
     """
     try:
-        from enroll.sandbox import parse_fault_option, serve
+        from enroll.sandbox import StoreError, parse_fault_option, serve
     except ImportError as error:
         raise _needs_extra(error) from error
     try:
@@ -110,12 +110,19 @@ def sandbox(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    except StoreError as error:
+        raise UsageError(f"{_sentence(error)} Name another with --store.") from error
     except OSError as error:
         raise UsageError(
             f"The stand-in cannot listen on port {port}: {error.strerror}. Choose another --port."
         ) from error
     click.echo("The stand-in has stopped.")
     return 0
+
+
+def _sentence(error: Exception) -> str:
+    said = str(error)
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def _tell_ready(box: Sandbox) -> None:
@@ -137,6 +144,10 @@ def demo(folder: Path) -> int:
     """
     try:
         from enroll.rehearsal import run_demo
+        from enroll.sandbox import StoreError
     except ImportError as error:
         raise _needs_extra(error) from error
-    return run_demo(folder)
+    try:
+        return run_demo(folder)
+    except StoreError as error:
+        raise UsageError(f"{_sentence(error)} Name another folder for this demo.") from error

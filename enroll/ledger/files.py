@@ -20,6 +20,9 @@ from enroll.ledger.sqlite import SqliteLedger
 SQLITE_HEAD = b"SQLite format 3\0"
 """The first bytes of every SQLite file: https://www.sqlite.org/fileformat.html#magic"""
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Hosts at which a stand-in listens, and no service."""
+
 
 def open_ledger(
     path: Path, identity: LibraryIdentity, *, began_empty: bool = False
@@ -151,11 +154,17 @@ def _quoted(path: Path) -> str:
 
 
 def _other_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) -> str:
+    rehearsal = ""
     if (found.host, found.group_id) == (wanted.host, wanted.group_id):
         difference = (
             f"the library {found.group_id} as it was created at {found.add_time}, and the one "
             f"there now was created at {wanted.add_time}"
         )
+        if wanted.host in LOOPBACK:
+            rehearsal = (
+                " A stand-in without --store forgets its libraries when it stops: start it with "
+                "--store, or take a new ledger for each."
+            )
     else:
         difference = (
             f"the library {found.group_id} at {found.host}, not of {wanted.group_id} at "
@@ -163,7 +172,7 @@ def _other_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) 
         )
     return (
         f"The ledger {path} is of {difference}. Nothing was sent. Give this library a ledger of "
-        "its own with --ledger, or correct --group-id and --endpoint."
+        f"its own with --ledger, or correct --group-id and --endpoint.{rehearsal}"
     )
 
 

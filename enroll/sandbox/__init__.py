@@ -12,6 +12,7 @@ from .calls import CallKind
 from .faults import Fault, FaultKind, parse_fault, parse_fault_option
 from .journal import Call
 from .serve import serve
+from .store import StoreError
 
 __all__ = [
     "Call",
@@ -21,6 +22,7 @@ __all__ = [
     "FaultKind",
     "Limits",
     "Sandbox",
+    "StoreError",
     "parse_fault",
     "parse_fault_option",
     "serve",

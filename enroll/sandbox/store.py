@@ -24,23 +24,32 @@ CREATE INDEX IF NOT EXISTS face_by_library ON face (group_id, number);
 """
 
 
+class StoreError(OSError):
+    """A store that cannot be opened: another stand-in has it, or the disk will not do."""
+
+
 def open_store(path: Path | None) -> sqlite3.Connection:
     """The store at `path`, made with mode 0600 when it is missing; in memory without a path.
 
     Commits survive a kill of the process (not of the machine). Raises `ValueError` when the
-    file is something else, `OSError` when it cannot be opened or another stand-in has it open.
+    file is something else, `StoreError` when it cannot be opened or another stand-in has it open.
     """
     if path is None:
         connection = _connect(":memory:")
         connection.executescript(_SCHEMA)
         return connection
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as exc:
+        raise StoreError(f"the store {path} cannot be opened: {exc.strerror}") from exc
     connection = _connect(str(path))
     try:
         _claim(connection, path)
     except sqlite3.OperationalError as exc:
         connection.close()
-        raise OSError(f"{path} cannot be opened as a sandbox store: {exc}") from exc
+        if exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise StoreError(f"the store {path} is in use by another stand-in") from exc
+        raise StoreError(f"the store {path} cannot be opened: {exc}") from exc
     except sqlite3.DatabaseError as exc:
         connection.close()
         raise ValueError(f"{path} is no SQLite file, so no sandbox store") from exc
