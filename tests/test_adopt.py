@@ -63,6 +63,16 @@ def outcomes(adoption: Adoption) -> dict[str, int]:
     return {one.value: count for one, count in adoption.outcomes.items()}
 
 
+def test_a_ledger_restored_from_a_backup_adopts_what_was_enrolled_since(place: Place) -> None:
+    assert place.run(limit=2).exit_code is ExitCode.ENDED_EARLY
+    backup = place.ledger.read_bytes()
+    assert place.run().exit_code is ExitCode.DONE
+    place.ledger.write_bytes(backup)
+    assert outcomes(adopted(place)) == {"adopted": 4}
+    assert place.run().exit_code is ExitCode.DONE
+    assert (place.box.count("add"), len(place.in_library())) == (6, 6)
+
+
 def test_faces_that_others_added_are_taken_over_and_not_added_again(place: Place) -> None:
     tokens = {f"u{n}": place.add(f"u{n}", f"{n}.jpg") for n in (1, 2, 3, 4)}
     told = Told()
