@@ -16,10 +16,10 @@ from enroll.ledger.files import check_library, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.reading import shown_path
 from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, SendAs, Status
-from enroll.opening import Account, find_library
+from enroll.opening import Account, Connection, find_library
 from enroll.recorder import now_ms
 from enroll.settings import DEFAULT_ENDPOINT, host_of
-from enroll.sighting import look_up
+from enroll.sighting import list_small, look_up
 from enroll.tally import Tally
 from enroll.texts import amount, columns
 from enroll.upkeep import COMMAND, upkeep
@@ -52,7 +52,8 @@ class ResolveSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What was recorded; `asked` says that the service was asked for the token."""
+    """What was recorded; `asked` says that the service was asked for the token, or that the
+    library was looked through for the face."""
 
     face: FaceRecord
     asked: bool
@@ -61,7 +62,8 @@ class Resolved:
     def sentence(self) -> str:
         """What to say of it."""
         if self.face.status is Status.PENDING:
-            return "Recorded as not added: the next run sends it."
+            look = "the library shows none" if self.asked else "not looked for in the library"
+            return f"Recorded as not added ({look}): the next run sends it."
         by = "as the service has it" if self.asked else "not checked with the service"
         return f"Recorded as enrolled, with the token {self.face.face_token} ({by})."
 
@@ -71,8 +73,8 @@ def resolve(
 ) -> Resolved:
     """Record what a person has found out about a face in doubt.
 
-    Without `read_credentials` the service is not asked whether it holds the token. Raises
-    EnrollError, and changes nothing then.
+    Without `read_credentials` the service is not asked whether it holds the token, or a face of
+    this person that the ledger does not know. Raises EnrollError, and changes nothing then.
     """
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
         raise UsageError("A face token has 32 hexadecimal digits. Correct --token.")
@@ -101,18 +103,22 @@ def _resolve(
     last = next(iter(ledger.status(runs=1).runs), None)
     options = {} if last is None else last.start.options
     endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
-    tally, found, offset = Tally(), None, 0.0
+    tally, seen = Tally(), _Seen()
     if settings.token is not None:
         _refuse_held(ledger, face, settings.token)
-        if read_credentials is not None:
-            account = Account(
-                endpoint=endpoint,
-                read_credentials=read_credentials,
-                timeout=settings.timeout,
-                ca_bundle=settings.ca_bundle,
-                allow_http=settings.allow_http,
-            )
-            found, offset = _asked(account, settings, identity, tally)
+    if read_credentials is not None:
+        account = Account(
+            endpoint=endpoint,
+            read_credentials=read_credentials,
+            timeout=settings.timeout,
+            ca_bundle=settings.ca_bundle,
+            allow_http=settings.allow_http,
+        )
+        connection = account.open()
+        try:
+            seen = _look(connection, settings, ledger, face, tally)
+        finally:
+            connection.close()
     about = {
         COMMAND: "resolve",
         "group_id": identity.group_id,
@@ -120,14 +126,14 @@ def _resolve(
         "timeout": settings.timeout,
         "send_as": options.get("send_as") or SendAs.FILE.value,
     }
-    with upkeep(ledger, options=about, tally=tally, clock_offset=offset) as work:
-        decided = _decided(face, settings.token, found, run=work.run)
+    with upkeep(ledger, options=about, tally=tally, clock_offset=seen.offset) as work:
+        decided = _decided(face, settings.token, seen.found, run=work.run)
         detail = "not added" if settings.token is None else "by token"
         event = work.event(EventKind.RESOLVED, face.face_id, settings.token, detail)
         gone = [] if settings.token is None else [settings.token]
         ledger.record(Changes(faces=[decided], events=[event], surplus_gone=gone))
         ledger.commit()
-    return Resolved(face=decided, asked=found is not None)
+    return Resolved(face=decided, asked=seen.asked)
 
 
 def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:
@@ -174,23 +180,59 @@ def _refuse_held(ledger: Ledger, face: FaceRecord, token: str) -> None:
         )
 
 
-def _asked(
-    account: Account, settings: ResolveSettings, identity: LibraryIdentity, tally: Tally
-) -> tuple[LibraryFace, float]:
-    """The face of the token, as the library has it, and the service's clock minus ours."""
-    token = settings.token or ""
-    connection = account.open()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What the service said: the token's face, whether it could be asked, its clock minus ours."""
+
+    found: LibraryFace | None = None
+    asked: bool = False
+    offset: float = 0.0
+
+
+def _look(
+    connection: Connection,
+    settings: ResolveSettings,
+    ledger: Ledger,
+    face: FaceRecord,
+    tally: Tally,
+) -> _Seen:
+    """Prove the library, and ask it about the decision. Raises UsageError where it disagrees."""
+    identity = ledger.identity()
     try:
         library = find_library(connection, identity.group_id, tally)
-        wanted = LibraryIdentity(
-            host=host_of(account.endpoint), group_id=library.group_id, add_time=library.add_time
+    except ServiceError as error:
+        raise ServiceError(f"{error} Or decide without asking, with --offline.") from error
+    host = host_of(connection.account.endpoint)
+    wanted = LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
+    check_library(settings.ledger, identity, wanted)
+    with Asking(connection, tally, at_once=1) as asking:
+        if settings.token is None:
+            asked, found = _refuse_there(asking, identity.group_id, ledger, face), None
+        else:
+            asked, found = True, _face_of(settings.token, asking, settings, identity.group_id)
+        return _Seen(found=found, asked=asked, offset=asking.clock_offset)
+
+
+def _refuse_there(asking: Asking, group_id: str, ledger: Ledger, face: FaceRecord) -> bool:
+    """Refuse that a face was not added which the library shows; whether it shows all it has."""
+    there = list_small(asking, group_id)
+    if there is None:
+        return False
+    tokens = [one.face_token for one in there if one.user_id == face.user_id]
+    holders = ledger.holders_of(tokens)
+    unknown = [token for token in tokens if holders.get(token, face.face_id) == face.face_id]
+    if unknown:
+        raise UsageError(
+            f"The library holds {amount(len(unknown), 'face')} of this person that the ledger "
+            f"does not know: {', '.join(unknown)}. If one is of this photo, say --token with it; "
+            "if none is, decide without asking, with --offline."
         )
-        check_library(settings.ledger, identity, wanted)
-        with Asking(connection, tally, at_once=1) as asking:
-            ((_, found),) = look_up(asking, identity.group_id, [token])
-            offset = asking.clock_offset
-    finally:
-        connection.close()
+    return True
+
+
+def _face_of(token: str, asking: Asking, settings: ResolveSettings, group_id: str) -> LibraryFace:
+    """The face of the token, as the library has it."""
+    ((_, found),) = look_up(asking, group_id, [token])
     if isinstance(found, ServiceError):
         raise ServiceError(
             f"The token could not be checked: {found} Or record it unchecked with --offline."
@@ -201,7 +243,7 @@ def _asked(
         raise UsageError(
             "The library holds the face of this token under another user_id. Correct --token."
         )
-    return found, offset
+    return found
 
 
 def _decided(

@@ -65,6 +65,15 @@ def read_library(
         start = following
 
 
+def list_small(asking: Asking, group_id: str) -> list[LibraryFace] | None:
+    """Every face of a library that one call shows whole; None where none does."""
+    try:
+        page, following = _page(asking, group_id, 1)
+    except ServiceError:
+        return None
+    return page if following is None else None
+
+
 def _page(asking: Asking, group_id: str, start: int) -> tuple[list[LibraryFace], int | None]:
     answer = asking.ask(
         CallKind.LIST,

@@ -76,13 +76,13 @@ def _unrecorded(report: Report) -> Iterator[str]:
 def _doubts(tally: Tally) -> Iterator[str]:
     if tally.adopted:
         yield (
-            f"{amount(tally.adopted, 'face')} found in the library after a call whose answer "
-            "proved nothing: enrolled with the token that the library has."
+            f"{amount(tally.adopted, 'face')} found in the library that the ledger did not "
+            "know, as after an answer that was lost: enrolled with the token that it has there."
         )
     if tally.not_applied:
         yield (
-            f"{amount(tally.not_applied, 'face')} not found in the library after such a call: not "
-            "added by it, and sent again."
+            f"{amount(tally.not_applied, 'face')} looked for in the library in vain: not added "
+            "so far, and sent."
         )
     if tally.surplus:
         yield (

@@ -66,7 +66,9 @@ def test_a_token_that_the_service_knows_is_recorded_with_its_time(place: Place) 
 def test_a_face_that_was_not_added_is_sent_by_the_next_run(place: Place) -> None:
     place.delete(place.token)
     told = resolved(place)
-    assert told.sentence == "Recorded as not added: the next run sends it."
+    assert told.sentence == (
+        "Recorded as not added (the library shows none): the next run sends it."
+    )
     assert (place.face("u1").status, decisions(place)) == (
         Status.PENDING,
         [("resolved", "u1", "")],
@@ -78,8 +80,46 @@ def test_a_face_that_was_not_added_is_sent_by_the_next_run(place: Place) -> None
     assert place.face("u1").status is Status.ENROLLED
 
 
+def test_a_face_that_the_library_shows_was_not_not_added(place: Place) -> None:
+    other = place.add("u1", "2.jpg")
+    with pytest.raises(UsageError, match="holds 2 faces of this person that the ledger") as refused:
+        resolved(place)
+    said = str(refused.value)
+    assert f"{place.token}, {other}" in said
+    assert "say --token with it" in said
+    assert "u1" not in said
+    assert (place.face("u1").status, decisions(place)) == (Status.IN_DOUBT, [])
+    told = resolved(place, offline=True)
+    assert told.sentence == (
+        "Recorded as not added (not looked for in the library): the next run sends it."
+    )
+    assert place.face("u1").status is Status.PENDING
+
+
+def test_faces_that_the_ledger_knows_do_not_speak_against_not_added(place: Place) -> None:
+    place.delete(place.token)
+    place.surplus("u2", place.add("u1", "2.jpg"))
+    assert resolved(place).asked
+    assert place.face("u1").status is Status.PENDING
+
+
+def test_a_library_that_may_not_be_listed_does_not_keep_a_person_from_deciding(
+    place: Place,
+) -> None:
+    place.box.script(["auth"] * 10, call="list")
+    assert "not looked for in the library" in resolved(place).sentence
+    assert place.face("u1").status is Status.PENDING
+
+
+def test_a_service_that_is_away_leaves_the_choice_of_not_asking(place: Place) -> None:
+    place.box.stop()
+    with pytest.raises(ServiceError, match="decide without asking, with --offline"):
+        resolved(place)
+    assert place.face("u1").status is Status.IN_DOUBT
+
+
 def test_a_face_that_was_added_after_all_is_found_before_it_is_sent_again(place: Place) -> None:
-    resolved(place)  # by mistake: the library holds it
+    resolved(place, offline=True)  # by mistake: the library holds it
     added = place.box.count("add")
     place.run()
     assert place.box.count("add") == added
@@ -118,7 +158,7 @@ def test_of_several_doubts_one_is_chosen_by_its_sha256(place: Place) -> None:
     ]
     with pytest.raises(UsageError, match="has no face in doubt whose SHA-256 begins with ffffff"):
         resolved(place, sha256="ffffff")
-    resolved(place, sha256=second.sha256.hex()[:12].upper())
+    resolved(place, sha256=second.sha256.hex()[:12].upper(), offline=True)
     assert [face.status for face in place.faces("u1")] == [Status.IN_DOUBT, Status.PENDING]
 
 

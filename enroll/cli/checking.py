@@ -124,7 +124,7 @@ def verify(
     metavar="PREFIX",
     help="Of several faces in doubt, the one whose photo's SHA-256 begins so.",
 )
-@click.option("--offline", is_flag=True, help="Do not ask the service whether it has the token.")
+@click.option("--offline", is_flag=True, help="Do not ask the service whether that is so.")
 def resolve(
     ledger: Path | None,
     group_id: str | None,
@@ -137,7 +137,7 @@ def resolve(
 ) -> int:
     """Decide by hand about a face in doubt: it has --token T, or was --not-added.
 
-    A token is checked with the service, if there are credentials for it.
+    Both are checked with the service, if there are credentials for it.
     """
     from enroll.resolve import ResolveSettings
     from enroll.resolve import resolve as resolve_doubt
