@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from enroll.errors import EnrollError, ExitCode, LocalError, UsageError
+from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.journey import Policy
 from enroll.ledger import Ledger, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import check_is_ledger, ledger_exists, open_ledger
@@ -228,7 +228,7 @@ def _open(
             "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
             "the library all the same with --allow-nonempty."
         )
-    if not (new or ledger.token_count() or ledger.open_faces()):
+    if not (new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:
             ledger.proved_empty()
@@ -361,7 +361,8 @@ def _close(
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""
     written, no_results, stop = False, None, ended.stop
-    if isinstance(stop, UsageError):  # the manifest was changed or removed
+    if isinstance(stop, UsageError) and not isinstance(stop, LedgerMismatchError):
+        # The manifest was changed or removed; the other is found before anything is sent.
         stop = _nothing_is_lost(stop)
     if results is not None:
         try:

@@ -3,7 +3,7 @@
 EnrollError
 ├── UsageError               2  wrong usage, or a choice is needed
 │   ├── ManifestError        2  the manifest cannot be read
-│   └── LedgerMismatchError  2  no ledger, or one of another library or a newer version
+│   └── LedgerMismatchError  2  no ledger, one of another library or a newer version, or put back
 ├── ServiceError             3  the service stopped us: credentials, library, an error repeated
 ├── LocalError               7  this machine stopped us: disk, ledger, the photos' share
 └── LedgerBusyError          5  another run holds the ledger
@@ -48,7 +48,7 @@ class ManifestError(UsageError):
 
 
 class LedgerMismatchError(UsageError):
-    """The file is not the ledger of this library, or not one that this version can read."""
+    """The file is not the ledger of this library as it is now, or this version cannot read it."""
 
 
 class ServiceError(EnrollError):

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from enum import Enum
 
-from enroll.errors import ServiceError, UsageError
+from enroll.errors import LedgerMismatchError, ServiceError
 from enroll.facesearch import faces, next_start
 from enroll.looks import LIST_PAGE, Looks
 from enroll.model import Answer, LibraryFace, Verdict
@@ -55,7 +55,7 @@ class Strangers:
         self._trust = trust
         self.known = trust is Trust.WHOLE
         """Whether everything has been seen that can be."""
-        self.stop: UsageError | None = None
+        self.stop: LedgerMismatchError | None = None
         """Why nothing may be sent: a ledger that lacks faces, and a library that is not shown."""
 
     @property
@@ -112,7 +112,7 @@ class Strangers:
     def _ends(self, *, whole: bool) -> None:
         self.known = True
         if self._trust is Trust.LESS and not whole:
-            self.stop = UsageError(
+            self.stop = LedgerMismatchError(
                 "The ledger ends before the last run that used it, as if it had been restored from "
                 "a backup, and the service does not list the faces that it lacks: enrolling now "
                 "may add people twice. Take them in with `enroll adopt` and the same manifest, or "

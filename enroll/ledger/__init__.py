@@ -303,6 +303,9 @@ class Ledger(LedgerReader, Protocol):
     def newest_enrolled(self, count: int) -> list[FaceRecord]:
         """The faces that were recorded last of those that are enrolled."""
 
+    def knows_a_face(self) -> bool:
+        """Whether any face is enrolled, or may be in the library: sent, or in doubt."""
+
     def token_count(self) -> int:
         """How many tokens are known: those of faces, and further copies on record."""
 

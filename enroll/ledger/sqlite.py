@@ -316,6 +316,15 @@ class SqliteLedger(SqliteReader):
         self._flush()
         return super().paths_of(face_ids)
 
+    def knows_a_face(self) -> bool:
+        self._flush()
+        perhaps = s.face.c.status.in_([Status.SENDING.value, Status.IN_DOUBT.value])
+        query = select(s.face.c.face_id).where(
+            or_(s.face.c.face_token.is_not(None), perhaps, s.face.c.recheck)
+        )
+        with sentences(self._path):
+            return self._connection.scalar(query.limit(1)) is not None
+
     def token_count(self) -> int:
         copies = select(func.count()).select_from(s.surplus)
         with sentences(self._path):
