@@ -20,6 +20,7 @@ from enroll.control import ControlSeeker
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates, faces, next_start
 from enroll.intake import Submit
+from enroll.journey import STRANGER
 from enroll.ledger import Changes
 from enroll.looks import LIST_PAGE, Looks
 from enroll.model import (
@@ -213,6 +214,8 @@ class Doubts:
         ledger, face = self._recorder.ledger, doubt.face
         if self._listing is None or doubt.recheck or not ledger.began_empty:
             return None
+        if face.code == STRANGER:
+            return None  # what the ledger has sent says nothing of a face that it does not know
         there = self._listing.people.get(face.user_id, [])
         strangers = self._strangers([(one.face_token, one.add_time, None) for one in there])
         known = ledger.faces_of([face.user_id])[face.user_id]

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from enroll.deciding import WAITS_FOR_DOUBT
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.journey import Policy
 from enroll.ledger import Ledger, LibraryIdentity, RunEnd, RunStart
@@ -122,7 +123,7 @@ def enroll_manifest(
         connection = account.open()
         stack.callback(connection.close)
         tally = Tally()
-        ledger, place, trust = _open(stack, settings, manifest, connection, tally)
+        ledger, place, standing = _open(stack, settings, manifest, connection, tally)
         throttle: Throttle = FixedThrottle(settings.max_in_flight)
         if settings.max_calls is not None:
             throttle = Metered(throttle, left=settings.max_calls - tally.calls.total())
@@ -136,7 +137,7 @@ def enroll_manifest(
             # Not waited for: a call that outlasts --drain ends by its own deadline.
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         driver = Driver(
-            replace(_work(settings, place), trust=trust),
+            replace(_work(settings, place), trust=standing.trust),
             ledger=ledger,
             service=connection.service,
             scan=Scan(manifest.rows(CHUNK_ROWS), str(place.images)),
@@ -148,8 +149,20 @@ def enroll_manifest(
         )
         watching.opened(place, driver.interrupt)
         ended = driver.drive()
+        if driver.library_known and ended.stop is None:
+            standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         watching.closed()
         return _close(settings, ledger, manifest, place, ended, results, throttle.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How far the ledger is believed to know the library, its lock, and when this run began
+    (UNIX ms)."""
+
+    trust: Trust
+    lock: LedgerLock
+    began: int
 
 
 def _work(settings: RunSettings, place: Place) -> Work:
@@ -203,11 +216,10 @@ def _open(
     manifest: Manifest,
     connection: Connection,
     tally: Tally,
-) -> tuple[Ledger, Place, Trust]:
+) -> tuple[Ledger, Place, _Standing]:
     """Lock the ledger, prove the library, open the ledger, record that the run begins.
 
-    The third value tells how far the ledger is believed to know the library. For a new ledger the
-    library is proved first: a run that cannot begin leaves nothing behind.
+    For a new ledger the library is proved first: a run that cannot begin leaves nothing behind.
     """
     path = ledger_path(settings)
     new, empty = not ledger_exists(path), False
@@ -231,8 +243,10 @@ def _open(
     if not (new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:
-            ledger.proved_empty()
+            ledger.begins(empty=True)
     put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
+    if put_back:
+        ledger.begins(empty=False)
     ledger_images = ledger.images_given  # before this run writes its own
     images, notes = images_root(settings, ledger_images, ledger.images)
     offset = connection.service.clock_offset
@@ -261,7 +275,7 @@ def _open(
         images_inherited=settings.images is None and bool(ledger_images),
         urgent=urgent,
     )
-    return ledger, place, trust
+    return ledger, place, _Standing(trust, lock, start.at)
 
 
 def _proved_empty(
@@ -438,7 +452,7 @@ def exit_code(ended: Ended, fail_on: FailOn) -> ExitCode:
         return ended.stop.exit_code
     if ended.bound is not None:
         return ExitCode.ENDED_EARLY
-    if tally.statuses[Status.IN_DOUBT]:
+    if tally.statuses[Status.IN_DOUBT] or tally.codes[Status.PENDING, WAITS_FOR_DOUBT]:
         return ExitCode.IN_DOUBT
     failed = {FailOn.ANY: tally.bad, FailOn.NEW: tally.new_bad, FailOn.NONE: 0}[fail_on]
     return ExitCode.SOME_ROWS_FAILED if failed else ExitCode.DONE

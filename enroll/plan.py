@@ -80,7 +80,9 @@ class Plan:
     @property
     def opening(self) -> Sequence[CallKind]:
         """The calls that a run makes before the first photo."""
-        return (CallKind.GROUP_LIST,) if self.ledger else (CallKind.GROUP_LIST, CallKind.LIST)
+        if self.ledger and not self.calls:
+            return (CallKind.GROUP_LIST,)
+        return (CallKind.GROUP_LIST, CallKind.LIST)
 
     def fault(self, status: Status, fault: Fault, lines: int) -> None:
         """Count lines that would not be sent."""

@@ -184,6 +184,11 @@ class Driver:
         self._signal = signal_number
         self._told.put(None)
 
+    @property
+    def library_known(self) -> bool:
+        """Whether the whole library was seen, and holds no face that the ledger does not know."""
+        return self._strangers.all_known()
+
     def drive(self) -> Ended:
         """Enroll what is due. Raises only bugs; what stopped the run is in the value."""
         began = time.monotonic()
@@ -251,7 +256,8 @@ class Driver:
             )
         more = self._calls.under_way or self._looks.waiting
         if self._throttle.spent and more and not self._in_flight():
-            self._bound = "--max-calls was reached, and more is to be done"
+            listing = ", all of them to list the library" * self._strangers.being_learned
+            self._bound = f"--max-calls was reached{listing}, and more is to be done"
         if self._stop or self._signal or self._bound or self._bug:
             return True
         intake = self._intake

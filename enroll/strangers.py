@@ -47,7 +47,8 @@ class Strangers:
         """With a ledger that is trusted wholly nothing is asked, and nobody has such a face."""
         self._looks = looks
         self._recorder = recorder
-        self._tokens: dict[str, list[str]] = defaultdict(list)
+        self._tokens: dict[str, set[str]] = defaultdict(set)
+        self._whole = False
         self._asked = False
         self._pages = 0
         self._failed = 0
@@ -80,8 +81,12 @@ class Strangers:
 
     def has(self, user_id: str) -> bool:
         """Whether the library holds a face of this person that the ledger does not know."""
-        tokens = self._tokens.get(user_id, [])
-        return len(self._recorder.ledger.holders_of(tokens)) < len(tokens)
+        tokens = self._tokens.get(user_id, set())
+        return len(self._recorder.ledger.holders_of(list(tokens))) < len(tokens)
+
+    def all_known(self) -> bool:
+        """Whether the library was seen to its end, and the ledger knows all of it by now."""
+        return self._whole and not any(map(self.has, self._tokens))
 
     def _ask(self, start: int) -> None:
         self._looks.list_page(start, lambda asked_at, answer: self._hear(start, answer))
@@ -110,17 +115,17 @@ class Strangers:
             self._ask(following)
 
     def _ends(self, *, whole: bool) -> None:
-        self.known = True
+        self.known, self._whole = True, whole
         if self._trust is Trust.LESS and not whole:
             self.stop = LedgerMismatchError(
                 "The ledger ends before the last run that used it, as if it had been restored from "
                 "a backup, and the service does not list the faces that it lacks: enrolling now "
-                "may add people twice. Take them in with `enroll adopt` and the same manifest, or "
-                "add to the library all the same with --allow-nonempty."
+                "may add people twice. Take them in with `enroll adopt`, with every manifest that "
+                "was enrolled since, or add to the library all the same with --allow-nonempty."
             )
 
     def _remember(self, page: Sequence[LibraryFace]) -> None:
         held = self._recorder.ledger.holders_of([face.face_token for face in page])
         for face in page:
             if face.face_token not in held:
-                self._tokens[face.user_id].append(face.face_token)
+                self._tokens[face.user_id].add(face.face_token)

@@ -82,7 +82,7 @@ def _doubts(tally: Tally) -> Iterator[str]:
     if tally.not_applied:
         yield (
             f"{amount(tally.not_applied, 'face')} looked for in the library in vain: not added "
-            "so far, and sent."
+            "so far."
         )
     if tally.surplus:
         yield (

@@ -257,8 +257,9 @@ class Ledger(LedgerReader, Protocol):
     def began_empty(self) -> bool:
         """Whether the library held no face when the ledger was made."""
 
-    def proved_empty(self) -> None:
-        """The library holds no face now, and the ledger knows none: it begins empty here."""
+    def begins(self, *, empty: bool) -> None:
+        """Correct `began_empty`: the ledger knows no face and neither does the library; or it was
+        put back, so that others may have added to what it knows."""
 
     @property
     def holds_back(self) -> bool:

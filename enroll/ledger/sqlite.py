@@ -71,9 +71,9 @@ class SqliteLedger(SqliteReader):
     def began_empty(self) -> bool:
         return bool(self._one(select(s.library.c.began_empty)).began_empty)
 
-    def proved_empty(self) -> None:
+    def begins(self, *, empty: bool) -> None:
         with sentences(self._path):
-            self._connection.execute(update(s.library).values(began_empty=True))
+            self._connection.execute(update(s.library).values(began_empty=empty))
 
     @property
     def images_given(self) -> str:
