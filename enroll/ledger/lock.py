@@ -30,7 +30,6 @@ class LedgerLock:
     def __init__(self, ledger: Path) -> None:
         ledger = ledger.resolve()  # a link to a ledger is the same ledger
         refuse_network(ledger)
-        _refuse_hard_link(ledger)
         self._path = ledger.with_name(ledger.name + ".lock")
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -89,15 +88,6 @@ class LedgerLock:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _refuse_hard_link(ledger: Path) -> None:
-    """By another name the file has another lock and another write-ahead log."""
-    if ledger.is_file() and ledger.stat().st_nlink > 1:
-        raise LocalError(
-            f"The ledger {ledger} has a second name (a hard link), by which another run could use "
-            "it at the same time. Remove one of the names, or replace it by a copy."
-        )
 
 
 def holder_of(ledger: Path) -> str | None:
