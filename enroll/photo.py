@@ -122,7 +122,8 @@ def _read(descriptor: int) -> Photo | Unusable:
     if (unfit := _unfit(before)) is not None:
         return unfit
     with open(descriptor, "rb", buffering=0, closefd=False) as file:
-        content = file.read(LARGEST_FILE + 1)
+        # One byte more than there should be: a buffer of the largest size costs more than the rest.
+        content = file.read(before.st_size + 1)
     after = os.fstat(descriptor)
     if _times(before) != _times(after) or len(content) != after.st_size:
         return _failed(PhotoCode.CHANGED, "The file changed while it was being read.")

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -452,7 +452,7 @@ def test_nothing_taken_by_the_kernel_is_not_sent(
     session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class DeafSocket(socket.socket):
-        def send(self, *_: object) -> int:
+        def sendmsg(self, *_: object) -> int:
             raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr(socket, "socket", DeafSocket)
@@ -465,10 +465,11 @@ def test_a_half_taken_request_is_lost(
     session: requests.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class TiredSocket(socket.socket):
-        def send(self, data: memoryview, *_: object) -> int:  # type: ignore[override]
-            if bytes(data[:4]) != b"POST":
-                raise BrokenPipeError(32, "Broken pipe")
-            return super().send(data[:10])
+        def sendmsg(self, buffers: Sequence[bytes], *_: object) -> int:  # type: ignore[override]
+            return super().send(buffers[0][:10])
+
+        def send(self, *_: object) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr(socket, "socket", TiredSocket)
 

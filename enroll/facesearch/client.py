@@ -84,7 +84,7 @@ class FaceSearch:
         self._sessions: list[requests.Session] = []
         self._retrying = Retrying(
             retry=retry_if_exception_type(NotSentError),
-            stop=stop_after_attempt(TRIES) | stop_before_delay(TRYING_SECONDS),
+            stop=stop_after_attempt(TRIES - 1) | stop_before_delay(TRYING_SECONDS),
             wait=wait_random(0.05, 0.3),
             reraise=True,
         )
@@ -192,10 +192,16 @@ class FaceSearch:
         started = time.monotonic()
         call = _Call(kind, fields, photo, started + self._timeout)
         try:
-            answer = self._retrying(self._attempt, call)
+            answer = self._attempted(call)
         except NotSentError as exc:
             answer = Answer(verdict=Verdict.NOT_SENT, code=exc.code.value, message=str(exc))
         return replace(answer, elapsed=time.monotonic() - started)
+
+    def _attempted(self, call: _Call) -> Answer:
+        try:
+            return self._attempt(call)
+        except NotSentError:  # rare, so that tenacity's bookkeeping is no part of a usual call
+            return self._retrying(self._attempt, call)
 
     def _attempt(self, call: _Call) -> Answer:
         """Sign, send and judge once. Raises `NotSentError` only: any other failure is an answer."""

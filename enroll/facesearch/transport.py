@@ -1,8 +1,8 @@
 """The adapter under the requests Session: one deadline a call, and the truth about what left.
 
 requests cannot bound a whole call, and merges "never connected" with "lost on the way". This
-adapter does both, over http.client's reading of answers: it keeps one connection for each
-origin and never tries anything twice by itself.
+adapter does both: it keeps one connection for each origin and never tries anything twice by
+itself. An answer of the usual plain form is read by `plain`, any other by http.client.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from enroll.facesearch.codes import OwnCode
 from enroll.facesearch.failures import DeadlinePassedError, LostError, NotSentError
+from enroll.facesearch.plain import PlainHead, read_plain_head
 from enroll.facesearch.route import Origin, Route, find_route
 from enroll.facesearch.wire import TooMuchError, Wire, as_socket, open_wire
 
@@ -34,6 +35,8 @@ MAX_IDLE_SECONDS = 60.0
 """The same where the server says more."""
 IDLE_MARGIN = 1.0
 """Seconds that we stay below the server's own `Keep-Alive: timeout=`."""
+
+_AnyAnswer = PlainHead | http.client.HTTPResponse
 
 _End = tuple[Origin, str]
 """Where a connection leads, and the certificates by which that was checked."""
@@ -83,7 +86,7 @@ class DeadlineAdapter(BaseAdapter):
             answer = _exchange(wire, _head(request, route), body)
             response = _read_answer(wire, answer, request)
             if not answer.will_close and wire.rest():
-                keep_until = time.monotonic() + _idle_limit(answer)
+                keep_until = time.monotonic() + _idle_limit(response.headers.get("Keep-Alive"))
         finally:
             self._put_back(end, wire, keep_until)
         return response
@@ -128,17 +131,19 @@ def _head(request: requests.PreparedRequest, route: Route) -> bytes:
     return "\r\n".join(lines).encode("latin-1")
 
 
-def _exchange(wire: Wire, head: bytes, body: bytes) -> http.client.HTTPResponse:
+def _exchange(wire: Wire, head: bytes, body: bytes) -> _AnyAnswer:
     """Send the request and read the head of its answer."""
     try:
-        wire.send(head)
-        wire.send(body)
+        wire.send(head, body)
     except OSError as exc:
         # The kernel took nothing. Under TLS that is not ours to see.
         if not wire.sent and not wire.encrypted:
             raise NotSentError(OwnCode.CANNOT_CONNECT, f"nothing could be sent: {exc}") from exc
         return _early_answer(wire, exc)
-    return _final_answer(wire)
+    try:
+        return read_plain_head(wire.reader) or _final_answer(wire)
+    except (OSError, TooMuchError) as exc:
+        _raise_lost(wire, exc)
 
 
 def _early_answer(wire: Wire, failure: OSError) -> http.client.HTTPResponse:
@@ -167,7 +172,7 @@ def _final_answer(wire: Wire) -> http.client.HTTPResponse:
 
 
 def _read_answer(
-    wire: Wire, answer: http.client.HTTPResponse, request: requests.PreparedRequest
+    wire: Wire, answer: _AnyAnswer, request: requests.PreparedRequest
 ) -> requests.Response:
     response = requests.Response()
     response.status_code = answer.status
@@ -175,14 +180,24 @@ def _read_answer(
     response.headers = CaseInsensitiveDict(answer.headers.items())
     response.url = str(request.url)
     try:
-        body = _whole_body(answer)
+        body = _plain_body(wire, answer) if isinstance(answer, PlainHead) else _whole_body(answer)
     except (OSError, http.client.HTTPException, TooMuchError, ValueError) as exc:
         # ValueError: http.client takes the size of a chunk for granted, even a negative one.
         _raise_lost(wire, exc, response)
     finally:
-        answer.close()
+        if not isinstance(answer, PlainHead):
+            answer.close()
     response.raw = io.BytesIO(body)
     return response
+
+
+def _plain_body(wire: Wire, head: PlainHead) -> bytes:
+    if head.length > MAX_BODY:
+        raise TooMuchError
+    body = wire.reader.read(head.length)
+    if len(body) < head.length:
+        raise http.client.IncompleteRead(body, head.length - len(body))
+    return body
 
 
 def _whole_body(answer: http.client.HTTPResponse) -> bytes:
@@ -218,9 +233,9 @@ def _in_words(exc: Exception) -> str:
     return str(exc) if isinstance(exc, OSError) else type(exc).__name__
 
 
-def _idle_limit(answer: http.client.HTTPResponse) -> float:
-    """How long the connection may rest, in seconds."""
-    told = _KEEP_ALIVE_TIMEOUT.search(answer.getheader("Keep-Alive") or "")
+def _idle_limit(keep_alive: str | None) -> float:
+    """How long the connection may rest, in seconds, by the answer's `Keep-Alive`."""
+    told = _KEEP_ALIVE_TIMEOUT.search(keep_alive or "")
     if told is None:
         return IDLE_SECONDS
     return min(float(told[1]) - IDLE_MARGIN, MAX_IDLE_SECONDS)

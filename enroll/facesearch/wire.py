@@ -78,8 +78,21 @@ class Wire(io.RawIOBase):
             return True
         return wait_for_read(self._socket, timeout=0.0)
 
-    def send(self, data: bytes) -> None:
-        """Hand all of `data` to the kernel; OSError, with TimeoutError after the deadline."""
+    def send(self, head: bytes, body: bytes = b"") -> None:
+        """Hand all of it to the kernel; OSError, with TimeoutError after the deadline."""
+        if self.encrypted:
+            self._send_rest(head)
+            self._send_rest(body)
+            return
+        self._allow_the_time_left()
+        count = self._socket.sendmsg((head, body))  # one system call for what is usual
+        self.sent += count
+        if count < len(head):
+            self._send_rest(head[count:])
+            count = len(head)
+        self._send_rest(memoryview(body)[count - len(head) :])
+
+    def _send_rest(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             self._allow_the_time_left()
@@ -185,7 +198,7 @@ def _connected(
     sock = socket.socket(family, kind, protocol)
     try:
         sock.settimeout(timeout)
-        # Head and body leave in two writes; Nagle would hold the second back.
+        # A call may leave in several writes; Nagle would hold the later ones back.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.connect(address)
     except OSError:
