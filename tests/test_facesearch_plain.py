@@ -10,7 +10,7 @@ from enroll.facesearch.plain import PlainHead, read_plain_head
 
 
 def reader_of(data: bytes) -> io.BufferedReader:
-    return io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+    return io.BufferedReader(io.BytesIO(data))
 
 
 def test_a_plain_head_is_taken_out_and_its_body_comes_next() -> None:
