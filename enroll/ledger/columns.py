@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Executable, Table, bindparam, delete, insert
+from sqlalchemy import Connection, Delete, Table, bindparam, delete, insert
+from sqlalchemy import Insert as PlainInsert
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -24,8 +26,31 @@ from enroll.model import (
     Surplus,
 )
 
-_FACE_FIELDS = tuple(field.name for field in fields(FaceRecord))
-_ROW_FIELDS = tuple(field.name for field in fields(RowRecord))
+_DIALECT = sqlite.dialect()
+
+
+class Bulk:
+    """A statement that is compiled once and executed for many tuples at a time.
+
+    SQLAlchemy's handling of each parameter takes more of the processor's time than SQLite's work.
+    """
+
+    def __init__(self, statement: Insert | PlainInsert | Delete) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        self._sql = str(compiled)
+        self._values = attrgetter(*(compiled.positiontup or ()))
+
+    def of(self, records: Iterable[Any]) -> list[tuple[Any, ...]]:
+        """Tuples of records whose attributes bear the columns' names; an Enum as its value."""
+        return [
+            tuple(getattr(value, "value", value) for value in self._values(record))
+            for record in records
+        ]
+
+    def execute(self, connection: Connection, parameters: Sequence[tuple[Any, ...]]) -> None:
+        """Execute it once for each tuple; nothing for none."""
+        if parameters:
+            connection.exec_driver_sql(self._sql, list(parameters))
 
 
 def _upsert(table: Table, key: Sequence[str]) -> Insert:
@@ -41,35 +66,35 @@ def _upsert(table: Table, key: Sequence[str]) -> Insert:
     )
 
 
-UPSERT_FACE = _upsert(s.face, ["face_id"])
-UPSERT_ROW = _upsert(s.row, ["user_id", "path"])
-KEEP_RAW_ANSWER = upsert(s.raw_answer).on_conflict_do_nothing()
+UPSERT_FACE = Bulk(_upsert(s.face, ["face_id"]))
+UPSERT_ROW = Bulk(_upsert(s.row, ["user_id", "path"]))
+KEEP_RAW_ANSWER = Bulk(upsert(s.raw_answer).on_conflict_do_nothing())
 """The first answers of a code are kept, whatever comes later."""
 
-UPSERT_SURPLUS = _upsert(s.surplus, ["face_token"])
-UPSERT_PHOTO = _upsert(s.photo, ["path"])
-DELETE_SURPLUS = delete(s.surplus).where(s.surplus.c.face_token == bindparam("gone"))
+UPSERT_SURPLUS = Bulk(_upsert(s.surplus, ["face_token"]))
+UPSERT_PHOTO = Bulk(_upsert(s.photo, ["path"]))
+DELETE_SURPLUS = Bulk(delete(s.surplus).where(s.surplus.c.face_token == bindparam("gone")))
+INSERT_EVENT = Bulk(
+    insert(s.event).values({c.name: bindparam(c.name) for c in s.event.c if c.name != "event"})
+)
+INSERT_SCAN = Bulk(insert(s.scan))
+INSERT_DUE = Bulk(insert(s.due))
 
 
-def scan_parameters(rows: Sequence[ScannedRow]) -> list[dict[str, Any]]:
-    """One line a (user_id, path); a manifest may say the same row twice."""
-    scanned: dict[tuple[str, str], dict[str, Any]] = {}
+def scan_tuples(rows: Sequence[ScannedRow]) -> list[tuple[Any, ...]]:
+    """One for each (user_id, path), as INSERT_SCAN wants it; a manifest may say a row twice."""
+    scanned: dict[tuple[str, str], tuple[Any, ...]] = {}
     for row in rows:
         key = (row.user_id, row.path)
-        if key in scanned:
-            scanned[key]["lines"] += 1
+        known = scanned.get(key)
+        if known is not None:
+            scanned[key] = (*known[:4], known[4] + 1, *known[5:])
             continue
         times = row.times
-        scanned[key] = {
-            "user_id": row.user_id,
-            "path": row.path,
-            "user_data": row.user_data,
-            "line": row.line,
-            "lines": 1,
-            "size": times.size if times else None,
-            "mtime_ns": times.mtime_ns if times else None,
-            "ctime_ns": times.ctime_ns if times else None,
-        }
+        found = (
+            (None, None, None) if times is None else (times.size, times.mtime_ns, times.ctime_ns)
+        )
+        scanned[key] = (*key, row.user_data, row.line, 1, *found)
     return list(scanned.values())
 
 
@@ -90,47 +115,17 @@ def face_record(values: dict[str, Any]) -> FaceRecord:
     return FaceRecord(**{**values, "status": Status(values["status"])})
 
 
-def record_parameters(record: FaceRecord | RowRecord) -> dict[str, Any]:
-    """A record as the table's columns, which bear the same names."""
-    names = _FACE_FIELDS if isinstance(record, FaceRecord) else _ROW_FIELDS
-    values = {name: getattr(record, name) for name in names}
-    values["status"] = None if record.status is None else record.status.value
-    return values
+def photo_tuple(record: PhotoRecord) -> tuple[Any, ...]:
+    times = record.times
+    return (record.path, times.size, times.mtime_ns, times.ctime_ns, record.sha256)
 
 
-def photo_parameters(record: PhotoRecord) -> dict[str, Any]:
-    return {
-        "path": record.path,
-        "size": record.times.size,
-        "mtime_ns": record.times.mtime_ns,
-        "ctime_ns": record.times.ctime_ns,
-        "sha256": record.sha256,
-    }
-
-
-def event_parameters(event: Event) -> dict[str, Any]:
-    return {
-        "at": event.at,
-        "kind": event.kind.value,
-        "run": event.run,
-        "face_id": event.face_id,
-        "face_token": event.face_token,
-        "detail": event.detail,
-    }
-
-
-def due_parameters(due: Candidate, place: int) -> dict[str, Any]:
-    return {
-        "place": place,
-        "user_id": due.row.user_id,
-        "path": due.row.path,
-        "user_data": due.row.user_data,
-        "line": due.row.line,
-        "lines": due.lines,
-        "status": due.status.value,
-        "code": due.code,
-        "face_id": due.face_id,
-    }
+def due_tuple(due: Candidate, place: int) -> tuple[Any, ...]:
+    row = due.row
+    return (
+        *(place, row.user_id, row.path, row.user_data, row.line, due.lines),
+        *(due.status.value, due.code, due.face_id),
+    )
 
 
 def queued_row(found: Any) -> Candidate:
@@ -189,21 +184,14 @@ class Buffer:
         for held in (self._faces, self._rows, self._photos, self._events, self._surplus, self._raw):
             held.clear()
 
-    def statements(self) -> Iterator[tuple[Executable, list[dict[str, Any]]]]:
-        """What writes it all, parents before children."""
-        if self._faces:
-            yield UPSERT_FACE, [record_parameters(face) for face in self._faces.values()]
-        if self._rows:
-            yield UPSERT_ROW, [record_parameters(row) for row in self._rows.values()]
-        if self._photos:
-            yield UPSERT_PHOTO, [photo_parameters(photo) for photo in self._photos.values()]
-        if self._events:
-            yield insert(s.event), [event_parameters(event) for event in self._events]
-        if self._raw:
-            yield KEEP_RAW_ANSWER, [asdict(answer) for answer in self._raw.values()]
-        copies = [asdict(copy) for copy in self._surplus.values() if copy is not None]
-        if copies:
-            yield UPSERT_SURPLUS, copies
-        gone = [{"gone": token} for token, copy in self._surplus.items() if copy is None]
-        if gone:
-            yield DELETE_SURPLUS, gone
+    def write(self, connection: Connection) -> None:
+        """Write it all into the open transaction, parents before children."""
+        UPSERT_FACE.execute(connection, UPSERT_FACE.of(self._faces.values()))
+        UPSERT_ROW.execute(connection, UPSERT_ROW.of(self._rows.values()))
+        UPSERT_PHOTO.execute(connection, [photo_tuple(one) for one in self._photos.values()])
+        INSERT_EVENT.execute(connection, INSERT_EVENT.of(self._events))
+        KEEP_RAW_ANSWER.execute(connection, KEEP_RAW_ANSWER.of(self._raw.values()))
+        copies = [copy for copy in self._surplus.values() if copy is not None]
+        UPSERT_SURPLUS.execute(connection, UPSERT_SURPLUS.of(copies))
+        gone = [(token,) for token, copy in self._surplus.items() if copy is None]
+        DELETE_SURPLUS.execute(connection, gone)

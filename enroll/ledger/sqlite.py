@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Connection,
     Select,
     and_,
-    case,
+    bindparam,
     func,
     insert,
     literal,
@@ -30,12 +31,14 @@ from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death
 from enroll.ledger import INTERRUPTED, Changes, Comparison, RunEnd, RunStart
 from enroll.ledger import schema as s
 from enroll.ledger.columns import (
+    INSERT_DUE,
+    INSERT_SCAN,
     Buffer,
     candidate,
-    due_parameters,
+    due_tuple,
     face_record,
     queued_row,
-    scan_parameters,
+    scan_tuples,
 )
 from enroll.ledger.moved import LedgerFile
 from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, sentences, shown_path
@@ -160,70 +163,32 @@ class SqliteLedger(SqliteReader):
     def compare(
         self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
     ) -> Comparison:
-        scanned = scan_parameters(rows)
         self._flush()
         with sentences(self._path):
             self._connection.execute(s.scan.delete())
-            if scanned:
-                self._connection.execute(insert(s.scan), scanned)
+            scanned = scan_tuples(rows)
+            INSERT_SCAN.execute(self._connection, scanned)
             return self._compared(rows, run=run, reread=reread)
 
     def _compared(self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool) -> Comparison:
-        enrolled = func.coalesce(s.face.c.status, "") == _ENROLLED
-        same_photo = func.coalesce(
-            and_(
-                s.photo.c.size == s.scan.c.size,
-                s.photo.c.mtime_ns == s.scan.c.mtime_ns,
-                s.photo.c.ctime_ns == s.scan.c.ctime_ns,
-                s.photo.c.sha256 == s.row.c.sha256,
-            ),
-            False,
-        )
-        gone = and_(enrolled, s.scan.c.size.is_(None))
-        unchanged = and_(enrolled, same_photo, literal(not reread))
-        joined = (
-            s.scan.outerjoin(
-                s.row,
-                and_(s.row.c.user_id == s.scan.c.user_id, s.row.c.path == s.scan.c.path),
-            )
-            .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
-            .outerjoin(s.photo, s.photo.c.path == s.scan.c.path)
-        )
-        lines = s.scan.c.lines
-        other_text = and_(unchanged, s.face.c.user_data != s.scan.c.user_data)
-        totals = self._connection.execute(
-            select(
-                func.sum(case((unchanged, lines), else_=0)),
-                func.sum(case((other_text, lines), else_=0)),
-                func.sum(case((gone, lines), else_=0)),
-            ).select_from(joined)
-        ).one()
-        found = self._connection.execute(
-            select(
-                s.scan.c.user_id,
-                s.scan.c.path,
-                s.scan.c.lines,
-                func.coalesce(s.face.c.status, s.row.c.status, Status.PENDING.value).label(
-                    "status"
-                ),
-                func.coalesce(s.face.c.code, s.row.c.code, "").label("code"),
-                func.coalesce(s.face.c.message, s.row.c.message, "").label("message"),
-                s.row.c.face_id,
-                same_photo.label("same_photo"),
-                s.face.c.multi_oriented_detection.label("turned"),
-            )
-            .select_from(joined)
-            .where(~or_(gone, unchanged))
-            .order_by(s.scan.c.line)
-        )
-        by_key = {(row.user_id, row.path): row for row in reversed(rows)}
-        candidates = [candidate(row, by_key[row.user_id, row.path]) for row in found]
-        if run is not None:
+        candidates, text_changed, gone, new = [], 0, 0, False
+        by_key: dict[tuple[str, str], ScannedRow] = {}
+        # Most rows are enrolled and as they were: those are counted by not being among these.
+        for found in self._connection.execute(_NOT_UNCHANGED, {"reread": reread}):
+            new = new or not found.known
+            if found.gone:
+                gone += found.lines
+            elif found.unchanged:
+                text_changed += found.lines
+            else:
+                by_key = by_key or {(row.user_id, row.path): row for row in reversed(rows)}
+                candidates.append(candidate(found, by_key[found.user_id, found.path]))
+        if run is not None and new:
             self._record_as_pending(run)
         return Comparison(
-            unchanged=totals[0] or 0,
-            user_data_changed=totals[1] or 0,
-            gone=totals[2] or 0,
+            unchanged=len(rows) - gone - sum(one.lines for one in candidates),
+            user_data_changed=text_changed,
+            gone=gone,
             candidates=candidates,
         )
 
@@ -247,14 +212,10 @@ class SqliteLedger(SqliteReader):
         )
 
     def queue(self, due: Iterable[Candidate]) -> None:
-        parameters = [
-            due_parameters(candidate, place)
-            for place, candidate in enumerate(due, start=self._place + 1)
-        ]
-        self._place += len(parameters)
-        if parameters:
-            with sentences(self._path):
-                self._connection.execute(insert(s.due), parameters)
+        queued = [due_tuple(one, place) for place, one in enumerate(due, start=self._place + 1)]
+        self._place += len(queued)
+        with sentences(self._path):
+            INSERT_DUE.execute(self._connection, queued)
 
     def next_due(self, count: int) -> list[Candidate]:
         with sentences(self._path):
@@ -358,8 +319,7 @@ class SqliteLedger(SqliteReader):
         if not new:
             return
         with self._taking_back():
-            for statement, parameters in new.statements():
-                self._connection.execute(statement, parameters)
+            new.write(self._connection)
         self._written.take(new)
 
     @contextmanager
@@ -434,6 +394,56 @@ class SqliteLedger(SqliteReader):
                     path = shown_path(people[0].path, self.images)
                     examples.append(SharedPhoto(path=path, user_ids=ids, people=found.people))
         return examples
+
+
+def _not_unchanged() -> Select[Any]:
+    """Rows of the scan that are not enrolled with the photo as it was, or whose text has changed.
+
+    `gone` and `unchanged` tell what is enrolled; what is neither is a candidate.
+    """
+    enrolled = func.coalesce(s.face.c.status, "") == _ENROLLED
+    same_photo = func.coalesce(
+        and_(
+            s.photo.c.size == s.scan.c.size,
+            s.photo.c.mtime_ns == s.scan.c.mtime_ns,
+            s.photo.c.ctime_ns == s.scan.c.ctime_ns,
+            s.photo.c.sha256 == s.row.c.sha256,
+        ),
+        False,
+    )
+    gone = and_(enrolled, s.scan.c.size.is_(None))
+    unchanged = and_(enrolled, same_photo, ~bindparam("reread", type_=Boolean))
+    other_text = and_(unchanged, s.face.c.user_data != s.scan.c.user_data)
+    status = func.coalesce(s.face.c.status, s.row.c.status, Status.PENDING.value)
+    return (
+        select(
+            s.scan.c.user_id,
+            s.scan.c.path,
+            s.scan.c.lines,
+            status.label("status"),
+            func.coalesce(s.face.c.code, s.row.c.code, "").label("code"),
+            func.coalesce(s.face.c.message, s.row.c.message, "").label("message"),
+            s.row.c.face_id,
+            s.row.c.user_id.is_not(None).label("known"),
+            same_photo.label("same_photo"),
+            gone.label("gone"),
+            unchanged.label("unchanged"),
+            s.face.c.multi_oriented_detection.label("turned"),
+        )
+        .select_from(
+            s.scan.outerjoin(
+                s.row,
+                and_(s.row.c.user_id == s.scan.c.user_id, s.row.c.path == s.scan.c.path),
+            )
+            .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
+            .outerjoin(s.photo, s.photo.c.path == s.scan.c.path)
+        )
+        .where(or_(~unchanged, other_text))
+        .order_by(s.scan.c.line)
+    )
+
+
+_NOT_UNCHANGED = _not_unchanged()
 
 
 def _shared(run: int) -> Select[int, int, int]:
