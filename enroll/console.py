@@ -127,7 +127,7 @@ class Console(Screen):
     def scanned(self, tally: Tally) -> None:
         self._reading = not tally.scanned
         if self._bar is not None:
-            self._bar.total = tally.due
+            self._bar.total = tally.due + tally.unscanned
             if tally.scanned and self._away is None:
                 self._bar.set_description_str("", refresh=False)
 
@@ -150,12 +150,14 @@ class Console(Screen):
         self._shown[code] += 1
         user_id = row.row.user_id if self._show_user_ids else mask(row.row.user_id)
         fields = {
-            "line": row.row.line,
+            "line": row.row.line or None,
             "user_id": user_id,
             "status": status.value,
             "code": str(code),
         }
-        text = f"Line {row.row.line:,}, {user_id}: {status.value}, {code}"
+        # Rows that the ledger knew to be due are sent before their lines are known.
+        line = f"Line {row.row.line:,}, " if row.row.line else ""
+        text = f"{line}{user_id}: {status.value}, {code}"
         if self._show_user_ids:
             fields["image"] = row.row.path
             fields["detail"] = message
@@ -177,18 +179,19 @@ class Console(Screen):
             return
         self._told_at = now
         rate = tally.done / (now - self._began)
-        left = duration((tally.due - tally.done) / rate) if rate else "unknown"
-        share = 100 * tally.done / tally.due if tally.due else 0.0
+        due = tally.due + tally.unscanned  # while the manifest is read: at most
+        left = duration((due - tally.done) / rate) if rate else "unknown"
+        share = 100 * tally.done / due if due else 0.0
         at_most = "" if tally.scanned else "at most "
         text = (
-            f"{tally.done:,} of {at_most}{tally.due:,} rows done ({share:.0f} %), "
+            f"{tally.done:,} of {at_most}{due:,} rows done ({share:.0f} %), "
             f"{self._failed:,} failed, {self._in_doubt:,} in doubt, {rate:.1f} rows/s, {left} left"
         )
         if self._away is not None:
             text += f"; the service has not been reached for {duration(self._away)}"
         fields = {
             "done": tally.done,
-            "due": tally.due,
+            "due": due,
             "failed": self._failed,
             "in_doubt": self._in_doubt,
             "rate": round(rate, 3),

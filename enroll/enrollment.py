@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from enroll import __version__
 from enroll.deciding import WAITS_FOR_DOUBT
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.journey import Policy
-from enroll.ledger import Ledger, LibraryIdentity, RunEnd, RunStart
-from enroll.ledger.files import check_is_ledger, ledger_exists, open_ledger
+from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunEnd, RunStart
+from enroll.ledger.files import check_is_ledger, ledger_exists, open_ledger, recall_survey
 from enroll.ledger.lock import LedgerLock
-from enroll.manifest import Manifest, open_manifest
+from enroll.manifest import Manifest, open_manifest, recall_manifest
 from enroll.model import Credentials, Entry, Library, Row, Status
 from enroll.opening import (
     CLOCK_SLACK_SECONDS,
@@ -32,7 +35,9 @@ from enroll.results import default_results_path, write_results
 from enroll.run import Driver, Executors, Work
 from enroll.scan import CHUNK_ROWS, Scan
 from enroll.settings import FailOn, RunSettings, default_ledger_path, host_of
+from enroll.source import Source
 from enroll.strangers import Trust
+from enroll.survey import Surveyor, fingerprint
 from enroll.tally import Ended, Observer, Quiet, Tally
 from enroll.throttle import FixedThrottle, Metered, Throttle
 from enroll.upkeep import ADOPT, run_start
@@ -106,9 +111,7 @@ def enroll_manifest(
     be begun; what stops a run later is in `Report.ended`.
     """
     watching = screen or Unwatched()
-    manifest = open_manifest(
-        settings.manifest, columns=settings.columns, encoding=settings.encoding
-    )
+    manifest = recall_or_open(settings)
     results = results_path(settings)
     if results is not None:
         _check_results(settings, results)
@@ -124,6 +127,10 @@ def enroll_manifest(
         stack.callback(connection.close)
         tally = Tally()
         ledger, place, standing = _open(stack, settings, manifest, connection, tally)
+        survey = standing.survey
+        scan = Scan(manifest.rows(CHUNK_ROWS), str(place.images), at_once=READERS)
+        stack.callback(scan.close)
+        tally.unscanned = manifest.rows_at_most
         throttle: Throttle = FixedThrottle(settings.max_in_flight)
         if settings.max_calls is not None:
             throttle = Metered(throttle, left=settings.max_calls - tally.calls.total())
@@ -140,7 +147,8 @@ def enroll_manifest(
             replace(_work(settings, place), trust=standing.trust),
             ledger=ledger,
             service=connection.service,
-            scan=Scan(manifest.rows(CHUNK_ROWS), str(place.images)),
+            scan=scan,
+            survey=survey,
             throttle=throttle,
             executors=pools,
             observer=watching,
@@ -152,17 +160,18 @@ def enroll_manifest(
         if driver.library_known and ended.stop is None:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         watching.closed()
-        return _close(settings, ledger, manifest, place, ended, results, throttle.limit)
+        return _close(settings, ledger, manifest, place, ended, results, throttle.limit, survey)
 
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """How far the ledger is believed to know the library, its lock, and when this run began
-    (UNIX ms)."""
+    """How far the ledger is believed to know the library, its lock, when this run began (UNIX
+    ms), and what the last scan of this manifest found."""
 
     trust: Trust
     lock: LedgerLock
     began: int
+    survey: Surveyor
 
 
 def _work(settings: RunSettings, place: Place) -> Work:
@@ -255,7 +264,8 @@ def _open(
         notes = [*notes, clock_sentence(offset)]
         urgent.append(clock_sentence(offset))
     given = settings.images is not None or bool(ledger_images)
-    start = _run_start(settings, manifest)
+    mark = fingerprint(*_manifest_key(settings, manifest.sha256), str(images), settings.due_rules())
+    start = _run_start(settings, manifest, mark)
     run = ledger.start_run(
         start, images=str(images), given=given, clock_offset=connection.service.clock_offset
     )
@@ -275,7 +285,35 @@ def _open(
         images_inherited=settings.images is None and bool(ledger_images),
         urgent=urgent,
     )
-    return ledger, place, _Standing(trust, lock, start.at)
+    survey = Surveyor(
+        ledger.surveys,
+        recalled=ledger.surveys.survey(),
+        manifest=json.dumps([_manifest_key(settings, manifest.sha256), manifest.remembered()]),
+        mark=mark,
+    )
+    return ledger, place, _Standing(trust, lock, start.at, survey)
+
+
+def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
+    """What a manifest's rows depend on, beside the photos' folder."""
+    return [__version__, sha256, sorted(settings.columns.items()), settings.encoding]
+
+
+def recall_or_open(settings: RunSettings) -> Manifest:
+    """The manifest, by what the ledger remembers of a file of the same content if it does."""
+    source = Source.of(settings.manifest)
+    try:
+        path = ledger_path(settings)
+        known = recall_survey(path) if ledger_exists(path) else None
+    except EnrollError:
+        known = None  # what is wrong with the ledger is said when it is opened
+    if known is not None:
+        key, remembered = json.loads(known.manifest)
+        if key == json.loads(json.dumps(_manifest_key(settings, source.sha256))):
+            return recall_manifest(source, remembered)
+    return open_manifest(
+        settings.manifest, columns=settings.columns, encoding=settings.encoding, source=source
+    )
 
 
 def _proved_empty(
@@ -351,9 +389,9 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _run_start(settings: RunSettings, manifest: Manifest) -> RunStart:
+def _run_start(settings: RunSettings, manifest: Manifest, mark: str) -> RunStart:
     return run_start(
-        settings.record(),
+        {**settings.record(), SURVEY: mark},
         manifest=in_utf8(manifest.path.absolute()),
         manifest_sha256=manifest.sha256,
     )
@@ -372,15 +410,18 @@ def _close(
     ended: Ended,
     results: Path | None,
     limit: int,
+    survey: Surveyor,
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""
     written, no_results, stop = False, None, ended.stop
     if isinstance(stop, UsageError) and not isinstance(stop, LedgerMismatchError):
         # The manifest was changed or removed; the other is found before anything is sent.
         stop = _nothing_is_lost(stop)
-    if results is not None:
+    says_so = not ended.tally.due and survey.says(_state_of(results))
+    if results is not None and not (says_so and not _settled_any(ended.tally)):
         try:
             written = write_results(manifest, results, results_lookup(ledger, place.images))
+            survey.results_are(_state_of(results))
         except EnrollError as error:
             results = None
             no_results = LocalError(str(error)) if stop else _nothing_is_lost(error)
@@ -401,6 +442,18 @@ def _close(
         no_results=no_results,
         on_record=_on_record(ledger),
     )
+
+
+def _settled_any(tally: Tally) -> bool:
+    return bool(tally.adopted or tally.not_applied or tally.surplus or tally.others_in_doubt)
+
+
+def _state_of(results: Path | None) -> tuple[str, int, int] | None:
+    """What tells results that nobody has touched: absolute path, size, modification time (ns)."""
+    if results is None or not results.is_file():
+        return None
+    found = results.stat()
+    return in_utf8(results.absolute()), found.st_size, found.st_mtime_ns
 
 
 def _nothing_is_lost(error: EnrollError) -> LocalError:

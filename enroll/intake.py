@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from enroll import journey
 from enroll.journey import Policy
-from enroll.model import Candidate, Photo, ScannedRow, Status, Unusable
+from enroll.model import Candidate, Photo, Status, Unusable
 from enroll.photo import read_photo
 from enroll.recorder import Recorder
 from enroll.rules import check_row
-from enroll.scan import Scan
+from enroll.scan import Scan, Scanned
+from enroll.survey import PartCounts, Surveyor
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Intake:
         scan: Scan,
         recorder: Recorder,
         *,
+        survey: Surveyor,
         policy: Policy,
         images: str,
         limit: int | None,
@@ -49,6 +51,7 @@ class Intake:
     ) -> None:
         """`images` is the resolved images root; `limit` the most rows to take up, if any."""
         self._scan = scan
+        self._survey = survey
         self._recorder = recorder
         self._policy = policy
         self._images = images
@@ -58,6 +61,8 @@ class Intake:
         self._queued = 0
         self._taken = 0
         self._again: deque[Candidate] = deque()
+        self.began_early = False
+        """Whether rows were queued before the manifest is scanned."""
         self.reading = 0
         """Photos that are being read."""
         self.read: deque[ReadRow] = deque()
@@ -83,11 +88,36 @@ class Intake:
         """Due rows that may still be taken up: all, or what `limit` leaves of them."""
         return self.left if self._limit is None else min(self.left, self._limit - self._taken)
 
+    def begin_early(self) -> bool:
+        """Queue what the ledger knows to be due of this very manifest, before that is scanned;
+        whether there was anything."""
+        if self._survey.recalled:
+            known = self._recorder.ledger.queue_early(self._survey.mark)
+            self._queued += known
+            self._recorder.tally.due += known
+            self.began_early = known > 0
+        return self.began_early
+
+    def count_repeats(self) -> None:
+        """Count the lines that said again what was queued early, when that has its outcome."""
+        tally = self._recorder.tally
+        for status, code, message, lines in self._recorder.ledger.early_repeats():
+            tally.due += lines
+            if status is not Status.PENDING:
+                tally.done += lines
+                tally.count(status, code, message, lines=lines)
+
     def scan_on(self, submit: Submit, executor: Executor) -> None:
-        """Have the next rows of the manifest read, unless that is under way or done."""
-        if not self._scanning and not self.scanned:
-            self._scanning = True
-            submit(executor, self._hear_rows, self._scan.next_chunk)
+        """Have the next rows of the manifest scanned, unless that is under way or done."""
+        if self._scanning or self.scanned:
+            return
+        self._scanning = True
+        if not self._survey.recalled:
+            submit(executor, self._hear_part, self._scan.next_part)
+        elif (part := self._survey.next_part()) is not None:
+            submit(executor, self._hear_part, self._scan.same_part, part)
+        else:
+            self._hear_part(None)
 
     def read_later(self, due: Candidate) -> None:
         """Take a row up again, before those that have not been taken up yet."""
@@ -116,42 +146,66 @@ class Intake:
         self.reading -= 1
         self.read.append(ReadRow(due, photo))
 
-    def _hear_rows(self, rows: list[ScannedRow] | None) -> None:
+    def _hear_part(self, scanned: Scanned | None) -> None:
         self._scanning = False
-        if rows is None:
-            self._recorder.tally.scanned = True
-        else:
-            self._compare(rows)
-        self._recorder.observer.scanned(self._recorder.tally)
-
-    def _compare(self, rows: list[ScannedRow]) -> None:
         recorder, tally = self._recorder, self._recorder.tally
-        compared = recorder.ledger.compare(rows, run=recorder.run, reread=self._reread)
+        if scanned is None:
+            tally.scanned = True
+            tally.unscanned = 0
+            self._survey.whole()
+            recorder.noted()
+        else:
+            tally.unscanned = max(tally.unscanned - scanned.lines, 0)
+            if scanned.quiet is not None:
+                self._survey.quiet()
+                self._count(scanned.quiet)
+            else:
+                self._compare(scanned)
+        recorder.observer.scanned(tally)
+
+    def _count(self, quiet: PartCounts) -> None:
+        tally = self._recorder.tally
+        tally.unchanged += quiet.unchanged
+        tally.user_data_changed += quiet.user_data_changed
+        tally.statuses[Status.ENROLLED] += quiet.unchanged
+        for status, code, message, lines in quiet.bad:
+            tally.count(status, code, message, lines=lines)
+
+    def _compare(self, scanned: Scanned) -> None:
+        recorder, tally = self._recorder, self._recorder.tally
+        self._survey.begins(
+            first_line=scanned.first_line, packed=scanned.packed, digest=scanned.digest
+        )
+        compared = recorder.ledger.compare(scanned.rows, run=recorder.run, reread=self._reread)
         recorder.noted()
         tally.unchanged += compared.unchanged
         tally.user_data_changed += compared.user_data_changed
         tally.gone += compared.gone
         tally.statuses[Status.ENROLLED] += compared.unchanged + compared.gone
-        due = []
+        due, known = [], Counter[tuple[Status, str, str]]()
+        before = tally.due
         for candidate in compared.candidates:
             fault = check_row(candidate.row)
-            known = fault is not None and (candidate.status, candidate.code) == (
+            same_fault = fault is not None and (candidate.status, candidate.code) == (
                 Status.INVALID,
                 fault.code,
             )
-            if known:
-                tally.count(
-                    candidate.status, candidate.code, candidate.message, lines=candidate.lines
-                )
+            if same_fault or (fault is None and not journey.is_due(candidate, self._policy)):
+                known[candidate.status, candidate.code, candidate.message] += candidate.lines
             elif fault is not None:
                 tally.due += candidate.lines
                 recorder.row_ends(candidate, Status.INVALID, fault.code, fault.message)
-            elif journey.is_due(candidate, self._policy):
+            else:
                 tally.due += candidate.lines
                 due.append(candidate)
-            else:
-                tally.count(
-                    candidate.status, candidate.code, candidate.message, lines=candidate.lines
-                )
+        for (status, code, message), lines in known.items():
+            tally.count(status, code, message, lines=lines)
         recorder.ledger.queue(due)
         self._queued += len(due)
+        self._survey.compared(
+            unchanged=compared.unchanged,
+            user_data_changed=compared.user_data_changed,
+            bad=known,
+            due=tally.due - before,
+            settles=not (compared.gone or compared.early),
+        )

@@ -8,10 +8,12 @@ says what is wrong with it. A line whose cells are all empty or blank is no row.
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,6 +76,12 @@ class Manifest:
     _header_record: int = field(repr=False)
     _lines: LineNumbers = field(repr=False, compare=False)
     _orphans: array[int] = field(repr=False, compare=False)
+
+    def remembered(self) -> str:
+        """What was found out about the file, as JSON for `recall_manifest`."""
+        known: dict[str, Any] = {name: getattr(self, name) for name in _REMEMBERED}
+        lines = [self._lines.records.tolist(), self._lines.added.tolist()]
+        return json.dumps({**known, "_lines": lines, "_orphans": self._orphans.tolist()})
 
     @property
     def own_columns(self) -> tuple[str, ...]:
@@ -166,16 +174,45 @@ class Manifest:
         return plain
 
 
+_REMEMBERED = (
+    *("sha256", "encoding", "encoding_was_guessed", "bom", "delimiter", "newline", "header"),
+    *("columns", "is_results", "notes", "rows_at_most", "line_count", "_codec", "_header_record"),
+)
+"""The fields of a Manifest that JSON holds as they are."""
+
+
+def recall_manifest(source: Source, remembered: str) -> Manifest:
+    """The manifest in `source`, by what was found out when a file of this content was opened."""
+    known = json.loads(remembered)
+    records, added = known.pop("_lines")
+    return Manifest(
+        **{
+            **known,
+            "header": tuple(known["header"]),
+            "notes": tuple(known["notes"]),
+            "path": source.path,
+            "_source": source,
+            "_lines": LineNumbers(array("q", records), array("q", added)),
+            "_orphans": array("q", known["_orphans"]),
+        }
+    )
+
+
 def open_manifest(
-    path: Path, *, columns: Mapping[str, str] | None = None, encoding: str | None = None
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    source: Source | None = None,
 ) -> Manifest:
     """Read the file through and say what it is; ManifestError names the line of any fault.
 
-    `columns` is `--columns` (role to header name), `encoding` is `--encoding`. Takes about a
-    second for a million rows, and no more memory for them than for a hundred.
+    `columns` is `--columns` (role to header name), `encoding` is `--encoding`; `source` is of the
+    file if it has been hashed before. Takes about a second for a million rows, and no more memory
+    for them than for a hundred.
     """
     asked = columns or {}
-    source = Source.of(path)
+    source = source or Source.of(path)
     found = find_encoding(source, encoding)
     head = find_head(source, found.codec, asked)
     is_results = is_results_header(head.names)

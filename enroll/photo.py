@@ -9,6 +9,8 @@ import errno
 import hashlib
 import os
 import stat
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -36,6 +38,9 @@ _SHARE_GONE = frozenset(
     | {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ETIMEDOUT, errno.ECONNRESET}
 )
 """What a file system says when its server or device is gone, not the file."""
+
+_NO_FILE = (-1, -1, -1)
+"""What `look` says where there is no file."""
 
 _GLANCE_BYTES = 4096
 """What `glance` reads at either end of a file: a block of most file systems."""
@@ -77,20 +82,31 @@ def locate(images: str, image: str) -> str:
     return os.path.normpath(os.path.join(images, image))  # noqa: PTH118  # a Path costs 10x
 
 
-def look(path: str) -> FileTimes | None:
-    """What `lstat` says of a photo; None where there is nothing, or nothing we may see.
+def look(paths: Sequence[str]) -> array[int]:
+    """What `lstat` says of each: size, mtime and ctime in ns, each -1 where there is nothing.
 
-    Raises OSError where not the file but its file system is gone.
+    Raises OSError where not a file but its file system is gone.
     """
-    try:
-        found = os.lstat(path)
-    except OSError as error:
-        if error.errno in _SHARE_GONE:
-            raise
-        return None
-    except ValueError:  # a NUL in the path
-        return None
-    return _times(found)
+    times = array("q")
+    lstat = os.lstat
+    for path in paths:
+        try:
+            found = lstat(path) if path else None
+        except OSError as error:
+            if _is_gone(error):
+                raise
+            found = None
+        except ValueError:  # a NUL in the path
+            found = None
+        times.extend(
+            _NO_FILE if found is None else (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        )
+    return times
+
+
+def _is_gone(error: OSError) -> bool:
+    """Whether a file system says that its server or device is gone, not a file."""
+    return error.errno in _SHARE_GONE
 
 
 def _times(found: os.stat_result) -> FileTimes:
@@ -111,7 +127,7 @@ def read_photo(path: str, images: str) -> Photo | Unusable:
         return _failed(
             PhotoCode.UNREADABLE,
             f"The photo cannot be read: {error.strerror}.",
-            share_gone=error.errno in _SHARE_GONE,
+            share_gone=_is_gone(error),
         )
     finally:
         os.close(descriptor)
@@ -289,7 +305,7 @@ def _cannot_open(error: OSError, path: str) -> Unusable:
     return _failed(
         PhotoCode.UNREADABLE,
         f"The photo cannot be opened: {error.strerror}.",
-        share_gone=error.errno in _SHARE_GONE,
+        share_gone=_is_gone(error),
     )
 
 

@@ -20,6 +20,7 @@ from enroll.model import (
     Status,
     Unusable,
 )
+from enroll.survey import Surveyor
 from enroll.tally import BAD, Observer, Tally
 
 COMMIT_SECONDS = 0.05
@@ -43,6 +44,7 @@ class Recorder:
     run: int
     tally: Tally
     observer: Observer
+    survey: Surveyor
     outcomes: int = 0
     """Outcomes that are recorded and not committed yet."""
     since: float | None = None
@@ -213,6 +215,9 @@ class Recorder:
         tally = self.tally
         tally.count(status, code, message, lines=due.lines)
         tally.done += due.lines
+        # A face that was known may bear another text than the manifest's: compared once more.
+        told = Status.PENDING if recognised else status
+        self.survey.ended(due.row.line, told, code, message, lines=due.lines)
         if status is Status.ENROLLED and recognised:
             tally.recognised += due.lines
         elif status is Status.ENROLLED:

@@ -32,6 +32,7 @@ from enroll.scan import Scan
 from enroll.settling import Doubt
 from enroll.share import Share
 from enroll.strangers import Strangers, Trust
+from enroll.survey import Surveyor
 from enroll.tally import SHARED_SHOWN, Ended, Observer, Tally
 from enroll.texts import amount
 from enroll.throttle import Throttle
@@ -105,6 +106,7 @@ class Driver:
         ledger: Ledger,
         service: FullService,
         scan: Scan,
+        survey: Surveyor,
         throttle: Throttle,
         executors: Executors,
         observer: Observer,
@@ -122,12 +124,13 @@ class Driver:
         self._throttle = throttle
         self._executors = executors
         self._observer = observer
-        self._recorder = Recorder(ledger, work.run, self.tally, observer)
+        self._recorder = Recorder(ledger, work.run, self.tally, observer, survey)
         self._people = People()
         self._reach = Reach()
         self._intake = Intake(
             scan,
             self._recorder,
+            survey=survey,
             policy=work.policy,
             images=work.images,
             limit=work.limit,
@@ -194,6 +197,8 @@ class Driver:
         began = time.monotonic()
         try:
             self._settle_what_was_left()
+            if self._intake.begin_early():
+                self._strangers.learn()  # at once: their photos will have been read by then
             while not self._ended():
                 self._turn()
         except EnrollError as error:
@@ -213,7 +218,8 @@ class Driver:
 
     def _turn(self) -> None:
         executors = self._executors
-        self._intake.scan_on(self._submit, executors.scanner)
+        if self._strangers.known or not self._intake.began_early:
+            self._intake.scan_on(self._submit, executors.scanner)  # else first calls come first
         self._intake.feed(
             self._submit, executors.readers, room=self._room(), park=self._people.park
         )
@@ -417,6 +423,7 @@ class Driver:
             for face in self._doubts.left():
                 if (row := self._doubtful.pop(face.face_id, None)) is not None:
                     self._recorder.ends(row.due, face.status, face.code, face.message)
+            self._intake.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
             if not (self._stop or self._signal or self._bound or self._bug):
                 self._settle_accounts()

@@ -85,6 +85,10 @@ class RunSettings:
     origins: Mapping[str, str] = field(default_factory=dict)
     in_use: Mapping[str, Path] = field(default_factory=dict)
 
+    def due_rules(self) -> list[Any]:
+        """The settings that decide which rows are due: with others, rows are looked at anew."""
+        return [self.multi_oriented_detection, sorted(self.retry), self.checksum]
+
     def record(self) -> dict[str, Any]:
         """What a ledger keeps of the settings of a run: plain values, and no secret is one."""
         return {

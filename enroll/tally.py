@@ -25,7 +25,7 @@ class Tally:
     `surplus` are faces whose doubts were settled, `in_doubt_now` those that are being settled,
     `others_in_doubt` those that stay so and are none of the manifest's.
     `recognised` are due lines whose face turned out to be enrolled already. `due` is complete
-    once `scanned` is set.
+    once `scanned` is set; until then `unscanned` lines, at most, may be due, too.
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -36,6 +36,7 @@ class Tally:
     due: int = 0
     done: int = 0
     scanned: bool = False
+    unscanned: int = 0
     enrolled_now: int = 0
     recognised: int = 0
     new_bad: int = 0

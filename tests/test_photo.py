@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from enroll.model import FileTimes, Photo, Status, Unusable
+from enroll.model import Photo, Status, Unusable
 from enroll.photo import (
     LARGEST_FILE,
     Glance,
@@ -121,7 +121,7 @@ def test_a_photo_that_is_not_there_is_failed_and_due_again(tmp_path: Path) -> No
     assert isinstance(found, Unusable)
     assert (found.status, found.fault.code) == (Status.FAILED, PhotoCode.MISSING)
     assert found.content is None
-    assert look(str(tmp_path / "gone.jpg")) is None
+    assert list(look([str(tmp_path / "gone.jpg")])) == [-1, -1, -1]
 
 
 def test_a_path_in_the_words_of_windows_gets_a_hint(tmp_path: Path) -> None:
@@ -172,8 +172,9 @@ def test_a_file_too_large_for_a_photo_is_not_read(tmp_path: Path) -> None:
 def test_looking_tells_times_without_reading(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jpg", b"12345")
     found = Path(path).lstat()
-    assert look(path) == FileTimes(5, found.st_mtime_ns, found.st_ctime_ns)
-    assert look("/no\0where") is None
+    times = [5, found.st_mtime_ns, found.st_ctime_ns]
+    nothing = [-1, -1, -1]
+    assert list(look([path, "/no\0where", "", path])) == [*times, *nothing, *nothing, *times]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ from enroll.model import (
     Status,
     Surplus,
 )
+from enroll.survey import SurveyKeeper
+
+SURVEY = "survey"
+"""Among the options of a run on record: the mark of its manifest's survey."""
 
 INTERRUPTED = "INTERRUPTED"
 """The code of a face whose call had not ended when its run did."""
@@ -101,13 +105,15 @@ class Comparison:
 
     `unchanged` are enrolled and their photos are as they were; of these, `user_data_changed`
     have another text in the manifest than the library. `gone` are enrolled and their photo is
-    no longer there. Everything else is a candidate.
+    no longer there. `early` are those that `queue_early` has queued. Everything else is a
+    candidate.
     """
 
     unchanged: int
     user_data_changed: int
     gone: int
     candidates: Sequence[Candidate]
+    early: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +249,10 @@ class Ledger(LedgerReader, Protocol):
     """
 
     @property
+    def surveys(self) -> SurveyKeeper:
+        """What the last whole scan has found. A run that does not bear its mark drops it."""
+
+    @property
     def images_given(self) -> str:
         """The images root that was last given with --images, an absolute path; else empty."""
 
@@ -282,6 +292,14 @@ class Ledger(LedgerReader, Protocol):
     ) -> Comparison:
         """What is known of these rows. Those seen for the first time are recorded as pending,
         unless `run` is None. With `reread` no row whose photo is there counts as unchanged."""
+
+    def queue_early(self, mark: str) -> int:
+        """Queue rows that are due of the manifest whose runs bear this mark (`survey` among their
+        options), some thousands at most, and leave them out of what is compared later; their
+        number."""
+
+    def early_repeats(self) -> list[tuple[Status, str, str, int]]:
+        """Status, code, message and number of the lines that said again what was queued early."""
 
     def queue(self, due: Iterable[Candidate]) -> None:
         """Remember what this run has to do, outside of memory; not durable."""

@@ -16,6 +16,8 @@ from enroll.ledger.auditing import SqliteAudit
 from enroll.ledger.listing import SqliteListing
 from enroll.ledger.reading import SqliteReader, sentences
 from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.surveys import SqliteSurveys
+from enroll.survey import SurveyRecord
 
 SQLITE_HEAD = b"SQLite format 3\0"
 """The first bytes of every SQLite file: https://www.sqlite.org/fileformat.html#magic"""
@@ -73,6 +75,16 @@ def read_ledger(path: Path) -> SqliteReader:
     Raises LedgerMismatchError and LocalError as `open_ledger`.
     """
     return SqliteReader(_connect_reading(path), str(path))
+
+
+def recall_survey(path: Path) -> SurveyRecord | None:
+    """What the ledger at `path` remembers of the last manifest. Raises as `read_ledger`."""
+    connection = _connect_reading(path)
+    try:
+        return SqliteSurveys(connection, str(path)).survey()
+    finally:
+        connection.close()
+        connection.engine.dispose()
 
 
 def audit_ledger(path: Path) -> SqliteAudit:

@@ -153,6 +153,28 @@ event = Table(
     Column("detail", Text, nullable=False),
 )
 
+# What the last whole scan of a manifest found; derived, and dropped whenever it might be wrong.
+survey = Table(
+    "survey",
+    metadata,
+    Column("only", Integer, CheckConstraint("only = 1"), primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("manifest", Text, nullable=False),
+    Column("parts", Integer, nullable=False),
+    Column("results_path", Text),
+    Column("results_size", BigInteger),
+    Column("results_mtime_ns", BigInteger),
+)
+
+survey_part = Table(
+    "survey_part",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("rows", LargeBinary, nullable=False),
+    Column("digest", LargeBinary),
+    Column("counts", Text),
+)
+
 # What a run is looking at. Temporary tables live in a file of SQLite's own that is never synced.
 scan_metadata = MetaData()
 
@@ -184,6 +206,16 @@ due = Table(
     Column("code", Text, nullable=False),
     Column("face_id", Integer),
     prefixes=["TEMPORARY"],
+)
+
+early = Table(
+    "early",
+    scan_metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("lines", Integer, nullable=False),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
 )
 
 # What a library was seen to hold, and what is to be adopted from it; temporary in the same way.

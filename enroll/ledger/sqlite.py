@@ -12,9 +12,12 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     Connection,
+    Insert,
+    Integer,
     Select,
     and_,
     bindparam,
+    delete,
     func,
     insert,
     literal,
@@ -28,7 +31,7 @@ from sqlalchemy.exc import DatabaseError
 
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death
-from enroll.ledger import INTERRUPTED, Changes, Comparison, RunEnd, RunStart
+from enroll.ledger import INTERRUPTED, SURVEY, Changes, Comparison, RunEnd, RunStart
 from enroll.ledger import schema as s
 from enroll.ledger.columns import (
     INSERT_DUE,
@@ -42,6 +45,7 @@ from enroll.ledger.columns import (
 )
 from enroll.ledger.moved import LedgerFile
 from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, sentences, shown_path
+from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import (
     Candidate,
     Event,
@@ -54,6 +58,10 @@ from enroll.model import (
 
 _ENROLLED = Status.ENROLLED.value
 
+EARLY_ROWS = 20_000
+"""Rows that are queued before the manifest is scanned: enough for the fastest service until the
+scan has come to more."""
+
 
 class SqliteLedger(SqliteReader):
     """The driver's side of a SQLite ledger; see `enroll.ledger.Ledger` for the contract."""
@@ -63,12 +71,18 @@ class SqliteLedger(SqliteReader):
         self._unwritten = Buffer()  # recorded, not in the open transaction yet
         self._written = Buffer()  # in the open transaction, not committed
         self._place = 0
+        self._early = False
+        self._surveys = SqliteSurveys(connection, path)
         self._run: int | None = None
         self._file = LedgerFile(Path(path)) if Path(path).is_file() else None
         with sentences(path):
             s.scan_metadata.create_all(connection)
             self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
             connection.commit()
+
+    @property
+    def surveys(self) -> SqliteSurveys:
+        return self._surveys
 
     @property
     def began_empty(self) -> bool:
@@ -116,6 +130,9 @@ class SqliteLedger(SqliteReader):
                 timeout = died.options.get("timeout", DEFAULT_TIMEOUT)
                 expires = expiry_after_death(alive_at, timeout=timeout)
                 self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
+            survey = self._surveys.survey()
+            if survey is None or survey.fingerprint != start.options.get(SURVEY):
+                self._surveys.drop_survey()
             self._connection.commit()
         self._run = number
         return number
@@ -171,7 +188,11 @@ class SqliteLedger(SqliteReader):
             return self._compared(rows, run=run, reread=reread)
 
     def _compared(self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool) -> Comparison:
-        candidates, text_changed, gone, new = [], 0, 0, False
+        candidates, text_changed, gone, early, new = [], 0, 0, 0, False
+        if self._early:
+            early = self._connection.scalar(_EARLY_LINES) or 0
+            self._connection.execute(_MEET_EARLY)
+            self._connection.execute(_SCAN_WITHOUT_EARLY)
         by_key: dict[tuple[str, str], ScannedRow] = {}
         # Most rows are enrolled and as they were: those are counted by not being among these.
         for found in self._connection.execute(_NOT_UNCHANGED, {"reread": reread}):
@@ -186,11 +207,31 @@ class SqliteLedger(SqliteReader):
         if run is not None and new:
             self._record_as_pending(run)
         return Comparison(
-            unchanged=len(rows) - gone - sum(one.lines for one in candidates),
+            unchanged=len(rows) - early - gone - sum(one.lines for one in candidates),
             user_data_changed=text_changed,
             gone=gone,
             candidates=candidates,
+            early=early,
         )
+
+    def queue_early(self, mark: str) -> int:
+        with sentences(self._path):
+            self._connection.execute(_QUEUE_EARLY, {"mark": mark, "place": self._place})
+            self._connection.execute(_REMEMBER_EARLY)
+            count: int = self._connection.scalar(select(func.count()).select_from(s.early)) or 0
+        self._place += count
+        self._early = count > 0
+        return count
+
+    def early_repeats(self) -> list[tuple[Status, str, str, int]]:
+        if not self._early:
+            return []
+        self._flush()
+        with sentences(self._path):
+            return [
+                (Status(found.status), found.code, found.message, found.lines)
+                for found in self._connection.execute(_EARLY_REPEATS)
+            ]
 
     def _record_as_pending(self, run: int) -> None:
         columns = ["user_id", "path", "user_data", "status", "code", "message", "run"]
@@ -444,6 +485,75 @@ def _not_unchanged() -> Select[Any]:
 
 
 _NOT_UNCHANGED = _not_unchanged()
+
+# What is due of a manifest that was compared before, taken from the ledger without scanning it.
+
+
+def _queue_early() -> Insert:
+    """Some rows last written by a run of the same mark that are due whatever their photos are.
+
+    Doubts are not among them: they are settled first, and their rows come up in the scan.
+    """
+    again = [Status.PENDING.value, Status.FAILED.value]
+    marked = select(s.run.c.run).where(s.run.c.options[SURVEY].as_string() == bindparam("mark"))
+    columns = [s.row.c.user_id, s.row.c.path, s.row.c.user_data]
+    without_face = select(*columns, s.row.c.status, s.row.c.code, s.row.c.face_id).where(
+        s.row.c.face_id.is_(None), s.row.c.status.in_(again), s.row.c.run.in_(marked)
+    )
+    with_face = (
+        select(*columns, s.face.c.status, s.face.c.code, s.row.c.face_id)
+        .join_from(
+            s.face,
+            s.row,
+            and_(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id),
+        )
+        .where(
+            s.face.c.status.in_(again),
+            s.face.c.status != _ENROLLED,  # so that the index on the others serves
+            s.row.c.run.in_(marked),
+        )
+    )
+    found = union_all(without_face, with_face).limit(EARLY_ROWS).subquery()
+    place = bindparam("place", type_=Integer) + func.row_number().over()
+    return insert(s.due).from_select(
+        ["place", "user_id", "path", "user_data", "line", "lines", "status", "code", "face_id"],
+        select(
+            place,
+            found.c.user_id,
+            found.c.path,
+            found.c.user_data,
+            literal(0),
+            literal(1),
+            found.c.status,
+            found.c.code,
+            found.c.face_id,
+        ),
+    )
+
+
+_QUEUE_EARLY = _queue_early()
+_REMEMBER_EARLY = insert(s.early).from_select(
+    ["user_id", "path", "lines"], select(s.due.c.user_id, s.due.c.path, literal(0))
+)
+_IS_EARLY = and_(s.early.c.user_id == s.scan.c.user_id, s.early.c.path == s.scan.c.path)
+_EARLY_LINES = select(func.sum(s.scan.c.lines)).join_from(s.scan, s.early, _IS_EARLY)
+_MEET_EARLY = (
+    update(s.early).values(lines=s.early.c.lines + s.scan.c.lines).where(_IS_EARLY)  # UPDATE … FROM
+)
+_SCAN_WITHOUT_EARLY = delete(s.scan).where(select(literal(1)).where(_IS_EARLY).exists())
+_EARLY_REPEATS = (
+    select(
+        func.coalesce(s.face.c.status, s.row.c.status).label("status"),
+        func.coalesce(s.face.c.code, s.row.c.code).label("code"),
+        func.coalesce(s.face.c.message, s.row.c.message).label("message"),
+        (s.early.c.lines - 1).label("lines"),
+    )
+    .join_from(
+        s.early, s.row, and_(s.row.c.user_id == s.early.c.user_id, s.row.c.path == s.early.c.path)
+    )
+    .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
+    .where(s.early.c.lines > 1)
+)
 
 
 def _shared(run: int) -> Select[int, int, int]:
