@@ -13,7 +13,7 @@ from enroll.asking import Asking
 from enroll.bench import Talk
 from enroll.claims import OwnScore
 from enroll.control import CONTROL_FACES
-from enroll.enrollment import identity_of, images_root, in_utf8, ledger_path, make_folder
+from enroll.enrollment import identity_of, ledger_path, make_folder
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates
 from enroll.ledger import Ledger, LibraryIdentity
@@ -31,6 +31,7 @@ from enroll.manifest import Manifest, open_manifest
 from enroll.model import CallKind, Credentials, FaceRecord, Photo
 from enroll.opening import Account, find_library
 from enroll.outputs import InUse, Output, check_output, try_folder
+from enroll.photofolder import in_utf8, photos_folder
 from enroll.removal import SearchPlace
 from enroll.rules import check_row
 from enroll.scan import CHUNK_ROWS, Scan
@@ -119,7 +120,8 @@ class _Work:
 
     def adopt(self, path: Path, sighted: Sighted) -> Adoption:
         run = self.settings.run
-        images, notes = images_root(run, self.ledger.images_given, self.ledger.images)
+        photos = photos_folder(run.images, self.manifest, self.ledger)
+        images, notes = photos.path, photos.notes
         adoption = Adoption(
             ledger=path,
             images=images,
@@ -134,10 +136,10 @@ class _Work:
             return adoption
         with upkeep(
             self.ledger,
-            options={**run.record(), COMMAND: ADOPT},
+            options={**run.record(), **photos.record(), COMMAND: ADOPT},
             tally=self.asking.tally,
             images=images,
-            given=run.images is not None or bool(self.ledger.images_given),
+            given=photos.named,
             manifest=in_utf8(self.manifest.path.absolute()),
             manifest_sha256=self.manifest.sha256,
             clock_offset=self.asking.clock_offset,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -30,6 +29,7 @@ from enroll.opening import (
 )
 from enroll.outputs import InUse, Output, check_output, try_folder
 from enroll.photo import locate
+from enroll.photofolder import in_utf8, photos_folder
 from enroll.recorder import now_ms
 from enroll.results import default_results_path, write_results
 from enroll.run import Driver, Executors, Work
@@ -50,7 +50,7 @@ READERS = 16
 class Place:
     """Where a run goes, known before its first photo is sent.
 
-    `images_inherited`: the photos' folder is the one that was last given for the ledger. `notes`
+    `images_inherited`: an earlier run decided where the photos' folder is. `notes`
     are sentences for the user, `urgent` those among them that somebody has to see.
     """
 
@@ -256,18 +256,17 @@ def _open(
     put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
     if put_back:
         ledger.begins(empty=False)
-    ledger_images = ledger.images_given  # before this run writes its own
-    images, notes = images_root(settings, ledger_images, ledger.images)
+    photos = photos_folder(settings.images, manifest, ledger)
+    images, notes = photos.path, list(photos.notes)
     offset = connection.service.clock_offset
     urgent = list(manifest.notes[:1]) if manifest.encoding_was_guessed else []
     if abs(offset) > CLOCK_SLACK_SECONDS:
         notes = [*notes, clock_sentence(offset)]
         urgent.append(clock_sentence(offset))
-    given = settings.images is not None or bool(ledger_images)
     mark = fingerprint(*_manifest_key(settings, manifest.sha256), str(images), settings.due_rules())
-    start = _run_start(settings, manifest, mark)
+    start = _run_start(settings, manifest, {**photos.record(), SURVEY: mark})
     run = ledger.start_run(
-        start, images=str(images), given=given, clock_offset=connection.service.clock_offset
+        start, images=str(images), given=photos.named, clock_offset=connection.service.clock_offset
     )
     trust = Trust.LESS if put_back else Trust.UNLESS_SEEN
     if empty or settings.allow_nonempty:
@@ -282,7 +281,7 @@ def _open(
         new_ledger=new,
         run=run,
         notes=[*manifest.notes, *notes, *retry_notes(settings, ledger)],
-        images_inherited=settings.images is None and bool(ledger_images),
+        images_inherited=photos.inherited,
         urgent=urgent,
     )
     survey = Surveyor(
@@ -340,32 +339,6 @@ def identity_of(settings: RunSettings, library: Library) -> LibraryIdentity:
     )
 
 
-def images_root(settings: RunSettings, given: str, last: str) -> tuple[Path, list[str]]:
-    """The folder that photos' relative paths begin at, resolved; and what to say of it.
-
-    `given` is what was last named for the ledger, `last` what its last run used. Raises
-    UsageError for a folder that never was, LocalError for one that was there before.
-    """
-    asked = settings.images or (Path(given) if given else settings.manifest.parent)
-    root = asked.resolve()
-    if in_utf8(root) != str(root):
-        raise UsageError(
-            f"The name of the photos' folder {in_utf8(root)} is not in UTF-8, as the manifest's "
-            "paths are. Rename the folder, or name another with --images."
-        )
-    if root.is_dir():
-        inherited = given and settings.images is None
-        return root, [
-            f"Photos are looked for below {root}, as in the last run."
-        ] if inherited else []
-    if str(root) in (given, last):
-        raise LocalError(
-            f"The photos' folder {root} is gone, which was there in an earlier run. Mount the "
-            "share again, then run the same command; every row stays due."
-        )
-    raise UsageError(f"The photos' folder {root} does not exist. Correct --images.")
-
-
 def retry_notes(settings: RunSettings, ledger: Ledger) -> list[str]:
     """What to say where no row ended with a code that is to be retried: a slip of the pen."""
     if not settings.retry:
@@ -389,17 +362,12 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _run_start(settings: RunSettings, manifest: Manifest, mark: str) -> RunStart:
+def _run_start(settings: RunSettings, manifest: Manifest, found: Mapping[str, object]) -> RunStart:
     return run_start(
-        {**settings.record(), SURVEY: mark},
+        {**settings.record(), **found},
         manifest=in_utf8(manifest.path.absolute()),
         manifest_sha256=manifest.sha256,
     )
-
-
-def in_utf8(path: Path) -> str:
-    """A path as text that can be stored, whatever bytes its name is made of."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _close(

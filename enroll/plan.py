@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from enroll import journey
-from enroll.enrollment import READERS, images_root, retry_notes
+from enroll.enrollment import READERS, retry_notes
 from enroll.errors import UsageError
 from enroll.journey import Policy
 from enroll.ledger import Ledger, LibraryIdentity, RunRecord
@@ -20,6 +20,7 @@ from enroll.ledger.files import scratch_ledger
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.photo import Glance, PhotoCode, glance
+from enroll.photofolder import photos_folder
 from enroll.rules import check_row
 from enroll.scan import CHUNK_ROWS, Scan
 from enroll.settings import RunSettings, default_ledger_path, host_of
@@ -109,15 +110,15 @@ def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
     ledger = scratch_ledger(there, identity)
     try:
         _check_library(ledger, identity, there)
-        images, notes = images_root(settings, ledger.images_given, ledger.images)
+        photos = photos_folder(settings.images, manifest, ledger)
         status = ledger.status(runs=RUNS_LOOKED_AT)
         plan = Plan(
             manifest=manifest,
             ledger=there,
-            images=images,
+            images=photos.path,
             notes=[
                 *manifest.notes,
-                *notes,
+                *photos.notes,
                 *retry_notes(settings, ledger),
                 *([] if path else [NO_LIBRARY]),
             ],

@@ -268,3 +268,34 @@ def test_the_photos_folder_of_the_last_run_is_kept_for_a_manifest_elsewhere(
     assert f"Photos    {archive.folder} (as in the last run)" in done.err
     assert people(box) == {"person-0001": 1, "person-0002": 1}
     assert (exports / "2025-02.results.csv").exists()
+
+
+def test_each_manifest_keeps_its_own_photos_folder_whatever_another_was_run_with(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    for site, person in (("a", 1), ("b", 2)):
+        archive.photo(f"{site}/1.jpg", portrait(person))
+        archive.manifest([(f"{site}1", "", "1.jpg")], name=f"{site}/staff.csv")
+    group = ("--group-id", "staff")
+    assert command("run", "a/staff.csv", *group).code == 0
+    assert command("run", "b/staff.csv", *group, "--images", "b").code == 0
+    again = command("run", "a/staff.csv", *group)
+    assert (again.code, "nothing to do" in again.out) == (0, True), again
+    assert people(box) == {"a1": 1, "b1": 1}
+
+
+def test_a_new_manifest_beside_photos_of_its_own_is_not_given_those_of_another(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    for site, person in (("a", 1), ("b", 2)):
+        archive.photo(f"{site}/1.jpg", portrait(person))
+        archive.manifest([(f"{site}1", "", "1.jpg")], name=f"{site}/staff.csv")
+    archive.manifest([("b1", "", "1.jpg")], name="monday.csv")
+    group = ("--group-id", "staff")
+    assert command("run", "b/staff.csv", *group, "--images", "b").code == 0
+    refused = command("run", "a/staff.csv", *group)
+    assert (refused.code, "Say which: --images" in refused.err) == (2, True), refused
+    assert command("plan", "a/staff.csv", *group).code == 2
+    dated = command("run", "monday.csv", *group)
+    assert (dated.code, "nothing to do" in dated.out) == (0, True), dated
+    assert people(box) == {"b1": 1}

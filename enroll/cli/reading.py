@@ -58,8 +58,8 @@ manifest_options = options.together(
     click.option(
         "--images",
         type=options.FILE,
-        help="Folder that relative photo paths begin at.  [default: as last given for this "
-        "ledger, else the manifest's folder]",
+        help="Folder that relative photo paths begin at.  [default: as in this manifest's "
+        "last run; for a new manifest as last given for this ledger, else its own folder]",
     ),
     click.option(
         "--columns",

@@ -218,6 +218,14 @@ class LedgerReader(Protocol):
     def images(self) -> str:
         """The images root of the last run, an absolute path; empty before the first."""
 
+    @property
+    def images_given(self) -> str:
+        """The images root that was last given with --images, an absolute path; else empty."""
+
+    def folder_of(self, manifest: str) -> tuple[str, bool] | None:
+        """The images root of the last run of this manifest (an absolute path), and whether it was
+        named; None where it has had no run."""
+
     def status(self, *, runs: int = 10) -> LedgerStatus:
         """Counts, errors by code, and the last `runs` runs, newest first."""
 
@@ -251,10 +259,6 @@ class Ledger(LedgerReader, Protocol):
     @property
     def surveys(self) -> SurveyKeeper:
         """What the last whole scan has found. A run that does not bear its mark drops it."""
-
-    @property
-    def images_given(self) -> str:
-        """The images root that was last given with --images, an absolute path; else empty."""
 
     def has_run(self, began: int) -> bool:
         """Whether a run that began at this moment (UNIX ms) is on record."""

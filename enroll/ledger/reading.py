@@ -52,6 +52,24 @@ class SqliteReader:
         """The images root of the last run, an absolute path; empty before the first."""
         return str(self._one(select(s.library.c.images)).images)
 
+    @property
+    def images_given(self) -> str:
+        """The images root that was last given with --images, an absolute path; else empty."""
+        found = self._one(select(s.library))
+        return str(found.images) if found.images_given else ""
+
+    def folder_of(self, manifest: str) -> tuple[str, bool] | None:
+        options = s.run.c.options
+        query = (
+            select(options)
+            .where(s.run.c.manifest == manifest, options["root"].as_string().is_not(None))
+            .order_by(s.run.c.run.desc())
+            .limit(1)
+        )
+        with sentences(self._path):
+            found = self._connection.scalar(query)
+        return None if found is None else (str(found["root"]), bool(found["root_named"]))
+
     def status(self, *, runs: int = 10) -> LedgerStatus:
         with sentences(self._path):
             return LedgerStatus(

@@ -93,11 +93,6 @@ class SqliteLedger(SqliteReader):
             self._connection.execute(update(s.library).values(began_empty=empty))
 
     @property
-    def images_given(self) -> str:
-        found = self._one(select(s.library))
-        return str(found.images) if found.images_given else ""
-
-    @property
     def holds_back(self) -> bool:
         return bool(self._unwritten or self._written)
 
