@@ -83,14 +83,17 @@ class Simulation:
         self._in_flight = 0
         self._woken = float("-inf")
 
+    def serve(self, service: Service) -> None:
+        """From now on it is another service."""
+        self._service = service
+
     def run(self, seconds: float, *, warm_up: float = 60.0) -> Outcome:
-        """Let so much time pass; the first `warm_up` of it does not count."""
+        """Let time pass up to that moment; what comes before `warm_up` does not count."""
         outcome = Outcome(ideal=self._ideal(warm_up, seconds))
-        self._at(0.0, _Event.WAKES)
-        while self._events:
+        if not self._events:
+            self._at(0.0, _Event.WAKES)
+        while self._events and self._events[0][0] <= seconds:
             now, _, event, permit, refused = heapq.heappop(self._events)
-            if now > seconds:
-                break
             if event is _Event.ARRIVES:
                 assert permit is not None
                 self._arrives(now, permit)

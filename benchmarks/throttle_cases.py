@@ -87,8 +87,20 @@ def others(seed: int) -> Callable[[float], int]:
     return held
 
 
+def lively(seed: int) -> Callable[[float], int]:
+    """The same, but call by call: 12 in the mean, each of half a second."""
+    chance, at = random.Random(seed), 0.0
+    held: dict[int, int] = {}  # by twentieths of a second
+    while at < 3600:
+        at += chance.expovariate(24)
+        until = at + chance.gammavariate(10, 0.05)
+        for tick in range(int(at * 20), int(until * 20)):
+            held[tick] = held.get(tick, 0) + 1
+    return lambda t: min(held.get(int(t * 20), 0), 31)
+
+
 def cases(seed: int) -> dict[str, Any]:
-    """The services, by name."""
+    """The services, by name; the last three count calls a second, not calls at a time."""
     return {
         "L=4": Service(limit=lambda t: 4),
         "L=16": Service(limit=lambda t: 16),
@@ -96,15 +108,26 @@ def cases(seed: int) -> dict[str, Any]:
         "L=100": Service(limit=lambda t: 100),
         "16→6→24": Service(limit=step),
         "shared": Service(limit=lambda t: 32, others=others(seed)),
+        "lively": Service(limit=lambda t: 32, others=lively(seed)),
         "20/s": Service(per_second=20),
         "5/s, 0.1 s": Service(per_second=5, call_seconds=0.1),
         "20/s, 0.2 s": Service(per_second=20, call_seconds=0.2),
     }
 
 
+class AsDesigned(AdaptiveThrottle):
+    """Ceiling memory alone: refused calls give their places back, calls are never spaced out."""
+
+    def _is_refused(self, permit: Permit, now: float, retry_after: float | None) -> bool:
+        self._strange.clear()
+        super()._is_refused(permit, now, retry_after)
+        return False
+
+
 THROTTLES: dict[str, Callable[[], Throttle]] = {
     "32 fixed with back-off": lambda: FixedThrottle(32),
     "AIMD ×0.9": Aimd,
+    "ceiling memory alone": AsDesigned,
     "ours": AdaptiveThrottle,
 }
 

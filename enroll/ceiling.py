@@ -9,10 +9,10 @@ call takes tells nothing: only refusals do. They are cheap (no work is done), bu
    refusal of a try takes it back; any other takes a place away, or a fifth of them.
 3. *A refused call keeps its place as long as a call takes.* Refusals come back at once; what they
    free would be refused again at once, some hundred times a second where the limit has fallen.
-4. *Spacing*: where fewer calls are refused than were taken a moment ago, the service counts calls
-   a second, or something else that places cannot hold. Then calls are spaced out, at the rate at
-   which they were served, which is tried upwards in the same way. It ends when the places, and not
-   the spacing, are what keeps calls from leaving.
+4. *Spacing*: a call is refused although no more were in flight than were served together since
+   the last cut. Once, that is a limit that has fallen; over and over it is a service that counts
+   calls a second, which places cannot hold. Then calls are spaced out (`FoundRate`), until places
+   are what keeps them from leaving, or spacing has proved to be no remedy.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import math
 from collections import deque
 
 from enroll.climb import Climb
+from enroll.spacing import FoundRate
 from enroll.throttle import (
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
@@ -28,7 +29,6 @@ from enroll.throttle import (
     Gauge,
     Permit,
     Places,
-    Spacing,
 )
 
 FIRST_LIMIT = 4
@@ -54,23 +54,29 @@ CALL_SECONDS = 0.5
 SMOOTHING = 1 / 8
 """The weight of the newest call in the smoothed call time; TCP's for round trips (RFC 6298)."""
 
-BELOW_PROVEN = 0.7
-"""A refusal at less than this of what was served together lately is not about places."""
+STRANGE_REFUSALS = 4
+"""So many refusals that cannot be about places, within `STRANGE_SPANS` spans, turn spacing on."""
 
-PROVEN_SECONDS = 30.0
-"""How long that is remembered, at least."""
+SPAN_SECONDS = 2.0
+"""A span, at least; it is never less than `SPAN_CALLS` calls take. Long against the second that such
+services count in, short against changes of what others leave of the places."""
 
-STRANGE_REFUSALS = 3
-"""So many of those within `PROVEN_SECONDS` turn spacing on."""
+SPAN_CALLS = 4
+
+STRANGE_SPANS = 5
+
+SHARE = 1 / 8
+"""Of the places: the largest step upwards."""
+
+STEEP = 0.8
+"""By what the places are multiplied where refusals follow each other: the service's limit has
+fallen, not by one but by much."""
 
 RATE_SECONDS = 10.0
 """Over which the rate is measured that spacing begins with."""
 
-RATE_UNIT = 0.05
-"""Of that rate: the first step upwards."""
-
-UNSPACED_SECONDS = 10.0
-"""After so long with all places taken spacing is turned off."""
+NO_SPACING_SECONDS = 600.0
+"""For so long it is not tried again then."""
 
 
 class AdaptiveThrottle:
@@ -82,18 +88,19 @@ class AdaptiveThrottle:
         self._places = Places()
         self._slow_start = known is None
         self._climb = self._climb_from(FIRST_LIMIT if known is None else known)
+        self._full = False
         self._refusals = 0
         self._cut_at = -math.inf
         self._pause = FIRST_PAUSE_SECONDS
         self._closed_until = -math.inf
-        self._call_seconds: float | None = None
+        self.call_seconds = CALL_SECONDS
+        """How long a call takes, smoothed."""
         self._proven = _Lately()
         self._since_cut = 0  # the most that were served together of those that left since
         self._strange: deque[float] = deque(maxlen=STRANGE_REFUSALS)
         self._served: deque[float] = deque()
-        self._spacing: Spacing | None = None
-        self._rate: Climb | None = None
-        self._full_since: float | None = None
+        self._spacing: FoundRate | None = None
+        self._no_spacing_until = -math.inf
 
     @property
     def limit(self) -> int:
@@ -101,8 +108,11 @@ class AdaptiveThrottle:
 
     @property
     def ceiling(self) -> int | None:
-        """The number of places that the service takes, as far as proved; None in slow start."""
-        return None if self._slow_start else int(self._climb.base)
+        """The number of calls that the service takes at a time, as far as proved: None in slow
+        start, and where it counts calls a second."""
+        if self._slow_start or self._spacing is not None:
+            return None
+        return int(self._climb.base)
 
     @property
     def spent(self) -> bool:
@@ -117,6 +127,8 @@ class AdaptiveThrottle:
     def sent(self, now: float) -> Permit:
         self._places.take()
         taken = self._places.taken(now)
+        # As it is after the last call that left: answers are heard several at a time.
+        self._full = taken >= FULL * self.limit
         if taken >= self.limit:
             self._climb.reached(now)
         if self._spacing is not None:
@@ -133,14 +145,13 @@ class AdaptiveThrottle:
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
-        full = self._places.taken(now) >= FULL * self.limit
         if refused:
             self._refusals += 1
             if self._is_refused(permit, now, retry_after):
                 held_until = permit.left_at + self.call_seconds
         self._places.give_back(held_until=held_until)
         if served and not refused:
-            self._works(permit, now, full)
+            self._works(permit, now, self._full)
 
     def opens_at(self, now: float) -> float | None:
         if now < self._closed_until:
@@ -162,45 +173,31 @@ class AdaptiveThrottle:
         )
 
     @property
-    def call_seconds(self) -> float:
-        """How long a call takes, smoothed."""
-        return CALL_SECONDS if self._call_seconds is None else self._call_seconds
+    def _span(self) -> float:
+        return max(SPAN_SECONDS, SPAN_CALLS * self.call_seconds)
 
     # Calls that were served
 
     def _works(self, permit: Permit, now: float, full: bool) -> None:
         self._pause = FIRST_PAUSE_SECONDS
-        took = now - permit.left_at
-        self._call_seconds = self.call_seconds + SMOOTHING * (took - self.call_seconds)
+        self.call_seconds += SMOOTHING * (now - permit.left_at - self.call_seconds)
         # Those that were refused meanwhile had no place there.
         together = permit.in_flight - (self._refusals - permit.refusals)
-        self._proven.seen(together, now)
+        self._proven.seen(together, now, span=self._span)
         if permit.left_at > self._cut_at:
             self._since_cut = max(self._since_cut, together)
         self._served.append(now)
         while self._served[0] < now - RATE_SECONDS:
             self._served.popleft()
-        if self._rate is not None:
-            self._space_less(now, full)
+        if self._spacing is not None:
+            self._spacing.works(now, full=full, call_seconds=self.call_seconds)
+            if self._spacing.needless(now):
+                self._spacing = None
         elif not self._slow_start:
             self._climb.works(now, full=full, call_seconds=self.call_seconds)
         elif full and self.limit < self._most:
             self._climb.base += 1
         # At the most there is to be had, slow start just goes on: nothing is proved.
-
-    def _space_less(self, now: float, full: bool) -> None:
-        """With spacing on: try a higher rate, or do without."""
-        assert self._rate is not None  # noqa: S101  # said by the caller
-        if not full:
-            self._full_since = None
-        elif self._full_since is None:
-            self._full_since = now
-        elif now - self._full_since > UNSPACED_SECONDS:
-            self._spacing = self._rate = self._full_since = None
-            return
-        self._rate.reached(now)
-        self._rate.works(now, full=not full, call_seconds=self.call_seconds)
-        self._set_rate()
 
     # Calls that were refused
 
@@ -212,20 +209,18 @@ class AdaptiveThrottle:
             self._closed_until = max(self._closed_until, now + pause)
         if permit.left_at <= self._cut_at:
             return False  # it left before the last cut, which was about it, too
-        strange = self._since_cut >= permit.in_flight and (
-            permit.in_flight <= BELOW_PROVEN * self._proven.most(now) or self.limit == 1
-        )
+        strange = self._since_cut >= permit.in_flight
         self._cut_at, self._since_cut = now, 0
-        if self._rate is not None:
-            self._rate.refused(
-                now, used=self._rate.base, call_seconds=self.call_seconds, pause=pause
-            )
-            self._set_rate()
+        if self._spacing is not None:
+            self._spacing.refused(now, call_seconds=self.call_seconds, pause=pause)
+            if self._spacing.useless:
+                self._spacing, self._no_spacing_until = None, now + NO_SPACING_SECONDS
+                self._climb = self._climb_from(self._places.taken(now))
             return False
-        if strange:
+        if strange and now >= self._no_spacing_until:
             self._strange.append(now)
             full = len(self._strange) == STRANGE_REFUSALS
-            if full and now - self._strange[0] < PROVEN_SECONDS:
+            if full and now - self._strange[0] < STRANGE_SPANS * self._span:
                 self._space_out(now)
                 return False
         return self._fewer_places(permit, now, pause)
@@ -247,34 +242,31 @@ class AdaptiveThrottle:
         return not tried
 
     def _climb_from(self, base: int) -> Climb:
-        return Climb(base, unit=1, share=1 / 8, least=1, most=self._most)
+        return Climb(base, unit=1, share=SHARE, least=1, most=self._most, steep=STEEP)
 
     def _space_out(self, now: float) -> None:
         """Turn spacing on, at the rate at which calls were served lately."""
         rate = max(len(self._served), 1) / RATE_SECONDS
-        self._rate = Climb(rate, unit=rate * RATE_UNIT, share=0.4, least=0.01, most=math.inf)
-        self._spacing = Spacing(rate)
-        self._spacing.sent(now)
-        # The rate holds from now on; the places are as many as were of use before.
-        self._climb = self._climb_from(max(self._proven.most(now), self.limit))
+        self._spacing = FoundRate(rate, now=now)
+        # The rate holds from now on; places that are all taken would say that it need not.
+        enough = math.ceil(2 * rate * self.call_seconds)
+        self._climb = self._climb_from(max(self._proven.most, self.limit, enough))
         self._strange.clear()
-
-    def _set_rate(self) -> None:
-        if self._spacing is not None and self._rate is not None:
-            self._spacing.rate = self._rate.value
 
 
 class _Lately:
-    """The largest of the numbers seen in the last while: between one and two `PROVEN_SECONDS`."""
+    """The largest of the numbers seen in the last while: between one and two spans."""
 
     def __init__(self) -> None:
         self._began = -math.inf
         self._now = self._before = 0
 
-    def seen(self, number: int, now: float) -> None:
-        if now - self._began >= PROVEN_SECONDS:
+    def seen(self, number: int, now: float, *, span: float) -> None:
+        """A number; `span` is seconds."""
+        if now - self._began >= span:
             self._began, self._before, self._now = now, self._now, 0
         self._now = max(self._now, number)
 
-    def most(self, now: float) -> int:
+    @property
+    def most(self) -> int:
         return max(self._now, self._before)

@@ -23,10 +23,7 @@ PAUSES_OF_AN_INTERVAL = 50.0
 pauses are 2 % of the time then."""
 
 AGAIN_CALLS = 8
-"""Two drops within so many calls' time: the limit has fallen, not by one but by much."""
-
-STEEP = 0.8
-"""By what it is multiplied then."""
+"""Drops within so many calls' time follow each other."""
 
 
 class Climb:
@@ -36,12 +33,29 @@ class Climb:
     base; it is one unit again after a refusal.
     """
 
-    def __init__(self, base: float, *, unit: float, share: float, least: float, most: float):
+    def __init__(
+        self,
+        base: float,
+        *,
+        unit: float,
+        share: float,
+        least: float,
+        most: float,
+        steep: float,
+        excess: float = 0.0,
+    ) -> None:
+        """`steep` is what the base is multiplied by at drops that follow each other.
+
+        `excess` is for a value that is a rate (calls a second): how many calls have to leave
+        beyond what the base allows before a try is proved.
+        """
         self.base = min(max(base, least), most)
         self._unit = unit
         self._share = share
         self._least = least
         self._most = most
+        self._steep = steep
+        self._excess = excess
         self._step = unit
         self._tried = 0.0  # how much above the base is being tried
         self._tested_at: float | None = None
@@ -67,7 +81,7 @@ class Climb:
     def works(self, now: float, *, full: bool, call_seconds: float) -> None:
         """A call was served; `full` says that the value is what keeps more from being made."""
         if self._tried:
-            proof = max(PROOF_SECONDS, CALLS_OF_A_PROOF * call_seconds)
+            proof = max(PROOF_SECONDS, CALLS_OF_A_PROOF * call_seconds, self._excess / self._tried)
             if self._tested_at is None or now - self._tested_at < proof:
                 return
             self.base = self.value
@@ -85,7 +99,9 @@ class Climb:
         else:
             again = now - self._dropped_at < AGAIN_CALLS * call_seconds
             used = min(self.base, used)
-            self.base = max(min(used * STEEP if again else used, used - self._unit), self._least)
+            self.base = max(
+                min(used * self._steep if again else used, used - self._unit), self._least
+            )
             self._dropped_at = now
             self._interval = FIRST_INTERVAL_SECONDS
         self._tried, self._step = 0.0, self._unit

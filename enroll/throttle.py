@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+from enroll.spacing import Spacing
+
 REFUSAL_PAUSE_SECONDS = 0.25
 """The first pause after a refusal; it doubles with each further one. Ours: short against the
 half second that a call takes, so that little is lost where the limit was met by chance."""
@@ -16,10 +18,6 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 LONGEST_RETRY_AFTER_SECONDS = 300.0
 """The most of a `Retry-After` that is obeyed: a service that asks for an hour is asked again."""
-
-CATCH_UP_SECONDS = 0.1
-"""Spaced calls that could not leave in their turn are made up for so long, or one of them: the
-driver wakes late now and then, and the rate would be missed by that."""
 
 
 class Cap(StrEnum):
@@ -128,32 +126,6 @@ class Places:
     def next_free(self) -> float | None:
         """When the first of those becomes free that no call holds any more."""
         return self._held[0] if self._held else None
-
-
-class Spacing:
-    """Lets so many calls a second leave, evenly."""
-
-    def __init__(self, rate: float) -> None:
-        """`rate` is calls a second."""
-        self.rate = rate
-        self._next = -math.inf
-
-    def free(self, now: float) -> int:
-        """How many calls may leave at `now`."""
-        behind = now - max(self._next, now - self._catch_up)
-        return 0 if behind < 0 else 1 + int(behind * self.rate)
-
-    def sent(self, now: float) -> None:
-        """A call leaves."""
-        self._next = max(self._next, now - self._catch_up) + 1 / self.rate
-
-    def opens_at(self, now: float) -> float | None:
-        """When the next call may leave; None where one may at `now`."""
-        return self._next if now < self._next else None
-
-    @property
-    def _catch_up(self) -> float:
-        return max(CATCH_UP_SECONDS, 1 / self.rate)
 
 
 class FixedThrottle:
