@@ -58,7 +58,7 @@ STRANGE_REFUSALS = 4
 """So many refusals that cannot be about places, within `STRANGE_SPANS` spans, turn spacing on."""
 
 SPAN_SECONDS = 2.0
-"""A span, at least; it is never less than `SPAN_CALLS` calls take. Long against the second that such
+"""A span, and never less than `SPAN_CALLS` calls take. Long against the second that such
 services count in, short against changes of what others leave of the places."""
 
 SPAN_CALLS = 4

@@ -12,7 +12,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, Table, and_, exc, func, select, tuple_, union_all
 
 from enroll.errors import ExitCode, LocalError
-from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, RunRecord, RunStart
+from enroll.ledger import (
+    ErrorCount,
+    LedgerStatus,
+    LibraryIdentity,
+    RunEnd,
+    RunPace,
+    RunRecord,
+    RunStart,
+)
 from enroll.ledger import schema as s
 from enroll.model import Entry, Event, EventKind, RawAnswer, Status
 
@@ -44,13 +52,20 @@ class SqliteReader:
         self._connection.engine.dispose()
 
     def identity(self) -> LibraryIdentity:
-        found = self._one(select(s.library))
+        columns = s.library.c
+        # No other column: it is asked of a ledger that is not upgraded yet, too.
+        found = self._one(select(columns.host, columns.group_id, columns.add_time))
         return LibraryIdentity(host=found.host, group_id=found.group_id, add_time=found.add_time)
 
     @property
     def images(self) -> str:
         """The images root of the last run, an absolute path; empty before the first."""
         return str(self._one(select(s.library.c.images)).images)
+
+    @property
+    def ceiling(self) -> int | None:
+        found = self._one(select(s.library.c.ceiling)).ceiling
+        return None if found is None else int(found)
 
     def status(self, *, runs: int = 10) -> LedgerStatus:
         with sentences(self._path):
@@ -305,4 +320,5 @@ def _run_record(found: Row[Any]) -> RunRecord:
             rows=found.rows,
             limit=found.limit,
         )
-    return RunRecord(run=found.run, start=start, end=end)
+    pace = None if found.pace is None else RunPace(**found.pace)
+    return RunRecord(run=found.run, start=start, end=end, pace=pace)
