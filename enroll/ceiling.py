@@ -26,9 +26,11 @@ from enroll.throttle import (
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
     Cap,
+    FixedThrottle,
     Gauge,
     Permit,
     Places,
+    Throttle,
 )
 
 FIRST_LIMIT = 4
@@ -252,6 +254,14 @@ class AdaptiveThrottle:
         enough = math.ceil(2 * rate * self.call_seconds)
         self._climb = self._climb_from(max(self._proven.most, self.limit, enough))
         self._strange.clear()
+
+
+def throttle_for(max_in_flight: int | None, *, known: int | None = None) -> Throttle:
+    """What `--max-in-flight` says: so many places, or (None) as many as the account takes, of
+    which `known` is what was found before."""
+    if max_in_flight is None:
+        return AdaptiveThrottle(known=known)
+    return FixedThrottle(max_in_flight)
 
 
 class _Lately:

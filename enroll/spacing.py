@@ -38,20 +38,23 @@ class Spacing:
     def __init__(self, rate: float) -> None:
         """`rate` is calls a second."""
         self.rate = rate
-        self._next = -math.inf
+        self._next: float | None = None
 
     def free(self, now: float) -> int:
         """How many calls may leave at `now`."""
+        if self._next is None:
+            return 1
         behind = now - max(self._next, now - self._catch_up)
         return 0 if behind < 0 else 1 + int(behind * self.rate)
 
     def sent(self, now: float) -> None:
         """A call leaves."""
-        self._next = max(self._next, now - self._catch_up) + 1 / self.rate
+        turn = now if self._next is None else max(self._next, now - self._catch_up)
+        self._next = turn + 1 / self.rate
 
     def opens_at(self, now: float) -> float | None:
         """When the next call may leave; None where one may at `now`."""
-        return self._next if now < self._next else None
+        return None if self._next is None or now >= self._next else self._next
 
     @property
     def _catch_up(self) -> float:

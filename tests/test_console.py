@@ -28,6 +28,7 @@ from enroll.settings import RunSettings
 from enroll.summary import summary_lines
 from enroll.tally import Ended, Tally
 from enroll.texts import amount, columns, counted, duration, error_table, size
+from enroll.throttle import Gauge
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -54,7 +55,7 @@ def report_of(
         exit_code=ExitCode.DONE,
         results=None if results is None else Path(results),
         results_written=changed,
-        limit=8,
+        gauge=Gauge(limit=8, taken=0),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -146,7 +147,9 @@ def test_an_upgraded_ledger_has_the_columns_of_a_new_one(old: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     "read", [read_ledger, audit_ledger, lambda path: scratch_ledger(path, STAFF)]
 )
-def test_opened_for_reading_it_is_refused_and_left_as_it_is(old: Path, read: type[object]) -> None:
+def test_opened_for_reading_it_is_refused_and_left_as_it_is(
+    old: Path, read: Callable[[Path], object]
+) -> None:
     before = contents(old)
     with pytest.raises(LedgerMismatchError, match="next `enroll run` brings it up to date") as told:
         read(old)
@@ -177,7 +180,7 @@ def test_how_a_run_goes_is_seen_by_another_process(old: Path) -> None:
     pace = RunPace(limit=17, in_flight=16, ceiling=16, calls=100, refused=1, waits_for="photos")
     ledger = open_ledger(old, STAFF)
     with closing(sqlite3.connect(old)) as database:
-        start = read_ledger(old).status().runs[0].start
+        start = ledger.status().runs[0].start
         run = ledger.start_run(start, images="/p", given=True)
         ledger.note_pace(pace)
         ledger.commit()

@@ -145,6 +145,7 @@ class LedgerStatus:
     identity: LibraryIdentity
     images: str
     counts: Mapping[Status, int]
+    ceiling: int | None = None
     errors: Sequence[ErrorCount] = ()
     runs: Sequence[RunRecord] = ()
     raw: Sequence[RawAnswer] = ()

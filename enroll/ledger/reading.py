@@ -73,6 +73,7 @@ class SqliteReader:
                 identity=self.identity(),
                 images=self.images,
                 counts=self._counts(),
+                ceiling=self.ceiling,
                 errors=self._errors(),
                 raw=[
                     RawAnswer(**found._asdict())
