@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from enroll.ceiling import MOST_IN_FLIGHT, throttle_for
 from enroll.errors import ServiceError
 from enroll.facesearch import FaceSearch
+from enroll.heard import tell
 from enroll.journey import CREDENTIAL_CODES
 from enroll.model import Answer, CallKind, Credentials, Verdict
 from enroll.opening import Connection, service_sentence
 from enroll.tally import Tally
-from enroll.throttle import FixedThrottle, Throttle
+from enroll.throttle import Permit, Throttle
 
 TRIES = 5
 """How often a call is made that does not come through, before its failure is its answer."""
@@ -39,6 +41,7 @@ class _Errand(Generic[T]):
     failed: int = 0
     refused: int = 0
     credentials: Credentials | None = None
+    permit: Permit | None = None
 
 
 class Asking:
@@ -48,12 +51,20 @@ class Asking:
     times; credentials that were exchanged are read once more.
     """
 
-    def __init__(self, connection: Connection, tally: Tally, *, at_once: int) -> None:
-        """`at_once` is the most calls in flight; `tally` counts those that have left."""
+    def __init__(
+        self,
+        connection: Connection,
+        tally: Tally,
+        *,
+        at_once: int | None,
+        known: int | None = None,
+    ) -> None:
+        """`at_once` is the most calls in flight, None as many as the account takes, of which
+        `known` says how many that were; `tally` counts those that have left."""
         self.tally = tally
         self._connection = connection
-        self._at_once = at_once
-        self._pool: Executor = ThreadPoolExecutor(at_once)
+        self._throttle = throttle_for(at_once, known=known)
+        self._pool: Executor = ThreadPoolExecutor(at_once or MOST_IN_FLIGHT)
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +115,7 @@ class Asking:
         `call` runs on another thread; what it returns holds an answer, or None where it made
         no call. Raises ServiceError as `ask` does.
         """
-        errands: _Errands[T, R] = _Errands(items, FixedThrottle(self._at_once))
+        errands: _Errands[T, R] = _Errands(items, self._throttle)
         try:
             while errands.left():
                 while (errand := errands.next()) is not None:
@@ -115,7 +126,7 @@ class Asking:
                     result = future.result()
                     answer = answer_of(result)
                     self._count(kind, answer)
-                    errands.answered(answer)
+                    errands.answered(errand, answer, service_time=time.time() + self.clock_offset)
                     after = self._again_after(errand, answer, tries)
                     if after is None:
                         yield errand.item, result
@@ -179,7 +190,7 @@ class _Errands(Generic[T, R]):
 
     def sent(self, errand: _Errand[T], future: Future[R]) -> None:
         """The call is being made."""
-        self._throttle.sent(time.monotonic())
+        errand.permit = self._throttle.sent(time.monotonic())
         self._in_flight[future] = errand
 
     def ended(self) -> list[tuple[_Errand[T], Future[R]]]:
@@ -194,13 +205,16 @@ class _Errands(Generic[T, R]):
         done, _ = wait(self._in_flight, timeout=patience, return_when=FIRST_COMPLETED)
         return [(self._in_flight.pop(future), future) for future in done]
 
-    def answered(self, answer: Answer | None) -> None:
+    def answered(self, errand: _Errand[T], answer: Answer | None, *, service_time: float) -> None:
         """A call has ended, with an answer or without having been made."""
-        self._throttle.answered(
-            time.monotonic(),
-            refused=answer is not None and answer.verdict is Verdict.REFUSED,
-            retry_after=None if answer is None else answer.retry_after,
-        )
+        permit, errand.permit = errand.permit, None
+        if permit is None:
+            return
+        now = time.monotonic()
+        if answer is None:
+            self._throttle.answered(permit, now, refused=False, served=False)
+        else:
+            tell(self._throttle, permit, answer, now=now, service_time=service_time)
 
     def put_off(self, errand: _Errand[T], seconds: float) -> None:
         """Make the call again after so many seconds."""
@@ -208,6 +222,7 @@ class _Errands(Generic[T, R]):
         heapq.heappush(self._put_off, (due, next(self._order), errand))
 
     def cancel(self) -> None:
-        """Nobody wants to hear the rest."""
-        for future in self._in_flight:
+        """Nobody wants to hear the rest; their places are free for what is asked next."""
+        for future, errand in self._in_flight.items():
             future.cancel()
+            self.answered(errand, None, service_time=0.0)

@@ -39,7 +39,8 @@ class Talk(Protocol):
 class VerifySettings:
     """What `enroll verify` is to do; docs/reference.md describes the options.
 
-    `endpoint` None is the one of the ledger's last run, `group_id` None the ledger's. `timeout`
+    `endpoint` None is the one of the ledger's last run, `group_id` None the ledger's,
+    `max_in_flight` None as many as the account takes. `timeout`
     is seconds; `differences` is a CSV to write them to. `in_use` are files that it must not take
     the place of, by what they are in words.
     """
@@ -47,7 +48,7 @@ class VerifySettings:
     ledger: Path
     endpoint: str | None = None
     group_id: str | None = None
-    max_in_flight: int = 8
+    max_in_flight: int | None = None
     timeout: float = DEFAULT_TIMEOUT
     ca_bundle: Path | None = None
     allow_http: bool = False
@@ -110,7 +111,9 @@ def open_bench(
             host=host_of(endpoint), group_id=library.group_id, add_time=library.add_time
         )
         check_library(settings.ledger, known, identity)
-        asking = stack.enter_context(Asking(connection, tally, at_once=settings.max_in_flight))
+        asking = stack.enter_context(
+            Asking(connection, tally, at_once=settings.max_in_flight, known=audit.ceiling)
+        )
         yield Bench(
             settings=settings,
             talk=talk,

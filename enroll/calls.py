@@ -17,6 +17,7 @@ from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 from enroll import journey
 from enroll.breaker import Breaker
 from enroll.errors import ServiceError
+from enroll.heard import tell
 from enroll.intake import Submit
 from enroll.journey import Again, Doubtful, Policy, Settled, Stop
 from enroll.ledger import INTERRUPTED, Changes
@@ -35,7 +36,7 @@ from enroll.reach import Reach
 from enroll.recorder import Recorder, now_ms
 from enroll.remedies import remedy
 from enroll.settings import CodeRule
-from enroll.throttle import Throttle
+from enroll.throttle import Permit, Throttle
 
 BACK_OFF = wait_exponential_jitter(multiplier=1, max=60, jitter=1)
 """Seconds before a call that could not leave, or that `--on-code` retries, is made again."""
@@ -49,6 +50,10 @@ REPEATED = "TOKEN_REPEATED"
 
 class Service(Protocol):
     """The calls that the driver makes; `enroll.facesearch.FaceSearch` offers them."""
+
+    @property
+    def clock_offset(self) -> float:
+        """The service's clock minus ours, in seconds."""
 
     def add(
         self,
@@ -117,7 +122,7 @@ class Calls:
         self._ready: deque[Shipment] = deque()
         self._arming: list[Shipment] = []
         self._armed: deque[Shipment] = deque()
-        self._in_flight: set[Shipment] = set()
+        self._in_flight: dict[Shipment, Permit] = {}
         self._waiting: list[tuple[float, int, Shipment]] = []
         self._order = itertools.count()
         self._holders: dict[str, int] = {}
@@ -130,6 +135,11 @@ class Calls:
     def backlog(self) -> int:
         """Shipments that wait for their intent to be recorded."""
         return len(self._ready)
+
+    @property
+    def ready(self) -> int:
+        """Shipments that could leave if there were places."""
+        return len(self._ready) + len(self._arming) + len(self._armed)
 
     @property
     def under_way(self) -> bool:
@@ -188,8 +198,7 @@ class Calls:
         while alive and self.may_send(now):
             shipment = self._armed.popleft()
             shipment.credentials = self._credentials
-            self._throttle.sent(now)
-            self._in_flight.add(shipment)
+            self._in_flight[shipment] = self._throttle.sent(now)
             face = shipment.face
             call = partial(
                 self._service.add,
@@ -208,7 +217,9 @@ class Calls:
 
     def _hear(self, shipment: Shipment, answer: Answer) -> None:
         now = time.monotonic()
-        self._in_flight.discard(shipment)
+        service_time = time.time() + self._service.clock_offset
+        permit = self._in_flight.pop(shipment)
+        tell(self._throttle, permit, answer, now=now, service_time=service_time)
         self._count(shipment, answer, now)
         if answer.verdict is Verdict.APPLIED:
             answer = self._proved_new(shipment.face, answer)
@@ -222,7 +233,6 @@ class Calls:
 
     def _count(self, shipment: Shipment, answer: Answer, now: float) -> None:
         refused = answer.verdict is Verdict.REFUSED
-        self._throttle.answered(now, refused=refused, retry_after=answer.retry_after)
         self._reach.heard(answer, now)
         if answer.verdict is Verdict.NOT_SENT:
             return

@@ -6,16 +6,18 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from tqdm import tqdm
 
 from enroll.enrollment import Place, Screen
+from enroll.ledger import RunPace
 from enroll.logs import LastingStream, log, mask
 from enroll.model import Candidate, Status
 from enroll.settings import RunSettings
 from enroll.tally import BAD, Tally
-from enroll.texts import duration, facts
+from enroll.texts import duration, facts, pace_words
 
 SHOWN_OF_A_CODE = 3
 """Rows of one error that are shown on the terminal; the results and the log have all."""
@@ -62,6 +64,7 @@ class Console(Screen):
         self._shown: Counter[str] = Counter()
         self._began = self._told_at = time.monotonic()
         self._failed = self._in_doubt = 0
+        self._pace: RunPace | None = None
         self._reading = True  # the manifest: there may be more rows
         self._away: float | None = None  # seconds without the service, None while it is there
 
@@ -140,11 +143,17 @@ class Console(Screen):
             self._in_doubt += row.lines
         else:
             self._failed += row.lines
-        if self._bar is not None:
-            counts = {"failed": self._failed, "in doubt": self._in_doubt}
-            shown = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-            self._bar.set_postfix_str(shown, refresh=False)
+        self._set_postfix()
         self._tell_row(row, status, code, message)
+
+    def _set_postfix(self) -> None:
+        if self._bar is None:
+            return
+        counts = {"failed": self._failed, "in doubt": self._in_doubt}
+        shown = [f"{count:,} {name}" for name, count in counts.items() if count]
+        if self._pace is not None:
+            shown.append(pace_words(self._pace))
+        self._bar.set_postfix_str(", ".join(shown), refresh=False)
 
     def _tell_row(self, row: Candidate, status: Status, code: str, message: str) -> None:
         self._shown[code] += 1
@@ -171,6 +180,8 @@ class Console(Screen):
         log("row", text, fields, level=logging.WARNING if show else logging.INFO)
 
     def ticked(self, tally: Tally) -> None:
+        self._pace = tally.pace
+        self._set_postfix()
         if self._bar is not None:
             self._bar.refresh()
             return
@@ -187,6 +198,8 @@ class Console(Screen):
             f"{tally.done:,} of {at_most}{due:,} rows done ({share:.0f} %), "
             f"{self._failed:,} failed, {self._in_doubt:,} in doubt, {rate:.1f} rows/s, {left} left"
         )
+        if self._pace is not None:
+            text += f"; {pace_words(self._pace)}"
         if self._away is not None:
             text += f"; the service has not been reached for {duration(self._away)}"
         fields = {
@@ -195,6 +208,7 @@ class Console(Screen):
             "failed": self._failed,
             "in_doubt": self._in_doubt,
             "rate": round(rate, 3),
+            **_pace_fields(self._pace),
         }
         log("progress", text, fields)
         if self._with_lines and not self._as_json:
@@ -247,6 +261,10 @@ class Console(Screen):
     def _write(self, lines: list[str]) -> None:
         self._stream.write("".join(f"{line}\n" for line in lines))
         self._stream.flush()
+
+
+def _pace_fields(pace: RunPace | None) -> dict[str, Any]:
+    return {} if pace is None else asdict(pace)
 
 
 def _origin(origins: Mapping[str, str], name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from enroll import __version__
+from enroll.ceiling import MOST_IN_FLIGHT, throttle_for
 from enroll.deciding import WAITS_FOR_DOUBT
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.journey import Policy
@@ -39,7 +41,7 @@ from enroll.source import Source
 from enroll.strangers import Trust
 from enroll.survey import Surveyor, fingerprint
 from enroll.tally import Ended, Observer, Quiet, Tally
-from enroll.throttle import FixedThrottle, Metered, Throttle
+from enroll.throttle import Gauge, Metered, Paced, Throttle
 from enroll.upkeep import ADOPT, run_start
 
 READERS = 16
@@ -69,6 +71,7 @@ class Place:
 class Report:
     """How a run went. `results` is None when none were to be written, or could not be.
 
+    `gauge` is how its calls stood at the end.
     `no_results` says why they could not be. `on_record` is None when every outcome is in the
     ledger; else what the ledger holds, its entries by status.
     """
@@ -78,7 +81,7 @@ class Report:
     exit_code: ExitCode
     results: Path | None
     results_written: bool
-    limit: int
+    gauge: Gauge
     no_results: LocalError | None = None
     on_record: Mapping[Status, int] | None = None
 
@@ -107,7 +110,8 @@ def enroll_manifest(
     """Enroll what the manifest says and is not enrolled yet; what `enroll run` does.
 
     `read_credentials` is called at the start, and again when the service refuses a signature.
-    `executors(n)` makes an executor for n tasks at once. Raises EnrollError where nothing could
+    `executors(n)` makes an executor for up to n tasks at once, which need not begin with n
+    threads. Raises EnrollError where nothing could
     be begun; what stops a run later is in `Report.ended`.
     """
     watching = screen or Unwatched()
@@ -131,11 +135,9 @@ def enroll_manifest(
         scan = Scan(manifest.rows(CHUNK_ROWS), str(place.images), at_once=READERS)
         stack.callback(scan.close)
         tally.unscanned = manifest.rows_at_most
-        throttle: Throttle = FixedThrottle(settings.max_in_flight)
-        if settings.max_calls is not None:
-            throttle = Metered(throttle, left=settings.max_calls - tally.calls.total())
+        throttle = _throttle(settings, ledger, tally)
         pools = Executors(
-            calls=executors(settings.max_in_flight),
+            calls=executors(settings.max_in_flight or MOST_IN_FLIGHT),
             readers=executors(READERS),
             scanner=ThreadPoolExecutor(1),  # a manifest is read in one piece, in this process
             reading_at_once=READERS,
@@ -160,7 +162,8 @@ def enroll_manifest(
         if driver.library_known and ended.stop is None:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         watching.closed()
-        return _close(settings, ledger, manifest, place, ended, results, throttle.limit, survey)
+        gauge = throttle.gauge(time.monotonic())
+        return _close(settings, ledger, manifest, place, ended, results, gauge, survey)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,16 @@ class _Standing:
     lock: LedgerLock
     began: int
     survey: Surveyor
+
+
+def _throttle(settings: RunSettings, ledger: Ledger, tally: Tally) -> Throttle:
+    """What bounds the run's calls; `tally` has those that were made already."""
+    throttle = throttle_for(settings.max_in_flight, known=ledger.ceiling)
+    if settings.rate is not None:
+        throttle = Paced(throttle, rate=settings.rate)
+    if settings.max_calls is not None:
+        throttle = Metered(throttle, left=settings.max_calls - tally.calls.total())
+    return throttle
 
 
 def _work(settings: RunSettings, place: Place) -> Work:
@@ -377,7 +390,7 @@ def _close(
     place: Place,
     ended: Ended,
     results: Path | None,
-    limit: int,
+    gauge: Gauge,
     survey: Surveyor,
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""
@@ -396,7 +409,7 @@ def _close(
     ended = replace(ended, stop=stop or no_results)
     code = exit_code(ended, settings.fail_on)
     try:
-        ledger.end_run(place.run, _run_end(ended, code, limit))
+        ledger.end_run(place.run, _run_end(ended, code, gauge.limit))
     except LocalError as error:
         ended = replace(ended, stop=ended.stop or error)
         code = exit_code(ended, settings.fail_on)
@@ -406,7 +419,7 @@ def _close(
         exit_code=code,
         results=results,
         results_written=written,
-        limit=limit,
+        gauge=gauge,
         no_results=no_results,
         on_record=_on_record(ledger),
     )

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from enroll.calls import stopped_by
 from enroll.errors import ServiceError
+from enroll.heard import tell
 from enroll.intake import Submit
 from enroll.journey import CREDENTIAL_CODES, LIBRARY_CODES
 from enroll.model import Answer, CallKind, FaceRecord, Photo, SendAs, Verdict
@@ -19,7 +20,7 @@ from enroll.photo import read_photo
 from enroll.reach import Reach
 from enroll.recorder import Recorder
 from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD
-from enroll.throttle import Throttle
+from enroll.throttle import Permit, Throttle
 
 LIST_PAGE = 1000
 """Faces asked of `list` at a time, the most that it gives: a library up to so many is listed
@@ -142,26 +143,27 @@ class Looks:
             submit(readers, told, read_again, paths, self._images, face.sha256)
         now = time.monotonic()
         while self._asking and self._throttle.free(now) > 0:
-            self._throttle.sent(now)
+            permit = self._throttle.sent(now)
             self.in_flight += 1
             look = self._asking.popleft()
-            submit(calls, partial(self._hear, look, now), look.call)
+            submit(calls, partial(self._hear, look, permit), look.call)
 
     @property
-    def waiting(self) -> bool:
-        """Whether a call waits for its place."""
-        return bool(self._asking)
+    def waiting(self) -> int:
+        """How many calls wait for their places."""
+        return len(self._asking)
 
     def _hear_photo(self, heard: Callable[[Photo | None], None], photo: Photo | None) -> None:
         if photo is None:
             self._photos -= 1
         heard(photo)
 
-    def _hear(self, look: _Look, asked_at: float, answer: Answer) -> None:
+    def _hear(self, look: _Look, permit: Permit, answer: Answer) -> None:
         self.in_flight -= 1
         refused = answer.verdict is Verdict.REFUSED
-        self._reach.heard(answer, time.monotonic())
-        self._throttle.answered(time.monotonic(), refused=refused, retry_after=answer.retry_after)
+        now = time.monotonic()
+        self._reach.heard(answer, now)
+        tell(self._throttle, permit, answer, now=now, service_time=self.service_time())
         if answer.verdict is not Verdict.NOT_SENT:
             self._recorder.tally.calls[look.kind] += 1
             self._recorder.tally.refused += refused
@@ -173,4 +175,4 @@ class Looks:
         if answer.code in LIBRARY_CODES or 300 <= answer.http_status < 400:
             self.stop = self.stop or stopped_by(answer)  # and what was asked stays open
             return
-        look.heard(asked_at, answer)
+        look.heard(permit.left_at, answer)

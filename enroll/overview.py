@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from enroll.ledger import LedgerReader, LedgerStatus, RunRecord
 from enroll.ledger.lock import holder_of
 from enroll.ledger.reading import iso_time
-from enroll.texts import counted, duration, error_table, facts, one_line
+from enroll.texts import amount, counted, duration, error_table, facts, one_line, pace_words
 from enroll.upkeep import COMMAND
 
 
@@ -50,6 +51,7 @@ def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[lis
             ("Library", f"{identity.group_id} at {identity.host}, created {identity.add_time}"),
             ("Ledger", str(path)),
             ("Photos", status.images or "no run yet"),
+            *_ceiling(status),
         ]
     )
     counts = {name.value: count for name, count in status.counts.items()}
@@ -64,6 +66,11 @@ def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[lis
         ]
     if status.runs:
         yield ["Runs, the latest first", *map(partial(_run_line, holder=holder), status.runs)]
+
+
+def _ceiling(status: LedgerStatus) -> Iterator[tuple[str, str]]:
+    if status.ceiling is not None:
+        yield "Account", f"takes {amount(status.ceiling, 'call')} at a time, as last found"
 
 
 def _state(run: RunRecord, holder: str | None) -> RunState:
@@ -81,7 +88,8 @@ def _run_line(run: RunRecord, holder: str | None) -> str:
         began += f"  {run.start.options[COMMAND]}"
     if run.end is None:
         if _state(run, holder) is RunState.UNDER_WAY:
-            return f"{began}  under way (process {run.start.pid})"
+            pace = "" if run.pace is None else f"; {pace_words(run.pace)}"
+            return f"{began}  under way (process {run.start.pid}){pace}"
         return (
             f"{began}  cut off: killed, or power or disk gave out; running it again settles what "
             "it left"
@@ -103,6 +111,7 @@ def status_json(status: LedgerStatus, path: Path, *, holder: str | None = None) 
             "add_time": identity.add_time,
         },
         "images": status.images,
+        "ceiling": status.ceiling,
         "counts": {name.value: count for name, count in status.counts.items()},
         "errors": [
             {
@@ -146,4 +155,5 @@ def _run_json(run: RunRecord, holder: str | None) -> dict[str, Any]:
         "calls": {} if end is None else dict(end.calls),
         "rows": {} if end is None else dict(end.rows),
         "limit": None if end is None else end.limit,
+        "pace": None if run.pace is None else asdict(run.pace),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from enroll import journey
+from enroll.ceiling import FIRST_LIMIT
 from enroll.enrollment import READERS, retry_notes
 from enroll.errors import UsageError
 from enroll.journey import Policy
@@ -122,7 +123,7 @@ def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
                 *retry_notes(settings, ledger),
                 *([] if path else [NO_LIBRARY]),
             ],
-            rate=_rate(rate, status.runs, settings.max_in_flight),
+            rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
             doubts=sum(status.counts.get(one, 0) for one in (Status.IN_DOUBT, Status.SENDING)),
         )
         _Planner(plan, ledger, settings).work()

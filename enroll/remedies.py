@@ -21,11 +21,11 @@ _REMEDIES = {
     "INVALID_OUTER_ID": "Check --group-id; `enroll library list` shows the account's libraries.",
     "INVALID_GROUP_ID": "Check --group-id; `enroll library list` shows the account's libraries.",
     "API_NOT_FOUND": "Check --endpoint.",
-    "CONCURRENCY_LIMIT_EXCEEDED": "Lower --max-in-flight.",
+    "CONCURRENCY_LIMIT_EXCEEDED": "Leave --max-in-flight at auto.",
     # an answer without a code of the service's
     "HTTP_401": "Check key, secret and --endpoint.",
     "HTTP_413": "Export the photo below 2 MB.",
-    "HTTP_429": "Lower --max-in-flight.",
+    "HTTP_429": "Leave --max-in-flight at auto.",
     # on the way
     "NAME_LOOKUP_FAILED": "Check --endpoint and the network.",
     "CANNOT_CONNECT": "Check --endpoint and the network.",

@@ -26,6 +26,7 @@ from enroll.ledger import Ledger
 from enroll.looks import Library, Looks
 from enroll.model import Answer, Candidate, FaceRecord, SendAs, Status
 from enroll.people import People
+from enroll.pulse import Pulse
 from enroll.reach import Reach
 from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
 from enroll.scan import Scan
@@ -36,6 +37,7 @@ from enroll.survey import Surveyor
 from enroll.tally import SHARED_SHOWN, Ended, Observer, Tally
 from enroll.texts import amount
 from enroll.throttle import Throttle
+from enroll.waiting import View
 from enroll.watchdog import Watchdog
 
 TICK_SECONDS = 0.25
@@ -125,6 +127,7 @@ class Driver:
         self._executors = executors
         self._observer = observer
         self._recorder = Recorder(ledger, work.run, self.tally, observer, survey)
+        self._pulse = Pulse(self._recorder)
         self._people = People()
         self._reach = Reach()
         self._intake = Intake(
@@ -175,7 +178,7 @@ class Driver:
         self._doubtful: dict[int, _InDoubt] = {}  # rows whose face is being settled, by face
         self._left_in_doubt: set[int] = set()  # faces that no row has waited for
         self._rechecked = False
-        self._ticked = 0.0
+        self._ticked = self._beaten = 0.0
         self._watchdog = Watchdog(observer, now=time.monotonic())
         self._stop: EnrollError | None = None
         self._signal: int | None = None
@@ -239,7 +242,22 @@ class Driver:
         self.tally.in_doubt_now = len(self._doubts)
         now = time.monotonic()
         self._calls.send(self._submit, executors.calls, now=now, alive=self._recorder.alive(now))
+        if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
+            self._beaten = now
+            self._pulse.beat(self._view(now), now)
         self._listen(self._patience())
+
+    def _view(self, now: float) -> View:
+        intake = self._intake
+        return View(
+            gauge=self._throttle.gauge(now),
+            away=self._reach.away,
+            refused=self.tally.refused > 0,
+            ready=self._calls.ready + self._looks.waiting,
+            photos=intake.reading + intake.waiting + intake.may_take,
+            scanned=intake.scanned,
+            doubts=len(self._doubts),
+        )
 
     def _commit(self) -> None:
         self._recorder.commit()
@@ -427,6 +445,7 @@ class Driver:
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
             if not (self._stop or self._signal or self._bound or self._bug):
                 self._settle_accounts()
+            self._pulse.remember(self._throttle.gauge(time.monotonic()))
             self._recorder.commit()
         except LocalError as error:
             self._stop = self._stop or error

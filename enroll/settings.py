@@ -51,7 +51,8 @@ class RunSettings:
     """Everything that decides what a run does; docs/reference.md describes each option.
 
     `ledger` and `images` None: the library's default place, and what was last given for the
-    ledger or else the manifest's folder. `results` None: beside the manifest. Times are seconds.
+    ledger or else the manifest's folder. `results` None: beside the manifest. `max_in_flight`
+    None: as many as the account takes; `rate` is the most calls a second. Times are seconds.
     `origins` says of a setting where it came from, for the user to read. `in_use` are further
     files that nothing may be written over, by what they are in words: "the credentials file".
     """
@@ -65,7 +66,8 @@ class RunSettings:
     write_results: bool = True
     columns: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
-    max_in_flight: int = 8
+    max_in_flight: int | None = None
+    rate: float | None = None
     timeout: float = DEFAULT_TIMEOUT
     attempts: int = 5
     give_up_after: float = 7200.0
@@ -95,7 +97,8 @@ class RunSettings:
             "group_id": self.group_id,
             "endpoint": self.endpoint,
             "images": str(self.images or ""),
-            "max_in_flight": self.max_in_flight,
+            "max_in_flight": self.max_in_flight or "auto",
+            "rate": self.rate,
             "timeout": self.timeout,
             "attempts": self.attempts,
             "multi_oriented_detection": self.multi_oriented_detection,

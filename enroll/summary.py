@@ -8,7 +8,14 @@ from enroll.enrollment import Report
 from enroll.logs import log, mask
 from enroll.model import Status
 from enroll.tally import Tally
-from enroll.texts import amount, counted, duration, error_table, facts
+from enroll.texts import amount, counted, duration, error_table, facts, percent
+from enroll.throttle import Gauge
+
+ENOUGH_MOMENTS = 20
+"""Moments, four a second, from which on it is told what a run waited for."""
+
+LEAST_SHARE = 5
+"""Percent of a run's time from which on a reason is told."""
 
 
 def summary_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
@@ -31,15 +38,35 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
         yield ["What went wrong, how often, and what to do", *error_table(errors)]
     yield [*_doubts(tally), *_remarks(tally), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
-    refused = f"; {tally.refused:,} refused by the service's limit" if tally.refused else ""
+    share = percent(tally.refused, tally.calls.total())
+    refused = f"; {tally.refused:,} ({share}) refused by the service's limit"
     yield facts(
         [
-            ("Calls", f"{calls or 'none'}{refused}"),
-            ("Time", f"{duration(ended.seconds)}, at most {report.limit} calls in flight"),
+            ("Calls", f"{calls or 'none'}{refused if tally.refused else ''}"),
+            ("Time", f"{duration(ended.seconds)}{_limit(report.gauge)}{_waited(tally)}"),
             ("Ledger", str(report.place.ledger)),
             ("Results", _results(report)),
         ]
     )
+
+
+def _limit(gauge: Gauge) -> str:
+    """The limit that was found, or else the most calls that were in flight."""
+    if gauge.spacing is not None:
+        return f"; the account takes {gauge.spacing:.1f} calls a second"
+    if gauge.ceiling is not None:
+        return f"; the account takes {amount(gauge.ceiling, 'call')} at a time"
+    return f", at most {amount(gauge.limit, 'call')} in flight"
+
+
+def _waited(tally: Tally) -> str:
+    """What the run waited for, of its time, the most first."""
+    moments = tally.waited.total()
+    if moments < ENOUGH_MOMENTS:
+        return ""
+    shares = [(what, 100 * n / moments) for what, n in tally.waited.most_common() if what]
+    told = [f"{what} {share:.0f} %" for what, share in shares if share >= LEAST_SHARE]
+    return f"; waited for {', '.join(told)} of it" if told else ""
 
 
 def _no_rows(tally: Tally) -> str:
@@ -157,6 +184,9 @@ def log_summary(report: Report) -> None:
             "errors": {str(code): count for (_, code), count in tally.codes.items()},
             "calls": {kind.value: count for kind, count in tally.calls.items()},
             "refused": tally.refused,
+            "limit": report.gauge.limit,
+            "ceiling": report.gauge.ceiling,
+            "spacing": report.gauge.spacing,
             "seconds": round(ended.seconds, 3),
             "ledger": str(report.place.ledger),
             "results": None if report.results is None else str(report.results),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from enroll.errors import EnrollError
+from enroll.ledger import RunPace
 from enroll.model import CallKind, Candidate, SharedPhoto, Status
 
 BAD = (Status.REJECTED, Status.INVALID, Status.FAILED)
@@ -25,7 +26,8 @@ class Tally:
     `surplus` are faces whose doubts were settled, `in_doubt_now` those that are being settled,
     `others_in_doubt` those that stay so and are none of the manifest's.
     `recognised` are due lines whose face turned out to be enrolled already. `due` is complete
-    once `scanned` is set; until then `unscanned` lines, at most, may be due, too.
+    once `scanned` is set; until then `unscanned` lines, at most, may be due, too. `pace` is how the
+    run goes now; `waited` counts moments by what was waited for.
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -52,6 +54,8 @@ class Tally:
     surplus: int = 0
     in_doubt_now: int = 0
     others_in_doubt: int = 0
+    pace: RunPace | None = None
+    waited: Counter[str] = field(default_factory=Counter)
 
     def count(self, status: Status, code: str, message: str, *, lines: int) -> None:
         """Add lines that ended as `status`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from enroll.ledger import RunPace
 from enroll.remedies import what_to_do
 
 SAID_SHOWN = 200
@@ -81,3 +82,22 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, wide, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def percent(part: int, whole: int) -> str:
+    """A share: `0 %`, `0.4 %`, `12 %`; never `0 %` of something."""
+    share = 100 * part / whole if whole else 0.0
+    if share >= 9.95 or not part:
+        return f"{share:.0f} %"
+    return f"{max(share, 0.1):.1f} %"
+
+
+def pace_words(pace: RunPace) -> str:
+    """How a run goes: `limit 16, 0.4 % refused, waits for the account`."""
+    parts = [f"limit {pace.ceiling}" if pace.ceiling is not None else f"{pace.limit} at once"]
+    if pace.spacing is not None:
+        parts = [f"limit {pace.spacing:.1f} calls/s"]
+    parts.append(f"{percent(pace.refused, pace.calls)} refused")
+    if pace.waits_for:
+        parts.append(f"waits for {pace.waits_for}")
+    return ", ".join(parts)

@@ -72,9 +72,9 @@ def _calls(calls: Calls, throttle: Throttle, reach: Reach, now: float) -> Iterat
         yield f"{amount(calls.in_flight, 'call')} in flight"
     if calls.setbacks:
         yield f"{amount(calls.setbacks, 'row')} to be sent again ({reach.because})"
-    opens_at = throttle.opens_at(now)
-    if opens_at is not None:
-        yield f"the pause that the service asks for, {duration(opens_at - now)} more"
+    closed = throttle.gauge(now).closed
+    if closed:
+        yield f"the pause that the service asks for, {duration(closed)} more"
 
 
 def _photos(intake: Intake) -> Iterator[str]:

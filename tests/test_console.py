@@ -10,6 +10,7 @@ import termios
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from small_archive import Archive, nobody
 from enroll.console import Console
 from enroll.enrollment import Place, Report
 from enroll.errors import ExitCode, ServiceError
+from enroll.ledger import RunPace
 from enroll.logs import LOGGER, LastingStream, log, mask, set_up
 from enroll.model import CallKind, Candidate, Library, ScannedRow, SharedPhoto, Status
 from enroll.remedies import UNKNOWN_CODE, remedy
@@ -27,7 +29,8 @@ from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 from enroll.summary import summary_lines
 from enroll.tally import Ended, Tally
-from enroll.texts import amount, columns, counted, duration, error_table, size
+from enroll.texts import amount, columns, counted, duration, error_table, pace_words, percent, size
+from enroll.throttle import Gauge
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -54,7 +57,7 @@ def report_of(
         exit_code=ExitCode.DONE,
         results=None if results is None else Path(results),
         results_written=changed,
-        limit=8,
+        gauge=Gauge(limit=8, taken=0),
     )
 
 
@@ -81,7 +84,8 @@ def test_a_json_log_is_one_object_a_line_with_stable_keys(
     assert list(started)[4:] == ["run", "endpoint", "group_id", "ledger", "manifest"]
     assert list(row)[4:] == ["line", "user_id", "status", "code"]
     assert list(ended)[4:] == [
-        "run", "exit_code", "rows", "errors", "calls", "refused", "seconds", "ledger", "results",
+        "run", "exit_code", "rows", "errors", "calls", "refused", "limit", "ceiling", "spacing",
+        "seconds", "ledger", "results",
     ]  # fmt: skip
     assert row["line"] == 3
     assert (row["level"], row["status"], row["code"]) == ("warning", "rejected", "NO_FACE_FOUND")
@@ -219,6 +223,49 @@ def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch
     assert (told["failed"], told["in_doubt"], told["rate"]) == (3, 3, 0.115)
 
 
+def test_a_bar_and_lines_tell_how_the_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("enroll.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    pace = RunPace(
+        limit=17, in_flight=16, ceiling=16, calls=1000, refused=4, waits_for="the account"
+    )
+    tally = Tally(due=9, done=7, scanned=True, pace=pace)
+    lines, bar = io.StringIO(), io.StringIO()
+    for console in (watching(lines), watching(bar, progress=True)):
+        console.opened(PLACE, lambda _: None)
+        console.scanned(tally)
+        rows_end(console, Status.FAILED, lines=2)
+        now[0] += 61.0
+        console.ticked(tally)
+        console.closed()
+    told = "limit 16, 0.4 % refused, waits for the account"
+    assert f"left; {told}\n" in lines.getvalue()
+    assert f", 2 failed, {told}]" in bar.getvalue()
+
+
+def test_what_is_said_of_the_pace() -> None:
+    assert pace_words(RunPace(limit=4, in_flight=4)) == "4 at once, 0 % refused"
+    spaced = RunPace(limit=9, in_flight=1, spacing=19.96, calls=10, refused=2)
+    assert pace_words(spaced) == "limit 20.0 calls/s, 20 % refused"
+    assert percent(1, 1_000_000) == "0.1 %"
+
+
+def test_the_summary_tells_the_limit_and_what_was_waited_for() -> None:
+    tally = Tally(done=1, enrolled_now=1, refused=4)
+    tally.calls[CallKind.ADD] = 1000
+    tally.waited.update({"the account": 70, "photos": 27, "the manifest": 3})
+    ended = Ended(tally=tally, seconds=25.0)
+    found = replace(report_of(ended), gauge=Gauge(limit=17, taken=0, ceiling=16))
+    lines = summary_lines(found)
+    assert "Calls    1,000 add; 4 (0.4 %) refused by the service's limit" in lines
+    assert (
+        "Time     25 s; the account takes 16 calls at a time; "
+        "waited for the account 70 %, photos 27 % of it" in lines
+    )
+    spaced = replace(found, gauge=Gauge(limit=17, taken=0, spacing=19.96))
+    assert "the account takes 20.0 calls a second" in "\n".join(summary_lines(spaced))
+
+
 def test_a_bar_counts_the_due_rows_and_never_passes_their_number(
     archive: Archive, command: Command
 ) -> None:
@@ -336,7 +383,7 @@ def test_the_summary_counts_explains_and_says_where_things_are() -> None:
         f"  failed    NEVER_HEARD_OF  1  {UNKNOWN_CODE} "
         "It said: NEVER_HEARD_OF: the roof is on fire",
         "",
-        "Calls    1 group_list, 7 add; 2 refused by the service's limit",
+        "Calls    1 group_list, 7 add; 2 (25 %) refused by the service's limit",
         "Time     1 min 15 s, at most 8 calls in flight",
         "Ledger   /state/staff.sqlite",
         "Results  /here/staff.results.csv",

@@ -67,13 +67,21 @@ def test_model_errors_expiry_and_settings_import_none_of_the_rest() -> None:
     assert imported_by(*BASE) <= BASE
 
 
-@pytest.mark.parametrize("name", ["enroll.journey", "enroll.throttle"])
-def test_journey_and_throttle_import_only_these(name: str) -> None:
-    assert imported_by(name) <= BASE
+PLACES = {f"enroll.{name}" for name in ("climb", "spacing", "throttle", "ceiling", "waiting")}
+"""What decides about places in flight."""
+
+
+def test_journey_imports_only_these() -> None:
+    assert imported_by("enroll.journey") <= BASE
+
+
+@pytest.mark.parametrize("name", sorted(PLACES))
+def test_what_decides_about_places_imports_only_these_and_each_other(name: str) -> None:
+    assert imported_by(name) <= BASE | PLACES
 
 
 def test_journey_and_throttle_do_nothing_but_decide() -> None:
-    for name in ("enroll.journey", "enroll.throttle"):
+    for name in ("enroll.journey", *PLACES):
         tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
         outside = {
             node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
@@ -88,6 +96,7 @@ def test_journey_and_throttle_do_nothing_but_decide() -> None:
             "collections.abc",
             "dataclasses",
             "enum",
+            "heapq",
             "math",
             "typing",
         }

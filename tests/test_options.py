@@ -139,3 +139,25 @@ def test_every_option_and_the_key_may_stand_in_the_environment(
     command.environ.update({"ENROLL_SEED": "1", "ENROLL_SCORE": "60", "ENROLL_FOO": ""})
     done = command(*RUN)
     assert (done.code, "Warning" in done.err) == (0, False), done
+
+
+def test_as_many_calls_at_a_time_as_the_account_takes_can_be_said_in_every_way(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    plan = ("plan", "staff.csv")
+    assert "assuming 4 calls" in command(*plan).out
+    assert "assuming 7 calls" in command(*plan, "--max-in-flight", "7").out
+    command.environ["ENROLL_MAX_IN_FLIGHT"] = "7"
+    assert "assuming 7 calls" in command(*plan).out
+    command.environ["ENROLL_MAX_IN_FLIGHT"] = "auto"
+    assert "assuming 4 calls" in command(*plan).out
+    del command.environ["ENROLL_MAX_IN_FLIGHT"]
+    settings = archive.folder / "enroll.toml"
+    settings.write_text('max_in_flight = "auto"\n')
+    assert "assuming 4 calls" in command(*plan).out
+    settings.write_text("max_in_flight = 7\n")
+    assert "assuming 7 calls" in command(*plan).out
+    assert "assuming 4 calls" in command(*plan, "--max-in-flight", "auto").out
+    assert command(*plan, "--max-in-flight", "0").code == 2
+    assert command(*plan, "--max-in-flight", "1001").code == 2

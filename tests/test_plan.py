@@ -163,7 +163,7 @@ def test_the_time_is_of_the_rate_asked_for_or_else_of_the_last_run(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.manifest(archive.people(1))
-    assert planned(archive, command).rate == Rate(8 / 1.9, "assuming 8 calls of 1.9 s at a time")
+    assert planned(archive, command).rate == Rate(4 / 1.9, "assuming 4 calls of 1.9 s at a time")
     asked = command(*PLAN, "--rate", "0.5").out
     assert "2.0 s at 0.5 calls a second (as asked)" in asked
     monkeypatch.setattr("enroll.plan.ENOUGH_CALLS", 1)

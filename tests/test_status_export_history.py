@@ -13,7 +13,15 @@ from real_command import Command
 from small_archive import QUICK_DOUBTS, Archive, nobody, portrait, read_csv
 
 from enroll.export import write_export
-from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, RunRecord, RunStart
+from enroll.ledger import (
+    ErrorCount,
+    LedgerStatus,
+    LibraryIdentity,
+    RunEnd,
+    RunPace,
+    RunRecord,
+    RunStart,
+)
 from enroll.ledger.files import read_ledger
 from enroll.model import Status
 from enroll.overview import RunState, status_json, status_lines
@@ -139,7 +147,9 @@ def test_status_as_json_has_stable_keys() -> None:
         Path("a.sqlite"),
         holder="",
     )
-    assert list(told) == ["ledger", "library", "images", "counts", "errors", "answers", "runs"]
+    assert list(told) == [
+        "ledger", "library", "images", "ceiling", "counts", "errors", "answers", "runs",
+    ]  # fmt: skip
     assert told["library"] == {
         "host": "a.example", "group_id": "staff", "add_time": "2025-01-01T00:00:00Z",
     }  # fmt: skip
@@ -147,11 +157,34 @@ def test_status_as_json_has_stable_keys() -> None:
     assert list(under_way) == list(ended) == [
         "run", "state", "started_at", "ended_at", "host", "user", "pid", "version", "manifest",
         "manifest_sha256", "options", "exit_code", "reason", "calls", "rows", "limit",
+        "pace",
     ]  # fmt: skip
     assert (under_way["ended_at"], under_way["exit_code"]) == ("", None)
     assert (under_way["state"], ended["state"]) == ("under_way", "ended")
     assert (ended["ended_at"], ended["calls"]["add"]) == ("2025-01-02T03:05:05Z", 1_200)
     assert json.loads(json.dumps(told)) == told
+
+
+def test_status_tells_how_a_run_under_way_goes_and_what_the_account_takes() -> None:
+    pace = RunPace(limit=17, in_flight=16, ceiling=16, calls=1000, refused=4, waits_for="photos")
+    status = LedgerStatus(
+        identity=LIBRARY,
+        images="/p",
+        counts={},
+        ceiling=16,
+        runs=[
+            RunRecord(run=2, start=START, end=None, pace=pace),
+            RunRecord(run=1, start=START, end=END, pace=pace),
+        ],
+    )
+    lines = status_lines(status, Path("a.sqlite"), holder="")
+    assert "Account  takes 16 calls at a time, as last found" in lines
+    assert [line for line in lines if "waits for" in line] == [
+        line for line in lines if line.endswith("; limit 16, 0.4 % refused, waits for photos")
+    ]
+    assert sum("waits for" in line for line in lines) == 1
+    told = status_json(status, Path("a.sqlite"), holder="")
+    assert told["ceiling"] == told["runs"][0]["pace"]["ceiling"] == 16
 
 
 def test_status_of_a_real_ledger_agrees_with_its_run(enrolled: Command) -> None:

@@ -1,25 +1,37 @@
-"""The fixed throttle, on simulated time."""
+"""The fixed throttle and what goes around one, on simulated time."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from enroll.throttle import LONGEST_PAUSE_SECONDS, REFUSAL_PAUSE_SECONDS, FixedThrottle
+from enroll.throttle import (
+    LONGEST_PAUSE_SECONDS,
+    LONGEST_RETRY_AFTER_SECONDS,
+    REFUSAL_PAUSE_SECONDS,
+    Cap,
+    FixedThrottle,
+    Gauge,
+    Metered,
+    Paced,
+    Permit,
+)
 
 
 def test_no_more_calls_leave_than_there_are_places() -> None:
     throttle = FixedThrottle(2)
     throttle.sent(0.0)
-    throttle.sent(0.0)
+    permit = throttle.sent(0.0)
+    assert permit == Permit(2, 0.0)
     assert throttle.free(0.0) == 0
-    throttle.answered(1.0, refused=False)
+    throttle.answered(permit, 1.0, refused=False)
     assert throttle.free(1.0) == 1
 
 
 def test_no_call_leaves_for_a_while_after_a_refusal() -> None:
     throttle = FixedThrottle(2)
-    throttle.sent(0.0)
-    throttle.answered(1.0, refused=True)
+    throttle.answered(throttle.sent(0.0), 1.0, refused=True)
     assert throttle.free(1.0) == 0
     assert throttle.opens_at(1.0) == 1.0 + REFUSAL_PAUSE_SECONDS
     assert throttle.free(1.0 + REFUSAL_PAUSE_SECONDS) == 2
@@ -27,8 +39,7 @@ def test_no_call_leaves_for_a_while_after_a_refusal() -> None:
 
 def refuse_alone(throttle: FixedThrottle, now: float) -> float:
     """Have one call refused at `now`; when the pause ends."""
-    throttle.sent(now)
-    throttle.answered(now, refused=True)
+    throttle.answered(throttle.sent(now), now, refused=True)
     opens = throttle.opens_at(now)
     assert opens is not None
     return opens
@@ -47,10 +58,8 @@ def test_each_further_refusal_doubles_the_pause_up_to_a_minute() -> None:
 
 def test_calls_that_are_refused_together_lengthen_the_pause_once() -> None:
     throttle = FixedThrottle(8)
-    for _ in range(8):
-        throttle.sent(0.0)
-    for _ in range(8):
-        throttle.answered(0.5, refused=True)
+    for permit in [throttle.sent(0.0) for _ in range(8)]:
+        throttle.answered(permit, 0.5, refused=True)
     assert throttle.opens_at(0.5) == pytest.approx(0.5 + 2 * REFUSAL_PAUSE_SECONDS, abs=0.3)
     assert throttle.free(0.5 + 2 * REFUSAL_PAUSE_SECONDS) == 8
 
@@ -59,17 +68,83 @@ def test_a_success_makes_the_next_pause_short_again() -> None:
     throttle, now = FixedThrottle(1), 0.0
     for _ in range(5):
         now = refuse_alone(throttle, now)
-    throttle.sent(now)
-    throttle.answered(now, refused=False)
+    throttle.answered(throttle.sent(now), now, refused=False)
     assert refuse_alone(throttle, now) - now == pytest.approx(REFUSAL_PAUSE_SECONDS)
 
 
 def test_the_services_own_pause_is_kept() -> None:
     throttle = FixedThrottle(1)
-    throttle.sent(0.0)
-    throttle.answered(0.0, refused=True, retry_after=30.0)
+    throttle.answered(throttle.sent(0.0), 0.0, refused=True, retry_after=30.0)
     assert throttle.free(29.9) == 0
     assert throttle.free(30.0) == 1
+
+
+def test_it_is_kept_for_five_minutes_at_most() -> None:
+    throttle = FixedThrottle(1)
+    throttle.answered(throttle.sent(0.0), 0.0, refused=True, retry_after=86_400.0)
+    assert throttle.opens_at(0.0) == LONGEST_RETRY_AFTER_SECONDS
+
+
+def test_a_call_that_may_still_be_applied_keeps_its_place() -> None:
+    throttle = FixedThrottle(1)
+    throttle.answered(throttle.sent(0.0), 60.0, refused=False, served=False, held_until=63.0)
+    assert throttle.free(62.9) == 0
+    assert throttle.opens_at(62.9) == 63.0
+    assert throttle.free(63.0) == 1
+    assert throttle.opens_at(63.0) is None
+
+
+def test_its_own_bound_is_what_limits_when_all_places_are_taken() -> None:
+    throttle = FixedThrottle(1)
+    assert throttle.gauge(0.0) == Gauge(limit=1, taken=0)
+    throttle.sent(0.0)
+    assert throttle.gauge(0.0) == Gauge(limit=1, taken=1, cap=Cap.MAX_IN_FLIGHT)
+
+
+def test_a_metered_throttle_lets_so_many_calls_leave_and_no_more() -> None:
+    throttle = Metered(FixedThrottle(4), left=2)
+    assert throttle.free(0.0) == 2
+    permits = [throttle.sent(0.0), throttle.sent(0.0)]
+    assert throttle.spent
+    for permit in permits:
+        throttle.answered(permit, 1.0, refused=False)
+    assert throttle.free(1.0) == 0
+
+
+@given(
+    rate=st.floats(0.1, 200.0),
+    waits=st.lists(st.floats(0.0, 2.0), min_size=1, max_size=100),
+)
+def test_no_more_calls_a_second_leave_than_are_allowed(rate: float, waits: list[float]) -> None:
+    throttle, now, left = Paced(FixedThrottle(1_000_000), rate=rate), 0.0, 0
+    for wait in waits:
+        now += wait
+        while throttle.free(now):
+            throttle.sent(now)
+            left += 1
+        assert left <= 1 + rate * now + 1e-6 * left
+        opens_at = throttle.opens_at(now)
+        assert opens_at is not None
+        assert throttle.free(opens_at) >= 1
+
+
+def test_a_rate_is_met_by_a_driver_that_wakes_late() -> None:
+    throttle, now, left = Paced(FixedThrottle(100), rate=50.0), 0.0, 0
+    while now < 60.0:
+        for _ in range(throttle.free(now)):
+            throttle.answered(throttle.sent(now), now, refused=False)
+            left += 1
+        now += 0.03
+    assert left == pytest.approx(60 * 50, rel=0.01)
+
+
+def test_the_rate_is_what_limits_while_places_are_free() -> None:
+    throttle = Paced(FixedThrottle(2), rate=1.0)
+    assert throttle.gauge(0.0).cap is None
+    throttle.sent(0.0)
+    assert throttle.gauge(0.1).cap is Cap.RATE
+    throttle.sent(1.0)
+    assert throttle.gauge(1.1).cap is Cap.MAX_IN_FLIGHT
 
 
 def test_a_throttle_without_a_place_is_refused() -> None:

@@ -77,6 +77,13 @@ _rate = click.option(
     help="Rate for the estimate of the time.  [default: the last run's]",
 )
 
+_bounding_rate = click.option(
+    "--rate",
+    type=options.Number(min=0.001),
+    metavar="CALLS_PER_SECOND",
+    help="Let no more calls a second leave; with --dry-run the rate for the estimate of the time.",
+)
+
 
 @click.command(cls=options.SettingsCommand)
 @reading.manifest
@@ -198,7 +205,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
     is_flag=True,
     help="Show user ids, photo paths and the service's messages in log lines.",
 )
-@_rate
+@_bounding_rate
 @click.pass_context
 def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
     """Enroll every row of MANIFEST that is not enrolled yet.

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from enroll.cli import options
 from enroll.header import Role
 from enroll.model import SendAs
+
+AUTO = "auto"
+
+MOST_PLACES = 1000
+"""The most calls at the same time that may be asked for: each has a thread and a socket."""
 
 _ROLES = {role.value for role in Role}
 
@@ -71,12 +77,30 @@ manifest_options = options.together(
     click.option("--encoding", help="The manifest's encoding.  [default: guessed, and said]"),
 )
 
+
+class InFlight(click.ParamType[int | None]):
+    """A number of calls, or `auto`: as many as the account takes (None)."""
+
+    name = "calls"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        if str(value).strip().lower() == AUTO:
+            return None
+        try:
+            return options.WholeNumber(1, MOST_PLACES).convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message.rstrip('.')}, nor {AUTO}.", param, ctx)
+
+
 max_in_flight = click.option(
     "--max-in-flight",
-    type=options.WholeNumber(1, 1000),
-    default=8,
+    type=InFlight(),
+    default=AUTO,
     show_default=True,
-    help="Calls made at the same time.",
+    metavar="auto|N",
+    help="Calls made at the same time: N, or as many as the account turns out to take.",
 )
 
 multi_oriented_detection = click.option(

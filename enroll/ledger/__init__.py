@@ -75,12 +75,30 @@ class RunEnd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunPace:
+    """How a run goes: places in flight (`limit`), those taken, and the account's limit as far as
+    found; `spacing` is calls a second where they are spaced out. `calls` have been made, `refused`
+    of them were. `waits_for` says in words what the run waits for, empty where nothing is known.
+    """
+
+    limit: int
+    in_flight: int
+    ceiling: int | None = None
+    spacing: float | None = None
+    calls: int = 0
+    refused: int = 0
+    waits_for: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run as the ledger remembers it; `end` is None while it goes on or when it was killed."""
+    """A run as the ledger remembers it; `end` is None while it goes on or when it was killed.
+    `pace` is as of its last commit."""
 
     run: int
     start: RunStart
     end: RunEnd | None
+    pace: RunPace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +151,7 @@ class LedgerStatus:
     identity: LibraryIdentity
     images: str
     counts: Mapping[Status, int]
+    ceiling: int | None = None
     errors: Sequence[ErrorCount] = ()
     runs: Sequence[RunRecord] = ()
     raw: Sequence[RawAnswer] = ()
@@ -221,6 +240,10 @@ class LedgerReader(Protocol):
     @property
     def images_given(self) -> str:
         """The images root that was last given with --images, an absolute path; else empty."""
+
+    @property
+    def ceiling(self) -> int | None:
+        """How many calls at a time the account was last found to allow; None before."""
 
     def folder_of(self, manifest: str) -> tuple[str, bool] | None:
         """The images root of the last run of this manifest (an absolute path), and whether it was
@@ -344,6 +367,12 @@ class Ledger(LedgerReader, Protocol):
         With it goes the run's sign of life, by which a later run reckons when this one's calls
         have expired: the time at which the commit begins, and `ahead` seconds.
         """
+
+    def remember_ceiling(self, ceiling: int) -> None:
+        """How many calls at a time the account allows: written with the next commit."""
+
+    def note_pace(self, pace: RunPace) -> None:
+        """How the run goes: written with the sign of life of each commit from now on."""
 
     def supersede(self, user_ids: Iterable[str], *, at: int, run: int) -> int:
         """Mark those enrolled faces of these people superseded to which no row points any more;

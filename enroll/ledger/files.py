@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, NullPool, create_engine, event, insert
 
-from enroll.errors import LedgerMismatchError, LocalError
+from enroll.errors import EnrollError, LedgerMismatchError, LocalError
 from enroll.ledger import LibraryIdentity
 from enroll.ledger import schema as s
 from enroll.ledger.auditing import SqliteAudit
@@ -17,6 +17,7 @@ from enroll.ledger.listing import SqliteListing
 from enroll.ledger.reading import SqliteReader, sentences
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.ledger.surveys import SqliteSurveys
+from enroll.ledger.upgrade import refuse_older, upgrade
 from enroll.survey import SurveyRecord
 
 SQLITE_HEAD = b"SQLite format 3\0"
@@ -44,18 +45,22 @@ def open_ledger(
 
 
 def reopen_ledger(path: Path, identity: LibraryIdentity) -> SqliteLedger:
-    """The same for a ledger that this process has open for reading.
+    """The same for a ledger that this process has open for reading. An older schema is brought up
+    to date.
 
     Its head is not looked at again: when a process closes any descriptor of a file, the system
     drops the locks that SQLite holds on it.
     """
-    ledger = SqliteLedger(_connect(f"file:{_quoted(path)}?mode=rw"), str(path))
+    connection = _connect(f"file:{_quoted(path)}?mode=rw")
     try:
-        check_library(path, ledger.identity(), identity)
-    except LedgerMismatchError:
-        ledger.close()
+        # The library first: another's ledger is left as it is.
+        check_library(path, SqliteReader(connection, str(path)).identity(), identity)
+        upgrade(connection, str(path))
+        return SqliteLedger(connection, str(path))
+    except EnrollError:
+        connection.close()
+        connection.engine.dispose()
         raise
-    return ledger
 
 
 def check_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) -> None:
@@ -102,8 +107,20 @@ def _connect_reading(path: Path) -> Connection:
         raise LedgerMismatchError(
             f"There is no ledger at {path}. Check the path; `enroll run` makes one."
         )
+    return _connect_present(path)
+
+
+def _connect_present(path: Path) -> Connection:
+    """Open a ledger for reading that has the present schema."""
     check_is_ledger(path)
-    return _connect(_reading(path))
+    connection = _connect(_reading(path))
+    try:
+        refuse_older(connection, str(path))
+    except EnrollError:
+        connection.close()
+        connection.engine.dispose()
+        raise
+    return connection
 
 
 def scratch_ledger(copy_of: Path | None, identity: LibraryIdentity) -> SqliteLedger:
@@ -112,8 +129,7 @@ def scratch_ledger(copy_of: Path | None, identity: LibraryIdentity) -> SqliteLed
     With `copy_of` the ledger there, opened for reading; else an empty one in memory.
     """
     if copy_of is not None:
-        check_is_ledger(copy_of)
-        return SqliteLedger(_connect(_reading(copy_of)), str(copy_of))
+        return SqliteLedger(_connect_present(copy_of), str(copy_of))
     connection = _connect("file::memory:?")
     s.metadata.create_all(connection)
     connection.execute(insert(s.library).values(**_library_row(identity)))

@@ -12,7 +12,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, Table, and_, exc, func, select, tuple_, union_all
 
 from enroll.errors import ExitCode, LocalError
-from enroll.ledger import ErrorCount, LedgerStatus, LibraryIdentity, RunEnd, RunRecord, RunStart
+from enroll.ledger import (
+    ErrorCount,
+    LedgerStatus,
+    LibraryIdentity,
+    RunEnd,
+    RunPace,
+    RunRecord,
+    RunStart,
+)
 from enroll.ledger import schema as s
 from enroll.model import Entry, Event, EventKind, RawAnswer, Status
 
@@ -44,7 +52,9 @@ class SqliteReader:
         self._connection.engine.dispose()
 
     def identity(self) -> LibraryIdentity:
-        found = self._one(select(s.library))
+        columns = s.library.c
+        # No other column: it is asked of a ledger that is not upgraded yet, too.
+        found = self._one(select(columns.host, columns.group_id, columns.add_time))
         return LibraryIdentity(host=found.host, group_id=found.group_id, add_time=found.add_time)
 
     @property
@@ -70,12 +80,18 @@ class SqliteReader:
             found = self._connection.scalar(query)
         return None if found is None else (str(found["root"]), bool(found["root_named"]))
 
+    @property
+    def ceiling(self) -> int | None:
+        found = self._one(select(s.library.c.ceiling)).ceiling
+        return None if found is None else int(found)
+
     def status(self, *, runs: int = 10) -> LedgerStatus:
         with sentences(self._path):
             return LedgerStatus(
                 identity=self.identity(),
                 images=self.images,
                 counts=self._counts(),
+                ceiling=self.ceiling,
                 errors=self._errors(),
                 raw=[
                     RawAnswer(**found._asdict())
@@ -323,4 +339,5 @@ def _run_record(found: Row[Any]) -> RunRecord:
             rows=found.rows,
             limit=found.limit,
         )
-    return RunRecord(run=found.run, start=start, end=end)
+    pace = None if found.pace is None else RunPace(**found.pace)
+    return RunRecord(run=found.run, start=start, end=end, pace=pace)

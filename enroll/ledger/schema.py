@@ -1,4 +1,4 @@
-"""The tables of a ledger. A change here is a new SCHEMA_VERSION."""
+"""The tables of a ledger. A change here is a new SCHEMA_VERSION, and a step in `upgrade`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from sqlalchemy import (
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 1
-"""Kept in SQLite's `user_version`; a ledger of a higher one is refused."""
+SCHEMA_VERSION = 2
+"""Kept in SQLite's `user_version`; a ledger of a higher one is refused, one of a lower one is
+brought up to date when it is opened for writing."""
 
 APPLICATION_ID = 0x656E726C
 """Kept in SQLite's `application_id`: "enrl", so that `file` and we know a ledger by its head."""
@@ -39,6 +40,7 @@ library = Table(
     Column("images", Text, nullable=False),
     Column("images_given", Boolean, nullable=False),
     Column("began_empty", Boolean, nullable=False),
+    Column("ceiling", Integer),
 )
 
 photo = Table(
@@ -139,6 +141,7 @@ run = Table(
     Column("calls", JSON),
     Column("rows", JSON),
     Column("limit", Integer),
+    Column("pace", JSON(none_as_null=True)),
 )
 
 event = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from sqlalchemy.exc import DatabaseError
 
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death
-from enroll.ledger import INTERRUPTED, SURVEY, Changes, Comparison, RunEnd, RunStart
+from enroll.ledger import INTERRUPTED, SURVEY, Changes, Comparison, RunEnd, RunPace, RunStart
 from enroll.ledger import schema as s
 from enroll.ledger.columns import (
     INSERT_DUE,
@@ -74,6 +74,8 @@ class SqliteLedger(SqliteReader):
         self._early = False
         self._surveys = SqliteSurveys(connection, path)
         self._run: int | None = None
+        self._pace: RunPace | None = None
+        self._ceiling: int | None = None  # found, and not on the disk yet
         self._file = LedgerFile(Path(path)) if Path(path).is_file() else None
         with sentences(path):
             s.scan_metadata.create_all(connection)
@@ -341,13 +343,25 @@ class SqliteLedger(SqliteReader):
         self._flush()
         with self._taking_back():
             if self._run is not None:
+                pace = None if self._pace is None else asdict(self._pace)
                 self._connection.execute(
-                    update(s.run).where(s.run.c.run == self._run).values(alive_at=alive_at)
+                    update(s.run)
+                    .where(s.run.c.run == self._run)
+                    .values(alive_at=alive_at, pace=pace)
                 )
+            if self._ceiling is not None:
+                self._connection.execute(update(s.library).values(ceiling=self._ceiling))
             self._connection.commit()
+        self._ceiling = None
         self._written.clear()
         if self._file is not None:
             self._file.check(self._connection)
+
+    def remember_ceiling(self, ceiling: int) -> None:
+        self._ceiling = ceiling
+
+    def note_pace(self, pace: RunPace) -> None:
+        self._pace = pace
 
     def _flush(self) -> None:
         """Write what was recorded into the open transaction, parents before children."""

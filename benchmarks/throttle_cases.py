@@ -1,0 +1,156 @@
+"""How well limits of calls in flight are held: ours beside others, in simulated time.
+
+    python benchmarks/throttle_cases.py --minutes 30
+
+Throughput is a share of what an oracle that knows the limit would have; after a minute of warm-up.
+"""
+
+from __future__ import annotations
+
+import random
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enroll.ceiling import AdaptiveThrottle
+from enroll.throttle import FixedThrottle, Gauge, Permit, Places, Throttle
+
+_model: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("simulated_service.py")))
+Service, Simulation = _model["Service"], _model["Simulation"]
+
+
+class Aimd:
+    """The usual: one place more for each round trip, ×0.9 at a refusal, once a round trip."""
+
+    def __init__(self) -> None:
+        self._limit = 4.0
+        self._places = Places()
+        self._cut_at = float("-inf")
+
+    @property
+    def limit(self) -> int:
+        return max(int(self._limit), 1)
+
+    @property
+    def spent(self) -> bool:
+        return False
+
+    def free(self, now: float) -> int:
+        return max(self.limit - self._places.taken(now), 0)
+
+    def sent(self, now: float) -> Permit:
+        self._places.take()
+        return Permit(self._places.taken(now), now)
+
+    def answered(
+        self,
+        permit: Permit,
+        now: float,
+        *,
+        refused: bool,
+        served: bool = True,
+        retry_after: float | None = None,
+        held_until: float | None = None,
+    ) -> None:
+        self._places.give_back(held_until=held_until)
+        if not refused:
+            self._limit += 1 / self._limit
+        elif permit.left_at > self._cut_at:
+            self._cut_at = now
+            self._limit = max(self._limit * 0.9, 1.0)
+
+    def opens_at(self, now: float) -> float | None:
+        return self._places.next_free()
+
+    def gauge(self, now: float) -> Gauge:
+        return Gauge(limit=self.limit, taken=self._places.taken(now))
+
+
+def step(t: float) -> int:
+    """16 calls, from a third of the time on 6, from two thirds on 24."""
+    return 16 if t < 600 else 6 if t < 1200 else 24
+
+
+def others(seed: int) -> Callable[[float], int]:
+    """What others hold of 32 places: 0 to 16, another number every 5 to 20 s."""
+    chance, moments, at = random.Random(seed), [(0.0, 8)], 0.0
+    while at < 3600:
+        at += chance.uniform(5, 20)
+        moments.append((at, chance.randint(0, 16)))
+
+    def held(t: float) -> int:
+        return next(number for since, number in reversed(moments) if since <= t)
+
+    return held
+
+
+def lively(seed: int) -> Callable[[float], int]:
+    """The same, but call by call: 12 in the mean, each of half a second."""
+    chance, at = random.Random(seed), 0.0
+    held: dict[int, int] = {}  # by twentieths of a second
+    while at < 3600:
+        at += chance.expovariate(24)
+        until = at + chance.gammavariate(10, 0.05)
+        for tick in range(int(at * 20), int(until * 20)):
+            held[tick] = held.get(tick, 0) + 1
+    return lambda t: min(held.get(int(t * 20), 0), 31)
+
+
+def cases(seed: int) -> dict[str, Any]:
+    """The services, by name; the last three count calls a second, not calls at a time."""
+    return {
+        "L=4": Service(limit=lambda t: 4),
+        "L=16": Service(limit=lambda t: 16),
+        "L=64": Service(limit=lambda t: 64),
+        "L=100": Service(limit=lambda t: 100),
+        "16→6→24": Service(limit=step),
+        "shared": Service(limit=lambda t: 32, others=others(seed)),
+        "lively": Service(limit=lambda t: 32, others=lively(seed)),
+        "20/s": Service(per_second=20),
+        "5/s, 0.1 s": Service(per_second=5, call_seconds=0.1),
+        "20/s, 0.2 s": Service(per_second=20, call_seconds=0.2),
+    }
+
+
+class AsDesigned(AdaptiveThrottle):
+    """Ceiling memory alone: refused calls give their places back, calls are never spaced out."""
+
+    def _is_refused(self, permit: Permit, now: float, retry_after: float | None) -> bool:
+        self._strange.clear()
+        super()._is_refused(permit, now, retry_after)
+        return False
+
+
+THROTTLES: dict[str, Callable[[], Throttle]] = {
+    "32 fixed with back-off": lambda: FixedThrottle(32),
+    "AIMD ×0.9": Aimd,
+    "ceiling memory alone": AsDesigned,
+    "ours": AdaptiveThrottle,
+}
+
+
+@click.command()
+@click.option("--minutes", default=30.0, show_default=True, help="Simulated time of each run.")
+@click.option("--seeds", default=3, show_default=True, help="Runs of each case, averaged.")
+def main(minutes: float, seeds: int) -> None:
+    """Print throughput (% of the oracle's) / refused calls (%) for every throttle and case."""
+    names = list(cases(0))
+    click.echo(" | ".join(["", *names]))
+    for title, make in THROTTLES.items():
+        cells = []
+        for name in names:
+            runs = [
+                Simulation(make(), cases(seed)[name], seed=seed).run(minutes * 60)
+                for seed in range(seeds)
+            ]
+            share = sum(run.throughput for run in runs) / seeds
+            refused = sum(run.refused_share for run in runs) / seeds
+            cells.append(f"{share:.1f}/{refused:.2f}")
+        click.echo(" | ".join([title, *cells]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Brings a ledger of an older schema up to the present one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from enroll.errors import LedgerMismatchError
+from enroll.ledger.reading import sentences
+from enroll.ledger.schema import SCHEMA_VERSION
+
+STEPS: Mapping[int, Sequence[str]] = {
+    1: (
+        "ALTER TABLE library ADD COLUMN ceiling INTEGER",
+        "ALTER TABLE run ADD COLUMN pace JSON",
+        "CREATE TABLE survey (only INTEGER NOT NULL CHECK (only = 1), fingerprint TEXT NOT NULL, "
+        "manifest TEXT NOT NULL, parts INTEGER NOT NULL, results_path TEXT, results_size BIGINT, "
+        "results_mtime_ns BIGINT, PRIMARY KEY (only))",
+        "CREATE TABLE survey_part (number INTEGER NOT NULL, rows BLOB NOT NULL, digest BLOB, "
+        "counts TEXT, PRIMARY KEY (number))",
+    ),
+}
+"""For each older version the statements that make the next one of it. A step is never changed once
+it was published; a later one corrects it."""
+
+
+def schema_version(connection: Connection) -> int:
+    """The version of an open ledger. Its file's head may be behind: a run that upgraded it has
+    written that to the -wal file first."""
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+
+def upgrade(connection: Connection, path: str) -> None:
+    """Take every step that is missing, all in one transaction: a kill leaves all or none.
+
+    The caller holds the ledger's lock. Raises LocalError where the disk will not do.
+    """
+    with sentences(path):
+        version = schema_version(connection)
+        connection.commit()
+        if version >= SCHEMA_VERSION:
+            return
+        for older in range(version, SCHEMA_VERSION):
+            for statement in STEPS[older]:
+                connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.commit()
+
+
+def refuse_older(connection: Connection, path: str) -> None:
+    """Raise LedgerMismatchError for a ledger that is only to be read and has an older schema."""
+    with sentences(path):
+        version = schema_version(connection)
+        connection.rollback()
+    if version < SCHEMA_VERSION:
+        raise LedgerMismatchError(
+            f"The ledger {path} was written by an older version of enroll (schema {version}; this "
+            f"one reads {SCHEMA_VERSION}), and is not changed by a command that only reads. The "
+            "next `enroll run` brings it up to date."
+        )

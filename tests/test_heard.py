@@ -1,0 +1,62 @@
+"""What the throttle is told of an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from enroll.ceiling import AdaptiveThrottle
+from enroll.heard import tell
+from enroll.model import Answer, Verdict
+from enroll.throttle import FixedThrottle, Throttle
+
+
+def told(throttle: Throttle, answer: Answer) -> None:
+    """A call that left at 0 is answered at 1, ten seconds past the UNIX thousand."""
+    tell(throttle, throttle.sent(0.0), answer, now=1.0, service_time=1010.0)
+
+
+def test_a_call_that_timed_out_keeps_its_place_until_its_signature_has_expired() -> None:
+    throttle = FixedThrottle(1)
+    told(throttle, Answer(verdict=Verdict.UNKNOWN, code="TIMEOUT", expires=1013.0))
+    assert throttle.free(3.9) == 0
+    assert throttle.free(4.0) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(verdict=Verdict.UNKNOWN, code="TIMEOUT", expires=1009.0),
+        Answer(verdict=Verdict.UNKNOWN, code="HTTP_502", expires=1013.0),
+        Answer(verdict=Verdict.UNKNOWN, code="CONNECTION_LOST", expires=1013.0),
+        Answer(verdict=Verdict.APPLIED, expires=1013.0),
+    ],
+)
+def test_any_other_gives_it_back_at_once(answer: Answer) -> None:
+    throttle = FixedThrottle(1)
+    told(throttle, answer)
+    assert throttle.free(1.0) == 1
+
+
+def test_a_refused_call_closes_the_throttle_for_as_long_as_the_service_says() -> None:
+    throttle = FixedThrottle(1)
+    told(throttle, Answer(verdict=Verdict.REFUSED, retry_after=20.0))
+    assert throttle.opens_at(1.0) == 21.0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "grows"),
+    [
+        (Verdict.APPLIED, True),
+        (Verdict.REJECTED, True),
+        (Verdict.FAILED, True),
+        (Verdict.NOT_SENT, False),
+        (Verdict.UNKNOWN, False),
+    ],
+)
+def test_only_a_call_that_was_served_shows_that_there_was_a_place(
+    verdict: Verdict, grows: bool
+) -> None:
+    throttle = AdaptiveThrottle()
+    permits = [throttle.sent(0.0) for _ in range(throttle.free(0.0))]
+    tell(throttle, permits[0], Answer(verdict=verdict), now=1.0, service_time=0.0)
+    assert (throttle.limit > len(permits)) is grows

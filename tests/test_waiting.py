@@ -1,0 +1,58 @@
+"""What a run waits for, from what is under way."""
+
+from __future__ import annotations
+
+import pytest
+
+from enroll.throttle import Cap, Gauge
+from enroll.waiting import SAMPLES, View, Wait, Waits, in_words, waits_for
+
+FULL = Gauge(limit=4, taken=4)
+FREE = Gauge(limit=4, taken=1)
+
+
+def gauge(*, taken: int = 4, **more: object) -> Gauge:
+    return Gauge(limit=4, taken=taken, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("view", "wait"),
+    [
+        (View(gauge=gauge(ceiling=4), ready=9), Wait.ACCOUNT),
+        (View(gauge=FULL, ready=9, refused=True), Wait.ACCOUNT),
+        (View(gauge=gauge(taken=0, closed=3.0), ready=9), Wait.ACCOUNT),
+        (View(gauge=gauge(taken=1, spacing=5.0), ready=9), Wait.ACCOUNT),
+        (View(gauge=FULL, ready=9), Wait.NETWORK),
+        (View(gauge=FREE, ready=9, away=True), Wait.NETWORK),
+        (View(gauge=gauge(closed=3.0), away=True), Wait.NETWORK),
+        (View(gauge=gauge(cap=Cap.MAX_IN_FLIGHT), ready=9), Wait.CAP),
+        (View(gauge=gauge(cap=Cap.AUTO), ready=9, refused=True), Wait.CAP),
+        (View(gauge=gauge(taken=1, cap=Cap.RATE), ready=9), Wait.CAP),
+        (View(gauge=FREE, photos=3), Wait.PHOTOS),
+        (View(gauge=gauge(taken=1, ceiling=4), photos=3, scanned=False), Wait.PHOTOS),
+        (View(gauge=gauge(taken=1, cap=Cap.RATE), photos=3), Wait.PHOTOS),
+        (View(gauge=FREE, scanned=False), Wait.MANIFEST),
+        (View(gauge=FREE, doubts=2), Wait.DOUBTS),
+        (View(gauge=FREE, ready=1), None),
+        (View(gauge=FREE), None),
+    ],
+)
+def test_what_is_under_way_says_what_a_run_waits_for(view: View, wait: Wait | None) -> None:
+    assert waits_for(view) is wait
+
+
+def test_our_own_bound_is_told_by_its_option() -> None:
+    view = View(gauge=gauge(cap=Cap.MAX_IN_FLIGHT), ready=9)
+    assert in_words(view) == "our own bound, --max-in-flight"
+    assert in_words(View(gauge=FREE)) == ""
+
+
+def test_a_moment_does_not_change_what_has_been_waited_for() -> None:
+    waits = Waits()
+    for _ in range(SAMPLES):
+        waits.see("the account")
+    assert waits.see("photos") == "the account"
+    for _ in range(SAMPLES):
+        lately = waits.see("photos")
+    assert lately == "photos"
+    assert waits.all == {"the account": SAMPLES, "photos": SAMPLES + 1}
