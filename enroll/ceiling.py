@@ -7,8 +7,9 @@ call takes tells nothing: only refusals do. They are cheap (no work is done), bu
    `FIRST_LIMIT` or the ceiling that an earlier run found, up to the first refusal.
 2. *Holding*: now and then one more is tried, and more boldly while that succeeds (`Climb`). A
    refusal of a try takes it back; any other takes a place away, or a fifth of them.
-3. *A refused call keeps its place as long as a call takes.* Refusals come back at once; what they
-   free would be refused again at once, some hundred times a second where the limit has fallen.
+3. *A refused call keeps its place as long as a call takes.* Refusals come back at once. Calls that
+   followed at once would be refused, too, and the places cut far below what the service takes again
+   in a moment, where it counts calls in each second.
 4. *Spacing*: a call is refused although no more were in flight than were served together since
    the last cut. Once, that is a limit that has fallen; over and over it is a service that counts
    calls a second, which places cannot hold. Then calls are spaced out (`FoundRate`), until places
