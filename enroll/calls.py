@@ -16,7 +16,7 @@ from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
 from enroll import journey
 from enroll.breaker import Breaker
-from enroll.errors import ServiceError
+from enroll.errors import EnrollError, LocalError, ServiceError
 from enroll.heard import tell
 from enroll.intake import Submit
 from enroll.journey import Again, Doubtful, Policy, Settled, Stop
@@ -88,7 +88,8 @@ class Calls:
     """Every face between the decision to send it and its outcome.
 
     A shipment goes from ready (intent not recorded) to arming (recorded, not committed) to armed
-    (intent on the disk) to in flight; from there it leaves, or goes back to ready or waiting.
+    (intent on the disk) to in flight and to answered, where its place is free again; from there it
+    leaves, or goes back to ready or waiting.
     """
 
     def __init__(
@@ -123,6 +124,8 @@ class Calls:
         self._arming: list[Shipment] = []
         self._armed: deque[Shipment] = deque()
         self._in_flight: dict[Shipment, Permit] = {}
+        self._answered: list[tuple[Shipment, Answer]] = []
+        self._urgent = False
         self._waiting: list[tuple[float, int, Shipment]] = []
         self._order = itertools.count()
         self._holders: dict[str, int] = {}
@@ -144,7 +147,18 @@ class Calls:
     @property
     def under_way(self) -> bool:
         """Whether any shipment is on its way."""
-        return bool(self._ready or self._arming or self._armed or self._in_flight or self._waiting)
+        on_their_way = (self._ready, self._arming, self._armed, self._in_flight, self._answered)
+        return any(on_their_way) or bool(self._waiting)
+
+    @property
+    def answered(self) -> int:
+        """Calls that have ended and whose answers have not been heard."""
+        return len(self._answered)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether one of these may mean that no further call should leave."""
+        return self._urgent
 
     @property
     def setbacks(self) -> int:
@@ -176,7 +190,11 @@ class Calls:
 
     def starving(self, now: float) -> bool:
         """Whether a place is free that only a commit can fill."""
-        return bool(self._arming) and not self._armed and self._throttle.free(now) > 0
+        return bool(self._arming) and self.hungry(now)
+
+    def hungry(self, now: float) -> bool:
+        """Whether a place is free and no call is ready to leave."""
+        return not self._armed and self._throttle.free(now) > 0
 
     def may_send(self, now: float) -> bool:
         """Whether a call is ready to leave and there is a place for it."""
@@ -209,17 +227,41 @@ class Calls:
                 send_as=self._send_as,
                 multi_oriented_detection=face.multi_oriented_detection,
             )
-            submit(executor, partial(self._hear, shipment), call)
+            submit(executor, partial(self._arrived, shipment), call)
 
-    def expect(self, face_tokens: list[str]) -> None:
-        """Learn whose these tokens are, before the answers that bear them are heard."""
-        self._holders = self._recorder.ledger.holders_of(face_tokens) if face_tokens else {}
+    def _arrived(self, shipment: Shipment, answer: Answer) -> None:
+        """A call has ended: its place is free at once, what it means is heard with others'."""
+        permit = self._in_flight.pop(shipment)
+        service_time = time.time() + self._service.clock_offset
+        tell(self._throttle, permit, answer, now=time.monotonic(), service_time=service_time)
+        self._answered.append((shipment, answer))
+        self._urgent = self._urgent or answer.verdict is not Verdict.APPLIED
+
+    def hear_answers(self) -> EnrollError | None:
+        """Decide and record what the answers mean that have come; the first error, if any.
+
+        They bear face tokens: each is heard whatever became of the others.
+        """
+        if not self._answered:
+            return None
+        answered, self._answered, self._urgent = self._answered, [], False
+        failure: EnrollError | None = None
+        tokens = [answer.face_token for _, answer in answered if answer.face_token]
+        self._holders = {}
+        try:
+            if tokens:
+                self._holders = self._recorder.ledger.holders_of(tokens)
+        except LocalError as error:
+            failure = error
+        for shipment, answer in answered:
+            try:
+                self._hear(shipment, answer)
+            except EnrollError as error:
+                failure = failure or error
+        return failure
 
     def _hear(self, shipment: Shipment, answer: Answer) -> None:
         now = time.monotonic()
-        service_time = time.time() + self._service.clock_offset
-        permit = self._in_flight.pop(shipment)
-        tell(self._throttle, permit, answer, now=now, service_time=service_time)
         self._count(shipment, answer, now)
         if answer.verdict is Verdict.APPLIED:
             answer = self._proved_new(shipment.face, answer)

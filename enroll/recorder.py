@@ -23,8 +23,9 @@ from enroll.model import (
 from enroll.survey import Surveyor
 from enroll.tally import BAD, Observer, Tally
 
-COMMIT_SECONDS = 0.05
-"""How long an outcome may wait for others to be committed with: what a kill leaves in doubt."""
+COMMIT_SECONDS = 0.03
+"""How long an outcome may wait for others to be committed with. With the time for which answers
+are gathered (`enroll.run.BATCH_SECONDS`) that makes 50 ms: what a kill leaves in doubt."""
 
 _OPEN = (Status.SENDING, Status.IN_DOUBT)
 

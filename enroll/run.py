@@ -24,7 +24,7 @@ from enroll.intake import Intake
 from enroll.journey import Policy
 from enroll.ledger import Ledger
 from enroll.looks import Library, Looks
-from enroll.model import Answer, Candidate, FaceRecord, SendAs, Status
+from enroll.model import Candidate, FaceRecord, SendAs, Status
 from enroll.people import People
 from enroll.pulse import Pulse
 from enroll.reach import Reach
@@ -39,6 +39,10 @@ from enroll.texts import amount
 from enroll.throttle import Throttle
 from enroll.waiting import View
 from enroll.watchdog import Watchdog
+
+BATCH_SECONDS = 0.02
+"""How long answers and photos that were read may wait for others to be worked on with them: a
+query for thirty costs little more than one for one."""
 
 TICK_SECONDS = 0.25
 """How often the observer hears that time passes."""
@@ -220,7 +224,35 @@ class Driver:
         )
 
     def _turn(self) -> None:
+        now = time.monotonic()
+        if self._work_due(now) <= now:
+            self._worked = now
+            self._work_through()
+            if self._ended():
+                return  # before anything more leaves
+            now = time.monotonic()
+        self._calls.send(
+            self._submit, self._executors.calls, now=now, alive=self._recorder.alive(now)
+        )
+        if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
+            self._beaten = now
+            self._pulse.beat(self._view(now), now)
+        self._listen(self._patience())
+
+    def _work_due(self, now: float) -> float:
+        """When the next work is to be done: at once where a place would stay empty for it or an
+        answer was no success, else with what comes within BATCH_SECONDS."""
+        calls, intake = self._calls, self._intake
+        if calls.urgent or not (calls.answered or intake.read):
+            return now
+        if calls.hungry(now):
+            return now
+        return self._worked + BATCH_SECONDS
+
+    def _work_through(self) -> None:
+        """Hear, decide, record, commit and have read: all that costs a query, for many at once."""
         executors = self._executors
+        self._hear_answers()
         if self._strangers.known or not self._intake.began_early:
             self._intake.scan_on(self._submit, executors.scanner)  # else first calls come first
         self._intake.feed(
@@ -240,12 +272,10 @@ class Driver:
             self._submit, executors.calls, executors.readers, idle=self._only_doubts_left()
         )
         self.tally.in_doubt_now = len(self._doubts)
-        now = time.monotonic()
-        self._calls.send(self._submit, executors.calls, now=now, alive=self._recorder.alive(now))
-        if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
-            self._beaten = now
-            self._pulse.beat(self._view(now), now)
-        self._listen(self._patience())
+
+    def _hear_answers(self) -> None:
+        failure = self._calls.hear_answers()
+        self._stop = self._stop or failure
 
     def _view(self, now: float) -> View:
         intake = self._intake
@@ -279,7 +309,7 @@ class Driver:
                 f"({self._reach.because})"
             )
         more = self._calls.under_way or self._looks.waiting
-        if self._throttle.spent and more and not self._in_flight():
+        if self._throttle.spent and more and not (self._in_flight() or self._calls.answered):
             listing = ", all of them to list the library" * self._strangers.being_learned
             self._bound = f"--max-calls was reached{listing}, and more is to be done"
         if self._stop or self._signal or self._bound or self._bug:
@@ -318,11 +348,10 @@ class Driver:
 
     def _patience(self) -> float:
         """Seconds until something is to be done even if no task ends."""
-        if self._intake.read and self._strangers.known:
-            return 0.0
         now = time.monotonic()
         moments = [
             now + TICK_SECONDS,
+            self._work_due(now) if self._calls.answered or self._may_decide() else None,
             self._calls.next_due(),
             self._doubts.next_due(),
             self._strangers.next_due,
@@ -331,6 +360,9 @@ class Driver:
         if self._recorder.since is not None:
             moments.append(self._recorder.since + COMMIT_SECONDS)
         return max(min(moment for moment in moments if moment is not None) - now, 0.0)
+
+    def _may_decide(self) -> bool:
+        return bool(self._intake.read) and self._strangers.known
 
     def _listen(self, patience: float) -> None:
         """Wait for a task to end, then hear all that have ended."""
@@ -367,15 +399,10 @@ class Driver:
                 self._stop = self._stop or error
             except Exception as error:  # noqa: BLE001  # a bug; what is in flight comes first
                 self._bug = self._bug or error
-        answers = [value for _, value in heard if isinstance(value, Answer)]
-        try:
-            self._calls.expect([answer.face_token for answer in answers if answer.face_token])
-        except LocalError as error:
-            self._stop = self._stop or error  # the answers are heard all the same
         for hear, value in heard:
             try:
                 hear(value)
-            except EnrollError as error:  # the others bear face tokens, and are heard all the same
+            except EnrollError as error:
                 self._stop = self._stop or error
 
     def _left(self, shipment: Shipment) -> None:
@@ -436,6 +463,7 @@ class Driver:
         try:
             while self._in_flight() and (left := until - time.monotonic()) > 0:
                 self._listen(min(TICK_SECONDS, left))
+            self._hear_answers()
             now = time.time() + self._service.clock_offset
             self._calls.withdraw(expires=last_expiry(now, timeout=self._work.timeout))
             for face in self._doubts.left():

@@ -775,7 +775,7 @@ def test_an_interrupted_run_records_what_was_in_flight_and_the_next_one_goes_on(
     report = archive.run(screen=InterruptAt(10))
     assert report.exit_code is ExitCode.TERMINATED
     added = archive.box.count("add")
-    assert 10 <= added <= 20
+    assert 10 <= added <= 30  # those in flight, and those that left before ten were worked on
     assert archive.statuses().count("enrolled") == added
     assert archive.statuses().count("pending") == 40 - added
     assert archive.tokens_agree()

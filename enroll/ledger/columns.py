@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Delete, Table, bindparam, delete, insert
-from sqlalchemy import Insert as PlainInsert
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Connection, Table, bindparam, delete, insert
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import Changes
 from enroll.ledger import schema as s
+from enroll.ledger.compiled import Bulk
 from enroll.model import (
     Candidate,
     Event,
@@ -25,32 +23,6 @@ from enroll.model import (
     Status,
     Surplus,
 )
-
-_DIALECT = sqlite.dialect()
-
-
-class Bulk:
-    """A statement that is compiled once and executed for many tuples at a time.
-
-    SQLAlchemy's handling of each parameter takes more of the processor's time than SQLite's work.
-    """
-
-    def __init__(self, statement: Insert | PlainInsert | Delete) -> None:
-        compiled = statement.compile(dialect=_DIALECT)
-        self._sql = str(compiled)
-        self._values = attrgetter(*(compiled.positiontup or ()))
-
-    def of(self, records: Iterable[Any]) -> list[tuple[Any, ...]]:
-        """Tuples of records whose attributes bear the columns' names; an Enum as its value."""
-        return [
-            tuple(getattr(value, "value", value) for value in self._values(record))
-            for record in records
-        ]
-
-    def execute(self, connection: Connection, parameters: Sequence[tuple[Any, ...]]) -> None:
-        """Execute it once for each tuple; nothing for none."""
-        if parameters:
-            connection.exec_driver_sql(self._sql, list(parameters))
 
 
 def _upsert(table: Table, key: Sequence[str]) -> Insert:
@@ -112,7 +84,13 @@ def candidate(found: Any, row: ScannedRow) -> Candidate:
 
 
 def face_record(values: dict[str, Any]) -> FaceRecord:
-    return FaceRecord(**{**values, "status": Status(values["status"])})
+    """A face from the columns of its table, as SQLite or SQLAlchemy gives them."""
+    told = {
+        "status": Status(values["status"]),
+        "multi_oriented_detection": bool(values["multi_oriented_detection"]),
+        "recheck": bool(values["recheck"]),
+    }
+    return FaceRecord(**{**values, **told})
 
 
 def photo_tuple(record: PhotoRecord) -> tuple[Any, ...]:

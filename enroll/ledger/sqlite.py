@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
-    Boolean,
     Connection,
-    Insert,
     Integer,
     Select,
+    Text,
     and_,
     bindparam,
-    delete,
     func,
     insert,
     literal,
@@ -26,7 +25,6 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DatabaseError
 
 from enroll.errors import LocalError
@@ -34,17 +32,13 @@ from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death
 from enroll.ledger import INTERRUPTED, SURVEY, Changes, Comparison, RunEnd, RunPace, RunStart
 from enroll.ledger import schema as s
 from enroll.ledger.columns import (
-    INSERT_DUE,
-    INSERT_SCAN,
     Buffer,
-    candidate,
-    due_tuple,
     face_record,
-    queued_row,
-    scan_tuples,
 )
+from enroll.ledger.compiled import Query, among, listed
 from enroll.ledger.moved import LedgerFile
-from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, sentences, shown_path
+from enroll.ledger.reading import SqliteReader, sentences, shown_path
+from enroll.ledger.scanning import SqliteScan
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import (
     Candidate,
@@ -58,10 +52,6 @@ from enroll.model import (
 
 _ENROLLED = Status.ENROLLED.value
 
-EARLY_ROWS = 20_000
-"""Rows that are queued before the manifest is scanned: enough for the fastest service until the
-scan has come to more."""
-
 
 class SqliteLedger(SqliteReader):
     """The driver's side of a SQLite ledger; see `enroll.ledger.Ledger` for the contract."""
@@ -70,15 +60,13 @@ class SqliteLedger(SqliteReader):
         super().__init__(connection, path)
         self._unwritten = Buffer()  # recorded, not in the open transaction yet
         self._written = Buffer()  # in the open transaction, not committed
-        self._place = 0
-        self._early = False
+        self._scan = SqliteScan(connection, path)
         self._surveys = SqliteSurveys(connection, path)
         self._run: int | None = None
         self._pace: RunPace | None = None
         self._ceiling: int | None = None  # found, and not on the disk yet
         self._file = LedgerFile(Path(path)) if Path(path).is_file() else None
         with sentences(path):
-            s.scan_metadata.create_all(connection)
             self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
             connection.commit()
 
@@ -178,91 +166,20 @@ class SqliteLedger(SqliteReader):
         self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
     ) -> Comparison:
         self._flush()
-        with sentences(self._path):
-            self._connection.execute(s.scan.delete())
-            scanned = scan_tuples(rows)
-            INSERT_SCAN.execute(self._connection, scanned)
-            return self._compared(rows, run=run, reread=reread)
-
-    def _compared(self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool) -> Comparison:
-        candidates, text_changed, gone, early, new = [], 0, 0, 0, False
-        if self._early:
-            early = self._connection.scalar(_EARLY_LINES) or 0
-            self._connection.execute(_MEET_EARLY)
-            self._connection.execute(_SCAN_WITHOUT_EARLY)
-        by_key: dict[tuple[str, str], ScannedRow] = {}
-        # Most rows are enrolled and as they were: those are counted by not being among these.
-        for found in self._connection.execute(_NOT_UNCHANGED, {"reread": reread}):
-            new = new or not found.known
-            if found.gone:
-                gone += found.lines
-            elif found.unchanged:
-                text_changed += found.lines
-            else:
-                by_key = by_key or {(row.user_id, row.path): row for row in reversed(rows)}
-                candidates.append(candidate(found, by_key[found.user_id, found.path]))
-        if run is not None and new:
-            self._record_as_pending(run)
-        return Comparison(
-            unchanged=len(rows) - early - gone - sum(one.lines for one in candidates),
-            user_data_changed=text_changed,
-            gone=gone,
-            candidates=candidates,
-            early=early,
-        )
+        return self._scan.compare(rows, run=run, reread=reread)
 
     def queue_early(self, mark: str) -> int:
-        with sentences(self._path):
-            self._connection.execute(_QUEUE_EARLY, {"mark": mark, "place": self._place})
-            self._connection.execute(_REMEMBER_EARLY)
-            count: int = self._connection.scalar(select(func.count()).select_from(s.early)) or 0
-        self._place += count
-        self._early = count > 0
-        return count
+        return self._scan.queue_early(mark)
 
     def early_repeats(self) -> list[tuple[Status, str, str, int]]:
-        if not self._early:
-            return []
         self._flush()
-        with sentences(self._path):
-            return [
-                (Status(found.status), found.code, found.message, found.lines)
-                for found in self._connection.execute(_EARLY_REPEATS)
-            ]
-
-    def _record_as_pending(self, run: int) -> None:
-        columns = ["user_id", "path", "user_data", "status", "code", "message", "run"]
-        self._connection.execute(
-            upsert(s.row)
-            .from_select(
-                columns,
-                select(
-                    s.scan.c.user_id,
-                    s.scan.c.path,
-                    s.scan.c.user_data,
-                    literal(Status.PENDING.value),
-                    literal(""),
-                    literal(""),
-                    literal(run),
-                ).where(literal(True)),  # SQLite cannot tell ON CONFLICT from a join's ON else
-            )
-            .on_conflict_do_nothing()
-        )
+        return self._scan.early_repeats()
 
     def queue(self, due: Iterable[Candidate]) -> None:
-        queued = [due_tuple(one, place) for place, one in enumerate(due, start=self._place + 1)]
-        self._place += len(queued)
-        with sentences(self._path):
-            INSERT_DUE.execute(self._connection, queued)
+        self._scan.queue(due)
 
     def next_due(self, count: int) -> list[Candidate]:
-        with sentences(self._path):
-            found = self._connection.execute(
-                select(s.due).order_by(s.due.c.place).limit(count)
-            ).all()
-            if found:
-                self._connection.execute(s.due.delete().where(s.due.c.place <= found[-1].place))
-        return [queued_row(row) for row in found]
+        return self._scan.next_due(count)
 
     def new_face_id(self) -> int:
         self._last_face_id += 1
@@ -270,31 +187,19 @@ class SqliteLedger(SqliteReader):
 
     def faces_of(self, user_ids: Iterable[str]) -> dict[str, list[FaceRecord]]:
         self._flush()
-        wanted = list(dict.fromkeys(user_ids))
-        faces: dict[str, list[FaceRecord]] = {user_id: [] for user_id in wanted}
-        for start in range(0, len(wanted), PARAMETERS_AT_ONCE):
-            query = select(s.face).where(
-                s.face.c.user_id.in_(wanted[start : start + PARAMETERS_AT_ONCE])
-            )
-            with sentences(self._path):
-                for found in self._connection.execute(query):
-                    faces[found.user_id].append(face_record(found._asdict()))
+        faces: dict[str, list[FaceRecord]] = {user_id: [] for user_id in user_ids}
+        with sentences(self._path):
+            for found in _FACES_OF.rows(self._connection, people=listed(faces)):
+                faces[found.user_id].append(face_record(found._asdict()))
         return faces
 
     def holders_of(self, face_tokens: Sequence[str]) -> dict[str, int]:
         if not face_tokens:
             return {}
         self._flush()
-        query = union_all(
-            *(
-                select(table.c.face_token, table.c.face_id).where(
-                    table.c.face_token.in_(face_tokens)
-                )
-                for table in (s.face, s.surplus)
-            )
-        )
         with sentences(self._path):
-            return {found.face_token: found.face_id for found in self._connection.execute(query)}
+            found = _HOLDERS_OF.rows(self._connection, tokens=listed(face_tokens))
+        return {holder.face_token: holder.face_id for holder in found}
 
     def open_faces(self) -> list[FaceRecord]:
         self._flush()
@@ -343,12 +248,8 @@ class SqliteLedger(SqliteReader):
         self._flush()
         with self._taking_back():
             if self._run is not None:
-                pace = None if self._pace is None else asdict(self._pace)
-                self._connection.execute(
-                    update(s.run)
-                    .where(s.run.c.run == self._run)
-                    .values(alive_at=alive_at, pace=pace)
-                )
+                pace = None if self._pace is None else json.dumps(asdict(self._pace))
+                _ALIVE.execute(self._connection, number=self._run, alive_at=alive_at, pace=pace)
             if self._ceiling is not None:
                 self._connection.execute(update(s.library).values(ceiling=self._ceiling))
             self._connection.commit()
@@ -446,122 +347,21 @@ class SqliteLedger(SqliteReader):
         return examples
 
 
-def _not_unchanged() -> Select[Any]:
-    """Rows of the scan that are not enrolled with the photo as it was, or whose text has changed.
-
-    `gone` and `unchanged` tell what is enrolled; what is neither is a candidate.
-    """
-    enrolled = func.coalesce(s.face.c.status, "") == _ENROLLED
-    same_photo = func.coalesce(
-        and_(
-            s.photo.c.size == s.scan.c.size,
-            s.photo.c.mtime_ns == s.scan.c.mtime_ns,
-            s.photo.c.ctime_ns == s.scan.c.ctime_ns,
-            s.photo.c.sha256 == s.row.c.sha256,
-        ),
-        False,
-    )
-    gone = and_(enrolled, s.scan.c.size.is_(None))
-    unchanged = and_(enrolled, same_photo, ~bindparam("reread", type_=Boolean))
-    other_text = and_(unchanged, s.face.c.user_data != s.scan.c.user_data)
-    status = func.coalesce(s.face.c.status, s.row.c.status, Status.PENDING.value)
-    return (
-        select(
-            s.scan.c.user_id,
-            s.scan.c.path,
-            s.scan.c.lines,
-            status.label("status"),
-            func.coalesce(s.face.c.code, s.row.c.code, "").label("code"),
-            func.coalesce(s.face.c.message, s.row.c.message, "").label("message"),
-            s.row.c.face_id,
-            s.row.c.user_id.is_not(None).label("known"),
-            same_photo.label("same_photo"),
-            gone.label("gone"),
-            unchanged.label("unchanged"),
-            s.face.c.multi_oriented_detection.label("turned"),
-        )
-        .select_from(
-            s.scan.outerjoin(
-                s.row,
-                and_(s.row.c.user_id == s.scan.c.user_id, s.row.c.path == s.scan.c.path),
+_FACES_OF = Query(select(s.face).where(s.face.c.user_id.in_(among("people"))))
+_HOLDERS_OF = Query(
+    union_all(
+        *(
+            select(table.c.face_token, table.c.face_id).where(
+                table.c.face_token.in_(among("tokens"))
             )
-            .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
-            .outerjoin(s.photo, s.photo.c.path == s.scan.c.path)
-        )
-        .where(or_(~unchanged, other_text))
-        .order_by(s.scan.c.line)
-    )
-
-
-_NOT_UNCHANGED = _not_unchanged()
-
-# What is due of a manifest that was compared before, taken from the ledger without scanning it.
-
-
-def _queue_early() -> Insert:
-    """Some rows last written by a run of the same mark that are due whatever their photos are.
-
-    Doubts are not among them: they are settled first, and their rows come up in the scan.
-    """
-    again = [Status.PENDING.value, Status.FAILED.value]
-    marked = select(s.run.c.run).where(s.run.c.options[SURVEY].as_string() == bindparam("mark"))
-    columns = [s.row.c.user_id, s.row.c.path, s.row.c.user_data]
-    without_face = select(*columns, s.row.c.status, s.row.c.code, s.row.c.face_id).where(
-        s.row.c.face_id.is_(None), s.row.c.status.in_(again), s.row.c.run.in_(marked)
-    )
-    with_face = (
-        select(*columns, s.face.c.status, s.face.c.code, s.row.c.face_id)
-        .join_from(
-            s.face,
-            s.row,
-            and_(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id),
-        )
-        .where(
-            s.face.c.status.in_(again),
-            s.face.c.status != _ENROLLED,  # so that the index on the others serves
-            s.row.c.run.in_(marked),
+            for table in (s.face, s.surplus)
         )
     )
-    found = union_all(without_face, with_face).limit(EARLY_ROWS).subquery()
-    place = bindparam("place", type_=Integer) + func.row_number().over()
-    return insert(s.due).from_select(
-        ["place", "user_id", "path", "user_data", "line", "lines", "status", "code", "face_id"],
-        select(
-            place,
-            found.c.user_id,
-            found.c.path,
-            found.c.user_data,
-            literal(0),
-            literal(1),
-            found.c.status,
-            found.c.code,
-            found.c.face_id,
-        ),
-    )
-
-
-_QUEUE_EARLY = _queue_early()
-_REMEMBER_EARLY = insert(s.early).from_select(
-    ["user_id", "path", "lines"], select(s.due.c.user_id, s.due.c.path, literal(0))
 )
-_IS_EARLY = and_(s.early.c.user_id == s.scan.c.user_id, s.early.c.path == s.scan.c.path)
-_EARLY_LINES = select(func.sum(s.scan.c.lines)).join_from(s.scan, s.early, _IS_EARLY)
-_MEET_EARLY = (
-    update(s.early).values(lines=s.early.c.lines + s.scan.c.lines).where(_IS_EARLY)  # UPDATE … FROM
-)
-_SCAN_WITHOUT_EARLY = delete(s.scan).where(select(literal(1)).where(_IS_EARLY).exists())
-_EARLY_REPEATS = (
-    select(
-        func.coalesce(s.face.c.status, s.row.c.status).label("status"),
-        func.coalesce(s.face.c.code, s.row.c.code).label("code"),
-        func.coalesce(s.face.c.message, s.row.c.message).label("message"),
-        (s.early.c.lines - 1).label("lines"),
-    )
-    .join_from(
-        s.early, s.row, and_(s.row.c.user_id == s.early.c.user_id, s.row.c.path == s.early.c.path)
-    )
-    .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
-    .where(s.early.c.lines > 1)
+_ALIVE = Query(
+    update(s.run)
+    .where(s.run.c.run == bindparam("number", type_=Integer))
+    .values(alive_at=bindparam("alive_at"), pace=bindparam("pace", type_=Text))
 )
 
 

@@ -1,0 +1,80 @@
+"""Statements that are compiled once: what a run executes some times a second.
+
+SQLAlchemy's handling of a statement and of each parameter takes more of the processor's time than
+SQLite's work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Connection, Delete, Row, Select, String, Update, bindparam, func, select
+from sqlalchemy import Insert as PlainInsert
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import Insert
+from sqlalchemy.sql.selectable import CompoundSelect
+
+_DIALECT = sqlite.dialect()
+
+
+class Bulk:
+    """A statement that is executed for many tuples at a time."""
+
+    def __init__(self, statement: Insert | PlainInsert | Delete) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        self._sql = str(compiled)
+        self._values = attrgetter(*(compiled.positiontup or ()))
+
+    def of(self, records: Iterable[Any]) -> list[tuple[Any, ...]]:
+        """Tuples of records whose attributes bear the columns' names; an Enum as its value."""
+        return [
+            tuple(getattr(value, "value", value) for value in self._values(record))
+            for record in records
+        ]
+
+    def execute(self, connection: Connection, parameters: Sequence[tuple[Any, ...]]) -> None:
+        """Execute it once for each tuple; nothing for none."""
+        if parameters:
+            connection.exec_driver_sql(self._sql, list(parameters))
+
+
+class Query:
+    """A statement with parameters by name. What it gives is as SQLite has it: a truth value is
+    0 or 1, JSON is text."""
+
+    def __init__(
+        self, statement: Select[Any] | CompoundSelect[Any] | Update | Delete | PlainInsert
+    ) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        self._sql = str(compiled)
+        self._names = tuple(compiled.positiontup or ())
+        self._constants: Mapping[str, Any] = compiled.params
+
+    def execute(self, connection: Connection, **parameters: Any) -> None:
+        """Execute it for its effect."""
+        connection.exec_driver_sql(self._sql, self._tuple(parameters))
+
+    def rows(self, connection: Connection, **parameters: Any) -> Sequence[Row[Any]]:
+        """All lines."""
+        return connection.exec_driver_sql(self._sql, self._tuple(parameters)).all()
+
+    def _tuple(self, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
+        constants = self._constants
+        return tuple(
+            parameters[name] if name in parameters else constants[name] for name in self._names
+        )
+
+
+def among(name: str) -> Select[Any]:
+    """For `column.in_(among("ids"))`: the members of a list, which is one parameter (see `listed`),
+    so that lists of all lengths are one statement."""
+    values = func.json_each(bindparam(name, type_=String)).table_valued("value")
+    return select(values.c.value)
+
+
+def listed(values: Iterable[str]) -> str:
+    """A list as the parameter that `among` takes."""
+    return json.dumps(list(values))
