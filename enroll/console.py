@@ -64,6 +64,7 @@ class Console(Screen):
         self._shown: Counter[str] = Counter()
         self._began = self._told_at = time.monotonic()
         self._failed = self._in_doubt = 0
+        self._settling = 0  # faces in doubt that are being looked for
         self._pace: RunPace | None = None
         self._reading = True  # the manifest: there may be more rows
         self._away: float | None = None  # seconds without the service, None while it is there
@@ -149,7 +150,7 @@ class Console(Screen):
     def _set_postfix(self) -> None:
         if self._bar is None:
             return
-        counts = {"failed": self._failed, "in doubt": self._in_doubt}
+        counts = {"failed": self._failed, "in doubt": self._in_doubt + self._settling}
         shown = [f"{count:,} {name}" for name, count in counts.items() if count]
         if self._pace is not None:
             shown.append(pace_words(self._pace))
@@ -180,7 +181,7 @@ class Console(Screen):
         log("row", text, fields, level=logging.WARNING if show else logging.INFO)
 
     def ticked(self, tally: Tally) -> None:
-        self._pace = tally.pace
+        self._pace, self._settling = tally.pace, tally.in_doubt_now
         self._set_postfix()
         if self._bar is not None:
             self._bar.refresh()
@@ -191,12 +192,15 @@ class Console(Screen):
         self._told_at = now
         rate = tally.done / (now - self._began)
         due = tally.due + tally.unscanned  # while the manifest is read: at most
-        left = duration((due - tally.done) / rate) if rate else "unknown"
+        left = f"{duration((due - tally.done) / rate)} left" if rate else "unknown how long"
+        if 0 < due - tally.done <= self._settling:
+            left = "the rest is being looked for in the library"
         share = 100 * tally.done / due if due else 0.0
         at_most = "" if tally.scanned else "at most "
         text = (
             f"{tally.done:,} of {at_most}{due:,} rows done ({share:.0f} %), "
-            f"{self._failed:,} failed, {self._in_doubt:,} in doubt, {rate:.1f} rows/s, {left} left"
+            f"{self._failed:,} failed, {self._in_doubt + self._settling:,} in doubt, "
+            f"{rate:.1f} rows/s, {left}"
         )
         if self._pace is not None:
             text += f"; {pace_words(self._pace)}"
@@ -206,7 +210,7 @@ class Console(Screen):
             "done": tally.done,
             "due": due,
             "failed": self._failed,
-            "in_doubt": self._in_doubt,
+            "in_doubt": self._in_doubt + self._settling,
             "rate": round(rate, 3),
             **_pace_fields(self._pace),
         }

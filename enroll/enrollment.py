@@ -42,10 +42,8 @@ from enroll.strangers import Trust
 from enroll.survey import Surveyor, fingerprint
 from enroll.tally import Ended, Observer, Quiet, Tally
 from enroll.throttle import Gauge, Metered, Paced, Throttle
+from enroll.trial import Sample
 from enroll.upkeep import ADOPT, run_start
-
-READERS = 16
-"""Photos read at once: enough to hide the round trips of a slow share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,15 +130,15 @@ def enroll_manifest(
         tally = Tally()
         ledger, place, standing = _open(stack, settings, manifest, connection, tally)
         survey = standing.survey
-        scan = Scan(manifest.rows(CHUNK_ROWS), str(place.images), at_once=READERS)
+        scan = Scan(manifest.rows(CHUNK_ROWS), str(place.images), at_once=settings.readers)
         stack.callback(scan.close)
         tally.unscanned = manifest.rows_at_most
         throttle = _throttle(settings, ledger, tally)
         pools = Executors(
             calls=executors(settings.max_in_flight or MOST_IN_FLIGHT),
-            readers=executors(READERS),
+            readers=executors(settings.readers),
             scanner=ThreadPoolExecutor(1),  # a manifest is read in one piece, in this process
-            reading_at_once=READERS,
+            reading_at_once=settings.readers,
         )
         for pool in (pools.calls, pools.readers, pools.scanner):
             # Not waited for: a call that outlasts --drain ends by its own deadline.
@@ -200,6 +198,7 @@ def _work(settings: RunSettings, place: Place) -> Work:
         ),
         send_as=settings.send_as,
         limit=settings.limit,
+        sample=None if settings.sample is None else Sample(settings.sample, settings.seed),
         give_up_after=settings.give_up_after,
         drain=settings.drain,
         settle_after=settings.settle_after,

@@ -17,6 +17,7 @@ from enroll.recorder import Recorder
 from enroll.rules import check_row
 from enroll.scan import Scan, Scanned
 from enroll.survey import PartCounts, Surveyor
+from enroll.trial import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,10 @@ class Intake:
         images: str,
         limit: int | None,
         reread: bool,
+        sample: Sample | None = None,
     ) -> None:
-        """`images` is the resolved images root; `limit` the most rows to take up, if any."""
+        """`images` is the resolved images root; `limit` the most rows to take up, if any; with a
+        `sample` only those are that it draws."""
         self._scan = scan
         self._survey = survey
         self._recorder = recorder
@@ -57,6 +60,7 @@ class Intake:
         self._images = images
         self._limit = limit
         self._reread = reread
+        self._sample = sample
         self._scanning = False
         self._queued = 0
         self._taken = 0
@@ -91,7 +95,7 @@ class Intake:
     def begin_early(self) -> bool:
         """Queue what the ledger knows to be due of this very manifest, before that is scanned;
         whether there was anything."""
-        if self._survey.recalled:
+        if self._survey.recalled and self._sample is None:
             known = self._recorder.ledger.queue_early(self._survey.mark)
             self._queued += known
             self._recorder.tally.due += known
@@ -152,6 +156,7 @@ class Intake:
         if scanned is None:
             tally.scanned = True
             tally.unscanned = 0
+            self._queue_sample()
             self._survey.whole()
             recorder.noted()
         else:
@@ -162,6 +167,18 @@ class Intake:
             else:
                 self._compare(scanned)
         recorder.observer.scanned(tally)
+
+    def _queue_sample(self) -> None:
+        if self._sample is None:
+            return
+        tally, drawn = self._recorder.tally, self._sample.drawn()
+        tally.drawn.clear()  # rows that broke a rule have ended, and are known of all rows
+        tally.sampled = sum(row.lines for row in drawn)
+        tally.left_out = self._sample.offered - tally.sampled
+        tally.due += tally.sampled
+        tally.statuses[Status.PENDING] += tally.left_out
+        self._recorder.ledger.queue(drawn)
+        self._queued += len(drawn)
 
     def _count(self, quiet: PartCounts) -> None:
         tally = self._recorder.tally
@@ -195,6 +212,8 @@ class Intake:
             elif fault is not None:
                 tally.due += candidate.lines
                 recorder.row_ends(candidate, Status.INVALID, fault.code, fault.message)
+            elif self._sample is not None:
+                self._sample.offer(candidate)
             else:
                 tally.due += candidate.lines
                 due.append(candidate)
@@ -207,5 +226,5 @@ class Intake:
             user_data_changed=compared.user_data_changed,
             bad=known,
             due=tally.due - before,
-            settles=not (compared.gone or compared.early),
+            settles=not (compared.gone or compared.early or self._sample),
         )

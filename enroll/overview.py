@@ -91,8 +91,8 @@ def _run_line(run: RunRecord, holder: str | None) -> str:
             pace = "" if run.pace is None else f"; {pace_words(run.pace)}"
             return f"{began}  under way (process {run.start.pid}){pace}"
         return (
-            f"{began}  cut off: killed, or power or disk gave out; running it again settles what "
-            "it left"
+            f"{began}  cut off: killed, left at once, or power or disk gave out; running it again "
+            "settles what it left"
         )
     calls = ", ".join(f"{count:,} {kind}" for kind, count in run.end.calls.items()) or "no calls"
     took = duration((run.end.at - run.start.at) / 1000)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from enroll import journey
 from enroll.ceiling import FIRST_LIMIT
-from enroll.enrollment import READERS, retry_notes
+from enroll.enrollment import retry_notes
 from enroll.errors import UsageError
 from enroll.journey import Policy
 from enroll.ledger import Ledger, LibraryIdentity, RunRecord
@@ -53,7 +53,8 @@ class Plan:
 
     `calls` of `add` and `content` (bytes) are what a run would send, after the `opening` calls;
     `shared` photos look the same and stand under more than one user_id. `doubts` are faces of the
-    whole ledger, whatever the manifest: a run looks for them before anything else.
+    whole ledger, whatever the manifest: a run looks for them before anything else. `people_known`
+    are due rows that are new to the ledger, of people who have a face.
     """
 
     manifest: Manifest
@@ -70,6 +71,7 @@ class Plan:
     to_read: int = 0
     content: int = 0
     shared: int = 0
+    people_known: int = 0
     doubts: int = 0
     faults: Counter[tuple[Status, str]] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -166,6 +168,7 @@ class _Planner:
         self._plan = plan
         self._ledger = ledger
         self._reread = settings.checksum
+        self._readers = settings.readers
         self._policy = Policy(
             multi_oriented_detection=settings.multi_oriented_detection,
             retry_codes=settings.retry,
@@ -178,7 +181,7 @@ class _Planner:
         plan = self._plan
         images = str(plan.images)
         scan = Scan(plan.manifest.rows(CHUNK_ROWS), images)
-        with ThreadPoolExecutor(READERS) as readers:
+        with ThreadPoolExecutor(self._readers) as readers:
             while (rows := scan.next_chunk()) is not None:
                 due = self._compare(rows)
                 looks = readers.map(glance, [one.row.path for one in due], [images] * len(due))
@@ -193,16 +196,22 @@ class _Planner:
         plan.enrolled += compared.unchanged + compared.gone
         plan.user_data_changed += compared.user_data_changed
         plan.gone += compared.gone
-        due = []
+        due: list[Candidate] = []
+        new: list[Candidate] = []
         for candidate in compared.candidates:
             fault = check_row(candidate.row)
             if fault is not None:
                 plan.fault(Status.INVALID, fault, candidate.lines)
             elif journey.is_due(candidate, self._policy):
                 due.append(candidate)
+                new += [candidate] if candidate.status is Status.PENDING else []
             else:
                 known = Fault(code=candidate.code, message=candidate.message)
                 plan.fault(candidate.status, known, candidate.lines)
+        known_people = self._ledger.faces_of(one.row.user_id for one in new)
+        for one in new:
+            faces = known_people[one.row.user_id]
+            plan.people_known += any(face.status is Status.ENROLLED for face in faces)
         return due
 
     def _count(self, candidate: Candidate, look: Glance | Fault) -> None:

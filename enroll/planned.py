@@ -56,6 +56,11 @@ def _remarks(plan: Plan) -> Iterator[str]:
             f"{amount(plan.doubts, 'face')} in doubt {are} settled first, with list or search "
             "calls that are not counted here."
         )
+    if plan.people_known:
+        yield (
+            f"{amount(plan.people_known, 'due row')} of people who have a face already: a photo "
+            "that was only moved or renamed is known when it is read, and costs no call."
+        )
     if plan.shared:
         yield (
             f"{amount(plan.shared, 'photo')} under more than one user_id: each would be "

@@ -216,6 +216,7 @@ class Recorder:
         tally = self.tally
         tally.count(status, code, message, lines=due.lines)
         tally.done += due.lines
+        tally.drawn[status] += due.lines
         # A face that was known may bear another text than the manifest's: compared once more.
         told = Status.PENDING if recognised else status
         self.survey.ended(due.row.line, told, code, message, lines=due.lines)

@@ -37,6 +37,7 @@ from enroll.survey import Surveyor
 from enroll.tally import SHARED_SHOWN, Ended, Observer, Tally
 from enroll.texts import amount
 from enroll.throttle import Throttle
+from enroll.trial import Sample
 from enroll.waiting import View
 from enroll.watchdog import Watchdog
 
@@ -52,7 +53,8 @@ TICK_SECONDS = 0.25
 class Work:
     """What a run is to do, as far as the driver cares.
 
-    `images` is the resolved images root, `limit` the most rows to take up, `give_up_after`,
+    `images` is the resolved images root, `limit` the most rows to take up, `sample` what draws the
+    rows of a trial; `give_up_after`,
     `drain`, `settle_after` and `timeout` (of a call) are seconds; with `reread` no photo is
     trusted to be unchanged; `trust` says how far the ledger knows the library.
     """
@@ -63,6 +65,7 @@ class Work:
     policy: Policy
     send_as: SendAs = SendAs.FILE
     limit: int | None = None
+    sample: Sample | None = None
     give_up_after: float = 7200.0
     drain: float = 25.0
     settle_after: float = 10.0
@@ -142,6 +145,7 @@ class Driver:
             images=work.images,
             limit=work.limit,
             reread=work.reread,
+            sample=work.sample,
         )
         self._calls = Calls(
             service,
@@ -182,7 +186,7 @@ class Driver:
         self._doubtful: dict[int, _InDoubt] = {}  # rows whose face is being settled, by face
         self._left_in_doubt: set[int] = set()  # faces that no row has waited for
         self._rechecked = False
-        self._ticked = self._beaten = 0.0
+        self._ticked = self._beaten = self._worked = self._scanned_at = 0.0
         self._watchdog = Watchdog(observer, now=time.monotonic())
         self._stop: EnrollError | None = None
         self._signal: int | None = None
@@ -218,6 +222,7 @@ class Driver:
         return Ended(
             tally=self.tally,
             seconds=time.monotonic() - began,
+            scanned_after=self._scanned_at - began if self._scanned_at else 0.0,
             stop=self._stop,
             signal=self._signal,
             bound=self._bound,
@@ -264,6 +269,8 @@ class Driver:
             self._strangers.learn()
         self._calls.arm()
         now = time.monotonic()
+        if self._intake.scanned and not self._scanned_at:
+            self._scanned_at = now
         if self._calls.starving(now) or self._recorder.late(now, most=self._throttle.limit):
             self._commit()
         elif self._calls.may_send(now) and not self._recorder.alive(now):
@@ -325,6 +332,9 @@ class Driver:
             self._bound = (
                 f"--limit {self._work.limit} was reached; {amount(intake.left, 'row')} left"
             )
+        elif self.tally.left_out:
+            left = amount(self.tally.left_out, "due row")
+            self._bound = f"the trial of {amount(self.tally.sampled, 'row')} is done; {left} left"
         return True
 
     def _in_flight(self) -> int:

@@ -76,6 +76,9 @@ class RunSettings:
     multi_oriented_detection: bool = False
     send_as: SendAs = SendAs.FILE
     limit: int | None = None
+    sample: int | None = None
+    seed: int = 0
+    readers: int = 16
     max_calls: int | None = None
     retry: frozenset[str] = frozenset()
     on_code: Mapping[str, CodeRule] = field(default_factory=dict)
@@ -89,7 +92,8 @@ class RunSettings:
 
     def due_rules(self) -> list[Any]:
         """The settings that decide which rows are due: with others, rows are looked at anew."""
-        return [self.multi_oriented_detection, sorted(self.retry), self.checksum]
+        trial = self.sample is not None
+        return [self.multi_oriented_detection, sorted(self.retry), self.checksum, trial]
 
     def record(self) -> dict[str, Any]:
         """What a ledger keeps of the settings of a run: plain values, and no secret is one."""
@@ -104,6 +108,7 @@ class RunSettings:
             "multi_oriented_detection": self.multi_oriented_detection,
             "send_as": self.send_as.value,
             "limit": self.limit,
+            "sample": self.sample,
             "retry": sorted(self.retry),
             "on_code": {code: rule.value for code, rule in sorted(self.on_code.items())},
             "checksum": self.checksum,

@@ -10,6 +10,7 @@ from enroll.model import Status
 from enroll.tally import Tally
 from enroll.texts import amount, counted, duration, error_table, facts, percent
 from enroll.throttle import Gauge
+from enroll.trial import trial_lines
 
 ENOUGH_MOMENTS = 20
 """Moments, four a second, from which on it is told what a run waited for."""
@@ -36,6 +37,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     ]
     if errors:
         yield ["What went wrong, how often, and what to do", *error_table(errors)]
+    yield list(trial_lines(ended))
     yield [*_doubts(tally), *_remarks(tally), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
     share = percent(tally.refused, tally.calls.total())

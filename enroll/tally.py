@@ -27,7 +27,8 @@ class Tally:
     `others_in_doubt` those that stay so and are none of the manifest's.
     `recognised` are due lines whose face turned out to be enrolled already. `due` is complete
     once `scanned` is set; until then `unscanned` lines, at most, may be due, too. `pace` is how the
-    run goes now; `waited` counts moments by what was waited for.
+    run goes now; `waited` counts moments by what was waited for. Of a trial, `sampled` lines were
+    drawn from those that are due and `left_out` not; `drawn` counts by what became of them.
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -39,6 +40,9 @@ class Tally:
     done: int = 0
     scanned: bool = False
     unscanned: int = 0
+    sampled: int = 0
+    left_out: int = 0
+    drawn: Counter[Status] = field(default_factory=Counter)
     enrolled_now: int = 0
     recognised: int = 0
     new_bad: int = 0
@@ -75,11 +79,13 @@ class Ended:
     """How a run ended: by itself when all of the rest is None.
 
     `stop` is what stopped it, `signal` the signal that did, `bound` the sentence of a bound
-    that was met (`--limit`, `--give-up-after`).
+    that was met (`--limit`, `--give-up-after`). `scanned_after` is how many of the
+    `seconds` the scan of the manifest took.
     """
 
     tally: Tally
     seconds: float
+    scanned_after: float = 0.0
     stop: EnrollError | None = None
     signal: int | None = None
     bound: str | None = None

@@ -136,7 +136,7 @@ def test_status_tells_a_killed_run_from_one_under_way(
         assert json.loads(command(*look, "--json").out)["runs"][0]["state"] == "under_way"
         process.kill()
         process.wait()
-    assert "cut off: killed, or power or disk gave out" in command(*look).out
+    assert "cut off: killed, left at once, or power or disk gave out" in command(*look).out
     assert json.loads(command(*look, "--json").out)["runs"][0]["state"] == "cut_off"
 
 

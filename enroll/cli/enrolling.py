@@ -68,6 +68,7 @@ _reading = options.together(
         help="Try rows again that ended with one of these error codes; repeatable.",
     ),
     click.option("--checksum", is_flag=True, help="Read every photo, also unchanged ones."),
+    reading.readers,
 )
 
 _rate = click.option(
@@ -151,6 +152,21 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
 @reading.send_as
 @click.option(
     "--limit", type=options.WholeNumber(min=1), metavar="N", help="Take up at most N due rows."
+)
+@click.option(
+    "--sample",
+    type=options.WholeNumber(min=1),
+    metavar="N",
+    help="A trial: take up N of the due rows, drawn from the whole manifest, and reckon what all "
+    "of them would come to.",
+)
+@click.option(
+    "--seed",
+    type=options.WholeNumber(min=0, max=2**63 - 1),
+    default=0,
+    show_default=True,
+    metavar="S",
+    help="Which rows --sample draws: the same ones for the same number.",
 )
 @click.option(
     "--max-calls",
@@ -279,7 +295,7 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
     results = given.get("results")
     names = RunSettings.__dataclass_fields__
     taken = {name: value for name, value in given.items() if name in names}
-    if given["group_id"] is None and "results" in given:
+    if not given["group_id"] and "results" in given:
         raise click.UsageError("--group-id is needed: the library to enroll into.", ctx=ctx)
     taken |= {
         "group_id": given["group_id"] or "",

@@ -127,6 +127,12 @@ def history(
     reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
     at = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)
     try:
+        latest = next(iter(reader.status(runs=1).runs), None)
+        if run is not None and (latest is None or run > latest.run):
+            raise click.UsageError(
+                f"There is no run {run}; the ledger's last is {latest.run if latest else 0}. "
+                "`enroll status` lists them."
+            )
         with options.printing():
             write_history(reader.history(user_id=user_id, since=at, run=run), sys.stdout)
     finally:

@@ -103,6 +103,15 @@ max_in_flight = click.option(
     help="Calls made at the same time: N, or as many as the account turns out to take.",
 )
 
+readers = click.option(
+    "--readers",
+    type=options.WholeNumber(min=1, max=256),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="Photos read at the same time; more hide the round trips of a slow share.",
+)
+
 multi_oriented_detection = click.option(
     "--multi-oriented-detection",
     is_flag=True,

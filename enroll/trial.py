@@ -1,0 +1,84 @@
+"""A trial over some of the due rows, drawn by chance from all, and what it says of the rest."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from enroll.model import Candidate, Status
+from enroll.tally import Ended
+from enroll.texts import amount, duration
+
+SURE = 1.96
+"""Standard errors on either side of a share that hold 95 of 100 such trials."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """Draws `size` of the rows that it is offered, each as likely as any other (reservoir sampling,
+    Vitter's algorithm R), the same ones for the same `seed` and rows."""
+
+    size: int
+    seed: int
+    offered: int = 0
+    """Lines of all rows that were offered."""
+    _drawn: list[Candidate] = field(default_factory=list)
+    _rows: int = 0
+    _random: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)  # noqa: S311  # which rows, not which keys
+
+    def offer(self, row: Candidate) -> None:
+        """Take a row into account."""
+        self.offered += row.lines
+        self._rows += 1
+        if len(self._drawn) < self.size:
+            self._drawn.append(row)
+            return
+        place = self._random.randrange(self._rows)
+        if place < self.size:
+            self._drawn[place] = row
+
+    def drawn(self) -> list[Candidate]:
+        """The rows that were drawn, in the order of the manifest."""
+        return sorted(self._drawn, key=lambda row: row.row.line)
+
+
+def likely_share(count: int, of: int) -> tuple[float, float]:
+    """Bounds within which a share lies that was seen as `count` of `of` (Wilson's interval)."""
+    if not of:
+        return 0.0, 1.0
+    share, square = count / of, SURE**2
+    middle = share + square / (2 * of)
+    spread = SURE * math.sqrt(share * (1 - share) / of + square / (4 * of**2))
+    return (middle - spread) / (1 + square / of), (middle + spread) / (1 + square / of)
+
+
+_TOLD = (Status.ENROLLED, Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT)
+
+
+def trial_lines(ended: Ended) -> Iterator[str]:
+    """What the trial says of all rows that were due."""
+    tally = ended.tally
+    due, done = tally.sampled + tally.left_out, tally.drawn.total()
+    if not tally.sampled or not done:
+        return
+    yield (
+        f"A trial of {amount(done, 'row')}, drawn from the {due:,} that are due. Of all of them, "
+        "with 95 % confidence:"
+    )
+    for status in _TOLD:
+        count = tally.drawn[status]
+        if count or status is Status.REJECTED:
+            low, high = (due * share for share in likely_share(count, done))
+            likely = due * count / done
+            yield f"  {status.value:<9} about {likely:,.0f} ({low:,.0f} to {high:,.0f})"
+    calls = tally.calls.total() / done
+    yield f"  calls     about {calls * due:,.0f}, {calls:.2f} a row"
+    sending = ended.seconds - ended.scanned_after
+    if sending > 0:
+        rate = done / sending
+        yield f"  time      about {duration(due / rate)} at this trial's {rate:.1f} rows a second"
