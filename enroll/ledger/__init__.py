@@ -72,11 +72,15 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run as the ledger remembers it; `end` is None while it goes on or when it was killed."""
+    """A run as the ledger remembers it; `end` is None while it goes on or when it was killed.
+
+    `clock_offset` is the service's clock minus ours as it was found then, in seconds.
+    """
 
     run: int
     start: RunStart
     end: RunEnd | None
+    clock_offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -305,4 +305,4 @@ def _run_record(found: Row[Any]) -> RunRecord:
             rows=found.rows,
             limit=found.limit,
         )
-    return RunRecord(run=found.run, start=start, end=end)
+    return RunRecord(run=found.run, start=start, end=end, clock_offset=found.clock_offset)
