@@ -144,7 +144,7 @@ def enroll_manifest(
             throttle=throttle,
             executors=pools,
             observer=watching,
-            renew=connection.renew,
+            rotation=connection,
             tally=tally,
         )
         watching.opened(place, driver.interrupt)

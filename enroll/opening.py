@@ -80,6 +80,10 @@ class Connection:
         self.service.use_credentials(credentials)
         return True
 
+    def others_than(self, refused: Credentials | None) -> bool:
+        """Whether there are other credentials than those that a call was refused with."""
+        return refused is not self.credentials or self.renew()
+
 
 def list_libraries(connection: Connection, tally: Tally) -> list[Library]:
     """The account's libraries. Raises ServiceError, naming what stands in the way."""

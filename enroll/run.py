@@ -28,6 +28,7 @@ from enroll.model import Answer, Candidate, FaceRecord, SendAs, Status
 from enroll.people import People
 from enroll.reach import Reach
 from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
+from enroll.rotation import Rotation, Unchanging
 from enroll.scan import Scan
 from enroll.settling import Doubt
 from enroll.share import Share
@@ -108,10 +109,10 @@ class Driver:
         throttle: Throttle,
         executors: Executors,
         observer: Observer,
-        renew: Callable[[], bool] = lambda: False,
+        rotation: Rotation | None = None,
         tally: Tally | None = None,
     ) -> None:
-        """`renew` reads the credentials once more and tells whether they have changed.
+        """`rotation` are the service's credentials, where they may be exchanged.
 
         `tally` may have counted calls already that were made before.
         """
@@ -124,6 +125,7 @@ class Driver:
         self._observer = observer
         self._recorder = Recorder(ledger, work.run, self.tally, observer)
         self._people = People()
+        rotation = rotation or Unchanging()
         self._reach = Reach()
         self._intake = Intake(
             scan,
@@ -143,7 +145,7 @@ class Driver:
             policy=work.policy,
             left=self._left,
             doubted=self._doubted,
-            renew=renew,
+            rotation=rotation,
         )
         self._looks = Looks(
             service,
@@ -153,7 +155,7 @@ class Driver:
             group_id=work.group_id,
             send_as=work.send_as,
             images=work.images,
-            renew=renew,
+            rotation=rotation,
         )
         self._doubts = Doubts(
             self._looks, self._recorder, settle_after=work.settle_after, settled=self._settled

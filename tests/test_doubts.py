@@ -156,6 +156,51 @@ def test_a_look_that_is_refused_for_its_signature_is_made_again_with_new_credent
     assert place.box.count("add") == 2
 
 
+class Together(Executor):
+    """Carries calls out at once, and holds the first ones' answers until there are so many."""
+
+    def __init__(self, calls: int, *, backwards: bool) -> None:
+        self.left, self.backwards = calls, backwards
+        self.held: list[Callable[[], None]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        value = fn(*args, **named)
+        self.held.append(lambda: future.set_result(value))
+        self.left -= 1
+        if self.left <= 0:
+            for end in reversed(self.held) if self.backwards else self.held:
+                end()
+            self.held.clear()
+        return future
+
+
+@pytest.mark.parametrize("look", ["list", "search"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, look: str, *, backwards: bool
+) -> None:
+    monkeypatch.setattr("enroll.doubts.LIST_PAGE", 1000 if look == "list" else 1)
+    place.people(5)
+    place.run()
+    doubted(place, 1)
+    place.people(2, 3, 4)
+    # One look, and the adds of three rows: all of them left before the exchange.
+    place.box.script(["auth"], call=look)
+    place.box.script(["auth"] * 3, call="add")
+    known = [place.credentials, Rotated(place.box.api_key, place.box.api_secret)]
+    pools: Iterator[Executor] = iter([Together(4, backwards=backwards), ThreadPoolExecutor(4)])
+    report = run(
+        place,
+        executors=lambda workers: next(pools),
+        read=lambda: known.pop(0) if len(known) > 1 else known[0],
+        allow_nonempty=True,
+    )
+    assert (report.exit_code, report.ended.stop) == (ExitCode.DONE, None)
+    assert report.ended.tally.adopted == 1
+    assert place.box.count("add") == 2 + 2 * 3
+
+
 class PullThePlug(Unwatched):
     """Stops the service when so many rows are done."""
 
