@@ -114,6 +114,27 @@ def test_no_more_photos_are_in_memory_for_searches_than_calls_may_be_in_flight(
     assert 1 <= Counting.most <= 2 * 2
 
 
+def test_photos_that_wait_for_a_service_that_is_away_do_not_pile_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.facesearch.client.TRYING_SECONDS", 0.01)
+    monkeypatch.setattr(enrollment, "READERS", 2)
+    place.people(*range(80))
+    gc.collect()
+    Counting.most = 0
+    report = run(
+        place,
+        screen=PullThePlug(place.box, 1),
+        executors=Counting,
+        max_in_flight=2,
+        give_up_after=2,
+    )
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    # Read ahead or waiting: one for each place and each reader. Beside them those whose intent is
+    # on its way to the disk, those in flight, and one that each place's thread is about to let go.
+    assert 1 <= Counting.most <= (2 + 2) + 2 + 2 + 2
+
+
 def test_one_list_that_fails_is_asked_for_again(place: Place) -> None:
     doubted(place, 1, 2)
     place.box.script(["502-before"], call="list")
