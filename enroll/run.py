@@ -242,9 +242,13 @@ class Driver:
         self._calls.committed()
 
     def _room(self) -> int:
-        """How many more photos to have read, so that no place in flight waits for one."""
+        """How many more photos to have read, so that no place in flight waits for one.
+
+        Rows that wait for their back-off hold a photo, too: while the service is away they must
+        not pile up.
+        """
         at_once, intake = self._executors.reading_at_once, self._intake
-        ahead = intake.reading + len(intake.read) + self._calls.backlog
+        ahead = intake.reading + len(intake.read) + self._calls.backlog + self._calls.setbacks
         return min(self._throttle.limit + at_once - ahead, at_once - intake.reading)
 
     def _ended(self) -> bool:
