@@ -210,6 +210,7 @@ class SqliteLedger(SqliteReader):
                 func.coalesce(s.face.c.message, s.row.c.message, "").label("message"),
                 s.row.c.face_id,
                 same_photo.label("same_photo"),
+                (s.row.c.user_data != s.scan.c.user_data).label("other_text"),
                 s.face.c.multi_oriented_detection.label("turned"),
             )
             .select_from(joined)
