@@ -145,7 +145,7 @@ class Asking:
         if answer is None:
             return None
         if answer.verdict is Verdict.FATAL:
-            if answer.code in CREDENTIAL_CODES and self._credentials_changed(errand):
+            if answer.code in CREDENTIAL_CODES and self._connection.others_than(errand.credentials):
                 return 0.0
             raise ServiceError(service_sentence(answer, self._connection.service))
         if answer.verdict is Verdict.REFUSED:
@@ -156,10 +156,6 @@ class Asking:
             most = TRIES if answer.verdict is Verdict.NOT_SENT else tries
             return BACK_OFF_SECONDS * 2.0**errand.failed if errand.failed < most else None
         return None
-
-    def _credentials_changed(self, errand: _Errand[T]) -> bool:
-        """Whether there are other credentials than those that the call was made with."""
-        return errand.credentials is not self._connection.credentials or self._connection.renew()
 
 
 class _Errands(Generic[T, R]):

@@ -25,6 +25,7 @@ from enroll.model import (
     Answer,
     CallKind,
     Candidate,
+    Credentials,
     FaceRecord,
     Photo,
     RawAnswer,
@@ -35,6 +36,7 @@ from enroll.model import (
 from enroll.reach import Reach
 from enroll.recorder import Recorder, now_ms
 from enroll.remedies import remedy
+from enroll.rotation import Rotation
 from enroll.settings import CodeRule
 from enroll.throttle import Permit, Throttle
 
@@ -72,14 +74,14 @@ class Service(Protocol):
 class Shipment:
     """A face on its way to the service.
 
-    `tries` counts this run's answers, `setbacks` the times that it had to wait; `credentials`
-    says which of the run's credentials it was last sent with, 0 the first.
+    `tries` counts this run's answers, `setbacks` the times that it had to wait; `credentials` are
+    those that it was last sent with.
     """
 
     due: Candidate
     photo: Photo
     face: FaceRecord
-    credentials: int = 0
+    credentials: Credentials | None = None
     tries: int = 0
     setbacks: int = 0
 
@@ -104,11 +106,10 @@ class Calls:
         policy: Policy,
         left: Callable[[Shipment], None],
         doubted: Callable[[Shipment], None],
-        renew: Callable[[], bool],
+        rotation: Rotation,
     ) -> None:
         """`left` hears of each face that has its outcome, `doubted` of each that has to be
-        settled; `renew` has the service sign with the
-        credentials as they are now, and tells whether they have changed."""
+        settled; `rotation` are the credentials that the service signs with."""
         self._service = service
         self._recorder = recorder
         self._throttle = throttle
@@ -118,8 +119,7 @@ class Calls:
         self._reach = reach
         self._left = left
         self._doubted = doubted
-        self._renew = renew
-        self._credentials = 0
+        self._rotation = rotation
         self._ready: deque[Shipment] = deque()
         self._arming: list[Shipment] = []
         self._armed: deque[Shipment] = deque()
@@ -215,7 +215,7 @@ class Calls:
             self._ready.append(heapq.heappop(self._waiting)[2])
         while alive and self.may_send(now):
             shipment = self._armed.popleft()
-            shipment.credentials = self._credentials
+            shipment.credentials = self._rotation.credentials
             self._in_flight[shipment] = self._throttle.sent(now)
             face = shipment.face
             call = partial(
@@ -339,13 +339,8 @@ class Calls:
 
     def _credentials_changed(self, shipment: Shipment, answer: Answer) -> bool:
         """After a refused signature: whether there are other credentials to try it with."""
-        if answer.code not in journey.CREDENTIAL_CODES:
-            return False
-        if shipment.credentials == self._credentials:
-            if not self._renew():
-                return False
-            self._credentials += 1
-        return True
+        refused = answer.code in journey.CREDENTIAL_CODES
+        return refused and self._rotation.others_than(shipment.credentials)
 
     def withdraw(self, *, expires: float) -> None:
         """Take back what has not left, and leave in doubt what has not ended: the run is over.

@@ -52,6 +52,7 @@ class Console(Screen):
         can be interrupted."""
         self._settings = settings
         self._stream = stream
+        self.attended = stream.isatty()
         bar = stream.isatty() if progress is None else progress
         self._with_bar = bar and not quiet and not as_json
         self._with_lines = not self._with_bar and not quiet

@@ -76,7 +76,13 @@ class Decider:
 
     def _begin(self, row: ReadRow, photo: Photo, known: list[FaceRecord]) -> None:
         self._share.found()
-        step = journey.begins(known, photo, policy=self._policy, run=self._recorder.run)
+        step = journey.begins(
+            known,
+            photo,
+            policy=self._policy,
+            run=self._recorder.run,
+            user_data=row.due.row.user_data,
+        )
         if isinstance(step, Hold):
             message = "Another photo of this person is in doubt; this one waits for that."
             self._recorder.row_ends(row.due, Status.PENDING, WAITS_FOR_DOUBT, message)

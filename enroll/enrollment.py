@@ -30,6 +30,7 @@ from enroll.opening import (
     is_empty,
 )
 from enroll.outputs import InUse, Output, check_output, try_folder
+from enroll.patience import Patience
 from enroll.photo import locate
 from enroll.photofolder import in_utf8, photos_folder
 from enroll.recorder import now_ms
@@ -85,7 +86,13 @@ class Report:
 
 
 class Screen(Observer):
-    """Who watches a run: an observer that is also told where it goes, and how it can be stopped."""
+    """Who watches a run: an observer that is also told where it goes, and how it can be stopped.
+
+    Before it is `opened` it may hear that the service is waited for.
+    """
+
+    attended = False
+    """Whether somebody sits before it, to be told at once what seems to be a mistake."""
 
     def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
         """The run begins; `interrupt(signal number)` ends it softly."""
@@ -123,6 +130,9 @@ def enroll_manifest(
         timeout=settings.timeout,
         ca_bundle=settings.ca_bundle,
         allow_http=settings.allow_http,
+        patience=Patience(
+            seconds=settings.give_up_after, attended=watching.attended, observer=watching
+        ),
     )
     with ExitStack() as stack:
         connection = account.open()
@@ -152,7 +162,7 @@ def enroll_manifest(
             throttle=throttle,
             executors=pools,
             observer=watching,
-            renew=connection.renew,
+            rotation=connection,
             tally=tally,
         )
         watching.opened(place, driver.interrupt)

@@ -6,6 +6,7 @@ EnrollError
 │   └── LedgerMismatchError  2  no ledger, one of another library or a newer version, or put back
 ├── ServiceError             3  the service stopped us: credentials, library, an error repeated
 ├── LocalError               7  this machine stopped us: disk, ledger, the photos' share
+├── UnreachedError           6  the service was away for as long as we were told to wait
 └── LedgerBusyError          5  another run holds the ledger
 """
 
@@ -55,6 +56,12 @@ class ServiceError(EnrollError):
     """The service will not go on with us."""
 
     exit_code = ExitCode.SERVICE
+
+
+class UnreachedError(EnrollError):
+    """The service was away, or had no place, for as long as we were told to wait for it."""
+
+    exit_code = ExitCode.ENDED_EARLY
 
 
 class LocalError(EnrollError):

@@ -34,6 +34,9 @@ import math
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a whole call may take where nobody says otherwise."""
 
+DEFAULT_SETTLE_AFTER = 10.0
+"""Seconds behind the expiry of its signature in which a call may still be applied, the same."""
+
 SIGNED_BEYOND_SECONDS = 2.0
 """From a call's deadline to its signature's expiry: what a call may take to be judged."""
 

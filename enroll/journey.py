@@ -80,11 +80,17 @@ class Stop:
 
 
 def begins(
-    faces: Sequence[FaceRecord], photo: Photo, *, policy: Policy, run: int
+    faces: Sequence[FaceRecord],
+    photo: Photo,
+    *,
+    policy: Policy,
+    run: int,
+    user_data: str | None = None,
 ) -> Send | Settled | Hold:
     """The first step of a row whose photo has been read, in the run of number `run`.
 
-    `faces` is everything that the ledger holds of this `user_id`.
+    `faces` is everything that the ledger holds of this `user_id`; `user_data` the row's, where it
+    may be another than was sent.
     """
     same = _same_face(faces, photo)
     if same is not None and same.status in (Status.ENROLLED, Status.SUPERSEDED):
@@ -94,7 +100,8 @@ def begins(
     opened = next((face for face in faces if face.open), None)
     if opened is not None:
         return Hold(opened)
-    if same is not None and not _may_try_again(same, policy=policy, run=run):
+    mended = same is not None and user_data not in (None, same.user_data)
+    if same is not None and not _may_try_again(same, policy=policy, run=run, mended=mended):
         return Settled(same)
     return Send(same)
 
@@ -111,8 +118,13 @@ def _same_face(faces: Sequence[FaceRecord], photo: Photo) -> FaceRecord | None:
     return None
 
 
-def _may_try_again(face: FaceRecord, *, policy: Policy, run: int) -> bool:
-    """Whether a face that is neither enrolled nor open may be sent (again) in this run."""
+def _may_try_again(face: FaceRecord, *, policy: Policy, run: int, mended: bool) -> bool:
+    """Whether a face that is neither enrolled nor open may be sent (again) in this run.
+
+    `mended` says that its row bears another text than was sent.
+    """
+    if face.status is Status.REJECTED and mended:
+        return True
     if face.run == run and face.status in (Status.REJECTED, Status.FAILED):
         return False  # another row with the same photo has had its answer a moment ago
     if face.status is Status.REJECTED:
@@ -131,7 +143,10 @@ def is_due(candidate: Candidate, policy: Policy) -> bool:
     if candidate.changed or candidate.code in policy.retry_codes:
         return True
     if candidate.status is Status.REJECTED:
-        return _turning_may_help(candidate.code, candidate.multi_oriented_detection, policy)
+        # The service may have rejected the row for its text. Enrolled faces' text stays as it is.
+        return candidate.user_data_changed or _turning_may_help(
+            candidate.code, candidate.multi_oriented_detection, policy
+        )
     return candidate.status is not Status.INVALID
 
 

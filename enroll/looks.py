@@ -15,10 +15,11 @@ from enroll.errors import ServiceError
 from enroll.heard import tell
 from enroll.intake import Submit
 from enroll.journey import CREDENTIAL_CODES, LIBRARY_CODES
-from enroll.model import Answer, CallKind, FaceRecord, Photo, SendAs, Verdict
+from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, SendAs, Verdict
 from enroll.photo import read_photo
 from enroll.reach import Reach
 from enroll.recorder import Recorder
+from enroll.rotation import Rotation
 from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.throttle import Permit, Throttle
 
@@ -85,10 +86,10 @@ class Looks:
         group_id: str,
         send_as: SendAs,
         images: str,
-        renew: Callable[[], bool],
+        rotation: Rotation,
     ) -> None:
-        """`images` is the resolved images root; `renew` has the service sign with the credentials
-        as they are now, and tells whether they have changed."""
+        """`images` is the resolved images root; `rotation` are the credentials that the service
+        signs with."""
         self._service = service
         self._recorder = recorder
         self._throttle = throttle
@@ -96,7 +97,7 @@ class Looks:
         self._send_as = send_as
         self._images = images
         self._reach = reach
-        self._renew = renew
+        self._rotation = rotation
         self._photos = 0
         self.in_flight = 0
         """Calls that are being made."""
@@ -146,7 +147,8 @@ class Looks:
             permit = self._throttle.sent(now)
             self.in_flight += 1
             look = self._asking.popleft()
-            submit(calls, partial(self._hear, look, permit), look.call)
+            heard = partial(self._hear, look, permit, self._rotation.credentials)
+            submit(calls, heard, look.call)
 
     @property
     def waiting(self) -> int:
@@ -158,7 +160,7 @@ class Looks:
             self._photos -= 1
         heard(photo)
 
-    def _hear(self, look: _Look, permit: Permit, answer: Answer) -> None:
+    def _hear(self, look: _Look, permit: Permit, used: Credentials, answer: Answer) -> None:
         self.in_flight -= 1
         refused = answer.verdict is Verdict.REFUSED
         now = time.monotonic()
@@ -167,7 +169,7 @@ class Looks:
         if answer.verdict is not Verdict.NOT_SENT:
             self._recorder.tally.calls[look.kind] += 1
             self._recorder.tally.refused += refused
-        if refused or (answer.code in CREDENTIAL_CODES and self._renew()):
+        if refused or (answer.code in CREDENTIAL_CODES and self._rotation.others_than(used)):
             self._asking.append(look)
             return
         if look.kind is CallKind.SEARCH:

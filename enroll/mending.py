@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from enroll.bench import Bench, changing
 from enroll.ledger import DifferenceKind, Ledger
+from enroll.model import LibraryFace
 from enroll.removal import Copy, SearchPlace, in_time, prove_copies, remove
 from enroll.requeue import Requeued, requeue_missing
+from enroll.sighting import look_up
 from enroll.texts import amount
 from enroll.upkeep import Upkeep
 
@@ -29,10 +31,7 @@ def mend(bench: Bench, differences: Mapping[DifferenceKind, int]) -> bool:
     settings = bench.settings
     copies = _agreed_copies(bench) if settings.remove_surplus else _Copies()
     missing = differences.get(DifferenceKind.MISSING, 0) if settings.requeue_missing else 0
-    requeuing = missing and bench.talk.confirm(
-        f"Make {amount(missing, 'face')} due again that the library does not hold? Each is asked "
-        f"for once more, with at most {amount(missing, 'call')} of face_info."
-    )
+    requeuing = missing and _agreed_to_requeue(bench, missing)
     if not (copies or requeuing):
         return False
     with changing(bench) as (ledger, work):
@@ -51,8 +50,7 @@ def mend(bench: Bench, differences: Mapping[DifferenceKind, int]) -> bool:
 
 
 def _agreed_copies(bench: Bench) -> _Copies:
-    recorded = tuple(Copy(token, face_id) for token, face_id in bench.audit.surplus())
-    copies = _Copies(recorded, tuple(_prove(bench)))
+    copies = _Copies(_spare_copies(bench), tuple(_prove(bench)))
     if not copies:
         bench.talk.say("There is no copy to delete.")
         return copies
@@ -62,6 +60,41 @@ def _agreed_copies(bench: Bench) -> _Copies:
         "copies? This cannot be undone."
     )
     return copies if agreed else _Copies()
+
+
+def _spare_copies(bench: Bench) -> tuple[Copy, ...]:
+    """The copies on record whose face the library holds under its own token as well."""
+    audit = bench.audit
+    copies = audit.copies()
+    unknown = sorted({copy.own for copy in copies if copy.own and copy.own_there is None})
+    if unknown:
+        bench.talk.say(
+            f"{amount(len(unknown), 'face')} with copies on record were not listed: asking for "
+            f"them, with {amount(len(unknown), 'call')} of face_info."
+        )
+        for token, found in look_up(bench.asking, bench.group_id, unknown):
+            if isinstance(found, LibraryFace):
+                audit.listing.take([found])
+            elif found is None:
+                audit.absent([token])
+        copies = audit.copies()
+    kept = [copy for copy in copies if not copy.spare]
+    if kept:
+        bench.talk.say(
+            f"{amount(len(kept), 'copy', 'copies')} on record not deleted, because the library "
+            "does not hold the faces themselves: these may be all that it has of a person. "
+            "--requeue-missing makes the oldest copy of each the face itself."
+        )
+    return tuple(Copy(copy.face_token, copy.face_id) for copy in copies if copy.spare)
+
+
+def _agreed_to_requeue(bench: Bench, missing: int) -> bool:
+    copies = sum(copy.own is not None and not copy.spare for copy in bench.audit.copies())
+    by_copy = " One that has a copy on record in the library gets its token instead." * bool(copies)
+    return bench.talk.confirm(
+        f"Make {amount(missing, 'face')} due again that the library does not hold? Each is asked "
+        f"for once more, with at most {amount(missing + copies, 'call')} of face_info.{by_copy}"
+    )
 
 
 def _prove(bench: Bench) -> list[Copy]:
@@ -83,7 +116,7 @@ def _prove(bench: Bench) -> list[Copy]:
 def _remove(bench: Bench, ledger: Ledger, work: Upkeep, copies: _Copies) -> None:
     """Delete what is still a copy, now that nobody else changes the ledger."""
     audit = bench.audit
-    still = {token for token, _ in audit.surplus()}
+    still = {copy.face_token for copy in audit.copies() if copy.spare}
     held = ledger.holders_of([copy.face_token for copy in copies.proved])
     sure = [copy for copy in copies.recorded if copy.face_token in still]
     sure += [copy for copy in copies.proved if copy.face_token not in held]
@@ -100,6 +133,11 @@ def _remove(bench: Bench, ledger: Ledger, work: Upkeep, copies: _Copies) -> None
 
 def _requeued_lines(requeued: Requeued) -> list[str]:
     lines = [f"{amount(requeued.due, 'face')} due again: `enroll run` adds them."]
+    if requeued.adopted:
+        lines.append(
+            f"{amount(requeued.adopted, 'face')} with the token of a copy from now on: there is "
+            "nothing to add."
+        )
     if requeued.gone:
         lines.append(
             f"{amount(requeued.gone, 'face')} recorded as removed: no row points to them any more."

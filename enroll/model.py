@@ -349,7 +349,8 @@ class Candidate:
 
     `lines` counts the manifest's lines that say the same; `status` and `code` are the row's or
     its face's (PENDING for a row seen for the first time); `changed` says that the photo's times
-    are not those on record; `multi_oriented_detection` is as last sent for its face.
+    are not those on record, `user_data_changed` that its text is not; `multi_oriented_detection`
+    is as last sent for its face.
     """
 
     row: ScannedRow
@@ -359,6 +360,7 @@ class Candidate:
     message: str = ""
     face_id: int | None = None
     changed: bool = True
+    user_data_changed: bool = False
     multi_oriented_detection: bool = False
 
 

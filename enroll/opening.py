@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from enroll import __version__
@@ -12,14 +12,9 @@ from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import FaceSearch, faces, libraries
 from enroll.journey import CREDENTIAL_CODES
 from enroll.model import Answer, CallKind, Credentials, Library, Verdict
+from enroll.patience import Patience, Wait
 from enroll.remedies import remedy
 from enroll.tally import Tally
-
-OPENING_TRIES = 3
-"""How often an opening call is made that does not come through, or is refused a place."""
-
-OPENING_PAUSE_SECONDS = 1.0
-"""Between these tries; doubled each time. Somebody may be waiting at the terminal."""
 
 CLOCK_SLACK_SECONDS = 30.0
 """A difference between our clock and the service's that is worth naming. `Date` has a
@@ -30,7 +25,8 @@ resolution of 1 s, and the vendor's samples sign for 100 s."""
 class Account:
     """An endpoint and the credentials for it, read again on request as they may be exchanged.
 
-    `timeout` is the seconds that a whole call may take.
+    `timeout` is the seconds that a whole call may take; `patience` says how long the opening
+    calls wait.
     """
 
     endpoint: str
@@ -38,6 +34,7 @@ class Account:
     timeout: float
     ca_bundle: Path | None = None
     allow_http: bool = False
+    patience: Patience = field(default_factory=Patience)
 
     def connect(self, credentials: Credentials) -> FaceSearch:
         """The service, for these credentials. Raises UsageError for an unusable endpoint."""
@@ -80,9 +77,14 @@ class Connection:
         self.service.use_credentials(credentials)
         return True
 
+    def others_than(self, refused: Credentials | None) -> bool:
+        """Whether there are other credentials than those that a call was refused with."""
+        return refused is not self.credentials or self.renew()
+
 
 def list_libraries(connection: Connection, tally: Tally) -> list[Library]:
-    """The account's libraries. Raises ServiceError, naming what stands in the way."""
+    """The account's libraries. Raises ServiceError, naming what stands in the way, and
+    UnreachedError when that took longer than we were told to wait."""
     answer = _ask(lambda service: service.group_list(), connection, tally, CallKind.GROUP_LIST)
     return libraries(answer)
 
@@ -138,14 +140,15 @@ def create_library(
 def _ask(
     call: Callable[[FaceSearch], Answer], connection: Connection, tally: Tally, kind: CallKind
 ) -> Answer:
-    """Make a call that changes nothing, a few times if it does not come through."""
-    pause = OPENING_PAUSE_SECONDS
+    """Make a call that changes nothing, until it comes through or patience is at its end."""
+    wait = Wait(connection.account.patience)
     renewed = False
-    for last in (*[False] * (OPENING_TRIES - 1), True):
+    while True:
         answer = call(connection.service)
         if answer.verdict is not Verdict.NOT_SENT:
             tally.calls[kind] += 1
         if answer.verdict is Verdict.APPLIED:
+            wait.answered()
             return answer
         if answer.code in CREDENTIAL_CODES and not renewed:
             # The client has learned the service's clock from this very answer, and somebody may
@@ -154,11 +157,10 @@ def _ask(
             changed = connection.renew()
             if changed or abs(connection.service.clock_offset) > CLOCK_SLACK_SECONDS:
                 continue
-        if last or answer.verdict in (Verdict.FATAL, Verdict.REJECTED, Verdict.FAILED):
-            break
+        pause = wait.pause(answer)
+        if pause is None:
+            raise ServiceError(service_sentence(answer, connection.service))
         time.sleep(pause)
-        pause *= 2
-    raise ServiceError(service_sentence(answer, connection.service))
 
 
 def service_sentence(answer: Answer, service: FaceSearch) -> str:

@@ -1,11 +1,12 @@
-"""Makes faces due again whose token the library does not hold any more."""
+"""Makes faces due again whose token the library does not hold any more, or gives them a copy's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from enroll.asking import Asking
+from enroll.errors import ServiceError
 from enroll.ledger import Changes, Ledger, MissingFace
 from enroll.ledger.auditing import SqliteAudit
 from enroll.model import EventKind, FaceRecord, LibraryFace, Status
@@ -15,10 +16,12 @@ from enroll.upkeep import Upkeep
 
 @dataclass(slots=True)
 class Requeued:
-    """How many faces are due again, how many no row points to any more, and how many stay as
-    they are because the service did not say that they are gone."""
+    """How many faces are due again, how many have the token of a copy from now on, how many no row
+    points to any more, and how many stay as they are because the service did not say that they
+    are gone, or whether their copies are."""
 
     due: int = 0
+    adopted: int = 0
     gone: int = 0
     kept: int = 0
 
@@ -28,15 +31,18 @@ def requeue_missing(
 ) -> Requeued:
     """Make every missing face due again, once `face_info` has said of it that it is not there.
 
-    A face to which no row points is recorded as removed instead. The old token stays in the
-    event.
+    One that has a copy on record, which the library holds, gets the copy's token instead: to add
+    it would be to add it twice. A face to which no row points is recorded as removed. The old
+    token stays in the history.
     """
     counted, after = Requeued(), 0
     while batch := audit.missing(after=after):
         after = batch[-1].face_id
         gone = _confirmed(audit, batch, asking=asking, group_id=group_id)
-        counted.kept += len(batch) - len(gone)
-        _record(gone, ledger=ledger, work=work, counted=counted)
+        heirs = _heirs(audit, gone, asking=asking, group_id=group_id)
+        sure = [one for one in gone if one.face_id not in heirs.unsure]
+        counted.kept += len(batch) - len(sure)
+        _record(sure, heirs.tokens, ledger=ledger, work=work, counted=counted)
     return counted
 
 
@@ -57,15 +63,51 @@ def _confirmed(
     return [one for one in batch if one.face_token in absent]
 
 
+@dataclass(frozen=True, slots=True)
+class _Heirs:
+    """For faces that are gone, by their numbers: the oldest copy that the library holds, and those
+    of whose copies the service does not say whether they are there."""
+
+    tokens: Mapping[int, LibraryFace]
+    unsure: Set[int]
+
+
+def _heirs(
+    audit: SqliteAudit, gone: Sequence[MissingFace], *, asking: Asking, group_id: str
+) -> _Heirs:
+    people = {one.face_id: one.user_id for one in gone}
+    owners = audit.copies_of(list(people))
+    oldest: dict[int, LibraryFace] = {}
+    unsure = set()
+    for token, found in look_up(asking, group_id, owners):
+        owner = owners[token]
+        if isinstance(found, ServiceError):
+            unsure.add(owner)
+        elif found is not None and found.user_id == people[owner]:
+            best = oldest.get(owner, found)
+            oldest[owner] = min(best, found, key=lambda one: (one.add_time, one.face_token))
+    audit.present(list(oldest.values()))
+    return _Heirs(oldest, unsure)
+
+
 def _record(
-    gone: Sequence[MissingFace], *, ledger: Ledger, work: Upkeep, counted: Requeued
+    gone: Sequence[MissingFace],
+    heirs: Mapping[int, LibraryFace],
+    *,
+    ledger: Ledger,
+    work: Upkeep,
+    counted: Requeued,
 ) -> None:
     people = ledger.faces_of({one.user_id for one in gone})
     faces = {face.face_id: face for known in people.values() for face in known}
     paths = ledger.paths_of([one.face_id for one in gone])
     for one in gone:
         face = faces[one.face_id]
-        pointed_to = bool(paths[face.face_id])
+        pointed_to, heir = bool(paths[face.face_id]), heirs.get(face.face_id)
+        if pointed_to and heir is not None:
+            ledger.record(_inherits(face, heir, old=one.face_token, work=work))
+            counted.adopted += 1
+            continue
         kind = EventKind.REQUEUED if pointed_to else EventKind.GONE
         ledger.record(
             Changes(
@@ -76,6 +118,19 @@ def _record(
         counted.due += pointed_to
         counted.gone += not pointed_to
     ledger.commit()
+
+
+def _inherits(face: FaceRecord, heir: LibraryFace, *, old: str, work: Upkeep) -> Changes:
+    """The copy is the face from now on."""
+    token = heir.face_token
+    return Changes(
+        faces=[replace(face, face_token=token, enrolled_at=heir.add_time, run=work.run)],
+        events=[
+            work.event(EventKind.GONE, face.face_id, old, "a copy takes its place"),
+            work.event(EventKind.ADOPTED, face.face_id, token, "a copy on record"),
+        ],
+        surplus_gone=[token],
+    )
 
 
 def _without_token(face: FaceRecord, *, due: bool, run: int) -> FaceRecord:

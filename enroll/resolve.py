@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,8 +12,8 @@ from pathlib import Path
 
 from enroll.asking import Asking
 from enroll.errors import ServiceError, UsageError
-from enroll.expiry import DEFAULT_TIMEOUT
-from enroll.ledger import Changes, Ledger, LibraryIdentity
+from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
+from enroll.ledger import Changes, Ledger, LibraryIdentity, RunRecord
 from enroll.ledger.files import check_library, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.reading import shown_path
@@ -19,6 +21,7 @@ from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, SendAs
 from enroll.opening import Account, Connection, find_library
 from enroll.recorder import now_ms
 from enroll.settings import DEFAULT_ENDPOINT, host_of
+from enroll.settling import first_look_at
 from enroll.sighting import list_small, look_up
 from enroll.tally import Tally
 from enroll.texts import amount, columns
@@ -74,7 +77,7 @@ def resolve(
     """Record what a person has found out about a face in doubt.
 
     Without `read_credentials` the service is not asked whether it holds the token, or a face of
-    this person that the ledger does not know. Raises EnrollError, and changes nothing then.
+    this person that the ledger does not know. Raises EnrollError, and decides nothing then.
     """
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
         raise UsageError("A face token has 32 hexadecimal digits. Correct --token.")
@@ -100,10 +103,12 @@ def _resolve(
     read_credentials: Callable[[], Credentials] | None,
 ) -> Resolved:
     face = _face_in_doubt(settings, ledger)
-    last = next(iter(ledger.status(runs=1).runs), None)
-    options = {} if last is None else last.start.options
+    runs = ledger.status().runs
+    options = runs[0].start.options if runs else {}
     endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
-    tally, seen = Tally(), _Seen()
+    settle_after = _settle_after(runs)
+    offset = runs[0].clock_offset if runs else 0.0
+    tally, seen = Tally(), _Seen(offset=offset, at=time.time() + offset)
     if settings.token is not None:
         _refuse_held(ledger, face, settings.token)
     if read_credentials is not None:
@@ -125,8 +130,12 @@ def _resolve(
         "endpoint": endpoint,
         "timeout": settings.timeout,
         "send_as": options.get("send_as") or SendAs.FILE.value,
+        "settle_after": settle_after,
     }
     with upkeep(ledger, options=about, tally=tally, clock_offset=seen.offset) as work:
+        face = _as_recorded(ledger, face)
+        if settings.token is None:
+            _refuse_too_early(face, at=seen.at, settle_after=settle_after)
         decided = _decided(face, settings.token, seen.found, run=work.run)
         detail = "not added" if settings.token is None else "by token"
         event = work.event(EventKind.RESOLVED, face.face_id, settings.token, detail)
@@ -171,6 +180,29 @@ def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
     return columns(rows)
 
 
+def _settle_after(runs: Sequence[RunRecord]) -> float:
+    """The `--settle-after` of the last run that has it on record."""
+    known = (run.start.options.get("settle_after") for run in runs)
+    return next((float(seconds) for seconds in known if seconds is not None), DEFAULT_SETTLE_AFTER)
+
+
+def _as_recorded(ledger: Ledger, face: FaceRecord) -> FaceRecord:
+    """The face as it stands now: when the call of a killed run expires is on record only since
+    this command's own beginning."""
+    known = ledger.faces_of([face.user_id])[face.user_id]
+    return next(one for one in known if one.face_id == face.face_id)
+
+
+def _refuse_too_early(face: FaceRecord, *, at: float, settle_after: float) -> None:
+    """Refuse to say what nobody can know `at` that moment (UNIX seconds, the service's clock)."""
+    left = first_look_at(face, settle_after=settle_after) - at
+    if left > 0:
+        raise UsageError(
+            "The last call for this face may still be applied, so nobody can know yet that it was "
+            f"not added: say --not-added again in {math.ceil(left):,} seconds."
+        )
+
+
 def _refuse_held(ledger: Ledger, face: FaceRecord, token: str) -> None:
     holder = ledger.holders_of([token]).get(token, face.face_id)
     if holder != face.face_id:
@@ -182,11 +214,13 @@ def _refuse_held(ledger: Ledger, face: FaceRecord, token: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What the service said: the token's face, whether it could be asked, its clock minus ours."""
+    """What the service said: the token's face, whether it could be asked, its clock minus ours
+    (seconds), and what time it was there when it was asked (UNIX seconds)."""
 
     found: LibraryFace | None = None
     asked: bool = False
-    offset: float = 0.0
+    offset: float
+    at: float
 
 
 def _look(
@@ -206,11 +240,12 @@ def _look(
     wanted = LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
     check_library(settings.ledger, identity, wanted)
     with Asking(connection, tally, at_once=1) as asking:
+        at = time.time() + asking.clock_offset
         if settings.token is None:
             asked, found = _refuse_there(asking, identity.group_id, ledger, face), None
         else:
             asked, found = True, _face_of(settings.token, asking, settings, identity.group_id)
-        return _Seen(found=found, asked=asked, offset=asking.clock_offset)
+        return _Seen(found=found, asked=asked, offset=asking.clock_offset, at=at)
 
 
 def _refuse_there(asking: Asking, group_id: str, ledger: Ledger, face: FaceRecord) -> bool:

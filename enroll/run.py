@@ -29,6 +29,7 @@ from enroll.people import People
 from enroll.pulse import Pulse
 from enroll.reach import Reach
 from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
+from enroll.rotation import Rotation, Unchanging
 from enroll.scan import Scan
 from enroll.settling import Doubt
 from enroll.share import Share
@@ -119,10 +120,10 @@ class Driver:
         throttle: Throttle,
         executors: Executors,
         observer: Observer,
-        renew: Callable[[], bool] = lambda: False,
+        rotation: Rotation | None = None,
         tally: Tally | None = None,
     ) -> None:
-        """`renew` reads the credentials once more and tells whether they have changed.
+        """`rotation` are the service's credentials, where they may be exchanged.
 
         `tally` may have counted calls already that were made before.
         """
@@ -136,6 +137,7 @@ class Driver:
         self._recorder = Recorder(ledger, work.run, self.tally, observer, survey)
         self._pulse = Pulse(self._recorder)
         self._people = People()
+        rotation = rotation or Unchanging()
         self._reach = Reach()
         self._intake = Intake(
             scan,
@@ -157,7 +159,7 @@ class Driver:
             policy=work.policy,
             left=self._left,
             doubted=self._doubted,
-            renew=renew,
+            rotation=rotation,
         )
         self._looks = Looks(
             service,
@@ -167,7 +169,7 @@ class Driver:
             group_id=work.group_id,
             send_as=work.send_as,
             images=work.images,
-            renew=renew,
+            rotation=rotation,
         )
         self._doubts = Doubts(
             self._looks, self._recorder, settle_after=work.settle_after, settled=self._settled
@@ -301,9 +303,13 @@ class Driver:
         self._calls.committed()
 
     def _room(self) -> int:
-        """How many more photos to have read, so that no place in flight waits for one."""
+        """How many more photos to have read, so that no place in flight waits for one.
+
+        Rows that wait for their back-off hold a photo, too: while the service is away they must
+        not pile up.
+        """
         at_once, intake = self._executors.reading_at_once, self._intake
-        ahead = intake.reading + len(intake.read) + self._calls.backlog
+        ahead = intake.reading + len(intake.read) + self._calls.backlog + self._calls.setbacks
         return min(self._throttle.limit + at_once - ahead, at_once - intake.reading)
 
     def _ended(self) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 import platformdirs
 
 from enroll.errors import UsageError
-from enroll.expiry import DEFAULT_TIMEOUT
+from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.model import Credentials, SendAs
 
 DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
@@ -72,7 +72,7 @@ class RunSettings:
     attempts: int = 5
     give_up_after: float = 7200.0
     drain: float = 25.0
-    settle_after: float = 10.0
+    settle_after: float = DEFAULT_SETTLE_AFTER
     multi_oriented_detection: bool = False
     send_as: SendAs = SendAs.FILE
     limit: int | None = None
@@ -104,6 +104,7 @@ class RunSettings:
             "max_in_flight": self.max_in_flight or "auto",
             "rate": self.rate,
             "timeout": self.timeout,
+            "settle_after": self.settle_after,
             "attempts": self.attempts,
             "multi_oriented_detection": self.multi_oriented_detection,
             "send_as": self.send_as.value,

@@ -39,8 +39,9 @@ class Strangers:
     """Asks for the end of the library, where the faces are that a ledger may have missed.
 
     `list` gives the oldest first, so what lies behind as many faces as the ledger knows is new to
-    it; one page more is read, because some that it knows may have been deleted. Where the service
-    lists no further, faces beyond cannot be seen.
+    it; one page more is read, because some that it knows may have been deleted. If it shows none
+    that the ledger knows, more of them were deleted: the start is halved until one is seen. Where
+    the service lists no further, faces beyond cannot be seen.
     """
 
     def __init__(self, looks: Looks, recorder: Recorder, *, trust: Trust) -> None:
@@ -51,6 +52,7 @@ class Strangers:
         self._whole = False
         self._asked = False
         self._pages = 0
+        self._met = False  # the ledger's faces: what comes behind may be new to it
         self._failed = 0
         self._again: tuple[float, int] | None = None
         self._trust = trust
@@ -105,9 +107,11 @@ class Strangers:
         except ServiceError:  # also where it lists no further
             self._ends(whole=False)
             return
-        self._remember(page)
+        self._met = self._remember(page) or self._met or start == 1
         self._pages += 1
-        if following is None:
+        if not self._met and self._pages < PAGES:
+            self._ask(start // 2)
+        elif following is None:
             self._ends(whole=True)
         elif following <= start or self._pages >= PAGES:
             self._ends(whole=False)
@@ -124,8 +128,10 @@ class Strangers:
                 "was enrolled since, or add to the library all the same with --allow-nonempty."
             )
 
-    def _remember(self, page: Sequence[LibraryFace]) -> None:
+    def _remember(self, page: Sequence[LibraryFace]) -> bool:
+        """Note the faces that the ledger does not know; whether there is one that it knows."""
         held = self._recorder.ledger.holders_of([face.face_token for face in page])
         for face in page:
             if face.face_token not in held:
                 self._tokens[face.user_id].add(face.face_token)
+        return bool(held)

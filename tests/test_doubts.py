@@ -114,6 +114,27 @@ def test_no_more_photos_are_in_memory_for_searches_than_calls_may_be_in_flight(
     assert 1 <= Counting.most <= 2 * 2
 
 
+def test_photos_that_wait_for_a_service_that_is_away_do_not_pile_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.facesearch.client.TRYING_SECONDS", 0.01)
+    place.people(*range(80))
+    gc.collect()
+    Counting.most = 0
+    report = run(
+        place,
+        screen=PullThePlug(place.box, 1),
+        executors=Counting,
+        max_in_flight=2,
+        readers=2,
+        give_up_after=2,
+    )
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    # Read ahead or waiting: one for each place and each reader. Beside them those whose intent is
+    # on its way to the disk, those in flight, and one that each place's thread is about to let go.
+    assert 1 <= Counting.most <= (2 + 2) + 2 + 2 + 2
+
+
 def test_one_list_that_fails_is_asked_for_again(place: Place) -> None:
     doubted(place, 1, 2)
     place.box.script(["502-before"], call="list")
@@ -154,6 +175,51 @@ def test_a_look_that_is_refused_for_its_signature_is_made_again_with_new_credent
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     assert read[0] == 2
     assert place.box.count("add") == 2
+
+
+class Together(Executor):
+    """Carries calls out at once, and holds the first ones' answers until there are so many."""
+
+    def __init__(self, calls: int, *, backwards: bool) -> None:
+        self.left, self.backwards = calls, backwards
+        self.held: list[Callable[[], None]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        value = fn(*args, **named)
+        self.held.append(lambda: future.set_result(value))
+        self.left -= 1
+        if self.left <= 0:
+            for end in reversed(self.held) if self.backwards else self.held:
+                end()
+            self.held.clear()
+        return future
+
+
+@pytest.mark.parametrize("look", ["list", "search"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, look: str, *, backwards: bool
+) -> None:
+    monkeypatch.setattr("enroll.doubts.LIST_PAGE", 1000 if look == "list" else 1)
+    place.people(5)
+    place.run()
+    doubted(place, 1)
+    place.people(2, 3, 4)
+    # One look, and the adds of three rows: all of them left before the exchange.
+    place.box.script(["auth"], call=look)
+    place.box.script(["auth"] * 3, call="add")
+    known = [place.credentials, Rotated(place.box.api_key, place.box.api_secret)]
+    pools: Iterator[Executor] = iter([Together(4, backwards=backwards), ThreadPoolExecutor(4)])
+    report = run(
+        place,
+        executors=lambda workers: next(pools),
+        read=lambda: known.pop(0) if len(known) > 1 else known[0],
+        allow_nonempty=True,
+    )
+    assert (report.exit_code, report.ended.stop) == (ExitCode.DONE, None)
+    assert report.ended.tally.adopted == 1
+    assert place.box.count("add") == 2 + 2 * 3
 
 
 class PullThePlug(Unwatched):

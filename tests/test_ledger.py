@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import stat
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 from enroll.errors import LedgerBusyError, LedgerMismatchError, LocalError
 from enroll.ledger import INTERRUPTED, Changes, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import open_ledger, read_ledger
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.lock import LedgerLock, holder_of
 from enroll.ledger.schema import SCHEMA_VERSION
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import (
@@ -476,11 +478,24 @@ def test_a_path_with_signs_that_mean_something_in_an_address(tmp_path: Path) -> 
 HOLDER = """
 import sys
 from pathlib import Path
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.lock import LedgerLock, holder_of
 with LedgerLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+def test_who_only_looks_whether_a_ledger_is_held_keeps_no_run_from_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    LedgerLock(path).close()
+    looking = os.open(path.with_name("ledger.sqlite.lock"), os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    # The look ends when the run has found the ledger held, and waits to try again.
+    monkeypatch.setattr("time.sleep", lambda seconds: os.close(looking))
+    with LedgerLock(path):
+        assert holder_of(path) is not None
 
 
 def test_a_ledger_that_another_process_holds_says_who_and_is_free_after_its_death(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +133,45 @@ def test_what_a_killed_run_left_sending_can_be_decided(place: Place) -> None:
     place.record(replace(place.face("u1"), status=Status.SENDING))
     resolved(place, token=place.token)
     assert place.face("u1").status is Status.ENROLLED
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_not_added_is_refused_while_the_last_call_can_still_be_applied(
+    place: Place, *, offline: bool
+) -> None:
+    place.run()
+    place.delete(place.token)
+    place.box.clock_skew = 3600.0
+    place.people(3)
+    place.run(settle_after=30.0)  # puts the service's clock on record
+    expires = time.time() + 3600 + 60
+    place.record(replace(place.doubt("u1"), expires=expires))
+    with pytest.raises(UsageError, match=r"in (\d+) seconds") as refused:
+        resolved(place, offline=offline)
+    seconds = re.search(r"in (\d+) seconds", str(refused.value))
+    assert seconds is not None
+    # The call's expiry, a second for clocks, and the run's --settle-after; a test takes its time.
+    assert 60 < int(seconds[1]) <= 92
+    assert (place.face("u1").status, decisions(place)) == (Status.IN_DOUBT, [])
+    place.record(replace(place.face("u1"), expires=expires - 92))
+    assert resolved(place, offline=offline).face.status is Status.PENDING
+    assert (place.face("u1").expires, place.face("u1").recheck) == (expires - 92, True)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_what_a_killed_run_left_sending_is_reckoned_with_before_it_counts_as_not_added(
+    place: Place, *, offline: bool
+) -> None:
+    place.delete(place.token)
+    place.record(replace(place.face("u1"), status=Status.SENDING))
+    for _ in range(2):  # the second time it stands in the ledger, reckoned the first time
+        with pytest.raises(UsageError, match="may still be applied"):
+            resolved(place, offline=offline)
+    face = place.face("u1")
+    assert (face.status, decisions(place)) == (Status.IN_DOUBT, [])
+    assert face.expires is not None
+    # A fresh killed run's call: its five seconds and margins.
+    assert 0 < face.expires - time.time() < 20
 
 
 def test_a_person_without_a_doubt_is_said_so(place: Place) -> None:

@@ -851,6 +851,44 @@ class Rotated(Credentials):
         return id(self)
 
 
+REJECTED = {"FACE_LEFT_THE_BUILDING": CodeRule.REJECT}
+
+
+def test_a_rejected_row_whose_text_was_corrected_is_sent_again_once(archive: Archive) -> None:
+    archive.box.script(["unknown-code"])
+    for number in (1, 2):
+        archive.person(number)
+        assert archive.run(on_code=REJECTED).exit_code is ExitCode.SOME_ROWS_FAILED
+    assert archive.statuses() == ["rejected", "enrolled"]
+    for row in (0, 1):  # the enrolled one, too: the service has no update
+        user_id, text, image = archive.rows[row]
+        archive.rows[row] = (user_id, f"{text}, corrected", image)
+    archive.box.script(["unknown-code"])
+    for _ in range(2):
+        assert archive.run(on_code=REJECTED).exit_code is ExitCode.SOME_ROWS_FAILED
+        assert archive.box.count("add") == 3
+    archive.rows[0] = ("u1", "now it will do", "1.jpg")
+    assert archive.run(on_code=REJECTED).exit_code is ExitCode.DONE
+    assert archive.statuses() == ["enrolled", "enrolled"]
+    assert {face.user_id: face.user_data for face in archive.box.faces(GROUP)} == {
+        "u1": "now it will do",
+        "u2": "name 2",
+    }
+
+
+def test_two_rows_of_one_rejected_photo_are_each_tried_with_their_own_text(
+    archive: Archive,
+) -> None:
+    archive.person(1)
+    shutil.copy(archive.folder / "1.jpg", archive.folder / "again.jpg")
+    archive.rows.append(("u1", "another text", "again.jpg"))
+    archive.box.script(["unknown-code"] * 2)
+    for _ in range(2):  # neither makes the other due again
+        assert archive.run(on_code=REJECTED).exit_code is ExitCode.SOME_ROWS_FAILED
+        assert archive.box.count("add") == 2
+    assert archive.statuses() == ["rejected", "rejected"]
+
+
 def test_wrong_credentials_are_found_out_before_anything_is_written(archive: Archive) -> None:
     archive.person(1)
     archive.run(limit=1)

@@ -83,6 +83,26 @@ def test_the_library_is_listed_from_where_the_ledger_ends(
     assert case.problems() == []
 
 
+@pytest.mark.parametrize("left", [1, 5])
+def test_what_a_ledger_has_lost_is_found_though_others_have_deleted_most_that_it_knows(
+    case: Case, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    for module in (looks, strangers):
+        monkeypatch.setattr(module, "LIST_PAGE", 4)
+    restored(case, before=19, after=3)
+    there = [face.face_token for face in case.box.faces(case.group_id)]
+    account = Credentials(case.box.api_key, case.box.api_secret)
+    with closing(FaceSearch(case.box.endpoint, account, timeout=5.0)) as service:
+        service.delete(group_id=case.group_id, face_tokens=there[: 19 - left])
+    asked = case.box.count("list")
+    report = run(case)
+    assert report.exit_code is ExitCode.DONE
+    assert (report.ended.tally.adopted, case.box.count("add")) == (3, 22)
+    # From the 17th face on, the 8th, the 4th, the 2nd: until one is seen that the ledger knows.
+    # Then on to the end, and at most once more for each of the three.
+    assert case.box.count("list") - asked <= 10
+
+
 def test_another_photo_of_a_person_that_the_ledger_lost_is_added(case: Case) -> None:
     restored(case, before=2, after=1)
     case.rows.pop()

@@ -325,6 +325,54 @@ def test_copies_on_record_are_deleted_and_nothing_else(place: Place) -> None:
     assert "There is no copy to delete." in told.text
 
 
+def left_with_a_copy(place: Place, *, copies: int = 1) -> tuple[str, list[str]]:
+    """Copies of `u3` are on record, and somebody deletes the face itself: its token, theirs."""
+    own = place.face("u3").face_token or ""
+    added = [place.add("u3", "3.jpg") for _ in range(copies)]
+    for copy in added:
+        place.surplus("u3", copy)
+    place.delete(own)
+    return own, added
+
+
+def test_a_copy_of_a_face_that_is_gone_itself_is_not_deleted(place: Place) -> None:
+    _, (copy,) = left_with_a_copy(place)
+    spare = place.add("u4", "4.jpg")
+    place.surplus("u4", spare)
+    told = Told()
+    found = verified(place, told, remove_surplus=True)
+    assert "1 on record as surplus" in told.questions[0]
+    assert "1 copy on record not deleted" in told.text
+    assert "--requeue-missing makes the oldest copy of each the face itself" in told.text
+    assert copy in place.in_library()
+    assert spare not in place.in_library()
+    assert differences(found) == {"missing": 1, "surplus": 1}
+
+
+def test_whether_a_face_is_there_itself_is_asked_where_list_does_not_show_it(
+    bounded: Place,
+) -> None:
+    last, other = bounded.face("u5").face_token or "", bounded.face("u4").face_token or ""
+    for user_id in ("u4", "u5"):
+        number = user_id[1:]
+        bounded.surplus(user_id, bounded.add(user_id, f"{number}.jpg"))
+    bounded.delete(last)
+    told = Told()
+    verified(bounded, told, remove_surplus=True)
+    assert "with 2 calls of face_info" in told.text
+    there = [face.user_id for face in bounded.box.faces(GROUP)]
+    assert other in bounded.in_library()
+    assert (there.count("u4"), there.count("u5")) == (1, 1)
+
+
+def test_the_copy_of_a_face_that_no_row_points_to_may_go(place: Place) -> None:
+    _, (copy,) = left_with_a_copy(place)
+    face = replace(place.face("u3"), status=Status.REMOVED, face_token=None)
+    place.record(face)
+    verified(place, remove_surplus=True)
+    assert copy not in place.in_library()
+
+
 def test_nothing_is_deleted_without_consent(place: Place) -> None:
     copy = place.add("u3", "3.jpg")
     place.surplus("u3", copy)
@@ -551,6 +599,43 @@ def test_a_missing_face_is_made_due_and_added_again_by_the_next_run(place: Place
     assert place.box.count("add") == added + 1
     assert place.face("u1").status is Status.ENROLLED
     assert verified(place).exit_code is ExitCode.DONE
+
+
+def test_a_missing_face_gets_the_token_of_the_copy_that_is_left(place: Place) -> None:
+    own, (copy, younger) = left_with_a_copy(place, copies=2)
+    told = Told()
+    found = verified(place, told, requeue_missing=True, remove_surplus=True)
+    assert "with at most 3 calls of face_info" in told.questions[0]
+    assert "1 face with the token of a copy from now on" in told.text
+    face = place.face("u3")
+    assert (face.status, face.face_token) == (Status.ENROLLED, copy)
+    assert place.history()[-2:] == [("gone", "u3", own), ("adopted", "u3", copy)]
+    assert differences(found) == {"surplus": 1}
+    assert differences(verified(place, remove_surplus=True)) == {}
+    assert younger not in place.in_library()
+    added = place.box.count("add")
+    assert place.run().exit_code is ExitCode.DONE
+    assert place.box.count("add") == added
+
+
+def test_a_copy_that_is_gone_too_does_not_keep_a_missing_face_from_being_due(
+    place: Place,
+) -> None:
+    _, (copy,) = left_with_a_copy(place)
+    place.delete(copy)
+    verified(place, requeue_missing=True)
+    assert place.face("u3").status is Status.PENDING
+
+
+def test_a_missing_face_stays_while_it_is_not_known_whether_its_copy_is_there(
+    place: Place,
+) -> None:
+    left_with_a_copy(place)
+    place.box.script([None, *["500"] * asking.TRIES], call="face_info")
+    told = Told()
+    verified(place, told, requeue_missing=True)
+    assert "1 face left as they are" in told.text
+    assert place.face("u3").status is Status.ENROLLED
 
 
 def test_a_missing_face_stays_enrolled_without_consent(place: Place) -> None:

@@ -93,12 +93,16 @@ class RunPace:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """A run as the ledger remembers it; `end` is None while it goes on or when it was killed.
-    `pace` is as of its last commit."""
+
+    `pace` is as of its last commit; `clock_offset` is the service's clock minus ours as it was
+    found when it began, in seconds.
+    """
 
     run: int
     start: RunStart
     end: RunEnd | None
     pace: RunPace | None = None
+    clock_offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,12 +25,13 @@ from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death, last_expiry
 from enroll.ledger import Difference, DifferenceKind, MissingFace, Suspect
 from enroll.ledger import schema as s
 from enroll.ledger.columns import face_record
+from enroll.ledger.copies import SqliteCopies
 from enroll.ledger.listing import ROWS_AT_ONCE, SqliteListing
-from enroll.ledger.reading import SqliteReader, sentences, shown_path
+from enroll.ledger.reading import sentences, shown_path
 from enroll.model import EventKind, LibraryFace, Status
 
 
-class SqliteAudit(SqliteReader):
+class SqliteAudit(SqliteCopies):
     """A ledger that is read, and the listing that it is compared with."""
 
     def __init__(self, connection: Connection, path: str) -> None:
@@ -201,16 +202,6 @@ class SqliteAudit(SqliteReader):
                 )
                 for found in self._connection.execute(query)
             ]
-
-    def surplus(self) -> list[tuple[str, int]]:
-        """Every copy on record as surplus, and nothing else: its token, and whose copy it is."""
-        token = s.surplus.c.face_token
-        adopted = select(literal(1)).where(s.face.c.face_token == token).exists()
-        query = (
-            select(token, s.surplus.c.face_id).where(~adopted).order_by(s.surplus.c.face_id, token)
-        )
-        with sentences(self._path):
-            return [(found.face_token, found.face_id) for found in self._connection.execute(query)]
 
     def suspects(self) -> list[Suspect]:
         """The strangers of people who have an enrolled face that was in doubt once, with the

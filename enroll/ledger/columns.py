@@ -79,6 +79,7 @@ def candidate(found: Any, row: ScannedRow) -> Candidate:
         message=found.message,
         face_id=found.face_id,
         changed=not found.same_photo,
+        user_data_changed=bool(found.other_text),
         multi_oriented_detection=bool(found.turned),
     )
 

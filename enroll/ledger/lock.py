@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,12 @@ from types import TracebackType
 
 from enroll.errors import LedgerBusyError, LocalError
 from enroll.ledger.mounts import refuse_network
+
+LOOK_SECONDS = 0.5
+"""For so long a lock that is held may be held by somebody who only looks whether it is: `status`
+and `verify` do, for an instant."""
+
+_HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
 class LedgerLock:
@@ -39,11 +46,11 @@ class LedgerLock:
                 "Mend the folder's permissions, or choose another place with --ledger."
             ) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self._descriptor)
         except OSError as error:
             holder = _holder(self._descriptor)
             os.close(self._descriptor)
-            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK):
+            if error.errno in _HELD:
                 raise LedgerBusyError(
                     f"Another run holds the ledger {ledger}{holder}. Wait until it ends, or watch "
                     "it with `enroll status --watch`."
@@ -93,7 +100,7 @@ class LedgerLock:
 def holder_of(ledger: Path) -> str | None:
     """Who holds a ledger, in words (they may be empty); None where nobody does.
 
-    Asked by looking: a run that begins in this very moment would find the ledger held.
+    Asked by holding it for an instant; a run that begins in this very moment tries again.
     """
     ledger = ledger.resolve()  # as the lock does
     try:
@@ -107,6 +114,18 @@ def holder_of(ledger: Path) -> str | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def _take(descriptor: int) -> None:
+    """Lock it for this process alone. Raises OSError, one of `_HELD` where somebody keeps it."""
+    until = time.monotonic() + LOOK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _HELD or time.monotonic() >= until:
+                raise
+        time.sleep(LOOK_SECONDS / 50)
 
 
 def _last_run(descriptor: int) -> int:

@@ -340,4 +340,6 @@ def _run_record(found: Row[Any]) -> RunRecord:
             limit=found.limit,
         )
     pace = None if found.pace is None else RunPace(**found.pace)
-    return RunRecord(run=found.run, start=start, end=end, pace=pace)
+    return RunRecord(
+        run=found.run, start=start, end=end, pace=pace, clock_offset=found.clock_offset
+    )

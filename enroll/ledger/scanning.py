@@ -190,6 +190,7 @@ def _not_unchanged() -> Select[Any]:
             same_photo.label("same_photo"),
             gone.label("gone"),
             unchanged.label("unchanged"),
+            func.coalesce(s.row.c.user_data != s.scan.c.user_data, False).label("other_text"),
             s.face.c.multi_oriented_detection.label("turned"),
         )
         .select_from(

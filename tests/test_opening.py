@@ -1,0 +1,159 @@
+"""The opening calls of a run: what is waited for, for how long, and what is told at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from checked_library import GROUP, Place, Told
+from real_command import SECONDS
+from small_case import Case
+
+from enroll import patience
+from enroll.bench import VerifySettings
+from enroll.enrollment import Report, Unwatched, enroll_manifest
+from enroll.errors import ExitCode, ServiceError, UnreachedError
+from enroll.sandbox import Sandbox
+from enroll.verify import verify
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("enroll.facesearch.client.TRYING_SECONDS", 0.01)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with Sandbox(detect=False) as box:
+        box.create_library(GROUP)
+        there = Place(tmp_path, box)
+        there.people(1)
+        yield there
+
+
+class Listener(Unwatched):
+    """Remembers what was said before the run began."""
+
+    def __init__(self, *, attended: bool = False) -> None:
+        self.attended = attended
+        self.said: list[str] = []
+
+    def unreached(self, seconds: float, code: str, because: str) -> None:
+        self.said.append(f"unreached: {because}")
+
+    def reached(self) -> None:
+        self.said.append("reached")
+
+    def waits(self, what: str) -> None:
+        self.said.append(f"waits for {what}")
+
+
+def run(place: Place, screen: Unwatched | None = None, **changed: object) -> Report:
+    return enroll_manifest(place.settings(**changed), lambda: place.credentials, screen=screen)
+
+
+@pytest.mark.parametrize("call", ["group_list", "list"])
+def test_a_refused_opening_call_is_made_again_as_often_as_it_takes(place: Place, call: str) -> None:
+    place.box.script(["refused"] * 6, call=call)
+    assert run(place).exit_code is ExitCode.DONE
+    assert place.box.count(call) == 7
+
+
+def test_a_retry_after_that_is_longer_than_we_are_to_wait_ends_the_run_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.box.script(["429"], call="group_list")
+    with pytest.raises(UnreachedError, match="had no place for a call") as refused:
+        run(place, give_up_after=0.5)
+    assert refused.value.exit_code is ExitCode.ENDED_EARLY
+    assert "max-in-flight" not in str(refused.value)
+    assert place.box.count("group_list") == 1
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    place.box.script(["429"], call="group_list")
+    assert run(place, give_up_after=600).exit_code is ExitCode.DONE
+    assert max(slept) >= 1.0  # what the stand-in asks for
+
+
+def test_a_command_without_a_run_waits_for_a_place_too(place: Place) -> None:
+    place.run()
+    place.box.script(["refused"] * 6, call="group_list")
+
+    settings = VerifySettings(ledger=place.ledger)
+    found = verify(settings, lambda: place.credentials, Told())
+    assert found.exit_code is ExitCode.DONE
+
+
+def test_a_service_that_is_away_at_the_start_is_waited_for_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "TOLD_SECONDS", 0.0)
+    store = tmp_path / "service.sqlite"
+    with ExitStack() as stack:
+        box = stack.enter_context(Sandbox(detect=False, store=store))
+        box.create_library(GROUP)
+        place = Place(tmp_path, box)
+        place.people(1)
+        box.stop()
+
+        class Restart(Listener):
+            def unreached(self, seconds: float, code: str, because: str) -> None:
+                super().unreached(seconds, code, because)
+                if len(self.said) == 5:  # more often than what seems to be a mistake is tried
+                    stack.enter_context(Sandbox(detect=False, store=store, port=box.port))
+
+        screen = Restart()
+        assert run(place, screen).exit_code is ExitCode.DONE
+    assert screen.said[0].startswith("unreached: no connection to 127.0.0.1:")
+    assert "Check --endpoint and the network." in screen.said[0]
+    assert screen.said[-1] == "reached"
+
+
+@pytest.mark.parametrize("fault", ["502-before", "500-before", "reset-before", "timeout-before"])
+def test_an_opening_call_that_comes_to_nothing_is_waited_for(place: Place, fault: str) -> None:
+    place.box.script([fault] * 5, call="group_list")
+    assert run(place, timeout=0.3).exit_code is ExitCode.DONE
+
+
+def test_a_service_that_stays_away_is_given_up_with_exit_code_6(place: Place) -> None:
+    place.box.stop()
+    with pytest.raises(UnreachedError, match="could not be reached for") as given_up:
+        run(place, give_up_after=0.5)
+    assert given_up.value.exit_code is ExitCode.ENDED_EARLY
+    assert not place.ledger.exists()
+
+
+def test_what_is_not_the_service_is_told_after_a_few_tries(place: Place) -> None:
+    place.box.script(["not-json-before"] * 9, call="group_list")
+    with pytest.raises(ServiceError):
+        run(place, give_up_after=600)
+    assert place.box.count("group_list") == patience.FEW_TRIES
+
+
+@pytest.mark.parametrize(("attended", "error"), [(True, ServiceError), (False, UnreachedError)])
+def test_an_unknown_name_is_told_at_once_to_who_sits_at_a_terminal(
+    place: Place, error: type[Exception], *, attended: bool
+) -> None:
+    with pytest.raises(error, match="no-such-host"):
+        run(
+            place,
+            Listener(attended=attended),
+            endpoint="https://no-such-host.invalid",
+            give_up_after=600 if attended else 0.5,
+        )
+
+
+def test_a_run_that_waits_for_the_service_says_so_and_ends_at_ctrl_c(tmp_path: Path) -> None:
+    with Sandbox(detect=False) as box:
+        case = Case(tmp_path / "away", box)
+        case.people(1)
+    with case.command.started(*case.arguments) as process:
+        assert process.stderr is not None
+        assert "The service has not been reached for" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == ExitCode.INTERRUPTED
