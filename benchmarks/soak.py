@@ -284,7 +284,7 @@ def soak_once(
         seed=seed,
         latency=LATENCY,
         late_after=late_after,
-        search_lag=SEARCH_LAG,
+        fault_lag=SEARCH_LAG,
         detect=False,
         limits=Limits(max_faces=10 * rows),
     ) as box:
