@@ -23,7 +23,8 @@ class Tally:
     `codes` counts the lines of a status by error code, `examples` has one message for each.
     `new_bad` are lines that were not in their bad state before. `adopted`, `not_applied` and
     `surplus` are faces whose doubts were settled, `in_doubt_now` those that are being settled,
-    `others_in_doubt` those that stay so and are none of the manifest's.
+    `others_in_doubt` those that stay so and are none of the manifest's; `unchecked` are faces that
+    were sent again and could not be looked for once more.
     `recognised` are due lines whose face turned out to be enrolled already. `due` is complete
     once `scanned` is set.
     """
@@ -51,6 +52,7 @@ class Tally:
     surplus: int = 0
     in_doubt_now: int = 0
     others_in_doubt: int = 0
+    unchecked: int = 0
 
     def count(self, status: Status, code: str, message: str, *, lines: int) -> None:
         """Add lines that ended as `status`."""

@@ -474,10 +474,13 @@ def test_a_stand_in_shows_faces_late_and_carries_calls_out_late_when_told_to(
             if line.startswith("  export ")
         )
         credentials = Credentials(told["ENROLL_API_KEY"], told["ENROLL_API_SECRET"])
-        service = FaceSearch(told["ENROLL_ENDPOINT"], credentials, timeout=1.0)
+        short, service = (
+            FaceSearch(told["ENROLL_ENDPOINT"], credentials, timeout=timeout)
+            for timeout in (1.0, SECONDS)
+        )
         photo = read_photo(str(archive.folder / "1.jpg"), str(archive.folder))
         assert isinstance(photo, Photo)
-        added = service.add(
+        added = short.add(
             group_id="visitors",
             user_id="a1",
             user_data="",
@@ -487,6 +490,7 @@ def test_a_stand_in_shows_faces_late_and_carries_calls_out_late_when_told_to(
         )
         found = service.search(group_id="visitors", photo=photo, send_as=SendAs.FILE)
         counted = service.free(group_id="visitors", check_empty=True)
+        short.close()
         service.close()
     assert added.code == "TIMEOUT"
     assert found.payload["results"] == []  # not shown
