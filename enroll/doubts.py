@@ -1,8 +1,8 @@
-"""Settling faces in doubt: when to look, with what, and what is recorded of it.
+"""Settling faces in doubt: when to look, and with what.
 
-`enroll.settling` decides, `enroll.looks` makes the calls. A library small enough to be listed
-whole is listed, once for all doubts that wait; else each face is looked for by `search` with its
-own photo, beside a control.
+`enroll.settling` decides, `enroll.looks` makes the calls, `enroll.doubtbook` records.
+A library small enough to be listed whole is listed, once for all doubts that wait; else each face
+is looked for by `search` with its own photo, beside a control.
 """
 
 from __future__ import annotations
@@ -12,33 +12,30 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from enroll import settling
-from enroll.control import ControlSeeker
+from enroll.control import ControlSeeker, listed_whole
+from enroll.doubtbook import DoubtBook
 from enroll.errors import ServiceError
-from enroll.facesearch import candidates, faces, next_start
+from enroll.facesearch import candidates
 from enroll.intake import Submit
 from enroll.journey import STRANGER
-from enroll.ledger import Changes
 from enroll.looks import LIST_PAGE, Looks
 from enroll.model import (
     Answer,
-    Event,
-    EventKind,
     FaceRecord,
     LibraryFace,
     Photo,
     Status,
-    Surplus,
     Verdict,
 )
-from enroll.recorder import Recorder, now_ms
-from enroll.settling import Absent, Adopt, Doubt, LookAgain, Seen, Sight, Undecided
+from enroll.recorder import Recorder
+from enroll.settling import Absent, Adopt, Control, Doubt, LookAgain, Seen, Sight, Undecided
 
-IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
-"""Where a face has stood that has, or had, a token of its own: what is found are copies of it."""
+TOKEN_SHOWN = frozenset({Status.ENROLLED, Status.SUPERSEDED})
+"""Where a face stands whose token the library holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +71,17 @@ class Doubts:
         self._recorder = recorder
         self._settle_after = settle_after
         self._settled = settled
+        self._book = DoubtBook(recorder)
         self._seeker = ControlSeeker(
             looks, recorder, found=self._control_found, given_up=self._control_given_up
+        )
+        self._lister = ControlSeeker(
+            looks, recorder, by_list=True, found=self._list_proves, given_up=self._list_proves_not
         )
         self._waiting: list[tuple[float, int, Doubt]] = []
         self._order = itertools.count()
         self._open: dict[int, Doubt] = {}
+        self._for_lister: list[_Due] = []
         self._for_listing: list[_Due] = []
         self._listing: _Listing | None = None
         self._listing_asked = False
@@ -93,15 +95,19 @@ class Doubts:
     def take(self, doubt: Doubt) -> None:
         """Settle this face, from the moment on at which a look can prove anything."""
         self._open[doubt.face.face_id] = doubt
+        # At once: the younger the face that is looked for, the better is the lag known.
+        (self._lister if self._listable() else self._seeker).renew()
         self._later(doubt, max(self._opens(doubt) - self._looks.service_time(), 0.0))
 
     def enrolled(self, face: FaceRecord) -> None:
         """A face was enrolled; it can serve as control."""
         self._seeker.enrolled(face)
+        self._lister.enrolled(face)
 
     def next_due(self) -> float | None:
         """When something is to be done even if no task ends (monotonic seconds)."""
-        moments = [self._waiting[0][0] if self._waiting else None, self._seeker.next_due]
+        moments = [self._waiting[0][0] if self._waiting else None]
+        moments += [self._seeker.next_due, self._lister.next_due]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def work(self, submit: Submit, calls: Executor, readers: Executor, *, idle: bool) -> None:
@@ -116,6 +122,7 @@ class Doubts:
             else:
                 self._look(_Due(doubt, at))
         self._seeker.work(idle=idle)
+        self._lister.work(idle=idle)
         self._looks.work(submit, calls, readers)
 
     def left(self) -> list[FaceRecord]:
@@ -126,17 +133,19 @@ class Doubts:
 
     def _opens(self, doubt: Doubt) -> float:
         """When a look proves something, on the service's clock."""
-        return settling.first_look_at(doubt.face, settle_after=self._settle_after)
+        control = (self._lister if self._listable() else self._seeker).control
+        return settling.first_look_at(doubt, control=control, settle_after=self._settle_after)
 
     def _later(self, doubt: Doubt, after: float) -> None:
         heapq.heappush(self._waiting, (time.monotonic() + after, next(self._order), doubt))
 
     def _look(self, due: _Due) -> None:
         """Look for a face: in a listing that is new enough, else by search."""
-        if self._small is None:
-            self._small = self._recorder.ledger.enrolled_count() < LIST_PAGE
-        if not self._small:
+        if not self._listable():
             self._search(due)
+        elif not self._lister.ready:
+            self._for_lister.append(due)
+            self._lister.want()
         elif self._listing is not None and self._listing.at >= due.at:
             self._look_in(self._listing, due)
         else:
@@ -144,6 +153,21 @@ class Doubts:
             if not self._listing_asked:
                 self._listing_asked = True
                 self._looks.list_page(1, self._hear_list)
+
+    def _listable(self) -> bool:
+        """Whether the library is taken for small enough to be listed whole."""
+        if self._small is None:
+            self._small = self._recorder.ledger.enrolled_count() < LIST_PAGE
+        return self._small
+
+    def _list_proves(self) -> None:
+        waiting, self._for_lister = self._for_lister, []
+        for due in waiting:
+            self._look(due)
+
+    def _list_proves_not(self, because: str) -> None:
+        self._small = False  # search instead
+        self._list_proves()
 
     def _hear_list(self, asked_at: float, answer: Answer) -> None:
         self._listing_asked = False
@@ -153,12 +177,8 @@ class Doubts:
                 failed = settling.look_failed(due.doubt, f"looking failed: {answer.code}")
                 self._follow(due.doubt, failed)
             return
-        try:
-            whole = answer.verdict is Verdict.APPLIED and next_start(answer) is None
-            listed = faces(answer) if whole else []
-        except ServiceError:
-            whole = False
-        if not whole:
+        listed = listed_whole(answer)
+        if listed is None:
             self._small = False  # too large, or not ours to list: search instead
         else:
             people: dict[str, list[LibraryFace]] = {}
@@ -175,26 +195,25 @@ class Doubts:
         if strangers:
             self._search(due)  # is it this photo? Only its likeness tells
         else:
-            self._conclude(due.doubt, Sight(()))
+            at = self._looks.service_time() - (time.monotonic() - listing.at)
+            sight = Sight((), at=at, own=_shows(face, {one.face_token for one in there}))
+            self._conclude(due.doubt, sight, self._lister.control)
 
     def _search(self, due: _Due) -> None:
         if self._seeker.cannot_search is not None:
             self._undecided(due.doubt, self._seeker.cannot_search)
-        elif self._seeker.control is None:
+        elif not self._seeker.ready:
             self._for_control.append(due)
             self._seeker.want()
+        elif not self._small and (early := self._opens(due.doubt) - self._looks.service_time()) > 0:
+            self._later(due.doubt, early)  # the lag became known while it waited
         else:
             self._looks.read_photo_of(due.doubt.face, partial(self._hear_photo, due.doubt))
 
     def _control_found(self) -> None:
         waiting, self._for_control = self._for_control, []
-        lag = 0.0 if self._seeker.control is None else self._seeker.control.lag
         for due in waiting:
-            # A look counts from when new faces are known to be visible.
-            if lag:
-                self._later(due.doubt, lag)
-            else:
-                self._search(due)
+            self._search(due)
 
     def _control_given_up(self, because: str) -> None:
         waiting, self._for_control = self._for_control, []
@@ -206,7 +225,7 @@ class Doubts:
         if stranger is None:
             self._undecided(doubt, because)
         else:
-            self._conclude(doubt, Sight((stranger,)))
+            self._conclude(doubt, Sight((stranger,)), None)
 
     def _only_stranger(self, doubt: Doubt) -> Seen | None:
         """Where likeness cannot tell: the one listed face that can be no other that we have sent,
@@ -228,23 +247,27 @@ class Doubts:
         self._looks.search(
             photo,
             multi_oriented_detection=doubt.face.multi_oriented_detection,
-            heard=partial(self._hear_search, doubt),
+            heard=partial(self._hear_search, doubt, self._looks.service_time()),
         )
 
-    def _hear_search(self, doubt: Doubt, answer: Answer) -> None:
+    def _hear_search(self, doubt: Doubt, at: float, answer: Answer) -> None:
         if answer.verdict is Verdict.FATAL:
             self._undecided(doubt, self._seeker.refuse_search(answer.code))
             return
-        sight = self._sight(doubt.face.user_id, answer)
+        sight = self._sight(doubt.face, at, answer)
         if sight is None:
-            self._follow(doubt, settling.look_failed(doubt, f"looking failed: {answer.code}"))
+            passes = (Verdict.APPLIED, Verdict.UNKNOWN, Verdict.NOT_SENT)
+            because = f"looking failed: {(answer.message or answer.code).rstrip('.')}"
+            failed = settling.look_failed(doubt, because, for_good=answer.verdict not in passes)
+            self._follow(doubt, failed)
         else:
-            self._conclude(doubt, sight)
+            self._conclude(doubt, sight, self._seeker.control)
 
-    def _sight(self, user_id: str, answer: Answer) -> Sight | None:
+    def _sight(self, face: FaceRecord, at: float, answer: Answer) -> Sight | None:
         """What a search has shown of a person; None when it has shown nothing reliable."""
         if answer.code == "NO_FACE_FOUND":
-            return Sight(())  # the service finds none in these bytes, and so cannot have added one
+            # The service finds none in these bytes, and so cannot have added one.
+            return Sight((), at=at)
         if answer.verdict is not Verdict.APPLIED:
             return None
         try:
@@ -252,10 +275,19 @@ class Doubts:
         except ServiceError:
             return None
         strangers = self._strangers(
-            [(one.face_token, one.add_time, one.score) for one in found if one.user_id == user_id]
+            [
+                (one.face_token, one.add_time, one.score)
+                for one in found
+                if one.user_id == face.user_id
+            ]
         )
         full = len(found) >= settling.LOOK_LIMIT
-        return Sight(tuple(strangers), min(one.score for one in found) if full else None)
+        return Sight(
+            tuple(strangers),
+            at=at,
+            cut_at=min(one.score for one in found) if full else None,
+            own=_shows(face, {one.face_token for one in found}),
+        )
 
     def _strangers(self, seen: Sequence[tuple[str, int | None, float | None]]) -> list[Seen]:
         """Those of the faces whose tokens the ledger does not hold."""
@@ -264,79 +296,38 @@ class Doubts:
 
     # What is concluded
 
-    def _conclude(self, doubt: Doubt, sight: Sight) -> None:
-        control = self._seeker.control
+    def _conclude(self, doubt: Doubt, sight: Sight, control: Control | None) -> None:
         settlement = settling.judge(doubt, sight, control=control, settle_after=self._settle_after)
         self._follow(doubt, settlement)
 
     def _follow(self, doubt: Doubt, settlement: settling.Settlement) -> None:
-        if isinstance(settlement, LookAgain):
-            self._open[doubt.face.face_id] = settlement.doubt
-            self._later(settlement.doubt, settlement.after)
-        elif isinstance(settlement, Undecided):
-            self._undecided(doubt, settlement.because)
-        elif isinstance(settlement, Adopt):
-            self._adopt(doubt, settlement)
+        then: settling.Settlement | None = settlement
+        if isinstance(settlement, Adopt):
+            face, then = self._book.adopt(doubt, settlement), settlement.then
+            self._recorder.noted()
         elif isinstance(settlement, Absent):
-            self._absent(doubt)
-
-    def _adopt(self, doubt: Doubt, found: Adopt) -> None:
-        face, tokens = doubt.face, [found.face_token, *found.surplus]
-        events = []
-        if face.status not in IN_LIBRARY_BEFORE:
-            face = replace(
-                face,
-                status=Status.ENROLLED,
-                face_token=tokens.pop(0),
-                code="",
-                message="",
-                enrolled_at=now_ms(),
-                run=self._recorder.run,
-            )
-            events.append(self._event(EventKind.ADOPTED, face, face.face_token))
-        face = replace(face, recheck=False)
-        events += [self._event(EventKind.SURPLUS, face, token) for token in tokens]
-        surplus = [
-            Surplus(
-                face_token=token, face_id=face.face_id, found_at=now_ms(), run=self._recorder.run
-            )
-            for token in tokens
-        ]
-        self._recorder.ledger.record(Changes(faces=[face], events=events, surplus=surplus))
-        self._recorder.tally.adopted += bool(events) and events[0].kind is EventKind.ADOPTED
-        self._recorder.tally.surplus += len(tokens)
-        self._close(face)
-
-    def _absent(self, doubt: Doubt) -> None:
-        # One that was not added until now, after all, is looked for when it has been sent again.
-        face = replace(doubt.face, recheck=doubt.face.status is Status.FAILED)
-        events = []
-        if face.open:
-            face = replace(face, status=Status.PENDING, recheck=True, run=self._recorder.run)
-            events.append(self._event(EventKind.NOT_APPLIED, face, None))
-            self._recorder.tally.not_applied += 1
-        self._recorder.ledger.record(Changes(faces=[face], events=events))
-        self._close(face)
+            face, then = self._book.absent(doubt), None
+            self._recorder.noted()
+        else:
+            face = doubt.face
+        if isinstance(then, LookAgain):
+            self._open[face.face_id] = then.doubt
+            self._later(then.doubt, then.after)
+        elif isinstance(then, Undecided):
+            self._undecided(doubt, then.because)
+        else:
+            self._close(face)
 
     def _undecided(self, doubt: Doubt, because: str) -> None:
-        face = doubt.face
-        if face.open:
-            said = f"The service may or may not have the face: {because}."
-            face = replace(face, status=Status.IN_DOUBT, message=said, run=self._recorder.run)
-            self._recorder.ledger.record(Changes(faces=[face]))
+        face = self._book.undecided(doubt, because)
+        self._recorder.noted()
         self._close(face)
 
     def _close(self, face: FaceRecord) -> None:
-        self._recorder.noted()
         del self._open[face.face_id]
         self._settled(face)
 
-    def _event(self, kind: EventKind, face: FaceRecord, token: str | None) -> Event:
-        return Event(
-            at=now_ms(),
-            kind=kind,
-            run=self._recorder.run,
-            face_id=face.face_id,
-            face_token=token,
-            detail=face.code,
-        )
+
+def _shows(face: FaceRecord, tokens: set[str]) -> bool | None:
+    """Whether a look that shows these tokens shows the face's own; None where it has none there."""
+    return face.face_token in tokens if face.status in TOKEN_SHOWN else None

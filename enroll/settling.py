@@ -29,17 +29,25 @@ FAILED_LOOKS = 120
 """How many looks may fail in a row before the doubt is left to the next run: some two hours, as
 long as a run waits for a service that is away."""
 
+REFUSED_LOOKS = 3
+"""How many looks in a row may be refused for a reason that is none of the network's or of too many
+calls before the doubt is left: what the service says to the same call will hardly change."""
+
+RECHECK_LOOKS = 7
+"""How often a face that was sent again is looked for until it is shown itself: two minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Control:
     """What a search for a face whose token we know has shown.
 
-    `score` is what a photo gets for its own face; `lag` is for how many seconds a new face
-    stayed unseen, as far as that was longer than we waited to look anyway.
+    `score` is what a photo gets for its own face, None where `list` was asked; `lag` is for how
+    many seconds a new face stays unseen at most, None where it was an earlier run's face: when
+    that became visible is not known.
     """
 
-    score: float
-    lag: float = 0.0
+    score: float | None
+    lag: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +63,43 @@ class Seen:
 class Sight:
     """What one look has shown: the person's faces that the ledger does not know.
 
-    `cut_at` is the score of the last result where there may be more behind it, else None.
+    `cut_at` is the score of the last result where there may be more behind it, else None; `at` is
+    when it was asked for, 0 where nothing is to be concluded from a face that it does not show;
+    `own` is whether it shows the face's own token, None where it has none.
     """
 
     strangers: tuple[Seen, ...]
     cut_at: float | None = None
+    at: float = 0.0
+    own: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """A face in doubt. `absent` counts looks in vain, `failed` looks that failed, in a row.
+    """A face in doubt. `absent` counts looks in vain; `failed` and `refused` count, in a row, looks
+    that failed and those of them that the service refused for good.
 
-    `recheck` looks once more for what may have landed after the face was sent again.
+    `recheck` looks once more for what may have landed after the face was sent again; then
+    `absent` counts looks that did not show the face's own token.
     """
 
     face: FaceRecord
     absent: int = 0
     failed: int = 0
+    refused: int = 0
     recheck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """The service holds the face: this is its token; `surplus` are further copies of it."""
+    """The service holds the face: this is its token; `surplus` are further copies of it.
+
+    `then` says how to look for copies that may not be shown yet.
+    """
 
     face_token: str
     surplus: tuple[str, ...]
+    then: LookAgain | Undecided | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,36 +125,56 @@ class Undecided:
 Settlement = Adopt | Absent | LookAgain | Undecided
 
 
-def first_look_at(face: FaceRecord, *, settle_after: float) -> float:
-    """When the last attempt's signature has expired and what came in time has been applied."""
-    return settled_from(face.expires or 0.0, settle_after=settle_after)
+def first_look_at(doubt: Doubt, *, control: Control | None, settle_after: float) -> float:
+    """When the last attempt's signature has expired, what came in time has been applied, and what
+    was applied is visible, as far as is known.
+
+    A face that was sent again and is shown itself proves that everything before it is visible.
+    """
+    proves_itself = doubt.recheck and doubt.face.face_token is not None
+    lag = 0.0 if proves_itself else _lag(control)
+    return settled_from(doubt.face.expires or 0.0, settle_after=settle_after) + lag
 
 
 def judge(
     doubt: Doubt, sight: Sight, *, control: Control | None, settle_after: float
 ) -> Settlement:
-    """What a look says. `control` may be None only for a look by `list` without strangers."""
+    """What a look says. `control` is of looks of the same kind; none is needed for a stranger that
+    was listed and can be no other."""
     own = [seen for seen in sight.strangers if _is_own(seen, control)]
     if own:
         own.sort(key=lambda seen: (seen.add_time is None, seen.add_time or 0))
-        return Adopt(own[0].face_token, tuple(seen.face_token for seen in own[1:]))
+        then = _own_unseen(doubt) if doubt.recheck and sight.own is False else None
+        return Adopt(own[0].face_token, tuple(seen.face_token for seen in own[1:]), then)
     if sight.cut_at is not None and (control is None or sight.cut_at >= _least(control)):
         return Undecided("more faces are as like this photo as its own than a search shows")
+    came = replace(doubt, failed=0, refused=0)
+    early = first_look_at(doubt, control=control, settle_after=settle_after) - sight.at
+    if early > 0:
+        return LookAgain(came, after=early)
     if doubt.recheck:
-        return Absent()
-    looked = replace(doubt, absent=doubt.absent + 1, failed=0)
+        return _own_unseen(came) if sight.own is False else Absent()
+    looked = replace(came, absent=doubt.absent + 1)
     if looked.absent >= ABSENT_LOOKS:
         return Absent()
-    lag = control.lag if control is not None else 0.0
-    return LookAgain(looked, after=2 * max(settle_after, 1.0) + 2 * lag)
+    return LookAgain(looked, after=2 * max(settle_after, 1.0) + 2 * _lag(control))
 
 
-def look_failed(doubt: Doubt, because: str) -> LookAgain | Undecided:
-    """A look that fails is no look: try again, a few times."""
-    again = replace(doubt, failed=doubt.failed + 1)
-    if again.failed >= FAILED_LOOKS:
+def look_failed(doubt: Doubt, because: str, *, for_good: bool = False) -> LookAgain | Undecided:
+    """A look that fails is no look: try again, a few times; fewer where it was refused
+    `for_good`, and not for the moment."""
+    again = replace(doubt, failed=doubt.failed + 1, refused=doubt.refused + 1 if for_good else 0)
+    if again.failed >= FAILED_LOOKS or again.refused >= REFUSED_LOOKS:
         return Undecided(because)
-    return LookAgain(again, after=float(min(2**again.failed, 60)))
+    return LookAgain(again, after=float(min(2 ** min(again.failed, 6), 60)))
+
+
+def _own_unseen(doubt: Doubt) -> LookAgain | Undecided:
+    """The face that was sent again is not shown yet, and so another may be there unseen, too."""
+    looked = replace(doubt, absent=doubt.absent + 1)
+    if looked.absent >= RECHECK_LOOKS:
+        return Undecided("the library does not show the face that was sent again")
+    return LookAgain(looked, after=float(min(2**looked.absent, 60)))
 
 
 def only_face(strangers: Sequence[Seen], faces: Sequence[FaceRecord], face: FaceRecord) -> bool:
@@ -150,8 +189,12 @@ def only_face(strangers: Sequence[Seen], faces: Sequence[FaceRecord], face: Face
     )
 
 
+def _lag(control: Control | None) -> float:
+    return control.lag or 0.0 if control is not None else 0.0
+
+
 def _least(control: Control) -> float:
-    return control.score - SCORE_SLACK
+    return float("inf") if control.score is None else control.score - SCORE_SLACK
 
 
 def _is_own(seen: Seen, control: Control | None) -> bool:

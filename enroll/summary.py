@@ -118,6 +118,12 @@ def _doubts(tally: Tally) -> Iterator[str]:
             f"{amount(tally.surplus, 'further copy', 'further copies')} of a face found in the "
             "library: `enroll verify --remove-surplus` deletes them."
         )
+    if tally.unchecked:
+        yield (
+            f"{amount(tally.unchecked, 'face')} sent again after a doubt, without a look that "
+            "shows whether there is a second copy: the next run looks again, as does "
+            "`enroll verify`."
+        )
 
 
 def _remarks(tally: Tally) -> Iterator[str]:

@@ -24,7 +24,8 @@ class Tally:
     `codes` counts the lines of a status by error code, `examples` has one message for each.
     `new_bad` are lines that were not in their bad state before. `adopted`, `not_applied` and
     `surplus` are faces whose doubts were settled, `in_doubt_now` those that are being settled,
-    `others_in_doubt` those that stay so and are none of the manifest's.
+    `others_in_doubt` those that stay so and are none of the manifest's; `unchecked` are faces that
+    were sent again and could not be looked for once more.
     `recognised` are due lines whose face turned out to be enrolled already. `due` is complete
     once `scanned` is set; until then `unscanned` lines, at most, may be due, too. `pace` is how the
     run goes now; `waited` counts moments by what was waited for. Of a trial, `sampled` lines were
@@ -60,6 +61,7 @@ class Tally:
     others_in_doubt: int = 0
     pace: RunPace | None = None
     waited: Counter[str] = field(default_factory=Counter)
+    unchecked: int = 0
 
     def count(self, status: Status, code: str, message: str, *, lines: int) -> None:
         """Add lines that ended as `status`."""

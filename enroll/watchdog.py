@@ -42,7 +42,9 @@ class Watchdog:
 
     def still(self, tally: Tally, now: float) -> bool:
         """Whether nothing has moved for a while, since the last time that this was so."""
-        counts = (tally.done, tally.due, tally.calls.total(), tally.in_doubt_now)
+        # No calls: the same look made over and over brings nobody further.
+        settled = (tally.in_doubt_now, tally.adopted, tally.not_applied, tally.surplus)
+        counts = (tally.done, tally.due, *settled)
         if counts != self._counts:
             self._counts, self._moved_at = counts, now
         if now - self._moved_at < STILL_SECONDS:

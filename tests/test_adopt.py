@@ -31,7 +31,7 @@ def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False, search_lag=600.0) as running:
+    with Sandbox(detect=False, fault_lag=600.0) as running:
         running.create_library(GROUP)
         yield running
 

@@ -11,9 +11,12 @@ from real_command import SECONDS, Command, account_of
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
 from enroll.errors import ExitCode
+from enroll.facesearch import FaceSearch
 from enroll.ledger.files import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.schema import SCHEMA_VERSION
+from enroll.model import Credentials, Photo, SendAs
+from enroll.photo import read_photo
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
@@ -454,6 +457,44 @@ def test_a_stand_in_says_how_to_use_it_and_can_be_used(command: Command, archive
         process.terminate()
         out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, out, err) == (0, "The stand-in has stopped.\n", "")
+
+
+def test_a_stand_in_shows_faces_late_and_carries_calls_out_late_when_told_to(
+    command: Command, archive: Archive
+) -> None:
+    archive.photo("1.jpg", portrait(1))
+    archive.manifest([("a1", "", "1.jpg")])
+    options = ["--search-lag", "600", "--late-after", "0.1", "--fault", "add:late=1"]
+    with command.started("sandbox", "--port", 0, "--library", "visitors", *options) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(7)]
+        told = dict(
+            line.removeprefix("  export ").strip().split("=", 1)
+            for line in said
+            if line.startswith("  export ")
+        )
+        credentials = Credentials(told["ENROLL_API_KEY"], told["ENROLL_API_SECRET"])
+        short, service = (
+            FaceSearch(told["ENROLL_ENDPOINT"], credentials, timeout=timeout)
+            for timeout in (1.0, SECONDS)
+        )
+        photo = read_photo(str(archive.folder / "1.jpg"), str(archive.folder))
+        assert isinstance(photo, Photo)
+        added = short.add(
+            group_id="visitors",
+            user_id="a1",
+            user_data="",
+            photo=photo,
+            send_as=SendAs.FILE,
+            multi_oriented_detection=False,
+        )
+        found = service.search(group_id="visitors", photo=photo, send_as=SendAs.FILE)
+        counted = service.free(group_id="visitors", check_empty=True)
+        short.close()
+        service.close()
+    assert added.code == "TIMEOUT"
+    assert found.payload["results"] == []  # not shown
+    assert counted.code == "NOT_EMPTY"  # and there all the same
 
 
 def test_a_stand_ins_wrong_options_are_named(command: Command) -> None:

@@ -60,7 +60,7 @@ def runner() -> Iterator[Runner]:
 
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False, search_lag=0.2, limits=Limits(max_libraries=1000)) as running:
+    with Sandbox(detect=False, fault_lag=0.2, limits=Limits(max_libraries=1000)) as running:
         yield running
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -252,16 +253,37 @@ def test_a_service_that_is_away_is_given_up_though_only_doubts_are_left(
     assert place.face("u1").status is Status.IN_DOUBT
 
 
+@pytest.mark.usefixtures("_searched")
+def test_a_search_that_is_refused_for_good_leaves_the_doubt_and_says_what_the_service_said(
+    place: Place,
+) -> None:
+    place.people(5)
+    place.run()
+    doubted(place, 1)
+    place.box.script([None, *["unknown-code"] * 30], call="search")  # the first is the control's
+    report = run(place, max_calls=20)
+    assert report.exit_code is ExitCode.IN_DOUBT
+    assert "FACE_LEFT_THE_BUILDING: rehearsal" in place.face("u1").message
+    assert place.face("u1").status is Status.IN_DOUBT
+
+
 class AtOnce(Executor):
-    """Holds calls back until so many were handed out; then all of them end at once."""
+    """Holds calls back until so many were handed out, but for the first of each kind; then all of
+    them end at once."""
 
     def __init__(self, calls: int) -> None:
         self.calls = calls
+        self.kinds: set[str] = set()
         self.held: list[Callable[[], None]] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
         value = fn(*args, **named)
+        assert isinstance(fn, partial)
+        if fn.func.__name__ not in self.kinds:
+            self.kinds.add(fn.func.__name__)
+            future.set_result(value)
+            return future
         self.held.append(lambda: future.set_result(value))
         if len(self.held) >= self.calls:
             for end in self.held:
@@ -283,7 +305,8 @@ def test_a_ledger_that_fails_while_one_answer_is_heard_loses_no_token_of_the_oth
         return ask(ledger, face_tokens)
 
     monkeypatch.setattr(SqliteLedger, "holders_of", fail)
-    pools: Iterator[Executor] = iter([AtOnce(4), ThreadPoolExecutor(4)])
+    # A list shows the first face that this run adds; the next one is the look at the doubt.
+    pools: Iterator[Executor] = iter([AtOnce(3), ThreadPoolExecutor(4)])
     report = run(place, executors=lambda workers: next(pools), drain=0.5, allow_nonempty=True)
     assert report.exit_code is ExitCode.LOCAL
     assert [place.face(f"u{number}").status for number in (2, 3, 4)] == [Status.ENROLLED] * 3
@@ -443,6 +466,79 @@ def test_a_look_that_is_sent_elsewhere_stops_the_run(
     assert place.face("u1").status is Status.IN_DOUBT
 
 
+def late(place: Place, user_id: str) -> None:
+    """A face of which no answer has come: its call has just expired."""
+    place.record(replace(place.face(user_id), expires=time.time()))
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_face_that_is_shown_late_is_not_sent_again_once_the_run_knows_how_late(
+    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("enroll.doubts.LIST_PAGE", size)
+    place.people(5)
+    place.run()
+    place.box.search_lag = 5.0
+    doubted(place, 1)
+    late(place, "u1")
+    place.people(2)
+    report = run(place, allow_nonempty=True)
+    assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
+    assert place.box.count("add") == 3
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_copy_of_a_face_that_was_shown_too_late_is_reported_by_the_run_that_made_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    # Nothing else is added by this run, so that nothing tells how late the service shows faces.
+    monkeypatch.setattr("enroll.doubts.LIST_PAGE", size)
+    place.people(5)
+    place.run()
+    place.box.search_lag = 9.0
+    doubted(place, 1)
+    late(place, "u1")
+    report = run(place, timeout=1.0)
+    assert (report.ended.tally.not_applied, report.ended.tally.surplus) == (1, 1)
+    assert place.box.count("add") == 3
+    assert not place.face("u1").recheck
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_face_sent_again_that_is_not_shown_is_left_for_the_next_run_to_look_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("enroll.doubts.LIST_PAGE", size)
+    monkeypatch.setattr("enroll.settling.RECHECK_LOOKS", 2)
+    place.people(5)
+    place.run()
+    place.box.search_lag = 600.0
+    place.people(1)
+    place.run()
+    place.record(replace(place.face("u1"), recheck=True))
+    place.people(6)
+    place.box.search_lag = 0.0
+    report = run(place)
+    assert (report.exit_code, report.ended.tally.unchecked) == (ExitCode.DONE, 1)
+    assert place.face("u1").recheck
+    assert any("1 face sent again after a doubt" in line for line in summary_lines(report))
+
+
+@pytest.mark.usefixtures("_searched")
+def test_a_doubt_is_settled_while_rows_go_on_though_every_new_face_is_shown_late(
+    place: Place,
+) -> None:
+    place.box.search_lag, place.box.latency = 0.6, 0.1
+    place.people(*range(100))
+    place.box.script(["500-after"], user_id="u3")
+    report = run(place, timeout=1.0, max_in_flight=1)
+    assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
+    adopted, last = (place.face(user_id).enrolled_at for user_id in ("u3", "u99"))
+    assert adopted is not None
+    assert last is not None
+    assert adopted < last
+
+
 class SetBack(Unwatched):
     """The service's clock is set back when the run has begun."""
 
@@ -462,8 +558,8 @@ def test_a_look_waits_for_the_expiry_though_the_clock_is_set_back_meanwhile(plac
     report = run(place, allow_nonempty=True, screen=SetBack(place.box))
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     made = [call.time for call in place.box.calls if call.kind == "list"][looks:]
-    assert len(made) == 1
-    assert made[0] >= expires
+    assert len(made) == 2  # whether it shows `u2`, which was added meanwhile, and the look
+    assert made[1] >= expires
 
 
 def test_faces_of_other_manifests_that_stay_in_doubt_are_named_and_change_no_exit_code(

@@ -232,7 +232,7 @@ def test_429_says_when_to_come_back_and_redirect_says_where(caller: Caller) -> N
 
 def test_search_lag_hides_a_new_face_from_search_and_list_for_a_while() -> None:
     now = [1000.0]
-    with Sandbox(clock=lambda: now[0], search_lag=5.0) as box, Caller(box) as caller:
+    with Sandbox(clock=lambda: now[0], fault_lag=5.0) as box, Caller(box) as caller:
         box.create_library(LIBRARY)
         sign = caller.sign(now=1000, expires=2000)
         box.script(["search-lag"])
@@ -247,6 +247,28 @@ def test_search_lag_hides_a_new_face_from_search_and_list_for_a_while() -> None:
         assert info.json()["info"]["face_token"] == token
         now[0] += 5.0
         assert seen() == (1, 1)
+
+
+def test_every_new_face_can_stay_unseen_whatever_its_call_is_answered_with() -> None:
+    now = [1000.0]
+    with (
+        Sandbox(clock=lambda: now[0], search_lag=5.0, fault_lag=2.0) as box,
+        Caller(box) as caller,
+    ):
+        box.create_library(LIBRARY)
+        sign = caller.sign(now=1000, expires=2000)
+        box.script([None, "500-after", "search-lag"])
+        for number in range(3):
+            caller.call("add", user_id=f"u{number}", file=face_photo(), sign=sign)
+
+        def seen() -> tuple[int, int]:
+            found = caller.call("search", file=face_photo(), limit="9", sign=sign).json()
+            return len(found["results"]), len(caller.call("list", sign=sign).json()["face_tokens"])
+
+        for later, count in ((0.0, 0), (4.9, 0), (0.1, 2), (1.9, 2), (0.1, 3)):
+            now[0] += later
+            assert seen() == (count, count)
+        assert len(box.faces(LIBRARY)) == 3
 
 
 def test_an_after_fault_on_a_call_that_fails_applies_nothing(caller: Caller) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -15,6 +15,8 @@ from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
 from enroll.settling import (
     ABSENT_LOOKS,
     FAILED_LOOKS,
+    RECHECK_LOOKS,
+    REFUSED_LOOKS,
     SCORE_SLACK,
     Absent,
     Adopt,
@@ -30,20 +32,56 @@ from enroll.settling import (
     only_face,
 )
 
-CONTROL = Control(score=97.0)
+CONTROL = Control(score=97.0, lag=0.0)
 FACE = FaceRecord(
     face_id=1, user_id="u1", sha256=b"\1" * 32, status=Status.IN_DOUBT, expires=100.0, attempts=1
 )
 DOUBT = Doubt(face=FACE)
+SENT_AGAIN = replace(FACE, status=Status.ENROLLED, face_token="own", recheck=True)
+RECHECK = Doubt(face=SENT_AGAIN, recheck=True)
 
 
-def look(*seen: Seen, doubt: Doubt = DOUBT, cut_at: float | None = None) -> object:
-    return judge(doubt, Sight(seen, cut_at), control=CONTROL, settle_after=10.0)
+NOW = 1000.0
+"""Long after everything has been applied and become visible."""
+
+
+def look(
+    *seen: Seen,
+    doubt: Doubt = DOUBT,
+    at: float = NOW,
+    cut_at: float | None = None,
+    own: bool | None = None,
+    control: Control = CONTROL,
+) -> settling.Settlement:
+    sight = Sight(seen, cut_at, at=at, own=own)
+    return judge(doubt, sight, control=control, settle_after=10.0)
 
 
 def test_the_first_look_waits_for_the_signatures_expiry_and_the_settling_time() -> None:
     # And for the second by which the service's clock may be misjudged.
-    assert first_look_at(FACE, settle_after=10.0) == 111.0
+    assert first_look_at(DOUBT, control=None, settle_after=10.0) == 111.0
+    assert first_look_at(DOUBT, control=CONTROL, settle_after=10.0) == 111.0
+
+
+def test_the_first_look_waits_for_as_long_as_the_service_shows_new_faces_late() -> None:
+    slow = Control(97.0, lag=30.0)
+    assert first_look_at(DOUBT, control=slow, settle_after=10.0) == 141.0
+    # A face that is shown itself proves that what came before it is visible.
+    again = Doubt(face=SENT_AGAIN, recheck=True)
+    assert first_look_at(again, control=slow, settle_after=10.0) == 111.0
+
+
+@pytest.mark.parametrize(("at", "absent"), [(140.9, 0), (141.0, 1), (170.0, 1)])
+def test_a_look_before_new_faces_are_visible_proves_no_absence(at: float, absent: int) -> None:
+    found = look(at=at, control=Control(97.0, lag=30.0))
+    assert isinstance(found, LookAgain)
+    assert found.doubt.absent == absent
+    if not absent:
+        assert found.after == pytest.approx(141.0 - at)
+
+
+def test_a_face_that_is_seen_early_is_adopted_all_the_same() -> None:
+    assert look(Seen("t1", 5, 97.0), at=0.0, control=Control(97.0, lag=30.0)) == Adopt("t1", ())
 
 
 def test_a_stranger_with_the_controls_score_is_adopted() -> None:
@@ -70,7 +108,7 @@ def test_a_face_is_absent_only_when_it_was_looked_for_twice_with_a_longer_wait_b
 
 
 def test_a_service_that_shows_new_faces_late_is_given_longer() -> None:
-    slow = judge(DOUBT, Sight(()), control=Control(97.0, lag=30.0), settle_after=10.0)
+    slow = look(control=Control(97.0, lag=30.0))
     quick = look()
     assert isinstance(slow, LookAgain)
     assert isinstance(quick, LookAgain)
@@ -99,14 +137,55 @@ def test_a_look_that_fails_is_no_look_and_is_repeated_a_few_times() -> None:
     assert look_failed(doubt, "why") == Undecided("why")
 
 
+def test_a_look_that_is_refused_for_good_is_repeated_only_a_few_times() -> None:
+    doubt = replace(DOUBT, absent=1)
+    for _ in range(REFUSED_LOOKS - 1):
+        again = look_failed(doubt, "why", for_good=True)
+        assert isinstance(again, LookAgain)
+        assert again.doubt.absent == 1
+        assert again.after <= 60.0
+        doubt = again.doubt
+    assert look_failed(doubt, "why", for_good=True) == Undecided("why")
+    # Trouble on the way proves no end of that.
+    outage = look_failed(doubt, "why")
+    assert isinstance(outage, LookAgain)
+    assert isinstance(look_failed(outage.doubt, "why", for_good=True), LookAgain)
+
+
 def test_a_look_that_works_forgets_those_that_failed() -> None:
-    again = look(doubt=replace(DOUBT, failed=5))
+    again = look(doubt=replace(DOUBT, failed=5, refused=2))
     assert isinstance(again, LookAgain)
-    assert again.doubt.failed == 0
+    assert (again.doubt.failed, again.doubt.refused) == (0, 0)
 
 
-def test_one_more_look_at_the_end_is_enough_to_find_nothing() -> None:
-    assert look(doubt=replace(DOUBT, recheck=True)) == Absent()
+def test_one_look_that_shows_a_face_sent_again_is_enough_to_find_no_copy() -> None:
+    assert look(doubt=RECHECK, own=True) == Absent()
+
+
+def test_one_look_is_enough_where_the_face_has_no_token_to_be_shown() -> None:
+    failed = replace(FACE, status=Status.FAILED)
+    assert look(doubt=Doubt(face=failed, recheck=True), own=None) == Absent()
+
+
+def test_a_look_that_does_not_show_a_face_sent_again_is_repeated_and_never_settles_it() -> None:
+    doubt, waits = RECHECK, []
+    for _ in range(RECHECK_LOOKS - 1):
+        again = look(doubt=doubt, own=False)
+        assert isinstance(again, LookAgain)
+        waits.append(again.after)
+        doubt = again.doubt
+    assert waits == sorted(waits)
+    assert 60.0 < sum(waits) < 180.0
+    assert isinstance(look(doubt=doubt, own=False), Undecided)
+    assert look(doubt=doubt, own=True) == Absent()
+
+
+def test_a_copy_that_is_seen_before_the_face_itself_is_reported_and_others_are_looked_for() -> None:
+    found = look(Seen("copy", 5, 97.0), doubt=RECHECK, own=False)
+    assert isinstance(found, Adopt)
+    assert isinstance(found.then, LookAgain)
+    assert (found.face_token, found.then.doubt.recheck) == ("copy", True)
+    assert look(Seen("copy", 5, 97.0), doubt=RECHECK, own=True) == Adopt("copy", ())
 
 
 @pytest.mark.parametrize(("attempts", "only"), [(0, True), (1, False)])
@@ -122,20 +201,28 @@ def test_a_listed_stranger_is_the_face_only_if_no_other_photo_was_ever_sent(
     assert not only_face([stranger, Seen("t2", 6, None)], [FACE], FACE)
 
 
+EXPIRES, SETTLE_AFTER, LAG = 5.0, 10.0, 30.0
+"""Seconds from a call's end to its signature's expiry, and what the service takes at most."""
+
+SLOW = Control(97.0, lag=LAG)
+LATE = st.sampled_from([0.0, EXPIRES, EXPIRES + SETTLE_AFTER])
+
+
 @dataclass
 class Copy:
-    """A face that the service holds: of which photo, and whether a look shows it yet."""
+    """A face that the service holds: of which photo, and from when on a look shows it."""
 
     token: str
     content: int
+    visible_at: float = field(compare=False)
 
 
 class SettledService(RuleBasedStateMachine):
     """One person with several photos; answers are lost, runs die, and looks settle it.
 
-    The service applies a call before its signature's expiry or never, as the promise says.
-    A look shows each of the person's faces with a score: the control's for the same photo, less
-    for another.
+    The service applies a call at the latest SETTLE_AFTER after its signature's expiry or never, as
+    the promise says, and shows a face LAG seconds later. A look shows each of the person's
+    faces with a score: the control's for the same photo, less for another.
     """
 
     def __init__(self) -> None:
@@ -146,6 +233,11 @@ class SettledService(RuleBasedStateMachine):
         self.surplus: set[str] = set()
         self.under_way: int | None = None
         self.run = 1
+        self.now = 0.0
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 50.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
 
     @rule(content=st.integers(1, 3))
     @precondition(lambda self: self.under_way is None)
@@ -165,16 +257,21 @@ class SettledService(RuleBasedStateMachine):
             self.records[content] = journey.intends(face, at=1, run=self.run)
             self.under_way = content
 
-    @rule(applied=st.booleans(), lost=st.booleans())
+    def applies(self, content: int, *, after: float) -> None:
+        token = f"{len(self.library) + 1:032x}"
+        self.library.append(Copy(token, content, self.now + after + LAG))
+
+    @rule(applied=st.booleans(), lost=st.booleans(), after=LATE)
     @precondition(lambda self: self.under_way is not None)
-    def the_call_ends(self, applied: bool, lost: bool) -> None:
+    def the_call_ends(self, applied: bool, lost: bool, after: float) -> None:
         assert self.under_way is not None
         content, self.under_way = self.under_way, None
         token = f"{len(self.library) + 1:032x}"
         if applied:
-            self.library.append(Copy(token, content))
+            self.applies(content, after=after if lost else 0.0)
         if lost:
-            told = Answer(verdict=Verdict.UNKNOWN, code="TIMEOUT", expires=1.0)
+            expires = self.now + EXPIRES
+            told = Answer(verdict=Verdict.UNKNOWN, code="TIMEOUT", expires=expires)
         elif applied:
             told = Answer(verdict=Verdict.APPLIED, face_token=token)
         else:
@@ -185,15 +282,17 @@ class SettledService(RuleBasedStateMachine):
         if lost:
             self.doubts[content] = Doubt(face=step.face)
 
-    @rule(applied=st.booleans())
+    @rule(applied=st.booleans(), after=LATE)
     @precondition(lambda self: self.under_way is not None)
-    def the_process_is_killed(self, applied: bool) -> None:
+    def the_process_is_killed(self, applied: bool, after: float) -> None:
         assert self.under_way is not None
         content, self.under_way = self.under_way, None
         if applied:
-            self.library.append(Copy(f"{len(self.library) + 1:032x}", content))
+            self.applies(content, after=after)
         self.run += 1
-        self.records[content] = replace(self.records[content], status=Status.IN_DOUBT)
+        self.records[content] = replace(
+            self.records[content], status=Status.IN_DOUBT, expires=self.now + EXPIRES
+        )
         self.doubts = {
             number: Doubt(face=record) for number, record in self.records.items() if record.open
         }
@@ -206,7 +305,7 @@ class SettledService(RuleBasedStateMachine):
         if fails:
             settlement: settling.Settlement = look_failed(doubt, "failed")
         else:
-            settlement = judge(doubt, self.sight(content), control=CONTROL, settle_after=1.0)
+            settlement = judge(doubt, self.sight(content), control=SLOW, settle_after=SETTLE_AFTER)
         if isinstance(settlement, LookAgain):
             self.doubts[content] = settlement.doubt
             return
@@ -225,8 +324,9 @@ class SettledService(RuleBasedStateMachine):
             tuple(
                 Seen(copy.token, number, 97.0 if copy.content == content else 91.0)
                 for number, copy in enumerate(self.library)
-                if copy.token not in held
-            )
+                if copy.token not in held and copy.visible_at <= self.now
+            ),
+            at=self.now,
         )
 
     @rule()
@@ -246,7 +346,7 @@ class SettledService(RuleBasedStateMachine):
     def every_token_is_of_its_own_photo(self) -> None:
         for content, record in self.records.items():
             if record.status is Status.ENROLLED:
-                assert Copy(str(record.face_token), content) in self.library
+                assert Copy(str(record.face_token), content, 0.0) in self.library
 
     @invariant()
     def what_the_library_holds_is_enrolled_or_open(self) -> None:

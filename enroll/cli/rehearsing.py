@@ -69,6 +69,19 @@ def _needs_extra(error: ImportError) -> UsageError:
     help="Seed of the faults.",
 )
 @click.option(
+    "--search-lag",
+    type=options.SECONDS,
+    default=0.0,
+    metavar="SECONDS",
+    help="How long `search` and `list` do not show a new face.  [default: not at all]",
+)
+@click.option(
+    "--late-after",
+    type=options.SECONDS,
+    metavar="SECONDS",
+    help="When a `late` call is carried out.  [default: when the caller has gone away]",
+)
+@click.option(
     "--clock-skew",
     type=options.Number(min=-DAY_SECONDS, max=DAY_SECONDS),
     default=0.0,
@@ -83,6 +96,8 @@ def sandbox(
     latency: float,
     faults: Sequence[str],
     seed: int,
+    search_lag: float,
+    late_after: float | None,
     clock_skew: float,
 ) -> int:
     """Run a local stand-in of the service, for rehearsals.
@@ -102,6 +117,8 @@ def sandbox(
             latency=latency,
             faults=dict(map(parse_fault_option, faults)),
             seed=seed,
+            search_lag=search_lag,
+            late_after=late_after,
             libraries=libraries,
             api_key=os.environ.get("ENROLL_API_KEY"),
             api_secret=os.environ.get("ENROLL_API_SECRET"),

@@ -36,7 +36,9 @@ class Sandbox:
     - `faults`: `{"[CALL:]KIND[-before|-after]": probability}`, drawn with `seed`; about `add`
       where no call is named. The kinds are those of `FaultKind`.
     - `late_after`: seconds after which a `late` call is carried out; None waits for the client
-      to go away. `search_lag`: seconds for which a `search-lag` face stays unseen.
+      to go away.
+    - `search_lag`: seconds for which `search` and `list` do not show a new face; `fault_lag`: for
+      how much longer one that meets the fault `search-lag`.
     - `clock_skew`: seconds by which the stand-in's clock is ahead; `clock` replaces it.
     - `detect=False` takes the middle of each picture for a face, for soaks with many pictures.
     """
@@ -52,7 +54,8 @@ class Sandbox:
         faults: Mapping[str, float] | None = None,
         seed: int = 0,
         late_after: float | None = None,
-        search_lag: float = 2.0,
+        search_lag: float = 0.0,
+        fault_lag: float = 2.0,
         clock_skew: float = 0.0,
         clock: Callable[[], float] = time.time,
         detect: bool = True,
@@ -86,7 +89,12 @@ class Sandbox:
                 plan=self._plan,
                 journal=self._journal,
                 clock=self._clock,
-                tempo=Tempo(latency=latency, late_after=late_after, search_lag=search_lag),
+                tempo=Tempo(
+                    latency=latency,
+                    late_after=late_after,
+                    search_lag=search_lag,
+                    fault_lag=fault_lag,
+                ),
                 stopping=stopping,
             )
             self._server = Server(
@@ -195,6 +203,15 @@ class Sandbox:
     @latency.setter
     def latency(self, seconds: float) -> None:
         self._desk.tempo = replace(self._desk.tempo, latency=seconds)
+
+    @property
+    def search_lag(self) -> float:
+        """Seconds for which a new face stays unseen; may be changed at any time."""
+        return self._desk.tempo.search_lag
+
+    @search_lag.setter
+    def search_lag(self, seconds: float) -> None:
+        self._desk.tempo = replace(self._desk.tempo, search_lag=seconds)
 
     @property
     def clock_skew(self) -> float:

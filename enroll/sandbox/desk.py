@@ -29,7 +29,8 @@ class Tempo:
 
     latency: float = 0.0
     late_after: float | None = None
-    search_lag: float = 2.0
+    search_lag: float = 0.0
+    fault_lag: float = 2.0
 
 
 @dataclass(slots=True)
@@ -136,7 +137,7 @@ class Desk:
             case None | Fault(FaultKind.STALE):
                 return self._carry_out(visit, kind)
             case Fault(FaultKind.SEARCH_LAG):
-                return self._carry_out(visit, kind, lag=self.tempo.search_lag)
+                return self._carry_out(visit, kind, lag=self.tempo.fault_lag)
             case Fault(FaultKind.LATE):
                 self._wait_to_be_late(visit.wire)
                 if not self._stopping.is_set():
@@ -156,7 +157,7 @@ class Desk:
 
     def _carry_out(self, visit: _Visit, kind: CallKind, *, lag: float = 0.0) -> Reply:
         try:
-            payload = self._calls.carry_out(kind, visit.fields, lag=lag)
+            payload = self._calls.carry_out(kind, visit.fields, lag=self.tempo.search_lag + lag)
         except RefusalError as refusal:
             return visit.refused(refusal)
         visit.call = replace(visit.call, applied=True)

@@ -58,7 +58,7 @@ class FaultKind(StrEnum):
     """Status 403, `AUTHORIZATION_ERROR`; not carried out."""
     SEARCH_LAG = "search-lag"
     """Carried out and answered properly, but `search` and `list` show the new face only
-    `search_lag` seconds later."""
+    `fault_lag` seconds later than others."""
 
 
 EITHER_SIDE = frozenset(
