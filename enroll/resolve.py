@@ -12,7 +12,7 @@ from pathlib import Path
 
 from enroll.asking import Asking
 from enroll.errors import ServiceError, UsageError
-from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
+from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT, settled_from
 from enroll.ledger import Changes, Ledger, LibraryIdentity, RunRecord
 from enroll.ledger.files import check_library, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock
@@ -21,7 +21,6 @@ from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, SendAs
 from enroll.opening import Account, Connection, find_library
 from enroll.recorder import now_ms
 from enroll.settings import DEFAULT_ENDPOINT, host_of
-from enroll.settling import first_look_at
 from enroll.sighting import list_small, look_up
 from enroll.tally import Tally
 from enroll.texts import amount, columns
@@ -195,7 +194,7 @@ def _as_recorded(ledger: Ledger, face: FaceRecord) -> FaceRecord:
 
 def _refuse_too_early(face: FaceRecord, *, at: float, settle_after: float) -> None:
     """Refuse to say what nobody can know `at` that moment (UNIX seconds, the service's clock)."""
-    left = first_look_at(face, settle_after=settle_after) - at
+    left = settled_from(face.expires or 0.0, settle_after=settle_after) - at
     if left > 0:
         raise UsageError(
             "The last call for this face may still be applied, so nobody can know yet that it was "
