@@ -141,6 +141,8 @@ class Doubts:
 
     def _look(self, due: _Due) -> None:
         """Look for a face: in a listing that is new enough, else by search."""
+        if self._small:  # it may have grown since
+            self._small = None
         if not self._listable():
             self._search(due)
         elif not self._lister.ready:
