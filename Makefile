@@ -20,7 +20,7 @@ soak: $(VENV)/.dev
 	$(BIN)/python benchmarks/soak.py --seeds $(SEEDS)
 
 # What enroll costs and how fast it is, beside what a user would pick instead: under ten minutes.
-# make bench SIZE=full takes an hour and more, and some 8 GB in bench-results.
+# make bench SIZE=full takes two hours or so, and 8 GB in bench-results.
 SIZE ?= quick
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/performance.py --size $(SIZE)

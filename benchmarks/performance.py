@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,6 +51,8 @@ def main(size: str, only: tuple[str, ...], folder: Path) -> None:
     """Measure, and print medians with their ratios to ours."""
     need_linux()
     need("nginx")
+    # So that nginx and what is being measured end with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     for name in sorted(HOW_TO_GET):
         if find(name) is None:
             click.echo(f"Left out, as there is no `{name}`; {HOW_TO_GET[name]}.", err=True)

@@ -20,7 +20,7 @@ from enroll.model import Photo, Status
 from enroll.photo import read_photo
 
 PERFORMANCE = Path(__file__).parents[1] / "benchmarks/performance.py"
-SECONDS = 120.0
+SECONDS = 300.0
 """No case takes so long at this size; one that does is stuck."""
 
 CASES = {

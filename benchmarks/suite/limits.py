@@ -2,13 +2,15 @@
 
 The stand-in refuses what is beyond the limit, and tells it to nobody. The ideal is every place
 taken all the time by calls of exactly the stand-in's latency: what reading, answering and the way
-between two calls take is lost to everybody. benchmarks/throttle_cases.py has more cases, and half
-an hour of each, in simulated time.
+between two calls take is lost to everybody. The places taken tell the two apart: what is not taken
+is the client's loss, what is taken and not served is the stand-in's.
+benchmarks/throttle_cases.py has more cases, and half an hour of each, in simulated time.
 """
 
 from __future__ import annotations
 
 import csv
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,18 +35,21 @@ _WORKERS = 32
 """Of the script: what somebody sets who does not know the limit."""
 
 _FIRST_CALL_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """How a run went: the calls of `add`, the limit by when it began (both UNIX seconds), and the
-    rows that failed because they were refused."""
+    """How a run went: the calls of `add`, each limit with when it began (UNIX seconds), and the
+    rows that failed because they were refused. `looks` are moments, each with the share of the
+    places that was taken then."""
 
     calls: Sequence[Call]
     phases: Sequence[tuple[float, int]]
     end: float
     latency: float
     failed: int
+    looks: Sequence[tuple[float, float]]
 
     def share(self, warm_up: float) -> float:
         """Served calls as % of the ideal, behind the first `warm_up` seconds."""
@@ -61,6 +66,11 @@ class Held:
         """Refused calls as % of all, behind the first `warm_up` seconds."""
         counted = self._counted(self.phases[0][0] + warm_up)
         return 100 * sum(call.code == REFUSED for call in counted) / max(len(counted), 1)
+
+    def taken(self, warm_up: float) -> float:
+        """Places taken as % of all, behind the first `warm_up` seconds."""
+        begin = self.phases[0][0] + warm_up
+        return 100 * statistics.fmean(share for at, share in self.looks if at >= begin)
 
     def _counted(self, begin: float) -> list[Call]:
         return [call for call in self.calls if begin <= call.time < self.end]
@@ -81,6 +91,7 @@ def _figures(bench: Bench, case: str, name: str, held: Held) -> Iterator[Figure]
     warm_up = bench.size.warm_up
     share, refused = held.share(warm_up), held.refused(warm_up)
     yield figure(case, name, "of the ideal", values=[share], unit="%", target="≥ 97")
+    yield figure(case, name, "places taken", values=[held.taken(warm_up)], unit="%")
     yield figure(case, name, "refused", values=[refused], unit="%", target="≤ 1")
     yield figure(case, name, "failed by refusals", values=[held.failed], unit="rows", target="0")
 
@@ -106,11 +117,12 @@ def _held(bench: Bench, name: str, limits: Sequence[int]) -> Held:
         environ = surroundings(folder, box.endpoint)
         with watched(command, cwd=folder, environ=environ) as process:
             box.wait_count("add", 1, _FIRST_CALL_SECONDS)
-            phases = []
+            phases: list[tuple[float, int]] = []
+            looks: list[tuple[float, float]] = []
             for limit in limits:
                 box.parallel = limit
                 phases.append((time.time(), limit))
-                time.sleep(size.limit_seconds)
+                looks += _looks(box, limit, size.limit_seconds)
             end = time.time()
             time.sleep(1.5 * size.latency)  # what is under way now counts, too
             if name == OURS:
@@ -122,7 +134,17 @@ def _held(bench: Bench, name: str, limits: Sequence[int]) -> Held:
             end=end,
             latency=size.latency,
             failed=_failed(folder),
+            looks=looks,
         )
+
+
+def _looks(box: Sandbox, limit: int, seconds: float) -> Iterator[tuple[float, float]]:
+    """For so long, look again and again at how many of the stand-in's places are taken."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        under_way = sum(not call.finished for call in box.calls)
+        yield time.time(), min(under_way, limit) / limit
+        time.sleep(_LOOK_SECONDS)
 
 
 def _failed(folder: Path) -> int:

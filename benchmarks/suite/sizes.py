@@ -51,7 +51,7 @@ SIZES = {
     "quick": Size(
         rounds=3,
         row_cost=(1_000, 11_000),
-        slow_row_cost=(50, 250),
+        slow_row_cost=(50, 200),
         many=100_000,
         growth=(1_000, 10_000, 30_000),
         limits=(4, 16, 64),
@@ -59,7 +59,7 @@ SIZES = {
         limit_seconds=30,
         warm_up=10,
         latency=0.5,
-        large_photos=192,
+        large_photos=128,
         in_flight=64,
     ),
     "full": Size(
