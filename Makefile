@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test soak lint types check clean
+.PHONY: demo test soak bench lint types check clean
 
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
@@ -18,6 +18,12 @@ test: $(VENV)/.dev
 SEEDS ?= 20
 soak: $(VENV)/.dev
 	$(BIN)/python benchmarks/soak.py --seeds $(SEEDS)
+
+# What enroll costs and how fast it is, beside what a user would pick instead: under ten minutes.
+# make bench SIZE=full takes two hours or so, and 8 GB in bench-results.
+SIZE ?= quick
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/performance.py --size $(SIZE)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -37,8 +43,8 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
-	$(PIP_INSTALL) -e '.[sandbox,parquet,dev]'
+	$(PIP_INSTALL) -e '.[sandbox,parquet,bench,dev]'
 	touch $@ $(VENV)/.run
 
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo bench-results build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

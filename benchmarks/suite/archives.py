@@ -1,0 +1,125 @@
+"""Archives to measure with: JPEGs that are all unlike each other, and manifests of them.
+
+An archive is made once and kept, as making a million files takes minutes.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+PHOTO_BYTES = 64 * 1024
+LARGE_BYTES = 1_900_000
+"""Of a photo of 12 megapixels: nearly as much as a call may have."""
+
+IN_A_FOLDER = 1_000
+"""Photos."""
+
+_LONGEST_COMMENT = 65_533
+_SEGMENT_HEAD = 4
+_NUMBER = b"%08d"
+_NUMBER_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """`rows` photos in a folder; `picture` is the JPEG that all of them show."""
+
+    folder: Path
+    rows: int
+    picture: bytes
+    size: int | None
+
+    def image(self, number: int) -> str:
+        """The path of a photo as the manifest has it, counted from 0."""
+        return f"p/{number // IN_A_FOLDER:04}/{number:08}.jpg"
+
+    def content(self, number: int) -> bytes:
+        """A photo's bytes: the picture with a comment of its own."""
+        return _commented(self.picture, number, self.size)
+
+    def lines(self, rows: int) -> Iterator[tuple[str, str, str]]:
+        """`user_id`, `user_data` and image of the first rows."""
+        for number in range(rows):
+            yield f"u{number:08}", f"Name {number}", self.image(number)
+
+    def manifest(self, rows: int | None = None) -> Path:
+        """A manifest of the first `rows` photos, of all without."""
+        rows = self.rows if rows is None else rows
+        path = self.folder / f"first-{rows}.csv"
+        if not path.exists():
+            with path.open("w", encoding="utf-8") as file:
+                file.write("user_id,user_data,image\n")
+                file.writelines(f"{','.join(line)}\n" for line in self.lines(rows))
+        return path
+
+
+def usual(folder: Path, rows: int) -> Archive:
+    """Photos of exactly 64 KB."""
+    noise = Image.frombytes("L", (400, 400), random.Random(1).randbytes(400 * 400))
+    picture = _jpeg_below(noise.convert("RGB"), PHOTO_BYTES)
+    return _kept(Archive(folder / "usual", rows, picture, PHOTO_BYTES))
+
+
+def small(folder: Path, rows: int) -> Archive:
+    """Photos of some 800 bytes: for what does not depend on their size."""
+    grey = Image.new("RGB", (60, 60), (120, 130, 140))
+    return _kept(Archive(folder / "small", rows, _jpeg(grey, 75), None))
+
+
+def large(folder: Path, rows: int) -> Archive:
+    """Photos of 12 megapixels and 1.9 MB."""
+    noise = Image.frombytes("RGB", (500, 375), random.Random(1).randbytes(500 * 375 * 3))
+    photo = noise.resize((4000, 3000), Image.Resampling.BICUBIC)
+    return _kept(Archive(folder / "large", rows, _jpeg_below(photo, LARGE_BYTES), LARGE_BYTES))
+
+
+def _kept(archive: Archive) -> Archive:
+    """Make it, unless the folder has it already, or more of it."""
+    mark = archive.folder / "rows"
+    if mark.exists() and int(mark.read_text(encoding="ascii")) >= archive.rows:
+        return archive
+    if archive.folder.exists():
+        shutil.rmtree(archive.folder)
+    for number in range(archive.rows):
+        path = archive.folder / archive.image(number)
+        if number % IN_A_FOLDER == 0:
+            path.parent.mkdir(parents=True)
+        path.write_bytes(archive.content(number))
+    mark.write_text(str(archive.rows), encoding="ascii")
+    return archive
+
+
+def _commented(picture: bytes, number: int, size: int | None) -> bytes:
+    """The JPEG with comments behind its first marker, so many that it has `size` bytes."""
+    left = _SEGMENT_HEAD + _NUMBER_BYTES if size is None else size - len(picture)
+    comments = []
+    while left > 0:
+        here = min(left, _SEGMENT_HEAD + _LONGEST_COMMENT)
+        if 0 < left - here < _SEGMENT_HEAD + _NUMBER_BYTES:
+            here -= _SEGMENT_HEAD + _NUMBER_BYTES  # else the last would be too short for its head
+        text = (_NUMBER % number).ljust(here - _SEGMENT_HEAD, b" ")
+        comments.append(b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text)
+        left -= here
+    return picture[:2] + b"".join(comments) + picture[2:]
+
+
+def _jpeg_below(image: Image.Image, size: int) -> bytes:
+    """The best JPEG that leaves room for a comment."""
+    for quality in range(95, 0, -5):
+        picture = _jpeg(image, quality)
+        if len(picture) <= size - _SEGMENT_HEAD - _NUMBER_BYTES:
+            return picture
+    raise AssertionError("the picture is too large at any quality")
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
+    out = BytesIO()
+    image.save(out, "JPEG", quality=quality)
+    return out.getvalue()

@@ -1,0 +1,67 @@
+"""What every case is given, and how rounds are made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from . import archives
+from .archives import Archive
+from .sizes import STEP, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """How much is measured, and the folder that results and archives go to."""
+
+    size: Size
+    folder: Path
+
+    def usual(self, rows: int) -> Archive:
+        """Photos of 64 KB."""
+        return archives.usual(self._archives, rows)
+
+    def small(self) -> Archive:
+        """As many small photos as any case needs."""
+        return archives.small(
+            self._archives, max(self.size.many, *self.size.growth, self.held_rows)
+        )
+
+    def large(self) -> Archive:
+        """Photos of 12 megapixels."""
+        return archives.large(self._archives, self.size.large_photos)
+
+    @property
+    def _archives(self) -> Path:
+        return self.folder / "archives"
+
+    @property
+    def held_rows(self) -> int:
+        """Rows that last longer than any limit is held."""
+        places = max(*self.size.limits, sum(STEP))
+        return round(1.2 * places * self.size.limit_seconds / self.size.latency) + 100
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder that is gone afterwards."""
+        folder = self.folder / "scratch"
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        try:
+            yield folder.resolve()
+        finally:
+            shutil.rmtree(folder)
+
+    def rounds(self, names: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Round and name, alternating; each round begins with another name."""
+        for number in range(self.size.rounds):
+            for place in range(len(names)):
+                name = names[(place + number) % len(names)]
+                click.echo(f"  round {number + 1}: {name}", err=True)
+                yield number, name

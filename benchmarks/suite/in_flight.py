@@ -1,0 +1,45 @@
+"""What a run takes in memory with many large photos in flight.
+
+The stand-in answers after a second, so that all places are taken.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from enroll.sandbox import Sandbox
+
+from .bench import Bench
+from .figures import OURS, Figure, figure
+from .nginx import GROUP_ID
+from .process import measured
+from .ways import KEY, REQUESTS, SECRET, ours, script, surroundings
+
+_SECONDS_A_CALL = 1.0
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """The most memory, for ours and the script of requests and threads."""
+    archive, places = bench.large(), bench.size.in_flight
+    manifest = archive.manifest().resolve()
+    memory: dict[str, list[float]] = defaultdict(list)
+    most: dict[str, list[float]] = defaultdict(list)
+    for _, name in bench.rounds([OURS, REQUESTS]):
+        with (
+            Sandbox(latency=_SECONDS_A_CALL, detect=False, api_key=KEY, api_secret=SECRET) as box,
+            bench.scratch() as folder,
+        ):
+            box.create_library(GROUP_ID)
+            environ = surroundings(folder, box.endpoint)
+            command = (
+                ours("run", manifest, folder, "--max-in-flight", str(places))
+                if name == OURS
+                else script("with_requests.py", manifest, box.endpoint, folder, workers=places)
+            )
+            memory[name].append(measured(command, cwd=folder, environ=environ).memory / 1e6)
+            most[name].append(max(call.under_way for call in box.calls))
+    case = f"{places} in flight, photos of 12 megapixels"
+    for name, values in memory.items():
+        yield figure(case, name, "memory", values=values, unit="MB", target="≤ 400")
+        yield figure(case, name, "most in flight", values=most[name], unit="calls")

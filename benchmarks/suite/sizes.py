@@ -1,0 +1,79 @@
+"""How much is measured: `tiny` proves that the suite works, `full` is what the targets ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STEP = (16, 6, 24)
+"""The hidden limits that follow each other in one run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Numbers of rows, rounds and seconds.
+
+    `row_cost` and `slow_row_cost` are the two sizes between which the slope is taken, the second
+    for GNU parallel, which starts a process a row. `many` is the archive of the cases about large
+    manifests. A hidden limit is held for `limit_seconds` (the step: for each of its three), of
+    which the first `warm_up` seconds do not count; `beside_limits` are the limits which the rival
+    meets, too. `large_photos` are of 12 megapixels, `in_flight` of them at a time.
+    """
+
+    rounds: int
+    row_cost: tuple[int, int]
+    slow_row_cost: tuple[int, int]
+    many: int
+    growth: tuple[int, ...]
+    limits: tuple[int, ...]
+    beside_limits: tuple[int, ...]
+    limit_seconds: float
+    warm_up: float
+    latency: float
+    large_photos: int
+    in_flight: int
+
+
+SIZES = {
+    "tiny": Size(
+        rounds=1,
+        row_cost=(20, 50),
+        slow_row_cost=(4, 10),
+        many=60,
+        growth=(20, 50),
+        limits=(4,),
+        beside_limits=(4,),
+        limit_seconds=1.5,
+        warm_up=0.5,
+        latency=0.1,
+        large_photos=6,
+        in_flight=4,
+    ),
+    "quick": Size(
+        rounds=3,
+        row_cost=(1_000, 11_000),
+        slow_row_cost=(50, 200),
+        many=100_000,
+        growth=(1_000, 10_000, 30_000),
+        limits=(4, 16, 64),
+        beside_limits=(16,),
+        limit_seconds=30,
+        warm_up=10,
+        latency=0.5,
+        large_photos=128,
+        in_flight=64,
+    ),
+    "full": Size(
+        rounds=5,
+        row_cost=(1_000, 21_000),
+        slow_row_cost=(100, 600),
+        many=1_000_000,
+        growth=(1_000, 10_000, 100_000, 1_000_000),
+        limits=(4, 16, 64),
+        beside_limits=(4, 16, 64),
+        limit_seconds=180,
+        warm_up=30,
+        latency=0.5,
+        large_photos=512,
+        in_flight=64,
+    ),
+}

@@ -1,0 +1,91 @@
+"""A large manifest of which nothing is due, beside rsync; and what its runs take in memory.
+
+The first run of a manifest compares it row by row with the ledger; later ones use the survey that
+the first has kept. rsync compares the same tree with itself: two looks a file, as with a copy.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from .archives import IN_A_FOLDER, Archive
+from .bench import Bench
+from .figures import OURS, Figure, figure
+from .ledgers import fabricate
+from .nginx import running
+from .process import Usage, measured
+from .programs import find
+from .ways import Command, ours, surroundings
+
+CASE = "nothing to do"
+FIRST = "enroll, first run"
+RSYNC = "rsync -a --dry-run"
+_DUE = 0.3
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Wall time, CPU and memory of a run that finds nothing to do."""
+    archive, rows = bench.small(), bench.size.many
+    manifest = archive.manifest(rows).resolve()
+    used: dict[str, list[Usage]] = defaultdict(list)
+    names = ["enroll, then enroll again", *([RSYNC] if find("rsync") else [])]
+    with running() as nginx, bench.scratch() as folder:
+        full = folder / "full.sqlite"
+        fabricate(full, archive, rows)
+        environ = surroundings(folder, nginx.endpoint)
+        ledger = folder / "ledger.sqlite"
+        for _, name in bench.rounds(names):
+            if name == RSYNC:
+                used[RSYNC].append(_rsync(archive, rows, folder=folder, environ=environ))
+                continue
+            renew(ledger, full)
+            (folder / "results.csv").unlink(missing_ok=True)
+            for way in (FIRST, OURS):
+                command = ours("run", manifest, folder)
+                used[way].append(measured(command, cwd=folder, environ=environ))
+    case = f"{CASE}, {rows:,} rows"
+    for way, usages in used.items():
+        target = "≤ rsync" if way == OURS else ""
+        walls = [one.wall for one in usages]
+        yield figure(case, way, "wall time", values=walls, unit="s", target=target)
+        yield figure(case, way, "CPU", values=[one.cpu for one in usages], unit="s")
+        memory = [one.memory / 1e6 for one in usages]
+        yield figure(case, way, "memory", values=memory, unit="MB", target="≤ 200")
+
+
+def measure_due(bench: Bench) -> Iterator[Figure]:
+    """Memory of a run on the same manifest with a part due, of which it takes up some."""
+    archive, rows = bench.small(), bench.size.many
+    limit = max(rows // 100, 1)
+    memory = []
+    with running() as nginx, bench.scratch() as folder:
+        part = folder / "part.sqlite"
+        fabricate(part, archive, rows, enrolled=1 - _DUE)
+        environ = surroundings(folder, nginx.endpoint)
+        ledger = folder / "ledger.sqlite"
+        for _ in bench.rounds([OURS]):
+            renew(ledger, part)
+            command = ours("run", archive.manifest(rows).resolve(), folder, "--limit", str(limit))
+            used = measured(command, cwd=folder, environ=environ, codes=[6])
+            memory.append(used.memory / 1e6)
+    case = f"{rows:,} rows, 30 % due, {limit:,} taken up"
+    yield figure(case, OURS, "memory", values=memory, unit="MB", target="≤ 200")
+
+
+def renew(ledger: Path, master: Path) -> None:
+    """Put a copy of a ledger in the place of the one that was used."""
+    for path in ledger.parent.glob(f"{ledger.name}*"):
+        path.unlink()
+    shutil.copyfile(master, ledger)
+    ledger.chmod(0o600)
+
+
+def _rsync(archive: Archive, rows: int, *, folder: Path, environ: dict[str, str]) -> Usage:
+    """Compare the folders of the first `rows` photos with themselves."""
+    photos = archive.folder.resolve() / "p"
+    subfolders = [photos / f"{number:04}" for number in range(-(-rows // IN_A_FOLDER))]
+    command: Command = ("rsync", "-a", "--dry-run", *subfolders, photos)
+    return measured(command, cwd=folder, environ=environ)
