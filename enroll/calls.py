@@ -145,6 +145,13 @@ class Calls:
         return len(self._ready) + len(self._arming) + len(self._armed)
 
     @property
+    def bytes_ahead(self) -> int:
+        """Bytes of the photos of shipments that have not left."""
+        waiting = (shipment for _, _, shipment in self._waiting)
+        ahead = itertools.chain(self._ready, self._arming, self._armed, waiting)
+        return sum(len(shipment.photo.content) for shipment in ahead)
+
+    @property
     def under_way(self) -> bool:
         """Whether any shipment is on its way."""
         on_their_way = (self._ready, self._arming, self._armed, self._in_flight, self._answered)

@@ -88,6 +88,11 @@ class Intake:
         return len(self._again)
 
     @property
+    def bytes_read(self) -> int:
+        """Bytes of the photos that were read and not decided on yet."""
+        return sum(len(row.photo.content) for row in self.read if isinstance(row.photo, Photo))
+
+    @property
     def may_take(self) -> int:
         """Due rows that may still be taken up: all, or what `limit` leaves of them."""
         return self.left if self._limit is None else min(self.left, self._limit - self._taken)

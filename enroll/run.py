@@ -46,6 +46,10 @@ BATCH_SECONDS = 0.02
 """How long answers and photos that were read may wait for others to be worked on with them: a
 query for thirty costs little more than one for one."""
 
+AHEAD_BYTES = 64 * 1024 * 1024
+"""Photos in memory that have not left, from which on no more are read: of the largest that the
+service takes, 32, beside those that are being read. What is in flight comes on top."""
+
 TICK_SECONDS = 0.25
 """How often the observer hears that time passes."""
 
@@ -309,6 +313,8 @@ class Driver:
         not pile up.
         """
         at_once, intake = self._executors.reading_at_once, self._intake
+        if intake.bytes_read + self._calls.bytes_ahead >= AHEAD_BYTES:
+            return 0
         ahead = intake.reading + len(intake.read) + self._calls.backlog + self._calls.setbacks
         return min(self._throttle.limit + at_once - ahead, at_once - intake.reading)
 

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 import requests
@@ -297,6 +298,13 @@ def test_a_gateways_date_is_not_the_services_clock(client_of: ClientOf) -> None:
         assert client.clock_offset == 0.0
 
 
+def signature_in(request: requests.PreparedRequest) -> bytes:
+    """The value of `sign` in a form that is about to be sent."""
+    pieces: Any = request.body
+    body: bytes = b"".join(pieces)
+    return body.partition(b'name="sign"\r\n\r\n')[2].partition(b"\r\n")[0]
+
+
 def test_a_call_that_never_connects_is_tried_again_and_then_not_sent(
     client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,8 +314,7 @@ def test_a_call_that_never_connects_is_tried_again_and_then_not_sent(
     def counted(
         self: DeadlineAdapter, request: requests.PreparedRequest, **options: object
     ) -> object:
-        assert isinstance(request.body, bytes)
-        tries.append(request.body.partition(b'name="sign"\r\n\r\n')[2].partition(b"\r\n")[0])
+        tries.append(signature_in(request))
         return real(self, request, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(DeadlineAdapter, "send", counted)
@@ -490,8 +497,7 @@ def test_no_repr_and_no_traceback_shows_key_secret_or_signature(
     with pytest.raises(ZeroDivisionError) as caught:
         add(client)
     shown = "".join(traceback.TracebackException.from_exception(caught.value).format())
-    assert isinstance(sent[0].body, bytes)
-    signature = sent[0].body.partition(b'name="sign"\r\n\r\n')[2].partition(b"\r\n")[0].decode()
+    signature = signature_in(sent[0]).decode()
     assert len(signature) > 50
     for text in (shown, repr(client), str(client), repr(sent[0])):
         assert not [piece for piece in (KEY, SECRET, signature) if piece in text]

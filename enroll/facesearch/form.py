@@ -36,17 +36,22 @@ def photo_part(photo: Photo, send_as: SendAs) -> PhotoPart:
     )
 
 
-def encode(fields: Mapping[str, str], photo: PhotoPart | None) -> tuple[bytes, str]:
-    """Body and content type of a form with `fields` in their order, and `photo` last."""
+def encode(fields: Mapping[str, str], photo: PhotoPart | None) -> tuple[tuple[bytes, ...], str]:
+    """Body and content type of a form with `fields` in their order, and `photo` last.
+
+    The body is in pieces, so that the photo is not copied for each call.
+    """
     boundary = secrets.token_hex(16)
     delimiter = f"--{boundary}\r\n".encode("ascii")
     parts: list[bytes] = []
     for name, value in fields.items():
         parts += (delimiter, _field_head(name), value.encode(), b"\r\n")
-    if photo is not None:
-        parts += (delimiter, photo.head, photo.content, b"\r\n")
-    parts.append(f"--{boundary}--\r\n".encode("ascii"))
-    return b"".join(parts), f"multipart/form-data; boundary={boundary}"
+    end = f"--{boundary}--\r\n".encode("ascii")
+    content_type = f"multipart/form-data; boundary={boundary}"
+    if photo is None:
+        return (b"".join([*parts, end]),), content_type
+    before = b"".join([*parts, delimiter, photo.head])
+    return (before, photo.content, b"\r\n" + end), content_type
 
 
 def _field_head(name: str) -> bytes:

@@ -11,7 +11,7 @@ import http.client
 import io
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import requests
@@ -67,14 +67,16 @@ class DeadlineAdapter(BaseAdapter):
     ) -> requests.Response:
         """One exchange within `timeout` seconds in all; `verify` is True or a path.
 
-        The body is bytes or None. The answer is read to its end, whatever `stream` says.
+        The body is bytes, a tuple of them, or None. The answer is read to its end, whatever
+        `stream` says.
         """
         del stream
         if timeout is None or verify is False or cert is not None:
             raise ValueError("a call needs a timeout, checks certificates, and shows none")
-        body = request.body or b""
+        body: bytes | str | tuple[bytes, ...] = request.body or ()
         if isinstance(body, str):
             raise TypeError("a body is bytes")
+        pieces = body if isinstance(body, tuple) else (body,)
         deadline = time.monotonic() + timeout
         route = self._route(str(request.url), proxies)
         trusted = DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
@@ -83,7 +85,7 @@ class DeadlineAdapter(BaseAdapter):
         wire.begin(deadline)
         keep_until = 0.0
         try:
-            answer = _exchange(wire, _head(request, route), body)
+            answer = _exchange(wire, _head(request, route), pieces)
             response = _read_answer(wire, answer, request)
             if not answer.will_close and wire.rest():
                 keep_until = time.monotonic() + _idle_limit(response.headers.get("Keep-Alive"))
@@ -131,10 +133,10 @@ def _head(request: requests.PreparedRequest, route: Route) -> bytes:
     return "\r\n".join(lines).encode("latin-1")
 
 
-def _exchange(wire: Wire, head: bytes, body: bytes) -> _AnyAnswer:
+def _exchange(wire: Wire, head: bytes, body: Sequence[bytes]) -> _AnyAnswer:
     """Send the request and read the head of its answer."""
     try:
-        wire.send(head, body)
+        wire.send(head, *body)
     except OSError as exc:
         # The kernel took nothing. Under TLS that is not ours to see.
         if not wire.sent and not wire.encrypted:

@@ -78,27 +78,21 @@ class Wire(io.RawIOBase):
             return True
         return wait_for_read(self._socket, timeout=0.0)
 
-    def send(self, head: bytes, body: bytes = b"") -> None:
+    def send(self, *pieces: bytes) -> None:
         """Hand all of it to the kernel; OSError, with TimeoutError after the deadline."""
-        if self.encrypted:
-            self._send_rest(head)
-            self._send_rest(body)
-            return
-        self._allow_the_time_left()
-        count = self._socket.sendmsg((head, body))  # one system call for what is usual
-        self.sent += count
-        if count < len(head):
-            self._send_rest(head[count:])
-            count = len(head)
-        self._send_rest(memoryview(body)[count - len(head) :])
-
-    def _send_rest(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:
+        count = 0
+        if not self.encrypted:
             self._allow_the_time_left()
-            count = self._socket.send(view)
+            count = self._socket.sendmsg(pieces)  # one system call for what is usual
             self.sent += count
-            view = view[count:]
+        for piece in pieces:
+            view = memoryview(piece)[count:]
+            count = max(count - len(piece), 0)
+            while view:
+                self._allow_the_time_left()
+                sent = self._socket.send(view)
+                self.sent += sent
+                view = view[sent:]
 
     def readable(self) -> bool:
         """Always: a wire is there to be read."""
