@@ -39,9 +39,9 @@ FAULT_LAG = 1.0
 """Seconds, short for speed. Sound all the same: the stand-in applies whatever it applies before
 TIMEOUT + 2 (the signature's expiry) + SETTLE_AFTER."""
 
-STEADY_LAG = 6.5
-"""Seconds for which every new face stays unseen in every second seed (the even ones): longer than
-a run that takes no account of it would look, after a call that was applied as late as can be."""
+STEADY_LAG, SHORT_SETTLE_AFTER = 9.5, 1.0
+"""Seconds for which every new face stays unseen in every second seed (the even ones), and how long
+these runs wait to look: a run that took no account of the lag would have looked twice by then."""
 
 IN_FLIGHT = 16
 LATENCY = 0.02
@@ -110,6 +110,7 @@ class Soak:
 
     folder: Path
     chance: random.Random
+    settle_after: float = SETTLE_AFTER
     rows: list[tuple[str, str]] = field(default_factory=list)
     hopeless: set[int] = field(default_factory=set)
 
@@ -184,7 +185,7 @@ def run(soak: Soak, box: Sandbox, log: Path) -> Iterator[subprocess.Popen[bytes]
     command = [
         *(sys.executable, "-m", "enroll", "run", "staff.csv", "--group-id", LIBRARY),
         *("--ledger", "ledger.sqlite", "--timeout", str(TIMEOUT)),
-        *("--settle-after", str(SETTLE_AFTER), "--max-in-flight", str(IN_FLIGHT)),
+        *("--settle-after", str(soak.settle_after), "--max-in-flight", str(IN_FLIGHT)),
         *("--no-progress", "--config", "none.toml"),
     ]
     environ = {
@@ -278,17 +279,18 @@ def soak_once(
 ) -> Findings:
     """One archive, one library, one seed."""
     chance = random.Random(seed)
-    soak = Soak(folder, chance)
+    lagging = seed % 2 == 0
+    soak = Soak(folder, chance, settle_after=SHORT_SETTLE_AFTER if lagging else SETTLE_AFTER)
     soak.draw(rows)
     began = time.monotonic()
-    # Applied at the latest just before SETTLE_AFTER has passed since the signature's expiry.
-    late_after = chance.choice([None, TIMEOUT + 1.0, TIMEOUT + 2.0 + 0.7 * SETTLE_AFTER])
+    # Applied at the latest just before --settle-after has passed since the signature's expiry.
+    late_after = chance.choice([None, TIMEOUT + 1.0, TIMEOUT + 2.0 + 0.7 * soak.settle_after])
     with Sandbox(
         faults=fault_plan(faults),
         seed=seed,
         latency=LATENCY,
         late_after=late_after,
-        search_lag=0.0 if seed % 2 else STEADY_LAG,
+        search_lag=STEADY_LAG if lagging else 0.0,
         fault_lag=FAULT_LAG,
         detect=False,
         limits=Limits(max_faces=10 * rows),

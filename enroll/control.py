@@ -18,10 +18,10 @@ from enroll.model import Answer, FaceRecord, LibraryFace, Photo, Verdict
 from enroll.recorder import Recorder
 from enroll.settling import Control
 
-CONTROL_TRIES = 8
+CONTROL_TRIES = 12
 """How often a control is looked for when no further success can come: about two minutes in all."""
 
-CHANGE_TRIES = 2 * CONTROL_TRIES
+CHANGE_TRIES = 20
 """How often one face is looked for while the run goes on, before another is: ten minutes."""
 
 FAILED_PAUSE_SECONDS = 10.0
@@ -215,7 +215,8 @@ class ControlSeeker:
             return
         if self._tries >= CHANGE_TRIES:
             self._chosen, self._tries = None, 0
-        self.next_due = time.monotonic() + min(2.0 ** min(self._tries, 7) / 2, 60.0)
+        # A lag is taken for half as long again as it is, at most, and every look waits for that.
+        self.next_due = time.monotonic() + min(1.5 ** min(self._tries, 20) / 2, 60.0)
 
     def _give_up(self, because: str) -> None:
         self._end()
