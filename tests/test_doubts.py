@@ -179,18 +179,22 @@ def test_a_look_that_is_refused_for_its_signature_is_made_again_with_new_credent
 
 
 class Together(Executor):
-    """Carries calls out at once, and holds the first ones' answers until there are so many."""
+    """Carries calls out at once, and holds the first ones' answers that refuse a signature until
+    there are so many."""
 
-    def __init__(self, calls: int, *, backwards: bool) -> None:
-        self.left, self.backwards = calls, backwards
+    def __init__(self, refused: int, *, backwards: bool) -> None:
+        self.left, self.backwards = refused, backwards
         self.held: list[Callable[[], None]] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
         value = fn(*args, **named)
+        if self.left <= 0 or value.code != "AUTHORIZATION_ERROR":
+            future.set_result(value)
+            return future
         self.held.append(lambda: future.set_result(value))
         self.left -= 1
-        if self.left <= 0:
+        if self.left == 0:
             for end in reversed(self.held) if self.backwards else self.held:
                 end()
             self.held.clear()
@@ -206,10 +210,11 @@ def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
     place.people(5)
     place.run()
     doubted(place, 1)
-    place.people(2, 3, 4)
-    # One look, and the adds of three rows: all of them left before the exchange.
+    place.people(2, 3, 4, 6)
+    # One look, for which the first row is the control, and the adds of the three other rows: all
+    # of them left before the exchange.
     place.box.script(["auth"], call=look)
-    place.box.script(["auth"] * 3, call="add")
+    place.box.script([None, *["auth"] * 3], call="add")
     known = [place.credentials, Rotated(place.box.api_key, place.box.api_secret)]
     pools: Iterator[Executor] = iter([Together(4, backwards=backwards), ThreadPoolExecutor(4)])
     report = run(
@@ -220,7 +225,7 @@ def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
     )
     assert (report.exit_code, report.ended.stop) == (ExitCode.DONE, None)
     assert report.ended.tally.adopted == 1
-    assert place.box.count("add") == 2 + 2 * 3
+    assert place.box.count("add") == 2 + 1 + 2 * 3
 
 
 class PullThePlug(Unwatched):
