@@ -24,7 +24,7 @@ SHOWN_OF_A_CODE = 3
 
 BAR = (
     "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
-    "[{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+    "[{remaining} left, {rate_noinv_fmt}{postfix}]"
 )
 
 AWAY_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
@@ -91,7 +91,7 @@ class Console(Screen):
             self._bar = tqdm(
                 total=0,
                 desc=READING,
-                unit=" rows",
+                unit="",
                 file=self._stream,
                 dynamic_ncols=True,
                 bar_format=BAR,
@@ -154,7 +154,7 @@ class Console(Screen):
         counts = {"failed": self._failed, "in doubt": self._in_doubt + self._settling}
         shown = [f"{count:,} {name}" for name, count in counts.items() if count]
         if self._pace is not None:
-            shown.append(pace_words(self._pace))
+            shown.append(pace_words(self._pace, brief=True))
         self._bar.set_postfix_str(", ".join(shown), refresh=False)
 
     def _tell_row(self, row: Candidate, status: Status, code: str, message: str) -> None:

@@ -45,7 +45,8 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     yield facts(
         [
             ("Calls", f"{calls or 'none'}{refused if tally.refused else ''}"),
-            ("Time", f"{duration(ended.seconds)}{_limit(report.gauge)}{_waited(tally)}"),
+            ("Limit", _limit(report.gauge)),
+            ("Time", f"{duration(ended.seconds)}{_waited(tally)}"),
             ("Ledger", str(report.place.ledger)),
             ("Results", _results(report)),
         ]
@@ -55,10 +56,10 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
 def _limit(gauge: Gauge) -> str:
     """The limit that was found, or else the most calls that were in flight."""
     if gauge.spacing is not None:
-        return f"; the account takes {gauge.spacing:.1f} calls a second"
+        return f"the account takes {gauge.spacing:.1f} calls a second"
     if gauge.ceiling is not None:
-        return f"; the account takes {amount(gauge.ceiling, 'call')} at a time"
-    return f", at most {amount(gauge.limit, 'call')} in flight"
+        return f"the account takes {amount(gauge.ceiling, 'call')} at a time"
+    return f"at most {amount(gauge.limit, 'call')} in flight"
 
 
 def _waited(tally: Tally) -> str:

@@ -92,12 +92,14 @@ def percent(part: int, whole: int) -> str:
     return f"{max(share, 0.1):.1f} %"
 
 
-def pace_words(pace: RunPace) -> str:
-    """How a run goes: `limit 16, 0.4 % refused, waits for the account`."""
+def pace_words(pace: RunPace, *, brief: bool = False) -> str:
+    """How a run goes: `limit 16, 0.4 % refused, waits for the account`; `brief` for a bar."""
     parts = [f"limit {pace.ceiling}" if pace.ceiling is not None else f"{pace.limit} at once"]
     if pace.spacing is not None:
         parts = [f"limit {pace.spacing:.1f} calls/s"]
     parts.append(f"{percent(pace.refused, pace.calls)} refused")
-    if pace.waits_for:
+    if pace.waits_for and brief:
+        parts.append(f"waits: {pace.waits_for.removeprefix('the ')}")
+    elif pace.waits_for:
         parts.append(f"waits for {pace.waits_for}")
     return ", ".join(parts)

@@ -476,7 +476,7 @@ def test_a_stand_in_shows_faces_late_and_carries_calls_out_late_when_told_to(
         credentials = Credentials(told["ENROLL_API_KEY"], told["ENROLL_API_SECRET"])
         short, service = (
             FaceSearch(told["ENROLL_ENDPOINT"], credentials, timeout=timeout)
-            for timeout in (1.0, SECONDS)
+            for timeout in (3.0, SECONDS)
         )
         photo = read_photo(str(archive.folder / "1.jpg"), str(archive.folder))
         assert isinstance(photo, Photo)

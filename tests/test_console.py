@@ -240,7 +240,7 @@ def test_a_bar_and_lines_tell_how_the_calls_go(monkeypatch: pytest.MonkeyPatch) 
         console.closed()
     told = "limit 16, 0.4 % refused, waits for the account"
     assert f"left; {told}\n" in lines.getvalue()
-    assert f", 2 failed, {told}]" in bar.getvalue()
+    assert ", 2 failed, limit 16, 0.4 % refused, waits: account]" in bar.getvalue()
 
 
 def test_what_is_said_of_the_pace() -> None:
@@ -258,10 +258,8 @@ def test_the_summary_tells_the_limit_and_what_was_waited_for() -> None:
     found = replace(report_of(ended), gauge=Gauge(limit=17, taken=0, ceiling=16))
     lines = summary_lines(found)
     assert "Calls    1,000 add; 4 (0.4 %) refused by the service's limit" in lines
-    assert (
-        "Time     25 s; the account takes 16 calls at a time; "
-        "waited for the account 70 %, photos 27 % of it" in lines
-    )
+    assert "Limit    the account takes 16 calls at a time" in lines
+    assert "Time     25 s; waited for the account 70 %, photos 27 % of it" in lines
     spaced = replace(found, gauge=Gauge(limit=17, taken=0, spacing=19.96))
     assert "the account takes 20.0 calls a second" in "\n".join(summary_lines(spaced))
 
@@ -384,7 +382,8 @@ def test_the_summary_counts_explains_and_says_where_things_are() -> None:
         "It said: NEVER_HEARD_OF: the roof is on fire",
         "",
         "Calls    1 group_list, 7 add; 2 (25 %) refused by the service's limit",
-        "Time     1 min 15 s, at most 8 calls in flight",
+        "Limit    at most 8 calls in flight",
+        "Time     1 min 15 s",
         "Ledger   /state/staff.sqlite",
         "Results  /here/staff.results.csv",
     ]
