@@ -270,6 +270,8 @@ class SqliteLedger(SqliteReader):
         if not new:
             return
         with self._taking_back():
+            if self._run is None:  # nobody has said whether the survey holds beside this
+                self._surveys.drop_survey()
             new.write(self._connection)
         self._written.take(new)
 
