@@ -128,9 +128,10 @@ class ControlSeeker:
         return self._chosen[0] if self._chosen is not None else None
 
     def _do_without_fresh(self) -> None:
-        """An earlier run's face gives the score; how late new ones are shown stays unknown."""
+        """An earlier run's face gives the score; how late new ones are shown is known from there,
+        too, or not at all."""
         if self._by_list:
-            self.control = Control(None)
+            self.control = Control(None, earlier_lag=self._recorder.ledger.lag)
         if self.control is not None:
             self._end()
             self._found()
@@ -202,7 +203,11 @@ class ControlSeeker:
         if self._chosen is not None:
             age = now - self._chosen[1]
             lag = age if self._tries else min(age, FIRST_TRY_SECONDS)
-        self.control, self._found_at, self._chosen = Control(score, lag), now, None
+        ledger = self._recorder.ledger
+        if lag is not None:
+            ledger.remember_lag(lag)
+        self.control = Control(score, lag, earlier_lag=ledger.lag)
+        self._found_at, self._chosen = now, None
         self._end()
         self._found()
 

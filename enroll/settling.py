@@ -43,11 +43,12 @@ class Control:
 
     `score` is what a photo gets for its own face, None where `list` was asked; `lag` is for how
     many seconds a new face stays unseen at most, None where it was an earlier run's face: when
-    that became visible is not known.
+    that became visible is not known. `earlier_lag` is what an earlier run saw, 0 if none did.
     """
 
     score: float | None
     lag: float | None = None
+    earlier_lag: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,9 @@ def only_face(strangers: Sequence[Seen], faces: Sequence[FaceRecord], face: Face
 
 
 def _lag(control: Control | None) -> float:
-    return control.lag or 0.0 if control is not None else 0.0
+    if control is None:
+        return 0.0
+    return control.earlier_lag if control.lag is None else control.lag
 
 
 def _least(control: Control) -> float:

@@ -493,6 +493,26 @@ def test_a_face_that_is_shown_late_is_not_sent_again_once_the_run_knows_how_late
 
 
 @pytest.mark.parametrize("size", [1, 1000])
+def test_how_late_faces_are_shown_is_known_to_later_runs_that_add_nobody(
+    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("enroll.doubts.LIST_PAGE", size)
+    place.people(5)
+    place.run()
+    place.box.search_lag = 5.0
+    doubted(place, 1)
+    late(place, "u1")
+    place.people(2)
+    assert run(place, allow_nonempty=True).ended.tally.adopted == 1  # this run sees how late
+    doubted(place, 3)
+    late(place, "u3")
+    added = place.box.count("add")
+    report = run(place, timeout=1.0)
+    assert (report.ended.tally.adopted, report.ended.tally.not_applied) == (1, 0)
+    assert place.box.count("add") == added
+
+
+@pytest.mark.parametrize("size", [1, 1000])
 def test_a_copy_of_a_face_that_was_shown_too_late_is_reported_by_the_run_that_made_it(
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:

@@ -375,6 +375,14 @@ class Ledger(LedgerReader, Protocol):
     def remember_ceiling(self, ceiling: int) -> None:
         """How many calls at a time the account allows: written with the next commit."""
 
+    @property
+    def lag(self) -> float:
+        """For how many seconds at most the library was last seen not to show a new face; 0.0 where
+        no run has seen it."""
+
+    def remember_lag(self, lag: float) -> None:
+        """The same: written with the next commit."""
+
     def note_pace(self, pace: RunPace) -> None:
         """How the run goes: written with the sign of life of each commit from now on."""
 

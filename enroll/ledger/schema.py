@@ -41,6 +41,7 @@ library = Table(
     Column("images_given", Boolean, nullable=False),
     Column("began_empty", Boolean, nullable=False),
     Column("ceiling", Integer),
+    Column("lag", Float),
 )
 
 photo = Table(

@@ -65,6 +65,7 @@ class SqliteLedger(SqliteReader):
         self._run: int | None = None
         self._pace: RunPace | None = None
         self._ceiling: int | None = None  # found, and not on the disk yet
+        self._lag: float | None = None  # the same
         self._file = LedgerFile(Path(path)) if Path(path).is_file() else None
         with sentences(path):
             self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
@@ -252,14 +253,25 @@ class SqliteLedger(SqliteReader):
                 _ALIVE.execute(self._connection, number=self._run, alive_at=alive_at, pace=pace)
             if self._ceiling is not None:
                 self._connection.execute(update(s.library).values(ceiling=self._ceiling))
+            if self._lag is not None:
+                self._connection.execute(update(s.library).values(lag=self._lag))
             self._connection.commit()
-        self._ceiling = None
+        self._ceiling = self._lag = None
         self._written.clear()
         if self._file is not None:
             self._file.check(self._connection)
 
     def remember_ceiling(self, ceiling: int) -> None:
         self._ceiling = ceiling
+
+    @property
+    def lag(self) -> float:
+        if self._lag is not None:
+            return self._lag
+        return float(self._one(select(s.library.c.lag)).lag or 0.0)
+
+    def remember_lag(self, lag: float) -> None:
+        self._lag = lag
 
     def note_pace(self, pace: RunPace) -> None:
         self._pace = pace

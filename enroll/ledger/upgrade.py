@@ -13,6 +13,7 @@ from enroll.ledger.schema import SCHEMA_VERSION
 STEPS: Mapping[int, Sequence[str]] = {
     1: (
         "ALTER TABLE library ADD COLUMN ceiling INTEGER",
+        "ALTER TABLE library ADD COLUMN lag FLOAT",
         "ALTER TABLE run ADD COLUMN pace JSON",
         "CREATE TABLE survey (only INTEGER NOT NULL CHECK (only = 1), fingerprint TEXT NOT NULL, "
         "manifest TEXT NOT NULL, parts INTEGER NOT NULL, results_path TEXT, results_size BIGINT, "
