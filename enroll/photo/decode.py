@@ -1,0 +1,150 @@
+"""From bytes to pixels, with bounds on memory; what Pillow raises becomes one exception."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from typing import IO
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageChops,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from enroll.photo.form import Form
+from enroll.photo.jpeg import Jpeg
+
+
+class BrokenError(Exception):
+    """Pillow could not make a picture of it."""
+
+
+_RAISED = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
+    *(AttributeError, AssertionError, RuntimeError, MemoryError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
+"""What decoders have been seen to raise on broken files, and its kin. The bytes are in memory, so
+an OSError is about them and not about a disk."""
+
+
+def _open_heif(file: IO[bytes]) -> ImageFile.ImageFile:
+    from pillow_heif import HeifImageFile  # noqa: PLC0415  # the extra may not be there
+
+    opened: ImageFile.ImageFile = HeifImageFile(file)  # type: ignore[no-untyped-call]
+    return opened
+
+
+# The classes are called directly: Image.open tries all formats on what one does not take, and
+# warns of large pictures before their size can be looked at.
+_OPENERS: Mapping[Form, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
+    Form.JPEG: JpegImagePlugin.JpegImageFile,
+    Form.PNG: PngImagePlugin.PngImageFile,
+    Form.BMP: BmpImagePlugin.BmpImageFile,
+    Form.GIF: GifImagePlugin.GifImageFile,
+    Form.TIFF: TiffImagePlugin.TiffImageFile,
+    Form.WEBP: WebPImagePlugin.WebPImageFile,
+    Form.AVIF: AvifImagePlugin.AvifImageFile,
+    Form.HEIF: _open_heif,
+}
+
+_PIXEL_BYTES: Mapping[Form, int] = {
+    Form.JPEG: 4,
+    Form.PNG: 5,
+    Form.BMP: 5,
+    Form.GIF: 6,
+    Form.TIFF: 14,
+    Form.WEBP: 18,
+    Form.AVIF: 14,
+    Form.HEIF: 14,
+}
+"""Memory that decoding takes for a pixel, by measurement: Pillow's own 4 bytes, and what decoders
+hold beside: WebP two canvases and a copy, TIFF a strip of the whole picture and a turned copy."""
+
+_SENTINELS: Mapping[str, int | tuple[int, ...]] = {
+    "L": 3,
+    "P": 253,
+    "RGB": (1, 254, 3),
+    "RGBA": (1, 254, 3, 7),
+    "LA": (3, 7),
+}
+"""What a picture is filled with before it is decoded, to see how far the decoder came."""
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Turn what Pillow raises on a broken file into BrokenError."""
+    try:
+        yield
+    except _RAISED as error:
+        raise BrokenError(str(error)) from error
+
+
+def open_picture(content: bytes | IO[bytes], form: Form) -> ImageFile.ImageFile:
+    """The picture, its size known and nothing decoded. Raises BrokenError."""
+    file = BytesIO(content) if isinstance(content, bytes) else content
+    with translating():
+        return _OPENERS[form](file)
+
+
+def memory_needed(form: Form, size: tuple[int, int], jpeg: Jpeg | None, scale: int = 1) -> int:
+    """Bytes that it takes to decode a picture of this size, a JPEG at 1/`scale` of it."""
+    pixels = size[0] * size[1]
+    need = _PIXEL_BYTES[form] * pixels // scale**2
+    if jpeg is not None and jpeg.progressive:
+        wide = max(h for h, _ in jpeg.sampling)
+        high = max(v for _, v in jpeg.sampling)
+        samples = sum(h * v for h, v in jpeg.sampling) / (wide * high)
+        need += round(2 * pixels * samples)  # all coefficients, 2 bytes each
+    return need
+
+
+def load(picture: ImageFile.ImageFile) -> None:
+    """Decode it. Raises BrokenError."""
+    with translating():
+        picture.load()
+
+
+def load_what_there_is(picture: ImageFile.ImageFile) -> None:
+    """Decode as far as it goes; the rest is white, or what the decoder makes of it."""
+    with suppress(ValueError):  # a mode that has no white: the rest is black
+        picture.im = Image.new(picture.mode, picture.size, "white").im
+    _load_some(picture)
+
+
+def _load_some(picture: ImageFile.ImageFile) -> None:
+    try:
+        picture.load()
+    except _RAISED:
+        picture.tile = []  # what the decoder has written into it stays
+
+
+def share_missing(picture: ImageFile.ImageFile) -> float | None:
+    """How much of a picture's height the decoder does not come to, 0 to 1; None: cannot be told.
+
+    The picture is of no use afterwards.
+    """
+    sentinel = _SENTINELS.get(picture.mode)
+    if sentinel is None:
+        return None
+    try:
+        blank = Image.new(picture.mode, picture.size, sentinel)
+        picture.im = blank.copy().im
+        _load_some(picture)
+        found = Image.new(picture.mode, picture.size)
+        found.im = picture.im
+        box = ImageChops.difference(found, blank).getbbox(alpha_only=False)
+    except _RAISED:
+        return None
+    return 1 - (box[3] if box else 0) / picture.height
