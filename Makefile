@@ -37,7 +37,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
-	$(PIP_INSTALL) -e '.[sandbox,parquet,dev]'
+	$(PIP_INSTALL) -e '.[sandbox,parquet,heif,dev]'
 	touch $@ $(VENV)/.run
 
 clean:

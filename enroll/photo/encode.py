@@ -91,7 +91,9 @@ def _coarser(
     while low <= high:
         beyond = math.log(known[1] / max_bytes) + 0.03
         quality = min(max(known[0] - math.ceil(beyond / slope), low), high)
-        found = _saved(picture, quality=quality, subsampling=style.sampling, optimize=True)
+        # Pillow's buffer for what is optimized has a byte for each pixel, or it fails.
+        optimize = known[1] < 0.8 * picture.size[0] * picture.size[1]
+        found = _saved(picture, quality=quality, subsampling=style.sampling, optimize=optimize)
         if quality != known[0]:
             slope = max(math.log(known[1] / len(found)) / (known[0] - quality), 0.005)
         known = (quality, len(found))

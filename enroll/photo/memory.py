@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
-BYTES_A_PIXEL = 2.4
-"""Memory for decoding, in bytes for each of the pixels that a photo may have: by default 240 MB,
-so that a run stays below 400 MB in all."""
+from enroll.preparation import DEFAULT_MAX_PIXELS
+
+DECODING_BYTES = 240_000_000
+"""Memory for all decoding, so that a run stays below 400 MB in all. Who allows more pixels than by
+default allows as much more memory."""
 
 CONTENT_BYTES = 64 * 1024 * 1024
 """What may lie in memory of files that are being read and prepared, beyond one of the largest."""
@@ -55,4 +57,4 @@ READING = Gate(1_000)
 
 def decoding_limit(max_pixels: int) -> int:
     """Bytes for all decoding, where a photo may have so many pixels."""
-    return round(BYTES_A_PIXEL * max_pixels)
+    return max(DECODING_BYTES, DECODING_BYTES * max_pixels // DEFAULT_MAX_PIXELS)
