@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
 
@@ -10,87 +11,128 @@ from PIL import Image, ImageCms
 LARGEST_PROFILE = 4 * 1024 * 1024
 """Bytes; profiles of presses have some two million."""
 
-_OPAQUE = frozenset({"L", "RGB", "CMYK", "LAB"})
+_STRIP_PIXELS = 250_000
+"""What is repainted at a time: so beside the old and the new picture there is nothing large."""
+
 _DEEP = ("I", "F")
 """How the names of modes with more than 8 bits begin."""
 
+_WITH_ALPHA = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
-def plain(picture: Image.Image) -> Image.Image:
-    """The picture in L, RGB, CMYK or LAB, 8 bits each, on white where it is transparent."""
+Paint = Callable[[Image.Image], Image.Image]
+
+
+def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """The picture in RGB or L, on white where it is transparent, by its embedded profile if that
+    makes sense; itself where nothing is to be done."""
+    in_colours = _by_profile(_flat_mode(picture), profile)
+    if in_colours is None and not needs_paint(picture):
+        return picture
+    flatten = _flattener(picture)
+
+    def paint(strip: Image.Image) -> Image.Image:
+        flat = flatten(strip)
+        if in_colours is not None:
+            return in_colours(flat)
+        return flat if flat.mode in ("L", "RGB") else flat.convert("RGB")
+
+    return _repainted(picture, paint)
+
+
+def needs_paint(picture: Image.Image) -> bool:
+    """Whether its colours are to be changed, its profile apart."""
+    return picture.mode not in ("L", "RGB") or _has_alpha(picture)
+
+
+def _repainted(picture: Image.Image, paint: Paint) -> Image.Image:
+    width, height = picture.size
+    deep = max(_STRIP_PIXELS // width, 1)
+    painted: Image.Image | None = None
+    for top in range(0, height, deep):
+        strip = paint(picture.crop((0, top, width, min(top + deep, height))))
+        if painted is None:
+            painted = Image.new(strip.mode, picture.size)
+        painted.paste(strip, (0, top))
+    return painted or picture
+
+
+def _has_alpha(picture: Image.Image) -> bool:
+    return picture.mode in _WITH_ALPHA or "transparency" in picture.info
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    with_colour = isinstance(picture.info.get("transparency"), tuple)
+    return picture.mode in ("L", "LA", "La", "1") and not with_colour
+
+
+def _flat_mode(picture: Image.Image) -> str:
+    """The mode of `_flattener`'s pictures: L, RGB, CMYK or LAB."""
+    if picture.mode.startswith(_DEEP) or _is_grey(picture):
+        return "L"
+    return picture.mode if picture.mode in ("CMYK", "LAB") else "RGB"
+
+
+def _flattener(picture: Image.Image) -> Paint:
+    """What brings strips of this picture to 8 bits without alpha."""
     if picture.mode.startswith(_DEEP):
         return _eight_bits(picture)
-    if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        return _on_white(picture)
-    if picture.mode == "P":
-        return picture.convert("RGB")
-    if picture.mode == "1":
-        return picture.convert("L")
-    return picture if picture.mode in _OPAQUE else picture.convert("RGB")
+    if _has_alpha(picture):
+        return _on_white
+    mode = _flat_mode(picture)
+    return lambda strip: strip if strip.mode == mode else strip.convert(mode)
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    grey = picture.mode in ("L", "LA", "La", "1") and not isinstance(
-        picture.info.get("transparency"), tuple
-    )
-    if picture.mode in ("RGBa", "La"):
-        picture = picture.convert(picture.mode.upper())
-    with_alpha = picture.convert("LA" if grey else "RGBA")
-    white = Image.new("L" if grey else "RGB", picture.size, "white")
+def _on_white(strip: Image.Image) -> Image.Image:
+    grey = _is_grey(strip)
+    if strip.mode in ("RGBa", "La"):
+        strip = strip.convert(strip.mode.upper())
+    with_alpha = strip.convert("LA" if grey else "RGBA")
+    white = Image.new("L" if grey else "RGB", strip.size, "white")
     white.paste(with_alpha.convert(white.mode), mask=with_alpha.getchannel("A"))
     return white
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(picture: Image.Image) -> Paint:
     """Grey of 16 or 32 bits or floating point to 8; numbers beyond 16 bits by their extremes."""
-    levels = picture if picture.mode == "F" else picture.convert("I")
     if picture.mode.startswith("I;16"):
-        return levels.point(lambda level: level * (1 / 256)).convert("L")
-    low, high = (float(value) for value in levels.getextrema())  # type: ignore[arg-type]
+        return lambda strip: strip.convert("I").point(lambda level: level * (1 / 256)).convert("L")
+    low, high = (float(value) for value in picture.getextrema())  # type: ignore[arg-type]
     if low >= 0 and high <= 65_535 and picture.mode == "I":
         low, high = 0.0, 65_535.0 if high > 255 else 255.0
     span = high - low
     if not 0 < span < float("inf"):
-        return Image.new("L", picture.size, 128)
+        return lambda strip: Image.new("L", strip.size, 128)
     scale, shift = 255 / span, -low * 255 / span
-    return levels.convert("F").point(lambda level: level * scale + shift).convert("L")
+    return lambda strip: strip.convert("F").point(lambda level: level * scale + shift).convert("L")
 
 
-def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """A `plain` picture in RGB or L, by its embedded profile if that makes sense."""
+def _by_profile(mode: str, profile: bytes | None) -> Paint | None:
+    """What brings a picture of this mode to sRGB; None where it is, or where nobody can tell."""
     if profile and len(profile) <= LARGEST_PROFILE and not _is_srgb(profile):
-        found = _by_profile(picture, profile)
-        if found is not None:
-            return found
-    if picture.mode == "LAB":
-        lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-        return _transformed(picture, lab) or picture.convert("RGB")
-    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+        try:
+            found = ImageCms.ImageCmsProfile(BytesIO(profile))
+        except (OSError, ValueError, TypeError):
+            found = None  # nobody can read it: a viewer takes the picture for sRGB
+        if found is not None and (paint := _transform(mode, found)) is not None:
+            return paint
+    if mode == "LAB":
+        return _transform(mode, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
+    return None
 
 
-def _by_profile(picture: Image.Image, profile: bytes) -> Image.Image | None:
+def _transform(mode: str, profile: ImageCms.ImageCmsProfile) -> Paint | None:
     try:
-        return _transformed(picture, ImageCms.ImageCmsProfile(BytesIO(profile)))
-    except (OSError, ValueError, TypeError):
-        return None  # no profile that anybody can read: a viewer takes the picture for sRGB
-
-
-def _transformed(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image | None:
-    try:
-        return ImageCms.profileToProfile(
-            picture,
+        found = ImageCms.buildTransform(
             profile,
-            _srgb(),
+            ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")),
+            mode,
+            "RGB",
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except (ImageCms.PyCMSError, ValueError):
         return None  # a profile of other colours than the picture's
-
-
-@lru_cache(maxsize=1)
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    return found.apply
 
 
 @lru_cache(maxsize=64)  # an archive has few cameras

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
@@ -12,17 +13,18 @@ from enroll.photo import colour, exif, reasons
 from enroll.photo.decide import Seen, unfit_size
 from enroll.photo.decode import (
     BrokenError,
+    decoding_bytes,
     load,
     load_what_there_is,
-    memory_needed,
     open_picture,
+    pixel_bytes,
     share_missing,
     translating,
 )
 from enroll.photo.encode import Style, encode, style_of
 from enroll.photo.form import Form
 from enroll.photo.jpeg import EOI, Jpeg
-from enroll.photo.memory import DECODING, decoding_limit
+from enroll.photo.memory import decoders, decoding_limit
 from enroll.preparation import Preparation
 
 _TURNS: Mapping[int, Image.Transpose] = {
@@ -38,12 +40,9 @@ _TURNS: Mapping[int, Image.Transpose] = {
 
 _ON_ITS_SIDE = range(5, 9)
 
-_REDUCING = 1.5
-"""How much larger than wanted the decoder must leave a JPEG, which it shrinks by 2, 4 or 8 while it
-decodes, before the better filter does the rest. Pillow's thumbnails take 2; no eye sees it."""
 
-_WORK_BYTES = 9
-"""Memory for a pixel after decoding: two pictures while one is made of the other, and the JPEG."""
+_STRIP_ROWS = 256
+"""Lines that are resized at a time. The filter sees beyond their edges, so that no seam shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,67 +76,108 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
         content += EOI  # with an end libjpeg makes up what is missing
     limit = decoding_limit(preparation.max_pixels)
     try:
-        picture = open_picture(content, source.seen.form)
+        picture, need = _opened(source, content, preparation.max_side, limit)
         full = source.seen.size or picture.size
         if (fault := unfit_size(full, preparation)) is not None:
             return fault
-        scale = _draft(picture, preparation.max_side) if source.jpeg is not None else 1
-        need = _need(source, picture, full=full, scale=scale)
         if need > limit:
             return reasons.too_much_memory(full, need)
-        with DECODING.room(need, limit=limit):
-            return _made(source, picture, preparation, full=full)
+        made = partial(_made, source, picture, preparation, full=full)
+        return decoders().run(made, need=need, limit=limit)
     except BrokenError as error:
         return _why_broken(source, str(error))
 
 
-def _need(source: Source, picture: Image.Image, *, full: tuple[int, int], scale: int) -> int:
-    """Bytes of memory that decoding takes, and what is done afterwards to what is left."""
-    work = _WORK_BYTES * picture.size[0] * picture.size[1]
-    return memory_needed(source.seen.form, full, source.jpeg, scale) + work
+def _opened(
+    source: Source, content: bytes, max_side: int, limit: int
+) -> tuple[ImageFile.ImageFile, int]:
+    """The picture, and the memory that it takes; a JPEG is shrunk by its decoder to what fits."""
+    least = max_side
+    while True:
+        picture = open_picture(content, source.seen.form)
+        if source.jpeg is not None and max(picture.size) > max_side:
+            _draft(picture, least)
+        need = _need(source, picture, max_side)
+        if source.jpeg is None or need <= limit or 8 * least <= max_side:
+            return picture, need
+        least //= 2
 
 
-def _draft(picture: ImageFile.ImageFile, max_side: int) -> int:
-    """Have a JPEG's decoder shrink it, if it is more than large enough; by how much (1 to 8)."""
-    longest = max(picture.size)
-    if longest > max_side:
-        share = max_side * _REDUCING / longest
-        width, height = (max(round(side * share), 1) for side in picture.size)
-        picture.draft(picture.mode, (width, height))
-    return round(longest / max(picture.size))
+def _need(source: Source, picture: Image.Image, max_side: int) -> int:
+    """Bytes of memory for decoding a picture that is open, and for all that is done afterwards."""
+    form, each = source.seen.form, pixel_bytes(picture)
+    pixels = picture.size[0] * picture.size[1]
+    kept = round(pixels * min(1.0, max_side / max(picture.size)) ** 2)
+    needs = [decoding_bytes(picture, form, source.jpeg)]
+    painted = 1 if picture.mode == "L" else 4
+    if colour.needs_paint(picture) or picture.info.get("icc_profile"):
+        needs.append(pixels * (each + 4))
+        painted = 4
+    if kept < pixels:
+        needs.append((pixels + kept) * painted)
+    if _orientation_of(picture, source.seen) in _TURNS:
+        needs.append(2 * kept * painted)
+    return max(needs)
+
+
+def _draft(picture: ImageFile.ImageFile, least: int) -> None:
+    """Have a JPEG's decoder shrink it by 2, 4 or 8 as far as its long side keeps so many pixels;
+    the better filter does the rest."""
+    share = least / max(picture.size)
+    width, height = (max(round(side * share), 1) for side in picture.size)
+    picture.draft(picture.mode, (width, height))
 
 
 def _made(
     source: Source, opened: ImageFile.ImageFile, preparation: Preparation, *, full: tuple[int, int]
 ) -> Made:
     orientation = _orientation_of(opened, source.seen)
+    shrunk = max(full) > preparation.max_side
     style = Style()
     if isinstance(opened, JpegImagePlugin.JpegImageFile):
         style = style_of(opened, on_its_side=orientation in _ON_ITS_SIDE)
-    if source.seen.truncated:
-        load_what_there_is(opened)
-    else:
-        load(opened)
-    shrunk = max(full) > preparation.max_side
-    with translating():
-        profile = opened.info.get("icc_profile")
-        picture = colour.plain(opened)
-        picture.info = {}  # Pillow writes comments and profiles that it finds there
-        if max(picture.size) > preparation.max_side:
-            picture = _resized(picture, preparation.max_side)
-        picture = colour.to_srgb(picture, profile)
-        if source.seen.form is not Form.TIFF and orientation in _TURNS:
-            picture = picture.transpose(_TURNS[orientation])
-        if shrunk:
-            style = replace(style, tables=None)
-        content = encode(picture, style, max_bytes=preparation.max_bytes)
+        style = replace(style, tables=None) if shrunk else style
+    try:
+        if source.seen.truncated:
+            load_what_there_is(opened)
+        else:
+            load(opened)
+        with translating():
+            upright = Form.TIFF is source.seen.form
+            turn = None if upright else _TURNS.get(orientation)
+            picture = _painted(opened, preparation.max_side, turn)
+            content = encode(picture, style, max_bytes=preparation.max_bytes)
+    finally:
+        opened.close()  # whoever holds it, its pixels are gone when the next is let in
     return Made(content=content, turned=orientation in _TURNS, shrunk=shrunk)
 
 
+def _painted(
+    opened: ImageFile.ImageFile, max_side: int, turn: Image.Transpose | None
+) -> Image.Image:
+    """A decoded picture in sRGB, no larger than it may be, and upright."""
+    picture = colour.to_srgb(opened, opened.info.get("icc_profile"))
+    picture.info = {}  # Pillow writes comments that it finds there
+    if picture is not opened:
+        opened.close()
+    if max(picture.size) > max_side:
+        picture = _resized(picture, max_side)
+        opened.close()
+    return picture if turn is None else picture.transpose(turn)
+
+
 def _resized(picture: Image.Image, max_side: int) -> Image.Image:
+    """In strips: in one piece Pillow holds a third picture, of the new width and the old height."""
     share = max_side / max(picture.size)
     width, height = (max(round(side * share), reasons.MIN_SIDE) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    resized = Image.new(picture.mode, (width, height))
+    rows = picture.size[1] / height
+    for top in range(0, height, _STRIP_ROWS):
+        deep = min(_STRIP_ROWS, height - top)
+        box = (0.0, top * rows, float(picture.size[0]), min((top + deep) * rows, picture.size[1]))
+        strip = picture.resize((width, deep), Image.Resampling.LANCZOS, box=box)
+        resized.paste(strip, (0, top))
+    return resized
 
 
 def _orientation_of(picture: Image.Image, seen: Seen) -> int:
@@ -175,15 +215,12 @@ def _amount_missing(source: Source, preparation: Preparation) -> str:
     limit = decoding_limit(preparation.max_pixels)
     try:
         picture = open_picture(source.content, source.seen.form)
-        full = source.seen.size or picture.size
         if source.jpeg is not None:
             picture.draft("L", (1, 1))
-        scale = round(max(full) / max(picture.size))
-        need = _need(source, picture, full=full, scale=scale)
+        need = 2 * decoding_bytes(picture, source.seen.form, source.jpeg)
         if need > limit:
             return ""
-        with DECODING.room(need, limit=limit):
-            missing = share_missing(picture)
+        missing = decoders().run(partial(share_missing, picture), need=need, limit=limit)
     except BrokenError:
         return ""
     return "" if not missing else f"{max(round(100 * missing), 1)} %"

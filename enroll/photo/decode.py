@@ -59,18 +59,21 @@ _OPENERS: Mapping[Form, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
     Form.HEIF: _open_heif,
 }
 
-_PIXEL_BYTES: Mapping[Form, int] = {
-    Form.JPEG: 4,
-    Form.PNG: 5,
-    Form.BMP: 5,
-    Form.GIF: 6,
-    Form.TIFF: 14,
-    Form.WEBP: 18,
-    Form.AVIF: 14,
-    Form.HEIF: 14,
+_BESIDE: Mapping[Form, float] = {
+    Form.JPEG: 0,
+    Form.PNG: 0.5,
+    Form.BMP: 0,
+    Form.GIF: 1,
+    Form.TIFF: 4,
+    Form.WEBP: 12.5,
+    Form.AVIF: 6.5,
+    Form.HEIF: 6.5,
 }
-"""Memory that decoding takes for a pixel, by measurement: Pillow's own 4 bytes, and what decoders
-hold beside: WebP two canvases and a copy, TIFF a strip of the whole picture and a turned copy."""
+"""Memory for a pixel that decoding takes beside Pillow's own picture, by measurement: WebP holds
+two canvases and a copy, a TIFF may be one strip or has to be turned, AVIF and HEIC are copied."""
+
+_MODE_BYTES: Mapping[str, int] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+
 
 _SENTINELS: Mapping[str, int | tuple[int, ...]] = {
     "L": 3,
@@ -98,16 +101,21 @@ def open_picture(content: bytes | IO[bytes], form: Form) -> ImageFile.ImageFile:
         return _OPENERS[form](file)
 
 
-def memory_needed(form: Form, size: tuple[int, int], jpeg: Jpeg | None, scale: int = 1) -> int:
-    """Bytes that it takes to decode a picture of this size, a JPEG at 1/`scale` of it."""
-    pixels = size[0] * size[1]
-    need = _PIXEL_BYTES[form] * pixels // scale**2
-    if jpeg is not None and jpeg.progressive:
+def pixel_bytes(picture: Image.Image) -> int:
+    """Memory for a pixel of a decoded picture: RGB is padded to 4 bytes."""
+    return _MODE_BYTES.get(picture.mode, 4)
+
+
+def decoding_bytes(picture: Image.Image, form: Form, jpeg: Jpeg | None) -> int:
+    """Memory that it takes to decode a picture that is open, by Pillow and by what it uses."""
+    pixels = picture.size[0] * picture.size[1]
+    need = pixels * (pixel_bytes(picture) + _BESIDE[form])
+    if jpeg is not None and jpeg.progressive:  # holds all coefficients, of 2 bytes each
         wide = max(h for h, _ in jpeg.sampling)
         high = max(v for _, v in jpeg.sampling)
         samples = sum(h * v for h, v in jpeg.sampling) / (wide * high)
-        need += round(2 * pixels * samples)  # all coefficients, 2 bytes each
-    return need
+        need += 2 * jpeg.width * jpeg.height * samples
+    return round(need)
 
 
 def load(picture: ImageFile.ImageFile) -> None:

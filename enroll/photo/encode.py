@@ -91,9 +91,8 @@ def _coarser(
     while low <= high:
         beyond = math.log(known[1] / max_bytes) + 0.03
         quality = min(max(known[0] - math.ceil(beyond / slope), low), high)
-        # Pillow's buffer for what is optimized has a byte for each pixel, or it fails.
-        optimize = known[1] < 0.8 * picture.size[0] * picture.size[1]
-        found = _saved(picture, quality=quality, subsampling=style.sampling, optimize=optimize)
+        # Not optimized: that gains some per cent, and holds all coefficients of the picture.
+        found = _saved(picture, quality=quality, subsampling=style.sampling)
         if quality != known[0]:
             slope = max(math.log(known[1] / len(found)) / (known[0] - quality), 0.005)
         known = (quality, len(found))

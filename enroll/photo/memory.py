@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from threading import Condition, Lock
+from typing import TypeVar
 
 from enroll.preparation import DEFAULT_MAX_PIXELS
 
-DECODING_BYTES = 240_000_000
+R = TypeVar("R")
+
+DECODING_BYTES = 200_000_000
 """Memory for all decoding, so that a run stays below 400 MB in all. Who allows more pixels than by
 default allows as much more memory."""
 
-CONTENT_BYTES = 64 * 1024 * 1024
-"""What may lie in memory of files that are being read and prepared, beyond one of the largest."""
+CONTENT_BYTES = 32 * 1024 * 1024
+"""What may lie in memory of files that are being read and prepared, where they are large; one that
+is larger still is read alone."""
 
 
 class Gate:
@@ -48,11 +54,39 @@ class Gate:
         return self._inside < self._places and self._used + need <= limit
 
 
-DECODING = Gate(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
-"""Around all that decodes, resizes and encodes pixels in this process."""
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+
+
+class Decoders:
+    """Threads for all that decodes, resizes and encodes pixels, as many as there are cores.
+
+    Not the readers' own: the C library keeps freed memory for each thread that has used some.
+    """
+
+    def __init__(self) -> None:
+        places = _cores()
+        self._gate = Gate(places)
+        self._pool = ThreadPoolExecutor(places, thread_name_prefix="decoder")
+
+    def run(self, task: Callable[[], R], *, need: int, limit: int) -> R:
+        """What the task returns or raises, when there was room for it."""
+        with self._gate.room(need, limit=limit):
+            return self._pool.submit(task).result()
+
+
+@lru_cache(maxsize=1)
+def decoders() -> Decoders:
+    """Those of this process."""
+    return Decoders()
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of the threads, and its locks may be held by nobody.
+    os.register_at_fork(after_in_child=decoders.cache_clear)
 
 READING = Gate(1_000)
-"""Around files that are read into memory; bounded by their bytes, not by their number."""
+"""Around large files that are read into memory; bounded by their bytes, not by their number."""
 
 
 def decoding_limit(max_pixels: int) -> int:
