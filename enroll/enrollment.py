@@ -30,7 +30,7 @@ from enroll.opening import (
     is_empty,
 )
 from enroll.outputs import InUse, Output, check_output, try_folder
-from enroll.photo import locate
+from enroll.photo import locate, marks
 from enroll.photofolder import in_utf8, photos_folder
 from enroll.recorder import now_ms
 from enroll.results import default_results_path, write_results
@@ -197,7 +197,9 @@ def _work(settings: RunSettings, place: Place) -> Work:
             multi_oriented_detection=settings.multi_oriented_detection,
             retry_codes=settings.retry,
             on_code=settings.on_code,
+            marks=marks(settings.preparation),
         ),
+        preparation=settings.preparation,
         send_as=settings.send_as,
         limit=settings.limit,
         give_up_after=settings.give_up_after,

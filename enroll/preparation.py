@@ -42,3 +42,6 @@ class Preparation:
 
 AS_USUAL = Preparation()
 """What holds where nothing else is said."""
+
+FOR_A_LOOK = Preparation(accept_truncated=True)
+"""For a photo that is searched for: it may have been sent under any settings."""

@@ -60,6 +60,7 @@ _reading = options.together(
     reading.manifest_options,
     reading.max_in_flight,
     reading.multi_oriented_detection,
+    reading.preparing,
     click.option(
         "--retry",
         multiple=True,
@@ -99,7 +100,7 @@ def _print_plan(settings: RunSettings, rate: float | None) -> int:
     from enroll.plan import make_plan
     from enroll.planned import plan_lines
 
-    _keep_pillow_quiet()
+    _tame_pillow()
     lines = plan_lines(make_plan(settings, rate=rate))
     with options.printing():
         click.echo("\n".join(lines))
@@ -239,7 +240,7 @@ def _run(
     from enroll.enrollment import enroll_manifest
     from enroll.summary import log_summary, summary_lines
 
-    _keep_pillow_quiet()
+    _tame_pillow()
     console = Console(
         settings,
         stream,
@@ -293,6 +294,10 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
     return RunSettings(manifest=manifest, **taken)
 
 
-def _keep_pillow_quiet() -> None:
-    """Pillow warns of odd metadata and of large pictures; the rows say what is wrong with them."""
+def _tame_pillow() -> None:
+    """Pillow warns of odd metadata and of large pictures; the rows say what is wrong with them.
+    And the memory of one picture is not kept for the next."""
+    from enroll.photo.memory import give_back_memory
+
     warnings.filterwarnings("ignore", module="PIL")
+    give_back_memory()

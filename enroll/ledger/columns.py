@@ -108,6 +108,7 @@ def candidate(found: Any, row: ScannedRow) -> Candidate:
         face_id=found.face_id,
         changed=not found.same_photo,
         multi_oriented_detection=bool(found.turned),
+        refused_under=found.refused_under,
     )
 
 

@@ -479,6 +479,7 @@ def _not_unchanged() -> Select[Any]:
             gone.label("gone"),
             unchanged.label("unchanged"),
             s.face.c.multi_oriented_detection.label("turned"),
+            s.face.c.refused_under,
         )
         .select_from(
             s.scan.outerjoin(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from threading import Condition, Lock
 from typing import TypeVar
@@ -13,6 +14,9 @@ from typing import TypeVar
 from enroll.preparation import DEFAULT_MAX_PIXELS
 
 R = TypeVar("R")
+
+_MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of malloc.h."""
 
 DECODING_BYTES = 200_000_000
 """Memory for all decoding, so that a run stays below 400 MB in all. Who allows more pixels than by
@@ -87,6 +91,15 @@ if hasattr(os, "register_at_fork"):
 
 READING = Gate(1_000)
 """Around large files that are read into memory; bounded by their bytes, not by their number."""
+
+
+def give_back_memory() -> None:
+    """Have freed blocks of 1 MB and more go back to the system at once, where that can be asked.
+
+    GNU's C library gives up doing so after the first few, and keeps up to 30 MB for each thread.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def decoding_limit(max_pixels: int) -> int:
