@@ -10,16 +10,15 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from enroll.model import Fault
 from enroll.photo import colour, exif, reasons
+from enroll.photo.broken import BrokenError, translating
 from enroll.photo.decide import Seen, unfit_size
 from enroll.photo.decode import (
-    BrokenError,
     decoding_bytes,
     load,
     load_what_there_is,
     open_picture,
     pixel_bytes,
     share_missing,
-    translating,
 )
 from enroll.photo.encode import Style, encode, style_of
 from enroll.photo.form import Form
@@ -185,7 +184,7 @@ def _orientation_of(picture: Image.Image, seen: Seen) -> int:
 
     Pillow has turned a TIFF when it has decoded it, libheif a HEIC.
     """
-    if seen.size is not None:
+    if seen.form in (Form.JPEG, Form.PNG, Form.BMP):
         return seen.orientation
     tags = getattr(picture, "tag_v2", None)
     if tags is not None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from io import BytesIO
 from typing import IO
 
@@ -22,21 +20,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from enroll.photo.broken import RAISED, translating
 from enroll.photo.form import Form
 from enroll.photo.jpeg import Jpeg
-
-
-class BrokenError(Exception):
-    """Pillow could not make a picture of it."""
-
-
-_RAISED = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
-    *(AttributeError, AssertionError, RuntimeError, MemoryError, struct.error, zlib.error),
-    Image.DecompressionBombError,
-)
-"""What decoders have been seen to raise on broken files, and its kin. The bytes are in memory, so
-an OSError is about them and not about a disk."""
 
 
 def _open_heif(file: IO[bytes]) -> ImageFile.ImageFile:
@@ -85,15 +71,6 @@ _SENTINELS: Mapping[str, int | tuple[int, ...]] = {
 """What a picture is filled with before it is decoded, to see how far the decoder came."""
 
 
-@contextmanager
-def translating() -> Iterator[None]:
-    """Turn what Pillow raises on a broken file into BrokenError."""
-    try:
-        yield
-    except _RAISED as error:
-        raise BrokenError(str(error)) from error
-
-
 def open_picture(content: bytes | IO[bytes], form: Form) -> ImageFile.ImageFile:
     """The picture, its size known and nothing decoded. Raises BrokenError."""
     file = BytesIO(content) if isinstance(content, bytes) else content
@@ -134,7 +111,7 @@ def load_what_there_is(picture: ImageFile.ImageFile) -> None:
 def _load_some(picture: ImageFile.ImageFile) -> None:
     try:
         picture.load()
-    except _RAISED:
+    except RAISED:
         picture.tile = []  # what the decoder has written into it stays
 
 
@@ -153,6 +130,6 @@ def share_missing(picture: ImageFile.ImageFile) -> float | None:
         found = Image.new(picture.mode, picture.size)
         found.im = picture.im
         box = ImageChops.difference(found, blank).getbbox(alpha_only=False)
-    except _RAISED:
+    except RAISED:
         return None
     return 1 - (box[3] if box else 0) / picture.height

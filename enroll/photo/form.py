@@ -7,6 +7,7 @@ from io import BytesIO
 
 from PIL import Image
 
+from enroll.photo.broken import RAISED
 from enroll.photo.png import SIGNATURE
 
 
@@ -40,8 +41,6 @@ _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
 
-_MANY_EXCEPTIONS = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError)
-
 
 def form_of(head: bytes) -> Form | None:
     """The format by a file's first bytes (at least 64, if it has so many); None for others."""
@@ -67,11 +66,10 @@ def name_of_foreign(content: bytes) -> str | None:
     """Pillow's name of another format, such as ICO; None for what is no image that it knows."""
     Image.init()
     for name, (factory, accept) in Image.OPEN.items():
-        taken = accept is not None and accept(content[:16])
-        if taken is True or (taken and not isinstance(taken, str)):
-            try:
+        try:
+            if accept is not None and accept(content[:16]) is True:
                 with factory(BytesIO(content), ""):
                     return name
-            except _MANY_EXCEPTIONS:
-                continue
+        except RAISED:
+            continue
     return None

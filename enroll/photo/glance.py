@@ -8,9 +8,10 @@ from hashlib import blake2b
 
 from enroll.model import Fault
 from enroll.photo import containers, jpeg, png, reasons
+from enroll.photo.broken import BrokenError
 from enroll.photo.convert import tiff_orientation
 from enroll.photo.decide import Deed, Seen, decide
-from enroll.photo.decode import BrokenError, open_picture
+from enroll.photo.decode import open_picture
 from enroll.photo.file import CannotOpenError, opened
 from enroll.photo.form import Form, form_of, name_of_foreign
 from enroll.preparation import AS_USUAL, Preparation

@@ -125,7 +125,10 @@ def _bmp_source(content: bytes, form: Form) -> Source | Fault:
 
 def _other_source(content: bytes, form: Form) -> Source:
     missing = containers.bytes_missing(content, form)
-    seen = Seen(form=form, size=None, length=len(content), truncated=missing > 0)
+    # The decoder of WebP takes memory for the whole picture when it is opened; the others do not,
+    # and know better than the head which of several pictures it is.
+    size = containers.head_size(content[:64], form) if form is Form.WEBP else None
+    seen = Seen(form=form, size=size, length=len(content), truncated=missing > 0)
     return Source(content=content, seen=seen, missing_bytes=missing)
 
 
