@@ -60,6 +60,8 @@ def decide(seen: Seen, preparation: Preparation) -> tuple[Deed, ...] | Fault:
     """
     if seen.form is Form.HEIF and not preparation.heif:
         return reasons.HEIF_MISSING
+    if seen.form not in _TAKEN and not preparation.convert:
+        return reasons.not_to_be_converted(f"a {seen.form}")
     if seen.size is not None and (fault := unfit_size(seen.size, preparation)) is not None:
         return fault
     too_large = seen.size is not None and max(seen.size) > preparation.max_side
@@ -80,8 +82,6 @@ def decide(seen: Seen, preparation: Preparation) -> tuple[Deed, ...] | Fault:
 
 
 def _what(seen: Seen) -> str:
-    if seen.form not in _TAKEN:
-        return f"a {seen.form}"
     if not seen.common:
         return _NOT_COMMON[seen.form]
     return f"a {seen.form} that would have to be turned, completed or made to fit as a JPEG"
