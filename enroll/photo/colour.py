@@ -11,6 +11,9 @@ from PIL import Image, ImageCms
 LARGEST_PROFILE = 4 * 1024 * 1024
 """Bytes; profiles of presses have some two million."""
 
+_LARGEST_SRGB = 100_000
+"""Bytes; sRGB's profiles have some 3,000. Those that are told are remembered."""
+
 _STRIP_PIXELS = 250_000
 """What is repainted at a time: so beside the old and the new picture there is nothing large."""
 
@@ -135,8 +138,12 @@ def _transform(mode: str, profile: ImageCms.ImageCmsProfile) -> Paint | None:
     return found.apply
 
 
-@lru_cache(maxsize=64)  # an archive has few cameras
 def _is_srgb(profile: bytes) -> bool:
+    return len(profile) <= _LARGEST_SRGB and _described_as_srgb(profile)
+
+
+@lru_cache(maxsize=64)  # an archive has few cameras
+def _described_as_srgb(profile: bytes) -> bool:
     try:
         read = ImageCms.ImageCmsProfile(BytesIO(profile))
         return ImageCms.getProfileDescription(read).strip().startswith("sRGB")
