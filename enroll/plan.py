@@ -21,7 +21,7 @@ from enroll.ledger import Ledger, LibraryIdentity, RunRecord
 from enroll.ledger.files import scratch_ledger
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
-from enroll.photo import Glance, PhotoCode, glance, marks
+from enroll.photo import Glance, PhotoCode, examine, glance, marks
 from enroll.photofolder import photos_folder
 from enroll.rules import check_row
 from enroll.scan import CHUNK_ROWS, Scan
@@ -72,6 +72,7 @@ class Plan:
     images: Path
     notes: Sequence[str]
     rate: Rate
+    full: bool = False
     rows: int = 0
     enrolled: int = 0
     user_data_changed: int = 0
@@ -104,11 +105,12 @@ class Plan:
         self.examples.setdefault(fault.code, fault.message)
 
 
-def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
+def make_plan(settings: RunSettings, *, rate: float | None, full: bool = False) -> Plan:
     """Compare the manifest with the ledger and look at the head of every photo that is due.
 
-    `rate` is calls a second; None takes the last run's, or an assumption. Nothing is written
-    and nothing is called. Raises EnrollError as a run would.
+    `rate` is calls a second; None takes the last run's, or an assumption. With `full` photos are
+    read and prepared as for a call. Nothing is written and nothing is called. Raises EnrollError
+    as a run would.
     """
     manifest = open_manifest(
         settings.manifest, columns=settings.columns, encoding=settings.encoding
@@ -135,6 +137,7 @@ def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
                 *retry_notes(settings, ledger),
                 *([] if path else [NO_LIBRARY]),
             ],
+            full=full,
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
             doubts=sum(status.counts.get(one, 0) for one in (Status.IN_DOUBT, Status.SENDING)),
         )
@@ -178,7 +181,8 @@ class _Planner:
         self._plan = plan
         self._ledger = ledger
         self._reread = settings.checksum
-        self._glance = partial(glance, images=str(plan.images), preparation=settings.preparation)
+        look = examine if plan.full else glance
+        self._look = partial(look, images=str(plan.images), preparation=settings.preparation)
         self._policy = Policy(
             multi_oriented_detection=settings.multi_oriented_detection,
             retry_codes=settings.retry,
@@ -194,7 +198,7 @@ class _Planner:
         with ThreadPoolExecutor(READERS) as readers:
             while (rows := scan.next_chunk()) is not None:
                 due = self._compare(rows)
-                looks = readers.map(self._glance, [one.row.path for one in due])
+                looks = readers.map(self._look, [one.row.path for one in due])
                 for candidate, look in zip(due, looks, strict=True):
                     self._count(candidate, look)
         plan.shared = self._shared()

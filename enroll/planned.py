@@ -29,7 +29,8 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
     )
     if plan.portions:
         yield [
-            "What is done to the photos, how many, bytes before and at most after",
+            "What is done to the photos, how many, bytes before and "
+            + ("after" if plan.full else "at most after"),
             *_portions(plan),
         ]
     errors = [
@@ -55,8 +56,8 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
 
 
 def _at_most(plan: Plan) -> str:
-    known = {"", "stripped"}
-    return "" if set(plan.portions) <= known else " at most"
+    exact = plan.full or set(plan.portions) <= {"", "stripped"}
+    return "" if exact else " at most"
 
 
 def _portions(plan: Plan) -> list[str]:

@@ -69,6 +69,19 @@ def test_photos_of_every_kind_are_enrolled_and_the_export_says_what_was_done(
     assert sent["located"] == sha256(saved(person(2))).hexdigest()
 
 
+def test_a_full_plan_finds_what_a_head_does_not_tell(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    whole = saved(person(1).resize((480, 600)), quality=95)
+    put(archive, whole=whole, cut=whole[: len(whole) * 9 // 10], webp=saved(person(2), "WEBP"))
+    assert "PHOTO_TRUNCATED" not in command(*PLAN).out
+    full = command(*PLAN, "--full").out
+    assert re.search(r"invalid +PHOTO_TRUNCATED +1 ", full)
+    assert "bytes before and after" in full
+    assert " at most" not in full
+    assert box.calls == []
+
+
 def test_a_photo_of_which_only_the_metadata_changed_is_not_added_again(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:

@@ -90,18 +90,23 @@ _bounding_rate = click.option(
 @reading.manifest
 @_reading
 @_rate
+@click.option(
+    "--full", is_flag=True, help="Read and prepare every photo that is due, as for a call."
+)
 @click.pass_context
-def plan(ctx: click.Context, /, manifest: Path, rate: float | None, **given: Any) -> int:
+def plan(
+    ctx: click.Context, /, manifest: Path, rate: float | None, full: bool, **given: Any
+) -> int:
     """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing."""
-    return _print_plan(_settings(ctx, manifest, given), rate)
+    return _print_plan(_settings(ctx, manifest, given), rate, full=full)
 
 
-def _print_plan(settings: RunSettings, rate: float | None) -> int:
+def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False) -> int:
     from enroll.plan import make_plan
     from enroll.planned import plan_lines
 
     _tame_pillow()
-    lines = plan_lines(make_plan(settings, rate=rate))
+    lines = plan_lines(make_plan(settings, rate=rate, full=full))
     with options.printing():
         click.echo("\n".join(lines))
     return 0

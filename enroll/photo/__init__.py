@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enroll.photo.decide import Deed
 from enroll.photo.file import locate, look, read_photo
-from enroll.photo.glance import Glance, glance
+from enroll.photo.glance import Glance, examine, glance
 from enroll.photo.prepare import Prepared, prepare
 from enroll.photo.reasons import LARGEST_FILE, PhotoCode, marks
 
@@ -14,6 +14,7 @@ __all__ = [
     "Glance",
     "PhotoCode",
     "Prepared",
+    "examine",
     "glance",
     "locate",
     "look",

@@ -1,4 +1,4 @@
-"""What would be done to a photo, told from its head: what `enroll plan` says of it."""
+"""What would be done to a photo, told from its head or by doing it: what `enroll plan` says."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from enroll.model import Fault
+from enroll.model import Fault, Unusable
 from enroll.photo import containers, jpeg, png, reasons
 from enroll.photo.broken import BrokenError
 from enroll.photo.convert import tiff_orientation
 from enroll.photo.decide import Deed, Seen, decide
 from enroll.photo.decode import open_picture
-from enroll.photo.file import CannotOpenError, opened
+from enroll.photo.file import CannotOpenError, opened, read_photo
 from enroll.photo.form import Form, form_of, name_of_foreign
 from enroll.preparation import AS_USUAL, Preparation
 
@@ -48,6 +48,16 @@ def glance(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glanc
             return _glanced(descriptor, found.st_size, preparation)
     except CannotOpenError as error:
         return error.unusable.fault
+
+
+def examine(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glance | Fault:
+    """What becomes of a photo: it is read and prepared as for a call, and let go."""
+    read = read_photo(path, images, preparation)
+    if isinstance(read, Unusable):
+        return read.fault
+    likeness = int.from_bytes(read.sha256[:8], "big", signed=True)
+    deeds = tuple(Deed(word) for word in read.prepared.split(", ") if word)
+    return Glance(read.times.size, likeness, deeds, len(read.content))
 
 
 def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | Fault:
