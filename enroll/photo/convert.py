@@ -226,6 +226,8 @@ def _amount_missing(source: Source, preparation: Preparation) -> str:
 
 
 def _why_broken(source: Source, why: str) -> Fault:
-    if source.seen.truncated or "truncated" in why:
+    if source.seen.truncated:
+        return reasons.ONLY_A_STUB
+    if "truncated" in why:
         return reasons.cut_off()
     return reasons.damaged(f"it cannot be decoded ({why[:80] or 'no more is known'})")

@@ -18,7 +18,7 @@ from pathlib import Path
 from enroll.model import Fault, FileContent, FileTimes, Photo, Status, Unusable
 from enroll.namesake import find_namesake
 from enroll.photo import reasons
-from enroll.photo.memory import CONTENT_BYTES, READING
+from enroll.photo.memory import CONTENT_BYTES, reading
 from enroll.photo.prepare import prepare
 from enroll.photo.reasons import LARGEST_FILE, PhotoCode
 from enroll.preparation import AS_USUAL, Preparation
@@ -145,7 +145,7 @@ def read_photo(path: str, images: str, preparation: Preparation = AS_USUAL) -> P
             if before.st_size <= _SMALL:
                 return _read(descriptor, before, preparation)
             # Only what is sent stays in memory; of what is read, no more than a few files.
-            with READING.room(before.st_size, limit=CONTENT_BYTES):
+            with reading().room(before.st_size, limit=CONTENT_BYTES):
                 return _read(descriptor, before, preparation)
     except CannotOpenError as error:
         return error.unusable

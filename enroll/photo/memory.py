@@ -85,12 +85,16 @@ def decoders() -> Decoders:
     return Decoders()
 
 
+@lru_cache(maxsize=1)
+def reading() -> Gate:
+    """Around large files that are read into memory; bounded by their bytes, not by their number."""
+    return Gate(1_000)
+
+
 if hasattr(os, "register_at_fork"):
     # A forked process has none of the threads, and its locks may be held by nobody.
     os.register_at_fork(after_in_child=decoders.cache_clear)
-
-READING = Gate(1_000)
-"""Around large files that are read into memory; bounded by their bytes, not by their number."""
+    os.register_at_fork(after_in_child=reading.cache_clear)
 
 
 def give_back_memory() -> None:

@@ -71,7 +71,7 @@ def _jpeg_source(content: bytes, form: Form) -> Source | Fault:
     except jpeg.NotAJpegError as error:
         return reasons.damaged(str(error))
     if found.end is None and not found.scans:
-        return reasons.cut_off()
+        return reasons.ONLY_A_STUB
     stripped = found.remains.joined()
     seen = Seen(
         form=form,
@@ -91,7 +91,7 @@ def _png_source(content: bytes, form: Form) -> Source | Fault:
     except png.NotAPngError as error:
         return reasons.damaged(str(error))
     if not found.width:
-        return reasons.cut_off()
+        return reasons.ONLY_A_STUB
     stripped = found.remains.joined()
     seen = Seen(
         form=form,

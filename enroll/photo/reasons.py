@@ -117,6 +117,13 @@ def cut_off(missing: str = "") -> Fault:
     )
 
 
+ONLY_A_STUB = _fault(
+    PhotoCode.TRUNCATED,
+    "The end of the picture is missing, and nothing that is there can be decoded: a broken copy or "
+    "download. Copy it again.",
+)
+
+
 def damaged(why: str) -> Fault:
     """A picture that cannot be decoded, though its end is there."""
     return _fault(
