@@ -15,6 +15,7 @@ from enroll.journey import Hold, Policy, Settled, begins
 from enroll.ledger import Ledger, Listing
 from enroll.model import CallKind, FaceRecord, LibraryFace, ScannedRow, Status, Unusable
 from enroll.photo import read_photo
+from enroll.preparation import FOR_A_LOOK
 from enroll.removal import SearchPlace
 from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD, Seen, Sight
 from enroll.upkeep import Upkeep
@@ -89,7 +90,7 @@ class Adopter:
 
     def _look(self, service: FaceSearch, row: ScannedRow) -> Looked:
         """Read a photo and search with it. Runs on another thread."""
-        photo = read_photo(row.path, self._place.images)
+        photo = read_photo(row.path, self._place.images, FOR_A_LOOK)
         if isinstance(photo, Unusable):
             return Unsearched(row, photo.fault)
         answer = service.search(

@@ -131,4 +131,5 @@ class Decider:
             self._recorder.photo_is_not_there(row.due, unusable, held)
             return
         same = next((face for face in known if face.sha256 == content.sha256), None)
-        self._recorder.photo_is_unusable(row.due, unusable, content, same)
+        under = self._policy.marks.get(fault.code)
+        self._recorder.photo_is_unusable(row.due, unusable, content, same, under=under)

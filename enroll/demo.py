@@ -104,7 +104,7 @@ def _hopeless() -> list[_Entry]:
         entry("empty.jpg", lambda: b""),
         entry("missing.jpg", None),
         entry("blank-in-id.jpg", lambda: _portrait(_STRANGER + 1), user_id="E 200 001"),
-        entry("animation.gif", lambda: _portrait(_STRANGER + 2, kind="GIF")),
+        entry("scan.jp2", lambda: _portrait(_STRANGER + 2, kind="JPEG2000")),
         entry("long-data.jpg", lambda: _portrait(_STRANGER + 3), user_data="Night shift, " * 15),
     ]
 

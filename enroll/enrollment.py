@@ -31,7 +31,7 @@ from enroll.opening import (
 )
 from enroll.outputs import InUse, Output, check_output, try_folder
 from enroll.patience import Patience
-from enroll.photo import locate
+from enroll.photo import locate, marks
 from enroll.photofolder import in_utf8, photos_folder
 from enroll.recorder import now_ms
 from enroll.results import default_results_path, write_results
@@ -205,7 +205,9 @@ def _work(settings: RunSettings, place: Place) -> Work:
             multi_oriented_detection=settings.multi_oriented_detection,
             retry_codes=settings.retry,
             on_code=settings.on_code,
+            marks=marks(settings.preparation),
         ),
+        preparation=settings.preparation,
         send_as=settings.send_as,
         limit=settings.limit,
         sample=None if settings.sample is None else Sample(settings.sample, settings.seed),
@@ -285,7 +287,8 @@ def _open(
     if abs(offset) > CLOCK_SLACK_SECONDS:
         notes = [*notes, clock_sentence(offset)]
         urgent.append(clock_sentence(offset))
-    mark = fingerprint(*_manifest_key(settings, manifest.sha256), str(images), settings.due_rules())
+    due_rules = [settings.due_rules(), marks(settings.preparation)]
+    mark = fingerprint(*_manifest_key(settings, manifest.sha256), str(images), due_rules)
     start = _run_start(settings, manifest, {**photos.record(), SURVEY: mark})
     run = ledger.start_run(
         start, images=str(images), given=photos.named, clock_offset=connection.service.clock_offset

@@ -13,6 +13,7 @@ from enroll import journey
 from enroll.journey import Policy
 from enroll.model import Candidate, Photo, Status, Unusable
 from enroll.photo import read_photo
+from enroll.preparation import Preparation
 from enroll.recorder import Recorder
 from enroll.rules import check_row
 from enroll.scan import Scan, Scanned
@@ -47,6 +48,7 @@ class Intake:
         survey: Surveyor,
         policy: Policy,
         images: str,
+        preparation: Preparation,
         limit: int | None,
         reread: bool,
         sample: Sample | None = None,
@@ -58,6 +60,7 @@ class Intake:
         self._recorder = recorder
         self._policy = policy
         self._images = images
+        self._preparation = preparation
         self._limit = limit
         self._reread = reread
         self._sample = sample
@@ -149,7 +152,8 @@ class Intake:
             if park(due):
                 continue
             self.reading += 1
-            submit(executor, partial(self._hear_photo, due), read_photo, due.row.path, self._images)
+            heard = partial(self._hear_photo, due)
+            submit(executor, heard, read_photo, due.row.path, self._images, self._preparation)
 
     def _hear_photo(self, due: Candidate, photo: Photo | Unusable) -> None:
         self.reading -= 1

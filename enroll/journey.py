@@ -33,6 +33,9 @@ class Policy:
     multi_oriented_detection: bool = False
     retry_codes: frozenset[str] = frozenset()
     on_code: Mapping[str, CodeRule] = field(default_factory=dict)
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """For each code that settings of the photos' preparation may turn into a success a text of
+    those settings; where it is another than in the record of a refusal, it is worth a try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +131,10 @@ def _may_try_again(face: FaceRecord, *, policy: Policy, run: int, mended: bool) 
     if face.run == run and face.status in (Status.REJECTED, Status.FAILED):
         return False  # another row with the same photo has had its answer a moment ago
     if face.status is Status.REJECTED:
-        return face.code in policy.retry_codes or _turning_may_help(
-            face.code, face.multi_oriented_detection, policy
+        return (
+            face.code in policy.retry_codes
+            or _turning_may_help(face.code, face.multi_oriented_detection, policy)
+            or _preparing_may_help(face.code, face.refused_under, policy)
         )
     return True
 
@@ -138,16 +143,22 @@ def _turning_may_help(code: str, turned_last_time: bool, policy: Policy) -> bool
     return code in MULTI_ORIENTED_CODES and policy.multi_oriented_detection and not turned_last_time
 
 
+def _preparing_may_help(code: str, refused_under: str | None, policy: Policy) -> bool:
+    return code in policy.marks and policy.marks[code] != refused_under
+
+
 def is_due(candidate: Candidate, policy: Policy) -> bool:
     """Whether this run has to read a candidate's photo, and perhaps to send it."""
     if candidate.changed or candidate.code in policy.retry_codes:
         return True
-    if candidate.status is Status.REJECTED:
-        # The service may have rejected the row for its text. Enrolled faces' text stays as it is.
-        return candidate.user_data_changed or _turning_may_help(
-            candidate.code, candidate.multi_oriented_detection, policy
-        )
-    return candidate.status is not Status.INVALID
+    if candidate.status not in (Status.REJECTED, Status.INVALID):
+        return True
+    turned = candidate.multi_oriented_detection
+    # The service may have rejected the row for its text. Enrolled faces' text stays as it is.
+    rejected = candidate.status is Status.REJECTED and (
+        candidate.user_data_changed or _turning_may_help(candidate.code, turned, policy)
+    )
+    return rejected or _preparing_may_help(candidate.code, candidate.refused_under, policy)
 
 
 def intends(face: FaceRecord, *, at: int, run: int) -> FaceRecord:
@@ -162,6 +173,7 @@ def intends(face: FaceRecord, *, at: int, run: int) -> FaceRecord:
         code="",
         message="",
         run=run,
+        refused_under=None,
     )
 
 
@@ -214,5 +226,7 @@ def _not_applied(
         if tries < policy.attempts:
             return Again(replace(face, status=Status.PENDING), refused=False)
         return Settled(replace(face, status=Status.FAILED))
-    rejected = answer.verdict is Verdict.REJECTED or rule is CodeRule.REJECT
-    return Settled(replace(face, status=Status.REJECTED if rejected else Status.FAILED))
+    if answer.verdict is not Verdict.REJECTED and rule is not CodeRule.REJECT:
+        return Settled(replace(face, status=Status.FAILED))
+    under = policy.marks.get(answer.code)
+    return Settled(replace(face, status=Status.REJECTED, refused_under=under))

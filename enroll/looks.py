@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from enroll.intake import Submit
 from enroll.journey import CREDENTIAL_CODES, LIBRARY_CODES
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, SendAs, Verdict
 from enroll.photo import read_photo
+from enroll.preparation import FOR_A_LOOK, Preparation
 from enroll.reach import Reach
 from enroll.recorder import Recorder
 from enroll.rotation import Rotation
@@ -51,10 +52,12 @@ class Library(Protocol):
         """One page of the library's faces."""
 
 
-def read_again(paths: Sequence[str], images: str, sha256: bytes) -> Photo | None:
+def read_again(
+    paths: Sequence[str], images: str, sha256: bytes, preparation: Preparation = FOR_A_LOOK
+) -> Photo | None:
     """The photo with this content from the first of the paths that still has it."""
     for path in paths:
-        photo = read_photo(path, images)
+        photo = read_photo(path, images, preparation)
         if isinstance(photo, Photo) and photo.sha256 == sha256:
             return photo
     return None
@@ -86,6 +89,7 @@ class Looks:
         group_id: str,
         send_as: SendAs,
         images: str,
+        preparation: Preparation,
         rotation: Rotation,
     ) -> None:
         """`images` is the resolved images root; `rotation` are the credentials that the service
@@ -96,6 +100,7 @@ class Looks:
         self._group_id = group_id
         self._send_as = send_as
         self._images = images
+        self._preparation = replace(preparation, convert=True, accept_truncated=True)
         self._reach = reach
         self._rotation = rotation
         self._photos = 0
@@ -141,7 +146,7 @@ class Looks:
             paths = self._recorder.ledger.paths_of([face.face_id])[face.face_id]
             self._photos += 1
             told = partial(self._hear_photo, heard)
-            submit(readers, told, read_again, paths, self._images, face.sha256)
+            submit(readers, told, read_again, paths, self._images, face.sha256, self._preparation)
         now = time.monotonic()
         while self._asking and self._throttle.free(now) > 0:
             permit = self._throttle.sent(now)

@@ -207,7 +207,8 @@ class FaceRecord:
     because an earlier attempt was settled as not applied;
     `user_data` and `multi_oriented_detection` are as last sent; `expires` is when the last
     attempt's signature expires, in UNIX seconds on the service's clock; `run` is the run that
-    last wrote the record.
+    last wrote the record; `refused_under` are the settings on which a refusal depended, as
+    `Policy.marks` has them, None where it depended on none.
     """
 
     face_id: int
@@ -228,6 +229,7 @@ class FaceRecord:
     recheck: bool = False
     enrolled_at: int | None = None
     run: int = 0
+    refused_under: str | None = None
 
     @property
     def open(self) -> bool:
@@ -350,7 +352,7 @@ class Candidate:
     `lines` counts the manifest's lines that say the same; `status` and `code` are the row's or
     its face's (PENDING for a row seen for the first time); `changed` says that the photo's times
     are not those on record, `user_data_changed` that its text is not; `multi_oriented_detection`
-    is as last sent for its face.
+    is as last sent for its face, and `refused_under` as in its record.
     """
 
     row: ScannedRow
@@ -362,6 +364,7 @@ class Candidate:
     changed: bool = True
     user_data_changed: bool = False
     multi_oriented_detection: bool = False
+    refused_under: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ from enroll.ledger import Ledger, LibraryIdentity, RunRecord
 from enroll.ledger.files import scratch_ledger
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
-from enroll.photo import Glance, PhotoCode, glance
+from enroll.photo import Glance, PhotoCode, examine, glance, marks
 from enroll.photofolder import photos_folder
 from enroll.rules import check_row
 from enroll.scan import CHUNK_ROWS, Scan
@@ -47,11 +48,21 @@ class Rate:
     source: str
 
 
+@dataclass(slots=True)
+class Portion:
+    """Photos to which the same is done: how many, their bytes, and at most how many are sent."""
+
+    photos: int = 0
+    before: int = 0
+    after: int = 0
+
+
 @dataclass(slots=True, kw_only=True)
 class Plan:
     """Counts of a manifest's lines. `faults` counts by status and code, with one message each.
 
-    `calls` of `add` and `content` (bytes) are what a run would send, after the `opening` calls;
+    `calls` of `add` and `content` (bytes, at most) are what a run would send, after the `opening`
+    calls; `portions` are the photos by what is done to them, in words, none for nothing;
     `shared` photos look the same and stand under more than one user_id. `doubts` are faces of the
     whole ledger, whatever the manifest: a run looks for them before anything else. `people_known`
     are due rows that are new to the ledger, of people who have a face.
@@ -62,6 +73,7 @@ class Plan:
     images: Path
     notes: Sequence[str]
     rate: Rate
+    full: bool = False
     rows: int = 0
     enrolled: int = 0
     user_data_changed: int = 0
@@ -75,6 +87,7 @@ class Plan:
     doubts: int = 0
     faults: Counter[tuple[Status, str]] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    portions: dict[str, Portion] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -94,11 +107,12 @@ class Plan:
         self.examples.setdefault(fault.code, fault.message)
 
 
-def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
+def make_plan(settings: RunSettings, *, rate: float | None, full: bool = False) -> Plan:
     """Compare the manifest with the ledger and look at the head of every photo that is due.
 
-    `rate` is calls a second; None takes the last run's, or an assumption. Nothing is written
-    and nothing is called. Raises EnrollError as a run would.
+    `rate` is calls a second; None takes the last run's, or an assumption. With `full` photos are
+    read and prepared as for a call. Nothing is written and nothing is called. Raises EnrollError
+    as a run would.
     """
     manifest = open_manifest(
         settings.manifest, columns=settings.columns, encoding=settings.encoding
@@ -125,6 +139,7 @@ def make_plan(settings: RunSettings, *, rate: float | None) -> Plan:
                 *retry_notes(settings, ledger),
                 *([] if path else [NO_LIBRARY]),
             ],
+            full=full,
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
             doubts=sum(status.counts.get(one, 0) for one in (Status.IN_DOUBT, Status.SENDING)),
         )
@@ -169,9 +184,12 @@ class _Planner:
         self._ledger = ledger
         self._reread = settings.checksum
         self._readers = settings.readers
+        look = examine if plan.full else glance
+        self._look = partial(look, images=str(plan.images), preparation=settings.preparation)
         self._policy = Policy(
             multi_oriented_detection=settings.multi_oriented_detection,
             retry_codes=settings.retry,
+            marks=marks(settings.preparation),
         )
         # 64 bits each, so that a million rows stay small: what a photo looks like, and for whom.
         self._likenesses = array("q")
@@ -179,12 +197,11 @@ class _Planner:
 
     def work(self) -> None:
         plan = self._plan
-        images = str(plan.images)
-        scan = Scan(plan.manifest.rows(CHUNK_ROWS), images)
+        scan = Scan(plan.manifest.rows(CHUNK_ROWS), str(plan.images))
         with ThreadPoolExecutor(self._readers) as readers:
             while (rows := scan.next_chunk()) is not None:
                 due = self._compare(rows)
-                looks = readers.map(glance, [one.row.path for one in due], [images] * len(due))
+                looks = readers.map(self._look, [one.row.path for one in due])
                 for candidate, look in zip(due, looks, strict=True):
                     self._count(candidate, look)
         plan.shared = self._shared()
@@ -225,7 +242,11 @@ class _Planner:
             return
         plan.due += candidate.lines
         plan.calls += 1
-        plan.content += look.size
+        plan.content += look.to_send
+        portion = plan.portions.setdefault(", ".join(look.deeds), Portion())
+        portion.photos += 1
+        portion.before += look.size
+        portion.after += look.to_send
         self._likenesses.append(look.likeness)
         self._people.append(hash(candidate.row.user_id))
 

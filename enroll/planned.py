@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from enroll.plan import Plan
-from enroll.texts import amount, counted, duration, error_table, facts, size
+from enroll.texts import amount, columns, counted, duration, error_table, facts, size
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -27,6 +27,12 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
             "not to be sent (below)": bad,
         }
     )
+    if plan.portions:
+        yield [
+            "What is done to the photos, how many, bytes before and "
+            + ("after" if plan.full else "at most after"),
+            *_portions(plan),
+        ]
     errors = [
         (status.value, str(code), count, plan.examples.get(code, ""))
         for (status, code), count in plan.faults.most_common()
@@ -37,7 +43,7 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
     yield facts(
         [
             ("Calls", ", ".join([*(f"1 {kind}" for kind in plan.opening), f"{plan.calls:,} add"])),
-            ("To send", f"{size(plan.content)} of photos"),
+            ("To send", f"{size(plan.content)} of photos{_at_most(plan)}"),
             (
                 "Time",
                 f"{duration(plan.seconds)} at {plan.rate.calls_per_second:.1f} calls a second "
@@ -47,6 +53,20 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
             ("Ledger", str(plan.ledger) if plan.ledger else "none yet"),
         ]
     )
+
+
+def _at_most(plan: Plan) -> str:
+    exact = plan.full or set(plan.portions) <= {"", "stripped"}
+    return "" if exact else " at most"
+
+
+def _portions(plan: Plan) -> list[str]:
+    portions = sorted(plan.portions.items(), key=lambda one: -one[1].photos)
+    cells = [
+        (words or "sent as they are", f"{one.photos:,}", size(one.before), size(one.after))
+        for words, one in portions
+    ]
+    return [f"  {line}" for line in columns(cells)]
 
 
 def _remarks(plan: Plan) -> Iterator[str]:

@@ -135,9 +135,16 @@ class Recorder:
             self.row_ends(due, unusable.status, fault.code, fault.message)
 
     def photo_is_unusable(
-        self, due: Candidate, unusable: Unusable, content: FileContent, known: FaceRecord | None
+        self,
+        due: Candidate,
+        unusable: Unusable,
+        content: FileContent,
+        known: FaceRecord | None,
+        *,
+        under: str | None,
     ) -> None:
-        """The photo could be read and will never do; `known` is its face, if recorded before."""
+        """The photo could be read and will never do; `known` is its face, if recorded before.
+        `under` are the settings without which it might do."""
         face = known or FaceRecord(
             face_id=self.ledger.new_face_id(),
             user_id=due.row.user_id,
@@ -153,6 +160,7 @@ class Recorder:
                 code=fault.code,
                 message=fault.message,
                 run=self.run,
+                refused_under=under,
             )
         photo = PhotoRecord(path=due.row.path, times=content.times, sha256=content.sha256)
         self.ledger.record(

@@ -26,6 +26,7 @@ from enroll.ledger import Ledger
 from enroll.looks import Library, Looks
 from enroll.model import Candidate, FaceRecord, SendAs, Status
 from enroll.people import People
+from enroll.preparation import AS_USUAL, Preparation
 from enroll.pulse import Pulse
 from enroll.reach import Reach
 from enroll.recorder import COMMIT_SECONDS, Recorder, now_ms
@@ -61,7 +62,8 @@ class Work:
     `images` is the resolved images root, `limit` the most rows to take up, `sample` what draws the
     rows of a trial; `give_up_after`,
     `drain`, `settle_after` and `timeout` (of a call) are seconds; with `reread` no photo is
-    trusted to be unchanged; `trust` says how far the ledger knows the library.
+    trusted to be unchanged; `trust` says how far the ledger knows the library; `preparation` how
+    photos are made fit.
     """
 
     run: int
@@ -69,6 +71,7 @@ class Work:
     images: str
     policy: Policy
     send_as: SendAs = SendAs.FILE
+    preparation: Preparation = AS_USUAL
     limit: int | None = None
     sample: Sample | None = None
     give_up_after: float = 7200.0
@@ -149,6 +152,7 @@ class Driver:
             survey=survey,
             policy=work.policy,
             images=work.images,
+            preparation=work.preparation,
             limit=work.limit,
             reread=work.reread,
             sample=work.sample,
@@ -173,6 +177,7 @@ class Driver:
             group_id=work.group_id,
             send_as=work.send_as,
             images=work.images,
+            preparation=work.preparation,
             rotation=rotation,
         )
         self._doubts = Doubts(

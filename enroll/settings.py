@@ -8,7 +8,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,12 @@ import platformdirs
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.model import Credentials, SendAs
+from enroll.preparation import (
+    DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_PIXELS,
+    DEFAULT_MAX_SIDE,
+    Preparation,
+)
 
 DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
 """The service's base URL in Singapore, where the vendor's documentation points."""
@@ -74,6 +80,11 @@ class RunSettings:
     drain: float = 25.0
     settle_after: float = DEFAULT_SETTLE_AFTER
     multi_oriented_detection: bool = False
+    max_side: int = DEFAULT_MAX_SIDE
+    max_bytes: int = DEFAULT_MAX_BYTES
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    convert: bool = True
+    accept_truncated: bool = False
     send_as: SendAs = SendAs.FILE
     limit: int | None = None
     sample: int | None = None
@@ -92,8 +103,25 @@ class RunSettings:
 
     def due_rules(self) -> list[Any]:
         """The settings that decide which rows are due: with others, rows are looked at anew."""
-        trial = self.sample is not None
-        return [self.multi_oriented_detection, sorted(self.retry), self.checksum, trial]
+        return [
+            self.sample is not None,
+            self.multi_oriented_detection,
+            sorted(self.retry),
+            self.checksum,
+            asdict(self.preparation),
+        ]
+
+    @property
+    def preparation(self) -> Preparation:
+        """How photos are made fit. As Base64 text a photo is a third longer than it is."""
+        in_text = self.send_as is SendAs.IMAGE
+        return Preparation(
+            max_side=self.max_side,
+            max_bytes=self.max_bytes * 3 // 4 if in_text else self.max_bytes,
+            max_pixels=self.max_pixels,
+            convert=self.convert,
+            accept_truncated=self.accept_truncated,
+        )
 
     def record(self) -> dict[str, Any]:
         """What a ledger keeps of the settings of a run: plain values, and no secret is one."""
@@ -108,6 +136,7 @@ class RunSettings:
             "attempts": self.attempts,
             "multi_oriented_detection": self.multi_oriented_detection,
             "send_as": self.send_as.value,
+            "preparation": asdict(self.preparation),
             "limit": self.limit,
             "sample": self.sample,
             "retry": sorted(self.retry),

@@ -134,7 +134,9 @@ def written_default(option: click.Option) -> str | None:
     default = option.default
     if option.is_flag:
         return "off" if default is False else None
-    if isinstance(default, int | float):
+    if isinstance(default, int):
+        return f"`{default}`"
+    if isinstance(default, float):
         return f"`{default:g}`"
     return f"`{default}`" if isinstance(default, str) and default else None
 

@@ -259,6 +259,30 @@ def test_a_row_is_due_when_its_code_is_to_be_retried() -> None:
     assert not journey.is_due(candidate(Status.REJECTED, "BAD_ARGUMENTS"), policy)
 
 
+@pytest.mark.parametrize("status", [Status.REJECTED, Status.INVALID])
+def test_a_refused_row_is_due_when_a_setting_that_matters_to_its_code_has_changed(
+    status: Status,
+) -> None:
+    policy = Policy(marks={"PHOTO_FORMAT": "convert=1"})
+    for under, due in [("convert=1", False), ("convert=0", True), (None, True)]:
+        refused = replace(candidate(status, "PHOTO_FORMAT"), refused_under=under)
+        assert journey.is_due(refused, policy) is due
+    other = replace(candidate(status, "PHOTO_EMPTY"), refused_under=None)
+    assert not journey.is_due(other, policy)
+
+
+def test_a_rejection_remembers_the_settings_on_which_it_depended() -> None:
+    policy = Policy(marks={"HTTP_413": "max_bytes=9"})
+    step = after(answer(Verdict.REJECTED, "HTTP_413"), policy)
+    assert isinstance(step, Settled)
+    assert step.face.refused_under == "max_bytes=9"
+    again = journey.intends(step.face, at=1, run=2)
+    assert again.refused_under is None
+    settled = after(answer(Verdict.REJECTED, "NO_FACE_FOUND"), policy)
+    assert isinstance(settled, Settled)
+    assert settled.face.refused_under is None
+
+
 class OnePersonsFaces(RuleBasedStateMachine):
     """One person with several photos, a service that applies calls or not, and any answer.
 

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from enroll.model import Photo, Status, Unusable
+from enroll.model import Fault, Photo, Status, Unusable
 from enroll.photo import (
     LARGEST_FILE,
     Glance,
     PhotoCode,
-    check_content,
+    Prepared,
     glance,
     locate,
     look,
+    prepare,
     read_photo,
 )
 
@@ -42,9 +43,14 @@ def put(folder: Path, name: str, content: bytes) -> str:
     return str(path)
 
 
+def fault_of(content: bytes) -> Fault:
+    found = prepare(content)
+    assert isinstance(found, Fault)
+    return found
+
+
 @pytest.mark.parametrize(
-    ("form", "media_type"),
-    [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("BMP", "image/bmp"), ("MPO", "image/jpeg")],
+    ("form", "media_type"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("BMP", "image/bmp")]
 )
 def test_a_photo_is_told_by_its_content_whatever_its_name(
     tmp_path: Path, form: str, media_type: str
@@ -55,13 +61,28 @@ def test_a_photo_is_told_by_its_content_whatever_its_name(
     assert found.media_type == media_type
     assert found.content == content
     assert found.sha256 == hashlib.sha256(content).digest()
-    assert found.sent_sha256 is None
+    assert (found.sent_sha256, found.prepared) == (None, "")
 
 
-@pytest.mark.parametrize("form", ["GIF", "TIFF", "WEBP", "ICO", "PPM"])
-def test_an_image_that_the_service_does_not_take_names_its_format(form: str) -> None:
-    fault = check_content(picture(form))
-    assert not isinstance(fault, str)
+def test_the_hash_of_what_is_sent_is_told_where_that_is_not_the_file(tmp_path: Path) -> None:
+    content = picture(comment=b"Summer in the garden")
+    found = read_photo(put(tmp_path, "a.jpg", content), str(tmp_path))
+    assert isinstance(found, Photo)
+    assert found.sha256 == hashlib.sha256(content).digest()
+    assert found.content == picture_without_its_comment(content)
+    assert found.sent_sha256 == hashlib.sha256(found.content).digest()
+    assert found.prepared == "stripped"
+
+
+def picture_without_its_comment(content: bytes) -> bytes:
+    at = content.index(b"\xff\xfe")
+    length = int.from_bytes(content[at + 2 : at + 4], "big")
+    return content[:at] + content[at + 2 + length :]
+
+
+@pytest.mark.parametrize("form", ["ICO", "PPM", "SGI", "JPEG2000"])
+def test_an_image_of_a_format_that_is_not_converted_names_it(form: str) -> None:
+    fault = fault_of(picture(form))
     assert fault.code == PhotoCode.FORMAT
     assert f"a {form}" in fault.message
 
@@ -70,30 +91,20 @@ def test_an_image_that_the_service_does_not_take_names_its_format(form: str) -> 
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.75, 0.97])
 def test_a_photo_without_its_end_is_truncated(form: str, kept: float) -> None:
     content = picture(form)
-    fault = check_content(content[: int(len(content) * kept)])
-    assert not isinstance(fault, str)
-    assert fault.code == PhotoCode.TRUNCATED
+    assert fault_of(content[: int(len(content) * kept)]).code == PhotoCode.TRUNCATED
 
 
 def test_a_thumbnails_end_does_not_pass_for_the_pictures() -> None:
     thumbnail = picture(size=(32, 32))
     content = picture(size=(400, 400), comment=thumbnail, progressive=True)
-    assert check_content(content) == "image/jpeg"
-    fault = check_content(content[: len(content) // 2])
-    assert not isinstance(fault, str)
-    assert fault.code == PhotoCode.TRUNCATED
+    assert isinstance(prepare(content), Prepared)
+    assert fault_of(content[: len(content) // 2]).code == PhotoCode.TRUNCATED
 
 
-def test_a_padded_jpeg_is_whole() -> None:
-    assert check_content(picture() + b"\0" * 500) == "image/jpeg"
-
-
-def test_a_png_with_a_broken_chunk_is_refused() -> None:
+def test_a_png_with_a_broken_chunk_is_damaged() -> None:
     content = bytearray(picture("PNG"))
     content[len(content) // 2] ^= 0xFF
-    fault = check_content(bytes(content))
-    assert not isinstance(fault, str)
-    assert fault.code == PhotoCode.TRUNCATED
+    assert fault_of(bytes(content)).code == PhotoCode.DAMAGED
 
 
 @pytest.mark.parametrize(
@@ -201,6 +212,8 @@ def test_a_glance_agrees_with_reading_on_what_it_can_see(tmp_path: Path) -> None
         "empty.jpg": b"",
         "text.jpg": b"hello" * 50,
         "a.gif": picture("GIF"),
+        "a.ico": picture("ICO"),
+        "small.png": picture("PNG", size=(47, 100)),
     }
     for name, content in cases.items():
         path = put(tmp_path, name, content)

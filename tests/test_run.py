@@ -55,7 +55,7 @@ class Archive:
         Image.linear_gradient("L").rotate(shade).resize((64, 80)).convert("RGB").save(out, "JPEG")
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(out.getvalue() + bytes([shade]))
+        path.write_bytes(out.getvalue())
         return path
 
     def person(self, number: int) -> None:

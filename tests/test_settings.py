@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from real_command import Command
 from small_archive import Archive
 
 from enroll.errors import UsageError
-from enroll.model import Credentials
+from enroll.model import Credentials, SendAs
+from enroll.photo import marks
+from enroll.preparation import Preparation
 from enroll.sandbox import Sandbox
 from enroll.settings import (
     CodeRule,
@@ -327,3 +330,33 @@ def test_what_a_ledger_keeps_of_the_settings_are_plain_values() -> None:
     assert kept["on_code"] == {"A": "retry", "B": "stop"}
     assert kept["retry"] == ["X", "Y"]
     assert kept["images"] == "photos"
+
+
+def test_every_setting_of_the_preparation_decides_which_rows_are_due(tmp_path: Path) -> None:
+    usual = RunSettings(manifest=tmp_path / "a.csv", group_id="staff")
+    for name, other in {
+        "max_side": 1000,
+        "max_bytes": 100_000,
+        "max_pixels": 10_000,
+        "convert": False,
+        "accept_truncated": True,
+        "send_as": SendAs.IMAGE,
+    }.items():
+        changed = replace(usual, **{name: other})  # type: ignore[arg-type]
+        assert changed.due_rules() != usual.due_rules(), name
+        assert changed.preparation != usual.preparation, name
+    assert {one.name for one in fields(Preparation)} <= set(usual.due_rules()[-1])
+
+
+def test_every_setting_of_the_preparation_matters_to_a_code() -> None:
+    usual = Preparation(heif=True)
+    for name, other in {
+        "max_side": 1000,
+        "max_bytes": 100_000,
+        "max_pixels": 10_000,
+        "convert": False,
+        "accept_truncated": True,
+        "heif": False,
+    }.items():
+        changed = replace(usual, **{name: other})  # type: ignore[arg-type]
+        assert marks(changed) != marks(usual), name

@@ -60,6 +60,7 @@ _reading = options.together(
     reading.manifest_options,
     reading.max_in_flight,
     reading.multi_oriented_detection,
+    reading.preparing,
     click.option(
         "--retry",
         multiple=True,
@@ -90,18 +91,23 @@ _bounding_rate = click.option(
 @reading.manifest
 @_reading
 @_rate
+@click.option(
+    "--full", is_flag=True, help="Read and prepare every photo that is due, as for a call."
+)
 @click.pass_context
-def plan(ctx: click.Context, /, manifest: Path, rate: float | None, **given: Any) -> int:
+def plan(
+    ctx: click.Context, /, manifest: Path, rate: float | None, full: bool, **given: Any
+) -> int:
     """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing."""
-    return _print_plan(_settings(ctx, manifest, given), rate)
+    return _print_plan(_settings(ctx, manifest, given), rate, full=full)
 
 
-def _print_plan(settings: RunSettings, rate: float | None) -> int:
+def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False) -> int:
     from enroll.plan import make_plan
     from enroll.planned import plan_lines
 
-    _keep_pillow_quiet()
-    lines = plan_lines(make_plan(settings, rate=rate))
+    _tame_pillow()
+    lines = plan_lines(make_plan(settings, rate=rate, full=full))
     with options.printing():
         click.echo("\n".join(lines))
     return 0
@@ -255,7 +261,7 @@ def _run(
     from enroll.enrollment import enroll_manifest
     from enroll.summary import log_summary, summary_lines
 
-    _keep_pillow_quiet()
+    _tame_pillow()
     console = Console(
         settings,
         stream,
@@ -309,6 +315,10 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
     return RunSettings(manifest=manifest, **taken)
 
 
-def _keep_pillow_quiet() -> None:
-    """Pillow warns of odd metadata and of large pictures; the rows say what is wrong with them."""
+def _tame_pillow() -> None:
+    """Pillow warns of odd metadata and of large pictures; the rows say what is wrong with them.
+    And the memory of one picture is not kept for the next."""
+    from enroll.photo.memory import give_back_memory
+
     warnings.filterwarnings("ignore", module="PIL")
+    give_back_memory()

@@ -11,6 +11,7 @@ import click
 from enroll.cli import options
 from enroll.header import Role
 from enroll.model import SendAs
+from enroll.preparation import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MAX_SIDE
 
 AUTO = "auto"
 
@@ -116,6 +117,47 @@ multi_oriented_detection = click.option(
     "--multi-oriented-detection",
     is_flag=True,
     help="Have the service turn a photo in which it finds no face upright.",
+)
+
+MOST_PIXELS = 1_000_000_000
+"""The most that --max-pixels takes: decoding so many takes 2 GB of memory."""
+
+preparing = options.together(
+    click.option(
+        "--max-side",
+        type=options.WholeNumber(48, 65_535),
+        default=DEFAULT_MAX_SIDE,
+        show_default=True,
+        metavar="PIXELS",
+        help="Photos with a longer side are shrunk.",
+    ),
+    click.option(
+        "--max-bytes",
+        type=options.WholeNumber(10_000, 100_000_000),
+        default=DEFAULT_MAX_BYTES,
+        show_default=True,
+        metavar="BYTES",
+        help="Photos of more bytes are encoded anew, with as little loss as possible.",
+    ),
+    click.option(
+        "--max-pixels",
+        type=options.WholeNumber(48 * 48, MOST_PIXELS),
+        default=DEFAULT_MAX_PIXELS,
+        show_default=True,
+        metavar="PIXELS",
+        help="Photos of more pixels in all are not decoded, and refused.",
+    ),
+    click.option(
+        "--convert/--no-convert",
+        default=True,
+        show_default=True,
+        help="Convert other formats and colours to JPEG, or refuse them.",
+    ),
+    click.option(
+        "--accept-truncated",
+        is_flag=True,
+        help="Send what there is of a photo whose end is missing.",
+    ),
 )
 
 send_as = click.option(

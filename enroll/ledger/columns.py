@@ -81,6 +81,7 @@ def candidate(found: Any, row: ScannedRow) -> Candidate:
         changed=not found.same_photo,
         user_data_changed=bool(found.other_text),
         multi_oriented_detection=bool(found.turned),
+        refused_under=found.refused_under,
     )
 
 

@@ -192,6 +192,7 @@ def _not_unchanged() -> Select[Any]:
             unchanged.label("unchanged"),
             func.coalesce(s.row.c.user_data != s.scan.c.user_data, False).label("other_text"),
             s.face.c.multi_oriented_detection.label("turned"),
+            s.face.c.refused_under,
         )
         .select_from(
             s.scan.outerjoin(

@@ -76,6 +76,7 @@ face = Table(
     Column("recheck", Boolean, nullable=False),
     Column("enrolled_at", BigInteger),
     Column("run", Integer, nullable=False),
+    Column("refused_under", Text),
     UniqueConstraint("user_id", "sha256"),
 )
 

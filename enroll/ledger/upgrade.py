@@ -15,6 +15,7 @@ STEPS: Mapping[int, Sequence[str]] = {
         "ALTER TABLE library ADD COLUMN ceiling INTEGER",
         "ALTER TABLE library ADD COLUMN lag FLOAT",
         "ALTER TABLE run ADD COLUMN pace JSON",
+        "ALTER TABLE face ADD COLUMN refused_under TEXT",
         "CREATE TABLE survey (only INTEGER NOT NULL CHECK (only = 1), fingerprint TEXT NOT NULL, "
         "manifest TEXT NOT NULL, parts INTEGER NOT NULL, results_path TEXT, results_size BIGINT, "
         "results_mtime_ns BIGINT, PRIMARY KEY (only))",

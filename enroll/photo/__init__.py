@@ -1,0 +1,24 @@
+"""From a file to a photo that the service takes, or to the reason why it is none."""
+
+from __future__ import annotations
+
+from enroll.photo.decide import Deed
+from enroll.photo.file import locate, look, read_photo
+from enroll.photo.glance import Glance, examine, glance
+from enroll.photo.prepare import Prepared, prepare
+from enroll.photo.reasons import LARGEST_FILE, PhotoCode, marks
+
+__all__ = [
+    "LARGEST_FILE",
+    "Deed",
+    "Glance",
+    "PhotoCode",
+    "Prepared",
+    "examine",
+    "glance",
+    "locate",
+    "look",
+    "marks",
+    "prepare",
+    "read_photo",
+]

@@ -1,0 +1,233 @@
+"""A picture that cannot be sent as it is: decoded, its colours, size and direction mended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
+
+from enroll.model import Fault
+from enroll.photo import colour, exif, reasons
+from enroll.photo.broken import BrokenError, translating
+from enroll.photo.decide import Seen, unfit_size
+from enroll.photo.decode import (
+    decoding_bytes,
+    load,
+    load_what_there_is,
+    open_picture,
+    pixel_bytes,
+    share_missing,
+)
+from enroll.photo.encode import Style, encode, style_of
+from enroll.photo.form import Form
+from enroll.photo.jpeg import EOI, Jpeg
+from enroll.photo.memory import decoders, decoding_limit
+from enroll.preparation import Preparation
+
+_TURNS: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of each EXIF orientation upright."""
+
+_ON_ITS_SIDE = range(5, 9)
+
+
+_STRIP_ROWS = 256
+"""Lines that are resized at a time. The filter sees beyond their edges, so that no seam shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A photo without its metadata, and what was seen of it.
+
+    Of a truncated one so many bytes are missing, 0 where that is not known.
+    """
+
+    content: bytes = field(repr=False)
+    seen: Seen
+    missing_bytes: int = 0
+    jpeg: Jpeg | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A JPEG, and what was done to the picture beside converting it."""
+
+    content: bytes = field(repr=False)
+    turned: bool
+    shrunk: bool
+
+
+def convert(source: Source, preparation: Preparation) -> Made | Fault:
+    """The photo as a JPEG that the service takes; or why not."""
+    if source.seen.truncated and not preparation.accept_truncated:
+        return reasons.cut_off(_amount_missing(source, preparation))
+    content = source.content
+    if source.seen.truncated and source.jpeg is not None:
+        content += EOI  # with an end libjpeg makes up what is missing
+    limit = decoding_limit(preparation.max_pixels)
+    try:
+        picture, need = _opened(source, content, preparation.max_side, limit)
+        full = source.seen.size or picture.size
+        if (fault := unfit_size(full, preparation)) is not None:
+            return fault
+        if need > limit:
+            return reasons.too_much_memory(full, need)
+        made = partial(_made, source, picture, preparation, full=full)
+        return decoders().run(made, need=need, limit=limit)
+    except BrokenError as error:
+        return _why_broken(source, str(error))
+
+
+def _opened(
+    source: Source, content: bytes, max_side: int, limit: int
+) -> tuple[ImageFile.ImageFile, int]:
+    """The picture, and the memory that it takes; a JPEG is shrunk by its decoder to what fits."""
+    least = max_side
+    while True:
+        picture = open_picture(content, source.seen.form)
+        if source.jpeg is not None and max(picture.size) > max_side:
+            _draft(picture, least)
+        need = _need(source, picture, max_side)
+        if source.jpeg is None or need <= limit or 8 * least <= max_side:
+            return picture, need
+        least //= 2
+
+
+def _need(source: Source, picture: Image.Image, max_side: int) -> int:
+    """Bytes of memory for decoding a picture that is open, and for all that is done afterwards."""
+    form, each = source.seen.form, pixel_bytes(picture)
+    pixels = picture.size[0] * picture.size[1]
+    kept = round(pixels * min(1.0, max_side / max(picture.size)) ** 2)
+    needs = [decoding_bytes(picture, form, source.jpeg)]
+    painted = 1 if picture.mode == "L" else 4
+    if colour.needs_paint(picture) or picture.info.get("icc_profile"):
+        needs.append(pixels * (each + 4))
+        painted = 4
+    if kept < pixels:
+        needs.append((pixels + kept) * painted)
+    if _orientation_of(picture, source.seen) in _TURNS:
+        needs.append(2 * kept * painted)
+    return max(needs)
+
+
+def _draft(picture: ImageFile.ImageFile, least: int) -> None:
+    """Have a JPEG's decoder shrink it by 2, 4 or 8 as far as its long side keeps so many pixels;
+    the better filter does the rest."""
+    share = least / max(picture.size)
+    width, height = (max(round(side * share), 1) for side in picture.size)
+    picture.draft(picture.mode, (width, height))
+
+
+def _made(
+    source: Source, opened: ImageFile.ImageFile, preparation: Preparation, *, full: tuple[int, int]
+) -> Made:
+    orientation = _orientation_of(opened, source.seen)
+    shrunk = max(full) > preparation.max_side
+    style = Style()
+    if isinstance(opened, JpegImagePlugin.JpegImageFile):
+        style = style_of(opened, on_its_side=orientation in _ON_ITS_SIDE)
+        style = replace(style, tables=None) if shrunk else style
+    try:
+        if source.seen.truncated:
+            load_what_there_is(opened)
+        else:
+            load(opened)
+        with translating():
+            upright = Form.TIFF is source.seen.form
+            turn = None if upright else _TURNS.get(orientation)
+            picture = _painted(opened, preparation.max_side, turn)
+            content = encode(picture, style, max_bytes=preparation.max_bytes)
+    finally:
+        opened.close()  # whoever holds it, its pixels are gone when the next is let in
+    return Made(content=content, turned=orientation in _TURNS, shrunk=shrunk)
+
+
+def _painted(
+    opened: ImageFile.ImageFile, max_side: int, turn: Image.Transpose | None
+) -> Image.Image:
+    """A decoded picture in sRGB, no larger than it may be, and upright."""
+    picture = colour.to_srgb(opened, opened.info.get("icc_profile"))
+    picture.info = {}  # Pillow writes comments that it finds there
+    if picture is not opened:
+        opened.close()
+    if max(picture.size) > max_side:
+        picture = _resized(picture, max_side)
+        opened.close()
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _resized(picture: Image.Image, max_side: int) -> Image.Image:
+    """In strips: in one piece Pillow holds a third picture, of the new width and the old height."""
+    share = max_side / max(picture.size)
+    width, height = (max(round(side * share), reasons.MIN_SIDE) for side in picture.size)
+    resized = Image.new(picture.mode, (width, height))
+    rows = picture.size[1] / height
+    for top in range(0, height, _STRIP_ROWS):
+        deep = min(_STRIP_ROWS, height - top)
+        box = (0.0, top * rows, float(picture.size[0]), min((top + deep) * rows, picture.size[1]))
+        strip = picture.resize((width, deep), Image.Resampling.LANCZOS, box=box)
+        resized.paste(strip, (0, top))
+    return resized
+
+
+def _orientation_of(picture: Image.Image, seen: Seen) -> int:
+    """EXIF's orientation, as seen, or where it stands in the picture's own structure.
+
+    Pillow has turned a TIFF when it has decoded it, libheif a HEIC.
+    """
+    if seen.form in (Form.JPEG, Form.PNG, Form.BMP):
+        return seen.orientation
+    tags = getattr(picture, "tag_v2", None)
+    if tags is not None:
+        return tiff_orientation(picture)
+    blob = picture.info.get("exif")
+    if not isinstance(blob, bytes):
+        return exif.UPRIGHT
+    return exif.orientation(blob.removeprefix(b"Exif\0\0"))
+
+
+def tiff_orientation(picture: Image.Image) -> int:
+    """The orientation of a TIFF that is open and not decoded."""
+    try:
+        with translating():
+            found = getattr(picture, "tag_v2", {}).get(ExifTags.Base.Orientation)
+    except BrokenError:
+        return exif.UPRIGHT
+    return found if isinstance(found, int) and found in exif.TURNED else exif.UPRIGHT
+
+
+def _amount_missing(source: Source, preparation: Preparation) -> str:
+    """How much of a truncated photo is missing, for people; empty where nobody can tell."""
+    if source.missing_bytes:
+        return f"{source.missing_bytes:,} bytes"
+    if source.jpeg is not None and source.jpeg.progressive:
+        return ""
+    limit = decoding_limit(preparation.max_pixels)
+    try:
+        picture = open_picture(source.content, source.seen.form)
+        if source.jpeg is not None:
+            picture.draft("L", (1, 1))
+        need = 2 * decoding_bytes(picture, source.seen.form, source.jpeg)
+        if need > limit:
+            return ""
+        missing = decoders().run(partial(share_missing, picture), need=need, limit=limit)
+    except BrokenError:
+        return ""
+    return "" if not missing else f"{max(round(100 * missing), 1)} %"
+
+
+def _why_broken(source: Source, why: str) -> Fault:
+    if source.seen.truncated:
+        return reasons.ONLY_A_STUB
+    if "truncated" in why:
+        return reasons.cut_off()
+    return reasons.damaged(f"it cannot be decoded ({why[:80] or 'no more is known'})")

@@ -1,0 +1,156 @@
+"""What would be done to a photo, told from its head or by doing it: what `enroll plan` says."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from enroll.model import Fault, Unusable
+from enroll.photo import containers, jpeg, png, reasons
+from enroll.photo.broken import BrokenError
+from enroll.photo.convert import tiff_orientation
+from enroll.photo.decide import Deed, Seen, decide
+from enroll.photo.decode import open_picture
+from enroll.photo.file import CannotOpenError, opened, read_photo
+from enroll.photo.form import Form, form_of, name_of_foreign
+from enroll.preparation import AS_USUAL, Preparation
+
+_BLOCK = 4096
+"""What is read at either end of a file, and where a JPEG goes on: a block of most file systems."""
+
+_MOST_BLOCKS = 64
+"""Blocks that are read to find a JPEG's size behind its metadata."""
+
+_FOREIGN_BYTES = 1024 * 1024
+"""What is read of a file of another format to tell its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a photo's head and tail tell without reading it.
+
+    `size` is its bytes, `to_send` those that would be sent: exactly where the file is sent as it
+    is, nearly where it is stripped, at most where it is made anew. Files of the same content have
+    the same `likeness` (64 bits), others hardly ever.
+    """
+
+    size: int
+    likeness: int
+    deeds: tuple[Deed, ...] = ()
+    to_send: int = 0
+
+
+def glance(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glance | Fault:
+    """What would become of a photo, as far as some 8 kB of it tell; it may be worse."""
+    try:
+        with opened(path, images) as (descriptor, found):
+            return _glanced(descriptor, found.st_size, preparation)
+    except CannotOpenError as error:
+        return error.unusable.fault
+
+
+def examine(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glance | Fault:
+    """What becomes of a photo: it is read and prepared as for a call, and let go."""
+    read = read_photo(path, images, preparation)
+    if isinstance(read, Unusable):
+        return read.fault
+    likeness = int.from_bytes(read.sha256[:8], "big", signed=True)
+    deeds = tuple(Deed(word) for word in read.prepared.split(", ") if word)
+    return Glance(read.times.size, likeness, deeds, len(read.content))
+
+
+def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | Fault:
+    head = os.pread(descriptor, _BLOCK, 0)
+    if not head:
+        return reasons.EMPTY
+    tail = os.pread(descriptor, _BLOCK, max(size - _BLOCK, 0))
+    form = form_of(head)
+    if form is None:
+        name = name_of_foreign(os.pread(descriptor, _FOREIGN_BYTES, 0))
+        return reasons.NO_IMAGE if name is None else reasons.foreign(name)
+    seen = _seen(descriptor, head, size, form)
+    if isinstance(seen, Fault):
+        return seen
+    deeds = decide(seen, preparation)
+    if isinstance(deeds, Fault):
+        return deeds
+    if seen.truncated and not preparation.accept_truncated:
+        return reasons.cut_off()
+    made_anew = bool(set(deeds) - {Deed.STRIPPED})
+    to_send = min(seen.length, preparation.max_bytes) if made_anew else seen.length
+    told = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
+    return Glance(size, int.from_bytes(told, "big", signed=True), deeds, to_send)
+
+
+def _seen(descriptor: int, head: bytes, size: int, form: Form) -> Seen | Fault:
+    if form is Form.JPEG:
+        return _seen_jpeg(descriptor, head, size)
+    if form is Form.PNG:
+        return _seen_png(head, size)
+    if form is Form.BMP:
+        bmp = containers.bmp(head)
+        if bmp is None:
+            return reasons.NO_IMAGE
+        truncated = bmp.length > size
+        return Seen(form=form, size=bmp.size, length=size, common=bmp.common, truncated=truncated)
+    if form in (Form.GIF, Form.TIFF):
+        return _seen_by_pillow(descriptor, size, form)
+    pixels = containers.head_size(head, form)
+    truncated = form is Form.WEBP and 8 + int.from_bytes(head[4:8], "little") > size
+    return Seen(form=form, size=pixels, length=size, truncated=truncated)
+
+
+def _seen_jpeg(descriptor: int, head: bytes, size: int) -> Seen | Fault:
+    known = head
+    for _ in range(_MOST_BLOCKS):
+        try:
+            found = jpeg.walk(known, whole=False)
+        except jpeg.NotAJpegError as error:
+            return reasons.damaged(str(error))
+        except jpeg.EndMissingError as error:
+            block = os.pread(descriptor, _BLOCK, error.at)
+            if not block or error.at >= size or len(known) >= error.at + len(block):
+                return reasons.cut_off()
+            between = bytes(max(error.at - len(known), 0))  # not looked at
+            known = (known + between)[: error.at] + block
+        else:
+            break
+    else:
+        return Seen(form=Form.JPEG, size=None, length=size, common=True, cut=True)
+    return Seen(
+        form=Form.JPEG,
+        size=found.size,
+        length=size - found.remains.dropped,
+        common=found.common,
+        orientation=found.orientation,
+        cut=found.remains.changed,
+    )
+
+
+def _seen_png(head: bytes, size: int) -> Seen | Fault:
+    try:
+        found = png.walk(head, whole=False)
+    except png.NotAPngError as error:
+        return reasons.damaged(str(error))
+    if not found.width:
+        return reasons.cut_off()
+    return Seen(
+        form=Form.PNG,
+        size=found.size,
+        length=max(size - found.remains.dropped, 0),
+        common=found.common,
+        orientation=found.orientation,
+        cut=found.remains.changed,
+    )
+
+
+def _seen_by_pillow(descriptor: int, size: int, form: Form) -> Seen | Fault:
+    with open(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        try:
+            picture = open_picture(file, form)
+        except BrokenError:
+            return reasons.cut_off()
+        orientation = tiff_orientation(picture)
+        return Seen(form=form, size=picture.size, length=size, orientation=orientation)

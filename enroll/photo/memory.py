@@ -1,0 +1,111 @@
+"""How many pictures are decoded at a time: as many as there are cores, and as fit into memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from threading import Condition, Lock
+from typing import TypeVar
+
+from enroll.preparation import DEFAULT_MAX_PIXELS
+
+R = TypeVar("R")
+
+_MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of malloc.h."""
+
+DECODING_BYTES = 200_000_000
+"""Memory for all decoding, so that a run stays below 400 MB in all. Who allows more pixels than by
+default allows as much more memory."""
+
+CONTENT_BYTES = 32 * 1024 * 1024
+"""What may lie in memory of files that are being read and prepared, where they are large; one that
+is larger still is read alone."""
+
+
+class Gate:
+    """Lets tasks in, one after the other, while there is a place and room for what they need."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._used = 0
+        self._inside = 0
+        self._turn = Lock()  # who waits for room lets nobody pass: else large ones never get in
+        self._changed = Condition()
+
+    @contextmanager
+    def room(self, need: int, *, limit: int) -> Iterator[None]:
+        """Be inside, with `need` bytes of the `limit` for all; who would be alone is let in."""
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: self._fits(need, limit))
+            self._inside += 1
+            self._used += need
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._used -= need
+                self._changed.notify_all()
+
+    def _fits(self, need: int, limit: int) -> bool:
+        if not self._inside:
+            return True
+        return self._inside < self._places and self._used + need <= limit
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+
+
+class Decoders:
+    """Threads for all that decodes, resizes and encodes pixels, as many as there are cores.
+
+    Not the readers' own: the C library keeps freed memory for each thread that has used some.
+    """
+
+    def __init__(self) -> None:
+        places = _cores()
+        self._gate = Gate(places)
+        self._pool = ThreadPoolExecutor(places, thread_name_prefix="decoder")
+
+    def run(self, task: Callable[[], R], *, need: int, limit: int) -> R:
+        """What the task returns or raises, when there was room for it."""
+        with self._gate.room(need, limit=limit):
+            return self._pool.submit(task).result()
+
+
+@lru_cache(maxsize=1)
+def decoders() -> Decoders:
+    """Those of this process."""
+    return Decoders()
+
+
+@lru_cache(maxsize=1)
+def reading() -> Gate:
+    """Around large files that are read into memory; bounded by their bytes, not by their number."""
+    return Gate(1_000)
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of the threads, and its locks may be held by nobody.
+    os.register_at_fork(after_in_child=decoders.cache_clear)
+    os.register_at_fork(after_in_child=reading.cache_clear)
+
+
+def give_back_memory() -> None:
+    """Have freed blocks of 1 MB and more go back to the system at once, where that can be asked.
+
+    GNU's C library gives up doing so after the first few, and keeps up to 30 MB for each thread.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
+
+
+def decoding_limit(max_pixels: int) -> int:
+    """Bytes for all decoding, where a photo may have so many pixels."""
+    return max(DECODING_BYTES, DECODING_BYTES * max_pixels // DEFAULT_MAX_PIXELS)

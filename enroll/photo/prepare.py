@@ -1,0 +1,139 @@
+"""A photo's bytes to the bytes that are sent: as they are, stripped, or made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from enroll.model import Fault
+from enroll.photo import containers, jpeg, png, reasons
+from enroll.photo.convert import Source, convert
+from enroll.photo.decide import Deed, Seen, decide
+from enroll.photo.form import Form, form_of, name_of_foreign
+from enroll.preparation import AS_USUAL, Preparation
+
+MEDIA_TYPES: Mapping[Form, str] = {
+    Form.JPEG: "image/jpeg",
+    Form.PNG: "image/png",
+    Form.BMP: "image/bmp",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What is sent of a photo, and what was done to it; nothing, where it is the file itself."""
+
+    content: bytes = field(repr=False)
+    media_type: str
+    done: tuple[Deed, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What was done, in a word or two."""
+        return ", ".join(self.done)
+
+
+def prepare(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared | Fault:
+    """A photo that the service takes and that looks as its owner sees it, or why there is none.
+
+    Never raises, whatever the bytes are.
+    """
+    if not content:
+        return reasons.EMPTY
+    form = form_of(content[:64])
+    if form is None:
+        name = name_of_foreign(content)
+        return reasons.NO_IMAGE if name is None else reasons.foreign(name)
+    source = _SOURCES.get(form, _other_source)(content, form)
+    return source if isinstance(source, Fault) else _prepared(source, preparation)
+
+
+def _prepared(source: Source, preparation: Preparation) -> Prepared | Fault:
+    deeds = decide(source.seen, preparation)
+    if isinstance(deeds, Fault):
+        return deeds
+    if set(deeds) <= {Deed.STRIPPED}:
+        media_type = MEDIA_TYPES[source.seen.form]
+        return Prepared(content=source.content, media_type=media_type, done=deeds)
+    made = convert(source, preparation)
+    if isinstance(made, Fault):
+        return made
+    if made.turned and Deed.TURNED not in deeds:  # known only since it was opened
+        deeds = (*deeds, Deed.TURNED)
+    if made.shrunk and Deed.SHRUNK not in deeds:
+        deeds = (*deeds, Deed.SHRUNK)
+    return Prepared(content=made.content, media_type="image/jpeg", done=deeds)
+
+
+def _jpeg_source(content: bytes, form: Form) -> Source | Fault:
+    try:
+        found = jpeg.walk(content)
+    except jpeg.NotAJpegError as error:
+        return reasons.damaged(str(error))
+    if found.end is None and not found.scans:
+        return reasons.ONLY_A_STUB
+    stripped = found.remains.joined()
+    seen = Seen(
+        form=form,
+        size=found.size,
+        length=len(stripped),
+        common=found.common,
+        orientation=found.orientation,
+        cut=found.remains.changed,
+        truncated=found.end is None,
+    )
+    return Source(content=stripped, seen=seen, jpeg=found)
+
+
+def _png_source(content: bytes, form: Form) -> Source | Fault:
+    try:
+        found = png.walk(content)
+    except png.NotAPngError as error:
+        return reasons.damaged(str(error))
+    if not found.width:
+        return reasons.ONLY_A_STUB
+    stripped = found.remains.joined()
+    seen = Seen(
+        form=form,
+        size=found.size,
+        length=len(stripped),
+        common=found.common,
+        orientation=found.orientation,
+        cut=found.remains.changed,
+        truncated=not found.whole,
+    )
+    return Source(content=stripped, seen=seen)
+
+
+def _bmp_source(content: bytes, form: Form) -> Source | Fault:
+    found = containers.bmp(content)
+    if found is None:
+        return reasons.NO_IMAGE
+    missing = found.length - len(content)
+    behind = found.length > 0 and missing < 0
+    stripped = content[: found.length] if behind else content
+    seen = Seen(
+        form=form,
+        size=found.size,
+        length=len(stripped),
+        common=found.common,
+        cut=behind,
+        truncated=missing > 0,
+    )
+    return Source(content=stripped, seen=seen, missing_bytes=max(missing, 0))
+
+
+def _other_source(content: bytes, form: Form) -> Source:
+    missing = containers.bytes_missing(content, form)
+    # The decoder of WebP takes memory for the whole picture when it is opened; the others do not,
+    # and know better than the head which of several pictures it is.
+    size = containers.head_size(content[:64], form) if form is Form.WEBP else None
+    seen = Seen(form=form, size=size, length=len(content), truncated=missing > 0)
+    return Source(content=content, seen=seen, missing_bytes=missing)
+
+
+_SOURCES: Mapping[Form, Callable[[bytes, Form], Source | Fault]] = {
+    Form.JPEG: _jpeg_source,
+    Form.PNG: _png_source,
+    Form.BMP: _bmp_source,
+}

@@ -1,0 +1,168 @@
+"""Why a photo is not sent: codes and sentences, and which settings could change that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from enroll.model import Fault
+from enroll.preparation import Preparation
+
+MIN_SIDE = 48
+"""Pixels a side below which the vendor family's services take no picture."""
+
+LARGEST_FILE = 64 * 1024 * 1024
+"""Bytes that are read into memory for one photo. Ours: thirty times what the service takes."""
+
+
+class PhotoCode(StrEnum):
+    """Why a photo was not sent."""
+
+    MISSING = "PHOTO_MISSING"
+    UNREADABLE = "PHOTO_UNREADABLE"
+    CHANGED = "PHOTO_CHANGED"
+    """It changed while it was being read."""
+    OUTSIDE = "PHOTO_OUTSIDE"
+    """Its path leads out of the images root."""
+    SYMLINK = "PHOTO_SYMLINK"
+    NOT_A_FILE = "PHOTO_NOT_A_FILE"
+    EMPTY = "PHOTO_EMPTY"
+    TOO_LARGE = "PHOTO_TOO_LARGE"
+    TOO_MANY_PIXELS = "PHOTO_TOO_MANY_PIXELS"
+    TOO_SMALL = "PHOTO_TOO_SMALL"
+    NOT_AN_IMAGE = "PHOTO_NOT_AN_IMAGE"
+    TRUNCATED = "PHOTO_TRUNCATED"
+    DAMAGED = "PHOTO_DAMAGED"
+    """All of it is there, and yet it cannot be decoded."""
+    FORMAT = "PHOTO_FORMAT"
+    """An image that the service does not take, and that is not converted."""
+
+
+_MATTERS: Mapping[str, tuple[str, ...]] = {
+    PhotoCode.TOO_MANY_PIXELS: ("max_pixels", "max_side"),
+    PhotoCode.TOO_SMALL: ("max_side",),
+    PhotoCode.TRUNCATED: ("accept_truncated",),
+    PhotoCode.FORMAT: ("convert", "heif"),
+    "IMAGE_FILE_TOO_LARGE": ("max_bytes", "max_side"),
+    "HTTP_413": ("max_bytes", "max_side"),
+    "INVALID_IMAGE_SIZE": ("max_side",),
+}
+"""For each code, ours or the service's, the fields of Preparation with which it may not come."""
+
+
+def marks(preparation: Preparation) -> Mapping[str, str]:
+    """For each code that depends on settings a short text of those settings.
+
+    It is recorded with a refusal; where it differs later, the photo is worth another look.
+    """
+    return {
+        str(code): ",".join(f"{name}={int(getattr(preparation, name))}" for name in names)
+        for code, names in _MATTERS.items()
+    }
+
+
+def _fault(code: PhotoCode, message: str) -> Fault:
+    return Fault(code=code, message=message)
+
+
+EMPTY = _fault(PhotoCode.EMPTY, "The file is empty. Export the photo again.")
+
+NO_IMAGE = _fault(
+    PhotoCode.NOT_AN_IMAGE,
+    "The file is not an image, whatever its name says. Export the photo again.",
+)
+
+NOT_A_FILE = _fault(PhotoCode.NOT_A_FILE, "The path names a folder or device, not a photo.")
+
+
+def too_large(size: int) -> Fault:
+    """A file of so many bytes is not read."""
+    return _fault(
+        PhotoCode.TOO_LARGE,
+        f"The file has {size:,} bytes; more than {LARGEST_FILE:,} are not read. "
+        "Export the photo in a smaller size.",
+    )
+
+
+def foreign(form: str) -> Fault:
+    """An image of a format that is neither taken nor converted."""
+    return _fault(
+        PhotoCode.FORMAT,
+        f"The photo is a {form}, which is not converted. Export it as JPEG, PNG or BMP.",
+    )
+
+
+def not_to_be_converted(what: str) -> Fault:
+    """`what` the photo is would have to be converted, which --no-convert forbids."""
+    return _fault(
+        PhotoCode.FORMAT,
+        f"The photo is {what}, which has to be converted, and --no-convert forbids that.",
+    )
+
+
+HEIF_MISSING = _fault(
+    PhotoCode.FORMAT,
+    "The photo is a HEIC, as phones write it; install enroll with the extra heif to convert it.",
+)
+
+
+def cut_off(missing: str = "") -> Fault:
+    """The end of the picture is missing; `missing` says how much of it, such as `12 %`."""
+    part = f"The last {missing} of the picture" if missing else "The end of the picture"
+    verb = "are" if missing.endswith("bytes") else "is"
+    return _fault(
+        PhotoCode.TRUNCATED,
+        f"{part} {verb} missing: a broken copy or download. Copy it again, or send what there is "
+        "with --accept-truncated.",
+    )
+
+
+ONLY_A_STUB = _fault(
+    PhotoCode.TRUNCATED,
+    "The end of the picture is missing, and nothing that is there can be decoded: a broken copy or "
+    "download. Copy it again.",
+)
+
+
+def damaged(why: str) -> Fault:
+    """A picture that cannot be decoded, though its end is there."""
+    return _fault(
+        PhotoCode.DAMAGED, f"The picture is damaged: {why}. Copy or export the photo again."
+    )
+
+
+def too_many_pixels(size: tuple[int, int], preparation: Preparation) -> Fault:
+    """More pixels than are decoded."""
+    return _fault(
+        PhotoCode.TOO_MANY_PIXELS,
+        f"The photo has {size[0]:,} x {size[1]:,} pixels; more than {preparation.max_pixels:,} "
+        "are not decoded. Export it in a smaller size, or raise --max-pixels.",
+    )
+
+
+def too_much_memory(size: tuple[int, int], need: int) -> Fault:
+    """Not too many pixels, but of a kind that takes much memory to decode."""
+    return _fault(
+        PhotoCode.TOO_MANY_PIXELS,
+        f"The photo has {size[0]:,} x {size[1]:,} pixels, of a kind that takes "
+        f"{need // 1_000_000:,} MB of memory to decode. Export it in a smaller size or as a plain "
+        "JPEG, or raise --max-pixels, which raises what is allowed.",
+    )
+
+
+def too_small(size: tuple[int, int]) -> Fault:
+    """Fewer pixels a side than the service takes."""
+    return _fault(
+        PhotoCode.TOO_SMALL,
+        f"The photo has {size[0]:,} x {size[1]:,} pixels; the service takes at least "
+        f"{MIN_SIDE} a side. Use a larger photo.",
+    )
+
+
+def too_narrow(size: tuple[int, int], max_side: int) -> Fault:
+    """So long and narrow that nothing is left of it when the long side fits."""
+    return _fault(
+        PhotoCode.TOO_SMALL,
+        f"The photo has {size[0]:,} x {size[1]:,} pixels: shrunk to {max_side:,} a side it is "
+        f"narrower than the {MIN_SIDE} that the service takes. Crop it.",
+    )

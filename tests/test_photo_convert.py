@@ -1,0 +1,330 @@
+"""What cannot be sent as it is looks the same when it is sent, and fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+
+import pytest
+from PIL import Image, ImageChops, ImageCms
+from real_pictures import difference, exif, saved, scene, shown
+
+from enroll.model import Fault
+from enroll.photo import Deed, PhotoCode, Prepared, prepare
+from enroll.photo.memory import Gate
+from enroll.preparation import AS_USUAL, Preparation
+from enroll.sandbox.pictures import grey_picture
+
+NEARLY = 2.0
+"""Levels of 255 by which a JPEG may differ on average; what is wrong differs by dozens."""
+
+EXACT = replace(AS_USUAL, heif=True)
+
+
+def sent(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared:
+    found = prepare(content, preparation)
+    assert isinstance(found, Prepared), found
+    grey_picture(found.content, field="file", around=640)  # the stand-in takes it
+    assert len(found.content) <= preparation.max_bytes
+    return found
+
+
+def fault_of(content: bytes, preparation: Preparation = AS_USUAL) -> Fault:
+    found = prepare(content, preparation)
+    assert isinstance(found, Fault), found
+    return found
+
+
+def noise(width: int, height: int) -> Image.Image:
+    """A picture that packs badly."""
+    bands = [Image.effect_noise((width, height), 25) for _ in range(3)]
+    return Image.blend(Image.merge("RGB", bands), scene(width, height), 0.5)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+def test_a_photo_on_its_side_is_turned_upright(form: str, orientation: int) -> None:
+    options = {"quality": 92} if form != "PNG" else {}
+    content = saved(scene(), form, exif=exif(orientation), **options)
+    found = sent(content)
+    assert Deed.TURNED in found.done
+    assert (Deed.CONVERTED in found.done) is (form != "JPEG")
+    assert difference(shown(found.content), shown(content)) < NEARLY
+    assert difference(shown(found.content), scene().transpose(TURNS[orientation])) < 4
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_turning_a_jpeg_keeps_its_quality(subsampling: int) -> None:
+    content = saved(
+        noise(320, 240), exif=exif(6), quality=88, subsampling=subsampling, optimize=True
+    )
+    found = sent(content)
+    assert found.words == "turned"
+    assert 0.8 < len(found.content) / len(content) < 1.35
+    assert difference(shown(found.content), shown(content)) < NEARLY
+
+
+def test_too_many_pixels_a_side_are_shrunk_and_the_shape_stays() -> None:
+    content = saved(scene(1200, 800), quality=95)
+    found = sent(content, Preparation(max_side=480))
+    assert found.words == "shrunk"
+    with Image.open(BytesIO(found.content)) as picture:
+        assert picture.size == (480, 320)
+    wanted = shown(content).resize((480, 320), Image.Resampling.LANCZOS)
+    assert difference(shown(found.content), wanted) < NEARLY
+
+
+def test_a_photo_that_is_turned_and_shrunk_says_both() -> None:
+    content = saved(scene(1200, 800), exif=exif(8))
+    found = sent(content, Preparation(max_side=480))
+    assert found.words == "turned, shrunk"
+    with Image.open(BytesIO(found.content)) as picture:
+        assert picture.size == (320, 480)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.3])
+def test_too_many_bytes_cost_quality_only_as_far_as_needed(share: float) -> None:
+    content = saved(noise(600, 400), quality=95)
+    limit = int(len(content) * share)
+    found = sent(content, Preparation(max_bytes=limit))
+    assert found.words == "shrunk"
+    assert 0.75 * limit < len(found.content) <= limit
+    with Image.open(BytesIO(found.content)) as picture:
+        assert picture.size == (600, 400)
+
+
+def test_what_does_not_fit_at_low_quality_gets_fewer_pixels_too() -> None:
+    content = saved(noise(600, 400), quality=95)
+    found = sent(content, Preparation(max_bytes=10_000))
+    with Image.open(BytesIO(found.content)) as picture:
+        assert 48 < min(picture.size) < 400
+
+
+def deep(mode: str) -> Image.Image:
+    grey = scene().convert("L").convert("I").point(lambda level: level * 257)
+    return grey if mode == "I" else grey.convert(mode)
+
+
+def with_alpha(mode: str) -> Image.Image:
+    picture = scene().convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    return picture.convert(mode) if mode != "P" else picture.quantize(128)
+
+
+@pytest.mark.parametrize(
+    ("picture", "form"),
+    [
+        (with_alpha("RGBA"), "PNG"),
+        (with_alpha("LA"), "PNG"),
+        (with_alpha("P"), "PNG"),
+        (with_alpha("RGBA"), "WEBP"),
+        (with_alpha("RGBA"), "TIFF"),
+        (with_alpha("RGBA"), "AVIF"),
+        (scene().quantize(200), "GIF"),
+        (with_alpha("P"), "GIF"),
+        (scene().convert("L"), "TIFF"),
+        (scene().convert("1"), "TIFF"),
+        (scene().quantize(200), "TIFF"),
+        (scene(), "WEBP"),
+        (scene(), "AVIF"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.mode,
+)
+def test_a_picture_in_other_colours_or_another_format_looks_the_same(
+    picture: Image.Image, form: str
+) -> None:
+    content = saved(picture, form)
+    found = sent(content)
+    assert (found.words, found.media_type) == ("converted", "image/jpeg")
+    assert difference(shown(found.content), shown(content)) < NEARLY
+
+
+@pytest.mark.parametrize(("mode", "form"), [("I;16", "PNG"), ("I;16", "TIFF"), ("I", "TIFF")])
+def test_sixteen_bits_a_pixel_become_eight(mode: str, form: str) -> None:
+    found = sent(saved(deep(mode), form))
+    assert found.words == "converted"
+    assert difference(shown(found.content), scene().convert("L").convert("RGB")) < NEARLY
+
+
+def test_floating_point_is_spread_over_the_greys() -> None:
+    levels = scene().convert("L").convert("F").point(lambda level: level * (1 / 255))
+    found = sent(saved(levels, "TIFF"))
+    assert difference(shown(found.content), scene().convert("L").convert("RGB")) < 8
+
+
+def test_cmyk_as_adobe_writes_it_is_shown_and_not_its_negative() -> None:
+    content = saved(scene().convert("CMYK"), quality=95)
+    assert b"Adobe" in content
+    found = sent(content)
+    assert found.words == "converted"
+    assert difference(shown(found.content), scene()) < 4
+    tiff = sent(saved(scene().convert("CMYK"), "TIFF"))
+    assert difference(shown(tiff.content), scene()) < 4
+
+
+def test_a_profile_is_applied_when_the_picture_is_made_anew() -> None:
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    # A profile whose red is our green: what it shows is told by converting, not by the numbers.
+    swapped = Image.merge("RGB", [scene().getchannel(band) for band in "GRB"])
+    profile = swapped_profile(srgb.tobytes())
+    content = saved(swapped, quality=95, icc_profile=profile, exif=exif(3))
+    found = sent(content)
+    with Image.open(BytesIO(found.content)) as picture:
+        assert "icc_profile" not in picture.info
+    assert difference(shown(found.content), scene().rotate(180)) < 6
+    in_lab = ImageCms.profileToProfile(scene(), srgb, lab, outputMode="LAB")
+    assert in_lab is not None
+    assert difference(shown(sent(saved(in_lab, "TIFF")).content), scene()) < 6
+
+
+def swapped_profile(srgb: bytes) -> bytes:
+    """sRGB with red and green exchanged."""
+    name, other = ("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    assert name in srgb
+    swapped = srgb.replace(b"rXYZ", b"xXYZ").replace(b"gXYZ", b"rXYZ").replace(b"xXYZ", b"gXYZ")
+    return swapped.replace(name, other)
+
+
+@pytest.mark.parametrize("profile", [b"rubbish", b"\0" * 5000])
+def test_a_profile_that_nobody_can_read_is_as_good_as_none(profile: bytes) -> None:
+    content = saved(scene(), exif=exif(3), icc_profile=profile)
+    assert difference(shown(sent(content).content), scene().rotate(180)) < 4
+
+
+def test_a_profile_of_other_colours_is_as_good_as_none() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    content = saved(scene().convert("CMYK"), icc_profile=srgb)
+    assert difference(shown(sent(content).content), scene()) < 4
+
+
+def test_a_png_that_is_too_large_becomes_a_jpeg() -> None:
+    content = saved(noise(400, 300), "PNG")
+    found = sent(content, Preparation(max_bytes=len(content) // 2))
+    assert (found.words, found.media_type) == ("converted", "image/jpeg")
+
+
+def test_the_first_picture_of_an_animation_is_sent() -> None:
+    out = BytesIO()
+    scene().save(out, "GIF", save_all=True, append_images=[scene().rotate(180)])
+    assert difference(shown(sent(out.getvalue()).content), scene()) < 8
+
+
+def test_a_heic_is_converted_where_the_extra_is_installed() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    out = BytesIO()
+    heif.from_pillow(scene()).save(out, quality=90)
+    assert difference(shown(sent(out.getvalue(), EXACT).content), scene()) < 4
+    fault = fault_of(out.getvalue(), replace(AS_USUAL, heif=False))
+    assert fault.code == PhotoCode.FORMAT
+    assert "extra heif" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (saved(scene(), "WEBP"), "a WebP"),
+        (saved(scene().convert("CMYK")), "a JPEG in CMYK"),
+        (saved(with_alpha("RGBA"), "PNG"), "a PNG that is transparent"),
+        (saved(scene(), "PNG", exif=exif(6)), "a PNG that would have to be turned"),
+    ],
+    ids=["WebP", "CMYK", "alpha", "turned"],
+)
+def test_without_conversion_what_would_be_converted_is_refused(content: bytes, what: str) -> None:
+    fault = fault_of(content, Preparation(convert=False))
+    assert fault.code == PhotoCode.FORMAT
+    assert what in fault.message
+
+
+def test_without_conversion_a_jpeg_is_turned_and_shrunk_all_the_same() -> None:
+    content = saved(scene(1200, 800), exif=exif(6))
+    assert sent(content, Preparation(max_side=400, convert=False)).words == "turned, shrunk"
+
+
+# Truncated
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_it_is_said_how_much_of_a_truncated_photo_is_missing(form: str) -> None:
+    content = saved(noise(200, 400), form)
+    message = fault_of(content[: int(len(content) * 0.6)]).message
+    percent = int(message.split("The last ")[1].split(" %")[0])
+    assert 33 <= percent <= 47
+
+
+@pytest.mark.parametrize("form", ["BMP", "WEBP", "AVIF"])
+def test_a_format_that_tells_its_length_tells_how_many_bytes_are_missing(form: str) -> None:
+    content = saved(noise(200, 400), form)
+    fault = fault_of(content[:-1000])
+    assert fault.code == PhotoCode.TRUNCATED
+    assert "The last 1,000 bytes" in fault.message
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "TIFF"])
+def test_what_there_is_of_a_truncated_photo_is_sent_when_asked(form: str) -> None:
+    content = saved(scene(), form)
+    cut = content[: int(len(content) * 0.7)]
+    if form != "TIFF":  # without its directory, which stands at the end, it is nothing
+        assert fault_of(cut).code == PhotoCode.TRUNCATED
+    found = prepare(cut, Preparation(accept_truncated=True))
+    if isinstance(found, Fault):
+        assert form in ("TIFF", "GIF")
+        return
+    assert Deed.COMPLETED in found.done
+    there = (0, 120, 240, 160) if form == "BMP" else (0, 0, 240, 40)  # a BMP begins at the bottom
+    assert difference(shown(found.content).crop(there), scene().crop(there)) < 8
+
+
+def test_a_truncated_progressive_photo_is_sent_blurred() -> None:
+    content = saved(scene(), progressive=True)
+    found = sent(content[: len(content) * 2 // 3], Preparation(accept_truncated=True))
+    assert found.words == "completed"
+    assert difference(shown(found.content), scene()) < 30
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF"])
+def test_fewer_than_48_pixels_a_side_are_refused(form: str) -> None:
+    assert fault_of(saved(scene(47, 90), form)).code == PhotoCode.TOO_SMALL
+    assert isinstance(prepare(saved(scene(48, 90), form)), Prepared)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF"])
+def test_more_pixels_than_are_allowed_are_refused(form: str) -> None:
+    content = saved(scene(300, 200), form)
+    assert fault_of(content, Preparation(max_pixels=59_999)).code == PhotoCode.TOO_MANY_PIXELS
+    assert isinstance(prepare(content, Preparation(max_pixels=60_000)), Prepared)
+
+
+def test_a_ribbon_that_would_be_too_narrow_is_refused() -> None:
+    fault = fault_of(saved(scene(6000, 60)))
+    assert fault.code == PhotoCode.TOO_SMALL
+    assert "narrower" in fault.message
+
+
+def test_a_difference_is_seen() -> None:
+    # Else the tests above could not fail.
+    assert difference(scene(), scene().rotate(180)) > 15
+    assert difference(scene(), ImageChops.invert(scene())) > 30
+
+
+def test_a_gate_lets_one_in_that_needs_more_than_there_is_and_then_nobody() -> None:
+    gate = Gate(places=2)
+    with gate.room(100, limit=50):
+        assert not gate._fits(1, 50)
+    with gate.room(30, limit=50):
+        assert gate._fits(20, 50)
+        assert not gate._fits(21, 50)

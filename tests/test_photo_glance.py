@@ -1,0 +1,83 @@
+"""A glance tells from a photo's head what reading it then does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from real_pictures import exif, saved, scene, with_segment
+
+from enroll.model import Fault, Photo
+from enroll.photo import Glance, PhotoCode, glance, read_photo
+from enroll.preparation import AS_USUAL, Preparation
+
+LARGE = scene(600, 400)
+SMALL = Preparation(max_side=480)
+
+PHOTOS: dict[str, bytes] = {
+    "plain": saved(LARGE),
+    "stripped": saved(LARGE, exif=exif(), comment=b"x" * 3000),
+    "behind much metadata": with_segment(
+        with_segment(saved(LARGE), 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + bytes(60_000)),
+        0xE1,
+        b"Exif\0\0" + exif(6).tobytes().removeprefix(b"Exif\0\0") + bytes(50_000),
+    ),
+    "turned": saved(LARGE, exif=exif(6)),
+    "progressive": saved(LARGE, progressive=True),
+    "cmyk": saved(LARGE.convert("CMYK")),
+    "png": saved(LARGE, "PNG"),
+    "png with exif": saved(LARGE, "PNG", exif=exif(3)),
+    "alpha": saved(LARGE.convert("RGBA"), "PNG"),
+    "bmp": saved(LARGE, "BMP"),
+    "gif": saved(LARGE.quantize(32), "GIF"),
+    "tiff": saved(LARGE, "TIFF"),
+    "turned tiff": saved(LARGE, "TIFF", exif=exif(8)),
+    "webp": saved(LARGE, "WEBP"),
+    "lossless webp": saved(LARGE, "WEBP", lossless=True),
+    "avif": saved(LARGE, "AVIF", speed=10),
+    "narrow": saved(scene(47, 300)),
+    "narrow webp": saved(scene(47, 300), "WEBP"),
+    "narrow avif": saved(scene(47, 300), "AVIF", speed=10),
+    "ico": saved(scene(64, 64), "ICO"),
+    "text": b"no photo at all",
+}
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+@pytest.mark.parametrize(
+    "preparation", [AS_USUAL, SMALL, Preparation(convert=False)], ids=["usual", "small", "as is"]
+)
+def test_a_glance_tells_what_reading_does(
+    name: str, preparation: Preparation, tmp_path: Path
+) -> None:
+    path = tmp_path / "photo"
+    path.write_bytes(PHOTOS[name])
+    seen = glance(str(path), str(tmp_path), preparation)
+    read = read_photo(str(path), str(tmp_path), preparation)
+    if isinstance(read, Photo):
+        assert isinstance(seen, Glance), seen
+        assert (", ".join(seen.deeds), seen.size) == (read.prepared, len(PHOTOS[name]))
+        if read.prepared in ("", "stripped"):
+            assert seen.to_send == len(read.content)
+    else:
+        assert isinstance(seen, Fault)
+        assert seen.code == read.fault.code
+
+
+def test_a_heic_is_told_by_its_head(tmp_path: Path) -> None:
+    path = tmp_path / "photo.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    seen = glance(str(path), str(tmp_path), Preparation(heif=False))
+    assert isinstance(seen, Fault)
+    assert seen.code == PhotoCode.FORMAT
+    assert isinstance(glance(str(path), str(tmp_path), Preparation(heif=True)), Glance)
+
+
+def test_only_the_ends_of_a_large_file_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.bmp"
+    content = saved(Image.new("RGB", (100, 100)), "BMP")
+    with path.open("wb") as file:
+        file.write(content)
+        file.truncate(60_000_000)
+    assert isinstance(glance(str(path), str(tmp_path)), Glance)

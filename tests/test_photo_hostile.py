@@ -1,0 +1,308 @@
+"""No file makes a run crash, hang or take more memory than it may."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from real_pictures import exif, saved, scene, with_segment
+
+from enroll.model import Fault, Unusable
+from enroll.photo import PhotoCode, Prepared, glance, prepare, read_photo
+from enroll.photo.exif import orientation
+from enroll.preparation import Preparation
+from enroll.sandbox.pictures import grey_picture
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+"""Pillow warns of odd metadata; the command line keeps it quiet."""
+
+HOPEFUL = Preparation(accept_truncated=True)
+
+
+def code_of(content: bytes, preparation: Preparation = HOPEFUL) -> str:
+    found = prepare(content, preparation)
+    assert isinstance(found, Fault), found
+    return found.code
+
+
+def png_of(width: int, height: int, *, data: bytes = b"", extra: bytes = b"") -> bytes:
+    def chunk(kind: bytes, payload: bytes) -> bytes:
+        head = len(payload).to_bytes(4, "big") + kind + payload
+        return head + zlib.crc32(kind + payload).to_bytes(4, "big")
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + extra
+        + chunk(b"IDAT", zlib.compress(data, 9))
+        + chunk(b"IEND", b"")
+    )
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    """A small JPEG whose frame claims to be of this size."""
+    content = bytearray(saved(scene()))
+    at = content.index(b"\xff\xc0")
+    content[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(content)
+
+
+def webp_of(width: int, height: int) -> bytes:
+    body = b"VP8X" + struct.pack("<I", 10) + b"\0\0\0\0"
+    body += (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+def bmp_of(width: int, height: int) -> bytes:
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + head
+
+
+def gif_of(width: int, height: int) -> bytes:
+    return (
+        b"GIF89a"
+        + struct.pack("<HHBBB", width, height, 0, 0, 0)
+        + (b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x08\x01\0\0;")
+    )
+
+
+def tiff_of(*entries: tuple[int, int, int, int], after: int = 0, at: int = 8) -> bytes:
+    directory = struct.pack("<H", len(entries))
+    for tag, kind, count, value in entries:
+        directory += struct.pack("<HHII", tag, kind, count, value)
+    return b"II*\0" + struct.pack("<I", at) + directory + struct.pack("<I", after)
+
+
+def plain_tiff(width: int, height: int, *, after: int = 0) -> bytes:
+    return tiff_of(
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8),
+        (277, 3, 1, 1),
+        (278, 4, 1, height),
+        (279, 4, 1, width * height),
+        after=after,
+    )
+
+
+BOMBS = {
+    "png": png_of(30_000, 30_000, data=bytes(10_000_000)),
+    "png of two thousand million": png_of(2**31 - 1, 2**31 - 1),
+    "jpeg": jpeg_of(65_500, 65_500),
+    "webp": webp_of(16_383, 16_383),
+    "bmp": bmp_of(2**31 - 1, 2**31 - 1),
+    "gif": gif_of(65_535, 65_535),
+    "tiff": plain_tiff(60_000, 60_000),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_absurd_sizes_are_refused_without_decoding(name: str, tmp_path: Path) -> None:
+    assert code_of(BOMBS[name]) == PhotoCode.TOO_MANY_PIXELS
+    path = tmp_path / "bomb"
+    path.write_bytes(BOMBS[name])
+    seen = glance(str(path), str(tmp_path))
+    assert isinstance(seen, Fault)
+    assert seen.code == PhotoCode.TOO_MANY_PIXELS
+
+
+def test_a_bomb_within_the_pixels_that_are_allowed_is_decoded_or_refused() -> None:
+    found = prepare(png_of(4000, 3000, data=bytes(4000 * 3000)), HOPEFUL)
+    assert isinstance(found, Prepared | Fault)
+    assert code_of(png_of(9900, 9900, data=bytes(10_000))) in (
+        PhotoCode.TOO_MANY_PIXELS,
+        PhotoCode.TRUNCATED,
+    )
+
+
+def test_directories_in_a_circle_end(tmp_path: Path) -> None:
+    content = plain_tiff(60, 60, after=8)
+    padded = content + bytes(60 * 60)
+    assert isinstance(prepare(padded, HOPEFUL), Prepared | Fault)
+    path = tmp_path / "circle.tif"
+    path.write_bytes(padded)
+    glance(str(path), str(tmp_path))
+
+
+LIES = {
+    "an offset beyond the end": b"II*\0" + struct.pack("<I", 2**32 - 1),
+    "many entries": b"II*\0" + struct.pack("<IH", 8, 65_535),
+    "a ninth way up": tiff_of((0x0112, 3, 1, 9)),
+    "a list": tiff_of((0x0112, 3, 2, 6)),
+    "text": tiff_of((0x0112, 2, 1, 6)),
+    "nothing": b"",
+    "half a head": b"II*",
+    "another format": b"\x89PNG" * 5,
+    "a directory that is its own entry": b"II*\0" + struct.pack("<I", 0),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_exif_that_lies_is_not_believed(lie: str) -> None:
+    assert orientation(LIES[lie]) == 1
+    content = with_segment(saved(scene()), 0xE1, b"Exif\0\0" + LIES[lie])
+    found = prepare(content)
+    assert isinstance(found, Prepared)
+    assert found.words == "stripped"
+
+
+def test_exif_that_tells_the_truth_is_believed_in_either_order_of_bytes() -> None:
+    assert orientation(tiff_of((0x0112, 3, 1, 6))) == 6
+    assert orientation(exif(8).tobytes().removeprefix(b"Exif\0\0")) == 8
+
+
+def test_gigantic_metadata_is_cut_out() -> None:
+    content = saved(scene())
+    for _ in range(300):
+        content = with_segment(content, 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + bytes(65_000))
+    found = prepare(content)
+    assert isinstance(found, Prepared)
+    assert len(content) > 19_000_000
+    assert found.content == saved(scene())
+
+
+def test_a_text_of_a_png_that_unpacks_to_gigabytes_is_never_unpacked() -> None:
+    payload = b"Comment\0\0" + zlib.compress(bytes(50_000_000), 9)
+    length = len(payload).to_bytes(4, "big")
+    kind = b"zTXt"
+    bomb = length + kind + payload + zlib.crc32(kind + payload).to_bytes(4, "big")
+    rows = b"".join(b"\0" + bytes(60 * 3) for _ in range(60))
+    found = prepare(png_of(60, 60, data=rows, extra=bomb))
+    assert isinstance(found, Prepared)
+    assert b"zTXt" not in found.content
+
+
+def test_a_file_that_grows_or_shrinks_while_it_is_read_is_due_again(tmp_path: Path) -> None:
+    content = saved(scene(800, 600), "BMP")
+    path = tmp_path / "changing.bmp"
+    path.write_bytes(content)
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            with path.open("r+b") as file:
+                file.truncate(len(content) // 2)
+                file.seek(0)
+                file.write(content)
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    codes = set()
+    try:
+        for _ in range(5_000):
+            one = read_photo(str(path), str(tmp_path))
+            if isinstance(one, Unusable):
+                codes.add(one.fault.code)
+            else:
+                assert one.content == content
+            if PhotoCode.CHANGED in codes:
+                break
+    finally:
+        stop.set()
+        writer.join()
+    assert codes - {PhotoCode.TRUNCATED} == {PhotoCode.CHANGED}
+
+
+SEEDS = {
+    "baseline": saved(scene(96, 64), exif=exif(6), comment=b"hello"),
+    "progressive": saved(scene(96, 64), progressive=True),
+    "cmyk": saved(scene(96, 64).convert("CMYK")),
+    "png": saved(scene(96, 64), "PNG", exif=exif(3)),
+    "palette": saved(scene(96, 64).quantize(32), "PNG"),
+    "alpha": saved(scene(96, 64).convert("RGBA"), "PNG"),
+    "tiff": saved(scene(96, 64), "TIFF"),
+    "packed tiff": saved(scene(96, 64), "TIFF", compression="tiff_adobe_deflate"),
+    "gif": saved(scene(96, 64).quantize(32), "GIF"),
+    "webp": saved(scene(96, 64), "WEBP"),
+    "lossless webp": saved(scene(96, 64).convert("RGBA"), "WEBP", lossless=True),
+    "bmp": saved(scene(96, 64), "BMP"),
+    "avif": saved(scene(96, 64), "AVIF", speed=10),
+}
+
+
+@given(data=st.data(), name=st.sampled_from(sorted(SEEDS)))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_mutated_files_come_to_a_declared_outcome(data: st.DataObject, name: str) -> None:
+    content = bytearray(SEEDS[name])
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        kind = data.draw(st.sampled_from(["byte", "cut", "drop", "repeat", "number"]))
+        if kind == "byte":
+            content[at] = data.draw(st.integers(0, 255))
+        elif kind == "number":
+            content[at : at + 4] = data.draw(st.sampled_from([b"\xff" * 4, bytes(4), b"\x7f\xff"]))
+        elif kind == "cut":
+            del content[max(at, 4) :]
+        elif kind == "drop":
+            del content[at : at + data.draw(st.integers(1, 64))]
+        else:
+            content[at:at] = content[at : at + 64]
+        if len(content) < 2:
+            break
+    outcome(bytes(content))
+
+
+@given(tail=st.binary(max_size=300), head=st.sampled_from([SEEDS[n][:12] for n in sorted(SEEDS)]))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_behind_a_known_beginning_come_to_a_declared_outcome(
+    tail: bytes, head: bytes
+) -> None:
+    outcome(head + tail)
+
+
+def outcome(content: bytes) -> None:
+    for preparation in (Preparation(max_pixels=1_000_000), Preparation(accept_truncated=True)):
+        found = prepare(content, preparation)
+        if isinstance(found, Fault):
+            assert found.code in set(PhotoCode)
+            assert found.message.endswith(".")
+        elif found.done and found.media_type == "image/jpeg" and "stripped" not in found.words:
+            grey_picture(found.content, field="file", around=64)
+
+
+MEMORY = """
+import sys, threading
+from pathlib import Path
+import enroll.enrollment
+from enroll.photo import read_photo
+from enroll.photo.memory import give_back_memory
+
+give_back_memory()
+folder = Path(sys.argv[1])
+paths = [str(path) for path in folder.iterdir()] * 4
+threads = [threading.Thread(target=read_photo, args=(path, str(folder))) for path in paths]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+# Not getrusage: its maximum is inherited from the process that started this one.
+status = Path("/proc/self/status").read_text().splitlines()
+print(int(next(line for line in status if line.startswith("VmHWM")).split()[1]) // 1024)
+"""
+
+
+def test_sixteen_readers_with_large_photos_stay_below_400_megabytes(tmp_path: Path) -> None:
+    flat = Image.new("RGB", (4000, 3000), (90, 120, 200))
+    for name, content in {
+        "turned.jpg": saved(flat, exif=exif(6)),
+        "alpha.png": saved(flat.convert("RGBA"), "PNG", compress_level=1),
+        "a.webp": saved(flat, "WEBP", method=0, quality=1),
+        "huge.jpg": saved(Image.new("L", (10_000, 9_000))),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert 100 < int(done.stdout) < 400

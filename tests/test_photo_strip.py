@@ -1,0 +1,235 @@
+"""Metadata leaves nothing behind, and not one pixel changes."""
+
+from __future__ import annotations
+
+import zlib
+from io import BytesIO
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+from real_pictures import exif, saved, scene, with_segment
+
+from enroll.model import Fault
+from enroll.photo import Deed, PhotoCode, Prepared, prepare
+from enroll.photo.jpeg import MOST_SCANS, MOST_SEGMENTS, walk
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SECRET = b"52 degrees north, at the Meyers'"
+
+
+def sent(content: bytes) -> Prepared:
+    found = prepare(content)
+    assert isinstance(found, Prepared), found
+    return found
+
+
+def pixels(content: bytes) -> bytes:
+    with Image.open(BytesIO(content)) as picture:
+        return picture.mode.encode() + picture.tobytes()
+
+
+def scan_data(jpeg: bytes) -> list[bytes]:
+    """What stands between the scans' markers and the next."""
+    found, at = [], jpeg.index(b"\xff\xda")
+    while at >= 0:
+        after = at + 2
+        while not (jpeg[after] == 0xFF and jpeg[after + 1] not in (0, *range(0xD0, 0xD8))):
+            after += 1
+        found.append(jpeg[at:after])
+        at = jpeg.find(b"\xff\xda", after)
+    return found
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "grey": {"mode": "L"},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 4},
+    "4:2:0": {"subsampling": 2},
+    "4:4:4": {"subsampling": 0},
+    "RGB": {"keep_rgb": True},
+    "optimized": {"optimize": True, "quality": 98},
+}
+
+
+def jpeg(kind: str = "baseline", **more: Any) -> bytes:
+    options: dict[str, Any] = {**KINDS[kind], **more}
+    return saved(scene().convert(str(options.pop("mode", "RGB"))), **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_without_metadata_is_sent_as_it_is(kind: str) -> None:
+    content = jpeg(kind)
+    assert sent(content).content is content
+    assert sent(content).done == ()
+
+
+@pytest.mark.filterwarnings("ignore:Image appears to be a malformed MPO")  # it is one
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_metadata_of_a_jpeg_is_cut_out_and_its_scans_are_the_same_bytes(kind: str) -> None:
+    content = jpeg(kind, exif=exif(), comment=SECRET, icc_profile=SRGB)
+    for marker, head in [
+        (0xE1, b"http://ns.adobe.com/xap/1.0/\0"),
+        (0xED, b"Photoshop 3.0\0"),
+        (0xE2, b"MPF\0"),
+        (0xE2, b"FPXR\0"),
+        (0xEB, b"JP\0"),
+        (0xE0, b"JFXX\0"),
+        (0xEF, b""),
+    ]:
+        content = with_segment(content, marker, head + SECRET)
+    content += SECRET
+    found = sent(content)
+    assert found.done == (Deed.STRIPPED,)
+    assert SECRET not in found.content
+    assert b"Exif" not in found.content
+    assert found.content.endswith(b"\xff\xd9")
+    assert scan_data(found.content) == scan_data(content)
+    assert pixels(found.content) == pixels(content)
+    with Image.open(BytesIO(found.content)) as picture:
+        assert picture.info["icc_profile"] == SRGB
+    assert sent(found.content).done == ()
+
+
+def test_a_thumbnail_in_the_jfif_segment_goes_and_the_segment_stays() -> None:
+    content = jpeg()
+    assert content[4:11] == b"\0\x10JFIF\0"
+    thumbnail = bytes(range(3 * 4 * 5))
+    length = (16 + len(thumbnail)).to_bytes(2, "big")
+    with_it = content[:4] + length + content[6:18] + b"\x04\x05" + thumbnail + content[20:]
+    assert pixels(with_it) == pixels(content)
+    assert sent(with_it).content == content
+
+
+def test_the_adobe_marker_stays_because_it_says_what_the_colours_are() -> None:
+    content = jpeg("RGB", comment=SECRET)
+    assert b"Adobe" in content
+    assert b"Adobe" in sent(content).content
+    assert pixels(sent(content).content) == pixels(content)
+
+
+def test_the_further_pictures_of_an_mpo_are_cut_off() -> None:
+    out = BytesIO()
+    scene().save(out, "MPO", save_all=True, append_images=[scene().rotate(180)])
+    content = out.getvalue()
+    found = sent(content)
+    assert found.done == (Deed.STRIPPED,)
+    assert found.content.count(b"\xff\xd9") == 1
+    assert pixels(found.content) == pixels(content)
+
+
+def test_metadata_between_the_scans_of_a_progressive_jpeg_is_found() -> None:
+    content = jpeg("progressive")
+    second = content.index(b"\xff\xda", content.index(b"\xff\xda") + 2)
+    note = b"\xff\xfe" + (2 + len(SECRET)).to_bytes(2, "big") + SECRET
+    assert sent(content[:second] + note + content[second:]).content == content
+
+
+def test_rubbish_and_fill_bytes_between_segments_do_no_harm() -> None:
+    content = jpeg()
+    tables = content.index(b"\xff\xdb")
+    for between in (b"\xff\xff\xff", SECRET):
+        found = sent(content[:tables] + between + content[tables:])
+        assert SECRET not in found.content
+        assert pixels(found.content) == pixels(content)
+
+
+def test_padding_behind_the_end_is_cut_off() -> None:
+    content = jpeg()
+    assert sent(content + b"\0" * 500).content == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        jpeg()[:2] + b"\xff\xe5\0\2" * (MOST_SEGMENTS + 1) + jpeg()[2:],
+        jpeg()[:-2] + scan_data(jpeg())[0] * (MOST_SCANS + 1) + b"\xff\xd9",
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8\xff\xda\0\2\xff\xd9",
+    ],
+    ids=["segments", "scans", "nothing", "no size"],
+)
+def test_a_jpeg_whose_markers_make_no_sense_is_damaged(content: bytes) -> None:
+    found = prepare(content)
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.DAMAGED
+
+
+def test_the_walk_tells_what_the_frame_says() -> None:
+    found = walk(jpeg("4:2:0"))
+    assert (found.size, found.precision) == (scene().size, 8)
+    assert found.sampling == ((2, 2), (1, 1), (1, 1))
+    assert not found.progressive
+    assert walk(jpeg("progressive")).progressive
+
+
+def png(**options: object) -> bytes:
+    text = PngInfo()
+    text.add_text("Comment", SECRET.decode())
+    text.add_itxt("XML:com.adobe.xmp", SECRET.decode())
+    return saved(scene(), "PNG", pnginfo=text, exif=exif(), icc_profile=SRGB, **options)
+
+
+def chunks(content: bytes) -> list[bytes]:
+    at, found = 8, []
+    while at < len(content):
+        found.append(content[at + 4 : at + 8])
+        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    return found
+
+
+def test_all_metadata_of_a_png_is_cut_out_and_its_profile_stays() -> None:
+    content = png() + SECRET
+    assert {b"tEXt", b"iTXt", b"eXIf"} <= set(chunks(content[: -len(SECRET)]))
+    found = sent(content)
+    assert (found.media_type, found.done) == ("image/png", (Deed.STRIPPED,))
+    assert set(chunks(found.content)) == {b"IHDR", b"iCCP", b"IDAT", b"IEND"}
+    assert pixels(found.content) == pixels(content)
+    assert SECRET not in found.content
+    assert sent(found.content).content is found.content
+
+
+def test_an_animated_png_is_sent_as_its_first_picture() -> None:
+    out = BytesIO()
+    scene().save(out, "PNG", save_all=True, append_images=[scene().rotate(180)], default_image=True)
+    content = out.getvalue()
+    assert b"fdAT" in chunks(content)
+    found = sent(content)
+    assert set(chunks(found.content)) == {b"IHDR", b"IDAT", b"IEND"}
+    assert pixels(found.content) == pixels(content)
+
+
+def test_a_palette_without_transparency_is_sent_as_it_is() -> None:
+    content = saved(scene().quantize(64), "PNG")
+    assert sent(content).content is content
+
+
+def test_what_stands_behind_the_pixels_of_a_bmp_is_cut_off() -> None:
+    content = saved(scene(), "BMP")
+    assert sent(content).content is content
+    found = sent(content + SECRET)
+    assert (found.content, found.done) == (content, (Deed.STRIPPED,))
+
+
+def test_a_chunk_with_another_sum_is_found_where_it_is() -> None:
+    content = saved(scene(), "PNG")
+    at = content.index(b"IDAT") - 4
+    broken = content[: at + 20] + bytes([content[at + 20] ^ 1]) + content[at + 21 :]
+    found = prepare(broken)
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.DAMAGED
+    assert f"byte {at:,}" in found.message
+
+
+def test_stripping_is_the_same_every_time_so_that_new_metadata_make_no_new_photo() -> None:
+    variants = [
+        jpeg(),
+        jpeg(comment=b"one"),
+        jpeg(exif=exif(comment="two")),
+        with_segment(jpeg(exif=exif()), 0xE1, b"http://ns.adobe.com/xap/1.0/\0three"),
+    ]
+    assert len({zlib.crc32(one) for one in variants}) == len(variants)
+    assert all(sent(one).content == sent(other).content for one, other in pairwise(variants))
