@@ -491,6 +491,7 @@ class Driver:
             while self._in_flight() and (left := until - time.monotonic()) > 0:
                 self._listen(min(TICK_SECONDS, left))
             self._hear_answers()
+            self._watchdog.heed(self._reach, time.monotonic())  # all may have been done in a tick
             now = time.time() + self._service.clock_offset
             self._calls.withdraw(expires=last_expiry(now, timeout=self._work.timeout))
             for face in self._doubts.left():

@@ -183,8 +183,12 @@ def test_a_run_can_be_looked_at_and_keeps_others_out_while_it_goes_on(
         assert status.code == 0
         assert f"under way (process {process.pid})" in status.out
         told = json.loads(command("status", "--json").out)
-        assert told["counts"] == {"pending": 2, "sending": 1}
-        assert command("export", "-", "--status", "pending").out.count("\n") == 3
+        # One is in flight, and the intent of the next may be on the disk already.
+        sending = told["counts"]["sending"]
+        assert sending in (1, 2)
+        assert told["counts"] == {"pending": 3 - sending, "sending": sending}
+        exported = command("export", "-", "--status", "pending", "--status", "sending").out
+        assert exported.count("\n") == 1 + 3
         assert command("history").code == 0
         assert command("plan", "staff.csv", "--group-id", "staff").code == 0
 
