@@ -607,3 +607,17 @@ def test_what_to_do_is_a_remedy_and_not_what_the_service_said(
 ) -> None:
     (line,) = error_table([(status, code, 3, f"{code}: a\x1b[31m\nb")])
     assert line == f"  {status}  {code}  3  {told}"
+
+
+def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("enroll.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    lines = io.StringIO()
+    console = watching(lines)
+    console.opened(PLACE, lambda _: None)
+    now[0] += 70.0
+    console.ticked(Tally(due=9, done=7, scanned=True, in_doubt_now=2))
+    told = "7 of 9 rows done (78 %), 0 failed, 2 in doubt, 0.1 rows/s, "
+    assert f"{told}the rest is being looked for in the library\n" in lines.getvalue()

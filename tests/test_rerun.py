@@ -299,3 +299,29 @@ def test_a_new_manifest_beside_photos_of_its_own_is_not_given_those_of_another(
     dated = command("run", "monday.csv", *group)
     assert (dated.code, "nothing to do" in dated.out) == (0, True), dated
     assert people(box) == {"b1": 1}
+
+
+def test_a_plan_says_that_moved_photos_of_known_people_may_cost_no_call(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    rows = archive.people(1, 2)
+    archive.manifest(rows)
+    assert command(*RUN).code == 0
+    (archive.folder / "photos").rename(archive.folder / "new")
+    moved = [(user_id, name, image.replace("photos", "new")) for user_id, name, image in rows]
+    archive.manifest([*moved, *archive.people(3)])
+    told = command("plan", "staff.csv", "--group-id", "staff").out
+    assert "2 due rows of people who have a face already" in told
+    assert "1 row enrolled, 2 rows enrolled before" in command(*RUN).out
+    assert box.count("add") == 3
+
+
+def test_a_run_that_is_not_there_and_a_library_without_a_name_are_wrong_usage(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    none = command("history", "--group-id", "staff", "--run", "99")
+    assert (none.code, "There is no run 99; the ledger's last is 1." in none.err) == (2, True)
+    unnamed = command("run", "staff.csv", "--group-id", "")
+    assert (unnamed.code, "--group-id is needed" in unnamed.err) == (2, True)
