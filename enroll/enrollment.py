@@ -320,7 +320,8 @@ def _open(
 
 def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
     """What a manifest's rows depend on, beside the photos' folder."""
-    return [__version__, sha256, sorted(settings.columns.items()), settings.encoding]
+    columns = [list(pair) for pair in sorted(settings.columns.items())]
+    return [__version__, sha256, columns, settings.encoding]  # as JSON gives it back
 
 
 def recall_or_open(settings: RunSettings) -> Manifest:
@@ -333,7 +334,7 @@ def recall_or_open(settings: RunSettings) -> Manifest:
         known = None  # what is wrong with the ledger is said when it is opened
     if known is not None:
         key, remembered = json.loads(known.manifest)
-        if key == json.loads(json.dumps(_manifest_key(settings, source.sha256))):
+        if key == _manifest_key(settings, source.sha256):
             return recall_manifest(source, remembered)
     return open_manifest(
         settings.manifest, columns=settings.columns, encoding=settings.encoding, source=source

@@ -57,26 +57,29 @@ class Scan:
 
     def next_chunk(self) -> list[ScannedRow] | None:
         """The next rows, or None behind the last one. Raises LocalError when the share is gone."""
-        rows = next(self._chunks, None)
-        if rows is None:
-            return None
-        paths = [locate(self._images, row.image) for row in rows]
-        return _rows(rows, paths, self._times(paths))
+        found = self._next()
+        return None if found is None else _rows(*found)
 
     def next_part(self) -> Scanned | None:
         """The same for a survey."""
-        rows = next(self._chunks, None)
-        if rows is None:
+        found = self._next()
+        if found is None:
             return None
-        paths = [locate(self._images, row.image) for row in rows]
-        times = self._times(paths)
+        rows, _, times = found
         return Scanned(
             lines=len(rows),
             first_line=rows[0].line if rows else 0,
             digest=digest_of(times),
-            rows=_rows(rows, paths, times),
+            rows=_rows(*found),
             packed=pack(rows),
         )
+
+    def _next(self) -> tuple[Sequence[Row], Sequence[str], array[int]] | None:
+        rows = next(self._chunks, None)
+        if rows is None:
+            return None
+        paths = [locate(self._images, row.image) for row in rows]
+        return rows, paths, self._times(paths)
 
     def same_part(self, part: Part) -> Scanned:
         """A part of an earlier survey of the same manifest, looked at again."""

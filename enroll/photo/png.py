@@ -47,7 +47,6 @@ class Png:
     height: int = 0
     depth: int = 0
     colour: int = 0
-    interlaced: bool = False
     transparent: bool = False
     orientation: int = exif.UPRIGHT
     whole: bool = False
@@ -98,7 +97,7 @@ def _check_sum(content: bytes, at: int, after: int) -> None:
 
 def _note_header(png: Png, content: bytes) -> None:
     try:
-        length, kind, png.width, png.height, png.depth, png.colour, _, _, interlace = unpack_from(
+        length, kind, png.width, png.height, png.depth, png.colour, *_ = unpack_from(
             ">I4sIIBBBBB", content, len(SIGNATURE)
         )
     except error:
@@ -107,7 +106,6 @@ def _note_header(png: Png, content: bytes) -> None:
         raise NotAPngError("it does not say its size")
     if png.depth not in _DEPTHS.get(png.colour, ()):
         raise NotAPngError("its colours are of no kind that there is")
-    png.interlaced = interlace == 1
     png.transparent = png.colour not in (_GREY, _COLOUR, _PALETTE)
 
 
