@@ -6,13 +6,14 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from enroll import __version__
+from enroll import __version__, cores
 from enroll.ceiling import MOST_IN_FLIGHT, throttle_for
+from enroll.cores import OneCore
 from enroll.deciding import WAITS_FOR_DOUBT
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.journey import Policy
@@ -147,7 +148,8 @@ def enroll_manifest(
         pools = Executors(
             calls=executors(settings.max_in_flight or MOST_IN_FLIGHT),
             readers=executors(settings.readers),
-            scanner=ThreadPoolExecutor(1),  # a manifest is read in one piece, in this process
+            # A manifest is read in one piece, in this process.
+            scanner=ThreadPoolExecutor(1, initializer=cores.use_all),
             reading_at_once=settings.readers,
         )
         for pool in (pools.calls, pools.readers, pools.scanner):
@@ -166,7 +168,9 @@ def enroll_manifest(
             tally=tally,
         )
         watching.opened(place, driver.interrupt)
-        ended = driver.drive()
+        # Where another's executors work is not for us to say.
+        with OneCore() if executors is ThreadPoolExecutor else nullcontext() as core:
+            ended = driver.drive(core)
         if driver.library_known and ended.stop is None:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         watching.closed()

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from enroll.calls import Calls, Service, Shipment
+from enroll.cores import OneCore
 from enroll.deciding import Decider
 from enroll.doubts import Doubts
 from enroll.errors import EnrollError, LocalError
@@ -198,6 +199,7 @@ class Driver:
         self._left_in_doubt: set[int] = set()  # faces that no row has waited for
         self._rechecked = False
         self._ticked = self._beaten = self._worked = self._scanned_at = 0.0
+        self._core: OneCore | None = None
         self._watchdog = Watchdog(observer, now=time.monotonic())
         self._stop: EnrollError | None = None
         self._signal: int | None = None
@@ -214,9 +216,13 @@ class Driver:
         """Whether the whole library was seen, and holds no face that the ledger does not know."""
         return self._strangers.all_known()
 
-    def drive(self) -> Ended:
-        """Enroll what is due. Raises only bugs; what stopped the run is in the value."""
+    def drive(self, core: OneCore | None = None) -> Ended:
+        """Enroll what is due, on one `core` while nobody else wants it.
+
+        Raises only bugs; what stopped the run is in the value.
+        """
         began = time.monotonic()
+        self._core = core
         try:
             self._settle_what_was_left()
             if self._intake.begin_early():
@@ -406,6 +412,8 @@ class Driver:
             self._ticked = now
             self._watchdog.heed(self._reach, now)
             self._observer.ticked(self.tally)
+            if self._core is not None:
+                self._core.heed(now)
             if self._watchdog.still(self.tally, now):
                 self._watchdog.bark(
                     self._intake,

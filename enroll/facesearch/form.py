@@ -6,6 +6,7 @@ import base64
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from enroll.model import Photo, SendAs
 
@@ -15,6 +16,13 @@ _FILE_NAMES: Mapping[str, str] = {
     "image/bmp": "photo.bmp",
 }
 """The name that a photo travels under: the user's path often holds an id, so it stays here."""
+
+
+_BOUNDARY = secrets.token_hex(16)
+"""Of this process's forms: nobody who made a photo can know it."""
+_DELIMITER = f"--{_BOUNDARY}\r\n".encode("ascii")
+_END = f"--{_BOUNDARY}--\r\n".encode("ascii")
+_CONTENT_TYPE = f"multipart/form-data; boundary={_BOUNDARY}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +49,15 @@ def encode(fields: Mapping[str, str], photo: PhotoPart | None) -> tuple[tuple[by
 
     The body is in pieces, so that the photo is not copied for each call.
     """
-    boundary = secrets.token_hex(16)
-    delimiter = f"--{boundary}\r\n".encode("ascii")
     parts: list[bytes] = []
     for name, value in fields.items():
-        parts += (delimiter, _field_head(name), value.encode(), b"\r\n")
-    end = f"--{boundary}--\r\n".encode("ascii")
-    content_type = f"multipart/form-data; boundary={boundary}"
+        parts += (_DELIMITER, _field_head(name), value.encode(), b"\r\n")
     if photo is None:
-        return (b"".join([*parts, end]),), content_type
-    before = b"".join([*parts, delimiter, photo.head])
-    return (before, photo.content, b"\r\n" + end), content_type
+        return (b"".join([*parts, _END]),), _CONTENT_TYPE
+    before = b"".join([*parts, _DELIMITER, photo.head])
+    return (before, photo.content, b"\r\n" + _END), _CONTENT_TYPE
 
 
+@cache
 def _field_head(name: str) -> bytes:
     return f'Content-Disposition: form-data; name="{name}"\r\n\r\n'.encode("ascii")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import secrets
+import random
 
 from enroll.model import Credentials
 
@@ -28,5 +28,6 @@ def fresh_nonce() -> int:
     """A random number for one attempt.
 
     Below 2**32, because "at most 10 digits" is how a vendor describes an unsigned 32-bit number.
+    It is no secret and is only not to be repeated; `random` seeds itself anew after a fork.
     """
-    return secrets.randbelow(2**32)
+    return random.getrandbits(32)

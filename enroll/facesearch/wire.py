@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import ssl
+import struct
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +36,13 @@ MAX_RECEIVED = 2 << 20
 """Bytes of one answer with its head and framing; a head that never ends stops here."""
 
 
+_TIMEVAL = struct.Struct("@ll")
+"""Seconds and microseconds, as setsockopt(2) takes SO_RCVTIMEO."""
+
+
+_TIME_IS_OVER = "the time for the whole call is over"
+
+
 class TooMuchError(Exception):
     """The answer went past `MAX_RECEIVED` bytes."""
 
@@ -49,14 +59,11 @@ class Wire(io.RawIOBase):
         self._socket = sock
         self._received = 0
         self._resting = False
+        self.encrypted = False
+        """Whether TLS lies between us and the other end."""
         self.deadline = deadline
         self.sent = 0
         self.reader = _LastingReader(self)
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether TLS lies between us and the other end."""
-        return isinstance(self._socket, ssl.SSLSocket)
 
     def begin(self, deadline: float) -> None:
         """Start a call that has to end at `deadline`."""
@@ -80,16 +87,25 @@ class Wire(io.RawIOBase):
 
     def send(self, *pieces: bytes) -> None:
         """Hand all of it to the kernel; OSError, with TimeoutError after the deadline."""
+        try:
+            self._send(pieces)
+        except BlockingIOError as exc:
+            raise TimeoutError(_TIME_IS_OVER) from exc
+
+    def _send(self, pieces: Sequence[bytes]) -> None:
         count = 0
         if not self.encrypted:
-            self._allow_the_time_left()
+            self._allow_the_time_left(socket.SO_SNDTIMEO)
             count = self._socket.sendmsg(pieces)  # one system call for what is usual
             self.sent += count
         for piece in pieces:
-            view = memoryview(piece)[count:]
-            count = max(count - len(piece), 0)
+            left_over = len(piece) - count
+            count = max(-left_over, 0)
+            if left_over <= 0:
+                continue
+            view = memoryview(piece)[-left_over:]
             while view:
-                self._allow_the_time_left()
+                self._allow_the_time_left(socket.SO_SNDTIMEO)
                 sent = self._socket.send(view)
                 self.sent += sent
                 view = view[sent:]
@@ -104,8 +120,11 @@ class Wire(io.RawIOBase):
             return None
         if self._received > MAX_RECEIVED:
             raise TooMuchError
-        self._allow_the_time_left()
-        count = self._socket.recv_into(buffer)
+        self._allow_the_time_left(socket.SO_RCVTIMEO)
+        try:
+            count = self._socket.recv_into(buffer)
+        except BlockingIOError as exc:
+            raise TimeoutError(_TIME_IS_OVER) from exc
         self._received += count
         return count
 
@@ -116,24 +135,35 @@ class Wire(io.RawIOBase):
 
     def start_tls(self, context: ssl.SSLContext, host: str) -> None:
         """Shake hands as a client of `host`; OSError (ssl.SSLError) when it fails."""
-        self._allow_the_time_left()
         # wrap_socket takes a socket that is no longer connected without a handshake, or loses it.
         self._socket.getpeername()
-        self._socket = context.wrap_socket(
+        wrapped = context.wrap_socket(
             self._socket, server_hostname=host, do_handshake_on_connect=False
         )
-        self._socket.do_handshake()
+        self._socket, self.encrypted = wrapped, True
+        self._allow_the_time_left()
+        wrapped.do_handshake()
 
     def close(self) -> None:
         """Close the socket; a second time does nothing."""
         self._socket.close()
         super().close()
 
-    def _allow_the_time_left(self) -> None:
+    def _allow_the_time_left(self, option: int = 0) -> None:
+        """Bound the next operation; `option` is the kernel's for it.
+
+        Without TLS the kernel keeps the time: Python would wait for the socket before each
+        operation, one more call in which this thread gives the interpreter away.
+        """
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the time for the whole call is over")
-        self._socket.settimeout(left)
+            raise TimeoutError(_TIME_IS_OVER)
+        if self.encrypted:
+            self._socket.settimeout(left)
+        else:
+            # Rounded up: nothing at all would be for ever.
+            seconds, micros = divmod(math.ceil(left * 1_000_000), 1_000_000)
+            self._socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(seconds, micros))
 
 
 class _LastingReader(io.BufferedReader):
@@ -173,7 +203,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
     except (OSError, UnicodeError) as exc:
         message = f"the name {host} could not be looked up: {exc}"
         raise NotSentError(OwnCode.NAME_LOOKUP_FAILED, message) from exc
-    failure: OSError = TimeoutError("the time for the whole call is over")
+    failure: OSError = TimeoutError(_TIME_IS_OVER)
     for count, (family, kind, protocol, _, address) in enumerate(addresses):
         left = deadline - time.monotonic()
         if left <= 0:
@@ -195,6 +225,7 @@ def _connected(
         # A call may leave in several writes; Nagle would hold the later ones back.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.connect(address)
+        sock.settimeout(None)
     except OSError:
         sock.close()
         raise

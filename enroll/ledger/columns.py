@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import Changes
 from enroll.ledger import schema as s
-from enroll.ledger.compiled import Bulk
+from enroll.ledger.compiled import Bulk, Query, among, listed
 from enroll.model import (
     Candidate,
     Event,
@@ -45,7 +45,7 @@ KEEP_RAW_ANSWER = Bulk(upsert(s.raw_answer).on_conflict_do_nothing())
 
 UPSERT_SURPLUS = Bulk(_upsert(s.surplus, ["face_token"]))
 UPSERT_PHOTO = Bulk(_upsert(s.photo, ["path"]))
-DELETE_SURPLUS = Bulk(delete(s.surplus).where(s.surplus.c.face_token == bindparam("gone")))
+DELETE_SURPLUS = Query(delete(s.surplus).where(s.surplus.c.face_token.in_(among("gone"))))
 INSERT_EVENT = Bulk(
     insert(s.event).values({c.name: bindparam(c.name) for c in s.event.c if c.name != "event"})
 )
@@ -173,5 +173,6 @@ class Buffer:
         KEEP_RAW_ANSWER.execute(connection, KEEP_RAW_ANSWER.of(self._raw.values()))
         copies = [copy for copy in self._surplus.values() if copy is not None]
         UPSERT_SURPLUS.execute(connection, UPSERT_SURPLUS.of(copies))
-        gone = [(token,) for token, copy in self._surplus.items() if copy is None]
-        DELETE_SURPLUS.execute(connection, gone)
+        gone = [token for token, copy in self._surplus.items() if copy is None]
+        if gone:
+            DELETE_SURPLUS.execute(connection, gone=listed(gone))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -20,13 +22,24 @@ from sqlalchemy.sql.selectable import CompoundSelect
 _DIALECT = sqlite.dialect()
 
 
-class Bulk:
-    """A statement that is executed for many tuples at a time."""
+LONGEST = 256
+"""Tuples that one statement inserts: a power of two. SQLite takes 32,766 parameters."""
 
-    def __init__(self, statement: Insert | PlainInsert | Delete) -> None:
+
+class Bulk:
+    """An INSERT that is executed for many tuples at a time.
+
+    Not with `executemany`: that gives the interpreter to other threads and asks for it back at
+    every tuple, and beside the threads that make calls each time is a wait. So there is a
+    statement for each power of two, and tuples are parted among these.
+    """
+
+    def __init__(self, statement: Insert | PlainInsert) -> None:
         compiled = statement.compile(dialect=_DIALECT)
-        self._sql = str(compiled)
-        self._values = attrgetter(*(compiled.positiontup or ()))
+        names = compiled.positiontup or ()
+        self._values = attrgetter(*names)
+        self._tuple = f"({', '.join('?' * len(names))})"
+        self._before, _, self._after = str(compiled).partition(f"VALUES {self._tuple}")
 
     def of(self, records: Iterable[Any]) -> list[tuple[Any, ...]]:
         """Tuples of records whose attributes bear the columns' names; an Enum as its value."""
@@ -36,9 +49,18 @@ class Bulk:
         ]
 
     def execute(self, connection: Connection, parameters: Sequence[tuple[Any, ...]]) -> None:
-        """Execute it once for each tuple; nothing for none."""
-        if parameters:
-            connection.exec_driver_sql(self._sql, list(parameters))
+        """Insert them all; nothing for none."""
+        done, count = 0, LONGEST
+        while done < len(parameters):
+            while count > len(parameters) - done:
+                count //= 2
+            values = tuple(chain.from_iterable(parameters[done : done + count]))
+            connection.exec_driver_sql(self._sql(count), values)
+            done += count
+
+    @cache  # noqa: B019  # statements live as long as the process
+    def _sql(self, count: int) -> str:
+        return f"{self._before}VALUES {', '.join([self._tuple] * count)}{self._after}"
 
 
 class Query:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enroll.photo.decide import Deed
-from enroll.photo.file import locate, look, read_photo
+from enroll.photo.file import locate, look, read_photo, read_photos
 from enroll.photo.glance import Glance, examine, glance
 from enroll.photo.prepare import Prepared, prepare
 from enroll.photo.reasons import LARGEST_FILE, PhotoCode, marks
@@ -21,4 +21,5 @@ __all__ = [
     "marks",
     "prepare",
     "read_photo",
+    "read_photos",
 ]

@@ -11,6 +11,7 @@ from functools import lru_cache
 from threading import Condition, Lock
 from typing import TypeVar
 
+from enroll import cores
 from enroll.preparation import DEFAULT_MAX_PIXELS
 
 R = TypeVar("R")
@@ -58,10 +59,6 @@ class Gate:
         return self._inside < self._places and self._used + need <= limit
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-
-
 class Decoders:
     """Threads for all that decodes, resizes and encodes pixels, as many as there are cores.
 
@@ -69,9 +66,11 @@ class Decoders:
     """
 
     def __init__(self) -> None:
-        places = _cores()
+        places = cores.count()
         self._gate = Gate(places)
-        self._pool = ThreadPoolExecutor(places, thread_name_prefix="decoder")
+        self._pool = ThreadPoolExecutor(
+            places, thread_name_prefix="decoder", initializer=cores.use_all
+        )
 
     def run(self, task: Callable[[], R], *, need: int, limit: int) -> R:
         """What the task returns or raises, when there was room for it."""

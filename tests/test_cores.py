@@ -1,0 +1,105 @@
+"""Threads that share a core, and when they leave it to others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from enroll import cores
+from enroll.cores import LOOK_SECONDS, SPREAD_SECONDS, OneCore, Reading
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or cores.count() < 2,
+    reason="a thread's core can be chosen on Linux with several of them",
+)
+
+
+def here() -> set[int]:
+    return os.sched_getaffinity(0)
+
+
+@pytest.fixture
+def everywhere() -> Iterator[set[int]]:
+    before = here()
+    yield before
+    os.sched_setaffinity(0, before)
+
+
+class Readings:
+    """What the kernel would say: each second so much used and waited."""
+
+    def __init__(self) -> None:
+        self.now = Reading(at=100.0, used=0.0, waited=0.0)
+
+    def __call__(self) -> Reading:
+        return self.now
+
+    def after(self, seconds: float, *, used: float, waited: float) -> float:
+        now = self.now
+        self.now = Reading(
+            at=now.at + seconds,
+            used=now.used + seconds * used,
+            waited=now.waited + seconds * waited,
+        )
+        return self.now.at
+
+
+def test_threads_share_a_core_and_have_all_again_afterwards(everywhere: set[int]) -> None:
+    with OneCore() as one, ThreadPoolExecutor(1) as pool:
+        assert here() == pool.submit(here).result() == {one.core}
+        one.spread()
+        assert here() == pool.submit(here).result() == everywhere
+        one.gather()
+        assert here() == pool.submit(here).result() == {one.core}
+    assert here() == everywhere
+
+
+def test_a_thread_that_computes_by_itself_may_use_every_core(everywhere: set[int]) -> None:
+    with OneCore(), ThreadPoolExecutor(1, initializer=cores.use_all) as pool:
+        assert pool.submit(here).result() == everywhere
+
+
+def test_threads_of_others_stay_where_they_are(everywhere: set[int]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(here).result()  # it is there before the others gather
+        with OneCore() as one:
+            assert pool.submit(here).result() == everywhere
+            one.spread()
+            one.gather()
+            assert pool.submit(here).result() == everywhere
+
+
+def test_a_core_that_another_program_wants_is_left_to_it_for_a_while(
+    everywhere: set[int],
+) -> None:
+    readings = Readings()
+    with OneCore(reading=readings) as one:
+        one.heed(readings.after(LOOK_SECONDS, used=0.5, waited=0.4))
+        assert one.core is None
+        assert here() == everywhere
+        one.heed(readings.after(SPREAD_SECONDS / 2, used=0.5, waited=0.0))
+        assert one.core is None
+        one.heed(readings.after(SPREAD_SECONDS, used=0.5, waited=0.0))
+        assert here() == {one.core}
+
+
+@pytest.mark.parametrize(("used", "waited"), [(0.95, 0.8), (0.1, 0.05)])
+def test_waiting_for_threads_of_our_own_or_hardly_at_all_changes_nothing(
+    used: float, waited: float, everywhere: set[int]
+) -> None:
+    readings = Readings()
+    with OneCore(reading=readings) as one:
+        one.heed(readings.after(LOOK_SECONDS, used=used, waited=waited))
+        assert here() == {one.core}
+    assert here() == everywhere
+
+
+def test_what_the_kernel_says_of_a_thread_is_read() -> None:
+    before, now = Reading.now(), Reading.now()
+    while now.used < before.used + 0.05:
+        now = Reading.now()
+    assert now.at > before.at
+    assert now.waited >= before.waited >= 0
