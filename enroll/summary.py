@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from enroll.enrollment import Report
 from enroll.logs import log, mask
-from enroll.model import Status
+from enroll.model import CallKind, Status
 from enroll.tally import Tally
 from enroll.texts import amount, counted, duration, error_table, facts, percent
 from enroll.throttle import Gauge
@@ -45,7 +45,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     yield facts(
         [
             ("Calls", f"{calls or 'none'}{refused if tally.refused else ''}"),
-            ("Limit", _limit(report.gauge)),
+            *([("Limit", _limit(report.gauge))] if tally.calls[CallKind.ADD] else []),
             ("Time", f"{duration(ended.seconds)}{_waited(tally)}"),
             ("Ledger", str(report.place.ledger)),
             ("Results", _results(report)),

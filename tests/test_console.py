@@ -415,6 +415,7 @@ def test_the_summary_says_when_there_was_nothing_to_do_and_nothing_to_write() ->
     lines = summary_lines(report_of(whole(Tally(unchanged=4)), changed=False))
     assert lines[0] == "Run 7: nothing to do; no photo was read and no face was added."
     assert lines[-1] == "Results  /here/staff.results.csv (unchanged)"
+    assert not [line for line in lines if line.startswith("Limit")]
     assert summary_lines(report_of(whole(Tally()), results=None))[-1] == "Results  not written"
     assert "  The manifest has no rows." in summary_lines(report_of(whole(Tally(scanned=True))))
 
