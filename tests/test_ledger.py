@@ -270,6 +270,29 @@ def test_entries_say_what_a_row_came_to(ledger: SqliteLedger) -> None:
     assert (two.status, two.error, two.message) == (Status.FAILED, "PHOTO_MISSING", "not there")
 
 
+def test_finding_rows_entries_takes_no_longer_in_a_larger_ledger(ledger: SqliteLedger) -> None:
+    # The results of a million rows would else take minutes.
+    driver = ledger._connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    taken = []
+    for numbers in (range(1, 21), range(21, 241)):
+        enroll(ledger, *numbers)
+        driver.set_progress_handler(step, 1)
+        found = ledger.entries_of([(f"u{n}", f"/p/{n}.jpg") for n in range(1, 11)])
+        driver.set_progress_handler(None, 1)
+        assert all(entry and entry.face_token for entry in found)
+        taken.append(steps)
+        steps = 0
+    assert 0 < taken[1] < 1.5 * taken[0]
+
+
 def test_an_export_has_each_face_once_and_rows_without_a_face(ledger: SqliteLedger) -> None:
     enroll(ledger, 1)
     renamed = replace(row(1), path="/p/other.jpg")

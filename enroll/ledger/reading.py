@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, and_, exc, func, select, tuple_, union_all
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    String,
+    Table,
+    and_,
+    bindparam,
+    exc,
+    func,
+    select,
+    union_all,
+)
 
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger import (
@@ -22,6 +36,7 @@ from enroll.ledger import (
     RunStart,
 )
 from enroll.ledger import schema as s
+from enroll.ledger.compiled import Query
 from enroll.model import Entry, Event, EventKind, RawAnswer, Status
 
 PARAMETERS_AT_ONCE = 400
@@ -165,28 +180,9 @@ class SqliteReader:
 
     def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
         images = self.images
-        known: dict[tuple[str, str], Entry] = {}
-        for start in range(0, len(rows), PARAMETERS_AT_ONCE):
-            part = rows[start : start + PARAMETERS_AT_ONCE]
-            query = (
-                select(
-                    s.row.c.path,
-                    s.row.c.sha256.label("row_sha256"),
-                    s.row.c.status.label("row_status"),
-                    s.row.c.code.label("row_code"),
-                    s.row.c.message.label("row_message"),
-                    s.row.c.run.label("row_run"),
-                    s.row.c.user_id.label("row_user_id"),
-                    s.row.c.user_data.label("row_user_data"),
-                    s.face,
-                )
-                .join_from(s.row, s.face, isouter=True)
-                .where(tuple_(s.row.c.user_id, s.row.c.path).in_(part))
-            )
-            with sentences(self._path):
-                for found in self._connection.execute(query):
-                    key = (found.row_user_id, found.path)
-                    known[key] = _joined_entry(found, images)
+        with sentences(self._path):
+            found = ENTRIES_OF.rows(self._connection, rows=json.dumps(rows))
+        known = {(one.row_user_id, one.path): _joined_entry(one, images) for one in found}
         return [known.get(row) for row in rows]
 
     def history(
@@ -256,20 +252,48 @@ class SqliteReader:
             return self._connection.execute(query).one()
 
 
+def _entries_of() -> Select[Any]:
+    """Rows by their (user_id, path), given as JSON in `rows`, with their faces.
+
+    Not with an IN of pairs: SQLite would go through the whole table for them.
+    """
+    wanted = func.json_each(bindparam("rows", type_=String)).table_valued("value", name="wanted")
+    user_id, path = (func.json_extract(wanted.c.value, f"$[{place}]") for place in (0, 1))
+    return (
+        select(
+            s.row.c.path,
+            s.row.c.sha256.label("row_sha256"),
+            s.row.c.status.label("row_status"),
+            s.row.c.code.label("row_code"),
+            s.row.c.message.label("row_message"),
+            s.row.c.run.label("row_run"),
+            s.row.c.user_id.label("row_user_id"),
+            s.row.c.user_data.label("row_user_data"),
+            s.face,
+        )
+        .select_from(wanted)
+        .join(s.row, and_(s.row.c.user_id == user_id, s.row.c.path == path))
+        .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
+    )
+
+
+ENTRIES_OF = Query(_entries_of())
+
+
 def iso_time(at: int | None) -> str:
     """UNIX ms as ISO 8601 in UTC, to the second; empty for None."""
-    if at is None:
-        return ""
-    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "" if at is None else _second(at // 1000)
+
+
+@lru_cache(maxsize=64)  # many faces are enrolled in the same second
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def shown_path(path: str, images: str) -> str:
     """A photo's path as a manifest would say it: relative to the images root, if below it."""
-    if images and path:
-        below = PurePath(path)
-        if below.is_relative_to(images):
-            return str(below.relative_to(images))
-    return path
+    below = images.rstrip("/") + "/"
+    return path[len(below) :] if images and path.startswith(below) else path
 
 
 def _face_entry(found: Row[Any], path: str, sha256: bytes | None, images: str) -> Entry:
