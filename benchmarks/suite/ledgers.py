@@ -21,8 +21,8 @@ _AT_ONCE = 20_000
 
 
 def fabricate(path: Path, archive: Archive, rows: int, *, enrolled: float = 1.0) -> None:
-    """A ledger of the archive's first `rows`: this share is enrolled, the rest behind it pending,
-    as a run leaves them that was stopped. The photos' times are those of the files.
+    """A ledger in which this share of the archive's first `rows` is enrolled, with the photos' real
+    times. The rest is not in it: a run that scans the manifest records it as pending.
     """
     identity = LibraryIdentity(host="127.0.0.1", group_id=GROUP_ID, add_time=ADD_TIME)
     ledger = open_ledger(path, identity, began_empty=True)
@@ -31,9 +31,9 @@ def fabricate(path: Path, archive: Archive, rows: int, *, enrolled: float = 1.0)
             _start(archive.manifest(rows)), images=str(archive.folder.resolve()), given=False
         )
         count = round(rows * enrolled)
-        lines = enumerate(archive.lines(rows))
+        lines = enumerate(archive.lines(count))
         while some := list(islice(lines, _AT_ONCE)):
-            ledger.record(_changes(ledger, archive, some, enrolled=count, run=run))
+            ledger.record(_changes(ledger, archive, some, run=run))
             ledger.commit()
         end = RunEnd(
             at=_now_ms(),
@@ -53,24 +53,12 @@ def _changes(
     archive: Archive,
     lines: list[tuple[int, tuple[str, str, str]]],
     *,
-    enrolled: int,
     run: int,
 ) -> Changes:
     folder = archive.folder.resolve()
     faces, rows, photos, events = [], [], [], []
     for number, (user_id, user_data, image) in lines:
         photo = f"{folder}/{image}"
-        if number >= enrolled:
-            rows.append(
-                RowRecord(
-                    user_id=user_id,
-                    path=photo,
-                    user_data=user_data,
-                    status=Status.PENDING,
-                    run=run,
-                )
-            )
-            continue
         sha256 = hashlib.sha256(archive.content(number)).digest()
         face = _face(ledger.new_face_id(), user_id, user_data, sha256=sha256, run=run)
         faces.append(face)
