@@ -82,7 +82,7 @@ def test_photos_have_their_size_and_are_unlike_each_other(tmp_path: Path) -> Non
 def test_a_ledger_says_of_as_many_rows_as_asked_that_they_are_enrolled(tmp_path: Path) -> None:
     fabricate(tmp_path / "l.sqlite", small(tmp_path, 10), 10, enrolled=0.7)
     ledger = read_ledger(tmp_path / "l.sqlite")
-    assert ledger.status().counts == {Status.ENROLLED: 7, Status.PENDING: 3}
+    assert ledger.status().counts == {Status.ENROLLED: 7}
     ledger.close()
 
 
