@@ -201,11 +201,19 @@ def after(
 ) -> Settled | Doubtful | Again | Stop:
     """The step after the answer to an `add` call; `tries` are this run's calls for the row."""
     verdict = answer.verdict
-    told = replace(face, code=answer.code, message=answer.message, request_id=answer.request_id)
     if verdict is Verdict.APPLIED:
         return Settled(
-            replace(told, status=Status.ENROLLED, face_token=answer.face_token, enrolled_at=at)
+            replace(
+                face,
+                status=Status.ENROLLED,
+                face_token=answer.face_token,
+                enrolled_at=at,
+                code=answer.code,
+                message=answer.message,
+                request_id=answer.request_id,
+            )
         )
+    told = replace(face, code=answer.code, message=answer.message, request_id=answer.request_id)
     if verdict is Verdict.UNKNOWN:
         return Doubtful(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
     if verdict in (Verdict.REFUSED, Verdict.NOT_SENT):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from requests.structures import CaseInsensitiveDict
 from tenacity import (
     Retrying,
     retry_if_exception_type,
@@ -43,7 +42,8 @@ class _Call:
     kind: CallKind
     fields: Mapping[str, str]
     photo: PhotoPart | None
-    deadline: float  # on the monotonic clock
+    started: float  # both on the monotonic clock
+    deadline: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +190,16 @@ class FaceSearch:
     ) -> Answer:
         """One call; what provably never left is tried again, signed anew, for a second."""
         started = time.monotonic()
-        call = _Call(kind, fields, photo, started + self._timeout)
+        call = _Call(kind, fields, photo, started, started + self._timeout)
         try:
-            answer = self._attempted(call)
+            return self._attempted(call)
         except NotSentError as exc:
-            answer = Answer(verdict=Verdict.NOT_SENT, code=exc.code.value, message=str(exc))
-        return replace(answer, elapsed=time.monotonic() - started)
+            return Answer(
+                verdict=Verdict.NOT_SENT,
+                code=exc.code.value,
+                message=str(exc),
+                elapsed=time.monotonic() - started,
+            )
 
     def _attempted(self, call: _Call) -> Answer:
         try:
@@ -218,6 +222,7 @@ class FaceSearch:
                     code=outcome.code.value,
                     message=str(outcome),
                     expires=signed.expires,
+                    elapsed=time.monotonic() - call.started,
                 )
             response, broken = outcome.response, (outcome.code, str(outcome))
         else:
@@ -235,7 +240,8 @@ class FaceSearch:
         service_spoke = answer.request_id or answer.payload or answer.code in SERVICE_CODES
         if answer.server_time is not None and service_spoke:
             self._clock.learn(answer.server_time, sent=sent, received=received)
-        return replace(answer, expires=signed.expires)
+        elapsed = time.monotonic() - call.started
+        return replace(answer, expires=signed.expires, elapsed=elapsed)
 
     def _signed(self, call: _Call, left: float) -> _Signed:
         """The call's fields, signed to expire soon after the `left` seconds."""
@@ -280,15 +286,13 @@ class FaceSearch:
         request.method = "POST"
         request.url = self._endpoint.url(call.kind)
         request.body = body  # type: ignore[assignment]  # in pieces, for our adapter
-        request.headers = CaseInsensitiveDict(
-            {
-                "User-Agent": self._user_agent,
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "Content-Type": content_type,
-                "Content-Length": str(sum(map(len, body))),
-            }
-        )
+        request.headers = {  # type: ignore[assignment]  # our adapter only goes through them
+            "User-Agent": self._user_agent,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": content_type,
+            "Content-Length": str(sum(map(len, body))),
+        }
         return request
 
     def _session(self) -> requests.Session:

@@ -42,11 +42,8 @@ class Bulk:
         self._before, _, self._after = str(compiled).partition(f"VALUES {self._tuple}")
 
     def of(self, records: Iterable[Any]) -> list[tuple[Any, ...]]:
-        """Tuples of records whose attributes bear the columns' names; an Enum as its value."""
-        return [
-            tuple(getattr(value, "value", value) for value in self._values(record))
-            for record in records
-        ]
+        """Tuples of records whose attributes bear the columns' names; a StrEnum is its text."""
+        return list(map(self._values, records))
 
     def execute(self, connection: Connection, parameters: Sequence[tuple[Any, ...]]) -> None:
         """Insert them all; nothing for none."""
