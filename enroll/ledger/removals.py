@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Delete,
     Integer,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     func,
     insert,
     null,
+    or_,
     select,
     update,
 )
@@ -125,9 +127,14 @@ class SqliteRemovals:
             self._connection.execute(delete(s.survey_part))
 
 
+def _one_of(column: ColumnElement[str], *values: str) -> ColumnElement[bool]:
+    """As `in_`, which cannot be compiled once and for all."""
+    return or_(*(column == value for value in values))
+
+
 def _faces() -> Select[str, int, str]:
     return select(s.face.c.face_token, s.face.c.face_id, s.face.c.user_id).where(
-        s.face.c.face_token.is_not(None), s.face.c.status.in_(_IN_THE_LIBRARY)
+        s.face.c.face_token.is_not(None), _one_of(s.face.c.status, *_IN_THE_LIBRARY)
     )
 
 
@@ -148,7 +155,7 @@ _CHOOSE_COPIES = (
     .on_conflict_do_nothing()
 )
 _OPEN_FACES = Query(
-    select(func.count().label("opened")).where(_OF_PEOPLE, s.face.c.status.in_(_OPEN))
+    select(func.count().label("opened")).where(_OF_PEOPLE, _one_of(s.face.c.status, *_OPEN))
 )
 _INTEND = Bulk(upsert(s.removal).on_conflict_do_nothing())
 
