@@ -1,4 +1,4 @@
-"""What `enroll verify` works with: a ledger that is read, its library proved, and a person."""
+"""What `verify` and `remove` work with: a ledger that is read, its library proved, and a person."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from enroll.asking import Asking
 from enroll.expiry import DEFAULT_TIMEOUT
@@ -20,6 +20,8 @@ from enroll.outputs import InUse, Output, check_output, try_folder
 from enroll.settings import DEFAULT_ENDPOINT, host_of
 from enroll.tally import Tally
 from enroll.upkeep import COMMAND, Upkeep, upkeep
+
+S = TypeVar("S", bound="BenchSettings")
 
 
 class Talk(Protocol):
@@ -36,13 +38,12 @@ class Talk(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifySettings:
-    """What `enroll verify` is to do; docs/reference.md describes the options.
+class BenchSettings:
+    """Which ledger and library; docs/reference.md describes the options.
 
     `endpoint` None is the one of the ledger's last run, `group_id` None the ledger's,
-    `max_in_flight` None as many as the account takes. `timeout`
-    is seconds; `differences` is a CSV to write them to. `in_use` are files that it must not take
-    the place of, by what they are in words.
+    `max_in_flight` None as many as the account takes. `timeout` is seconds. `in_use` are files
+    that the command must not take the place of, by what they are in words.
     """
 
     ledger: Path
@@ -52,18 +53,46 @@ class VerifySettings:
     timeout: float = DEFAULT_TIMEOUT
     ca_bundle: Path | None = None
     allow_http: bool = False
+    in_use: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Output | None:
+        """A file that the command writes, if it writes one."""
+        return None
+
+    def record(self) -> dict[str, Any]:
+        """What the ledger keeps of the command that changes it: its name, and how."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifySettings(BenchSettings):
+    """What `enroll verify` is to do; `differences` is a CSV to write them to."""
+
     deep: bool = False
     remove_surplus: bool = False
     requeue_missing: bool = False
     differences: Path | None = None
-    in_use: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Output | None:
+        if self.differences is None:
+            return None
+        return Output(path=self.differences, option="--differences")
+
+    def record(self) -> dict[str, Any]:
+        return {
+            COMMAND: "verify",
+            "remove_surplus": self.remove_surplus,
+            "requeue_missing": self.requeue_missing,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class Bench(Generic[S]):
     """The ledger as it is read, the library that it was proved to be of, and how to ask it."""
 
-    settings: VerifySettings
+    settings: S
     talk: Talk
     audit: SqliteAudit
     asking: Asking
@@ -79,14 +108,13 @@ class Bench:
 
 @contextmanager
 def open_bench(
-    settings: VerifySettings, read_credentials: Callable[[], Credentials], talk: Talk
-) -> Iterator[Bench]:
+    settings: S, read_credentials: Callable[[], Credentials], talk: Talk
+) -> Iterator[Bench[S]]:
     """Open the ledger for reading and prove that the library is its own. Raises EnrollError."""
     with ExitStack() as stack:
         audit = audit_ledger(settings.ledger)
         stack.callback(audit.close)
-        if settings.differences is not None:
-            output = Output(path=settings.differences, option="--differences")
+        if (output := settings.output) is not None:
             manifests = audit.manifests()
             check_output(
                 output,
@@ -126,20 +154,18 @@ def open_bench(
 
 
 @contextmanager
-def changing(bench: Bench) -> Iterator[tuple[Ledger, Upkeep]]:
+def changing(bench: Bench[Any]) -> Iterator[tuple[Ledger, Upkeep]]:
     """The ledger, held by us and open for writing; what was read before may have changed since.
 
     Raises LedgerBusyError while a run goes on.
     """
-    settings = bench.settings
+    settings: BenchSettings = bench.settings
     options = {
-        COMMAND: "verify",
+        **settings.record(),
         "group_id": bench.group_id,
         "endpoint": bench.endpoint,
         "timeout": settings.timeout,
         "send_as": bench.send_as.value,
-        "remove_surplus": settings.remove_surplus,
-        "requeue_missing": settings.requeue_missing,
     }
     with ExitStack() as stack:
         stack.enter_context(LedgerLock(settings.ledger))

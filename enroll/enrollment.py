@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from enroll import __version__, cores
+from enroll.asking import Asking
 from enroll.ceiling import MOST_IN_FLIGHT, throttle_for
 from enroll.cores import OneCore
 from enroll.deciding import WAITS_FOR_DOUBT
+from enroll.deleting import finish_deleting
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.journey import Policy
 from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunEnd, RunStart
@@ -277,6 +279,10 @@ def _open(
             "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
             "the library all the same with --allow-nonempty."
         )
+    if ledger.removals.intended():
+        asking = Asking(connection, tally, at_once=settings.max_in_flight, known=ledger.ceiling)
+        with asking:
+            finish_deleting(ledger, asking, settings.group_id)
     if not (new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:

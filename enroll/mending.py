@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from enroll.bench import Bench, changing
+from enroll.bench import Bench, VerifySettings, changing
 from enroll.ledger import DifferenceKind, Ledger
 from enroll.model import LibraryFace
 from enroll.removal import Copy, SearchPlace, in_time, prove_copies, remove
@@ -26,7 +26,7 @@ class _Copies:
         return len(self.recorded) + len(self.proved)
 
 
-def mend(bench: Bench, differences: Mapping[DifferenceKind, int]) -> bool:
+def mend(bench: Bench[VerifySettings], differences: Mapping[DifferenceKind, int]) -> bool:
     """Do what the settings ask for and a person agrees to; whether anything may have changed."""
     settings = bench.settings
     copies = _agreed_copies(bench) if settings.remove_surplus else _Copies()
@@ -49,7 +49,7 @@ def mend(bench: Bench, differences: Mapping[DifferenceKind, int]) -> bool:
     return True
 
 
-def _agreed_copies(bench: Bench) -> _Copies:
+def _agreed_copies(bench: Bench[VerifySettings]) -> _Copies:
     copies = _Copies(_spare_copies(bench), tuple(_prove(bench)))
     if not copies:
         bench.talk.say("There is no copy to delete.")
@@ -62,7 +62,7 @@ def _agreed_copies(bench: Bench) -> _Copies:
     return copies if agreed else _Copies()
 
 
-def _spare_copies(bench: Bench) -> tuple[Copy, ...]:
+def _spare_copies(bench: Bench[VerifySettings]) -> tuple[Copy, ...]:
     """The copies on record whose face the library holds under its own token as well."""
     audit = bench.audit
     copies = audit.copies()
@@ -88,7 +88,7 @@ def _spare_copies(bench: Bench) -> tuple[Copy, ...]:
     return tuple(Copy(copy.face_token, copy.face_id) for copy in copies if copy.spare)
 
 
-def _agreed_to_requeue(bench: Bench, missing: int) -> bool:
+def _agreed_to_requeue(bench: Bench[VerifySettings], missing: int) -> bool:
     copies = sum(copy.own is not None and not copy.spare for copy in bench.audit.copies())
     by_copy = " One that has a copy on record in the library gets its token instead." * bool(copies)
     return bench.talk.confirm(
@@ -97,7 +97,7 @@ def _agreed_to_requeue(bench: Bench, missing: int) -> bool:
     )
 
 
-def _prove(bench: Bench) -> list[Copy]:
+def _prove(bench: Bench[VerifySettings]) -> list[Copy]:
     """The strangers that are copies of a face, proved by search."""
     audit, asking = bench.audit, bench.asking
     suspects = in_time(audit.suspects(), clock_offset=asking.clock_offset)
@@ -113,7 +113,7 @@ def _prove(bench: Bench) -> list[Copy]:
     return prove_copies(asking, place, suspects, audit.paths_of(faces))
 
 
-def _remove(bench: Bench, ledger: Ledger, work: Upkeep, copies: _Copies) -> None:
+def _remove(bench: Bench[VerifySettings], ledger: Ledger, work: Upkeep, copies: _Copies) -> None:
     """Delete what is still a copy, now that nobody else changes the ledger."""
     audit = bench.audit
     still = {copy.face_token for copy in audit.copies() if copy.spare}

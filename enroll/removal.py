@@ -13,24 +13,15 @@ from itertools import groupby
 from operator import attrgetter
 
 from enroll.asking import Asking
+from enroll.deleting import DELETE_PAGE, delete_faces
 from enroll.errors import ServiceError
 from enroll.expiry import APPLYING_SECONDS
-from enroll.facesearch import Deleted, FaceSearch, FoundFace, candidates, deleted
+from enroll.facesearch import FaceSearch, FoundFace, candidates
 from enroll.ledger import Changes, Ledger, Suspect
 from enroll.looks import read_again
-from enroll.model import Answer, CallKind, EventKind, FaceRecord, SendAs, Verdict
+from enroll.model import Answer, CallKind, EventKind, FaceRecord, SendAs
 from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
-from enroll.sighting import look_up
 from enroll.upkeep import Upkeep
-
-DELETE_PAGE = 1000
-"""Tokens in one call of `delete`: the most that it takes."""
-
-ROUNDS = 3
-"""How often faces are deleted that are still there after an answer that left it open."""
-
-NOT_THERE = "FACE_NOT_IN_GROUP"
-"""The reason for which `delete` does not take out a face that the library does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +140,7 @@ def remove(
         intents = [work.event(EventKind.REMOVING, one.face_id, one.face_token) for one in page]
         ledger.record(Changes(events=intents))
         ledger.commit()
-        gone = _delete(asking, group_id, [one.face_token for one in page])
+        gone = delete_faces(asking, group_id, [one.face_token for one in page])
         outcomes = [
             work.event(EventKind.REMOVED, one.face_id, one.face_token, gone[one.face_token])
             for one in page
@@ -158,44 +149,3 @@ def remove(
         ledger.record(Changes(events=outcomes, surplus_gone=list(gone)))
         ledger.commit()
         yield list(gone)
-
-
-def _delete(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> dict[str, str]:
-    """Delete at most `DELETE_PAGE` faces. Those that are gone, with the service's reason for
-    those that were gone before."""
-    gone: dict[str, str] = {}
-    for _ in range(ROUNDS):
-        left = [token for token in face_tokens if token not in gone]
-        if not left:
-            break
-        answer = _ask_to_delete(asking, group_id, left)
-        told = _told(answer)
-        if told is not None and told.removed == len(left) - len(told.failures):
-            failed = told.failures
-            gone |= {token: failed.get(token, "") for token in left if _is_gone(failed.get(token))}
-            break
-        if told is None and answer.verdict is not Verdict.UNKNOWN:
-            said = (answer.message or answer.code).rstrip(".")
-            raise ServiceError(f"The service does not delete faces: {said}. Try again later.")
-        # The answer leaves it open: ask about each. Deleting a token again does no harm.
-        gone |= {token: "" for token, found in look_up(asking, group_id, left) if found is None}
-    return gone
-
-
-def _ask_to_delete(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> Answer:
-    return asking.ask(
-        CallKind.DELETE,
-        lambda service: service.delete(group_id=group_id, face_tokens=face_tokens),
-        tries=1,
-    )
-
-
-def _told(answer: Answer) -> Deleted | None:
-    try:
-        return deleted(answer) if answer.verdict is Verdict.APPLIED else None
-    except ServiceError:
-        return None
-
-
-def _is_gone(reason: str | None) -> bool:
-    return reason is None or reason == NOT_THERE

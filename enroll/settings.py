@@ -234,7 +234,7 @@ def _read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
 
 PATH_OPTIONS = frozenset(
     {"ledger", "images", "results", "credentials", "ca_bundle", "log_file", "config", "store"}
-    | {"differences", "report"}
+    | {"differences", "report", "list", "user_ids"}
 )
 """Options that are paths: in enroll.toml relative to the file's own folder."""
 
@@ -244,6 +244,7 @@ TABLE_OPTIONS = frozenset({"columns", "on_code"})
 COMMAND_LINE_ONLY = frozenset(
     {"config", "allow_nonempty", "retry", "dry_run", "yes", "raw"}
     | {"remove_surplus", "requeue_missing", "token", "not_added", "sha256"}
+    | {"run", "superseded", "user_ids"}
 )
 """Options that force, confirm, retry or decide: never from a file or the environment."""
 

@@ -35,7 +35,7 @@ def verify(
         return found
 
 
-def _read(bench: Bench) -> Sighted:
+def _read(bench: Bench[VerifySettings]) -> Sighted:
     """See as much of the library as is asked for."""
     talk, audit = bench.talk, bench.audit
     holder = holder_of(bench.settings.ledger)
@@ -54,7 +54,7 @@ def _read(bench: Bench) -> Sighted:
     return sighted
 
 
-def _ask_for_the_rest(bench: Bench, sighted: Sighted) -> bool:
+def _ask_for_the_rest(bench: Bench[VerifySettings], sighted: Sighted) -> bool:
     """Ask for each face of the ledger that `list` did not show, if that is agreed to."""
     audit, before = bench.audit, sighted.began
     count = audit.unseen_count(before=before)
@@ -79,11 +79,11 @@ def _ask_for_the_rest(bench: Bench, sighted: Sighted) -> bool:
     return True
 
 
-def _under_way(bench: Bench) -> bool:
+def _under_way(bench: Bench[VerifySettings]) -> bool:
     return holder_of(bench.settings.ledger) is not None
 
 
-def _compared(bench: Bench, sighted: Sighted) -> Verified:
+def _compared(bench: Bench[VerifySettings], sighted: Sighted) -> Verified:
     audit = bench.audit
     differences = audit.differences(under_way=_under_way(bench))
     return Verified(

@@ -27,6 +27,7 @@ _COMMANDS = {
     "verify": ("enroll.cli.checking", "verify"),
     "adopt": ("enroll.cli.checking", "adopt"),
     "resolve": ("enroll.cli.checking", "resolve"),
+    "remove": ("enroll.cli.removing", "remove"),
     "library": ("enroll.cli.library", "library"),
     "sandbox": ("enroll.cli.rehearsing", "sandbox"),
     "demo": ("enroll.cli.rehearsing", "demo"),

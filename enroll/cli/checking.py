@@ -20,9 +20,9 @@ from enroll.settings import RunSettings, find_ledger, has_credentials, read_cred
 PROGRESS_SECONDS = 2.0
 """How often a terminal is told how far a command is."""
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
-_known_ledger = options.together(
+known_ledger = options.together(
     options.config,
     options.ledger,
     options.group_id,
@@ -63,12 +63,13 @@ class Terminal:
         return click.confirm(question, err=True)
 
 
-def _credentials(path: Path | None) -> Callable[[], Credentials]:
+def credentials_reader(path: Path | None) -> Callable[[], Credentials]:
+    """Reads key and secret, from the environment or a file."""
     return lambda: read_credentials(path, os.environ)
 
 
 @click.command(cls=options.SettingsCommand)
-@_known_ledger
+@known_ledger
 @reading.max_in_flight
 @click.option(
     "--deep",
@@ -86,7 +87,7 @@ def _credentials(path: Path | None) -> Callable[[], Credentials]:
     help="Make faces due again that the library does not hold any more.",
 )
 @click.option("--differences", type=options.FILE, help="Write the differences to this CSV.")
-@_yes
+@yes_option
 def verify(
     ledger: Path | None,
     group_id: str | None,
@@ -110,11 +111,11 @@ def verify(
         in_use=options.in_use(credentials, ca_bundle=given["ca_bundle"]),
         **given,
     )
-    return verify_ledger(settings, _credentials(credentials), Terminal(yes=yes)).exit_code
+    return verify_ledger(settings, credentials_reader(credentials), Terminal(yes=yes)).exit_code
 
 
 @click.command(cls=options.SettingsCommand)
-@_known_ledger
+@known_ledger
 @click.option("--user-id", required=True, metavar="ID", help="Whose face it is.")
 @click.option("--token", metavar="TOKEN", help="The library holds the face: this is its token.")
 @click.option("--not-added", is_flag=True, help="The library does not hold the face.")
@@ -153,7 +154,7 @@ def resolve(
         **given,
     )
     ask = not offline and has_credentials(credentials, os.environ)
-    resolved = resolve_doubt(settings, _credentials(credentials) if ask else None)
+    resolved = resolve_doubt(settings, credentials_reader(credentials) if ask else None)
     Terminal().say(resolved.sentence)
     return 0
 
@@ -203,4 +204,4 @@ def adopt(
         dry_run=dry_run,
         report=report,
     )
-    return adopt_faces(settings, _credentials(credentials), Terminal()).exit_code
+    return adopt_faces(settings, credentials_reader(credentials), Terminal()).exit_code

@@ -218,6 +218,58 @@ class Suspect:
     latest: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A face of the library that is to be deleted: one of the ledger's, or a copy on record.
+
+    `run` is the number under which it is.
+    """
+
+    face_token: str
+    face_id: int
+    user_id: str
+    run: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What a choice of faces comes to: `faces` to delete, of `people`; `open` are further faces of
+    these people that are in doubt."""
+
+    faces: int
+    people: int
+    open: int = 0
+
+
+class Removals(Protocol):
+    """Faces that are deleted from the library. What changes goes with the next commit."""
+
+    def choose_run(self, run: int) -> Chosen:
+        """Choose the faces that a run has added and that are still there, with their copies."""
+
+    def choose_superseded(self) -> Chosen:
+        """Choose the faces to which no row points any more, with their copies."""
+
+    def choose_people(self, user_ids: Sequence[str]) -> Chosen:
+        """Choose every face of these people, copies too."""
+
+    def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
+        """Some of them in the order of their tokens, from behind `after` on, to be deleted by the
+        command of this number."""
+
+    def intend(self, targets: Iterable[Target]) -> None:
+        """Record that these are about to be deleted."""
+
+    def intended(self) -> list[Target]:
+        """Those of which that is on record and nothing further."""
+
+    def withdraw(self, face_tokens: Sequence[str]) -> None:
+        """Record that these have not been deleted after all."""
+
+    def settle(self, face_tokens: Sequence[str], *, run: int) -> None:
+        """Record that the library holds these no more, as the command of this number found."""
+
+
 class Listing(Protocol):
     """What a library was seen to hold, outside of memory, and gone with the process."""
 
@@ -286,6 +338,10 @@ class Ledger(LedgerReader, Protocol):
     @property
     def surveys(self) -> SurveyKeeper:
         """What the last whole scan has found. A run that does not bear its mark drops it."""
+
+    @property
+    def removals(self) -> Removals:
+        """What is deleted from the library."""
 
     def has_run(self, began: int) -> bool:
         """Whether a run that began at this moment (UNIX ms) is on record."""

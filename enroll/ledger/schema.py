@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Kept in SQLite's `user_version`; a ledger of a higher one is refused, one of a lower one is
 brought up to date when it is opened for writing."""
 
@@ -92,6 +92,16 @@ surplus = Table(
     Column("face_id", Integer, ForeignKey("face.face_id"), nullable=False),
     Column("found_at", BigInteger, nullable=False),
     Column("run", Integer, nullable=False),
+)
+
+# Faces that are to be deleted, from before the call until it is known that they are gone.
+removal = Table(
+    "removal",
+    metadata,
+    Column("face_token", Text, primary_key=True),
+    Column("face_id", Integer, ForeignKey("face.face_id"), nullable=False),
+    Column("run", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 raw_answer = Table(
@@ -219,6 +229,19 @@ early = Table(
     Column("user_id", Text, primary_key=True),
     Column("path", Text, primary_key=True),
     Column("lines", Integer, nullable=False),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)
+
+# What is to be deleted, as far as it was chosen; temporary in the same way.
+removal_metadata = MetaData()
+
+target = Table(
+    "target",
+    removal_metadata,
+    Column("face_token", Text, primary_key=True),
+    Column("face_id", Integer, nullable=False),
+    Column("user_id", Text, nullable=False),
     prefixes=["TEMPORARY"],
     sqlite_with_rowid=False,
 )

@@ -38,6 +38,7 @@ from enroll.ledger.columns import (
 from enroll.ledger.compiled import Query, among, listed
 from enroll.ledger.moved import LedgerFile
 from enroll.ledger.reading import SqliteReader, sentences, shown_path
+from enroll.ledger.removals import SqliteRemovals
 from enroll.ledger.scanning import SqliteScan
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import (
@@ -62,6 +63,7 @@ class SqliteLedger(SqliteReader):
         self._written = Buffer()  # in the open transaction, not committed
         self._scan = SqliteScan(connection, path)
         self._surveys = SqliteSurveys(connection, path)
+        self._removals = SqliteRemovals(connection, path)
         self._run: int | None = None
         self._pace: RunPace | None = None
         self._ceiling: int | None = None  # found, and not on the disk yet
@@ -74,6 +76,11 @@ class SqliteLedger(SqliteReader):
     @property
     def surveys(self) -> SqliteSurveys:
         return self._surveys
+
+    @property
+    def removals(self) -> SqliteRemovals:
+        self._flush()
+        return self._removals
 
     @property
     def began_empty(self) -> bool:

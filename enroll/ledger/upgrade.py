@@ -22,6 +22,11 @@ STEPS: Mapping[int, Sequence[str]] = {
         "CREATE TABLE survey_part (number INTEGER NOT NULL, rows BLOB NOT NULL, digest BLOB, "
         "counts TEXT, PRIMARY KEY (number))",
     ),
+    2: (
+        "CREATE TABLE removal (face_token TEXT NOT NULL, face_id INTEGER NOT NULL, "
+        "run INTEGER NOT NULL, PRIMARY KEY (face_token), "
+        "FOREIGN KEY(face_id) REFERENCES face (face_id)) WITHOUT ROWID",
+    ),
 }
 """For each older version the statements that make the next one of it. A step is never changed once
 it was published; a later one corrects it."""

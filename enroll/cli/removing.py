@@ -1,0 +1,60 @@
+"""`enroll remove`: faces taken out of the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enroll.cli import options, reading
+from enroll.cli.checking import Terminal, credentials_reader, known_ledger, yes_option
+from enroll.cli.signals import SignalDesk
+from enroll.settings import find_ledger
+
+
+@click.command(cls=options.SettingsCommand)
+@known_ledger
+@reading.max_in_flight
+@click.option(
+    "--run",
+    "of_run",
+    type=options.WholeNumber(min=1),
+    metavar="R",
+    help="The faces that this run has added; `enroll status` lists the runs.",
+)
+@click.option("--superseded", is_flag=True, help="The faces to which no row points any more.")
+@click.option(
+    "--user-ids",
+    type=options.FILE,
+    help="Every face of the people in this file: one id a line, or a CSV with a column user_id.",
+)
+@click.option("--list", type=options.FILE, help="Write the faces to this CSV before asking.")
+@yes_option
+def remove(
+    ledger: Path | None,
+    group_id: str | None,
+    endpoint: str | None,
+    credentials: Path | None,
+    yes: bool,
+    **given: Any,
+) -> int:
+    """Take faces out of the library again: those of a run, superseded ones, or people's.
+
+    Shows how many and which, and asks first. Faces that the ledger does not know stay.
+    """
+    from enroll.remove import RemoveSettings
+    from enroll.remove import remove as remove_faces
+
+    if sum(bool(given[name]) for name in ("of_run", "superseded", "user_ids")) != 1:
+        raise click.UsageError("Say one of --run R, --superseded and --user-ids FILE.")
+    SignalDesk()
+    settings = RemoveSettings(
+        ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
+        endpoint=endpoint,
+        group_id=group_id,
+        in_use=options.in_use(credentials, ca_bundle=given["ca_bundle"]),
+        **given,
+    )
+    read = credentials_reader(credentials)
+    return remove_faces(settings, read, Terminal(yes=yes)).exit_code

@@ -1,0 +1,139 @@
+"""Faces deleted from a library: called until it is known, with each intent on disk before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from enroll.asking import Asking
+from enroll.errors import ServiceError
+from enroll.facesearch import Deleted, deleted
+from enroll.ledger import Changes, Ledger, Target
+from enroll.model import Answer, CallKind, Event, EventKind, Verdict
+from enroll.recorder import now_ms
+from enroll.sighting import look_up
+
+DELETE_PAGE = 1000
+"""Tokens in one call of `delete`: the most that it takes."""
+
+ROUNDS = 3
+"""How often faces are deleted that are still there after an answer that left it open."""
+
+NOT_THERE = "FACE_NOT_IN_GROUP"
+"""The reason for which `delete` does not take out a face that the library does not hold."""
+
+
+def delete_chosen(
+    ledger: Ledger,
+    asking: Asking,
+    group_id: str,
+    *,
+    run: int,
+    told: Callable[[int], None],
+) -> int:
+    """Delete the faces that the ledger has chosen; of how many it is not known whether they are
+    gone, which the next command that changes the library finds out.
+
+    `run` is the command's number; `told` hears after each call how many are gone so far. Raises
+    ServiceError where the service will not delete.
+    """
+    gone, unknown, after = 0, 0, ""
+    while targets := ledger.removals.chosen(after=after, most=DELETE_PAGE, run=run):
+        after = targets[-1].face_token
+        ledger.removals.intend(targets)
+        _note(ledger, EventKind.REMOVING, targets)
+        ledger.commit()
+        left = _carry_out(ledger, asking, group_id, targets)
+        gone, unknown = gone + len(targets) - left, unknown + left
+        told(gone)
+    return unknown
+
+
+def finish_deleting(ledger: Ledger, asking: Asking, group_id: str) -> int:
+    """Delete what an earlier command was about to delete when it ended; of how many faces it is
+    still not known whether they are gone. To delete a face that is gone does no harm."""
+    targets = ledger.removals.intended()
+    return sum(
+        _carry_out(ledger, asking, group_id, targets[start : start + DELETE_PAGE])
+        for start in range(0, len(targets), DELETE_PAGE)
+    )
+
+
+def _carry_out(ledger: Ledger, asking: Asking, group_id: str, targets: Sequence[Target]) -> int:
+    """Make the calls for at most `DELETE_PAGE` faces and record what came of it; how many are
+    left of which nothing is known."""
+    try:
+        gone = delete_faces(asking, group_id, [target.face_token for target in targets])
+    except ServiceError:
+        ledger.removals.withdraw([target.face_token for target in targets])
+        ledger.commit()
+        raise
+    settled = [target for target in targets if target.face_token in gone]
+    for run in {target.run for target in settled}:
+        tokens = [target.face_token for target in settled if target.run == run]
+        ledger.removals.settle(tokens, run=run)
+    _note(ledger, EventKind.REMOVED, settled, reasons=gone)
+    ledger.commit()
+    return len(targets) - len(settled)
+
+
+def _note(
+    ledger: Ledger,
+    kind: EventKind,
+    targets: Sequence[Target],
+    reasons: Mapping[str, str] | None = None,
+) -> None:
+    at = now_ms()
+    events = [
+        Event(
+            at=at,
+            kind=kind,
+            run=target.run,
+            face_id=target.face_id,
+            face_token=target.face_token,
+            detail=(reasons or {}).get(target.face_token, ""),
+        )
+        for target in targets
+    ]
+    ledger.record(Changes(events=events))
+
+
+def delete_faces(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> dict[str, str]:
+    """Delete at most `DELETE_PAGE` faces. Those that are gone, with the service's reason for
+    those that were gone before; of the others it is not known. Raises ServiceError where the
+    service has deleted none of them and will not."""
+    gone: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        left = [token for token in face_tokens if token not in gone]
+        if not left:
+            break
+        answer = _ask_to_delete(asking, group_id, left)
+        told = _told(answer)
+        if told is not None and told.removed == len(left) - len(told.failures):
+            failed = told.failures
+            gone |= {token: failed.get(token, "") for token in left if _is_gone(failed.get(token))}
+            break
+        if told is None and answer.verdict is not Verdict.UNKNOWN:
+            said = (answer.message or answer.code).rstrip(".")
+            raise ServiceError(f"The service does not delete faces: {said}. Try again later.")
+        # The answer leaves it open: ask about each. Deleting a token again does no harm.
+        gone |= {token: "" for token, found in look_up(asking, group_id, left) if found is None}
+    return gone
+
+
+def _ask_to_delete(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> Answer:
+    return asking.ask(
+        CallKind.DELETE,
+        lambda service: service.delete(group_id=group_id, face_tokens=face_tokens),
+        tries=1,
+    )
+
+
+def _told(answer: Answer) -> Deleted | None:
+    try:
+        return deleted(answer) if answer.verdict is Verdict.APPLIED else None
+    except ServiceError:
+        return None
+
+
+def _is_gone(reason: str | None) -> bool:
+    return reason is None or reason == NOT_THERE

@@ -1,0 +1,35 @@
+"""A file of user ids, for the commands that are about people."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from enroll.encoding import find_encoding
+from enroll.errors import UsageError
+from enroll.source import Source
+
+
+def read_user_ids(path: Path) -> list[str]:
+    """The ids in a file: one a line, or the column `user_id` of a CSV. Raises UsageError."""
+    source = Source.of(path)
+    codec = find_encoding(source).codec
+    with source.open() as file:
+        lines = file.read().decode(codec).splitlines()
+    head = lines[0] if lines else ""
+    delimiter = next((mark for mark in ";\t," if mark in head), None)
+    if delimiter is None:
+        ids = [line.strip() for line in lines]
+        ids = ids[1:] if ids[:1] == ["user_id"] else ids
+    else:
+        table = csv.DictReader(lines, delimiter=delimiter)
+        if "user_id" not in (table.fieldnames or ()):
+            raise UsageError(
+                f"{path} has no column user_id. Give a file with one id a line, or a CSV with "
+                "such a column."
+            )
+        ids = [(line["user_id"] or "").strip() for line in table]
+    found = list(dict.fromkeys(filter(None, ids)))
+    if not found:
+        raise UsageError(f"There is no user_id in {path}.")
+    return found

@@ -1,0 +1,178 @@
+"""Faces that are deleted from a library, in its SQLite ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Delete,
+    Integer,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from enroll.ledger import Chosen, Target
+from enroll.ledger import schema as s
+from enroll.ledger.compiled import Bulk, Query, among, listed
+from enroll.ledger.reading import sentences
+from enroll.model import EventKind, Status
+
+_IN_THE_LIBRARY = (Status.ENROLLED.value, Status.SUPERSEDED.value)
+_OPEN = (Status.SENDING.value, Status.IN_DOUBT.value)
+_TOKENS_OF_A_RUN = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESOLVED.value)
+
+
+class SqliteRemovals:
+    """Reads and writes within the ledger's own transactions."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+        with sentences(path):
+            s.removal_metadata.create_all(connection)
+
+    def choose_run(self, run: int) -> Chosen:
+        """See `enroll.ledger.Removals`; so for every method."""
+        added = select(s.event.c.face_token).where(
+            s.event.c.run == run, s.event.c.kind.in_(_TOKENS_OF_A_RUN)
+        )
+        return self._choose(_faces().where(s.face.c.face_token.in_(added)))
+
+    def choose_superseded(self) -> Chosen:
+        return self._choose(_faces().where(s.face.c.status == Status.SUPERSEDED.value))
+
+    def choose_people(self, user_ids: Sequence[str]) -> Chosen:
+        with sentences(self._path):
+            self._connection.execute(delete(s.target))
+            _CHOOSE_PEOPLE.execute(self._connection, people=listed(user_ids))
+            _CHOOSE_COPIES_OF_PEOPLE.execute(self._connection, people=listed(user_ids))
+            found = _OPEN_FACES.rows(self._connection, people=listed(user_ids))
+        return self._counted(opened=found[0].opened)
+
+    def _choose(self, faces: Select[str, int, str]) -> Chosen:
+        columns = ["face_token", "face_id", "user_id"]
+        with sentences(self._path):
+            self._connection.execute(delete(s.target))
+            self._connection.execute(insert(s.target).from_select(columns, faces))
+            self._connection.execute(_CHOOSE_COPIES)
+        return self._counted(opened=0)
+
+    def _counted(self, *, opened: int) -> Chosen:
+        people = func.count(s.target.c.user_id.distinct())
+        with sentences(self._path):
+            found = self._connection.execute(select(func.count(), people).select_from(s.target))
+            faces, persons = found.one()
+        return Chosen(faces=faces, people=persons, open=opened)
+
+    def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
+        query = (
+            select(s.target)
+            .where(s.target.c.face_token > after)
+            .order_by(s.target.c.face_token)
+            .limit(most)
+        )
+        with sentences(self._path):
+            return [
+                Target(
+                    face_token=found.face_token,
+                    face_id=found.face_id,
+                    user_id=found.user_id,
+                    run=run,
+                )
+                for found in self._connection.execute(query)
+            ]
+
+    def intend(self, targets: Iterable[Target]) -> None:
+        with sentences(self._path):
+            _INTEND.execute(self._connection, _INTEND.of(targets))
+
+    def intended(self) -> list[Target]:
+        query = (
+            select(s.removal, s.face.c.user_id)
+            .join_from(s.removal, s.face, s.face.c.face_id == s.removal.c.face_id)
+            .order_by(s.removal.c.face_token)
+        )
+        with sentences(self._path):
+            return [
+                Target(
+                    face_token=found.face_token,
+                    face_id=found.face_id,
+                    user_id=found.user_id,
+                    run=found.run,
+                )
+                for found in self._connection.execute(query)
+            ]
+
+    def withdraw(self, face_tokens: Sequence[str]) -> None:
+        with sentences(self._path):
+            _FORGET_INTENTS.execute(self._connection, tokens=listed(face_tokens))
+
+    def settle(self, face_tokens: Sequence[str], *, run: int) -> None:
+        with sentences(self._path):
+            _TAKE_TOKENS.execute(self._connection, tokens=listed(face_tokens), number=run)
+            for statement in (_FORGET_COPIES, _FORGET_INTENTS):
+                statement.execute(self._connection, tokens=listed(face_tokens))
+            # What was seen of the manifest's rows holds no more.
+            self._connection.execute(delete(s.survey))
+            self._connection.execute(delete(s.survey_part))
+
+
+def _one_of(column: ColumnElement[str], *values: str) -> ColumnElement[bool]:
+    """As `in_`, which cannot be compiled once and for all."""
+    return or_(*(column == value for value in values))
+
+
+def _faces() -> Select[str, int, str]:
+    return select(s.face.c.face_token, s.face.c.face_id, s.face.c.user_id).where(
+        s.face.c.face_token.is_not(None), _one_of(s.face.c.status, *_IN_THE_LIBRARY)
+    )
+
+
+_COPIES = select(s.surplus.c.face_token, s.surplus.c.face_id, s.face.c.user_id).join_from(
+    s.surplus, s.face, s.face.c.face_id == s.surplus.c.face_id
+)
+_COLUMNS = ["face_token", "face_id", "user_id"]
+_OF_PEOPLE = s.face.c.user_id.in_(among("people"))
+_CHOOSE_PEOPLE = Query(insert(s.target).from_select(_COLUMNS, _faces().where(_OF_PEOPLE)))
+_CHOOSE_COPIES_OF_PEOPLE = Query(
+    upsert(s.target)
+    .from_select(_COLUMNS, _COPIES.where(_OF_PEOPLE))
+    .on_conflict_do_nothing()  # one copy is the face of another row
+)
+_CHOOSE_COPIES = (
+    upsert(s.target)
+    .from_select(_COLUMNS, _COPIES.where(s.surplus.c.face_id.in_(select(s.target.c.face_id))))
+    .on_conflict_do_nothing()
+)
+_OPEN_FACES = Query(
+    select(func.count().label("opened")).where(_OF_PEOPLE, _one_of(s.face.c.status, *_OPEN))
+)
+_INTEND = Bulk(upsert(s.removal).on_conflict_do_nothing())
+
+
+def _of_tokens(statement: Delete) -> Query:
+    return Query(statement.where(statement.table.c.face_token.in_(among("tokens"))))
+
+
+_FORGET_INTENTS = _of_tokens(delete(s.removal))
+_FORGET_COPIES = _of_tokens(delete(s.surplus))
+_TAKE_TOKENS = Query(
+    update(s.face)
+    .where(s.face.c.face_token.in_(among("tokens")))
+    .values(
+        status=Status.REMOVED.value,
+        face_token=null(),
+        enrolled_at=null(),
+        run=bindparam("number", type_=Integer),
+    )
+)

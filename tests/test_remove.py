@@ -1,0 +1,237 @@
+"""enroll remove: real HTTP against the stand-in, real ledgers, and commands that die on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checked_library import GROUP, Place, Told
+from real_command import Command
+from small_archive import read_csv
+
+from enroll import asking
+from enroll.errors import ExitCode, ServiceError, UsageError
+from enroll.idlist import read_user_ids
+from enroll.ledger.files import read_ledger
+from enroll.model import Status
+from enroll.remove import Removed, RemoveSettings, remove
+from enroll.sandbox import Sandbox
+
+
+@pytest.fixture(autouse=True)
+def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False, fault_lag=600.0) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def place(box: Sandbox, tmp_path: Path) -> Place:
+    """Three people enrolled by run 1, two more by run 2."""
+    there = Place(tmp_path, box)
+    there.people(1, 2, 3)
+    there.run()
+    there.people(4, 5)
+    there.run()
+    return there
+
+
+def removed(place: Place, told: Told | None = None, **changed: Any) -> Removed:
+    settings = replace(RemoveSettings(ledger=place.ledger), **changed)
+    return remove(settings, lambda: place.credentials, told or Told())
+
+
+def ids(place: Place, *people: str) -> Path:
+    path = place.folder / "ids.txt"
+    path.write_text("".join(f"{one}\n" for one in people), encoding="utf-8")
+    return path
+
+
+def there(place: Place) -> list[str]:
+    """Whose faces the library holds."""
+    return sorted(face.user_id for face in place.box.faces(GROUP))
+
+
+def statuses(place: Place) -> dict[Status, int]:
+    reader = read_ledger(place.ledger)
+    counts = dict(reader.status(runs=0).counts)
+    reader.close()
+    return {status: count for status, count in counts.items() if count}
+
+
+def test_what_a_run_has_added_is_taken_out_again(place: Place) -> None:
+    told = Told()
+    tokens = {user_id: place.face(user_id).face_token for user_id in ("u4", "u5")}
+    found = removed(place, told, of_run=2)
+    assert (found.exit_code, found.gone, found.unknown) == (ExitCode.DONE, 2, 0)
+    assert there(place) == ["u1", "u2", "u3"]
+    assert statuses(place) == {Status.ENROLLED: 3, Status.REMOVED: 2}
+    assert "Delete 2 faces of 2 people from the library staff?" in told.questions[0]
+    assert "u4" in told.text
+    assert place.face("u4").face_token is None
+    assert sorted(place.history()) == sorted(
+        (kind, user_id, token or "")
+        for kind in ("removing", "removed")
+        for user_id, token in tokens.items()
+    )
+    assert place.box.count("delete") == 1
+
+
+def test_nothing_is_deleted_without_consent(place: Place) -> None:
+    found = removed(place, Told(agrees=False), of_run=1)
+    assert (found.exit_code, found.gone) == (ExitCode.DONE, 0)
+    assert len(there(place)) == 5
+    assert place.box.count("delete") == 0
+
+
+def test_every_face_of_a_person_goes_and_copies_too_and_nobody_elses(place: Place) -> None:
+    copy = place.add("u1", "1.jpg")
+    place.surplus("u1", copy)
+    stranger = place.add("u2", "2.jpg")
+    place.photo("new.jpg", 77)
+    place.rows[0] = ("u1", "name 1", "new.jpg")
+    place.run(allow_nonempty=True)
+    assert there(place).count("u1") == 3
+    found = removed(place, user_ids=ids(place, "u1", "nobody"))
+    assert found.gone == 3
+    assert there(place) == ["u2", "u2", "u3", "u4", "u5"]
+    assert stranger in place.in_library()
+
+
+def test_superseded_faces_go_and_their_people_keep_the_new_one(place: Place) -> None:
+    place.photo("1.jpg", 99)
+    place.run()
+    assert statuses(place) == {Status.ENROLLED: 5, Status.SUPERSEDED: 1}
+    assert there(place).count("u1") == 2
+    assert removed(place, superseded=True).gone == 1
+    assert there(place) == ["u1", "u2", "u3", "u4", "u5"]
+    (kept,) = [face for face in place.faces("u1") if face.status is Status.ENROLLED]
+    assert kept.face_token in place.in_library()
+
+
+def test_who_still_stands_in_a_manifest_is_enrolled_again_and_once(place: Place) -> None:
+    place.run()  # the survey says that nothing is to be done
+    removed(place, of_run=2)
+    assert place.run().ended.tally.enrolled_now == 2
+    assert there(place) == ["u1", "u2", "u3", "u4", "u5"]
+    assert place.run().ended.tally.enrolled_now == 0
+    assert statuses(place) == {Status.ENROLLED: 5}
+
+
+def test_a_face_that_the_library_does_not_hold_any_more_counts_as_gone(place: Place) -> None:
+    place.delete(place.face("u4").face_token or "")
+    assert removed(place, of_run=2).gone == 2
+    assert statuses(place) == {Status.ENROLLED: 3, Status.REMOVED: 2}
+
+
+@pytest.mark.parametrize("fault", ["500", "late", "reset"])
+def test_an_answer_that_leaves_it_open_is_settled(place: Place, fault: str) -> None:
+    place.box.script([fault], call="delete")
+    found = removed(place, of_run=2, timeout=1.0)
+    assert (found.gone, found.unknown) == (2, 0)
+    assert there(place) == ["u1", "u2", "u3"]
+
+
+def test_a_refusal_leaves_ledger_and_library_as_they_were(place: Place) -> None:
+    place.box.script(["auth"] * 3, call="delete")
+    with pytest.raises(ServiceError):
+        removed(place, of_run=2)
+    assert statuses(place) == {Status.ENROLLED: 5}
+    assert place.run().ended.tally.enrolled_now == 0
+    assert place.box.count("delete") <= 3
+    assert len(there(place)) == 5
+
+
+def test_a_run_finishes_what_a_killed_command_was_about_to_delete(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else the ledger would go on believing in faces that are gone.
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("enroll.deleting._carry_out", die)
+        with pytest.raises(Killed):
+            removed(place, of_run=2)
+    place.delete(place.face("u4").face_token or "")  # applied in part, before it was killed
+    report = place.run()
+    assert there(place) == ["u1", "u2", "u3", "u4", "u5"]
+    assert report.ended.tally.enrolled_now == 2
+    assert statuses(place) == {Status.ENROLLED: 5}
+
+
+def test_faces_in_doubt_stay_and_are_said(place: Place) -> None:
+    place.doubt("u4")
+    told = Told()
+    found = removed(place, told, user_ids=ids(place, "u4", "u5"))
+    assert (found.exit_code, found.gone) == (ExitCode.IN_DOUBT, 1)
+    assert "1 face of these people is in doubt and not deleted" in told.text
+    assert there(place) == ["u1", "u2", "u3", "u4"]
+
+
+def test_more_faces_than_a_call_takes_are_deleted_in_several(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.deleting.DELETE_PAGE", 2)
+    assert removed(place, of_run=1).gone == 3
+    assert place.box.count("delete") == 2
+    assert there(place) == ["u4", "u5"]
+
+
+def test_the_faces_can_be_written_down_first(place: Place, tmp_path: Path) -> None:
+    path = tmp_path / "faces.csv"
+    token = place.face("u4").face_token
+    removed(place, Told(agrees=False), of_run=2, list=path)
+    assert {"user_id": "u4", "face_token": token, "image": "4.jpg"} in [
+        {**line, "image": Path(line["image"]).name} for line in read_csv(path)
+    ]
+
+
+def test_a_run_that_has_not_been_is_refused(place: Place) -> None:
+    with pytest.raises(UsageError, match=r"There is no run 9\."):
+        removed(place, of_run=9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a1\nb2\n\na1\n", "user_id\na1\nb2\n", "name,user_id\nx,a1\ny,b2\n", "user_id;n\na1;x\nb2;\n"],
+)
+def test_ids_come_one_a_line_or_in_a_column(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "ids"
+    path.write_text(text, encoding="utf-8-sig")
+    assert read_user_ids(path) == ["a1", "b2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "There is no user_id"), ("name,id\nx,1\n", "no column user_id")]
+)
+def test_a_file_without_ids_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "ids"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=said):
+        read_user_ids(path)
+
+
+def test_the_command_needs_one_choice_and_consent(place: Place, tmp_path: Path) -> None:
+    environ = {"ENROLL_API_KEY": place.box.api_key, "ENROLL_API_SECRET": place.box.api_secret}
+    command = Command(home=tmp_path / "home", folder=place.folder, environ=environ)
+    assert command("remove", "--ledger", place.ledger).code == ExitCode.USAGE
+    assert command("remove", "--ledger", place.ledger, "--run", "1", "--superseded").code == 2
+    done = command("remove", "--ledger", place.ledger, "--run", "2")
+    assert done.code == ExitCode.USAGE
+    assert "agree to it with --yes" in done.err
+    done = command("remove", "--ledger", place.ledger, "--run", "2", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert "2 faces deleted from the library staff." in done.out
+    assert there(place) == ["u1", "u2", "u3"]
