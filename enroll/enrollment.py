@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -121,6 +122,9 @@ def enroll_manifest(
     be begun; what stops a run later is in `Report.ended`.
     """
     watching = screen or Unwatched()
+    until = math.inf
+    if settings.max_duration is not None:
+        until = time.monotonic() + settings.max_duration
     manifest = recall_or_open(settings)
     results = results_path(settings)
     if results is not None:
@@ -132,7 +136,10 @@ def enroll_manifest(
         ca_bundle=settings.ca_bundle,
         allow_http=settings.allow_http,
         patience=Patience(
-            seconds=settings.give_up_after, attended=watching.attended, observer=watching
+            seconds=settings.give_up_after,
+            until=until,
+            attended=watching.attended,
+            observer=watching,
         ),
     )
     with ExitStack() as stack:
@@ -156,7 +163,7 @@ def enroll_manifest(
             # Not waited for: a call that outlasts --drain ends by its own deadline.
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         driver = Driver(
-            replace(_work(settings, place), trust=standing.trust),
+            replace(_work(settings, place), trust=standing.trust, until=until),
             ledger=ledger,
             service=connection.service,
             scan=scan,
@@ -219,6 +226,7 @@ def _work(settings: RunSettings, place: Place) -> Work:
         drain=settings.drain,
         settle_after=settings.settle_after,
         timeout=settings.timeout,
+        max_duration=settings.max_duration or math.inf,
         reread=settings.checksum,
     )
 

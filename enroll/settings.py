@@ -91,6 +91,7 @@ class RunSettings:
     seed: int = 0
     readers: int = 16
     max_calls: int | None = None
+    max_duration: float | None = None
     retry: frozenset[str] = frozenset()
     on_code: Mapping[str, CodeRule] = field(default_factory=dict)
     fail_on: FailOn = FailOn.ANY
@@ -138,6 +139,7 @@ class RunSettings:
             "send_as": self.send_as.value,
             "preparation": asdict(self.preparation),
             "limit": self.limit,
+            "max_duration": self.max_duration,
             "sample": self.sample,
             "retry": sorted(self.retry),
             "on_code": {code: rule.value for code, rule in sorted(self.on_code.items())},

@@ -181,6 +181,12 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     help="Make at most N calls of any kind, then end.",
 )
 @click.option(
+    "--max-duration",
+    type=options.Duration(),
+    metavar="SECONDS|6h|90m",
+    help="End softly after so long: nothing more is sent, calls in flight may end.",
+)
+@click.option(
     "--on-code",
     multiple=True,
     callback=_code_rules,

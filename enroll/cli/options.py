@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -76,6 +77,29 @@ LONGEST_WAIT_SECONDS = 31_536_000
 """The most that other waits take: a year. A clock that a program can wait on has an end."""
 
 SECONDS = Number(min=0, max=LONGEST_WAIT_SECONDS)
+
+_LENGTH = re.compile(
+    r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?"
+)
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+class Duration(click.ParamType[float]):
+    """A length of time in seconds: `21600`, `6h`, `90m`, `1h30m`; more than nothing."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        parts = _LENGTH.fullmatch("".join(str(value).lower().split()))
+        if parts is None:
+            self.fail(f"{value!r} is no length of time, such as 21600, 6h or 1h30m.", param, ctx)
+        found = {unit: float(number) for unit, number in parts.groupdict().items() if number}
+        seconds = sum(number * _UNITS[unit] for unit, number in found.items())
+        if not 0 < seconds <= LONGEST_WAIT_SECONDS:
+            self.fail(f"{value!r} is not between a moment and a year.", param, ctx)
+        return seconds
 
 
 @lru_cache

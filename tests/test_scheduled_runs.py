@@ -1,0 +1,107 @@
+"""Runs that a scheduler starts: how they end in time, and what they leave for it to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checked_library import GROUP, Place
+from real_command import Command
+from small_archive import Archive
+
+from enroll import patience
+from enroll.enrollment import enroll_manifest
+from enroll.errors import ExitCode, UnreachedError
+from enroll.model import Status
+from enroll.sandbox import Sandbox
+
+RUN = ("run", "staff.csv", "--group-id", "staff")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with Sandbox(detect=False) as box:
+        box.create_library(GROUP)
+        yield Place(tmp_path, box)
+
+
+def of_status(place: Place, status: Status) -> list[str]:
+    return [entry.user_id for entry in place.entries() if entry.status is status]
+
+
+# --max-duration
+
+
+def test_a_run_ends_softly_when_its_time_is_over_and_the_next_one_goes_on(place: Place) -> None:
+    place.people(*range(12))
+    place.box.latency = 0.25
+    report = place.run(max_duration=1.2, max_in_flight=1)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert report.ended.bound == "--max-duration (1.2 s) was reached, and more is to be done"
+    enrolled = of_status(place, Status.ENROLLED)
+    assert len(enrolled) == place.box.count("add") == len(place.in_library()) < 12
+    assert not of_status(place, Status.IN_DOUBT)
+    place.box.latency = 0.0
+    assert place.run(max_duration=600.0).exit_code is ExitCode.DONE
+    assert place.box.count("add") == 12
+
+
+def test_a_doubt_that_is_open_when_the_time_is_over_stays_one(place: Place) -> None:
+    place.people(1, 2)
+    place.box.script(["reset-after"], user_id="u1")
+    report = place.run(max_duration=1.0, settle_after=600.0)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert of_status(place, Status.IN_DOUBT) == ["u1"]
+    assert of_status(place, Status.ENROLLED) == ["u2"]
+    assert place.box.count("add") == 2
+
+
+def test_a_run_that_is_through_before_its_time_is_over_is_done(place: Place) -> None:
+    place.people(1)
+    assert place.run(max_duration=600.0).exit_code is ExitCode.DONE
+    assert place.run(max_duration=600.0).exit_code is ExitCode.DONE
+
+
+def test_the_opening_calls_wait_no_longer_than_the_run_may_take(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("enroll.facesearch.client.TRYING_SECONDS", 0.01)
+    place.people(1)
+    settings = place.settings(max_duration=0.3, give_up_after=7200.0)
+    place.box.stop()
+    with pytest.raises(UnreachedError, match="could not be reached for 0") as given_up:
+        enroll_manifest(settings, lambda: place.credentials)
+    assert given_up.value.exit_code is ExitCode.ENDED_EARLY
+
+
+def test_the_summary_names_the_bound_and_says_to_run_again(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    box.latency = 0.4
+    done = command(*RUN, "--max-duration", "0.5s", "--max-in-flight", "1")
+    assert done.code == ExitCode.ENDED_EARLY
+    assert "--max-duration (0.5 s) was reached" in done.out
+    assert "Run the same command again to go on." in done.out
+
+
+@pytest.mark.parametrize("given", ["21600", "6h", "360m", "5h60m", "5H 59m 60s", "6.0h"])
+def test_a_length_of_time_can_be_written_in_several_ways(
+    archive: Archive, command: Command, given: str
+) -> None:
+    from enroll.cli.options import Duration
+
+    assert Duration().convert(given, None, None) == 21_600.0
+    archive.manifest(archive.people(1))
+    assert command(*RUN, "--max-duration", given).code == 0
+
+
+@pytest.mark.parametrize("given", ["0", "0m", "-5", "", "h", "6 days", "nan", "inf", "6m5h", "1e9"])
+def test_what_is_no_length_of_time_is_refused(
+    archive: Archive, command: Command, given: str
+) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*RUN, f"--max-duration={given}")
+    assert (done.code, "'--max-duration': " in done.err) == (ExitCode.USAGE, True), done
