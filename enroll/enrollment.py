@@ -21,6 +21,7 @@ from enroll.journey import Policy
 from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import check_is_ledger, ledger_exists, open_ledger, recall_survey
 from enroll.ledger.lock import LedgerLock
+from enroll.libraries import provide_library
 from enroll.manifest import Manifest, open_manifest, recall_manifest
 from enroll.model import Credentials, Entry, Library, Row, Status
 from enroll.opening import (
@@ -269,14 +270,14 @@ def _open(
     path = ledger_path(settings)
     new, empty = not ledger_exists(path), False
     if new:
-        library = find_library(connection, settings.group_id, tally)
+        library, made = _library(settings, connection, tally, ledger=None)
         empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
         make_folder(path.parent)
         lock = stack.enter_context(LedgerLock(path))
     else:
         check_is_ledger(path)  # before a lock is made beside a file that is something else
         lock = stack.enter_context(LedgerLock(path))
-        library = find_library(connection, settings.group_id, tally)
+        library, made = _library(settings, connection, tally, ledger=path)
     ledger = open_ledger(path, identity_of(settings, library), began_empty=empty)
     stack.callback(ledger.close)
     if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
@@ -293,7 +294,7 @@ def _open(
     if put_back:
         ledger.begins(empty=False)
     photos = photos_folder(settings.images, manifest, ledger)
-    images, notes = photos.path, list(photos.notes)
+    images, notes = photos.path, [*made, *photos.notes]
     offset = connection.service.clock_offset
     urgent = list(manifest.notes[:1]) if manifest.encoding_was_guessed else []
     if abs(offset) > CLOCK_SLACK_SECONDS:
@@ -328,6 +329,18 @@ def _open(
         mark=mark,
     )
     return ledger, place, _Standing(trust, lock, start.at, survey)
+
+
+def _library(
+    settings: RunSettings, connection: Connection, tally: Tally, *, ledger: Path | None
+) -> tuple[Library, Sequence[str]]:
+    """The library, made first where that is wanted, and what there is to say of it."""
+    if not settings.create_library:
+        return find_library(connection, settings.group_id, tally), []
+    library, made = provide_library(
+        connection, settings.group_id, tally, ledger=ledger, most_calls=settings.max_calls
+    )
+    return library, [f"The account had no library {library.group_id}; it was made."] * made
 
 
 def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:

@@ -97,6 +97,7 @@ class RunSettings:
     fail_on: FailOn = FailOn.ANY
     checksum: bool = False
     allow_nonempty: bool = False
+    create_library: bool = False
     ca_bundle: Path | None = None
     allow_http: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -244,7 +245,7 @@ TABLE_OPTIONS = frozenset({"columns", "on_code"})
 """Options of names and values: in enroll.toml they may be tables."""
 
 COMMAND_LINE_ONLY = frozenset(
-    {"config", "allow_nonempty", "retry", "dry_run", "yes", "raw"}
+    {"config", "allow_nonempty", "create_library", "retry", "dry_run", "yes", "force", "raw"}
     | {"remove_surplus", "requeue_missing", "token", "not_added", "sha256"}
 )
 """Options that force, confirm, retry or decide: never from a file or the environment."""

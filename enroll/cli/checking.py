@@ -20,8 +20,6 @@ from enroll.settings import RunSettings, find_ledger, has_credentials, read_cred
 PROGRESS_SECONDS = 2.0
 """How often a terminal is told how far a command is."""
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
-
 _known_ledger = options.together(
     options.config,
     options.ledger,
@@ -86,7 +84,7 @@ def _credentials(path: Path | None) -> Callable[[], Credentials]:
     help="Make faces due again that the library does not hold any more.",
 )
 @click.option("--differences", type=options.FILE, help="Write the differences to this CSV.")
-@_yes
+@options.yes
 def verify(
     ledger: Path | None,
     group_id: str | None,

@@ -108,6 +108,11 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
 
     _tame_pillow()
     lines = plan_lines(make_plan(settings, rate=rate, full=full))
+    if settings.create_library:
+        lines += [
+            "",
+            f"The library {settings.group_id} would be made if the account has none such.",
+        ]
     with options.printing():
         click.echo("\n".join(lines))
     return 0
@@ -205,6 +210,9 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     "--allow-nonempty",
     is_flag=True,
     help="Add to a library that holds faces which the ledger does not know.",
+)
+@click.option(
+    "--create-library", is_flag=True, help="Make the library first, if the account has none such."
 )
 @click.option(
     "--progress/--no-progress", default=None, help="Show a bar.  [default: on a terminal]"

@@ -264,6 +264,8 @@ ledger = click.option(
 
 group_id = click.option("--group-id", metavar="ID", help="The library: its group_id.")
 
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
 transport = together(
     click.option("--ca-bundle", type=FILE, help="Certificates to trust instead of the system's."),
     click.option("--allow-http", is_flag=True, help="Allow plain HTTP beyond this machine."),
