@@ -237,7 +237,7 @@ def _read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
 
 PATH_OPTIONS = frozenset(
     {"ledger", "images", "results", "credentials", "ca_bundle", "log_file", "config", "store"}
-    | {"differences", "report"}
+    | {"differences", "report", "summary", "metrics_file"}
 )
 """Options that are paths: in enroll.toml relative to the file's own folder."""
 

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,10 @@ from enroll.cli import options, reading
 from enroll.cli.signals import SignalDesk
 from enroll.logs import LastingStream, log, set_up
 from enroll.settings import CodeRule, FailOn, RunSettings, read_credentials
+
+if TYPE_CHECKING:
+    from enroll.enrollment import Report
+    from enroll.publishing import Publications
 
 
 def _code_rules(
@@ -49,8 +53,8 @@ def _choose_log_format(ctx: click.Context, parameter: click.Parameter, value: st
     return value
 
 
-_LOG_FILE = "the log file"
-"""Among the files in use, for the results not to take its place."""
+_WRITTEN = {"log_file": "the log file", "summary": "the summary", "metrics_file": "the metrics"}
+"""What is written beside the results, which must not take its place: among the files in use."""
 
 _reading = options.together(
     options.config,
@@ -236,6 +240,12 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     help="Log lines for people, or one JSON object a line.",
 )
 @click.option("--log-file", type=options.FILE, help="Write every log line to this file, too.")
+@click.option("--summary", type=options.FILE, help="Write the run's figures to this file, as JSON.")
+@click.option(
+    "--metrics-file",
+    type=options.FILE,
+    help="Write them to this file as metrics, for node_exporter's textfile collector.",
+)
 @click.option(
     "--show-user-ids",
     is_flag=True,
@@ -252,15 +262,29 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
     settings = _settings(ctx, manifest, given)
     if dry_run:
         return _print_plan(settings, given["rate"])
-    desk = SignalDesk()
+    desk = SignalDesk()  # before anything large is loaded
+    from enroll.publishing import publishing
+
     stream = LastingStream(sys.stderr)
     as_json = given["log_format"] == "json"
-    if given["log_file"] is not None:
-        _check_log_file(given["log_file"], settings)
+    publications = _publications(settings, given)
     set_up(stream=stream, as_json=as_json, file=given["log_file"], quiet=given["quiet"])
     for warning in options.warnings(ctx):
         log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
-    return _run(settings, stream, desk, given, as_json=as_json)
+    with publishing(settings, publications) as outcome:
+        report = outcome.report = _run(settings, stream, desk, given, as_json=as_json)
+    return report.exit_code
+
+
+def _publications(settings: RunSettings, given: Mapping[str, Any]) -> Publications:
+    """Where figures and log go. Raises UsageError for a file that is something else."""
+    from enroll.publishing import Publications
+
+    publications = Publications(
+        summary=given["summary"], metrics=given["metrics_file"], log=given["log_file"]
+    )
+    publications.check(settings)
+    return publications
 
 
 def _run(
@@ -270,7 +294,7 @@ def _run(
     given: Mapping[str, Any],
     *,
     as_json: bool,
-) -> int:
+) -> Report:
     from enroll.console import Console
     from enroll.enrollment import enroll_manifest
     from enroll.summary import log_summary, summary_lines
@@ -294,21 +318,7 @@ def _run(
     if not as_json and not (given["quiet"] and report.exit_code == 0):
         lines = summary_lines(report, show_user_ids=given["show_user_ids"])
         LastingStream(sys.stdout).write("\n".join(lines) + "\n")
-    return report.exit_code
-
-
-def _check_log_file(path: Path, settings: RunSettings) -> None:
-    """Raise UsageError for a log that would be written into a file that is something else."""
-    from enroll.enrollment import ledger_path, results_path
-    from enroll.outputs import InUse, Output, check_output
-
-    files = dict(settings.in_use)
-    del files[_LOG_FILE]
-    results = results_path(settings)
-    if results is not None:
-        files["the results"] = results
-    in_use = InUse(ledger=ledger_path(settings), manifests=[settings.manifest], files=files)
-    check_output(Output(path=path, option="--log-file", is_log=True), in_use)
+    return report
 
 
 def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> RunSettings:
@@ -324,8 +334,8 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
         "origins": options.origins(ctx),
         "in_use": options.in_use(given.get("credentials"), ca_bundle=given.get("ca_bundle")),
     }
-    if given.get("log_file") is not None:
-        taken["in_use"][_LOG_FILE] = given["log_file"]
+    written = {what: given[name] for name, what in _WRITTEN.items() if given.get(name) is not None}
+    taken["in_use"] |= written
     return RunSettings(manifest=manifest, **taken)
 
 
