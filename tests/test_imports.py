@@ -13,7 +13,8 @@ import pytest
 import enroll
 
 PACKAGE = Path(enroll.__file__).parent
-BASE = {f"enroll.{name}" for name in ("model", "errors", "expiry", "preparation", "settings")}
+LOWEST = ("model", "errors", "expiry", "preparation", "settings", "credentials")
+BASE = {f"enroll.{name}" for name in LOWEST}
 HEAVY = ("pandas", "sqlalchemy", "requests", "numpy", "PIL", "dlib", "werkzeug", "tenacity")
 
 

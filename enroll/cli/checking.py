@@ -13,9 +13,10 @@ import click
 
 from enroll.cli import options, reading
 from enroll.cli.signals import SignalDesk
+from enroll.credentials import has_credentials, read_credentials
 from enroll.errors import UsageError
 from enroll.model import Credentials
-from enroll.settings import RunSettings, find_ledger, has_credentials, read_credentials
+from enroll.settings import RunSettings, find_ledger
 
 PROGRESS_SECONDS = 2.0
 """How often a terminal is told how far a command is."""

@@ -14,8 +14,9 @@ import click
 
 from enroll.cli import options, reading
 from enroll.cli.signals import SignalDesk
+from enroll.credentials import read_credentials
 from enroll.logs import LastingStream, log, set_up
-from enroll.settings import CodeRule, FailOn, RunSettings, read_credentials
+from enroll.settings import CodeRule, FailOn, RunSettings
 
 if TYPE_CHECKING:
     from enroll.enrollment import Report

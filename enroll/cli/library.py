@@ -11,8 +11,9 @@ import click
 
 from enroll.cli import options
 from enroll.cli.checking import Terminal
+from enroll.credentials import read_credentials
 from enroll.errors import UsageError
-from enroll.settings import default_ledger_path, read_credentials
+from enroll.settings import default_ledger_path
 
 if TYPE_CHECKING:
     from enroll.opening import Account

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from enroll.credentials import default_credentials_path
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.settings import (
     CONFIG_NAME,
     DEFAULT_ENDPOINT,
-    default_credentials_path,
     preset,
     unknown_variables,
 )
