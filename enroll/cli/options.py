@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from enroll.credentials import default_credentials_path
+from enroll.credentials import credentials_files
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.settings import (
@@ -203,7 +203,7 @@ def origins(ctx: click.Context) -> dict[str, str]:
 def in_use(credentials: Path | None = None, *, ca_bundle: Path | None = None) -> dict[str, Path]:
     """The files that the running command reads beside ledger and manifest, by what they are."""
     files = {
-        "the credentials file": credentials or default_credentials_path(),
+        **credentials_files(credentials, os.environ),
         "the settings file": click.get_current_context().meta.get(_CONFIG),
         "the certificates": ca_bundle,
     }
@@ -252,8 +252,9 @@ endpoint = click.option(
 credentials = click.option(
     "--credentials",
     type=FILE,
-    help="File with api_key and api_secret, when ENROLL_API_KEY and ENROLL_API_SECRET are not "
-    "set.  [default: enroll/credentials in the user's configuration folder]",
+    help="File with api_key and api_secret, or folder of two such files, when ENROLL_API_KEY and "
+    "ENROLL_API_SECRET are not set.  [default: enroll in systemd's $CREDENTIALS_DIRECTORY, else "
+    "enroll/credentials in the user's configuration folder]",
 )
 
 ledger = click.option(
