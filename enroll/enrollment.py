@@ -346,12 +346,18 @@ def _library(
 def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
     """What a manifest's rows depend on, beside the photos' folder."""
     columns = [list(pair) for pair in sorted(settings.columns.items())]
-    return [__version__, sha256, columns, settings.encoding]  # as JSON gives it back
+    return [
+        __version__,
+        sha256,
+        columns,
+        settings.encoding,
+        settings.sheet,
+    ]  # as JSON gives it back
 
 
 def recall_or_open(settings: RunSettings) -> Manifest:
     """The manifest, by what the ledger remembers of a file of the same content if it does."""
-    source = Source.of(settings.manifest)
+    source = Source.of(settings.manifest, settings.sheet)
     try:
         path = ledger_path(settings)
         known = recall_survey(path) if ledger_exists(path) else None

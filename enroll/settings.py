@@ -69,6 +69,7 @@ class RunSettings:
     write_results: bool = True
     columns: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
+    sheet: str | None = None
     max_in_flight: int | None = None
     rate: float | None = None
     timeout: float = DEFAULT_TIMEOUT
