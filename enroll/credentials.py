@@ -21,13 +21,16 @@ _SNAPSHOT = "..data"
 in one step, so what is read through one target of it belongs together."""
 
 
-def default_credentials_path() -> Path:
-    """Where credentials are looked for when nothing else is said."""
-    return platformdirs.user_config_path("enroll") / "credentials"
+def default_credentials_path() -> Path | None:
+    """Where credentials are looked for when nothing else is said; None without a home folder."""
+    try:
+        return platformdirs.user_config_path("enroll") / "credentials"
+    except RuntimeError:  # no HOME, and no entry for this user: a container's bare number
+        return None
 
 
-def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """The file or folder that is read: the one named, systemd's, or the usual one.
+def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file or folder that is read: the one named, systemd's, or the usual one, if any.
 
     https://systemd.io/CREDENTIALS: `LoadCredential=enroll:FILE` lets a service find the file as
     `$CREDENTIALS_DIRECTORY/enroll`.
@@ -43,6 +46,8 @@ def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path:
 def credentials_files(path: Path | None, environ: Mapping[str, str]) -> dict[str, Path]:
     """The files that are read, by what they are in words."""
     place = credentials_path(path, environ)
+    if place is None:
+        return {}
     if not place.is_dir():
         return {"the credentials file": place}
     return {f"the credentials' {name}": place / name for name in SECRET_NAMES}
@@ -51,7 +56,8 @@ def credentials_files(path: Path | None, environ: Mapping[str, str]) -> dict[str
 def has_credentials(path: Path | None, environ: Mapping[str, str]) -> bool:
     """Whether there is anything that `read_credentials` could read."""
     named = environ.get("ENROLL_API_KEY") or environ.get("ENROLL_API_SECRET")
-    return bool(path or named) or credentials_path(None, environ).exists()
+    place = credentials_path(None, environ)
+    return bool(path or named) or (place is not None and place.exists())
 
 
 def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentials:
@@ -68,10 +74,11 @@ def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentia
         missing = "ENROLL_API_SECRET" if key else "ENROLL_API_KEY"
         raise UsageError(f"{missing} is not set, though its fellow is. Set both.")
     place = credentials_path(path, environ)
-    if path is None and not place.exists():
+    if place is None or (path is None and not place.exists()):
+        by_itself = f" (by itself {place} is read)" if place is not None else ""
         raise UsageError(
             "There are no credentials. Set ENROLL_API_KEY and ENROLL_API_SECRET, or write them "
-            f"into a file for --credentials (by itself {place} is read)."
+            f"into a file for --credentials{by_itself}."
         )
     return _of_folder(place) if place.is_dir() else _of_file(place)
 

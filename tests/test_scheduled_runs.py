@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from checked_library import GROUP, Place
-from real_command import Command
+from real_command import SECONDS, Command
 from small_archive import Archive
 
 from enroll import patience
@@ -105,3 +108,88 @@ def test_what_is_no_length_of_time_is_refused(
     archive.manifest(archive.people(1))
     done = command(*RUN, f"--max-duration={given}")
     assert (done.code, "'--max-duration': " in done.err) == (ExitCode.USAGE, True), done
+
+
+# The environment of a scheduler
+
+HOMELESS = """
+import pwd, sys
+def nobody(*_):
+    raise KeyError("no such user")
+pwd.getpwuid = pwd.getpwnam = nobody
+sys.argv[0] = "enroll"
+from enroll.cli import main
+main()
+"""
+"""The command for a user whom the system does not know, as a container's bare number."""
+
+
+def bare(
+    folder: Path,
+    *arguments: object,
+    homeless: bool = True,
+    environ: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """The command as cron and its fellows start it: a path, no language, no terminal, in `/`."""
+    start = ["-c", HOMELESS] if homeless else ["-m", "enroll"]
+    return subprocess.run(
+        [sys.executable, *start, *map(str, arguments)],
+        cwd="/",
+        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(folder), **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def bare_run(archive: Archive, box: Sandbox, *more: object) -> list[object]:
+    keys = archive.folder / "keys"
+    keys.write_text(f"api_key={box.api_key}\napi_secret={box.api_secret}\n")
+    keys.chmod(0o600)
+    run = ["run", archive.folder / "staff.csv", "--group-id", "staff", "--endpoint", box.endpoint]
+    return [*run, "--credentials", keys, *more]
+
+
+def test_a_run_needs_neither_a_home_nor_a_language_nor_a_user(
+    box: Sandbox, archive: Archive
+) -> None:
+    (_, _, image), *_ = archive.people(1)
+    archive.photo("Fotos/Müller.jpg", (archive.folder / image).read_bytes())
+    archive.manifest([("person-1", "Jürgen Müller", "Fotos/Müller.jpg")])
+    ledger = archive.folder / "ledger.sqlite"
+    files = ("--summary", archive.folder / "run.json", "--metrics-file", archive.folder / "m.prom")
+    run = bare_run(archive, box, "--ledger", ledger, *files)
+    done = bare(archive.folder, *run)
+    assert (done.returncode, "1 row enrolled" in done.stdout) == (0, True), done
+    assert json.loads((archive.folder / "run.json").read_text())["enrolled_now"] == 1
+    again = bare(archive.folder, *run, "--quiet")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    status = bare(archive.folder, "status", "--ledger", ledger)
+    assert (status.returncode, "enrolled" in status.stdout) == (0, True), status
+    assert box.faces("staff")[0].user_data == "Jürgen Müller"
+
+
+def test_what_is_missing_without_a_home_is_said_in_a_sentence(
+    box: Sandbox, archive: Archive
+) -> None:
+    archive.manifest(archive.people(1))
+    done = bare(archive.folder, *bare_run(archive, box))
+    assert done.returncode == ExitCode.USAGE
+    assert "no home folder to keep the ledger in. Name a place with --ledger" in done.stderr
+    run = ["run", archive.folder / "staff.csv", "--group-id", "staff", "--endpoint", box.endpoint]
+    run += ["--ledger", archive.folder / "ledger.sqlite"]
+    done = bare(archive.folder, *run)
+    assert done.returncode == ExitCode.USAGE
+    assert "There are no credentials. Set ENROLL_API_KEY" in done.stderr
+    keys = {"ENROLL_API_KEY": box.api_key, "ENROLL_API_SECRET": box.api_secret}
+    assert bare(archive.folder, *run, environ=keys).returncode == 0
+
+
+def test_with_a_home_a_bare_run_finds_the_usual_places(box: Sandbox, archive: Archive) -> None:
+    archive.manifest(archive.people(1))
+    home = {"HOME": str(archive.folder)}
+    done = bare(archive.folder, *bare_run(archive, box), homeless=False, environ=home)
+    assert done.returncode == 0, done
+    assert (archive.folder / ".local/state/enroll/127.0.0.1/staff.sqlite").exists()
