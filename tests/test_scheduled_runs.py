@@ -110,6 +110,49 @@ def test_what_is_no_length_of_time_is_refused(
     assert (done.code, "'--max-duration': " in done.err) == (ExitCode.USAGE, True), done
 
 
+# --quiet
+
+
+def test_quiet_says_nothing_of_bad_rows_that_are_known(archive: Archive, command: Command) -> None:
+    archive.manifest([*archive.people(1), ("gone-1", "", "gone.jpg")])
+    quiet = (*RUN, "--quiet", "--fail-on", "new")
+    first = command(*quiet)
+    assert (first.code, "PHOTO_MISSING" in first.out, first.err) == (1, True, "")
+    for more in ((), ("--checksum",), ("--log-format", "json")):
+        done = command(*quiet, *more)
+        assert (done.code, done.out, done.err) == (0, "", "")
+    archive.manifest([*archive.people(1, 2), ("gone-1", "", "gone.jpg"), ("a2", "", "g.jpg")])
+    assert command(*quiet).code == 1  # one more
+
+
+def test_quiet_says_what_is_to_be_looked_at_although_all_is_done(
+    archive: Archive, command: Command
+) -> None:
+    (one, *_), two = archive.people(1)[0], archive.people(2)[0]
+    photo = archive.people(1)[0][2]
+    archive.manifest([(one, "", photo), ("somebody-2", "", photo), two])
+    done = command(*RUN, "--quiet")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[0].endswith("under more than one user_id: check them.")
+    assert "enrolled before" not in done.out
+    assert "somebody-2" not in done.out
+    again = command(*RUN, "--quiet")
+    assert (again.code, again.out) == (0, "")  # told once
+
+
+def test_quiet_lines_for_programs_are_those_of_runs_that_need_a_person(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest([*archive.people(1), ("gone-1", "", "gone.jpg")])
+    done = command(*RUN, "--quiet", "--log-format", "json")
+    (line,) = map(json.loads, done.err.splitlines())
+    assert (line["event"], line["level"], line["exit_code"]) == ("run_ended", "warning", 1)
+    archive.manifest(archive.people(1))
+    assert command(*RUN, "--quiet", "--log-format", "json").err == ""
+    done = command(*RUN, "--log-format", "json")
+    assert json.loads(done.err.splitlines()[-1])["level"] == "info"
+
+
 # The environment of a scheduler
 
 HOMELESS = """

@@ -298,7 +298,7 @@ def _run(
 ) -> Report:
     from enroll.console import Console
     from enroll.enrollment import enroll_manifest
-    from enroll.summary import log_summary, summary_lines
+    from enroll.summary import log_summary, needs_a_person, summary_lines, urgent_lines
 
     _tame_pillow()
     console = Console(
@@ -315,10 +315,12 @@ def _run(
     report = enroll_manifest(
         settings, lambda: read_credentials(credentials, os.environ), screen=console
     )
-    log_summary(report)
-    if not as_json and not (given["quiet"] and report.exit_code == 0):
-        lines = summary_lines(report, show_user_ids=given["show_user_ids"])
-        LastingStream(sys.stdout).write("\n".join(lines) + "\n")
+    log_summary(report, urgent=as_json and needs_a_person(report))
+    if not as_json:
+        well = given["quiet"] and report.exit_code == 0
+        told = urgent_lines if well else summary_lines
+        lines = told(report, show_user_ids=given["show_user_ids"])
+        LastingStream(sys.stdout).write("".join(f"{line}\n" for line in lines))
     return report
 
 
