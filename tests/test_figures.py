@@ -163,7 +163,8 @@ def test_doubts_and_bounds_are_in_the_figures(
     box.script([None], call="list")
     let_nobody_look(box)
     command(*RUN, *QUICK_DOUBTS, "--allow-nonempty")
-    assert summary(archive)["rows"]["in_doubt"] == 1
+    in_doubt = [row["status"] for row in archive.results()].count("in_doubt")
+    assert summary(archive)["rows"]["in_doubt"] == in_doubt > 0
     archive.manifest(archive.people(1, 2, 3, 4))
     assert command(*RUN, *QUICK_DOUBTS, "--limit", "1").code == ExitCode.ENDED_EARLY
     assert "--limit 1 was reached" in summary(archive)["message"]
@@ -205,7 +206,7 @@ def test_figures_that_cannot_be_written_any_more_are_exit_code_7(
 ) -> None:
     archive.manifest(archive.people(1))
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         (archive.folder / "run.json").mkdir()
 
     monkeypatch.setattr("enroll.summary.log_summary", full)

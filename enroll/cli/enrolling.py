@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from enroll.cli import options, reading
+from enroll.cli import options, reading, scheduled
 from enroll.cli.signals import SignalDesk
 from enroll.credentials import read_credentials
 from enroll.logs import LastingStream, log, set_up
@@ -20,7 +20,6 @@ from enroll.settings import CodeRule, FailOn, RunSettings
 
 if TYPE_CHECKING:
     from enroll.enrollment import Report
-    from enroll.publishing import Publications
 
 
 def _code_rules(
@@ -53,9 +52,6 @@ def _choose_log_format(ctx: click.Context, parameter: click.Parameter, value: st
         set_up(stream=stream, as_json=value == "json", file=None, quiet=False)
     return value
 
-
-_WRITTEN = {"log_file": "the log file", "summary": "the summary", "metrics_file": "the metrics"}
-"""What is written beside the results, which must not take its place: among the files in use."""
 
 _reading = options.together(
     options.config,
@@ -190,12 +186,7 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     metavar="N",
     help="Make at most N calls of any kind, then end.",
 )
-@click.option(
-    "--max-duration",
-    type=options.Duration(),
-    metavar="SECONDS|6h|90m",
-    help="End softly after so long: nothing more is sent, calls in flight may end.",
-)
+@scheduled.max_duration
 @click.option(
     "--on-code",
     multiple=True,
@@ -230,7 +221,7 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     metavar="SECONDS",
     help="Without a bar: how often a line tells how far it is.",
 )
-@click.option("--quiet", is_flag=True, help="Print only what needs a person.")
+@scheduled.quiet
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -241,12 +232,7 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     help="Log lines for people, or one JSON object a line.",
 )
 @click.option("--log-file", type=options.FILE, help="Write every log line to this file, too.")
-@click.option("--summary", type=options.FILE, help="Write the run's figures to this file, as JSON.")
-@click.option(
-    "--metrics-file",
-    type=options.FILE,
-    help="Write them to this file as metrics, for node_exporter's textfile collector.",
-)
+@scheduled.figures
 @click.option(
     "--show-user-ids",
     is_flag=True,
@@ -268,24 +254,13 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
 
     stream = LastingStream(sys.stderr)
     as_json = given["log_format"] == "json"
-    publications = _publications(settings, given)
+    publications = scheduled.publications(settings, given)
     set_up(stream=stream, as_json=as_json, file=given["log_file"], quiet=given["quiet"])
     for warning in options.warnings(ctx):
         log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
     with publishing(settings, publications) as outcome:
         report = outcome.report = _run(settings, stream, desk, given, as_json=as_json)
     return report.exit_code
-
-
-def _publications(settings: RunSettings, given: Mapping[str, Any]) -> Publications:
-    """Where figures and log go. Raises UsageError for a file that is something else."""
-    from enroll.publishing import Publications
-
-    publications = Publications(
-        summary=given["summary"], metrics=given["metrics_file"], log=given["log_file"]
-    )
-    publications.check(settings)
-    return publications
 
 
 def _run(
@@ -337,8 +312,7 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
         "origins": options.origins(ctx),
         "in_use": options.in_use(given.get("credentials"), ca_bundle=given.get("ca_bundle")),
     }
-    written = {what: given[name] for name, what in _WRITTEN.items() if given.get(name) is not None}
-    taken["in_use"] |= written
+    taken["in_use"] |= scheduled.written(given)
     return RunSettings(manifest=manifest, **taken)
 
 
