@@ -16,6 +16,7 @@ PACKAGE = Path(enroll.__file__).parent
 LOWEST = ("model", "errors", "expiry", "preparation", "settings", "credentials")
 BASE = {f"enroll.{name}" for name in LOWEST}
 HEAVY = ("pandas", "sqlalchemy", "requests", "numpy", "PIL", "dlib", "werkzeug", "tenacity")
+HEAVY += ("openpyxl", "prometheus_client")
 
 
 def modules() -> dict[str, Path]:
