@@ -43,7 +43,7 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
-	$(PIP_INSTALL) -e '.[sandbox,parquet,heif,bench,dev]'
+	$(PIP_INSTALL) -e '.[sandbox,parquet,heif,excel,metrics,bench,dev]'
 	touch $@ $(VENV)/.run
 
 clean:

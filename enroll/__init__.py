@@ -15,7 +15,7 @@ _HOMES = {
     "Entry": "enroll.model",
     "Status": "enroll.model",
     "RunSettings": "enroll.settings",
-    "read_credentials": "enroll.settings",
+    "read_credentials": "enroll.credentials",
     "Report": "enroll.enrollment",
     "enroll_manifest": "enroll.enrollment",
     "read_ledger": "enroll.ledger.files",
@@ -24,11 +24,12 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from enroll.credentials import read_credentials
     from enroll.enrollment import Report, enroll_manifest
     from enroll.errors import EnrollError, ExitCode
     from enroll.ledger.files import read_ledger
     from enroll.model import Credentials, Entry, Status
-    from enroll.settings import RunSettings, read_credentials
+    from enroll.settings import RunSettings
 
 __all__ = [
     "Credentials",

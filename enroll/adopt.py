@@ -65,7 +65,9 @@ def adopt(
     left out, so that an adoption that was interrupted goes on. Raises EnrollError.
     """
     run = settings.run
-    manifest = open_manifest(run.manifest, columns=run.columns, encoding=run.encoding)
+    manifest = open_manifest(
+        run.manifest, columns=run.columns, encoding=run.encoding, sheet=run.sheet
+    )
     path = ledger_path(run)
     if settings.report is not None:
         output = Output(path=settings.report, option="--report")

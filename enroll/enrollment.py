@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -22,6 +23,7 @@ from enroll.journey import Policy
 from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import check_is_ledger, ledger_exists, open_ledger, recall_survey
 from enroll.ledger.lock import LedgerLock
+from enroll.libraries import provide_library
 from enroll.manifest import Manifest, open_manifest, recall_manifest
 from enroll.model import Credentials, Entry, Library, Row, Status
 from enroll.opening import (
@@ -123,6 +125,9 @@ def enroll_manifest(
     be begun; what stops a run later is in `Report.ended`.
     """
     watching = screen or Unwatched()
+    until = math.inf
+    if settings.max_duration is not None:
+        until = time.monotonic() + settings.max_duration
     manifest = recall_or_open(settings)
     results = results_path(settings)
     if results is not None:
@@ -134,7 +139,10 @@ def enroll_manifest(
         ca_bundle=settings.ca_bundle,
         allow_http=settings.allow_http,
         patience=Patience(
-            seconds=settings.give_up_after, attended=watching.attended, observer=watching
+            seconds=settings.give_up_after,
+            until=until,
+            attended=watching.attended,
+            observer=watching,
         ),
     )
     with ExitStack() as stack:
@@ -158,7 +166,7 @@ def enroll_manifest(
             # Not waited for: a call that outlasts --drain ends by its own deadline.
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         driver = Driver(
-            replace(_work(settings, place), trust=standing.trust),
+            replace(_work(settings, place), trust=standing.trust, until=until),
             ledger=ledger,
             service=connection.service,
             scan=scan,
@@ -221,6 +229,7 @@ def _work(settings: RunSettings, place: Place) -> Work:
         drain=settings.drain,
         settle_after=settings.settle_after,
         timeout=settings.timeout,
+        max_duration=settings.max_duration or math.inf,
         reread=settings.checksum,
     )
 
@@ -263,14 +272,14 @@ def _open(
     path = ledger_path(settings)
     new, empty = not ledger_exists(path), False
     if new:
-        library = find_library(connection, settings.group_id, tally)
+        library, made = _library(settings, connection, tally, ledger=None)
         empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
         make_folder(path.parent)
         lock = stack.enter_context(LedgerLock(path))
     else:
         check_is_ledger(path)  # before a lock is made beside a file that is something else
         lock = stack.enter_context(LedgerLock(path))
-        library = find_library(connection, settings.group_id, tally)
+        library, made = _library(settings, connection, tally, ledger=path)
     ledger = open_ledger(path, identity_of(settings, library), began_empty=empty)
     stack.callback(ledger.close)
     if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
@@ -291,7 +300,7 @@ def _open(
     if put_back:
         ledger.begins(empty=False)
     photos = photos_folder(settings.images, manifest, ledger)
-    images, notes = photos.path, list(photos.notes)
+    images, notes = photos.path, [*made, *photos.notes]
     offset = connection.service.clock_offset
     urgent = list(manifest.notes[:1]) if manifest.encoding_was_guessed else []
     if abs(offset) > CLOCK_SLACK_SECONDS:
@@ -328,15 +337,33 @@ def _open(
     return ledger, place, _Standing(trust, lock, start.at, survey)
 
 
+def _library(
+    settings: RunSettings, connection: Connection, tally: Tally, *, ledger: Path | None
+) -> tuple[Library, Sequence[str]]:
+    """The library, made first where that is wanted, and what there is to say of it."""
+    if not settings.create_library:
+        return find_library(connection, settings.group_id, tally), []
+    library, made = provide_library(
+        connection, settings.group_id, tally, ledger=ledger, most_calls=settings.max_calls
+    )
+    return library, [f"The account had no library {library.group_id}; it was made."] * made
+
+
 def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
     """What a manifest's rows depend on, beside the photos' folder."""
     columns = [list(pair) for pair in sorted(settings.columns.items())]
-    return [__version__, sha256, columns, settings.encoding]  # as JSON gives it back
+    return [
+        __version__,
+        sha256,
+        columns,
+        settings.encoding,
+        settings.sheet,
+    ]  # as JSON gives it back
 
 
 def recall_or_open(settings: RunSettings) -> Manifest:
     """The manifest, by what the ledger remembers of a file of the same content if it does."""
-    source = Source.of(settings.manifest)
+    source = Source.of(settings.manifest, settings.sheet)
     try:
         path = ledger_path(settings)
         known = recall_survey(path) if ledger_exists(path) else None

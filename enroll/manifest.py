@@ -1,4 +1,4 @@
-"""The manifest: a CSV of any common make, checked as a whole before anything is done with it.
+"""The manifest: a CSV of any common make or a workbook's sheet, checked as a whole beforehand.
 
 `open_manifest` reads the file through (hash, encoding, structure) and keeps none of it;
 `Manifest.chunks` reads it again with pandas, some thousand rows at a time. Cells are text as
@@ -174,6 +174,9 @@ class Manifest:
         return plain
 
 
+_NO_LONG_RECORDS = LineNumbers(array("q"), array("q"))
+"""A sheet's row is one, however many lines its cells hold."""
+
 _REMEMBERED = (
     *("sha256", "encoding", "encoding_was_guessed", "bom", "delimiter", "newline", "header"),
     *("columns", "is_results", "notes", "rows_at_most", "line_count", "_codec", "_header_record"),
@@ -203,17 +206,18 @@ def open_manifest(
     *,
     columns: Mapping[str, str] | None = None,
     encoding: str | None = None,
+    sheet: str | None = None,
     source: Source | None = None,
 ) -> Manifest:
     """Read the file through and say what it is; ManifestError names the line of any fault.
 
-    `columns` is `--columns` (role to header name), `encoding` is `--encoding`; `source` is of the
-    file if it has been hashed before. Takes about a second for a million rows, and no more memory
-    for them than for a hundred.
+    `columns` is `--columns` (role to header name), `encoding` and `sheet` are those options;
+    `source` is of the file if it has been hashed before. Takes about a second for a million rows of
+    CSV, and no more memory for them than for a hundred.
     """
     asked = columns or {}
-    source = source or Source.of(path)
-    found = find_encoding(source, encoding)
+    source = source or Source.of(path, sheet)
+    found = find_encoding(source, None if source.is_workbook else encoding)
     head = find_head(source, found.codec, asked)
     is_results = is_results_header(head.names)
     names = tuple(unescape(name) for name in head.names) if is_results else head.names
@@ -238,7 +242,7 @@ def open_manifest(
         _source=source,
         _codec=found.codec,
         _header_record=head.record,
-        _lines=structure.lines,
+        _lines=_NO_LONG_RECORDS if source.is_workbook else structure.lines,
         _orphans=structure.orphans,
     )
 

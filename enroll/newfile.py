@@ -24,8 +24,9 @@ class NewFile:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[NewFile]:
-    """A temporary file beside `path`, for its owner alone, moved there when the body is done.
+def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
+    """A temporary file beside `path`, moved there when the body is done; for its owner alone
+    unless `mode` says otherwise.
 
     It is on disk before it is moved; when its bytes are those of the old file, the old one stays,
     times and all. On any error the old file is untouched and the temporary one is gone. OSErrors
@@ -44,6 +45,7 @@ def new_file(path: Path) -> Iterator[NewFile]:
             new = NewFile(file)
             yield new
             file.flush()
+            os.fchmod(file.fileno(), mode)
             if not _same_bytes(temporary, path):
                 os.fsync(file.fileno())
                 new.replaced = True

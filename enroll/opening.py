@@ -85,7 +85,7 @@ class Connection:
 def list_libraries(connection: Connection, tally: Tally) -> list[Library]:
     """The account's libraries. Raises ServiceError, naming what stands in the way, and
     UnreachedError when that took longer than we were told to wait."""
-    answer = _ask(lambda service: service.group_list(), connection, tally, CallKind.GROUP_LIST)
+    answer = ask(lambda service: service.group_list(), connection, tally, CallKind.GROUP_LIST)
     return libraries(answer)
 
 
@@ -104,43 +104,19 @@ def find_library(connection: Connection, group_id: str, tally: Tally) -> Library
 
 def is_empty(connection: Connection, group_id: str, tally: Tally) -> bool:
     """Whether a library holds no face. Raises ServiceError."""
-    answer = _ask(
+    answer = ask(
         lambda service: service.list(group_id=group_id, limit=1), connection, tally, CallKind.LIST
     )
     return not faces(answer)
 
 
-def create_library(
-    connection: Connection, *, group_id: str, group_name: str, group_data: str, model_version: str
-) -> None:
-    """Make a library; an empty `model_version` leaves it to the service.
-
-    Raises UsageError for one that is there already, and ServiceError.
-    """
-    if any(known.group_id == group_id for known in list_libraries(connection, Tally())):
-        raise UsageError(
-            f"The account has a library {group_id} already; `enroll library list` shows it. "
-            "Choose another --group-id."
-        )
-    answer = connection.service.create(
-        group_id=group_id,
-        group_name=group_name,
-        group_data=group_data,
-        model_version=model_version,
-    )
-    if answer.verdict is Verdict.UNKNOWN:
-        raise ServiceError(
-            f"It is not known whether the library was made ({answer.message or answer.code}). "
-            "Look with `enroll library list`."
-        )
-    if answer.verdict is not Verdict.APPLIED:
-        raise ServiceError(service_sentence(answer, connection.service))
-
-
-def _ask(
+def ask(
     call: Callable[[FaceSearch], Answer], connection: Connection, tally: Tally, kind: CallKind
 ) -> Answer:
-    """Make a call that changes nothing, until it comes through or patience is at its end."""
+    """Make a call that changes nothing, until it comes through or patience is at its end.
+
+    Raises ServiceError, and UnreachedError as `list_libraries`.
+    """
     wait = Wait(connection.account.patience)
     renewed = False
     while True:

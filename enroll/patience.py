@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -44,11 +45,13 @@ at the endpoint that is not the service."""
 class Patience:
     """How long to wait and whom to tell of it.
 
-    `seconds` None: a few tries only for a service that is away. `attended` says that somebody is
+    `seconds` None: a few tries only for a service that is away; never longer than `until`, on the
+    monotonic clock. `attended` says that somebody is
     watching, who can correct a name at once.
     """
 
     seconds: float | None = None
+    until: float = math.inf
     attended: bool = True
     observer: Observer = field(default_factory=Quiet)
 
@@ -97,6 +100,7 @@ class Wait:
 
     def _within(self, bound: float, after: float, answer: Answer) -> float:
         waited = time.monotonic() - self._began
+        bound = min(bound, max(self._patience.until - self._began, 0.0))
         refused = answer.verdict is Verdict.REFUSED
         # What was asked for is kept to: a refused call is not made earlier than the service says.
         if waited >= bound or (refused and waited + after > bound):

@@ -115,7 +115,10 @@ def make_plan(settings: RunSettings, *, rate: float | None, full: bool = False) 
     as a run would.
     """
     manifest = open_manifest(
-        settings.manifest, columns=settings.columns, encoding=settings.encoding
+        settings.manifest,
+        columns=settings.columns,
+        encoding=settings.encoding,
+        sheet=settings.sheet,
     )
     path = settings.ledger
     if path is None and settings.group_id:

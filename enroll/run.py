@@ -7,6 +7,7 @@ no thread and no place.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable
@@ -38,7 +39,7 @@ from enroll.share import Share
 from enroll.strangers import Strangers, Trust
 from enroll.survey import Surveyor
 from enroll.tally import SHARED_SHOWN, Ended, Observer, Tally
-from enroll.texts import amount
+from enroll.texts import amount, duration
 from enroll.throttle import Throttle
 from enroll.trial import Sample
 from enroll.waiting import View
@@ -61,10 +62,10 @@ class Work:
     """What a run is to do, as far as the driver cares.
 
     `images` is the resolved images root, `limit` the most rows to take up, `sample` what draws the
-    rows of a trial; `give_up_after`,
-    `drain`, `settle_after` and `timeout` (of a call) are seconds; with `reread` no photo is
-    trusted to be unchanged; `trust` says how far the ledger knows the library; `preparation` how
-    photos are made fit.
+    rows of a trial; `give_up_after`, `drain`, `settle_after` and `timeout` (of a call) are seconds;
+    `until` is when the run is to end, on the monotonic clock, `max_duration` the seconds that this
+    comes from; with `reread` no photo is trusted to be unchanged; `trust` says how far the ledger
+    knows the library; `preparation` how photos are made fit.
     """
 
     run: int
@@ -79,6 +80,8 @@ class Work:
     drain: float = 25.0
     settle_after: float = 10.0
     timeout: float = DEFAULT_TIMEOUT
+    max_duration: float = math.inf
+    until: float = math.inf
     reread: bool = False
     trust: Trust = Trust.WHOLE
 
@@ -344,13 +347,12 @@ class Driver:
             self._bound = f"--max-calls was reached{listing}, and more is to be done"
         if self._stop or self._signal or self._bound or self._bug:
             return True
+        if not self._through():
+            if time.monotonic() >= self._work.until:
+                after = duration(self._work.max_duration)
+                self._bound = f"--max-duration ({after}) was reached, and more is to be done"
+            return self._bound is not None
         intake = self._intake
-        if not self._all_fed() or self._people or len(self._doubts):
-            return False
-        if not self._rechecked:
-            self._recheck()
-            if len(self._doubts):
-                return False
         if intake.left:
             self._bound = (
                 f"--limit {self._work.limit} was reached; {amount(intake.left, 'row')} left"
@@ -359,6 +361,14 @@ class Driver:
             left = amount(self.tally.left_out, "due row")
             self._bound = f"the trial of {amount(self.tally.sampled, 'row')} is done; {left} left"
         return True
+
+    def _through(self) -> bool:
+        """Whether nothing is left to do or to wait for."""
+        if not self._all_fed() or self._people or len(self._doubts):
+            return False
+        if not self._rechecked:
+            self._recheck()
+        return not len(self._doubts)
 
     def _in_flight(self) -> int:
         return self._calls.in_flight + self._looks.in_flight

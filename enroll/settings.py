@@ -1,11 +1,9 @@
-"""Frozen settings; the only reader of the environment, of enroll.toml and of credentials."""
+"""Frozen settings; with `credentials` the only reader of the environment and of enroll.toml."""
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
-import stat
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,9 +14,10 @@ from urllib.parse import quote, urlsplit
 
 import platformdirs
 
+from enroll.credentials import SECRET_NAMES
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
-from enroll.model import Credentials, SendAs
+from enroll.model import SendAs
 from enroll.preparation import (
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -31,8 +30,6 @@ DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
 
 CONFIG_NAME = "enroll.toml"
 """The settings file that is read from the current folder when --config names no other."""
-
-SECRET_NAMES = ("api_key", "api_secret")
 
 
 class FailOn(StrEnum):
@@ -72,6 +69,7 @@ class RunSettings:
     write_results: bool = True
     columns: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
+    sheet: str | None = None
     max_in_flight: int | None = None
     rate: float | None = None
     timeout: float = DEFAULT_TIMEOUT
@@ -91,11 +89,13 @@ class RunSettings:
     seed: int = 0
     readers: int = 16
     max_calls: int | None = None
+    max_duration: float | None = None
     retry: frozenset[str] = frozenset()
     on_code: Mapping[str, CodeRule] = field(default_factory=dict)
     fail_on: FailOn = FailOn.ANY
     checksum: bool = False
     allow_nonempty: bool = False
+    create_library: bool = False
     ca_bundle: Path | None = None
     allow_http: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -138,6 +138,7 @@ class RunSettings:
             "send_as": self.send_as.value,
             "preparation": asdict(self.preparation),
             "limit": self.limit,
+            "max_duration": self.max_duration,
             "sample": self.sample,
             "retry": sorted(self.retry),
             "on_code": {code: rule.value for code, rule in sorted(self.on_code.items())},
@@ -234,7 +235,7 @@ def _read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
 
 PATH_OPTIONS = frozenset(
     {"ledger", "images", "results", "credentials", "ca_bundle", "log_file", "config", "store"}
-    | {"differences", "report", "list", "user_ids"}
+    | {"differences", "report", "list", "user_ids", "summary", "metrics_file"}
 )
 """Options that are paths: in enroll.toml relative to the file's own folder."""
 
@@ -242,7 +243,7 @@ TABLE_OPTIONS = frozenset({"columns", "on_code"})
 """Options of names and values: in enroll.toml they may be tables."""
 
 COMMAND_LINE_ONLY = frozenset(
-    {"config", "allow_nonempty", "retry", "dry_run", "yes", "raw"}
+    {"config", "allow_nonempty", "create_library", "retry", "dry_run", "yes", "force", "raw"}
     | {"remove_surplus", "requeue_missing", "token", "not_added", "sha256"}
     | {"run", "superseded", "user_ids"}
 )
@@ -271,71 +272,6 @@ def _below(folder: Path, value: Any) -> Any:
     if not isinstance(value, str) or value in ("none", "-"):
         return value
     return str(folder / Path(value).expanduser())
-
-
-def default_credentials_path() -> Path:
-    """Where credentials are looked for when nothing else is said."""
-    return platformdirs.user_config_path("enroll") / "credentials"
-
-
-def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentials:
-    """Key and secret, from ENROLL_API_KEY and ENROLL_API_SECRET or else a credentials file.
-
-    The file has lines `api_key = "…"` and `api_secret = "…"` (also with ENROLL_ before the
-    names, and without quotes). Raises UsageError where there are none, or where everybody can
-    read the file.
-    """
-    key, secret = environ.get("ENROLL_API_KEY"), environ.get("ENROLL_API_SECRET")
-    if path is None and key and secret:
-        return Credentials(key.strip(), secret.strip())
-    if path is None and (key or secret):
-        missing = "ENROLL_API_SECRET" if key else "ENROLL_API_KEY"
-        raise UsageError(f"{missing} is not set, though its fellow is. Set both.")
-    file = path or default_credentials_path()
-    if path is None and not file.exists():
-        raise UsageError(
-            "There are no credentials. Set ENROLL_API_KEY and ENROLL_API_SECRET, or write them "
-            f"into a file for --credentials (by itself {file} is read)."
-        )
-    found = _read_credentials_file(file)
-    try:
-        return Credentials(found["api_key"], found["api_secret"])
-    except KeyError as error:
-        raise UsageError(
-            f"The credentials file {file} has no {error.args[0]}. It needs two lines: "
-            'api_key = "…" and api_secret = "…".'
-        ) from None
-
-
-_CREDENTIAL_LINE = re.compile(
-    r"""^\s*(?:export\s+)?["']?(?:enroll_)?(api_key|api_secret)["']?\s*[=:]\s*["']?([^"'\s,]+)""",
-    re.IGNORECASE,
-)
-
-
-def has_credentials(path: Path | None, environ: Mapping[str, str]) -> bool:
-    """Whether there is anything that `read_credentials` could read."""
-    named = environ.get("ENROLL_API_KEY") or environ.get("ENROLL_API_SECRET")
-    return bool(path or named) or default_credentials_path().exists()
-
-
-def _read_credentials_file(path: Path) -> dict[str, str]:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(
-            f"The credentials file {path} cannot be read: {error.strerror}. Check --credentials."
-        ) from error
-    except UnicodeDecodeError:
-        raise UsageError(f"The credentials file {path} is not text in UTF-8.") from None
-    if mode & stat.S_IROTH:
-        raise UsageError(
-            f"Everybody on this machine can read the credentials file {path}. "
-            f"Run `chmod 600 {path}`, then again."
-        )
-    lines = map(_CREDENTIAL_LINE.match, text.splitlines())
-    return {line[1].lower(): line[2] for line in lines if line}
 
 
 def host_of(endpoint: str) -> str:

@@ -1,4 +1,7 @@
-"""The manifest's bytes: opened plain or through gzip, hashed, every fault told in one sentence."""
+"""The manifest's bytes: opened plain, through gzip or of a workbook's sheet, and hashed.
+
+Every fault is told in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,17 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from enroll.errors import ManifestError
+from enroll.workbook import OLE, ZIP, Table
 
 Stream = io.BufferedReader | gzip.GzipFile
 """A manifest's content, opened for reading."""
 
 _GZIP = b"\x1f\x8b"
-_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")  # .xlsx and .ods, .xls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +36,19 @@ class Source:
     path: Path
     sha256: str
     state: tuple[int, int]
+    _table: Table | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_workbook(self) -> bool:
+        """Whether the content is that of a workbook's sheet: a CSV of ours, a record a row."""
+        return self._table is not None
 
     @classmethod
-    def of(cls, path: Path) -> Source:
-        """Read and hash the whole file; ManifestError when that cannot be done."""
+    def of(cls, path: Path, sheet: str | None = None) -> Source:
+        """Read and hash the whole file; of a workbook the sheet is made a CSV.
+
+        `sheet` is `--sheet`. Raises ManifestError when that cannot be done.
+        """
         with _faults(path):
             if path.is_dir():
                 raise ManifestError(f"{path} is a folder; give the CSV file itself.")
@@ -46,13 +59,19 @@ class Source:
                 )
             with path.open("rb") as file:
                 state = _state(file)
-                if file.read(8).startswith(_WORKBOOKS):
-                    raise ManifestError(
-                        f"{path} is a spreadsheet's workbook, not a CSV file; "
-                        "in the spreadsheet, save it as 'CSV UTF-8' and give that file."
-                    )
+                is_workbook = file.read(8).startswith((ZIP, OLE))
                 file.seek(0)
-                return cls(path=path, sha256=_digest(file), state=state)
+                if sheet is not None and not is_workbook:
+                    raise ManifestError(
+                        f"{path} is no workbook, so it has no sheet {sheet!r}; leave --sheet out."
+                    )
+                sha256 = _digest(file)
+                file.seek(0)
+                table = Table(file, path, sheet) if is_workbook else None
+                source = cls(path=path, sha256=sha256, state=state, _table=table)
+                if _state(file) != state:
+                    source._refuse_changed()
+                return source
 
     @contextmanager
     def open(self) -> Iterator[Stream]:
@@ -60,6 +79,10 @@ class Source:
 
         The body must do nothing but read, since its OSErrors are taken for the file's.
         """
+        if self._table is not None:
+            with self._table.open() as table:
+                yield table
+            return
         with _faults(self.path), self.path.open("rb") as file:
             packed = file.read(2) == _GZIP
             file.seek(0)
@@ -76,11 +99,14 @@ class Source:
         Costs one fstat; only when the times differ is the file read again, so that a `touch`
         or a copy over itself stops nothing.
         """
-        if _state(file) == self.state:
-            return
+        if self._table is not None or _state(file) == self.state:
+            return  # of a workbook's sheet we have a copy
         with self.path.open("rb") as again:
             if _digest(again) == self.sha256:
                 return
+        self._refuse_changed()
+
+    def _refuse_changed(self) -> NoReturn:
         raise ManifestError(
             f"{self.path} was changed while it was being read; start again when it is complete."
         )

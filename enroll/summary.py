@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from enroll.enrollment import Report
+from enroll.errors import ExitCode
 from enroll.logs import log, mask
 from enroll.model import CallKind, Status
 from enroll.tally import Tally
@@ -23,6 +25,17 @@ def summary_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
     """The lines that are printed when a run has ended."""
     parts = _parts(report, show_user_ids)
     return [line for part in parts for line in [*part, ""] if part][:-1]
+
+
+def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
+    """What somebody has to see of a run although all that was asked is done."""
+    tally = report.ended.tally
+    return [*_surplus(tally), *_others_in_doubt(tally), *_shared(tally, show_user_ids)]
+
+
+def needs_a_person(report: Report) -> bool:
+    """Whether the run ended otherwise than well, or has come upon something to look at."""
+    return report.exit_code is not ExitCode.DONE or bool(urgent_lines(report))
 
 
 def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
@@ -114,16 +127,20 @@ def _doubts(tally: Tally) -> Iterator[str]:
             f"{amount(tally.not_applied, 'face')} looked for in the library in vain: not added "
             "so far."
         )
-    if tally.surplus:
-        yield (
-            f"{amount(tally.surplus, 'further copy', 'further copies')} of a face found in the "
-            "library: `enroll verify --remove-surplus` deletes them."
-        )
+    yield from _surplus(tally)
     if tally.unchecked:
         yield (
             f"{amount(tally.unchecked, 'face')} sent again after a doubt, without a look that "
             "shows whether there is a second copy: the next run looks again, as does "
             "`enroll verify`."
+        )
+
+
+def _surplus(tally: Tally) -> Iterator[str]:
+    if tally.surplus:
+        yield (
+            f"{amount(tally.surplus, 'further copy', 'further copies')} of a face found in the "
+            "library: `enroll verify --remove-surplus` deletes them."
         )
 
 
@@ -146,6 +163,10 @@ def _remarks(tally: Tally) -> Iterator[str]:
             f"{amount(tally.superseded, 'older face')} superseded by new photos: still in the "
             "library, listed by `enroll export --status superseded`."
         )
+    yield from _others_in_doubt(tally)
+
+
+def _others_in_doubt(tally: Tally) -> Iterator[str]:
     if tally.others_in_doubt:
         faces = amount(tally.others_in_doubt, "face")
         yield (
@@ -180,8 +201,8 @@ def _results(report: Report) -> str:
     return f"{report.results.absolute()}{'' if report.results_written else ' (unchanged)'}"
 
 
-def log_summary(report: Report) -> None:
-    """Log how a run ended, with every figure as a field."""
+def log_summary(report: Report, *, urgent: bool = False) -> None:
+    """Log how a run ended, with every figure as a field; `urgent` also for who wants it quiet."""
     ended, tally = report.ended, report.ended.tally
     log(
         "run_ended",
@@ -201,6 +222,7 @@ def log_summary(report: Report) -> None:
             "results": None if report.results is None else str(report.results),
             **_record_fields(report),
         },
+        level=logging.WARNING if urgent else logging.INFO,
     )
 
 

@@ -41,7 +41,7 @@ HOSTS = {
     "keepachangelog.com",
     "semver.org",
 }
-FOLDERS = {"mnt", "srv"}
+FOLDERS = {"mnt", "srv", "etc", "opt", "var"}
 """Where examples may lie."""
 
 SECONDS = 60.0

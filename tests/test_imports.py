@@ -13,8 +13,10 @@ import pytest
 import enroll
 
 PACKAGE = Path(enroll.__file__).parent
-BASE = {f"enroll.{name}" for name in ("model", "errors", "expiry", "preparation", "settings")}
-HEAVY = ("pandas", "sqlalchemy", "requests", "numpy", "PIL", "dlib", "werkzeug", "tenacity")
+LOWEST = ("model", "errors", "expiry", "preparation", "settings", "credentials")
+BASE = {f"enroll.{name}" for name in LOWEST}
+HEAVY: tuple[str, ...] = ("pandas", "sqlalchemy", "requests", "numpy", "PIL", "dlib", "werkzeug")
+HEAVY += ("tenacity", "openpyxl", "prometheus_client")
 
 
 def modules() -> dict[str, Path]:

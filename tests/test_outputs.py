@@ -22,6 +22,8 @@ RUN = ("run", "staff.csv", "--group-id", "staff")
 WRITERS = {
     "--results": (*RUN, "--results"),
     "--log-file": (*RUN, "--log-file"),
+    "--summary": (*RUN, "--summary"),
+    "--metrics-file": (*RUN, "--metrics-file"),
     "OUTPUT": ("export",),
     "--differences": ("verify", "--differences"),
     "--report": ("adopt", "staff.csv", "--group-id", "staff", "--report"),
@@ -88,7 +90,7 @@ def test_nothing_is_written_over_what_is_in_use_a_ledger_or_a_photo(
     assert len(box.calls) == calls
 
 
-@pytest.mark.parametrize("option", ["--results", "--log-file", "--differences", "--report"])
+@pytest.mark.parametrize("option", [option for option in WRITERS if option != "OUTPUT"])
 def test_the_credentials_in_use_are_not_written_over(
     box: Sandbox, kept: Archive, command: Command, option: str
 ) -> None:
@@ -118,7 +120,7 @@ def test_yesterdays_file_is_written_over(kept: Archive, command: Command, option
     out = kept.folder / "out.csv"
     out.write_text("BMI,yesterday\n")
     assert command(*WRITERS[option], "out.csv").code == 0
-    assert ("yesterday" in out.read_text()) is (option == "--log-file")  # a log is appended to
+    assert ("BMI,yesterday" in out.read_text()) is (option == "--log-file")  # a log is appended to
     assert out.read_text() != "BMI,yesterday\n"
 
 
@@ -146,7 +148,7 @@ def test_results_are_refused_into_a_device_or_pipe_before_any_call(
     assert len(box.calls) == 0
 
 
-@pytest.mark.parametrize("option", ["--results", "--log-file", "--differences", "--report"])
+@pytest.mark.parametrize("option", [option for option in WRITERS if option != "OUTPUT"])
 @pytest.mark.parametrize("name", ["absent/out.csv", "staff.csv/out.csv", "/proc/out.csv"])
 def test_a_place_that_cannot_be_written_is_refused_before_any_call(
     box: Sandbox, kept: Archive, command: Command, option: str, name: str

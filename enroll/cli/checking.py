@@ -13,14 +13,13 @@ import click
 
 from enroll.cli import options, reading
 from enroll.cli.signals import SignalDesk
+from enroll.credentials import has_credentials, read_credentials
 from enroll.errors import UsageError
 from enroll.model import Credentials
-from enroll.settings import RunSettings, find_ledger, has_credentials, read_credentials
+from enroll.settings import RunSettings, find_ledger
 
 PROGRESS_SECONDS = 2.0
 """How often a terminal is told how far a command is."""
-
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 known_ledger = options.together(
     options.config,
@@ -87,7 +86,7 @@ def credentials_reader(path: Path | None) -> Callable[[], Credentials]:
     help="Make faces due again that the library does not hold any more.",
 )
 @click.option("--differences", type=options.FILE, help="Write the differences to this CSV.")
-@yes_option
+@options.yes
 def verify(
     ledger: Path | None,
     group_id: str | None,

@@ -8,14 +8,18 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from enroll.cli import options, reading
+from enroll.cli import options, reading, scheduled
 from enroll.cli.signals import SignalDesk
+from enroll.credentials import read_credentials
 from enroll.logs import LastingStream, log, set_up
-from enroll.settings import CodeRule, FailOn, RunSettings, read_credentials
+from enroll.settings import CodeRule, FailOn, RunSettings
+
+if TYPE_CHECKING:
+    from enroll.enrollment import Report
 
 
 def _code_rules(
@@ -48,9 +52,6 @@ def _choose_log_format(ctx: click.Context, parameter: click.Parameter, value: st
         set_up(stream=stream, as_json=value == "json", file=None, quiet=False)
     return value
 
-
-_LOG_FILE = "the log file"
-"""Among the files in use, for the results not to take its place."""
 
 _reading = options.together(
     options.config,
@@ -108,6 +109,11 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
 
     _tame_pillow()
     lines = plan_lines(make_plan(settings, rate=rate, full=full))
+    if settings.create_library:
+        lines += [
+            "",
+            f"The library {settings.group_id} would be made if the account has none such.",
+        ]
     with options.printing():
         click.echo("\n".join(lines))
     return 0
@@ -180,6 +186,7 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     metavar="N",
     help="Make at most N calls of any kind, then end.",
 )
+@scheduled.max_duration
 @click.option(
     "--on-code",
     multiple=True,
@@ -201,6 +208,9 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     help="Add to a library that holds faces which the ledger does not know.",
 )
 @click.option(
+    "--create-library", is_flag=True, help="Make the library first, if the account has none such."
+)
+@click.option(
     "--progress/--no-progress", default=None, help="Show a bar.  [default: on a terminal]"
 )
 @click.option(
@@ -211,7 +221,7 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     metavar="SECONDS",
     help="Without a bar: how often a line tells how far it is.",
 )
-@click.option("--quiet", is_flag=True, help="Print only what needs a person.")
+@scheduled.quiet
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -222,6 +232,7 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     help="Log lines for people, or one JSON object a line.",
 )
 @click.option("--log-file", type=options.FILE, help="Write every log line to this file, too.")
+@scheduled.figures
 @click.option(
     "--show-user-ids",
     is_flag=True,
@@ -238,15 +249,18 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
     settings = _settings(ctx, manifest, given)
     if dry_run:
         return _print_plan(settings, given["rate"])
-    desk = SignalDesk()
+    desk = SignalDesk()  # before anything large is loaded
+    from enroll.publishing import publishing
+
     stream = LastingStream(sys.stderr)
     as_json = given["log_format"] == "json"
-    if given["log_file"] is not None:
-        _check_log_file(given["log_file"], settings)
+    publications = scheduled.publications(settings, given)
     set_up(stream=stream, as_json=as_json, file=given["log_file"], quiet=given["quiet"])
     for warning in options.warnings(ctx):
         log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
-    return _run(settings, stream, desk, given, as_json=as_json)
+    with publishing(settings, publications) as outcome:
+        report = outcome.report = _run(settings, stream, desk, given, as_json=as_json)
+    return report.exit_code
 
 
 def _run(
@@ -256,10 +270,10 @@ def _run(
     given: Mapping[str, Any],
     *,
     as_json: bool,
-) -> int:
+) -> Report:
     from enroll.console import Console
     from enroll.enrollment import enroll_manifest
-    from enroll.summary import log_summary, summary_lines
+    from enroll.summary import log_summary, needs_a_person, summary_lines, urgent_lines
 
     _tame_pillow()
     console = Console(
@@ -276,25 +290,13 @@ def _run(
     report = enroll_manifest(
         settings, lambda: read_credentials(credentials, os.environ), screen=console
     )
-    log_summary(report)
-    if not as_json and not (given["quiet"] and report.exit_code == 0):
-        lines = summary_lines(report, show_user_ids=given["show_user_ids"])
-        LastingStream(sys.stdout).write("\n".join(lines) + "\n")
-    return report.exit_code
-
-
-def _check_log_file(path: Path, settings: RunSettings) -> None:
-    """Raise UsageError for a log that would be written into a file that is something else."""
-    from enroll.enrollment import ledger_path, results_path
-    from enroll.outputs import InUse, Output, check_output
-
-    files = dict(settings.in_use)
-    del files[_LOG_FILE]
-    results = results_path(settings)
-    if results is not None:
-        files["the results"] = results
-    in_use = InUse(ledger=ledger_path(settings), manifests=[settings.manifest], files=files)
-    check_output(Output(path=path, option="--log-file", is_log=True), in_use)
+    log_summary(report, urgent=as_json and needs_a_person(report))
+    if not as_json:
+        well = given["quiet"] and report.exit_code == 0
+        told = urgent_lines if well else summary_lines
+        lines = told(report, show_user_ids=given["show_user_ids"])
+        LastingStream(sys.stdout).write("".join(f"{line}\n" for line in lines))
+    return report
 
 
 def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> RunSettings:
@@ -310,8 +312,7 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
         "origins": options.origins(ctx),
         "in_use": options.in_use(given.get("credentials"), ca_bundle=given.get("ca_bundle")),
     }
-    if given.get("log_file") is not None:
-        taken["in_use"][_LOG_FILE] = given["log_file"]
+    taken["in_use"] |= scheduled.written(given)
     return RunSettings(manifest=manifest, **taken)
 
 

@@ -1,15 +1,19 @@
-"""`enroll library create` and `enroll library list`."""
+"""`enroll library list`, `create` and `delete`."""
 
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from enroll.cli import options
-from enroll.settings import read_credentials
+from enroll.cli.checking import Terminal
+from enroll.credentials import read_credentials
+from enroll.errors import UsageError
+from enroll.settings import default_ledger_path
 
 if TYPE_CHECKING:
     from enroll.opening import Account
@@ -21,7 +25,7 @@ _account_options = options.together(
 
 @click.group()
 def library() -> None:
-    """List the account's libraries, or make one."""
+    """List the account's libraries, make one, or delete one."""
 
 
 @library.command("list", cls=options.SettingsCommand)
@@ -60,7 +64,7 @@ def list_(**given: Any) -> int:
 @options.transport
 def create(group_id: str, name: str | None, data: str, model_version: str, **given: Any) -> int:
     """Make a new, empty library."""
-    from enroll.opening import create_library
+    from enroll.libraries import create_library
 
     connection = _account(given).open()
     try:
@@ -75,6 +79,57 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
         connection.close()
     click.echo(f"The library {group_id} is made at {given['endpoint']}.")
     return 0
+
+
+@library.command(cls=options.SettingsCommand)
+@options.config
+@click.option("--group-id", required=True, metavar="ID", help="The library's group_id.")
+@click.option("--force", is_flag=True, help="Delete it with the faces that it holds.")
+@options.yes
+@options.endpoint
+@options.ledger
+@options.credentials
+@options.transport
+def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: Any) -> int:
+    """Delete a library. Asks first; one that holds faces only with --force.
+
+    Its ledger stays where it is: it tells what the library held.
+    """
+    from enroll.ledger.lock import LedgerLock
+    from enroll.libraries import delete_library
+
+    kept = _ledger_of(group_id, given["endpoint"], ledger)
+    with ExitStack() as stack:
+        if kept is not None:
+            stack.enter_context(LedgerLock(kept))  # no run is to enroll into it meanwhile
+        connection = _account(given).open()
+        stack.callback(connection.close)
+        asker = Terminal(yes=yes)
+        if not delete_library(connection, group_id=group_id, force=force, asker=asker):
+            raise click.Abort
+    click.echo(f"The library {group_id} is deleted at {given['endpoint']}.")
+    if kept is not None:
+        click.echo(
+            f"Its ledger {kept} stays. It is of a library that is gone: one of the same name that "
+            "is made anew has another creation time, and a run refuses this ledger for it. Keep "
+            "it elsewhere, or delete it."
+        )
+    return 0
+
+
+def _ledger_of(group_id: str, endpoint: str, named: Path | None) -> Path | None:
+    """The library's ledger, if there is one. Raises LedgerMismatchError where a file that is none
+    was named."""
+    from enroll.ledger.files import check_is_ledger, ledger_exists
+
+    try:
+        path = named or default_ledger_path(endpoint, group_id)
+    except UsageError:  # no home folder, so no ledger in it
+        return None
+    if not ledger_exists(path):
+        return None
+    check_is_ledger(path)
+    return path.absolute()
 
 
 def _account(given: dict[str, Any]) -> Account:

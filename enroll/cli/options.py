@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +17,12 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from enroll.credentials import credentials_files
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.settings import (
     CONFIG_NAME,
     DEFAULT_ENDPOINT,
-    default_credentials_path,
     preset,
     unknown_variables,
 )
@@ -76,6 +77,29 @@ LONGEST_WAIT_SECONDS = 31_536_000
 """The most that other waits take: a year. A clock that a program can wait on has an end."""
 
 SECONDS = Number(min=0, max=LONGEST_WAIT_SECONDS)
+
+_LENGTH = re.compile(
+    r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?"
+)
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+class Duration(click.ParamType[float]):
+    """A length of time in seconds: `21600`, `6h`, `90m`, `1h30m`; more than nothing."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        parts = _LENGTH.fullmatch("".join(str(value).lower().split()))
+        if parts is None:
+            self.fail(f"{value!r} is no length of time, such as 21600, 6h or 1h30m.", param, ctx)
+        found = {unit: float(number) for unit, number in parts.groupdict().items() if number}
+        seconds = sum(number * _UNITS[unit] for unit, number in found.items())
+        if not 0 < seconds <= LONGEST_WAIT_SECONDS:
+            self.fail(f"{value!r} is not between a moment and a year.", param, ctx)
+        return seconds
 
 
 @lru_cache
@@ -179,7 +203,7 @@ def origins(ctx: click.Context) -> dict[str, str]:
 def in_use(credentials: Path | None = None, *, ca_bundle: Path | None = None) -> dict[str, Path]:
     """The files that the running command reads beside ledger and manifest, by what they are."""
     files = {
-        "the credentials file": credentials or default_credentials_path(),
+        **credentials_files(credentials, os.environ),
         "the settings file": click.get_current_context().meta.get(_CONFIG),
         "the certificates": ca_bundle,
     }
@@ -228,8 +252,9 @@ endpoint = click.option(
 credentials = click.option(
     "--credentials",
     type=FILE,
-    help="File with api_key and api_secret, when ENROLL_API_KEY and ENROLL_API_SECRET are not "
-    "set.  [default: enroll/credentials in the user's configuration folder]",
+    help="File with api_key and api_secret, or folder of two such files, when ENROLL_API_KEY and "
+    "ENROLL_API_SECRET are not set.  [default: enroll in systemd's $CREDENTIALS_DIRECTORY, else "
+    "enroll/credentials in the user's configuration folder]",
 )
 
 ledger = click.option(
@@ -239,6 +264,8 @@ ledger = click.option(
 )
 
 group_id = click.option("--group-id", metavar="ID", help="The library: its group_id.")
+
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 transport = together(
     click.option("--ca-bundle", type=FILE, help="Certificates to trust instead of the system's."),

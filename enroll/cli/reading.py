@@ -76,6 +76,9 @@ manifest_options = options.together(
         help="Names of the manifest's columns, such as user_id=EMP_NO,user_data=NAME,image=PHOTO.",
     ),
     click.option("--encoding", help="The manifest's encoding.  [default: guessed, and said]"),
+    click.option(
+        "--sheet", metavar="NAME", help="The sheet of a workbook (.xlsx).  [default: the only one]"
+    ),
 )
 
 

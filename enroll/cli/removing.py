@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from enroll.cli import options, reading
-from enroll.cli.checking import Terminal, credentials_reader, known_ledger, yes_option
+from enroll.cli.checking import Terminal, credentials_reader, known_ledger
 from enroll.cli.signals import SignalDesk
 from enroll.settings import find_ledger
 
@@ -30,7 +30,7 @@ from enroll.settings import find_ledger
     help="Every face of the people in this file: one id a line, or a CSV with a column user_id.",
 )
 @click.option("--list", type=options.FILE, help="Write the faces to this CSV before asking.")
-@yes_option
+@options.yes
 def remove(
     ledger: Path | None,
     group_id: str | None,

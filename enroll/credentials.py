@@ -1,0 +1,142 @@
+"""Key and secret: from the environment, or from files that not everybody can read."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from enroll.errors import UsageError
+from enroll.model import Credentials
+
+SECRET_NAMES = ("api_key", "api_secret")
+"""What a credentials file has a line for, and a folder of credentials a file."""
+
+_SNAPSHOT = "..data"
+"""In a volume that Kubernetes mounts: the link to the folder that holds the files. It is exchanged
+in one step, so what is read through one target of it belongs together."""
+
+
+def default_credentials_path() -> Path | None:
+    """Where credentials are looked for when nothing else is said; None without a home folder."""
+    try:
+        return platformdirs.user_config_path("enroll") / "credentials"
+    except RuntimeError:  # no HOME, and no entry for this user: a container's bare number
+        return None
+
+
+def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file or folder that is read: the one named, systemd's, or the usual one, if any.
+
+    https://systemd.io/CREDENTIALS: `LoadCredential=enroll:FILE` lets a service find the file as
+    `$CREDENTIALS_DIRECTORY/enroll`.
+    """
+    if path is not None:
+        return path
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if folder and (handed := Path(folder) / "enroll").exists():
+        return handed
+    return default_credentials_path()
+
+
+def credentials_files(path: Path | None, environ: Mapping[str, str]) -> dict[str, Path]:
+    """The files that are read, by what they are in words."""
+    place = credentials_path(path, environ)
+    if place is None:
+        return {}
+    if not place.is_dir():
+        return {"the credentials file": place}
+    return {f"the credentials' {name}": place / name for name in SECRET_NAMES}
+
+
+def has_credentials(path: Path | None, environ: Mapping[str, str]) -> bool:
+    """Whether there is anything that `read_credentials` could read."""
+    named = environ.get("ENROLL_API_KEY") or environ.get("ENROLL_API_SECRET")
+    place = credentials_path(None, environ)
+    return bool(path or named) or (place is not None and place.exists())
+
+
+def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentials:
+    """Key and secret, from ENROLL_API_KEY and ENROLL_API_SECRET or else from `credentials_path`.
+
+    A file has lines `api_key = "…"` and `api_secret = "…"` (also with ENROLL_ before the
+    names, and without quotes), a folder the two files `api_key` and `api_secret`. Raises UsageError
+    where there are none, or where everybody can read them.
+    """
+    key, secret = environ.get("ENROLL_API_KEY"), environ.get("ENROLL_API_SECRET")
+    if path is None and key and secret:
+        return Credentials(key.strip(), secret.strip())
+    if path is None and (key or secret):
+        missing = "ENROLL_API_SECRET" if key else "ENROLL_API_KEY"
+        raise UsageError(f"{missing} is not set, though its fellow is. Set both.")
+    place = credentials_path(path, environ)
+    if place is None or (path is None and not place.exists()):
+        by_itself = f" (by itself {place} is read)" if place is not None else ""
+        raise UsageError(
+            "There are no credentials. Set ENROLL_API_KEY and ENROLL_API_SECRET, or write them "
+            f"into a file for --credentials{by_itself}."
+        )
+    return _of_folder(place) if place.is_dir() else _of_file(place)
+
+
+_CREDENTIAL_LINE = re.compile(
+    r"""^\s*(?:export\s+)?["']?(?:enroll_)?(api_key|api_secret)["']?\s*[=:]\s*["']?([^"'\s,]+)""",
+    re.IGNORECASE,
+)
+
+
+def _of_file(path: Path) -> Credentials:
+    lines = map(_CREDENTIAL_LINE.match, _read(path).splitlines())
+    found = {line[1].lower(): line[2] for line in lines if line}
+    try:
+        return Credentials(found["api_key"], found["api_secret"])
+    except KeyError as error:
+        raise UsageError(
+            f"The credentials file {path} has no {error.args[0]}. It needs two lines: "
+            'api_key = "…" and api_secret = "…".'
+        ) from None
+
+
+def _of_folder(folder: Path) -> Credentials:
+    link = folder / _SNAPSHOT
+    while True:
+        snapshot = Path(os.path.realpath(link)) if link.is_dir() else folder
+        try:
+            key, secret = (_read(snapshot / name).strip() for name in SECRET_NAMES)
+        except UsageError:
+            if link.is_dir() and not snapshot.is_dir():
+                continue  # exchanged and taken away between two lines of ours
+            raise
+        if key and secret:
+            return Credentials(key, secret)
+        raise UsageError(f"A file of the credentials in {folder} is empty. Fill it.")
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode  # of what is read, which a link leads to
+            text = file.read().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"The credentials file {path} cannot be read: {error.strerror}. Check --credentials."
+        ) from error
+    except UnicodeDecodeError:
+        raise UsageError(f"The credentials file {path} is not text in UTF-8.") from None
+    if mode & stat.S_IROTH:
+        raise UsageError(f"Everybody here can read the credentials file {path}. {_remedy(path)}")
+    return text
+
+
+def _remedy(path: Path) -> str:
+    folder = Path(os.path.realpath(path)).parent
+    if (path.parent / _SNAPSHOT).exists() or (folder.parent / _SNAPSHOT).exists():
+        return (
+            "Mount the secret with `defaultMode: 0440`, and let the pod's `fsGroup` be a group of "
+            "the process; then start again."
+        )
+    return f"Run `chmod 600 {path}`, then again."

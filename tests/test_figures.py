@@ -1,0 +1,231 @@
+"""A run's figures for programs: what is in them, and that they are there whatever happens."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import sys
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
+from real_command import SECONDS, Command
+from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
+
+from enroll.errors import ExitCode
+from enroll.figures import Figures
+from enroll.ledger.lock import LedgerLock
+from enroll.sandbox import Sandbox
+
+RUN = ("run", "staff.csv", "--group-id", "staff", "--summary", "run.json")
+ROOT = Path(__file__).parent.parent
+
+
+def summary(archive: Archive) -> dict[str, Any]:
+    path = archive.folder / "run.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def metrics(archive: Archive) -> dict[tuple[str, str], float]:
+    """The samples by name and second label's value; they are the same in both text forms."""
+    text = (archive.folder / "run.prom").read_text(encoding="utf-8")
+    found: dict[tuple[str, str], float] = {}
+    for parse in (prometheus, open_metrics):
+        one: dict[tuple[str, str], float] = {}
+        for family in parse(text):
+            assert family.type == "gauge"
+            assert family.documentation
+            for sample in family.samples:
+                labels = dict(sample.labels)
+                assert labels.pop("group_id") == "staff"
+                one[sample.name, "".join(labels.values())] = sample.value
+        assert not found or found == one
+        found = one
+    return found
+
+
+def test_the_figures_of_a_run_say_what_became_of_rows_and_calls(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    rows = [*archive.people(1, 2), ("nobody-1", "", "nobody.jpg"), ("gone-1", "", "gone.jpg")]
+    archive.photo("nobody.jpg", nobody())
+    archive.manifest(rows)
+    before = datetime.now(UTC)
+    box.parallel = 1
+    assert command(*RUN).code == ExitCode.SOME_ROWS_FAILED
+    figures = summary(archive)
+    assert (figures["exit_code"], figures["reason"]) == (1, "SOME_ROWS_FAILED")
+    assert (figures["message"], figures["run"]) == ("", 1)
+    assert {status: n for status, n in figures["rows"].items() if n} == {
+        "enrolled": 2,
+        "rejected": 1,
+        "failed": 1,
+    }
+    assert len(figures["rows"]) == 9
+    assert figures["errors"] == {"NO_FACE_FOUND": 1, "PHOTO_MISSING": 1}
+    assert (figures["enrolled_now"], figures["bad"], figures["new_bad"]) == (2, 2, 2)
+    calls = {kind: count for kind, count in figures["calls"].items() if count}
+    assert calls == {"group_list": 1, "list": 1, "add": box.count("add")}
+    assert figures["refused"] == box.count("add") - 3
+    assert figures["refused_share"] == round(figures["refused"] / sum(calls.values()), 4)
+    times = [datetime.fromisoformat(figures[name]) for name in ("started", "ended")]
+    assert before.timestamp() - 0.001 <= times[0].timestamp() <= times[1].timestamp()
+    assert figures["seconds"] == pytest.approx((times[1] - times[0]).total_seconds(), abs=0.01)
+    assert figures["ledger"] == str(command.ledger)
+    assert figures["manifest"] == str(archive.folder / "staff.csv")
+    assert figures["results"] == str(archive.folder / "staff.results.csv")
+    assert (figures["group_id"], figures["endpoint"]) == ("staff", box.endpoint)
+    assert command(*RUN, "--fail-on", "new").code == 0
+    figures = summary(archive)
+    assert (figures["reason"], figures["run"], figures["new_bad"]) == ("DONE", 2, 0)
+    assert (figures["bad"], figures["enrolled_now"], figures["enrolled_before"]) == (2, 0, 2)
+
+
+def test_the_figures_name_no_person_and_no_photo(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.photo("photos-of/secret-name.jpg", portrait(1))
+    archive.manifest([("secret-id-1", "Secret Person", "photos-of/secret-name.jpg")])
+    box.script(["unknown-code"])
+    done = command(*RUN, "--metrics-file", "run.prom", "--on-code", "FACE_LEFT_THE_BUILDING=stop")
+    assert done.code == ExitCode.SERVICE
+    for name in ("run.json", "run.prom"):
+        text = (archive.folder / name).read_text(encoding="utf-8")
+        assert not re.search("secret|photos-of", text, re.IGNORECASE), text
+    archive.manifest([("secret-id-1", "secret-name.jpg")], head="secret-id-0,secret-name-0.jpg")
+    assert command(*RUN).code == ExitCode.USAGE
+    figures = summary(archive)
+    assert (figures["reason"], figures["rows"]) == ("USAGE", None)
+    assert "secret" not in json.dumps(figures)
+
+
+def test_figures_are_written_when_no_run_could_be_begun(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    with LedgerLock(command.ledger):
+        assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.LEDGER_BUSY
+    figures = summary(archive)
+    assert (figures["reason"], figures["run"], figures["calls"]) == ("LEDGER_BUSY", None, None)
+    assert "Another run holds the ledger" in figures["message"]
+    assert figures["seconds"] >= 0
+    known = metrics(archive)
+    assert known["enroll_run_exit_code", ""] == 5
+    assert not [name for name, _ in known if name == "enroll_run_rows"]
+    box.script(["auth"] * 3, call="group_list")
+    assert command(*RUN).code == ExitCode.SERVICE
+    assert "AUTHORIZATION_ERROR" in summary(archive)["message"]
+
+
+def test_figures_are_written_when_a_run_meets_a_bug(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("person-0001")
+
+    archive.manifest(archive.people(1))
+    monkeypatch.setattr("enroll.enrollment._close", broken)
+    assert command(*RUN).code == ExitCode.BUG
+    figures = summary(archive)
+    assert (figures["exit_code"], figures["reason"]) == (70, "BUG")
+    assert "person-0001" not in json.dumps(figures)
+
+
+def test_figures_are_written_when_a_run_is_interrupted(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    box.script(["timeout"] * 3)
+    with command.started(*RUN, "--drain", "0.2", "--metrics-file", "run.prom") as process:
+        assert box.wait_count("add", 1)
+        process.terminate()
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == ExitCode.TERMINATED
+    figures = summary(archive)
+    assert (figures["exit_code"], figures["reason"]) == (143, "TERMINATED")
+    assert figures["rows"]["in_doubt"] == figures["calls"]["add"]
+    assert metrics(archive)["enroll_run_exit_code", ""] == 143
+
+
+def test_doubts_and_bounds_are_in_the_figures(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1, 2))
+    box.script(["reset-after"], user_id="person-0001")
+    box.script([None], call="list")
+    let_nobody_look(box)
+    command(*RUN, *QUICK_DOUBTS, "--allow-nonempty")
+    in_doubt = [row["status"] for row in archive.results()].count("in_doubt")
+    assert summary(archive)["rows"]["in_doubt"] == in_doubt > 0
+    archive.manifest(archive.people(1, 2, 3, 4))
+    assert command(*RUN, *QUICK_DOUBTS, "--limit", "1").code == ExitCode.ENDED_EARLY
+    assert "--limit 1 was reached" in summary(archive)["message"]
+
+
+def test_metrics_are_gauges_in_both_text_forms_that_everybody_can_read(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest([*archive.people(1, 2), ("gone-1", "", "gone.jpg")])
+    assert command(*RUN, "--metrics-file", "run.prom").code == 1
+    path = archive.folder / "run.prom"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    text = path.read_text(encoding="utf-8")
+    assert text.count("# TYPE ") == text.count("# HELP ") >= 14
+    known = metrics(archive)
+    assert known["enroll_run_exit_code", ""] == 1
+    assert known["enroll_run_rows", "enrolled"] == 2
+    assert known["enroll_run_rows", "failed"] == known["enroll_run_new_bad", ""] == 1
+    assert known["enroll_run_rows", "in_doubt"] == 0
+    assert known["enroll_run_calls", "add"] == 2
+    started, ended = (known[f"enroll_run_{at}_timestamp_seconds", ""] for at in ("start", "end"))
+    assert known["enroll_run_duration_seconds", ""] == pytest.approx(ended - started, abs=0.01)
+    assert not list(archive.folder.glob(".run.prom*"))
+
+
+def test_without_its_package_metrics_are_refused_before_anything_is_done(
+    box: Sandbox, archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    archive.manifest(archive.people(1))
+    done = command(*RUN, "--metrics-file", "run.prom")
+    assert (done.code, "pip install 'enroll[metrics]'" in done.err) == (ExitCode.USAGE, True)
+    assert box.calls == []
+    assert command(*RUN).code == 0
+
+
+def test_figures_that_cannot_be_written_any_more_are_exit_code_7(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.manifest(archive.people(1))
+
+    def full(*_: object, **__: object) -> None:
+        (archive.folder / "run.json").mkdir()
+
+    monkeypatch.setattr("enroll.summary.log_summary", full)
+    done = command(*RUN)
+    assert done.code == ExitCode.LOCAL
+    assert "run.json" in done.err
+    assert "1 row enrolled" in done.out
+
+
+def test_every_figure_is_documented() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    written = page[page.index("### Figures for programs") : page.index("### Log lines")]
+    for field in fields(Figures):
+        assert f"`{field.name}`" in written, field.name
+
+
+def test_every_metric_is_documented(archive: Archive, command: Command) -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    archive.manifest(archive.people(1))
+    assert command(*RUN, "--metrics-file", "run.prom").code == 0
+    for name, _ in metrics(archive):
+        assert f"`{name}`" in page, name
