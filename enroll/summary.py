@@ -8,7 +8,15 @@ from enroll.enrollment import Report
 from enroll.logs import log, mask
 from enroll.model import Status
 from enroll.tally import Tally
-from enroll.texts import amount, counted, duration, error_table, facts, percent
+from enroll.texts import (
+    amount,
+    counted,
+    doubtful_lines,
+    duration,
+    error_table,
+    facts,
+    percent,
+)
 from enroll.throttle import Gauge
 from enroll.trial import trial_lines
 
@@ -38,6 +46,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     if errors:
         yield ["What went wrong, how often, and what to do", *error_table(errors)]
     yield list(trial_lines(ended))
+    yield list(doubtful_lines(tally.doubtful, "sent all the same"))
     yield [*_doubts(tally), *_remarks(tally), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
     share = percent(tally.refused, tally.calls.total())
@@ -191,6 +200,7 @@ def log_summary(report: Report) -> None:
             "exit_code": int(report.exit_code),
             "rows": {status.value: count for status, count in tally.statuses.items() if count},
             "errors": {str(code): count for (_, code), count in tally.codes.items()},
+            "doubtful": {str(code): count for code, count in tally.doubtful.items()},
             "calls": {kind.value: count for kind, count in tally.calls.items()},
             "refused": tally.refused,
             "limit": report.gauge.limit,

@@ -61,6 +61,7 @@ _reading = options.together(
     reading.max_in_flight,
     reading.multi_oriented_detection,
     reading.preparing,
+    reading.prechecking,
     click.option(
         "--retry",
         multiple=True,
@@ -70,6 +71,15 @@ _reading = options.together(
     ),
     click.option("--checksum", is_flag=True, help="Read every photo, also unchanged ones."),
     reading.readers,
+)
+
+_seed = click.option(
+    "--seed",
+    type=options.WholeNumber(min=0, max=2**63 - 1),
+    default=0,
+    show_default=True,
+    metavar="S",
+    help="Which rows --sample draws: the same ones for the same number.",
 )
 
 _rate = click.option(
@@ -94,20 +104,39 @@ _bounding_rate = click.option(
 @click.option(
     "--full", is_flag=True, help="Read and prepare every photo that is due, as for a call."
 )
+@click.option(
+    "--sample",
+    type=options.WholeNumber(min=1),
+    metavar="N",
+    help="Read and prepare N of the due photos, drawn from the whole manifest, and reckon what all "
+    "of them would come to.",
+)
+@_seed
+@click.option("--report", type=options.FILE, help="Write what is done to each photo to this CSV.")
 @click.pass_context
 def plan(
-    ctx: click.Context, /, manifest: Path, rate: float | None, full: bool, **given: Any
+    ctx: click.Context,
+    /,
+    manifest: Path,
+    rate: float | None,
+    full: bool,
+    report: Path | None,
+    **given: Any,
 ) -> int:
-    """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing."""
-    return _print_plan(_settings(ctx, manifest, given), rate, full=full)
+    """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing but --report."""
+    if full and given["sample"] is not None:
+        raise click.UsageError("Say one of --full and --sample.", ctx=ctx)
+    return _print_plan(_settings(ctx, manifest, given), rate, full=full, report=report)
 
 
-def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False) -> int:
+def _print_plan(
+    settings: RunSettings, rate: float | None, *, full: bool = False, report: Path | None = None
+) -> int:
     from enroll.plan import make_plan
     from enroll.planned import plan_lines
 
     _tame_pillow()
-    lines = plan_lines(make_plan(settings, rate=rate, full=full))
+    lines = plan_lines(make_plan(settings, rate=rate, full=full, report=report))
     with options.printing():
         click.echo("\n".join(lines))
     return 0
@@ -166,14 +195,7 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     help="A trial: take up N of the due rows, drawn from the whole manifest, and reckon what all "
     "of them would come to.",
 )
-@click.option(
-    "--seed",
-    type=options.WholeNumber(min=0, max=2**63 - 1),
-    default=0,
-    show_default=True,
-    metavar="S",
-    help="Which rows --sample draws: the same ones for the same number.",
-)
+@_seed
 @click.option(
     "--max-calls",
     type=options.WholeNumber(min=1),
@@ -303,6 +325,8 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
     taken = {name: value for name, value in given.items() if name in names}
     if not given["group_id"] and "results" in given:
         raise click.UsageError("--group-id is needed: the library to enroll into.", ctx=ctx)
+    if taken["min_face"] and taken["precheck"] == "off" and options.typed(ctx, "min_face"):
+        raise click.UsageError("--min-face needs --precheck warn or hold.", ctx=ctx)
     taken |= {
         "group_id": given["group_id"] or "",
         "results": None if results in (None, "none") else Path(results),

@@ -11,7 +11,7 @@ import click
 from enroll.cli import options
 from enroll.header import Role
 from enroll.model import SendAs
-from enroll.preparation import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MAX_SIDE
+from enroll.preparation import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MAX_SIDE, Precheck
 
 AUTO = "auto"
 
@@ -157,6 +157,25 @@ preparing = options.together(
         "--accept-truncated",
         is_flag=True,
         help="Send what there is of a photo whose end is missing.",
+    ),
+)
+
+prechecking = options.together(
+    click.option(
+        "--precheck",
+        type=options.Member(Precheck),
+        default=Precheck.OFF.value,
+        show_default=True,
+        help="Look for the face before a call: of photos with none, several of similar size or "
+        "too small a one, warn, or hold them back. Needs the sandbox extra.",
+    ),
+    click.option(
+        "--min-face",
+        type=options.WholeNumber(0, 65_535),
+        default=0,
+        show_default=True,
+        metavar="PIXELS",
+        help="With --precheck: the least width of a face in what is sent.",
     ),
 )
 

@@ -230,4 +230,4 @@ def _why_broken(source: Source, why: str) -> Fault:
         return reasons.ONLY_A_STUB
     if "truncated" in why:
         return reasons.cut_off()
-    return reasons.damaged(f"it cannot be decoded ({why[:80] or 'no more is known'})")
+    return reasons.undecodable(why)
