@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,7 @@ def _print_plan(
     from enroll.plan import make_plan
     from enroll.planned import plan_lines
 
-    _tame_pillow()
+    reading.tame_pillow()
     lines = plan_lines(make_plan(settings, rate=rate, full=full, report=report))
     with options.printing():
         click.echo("\n".join(lines))
@@ -283,7 +282,7 @@ def _run(
     from enroll.enrollment import enroll_manifest
     from enroll.summary import log_summary, summary_lines
 
-    _tame_pillow()
+    reading.tame_pillow()
     console = Console(
         settings,
         stream,
@@ -337,12 +336,3 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
     if given.get("log_file") is not None:
         taken["in_use"][_LOG_FILE] = given["log_file"]
     return RunSettings(manifest=manifest, **taken)
-
-
-def _tame_pillow() -> None:
-    """Pillow warns of odd metadata and of large pictures; the rows say what is wrong with them.
-    And the memory of one picture is not kept for the next."""
-    from enroll.photo.memory import give_back_memory
-
-    warnings.filterwarnings("ignore", module="PIL")
-    give_back_memory()

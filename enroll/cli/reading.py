@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -186,3 +187,14 @@ send_as = click.option(
     show_default=True,
     help="Send photos as a file part or as Base64 text.",
 )
+
+
+def tame_pillow() -> None:
+    """Have Pillow and its decoders say nothing of odd or broken photos, of which the rows say what
+    is wrong; and the memory of one picture not be kept for the next."""
+    from enroll.photo.broken import hush_libtiff
+    from enroll.photo.memory import give_back_memory
+
+    warnings.filterwarnings("ignore", module="PIL")
+    hush_libtiff()
+    give_back_memory()
