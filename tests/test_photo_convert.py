@@ -11,7 +11,9 @@ from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault
 from enroll.photo import Deed, PhotoCode, Prepared, prepare
-from enroll.photo.memory import Gate
+from enroll.photo.decode import decoding_bytes
+from enroll.photo.form import Form
+from enroll.photo.memory import Gate, decoding_limit
 from enroll.preparation import AS_USUAL, Preparation
 from enroll.sandbox.pictures import grey_picture
 
@@ -229,6 +231,11 @@ def test_a_heic_is_converted_where_the_extra_is_installed() -> None:
     fault = fault_of(out.getvalue(), replace(AS_USUAL, heif=False))
     assert fault.code == PhotoCode.FORMAT
     assert "extra heif" in fault.message
+
+
+def test_what_phones_take_today_fits_into_the_memory_for_decoding() -> None:
+    picture = Image.new("RGB", (5712, 4284))
+    assert decoding_bytes(picture, Form.HEIF, None) <= decoding_limit(AS_USUAL.max_pixels)
 
 
 @pytest.mark.parametrize(
