@@ -212,7 +212,7 @@ def _work(settings: RunSettings, place: Place) -> Work:
             retry_codes=settings.retry,
             on_code=settings.on_code,
             marks=marks(settings.preparation),
-            holds_doubtful=settings.precheck is Precheck.HOLD,
+            holds_doubtful=settings.precheck == Precheck.HOLD,
         ),
         preparation=settings.preparation,
         send_as=settings.send_as,

@@ -105,7 +105,7 @@ def make_plan(
     called. Raises EnrollError as a run would.
     """
     check_installed(settings.preparation)
-    full = full or settings.precheck is not Precheck.OFF or settings.sample is not None
+    full = full or settings.precheck != Precheck.OFF or settings.sample is not None
     manifest = open_manifest(
         settings.manifest, columns=settings.columns, encoding=settings.encoding
     )
@@ -195,7 +195,7 @@ class _Planner:
         self._readers = settings.readers
         look = examine if plan.full else glance
         self._look = partial(look, images=str(plan.images), preparation=settings.preparation)
-        self._holds = settings.precheck is Precheck.HOLD
+        self._holds = settings.precheck == Precheck.HOLD
         self._sample = None if settings.sample is None else Sample(settings.sample, settings.seed)
         self._policy = Policy(
             multi_oriented_detection=settings.multi_oriented_detection,

@@ -66,7 +66,7 @@ class Face:
 
 def check_installed(preparation: Preparation) -> None:
     """Raise UsageError where faces are to be looked for, and there is nothing to do it with."""
-    if preparation.precheck is Precheck.OFF:
+    if preparation.precheck == Precheck.OFF:
         return
     try:
         importlib.import_module("numpy")
@@ -83,7 +83,7 @@ def doubt_about(content: bytes, media_type: str, preparation: Preparation) -> Fa
 
     `content` is what would be sent. Nothing is looked at unless `preparation` asks for it.
     """
-    if preparation.precheck is Precheck.OFF:
+    if preparation.precheck == Precheck.OFF:
         return None
     limit = decoding_limit(preparation.max_pixels)
     try:
@@ -108,8 +108,8 @@ def _judged(faces: list[Face], min_face: int) -> Fault | None:
 
 
 def _opened(content: bytes, form: Form) -> tuple[ImageFile.ImageFile, int]:
-    """The picture and what it takes to look at it; a JPEG's decoder shrinks it to a quarter more
-    than is looked at."""
+    """The picture, and the memory for a look at it; a JPEG is shrunk by its decoder as far as the
+    finer look allows."""
     picture = open_picture(content, form)
     found = None
     if form is Form.JPEG:

@@ -70,8 +70,8 @@ def marks(preparation: Preparation) -> Mapping[str, str]:
     }
 
 
-def _short(setting: StrEnum | int) -> str:
-    return setting.value if isinstance(setting, StrEnum) else str(int(setting))
+def _short(setting: str | int) -> str:
+    return str(setting) if isinstance(setting, str) else str(int(setting))
 
 
 def _fault(code: PhotoCode, message: str) -> Fault:
