@@ -200,7 +200,6 @@ def log_summary(report: Report) -> None:
             "exit_code": int(report.exit_code),
             "rows": {status.value: count for status, count in tally.statuses.items() if count},
             "errors": {str(code): count for (_, code), count in tally.codes.items()},
-            "doubtful": {str(code): count for code, count in tally.doubtful.items()},
             "calls": {kind.value: count for kind, count in tally.calls.items()},
             "refused": tally.refused,
             "limit": report.gauge.limit,
@@ -209,9 +208,16 @@ def log_summary(report: Report) -> None:
             "seconds": round(ended.seconds, 3),
             "ledger": str(report.place.ledger),
             "results": None if report.results is None else str(report.results),
+            **_doubtful_fields(tally),
             **_record_fields(report),
         },
     )
+
+
+def _doubtful_fields(tally: Tally) -> dict[str, dict[str, int]]:
+    if not tally.doubtful:
+        return {}
+    return {"doubtful": {str(code): count for code, count in tally.doubtful.items()}}
 
 
 def _record_fields(report: Report) -> dict[str, dict[str, int]]:
