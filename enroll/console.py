@@ -14,7 +14,7 @@ from tqdm import tqdm
 from enroll.enrollment import Place, Screen
 from enroll.ledger import RunPace
 from enroll.logs import LastingStream, log, mask
-from enroll.model import Candidate, Status
+from enroll.model import Candidate, Fault, Status
 from enroll.settings import RunSettings
 from enroll.tally import BAD, Tally
 from enroll.texts import duration, facts, pace_words
@@ -29,6 +29,9 @@ BAR = (
 
 AWAY_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 """The bar while the service is away: without the rate, which would be that of better times."""
+
+DOUBTFUL = "doubtful"
+"""What is said of a photo that is sent although something is amiss with the face: no outcome."""
 
 READING = "Reading the manifest, at most "
 
@@ -146,7 +149,10 @@ class Console(Screen):
         else:
             self._failed += row.lines
         self._set_postfix()
-        self._tell_row(row, status, code, message)
+        self._tell_row(row, status.value, code, message)
+
+    def doubtful(self, row: Candidate, doubt: Fault) -> None:
+        self._tell_row(row, DOUBTFUL, doubt.code, doubt.message)
 
     def _set_postfix(self) -> None:
         if self._bar is None:
@@ -157,29 +163,31 @@ class Console(Screen):
             shown.append(pace_words(self._pace, brief=True))
         self._bar.set_postfix_str(", ".join(shown), refresh=False)
 
-    def _tell_row(self, row: Candidate, status: Status, code: str, message: str) -> None:
+    def _tell_row(self, row: Candidate, became: str, code: str, message: str) -> None:
         self._shown[code] += 1
         user_id = row.row.user_id if self._show_user_ids else mask(row.row.user_id)
         fields = {
             "line": row.row.line or None,
             "user_id": user_id,
-            "status": status.value,
+            "status": became,
             "code": str(code),
         }
         # Rows that the ledger knew to be due are sent before their lines are known.
         line = f"Line {row.row.line:,}, " if row.row.line else ""
-        text = f"{line}{user_id}: {status.value}, {code}"
+        text = f"{line}{user_id}: {became}, {code}"
         if self._show_user_ids:
             fields["image"] = row.row.path
             fields["detail"] = message
             text += f": {message}"
         within = self._shown[code] <= SHOWN_OF_A_CODE
         if self._shown[code] == SHOWN_OF_A_CODE + 1 and not self._as_json and not self._quiet:
-            self._print(f"Further rows with {code} are not shown here; the results have them all.")
+            where = "the log has" if became == DOUBTFUL else "the results have"
+            self._print(f"Further rows with {code} are not shown here; {where} them all.")
         show = within and not self._quiet
         if self._bar is not None and show:
             self._bar.clear()
-        log("row", text, fields, level=logging.WARNING if show else logging.INFO)
+        event = DOUBTFUL if became == DOUBTFUL else "row"
+        log(event, text, fields, level=logging.WARNING if show else logging.INFO)
 
     def ticked(self, tally: Tally) -> None:
         self._pace, self._settling = tally.pace, tally.in_doubt_now

@@ -11,7 +11,7 @@ from enroll.calls import Shipment
 from enroll.errors import LocalError
 from enroll.intake import ReadRow
 from enroll.journey import Hold, Policy, Send
-from enroll.model import FaceRecord, Photo, Status, Unusable
+from enroll.model import FaceRecord, Fault, FileContent, Photo, Status, Unusable
 from enroll.people import People
 from enroll.photo import PhotoCode
 from enroll.recorder import Recorder
@@ -89,6 +89,13 @@ class Decider:
             return
         user_id = row.due.row.user_id
         if isinstance(step, Send):
+            # What has been sent before is on its way, whatever the photo shows.
+            on_its_way = step.face is not None and step.face.face_id in self._tries
+            if photo.doubt is not None and not on_its_way:
+                if self._policy.holds_doubtful:
+                    self._hold_back(row, photo, photo.doubt, step.face)
+                    return
+                self._recorder.doubtful(row.due, photo.doubt)
             self._people.occupy(user_id)
             face = self._face_to_send(row, photo, step.face)
             tries = self._tries.pop(face.face_id, None)
@@ -101,6 +108,15 @@ class Decider:
         else:
             before = next(face for face in known if face.face_id == step.face.face_id)
             self._recorder.known_face(row.due, photo, before=before, now=step.face)
+
+    def _hold_back(
+        self, row: ReadRow, photo: Photo, doubt: Fault, known: FaceRecord | None
+    ) -> None:
+        content = FileContent(photo.times, photo.sha256)
+        unusable = Unusable(status=Status.INVALID, fault=doubt, content=content)
+        same = known if known is not None and known.sha256 == photo.sha256 else None
+        under = self._policy.marks.get(doubt.code)
+        self._recorder.photo_is_unusable(row.due, unusable, content, same, under=under)
 
     def _face_to_send(self, row: ReadRow, photo: Photo, known: FaceRecord | None) -> FaceRecord:
         face = known or FaceRecord(

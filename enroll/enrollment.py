@@ -36,8 +36,9 @@ from enroll.opening import (
 )
 from enroll.outputs import InUse, Output, check_output, try_folder
 from enroll.patience import Patience
-from enroll.photo import locate, marks
+from enroll.photo import check_installed, locate, marks
 from enroll.photofolder import in_utf8, photos_folder
+from enroll.preparation import Precheck
 from enroll.recorder import now_ms
 from enroll.results import default_results_path, write_results
 from enroll.run import Driver, Executors, Work
@@ -125,6 +126,7 @@ def enroll_manifest(
     be begun; what stops a run later is in `Report.ended`.
     """
     watching = screen or Unwatched()
+    check_installed(settings.preparation)
     until = math.inf
     if settings.max_duration is not None:
         until = time.monotonic() + settings.max_duration
@@ -220,6 +222,7 @@ def _work(settings: RunSettings, place: Place) -> Work:
             retry_codes=settings.retry,
             on_code=settings.on_code,
             marks=marks(settings.preparation),
+            holds_doubtful=settings.precheck == Precheck.HOLD,
         ),
         preparation=settings.preparation,
         send_as=settings.send_as,

@@ -36,6 +36,8 @@ class Policy:
     marks: Mapping[str, str] = field(default_factory=dict)
     """For each code that settings of the photos' preparation may turn into a success a text of
     those settings; where it is another than in the record of a refusal, it is worth a try."""
+    holds_doubtful: bool = False
+    """Whether a photo is not sent in which something is amiss with the face."""
 
 
 @dataclass(frozen=True, slots=True)

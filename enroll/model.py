@@ -99,7 +99,8 @@ class Photo:
 
     `content` is what is sent; `sha256` (32 bytes) is of the file as it was read, `sent_sha256`
     of `content`, None where that is the file's own bytes; `prepared` says in a word or two what
-    was done to it, empty when it is sent as it is. `media_type` is of `content`.
+    was done to it, empty when it is sent as it is. `media_type` is of `content`. `doubt` is what
+    a look for a face found amiss, if there was one.
     """
 
     times: FileTimes
@@ -108,6 +109,7 @@ class Photo:
     content: bytes = field(repr=False)
     media_type: str
     prepared: str = ""
+    doubt: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

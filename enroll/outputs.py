@@ -49,9 +49,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InUse:
-    """What a command reads and keeps: its ledger, manifests, and others by what they are."""
+    """What a command reads and keeps: its ledger, if there is one, manifests, and others by what
+    they are."""
 
-    ledger: Path
+    ledger: Path | None
     manifests: Sequence[Path] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
 
@@ -63,7 +64,8 @@ def check_output(output: Output, in_use: InUse) -> None:
     ledger would drop the locks that SQLite holds on it.
     """
     found = _look(output)
-    _refuse_ledger(output, in_use.ledger)
+    if in_use.ledger is not None:
+        _refuse_ledger(output, in_use.ledger)
     manifests = [("the manifest", path) for path in in_use.manifests]
     for what, path in [*manifests, *in_use.files.items()]:
         if same_file(output.path, path):

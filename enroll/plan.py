@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,18 +13,23 @@ import pandas as pd
 
 from enroll import journey
 from enroll.ceiling import FIRST_LIMIT
-from enroll.enrollment import retry_notes
+from enroll.enrollment import results_path, retry_notes
 from enroll.errors import UsageError
 from enroll.journey import Policy
 from enroll.ledger import Ledger, LibraryIdentity, RunRecord
 from enroll.ledger.files import scratch_ledger
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
-from enroll.photo import Glance, PhotoCode, examine, glance, marks
+from enroll.outlook import Drawn, Outlook
+from enroll.outputs import InUse, Output, check_output, try_folder
+from enroll.photo import Glance, PhotoCode, check_installed, examine, glance, marks
 from enroll.photofolder import photos_folder
+from enroll.planreport import PlanReport, open_plan_report
+from enroll.preparation import Precheck
 from enroll.rules import check_row
 from enroll.scan import CHUNK_ROWS, Scan
 from enroll.settings import RunSettings, default_ledger_path, host_of
+from enroll.trial import Sample
 
 ASSUMED_CALL_SECONDS = 1.9
 """How long a call takes where no run has measured it: the one answer that the vendor publishes."""
@@ -48,24 +52,15 @@ class Rate:
     source: str
 
 
-@dataclass(slots=True)
-class Portion:
-    """Photos to which the same is done: how many, their bytes, and at most how many are sent."""
-
-    photos: int = 0
-    before: int = 0
-    after: int = 0
-
-
 @dataclass(slots=True, kw_only=True)
-class Plan:
-    """Counts of a manifest's lines. `faults` counts by status and code, with one message each.
+class Plan(Outlook):
+    """What a run would do with a manifest, counted in its lines.
 
-    `calls` of `add` and `content` (bytes, at most) are what a run would send, after the `opening`
-    calls; `portions` are the photos by what is done to them, in words, none for nothing;
-    `shared` photos look the same and stand under more than one user_id. `doubts` are faces of the
-    whole ledger, whatever the manifest: a run looks for them before anything else. `people_known`
-    are due rows that are new to the ledger, of people who have a face.
+    The calls of `add` are made after the `opening` calls; `shared` photos look the same and stand
+    under more than one user_id. `doubts` are faces of the whole ledger, whatever the manifest: a
+    run looks for them before anything else. `people_known` are due rows that are new to the ledger,
+    of people who have a face. With `full` photos were read and prepared. With a sample `drawn` is
+    what became of it; then `due` and `calls` are of all rows, and of their photos nothing is known.
     """
 
     manifest: Manifest
@@ -78,21 +73,18 @@ class Plan:
     enrolled: int = 0
     user_data_changed: int = 0
     gone: int = 0
-    due: int = 0
-    calls: int = 0
     to_read: int = 0
-    content: int = 0
     shared: int = 0
     people_known: int = 0
     doubts: int = 0
-    faults: Counter[tuple[Status, str]] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-    portions: dict[str, Portion] = field(default_factory=dict)
+    drawn: Drawn | None = None
+    report: Path | None = None
 
     @property
     def seconds(self) -> float:
         """How long the calls take at the rate."""
-        return self.calls / self.rate.calls_per_second
+        share = 1.0 if self.drawn is None else self.drawn.calls / self.drawn.size
+        return self.calls * share / self.rate.calls_per_second
 
     @property
     def opening(self) -> Sequence[CallKind]:
@@ -101,19 +93,19 @@ class Plan:
             return (CallKind.GROUP_LIST,)
         return (CallKind.GROUP_LIST, CallKind.LIST)
 
-    def fault(self, status: Status, fault: Fault, lines: int) -> None:
-        """Count lines that would not be sent."""
-        self.faults[status, fault.code] += lines
-        self.examples.setdefault(fault.code, fault.message)
 
-
-def make_plan(settings: RunSettings, *, rate: float | None, full: bool = False) -> Plan:
+def make_plan(
+    settings: RunSettings, *, rate: float | None, full: bool = False, report: Path | None = None
+) -> Plan:
     """Compare the manifest with the ledger and look at the head of every photo that is due.
 
-    `rate` is calls a second; None takes the last run's, or an assumption. With `full` photos are
-    read and prepared as for a call. Nothing is written and nothing is called. Raises EnrollError
-    as a run would.
+    `rate` is calls a second; None takes the last run's, or an assumption. With `full`, or where
+    faces are to be looked for, photos are read and prepared as for a call; where the settings ask
+    for a `sample`, only those that it draws. Nothing is written but the `report`, and nothing is
+    called. Raises EnrollError as a run would.
     """
+    check_installed(settings.preparation)
+    full = full or settings.precheck != Precheck.OFF or settings.sample is not None
     manifest = open_manifest(
         settings.manifest,
         columns=settings.columns,
@@ -123,6 +115,8 @@ def make_plan(settings: RunSettings, *, rate: float | None, full: bool = False) 
     path = settings.ledger
     if path is None and settings.group_id:
         path = default_ledger_path(settings.endpoint, settings.group_id)
+    if report is not None:
+        _check_report(report, settings, path)
     there = path if path is not None and path.exists() else None
     identity = LibraryIdentity(
         host=host_of(settings.endpoint), group_id=settings.group_id, add_time=""
@@ -143,13 +137,25 @@ def make_plan(settings: RunSettings, *, rate: float | None, full: bool = False) 
                 *([] if path else [NO_LIBRARY]),
             ],
             full=full,
+            report=report,
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
             doubts=sum(status.counts.get(one, 0) for one in (Status.IN_DOUBT, Status.SENDING)),
         )
-        _Planner(plan, ledger, settings).work()
+        with open_plan_report(report) as listed:
+            _Planner(plan, ledger, settings, listed).work()
     finally:
         ledger.close()
     return plan
+
+
+def _check_report(report: Path, settings: RunSettings, ledger: Path | None) -> None:
+    """Raise UsageError for a report that must not or cannot be written."""
+    output = Output(path=report, option="--report")
+    files = dict(settings.in_use)
+    if (results := results_path(settings)) is not None:
+        files["the results"] = results
+    check_output(output, InUse(ledger=ledger, manifests=[settings.manifest], files=files))
+    try_folder(output)
 
 
 def _check_library(ledger: Ledger, wanted: LibraryIdentity, path: Path | None) -> None:
@@ -182,13 +188,18 @@ def _measured(run: RunRecord) -> float | None:
 class _Planner:
     """Goes through the manifest once, a chunk at a time."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, settings: RunSettings) -> None:
+    def __init__(
+        self, plan: Plan, ledger: Ledger, settings: RunSettings, report: PlanReport
+    ) -> None:
         self._plan = plan
         self._ledger = ledger
+        self._report = report
         self._reread = settings.checksum
         self._readers = settings.readers
         look = examine if plan.full else glance
         self._look = partial(look, images=str(plan.images), preparation=settings.preparation)
+        self._holds = settings.precheck == Precheck.HOLD
+        self._sample = None if settings.sample is None else Sample(settings.sample, settings.seed)
         self._policy = Policy(
             multi_oriented_detection=settings.multi_oriented_detection,
             retry_codes=settings.retry,
@@ -204,10 +215,41 @@ class _Planner:
         with ThreadPoolExecutor(self._readers) as readers:
             while (rows := scan.next_chunk()) is not None:
                 due = self._compare(rows)
-                looks = readers.map(self._look, [one.row.path for one in due])
-                for candidate, look in zip(due, looks, strict=True):
-                    self._count(candidate, look)
+                if self._sample is None:
+                    self._look_at(due, readers, plan)
+                else:
+                    self._offer(due, self._sample)
+                self._report.put()
+            if self._sample is not None:
+                self._look_at_sample(self._sample, readers)
+                self._report.put()
         plan.shared = self._shared()
+
+    def _look_at(
+        self, due: Sequence[Candidate], readers: ThreadPoolExecutor, into: Outlook
+    ) -> None:
+        looks = readers.map(self._look, [one.row.path for one in due])
+        for candidate, look in zip(due, looks, strict=True):
+            self._count(candidate, look, into)
+
+    def _offer(self, due: Sequence[Candidate], sample: Sample) -> None:
+        for candidate in due:
+            if candidate.status is Status.ENROLLED:
+                self._plan.to_read += candidate.lines
+                self._report.compared(candidate, None)
+            else:
+                sample.offer(candidate)
+
+    def _look_at_sample(self, sample: Sample, readers: ThreadPoolExecutor) -> None:
+        """Look at what was drawn; if that is all, it is no sample but the whole."""
+        plan, chosen = self._plan, sample.drawn()
+        if sample.rows <= len(chosen):
+            self._look_at(chosen, readers, plan)
+            return
+        plan.due, plan.calls = sample.offered, sample.rows
+        plan.drawn = Drawn(size=len(chosen), of=sample.rows)
+        once = [replace(one, lines=1) for one in chosen]
+        self._look_at(once, readers, plan.drawn)
 
     def _compare(self, rows: list[ScannedRow]) -> list[Candidate]:
         plan = self._plan
@@ -221,37 +263,49 @@ class _Planner:
         for candidate in compared.candidates:
             fault = check_row(candidate.row)
             if fault is not None:
-                plan.fault(Status.INVALID, fault, candidate.lines)
+                self._refuse(candidate, Status.INVALID, fault)
             elif journey.is_due(candidate, self._policy):
                 due.append(candidate)
                 new += [candidate] if candidate.status is Status.PENDING else []
             else:
                 known = Fault(code=candidate.code, message=candidate.message)
-                plan.fault(candidate.status, known, candidate.lines)
+                self._refuse(candidate, candidate.status, known)
         known_people = self._ledger.faces_of(one.row.user_id for one in new)
         for one in new:
             faces = known_people[one.row.user_id]
             plan.people_known += any(face.status is Status.ENROLLED for face in faces)
         return due
 
-    def _count(self, candidate: Candidate, look: Glance | Fault) -> None:
-        plan = self._plan
+    def _refuse(self, candidate: Candidate, status: Status, fault: Fault) -> None:
+        """A row of which it is known without a look at its photo that it is not sent."""
+        self._plan.fault(status, fault, candidate.lines)
+        self._report.not_sent(candidate, status, fault)
+
+    def _count(self, candidate: Candidate, look: Glance | Fault, into: Outlook) -> None:
+        before = 0 if isinstance(into, Plan) else into.content
+        self._judge(candidate, look, into)
+        if isinstance(into, Drawn):
+            into.bytes_each.add(into.content - before)
+
+    def _judge(self, candidate: Candidate, look: Glance | Fault, into: Outlook) -> None:
         if isinstance(look, Fault):
-            failed = look.code in (PhotoCode.MISSING, PhotoCode.UNREADABLE)
-            plan.fault(Status.FAILED if failed else Status.INVALID, look, candidate.lines)
-            return
-        if candidate.status is Status.ENROLLED:
-            plan.to_read += candidate.lines  # touched since: read to see whether it has changed
-            return
-        plan.due += candidate.lines
-        plan.calls += 1
-        plan.content += look.to_send
-        portion = plan.portions.setdefault(", ".join(look.deeds), Portion())
-        portion.photos += 1
-        portion.before += look.size
-        portion.after += look.to_send
-        self._likenesses.append(look.likeness)
-        self._people.append(hash(candidate.row.user_id))
+            failed = look.code in (PhotoCode.MISSING, PhotoCode.UNREADABLE, PhotoCode.CHANGED)
+            status = Status.FAILED if failed else Status.INVALID
+            into.fault(status, look, candidate.lines)
+            self._report.not_sent(candidate, status, look)
+        elif candidate.status is Status.ENROLLED:
+            # Touched since: read to see whether it has changed.
+            self._plan.to_read += candidate.lines
+            self._report.compared(candidate, look)
+        elif look.doubt is not None and self._holds:
+            into.fault(Status.INVALID, look.doubt, candidate.lines)
+            self._report.not_sent(candidate, Status.INVALID, look.doubt, look)
+        else:
+            into.sent(look, candidate.lines)
+            self._report.sent(candidate, look)
+            if into is self._plan:
+                self._likenesses.append(look.likeness)
+                self._people.append(hash(candidate.row.user_id))
 
     def _shared(self) -> int:
         """Photos that stand under more than one user_id."""

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from enroll.outlook import Drawn
 from enroll.plan import Plan
-from enroll.texts import amount, columns, counted, duration, error_table, facts, size
+from enroll.remedies import what_to_do
+from enroll.texts import (
+    amount,
+    columns,
+    counted,
+    doubtful_lines,
+    duration,
+    error_table,
+    facts,
+    size,
+)
+from enroll.trial import likely_count
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -27,6 +39,8 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
             "not to be sent (below)": bad,
         }
     )
+    if plan.drawn is not None:
+        yield list(_drawn(plan.drawn))
     if plan.portions:
         yield [
             "What is done to the photos, how many, bytes before and "
@@ -39,20 +53,61 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
     ]
     if errors:
         yield ["Not to be sent, how often, and what to do", *error_table(errors)]
+    yield list(doubtful_lines(plan.doubtful, "sent all the same"))
     yield list(_remarks(plan))
     yield facts(
         [
-            ("Calls", ", ".join([*(f"1 {kind}" for kind in plan.opening), f"{plan.calls:,} add"])),
-            ("To send", f"{size(plan.content)} of photos{_at_most(plan)}"),
+            ("Calls", ", ".join([*(f"1 {kind}" for kind in plan.opening), _calls(plan)])),
+            ("To send", _to_send(plan)),
             (
                 "Time",
-                f"{duration(plan.seconds)} at {plan.rate.calls_per_second:.1f} calls a second "
-                f"({plan.rate.source})",
+                f"{_about(plan)}{duration(plan.seconds)} at {plan.rate.calls_per_second:.1f} calls "
+                f"a second ({plan.rate.source})",
             ),
             ("Photos", str(plan.images)),
             ("Ledger", str(plan.ledger) if plan.ledger else "none yet"),
+            *([("Report", str(plan.report))] if plan.report else []),
         ]
     )
+
+
+def _about(plan: Plan) -> str:
+    return "" if plan.drawn is None else "about "
+
+
+def _calls(plan: Plan) -> str:
+    drawn = plan.drawn
+    if drawn is None:
+        return f"{plan.calls:,} add"
+    return f"{likely_count(drawn.calls, drawn.size, drawn.of)} add"
+
+
+def _to_send(plan: Plan) -> str:
+    if plan.drawn is None:
+        return f"{size(plan.content)} of photos{_at_most(plan)}"
+    likely, low, high = plan.drawn.bytes_each.likely_sum(plan.drawn.of)
+    return f"about {size(likely)} ({size(low)} to {size(high)}) of photos"
+
+
+def _drawn(drawn: Drawn) -> Iterator[str]:
+    """What a sample says of all photos that are due."""
+    yield (
+        f"A sample of {amount(drawn.size, 'photo')}, drawn from the {drawn.of:,} that are due, was "
+        "read and prepared. Of all of them, with 95 % confidence:"
+    )
+    portions = sorted(drawn.portions.items(), key=lambda one: -one[1].photos)
+    told = [(words or "sent as they are", one.photos, "") for words, one in portions]
+    told += [
+        (f"{status.value}, {code}", count, what_to_do(code, status, drawn.examples.get(code, "")))
+        for (status, code), count in drawn.faults.most_common()
+    ]
+    told += [
+        (f"sent, {code}", count, "looks doubtful") for code, count in sorted(drawn.doubtful.items())
+    ]
+    cells = [
+        (words, likely_count(count, drawn.size, drawn.of), hint) for words, count, hint in told
+    ]
+    yield from (f"  {line}" for line in columns(cells))
 
 
 def _at_most(plan: Plan) -> str:

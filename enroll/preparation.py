@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -14,6 +15,17 @@ DEFAULT_MAX_BYTES = 2_000_000
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Ours: the largest cameras that people carry have fewer."""
+
+
+class Precheck(StrEnum):
+    """What is done about a photo in which no face is found, or not one face for certain."""
+
+    OFF = "off"
+    """No face is looked for."""
+    WARN = "warn"
+    """It is sent, and said."""
+    HOLD = "hold"
+    """It is not sent."""
 
 
 @lru_cache
@@ -30,6 +42,9 @@ class Preparation:
     is sent. Without `convert` only JPEG, PNG and BMP are sent, in colours that need no conversion.
     With `accept_truncated` a photo whose end is missing is sent as far as it goes. `heif` says
     whether HEIC can be read here.
+
+    `precheck` has faces looked for in what would be sent, with `multi_oriented_detection` also
+    turned as the service does; `min_face` is the least side of a face in pixels of that photo.
     """
 
     max_side: int = DEFAULT_MAX_SIDE
@@ -37,6 +52,9 @@ class Preparation:
     max_pixels: int = DEFAULT_MAX_PIXELS
     convert: bool = True
     accept_truncated: bool = False
+    precheck: Precheck = Precheck.OFF
+    min_face: int = 0
+    multi_oriented_detection: bool = False
     heif: bool = field(default_factory=heif_installed)
 
 

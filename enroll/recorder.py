@@ -13,6 +13,7 @@ from enroll.model import (
     Event,
     EventKind,
     FaceRecord,
+    Fault,
     FileContent,
     Photo,
     PhotoRecord,
@@ -168,6 +169,11 @@ class Recorder:
         )
         self.noted()
         self.ends(due, face.status, face.code, face.message)
+
+    def doubtful(self, due: Candidate, doubt: Fault) -> None:
+        """Count and tell that a photo is sent in which something is amiss with the face."""
+        self.tally.doubtful[doubt.code] += due.lines
+        self.observer.doubtful(due, doubt)
 
     def known_face(
         self, due: Candidate, photo: Photo, *, before: FaceRecord, now: FaceRecord

@@ -48,6 +48,10 @@ _REMEDIES = {
     "--accept-truncated.",
     "PHOTO_DAMAGED": "Copy or export the photo again.",
     "PHOTO_FORMAT": "Export the photo as JPEG, PNG or BMP; for HEIC install the extra heif.",
+    "PHOTO_NO_FACE": "Use a photo with the face from the front and not too small, or --precheck "
+    "warn.",
+    "PHOTO_SEVERAL_FACES": "Crop the photo to the one that is meant, or use --precheck warn.",
+    "PHOTO_SMALL_FACE": "Use a larger or closer photo, or lower --min-face.",
     "USER_ID_EMPTY": "Fill the cell.",
     "USER_ID_TOO_LONG": "Use at most 48 bytes.",
     "USER_ID_CHARACTER": "Use only letters, digits and -%@#&_.",

@@ -22,6 +22,7 @@ from enroll.preparation import (
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
+    Precheck,
     Preparation,
 )
 
@@ -83,6 +84,8 @@ class RunSettings:
     max_pixels: int = DEFAULT_MAX_PIXELS
     convert: bool = True
     accept_truncated: bool = False
+    precheck: Precheck = Precheck.OFF
+    min_face: int = 0
     send_as: SendAs = SendAs.FILE
     limit: int | None = None
     sample: int | None = None
@@ -121,6 +124,9 @@ class RunSettings:
             max_pixels=self.max_pixels,
             convert=self.convert,
             accept_truncated=self.accept_truncated,
+            precheck=self.precheck,
+            min_face=self.min_face,
+            multi_oriented_detection=self.multi_oriented_detection,
         )
 
     def record(self) -> dict[str, Any]:

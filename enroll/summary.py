@@ -10,7 +10,15 @@ from enroll.errors import ExitCode
 from enroll.logs import log, mask
 from enroll.model import CallKind, Status
 from enroll.tally import Tally
-from enroll.texts import amount, counted, duration, error_table, facts, percent
+from enroll.texts import (
+    amount,
+    counted,
+    doubtful_lines,
+    duration,
+    error_table,
+    facts,
+    percent,
+)
 from enroll.throttle import Gauge
 from enroll.trial import trial_lines
 
@@ -51,6 +59,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     if errors:
         yield ["What went wrong, how often, and what to do", *error_table(errors)]
     yield list(trial_lines(ended))
+    yield list(doubtful_lines(tally.doubtful, "sent all the same"))
     yield [*_doubts(tally), *_remarks(tally), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
     share = percent(tally.refused, tally.calls.total())
@@ -220,10 +229,17 @@ def log_summary(report: Report, *, urgent: bool = False) -> None:
             "seconds": round(ended.seconds, 3),
             "ledger": str(report.place.ledger),
             "results": None if report.results is None else str(report.results),
+            **_doubtful_fields(tally),
             **_record_fields(report),
         },
         level=logging.WARNING if urgent else logging.INFO,
     )
+
+
+def _doubtful_fields(tally: Tally) -> dict[str, dict[str, int]]:
+    if not tally.doubtful:
+        return {}
+    return {"doubtful": {str(code): count for code, count in tally.doubtful.items()}}
 
 
 def _record_fields(report: Report) -> dict[str, dict[str, int]]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from enroll.errors import EnrollError
 from enroll.ledger import RunPace
-from enroll.model import CallKind, Candidate, SharedPhoto, Status
+from enroll.model import CallKind, Candidate, Fault, SharedPhoto, Status
 
 BAD = (Status.REJECTED, Status.INVALID, Status.FAILED)
 """Statuses that make exit code 1."""
@@ -30,6 +30,8 @@ class Tally:
     once `scanned` is set; until then `unscanned` lines, at most, may be due, too. `pace` is how the
     run goes now; `waited` counts moments by what was waited for. Of a trial, `sampled` lines were
     drawn from those that are due and `left_out` not; `drawn` counts by what became of them.
+    `doubtful` are lines whose photos were sent although a face was looked for and not found, or not
+    one for certain, by the code of that.
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -51,6 +53,7 @@ class Tally:
     user_data_changed: int = 0
     gone: int = 0
     kept: int = 0
+    doubtful: Counter[str] = field(default_factory=Counter)
     superseded: int = 0
     shared: int = 0
     shared_examples: list[SharedPhoto] = field(default_factory=list)
@@ -102,6 +105,9 @@ class Observer(Protocol):
     def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
         """A due row has its outcome; it counts in `Tally.done` already."""
 
+    def doubtful(self, row: Candidate, doubt: Fault) -> None:
+        """A due row's photo is sent although something is amiss with the face in it."""
+
     def ticked(self, tally: Tally) -> None:
         """Something may have happened; called a few times a second at most."""
 
@@ -122,6 +128,9 @@ class Quiet:
         """Show nothing."""
 
     def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
+        """Show nothing."""
+
+    def doubtful(self, row: Candidate, doubt: Fault) -> None:
         """Show nothing."""
 
     def ticked(self, tally: Tally) -> None:

@@ -68,6 +68,15 @@ def error_table(errors: Sequence[tuple[str, str, int, str]]) -> list[str]:
     ]
 
 
+def doubtful_lines(doubtful: Mapping[str, int], what: str) -> Iterable[str]:
+    """How many photos look doubtful, what becomes of them, and why."""
+    if doubtful:
+        each = ", ".join(f"{code} {count:,}" for code, count in sorted(doubtful.items()))
+        photos = sum(doubtful.values())
+        look = "looks" if photos == 1 else "look"
+        yield f"{amount(photos, 'photo')} {look} doubtful: {each}; {what}."
+
+
 def one_line(text: str) -> str:
     """The beginning of what the service said, in which nothing can steer a terminal."""
     shown = " ".join(text.split())

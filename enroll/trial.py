@@ -42,6 +42,11 @@ class Sample:
         if place < self.size:
             self._drawn[place] = row
 
+    @property
+    def rows(self) -> int:
+        """Rows that were offered, those that say the same counted once."""
+        return self._rows
+
     def drawn(self) -> list[Candidate]:
         """The rows that were drawn, in the order of the manifest."""
         return sorted(self._drawn, key=lambda row: row.row.line)
@@ -55,6 +60,37 @@ def likely_share(count: int, of: int) -> tuple[float, float]:
     middle = share + square / (2 * of)
     spread = SURE * math.sqrt(share * (1 - share) / of + square / (4 * of**2))
     return (middle - spread) / (1 + square / of), (middle + spread) / (1 + square / of)
+
+
+def likely_count(count: int, drawn: int, of: int) -> str:
+    """For people, how many of all there are of what was seen `count` times among those drawn."""
+    low, high = (of * share for share in likely_share(count, drawn))
+    low, high = max(low, count), min(high, of - (drawn - count))  # some have been seen
+    return f"about {of * count / drawn:,.0f} ({low:,.0f} to {high:,.0f})"
+
+
+@dataclass(slots=True)
+class Spread:
+    """What was measured of each row that was drawn: enough to reckon the sum for all."""
+
+    rows: int = 0
+    total: int = 0
+    _squares: int = 0
+
+    def add(self, value: int) -> None:
+        """Take one more row into account."""
+        self.rows += 1
+        self.total += value
+        self._squares += value * value
+
+    def likely_sum(self, of: int) -> tuple[float, float, float]:
+        """The likely sum for `of` rows, and the bounds within which it lies (normal distribution of
+        the mean, drawn without putting back)."""
+        mean = self.total / self.rows
+        varies = max(self._squares / self.rows - mean * mean, 0.0) * self.rows
+        error = math.sqrt(varies / max(self.rows - 1, 1) / self.rows) if self.rows > 1 else mean
+        error *= math.sqrt(max(of - self.rows, 0) / max(of - 1, 1))
+        return of * mean, max(of * (mean - SURE * error), self.total), of * (mean + SURE * error)
 
 
 _TOLD = (Status.ENROLLED, Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT)
@@ -73,9 +109,7 @@ def trial_lines(ended: Ended) -> Iterator[str]:
     for status in _TOLD:
         count = tally.drawn[status]
         if count or status is Status.REJECTED:
-            low, high = (due * share for share in likely_share(count, done))
-            likely = due * count / done
-            yield f"  {status.value:<9} about {likely:,.0f} ({low:,.0f} to {high:,.0f})"
+            yield f"  {status.value:<9} {likely_count(count, done, due)}"
     calls = tally.calls.total() / done
     yield f"  calls     about {calls * due:,.0f}, {calls:.2f} a row"
     sending = ended.seconds - ended.scanned_after

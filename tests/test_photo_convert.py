@@ -11,7 +11,9 @@ from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault
 from enroll.photo import Deed, PhotoCode, Prepared, prepare
-from enroll.photo.memory import Gate
+from enroll.photo.decode import decoding_bytes
+from enroll.photo.form import Form
+from enroll.photo.memory import Gate, decoding_limit
 from enroll.preparation import AS_USUAL, Preparation
 from enroll.sandbox.pictures import grey_picture
 
@@ -231,6 +233,11 @@ def test_a_heic_is_converted_where_the_extra_is_installed() -> None:
     assert "extra heif" in fault.message
 
 
+def test_what_phones_take_today_fits_into_the_memory_for_decoding() -> None:
+    picture = Image.new("RGB", (5712, 4284))
+    assert decoding_bytes(picture, Form.HEIF, None) <= decoding_limit(AS_USUAL.max_pixels)
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -263,10 +270,10 @@ def test_it_is_said_how_much_of_a_truncated_photo_is_missing(form: str) -> None:
     assert 33 <= percent <= 47
 
 
-@pytest.mark.parametrize("form", ["BMP", "WEBP", "AVIF"])
+@pytest.mark.parametrize("form", ["BMP", "WEBP", "AVIF", "TIFF"])
 def test_a_format_that_tells_its_length_tells_how_many_bytes_are_missing(form: str) -> None:
     content = saved(noise(200, 400), form)
-    fault = fault_of(content[:-1000])
+    fault = fault_of(content[:-1000])  # a TIFF with its directory at the beginning
     assert fault.code == PhotoCode.TRUNCATED
     assert "The last 1,000 bytes" in fault.message
 
@@ -275,15 +282,19 @@ def test_a_format_that_tells_its_length_tells_how_many_bytes_are_missing(form: s
 def test_what_there_is_of_a_truncated_photo_is_sent_when_asked(form: str) -> None:
     content = saved(scene(), form)
     cut = content[: int(len(content) * 0.7)]
-    if form != "TIFF":  # without its directory, which stands at the end, it is nothing
-        assert fault_of(cut).code == PhotoCode.TRUNCATED
-    found = prepare(cut, Preparation(accept_truncated=True))
-    if isinstance(found, Fault):
-        assert form in ("TIFF", "GIF")
-        return
+    assert fault_of(cut).code == PhotoCode.TRUNCATED
+    found = sent(cut, Preparation(accept_truncated=True))
     assert Deed.COMPLETED in found.done
     there = (0, 120, 240, 160) if form == "BMP" else (0, 0, 240, 40)  # a BMP begins at the bottom
     assert difference(shown(found.content).crop(there), scene().crop(there)) < 8
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_a_tiff_whose_directory_was_to_come_at_the_end_is_truncated() -> None:
+    cut = saved(scene(), "TIFF", compression="tiff_lzw")[:-1000]
+    assert fault_of(cut).code == PhotoCode.TRUNCATED
+    hopeless = fault_of(cut, Preparation(accept_truncated=True))
+    assert (hopeless.code, "--accept" in hopeless.message) == (PhotoCode.TRUNCATED, False)
 
 
 def test_a_truncated_progressive_photo_is_sent_blurred() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from hashlib import sha256
 from io import BytesIO
@@ -152,3 +153,20 @@ def test_as_text_photos_have_three_quarters_of_the_bytes(
     bound = len(large) + 100
     assert command(*RUN, "--max-bytes", bound, "--send-as", "image").code == 0
     assert prepared(command) == {"one": "shrunk"}
+
+
+def test_broken_tiffs_leave_nothing_but_our_own_lines(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    kinds = ("tiff_lzw", "tiff_adobe_deflate", "packbits")
+    for number, kind in enumerate(kinds):
+        content = bytearray(saved(person(number), "TIFF", compression=kind))
+        for at in range(100, len(content) - 400, 7):
+            content[at] ^= 0x5A
+        archive.photo(f"{kind}.tif", bytes(content))
+    archive.manifest([(kind, "", f"{kind}.tif") for kind in kinds])
+    done = command.run(*RUN, "--log-format", "json")  # what C code prints, only a process shows
+    events = [json.loads(line)["event"] for line in done.err.splitlines()]
+    assert events.count("row") == len(kinds)
+    assert "PHOTO_DAMAGED" in outcomes(archive).values()
+    assert command.run(*PLAN, "--full").err == ""

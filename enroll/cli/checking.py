@@ -103,6 +103,7 @@ def verify(
     from enroll.verify import verify as verify_ledger
 
     SignalDesk()
+    reading.tame_pillow()
     settings = VerifySettings(
         ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
         endpoint=endpoint,
@@ -196,6 +197,7 @@ def adopt(
     if given["group_id"] is None:
         raise click.UsageError("--group-id is needed: the library whose faces to adopt.")
     SignalDesk()
+    reading.tame_pillow()
     in_use = options.in_use(credentials, ca_bundle=given["ca_bundle"])
     settings = AdoptSettings(
         run=RunSettings(manifest=manifest, in_use=in_use, **given),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +61,7 @@ _reading = options.together(
     reading.max_in_flight,
     reading.multi_oriented_detection,
     reading.preparing,
+    reading.prechecking,
     click.option(
         "--retry",
         multiple=True,
@@ -71,6 +71,15 @@ _reading = options.together(
     ),
     click.option("--checksum", is_flag=True, help="Read every photo, also unchanged ones."),
     reading.readers,
+)
+
+_seed = click.option(
+    "--seed",
+    type=options.WholeNumber(min=0, max=2**63 - 1),
+    default=0,
+    show_default=True,
+    metavar="S",
+    help="Which rows --sample draws: the same ones for the same number.",
 )
 
 _rate = click.option(
@@ -95,20 +104,39 @@ _bounding_rate = click.option(
 @click.option(
     "--full", is_flag=True, help="Read and prepare every photo that is due, as for a call."
 )
+@click.option(
+    "--sample",
+    type=options.WholeNumber(min=1),
+    metavar="N",
+    help="Read and prepare N of the due photos, drawn from the whole manifest, and reckon what all "
+    "of them would come to.",
+)
+@_seed
+@click.option("--report", type=options.FILE, help="Write what is done to each photo to this CSV.")
 @click.pass_context
 def plan(
-    ctx: click.Context, /, manifest: Path, rate: float | None, full: bool, **given: Any
+    ctx: click.Context,
+    /,
+    manifest: Path,
+    rate: float | None,
+    full: bool,
+    report: Path | None,
+    **given: Any,
 ) -> int:
-    """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing."""
-    return _print_plan(_settings(ctx, manifest, given), rate, full=full)
+    """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing but --report."""
+    if full and given["sample"] is not None:
+        raise click.UsageError("Say one of --full and --sample.", ctx=ctx)
+    return _print_plan(_settings(ctx, manifest, given), rate, full=full, report=report)
 
 
-def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False) -> int:
+def _print_plan(
+    settings: RunSettings, rate: float | None, *, full: bool = False, report: Path | None = None
+) -> int:
     from enroll.plan import make_plan
     from enroll.planned import plan_lines
 
-    _tame_pillow()
-    lines = plan_lines(make_plan(settings, rate=rate, full=full))
+    reading.tame_pillow()
+    lines = plan_lines(make_plan(settings, rate=rate, full=full, report=report))
     if settings.create_library:
         lines += [
             "",
@@ -172,14 +200,7 @@ def _print_plan(settings: RunSettings, rate: float | None, *, full: bool = False
     help="A trial: take up N of the due rows, drawn from the whole manifest, and reckon what all "
     "of them would come to.",
 )
-@click.option(
-    "--seed",
-    type=options.WholeNumber(min=0, max=2**63 - 1),
-    default=0,
-    show_default=True,
-    metavar="S",
-    help="Which rows --sample draws: the same ones for the same number.",
-)
+@_seed
 @click.option(
     "--max-calls",
     type=options.WholeNumber(min=1),
@@ -275,7 +296,7 @@ def _run(
     from enroll.enrollment import enroll_manifest
     from enroll.summary import log_summary, needs_a_person, summary_lines, urgent_lines
 
-    _tame_pillow()
+    reading.tame_pillow()
     console = Console(
         settings,
         stream,
@@ -305,6 +326,8 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
     taken = {name: value for name, value in given.items() if name in names}
     if not given["group_id"] and "results" in given:
         raise click.UsageError("--group-id is needed: the library to enroll into.", ctx=ctx)
+    if taken["min_face"] and taken["precheck"] == "off" and options.typed(ctx, "min_face"):
+        raise click.UsageError("--min-face needs --precheck warn or hold.", ctx=ctx)
     taken |= {
         "group_id": given["group_id"] or "",
         "results": None if results in (None, "none") else Path(results),
@@ -314,12 +337,3 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
     }
     taken["in_use"] |= scheduled.written(given)
     return RunSettings(manifest=manifest, **taken)
-
-
-def _tame_pillow() -> None:
-    """Pillow warns of odd metadata and of large pictures; the rows say what is wrong with them.
-    And the memory of one picture is not kept for the next."""
-    from enroll.photo.memory import give_back_memory
-
-    warnings.filterwarnings("ignore", module="PIL")
-    give_back_memory()

@@ -136,7 +136,7 @@ class SettingsCommand(click.Command):
             return super().parse_args(ctx, args)
         except click.BadParameter as error:
             origin = _origins_of(ctx).get(error.param.name or "") if error.param else None
-            if origin is None or error.param is None or _given(ctx, error.param.name or ""):
+            if origin is None or error.param is None or typed(ctx, error.param.name or ""):
                 raise
             message = f"{error.message} (from {origin})"
             raise click.BadParameter(message, ctx=ctx, param=error.param) from error
@@ -159,7 +159,8 @@ def _origins_of(ctx: click.Context) -> dict[str, str]:
     return found
 
 
-def _given(ctx: click.Context, name: str) -> bool:
+def typed(ctx: click.Context, name: str) -> bool:
+    """Whether an option was given on the command line."""
     return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
@@ -193,7 +194,7 @@ def origins(ctx: click.Context) -> dict[str, str]:
     told = {}
     for parameter in ctx.command.params:
         name = parameter.name or ""
-        if _given(ctx, name):
+        if typed(ctx, name):
             told[name] = max(parameter.opts, key=len)
         elif name in _origins_of(ctx):
             told[name] = _origins_of(ctx)[name]

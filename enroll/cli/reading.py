@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from enroll.cli import options
 from enroll.header import Role
 from enroll.model import SendAs
-from enroll.preparation import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MAX_SIDE
+from enroll.preparation import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MAX_SIDE, Precheck
 
 AUTO = "auto"
 
@@ -163,6 +164,25 @@ preparing = options.together(
     ),
 )
 
+prechecking = options.together(
+    click.option(
+        "--precheck",
+        type=options.Member(Precheck),
+        default=Precheck.OFF.value,
+        show_default=True,
+        help="Look for the face before a call: of photos with none, several of similar size or "
+        "too small a one, warn, or hold them back. Needs the sandbox extra.",
+    ),
+    click.option(
+        "--min-face",
+        type=options.WholeNumber(0, 65_535),
+        default=0,
+        show_default=True,
+        metavar="PIXELS",
+        help="With --precheck: the least width of a face in what is sent.",
+    ),
+)
+
 send_as = click.option(
     "--send-as",
     type=options.Member(SendAs),
@@ -170,3 +190,14 @@ send_as = click.option(
     show_default=True,
     help="Send photos as a file part or as Base64 text.",
 )
+
+
+def tame_pillow() -> None:
+    """Have Pillow and its decoders say nothing of odd or broken photos, of which the rows say what
+    is wrong; and the memory of one picture not be kept for the next."""
+    from enroll.photo.broken import hush_libtiff
+    from enroll.photo.memory import give_back_memory
+
+    warnings.filterwarnings("ignore", module="PIL")
+    hush_libtiff()
+    give_back_memory()

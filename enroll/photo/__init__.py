@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enroll.photo.decide import Deed
+from enroll.photo.facecheck import check_installed
 from enroll.photo.file import locate, look, read_photo, read_photos
 from enroll.photo.glance import Glance, examine, glance
 from enroll.photo.prepare import Prepared, prepare
@@ -14,6 +15,7 @@ __all__ = [
     "Glance",
     "PhotoCode",
     "Prepared",
+    "check_installed",
     "examine",
     "glance",
     "locate",

@@ -1,13 +1,14 @@
-"""What decoders raise on broken files, as one exception."""
+"""What decoders raise on broken files, as one exception; and what they print, kept quiet."""
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from PIL import Image
+from PIL import Image, _imaging
 
 RAISED = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
@@ -29,3 +30,15 @@ def translating() -> Iterator[None]:
         yield
     except RAISED as error:
         raise BrokenError(str(error)) from error
+
+
+def hush_libtiff() -> None:
+    """Have libtiff print nothing of broken files, in this whole process, where it can be told so.
+
+    Pillow lets it write to standard error from within; what it raises says that there was an error.
+    The library is found by its symbol among those that Pillow's own one is linked with.
+    """
+    with suppress(OSError, AttributeError):
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)

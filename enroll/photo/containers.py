@@ -52,6 +52,21 @@ def bytes_missing(content: bytes, form: Form) -> int:
     return 0
 
 
+def directory_missing(content: bytes) -> bool:
+    """Whether a TIFF's directory, which many programs write last, lies behind the file's end."""
+    order = "<" if content[:2] == b"II" else ">"
+    try:
+        (version,) = unpack_from(f"{order}H", content, 2)
+        at = (
+            unpack_from(f"{order}Q", content, 8)
+            if version == 43
+            else unpack_from(f"{order}I", content, 4)
+        )
+    except error:
+        return True
+    return bool(at[0] + 2 > len(content))
+
+
 def _of_boxes(content: bytes) -> int:
     """The same for a file of boxes, of which each says its length."""
     at = 0

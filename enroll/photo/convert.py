@@ -19,6 +19,7 @@ from enroll.photo.decode import (
     open_picture,
     pixel_bytes,
     share_missing,
+    tiff_bytes_missing,
 )
 from enroll.photo.encode import Style, encode, style_of
 from enroll.photo.form import Form
@@ -64,6 +65,7 @@ class Made:
     content: bytes = field(repr=False)
     turned: bool
     shrunk: bool
+    completed: bool = False
 
 
 def convert(source: Source, preparation: Preparation) -> Made | Fault:
@@ -76,15 +78,26 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
     limit = decoding_limit(preparation.max_pixels)
     try:
         picture, need = _opened(source, content, preparation.max_side, limit)
+        missing = tiff_bytes_missing(picture, len(content))
+        if missing and not source.seen.truncated:
+            return convert(_cut_off(source, missing), preparation)
         full = source.seen.size or picture.size
-        if (fault := unfit_size(full, preparation)) is not None:
+        fault = unfit_size(full, preparation)
+        if fault is None and need > limit:
+            fault = reasons.too_much_memory(full, need)
+        if fault is not None:
             return fault
-        if need > limit:
-            return reasons.too_much_memory(full, need)
         made = partial(_made, source, picture, preparation, full=full)
         return decoders().run(made, need=need, limit=limit)
     except BrokenError as error:
+        if "truncated" in str(error) and not source.seen.truncated:
+            return convert(_cut_off(source), preparation)
         return _why_broken(source, str(error))
+
+
+def _cut_off(source: Source, missing: int = 0) -> Source:
+    """The same photo, of which is known since it was opened that its end is missing."""
+    return replace(source, seen=replace(source.seen, truncated=True), missing_bytes=missing)
 
 
 def _opened(
@@ -148,7 +161,12 @@ def _made(
             content = encode(picture, style, max_bytes=preparation.max_bytes)
     finally:
         opened.close()  # whoever holds it, its pixels are gone when the next is let in
-    return Made(content=content, turned=orientation in _TURNS, shrunk=shrunk)
+    return Made(
+        content=content,
+        turned=orientation in _TURNS,
+        shrunk=shrunk,
+        completed=source.seen.truncated,
+    )
 
 
 def _painted(
@@ -217,7 +235,7 @@ def _amount_missing(source: Source, preparation: Preparation) -> str:
         if source.jpeg is not None:
             picture.draft("L", (1, 1))
         need = 2 * decoding_bytes(picture, source.seen.form, source.jpeg)
-        if need > limit:
+        if need > limit or picture.info.get("interlace"):  # then some of each part is missing
             return ""
         missing = decoders().run(partial(share_missing, picture), need=need, limit=limit)
     except BrokenError:
@@ -228,6 +246,4 @@ def _amount_missing(source: Source, preparation: Preparation) -> str:
 def _why_broken(source: Source, why: str) -> Fault:
     if source.seen.truncated:
         return reasons.ONLY_A_STUB
-    if "truncated" in why:
-        return reasons.cut_off()
-    return reasons.damaged(f"it cannot be decoded ({why[:80] or 'no more is known'})")
+    return reasons.undecodable(why)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from enroll.model import Fault, FileContent, FileTimes, Photo, Status, Unusable
 from enroll.namesake import find_namesake
-from enroll.photo import reasons
+from enroll.photo import facecheck, reasons
 from enroll.photo.memory import CONTENT_BYTES, reading
 from enroll.photo.prepare import prepare
 from enroll.photo.reasons import LARGEST_FILE, PhotoCode
@@ -192,6 +192,7 @@ def _read(descriptor: int, before: os.stat_result, preparation: Preparation) -> 
         content=sent,
         media_type=prepared.media_type,
         prepared=prepared.words,
+        doubt=facecheck.doubt_about(sent, prepared.media_type, preparation),
     )
 
 

@@ -32,13 +32,16 @@ class Glance:
 
     `size` is its bytes, `to_send` those that would be sent: exactly where the file is sent as it
     is, nearly where it is stripped, at most where it is made anew. Files of the same content have
-    the same `likeness` (64 bits), others hardly ever.
+    the same `likeness` (64 bits), others hardly ever. `pixels` are the file's width and height,
+    None where they are not known; `doubt` is what a look for a face found amiss.
     """
 
     size: int
     likeness: int
     deeds: tuple[Deed, ...] = ()
     to_send: int = 0
+    pixels: tuple[int, int] | None = None
+    doubt: Fault | None = None
 
 
 def glance(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glance | Fault:
@@ -57,7 +60,15 @@ def examine(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glan
         return read.fault
     likeness = int.from_bytes(read.sha256[:8], "big", signed=True)
     deeds = tuple(Deed(word) for word in read.prepared.split(", ") if word)
-    return Glance(read.times.size, likeness, deeds, len(read.content))
+    head = glance(path, images, preparation)
+    return Glance(
+        size=read.times.size,
+        likeness=likeness,
+        deeds=deeds,
+        to_send=len(read.content),
+        pixels=head.pixels if isinstance(head, Glance) else None,
+        doubt=read.doubt,
+    )
 
 
 def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | Fault:
@@ -80,7 +91,8 @@ def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | F
     made_anew = bool(set(deeds) - {Deed.STRIPPED})
     to_send = min(seen.length, preparation.max_bytes) if made_anew else seen.length
     told = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
-    return Glance(size, int.from_bytes(told, "big", signed=True), deeds, to_send)
+    likeness = int.from_bytes(told, "big", signed=True)
+    return Glance(size, likeness, deeds, to_send, pixels=seen.size)
 
 
 def _seen(descriptor: int, head: bytes, size: int, form: Form) -> Seen | Fault:

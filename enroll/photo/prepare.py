@@ -58,6 +58,8 @@ def _prepared(source: Source, preparation: Preparation) -> Prepared | Fault:
     made = convert(source, preparation)
     if isinstance(made, Fault):
         return made
+    if made.completed and Deed.COMPLETED not in deeds:
+        deeds = (Deed.COMPLETED, *deeds)
     if made.turned and Deed.TURNED not in deeds:  # known only since it was opened
         deeds = (*deeds, Deed.TURNED)
     if made.shrunk and Deed.SHRUNK not in deeds:
@@ -125,10 +127,11 @@ def _bmp_source(content: bytes, form: Form) -> Source | Fault:
 
 def _other_source(content: bytes, form: Form) -> Source:
     missing = containers.bytes_missing(content, form)
+    truncated = missing > 0 or (form is Form.TIFF and containers.directory_missing(content))
     # The decoder of WebP takes memory for the whole picture when it is opened; the others do not,
     # and know better than the head which of several pictures it is.
     size = containers.head_size(content[:64], form) if form is Form.WEBP else None
-    seen = Seen(form=form, size=size, length=len(content), truncated=missing > 0)
+    seen = Seen(form=form, size=size, length=len(content), truncated=truncated)
     return Source(content=content, seen=seen, missing_bytes=missing)
 
 

@@ -36,10 +36,19 @@ class PhotoCode(StrEnum):
     """All of it is there, and yet it cannot be decoded."""
     FORMAT = "PHOTO_FORMAT"
     """An image that the service does not take, and that is not converted."""
+    NO_FACE = "PHOTO_NO_FACE"
+    SEVERAL_FACES = "PHOTO_SEVERAL_FACES"
+    SMALL_FACE = "PHOTO_SMALL_FACE"
 
+
+_LOOKING = ("precheck", "multi_oriented_detection")
 
 _MATTERS: Mapping[str, tuple[str, ...]] = {
-    PhotoCode.TOO_MANY_PIXELS: ("max_pixels", "max_side"),
+    PhotoCode.TOO_MANY_PIXELS: ("max_pixels", "max_side", "precheck"),
+    PhotoCode.DAMAGED: ("precheck",),  # what is sent as it is, is only decoded to look for faces
+    PhotoCode.NO_FACE: _LOOKING,
+    PhotoCode.SEVERAL_FACES: _LOOKING,
+    PhotoCode.SMALL_FACE: (*_LOOKING, "min_face", "max_side"),
     PhotoCode.TOO_SMALL: ("max_side",),
     PhotoCode.TRUNCATED: ("accept_truncated",),
     PhotoCode.FORMAT: ("convert", "heif"),
@@ -56,9 +65,13 @@ def marks(preparation: Preparation) -> Mapping[str, str]:
     It is recorded with a refusal; where it differs later, the photo is worth another look.
     """
     return {
-        str(code): ",".join(f"{name}={int(getattr(preparation, name))}" for name in names)
+        str(code): ",".join(f"{name}={_short(getattr(preparation, name))}" for name in names)
         for code, names in _MATTERS.items()
     }
+
+
+def _short(setting: str | int) -> str:
+    return str(setting) if isinstance(setting, str) else str(int(setting))
 
 
 def _fault(code: PhotoCode, message: str) -> Fault:
@@ -165,4 +178,34 @@ def too_narrow(size: tuple[int, int], max_side: int) -> Fault:
         PhotoCode.TOO_SMALL,
         f"The photo has {size[0]:,} x {size[1]:,} pixels: shrunk to {max_side:,} a side it is "
         f"narrower than the {MIN_SIDE} that the service takes. Crop it.",
+    )
+
+
+def undecodable(why: str) -> Fault:
+    """A picture whose structure is sound, and that the decoder makes nothing of."""
+    return damaged(f"it cannot be decoded ({why[:80] or 'no more is known'})")
+
+
+NO_FACE = _fault(
+    PhotoCode.NO_FACE,
+    "No face is found in the photo. Use one that shows the face from the front, upright and not "
+    "too small, or send it all the same with --precheck warn.",
+)
+
+
+def several_faces(faces: int) -> Fault:
+    """Faces of similar size: the service takes the largest, who may be somebody else."""
+    return _fault(
+        PhotoCode.SEVERAL_FACES,
+        f"The photo shows {faces:,} faces of similar size, of which the service takes the largest. "
+        "Crop it to the one that is meant, or send it all the same with --precheck warn.",
+    )
+
+
+def small_face(side: int, min_face: int) -> Fault:
+    """A face of fewer pixels than were asked for."""
+    return _fault(
+        PhotoCode.SMALL_FACE,
+        f"The face is some {side:,} pixels wide in what is sent; --min-face asks for {min_face:,}. "
+        "Use a larger or closer photo, or lower --min-face.",
     )

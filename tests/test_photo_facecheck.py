@@ -1,0 +1,252 @@
+"""Faces looked for in what would be sent, before a call is paid for."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+from PIL import Image
+from real_command import Command
+from real_pictures import exif, saved
+from small_archive import Archive, nobody, portrait
+
+from enroll.errors import UsageError
+from enroll.model import Fault, Photo
+from enroll.photo import PhotoCode, Prepared, marks, prepare, read_photo
+from enroll.photo.facecheck import check_installed, doubt_about
+from enroll.preparation import FOR_A_LOOK, Precheck, Preparation
+from enroll.sandbox import Sandbox
+
+RUN = ("run", "staff.csv", "--group-id", "staff")
+PLAN = ("plan", "staff.csv", "--group-id", "staff")
+WARN = Preparation(precheck=Precheck.WARN)
+
+
+def person(number: int) -> Image.Image:
+    return Image.open(BytesIO(portrait(number)))
+
+
+def together(*people: Image.Image) -> bytes:
+    """People beside each other."""
+    size = (sum(one.width for one in people), max(one.height for one in people))
+    picture = Image.new("RGB", size, (90, 110, 120))
+    left = 0
+    for one in people:
+        picture.paste(one, (left, 0))
+        left += one.width
+    return saved(picture)
+
+
+def doubt(content: bytes, preparation: Preparation = WARN) -> str | None:
+    prepared = prepare(content, preparation)
+    assert not isinstance(prepared, Fault)
+    found = doubt_about(prepared.content, prepared.media_type, preparation)
+    return None if found is None else found.code
+
+
+def outcomes(archive: Archive) -> dict[str, str]:
+    return {line["user_id"]: line["error"] or line["status"] for line in archive.results()}
+
+
+def put(archive: Archive, **photos: bytes) -> None:
+    for name, content in photos.items():
+        archive.photo(f"{name}.jpg", content)
+    archive.manifest([(name, "", f"{name}.jpg") for name in photos])
+
+
+def test_one_face_is_no_reason_for_doubt_in_any_format_that_is_sent() -> None:
+    for form in ("JPEG", "PNG", "BMP", "WEBP"):
+        assert doubt(saved(person(1), form)) is None, form
+    assert doubt(saved(person(2).convert("L"))) is None
+    assert doubt(saved(person(2).quantize(), "PNG")) is None
+    on_its_side = person(3).transpose(Image.Transpose.ROTATE_90)
+    assert doubt(saved(on_its_side, exif=exif(6))) is None
+
+
+def test_a_photo_without_a_face_is_doubted() -> None:
+    assert doubt(nobody()) == PhotoCode.NO_FACE
+
+
+def test_faces_of_similar_size_are_doubted_and_a_smaller_one_is_not() -> None:
+    assert doubt(together(person(1), person(2))) == PhotoCode.SEVERAL_FACES
+    child = person(2).resize((190, 240))
+    assert doubt(together(person(1).resize((480, 600)), child)) is None
+
+
+def test_a_face_that_takes_up_little_of_a_large_photo_is_found() -> None:
+    crowd = Image.new("RGB", (2800, 2000), (90, 110, 120))
+    crowd.paste(person(1), (1000, 700))
+    assert doubt(saved(crowd)) is None
+
+
+def test_a_face_is_measured_in_pixels_of_what_is_sent() -> None:
+    large = saved(person(1).resize((960, 1200)))
+    asked = Preparation(precheck=Precheck.HOLD, min_face=200)
+    assert doubt(large, asked) is None
+    small = Preparation(precheck=Precheck.HOLD, min_face=200, max_side=300)
+    assert doubt(large, small) == PhotoCode.SMALL_FACE
+
+
+def test_a_face_on_its_side_is_found_where_the_service_turns_photos_too() -> None:
+    content = saved(person(1).transpose(Image.Transpose.ROTATE_90))
+    assert doubt(content) == PhotoCode.NO_FACE
+    turning = Preparation(precheck=Precheck.WARN, multi_oriented_detection=True)
+    assert doubt(content, turning) is None
+
+
+def test_a_photo_that_is_sent_as_it_is_and_cannot_be_decoded_is_doubted() -> None:
+    whole = saved(person(1), "PNG")
+    at = whole.index(b"IDAT")
+    length = int.from_bytes(whole[at - 4 : at], "big")
+    noise = b"IDAT" + bytes(range(1, 201)) * (length // 200 + 1)
+    chunk = noise[: length + 4]
+    broken = whole[:at] + chunk + crc32(chunk).to_bytes(4, "big") + whole[at + length + 8 :]
+    assert isinstance(prepare(broken), Prepared)
+    assert doubt(broken) == PhotoCode.DAMAGED
+
+
+def test_a_look_for_a_doubt_looks_for_no_face(tmp_path: Path) -> None:
+    path = tmp_path / "nobody.jpg"
+    path.write_bytes(nobody())
+    read = read_photo(str(path), str(tmp_path), FOR_A_LOOK)
+    assert isinstance(read, Photo)
+    assert read.doubt is None
+    warned = read_photo(str(path), str(tmp_path), WARN)
+    assert isinstance(warned, Photo)
+    assert warned.doubt is not None
+
+
+def test_many_threads_find_what_one_finds() -> None:
+    photos = [portrait(1), nobody(), together(person(1), person(2))] * 4
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(doubt, photos)) == [doubt(photo) for photo in photos]
+
+
+def test_every_refusal_depends_on_the_settings_that_decide_it() -> None:
+    before = marks(Preparation(precheck=Precheck.HOLD))
+    for changed, codes in (
+        (Preparation(precheck=Precheck.WARN), {"NO_FACE", "SEVERAL_FACES", "SMALL_FACE"}),
+        (Preparation(precheck=Precheck.HOLD, min_face=9), {"SMALL_FACE"}),
+        (
+            Preparation(precheck=Precheck.HOLD, multi_oriented_detection=True),
+            {"NO_FACE", "SEVERAL_FACES", "SMALL_FACE"},
+        ),
+    ):
+        now = marks(changed)
+        different = {code.name for code in PhotoCode if now.get(code) != before.get(code)}
+        assert {name for name in different if "FACE" in name} == codes
+
+
+def test_without_the_extra_a_run_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_installed(WARN)
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    with pytest.raises(UsageError, match=r"pip install 'enroll\[sandbox\]'"):
+        check_installed(WARN)
+    check_installed(Preparation())
+
+
+def test_doubtful_photos_are_held_back_without_a_call(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    put(
+        archive,
+        one=portrait(1),
+        none=nobody(),
+        two=together(person(2), person(3)),
+    )
+    done = command(*RUN, "--precheck", "hold")
+    assert done.code == 1
+    assert outcomes(archive) == {
+        "one": "enrolled",
+        "none": "PHOTO_NO_FACE",
+        "two": "PHOTO_SEVERAL_FACES",
+    }
+    assert {line["status"] for line in archive.results()} == {"enrolled", "invalid"}
+    assert box.count("add") == 1
+    again = command(*RUN, "--precheck", "hold")
+    assert (again.code, "nothing to do" in again.out) == (1, True)
+
+
+def test_a_photo_held_back_is_due_again_with_another_precheck(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    on_its_side = saved(person(1).transpose(Image.Transpose.ROTATE_90))
+    put(archive, small=portrait(2), side=on_its_side, two=together(person(3), person(4)))
+    assert command(*RUN, "--precheck", "hold", "--min-face", "150").code == 1
+    refused = {
+        "small": "PHOTO_SMALL_FACE",
+        "side": "PHOTO_NO_FACE",
+        "two": "PHOTO_SEVERAL_FACES",
+    }
+    assert outcomes(archive) == refused
+    assert command(*RUN, "--precheck", "hold").code == 1
+    assert outcomes(archive) == {**refused, "small": "enrolled"}
+    assert box.count("add") == 1
+    assert command(*RUN, "--precheck", "hold", "--multi-oriented-detection").code == 1
+    assert outcomes(archive) == {**refused, "small": "enrolled", "side": "enrolled"}
+    assert command(*RUN, "--multi-oriented-detection").code == 0
+    assert set(outcomes(archive).values()) == {"enrolled"}
+    assert box.count("add") == 3
+
+
+def test_a_doubtful_photo_is_sent_and_said_where_warnings_were_asked_for(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    put(archive, one=portrait(1), two=together(person(2), person(3)))
+    done = command(*RUN, "--precheck", "warn")
+    assert (done.code, outcomes(archive)) == (0, {"one": "enrolled", "two": "enrolled"})
+    assert "1 photo looks doubtful: PHOTO_SEVERAL_FACES 1; sent all the same." in done.out
+    assert re.search(r"^Line 3, .*: doubtful, PHOTO_SEVERAL_FACES$", done.err, re.MULTILINE)
+    again = command(*RUN, "--precheck", "warn")
+    assert "doubtful:" not in again.out + again.err
+    assert box.count("add") == 2
+
+
+def test_a_warning_is_an_event_of_its_own_among_json_lines(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    put(archive, two=together(person(2), person(3)))
+    done = command(*RUN, "--precheck", "warn", "--log-format", "json")
+    lines = [json.loads(line) for line in done.err.splitlines()]
+    (told,) = [line for line in lines if line["event"] == "doubtful"]
+    assert (told["code"], told["line"]) == ("PHOTO_SEVERAL_FACES", 2)
+    assert lines[-1]["doubtful"] == {"PHOTO_SEVERAL_FACES": 1}
+    assert not [line for line in lines if line["event"] == "row"]
+
+
+def test_an_enrolled_face_is_not_held_back_when_its_file_was_touched(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    two = Image.open(BytesIO(together(person(2), person(3))))
+    put(archive, two=saved(two, exif=exif(comment="first")))
+    assert command(*RUN).code == 0
+    put(archive, two=saved(two, exif=exif(comment="second")))
+    done = command(*RUN, "--precheck", "hold")
+    assert (done.code, outcomes(archive)) == (0, {"two": "enrolled"})
+    assert box.count("add") == 1
+
+
+def test_a_plan_looks_for_faces_and_calls_nothing(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    put(archive, one=portrait(1), none=nobody(), two=together(person(2), person(3)))
+    warned = command(*PLAN, "--precheck", "warn").out
+    assert "2 photos look doubtful: PHOTO_NO_FACE 1, PHOTO_SEVERAL_FACES 1; sent" in warned
+    assert re.search(r"^  due +3$", warned, re.MULTILINE)
+    held = command(*PLAN, "--precheck", "hold").out
+    assert re.search(r"^  due +1$", held, re.MULTILINE)
+    assert re.search(r"invalid +PHOTO_NO_FACE +1 ", held)
+    assert re.search(r"invalid +PHOTO_SEVERAL_FACES +1 ", held)
+    assert box.calls == []
+
+
+def test_a_least_face_without_a_look_is_refused(archive: Archive, command: Command) -> None:
+    put(archive, one=portrait(1))
+    done = command(*RUN, "--min-face", "100")
+    assert (done.code, "--precheck" in done.err) == (2, True)
