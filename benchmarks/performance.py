@@ -53,6 +53,9 @@ def main(size: str, only: tuple[str, ...], folder: Path) -> None:
     need("nginx")
     # So that nginx and what is being measured end with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # And so that what is being measured can be interrupted: a shell that starts us in the
+    # background has SIGINT ignored, and our children would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in sorted(HOW_TO_GET):
         if find(name) is None:
             click.echo(f"Left out, as there is no `{name}`; {HOW_TO_GET[name]}.", err=True)

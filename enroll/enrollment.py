@@ -117,13 +117,15 @@ def enroll_manifest(
     *,
     screen: Screen | None = None,
     executors: Callable[[int], Executor] = ThreadPoolExecutor,
+    core: OneCore | None = None,
 ) -> Report:
     """Enroll what the manifest says and is not enrolled yet; what `enroll run` does.
 
     `read_credentials` is called at the start, and again when the service refuses a signature.
     `executors(n)` makes an executor for up to n tasks at once, which need not begin with n
-    threads. Raises EnrollError where nothing could
-    be begun; what stops a run later is in `Report.ended`.
+    threads. `core` keeps the calling thread on one core meanwhile, and the executors' threads if
+    these join it. Raises EnrollError where nothing could be begun; what stops a run later is in
+    `Report.ended`.
     """
     watching = screen or Unwatched()
     check_installed(settings.preparation)
@@ -180,8 +182,7 @@ def enroll_manifest(
             tally=tally,
         )
         watching.opened(place, driver.interrupt)
-        # Where another's executors work is not for us to say.
-        with OneCore() if executors is ThreadPoolExecutor else nullcontext() as core:
+        with core or nullcontext():
             ended = driver.drive(core)
         if driver.library_known and ended.stop is None:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it

@@ -21,8 +21,8 @@ from enroll.survey import PartCounts, Surveyor
 from enroll.trial import Sample
 
 MOST_TOGETHER = 8
-"""Photos that one reader reads one after another, where that is quick: handing over each by itself
-takes longer than reading it. So half of the usual 16 readers are never needed on a quick disk."""
+"""Photos that one reader reads one after another, where that is quick: handing each over by itself
+would take longer than reading it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +161,15 @@ class Intake:
             paths = [due.row.path for due in some]
             submit(executor, heard, read_photos, paths, self._images, self._preparation)
 
-    def _hear_photos(self, some: Sequence[Candidate], photos: Sequence[Photo | Unusable]) -> None:
+    def _hear_photos(
+        self, some: Sequence[Candidate], told: tuple[Sequence[Photo | Unusable], bool]
+    ) -> None:
+        photos, quick = told
         self.reading -= len(some)
         self.read.extend(map(ReadRow, some, photos))
         self._again.extendleft(reversed(some[len(photos) :]))
-        self._together = min(2 * len(photos), MOST_TOGETHER)
+        # On a slow share one at a time: else half of the readers would wait for the others' rows.
+        self._together = min(2 * len(photos), MOST_TOGETHER) if quick else len(photos)
 
     def _hear_part(self, scanned: Scanned | None) -> None:
         self._scanning = False

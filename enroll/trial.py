@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from enroll.model import Candidate, Status
+from enroll.model import CallKind, Candidate, Status
 from enroll.tally import Ended
 from enroll.texts import amount, duration
 
@@ -59,7 +59,8 @@ def likely_share(count: int, of: int) -> tuple[float, float]:
     share, square = count / of, SURE**2
     middle = share + square / (2 * of)
     spread = SURE * math.sqrt(share * (1 - share) / of + square / (4 * of**2))
-    return (middle - spread) / (1 + square / of), (middle + spread) / (1 + square / of)
+    low, high = (middle - spread) / (1 + square / of), (middle + spread) / (1 + square / of)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def likely_count(count: int, drawn: int, of: int) -> str:
@@ -93,6 +94,8 @@ class Spread:
         return of * mean, max(of * (mean - SURE * error), self.total), of * (mean + SURE * error)
 
 
+_ONCE_A_RUN = (CallKind.GROUP_LIST, CallKind.LIST)
+
 _TOLD = (Status.ENROLLED, Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT)
 
 
@@ -110,9 +113,14 @@ def trial_lines(ended: Ended) -> Iterator[str]:
         count = tally.drawn[status]
         if count or status is Status.REJECTED:
             yield f"  {status.value:<9} {likely_count(count, done, due)}"
-    calls = tally.calls.total() / done
-    yield f"  calls     about {calls * due:,.0f}, {calls:.2f} a row"
+    # What is called once a run is no row's, and neither is what finding the limit took.
+    once = sum(tally.calls[kind] for kind in _ONCE_A_RUN)
+    calls = (tally.calls.total() - once - tally.refused) / done
+    yield f"  calls     about {once + calls * due:,.0f}, {calls:.2f} a row"
     sending = ended.seconds - ended.scanned_after
     if sending > 0:
         rate = done / sending
-        yield f"  time      about {duration(due / rate)} at this trial's {rate:.1f} rows a second"
+        yield (
+            f"  time      about {duration(due / rate)} at this trial's {rate:.1f} rows a second, "
+            "finding the limit included"
+        )

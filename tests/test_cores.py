@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +39,8 @@ class Readings:
     def __init__(self) -> None:
         self.now = Reading(at=100.0, used=0.0, waited=0.0)
 
-    def __call__(self) -> Reading:
+    def __call__(self, threads: Sequence[int]) -> Reading:
+        assert threads
         return self.now
 
     def after(self, seconds: float, *, used: float, waited: float) -> float:
@@ -48,13 +54,46 @@ class Readings:
 
 
 def test_threads_share_a_core_and_have_all_again_afterwards(everywhere: set[int]) -> None:
-    with OneCore() as one, ThreadPoolExecutor(1) as pool:
+    one = OneCore()
+    with one, ThreadPoolExecutor(1, initializer=one.join) as pool:
         assert here() == pool.submit(here).result() == {one.core}
         one.spread()
         assert here() == pool.submit(here).result() == everywhere
         one.gather()
         assert here() == pool.submit(here).result() == {one.core}
+        one.spread()
+        with ThreadPoolExecutor(1, initializer=one.join) as late:
+            assert late.submit(here).result() == everywhere
+            one.gather()
+            assert late.submit(here).result() == {one.core}
     assert here() == everywhere
+
+
+def test_a_thread_that_was_kept_on_a_core_before_is_so_afterwards(everywhere: set[int]) -> None:
+    only = {min(everywhere)}
+    os.sched_setaffinity(0, only)
+    with OneCore() as one:
+        assert one.core is None
+        assert here() == only
+    assert here() == only
+
+
+def test_nothing_raises_where_the_system_says_nothing(
+    everywhere: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    one = OneCore()
+    with one:
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+        monkeypatch.setattr(os, "sched_setaffinity", refuse)
+        one.heed(time.monotonic() + LOOK_SECONDS)
+        one.spread()
+        one.gather()
+        one.join()
+    monkeypatch.undo()
+    os.sched_setaffinity(0, everywhere)
 
 
 def test_a_thread_that_computes_by_itself_may_use_every_core(everywhere: set[int]) -> None:
@@ -67,9 +106,10 @@ def test_threads_of_others_stay_where_they_are(everywhere: set[int]) -> None:
         pool.submit(here).result()  # it is there before the others gather
         with OneCore() as one:
             assert pool.submit(here).result() == everywhere
+            assert one.core is not None
+            pool.submit(os.sched_setaffinity, 0, {one.core}).result()
             one.spread()
-            one.gather()
-            assert pool.submit(here).result() == everywhere
+            assert pool.submit(here).result() != everywhere
 
 
 def test_a_core_that_another_program_wants_is_left_to_it_for_a_while(
@@ -97,9 +137,19 @@ def test_waiting_for_threads_of_our_own_or_hardly_at_all_changes_nothing(
     assert here() == everywhere
 
 
-def test_what_the_kernel_says_of_a_thread_is_read() -> None:
-    before, now = Reading.now(), Reading.now()
+def test_what_the_kernel_says_of_threads_is_read() -> None:
+    mine = [threading.get_native_id()]
+    before, now = Reading.of(mine), Reading.of(mine)
     while now.used < before.used + 0.05:
-        now = Reading.now()
+        now = Reading.of(mine)
     assert now.at > before.at
     assert now.waited >= before.waited >= 0
+
+
+def test_work_of_other_threads_does_not_hide_a_neighbour() -> None:
+    # Decoders and the scanner use every core.
+    with ThreadPoolExecutor(1) as pool:
+        before = Reading.of([threading.get_native_id()])
+        pool.submit(hashlib.sha256, bytes(200_000_000)).result()
+        after = Reading.of([threading.get_native_id()])
+    assert after.used - before.used < 0.05

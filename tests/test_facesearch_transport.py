@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -24,9 +26,24 @@ ENOUGH = 5.0
 """Seconds within which a call of a fraction of a second has to be over."""
 
 
-@pytest.fixture
-def session() -> Iterator[requests.Session]:
-    with PlainSession() as opened:
+class InAWorker(PlainSession):
+    """Makes its calls in a thread of its own, where the kernel keeps the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pool = ThreadPoolExecutor(1)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        return self._pool.submit(super().send, request, **kwargs).result()
+
+    def close(self) -> None:
+        super().close()
+        self._pool.shutdown()
+
+
+@pytest.fixture(params=[PlainSession, InAWorker])
+def session(request: pytest.FixtureRequest) -> Iterator[requests.Session]:
+    with request.param() as opened:
         yield opened
 
 
@@ -501,3 +518,37 @@ def test_what_the_adapter_does_not_honour_it_refuses(
     request = requests.Request("POST", "http://127.0.0.1:1/").prepare()
     with pytest.raises(ValueError, match="timeout"):
         session.send(request, proxies={}, **wrong)
+
+
+def test_a_call_ends_in_time_in_a_thread_that_handles_signals() -> None:
+    # Each signal has the kernel's own timeout begin anew.
+    ticks: list[None] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: ticks.append(None))
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as silent, PlainSession() as session:
+            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+            began = time.monotonic()
+            with pytest.raises(DeadlinePassedError):
+                post(session, silent.getsockname()[1], timeout=0.4)
+            took = time.monotonic() - began
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(ticks) > 2
+    assert took < 5.0  # without end, if every signal began it anew
+
+
+def test_a_call_in_a_worker_ends_in_time_though_its_kernel_waits_in_slices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("enroll.facesearch.wire.SLICE_SECONDS", 0.05)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        PlainSession() as session,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        began = time.monotonic()
+        called = pool.submit(post, session, silent.getsockname()[1], timeout=0.4)
+        with pytest.raises(DeadlinePassedError):
+            called.result(timeout=20)
+        assert time.monotonic() - began >= 0.4

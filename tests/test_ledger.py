@@ -537,3 +537,11 @@ def test_a_ledger_that_another_process_holds_says_who_and_is_free_after_its_deat
         holder.kill()
     with LedgerLock(path):
         pass
+
+
+def test_a_python_with_too_old_a_sqlite_is_told_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.ledger.files.sqlite_version_info", (3, 26, 0))
+    with pytest.raises(LocalError, match=r"needs 3\.33 or newer"):
+        open_ledger(path, STAFF)

@@ -21,6 +21,7 @@ from enroll.photo import (
     look,
     prepare,
     read_photo,
+    read_photos,
 )
 
 
@@ -241,3 +242,18 @@ def test_photos_look_alike_only_with_the_same_content(tmp_path: Path) -> None:
     different = glance(put(tmp_path, "3.jpg", other), str(tmp_path))
     assert one == same
     assert one != different
+
+
+def test_small_photos_are_read_together_and_large_ones_are_left_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [put(tmp_path, f"{number}.jpg", picture()) for number in range(4)]
+    paths.append(str(tmp_path / "gone.jpg"))
+    photos, quick = read_photos(paths, str(tmp_path))
+    assert quick
+    assert [isinstance(photo, Photo) for photo in photos] == [True] * 4 + [False]
+    monkeypatch.setattr("enroll.photo.file.TOGETHER_BYTES", 2 * Path(paths[0]).stat().st_size)
+    photos, quick = read_photos(paths, str(tmp_path))
+    assert (len(photos), quick) == (2, False)
+    monkeypatch.setattr("enroll.photo.file.TOGETHER_SECONDS", 0.0)
+    assert len(read_photos(paths, str(tmp_path))[0]) == 1

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -293,6 +294,7 @@ def _run(
     as_json: bool,
 ) -> Report:
     from enroll.console import Console
+    from enroll.cores import OneCore
     from enroll.enrollment import enroll_manifest
     from enroll.summary import log_summary, needs_a_person, summary_lines, urgent_lines
 
@@ -308,8 +310,13 @@ def _run(
         on_opened=desk.soften,
     )
     credentials: Path | None = given["credentials"]
+    core = OneCore()
     report = enroll_manifest(
-        settings, lambda: read_credentials(credentials, os.environ), screen=console
+        settings,
+        lambda: read_credentials(credentials, os.environ),
+        screen=console,
+        executors=lambda count: ThreadPoolExecutor(count, initializer=core.join),
+        core=core,
     )
     log_summary(report, urgent=as_json and needs_a_person(report))
     if not as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 import random
 
 from enroll.model import Credentials
@@ -28,6 +29,12 @@ def fresh_nonce() -> int:
     """A random number for one attempt.
 
     Below 2**32, because "at most 10 digits" is how a vendor describes an unsigned 32-bit number.
-    It is no secret and is only not to be repeated; `random` seeds itself anew after a fork.
+    It is no secret, and is only not to be repeated.
     """
-    return random.getrandbits(32)
+    return _NONCES.getrandbits(32)
+
+
+_NONCES = random.Random()  # noqa: S311
+"""Our own: a program around us may seed that of the module."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_NONCES.seed)

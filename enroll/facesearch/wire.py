@@ -14,8 +14,9 @@ import math
 import socket
 import ssl
 import struct
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,14 @@ OPENING_SECONDS = 10.0
 MAX_RECEIVED = 2 << 20
 """Bytes of one answer with its head and framing; a head that never ends stops here."""
 
+
+SLICE_SECONDS = 1.0
+"""For so long at most the kernel waits by itself: whatever interrupts it, such as a terminal's
+Ctrl-Z and fg, has it begin anew."""
+
+JOINED = 256 * 1024
+"""Bytes up to which a request is put together before it is encrypted: each piece would be a record,
+and a system call, of its own."""
 
 _TIMEVAL = struct.Struct("@ll")
 """Seconds and microseconds, as setsockopt(2) takes SO_RCVTIMEO."""
@@ -64,6 +73,8 @@ class Wire(io.RawIOBase):
         self.deadline = deadline
         self.sent = 0
         self.reader = _LastingReader(self)
+        self._timeouts: dict[int, int] = {}
+        self._kernel_keeps_time = self._let_the_kernel_keep_time()
 
     def begin(self, deadline: float) -> None:
         """Start a call that has to end at `deadline`."""
@@ -87,26 +98,21 @@ class Wire(io.RawIOBase):
 
     def send(self, *pieces: bytes) -> None:
         """Hand all of it to the kernel; OSError, with TimeoutError after the deadline."""
-        try:
-            self._send(pieces)
-        except BlockingIOError as exc:
-            raise TimeoutError(_TIME_IS_OVER) from exc
+        self._send(pieces)
 
     def _send(self, pieces: Sequence[bytes]) -> None:
         count = 0
         if not self.encrypted:
-            self._allow_the_time_left(socket.SO_SNDTIMEO)
-            count = self._socket.sendmsg(pieces)  # one system call for what is usual
+            # One system call for what is usual.
+            count = self._in_time(socket.SO_SNDTIMEO, self._socket.sendmsg, pieces)
             self.sent += count
+        elif sum(map(len, pieces)) <= JOINED:
+            pieces = [b"".join(pieces)]
         for piece in pieces:
-            left_over = len(piece) - count
-            count = max(-left_over, 0)
-            if left_over <= 0:
-                continue
-            view = memoryview(piece)[-left_over:]
+            view = memoryview(piece)[count:]
+            count = max(count - len(piece), 0)
             while view:
-                self._allow_the_time_left(socket.SO_SNDTIMEO)
-                sent = self._socket.send(view)
+                sent = self._in_time(socket.SO_SNDTIMEO, self._socket.send, view)
                 self.sent += sent
                 view = view[sent:]
 
@@ -120,11 +126,7 @@ class Wire(io.RawIOBase):
             return None
         if self._received > MAX_RECEIVED:
             raise TooMuchError
-        self._allow_the_time_left(socket.SO_RCVTIMEO)
-        try:
-            count = self._socket.recv_into(buffer)
-        except BlockingIOError as exc:
-            raise TimeoutError(_TIME_IS_OVER) from exc
+        count = self._in_time(socket.SO_RCVTIMEO, self._socket.recv_into, buffer)
         self._received += count
         return count
 
@@ -140,8 +142,8 @@ class Wire(io.RawIOBase):
         wrapped = context.wrap_socket(
             self._socket, server_hostname=host, do_handshake_on_connect=False
         )
-        self._socket, self.encrypted = wrapped, True
-        self._allow_the_time_left()
+        wrapped.settimeout(self._time_left())
+        self._socket, self.encrypted, self._kernel_keeps_time = wrapped, True, False
         wrapped.do_handshake()
 
     def close(self) -> None:
@@ -149,21 +151,44 @@ class Wire(io.RawIOBase):
         self._socket.close()
         super().close()
 
-    def _allow_the_time_left(self, option: int = 0) -> None:
-        """Bound the next operation; `option` is the kernel's for it.
+    def _in_time(self, option: int, operation: Callable[..., int], given: Any) -> int:
+        """Do an operation of the socket's before the deadline, or raise TimeoutError; `option` is
+        the kernel's name for its timeout."""
+        while True:
+            left = self._time_left()
+            if not self._kernel_keeps_time:
+                self._socket.settimeout(left)
+                return operation(given)
+            micros = math.ceil(min(left, SLICE_SECONDS) * 1_000_000)  # none at all is for ever
+            if self._timeouts.get(option) != micros:
+                timeval = _TIMEVAL.pack(*divmod(micros, 1_000_000))
+                self._socket.setsockopt(socket.SOL_SOCKET, option, timeval)
+                self._timeouts[option] = micros
+            try:
+                return operation(given)
+            except BlockingIOError:
+                continue  # the slice is over
 
-        Without TLS the kernel keeps the time: Python would wait for the socket before each
-        operation, one more call in which this thread gives the interpreter away.
-        """
+    def _time_left(self) -> float:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError(_TIME_IS_OVER)
-        if self.encrypted:
-            self._socket.settimeout(left)
-        else:
-            # Rounded up: nothing at all would be for ever.
-            seconds, micros = divmod(math.ceil(left * 1_000_000), 1_000_000)
-            self._socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(seconds, micros))
+        return left
+
+    def _let_the_kernel_keep_time(self) -> bool:
+        """Whether it does: Python would ask it whether the socket is ready before each operation,
+        one more call in which this thread gives the interpreter away.
+
+        Not in the main thread, where signals are handled: each begins the kernel's time anew.
+        """
+        if threading.current_thread() is threading.main_thread():
+            return False
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(1, 0))
+        except OSError:  # another form of the time than ours
+            return False
+        self._socket.settimeout(None)
+        return True
 
 
 class _LastingReader(io.BufferedReader):
@@ -225,7 +250,6 @@ def _connected(
         # A call may leave in several writes; Nagle would hold the later ones back.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.connect(address)
-        sock.settimeout(None)
     except OSError:
         sock.close()
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
+from sqlite3 import sqlite_version, sqlite_version_info
 from typing import Any
 
 from sqlalchemy import Connection, NullPool, create_engine, event, insert
@@ -243,7 +244,16 @@ def _create(path: Path, identity: LibraryIdentity, *, began_empty: bool) -> None
     making.replace(path)
 
 
+OLDEST_SQLITE = (3, 33)
+"""UPDATE … FROM, and 32,766 parameters in a statement."""
+
+
 def _connect(uri: str, *, journal: str = "WAL") -> Connection:
+    if sqlite_version_info < OLDEST_SQLITE:
+        raise LocalError(
+            f"This Python has SQLite {sqlite_version}, and the ledger needs 3.33 or newer. Use a "
+            "Python that was built with one: most are."
+        )
     engine = create_engine(f"sqlite+pysqlite:///{uri}&uri=true", poolclass=NullPool)
 
     @event.listens_for(engine, "connect")

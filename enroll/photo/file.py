@@ -160,9 +160,9 @@ def read_photo(path: str, images: str, preparation: Preparation = AS_USUAL) -> P
 
 def read_photos(
     paths: Sequence[str], images: str, preparation: Preparation = AS_USUAL
-) -> list[Photo | Unusable]:
-    """`read_photo` of the first of these, at least of one, up to TOGETHER_SECONDS or
-    TOGETHER_BYTES."""
+) -> tuple[list[Photo | Unusable], bool]:
+    """`read_photo` of the first of these, at least of one, until that has taken TOGETHER_SECONDS or
+    TOGETHER_BYTES; and whether it took less for all of them."""
     until = time.monotonic() + TOGETHER_SECONDS
     photos: list[Photo | Unusable] = []
     left = TOGETHER_BYTES
@@ -170,8 +170,8 @@ def read_photos(
         photos.append(photo := read_photo(path, images, preparation))
         left -= len(photo.content) if isinstance(photo, Photo) else 0
         if left <= 0 or time.monotonic() >= until:
-            break
-    return photos
+            return photos, False
+    return photos, True
 
 
 def _read(descriptor: int, before: os.stat_result, preparation: Preparation) -> Photo | Unusable:
