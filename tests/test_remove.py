@@ -235,3 +235,10 @@ def test_the_command_needs_one_choice_and_consent(place: Place, tmp_path: Path) 
     assert (done.code, done.err) == (0, "")
     assert "2 faces deleted from the library staff." in done.out
     assert there(place) == ["u1", "u2", "u3"]
+    people = ids(place, "u1")
+    done = command(
+        *("remove", "--ledger", place.ledger, "--yes", "--user-ids", people, "--list", people)
+    )
+    assert done.code == ExitCode.USAGE
+    assert people.read_text(encoding="utf-8") == "u1\n"
+    assert there(place) == ["u1", "u2", "u3"]

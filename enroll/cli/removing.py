@@ -53,7 +53,10 @@ def remove(
         ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
         endpoint=endpoint,
         group_id=group_id,
-        in_use=options.in_use(credentials, ca_bundle=given["ca_bundle"]),
+        in_use={
+            **options.in_use(credentials, ca_bundle=given["ca_bundle"]),
+            **({"the user ids": given["user_ids"]} if given["user_ids"] else {}),
+        },
         **given,
     )
     read = credentials_reader(credentials)
