@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ from enroll.claims import Decision, Outcome, OwnScore
 from enroll.errors import ExitCode
 from enroll.escape import escape
 from enroll.model import CallKind, ScannedRow
-from enroll.newfile import new_file
+from enroll.newfile import new_csv
 from enroll.sighting import Sighted
 from enroll.texts import amount, facts
 
@@ -112,15 +110,8 @@ def _detail(decision: Decision) -> str:
 @contextmanager
 def open_report(path: Path | None) -> Iterator[Remarks]:
     """Remarks into a file of its owner's alone, there when all is written; None: nowhere."""
-    if path is None:
-        yield Remarks(None)
-        return
-    with new_file(path) as new:
-        text = io.TextIOWrapper(new.file, encoding="utf-8", errors="backslashreplace", newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(REPORT_COLUMNS)
+    with new_csv(path, REPORT_COLUMNS) as writer:
         yield Remarks(writer)
-        text.detach()
 
 
 def opening_lines(adoption: Adoption) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from enroll.asking import Asking
 from enroll.errors import ServiceError
@@ -22,6 +22,14 @@ NOT_THERE = "FACE_NOT_IN_GROUP"
 """The reason for which `delete` does not take out a face that the library does not hold."""
 
 
+def chosen_pages(ledger: Ledger, *, run: int) -> Iterator[list[Target]]:
+    """The faces that the ledger has chosen, at most `DELETE_PAGE` at a time."""
+    after = ""
+    while targets := ledger.removals.chosen(after=after, most=DELETE_PAGE, run=run):
+        yield targets
+        after = targets[-1].face_token
+
+
 def delete_chosen(
     ledger: Ledger,
     asking: Asking,
@@ -36,9 +44,8 @@ def delete_chosen(
     `run` is the command's number; `told` hears after each call how many are gone so far. Raises
     ServiceError where the service will not delete.
     """
-    gone, unknown, after = 0, 0, ""
-    while targets := ledger.removals.chosen(after=after, most=DELETE_PAGE, run=run):
-        after = targets[-1].face_token
+    gone, unknown = 0, 0
+    for targets in chosen_pages(ledger, run=run):
         ledger.removals.intend(targets)
         _note(ledger, EventKind.REMOVING, targets)
         ledger.commit()

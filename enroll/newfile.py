@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from enroll.errors import LocalError, UsageError
 
@@ -62,6 +64,20 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+
+
+@contextmanager
+def new_csv(path: Path | None, columns: Sequence[str]) -> Iterator[Any]:
+    """A csv.writer into such a file, its first line written; None where there is no path."""
+    if path is None:
+        yield None
+        return
+    with new_file(path) as new:
+        text = io.TextIOWrapper(new.file, encoding="utf-8", errors="backslashreplace", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        yield writer
+        text.detach()
 
 
 def _same_bytes(new: Path, old: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from enroll.escape import escape
 from enroll.model import Candidate, Fault, Status
-from enroll.newfile import new_file
+from enroll.newfile import new_csv
 from enroll.photo import Glance
 
 COLUMNS = (
@@ -80,12 +78,5 @@ class PlanReport:
 @contextmanager
 def open_plan_report(path: Path | None) -> Iterator[PlanReport]:
     """A report into a file of its owner's alone, there when all is written; None: nowhere."""
-    if path is None:
-        yield PlanReport(None)
-        return
-    with new_file(path) as new:
-        text = io.TextIOWrapper(new.file, encoding="utf-8", errors="backslashreplace", newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
+    with new_csv(path, COLUMNS) as writer:
         yield PlanReport(writer)
-        text.detach()

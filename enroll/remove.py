@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enroll.bench import Bench, BenchSettings, Talk, changing, open_bench
-from enroll.deleting import DELETE_PAGE, delete_chosen, finish_deleting
+from enroll.deleting import chosen_pages, delete_chosen, finish_deleting
 from enroll.errors import ExitCode, UsageError
 from enroll.idlist import read_user_ids
 from enroll.ledger import Chosen, Ledger, Removals, Target
@@ -147,15 +147,8 @@ def _write_list(path: Path, ledger: Ledger, work: Upkeep) -> None:
     """Every chosen face, some at a time."""
     with new_file(path) as new:
         new.file.write(csv_bytes([LIST_COLUMNS]))
-        for some in _pages(ledger, work):
+        for some in chosen_pages(ledger, run=work.run):
             new.file.write(csv_bytes(_cells(ledger, some)))
-
-
-def _pages(ledger: Ledger, work: Upkeep) -> Iterator[list[Target]]:
-    after = ""
-    while some := ledger.removals.chosen(after=after, most=DELETE_PAGE, run=work.run):
-        yield some
-        after = some[-1].face_token
 
 
 def _cells(ledger: Ledger, targets: Sequence[Target]) -> Iterator[tuple[str, str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -25,6 +26,7 @@ from enroll.ledger import Chosen, Target
 from enroll.ledger import schema as s
 from enroll.ledger.compiled import Bulk, Query, among, listed
 from enroll.ledger.reading import sentences
+from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import EventKind, Status
 
 _IN_THE_LIBRARY = (Status.ENROLLED.value, Status.SUPERSEDED.value)
@@ -60,10 +62,9 @@ class SqliteRemovals:
         return self._counted(opened=found[0].opened)
 
     def _choose(self, faces: Select[str, int, str]) -> Chosen:
-        columns = ["face_token", "face_id", "user_id"]
         with sentences(self._path):
             self._connection.execute(delete(s.target))
-            self._connection.execute(insert(s.target).from_select(columns, faces))
+            self._connection.execute(insert(s.target).from_select(_COLUMNS, faces))
             self._connection.execute(_CHOOSE_COPIES)
         return self._counted(opened=0)
 
@@ -82,15 +83,7 @@ class SqliteRemovals:
             .limit(most)
         )
         with sentences(self._path):
-            return [
-                Target(
-                    face_token=found.face_token,
-                    face_id=found.face_id,
-                    user_id=found.user_id,
-                    run=run,
-                )
-                for found in self._connection.execute(query)
-            ]
+            return [_target(found, run=run) for found in self._connection.execute(query)]
 
     def intend(self, targets: Iterable[Target]) -> None:
         with sentences(self._path):
@@ -103,15 +96,7 @@ class SqliteRemovals:
             .order_by(s.removal.c.face_token)
         )
         with sentences(self._path):
-            return [
-                Target(
-                    face_token=found.face_token,
-                    face_id=found.face_id,
-                    user_id=found.user_id,
-                    run=found.run,
-                )
-                for found in self._connection.execute(query)
-            ]
+            return [_target(found, run=found.run) for found in self._connection.execute(query)]
 
     def withdraw(self, face_tokens: Sequence[str]) -> None:
         with sentences(self._path):
@@ -122,9 +107,14 @@ class SqliteRemovals:
             _TAKE_TOKENS.execute(self._connection, tokens=listed(face_tokens), number=run)
             for statement in (_FORGET_COPIES, _FORGET_INTENTS):
                 statement.execute(self._connection, tokens=listed(face_tokens))
-            # What was seen of the manifest's rows holds no more.
-            self._connection.execute(delete(s.survey))
-            self._connection.execute(delete(s.survey_part))
+        # What was seen of the manifest's rows holds no more.
+        SqliteSurveys(self._connection, self._path).drop_survey()
+
+
+def _target(found: Any, *, run: int) -> Target:
+    return Target(
+        face_token=found.face_token, face_id=found.face_id, user_id=found.user_id, run=run
+    )
 
 
 def _one_of(column: ColumnElement[str], *values: str) -> ColumnElement[bool]:
