@@ -249,10 +249,12 @@ def test_small_photos_are_read_together_and_large_ones_are_left_for_the_next(
 ) -> None:
     paths = [put(tmp_path, f"{number}.jpg", picture()) for number in range(4)]
     paths.append(str(tmp_path / "gone.jpg"))
+    monkeypatch.setattr("enroll.photo.file.TOGETHER_SECONDS", 60.0)
     photos, quick = read_photos(paths, str(tmp_path))
     assert quick
     assert [isinstance(photo, Photo) for photo in photos] == [True] * 4 + [False]
-    monkeypatch.setattr("enroll.photo.file.TOGETHER_BYTES", 2 * Path(paths[0]).stat().st_size)
+    first_two = sum(Path(path).stat().st_size for path in paths[:2])
+    monkeypatch.setattr("enroll.photo.file.TOGETHER_BYTES", first_two)
     photos, quick = read_photos(paths, str(tmp_path))
     assert (len(photos), quick) == (2, False)
     monkeypatch.setattr("enroll.photo.file.TOGETHER_SECONDS", 0.0)
