@@ -196,7 +196,8 @@ class Recorder:
 
     def intent(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
         """Record that `face` will be sent; the call must not leave before the next commit."""
-        face = journey.intends(face, at=now_ms(), run=self.run)
+        text = due.row.user_data
+        face = journey.intends(face, at=now_ms(), run=self.run, user_data=text)
         self._point(due, photo, face)
         return face
 
@@ -216,10 +217,12 @@ class Recorder:
             )
         )
 
-    def face(self, face: FaceRecord) -> None:
-        """Record where a face stands now, with the event that this is, if it is one."""
+    def face(self, face: FaceRecord, *, ended: bool = True) -> None:
+        """Record where a face stands now, with the event that this is, if it is one; none unless
+        its call has `ended`."""
         kind = _EVENTS.get(face.status)
-        events = [] if kind is None else [self._event(kind, face)]
+        stands = face.status is Status.ENROLLED and bool(face.code)  # not added anew after all
+        events = [] if kind is None or stands or not ended else [self._event(kind, face)]
         self.ledger.record(Changes(faces=[face], events=events))
         self.noted()
 
@@ -236,6 +239,10 @@ class Recorder:
         self.survey.ended(due.row.line, told, code, message, lines=due.lines)
         if status is Status.ENROLLED and recognised:
             tally.recognised += due.lines
+        elif status is Status.ENROLLED and code:  # it could not be added anew
+            tally.kept += due.lines
+        elif status is Status.ENROLLED and due.renews:
+            tally.renewed += due.lines
         elif status is Status.ENROLLED:
             tally.enrolled_now += due.lines
         elif status in BAD and (status, code) != (due.status, due.code):

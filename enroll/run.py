@@ -484,12 +484,12 @@ class Driver:
     def _settled(self, face: FaceRecord) -> None:
         """Nothing more will be done about a doubt: its row has its outcome, or is sent again."""
         row = self._doubtful.pop(face.face_id, None)
-        if row is not None and face.status is Status.PENDING:
+        if row is not None and (face.status is Status.PENDING or _stands_as_before(face, row.due)):
             if row.tries < self._work.policy.attempts:
                 self._decider.goes_on(face, tries=row.tries)
                 self._intake.read_later(row.due)
                 row = None
-            else:
+            elif face.status is Status.PENDING:
                 face = replace(face, status=Status.FAILED)
                 self._recorder.face(face)
         elif face.status is Status.PENDING:
@@ -538,3 +538,8 @@ class Driver:
             self.tally.shared_examples = self._ledger.examples_of_shared(
                 self._work.run, most=SHARED_SHOWN
             )
+
+
+def _stands_as_before(face: FaceRecord, due: Candidate) -> bool:
+    """Whether a face that was to be added anew was not."""
+    return due.renews and face.face_token is not None and face.user_data != due.row.user_data
