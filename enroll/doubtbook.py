@@ -56,6 +56,8 @@ class DoubtBook:
         if face.open:
             pending = replace(face, status=Status.PENDING, recheck=True, run=self.recorder.run)
             face = journey.restores(pending)
+            if face.face_token:  # as it stood before: nothing is amiss
+                face = replace(face, code="", message="")
             events.append(self._event(EventKind.NOT_APPLIED, face, None))
             self.recorder.tally.not_applied += 1
         self.recorder.ledger.record(Changes(faces=[face], events=events))

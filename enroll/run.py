@@ -103,10 +103,12 @@ class FullService(Service, Library, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _InDoubt:
-    """A row whose face is being settled, and how many answers it has had in this run."""
+    """A row whose face is being settled, how many answers it has had in this run, and the last."""
 
     due: Candidate
     tries: int
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,7 +480,10 @@ class Driver:
 
     def _doubted(self, shipment: Shipment) -> None:
         # Not with its photo: many doubts may wait, and it is read again when it is needed.
-        self._doubtful[shipment.face.face_id] = _InDoubt(shipment.due, shipment.tries)
+        face = shipment.face
+        self._doubtful[face.face_id] = _InDoubt(
+            shipment.due, shipment.tries, face.code, face.message
+        )
         self._doubts.take(Doubt(face=shipment.face))
 
     def _settled(self, face: FaceRecord) -> None:
@@ -489,8 +494,10 @@ class Driver:
                 self._decider.goes_on(face, tries=row.tries)
                 self._intake.read_later(row.due)
                 row = None
-            elif face.status is Status.PENDING:
-                face = replace(face, status=Status.FAILED)
+            else:
+                face = replace(face, code=row.code, message=row.message)
+                if face.status is Status.PENDING:
+                    face = replace(face, status=Status.FAILED)
                 self._recorder.face(face)
         elif face.status is Status.PENDING:
             self._decider.goes_on(face, tries=0)  # an earlier run's: its row comes up by itself

@@ -169,8 +169,8 @@ def _remarks(tally: Tally, followed: bool) -> Iterator[str]:
         yield f"{rows} whose photo is no longer there: left as enrolled."
     if tally.kept:
         yield (
-            f"{amount(tally.kept, 'row')} whose new photo or text cannot be used: the face enrolled "
-            "before stays."
+            f"{amount(tally.kept, 'row')} whose new photo or text cannot be used: the face "
+            "enrolled before stays."
         )
     if tally.undeleted:
         faces = amount(tally.undeleted, "face")

@@ -384,10 +384,34 @@ _MARK_RENEWALS = (
     .values(change=ChangeKind.USER_DATA.value)
     .where(s.wanted.c.change == "", _renewals())
 )
+
+
+def _may_be_left() -> ColumnElement[bool]:
+    """Condition: the row's face was being added anew when a run ended, and may turn out not to have
+    been: then it has the text of no row."""
+    being = s.face.alias("being")
+    other = s.wanted.alias("other")
+    says_it = exists(
+        select(literal(1)).where(
+            other.c.user_id == being.c.user_id,
+            other.c.face_id == being.c.face_id,
+            other.c.user_data == being.c.former_user_data,
+        )
+    )
+    return exists(
+        select(literal(1)).where(
+            being.c.face_id == s.wanted.c.face_id,
+            being.c.former_token.is_not(None),
+            being.c.status.not_in(_IN_THE_LIBRARY),
+            ~says_it,
+        )
+    )
+
+
 _QUEUE_RENEWALS = insert(s.renewal).from_select(
     ["user_id", "path"],
     select(s.wanted.c.user_id, s.wanted.c.path).where(
-        s.wanted.c.change == ChangeKind.USER_DATA.value
+        or_(s.wanted.c.change == ChangeKind.USER_DATA.value, _may_be_left())
     ),
 )
 
