@@ -90,8 +90,10 @@ class Decider:
             return
         user_id = row.due.row.user_id
         if isinstance(step, Send):
-            # What has been sent before is on its way, whatever the photo shows.
-            on_its_way = step.face is not None and step.face.face_id in self._tries
+            # What was sent before is on its way or added anew, whatever the photo shows.
+            on_its_way = step.face is not None and (
+                step.face.face_id in self._tries or step.face.face_token is not None
+            )
             if photo.doubt is not None and not on_its_way:
                 if self._policy.holds_doubtful:
                     self._hold_back(row, photo, photo.doubt, step.face)

@@ -87,8 +87,12 @@ class Recorder:
     def row_ends(self, due: Candidate, status: Status, code: str, message: str) -> None:
         """An outcome that came before there was a face to hang it on."""
         if due.face_id is not None and due.status is Status.ENROLLED:
-            # The row keeps the face that it has; the photo is looked at again next time.
+            # The row keeps the face that it has; the photo is looked at again next time, and why
+            # it will not do is no news then.
             self.tally.kept += due.lines
+            if code != due.code:
+                self.ledger.record(Changes(rows=[self._kept(due, code, message)]))
+                self.noted()
         elif due.face_id is not None and due.status in _OPEN and status is not Status.PENDING:
             # The row still leads to the photo with which the doubt can be settled.
             self.in_doubt.add(due.face_id)
@@ -245,9 +249,20 @@ class Recorder:
             tally.renewed += due.lines
         elif status is Status.ENROLLED:
             tally.enrolled_now += due.lines
-        elif status in BAD and (status, code) != (due.status, due.code):
+        elif status in BAD and (status, code) != (_told(due, status), due.code):
             tally.new_bad += due.lines
         self.observer.finished(due, status, code, message)
+
+    def _kept(self, due: Candidate, code: str, message: str) -> RowRecord:
+        return RowRecord(
+            user_id=due.row.user_id,
+            path=due.row.path,
+            user_data=due.row.user_data,
+            face_id=due.face_id,
+            code=code,
+            message=message,
+            run=self.run,
+        )
 
     def _row(self, due: Candidate, face: FaceRecord, sha256: bytes) -> RowRecord:
         return RowRecord(
@@ -271,3 +286,8 @@ class Recorder:
             face_token=face.face_token,
             detail=face.code,
         )
+
+
+def _told(due: Candidate, status: Status) -> Status:
+    """The status that was told of a row last time: that of its photo, where it kept its face."""
+    return status if due.status is Status.ENROLLED else due.status

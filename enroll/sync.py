@@ -247,6 +247,7 @@ class _Night:
                 with self._asking() as asking:
                     self._delete_replaced(asking)
                     self._delete_leavers(asking)
+            self._tally.undeleted = len(self._ledger.removals.intended())
             following = self._ledger.following
             following.tidy()
             self._kept = following.kept()
@@ -301,7 +302,7 @@ class _Night:
             self._people = chosen.people - left.people
 
     def _delete(self, asking: Asking, told: Callable[[int], None]) -> None:
-        self._tally.undeleted += delete_chosen(
+        delete_chosen(
             self._ledger,
             asking,
             self._settings.group_id,

@@ -184,3 +184,15 @@ def test_the_ledger_says_which_runs_were_syncs(place: Place) -> None:
     (run,) = reader.status().runs
     reader.close()
     assert run.start.options["command"] == "sync"
+
+
+def test_a_text_that_will_not_do_is_old_news_the_second_night(place: Place) -> None:
+    place.rows[0] = ("u1", "x" * 3000, "1.jpg")
+    report = night(place)
+    assert (report.exit_code, report.ended.tally.kept) == (ExitCode.SOME_ROWS_FAILED, 1)
+    place.people(4)
+    report = night(place)
+    assert (report.exit_code, report.ended.tally.kept) == (ExitCode.DONE, 1)
+    place.rows[0] = ("u1", "short", "1.jpg")
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)

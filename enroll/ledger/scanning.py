@@ -17,6 +17,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -185,7 +186,10 @@ def _not_unchanged() -> Select[Any]:
             s.scan.c.path,
             s.scan.c.lines,
             status.label("status"),
-            func.coalesce(s.face.c.code, s.row.c.code, "").label("code"),
+            # An enrolled row may have kept its face for a reason of its own.
+            func.coalesce(
+                case((enrolled, s.row.c.code), else_=s.face.c.code), s.row.c.code, ""
+            ).label("code"),
             func.coalesce(s.face.c.message, s.row.c.message, "").label("message"),
             s.row.c.face_id,
             s.row.c.user_id.is_not(None).label("known"),
