@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .oracle import Asked, Face
-from .staff import Photo, Row
+from .staff import Row
 from .watch import Came, Event, Went
 
 
@@ -68,7 +68,7 @@ def ending(
 
 
 def results(
-    path: Path, rows: Sequence[Row], photos: Mapping[str, Photo], library: Mapping[str, Face]
+    path: Path, rows: Sequence[Row], asked: Asked, library: Mapping[str, Face]
 ) -> list[str]:
     """Every line of the manifest has its line, and an enrolled one the token of its face."""
     with path.open(encoding="utf-8", newline="") as file:
@@ -77,15 +77,15 @@ def results(
         return [f"{len(lines)} lines of results for {len(rows)} rows"]
     wrong = []
     for row, line in zip(rows, lines, strict=True):
-        photo = photos.get(row.image)
+        wanted = asked.of_row.get((row.user_id, row.image))
         face = library.get(line["face_token"])
         if line["status"] != "enrolled":
-            if photo is not None and photo.face and " " not in row.user_id:
+            if wanted is not None:
                 wrong.append(f"results: {line['status']} {line['error']} for {row}")
-        elif face is None or photo is None:
+        elif face is None:
             wrong.append(f"results: enrolled with a token that is not there: {row}")
-        elif face != Face(row.user_id, row.user_data, photo.face or ""):
-            wrong.append(f"results: the token of another face: {row}, {face}")
+        elif face != wanted:
+            wrong.append(f"results: the token of another face: {row}, {face}, not {wanted}")
     return wrong
 
 

@@ -36,6 +36,9 @@ class Export(Enum):
 ODD = tuple(kind for kind in Export if kind is not Export.PLAIN)
 """All that is not as usual, whether it may be carried out or not."""
 
+GOOD = {Export.PLAIN, Export.TWICE, Export.SHUFFLED, Export.TOUCHED}
+"""These say what the staff is today."""
+
 UNREADABLE = {Export.NOTHING, Export.TORN, Export.NO_IMAGE_COLUMN}
 """These may be told as an unreadable manifest (exit code 2) as well."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import checks
-from .exports import UNREADABLE, Export, Sent, delivered, export
+from .exports import GOOD, UNREADABLE, Export, Sent, delivered, export
 from .launcher import STUCK, Launcher
 from .oracle import DAY, Bounds, Face, Oracle, Verdict
 from .schedule import Night, Upheaval, fault_plan
@@ -162,7 +162,7 @@ class Year:
         now = self.watched.now()
         verdict = self.oracle.judge(sent.rows, sent.photos, now=now)
         code = self._judged(sent, night, verdict, lifted=False)
-        if code == REFUSED and sent.kind is Export.PLAIN:
+        if code == REFUSED and sent.kind in GOOD:
             self.tally.lifted += 1
             self._where += ", lifted"
             bounds = replace(self.bounds, removals=_ALL, changes=_ALL)
@@ -192,7 +192,7 @@ class Year:
         for wrong in (
             *checks.story(before, events, asked, strangers=self._strangers),
             *checks.ending(library, asked.faces, strangers=self._strangers),
-            *checks.results(self.folder / "staff.results.csv", sent.rows, sent.photos, library),
+            *checks.results(self.folder / "staff.results.csv", sent.rows, asked, library),
         ):
             self._found(wrong)
         if asked.faces == self.oracle.faces and events:

@@ -64,6 +64,7 @@ class Asked:
     leaving: frozenset[Face]
     kept: frozenset[str]
     bad: frozenset[tuple[str, str]]
+    of_row: Mapping[tuple[str, str], Face]
     news: Verdict
     """Whether a row is bad that was not: CARRIED_OUT means no."""
 
@@ -77,6 +78,7 @@ class Oracle:
     gone_since: dict[str, float] = field(default_factory=dict)
     bad: frozenset[tuple[str, str]] = frozenset()
     once_bad: set[tuple[str, str]] = field(default_factory=set)
+    of_row: dict[tuple[str, str], Face] = field(default_factory=dict)
     first: bool = True
 
     def judge(
@@ -117,12 +119,14 @@ class Oracle:
         """What this export asks for, if it is carried out now; pure."""
         good: dict[str, set[Face]] = defaultdict(set)
         bad: set[tuple[str, str]] = set()
+        of_row: dict[tuple[str, str], Face] = {}
         for row in rows:
-            face = _face(row, photos)
+            face = self._face(row, photos)
             if face is None:
                 bad.add((row.user_id, row.image))
             else:
                 good[row.user_id].add(face)
+                of_row[row.user_id, row.image] = face
         held = _by_person(self.faces)
         listed = {row.user_id for row in rows}
         with_bad = {user_id for user_id, _ in bad}
@@ -144,6 +148,7 @@ class Oracle:
             leaving=frozenset(leaving),
             kept=frozenset(with_bad),
             bad=frozenset(bad),
+            of_row=of_row,
             news=Verdict.REFUSED if certain else Verdict.EITHER if news else Verdict.CARRIED_OUT,
         )
 
@@ -160,6 +165,23 @@ class Oracle:
             self.gone_since.pop(face.user_id, None)
         self.faces, self.bad, self.first = asked.faces, asked.bad, False
         self.once_bad |= asked.bad
+        self.of_row.update(asked.of_row)
+        for row in asked.bad:
+            self.of_row.pop(row, None)
+
+    def _face(self, row: Row, photos: Mapping[str, Photo]) -> Face | None:
+        """The face that a row stands for, None when it can have none."""
+        photo = photos.get(row.image)
+        if not (_USER_ID.fullmatch(row.user_id) and len(row.user_data) <= _USER_DATA_MOST):
+            return None
+        if photo is not None and photo.face is not None:
+            return Face(row.user_id, row.user_data, photo.face)
+        if not _there(photos, row):
+            # Nothing was seen that is wrong with the face that this row has.
+            before = self.of_row.get((row.user_id, row.image))
+            if before in self.faces and before.user_data == row.user_data:
+                return before
+        return None
 
     def _dropped(self, asked: Asked) -> int:
         """How many faces of listed people go without one in their place."""
@@ -173,14 +195,6 @@ class Oracle:
 
 def _there(photos: Mapping[str, Photo], row: Row) -> bool:
     return row.image in photos and photos[row.image].content is not None
-
-
-def _face(row: Row, photos: Mapping[str, Photo]) -> Face | None:
-    photo = photos.get(row.image)
-    valid = _USER_ID.fullmatch(row.user_id) and len(row.user_data) <= _USER_DATA_MOST
-    if photo is None or photo.face is None or not valid:
-        return None
-    return Face(row.user_id, row.user_data, photo.face)
 
 
 def _by_person(faces: Iterable[Face]) -> dict[str, set[Face]]:
