@@ -181,6 +181,8 @@ def _load() -> None:
 
 
 if __name__ == "__main__":
+    # The command of this checkout, and none of the modules that lie beside this one.
+    sys.path[0] = str(Path(__file__).parents[2])
     _load()
     with os.fdopen(0, "rb", buffering=0) as given, os.fdopen(os.dup(1), "w") as told:
         _serve(given, told)
