@@ -104,6 +104,7 @@ def main(
 ) -> None:
     """Print a table and a verdict; exit 1 when anything is wrong."""
     folder = keep or Path(tempfile.mkdtemp(prefix="enroll-year-"))
+    shutil.rmtree(folder / "company", ignore_errors=True)
     began = time.monotonic()
     bounds = Bounds(removals=max_removals, changes=max_changes, grace=grace)
     tally = live(
