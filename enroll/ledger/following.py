@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     not_,
     or_,
     select,
@@ -209,12 +210,13 @@ class SqliteFollowing:
     def zeros_lost(self) -> int:
         """How many of those who are newly gone stand in the manifest with more or fewer zeros in
         front."""
-        stripped = func.ltrim(s.wanted.c.user_id, "0")
+        zero = literal_column("'0'")  # no parameter: SQLite would not see that the index fits
+        stripped = func.ltrim(s.wanted.c.user_id, zero)
         with sentences(self._path):
             self._connection.exec_driver_sql(
                 "CREATE INDEX IF NOT EXISTS temp.wanted_stripped ON wanted (ltrim(user_id, '0'))"
             )
-        there = exists(select(literal(1)).where(stripped == func.ltrim(s.gone.c.user_id, "0")))
+        there = exists(select(literal(1)).where(stripped == func.ltrim(s.gone.c.user_id, zero)))
         return self._number(select(func.count()).select_from(s.gone).where(s.gone.c.fresh, there))
 
     def swapped(self) -> int:
