@@ -210,7 +210,9 @@ class SqliteFollowing:
     def zeros_lost(self) -> int:
         """How many of those who are newly gone stand in the manifest with more or fewer zeros in
         front."""
-        zero = literal_column("'0'")  # no parameter: SQLite would not see that the index fits
+        zero: ColumnElement[str] = literal_column(
+            "'0'"
+        )  # no parameter: SQLite would not see that the index fits
         stripped = func.ltrim(s.wanted.c.user_id, zero)
         with sentences(self._path):
             self._connection.exec_driver_sql(
@@ -440,8 +442,13 @@ def wanted_now() -> ColumnElement[bool]:
 
 
 def all_rows_enrolled() -> ColumnElement[bool]:
-    """Condition: every row of the face's person is enrolled with the photo that it has."""
+    """Condition: every row of the face's person is enrolled with the photo and text that it has."""
     of_row = s.face.alias("of_row")
+    to_renew = exists(
+        select(literal(1)).where(
+            s.renewal.c.user_id == s.wanted.c.user_id, s.renewal.c.path == s.wanted.c.path
+        )
+    )
     rows = (
         select(literal(1))
         .select_from(
@@ -453,6 +460,7 @@ def all_rows_enrolled() -> ColumnElement[bool]:
             s.wanted.c.user_id == s.face.c.user_id,
             or_(
                 func.coalesce(of_row.c.status, "") != Status.ENROLLED.value,
+                and_(to_renew, of_row.c.user_data != s.wanted.c.user_data),
                 and_(
                     s.wanted.c.sha256.is_not(None),
                     s.wanted.c.sha256 != func.coalesce(s.row.c.sha256, b""),
