@@ -285,6 +285,13 @@ def _holds_a_token() -> ColumnElement[bool]:
     return or_(s.face.c.face_token.is_not(None), s.face.c.former_token.is_not(None))
 
 
+def _may_go() -> ColumnElement[bool]:
+    """Condition: the library holds the face, and no call for it is open."""
+    return and_(
+        _holds_a_token(), s.face.c.status.not_in([Status.SENDING.value, Status.IN_DOUBT.value])
+    )
+
+
 def _has_a_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
     """Condition: the ledger knows a face of this person in the library."""
     known = s.face.alias("held")
@@ -478,7 +485,7 @@ _FIND_GOING = insert(s.going).from_select(
         s.face.c.user_id,
         s.face.c.status == Status.ENROLLED.value,
         ~exists(select(literal(1)).where(s.outgoing.c.face_id == s.face.c.face_id)),
-    ).where(s.face.c.face_token.is_not(None), _is_listed(s.face.c.user_id), ~_face_is_wanted()),
+    ).where(_may_go(), _is_listed(s.face.c.user_id), ~_face_is_wanted()),
 )
 
 _FIND_GONE = insert(s.gone).from_select(
@@ -537,7 +544,7 @@ _FORGET_OUTGOING = delete(s.outgoing).where(
     ~exists(
         select(literal(1))
         .select_from(s.going.join(s.face, s.face.c.face_id == s.going.c.face_id))
-        .where(s.going.c.face_id == s.outgoing.c.face_id, s.face.c.face_token.is_not(None))
+        .where(s.going.c.face_id == s.outgoing.c.face_id, _may_go())
     )
 )
 _REMEMBER_GOING = (
