@@ -21,7 +21,7 @@ from enroll.sandbox import Limits, Sandbox
 FREE = ("--grace", "0", "--max-removals", "100%", "--max-changes", "100", "--max-missing", "100%")
 """No grace, and no guard."""
 
-EVERY = int(os.environ.get("ENROLL_TEST_EVERY", "13"))
+EVERY = int(os.environ.get("ENROLL_TEST_EVERY", "21"))
 """Of the points at which a sync may be killed, one in so many is tried."""
 
 
