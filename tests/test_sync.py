@@ -196,3 +196,23 @@ def test_a_text_that_will_not_do_is_old_news_the_second_night(place: Place) -> N
     place.rows[0] = ("u1", "short", "1.jpg")
     assert night(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
+
+
+@pytest.mark.parametrize("image", ["1.jpg", "extra.jpg"])  # one of them is sent first
+def test_an_old_face_stays_until_every_row_of_its_person_has_its_new_text(
+    place: Place, image: str
+) -> None:
+    (before,) = place.faces("u1")
+    place.photo("extra.jpg", 50)
+    place.rows.append(("u1", "name 1", "extra.jpg"))
+    night(place)
+    (extra,) = [face for face in place.faces("u1") if face != before]
+    place.photo(image, 99)
+    place.rows = [
+        (user_id, "new" if user_id == "u1" else text, path) for user_id, text, path in place.rows
+    ]
+    place.box.script([None, "unknown-code"], user_id="u1")
+    night(place)
+    assert (before if image == "1.jpg" else extra).face_token in place.in_library()
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    literal_column,
     not_,
     or_,
     select,
@@ -209,12 +210,15 @@ class SqliteFollowing:
     def zeros_lost(self) -> int:
         """How many of those who are newly gone stand in the manifest with more or fewer zeros in
         front."""
-        stripped = func.ltrim(s.wanted.c.user_id, "0")
+        zero: ColumnElement[str] = literal_column(
+            "'0'"
+        )  # no parameter: SQLite would not see that the index fits
+        stripped = func.ltrim(s.wanted.c.user_id, zero)
         with sentences(self._path):
             self._connection.exec_driver_sql(
                 "CREATE INDEX IF NOT EXISTS temp.wanted_stripped ON wanted (ltrim(user_id, '0'))"
             )
-        there = exists(select(literal(1)).where(stripped == func.ltrim(s.gone.c.user_id, "0")))
+        there = exists(select(literal(1)).where(stripped == func.ltrim(s.gone.c.user_id, zero)))
         return self._number(select(func.count()).select_from(s.gone).where(s.gone.c.fresh, there))
 
     def swapped(self) -> int:
@@ -279,6 +283,13 @@ _TAKE = Bulk(
 
 def _holds_a_token() -> ColumnElement[bool]:
     return or_(s.face.c.face_token.is_not(None), s.face.c.former_token.is_not(None))
+
+
+def _may_go() -> ColumnElement[bool]:
+    """Condition: the library holds the face, and no call for it is open."""
+    return and_(
+        _holds_a_token(), s.face.c.status.not_in([Status.SENDING.value, Status.IN_DOUBT.value])
+    )
 
 
 def _has_a_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
@@ -438,8 +449,13 @@ def wanted_now() -> ColumnElement[bool]:
 
 
 def all_rows_enrolled() -> ColumnElement[bool]:
-    """Condition: every row of the face's person is enrolled with the photo that it has."""
+    """Condition: every row of the face's person is enrolled with the photo and text that it has."""
     of_row = s.face.alias("of_row")
+    to_renew = exists(
+        select(literal(1)).where(
+            s.renewal.c.user_id == s.wanted.c.user_id, s.renewal.c.path == s.wanted.c.path
+        )
+    )
     rows = (
         select(literal(1))
         .select_from(
@@ -451,6 +467,7 @@ def all_rows_enrolled() -> ColumnElement[bool]:
             s.wanted.c.user_id == s.face.c.user_id,
             or_(
                 func.coalesce(of_row.c.status, "") != Status.ENROLLED.value,
+                and_(to_renew, of_row.c.user_data != s.wanted.c.user_data),
                 and_(
                     s.wanted.c.sha256.is_not(None),
                     s.wanted.c.sha256 != func.coalesce(s.row.c.sha256, b""),
@@ -468,7 +485,7 @@ _FIND_GOING = insert(s.going).from_select(
         s.face.c.user_id,
         s.face.c.status == Status.ENROLLED.value,
         ~exists(select(literal(1)).where(s.outgoing.c.face_id == s.face.c.face_id)),
-    ).where(s.face.c.face_token.is_not(None), _is_listed(s.face.c.user_id), ~_face_is_wanted()),
+    ).where(_may_go(), _is_listed(s.face.c.user_id), ~_face_is_wanted()),
 )
 
 _FIND_GONE = insert(s.gone).from_select(
@@ -527,7 +544,7 @@ _FORGET_OUTGOING = delete(s.outgoing).where(
     ~exists(
         select(literal(1))
         .select_from(s.going.join(s.face, s.face.c.face_id == s.going.c.face_id))
-        .where(s.going.c.face_id == s.outgoing.c.face_id, s.face.c.face_token.is_not(None))
+        .where(s.going.c.face_id == s.outgoing.c.face_id, _may_go())
     )
 )
 _REMEMBER_GOING = (
