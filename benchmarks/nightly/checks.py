@@ -49,6 +49,8 @@ def _wrongly_gone(face: Face, there: Counter[Face], asked: Asked) -> list[str]:
     wanted = asked.wanted[face.user_id]
     if face in wanted and there[face] < 2:
         return [f"deleted, although the manifest asks for it: {face}"]
+    if any(other.sha256 == face.sha256 and there[other] for other in wanted):
+        return []  # the same photo with another user_data has taken its place
     late = [other for other in wanted if not there[other]]
     return [f"deleted before {late[0]} was there: {face}"] if late else []
 
