@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 
 import click
-from nightly.nights import Tally, Year
+from nightly.command import Tally
+from nightly.nights import Year
 from nightly.oracle import Bounds
 from nightly.schedule import Night, plan_nights
 
@@ -43,7 +44,8 @@ def table(tally: Tally) -> list[str]:
     calls = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.calls.items()))
     return [
         *lines,
-        f"{tally.runs:,} runs, {tally.struck:,} of them killed; guards lifted {tally.lifted} times",
+        f"{tally.runs:,} runs, {tally.struck:,} of them killed; {tally.rehearsed:,} rehearsals; "
+        f"guards lifted {tally.lifted} times",
         f"exit codes: {every}",
         f"calls: {calls}",
     ]

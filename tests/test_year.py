@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from nightly import checks
 from nightly.exports import GOOD, Export, delivered, export
+from nightly.launcher import Strike
 from nightly.nights import Year
 from nightly.oracle import DAY, Asked, Bounds, Face, Oracle, Verdict
 from nightly.schedule import Night, Upheaval, plan_nights
@@ -213,11 +214,13 @@ def small_year(folder: Path) -> Year:
             night,
             storm=night.number == 6,
             again=night.number == 3,
-            strikes=night.strikes if night.number in (2, 8) else (),
+            strikes={2: (Strike("commit", "after", 6),), 8: (Strike("call", "after", 3),)}.get(
+                night.number, ()
+            ),
         )
         for night in plan
     ]
-    year = Year(folder, 25, 1, 0.15, SMALL, lambda _: None)
+    year = Year(folder, 25, 1, 0.15, SMALL, lambda _: None, pauses=(30.0,))
     year.live(nights, each=lambda _: None)
     return year
 
@@ -226,7 +229,9 @@ def test_after_every_night_the_library_holds_what_the_rules_ask_for(tmp_path: Pa
     tally = small_year(tmp_path).tally
     assert tally.findings == []
     assert {kind for kind, _ in tally.exports} == set(Export)
-    assert {8, 0} <= set(tally.codes)
+    assert {0, 1, 2, 8} <= set(tally.codes)
+    assert tally.struck == 2
+    assert tally.rehearsed
     assert tally.calls["delete"]
 
 

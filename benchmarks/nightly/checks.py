@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .oracle import Asked, Face
-from .staff import Row
+from .staff import Photo, Row
 from .watch import Came, Event, Went
 
 
@@ -100,3 +100,37 @@ def differences(path: Path, strangers: Iterable[str]) -> list[str]:
     wrong += [f"verify: a face is strange to the ledger: {one}" for one in found - set(strangers)]
     wrong += [f"verify: a stranger was not seen: {one}" for one in set(strangers) - found]
     return wrong
+
+
+def rehearsed(
+    path: Path,
+    asked: Asked,
+    before: frozenset[Face],
+    photos: Mapping[str, Photo],
+    *,
+    gone: Iterable[str],
+) -> list[str]:
+    """Whether `--dry-run` tells every row that would be added, and who is `gone`.
+
+    Rows may be told that cannot be known to be bad before they are sent, and photos of which other
+    bytes are the same picture.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    told = {
+        (line["user_id"], Path(line["image"]).name)
+        for line in lines
+        if line["change"] in ("joiner", "photo", "user_data")
+    }
+    due = {row for row, face in asked.of_row.items() if face not in before}
+    maybe = {row for row in asked.of_row if _rewritten(photos.get(row[1]))} | asked.bad
+    wrong = [f"--dry-run: does not tell of {row}" for row in sorted(due - told)]
+    wrong += [f"--dry-run: tells of {row}, in vain" for row in sorted(told - due - maybe)]
+    leavers = {line["user_id"] for line in lines if line["change"] == "leaver"}
+    if leavers != set(gone):
+        wrong.append(f"--dry-run: the leavers are {sorted(leavers)}, and not {sorted(gone)}")
+    return wrong
+
+
+def _rewritten(photo: Photo | None) -> bool:
+    return photo is not None and photo.content is not None and photo.content[2:4] == b"\xff\xfe"

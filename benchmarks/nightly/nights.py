@@ -1,26 +1,21 @@
-"""The nights: the real command against the stand-in, each export judged by the oracle."""
+"""The nights: each export given to the real command, and judged by the oracle."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import checks
+from .command import GROUP_ID, LIFTED, NightlyCommand, Tally
 from .exports import GOOD, UNREADABLE, Export, Sent, delivered, export
 from .launcher import STUCK, Launcher
-from .oracle import DAY, Bounds, Face, Oracle, Verdict
-from .schedule import Night, Upheaval, fault_plan
+from .oracle import DAY, Asked, Bounds, Face, Oracle, Verdict
+from .schedule import Night, Upheaval
 from .staff import Company, Row, picture
 from .watch import Event, Watched
-
-GROUP_ID = "year"
-TIMEOUT, SETTLE_AFTER, LATENCY, IN_FLIGHT = 1.0, 0.3, 0.004, 4
-"""Seconds and calls. The stand-in applies what it has accepted within milliseconds, or when the
-client goes away."""
 
 DONE, NEW_BAD, UNUSABLE, REFUSED = 0, 1, 2, 8
 RUN_AGAIN = (3, 4, 6, 7, 129, 130, 143)
@@ -36,23 +31,10 @@ STRANGERS_AT_FIRST, NEW_STRANGER, GONE_BEFORE = 3, 0.1, 0.2
 """Faces that somebody else has put into the library; the chances of one more on a night, and that
 somebody else has deleted a face on the night on which it is to go."""
 
+REHEARSED_EVERY = 6
+"""On every so-many-th night each export is first given to `--dry-run`."""
+
 _NOBODYS = 10_000_000  # numbers of pictures that the company never has
-_ALL = 1_000_000
-
-
-@dataclass
-class Tally:
-    """What there was, counted."""
-
-    runs: int = 0
-    struck: int = 0
-    lifted: int = 0
-    faces_added: int = 0
-    faces_deleted: int = 0
-    codes: Counter[int] = field(default_factory=Counter)
-    exports: Counter[tuple[Export, int]] = field(default_factory=Counter)
-    calls: Counter[str] = field(default_factory=Counter)
-    findings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -65,6 +47,7 @@ class Year:
     faults: float
     bounds: Bounds
     say: Callable[[str], None]
+    pauses: Sequence[float] = PAUSES
     tally: Tally = field(default_factory=Tally)
     _yesterday: Sequence[Row] = ()
     _accepted: bool = True
@@ -92,7 +75,16 @@ class Year:
             self._began = time.time()
             for _ in range(STRANGERS_AT_FIRST):
                 self._new_stranger()
-            with Launcher(self.folder, environ) as self._launcher:
+            with Launcher(self.folder, environ) as launcher:
+                self._command = NightlyCommand(
+                    folder=self.folder,
+                    watched=self.watched,
+                    launcher=launcher,
+                    tally=self.tally,
+                    bounds=self.bounds,
+                    seed=self.seed,
+                    found=self._found,
+                )
                 for night in nights:
                     self._night(night)
                     each(night)
@@ -109,12 +101,14 @@ class Year:
             self._where = f"night {night.number}, {kind.value}"
             sent = export(kind, self.company, yesterday=self._yesterday, chance=self.chance)
             with delivered(sent, self.company, self.folder / "staff.csv"):
+                if night.number % REHEARSED_EVERY == 0:
+                    self._rehearse(sent)
                 self._take(sent, night)
                 if night.again and kind is night.exports[-1]:
                     self._where += ", again"
                     self._take(sent, replace(night, storm=False, strikes=()))
         if night.exports:
-            self._verify()
+            self._command.verify(self._strangers)
 
     def _upheaval(self, night: Night) -> None:
         """What befalls everybody, and is too much for the guards."""
@@ -157,75 +151,90 @@ class Year:
         token = self.watched.put_by_hand(user_id.replace(" ", "-"), "by hand", content)
         self._strangers[token] = self.watched.library()[token]
 
-    def _take(self, sent: Sent, night: Night) -> None:
-        """Run the command on an export until it is through with it, and judge what it has done."""
+    def _rehearse(self, sent: Sent) -> None:
+        """What `--dry-run` says must be what would be done."""
         now = self.watched.now()
         verdict = self.oracle.judge(sent.rows, sent.photos, now=now)
-        code = self._judged(sent, night, verdict, lifted=False)
+        asked = self.oracle.ask(sent.rows, sent.photos, now=now)
+        code, path = self._command.rehearse(first=self.oracle.first)
+        if not self._fits(sent, code, verdict):
+            self._found(f"--dry-run: exit code {code}, where a sync would be {verdict.value}")
+        if code == DONE:
+            gone = {face.user_id for face in self.oracle.faces} - asked.wanted.keys()
+            for wrong in checks.rehearsed(path, asked, self.oracle.faces, sent.photos, gone=gone):
+                self._found(wrong)
+
+    def _take(self, sent: Sent, night: Night) -> None:
+        """Run the command on an export until it is through with it, and judge what it has done."""
+        code = self._judged(sent, night, self.bounds)
         if code == REFUSED and sent.kind in GOOD:
             self.tally.lifted += 1
             self._where += ", lifted"
-            bounds = replace(self.bounds, removals=_ALL, changes=_ALL)
-            now = self.watched.now()
-            verdict = self.oracle.judge(sent.rows, sent.photos, now=now, bounds=bounds)
-            code = self._judged(sent, night, verdict, lifted=True)
+            code = self._judged(sent, night, replace(self.bounds, removals=LIFTED, changes=LIFTED))
         self._accepted = code in (DONE, NEW_BAD)
 
-    def _judged(self, sent: Sent, night: Night, verdict: Verdict, *, lifted: bool) -> int:
+    def _judged(self, sent: Sent, night: Night, bounds: Bounds) -> int:
         began = self.watched.now()
         before = self.watched.library()
+        verdict = self.oracle.judge(sent.rows, sent.photos, now=began, bounds=bounds)
         asked = self.oracle.ask(sent.rows, sent.photos, now=began)
         self.watched.events.clear()
-        code, runs = self._run_until_through(sent, night, asked.faces, lifted=lifted)
+        lifted = bounds != self.bounds
+        code, runs = self._run_until_through(night, asked.faces, lifted=lifted)
         self.tally.exports[sent.kind, code] += 1
         events = [*self.watched.events]
+        if not self._fits(sent, code, verdict):
+            self._found(f"exit code {code}, where it should be {verdict.value}")
         if code not in (DONE, NEW_BAD):
-            self._judge_refusal(sent, code, verdict, events)
+            if events:
+                self._found(f"exit code {code}, and {len(events)} faces came or went")
             return code
-        if verdict is Verdict.REFUSED or sent.kind is Export.NO_IMAGE_COLUMN:
-            self._found(f"exit code {code}, and it should have been refused")
-        if asked.news is Verdict.CARRIED_OUT and code == NEW_BAD:
-            self._found("exit code 1, and no row is bad that was not")
-        if asked.news is Verdict.REFUSED and code == DONE and runs == 1:
-            self._found("exit code 0, and a row is bad that was not")
-        library = self.watched.library()
         for wrong in (
-            *checks.story(before, events, asked, strangers=self._strangers),
-            *checks.ending(library, asked.faces, strangers=self._strangers),
-            *checks.results(self.folder / "staff.results.csv", sent.rows, asked, library),
+            *_exit_code(code, asked, runs=runs),
+            *self._carried_out(sent, asked, before, events),
         ):
             self._found(wrong)
-        if asked.faces == self.oracle.faces and events:
-            self._found(f"{len(events)} faces came or went, and nothing was to be done")
         self.oracle.carried_out(sent.rows, asked, began=began)
         return code
 
-    def _judge_refusal(
-        self, sent: Sent, code: int, verdict: Verdict, events: Sequence[Event]
-    ) -> None:
-        if events:
-            self._found(f"exit code {code}, and {len(events)} faces came or went")
-        allowed = {UNUSABLE} if sent.kind is Export.NO_IMAGE_COLUMN else {REFUSED}
-        if sent.kind in UNREADABLE:
-            allowed.add(UNUSABLE)
-        if verdict is Verdict.CARRIED_OUT and sent.kind is not Export.NO_IMAGE_COLUMN:
-            self._found(f"exit code {code}, and it should have been carried out")
-        elif code not in allowed:
-            self._found(f"exit code {code}, and not {sorted(allowed)}")
+    def _carried_out(
+        self, sent: Sent, asked: Asked, before: dict[str, Face], events: Sequence[Event]
+    ) -> list[str]:
+        """What is wrong after an export that was accepted."""
+        library = self.watched.library()
+        wrong = [
+            *checks.story(before, events, asked, strangers=self._strangers),
+            *checks.ending(library, asked.faces, strangers=self._strangers),
+            *checks.results(self.folder / "staff.results.csv", sent.rows, asked, library),
+        ]
+        if asked.faces == self.oracle.faces and events:
+            wrong.append(f"{len(events)} faces came or went, and nothing was to be done")
+        return wrong
+
+    def _fits(self, sent: Sent, code: int, verdict: Verdict) -> bool:
+        """Whether this is an exit code for such an export."""
+        if sent.kind is Export.NO_IMAGE_COLUMN:
+            return code == UNUSABLE
+        if sent.kind in UNREADABLE and code == UNUSABLE:
+            return True
+        carried_out = code in (DONE, NEW_BAD)
+        fitting = {Verdict.CARRIED_OUT: carried_out, Verdict.REFUSED: code == REFUSED}
+        return fitting.get(verdict, carried_out or code == REFUSED)
 
     def _run_until_through(
-        self, sent: Sent, night: Night, faces: frozenset[Face], *, lifted: bool
+        self, night: Night, faces: frozenset[Face], *, lifted: bool
     ) -> tuple[int, int]:
         """The exit code of the last run, and how many it took."""
         code = STUCK
         for run in range(MOST_RUNS):
             stormy = night.storm and run < STORMY_RUNS
-            strike = night.strikes[run] if run < len(night.strikes) else None
-            self._trouble(fault_plan(self.faults) if stormy else {}, night.number * 100 + run)
-            code = self._launcher.run(
-                self._arguments(lifted=lifted), ahead=self.watched.ahead, strike=strike
+            code = self._command.sync(
+                lifted=lifted,
+                first=self.oracle.first,
+                faults=self.faults if stormy else 0.0,
+                number=night.number * 100 + run,
+                strike=night.strikes[run] if run < len(night.strikes) else None,
             )
-            self._ran(code)
             if code < 0 and code != STUCK:
                 self.tally.struck += 1
             elif code not in RUN_AGAIN and not (
@@ -233,7 +242,7 @@ class Year:
                 stormy and code == NEW_BAD and self._known_faces() != faces
             ):
                 return code, run + 1
-            self.watched.ahead += self.chance.choice(PAUSES)
+            self.watched.ahead += self.chance.choice(self.pauses)
         self._found(f"not through after {MOST_RUNS} runs; the last one's exit code is {code}")
         return code, MOST_RUNS
 
@@ -241,52 +250,16 @@ class Year:
         library = self.watched.library()
         return {face for token, face in library.items() if token not in self._strangers}
 
-    def _ran(self, code: int) -> None:
-        if not self.watched.box.wait_idle(30):
-            self._found("calls are under way, and nobody waits for them")
-        self.tally.runs += 1
-        self.tally.codes[code] += 1
-        self.tally.calls.update(self.watched.calls())
-        if code in (STUCK, 70, 71):
-            self._found(f"exit code {code}")
-
-    def _trouble(self, faults: Mapping[str, float], number: int) -> None:
-        self.watched.trouble(faults, seed=self.seed * 1_000_000 + number, latency=LATENCY)
-
-    def _arguments(self, *, lifted: bool) -> list[str]:
-        bounds = replace(self.bounds, removals=_ALL, changes=_ALL) if lifted else self.bounds
-        arguments = [
-            *("sync", "staff.csv", "--group-id", GROUP_ID, "--ledger", "ledger.sqlite"),
-            *("--images", "share", "--timeout", str(TIMEOUT), "--settle-after", str(SETTLE_AFTER)),
-            *("--max-in-flight", str(IN_FLIGHT), "--grace", str(bounds.grace)),
-            *("--no-progress", "--config", "none.toml", "--show-user-ids"),
-        ]
-        if bounds.removals is not None:
-            arguments += ["--max-removals", str(bounds.removals)]
-        if bounds.changes is not None:
-            arguments += ["--max-changes", str(bounds.changes)]
-        return [*arguments, "--allow-nonempty"] if self.oracle.first else arguments
-
-    def _verify(self) -> None:
-        """Ledger and library agree, but for the strangers."""
-        self._trouble({}, 0)
-        self.watched.ahead += 60  # faces that the service shows late are to be seen by now
-        path = self.folder / "verify.csv"
-        path.unlink(missing_ok=True)
-        code = self._launcher.run(
-            [
-                *("verify", "--ledger", "ledger.sqlite", "--differences", path.name),
-                *("--config", "none.toml"),
-            ],
-            ahead=self.watched.ahead,
-        )
-        if code not in (0, 1) or not path.exists():
-            self._found(f"verify: exit code {code}")
-            return
-        for wrong in checks.differences(path, self._strangers):
-            self._found(wrong)
-
     def _found(self, wrong: str) -> None:
         finding = f"{self._where}: {wrong}"
         self.tally.findings.append(finding)
         self.say(finding)
+
+
+def _exit_code(code: int, asked: Asked, *, runs: int) -> list[str]:
+    """What is wrong about 0 or 1; an earlier one of several runs may have told what is bad."""
+    if asked.news is Verdict.CARRIED_OUT and code == NEW_BAD:
+        return ["exit code 1, and no row is bad that was not"]
+    if asked.news is Verdict.REFUSED and code == DONE and runs == 1:
+        return ["exit code 0, and a row is bad that was not"]
+    return []
