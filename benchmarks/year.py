@@ -44,7 +44,8 @@ def table(tally: Tally) -> list[str]:
     calls = ", ".join(f"{count:,} {kind}" for kind, count in sorted(tally.calls.items()))
     return [
         *lines,
-        f"{tally.runs:,} runs, {tally.struck:,} of them killed; {tally.rehearsed:,} rehearsals; "
+        f"{tally.runs:,} runs, {tally.struck:,} killed, {tally.abandoned:,} of them left so until "
+        f"the next night; {tally.rehearsed:,} rehearsals; "
         f"guards lifted {tally.lifted} times",
         f"exit codes: {every}",
         f"calls: {calls}",

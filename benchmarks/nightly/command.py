@@ -35,6 +35,7 @@ class Tally:
 
     runs: int = 0
     struck: int = 0
+    abandoned: int = 0
     lifted: int = 0
     rehearsed: int = 0
     codes: Counter[int] = field(default_factory=Counter)

@@ -51,6 +51,7 @@ class Year:
     tally: Tally = field(default_factory=Tally)
     _yesterday: Sequence[Row] = ()
     _accepted: bool = True
+    _left: bool = False
     _strangers: dict[str, Face] = field(default_factory=dict)
     _where: str = ""
 
@@ -91,6 +92,7 @@ class Year:
         return self.tally
 
     def _night(self, night: Night) -> None:
+        self._left = False
         self.watched.ahead = self._began + night.number * DAY + night.at - time.time()
         if night.number:
             self._yesterday = self.company.rows()
@@ -104,10 +106,10 @@ class Year:
                 if night.number % REHEARSED_EVERY == 0:
                     self._rehearse(sent)
                 self._take(sent, night)
-                if night.again and kind is night.exports[-1]:
+                if night.again and not self._left and kind is night.exports[-1]:
                     self._where += ", again"
                     self._take(sent, replace(night, storm=False, strikes=()))
-        if night.exports:
+        if night.exports and not self._left:
             self._command.verify(self._strangers)
 
     def _upheaval(self, night: Night) -> None:
@@ -180,9 +182,15 @@ class Year:
         asked = self.oracle.ask(sent.rows, sent.photos, now=began)
         self.watched.events.clear()
         lifted = bounds != self.bounds
-        code, runs = self._run_until_through(night, asked.faces, lifted=lifted)
+        may_end = night.abandoned and verdict is Verdict.CARRIED_OUT and not lifted
+        code, runs = self._run_until_through(
+            night, asked.faces, lifted=lifted, once=may_end and self.oracle.may_miss(sent.rows)
+        )
         self.tally.exports[sent.kind, code] += 1
         events = [*self.watched.events]
+        if code < 0 and code != STUCK:
+            self._abandoned(asked, before, events)
+            return code
         if not self._fits(sent, code, verdict):
             self._found(f"exit code {code}, where it should be {verdict.value}")
         if code not in (DONE, NEW_BAD):
@@ -196,6 +204,14 @@ class Year:
             self._found(wrong)
         self.oracle.carried_out(sent.rows, asked, began=began)
         return code
+
+    def _abandoned(self, asked: Asked, before: dict[str, Face], events: Sequence[Event]) -> None:
+        """A night that was killed and left: what was done must have been right so far."""
+        self.tally.abandoned += 1
+        self._left = True
+        for wrong in checks.story(before, events, asked, strangers=self._strangers):
+            self._found(wrong)
+        self.oracle.interrupted(asked, frozenset(self._known_faces()))
 
     def _carried_out(
         self, sent: Sent, asked: Asked, before: dict[str, Face], events: Sequence[Event]
@@ -222,9 +238,9 @@ class Year:
         return fitting.get(verdict, carried_out or code == REFUSED)
 
     def _run_until_through(
-        self, night: Night, faces: frozenset[Face], *, lifted: bool
+        self, night: Night, faces: frozenset[Face], *, lifted: bool, once: bool
     ) -> tuple[int, int]:
-        """The exit code of the last run, and how many it took."""
+        """The exit code of the last run, and how many it took; `once` is enough if it is killed."""
         code = STUCK
         for run in range(MOST_RUNS):
             stormy = night.storm and run < STORMY_RUNS
@@ -237,6 +253,8 @@ class Year:
             )
             if code < 0 and code != STUCK:
                 self.tally.struck += 1
+                if once:
+                    return code, run + 1
             elif code not in RUN_AGAIN and not (
                 # Rows that had failed by the service's fault are due again.
                 stormy and code == NEW_BAD and self._known_faces() != faces

@@ -169,6 +169,20 @@ class Oracle:
         for row in asked.bad:
             self.of_row.pop(row, None)
 
+    def may_miss(self, rows: Sequence[Row]) -> bool:
+        """Whether it makes no difference when a run on these is killed: nobody is newly gone, of
+        whom nobody could say whether that was written down, and it is not the first."""
+        listed = {row.user_id for row in rows}
+        gone = {face.user_id for face in self.faces} - listed
+        back = self.gone_since.keys() & listed
+        return not self.first and not back and gone <= self.gone_since.keys()
+
+    def interrupted(self, asked: Asked, faces: frozenset[Face]) -> None:
+        """A run that was asked for this was killed, and left these faces in the library."""
+        self.faces = faces
+        self.once_bad |= asked.bad
+        self.of_row.update({row: face for row, face in asked.of_row.items() if face in faces})
+
     def _face(self, row: Row, photos: Mapping[str, Photo]) -> Face | None:
         """The face that a row stands for, None when it can have none."""
         photo = photos.get(row.image)

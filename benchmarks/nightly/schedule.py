@@ -21,6 +21,9 @@ STORMS, STRIKES, SKIPPED, AGAIN = 0.35, 0.2, 0.03, 0.08
 """Shares of nights with faults of the service, with a signal, without any run, with a second run
 of what has just been done."""
 
+ABANDONED = 0.5
+"""Share of the nights with a signal after which nobody runs it again, where that is possible."""
+
 _ADD = (
     *("500-before", "500-after", "502-before", "502-after", "503-before", "503-after"),
     *("504-before", "504-after", "timeout-before", "timeout-after", "reset-before", "reset-after"),
@@ -57,6 +60,8 @@ class Night:
     storm: bool = False
     strikes: tuple[Strike, ...] = ()
     again: bool = False
+    abandoned: bool = False
+    """Nothing is run after a kill: what is left is for the next night."""
     at: float = 0.0
     """Seconds before or after the hour at which it is due."""
 
@@ -80,6 +85,7 @@ def plan_nights(count: int, *, chance: random.Random) -> list[Night]:
                 storm=chance.random() < STORMS,
                 strikes=_strikes(chance) if chance.random() < STRIKES else (),
                 again=chance.random() < AGAIN,
+                abandoned=chance.random() < ABANDONED,
                 at=chance.uniform(-480, 480),
             )
         )

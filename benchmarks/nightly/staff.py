@@ -21,6 +21,7 @@ TOUCHED, REWRITTEN = 0.004, 0.002
 SPOILED, SECOND_PHOTO, RENUMBERED, ALIKE = 0.0012, 0.0008, 0.0004, 0.0004
 _LEAST_STAFF = 150
 _MOST_A_NIGHT = 4
+_TOO_LONG = 64
 _MENDED = 0.3
 """Chance of a bad photo to be good again on the next day."""
 
@@ -214,8 +215,10 @@ class Company:
         person = self.people[person.user_id]
         borne = self._borne.setdefault(person.user_id, [])
         earlier = [name for name in borne if name != person.name]
-        again = earlier and self.chance.random() < 0.3
-        name = self.chance.choice(earlier) if again else self._name()
+        told = self.chance.random()
+        name = self.chance.choice(earlier) if earlier and told < 0.3 else self._name()
+        if told > 0.97:
+            name += ", " * _TOO_LONG
         borne.append(person.name)
         self.people[person.user_id] = replace(person, name=name)
 
@@ -226,7 +229,8 @@ class Company:
         else:
             self._pictures += 1
             images = (*person.images, f"{person.user_id}-{self._pictures}.jpg")
-            self._put(images[-1], self._drawn())
+            copied = self.chance.random() < 0.3  # a second line for one and the same face
+            self._put(images[-1], self.photos[images[0]] if copied else self._drawn())
         self.people[person.user_id] = replace(person, images=images)
 
     def _renumber(self, person: Person) -> None:
@@ -261,8 +265,16 @@ class Company:
         self._spoil(person.images[0], self.chance.choice(list(Spoiling)))
 
     def _touch(self, person: Person) -> None:
-        """The photo is written again as it was."""
-        self._put(person.images[0], self.photos[person.images[0]])
+        """The photo is written again as it was, or lies somewhere else now."""
+        photo = self.photos[person.images[0]]
+        if self.chance.random() < 0.5 or photo.face is None:
+            self._put(person.images[0], photo)
+            return
+        self._pictures += 1
+        other = f"{person.user_id}-{self._pictures}.jpg"
+        self._put(person.images[0], Photo(None, None))
+        self._put(other, photo)
+        self.people[person.user_id] = replace(person, images=(other, *person.images[1:]))
 
     def _rewrite(self, person: Person) -> None:
         """Written by another program: other bytes, the same picture, so the same face."""
