@@ -16,7 +16,7 @@ from enum import Enum
 from .staff import Photo, Row
 
 _USER_ID = re.compile(r"[A-Za-z0-9\-%@#&_]{1,48}")
-_USER_DATA_MOST = 128
+USER_DATA_MOST = 128
 DAY = 86400.0
 TOLERANCE = 3600.0
 """Seconds by which a night may come too early, and still counts as the next."""
@@ -186,7 +186,7 @@ class Oracle:
     def _face(self, row: Row, photos: Mapping[str, Photo]) -> Face | None:
         """The face that a row stands for, None when it can have none."""
         photo = photos.get(row.image)
-        if not (_USER_ID.fullmatch(row.user_id) and len(row.user_data) <= _USER_DATA_MOST):
+        if not (_USER_ID.fullmatch(row.user_id) and len(row.user_data) <= USER_DATA_MOST):
             return None
         if photo is not None and photo.face is not None:
             return Face(row.user_id, row.user_data, photo.face)
