@@ -14,8 +14,9 @@ from nightly.exports import GOOD, Export, delivered, export
 from nightly.launcher import Strike
 from nightly.nights import Year
 from nightly.oracle import DAY, Asked, Bounds, Face, Oracle, Verdict
+from nightly.photos import Photo, picture, with_comment
 from nightly.schedule import Night, Upheaval, plan_nights
-from nightly.staff import Company, Photo, Row, manifest, picture, with_comment
+from nightly.staff import Company, Row, manifest
 from nightly.watch import Came, Event, Went
 
 from enroll.photo import read_photo

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .oracle import USER_DATA_MOST, Asked, Face
-from .staff import Photo, Row
+from .photos import Photo
+from .staff import Row
 from .watch import Came, Event, Went
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from .staff import COLUMNS, Company, Photo, Row, manifest
+from .photos import Photo
+from .staff import COLUMNS, Company, Row, manifest
 
 
 class Export(Enum):

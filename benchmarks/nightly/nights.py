@@ -13,8 +13,9 @@ from .command import GROUP_ID, LIFTED, NightlyCommand, Tally
 from .exports import GOOD, UNREADABLE, Export, Sent, delivered, export
 from .launcher import STUCK, Launcher
 from .oracle import DAY, Asked, Bounds, Face, Oracle, Verdict
+from .photos import picture
 from .schedule import Night, Upheaval
-from .staff import Company, Row, picture
+from .staff import Company, Row
 from .watch import Event, Watched
 
 DONE, NEW_BAD, UNUSABLE, REFUSED = 0, 1, 2, 8

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .staff import Photo, Row
+from .photos import Photo
+from .staff import Row
 
 _USER_ID = re.compile(r"[A-Za-z0-9\-%@#&_]{1,48}")
 USER_DATA_MOST = 128

@@ -6,12 +6,11 @@ import csv
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from hashlib import sha256
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 
-from PIL import Image
+from .photos import Photo, Spoiling, nobody, picture, with_comment
 
 COLUMNS = ("user_id", "user_data", "image")
 
@@ -29,15 +28,6 @@ _GIVEN = ("Adel", "Eden", "Jo", "Mika", "Noor", "Quinn", "Sam", "Yuki", "Zoë", 
 _FAMILY = ("Abara", "Bergström", "Goh", "Kaya", "Müller", "Okafor", "Tran", "Wang", "D'Arcy", "Øst")
 
 
-class Spoiling(Enum):
-    """What is wrong with a photo: not there, no picture, cut off, a picture of nobody."""
-
-    MISSING = "missing"
-    TEXT = "text"
-    CUT = "cut"
-    NOBODY = "nobody"
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """A line of the export."""
@@ -48,43 +38,12 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
-    """What lies at a path: `content` (None: nothing) and `face`, the SHA-256 of what the service
-    gets of it, None when it can have none."""
-
-    content: bytes | None
-    face: str | None
-    number: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Person:
     """Somebody of the staff; one photo as a rule."""
 
     user_id: str
     name: str
     images: tuple[str, ...]
-
-
-def picture(number: int) -> bytes:
-    """A JPEG of some 2 KB, unlike every other; the stand-in must not look for a real face."""
-    out = BytesIO()
-    noise = Image.frombytes("L", (8, 8), random.Random(number).randbytes(64))
-    noise.resize((64, 64), Image.Resampling.NEAREST).save(out, "JPEG")
-    return out.getvalue()
-
-
-def nobody(number: int) -> bytes:
-    """A JPEG of one flat grey, which the watched stand-in takes for a picture of nobody."""
-    out = BytesIO()
-    Image.new("L", (64 + number % 64, 64), 40 + number % 160).save(out, "JPEG")
-    return out.getvalue()
-
-
-def with_comment(jpeg: bytes, text: str) -> bytes:
-    """The same picture with a comment in its head, as some other program writes it."""
-    comment = text.encode()
-    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
 
 def manifest(rows: Sequence[Row], *, columns: Sequence[str] = COLUMNS) -> bytes:
