@@ -164,7 +164,14 @@ class Year:
             self._found(f"--dry-run: exit code {code}, where a sync would be {verdict.value}")
         if code == DONE:
             gone = {face.user_id for face in self.oracle.faces} - asked.wanted.keys()
-            for wrong in checks.rehearsed(path, asked, self.oracle.faces, sent.photos, gone=gone):
+            for wrong in checks.rehearsed(
+                path,
+                asked,
+                self.oracle.faces,
+                sent.photos,
+                gone=gone,
+                overdue=self.oracle.overdue,
+            ):
                 self._found(wrong)
 
     def _take(self, sent: Sent, night: Night) -> None:

@@ -80,6 +80,8 @@ class Oracle:
     bad: frozenset[tuple[str, str]] = frozenset()
     once_bad: set[tuple[str, str]] = field(default_factory=set)
     of_row: dict[tuple[str, str], Face] = field(default_factory=dict)
+    overdue: frozenset[tuple[str, str]] = frozenset()
+    """Rows that an earlier run has seen, and that have no face yet."""
     first: bool = True
 
     def judge(
@@ -166,6 +168,7 @@ class Oracle:
             self.gone_since.pop(face.user_id, None)
         self.faces, self.bad, self.first = asked.faces, asked.bad, False
         self.once_bad |= asked.bad
+        self.overdue = asked.bad
         self.of_row.update(asked.of_row)
         for row in asked.bad:
             self.of_row.pop(row, None)
@@ -182,6 +185,7 @@ class Oracle:
         """A run that was asked for this was killed, and left these faces in the library."""
         self.faces = faces
         self.once_bad |= asked.bad
+        self.overdue |= asked.of_row.keys() | asked.bad
         self.of_row.update({row: face for row, face in asked.of_row.items() if face in faces})
 
     def _face(self, row: Row, photos: Mapping[str, Photo]) -> Face | None:
