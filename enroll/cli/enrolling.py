@@ -255,11 +255,7 @@ def _print_plan(
 )
 @click.option("--log-file", type=options.FILE, help="Write every log line to this file, too.")
 @scheduled.figures
-@click.option(
-    "--show-user-ids",
-    is_flag=True,
-    help="Show user ids, photo paths and the service's messages in log lines.",
-)
+@options.show_user_ids
 @_bounding_rate
 @click.pass_context
 def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
