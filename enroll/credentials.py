@@ -118,9 +118,8 @@ def _of_folder(folder: Path) -> Credentials:
 
 def _read(path: Path) -> str:
     try:
-        descriptor = os.open(
-            path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        )  # nor wait for a pipe
+        # Without waiting for a pipe, which is refused below.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             mode = os.fstat(descriptor).st_mode  # of what is read, which a link leads to
             if not stat.S_ISREG(mode):

@@ -60,9 +60,9 @@ class Plan(Outlook):
     has to read, whatever comes of it, and before them it has the library listed. `shared` photos
     look the same and stand under more than one user_id. `doubts` are faces of the whole ledger,
     whatever the manifest: a run looks for them before anything else. `people_known` are due rows
-    that are new to the ledger, of people who have a face. With `full` photos were read and prepared.
-    With a sample `drawn` is what became of it; then `due` and `calls` are of all rows, and of their
-    photos nothing is known.
+    that are new to the ledger, of people who have a face. With `full` photos were read and
+    prepared. With a sample `drawn` is what became of it; then `due` and `calls` are of all rows,
+    and of their photos nothing is known.
     """
 
     manifest: Manifest

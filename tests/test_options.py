@@ -184,5 +184,5 @@ def test_a_name_that_no_file_can_have_is_refused(
 def test_a_file_to_write_is_not_standard_output(archive: Archive, command: Command) -> None:
     archive.manifest(archive.people(1))
     done = command(*RUN, "--summary", "-")
-    assert (done.code, "name one, or say ./-" in done.err) == (2, True), done
+    assert (done.code, "name one (./- is a file" in done.err) == (2, True), done
     assert not (archive.folder / "-").exists()
