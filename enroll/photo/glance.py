@@ -14,6 +14,7 @@ from enroll.photo.decide import Deed, Seen, decide
 from enroll.photo.decode import open_picture
 from enroll.photo.file import CannotOpenError, opened, read_photo
 from enroll.photo.form import Form, form_of, name_of_foreign
+from enroll.photo.source import COMPLETABLE
 from enroll.preparation import AS_USUAL, Preparation
 
 _BLOCK = 4096
@@ -87,7 +88,7 @@ def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | F
     if isinstance(deeds, Fault):
         return deeds
     if seen.truncated and not preparation.accept_truncated:
-        return reasons.cut_off()
+        return reasons.cut_off(completable=form in COMPLETABLE)
     made_anew = bool(set(deeds) - {Deed.STRIPPED})
     to_send = min(seen.length, preparation.max_bytes) if made_anew else seen.length
     told = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
@@ -123,7 +124,7 @@ def _seen_jpeg(descriptor: int, head: bytes, size: int) -> Seen | Fault:
         except jpeg.EndMissingError as error:
             block = os.pread(descriptor, _BLOCK, error.at)
             if not block or error.at >= size or len(known) >= error.at + len(block):
-                return reasons.cut_off()
+                return reasons.ONLY_A_STUB
             between = bytes(max(error.at - len(known), 0))  # not looked at
             known = (known + between)[: error.at] + block
         else:
@@ -146,7 +147,7 @@ def _seen_png(head: bytes, size: int) -> Seen | Fault:
     except png.NotAPngError as error:
         return reasons.damaged(str(error))
     if not found.width:
-        return reasons.cut_off()
+        return reasons.ONLY_A_STUB
     return Seen(
         form=Form.PNG,
         size=found.size,
@@ -163,6 +164,6 @@ def _seen_by_pillow(descriptor: int, size: int, form: Form) -> Seen | Fault:
         try:
             picture = open_picture(file, form)
         except BrokenError:
-            return reasons.cut_off()
+            return reasons.ONLY_A_STUB
         orientation = tiff_orientation(picture)
         return Seen(form=form, size=picture.size, length=size, orientation=orientation)
