@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -27,14 +28,25 @@ _FOREIGN_BYTES = 1024 * 1024
 """What is read of a file of another format to tell its name."""
 
 
+_CONVERTED_BYTES = 0.3
+"""Of a JPEG that is made of another format, for each pixel: 60 pictures in 11 formats took 0.06 to
+0.59, half of them more than 0.28. No bound is known that is of use: noise takes ten times that."""
+
+_CONVERTED_TIMES = 2.5
+"""The same for each byte of a file whose size in pixels is not known: an AVIF or a HEIC."""
+
+_SHRUNK = 1.5
+"""A JPEG whose sides shrink by a factor shrinks by so much of its power: 30 pictures of 4 qualities
+took 0.5 to 2.7 times that, half of them more than 0.95."""
+
+
 @dataclass(frozen=True, slots=True)
 class Glance:
     """What a photo's head and tail tell without reading it.
 
-    `size` is its bytes, `to_send` those that would be sent: exactly where the file is sent as it
-    is, nearly where it is stripped, at most where it is made anew. Files of the same content have
-    the same `likeness` (64 bits), others hardly ever. `pixels` are the file's width and height,
-    None where they are not known; `doubt` is what a look for a face found amiss.
+    `size` is its bytes, `to_send` those that would be sent, in a glance about so many. Files of the
+    same content have the same `likeness` (64 bits), others hardly ever. `pixels` are the file's
+    width and height, None where they are not known; `doubt` is what a look for a face found amiss.
     """
 
     size: int
@@ -89,11 +101,24 @@ def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | F
         return deeds
     if seen.truncated and not preparation.accept_truncated:
         return reasons.cut_off(completable=form in COMPLETABLE)
-    made_anew = bool(set(deeds) - {Deed.STRIPPED})
-    to_send = min(seen.length, preparation.max_bytes) if made_anew else seen.length
+    to_send = _likely_bytes(seen, deeds, preparation)
     told = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
     likeness = int.from_bytes(told, "big", signed=True)
     return Glance(size, likeness, deeds, to_send, pixels=seen.size)
+
+
+def _likely_bytes(seen: Seen, deeds: tuple[Deed, ...], preparation: Preparation) -> int:
+    """About how many bytes would be sent."""
+    if set(deeds) <= {Deed.STRIPPED}:
+        return seen.length
+    share = 1.0 if seen.size is None else min(1.0, preparation.max_side / max(seen.size))
+    if Deed.CONVERTED not in deeds:
+        likely = seen.length * math.pow(share, _SHRUNK)
+    elif seen.size is None:
+        likely = seen.length * _CONVERTED_TIMES
+    else:
+        likely = seen.size[0] * seen.size[1] * share**2 * _CONVERTED_BYTES
+    return min(round(likely), preparation.max_bytes)
 
 
 def _seen(descriptor: int, head: bytes, size: int, form: Form) -> Seen | Fault:
