@@ -23,7 +23,7 @@ _GOES_ON = frozenset({0xD9, 0xDA, 0xC4})
 _ESCAPED = b"\xff\0"
 
 _MOST_BY_CHANCE = 3
-"""Escaped bytes in a row that may stand in what is no scan: real ones have one in 256 bytes."""
+"""Escaped bytes that may stand in what is no scan, before any marker: a scan has one in 256."""
 
 BEHIND = 16 * _ESCAPED
 """What stands in an end's place: a decoder reads up to eight bytes ahead, and these are no code."""
