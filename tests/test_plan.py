@@ -262,7 +262,7 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
         "2 enrolled rows whose photo is no longer there.",
         "",
         "Calls    1 group_list, 1 list, 1,000 add",
-        "To send  64 MB of photos",
+        "To send  about 64 MB of photos",
         "Time     8 min 20 s at 2.0 calls a second (as asked)",
         f"Photos   {tmp_path}",
         "Ledger   none yet",
