@@ -18,6 +18,9 @@ _HOMES = {
     "read_credentials": "enroll.credentials",
     "Report": "enroll.enrollment",
     "enroll_manifest": "enroll.enrollment",
+    "sync_manifest": "enroll.sync",
+    "SyncSettings": "enroll.settings",
+    "GuardError": "enroll.errors",
     "read_ledger": "enroll.ledger.files",
     "EnrollError": "enroll.errors",
     "ExitCode": "enroll.errors",
@@ -26,23 +29,27 @@ _HOMES = {
 if TYPE_CHECKING:
     from enroll.credentials import read_credentials
     from enroll.enrollment import Report, enroll_manifest
-    from enroll.errors import EnrollError, ExitCode
+    from enroll.errors import EnrollError, ExitCode, GuardError
     from enroll.ledger.files import read_ledger
     from enroll.model import Credentials, Entry, Status
-    from enroll.settings import RunSettings
+    from enroll.settings import RunSettings, SyncSettings
+    from enroll.sync import sync_manifest
 
 __all__ = [
     "Credentials",
     "EnrollError",
     "Entry",
     "ExitCode",
+    "GuardError",
     "Report",
     "RunSettings",
     "Status",
+    "SyncSettings",
     "__version__",
     "enroll_manifest",
     "read_credentials",
     "read_ledger",
+    "sync_manifest",
 ]
 
 

@@ -298,7 +298,7 @@ class Calls:
         self, shipment: Shipment, step: Settled | Doubtful | Again | Stop, now: float
     ) -> None:
         shipment.face = step.face
-        self._recorder.face(step.face)
+        self._recorder.face(step.face, ended=not isinstance(step, Again | Stop))
         if isinstance(step, Again) and step.refused:
             self._ready.appendleft(shipment)
         elif isinstance(step, Again):

@@ -82,6 +82,7 @@ class Decider:
             policy=self._policy,
             run=self._recorder.run,
             user_data=row.due.row.user_data,
+            renews=row.due.renews,
         )
         if isinstance(step, Hold):
             message = "Another photo of this person is in doubt; this one waits for that."
@@ -89,8 +90,10 @@ class Decider:
             return
         user_id = row.due.row.user_id
         if isinstance(step, Send):
-            # What has been sent before is on its way, whatever the photo shows.
-            on_its_way = step.face is not None and step.face.face_id in self._tries
+            # What was sent before is on its way or added anew, whatever the photo shows.
+            on_its_way = step.face is not None and (
+                step.face.face_id in self._tries or step.face.face_token is not None
+            )
             if photo.doubt is not None and not on_its_way:
                 if self._policy.holds_doubtful:
                     self._hold_back(row, photo, photo.doubt, step.face)
@@ -100,7 +103,7 @@ class Decider:
             face = self._face_to_send(row, photo, step.face)
             tries = self._tries.pop(face.face_id, None)
             shipment = Shipment(row.due, photo, face, tries=tries or 0)
-            if tries is None and self._strangers.has(user_id):
+            if tries is None and face.face_token is None and self._strangers.has(user_id):
                 shipment.face = self._recorder.doubt(row.due, photo, face)
                 self._look_first(shipment)
             else:
@@ -127,7 +130,8 @@ class Decider:
         )
         return replace(
             face,
-            user_data=row.due.row.user_data,
+            # One that is added anew keeps its text until that is on its way.
+            user_data=face.user_data if face.face_token else row.due.row.user_data,
             sent_sha256=photo.sent_sha256,
             prepared=photo.prepared,
             multi_oriented_detection=self._policy.multi_oriented_detection,

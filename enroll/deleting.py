@@ -36,20 +36,25 @@ def delete_chosen(
     group_id: str,
     *,
     run: int,
-    told: Callable[[int], None],
+    told: Callable[[int], None] = lambda gone: None,
+    go_on: Callable[[], bool] = lambda: True,
+    seen: bool = False,
 ) -> int:
     """Delete the faces that the ledger has chosen; of how many it is not known whether they are
     gone, which the next command that changes the library finds out.
 
-    `run` is the command's number; `told` hears after each call how many are gone so far. Raises
-    ServiceError where the service will not delete.
+    `run` is the command's number; `told` hears after each call how many are gone so far, and
+    `go_on` is asked before each. `seen` is as for `Removals.settle`. Raises ServiceError where the
+    service will not delete.
     """
     gone, unknown = 0, 0
     for targets in chosen_pages(ledger, run=run):
+        if not go_on():
+            break
         ledger.removals.intend(targets)
         _note(ledger, EventKind.REMOVING, targets)
         ledger.commit()
-        left = _carry_out(ledger, asking, group_id, targets)
+        left = _carry_out(ledger, asking, group_id, targets, seen=seen)
         gone, unknown = gone + len(targets) - left, unknown + left
         told(gone)
     return unknown
@@ -65,7 +70,14 @@ def finish_deleting(ledger: Ledger, asking: Asking, group_id: str) -> int:
     )
 
 
-def _carry_out(ledger: Ledger, asking: Asking, group_id: str, targets: Sequence[Target]) -> int:
+def _carry_out(
+    ledger: Ledger,
+    asking: Asking,
+    group_id: str,
+    targets: Sequence[Target],
+    *,
+    seen: bool = False,
+) -> int:
     """Make the calls for at most `DELETE_PAGE` faces and record what came of it; how many are
     left of which nothing is known."""
     try:
@@ -77,7 +89,7 @@ def _carry_out(ledger: Ledger, asking: Asking, group_id: str, targets: Sequence[
     settled = [target for target in targets if target.face_token in gone]
     for run in {target.run for target in settled}:
         tokens = [target.face_token for target in settled if target.run == run]
-        ledger.removals.settle(tokens, run=run)
+        ledger.removals.settle(tokens, run=run, seen=seen)
     _note(ledger, EventKind.REMOVED, settled, reasons=gone)
     ledger.commit()
     return len(targets) - len(settled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from enroll import journey
 from enroll.ledger import Changes
 from enroll.model import Event, EventKind, FaceRecord, Status, Surplus
 from enroll.recorder import Recorder, now_ms
@@ -53,7 +54,10 @@ class DoubtBook:
         face = replace(doubt.face, recheck=doubt.face.status is Status.FAILED)
         events = []
         if face.open:
-            face = replace(face, status=Status.PENDING, recheck=True, run=self.recorder.run)
+            pending = replace(face, status=Status.PENDING, recheck=True, run=self.recorder.run)
+            face = journey.restores(pending)
+            if face.face_token:  # as it stood before: nothing is amiss
+                face = replace(face, code="", message="")
             events.append(self._event(EventKind.NOT_APPLIED, face, None))
             self.recorder.tally.not_applied += 1
         self.recorder.ledger.record(Changes(faces=[face], events=events))

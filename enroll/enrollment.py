@@ -10,7 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from enroll import __version__, cores
 from enroll.asking import Asking
@@ -19,9 +19,16 @@ from enroll.cores import OneCore
 from enroll.deciding import WAITS_FOR_DOUBT
 from enroll.deleting import finish_deleting
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
+from enroll.followed import Followed
 from enroll.journey import Policy
 from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunEnd, RunStart
-from enroll.ledger.files import check_is_ledger, ledger_exists, open_ledger, recall_survey
+from enroll.ledger.files import (
+    check_is_ledger,
+    check_library,
+    ledger_exists,
+    open_ledger,
+    recall_survey,
+)
 from enroll.ledger.lock import LedgerLock
 from enroll.libraries import provide_library
 from enroll.manifest import Manifest, open_manifest, recall_manifest
@@ -89,6 +96,35 @@ class Report:
     gauge: Gauge
     no_results: LocalError | None = None
     on_record: Mapping[Status, int] | None = None
+    followed: Followed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A ledger that is held before the service is called, and may be open by then."""
+
+    lock: LedgerLock
+    ledger: Ledger | None = None
+
+
+class Night(Protocol):
+    """What a sync does besides a run: it judges first, and deletes last."""
+
+    def begin(self, stack: ExitStack, manifest: Manifest) -> Held | None:
+        """Before any call: hold the ledger, if there is one, and judge the difference. Raises
+        GuardError."""
+
+    def accept(self, ledger: Ledger, connection: Connection, tally: Tally, run: int) -> None:
+        """The run has begun: remember what it is to do, and delete what is due already."""
+
+    def softened(self, interrupt: Callable[[int], None]) -> Callable[[int], None]:
+        """What a signal is to be given to, for it to end the run and the deletions softly."""
+
+    def end(self, ended: Ended) -> Ended:
+        """Delete what is to go, if the run came to its end; how it has ended then."""
+
+    def followed(self) -> Followed:
+        """What became of the difference."""
 
 
 class Screen(Observer):
@@ -118,14 +154,15 @@ def enroll_manifest(
     screen: Screen | None = None,
     executors: Callable[[int], Executor] = ThreadPoolExecutor,
     core: OneCore | None = None,
+    night: Night | None = None,
 ) -> Report:
     """Enroll what the manifest says and is not enrolled yet; what `enroll run` does.
 
     `read_credentials` is called at the start, and again when the service refuses a signature.
     `executors(n)` makes an executor for up to n tasks at once, which need not begin with n
     threads. `core` keeps the calling thread on one core meanwhile, and the executors' threads if
-    these join it. Raises EnrollError where nothing could be begun; what stops a run later is in
-    `Report.ended`.
+    these join it. `night` is what makes a sync of it. Raises EnrollError where nothing could be
+    begun; what stops a run later is in `Report.ended`.
     """
     watching = screen or Unwatched()
     check_installed(settings.preparation)
@@ -150,10 +187,13 @@ def enroll_manifest(
         ),
     )
     with ExitStack() as stack:
+        held = None if night is None else night.begin(stack, manifest)
         connection = account.open()
         stack.callback(connection.close)
         tally = Tally()
-        ledger, place, standing = _open(stack, settings, manifest, connection, tally)
+        ledger, place, standing = _open(stack, settings, manifest, connection, tally, held=held)
+        if night is not None:
+            night.accept(ledger, connection, tally, place.run)
         survey = standing.survey
         scan = Scan(manifest.rows(CHUNK_ROWS), str(place.images), at_once=settings.readers)
         stack.callback(scan.close)
@@ -181,14 +221,18 @@ def enroll_manifest(
             rotation=connection,
             tally=tally,
         )
-        watching.opened(place, driver.interrupt)
+        interrupt = driver.interrupt if night is None else night.softened(driver.interrupt)
+        watching.opened(place, interrupt)
         with core or nullcontext():
             ended = driver.drive(core)
+        if night is not None:
+            ended = night.end(ended)
         if driver.library_known and ended.stop is None:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         watching.closed()
         gauge = throttle.gauge(time.monotonic())
-        return _close(settings, ledger, manifest, place, ended, results, gauge, survey)
+        report = _close(settings, ledger, manifest, place, ended, results, gauge, survey)
+        return report if night is None else replace(report, followed=night.followed())
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +312,8 @@ def _open(
     manifest: Manifest,
     connection: Connection,
     tally: Tally,
+    *,
+    held: Held | None,
 ) -> tuple[Ledger, Place, _Standing]:
     """Lock the ledger, prove the library, open the ledger, record that the run begins.
 
@@ -279,13 +325,10 @@ def _open(
         library, made = _library(settings, connection, tally, ledger=None)
         empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
         make_folder(path.parent)
-        lock = stack.enter_context(LedgerLock(path))
     else:
-        check_is_ledger(path)  # before a lock is made beside a file that is something else
-        lock = stack.enter_context(LedgerLock(path))
+        held = held or hold_ledger(stack, path)
         library, made = _library(settings, connection, tally, ledger=path)
-    ledger = open_ledger(path, identity_of(settings, library), began_empty=empty)
-    stack.callback(ledger.close)
+    lock, ledger = _opened(stack, path, held, identity_of(settings, library), empty=empty)
     if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
         raise UsageError(
             f"The adoption of the library {settings.group_id} into {path} was not finished: "
@@ -339,6 +382,25 @@ def _open(
         mark=mark,
     )
     return ledger, place, _Standing(trust, lock, start.at, survey)
+
+
+def hold_ledger(stack: ExitStack, path: Path) -> Held:
+    """Lock a ledger that is there. Raises LedgerBusyError, and for a file that is none."""
+    check_is_ledger(path)  # before a lock is made beside a file that is something else
+    return Held(stack.enter_context(LedgerLock(path)))
+
+
+def _opened(
+    stack: ExitStack, path: Path, held: Held | None, identity: LibraryIdentity, *, empty: bool
+) -> tuple[LedgerLock, Ledger]:
+    """The ledger of this library, whether it was held or not, and open or not."""
+    held = held or Held(stack.enter_context(LedgerLock(path)))
+    if held.ledger is not None:
+        check_library(path, held.ledger.identity(), identity)
+        return held.lock, held.ledger
+    ledger = open_ledger(path, identity, began_empty=empty)
+    stack.callback(ledger.close)
+    return held.lock, ledger
 
 
 def _library(
@@ -540,7 +602,8 @@ def exit_code(ended: Ended, fail_on: FailOn) -> ExitCode:
         return ended.stop.exit_code
     if ended.bound is not None:
         return ExitCode.ENDED_EARLY
-    if tally.statuses[Status.IN_DOUBT] or tally.codes[Status.PENDING, WAITS_FOR_DOUBT]:
+    doubts = tally.statuses[Status.IN_DOUBT] + tally.codes[Status.PENDING, WAITS_FOR_DOUBT]
+    if doubts or tally.undeleted:
         return ExitCode.IN_DOUBT
     failed = {FailOn.ANY: tally.bad, FailOn.NEW: tally.new_bad, FailOn.NONE: 0}[fail_on]
     return ExitCode.SOME_ROWS_FAILED if failed else ExitCode.DONE

@@ -7,11 +7,13 @@ EnrollError
 ├── ServiceError             3  the service stopped us: credentials, library, an error repeated
 ├── LocalError               7  this machine stopped us: disk, ledger, the photos' share
 ├── UnreachedError           6  the service was away for as long as we were told to wait
-└── LedgerBusyError          5  another run holds the ledger
+├── LedgerBusyError          5  another run holds the ledger
+└── GuardError               8  a sync would change more than it may
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 
@@ -26,6 +28,7 @@ class ExitCode(IntEnum):
     LEDGER_BUSY = 5
     ENDED_EARLY = 6
     LOCAL = 7
+    GUARD = 8
     BUG = 70
     HANGUP = 129
     INTERRUPTED = 130
@@ -74,3 +77,16 @@ class LedgerBusyError(EnrollError):
     """Another run holds the ledger."""
 
     exit_code = ExitCode.LEDGER_BUSY
+
+
+class GuardError(EnrollError):
+    """A sync would change more than it may, so that nothing was done.
+
+    `counts` is the difference between manifest and ledger, as far as it was made out.
+    """
+
+    exit_code = ExitCode.GUARD
+
+    def __init__(self, message: str, *, counts: Mapping[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.counts = counts

@@ -12,7 +12,7 @@ from typing import Any
 
 from enroll import __version__
 from enroll.enrollment import Report, ledger_path
-from enroll.errors import ExitCode, ManifestError, UsageError
+from enroll.errors import ExitCode, GuardError, ManifestError, UsageError
 from enroll.model import CallKind, Status
 from enroll.newfile import new_file
 from enroll.settings import RunSettings
@@ -62,6 +62,7 @@ class Figures:
     kept: int | None = None
     user_data_changed: int | None = None
     shared_photos: int | None = None
+    sync: Mapping[str, int] | None = None
 
     def as_json(self) -> str:
         """One object, times in ISO 8601 and UTC."""
@@ -103,6 +104,7 @@ def figures_of(report: Report, settings: RunSettings, *, started: float) -> Figu
         kept=tally.kept,
         user_data_changed=tally.user_data_changed,
         shared_photos=tally.shared,
+        sync=None if report.followed is None else report.followed.figures(),
     )
 
 
@@ -112,13 +114,17 @@ def figures_of_failure(error: BaseException, settings: RunSettings, *, started: 
     message = str(error)
     if isinstance(error, ManifestError):  # it may quote cells
         message = "The manifest cannot be used; the command's own output says why."
+    counts = error.counts if isinstance(error, GuardError) else None
+    if code is ExitCode.GUARD:
+        message = "Refused: the difference is too large; the command's own output says why."
     if code is ExitCode.BUG:
         message = "A bug; the command's own output names the file with the traceback."
     try:
         ledger = str(ledger_path(settings))
     except UsageError:
         ledger = None
-    return Figures(**_of_command(settings, code, started), message=message, ledger=ledger)
+    command = _of_command(settings, code, started)
+    return Figures(**command, message=message, ledger=ledger, sync=counts)
 
 
 def write_summary(path: Path, figures: Figures) -> None:

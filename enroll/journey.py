@@ -91,18 +91,21 @@ def begins(
     policy: Policy,
     run: int,
     user_data: str | None = None,
+    renews: bool = False,
 ) -> Send | Settled | Hold:
     """The first step of a row whose photo has been read, in the run of number `run`.
 
     `faces` is everything that the ledger holds of this `user_id`; `user_data` the row's, where it
-    may be another than was sent.
+    may be another than was sent. With `renews` an enrolled face is sent again where it is.
     """
-    same = _same_face(faces, photo)
+    same = same_face(faces, photo)
+    opened = next((face for face in faces if face.open), None)
     if same is not None and same.status in (Status.ENROLLED, Status.SUPERSEDED):
-        return Settled(replace(same, status=Status.ENROLLED))
+        if not (renews and _may_be_renewed(same, user_data)):
+            return Settled(replace(same, status=Status.ENROLLED))
+        return Send(same) if opened is None else Hold(opened)
     if same is not None and same.open:
         return Settled(same)
-    opened = next((face for face in faces if face.open), None)
     if opened is not None:
         return Hold(opened)
     mended = same is not None and user_data not in (None, same.user_data)
@@ -111,7 +114,7 @@ def begins(
     return Send(same)
 
 
-def _same_face(faces: Sequence[FaceRecord], photo: Photo) -> FaceRecord | None:
+def same_face(faces: Sequence[FaceRecord], photo: Photo) -> FaceRecord | None:
     """The face with this photo's content, or else one for which the same bytes were sent."""
     for face in faces:
         if face.sha256 == photo.sha256:
@@ -121,6 +124,12 @@ def _same_face(faces: Sequence[FaceRecord], photo: Photo) -> FaceRecord | None:
         if (face.sent_sha256 or face.sha256) == sent and face.status is not Status.REMOVED:
             return face
     return None
+
+
+def _may_be_renewed(face: FaceRecord, user_data: str | None) -> bool:
+    """Whether the library has another text for an enrolled face; what it was under before has to
+    be deleted first."""
+    return user_data not in (None, face.user_data) and face.former_token is None
 
 
 def _may_try_again(face: FaceRecord, *, policy: Policy, run: int, mended: bool) -> bool:
@@ -163,15 +172,21 @@ def is_due(candidate: Candidate, policy: Policy) -> bool:
     return rejected or _preparing_may_help(candidate.code, candidate.refused_under, policy)
 
 
-def intends(face: FaceRecord, *, at: int, run: int) -> FaceRecord:
-    """The record that must be on disk before the call leaves; `at` is UNIX ms."""
+def intends(face: FaceRecord, *, at: int, run: int, user_data: str | None = None) -> FaceRecord:
+    """The record that must be on disk before the call leaves; `at` is UNIX ms.
+
+    An enrolled face is added anew with this `user_data`, and keeps its token beside.
+    """
+    if face.status in (Status.ENROLLED, Status.SUPERSEDED):
+        face = replace(face, former_token=face.face_token, former_user_data=face.user_data)
     return replace(
         face,
         status=Status.SENDING,
         attempts=face.attempts + 1,
         first_attempt_at=face.first_attempt_at or at,
         face_token=None,
-        enrolled_at=None,
+        user_data=face.user_data if user_data is None else user_data,
+        enrolled_at=face.enrolled_at if face.former_token else None,
         code="",
         message="",
         run=run,
@@ -195,7 +210,26 @@ def suspects(face: FaceRecord, *, run: int) -> FaceRecord:
 def withdraws(face: FaceRecord) -> FaceRecord:
     """The record of a face whose intent is on disk but whose call never left."""
     first = face.first_attempt_at if face.attempts > 1 else None
-    return replace(face, status=Status.PENDING, attempts=face.attempts - 1, first_attempt_at=first)
+    return restores(
+        replace(face, status=Status.PENDING, attempts=face.attempts - 1, first_attempt_at=first)
+    )
+
+
+def restores(face: FaceRecord) -> FaceRecord:
+    """The record of a face that was not added (anew): one that had a token stands as it did before,
+    with the code for which it does."""
+    if face.former_token is None:
+        return face
+    return replace(
+        face,
+        status=Status.ENROLLED,
+        face_token=face.former_token,
+        user_data=face.former_user_data or "",
+        former_token=None,
+        former_user_data=None,
+        expires=None,
+        refused_under=None,
+    )
 
 
 def after(
@@ -204,6 +238,8 @@ def after(
     """The step after the answer to an `add` call; `tries` are this run's calls for the row."""
     verdict = answer.verdict
     if verdict is Verdict.APPLIED:
+        if answer.face_token == face.former_token:  # the service has given the same one again
+            face = replace(face, former_token=None, former_user_data=None)
         return Settled(
             replace(
                 face,
@@ -234,9 +270,9 @@ def _not_applied(
         return Stop(withdraws(face), answer)
     if rule is CodeRule.RETRY:
         if tries < policy.attempts:
-            return Again(replace(face, status=Status.PENDING), refused=False)
-        return Settled(replace(face, status=Status.FAILED))
+            return Again(restores(replace(face, status=Status.PENDING)), refused=False)
+        return Settled(restores(replace(face, status=Status.FAILED)))
     if answer.verdict is not Verdict.REJECTED and rule is not CodeRule.REJECT:
-        return Settled(replace(face, status=Status.FAILED))
+        return Settled(restores(replace(face, status=Status.FAILED)))
     under = policy.marks.get(answer.code)
-    return Settled(replace(face, status=Status.REJECTED, refused_under=under))
+    return Settled(restores(replace(face, status=Status.REJECTED, refused_under=under)))

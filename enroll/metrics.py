@@ -84,5 +84,7 @@ def _metrics(figures: Figures) -> Iterator[tuple[str, str, str, Mapping[str, flo
             yield name, meaning, "", {"": number}
     if figures.rows is not None:
         yield "rows", "Rows of the manifest after the last run.", "status", figures.rows
+    if figures.sync is not None:
+        yield "sync", "What the last sync found and did.", "what", figures.sync
     if figures.calls is not None:
         yield "calls", "Calls that the last run made.", "kind", figures.calls

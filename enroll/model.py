@@ -210,7 +210,9 @@ class FaceRecord:
     `user_data` and `multi_oriented_detection` are as last sent; `expires` is when the last
     attempt's signature expires, in UNIX seconds on the service's clock; `run` is the run that
     last wrote the record; `refused_under` are the settings on which a refusal depended, as
-    `Policy.marks` has them, None where it depended on none.
+    `Policy.marks` has them, None where it depended on none. `former_token` is the token under which
+    the library holds the face with another text, `former_user_data`, while it is added anew, and
+    until that one is deleted.
     """
 
     face_id: int
@@ -232,6 +234,8 @@ class FaceRecord:
     enrolled_at: int | None = None
     run: int = 0
     refused_under: str | None = None
+    former_token: str | None = None
+    former_user_data: str | None = None
 
     @property
     def open(self) -> bool:
@@ -354,7 +358,8 @@ class Candidate:
     `lines` counts the manifest's lines that say the same; `status` and `code` are the row's or
     its face's (PENDING for a row seen for the first time); `changed` says that the photo's times
     are not those on record, `user_data_changed` that its text is not; `multi_oriented_detection`
-    is as last sent for its face, and `refused_under` as in its record.
+    is as last sent for its face, and `refused_under` as in its record; `renews` says that an
+    enrolled face is to be added anew with the row's text.
     """
 
     row: ScannedRow
@@ -367,6 +372,7 @@ class Candidate:
     user_data_changed: bool = False
     multi_oriented_detection: bool = False
     refused_under: str | None = None
+    renews: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

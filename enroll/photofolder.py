@@ -20,6 +20,14 @@ ROWS_TRIED = 20
 """Rows whose photos are looked for in two folders, to tell whose manifest it is."""
 
 
+class FolderGoneError(LocalError):
+    """The photos' folder was there in an earlier run."""
+
+
+class NoFolderError(UsageError):
+    """The photos' folder never was."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotosFolder:
     """The folder, resolved. `named` says that --images named it, now or in an earlier run;
@@ -82,11 +90,11 @@ def _checked(found: PhotosFolder, *, known: tuple[str, ...]) -> PhotosFolder:
     if path.is_dir():
         return found
     if str(path) in known:
-        raise LocalError(
+        raise FolderGoneError(
             f"The photos' folder {path} is gone, which was there in an earlier run. Mount the "
             "share again, then run the same command; every row stays due."
         )
-    raise UsageError(f"The photos' folder {path} does not exist. Correct --images.")
+    raise NoFolderError(f"The photos' folder {path} does not exist. Correct --images.")
 
 
 def in_utf8(path: Path) -> str:

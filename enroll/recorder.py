@@ -87,8 +87,12 @@ class Recorder:
     def row_ends(self, due: Candidate, status: Status, code: str, message: str) -> None:
         """An outcome that came before there was a face to hang it on."""
         if due.face_id is not None and due.status is Status.ENROLLED:
-            # The row keeps the face that it has; the photo is looked at again next time.
+            # The row keeps the face that it has; the photo is looked at again next time, and why
+            # it will not do is no news then.
             self.tally.kept += due.lines
+            if code != due.code:
+                self.ledger.record(Changes(rows=[self._kept(due, code, message)]))
+                self.noted()
         elif due.face_id is not None and due.status in _OPEN and status is not Status.PENDING:
             # The row still leads to the photo with which the doubt can be settled.
             self.in_doubt.add(due.face_id)
@@ -196,7 +200,8 @@ class Recorder:
 
     def intent(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
         """Record that `face` will be sent; the call must not leave before the next commit."""
-        face = journey.intends(face, at=now_ms(), run=self.run)
+        text = due.row.user_data
+        face = journey.intends(face, at=now_ms(), run=self.run, user_data=text)
         self._point(due, photo, face)
         return face
 
@@ -216,10 +221,12 @@ class Recorder:
             )
         )
 
-    def face(self, face: FaceRecord) -> None:
-        """Record where a face stands now, with the event that this is, if it is one."""
+    def face(self, face: FaceRecord, *, ended: bool = True) -> None:
+        """Record where a face stands now, with the event that this is, if it is one; none unless
+        its call has `ended`."""
         kind = _EVENTS.get(face.status)
-        events = [] if kind is None else [self._event(kind, face)]
+        stands = face.status is Status.ENROLLED and bool(face.code)  # not added anew after all
+        events = [] if kind is None or stands or not ended else [self._event(kind, face)]
         self.ledger.record(Changes(faces=[face], events=events))
         self.noted()
 
@@ -236,11 +243,26 @@ class Recorder:
         self.survey.ended(due.row.line, told, code, message, lines=due.lines)
         if status is Status.ENROLLED and recognised:
             tally.recognised += due.lines
+        elif status is Status.ENROLLED and code:  # it could not be added anew
+            tally.kept += due.lines
+        elif status is Status.ENROLLED and due.renews:
+            tally.renewed += due.lines
         elif status is Status.ENROLLED:
             tally.enrolled_now += due.lines
-        elif status in BAD and (status, code) != (due.status, due.code):
+        elif status in BAD and (status, code) != (_told(due, status), due.code):
             tally.new_bad += due.lines
         self.observer.finished(due, status, code, message)
+
+    def _kept(self, due: Candidate, code: str, message: str) -> RowRecord:
+        return RowRecord(
+            user_id=due.row.user_id,
+            path=due.row.path,
+            user_data=due.row.user_data,
+            face_id=due.face_id,
+            code=code,
+            message=message,
+            run=self.run,
+        )
 
     def _row(self, due: Candidate, face: FaceRecord, sha256: bytes) -> RowRecord:
         return RowRecord(
@@ -264,3 +286,8 @@ class Recorder:
             face_token=face.face_token,
             detail=face.code,
         )
+
+
+def _told(due: Candidate, status: Status) -> Status:
+    """The status that was told of a row last time: that of its photo, where it kept its face."""
+    return status if due.status is Status.ENROLLED else due.status

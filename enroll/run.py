@@ -103,10 +103,12 @@ class FullService(Service, Library, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _InDoubt:
-    """A row whose face is being settled, and how many answers it has had in this run."""
+    """A row whose face is being settled, how many answers it has had in this run, and the last."""
 
     due: Candidate
     tries: int
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,19 +480,24 @@ class Driver:
 
     def _doubted(self, shipment: Shipment) -> None:
         # Not with its photo: many doubts may wait, and it is read again when it is needed.
-        self._doubtful[shipment.face.face_id] = _InDoubt(shipment.due, shipment.tries)
+        face = shipment.face
+        self._doubtful[face.face_id] = _InDoubt(
+            shipment.due, shipment.tries, face.code, face.message
+        )
         self._doubts.take(Doubt(face=shipment.face))
 
     def _settled(self, face: FaceRecord) -> None:
         """Nothing more will be done about a doubt: its row has its outcome, or is sent again."""
         row = self._doubtful.pop(face.face_id, None)
-        if row is not None and face.status is Status.PENDING:
+        if row is not None and (face.status is Status.PENDING or _stands_as_before(face, row.due)):
             if row.tries < self._work.policy.attempts:
                 self._decider.goes_on(face, tries=row.tries)
                 self._intake.read_later(row.due)
                 row = None
             else:
-                face = replace(face, status=Status.FAILED)
+                face = replace(face, code=row.code, message=row.message)
+                if face.status is Status.PENDING:
+                    face = replace(face, status=Status.FAILED)
                 self._recorder.face(face)
         elif face.status is Status.PENDING:
             self._decider.goes_on(face, tries=0)  # an earlier run's: its row comes up by itself
@@ -546,3 +553,8 @@ class Driver:
             self.tally.shared_examples = self._ledger.examples_of_shared(
                 self._work.run, most=SHARED_SHOWN
             )
+
+
+def _stands_as_before(face: FaceRecord, due: Candidate) -> bool:
+    """Whether a face that was to be added anew was not."""
+    return due.renews and face.face_token is not None and face.user_data != due.row.user_data

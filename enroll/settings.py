@@ -50,6 +50,23 @@ class CodeRule(StrEnum):
     STOP = "stop"
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How many of something there may be: a number, or a share of a whole in percent."""
+
+    number: float
+    percent: bool = False
+
+    def most(self, whole: int, *, least: int = 0) -> int:
+        """The number, where there are so many in all; `least` are always allowed by a share."""
+        if not self.percent:
+            return int(self.number)
+        return max(least, int(whole * self.number / 100 + 1e-9))
+
+    def __str__(self) -> str:
+        return f"{self.number:g}{'%' if self.percent else ''}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """Everything that decides what a run does; docs/reference.md describes each option.
@@ -149,6 +166,34 @@ class RunSettings:
             "retry": sorted(self.retry),
             "on_code": {code: rule.value for code, rule in sorted(self.on_code.items())},
             "checksum": self.checksum,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncSettings(RunSettings):
+    """The same of a sync; `grace` is in days. `differences` is a CSV to write them to."""
+
+    give_up_after: float = 600.0
+    fail_on: FailOn = FailOn.NEW
+    max_removals: Bound = Bound(1, percent=True)
+    max_changes: Bound = Bound(10, percent=True)
+    max_missing: Bound = Bound(10, percent=True)
+    grace: float = 2.0
+    differences: Path | None = None
+
+    def due_rules(self) -> list[Any]:
+        """A sync takes up rows whose text has changed, too."""
+        return [*RunSettings.due_rules(self), "sync"]
+
+    def record(self) -> dict[str, Any]:
+        """The same, and what is a sync's own."""
+        return {
+            **RunSettings.record(self),
+            "command": "sync",
+            "max_removals": str(self.max_removals),
+            "max_changes": str(self.max_changes),
+            "max_missing": str(self.max_missing),
+            "grace": self.grace,
         }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from enroll.enrollment import Report
 from enroll.errors import ExitCode
+from enroll.followed import followed_lines
 from enroll.logs import log, mask
 from enroll.model import CallKind, Status
 from enroll.tally import Tally
@@ -59,8 +60,10 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     if errors:
         yield ["What went wrong, how often, and what to do", *error_table(errors)]
     yield list(trial_lines(ended))
+    yield [] if report.followed is None else list(followed_lines(report.followed))
     yield list(doubtful_lines(tally.doubtful, "sent all the same"))
-    yield [*_doubts(tally), *_remarks(tally), *_shared(tally, show_user_ids)]
+    followed = report.followed is not None
+    yield [*_doubts(tally), *_remarks(tally, followed), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
     share = percent(tally.refused, tally.calls.total())
     refused = f"; {tally.refused:,} ({share}) refused by the service's limit"
@@ -107,6 +110,8 @@ def _headline(report: Report) -> str:
         return f"{done}, then stopped: {ended.stop}"
     if ended.bound is not None:
         return f"{done}, then ended early: {ended.bound}. Run the same command again to go on."
+    if not tally.done and report.followed is not None and report.followed.deleted:
+        return f"Run {report.place.run}: {amount(report.followed.deleted, 'face')} deleted."
     if not tally.done:
         return f"Run {report.place.run}: nothing to do; no photo was read and no face was added."
     before = tally.unchanged + tally.recognised + tally.gone
@@ -153,8 +158,8 @@ def _surplus(tally: Tally) -> Iterator[str]:
         )
 
 
-def _remarks(tally: Tally) -> Iterator[str]:
-    if tally.user_data_changed:
+def _remarks(tally: Tally, followed: bool) -> Iterator[str]:
+    if tally.user_data_changed and not followed:
         yield (
             f"{amount(tally.user_data_changed, 'enrolled row')} with another user_data than the "
             "library: left as enrolled, the service has no update."
@@ -164,10 +169,13 @@ def _remarks(tally: Tally) -> Iterator[str]:
         yield f"{rows} whose photo is no longer there: left as enrolled."
     if tally.kept:
         yield (
-            f"{amount(tally.kept, 'row')} whose new photo cannot be used: the face enrolled before "
-            "stays."
+            f"{amount(tally.kept, 'row')} whose new photo or text cannot be used: the face "
+            "enrolled before stays."
         )
-    if tally.superseded:
+    if tally.undeleted:
+        faces = amount(tally.undeleted, "face")
+        yield f"Of {faces} it is not known whether they were deleted: the next sync finds out."
+    if tally.superseded and not followed:
         yield (
             f"{amount(tally.superseded, 'older face')} superseded by new photos: still in the "
             "library, listed by `enroll export --status superseded`."
@@ -231,6 +239,7 @@ def log_summary(report: Report, *, urgent: bool = False) -> None:
             "results": None if report.results is None else str(report.results),
             **_doubtful_fields(tally),
             **_record_fields(report),
+            **_followed_fields(report),
         },
         level=logging.WARNING if urgent else logging.INFO,
     )
@@ -246,3 +255,7 @@ def _record_fields(report: Report) -> dict[str, dict[str, int]]:
     if report.on_record is None:
         return {}
     return {"on_record": {status.value: count for status, count in report.on_record.items()}}
+
+
+def _followed_fields(report: Report) -> dict[str, dict[str, int]]:
+    return {} if report.followed is None else {"sync": dict(report.followed.figures())}

@@ -26,9 +26,11 @@ class Tally:
     `surplus` are faces whose doubts were settled, `in_doubt_now` those that are being settled,
     `others_in_doubt` those that stay so and are none of the manifest's; `unchecked` are faces that
     were sent again and could not be looked for once more.
+    `renewed` are lines whose face was added anew with their text.
     `recognised` are due lines whose face turned out to be enrolled already. `due` is complete
     once `scanned` is set; until then `unscanned` lines, at most, may be due, too. `pace` is how the
-    run goes now; `waited` counts moments by what was waited for. Of a trial, `sampled` lines were
+    run goes now; `waited` counts moments by what was waited for. `undeleted` are faces of which it
+    is not known whether they were deleted. Of a trial, `sampled` lines were
     drawn from those that are due and `left_out` not; `drawn` counts by what became of them.
     `doubtful` are lines whose photos were sent although a face was looked for and not found, or not
     one for certain, by the code of that.
@@ -47,6 +49,7 @@ class Tally:
     left_out: int = 0
     drawn: Counter[Status] = field(default_factory=Counter)
     enrolled_now: int = 0
+    renewed: int = 0
     recognised: int = 0
     new_bad: int = 0
     unchanged: int = 0
@@ -62,6 +65,7 @@ class Tally:
     surplus: int = 0
     in_doubt_now: int = 0
     others_in_doubt: int = 0
+    undeleted: int = 0
     pace: RunPace | None = None
     waited: Counter[str] = field(default_factory=Counter)
     unchecked: int = 0

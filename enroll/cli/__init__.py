@@ -21,6 +21,7 @@ from enroll.logs import log_error
 _COMMANDS = {
     "plan": ("enroll.cli.enrolling", "plan"),
     "run": ("enroll.cli.enrolling", "run"),
+    "sync": ("enroll.cli.syncing", "sync"),
     "status": ("enroll.cli.looking", "status"),
     "export": ("enroll.cli.looking", "export"),
     "history": ("enroll.cli.looking", "history"),

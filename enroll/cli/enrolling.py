@@ -2,86 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from enroll.cli import options, reading, scheduled
-from enroll.cli.signals import SignalDesk
-from enroll.credentials import read_credentials
-from enroll.logs import LastingStream, log, set_up
-from enroll.settings import CodeRule, FailOn, RunSettings
-
-if TYPE_CHECKING:
-    from enroll.enrollment import Report
-
-
-def _code_rules(
-    ctx: click.Context, parameter: click.Parameter, value: Sequence[str]
-) -> dict[str, CodeRule]:
-    rules = {}
-    for code, rule in reading.pairs(ctx, parameter, value).items():
-        if rule not in list(CodeRule):
-            raise click.BadParameter(f"{rule!r} is none of {', '.join(CodeRule)}")
-        rules[_overrulable(code)] = CodeRule(rule)
-    return rules
-
-
-def _overrulable(code: str) -> str:
-    from enroll.facesearch.codes import why_fixed
-
-    if reason := why_fixed(reading.error_code(code)):
-        raise click.BadParameter(f"{code} cannot be overruled: {reason}. Take it out.")
-    return code
-
-
-def _codes(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> frozenset[str]:
-    return frozenset(reading.error_code(code) for text in value for code in text.split(","))
-
-
-def _choose_log_format(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Before the other options are looked at, so that what is wrong with them is said in it."""
-    if not ctx.resilient_parsing:
-        stream = LastingStream(sys.stderr)
-        set_up(stream=stream, as_json=value == "json", file=None, quiet=False)
-    return value
-
-
-_reading = options.together(
-    options.config,
-    options.group_id,
-    options.endpoint,
-    options.ledger,
-    reading.manifest_options,
-    reading.max_in_flight,
-    reading.multi_oriented_detection,
-    reading.preparing,
-    reading.prechecking,
-    click.option(
-        "--retry",
-        multiple=True,
-        callback=_codes,
-        metavar="CODE,…",
-        help="Try rows again that ended with one of these error codes; repeatable.",
-    ),
-    click.option("--checksum", is_flag=True, help="Read every photo, also unchanged ones."),
-    reading.readers,
+from enroll.cli import options, reading
+from enroll.cli.running import (
+    partial_options,
+    perform,
+    reading_options,
+    run_options,
+    seed,
+    settings_of,
 )
-
-_seed = click.option(
-    "--seed",
-    type=options.WholeNumber(min=0, max=2**63 - 1),
-    default=0,
-    show_default=True,
-    metavar="S",
-    help="Which rows --sample draws: the same ones for the same number.",
-)
+from enroll.settings import FailOn, RunSettings
 
 _rate = click.option(
     "--rate",
@@ -90,17 +25,10 @@ _rate = click.option(
     help="Rate for the estimate of the time.  [default: the last run's]",
 )
 
-_bounding_rate = click.option(
-    "--rate",
-    type=options.Number(min=0.001),
-    metavar="CALLS_PER_SECOND",
-    help="Let no more calls a second leave; with --dry-run the rate for the estimate of the time.",
-)
-
 
 @click.command(cls=options.SettingsCommand)
 @reading.manifest
-@_reading
+@reading_options
 @_rate
 @click.option(
     "--full", is_flag=True, help="Read and prepare every photo that is due, as for a call."
@@ -112,7 +40,7 @@ _bounding_rate = click.option(
     help="Read and prepare N of the due photos, drawn from the whole manifest, and reckon what all "
     "of them would come to.",
 )
-@_seed
+@seed
 @click.option("--report", type=options.FILE, help="Write what is done to each photo to this CSV.")
 @click.pass_context
 def plan(
@@ -127,7 +55,9 @@ def plan(
     """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing but --report."""
     if full and given["sample"] is not None:
         raise click.UsageError("Say one of --full and --sample.", ctx=ctx)
-    return _print_plan(_settings(ctx, manifest, given), rate, full=full, report=report)
+    return _print_plan(
+        settings_of(ctx, manifest, given, RunSettings), rate, full=full, report=report
+    )
 
 
 def _print_plan(
@@ -149,114 +79,12 @@ def _print_plan(
 
 
 @click.command(cls=options.SettingsCommand)
-@reading.manifest
-@_reading
-@click.option(
-    "--results",
-    metavar="FILE",
-    help="Where the results go; none writes none.  [default: MANIFEST with .results.csv for its "
-    "suffix]",
+@run_options(
+    give_up_after=7200.0,
+    fail_on=FailOn.ANY,
+    dry_run="The same as `enroll plan`.",
+    partial=partial_options,
 )
-@options.credentials
-@options.transport
-@click.option(
-    "--attempts",
-    type=options.WholeNumber(min=1),
-    default=5,
-    show_default=True,
-    help="Calls for a row in one run, refused ones not counted.",
-)
-@click.option(
-    "--give-up-after",
-    type=options.SECONDS,
-    default=7200.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="End when the service could not be reached for so long.",
-)
-@click.option(
-    "--drain",
-    type=options.SECONDS,
-    default=25.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long calls in flight may take to end after a signal.",
-)
-@click.option(
-    "--settle-after",
-    type=options.SECONDS,
-    default=10.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long after its signature's expiry a call may still be applied by the service.",
-)
-@reading.send_as
-@click.option(
-    "--limit", type=options.WholeNumber(min=1), metavar="N", help="Take up at most N due rows."
-)
-@click.option(
-    "--sample",
-    type=options.WholeNumber(min=1),
-    metavar="N",
-    help="A trial: take up N of the due rows, drawn from the whole manifest, and reckon what all "
-    "of them would come to.",
-)
-@_seed
-@click.option(
-    "--max-calls",
-    type=options.WholeNumber(min=1),
-    metavar="N",
-    help="Make at most N calls of any kind, then end.",
-)
-@scheduled.max_duration
-@click.option(
-    "--on-code",
-    multiple=True,
-    callback=_code_rules,
-    metavar="CODE=RULE",
-    help="What to do about a service's code: reject, retry or stop; repeatable.",
-)
-@click.option(
-    "--fail-on",
-    type=options.Member(FailOn),
-    default=FailOn.ANY.value,
-    show_default=True,
-    help="Which bad rows make exit code 1: any, only new ones, none.",
-)
-@click.option("--dry-run", is_flag=True, help="The same as `enroll plan`.")
-@click.option(
-    "--allow-nonempty",
-    is_flag=True,
-    help="Add to a library that holds faces which the ledger does not know.",
-)
-@click.option(
-    "--create-library", is_flag=True, help="Make the library first, if the account has none such."
-)
-@click.option(
-    "--progress/--no-progress", default=None, help="Show a bar.  [default: on a terminal]"
-)
-@click.option(
-    "--stats",
-    type=options.Number(min=1, max=options.LONGEST_WAIT_SECONDS),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Without a bar: how often a line tells how far it is.",
-)
-@scheduled.quiet
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    is_eager=True,
-    callback=_choose_log_format,
-    help="Log lines for people, or one JSON object a line.",
-)
-@click.option("--log-file", type=options.FILE, help="Write every log line to this file, too.")
-@scheduled.figures
-@options.show_user_ids
-@_bounding_rate
 @click.pass_context
 def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
     """Enroll every row of MANIFEST that is not enrolled yet.
@@ -264,79 +92,9 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
     MANIFEST is a CSV with the columns user_id, user_data and image (a photo's path). Run the
     same command again to go on after an interruption, or with what has changed since.
     """
-    settings = _settings(ctx, manifest, given)
+    settings = settings_of(ctx, manifest, given, RunSettings)
     if dry_run:
         return _print_plan(settings, given["rate"])
-    desk = SignalDesk()  # before anything large is loaded
-    from enroll.publishing import publishing
-
-    stream = LastingStream(sys.stderr)
-    as_json = given["log_format"] == "json"
-    publications = scheduled.publications(settings, given)
-    set_up(stream=stream, as_json=as_json, file=given["log_file"], quiet=given["quiet"])
-    for warning in options.warnings(ctx):
-        log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
-    with publishing(settings, publications) as outcome:
-        report = outcome.report = _run(settings, stream, desk, given, as_json=as_json)
-    return report.exit_code
-
-
-def _run(
-    settings: RunSettings,
-    stream: LastingStream,
-    desk: SignalDesk,
-    given: Mapping[str, Any],
-    *,
-    as_json: bool,
-) -> Report:
-    from enroll.console import Console
-    from enroll.cores import OneCore
     from enroll.enrollment import enroll_manifest
-    from enroll.summary import log_summary, needs_a_person, summary_lines, urgent_lines
 
-    reading.tame_pillow()
-    console = Console(
-        settings,
-        stream,
-        progress=given["progress"],
-        stats=given["stats"],
-        quiet=given["quiet"],
-        as_json=as_json,
-        show_user_ids=given["show_user_ids"],
-        on_opened=desk.soften,
-    )
-    credentials: Path | None = given["credentials"]
-    core = OneCore()
-    report = enroll_manifest(
-        settings,
-        lambda: read_credentials(credentials, os.environ),
-        screen=console,
-        executors=lambda count: ThreadPoolExecutor(count, initializer=core.join),
-        core=core,
-    )
-    log_summary(report, urgent=as_json and needs_a_person(report))
-    if not as_json:
-        well = given["quiet"] and report.exit_code == 0
-        told = urgent_lines if well else summary_lines
-        lines = told(report, show_user_ids=given["show_user_ids"])
-        LastingStream(sys.stdout).write("".join(f"{line}\n" for line in lines))
-    return report
-
-
-def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> RunSettings:
-    results = given.get("results")
-    names = RunSettings.__dataclass_fields__
-    taken = {name: value for name, value in given.items() if name in names}
-    if not given["group_id"] and "results" in given:
-        raise click.UsageError("--group-id is needed: the library to enroll into.", ctx=ctx)
-    if taken["min_face"] and taken["precheck"] == "off" and options.typed(ctx, "min_face"):
-        raise click.UsageError("--min-face needs --precheck warn or hold.", ctx=ctx)
-    taken |= {
-        "group_id": given["group_id"] or "",
-        "results": None if results in (None, "none") else Path(results),
-        "write_results": results != "none",
-        "origins": options.origins(ctx),
-        "in_use": options.in_use(given.get("credentials"), ca_bundle=given.get("ca_bundle")),
-    }
-    taken["in_use"] |= scheduled.written(given)
-    return RunSettings(manifest=manifest, **taken)
+    return perform(ctx, settings, given, enroll_manifest)

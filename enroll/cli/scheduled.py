@@ -34,7 +34,12 @@ figures = options.together(
     ),
 )
 
-_WRITTEN = {"log_file": "the log file", "summary": "the summary", "metrics_file": "the metrics"}
+_WRITTEN = {
+    "log_file": "the log file",
+    "summary": "the summary",
+    "metrics_file": "the metrics",
+    "differences": "the differences",
+}
 """What is written beside the results, which must not take its place: among the files in use."""
 
 

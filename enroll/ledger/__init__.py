@@ -241,6 +241,154 @@ class Chosen:
     open: int = 0
 
 
+class ChangeKind(StrEnum):
+    """How a manifest can differ from the ledger, or what is to be known of it."""
+
+    JOINER = "joiner"
+    """A row of somebody who has no face in the library."""
+    PHOTO = "photo"
+    """A row of somebody who has one, with a photo that is new."""
+    USER_DATA = "user_data"
+    """A row with another text than its face has in the library."""
+    OLD = "old"
+    """A face of somebody in the manifest to which no row leads any more."""
+    LEAVER = "leaver"
+    """A face of somebody who does not stand in the manifest."""
+    MISSING = "missing"
+    """A row whose photo is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One row or face by which manifest and ledger differ; `line` is the manifest's, 0 for a face.
+
+    `face_token` is the one in the library, if there is one; `since` is when somebody was first
+    found gone (UNIX ms).
+    """
+
+    kind: ChangeKind
+    user_id: str
+    user_data: str
+    image: str
+    face_token: str = ""
+    since: int | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """The difference between a manifest and a ledger.
+
+    `first`: no sync has gone through a manifest yet. `rows` are the manifest's lines, `missing`
+    those whose photo is not there; `listed` are its people, `people` those of whom the ledger knows
+    a face in the library. `joiners`, `photos` and `user_data` are rows to be added (anew),
+    `joining` people. `dropped` are faces of people in the manifest that go without another in their
+    place. Of people who do not stand in it, `newly_gone` are so for the first time, `waiting` not
+    for long enough to be removed, `leaving` are to be removed now; `returned` had gone and are
+    there again.
+    """
+
+    first: bool = False
+    rows: int = 0
+    missing: int = 0
+    listed: int = 0
+    people: int = 0
+    joiners: int = 0
+    joining: int = 0
+    photos: int = 0
+    user_data: int = 0
+    dropped: int = 0
+    newly_gone: int = 0
+    waiting: int = 0
+    leaving: int = 0
+    returned: int = 0
+
+    @property
+    def added(self) -> int:
+        """Faces that are to be added."""
+        return self.joiners + self.photos + self.user_data
+
+    @property
+    def removed(self) -> int:
+        """People and further faces that are to be removed now."""
+        return self.leaving + self.dropped
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadFile:
+    """A row's photo that has to be read to know whether it is another than before."""
+
+    user_id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadFile:
+    """The same when it was read: its content (SHA-256), and the person's face with it, if any;
+    `unusable` is what is no photo that can be sent."""
+
+    user_id: str
+    path: str
+    sha256: bytes | None = None
+    face_id: int | None = None
+    unusable: bool = False
+
+
+class Following(Protocol):
+    """A manifest that is held against the ledger as a whole, and what is remembered of it.
+
+    What it was given is gone with the process; what `accept` remembers goes with the next commit.
+    """
+
+    @property
+    def went_through(self) -> bool:
+        """Whether a sync has come to the end of its manifest before."""
+
+    def take(self, rows: Sequence[ScannedRow]) -> None:
+        """Remember rows of the manifest."""
+
+    def know_photos(self, *, reread: bool) -> None:
+        """All rows are there: find the content of photos that are as they were, with `reread` of
+        none."""
+
+    def unread(self, *, after: tuple[str, str], most: int) -> list[UnreadFile]:
+        """Some of the others, of people who have a face, in order of user_id and path, from behind
+        `after` on."""
+
+    def read(self, files: Iterable[ReadFile]) -> None:
+        """Remember what has been read."""
+
+    def compare(self, *, now: int, cutoff: int) -> None:
+        """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms)."""
+
+    def counted(self) -> Counted:
+        """The difference in numbers."""
+
+    def changes(self, kinds: Sequence[ChangeKind] = ...) -> Iterator[Change]:
+        """The difference itself."""
+
+    def accept(self, run: int) -> None:
+        """Remember who has gone, and what is to be added and deleted."""
+
+    def tidy(self) -> None:
+        """Forget of this what has been done."""
+
+    def kept(self) -> int:
+        """How many people in the manifest have a face that is to go and is there yet."""
+
+    def zeros_lost(self) -> int:
+        """How many who are newly gone are there with more or fewer zeros in front."""
+
+    def swapped(self) -> int:
+        """In how many of a hundred rows the user id is a text of the ledger, or a photo's name."""
+
+    def emptied(self) -> int:
+        """In how many rows the text has become empty."""
+
+    def unlisted_behind(self) -> bool:
+        """Whether all who are newly gone were enrolled behind everybody who is listed."""
+
+
 class Removals(Protocol):
     """Faces that are deleted from the library. What changes goes with the next commit."""
 
@@ -252,6 +400,14 @@ class Removals(Protocol):
 
     def choose_people(self, user_ids: Sequence[str]) -> Chosen:
         """Choose every face of these people, copies too."""
+
+    def choose_replaced(self) -> Chosen:
+        """Choose what a sync found to go of people whose rows are all enrolled, and every token
+        under which a face was before it was added anew."""
+
+    def choose_leavers(self, *, cutoff: int) -> Chosen:
+        """Choose every face of people who do not stand in the manifest and have not since before
+        `cutoff` (UNIX ms)."""
 
     def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
         """Some of them in the order of their tokens, from behind `after` on, to be deleted by the
@@ -266,8 +422,11 @@ class Removals(Protocol):
     def withdraw(self, face_tokens: Sequence[str]) -> None:
         """Record that these have not been deleted after all."""
 
-    def settle(self, face_tokens: Sequence[str], *, run: int) -> None:
-        """Record that the library holds these no more, as the command of this number found."""
+    def settle(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
+        """Record that the library holds these no more, as the command of this number found.
+
+        `seen` says that no row of the manifest on which the run goes leads to one of them.
+        """
 
 
 class Listing(Protocol):
@@ -342,6 +501,10 @@ class Ledger(LedgerReader, Protocol):
     @property
     def removals(self) -> Removals:
         """What is deleted from the library."""
+
+    @property
+    def following(self) -> Following:
+        """The manifest as a whole."""
 
     def has_run(self, began: int) -> bool:
         """Whether a run that began at this moment (UNIX ms) is on record."""

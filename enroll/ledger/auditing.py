@@ -246,8 +246,12 @@ def _stranger() -> ColumnElement[bool]:
     """Condition: the ledger does not know the listed face."""
     return and_(
         *(
-            ~select(literal(1)).where(table.c.face_token == s.listed.c.face_token).exists()
-            for table in (s.face.alias("known"), s.surplus.alias("copied"))
+            ~select(literal(1)).where(token == s.listed.c.face_token).exists()
+            for token in (
+                s.face.alias("known").c.face_token,
+                s.surplus.alias("copied").c.face_token,
+                s.face.alias("renewed").c.former_token,
+            )
         )
     )
 

@@ -82,6 +82,7 @@ def candidate(found: Any, row: ScannedRow) -> Candidate:
         user_data_changed=bool(found.other_text),
         multi_oriented_detection=bool(found.turned),
         refused_under=found.refused_under,
+        renews=bool(found.renews),
     )
 
 
@@ -104,7 +105,7 @@ def due_tuple(due: Candidate, place: int) -> tuple[Any, ...]:
     row = due.row
     return (
         *(place, row.user_id, row.path, row.user_data, row.line, due.lines),
-        *(due.status.value, due.code, due.face_id),
+        *(due.status.value, due.code, due.face_id, due.renews),
     )
 
 
@@ -122,6 +123,7 @@ def queued_row(found: Any) -> Candidate:
         status=Status(found.status),
         code=found.code,
         face_id=found.face_id,
+        renews=bool(found.renews),
     )
 
 

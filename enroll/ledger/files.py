@@ -64,6 +64,25 @@ def reopen_ledger(path: Path, identity: LibraryIdentity) -> SqliteLedger:
         raise
 
 
+def open_known_ledger(path: Path, *, host: str, group_id: str) -> SqliteLedger:
+    """The same before the library was asked for when it was made: that is to be compared later.
+
+    Raises LedgerMismatchError where host or name are others.
+    """
+    check_is_ledger(path)
+    connection = _connect(f"file:{_quoted(path)}?mode=rw")
+    try:
+        found = SqliteReader(connection, str(path)).identity()
+        wanted = LibraryIdentity(host=host, group_id=group_id, add_time=found.add_time)
+        check_library(path, found, wanted)
+        upgrade(connection, str(path))
+        return SqliteLedger(connection, str(path))
+    except EnrollError:
+        connection.close()
+        connection.engine.dispose()
+        raise
+
+
 def check_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) -> None:
     """Raise LedgerMismatchError unless the ledger at `path` is of the library that is wanted."""
     if found != wanted:

@@ -11,10 +11,13 @@ from sqlalchemy import (
     Delete,
     Integer,
     Select,
+    and_,
     bindparam,
     delete,
+    exists,
     func,
     insert,
+    literal,
     null,
     or_,
     select,
@@ -25,6 +28,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from enroll.ledger import Chosen, Target
 from enroll.ledger import schema as s
 from enroll.ledger.compiled import Bulk, Query, among, listed
+from enroll.ledger.following import all_rows_enrolled, wanted_now
 from enroll.ledger.reading import sentences
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import EventKind, Status
@@ -57,16 +61,40 @@ class SqliteRemovals:
         with sentences(self._path):
             self._connection.execute(delete(s.target))
             _CHOOSE_PEOPLE.execute(self._connection, people=listed(user_ids))
+            _CHOOSE_FORMERS_OF_PEOPLE.execute(self._connection, people=listed(user_ids))
             _CHOOSE_COPIES_OF_PEOPLE.execute(self._connection, people=listed(user_ids))
             found = _OPEN_FACES.rows(self._connection, people=listed(user_ids))
         return self._counted(opened=found[0].opened)
 
+    def choose_replaced(self) -> Chosen:
+        outgoing = s.face.c.face_id.in_(select(s.outgoing.c.face_id))
+        may_go = and_(outgoing, ~wanted_now(), all_rows_enrolled())
+        renewed = _formers().where(
+            s.face.c.status == Status.ENROLLED.value, s.face.c.face_token != s.face.c.former_token
+        )
+        former = _formers().where(may_go, ~_one_of(s.face.c.status, *_OPEN))
+        self._gather(_faces().where(may_go), _COPIES.where(may_go), former, renewed)
+        return self._counted(opened=0)
+
+    def choose_leavers(self, *, cutoff: int) -> Chosen:
+        listed_again = select(literal(1)).where(s.wanted.c.user_id == s.leaver.c.user_id)
+        gone = select(s.leaver.c.user_id).where(s.leaver.c.since <= cutoff, ~exists(listed_again))
+        theirs = s.face.c.user_id.in_(gone)
+        self._gather(_faces().where(theirs), _COPIES.where(theirs), _formers().where(theirs))
+        return self._counted(opened=0)
+
     def _choose(self, faces: Select[str, int, str]) -> Chosen:
+        self._gather(faces)
         with sentences(self._path):
-            self._connection.execute(delete(s.target))
-            self._connection.execute(insert(s.target).from_select(_COLUMNS, faces))
             self._connection.execute(_CHOOSE_COPIES)
         return self._counted(opened=0)
+
+    def _gather(self, *found: Select[str, int, str]) -> None:
+        with sentences(self._path):
+            self._connection.execute(delete(s.target))
+            for some in found:
+                new = upsert(s.target).from_select(_COLUMNS, some)
+                self._connection.execute(new.on_conflict_do_nothing())
 
     def _counted(self, *, opened: int) -> Chosen:
         people = func.count(s.target.c.user_id.distinct())
@@ -102,13 +130,14 @@ class SqliteRemovals:
         with sentences(self._path):
             _FORGET_INTENTS.execute(self._connection, tokens=listed(face_tokens))
 
-    def settle(self, face_tokens: Sequence[str], *, run: int) -> None:
+    def settle(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
         with sentences(self._path):
+            _TAKE_FORMER.execute(self._connection, tokens=listed(face_tokens))
             _TAKE_TOKENS.execute(self._connection, tokens=listed(face_tokens), number=run)
             for statement in (_FORGET_COPIES, _FORGET_INTENTS):
                 statement.execute(self._connection, tokens=listed(face_tokens))
-        # What was seen of the manifest's rows holds no more.
-        SqliteSurveys(self._connection, self._path).drop_survey()
+        if not seen:  # what was seen of the manifest's rows holds no more
+            SqliteSurveys(self._connection, self._path).drop_survey()
 
 
 def _target(found: Any, *, run: int) -> Target:
@@ -128,12 +157,21 @@ def _faces() -> Select[str, int, str]:
     )
 
 
+def _formers() -> Select[str, int, str]:
+    return select(s.face.c.former_token, s.face.c.face_id, s.face.c.user_id).where(
+        s.face.c.former_token.is_not(None)
+    )
+
+
 _COPIES = select(s.surplus.c.face_token, s.surplus.c.face_id, s.face.c.user_id).join_from(
     s.surplus, s.face, s.face.c.face_id == s.surplus.c.face_id
 )
 _COLUMNS = ["face_token", "face_id", "user_id"]
 _OF_PEOPLE = s.face.c.user_id.in_(among("people"))
 _CHOOSE_PEOPLE = Query(insert(s.target).from_select(_COLUMNS, _faces().where(_OF_PEOPLE)))
+_CHOOSE_FORMERS_OF_PEOPLE = Query(
+    insert(s.target).from_select(_COLUMNS, _formers().where(_OF_PEOPLE))
+)
 _CHOOSE_COPIES_OF_PEOPLE = Query(
     upsert(s.target)
     .from_select(_COLUMNS, _COPIES.where(_OF_PEOPLE))
@@ -156,6 +194,11 @@ def _of_tokens(statement: Delete) -> Query:
 
 _FORGET_INTENTS = _of_tokens(delete(s.removal))
 _FORGET_COPIES = _of_tokens(delete(s.surplus))
+_TAKE_FORMER = Query(
+    update(s.face)
+    .where(s.face.c.former_token.in_(among("tokens")))
+    .values(former_token=null(), former_user_data=null())
+)
 _TAKE_TOKENS = Query(
     update(s.face)
     .where(s.face.c.face_token.in_(among("tokens")))

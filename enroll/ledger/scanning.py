@@ -17,6 +17,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -181,7 +182,9 @@ def _not_unchanged() -> Select[Any]:
         False,
     )
     gone = and_(enrolled, s.scan.c.size.is_(None))
-    unchanged = and_(enrolled, same_photo, ~bindparam("reread", type_=Boolean))
+    renewed = and_(s.renewal.c.user_id == s.scan.c.user_id, s.renewal.c.path == s.scan.c.path)
+    renews = select(literal(1)).where(renewed).exists()
+    unchanged = and_(enrolled, same_photo, ~bindparam("reread", type_=Boolean), ~renews)
     other_text = and_(unchanged, s.face.c.user_data != s.scan.c.user_data)
     status = func.coalesce(s.face.c.status, s.row.c.status, Status.PENDING.value)
     return (
@@ -190,7 +193,10 @@ def _not_unchanged() -> Select[Any]:
             s.scan.c.path,
             s.scan.c.lines,
             status.label("status"),
-            func.coalesce(s.face.c.code, s.row.c.code, "").label("code"),
+            # An enrolled row may have kept its face for a reason of its own.
+            func.coalesce(
+                case((enrolled, s.row.c.code), else_=s.face.c.code), s.row.c.code, ""
+            ).label("code"),
             func.coalesce(s.face.c.message, s.row.c.message, "").label("message"),
             s.row.c.face_id,
             s.row.c.user_id.is_not(None).label("known"),
@@ -200,6 +206,7 @@ def _not_unchanged() -> Select[Any]:
             func.coalesce(s.row.c.user_data != s.scan.c.user_data, False).label("other_text"),
             s.face.c.multi_oriented_detection.label("turned"),
             s.face.c.refused_under,
+            renews.label("renews"),
         )
         .select_from(
             s.scan.outerjoin(
@@ -246,7 +253,7 @@ def _queue_early() -> Insert:
     found = union_all(without_face, with_face).limit(EARLY_ROWS).subquery()
     place = bindparam("place", type_=Integer) + func.row_number().over()
     return insert(s.due).from_select(
-        ["place", "user_id", "path", "user_data", "line", "lines", "status", "code", "face_id"],
+        [column.name for column in s.due.columns],
         select(
             place,
             found.c.user_id,
@@ -257,6 +264,7 @@ def _queue_early() -> Insert:
             found.c.status,
             found.c.code,
             found.c.face_id,
+            literal(False),
         ),
     )
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Kept in SQLite's `user_version`; a ledger of a higher one is refused, one of a lower one is
 brought up to date when it is opened for writing."""
 
@@ -77,6 +77,8 @@ face = Table(
     Column("enrolled_at", BigInteger),
     Column("run", Integer, nullable=False),
     Column("refused_under", Text),
+    Column("former_token", Text),
+    Column("former_user_data", Text),
     UniqueConstraint("user_id", "sha256"),
 )
 
@@ -84,6 +86,14 @@ face = Table(
 Index("face_not_enrolled", face.c.status, sqlite_where=face.c.status != Status.ENROLLED.value)
 
 Index("face_to_recheck", face.c.face_id, sqlite_where=face.c.recheck)
+
+# Few faces are being added anew, or have been a moment ago.
+Index(
+    "face_with_former",
+    face.c.former_token,
+    unique=True,
+    sqlite_where=face.c.former_token.is_not(None),
+)
 
 surplus = Table(
     "surplus",
@@ -102,6 +112,24 @@ removal = Table(
     Column("face_id", Integer, ForeignKey("face.face_id"), nullable=False),
     Column("run", Integer, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# Who stood in no manifest of the last syncs, and since when (UNIX ms).
+leaver = Table(
+    "leaver",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("run", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Faces of people in the manifest which a sync is to delete once all their rows are enrolled.
+outgoing = Table(
+    "outgoing",
+    metadata,
+    Column("face_id", Integer, ForeignKey("face.face_id"), primary_key=True),
+    Column("run", Integer, nullable=False),
 )
 
 raw_answer = Table(
@@ -220,6 +248,7 @@ due = Table(
     Column("status", Text, nullable=False),
     Column("code", Text, nullable=False),
     Column("face_id", Integer),
+    Column("renews", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
 
@@ -231,6 +260,61 @@ early = Table(
     Column("lines", Integer, nullable=False),
     prefixes=["TEMPORARY"],
     sqlite_with_rowid=False,
+)
+
+# Rows whose enrolled face is to be added anew with their text.
+renewal = Table(
+    "renewal",
+    scan_metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)
+
+# The manifest that a sync follows, and how the ledger differs; temporary in the same way.
+following_metadata = MetaData()
+
+wanted = Table(
+    "wanted",
+    following_metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("user_data", Text, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("size", BigInteger),
+    Column("mtime_ns", BigInteger),
+    Column("ctime_ns", BigInteger),
+    Column("sha256", LargeBinary(32)),
+    Column("face_id", Integer),
+    Column("unusable", Boolean, nullable=False),
+    Column("change", Text, nullable=False),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)
+
+# People with faces who do not stand in it, and since when.
+gone = Table(
+    "gone",
+    following_metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("fresh", Boolean, nullable=False),
+    prefixes=["TEMPORARY"],
+    sqlite_with_rowid=False,
+)
+
+# Faces of people who do, to which none of their rows leads; `fresh` are those that no earlier sync
+# has found.
+going = Table(
+    "going",
+    following_metadata,
+    Column("face_id", Integer, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("enrolled", Boolean, nullable=False),
+    Column("fresh", Boolean, nullable=False),
+    prefixes=["TEMPORARY"],
 )
 
 # What is to be deleted, as far as it was chosen; temporary in the same way.

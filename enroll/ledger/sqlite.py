@@ -36,6 +36,7 @@ from enroll.ledger.columns import (
     face_record,
 )
 from enroll.ledger.compiled import Query, among, listed
+from enroll.ledger.following import SqliteFollowing
 from enroll.ledger.moved import LedgerFile
 from enroll.ledger.reading import SqliteReader, sentences, shown_path
 from enroll.ledger.removals import SqliteRemovals
@@ -64,6 +65,7 @@ class SqliteLedger(SqliteReader):
         self._scan = SqliteScan(connection, path)
         self._surveys = SqliteSurveys(connection, path)
         self._removals = SqliteRemovals(connection, path)
+        self._following = SqliteFollowing(connection, path)
         self._run: int | None = None
         self._pace: RunPace | None = None
         self._ceiling: int | None = None  # found, and not on the disk yet
@@ -81,6 +83,11 @@ class SqliteLedger(SqliteReader):
     def removals(self) -> SqliteRemovals:
         self._flush()
         return self._removals
+
+    @property
+    def following(self) -> SqliteFollowing:
+        self._flush()
+        return self._following
 
     @property
     def began_empty(self) -> bool:
@@ -242,8 +249,10 @@ class SqliteLedger(SqliteReader):
 
     def token_count(self) -> int:
         copies = select(func.count()).select_from(s.surplus)
+        former = select(func.count()).where(s.face.c.former_token.is_not(None))
         with sentences(self._path):
-            return self.enrolled_count() + (self._connection.scalar(copies) or 0)
+            further = sum(self._connection.scalar(query) or 0 for query in (copies, former))
+        return self.enrolled_count() + further
 
     def enrolled_count(self) -> int:
         self._flush()
@@ -375,10 +384,10 @@ _FACES_OF = Query(select(s.face).where(s.face.c.user_id.in_(among("people"))))
 _HOLDERS_OF = Query(
     union_all(
         *(
-            select(table.c.face_token, table.c.face_id).where(
-                table.c.face_token.in_(among("tokens"))
+            select(token.label("face_token"), token.table.c.face_id).where(
+                token.in_(among("tokens"))
             )
-            for table in (s.face, s.surplus)
+            for token in (s.face.c.face_token, s.surplus.c.face_token, s.face.c.former_token)
         )
     )
 )

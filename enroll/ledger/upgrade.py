@@ -27,6 +27,16 @@ STEPS: Mapping[int, Sequence[str]] = {
         "run INTEGER NOT NULL, PRIMARY KEY (face_token), "
         "FOREIGN KEY(face_id) REFERENCES face (face_id)) WITHOUT ROWID",
     ),
+    3: (
+        "ALTER TABLE face ADD COLUMN former_token TEXT",
+        "ALTER TABLE face ADD COLUMN former_user_data TEXT",
+        "CREATE UNIQUE INDEX face_with_former ON face (former_token) "
+        "WHERE former_token IS NOT NULL",
+        "CREATE TABLE leaver (user_id TEXT NOT NULL, since BIGINT NOT NULL, run INTEGER NOT NULL, "
+        "PRIMARY KEY (user_id)) WITHOUT ROWID",
+        "CREATE TABLE outgoing (face_id INTEGER NOT NULL, run INTEGER NOT NULL, "
+        "PRIMARY KEY (face_id), FOREIGN KEY(face_id) REFERENCES face (face_id))",
+    ),
 }
 """For each older version the statements that make the next one of it. A step is never changed once
 it was published; a later one corrects it."""

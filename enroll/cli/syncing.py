@@ -1,0 +1,110 @@
+"""`enroll sync`."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enroll.cli import options, reading
+from enroll.cli.running import perform, run_options, settings_of
+from enroll.settings import Bound, FailOn, SyncSettings
+
+_BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")
+
+
+class BoundType(click.ParamType[Bound]):
+    """A number, or a share in percent: `25`, `1%`, `0.5%`."""
+
+    name = "bound"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Bound:
+        if isinstance(value, Bound):
+            return value
+        found = _BOUND.fullmatch(str(value).strip())
+        if found is None or ("." in found["number"] and not found["percent"]):
+            self.fail(f"{value!r} is neither a number nor a share, such as 25 or 1%.", param, ctx)
+        return Bound(float(found["number"]), percent=bool(found["percent"]))
+
+
+def _bound(name: str, default: str, text: str) -> Any:
+    return click.option(
+        name, type=BoundType(), default=default, show_default=True, metavar="N|P%", help=text
+    )
+
+
+_following = options.together(
+    _bound(
+        "--max-removals",
+        "1%",
+        "People who may be removed, and who may be missing for the first time: a number, or a "
+        "share of those in the library, 10 at least.",
+    ),
+    _bound(
+        "--max-changes",
+        "10%",
+        "Faces that may be added or replaced: a number, or a share of the people in the library, "
+        "100 at least; none on a first sync.",
+    ),
+    _bound(
+        "--max-missing",
+        "10%",
+        "Photos that may be missing: a number, or a share of the manifest's rows.",
+    ),
+    click.option(
+        "--grace",
+        type=options.Number(min=0, max=3650),
+        default=2.0,
+        show_default=True,
+        metavar="DAYS",
+        help="Remove people only when they have been gone for so long.",
+    ),
+    click.option(
+        "--differences",
+        type=options.FILE,
+        help="Write what differs to this CSV, a row or face each.",
+    ),
+)
+
+
+@click.command(cls=options.SettingsCommand)
+@run_options(
+    _following,
+    give_up_after=600.0,
+    fail_on=FailOn.NEW,
+    dry_run="Print what differs, and call nothing.",
+)
+@click.pass_context
+def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
+    """Make the library what MANIFEST says, for the people that the ledger knows.
+
+    New rows are added. A photo or user_data that changed is added anew before the old face is
+    deleted. Who stands in MANIFEST no more is removed. Faces that the ledger does not know are
+    never touched. A difference that is too large is refused (exit code 8), and nothing is done.
+    """
+    settings = settings_of(ctx, manifest, given, SyncSettings)
+    show = given["show_user_ids"]
+    if dry_run:
+        return _print_difference(settings, show_user_ids=show)
+    from enroll.sync import sync_manifest
+
+    return perform(ctx, settings, given, partial(sync_manifest, show_user_ids=show))
+
+
+def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
+    from enroll.followed import difference_lines
+    from enroll.sync import preview
+
+    reading.tame_pillow()
+    for counted in preview(settings, show_user_ids=show_user_ids):
+        with options.printing():
+            click.echo(f"How {settings.manifest} differs from the ledger; nothing was called.")
+            click.echo("\n".join(difference_lines(counted)))
+            if settings.differences is not None:
+                click.echo(f"The differences are in {settings.differences}.")
+    return 0

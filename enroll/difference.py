@@ -1,0 +1,101 @@
+"""A manifest held against a ledger as a whole, with photos read where their content must be known.
+
+Nothing is called and nothing is written but what is gone with the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from enroll.errors import LocalError
+from enroll.journey import same_face
+from enroll.ledger import Counted, Ledger, ReadFile, UnreadFile
+from enroll.manifest import Manifest
+from enroll.model import FaceRecord, Photo, Unusable
+from enroll.photo import read_photo
+from enroll.preparation import Precheck, Preparation
+from enroll.scan import CHUNK_ROWS, Scan
+from enroll.settings import SyncSettings
+
+READ_AT_ONCE = 500
+"""Photos that are read before their people's faces are asked for."""
+
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+
+
+def removal_cutoff(now: int, grace: float) -> int:
+    """Who is gone since then or longer is to be removed (UNIX ms); `grace` is days.
+
+    An hour is forgiven, or a twentieth of a short grace: a nightly job may begin a minute early.
+    """
+    wait = grace * DAY_MS
+    return now - round(wait - min(HOUR_MS, wait / 20))
+
+
+def find_difference(
+    manifest: Manifest, ledger: Ledger, images: Path, settings: SyncSettings, *, now: int
+) -> Counted:
+    """Hold the whole manifest against the ledger, whose `following` knows the difference then.
+
+    Raises LocalError where the photos cannot be reached.
+    """
+    following = ledger.following
+    scan = Scan(manifest.rows(CHUNK_ROWS), str(images), at_once=settings.readers)
+    try:
+        while (rows := scan.next_chunk()) is not None:
+            following.take(rows)
+    finally:
+        scan.close()
+    following.know_photos(reread=settings.checksum)
+    _read_photos(ledger, images, settings)
+    following.compare(now=now, cutoff=removal_cutoff(now, settings.grace))
+    return following.counted()
+
+
+def _read_photos(ledger: Ledger, images: Path, settings: SyncSettings) -> None:
+    """Read what may be another photo than before, as a run would."""
+    preparation = replace(settings.preparation, precheck=Precheck.OFF)
+    read = partial(_read, images=str(images), preparation=preparation)
+    after = ("", "")
+    with ThreadPoolExecutor(settings.readers, thread_name_prefix="difference") as readers:
+        while files := ledger.following.unread(after=after, most=READ_AT_ONCE):
+            photos = list(readers.map(read, [file.path for file in files]))
+            faces = ledger.faces_of({file.user_id for file in files})
+            ledger.following.read(
+                _told(file, photo, faces[file.user_id])
+                for file, photo in zip(files, photos, strict=True)
+            )
+            after = (files[-1].user_id, files[-1].path)
+
+
+def _read(path: str, *, images: str, preparation: Preparation) -> Photo | Unusable:
+    photo = read_photo(path, images, preparation)
+    return replace(photo, content=b"") if isinstance(photo, Photo) else photo
+
+
+def _told(file: UnreadFile, photo: Photo | Unusable, faces: Sequence[FaceRecord]) -> ReadFile:
+    if isinstance(photo, Photo):
+        face = same_face(faces, photo)
+        return ReadFile(
+            user_id=file.user_id,
+            path=file.path,
+            sha256=photo.sha256,
+            face_id=None if face is None else face.face_id,
+        )
+    if photo.share_gone:
+        raise LocalError(
+            f"The photos cannot be reached any more. {photo.fault.message} Mount the share again, "
+            "then run the same command: nothing was done."
+        )
+    content = photo.content
+    return ReadFile(
+        user_id=file.user_id,
+        path=file.path,
+        sha256=None if content is None else content.sha256,
+        unusable=True,
+    )

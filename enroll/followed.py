@@ -1,0 +1,79 @@
+"""What a sync found to be different, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from enroll.ledger import Counted
+from enroll.texts import amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """The difference in numbers, and what was deleted.
+
+    `people` were removed, with `faces` of theirs; `replaced` are faces of people in the manifest
+    that were deleted. `kept` people have a face yet that is to go, because another of their rows is
+    not enrolled, or as the sync has not come to it.
+    """
+
+    counted: Counted
+    people: int = 0
+    faces: int = 0
+    replaced: int = 0
+    kept: int = 0
+
+    @property
+    def deleted(self) -> int:
+        """Faces that were deleted."""
+        return self.faces + self.replaced
+
+    def figures(self) -> Mapping[str, int]:
+        """Every number by its name."""
+        return {
+            **figures(self.counted),
+            "removed_people": self.people,
+            "removed_faces": self.faces,
+            "replaced_faces": self.replaced,
+            "kept_people": self.kept,
+        }
+
+
+def figures(counted: Counted) -> dict[str, int]:
+    """A difference as numbers by their names."""
+    told = asdict(counted)
+    del told["first"]
+    return told
+
+
+def difference_lines(counted: Counted) -> Iterator[str]:
+    """A difference, a line each."""
+    yield f"  {counted.joiners:>9,}  joiners: rows of people who have no face in the library"
+    yield f"  {counted.photos:>9,}  new photos of people who have one"
+    yield f"  {counted.user_data:>9,}  rows with another user_data"
+    yield f"  {counted.dropped:>9,}  faces of people in the manifest whose row is gone"
+    yield f"  {counted.leaving:>9,}  leavers to be removed now"
+    yield f"  {counted.waiting:>9,}  leavers whose grace is not over"
+    if counted.newly_gone:
+        yield f"  {counted.newly_gone:>9,}  of all leavers gone for the first time"
+    if counted.returned:
+        yield f"  {counted.returned:>9,}  leavers who are back"
+    if counted.missing:
+        yield f"  {counted.missing:>9,}  photos that are not there"
+
+
+def followed_lines(found: Followed) -> Iterator[str]:
+    """What a summary says of a sync."""
+    yield "How the manifest differed from the ledger"
+    yield from difference_lines(found.counted)
+    if found.replaced:
+        yield f"{amount(found.replaced, 'face')} that others have taken the place of deleted."
+    if found.people:
+        faces = amount(found.faces, "face")
+        yield f"{amount(found.people, 'leaver')} removed, with {faces}."
+    if found.kept:
+        yield (
+            f"{amount(found.kept, 'person', 'people')} with a face that is to go: kept until all "
+            "their rows are enrolled, or the next sync comes to it."
+        )

@@ -1,0 +1,219 @@
+"""Whether a difference may be carried out, and what to say if not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from enroll.ledger import ChangeKind, Counted
+from enroll.settings import Bound, SyncSettings
+from enroll.texts import amount
+
+LEAST_REMOVALS = 10
+"""People who may be removed however small the library is, where a share bounds it."""
+
+LEAST_CHANGES = 100
+"""The same for faces that are added."""
+
+MANY_PERCENT = 50
+"""From this share on a pattern is taken for the reason."""
+
+
+class Guard(StrEnum):
+    """What is guarded."""
+
+    EMPTY = "empty"
+    """The manifest has no rows."""
+    REMOVALS = "removals"
+    """People and faces that are to be removed now."""
+    GONE = "gone"
+    """People who do not stand in the manifest any more."""
+    CHANGES = "changes"
+    """Faces that are to be added or replaced."""
+    MISSING = "missing"
+    """Photos that are not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One guard that says no: how many there are, and how many there may be."""
+
+    guard: Guard
+    count: int = 0
+    most: int = 0
+    option: str = ""
+    bound: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What was seen of rows that may be the reason; see `enroll.ledger.Following`."""
+
+    zeros_lost: int = 0
+    swapped: int = 0
+    emptied: int = 0
+    behind: bool = False
+    folder_empty: bool = False
+    examples: Mapping[ChangeKind, Sequence[str]] = field(default_factory=dict)
+
+
+KINDS = {
+    Guard.EMPTY: (),
+    Guard.REMOVALS: (ChangeKind.LEAVER, ChangeKind.OLD),
+    Guard.GONE: (ChangeKind.LEAVER,),
+    Guard.CHANGES: (ChangeKind.JOINER, ChangeKind.PHOTO, ChangeKind.USER_DATA),
+    Guard.MISSING: (ChangeKind.MISSING,),
+}
+"""Of which changes a guard's message gives examples."""
+
+
+def judge(found: Counted, settings: SyncSettings) -> list[Refusal]:
+    """Every guard that says no; none where all may be done."""
+    if not found.rows:
+        return [Refusal(guard=Guard.EMPTY)]
+    removals, changes = settings.max_removals, settings.max_changes
+    people, least = found.people, LEAST_REMOVALS
+    refusals = [
+        _over(Guard.MISSING, found.missing, settings.max_missing, of=found.rows),
+        _over(Guard.GONE, found.newly_gone, removals, of=people, least=least),
+        _over(Guard.REMOVALS, found.removed, removals, of=people, least=least),
+    ]
+    if not found.first:
+        refusals.append(_over(Guard.CHANGES, found.added, changes, of=people, least=LEAST_CHANGES))
+    return [one for one in refusals if one is not None]
+
+
+def _over(guard: Guard, count: int, bound: Bound, *, of: int, least: int = 0) -> Refusal | None:
+    most = bound.most(of, least=least)
+    if count <= most:
+        return None
+    return Refusal(guard=guard, count=count, most=most, option=_OPTIONS[guard], bound=str(bound))
+
+
+_OPTIONS = {
+    Guard.REMOVALS: "--max-removals",
+    Guard.GONE: "--max-removals",
+    Guard.CHANGES: "--max-changes",
+    Guard.MISSING: "--max-missing",
+}
+
+
+def message(
+    refusals: Sequence[Refusal],
+    found: Counted,
+    signs: Signs,
+    *,
+    manifest: str,
+    show: Callable[[str], str],
+) -> str:
+    """Why nothing was done: what is too much, some rows, what probably happened, and what lifts it.
+
+    `show` makes of an example what may be shown.
+    """
+    lines = [f"Nothing was done: {manifest} {_too_much(refusals)}."]
+    for refusal in refusals:
+        if refusal.guard is Guard.EMPTY:
+            lines.append(
+                "  It has no row, and would have everybody removed: the export has probably "
+                "failed. No option lifts this; to take people out there is `enroll remove`."
+            )
+            continue
+        examples = [
+            show(one) for kind in KINDS[refusal.guard] for one in signs.examples.get(kind, ())
+        ][:5]
+        shown = f" Among them: {', '.join(examples)}." if examples else ""
+        reason = _reason(refusal.guard, found, signs)
+        lines.append(
+            f"  {_sentence(refusal, found)}{shown}{f' {reason}' if reason else ''} If it is meant, "
+            f"say {refusal.option} {refusal.count} this once."
+        )
+    if any(refusal.guard is not Guard.EMPTY for refusal in refusals):
+        lines.append(
+            "  The same command with --dry-run --differences FILE lists them, and calls nothing."
+        )
+    return "\n".join(lines)
+
+
+def _too_much(refusals: Sequence[Refusal]) -> str:
+    words = {
+        Guard.EMPTY: "has no rows",
+        Guard.REMOVALS: "would remove too many people",
+        Guard.GONE: "lacks too many people",
+        Guard.CHANGES: "would change too many faces",
+        Guard.MISSING: "names too many photos that are not there",
+    }
+    return ", and ".join(dict.fromkeys(words[refusal.guard] for refusal in refusals))
+
+
+def _sentence(refusal: Refusal, found: Counted) -> str:
+    count = refusal.count
+    allowed = f"{refusal.most:,} may be ({refusal.option} {refusal.bound})"
+    if refusal.guard is Guard.GONE:
+        return (
+            f"{count:,} of the {amount(found.people, 'person', 'people')} with a face in the "
+            f"library do not stand in it any more; {allowed}."
+        )
+    if refusal.guard is Guard.REMOVALS:
+        dropped = f", {amount(found.dropped, 'face')} of others" if found.dropped else ""
+        who = amount(found.leaving, "person", "people")
+        return f"{count:,} are to be removed ({who} whose grace is over{dropped}); {allowed}."
+    if refusal.guard is Guard.CHANGES:
+        return (
+            f"{amount(count, 'face')} are to be added ({found.joiners:,} of people who have none, "
+            f"{found.photos:,} with a new photo, {found.user_data:,} with a new user_data); "
+            f"{allowed}."
+        )
+    return f"{count:,} of {amount(found.rows, 'photo')} are not there; {allowed}."
+
+
+def _reason(guard: Guard, found: Counted, signs: Signs) -> str:
+    """What probably happened, if that can be told."""
+    if guard is Guard.MISSING:
+        if signs.folder_empty:
+            return "The photos' folder is empty: its share is probably not mounted."
+        return "The photos were probably moved or not copied yet, or the image column is another."
+    if signs.swapped >= MANY_PERCENT:
+        return (
+            "The user ids look like names or photos: the columns were probably renamed or swapped; "
+            "--columns says which is which."
+        )
+    if signs.zeros_lost and 100 * signs.zeros_lost >= MANY_PERCENT * max(found.newly_gone, 1):
+        return (
+            f"{signs.zeros_lost:,} of those who lack are there with other zeros in front of their "
+            "user_id: leading zeros were probably lost, as in a spreadsheet."
+        )
+    reasons = _OF_CHANGES if guard is Guard.CHANGES else _OF_REMOVALS
+    return next((words for holds, words in reasons if holds(found, signs)), "")
+
+
+_OF_REMOVALS: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
+    (
+        lambda found, signs: signs.behind and not found.joiners,
+        "All of them come behind those who are there: the file was probably not written to its "
+        "end.",
+    ),
+    (
+        lambda found, _: 10 * found.joining >= 9 * found.newly_gone > 0,
+        "As many are new: the user ids were probably renamed.",
+    ),
+    (
+        lambda found, _: 2 * found.newly_gone >= found.people,
+        "The manifest is probably another one, or half a file.",
+    ),
+)
+
+_OF_CHANGES: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
+    (
+        lambda found, signs: signs.emptied * 2 >= found.added,
+        "Their user_data has become empty: its column was probably renamed.",
+    ),
+    (
+        lambda found, _: 2 * found.user_data >= found.added,
+        "The user_data column, or its encoding, is probably another one.",
+    ),
+    (
+        lambda found, _: 2 * found.photos >= found.added,
+        "The photos were probably all written anew by another program.",
+    ),
+)

@@ -1,0 +1,272 @@
+"""What a sync refuses to carry out: judged before any call, with the reason and the remedy."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checked_library import GROUP, Place
+from following import night, sync_settings, there
+from real_command import Command, account_of
+from small_archive import read_csv
+
+from enroll.errors import ExitCode, GuardError
+from enroll.guards import Guard, judge
+from enroll.ledger import Counted
+from enroll.ledger.files import read_ledger
+from enroll.sandbox import Sandbox
+from enroll.settings import Bound, SyncSettings
+from enroll.sync import preview
+
+ONE, TEN = Bound(1, percent=True), Bound(10, percent=True)
+GUARDED: dict[str, Any] = {"max_removals": ONE, "max_changes": TEN, "max_missing": TEN}
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def place(box: Sandbox, tmp_path: Path) -> Place:
+    """Thirty people, enrolled by a first sync: `0101` and so on."""
+    there = Place(tmp_path, box)
+    for number in range(1, 31):
+        there.photo(f"{number}.jpg", number * 3)
+        there.rows.append((f"0{100 + number}", f"name {number}", f"{number}.jpg"))
+    assert night(there).exit_code is ExitCode.DONE
+    return there
+
+
+def refused(place: Place, **changed: Any) -> str:
+    """The message of a sync that is refused, before any call and without any change."""
+    calls, before = len(place.box.calls), there(place)
+    with pytest.raises(GuardError) as caught:
+        night(place, **{**GUARDED, **changed})
+    assert len(place.box.calls) == calls
+    assert there(place) == before
+    assert {entry.status.value for entry in place.entries()} == {"enrolled"}
+    return str(caught.value)
+
+
+def judged(**counts: Any) -> list[Guard]:
+    settings = SyncSettings(manifest=Path("m.csv"), group_id="g")
+    return [one.guard for one in judge(Counted(**{"rows": 1000, **counts}), settings)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "guards"),
+    [
+        ({"people": 1000, "leaving": 10}, []),
+        ({"people": 1000, "leaving": 11}, [Guard.REMOVALS]),
+        ({"people": 1000, "leaving": 6, "dropped": 5}, [Guard.REMOVALS]),
+        ({"people": 5000, "leaving": 50}, []),
+        ({"people": 5000, "newly_gone": 51}, [Guard.GONE]),
+        ({"people": 20, "newly_gone": 10}, []),
+        ({"people": 20, "newly_gone": 11}, [Guard.GONE]),
+        ({"people": 1000, "joiners": 50, "photos": 30, "user_data": 20}, []),
+        ({"people": 1000, "joiners": 50, "photos": 30, "user_data": 21}, [Guard.CHANGES]),
+        ({"people": 1000, "joiners": 1000, "first": True}, []),
+        ({"people": 0, "missing": 100}, []),
+        ({"people": 0, "missing": 101, "first": True}, [Guard.MISSING]),
+        ({"rows": 0}, [Guard.EMPTY]),
+        ({"rows": 0, "people": 5, "newly_gone": 5, "first": True}, [Guard.EMPTY]),
+    ],
+)
+def test_how_much_may_be_done(counts: dict[str, Any], guards: list[Guard]) -> None:
+    assert judged(**counts) == guards
+
+
+def test_a_number_is_taken_as_it_is_and_a_share_has_a_least() -> None:
+    assert Bound(3).most(1000, least=10) == 3
+    assert Bound(0).most(1000, least=10) == 0
+    assert Bound(1, percent=True).most(1000, least=10) == 10
+    assert Bound(1, percent=True).most(5000, least=10) == 50
+    assert Bound(0.5, percent=True).most(10_000) == 50
+
+
+def test_half_a_file_is_refused_and_no_day_is_counted(place: Place) -> None:
+    rows, place.rows = place.rows, place.rows[:15]
+    said = refused(place)
+    assert "15 of the 30 people" in said
+    assert "not written to its end" in said
+    assert "--max-removals 15" in said
+    place.rows = rows
+    report = night(place, **GUARDED)
+    assert report.followed is not None
+    assert report.followed.counted.returned == 0  # nobody was marked as gone
+
+
+def test_lost_leading_zeros_are_told(place: Place) -> None:
+    place.rows = [(user_id.lstrip("0"), text, image) for user_id, text, image in place.rows]
+    assert "leading zeros were probably lost" in refused(place)
+
+
+def test_swapped_columns_are_told(place: Place) -> None:
+    place.rows = [(text, user_id, image) for user_id, text, image in place.rows]
+    assert "the columns were probably renamed or swapped" in refused(place)
+
+
+def test_renamed_people_are_told(place: Place) -> None:
+    place.rows = [(f"new-{user_id}", text, image) for user_id, text, image in place.rows]
+    assert "the user ids were probably renamed" in refused(place)
+
+
+def test_texts_that_became_empty_are_told(place: Place) -> None:
+    place.rows = [(user_id, "", image) for user_id, _, image in place.rows]
+    said = refused(place, max_changes=Bound(10))
+    assert "30 faces are to be added" in said
+    assert "Their user_data has become empty" in said
+    assert "--max-changes 30" in said
+
+
+def test_photos_that_were_only_touched_or_moved_are_no_change(place: Place) -> None:
+    for number in range(1, 31):
+        photo = place.folder / f"{number}.jpg"
+        photo.rename(photo.with_name(f"moved-{number}.jpg"))
+        (place.folder / f"moved-{number}.jpg").touch()
+    place.rows = [(user_id, text, f"moved-{image}") for user_id, text, image in place.rows]
+    before = place.box.count("add")
+    assert night(place, **{**GUARDED, "max_changes": Bound(0)}).exit_code is ExitCode.DONE
+    assert place.box.count("add") == before
+    assert len(there(place)) == 30
+
+
+def test_photos_that_are_missing_are_refused(place: Place) -> None:
+    for number in range(1, 5):
+        (place.folder / f"{number}.jpg").unlink()
+    said = refused(place)
+    assert "4 of 30 photos are not there; 3 may be" in said
+    assert night(place, **{**GUARDED, "max_missing": Bound(4)}).exit_code is ExitCode.DONE
+    assert len(there(place)) == 30
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_folder_of_photos_that_is_empty_or_gone_is_refused(place: Place, empty: bool) -> None:
+    photos = place.folder / "photos"
+    photos.mkdir()
+    for number in range(1, 31):
+        shutil.move(place.folder / f"{number}.jpg", photos)
+    night(place, images=photos)
+    shutil.rmtree(photos)
+    if empty:
+        photos.mkdir()
+        assert "its share is probably not mounted" in refused(place, images=photos)
+    else:
+        assert "gone" in refused(place, images=photos)
+    assert "does not exist" in refused(place, images=place.folder / "nowhere")
+
+
+@pytest.mark.parametrize("lift", [{}, {"max_removals": TEN, "max_changes": Bound(1000)}])
+def test_a_manifest_without_rows_is_always_refused(place: Place, lift: dict[str, Any]) -> None:
+    place.rows = []
+    assert "has no rows" in refused(place, **lift)
+
+
+def test_a_first_sync_that_was_refused_leaves_no_ledger(box: Sandbox, tmp_path: Path) -> None:
+    place = Place(tmp_path, box)
+    place.people(1)
+    place.rows.append(("u2", "", "nowhere.jpg"))
+    with pytest.raises(GuardError):
+        night(place, **GUARDED)
+    assert not place.ledger.exists()
+
+
+def test_a_refused_night_is_on_record_and_what_died_before_it_is_not_forgotten(
+    place: Place,
+) -> None:
+    rows, place.rows = place.rows, place.rows[:1]
+    refused(place)
+    reader = read_ledger(place.ledger)
+    last = reader.status().runs[0]
+    reader.close()
+    assert last.end is not None
+    assert (last.end.exit_code, last.start.options["command"]) == (8, "sync")
+    assert "Nothing was done" in last.end.reason
+    place.rows = rows
+    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+
+
+def test_what_was_accepted_and_not_done_is_not_counted_again(place: Place) -> None:
+    # A night that replaced the photos of twelve, under new names, and died before it deleted.
+    for number in range(1, 13):
+        place.photo(f"new-{number}.jpg", 200 + number)
+        user_id, text, _ = place.rows[number - 1]
+        place.rows[number - 1] = (user_id, text, f"new-{number}.jpg")
+    place.box.script(["auth"], call="delete")
+    assert night(place, **GUARDED).exit_code is ExitCode.SERVICE
+    assert len(there(place)) == 42
+    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert len(there(place)) == 30
+
+
+@pytest.fixture
+def command(place: Place) -> Callable[..., Any]:
+    run = Command(home=place.folder / "home", folder=place.folder, environ=account_of(place.box))
+
+    def sync(*arguments: object) -> Any:
+        place.manifest()
+        named = ("--group-id", GROUP, "--ledger", place.ledger)
+        return run("sync", "staff.csv", *named, *arguments)
+
+    return sync
+
+
+def test_the_command_says_why_and_writes_its_figures(
+    place: Place, command: Callable[..., Any]
+) -> None:
+    place.rows = place.rows[:10]
+    done = command("--summary", "summary.json", "--differences", "differences.csv")
+    assert done.code == ExitCode.GUARD
+    assert done.err.startswith("Error: Nothing was done:")
+    assert "0111" not in done.err
+    summary = json.loads((place.folder / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["exit_code"], summary["reason"]) == (8, "GUARD")
+    assert summary["sync"]["newly_gone"] == 20
+    assert len(read_csv(place.folder / "differences.csv")) == 20
+    assert "0111" in command("--show-user-ids").err
+    assert command("--max-removals", "20", "--quiet").code == 0
+
+
+def test_a_dry_run_lists_the_difference_and_calls_nothing(
+    place: Place, command: Callable[..., Any]
+) -> None:
+    del place.rows[0]
+    place.rows[0] = (*place.rows[0][:1], "other", place.rows[0][2])
+    place.photo("3.jpg", 222)
+    place.photo("new.jpg", 223)
+    place.rows.append(("0999", "=new", "new.jpg"))
+    calls = len(place.box.calls)
+    runs = len(list(read_ledger(place.ledger).status().runs))
+    done = command("--dry-run", "--differences", "differences.csv")
+    assert done.code == 0
+    assert len(place.box.calls) == calls
+    assert len(list(read_ledger(place.ledger).status().runs)) == runs
+    with (place.folder / "differences.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["change"], line["user_id"], line["user_data"]) for line in lines] == [
+        ("joiner", "0999", "'=new"),
+        ("photo", "0103", "name 3"),
+        ("user_data", "0102", "other"),
+        ("old", "0103", "name 3"),
+        ("leaver", "0101", "name 1"),
+    ]
+    assert lines[4]["since"].endswith("Z")
+    assert lines[4]["face_token"]
+    assert " 1  joiners" in done.out
+    place.rows = place.rows[:5]
+    assert command("--dry-run").code == ExitCode.GUARD
+
+
+def test_a_preview_without_a_ledger_counts_everybody_as_new(box: Sandbox, tmp_path: Path) -> None:
+    place = Place(tmp_path, box)
+    place.people(1, 2)
+    (counted,) = preview(sync_settings(place))
+    assert (counted.joiners, counted.first) == (2, True)

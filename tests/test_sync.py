@@ -1,0 +1,218 @@
+"""enroll sync: the library is what the manifest says, whatever becomes of a night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checked_library import GROUP, Place
+from following import night, there
+
+from enroll.errors import ExitCode
+from enroll.ledger.files import read_ledger
+from enroll.model import Status
+from enroll.sandbox import Sandbox
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False, fault_lag=600.0) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def place(box: Sandbox, tmp_path: Path) -> Place:
+    """Three people, enrolled by a first sync."""
+    there = Place(tmp_path, box)
+    there.people(1, 2, 3)
+    report = night(there)
+    assert report.exit_code is ExitCode.DONE
+    return there
+
+
+def as_listed(place: Place) -> list[tuple[str, str]]:
+    return sorted((user_id, user_data) for user_id, user_data, _ in place.rows)
+
+
+def test_a_night_without_a_difference_makes_no_call_but_the_opening_one(place: Place) -> None:
+    before = len(place.box.calls)
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert [call.kind for call in place.box.calls[before:]] == ["group_list"]
+
+
+def test_new_rows_are_added_and_rows_that_are_gone_are_removed(place: Place) -> None:
+    place.people(4)
+    del place.rows[0]
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+    assert report.followed is not None
+    assert (report.followed.people, report.followed.faces) == (1, 1)
+    assert place.face("u1").status is Status.REMOVED
+
+
+def test_a_changed_photo_is_added_before_the_old_face_is_deleted(place: Place) -> None:
+    old = place.face("u1").face_token
+    place.photo("1.jpg", 99)
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+    assert old not in place.in_library()
+    kinds = [call.kind for call in place.box.calls]
+    assert kinds.index("delete") > len(kinds) - 1 - kinds[::-1].index("add")
+    assert report.followed is not None and report.followed.replaced == 1
+
+
+def test_a_changed_text_is_added_anew_with_the_same_photo(place: Place) -> None:
+    old = place.face("u1").face_token
+    place.rows[0] = ("u1", "another name", "1.jpg")
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+    assert old not in place.in_library()
+    face = place.face("u1")
+    assert (face.status, face.user_data, face.former_token) == (
+        Status.ENROLLED,
+        "another name",
+        None,
+    )
+    assert face.face_token in place.in_library()
+    assert report.ended.tally.renewed == 1
+    before = place.box.count("add")
+    night(place)
+    assert place.box.count("add") == before
+
+
+def test_who_comes_back_later_is_added_anew(place: Place) -> None:
+    row = place.rows.pop(0)
+    night(place)
+    assert len(there(place)) == 2
+    place.rows.insert(0, row)
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+
+
+def test_a_leaver_is_removed_when_the_grace_is_over_and_not_before(place: Place) -> None:
+    row = place.rows.pop(0)
+    report = night(place, grace=2.0)
+    assert len(there(place)) == 3
+    assert report.followed is not None
+    assert (report.followed.counted.waiting, report.followed.counted.newly_gone) == (1, 1)
+    report = night(place, grace=2.0)
+    assert report.followed is not None
+    assert (report.followed.counted.waiting, report.followed.counted.newly_gone) == (1, 0)
+    place.rows.insert(0, row)
+    report = night(place, grace=2.0)
+    assert report.followed is not None
+    assert report.followed.counted.returned == 1
+    assert place.box.count("delete") == 0
+    del place.rows[0]
+    night(place, grace=2.0)
+    assert len(there(place)) == 3
+    night(place, grace=0.0)
+    assert there(place) == as_listed(place)
+
+
+def test_a_photo_that_turned_unreadable_keeps_the_old_face(place: Place) -> None:
+    (place.folder / "1.jpg").write_bytes(b"no picture")
+    report = night(place)
+    assert there(place) == as_listed(place)
+    assert report.exit_code is ExitCode.SOME_ROWS_FAILED
+    assert report.followed is not None and report.followed.kept == 1
+    again = night(place)
+    assert again.exit_code is ExitCode.DONE  # old news
+    assert there(place) == as_listed(place)
+    place.photo("1.jpg", 77)
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+    assert place.box.count("delete") == 1
+
+
+def test_a_row_of_several_that_is_gone_loses_its_face_alone(place: Place) -> None:
+    place.photo("extra.jpg", 50)
+    place.rows.append(("u1", "name 1", "extra.jpg"))
+    night(place)
+    assert len(there(place)) == 4
+    place.rows.pop()
+    night(place)
+    assert there(place) == as_listed(place)
+
+
+def test_faces_that_the_ledger_does_not_know_are_never_touched(place: Place) -> None:
+    strange = [place.add("u1", "1.jpg"), place.add("nobody", "2.jpg")]
+    del place.rows[0]
+    night(place)
+    assert set(strange) <= place.in_library()
+    assert len(there(place)) == 4
+
+
+def test_two_texts_for_one_photo_do_not_take_turns(place: Place) -> None:
+    place.photo("same.jpg", 3)
+    place.rows.append(("u1", "other text", "same.jpg"))
+    night(place)
+    before = place.box.count("add")
+    night(place)
+    assert place.box.count("add") == before
+
+
+def test_what_is_added_anew_and_rejected_leaves_the_old_face(place: Place) -> None:
+    old = place.face("u1").face_token
+    place.rows[0] = ("u1", "another name", "1.jpg")
+    place.box.script(["unknown-code"], call="add")
+    report = night(place)
+    assert report.ended.tally.kept == 1
+    face = place.face("u1")
+    assert (face.face_token, face.status, face.user_data) == (old, Status.ENROLLED, "name 1")
+    assert old in place.in_library()
+    night(place)
+    assert there(place) == as_listed(place)
+
+
+def test_a_run_beside_it_deletes_nothing(place: Place) -> None:
+    del place.rows[0]
+    place.rows[0] = ("u2", "another", "2.jpg")
+    place.run()
+    assert len(there(place)) == 3
+    assert place.box.count("delete") == 0
+
+
+def test_the_ledger_says_which_runs_were_syncs(place: Place) -> None:
+    reader = read_ledger(place.ledger)
+    (run,) = reader.status().runs
+    reader.close()
+    assert run.start.options["command"] == "sync"
+
+
+def test_a_text_that_will_not_do_is_old_news_the_second_night(place: Place) -> None:
+    place.rows[0] = ("u1", "x" * 3000, "1.jpg")
+    report = night(place)
+    assert (report.exit_code, report.ended.tally.kept) == (ExitCode.SOME_ROWS_FAILED, 1)
+    place.people(4)
+    report = night(place)
+    assert (report.exit_code, report.ended.tally.kept) == (ExitCode.DONE, 1)
+    place.rows[0] = ("u1", "short", "1.jpg")
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+
+
+@pytest.mark.parametrize("image", ["1.jpg", "extra.jpg"])  # one of them is sent first
+def test_an_old_face_stays_until_every_row_of_its_person_has_its_new_text(
+    place: Place, image: str
+) -> None:
+    (before,) = place.faces("u1")
+    place.photo("extra.jpg", 50)
+    place.rows.append(("u1", "name 1", "extra.jpg"))
+    night(place)
+    (extra,) = [face for face in place.faces("u1") if face != before]
+    place.photo(image, 99)
+    place.rows = [
+        (user_id, "new" if user_id == "u1" else text, path) for user_id, text, path in place.rows
+    ]
+    place.box.script([None, "unknown-code"], user_id="u1")
+    night(place)
+    assert (before if image == "1.jpg" else extra).face_token in place.in_library()
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)

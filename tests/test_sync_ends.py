@@ -1,0 +1,97 @@
+"""Syncs that end early: softly, with what is left for the next one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from checked_library import GROUP, Place
+from following import night, sync_settings, there
+
+from enroll import deleting
+from enroll.enrollment import Place as Opened
+from enroll.enrollment import Report, Unwatched
+from enroll.errors import ExitCode
+from enroll.sandbox import Sandbox
+from enroll.sync import sync_manifest
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def place(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Eight people, enrolled, of whom six have left; each is deleted with a call of its own, and
+    the first of these takes a second."""
+    monkeypatch.setattr(deleting, "DELETE_PAGE", 1)
+    there = Place(tmp_path, box)
+    there.people(*range(1, 9))
+    assert night(there).exit_code is ExitCode.DONE
+    del there.rows[2:]
+    box.script(["timeout"], call="delete")
+    return there
+
+
+def done_next_time(place: Place) -> bool:
+    """Whether the next sync does what is left."""
+    report = night(place, timeout=1.0)
+    wanted = sorted((user_id, text) for user_id, text, _ in place.rows)
+    return report.exit_code is ExitCode.DONE and there(place) == wanted
+
+
+class Interrupting(Unwatched):
+    """Interrupts a sync when the first call of `delete` has arrived."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self._box = box
+
+    def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
+        def wait() -> None:
+            assert self._box.wait_count("delete", 1)
+            interrupt(signal.SIGTERM)
+
+        threading.Thread(target=wait).start()
+
+
+def interrupted(place: Place) -> Report:
+    settings = sync_settings(place, timeout=1.0)
+    return sync_manifest(settings, lambda: place.credentials, screen=Interrupting(place.box))
+
+
+def test_a_signal_lets_the_deletion_under_way_end_and_no_other_begin(place: Place) -> None:
+    report = interrupted(place)
+    assert report.exit_code is ExitCode.TERMINATED
+    assert len(there(place)) == 7
+    assert done_next_time(place)
+
+
+def test_a_night_that_is_over_leaves_deletions_for_the_next(place: Place) -> None:
+    report = night(place, timeout=1.0, max_duration=0.9)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert report.ended.bound is not None and "--max-duration" in report.ended.bound
+    assert len(there(place)) >= 7
+    assert done_next_time(place)
+
+
+def test_calls_that_may_not_be_made_leave_deletions_for_the_next(place: Place) -> None:
+    report = night(place, timeout=1.0, max_calls=2)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert report.ended.bound is not None and "--max-calls" in report.ended.bound
+    assert done_next_time(place)
+
+
+def test_a_service_that_stops_the_sync_loses_no_leaver(place: Place) -> None:
+    place.people(9)
+    place.box.script(["auth"], user_id="u9")
+    report = night(place)
+    assert report.exit_code is ExitCode.SERVICE
+    assert len(there(place)) == 8
+    assert place.box.count("delete") == 0
+    assert done_next_time(place)
