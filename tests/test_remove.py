@@ -167,7 +167,7 @@ def test_a_run_finishes_what_a_killed_command_was_about_to_delete(
     class Killed(BaseException):
         pass
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patched:
