@@ -141,7 +141,8 @@ class _Judge:
             self._manifest, self._ledger, photos.path, self._settings, now=self.now
         )
         if self._settings.differences is not None:
-            write_changes(self._ledger.following.changes(), self._settings.differences)
+            changes = self._ledger.following.changes(images=str(photos.path))
+            write_changes(changes, self._settings.differences)
         return self.counted
 
     def refuse(self) -> None:
@@ -161,7 +162,7 @@ class _Judge:
         following = self._ledger.following
         kinds = {kind for refusal in refusals for kind in guards.KINDS[refusal.guard]}
         examples = {
-            kind: [one.user_id for one in islice(following.changes([kind]), EXAMPLES)]
+            kind: [one.user_id for one in islice(following.changes([kind], images=""), EXAMPLES)]
             for kind in kinds
         }
         return Signs(

@@ -268,5 +268,7 @@ def test_a_dry_run_lists_the_difference_and_calls_nothing(
 def test_a_preview_without_a_ledger_counts_everybody_as_new(box: Sandbox, tmp_path: Path) -> None:
     place = Place(tmp_path, box)
     place.people(1, 2)
-    (counted,) = preview(sync_settings(place))
+    differences = tmp_path / "differences.csv"
+    (counted,) = preview(sync_settings(place, differences=differences))
     assert (counted.joiners, counted.first) == (2, True)
+    assert [line["image"] for line in read_csv(differences)] == ["1.jpg", "2.jpg"]

@@ -364,8 +364,9 @@ class Following(Protocol):
     def counted(self) -> Counted:
         """The difference in numbers."""
 
-    def changes(self, kinds: Sequence[ChangeKind] = ...) -> Iterator[Change]:
-        """The difference itself."""
+    def changes(self, kinds: Sequence[ChangeKind] = ..., *, images: str) -> Iterator[Change]:
+        """The difference itself, photos as a manifest says them whose relative paths begin at the
+        folder `images`."""
 
     def accept(self, run: int) -> None:
         """Remember who has gone, and what is to be added and deleted."""

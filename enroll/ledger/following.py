@@ -168,8 +168,9 @@ class SqliteFollowing:
             ),
         )
 
-    def changes(self, kinds: Sequence[ChangeKind] = tuple(ChangeKind)) -> Iterator[Change]:
-        images = str(self._one(select(s.library.c.images)))
+    def changes(
+        self, kinds: Sequence[ChangeKind] = tuple(ChangeKind), *, images: str
+    ) -> Iterator[Change]:
         for kind in kinds:
             with sentences(self._path):
                 query = _CHANGES[kind].execution_options(yield_per=1000)
@@ -260,10 +261,6 @@ class SqliteFollowing:
     def _number(self, query: Select[Any]) -> int:
         with sentences(self._path):
             return int(self._connection.scalar(query) or 0)
-
-    def _one(self, query: Select[Any]) -> Any:
-        with sentences(self._path):
-            return self._connection.scalar(query)
 
     def _do(self, statement: Executable, values: dict[str, Any] | None = None) -> None:
         with sentences(self._path):
