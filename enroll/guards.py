@@ -119,9 +119,9 @@ def message(
                 "failed. No option lifts this; to take people out there is `enroll remove`."
             )
             continue
-        examples = [
-            show(one) for kind in KINDS[refusal.guard] for one in signs.examples.get(kind, ())
-        ][:5]
+        examples = _shown(
+            [show(one) for kind in KINDS[refusal.guard] for one in signs.examples.get(kind, ())]
+        )
         shown = f" Among them: {', '.join(examples)}." if examples else ""
         reason = _reason(refusal.guard, found, signs)
         lines.append(
@@ -133,6 +133,11 @@ def message(
             "  The same command with --dry-run --differences FILE lists them, and calls nothing."
         )
     return "\n".join(lines)
+
+
+def _shown(examples: Sequence[str]) -> list[str]:
+    """The first of them that tell anything: a masked id of a few characters does not."""
+    return [one for one in dict.fromkeys(examples) if one.strip("*")][:5]
 
 
 def _too_much(refusals: Sequence[Refusal]) -> str:
@@ -180,7 +185,7 @@ def _reason(guard: Guard, found: Counted, signs: Signs) -> str:
         )
     if signs.zeros_lost and 100 * signs.zeros_lost >= MANY_PERCENT * max(found.newly_gone, 1):
         return (
-            f"{signs.zeros_lost:,} of those who lack are there with other zeros in front of their "
+            f"{signs.zeros_lost:,} of those who are missing are there with other zeros before the "
             "user_id: leading zeros were probably lost, as in a spreadsheet."
         )
     reasons = _OF_CHANGES if guard is Guard.CHANGES else _OF_REMOVALS
