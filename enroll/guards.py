@@ -48,7 +48,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signs:
-    """What was seen of rows that may be the reason; see `enroll.ledger.Following`."""
+    """What was seen of rows that may be the reason; see `enroll.ledger.Following`.
+
+    `examples` are some rows of each kind of change, as they may be shown.
+    """
 
     zeros_lost: int = 0
     swapped: int = 0
@@ -105,12 +108,9 @@ def message(
     signs: Signs,
     *,
     manifest: str,
-    show: Callable[[str], str],
 ) -> str:
-    """Why nothing was done: what is too much, some rows, what probably happened, and what lifts it.
-
-    `show` makes of an example what may be shown.
-    """
+    """Why nothing was done: what is too much, some rows, what probably happened, and what lifts
+    it."""
     lines = [f"Nothing was done: {manifest} {_too_much(refusals)}."]
     for refusal in refusals:
         if refusal.guard is Guard.EMPTY:
@@ -119,9 +119,9 @@ def message(
                 "failed. No option lifts this; to take people out there is `enroll remove`."
             )
             continue
-        examples = _shown(
-            [show(one) for kind in KINDS[refusal.guard] for one in signs.examples.get(kind, ())]
-        )
+        examples = [one for kind in KINDS[refusal.guard] for one in signs.examples.get(kind, ())][
+            :5
+        ]
         shown = f" Among them: {', '.join(examples)}." if examples else ""
         reason = _reason(refusal.guard, found, signs)
         lines.append(
@@ -133,11 +133,6 @@ def message(
             "  The same command with --dry-run --differences FILE lists them, and calls nothing."
         )
     return "\n".join(lines)
-
-
-def _shown(examples: Sequence[str]) -> list[str]:
-    """The first of them that tell anything: a masked id of a few characters does not."""
-    return [one for one in dict.fromkeys(examples) if one.strip("*")][:5]
 
 
 def _too_much(refusals: Sequence[Refusal]) -> str:

@@ -154,16 +154,20 @@ class _Judge:
                 self.counted,
                 self._signs(refusals),
                 manifest=in_utf8(self._manifest.path),
-                show=self._show,
             )
             raise GuardError(words, counts=figures(self.counted))
+
+    def _shown(self, change: Change) -> str:
+        line = f" (line {change.line})" if change.line else ""
+        return f"{self._show(change.user_id)}{line}"
 
     def _signs(self, refusals: list[Refusal]) -> Signs:
         following = self._ledger.following
         kinds = {kind for refusal in refusals for kind in guards.KINDS[refusal.guard]}
         examples = {
-            kind: [one.user_id for one in islice(following.changes([kind], images=""), EXAMPLES)]
+            kind: list(dict.fromkeys(map(self._shown, islice(found, EXAMPLES))))
             for kind in kinds
+            for found in [following.changes([kind], images="")]
         }
         return Signs(
             zeros_lost=following.zeros_lost(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,6 +124,7 @@ def test_texts_that_became_empty_are_told(place: Place) -> None:
     place.rows = [(user_id, "", image) for user_id, _, image in place.rows]
     said = refused(place, max_changes=Bound(10))
     assert "30 faces are to be added" in said
+    assert "line 2" in said
     assert "Their user_data has become empty" in said
     assert "--max-changes 30" in said
 
@@ -226,12 +228,12 @@ def test_the_command_says_why_and_writes_its_figures(
     done = command("--summary", "summary.json", "--differences", "differences.csv")
     assert done.code == ExitCode.GUARD
     assert done.err.startswith("Error: Nothing was done:")
-    assert "0111" not in done.err
+    assert not re.search(r"\b01[1-3]\d\b", done.err)
     summary = json.loads((place.folder / "summary.json").read_text(encoding="utf-8"))
     assert (summary["exit_code"], summary["reason"]) == (8, "GUARD")
     assert summary["sync"]["newly_gone"] == 20
     assert len(read_csv(place.folder / "differences.csv")) == 20
-    assert "0111" in command("--show-user-ids").err
+    assert re.search(r"\b01[1-3]\d\b", command("--show-user-ids").err)
     assert command("--max-removals", "20", "--quiet").code == 0
 
 
