@@ -15,11 +15,16 @@ from typing import Any
 
 import click
 
-from enroll.ceiling import AdaptiveThrottle
+from enroll.ceiling import SHARE, STEEP, AdaptiveThrottle
+from enroll.climb import LONGEST_INTERVAL_SECONDS, PAUSES_OF_AN_INTERVAL, Climb
 from enroll.throttle import FixedThrottle, Gauge, Permit, Places, Throttle
 
 _model: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("simulated_service.py")))
 Service, Simulation = _model["Service"], _model["Simulation"]
+
+
+QUICK_STEP = "16→6→24 in 9 min"
+"""The name of the case whose time is over after nine minutes."""
 
 
 class Aimd:
@@ -69,9 +74,11 @@ class Aimd:
         return Gauge(limit=self.limit, taken=self._places.taken(now))
 
 
-def step(t: float) -> int:
-    """16 calls, from a third of the time on 6, from two thirds on 24."""
-    return 16 if t < 600 else 6 if t < 1200 else 24
+def step(seed: int, *, each: float) -> Callable[[float], int]:
+    """16 calls, then 6, then 24, for so many seconds each, at moments no try is tuned to."""
+    chance = random.Random(seed)
+    falls, rises = each + chance.uniform(0, 30), 2 * each + chance.uniform(0, 30)
+    return lambda t: 16 if t < falls else 6 if t < rises else 24
 
 
 def others(seed: int) -> Callable[[float], int]:
@@ -106,7 +113,8 @@ def cases(seed: int) -> dict[str, Any]:
         "L=16": Service(limit=lambda t: 16),
         "L=64": Service(limit=lambda t: 64),
         "L=100": Service(limit=lambda t: 100),
-        "16→6→24": Service(limit=step),
+        "16→6→24": Service(limit=step(seed, each=600)),
+        QUICK_STEP: Service(limit=step(seed, each=180)),
         "shared": Service(limit=lambda t: 32, others=others(seed)),
         "lively": Service(limit=lambda t: 32, others=lively(seed)),
         "20/s": Service(per_second=20),
@@ -115,8 +123,23 @@ def cases(seed: int) -> dict[str, Any]:
     }
 
 
+class PatientClimb(Climb):
+    """Tries as seldom after a fall as else."""
+
+    def refused(self, now: float, *, used: float, call_seconds: float, pause: float) -> None:
+        tried, interval = self.trying, self._interval
+        super().refused(now, used=used, call_seconds=call_seconds, pause=pause)
+        if tried:
+            self._interval = min(2 * interval, LONGEST_INTERVAL_SECONDS)
+            self._next_try = now + max(self._interval, PAUSES_OF_AN_INTERVAL * pause)
+
+
 class AsDesigned(AdaptiveThrottle):
-    """Ceiling memory alone: refused calls give their places back, calls are never spaced out."""
+    """Ceiling memory alone: refused calls give their places back, calls are never spaced out, and
+    after a fall no more is tried than else."""
+
+    def _climb_from(self, base: int) -> Climb:
+        return PatientClimb(base, unit=1, share=SHARE, least=1, most=self._most, steep=STEEP)
 
     def _is_refused(self, permit: Permit, now: float, retry_after: float | None) -> bool:
         self._strange.clear()
@@ -143,7 +166,9 @@ def main(minutes: float, seeds: int) -> None:
         cells = []
         for name in names:
             runs = [
-                Simulation(make(), cases(seed)[name], seed=seed).run(minutes * 60)
+                Simulation(make(), cases(seed)[name], seed=seed).run(
+                    60 * (min(minutes, 9) if name == QUICK_STEP else minutes)
+                )
                 for seed in range(seeds)
             ]
             share = sum(run.throughput for run in runs) / seeds

@@ -191,7 +191,7 @@ class _Work:
             return OwnScore(self.settings.score, set_by_hand=True)
         for face in self.ledger.newest_enrolled(CONTROL_FACES):
             paths = self.ledger.paths_of([face.face_id])[face.face_id]
-            photo = read_again(paths, place.images, face.sha256)
+            photo = read_again(paths, place.images, face)
             if photo is None:
                 continue
             score = self._control(place, face, photo)

@@ -13,6 +13,12 @@ LONGEST_INTERVAL_SECONDS = 30.0
 """The same after many that were: at four places and half a second a call, a try each 30 s that is
 refused once is 0.4 % of the calls."""
 
+AFTER_A_FALL_SECONDS = 8.0
+"""The same while the value has fallen lately: what fell may rise again as suddenly. At six places
+and half a second a call, a try each 8 s that is refused is 1 % of the calls of that while."""
+
+LATELY_SECONDS = 900.0
+
 PROOF_SECONDS = 1.0
 """How long a try goes without a refusal before it counts; never less than two calls take."""
 
@@ -95,7 +101,9 @@ class Climb:
     def refused(self, now: float, *, used: float, call_seconds: float, pause: float) -> None:
         """The service has refused a call at `used`; `pause` seconds is what that costs."""
         if self._tried:
-            self._interval = min(self._interval * 2, LONGEST_INTERVAL_SECONDS)
+            lately = now - self._dropped_at < LATELY_SECONDS
+            longest = AFTER_A_FALL_SECONDS if lately else LONGEST_INTERVAL_SECONDS
+            self._interval = min(self._interval * 2, longest)
         else:
             again = now - self._dropped_at < AGAIN_CALLS * call_seconds
             used = min(self.base, used)

@@ -118,8 +118,15 @@ def _of_folder(folder: Path) -> Credentials:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode  # of what is read, which a link leads to
+        # Without waiting for a pipe, which is refused below.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode  # of what is read, which a link leads to
+            if not stat.S_ISREG(mode):
+                raise UsageError(
+                    f"The credentials file {path} is no ordinary file, and could not be read again "
+                    "when the service asks for other credentials. Write them into a file."
+                )
             text = file.read().decode("utf-8-sig")
     except OSError as error:
         raise UsageError(

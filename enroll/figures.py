@@ -46,6 +46,7 @@ class Figures:
     errors: Mapping[str, int] | None = None
     enrolled_now: int | None = None
     enrolled_before: int | None = None
+    renewed: int | None = None
     bad: int | None = None
     new_bad: int | None = None
     calls: Mapping[str, int] | None = None
@@ -88,6 +89,7 @@ def figures_of(report: Report, settings: RunSettings, *, started: float) -> Figu
         errors={str(code): count for (_, code), count in sorted(tally.codes.items())},
         enrolled_now=tally.enrolled_now,
         enrolled_before=tally.unchanged + tally.recognised + tally.gone,
+        renewed=tally.renewed,
         bad=tally.bad,
         new_bad=tally.new_bad,
         calls={kind.value: tally.calls[kind] for kind in CallKind},

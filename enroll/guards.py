@@ -180,7 +180,7 @@ def _reason(guard: Guard, found: Counted, signs: Signs) -> str:
         )
     if signs.zeros_lost and 100 * signs.zeros_lost >= MANY_PERCENT * max(found.newly_gone, 1):
         return (
-            f"{signs.zeros_lost:,} of those who lack are there with other zeros in front of their "
+            f"{signs.zeros_lost:,} of those who are missing are there with other zeros before the "
             "user_id: leading zeros were probably lost, as in a spreadsheet."
         )
     reasons = _OF_CHANGES if guard is Guard.CHANGES else _OF_REMOVALS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -114,6 +114,14 @@ class Intake:
             self._recorder.tally.due += known
             self.began_early = known > 0
         return self.began_early
+
+    def undecided(self, face_ids: Collection[int]) -> list[Candidate]:
+        """Due rows that point to these faces and wait here for their photos, or with these."""
+        if not face_ids:
+            return []
+        waiting = [*self._again, *(row.due for row in self.read)]
+        here = [due for due in waiting if due.face_id in face_ids]
+        return here + self._recorder.ledger.queued_of(face_ids)
 
     def count_repeats(self) -> None:
         """Count the lines that said again what was queued early, when that has its outcome."""

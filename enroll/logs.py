@@ -103,11 +103,17 @@ def log(event: str, message: str, fields: Mapping[str, Any], *, level: int = log
 
 
 def log_error(message: str, exit_code: int) -> bool:
-    """Log why a command ends, if log lines are objects; False where a person is to be told."""
-    if not any(isinstance(handler.formatter, _Json) for handler in LOGGER.handlers):
-        return False
-    log("error", message, {"exit_code": exit_code}, level=logging.ERROR)
-    return True
+    """Log why a command ends: to the log file, and where log lines are objects to stderr as one,
+    too; False where a person is to be told there."""
+    as_json = any(isinstance(handler.formatter, _Json) for handler in LOGGER.handlers)
+    extra = {"event": "error", "fields": {"exit_code": exit_code}}
+    record = LOGGER.makeRecord(
+        LOGGER.name, logging.ERROR, "", 0, "%s", (message,), None, extra=extra
+    )
+    for handler in LOGGER.handlers:
+        if as_json or isinstance(handler, _FileHandler):
+            handler.handle(record)
+    return as_json
 
 
 def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bool) -> None:

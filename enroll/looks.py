@@ -14,7 +14,7 @@ from enroll.calls import stopped_by
 from enroll.errors import ServiceError
 from enroll.heard import tell
 from enroll.intake import Submit
-from enroll.journey import CREDENTIAL_CODES, LIBRARY_CODES
+from enroll.journey import CREDENTIAL_CODES, LIBRARY_CODES, same_face
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, SendAs, Verdict
 from enroll.photo import read_photo
 from enroll.preparation import FOR_A_LOOK, Preparation
@@ -53,12 +53,13 @@ class Library(Protocol):
 
 
 def read_again(
-    paths: Sequence[str], images: str, sha256: bytes, preparation: Preparation = FOR_A_LOOK
+    paths: Sequence[str], images: str, face: FaceRecord, preparation: Preparation = FOR_A_LOOK
 ) -> Photo | None:
-    """The photo with this content from the first of the paths that still has it."""
+    """A face's photo from the first of the paths that still has it, or has it with other
+    metadata."""
     for path in paths:
         photo = read_photo(path, images, preparation)
-        if isinstance(photo, Photo) and photo.sha256 == sha256:
+        if isinstance(photo, Photo) and same_face([face], photo) is not None:
             return photo
     return None
 
@@ -146,7 +147,7 @@ class Looks:
             paths = self._recorder.ledger.paths_of([face.face_id])[face.face_id]
             self._photos += 1
             told = partial(self._hear_photo, heard)
-            submit(readers, told, read_again, paths, self._images, face.sha256, self._preparation)
+            submit(readers, told, read_again, paths, self._images, face, self._preparation)
         now = time.monotonic()
         while self._asking and self._throttle.free(now) > 0:
             permit = self._throttle.sent(now)

@@ -139,13 +139,16 @@ def ask(
         time.sleep(pause)
 
 
+ITS_OWN_WORD = "That is the service's own word, not known to us: ask its vendor what lifts it."
+
+
 def service_sentence(answer: Answer, service: FaceSearch) -> str:
     """What to say when the service answers that it will not do what is asked."""
     said = answer.message or answer.code
     sentence = f"The service cannot be used: {said.rstrip('.')}."
     if abs(service.clock_offset) > CLOCK_SLACK_SECONDS:
         sentence += f" {clock_sentence(service.clock_offset)}"
-    return f"{sentence} {remedy(answer.code)}".rstrip()
+    return f"{sentence} {remedy(answer.code) or ITS_OWN_WORD}"
 
 
 def clock_sentence(offset: float) -> str:

@@ -12,7 +12,7 @@ from enroll.trial import Spread
 
 @dataclass(slots=True)
 class Portion:
-    """Photos to which the same is done: how many, their bytes, and at most how many are sent."""
+    """Photos to which the same is done: how many, their bytes, and how many are sent."""
 
     photos: int = 0
     before: int = 0
@@ -23,9 +23,9 @@ class Portion:
 class Outlook:
     """Counts of a manifest's lines. `faults` counts by status and code, with one message each.
 
-    `calls` of `add` and `content` (bytes, at most) are what a run would send; `portions` are the
-    photos by what is done to them, in words, none for nothing; `doubtful` are lines that would be
-    sent though something is amiss with the face, by its code.
+    `calls` of `add` and `content` (bytes; about so many, where only heads were looked at) are what
+    a run would send; `portions` are the photos by what is done to them, in words, none for nothing;
+    `doubtful` are lines that would be sent though something is amiss with the face, by its code.
     """
 
     due: int = 0

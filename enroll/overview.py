@@ -96,7 +96,7 @@ def _run_line(run: RunRecord, holder: str | None) -> str:
         )
     calls = ", ".join(f"{count:,} {kind}" for kind, count in run.end.calls.items()) or "no calls"
     took = duration((run.end.at - run.start.at) / 1000)
-    reason = f": {run.end.reason}" if run.end.reason else ""
+    reason = f": {run.end.reason.splitlines()[0]}" if run.end.reason else ""
     return f"{began}  exit code {run.end.exit_code} after {took}, {calls}{reason}"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from itertools import chain
 
 from enroll.model import Candidate
 
@@ -31,6 +33,10 @@ class People:
             return False
         waiting.append(due)
         return True
+
+    def parked(self) -> Iterator[Candidate]:
+        """Every row that waits."""
+        return chain.from_iterable(self._waiting.values())
 
     def free(self, user_id: str) -> deque[Candidate]:
         """The person's face has its outcome; the rows that have waited for that."""

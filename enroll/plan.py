@@ -56,11 +56,13 @@ class Rate:
 class Plan(Outlook):
     """What a run would do with a manifest, counted in its lines.
 
-    The calls of `add` are made after the `opening` calls; `shared` photos look the same and stand
-    under more than one user_id. `doubts` are faces of the whole ledger, whatever the manifest: a
-    run looks for them before anything else. `people_known` are due rows that are new to the ledger,
-    of people who have a face. With `full` photos were read and prepared. With a sample `drawn` is
-    what became of it; then `due` and `calls` are of all rows, and of their photos nothing is known.
+    The calls of `add` are made after the `opening` calls; `looked_at` are rows whose photo a run
+    has to read, whatever comes of it, and before them it has the library listed. `shared` photos
+    look the same and stand under more than one user_id. `doubts` are faces of the whole ledger,
+    whatever the manifest: a run looks for them before anything else. `people_known` are due rows
+    that are new to the ledger, of people who have a face. With `full` photos were read and
+    prepared. With a sample `drawn` is what became of it; then `due` and `calls` are of all rows,
+    and of their photos nothing is known.
     """
 
     manifest: Manifest
@@ -73,6 +75,7 @@ class Plan(Outlook):
     enrolled: int = 0
     user_data_changed: int = 0
     gone: int = 0
+    looked_at: int = 0
     to_read: int = 0
     shared: int = 0
     people_known: int = 0
@@ -89,7 +92,7 @@ class Plan(Outlook):
     @property
     def opening(self) -> Sequence[CallKind]:
         """The calls that a run makes before the first photo."""
-        if self.ledger and not self.calls:
+        if self.ledger and not self.looked_at:
             return (CallKind.GROUP_LIST,)
         return (CallKind.GROUP_LIST, CallKind.LIST)
 
@@ -265,6 +268,7 @@ class _Planner:
             if fault is not None:
                 self._refuse(candidate, Status.INVALID, fault)
             elif journey.is_due(candidate, self._policy):
+                plan.looked_at += 1
                 due.append(candidate)
                 new += [candidate] if candidate.status is Status.PENDING else []
             else:

@@ -44,7 +44,7 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
     if plan.portions:
         yield [
             "What is done to the photos, how many, bytes before and "
-            + ("after" if plan.full else "at most after"),
+            + ("after" if plan.full else "(about) after"),
             *_portions(plan),
         ]
     errors = [
@@ -84,7 +84,7 @@ def _calls(plan: Plan) -> str:
 
 def _to_send(plan: Plan) -> str:
     if plan.drawn is None:
-        return f"{size(plan.content)} of photos{_at_most(plan)}"
+        return f"{'' if plan.full else 'about '}{size(plan.content)} of photos"
     likely, low, high = plan.drawn.bytes_each.likely_sum(plan.drawn.of)
     return f"about {size(likely)} ({size(low)} to {size(high)}) of photos"
 
@@ -108,11 +108,6 @@ def _drawn(drawn: Drawn) -> Iterator[str]:
         (words, likely_count(count, drawn.size, drawn.of), hint) for words, count, hint in told
     ]
     yield from (f"  {line}" for line in columns(cells))
-
-
-def _at_most(plan: Plan) -> str:
-    exact = plan.full or set(plan.portions) <= {"", "stripped"}
-    return "" if exact else " at most"
 
 
 def _portions(plan: Plan) -> list[str]:

@@ -44,8 +44,8 @@ _REMEDIES = {
     "PHOTO_TOO_MANY_PIXELS": "Export the photo in a smaller size, or raise --max-pixels.",
     "PHOTO_TOO_SMALL": "Use a photo of at least 48 pixels a side.",
     "PHOTO_NOT_AN_IMAGE": "Export the photo again.",
-    "PHOTO_TRUNCATED": "Copy the file again from where it came, or send what there is with "
-    "--accept-truncated.",
+    "PHOTO_TRUNCATED": "Copy the file again from where it came. --accept-truncated sends what "
+    "there is of a JPEG, PNG, BMP, GIF or TIFF.",
     "PHOTO_DAMAGED": "Copy or export the photo again.",
     "PHOTO_FORMAT": "Export the photo as JPEG, PNG or BMP; for HEIC install the extra heif.",
     "PHOTO_NO_FACE": "Use a photo with the face from the front and not too small, or --precheck "

@@ -81,7 +81,7 @@ def prove_copies(
     ]
 
     def search(service: FaceSearch, question: _Question) -> Answer | None:
-        photo = read_again(question.paths, place.images, question.face.sha256)
+        photo = read_again(question.paths, place.images, question.face)
         if photo is None:
             return None
         return service.search(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from enroll.deleting import chosen_pages, delete_chosen, finish_deleting
 from enroll.errors import ExitCode, UsageError
 from enroll.idlist import read_user_ids
 from enroll.ledger import Chosen, Ledger, Removals, Target
+from enroll.logs import mask
 from enroll.model import Credentials
 from enroll.newfile import new_file
 from enroll.outputs import Output
@@ -29,13 +30,15 @@ LIST_COLUMNS = ("user_id", "face_token", "image")
 class RemoveSettings(BenchSettings):
     """What `enroll remove` is to do: one of `of_run`, `superseded` and `user_ids` says which faces.
 
-    `user_ids` is a file of them; `list` a CSV to write the faces to.
+    `user_ids` is a file of them; `list` a CSV to write the faces to. The faces that are shown
+    before a person is asked have their user ids masked, and no path, unless `show_user_ids`.
     """
 
     of_run: int | None = None
     superseded: bool = False
     user_ids: Path | None = None
     list: Path | None = None
+    show_user_ids: bool = False
 
     @property
     def output(self) -> Output | None:
@@ -57,10 +60,13 @@ class Removed:
     chosen: Chosen
     gone: int
     unknown: int
+    agreed: bool = True
 
     @property
     def exit_code(self) -> ExitCode:
         """By what is left to be decided."""
+        if not self.agreed:
+            return ExitCode.INTERRUPTED
         return ExitCode.IN_DOUBT if self.unknown or self.chosen.open else ExitCode.DONE
 
 
@@ -86,6 +92,9 @@ def remove(
             talk.say("There is no such face in the library.")
         elif _agreed(bench, ledger, work, chosen):
             removed = _removed(bench, ledger, work, chosen, left)
+        else:
+            talk.say("Nothing was deleted.")
+            removed = replace(removed, agreed=False)
         work.exit_code = removed.exit_code
         return removed
 
@@ -111,6 +120,8 @@ def _agreed(bench: Bench[RemoveSettings], ledger: Ledger, work: Upkeep, chosen: 
     bench.talk.say(
         *(
             f"  {user_id}  {token}  {image}".rstrip()
+            if bench.settings.show_user_ids
+            else f"  {mask(user_id)}  {token}"
             for user_id, token, image in _cells(ledger, some)
         ),
         *([f"  and {more:,} more"] if more else []),

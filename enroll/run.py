@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -519,9 +519,7 @@ class Driver:
             self._watchdog.heed(self._reach, time.monotonic())  # all may have been done in a tick
             now = time.time() + self._service.clock_offset
             self._calls.withdraw(expires=last_expiry(now, timeout=self._work.timeout))
-            for face in self._doubts.left():
-                if (row := self._doubtful.pop(face.face_id, None)) is not None:
-                    self._recorder.ends(row.due, face.status, face.code, face.message)
+            self._leave_in_doubt(self._doubts.left())
             self._intake.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
             if not (self._stop or self._signal or self._bound or self._bug):
@@ -530,6 +528,16 @@ class Driver:
             self._recorder.commit()
         except LocalError as error:
             self._stop = self._stop or error
+
+    def _leave_in_doubt(self, faces: Sequence[FaceRecord]) -> None:
+        """Count the rows of faces that will not be settled in this run."""
+        left = {face.face_id: face for face in faces if face.open}
+        waiting = [*self._people.parked(), *self._intake.undecided(left)]
+        rows = [(left[due.face_id], due) for due in waiting if due.face_id in left]
+        for face_id in left.keys() & self._doubtful.keys():
+            rows.append((left[face_id], self._doubtful.pop(face_id).due))
+        for face, due in rows:
+            self._recorder.ends(due, face.status, face.code, face.message)
 
     def _settle_accounts(self) -> None:
         """What can be told only when every row of the manifest has been seen."""

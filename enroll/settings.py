@@ -347,9 +347,20 @@ def _has_home() -> bool:
     return home.is_dir() and home != Path("/")
 
 
+_LONGEST_NAME = 255 - len("-journal")
+"""Bytes of a ledger's name: what file systems take, less the longest that SQLite appends."""
+
+
 def default_ledger_path(endpoint: str, group_id: str) -> Path:
-    """The place of a library's ledger when --ledger names no other."""
-    return ledgers_folder() / host_of(endpoint) / f"{quote(group_id, safe='')}.sqlite"
+    """The place of a library's ledger when --ledger names no other. Raises UsageError where there
+    can be none."""
+    name = f"{quote(group_id, safe='')}.sqlite"
+    if len(name) > _LONGEST_NAME:
+        raise UsageError(
+            "The group_id is longer than a file's name may be. Correct --group-id (`enroll library "
+            "list` shows them), or name the ledger with --ledger FILE."
+        )
+    return ledgers_folder() / host_of(endpoint) / name
 
 
 def find_ledger(*, ledger: Path | None, endpoint: str | None, group_id: str | None) -> Path:

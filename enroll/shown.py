@@ -19,6 +19,9 @@ EXACT_DIGITS = 15
 """A spreadsheet keeps so many digits of a number. A longer one has lost some, so it is written as
 1.10101E+17, which no user id can be taken for."""
 
+_PLACES = 9
+"""Digits behind the point that have room in a cell without a format, with one digit before it."""
+
 _ISO = {"mm-dd-yy": "yyyy-mm-dd", "m/d/yy h:mm": "yyyy-mm-dd hh:mm"}
 """Numbers 14 and 22 of the built-in formats, by the names that openpyxl has for them: the system's
 own short date, and with the time."""
@@ -72,10 +75,18 @@ def _number(value: float, number_format: str) -> str:
 
 
 def _general(exact: Decimal) -> str:
-    """As cells without a format show numbers: ten digits at most."""
+    """As cells without a format show numbers: in at most eleven characters, the point among them,
+    or with an exponent. Whole numbers are left in full: ids are, and their cells are wide."""
     if exact == exact.to_integral_value():
         return f"{exact:.0f}"
-    return f"{float(exact):.10g}".replace("e", "E")
+    power = exact.adjusted()
+    if power < len("12345678901"):
+        places = max(_PLACES - max(power, 0), 0)
+        short = exact.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+        if power >= -4 or short == exact:
+            return f"{short.normalize():f}"
+    mantissa, _, exponent = f"{float(exact):.5E}".partition("E")
+    return f"{mantissa.rstrip('0').rstrip('.')}E{exponent}"
 
 
 Token = tuple[str, str]

@@ -104,6 +104,8 @@ def _no_rows(tally: Tally) -> str:
 def _headline(report: Report) -> str:
     ended, tally = report.ended, report.ended.tally
     done = f"Run {report.place.run}: {amount(tally.enrolled_now, 'row')} enrolled"
+    if tally.renewed:
+        done += f", {tally.renewed:,} enrolled anew with another user_data"
     if ended.signal is not None:
         return f"{done}, then interrupted. Run the same command again to go on."
     if ended.stop is not None:
@@ -168,9 +170,10 @@ def _remarks(tally: Tally, followed: bool) -> Iterator[str]:
         rows = amount(tally.gone, "enrolled row")
         yield f"{rows} whose photo is no longer there: left as enrolled."
     if tally.kept:
+        what = "photo or text" if followed else "photo"
         yield (
-            f"{amount(tally.kept, 'row')} whose new photo or text cannot be used: the face "
-            "enrolled before stays."
+            f"{amount(tally.kept, 'row')} whose new {what} cannot be used: the face enrolled "
+            "before stays."
         )
     if tally.undeleted:
         faces = amount(tally.undeleted, "face")

@@ -31,6 +31,9 @@ _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _FORMULA = re.compile(rb"<(?:\w+:)?f[\s/>]")
 _BLOCK = 1 << 20
 
+LAST_ROW = 1_048_576
+"""Rows of a sheet of Excel, and of LibreOffice as it is usually set."""
+
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -130,25 +133,52 @@ def _cells(
     file: IO[bytes], path: Path, sheet: str | None, *, data_only: bool
 ) -> Iterable[tuple[Any, ...]]:
     try:
-        from openpyxl import load_workbook  # noqa: PLC0415  # an extra
+        from openpyxl.chartsheet import Chartsheet  # noqa: PLC0415  # an extra
+        from openpyxl.reader.excel import ExcelReader  # noqa: PLC0415
     except ImportError as error:
         raise ManifestError(
             f"{path} is a workbook; to read it run `pip install 'enroll[excel]'`, or save it in "
             "the spreadsheet as 'CSV UTF-8' and give that file."
         ) from error
-    book = load_workbook(file, read_only=True, data_only=data_only, keep_links=False)
-    found = book[_chosen(path, sheet, [one.title for one in book.worksheets])]
+    reader: Any = ExcelReader(file, read_only=True, data_only=data_only, keep_links=False)
+
+    def skip_charts(sheet: Any, _: object) -> None:
+        """Openpyxl fails on a chart sheet without a chart. Names count the sheets: it stays one."""
+        charts: Any = Chartsheet()
+        charts._parent, charts.title = reader.wb, sheet.name
+        reader.wb._add_sheet(charts)
+
+    reader.read_chartsheet = skip_charts
+    reader.read()
+    book = reader.wb
+    charts = [one.title for one in book.chartsheets]
+    found = book[_chosen(path, sheet, [one.title for one in book.worksheets], charts)]
     found.reset_dimensions()  # some programs write wrong ones
-    rows: Iterable[tuple[Any, ...]] = found.iter_rows()
-    return rows
+    return _bounded(path, found.iter_rows())
 
 
-def _chosen(path: Path, sheet: str | None, titles: list[str]) -> str:
+def _bounded(path: Path, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """The rows, of which openpyxl makes up those that the file leaves out."""
+    for number, row in enumerate(rows, start=1):
+        if number > LAST_ROW:
+            raise ManifestError(
+                f"{path} has a row with a number above {LAST_ROW:,}, the last of a spreadsheet; "
+                "open it in the spreadsheet and save it anew."
+            )
+        yield row
+
+
+def _chosen(path: Path, sheet: str | None, titles: list[str], charts: list[str]) -> str:
     if sheet is None and len(titles) == 1:
         return titles[0]
     listed = ", ".join(map(repr, titles)) or "none"
     if sheet is None:
         raise ManifestError(f"{path} has {len(titles)} sheets: {listed}. Choose with --sheet.")
+    if sheet in charts:
+        raise ManifestError(
+            f"{path}: {sheet!r} is a chart and has no cells; its sheets are {listed}. "
+            "Correct --sheet."
+        )
     if sheet not in titles:
         raise ManifestError(f"{path} has no sheet {sheet!r}; it has {listed}. Correct --sheet.")
     return sheet

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from real_command import Command, account_of
 from small_archive import Archive
 
 from enroll.sandbox import Sandbox
 
 LIBRARY = "staff"
+
+# No test asserts a time, and on a busy machine an example takes what it takes.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture

@@ -34,9 +34,15 @@ def test_a_limit_is_found_and_held(limit: int) -> None:
 
 
 def test_a_limit_that_falls_and_rises_is_followed() -> None:
-    outcome = held(_cases["step"], seconds=1800)
+    outcome = held(_cases["step"](0, each=600), seconds=1800)
     assert outcome.throughput >= 97
     assert outcome.refused_share <= 1
+
+
+def test_a_limit_that_has_fallen_and_rises_again_soon_is_tried_for() -> None:
+    outcomes = [held(_cases["step"](seed, each=180), seconds=540) for seed in range(8)]
+    assert sum(one.throughput for one in outcomes) / len(outcomes) >= 97
+    assert max(one.refused_share for one in outcomes) <= 1
 
 
 def test_a_limit_that_falls_far_is_followed_with_few_refusals() -> None:

@@ -99,6 +99,18 @@ def test_a_json_log_is_one_object_a_line_with_stable_keys(
     assert [json.loads(line)["event"] for line in logged] == ["run_started", "row", "run_ended"]
 
 
+def test_a_text_log_file_says_why_a_run_could_not_begin_and_the_terminal_says_it_once(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    command.environ["ENROLL_API_SECRET"] = "wrong"
+    done = command(*RUN, "--quiet", "--log-file", "run.log")
+    assert done.code == ExitCode.SERVICE
+    assert done.err.count("AUTHORIZATION_ERROR") == 1
+    (line,) = (archive.folder / "run.log").read_text().splitlines()
+    assert " error: The service cannot be used: AUTHORIZATION_ERROR" in line
+
+
 def test_a_text_log_file_has_every_row_with_its_time(archive: Archive, command: Command) -> None:
     archive.manifest([(f"person-{number}", "", f"{number}.jpg") for number in range(6)])
     done = command(*RUN, "--log-file", "run.log")
@@ -213,7 +225,7 @@ def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch
         for handler in list(LOGGER.handlers):
             LOGGER.removeHandler(handler)
     assert "7 of 9 rows done (78 %), 3 failed, 3 in doubt, 0.1 rows/s" in lines.getvalue()
-    assert bar.getvalue().rpartition("\r")[2].endswith(", 3 failed, 3 in doubt]\n")
+    assert bar.getvalue().rstrip().endswith(", 3 failed, 3 in doubt]")  # tqdm pads what gets shorter
     (told,) = [
         line
         for line in map(json.loads, log_lines.getvalue().splitlines())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -227,3 +228,9 @@ def test_a_run_goes_on_with_a_mounted_secret_that_is_exchanged_meanwhile(place: 
 
     assert enroll_manifest(place.settings(), read).exit_code is ExitCode.DONE
     assert asked == 2
+
+
+def test_a_pipe_is_no_credentials_file_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(UsageError, match="is no ordinary file, and could not be read again"):
+        read_credentials(tmp_path / "pipe", {})

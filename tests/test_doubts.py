@@ -334,6 +334,18 @@ def test_a_photo_that_is_away_for_a_run_is_there_for_the_search_of_the_next(plac
 
 
 @pytest.mark.usefixtures("_searched")
+def test_a_photo_of_which_only_the_metadata_has_changed_serves_for_the_search(place: Place) -> None:
+    place.people(5)
+    place.run()
+    doubted(place, 1)
+    photo = place.folder / "1.jpg"
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[:2] + b"\xff\xfe\x00\x07hello" + whole[2:])  # a comment
+    assert run(place).ended.tally.adopted == 1
+    assert place.box.count("add") == 2
+
+
+@pytest.mark.usefixtures("_searched")
 def test_a_row_that_breaks_a_rule_while_its_face_is_in_doubt_leads_to_the_photo_still(
     place: Place,
 ) -> None:

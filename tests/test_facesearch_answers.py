@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from enroll.facesearch.answers import CODE_LIMIT, RAW_LIMIT, classify
@@ -338,7 +338,6 @@ bodies = st.binary() | st.builds(
 )
 
 
-@settings(deadline=None)
 @given(
     kind=st.sampled_from(CallKind),
     status=st.integers(100, 999),

@@ -94,6 +94,16 @@ def test_a_library_that_was_not_made_stops_the_run_and_leaves_no_ledger(place: P
     assert place.box.count("create") == 4
 
 
+def test_a_word_of_the_service_that_nobody_knows_is_said_with_whom_to_ask(
+    box: Sandbox, command: Command
+) -> None:
+    for number in range(10 - 1):
+        box.create_library(f"more-{number}")
+    done = command("library", "create", "--group-id", "one-too-many")
+    assert done.code == ExitCode.SERVICE
+    assert "QUOTA_EXCEEDED: group. That is the service's own word" in done.err
+
+
 def test_no_library_is_made_for_a_ledger_of_one_that_is_gone(place: Place) -> None:
     place.people(1)
     place.run(create_library=True)

@@ -351,7 +351,7 @@ def written(
     return text, expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     table=TABLES,
     delimiter=st.sampled_from(",;\t"),
@@ -393,7 +393,7 @@ def test_any_cells_come_back_with_their_lines(
     assert manifest.rows_at_most >= len(expected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(content=st.text(alphabet=list('a,;\t"\r\n '), max_size=30))
 def test_any_text_is_read_as_the_csv_module_reads_it_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: str

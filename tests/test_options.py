@@ -161,3 +161,28 @@ def test_as_many_calls_at_a_time_as_the_account_takes_can_be_said_in_every_way(
     assert "assuming 4 calls" in command(*plan, "--max-in-flight", "auto").out
     assert command(*plan, "--max-in-flight", "0").code == 2
     assert command(*plan, "--max-in-flight", "1001").code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (*RUN, "--ledger", "LONG"),
+        (*RUN, "--credentials", "LONG"),
+        ("run", "staff.csv", "--group-id", "LONG"),
+        ("plan", "staff.csv", "--group-id", "LONG"),
+        ("status", "--group-id", "LONG", "--endpoint", "http://127.0.0.1:1"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused(
+    archive: Archive, command: Command, arguments: tuple[str, ...]
+) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*("x" * 300 if one == "LONG" else one for one in arguments))
+    assert (done.code, "longer than a file's name may be" in done.err) == (2, True), done
+
+
+def test_a_file_to_write_is_not_standard_output(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*RUN, "--summary", "-")
+    assert (done.code, "name one (./- is a file" in done.err) == (2, True), done
+    assert not (archive.folder / "-").exists()

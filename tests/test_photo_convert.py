@@ -278,6 +278,31 @@ def test_a_format_that_tells_its_length_tells_how_many_bytes_are_missing(form: s
     assert "The last 1,000 bytes" in fault.message
 
 
+def test_what_cannot_be_told_of_a_truncated_photo_is_not_said() -> None:
+    interlaced = saved(noise(200, 400).quantize(64), "GIF", interlace=1)
+    assert fault_of(interlaced[: len(interlaced) // 2]).message.startswith("The end of the pict")
+    avif = saved(noise(200, 400), "AVIF", speed=10)
+    in_its_head = fault_of(avif[: avif.index(b"ispe")])  # the picture's box is not even begun
+    assert in_its_head.message.startswith("The end of the picture is missing")
+    stub = fault_of(saved(scene().quantize(32), "GIF")[:90])
+    assert (stub.code, "nothing that is there" in stub.message) == (PhotoCode.TRUNCATED, True)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_photo_without_its_last_two_bytes_misses_hardly_anything(form: str) -> None:
+    content = saved(noise(200, 400), form)
+    assert "hardly any of the picture, is missing" in fault_of(content[:-2]).message
+    assert sent(content[:-2], Preparation(accept_truncated=True)).words.startswith("completed")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "AVIF"])
+def test_to_send_what_there_is_is_said_only_where_it_helps(form: str) -> None:
+    cut = saved(noise(200, 400), form)[:-3000]
+    helps = isinstance(prepare(cut, Preparation(accept_truncated=True)), Prepared)
+    assert helps is (form not in ("WEBP", "AVIF"))
+    assert ("--accept-truncated" in fault_of(cut).message) is helps
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF", "TIFF"])
 def test_what_there_is_of_a_truncated_photo_is_sent_when_asked(form: str) -> None:
     content = saved(scene(), form)

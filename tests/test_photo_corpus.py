@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from real_pictures import difference, shown
+from PIL import Image
+from real_pictures import difference, exif, saved, shown
 
 from enroll.model import Fault
-from enroll.photo import PhotoCode, prepare
+from enroll.photo import Glance, PhotoCode, examine, glance, prepare
 from enroll.photo.facecheck import doubt_about
 from enroll.preparation import Precheck, Preparation
 from enroll.sandbox.pictures import grey_picture
@@ -58,6 +62,46 @@ def test_every_picture_that_packages_carry_is_sent_as_it_looks_or_has_a_reason()
         seen[found.words or "as it is"] += 1
     assert sum(seen.values()) == len(pictures())
     assert len(seen) >= 3, seen
+
+
+def heic(picture: Image.Image) -> bytes:
+    out = BytesIO()
+    pytest.importorskip("pillow_heif").from_pillow(picture).save(out, quality=50)
+    return out.getvalue()
+
+
+SAVED: dict[str, Callable[[Image.Image], bytes]] = {
+    "webp": partial(saved, form="WEBP"),
+    "avif": partial(saved, form="AVIF", speed=10),
+    "heic": heic,
+    "tiff": partial(saved, form="TIFF"),
+    "large jpeg": saved,
+    "turned jpeg": partial(saved, exif=exif(6)),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_glance_tells_about_how_many_bytes_would_be_sent(name: str, tmp_path: Path) -> None:
+    told, found, photos = 0, 0, 0
+    preparation = Preparation(max_side=199 if name == "large jpeg" else 4096)
+    for path in pictures_of("skimage"):
+        if path.suffix not in (".png", ".jpg"):
+            continue
+        with Image.open(path) as opened:
+            if min(opened.size) < 200:
+                continue
+            picture = opened.convert("RGB")
+        picture.thumbnail((500, 500))
+        photo = tmp_path / path.name
+        photo.write_bytes(SAVED[name](picture))
+        seen = glance(str(photo), str(tmp_path), preparation)
+        read = examine(str(photo), str(tmp_path), preparation)
+        assert isinstance(seen, Glance)
+        assert isinstance(read, Glance)
+        assert seen.deeds == read.deeds != ()
+        told, found, photos = told + seen.to_send, found + read.to_send, photos + 1
+    assert photos >= 15
+    assert 0.67 < told / found < 1.5, (told, found)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

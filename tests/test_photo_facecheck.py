@@ -111,6 +111,24 @@ def test_a_photo_that_is_sent_as_it_is_and_cannot_be_decoded_is_doubted() -> Non
     assert doubt(broken) == PhotoCode.DAMAGED
 
 
+@pytest.mark.parametrize("precheck", [Precheck.WARN, Precheck.HOLD])
+def test_to_send_it_all_the_same_is_said_only_where_it_is_held_back(precheck: Precheck) -> None:
+    preparation = Preparation(precheck=precheck)
+    cut = saved(person(1))
+    cut = cut[: len(cut) // 2] + b"\xff\xd9"
+    for content, option in (
+        (nobody(), "--precheck warn"),
+        (together(person(1), person(2)), "--precheck warn"),
+        (cut, "--accept-truncated"),
+    ):
+        found = doubt_about(content, "image/jpeg", preparation)
+        assert found is not None
+        assert (option in found.message) is (precheck is Precheck.HOLD)
+    accepting = Preparation(precheck=precheck, accept_truncated=True)
+    found = doubt_about(cut, "image/jpeg", accepting)
+    assert found is None or found.code == PhotoCode.NO_FACE
+
+
 def test_a_look_for_a_doubt_looks_for_no_face(tmp_path: Path) -> None:
     path = tmp_path / "nobody.jpg"
     path.write_bytes(nobody())

@@ -233,7 +233,7 @@ SEEDS = {
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(SEEDS)))
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 def test_mutated_files_come_to_a_declared_outcome(data: st.DataObject, name: str) -> None:
     content = bytearray(SEEDS[name])
     for _ in range(data.draw(st.integers(1, 6))):
@@ -255,7 +255,7 @@ def test_mutated_files_come_to_a_declared_outcome(data: st.DataObject, name: str
 
 
 @given(tail=st.binary(max_size=300), head=st.sampled_from([SEEDS[n][:12] for n in sorted(SEEDS)]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_behind_a_known_beginning_come_to_a_declared_outcome(
     tail: bytes, head: bytes
 ) -> None:

@@ -15,6 +15,7 @@ from real_pictures import exif, saved, scene, with_segment
 from enroll.model import Fault
 from enroll.photo import Deed, PhotoCode, Prepared, prepare
 from enroll.photo.jpeg import MOST_SCANS, MOST_SEGMENTS, walk
+from enroll.preparation import Preparation
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SECRET = b"52 degrees north, at the Meyers'"
@@ -190,6 +191,40 @@ def test_all_metadata_of_a_png_is_cut_out_and_its_profile_stays() -> None:
     assert pixels(found.content) == pixels(content)
     assert SECRET not in found.content
     assert sent(found.content).content is found.content
+
+
+def png_with_profile(payload: bytes) -> bytes:
+    plain = saved(scene(), "PNG")
+    body = b"iCCP" + payload
+    chunk = len(payload).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    return plain[:33] + chunk + plain[33:]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"huge\0\0" + zlib.compress(bytes(100_000_000), 1),
+        b"huge and packed badly\0\0" + zlib.compress(bytes(3_000_000), 0),
+        b"cut\0\0" + zlib.compress(SRGB)[:-50],
+        b"no zlib\0\0" + b"junk" * 1000,
+        b"packed otherwise\0\5" + zlib.compress(SRGB),
+        b"n" * 90 + b"\0\0" + zlib.compress(SRGB),
+        b"no more",
+        b"",
+    ],
+    ids=["huge", "badly packed", "cut", "no zlib", "method", "name", "no more", "empty"],
+)
+def test_a_profile_of_a_png_that_nobody_can_read_is_cut_out(payload: bytes) -> None:
+    found = sent(png_with_profile(payload))
+    assert (found.media_type, found.done) == ("image/png", (Deed.STRIPPED,))
+    assert found.content == saved(scene(), "PNG")
+    shrunk = prepare(png_with_profile(payload), Preparation(max_side=100))
+    assert isinstance(shrunk, Prepared)
+
+
+def test_a_large_profile_of_a_png_stays() -> None:
+    content = png_with_profile(b"large\0\0" + zlib.compress(SRGB + bytes(900_000)))
+    assert sent(content).content is content
 
 
 def test_an_animated_png_is_sent_as_its_first_picture() -> None:

@@ -192,11 +192,12 @@ def test_the_opening_calls_and_the_faces_in_doubt_are_planned_too(
     assert "Calls    1 group_list, 1 list, 1 add" in told
     assert "in doubt" not in told
     assert command(*RUN).code == 0
-    archive.manifest(archive.people(1, 2))
+    rows = archive.people(1, 2)
+    archive.manifest(rows)
     box.script(["500-after"])
     let_nobody_look(box)
     assert command(*RUN, *QUICK_DOUBTS).code == 4
-    archive.manifest(archive.people(1))  # a face in doubt is settled whatever the manifest says
+    archive.manifest(rows[:1])  # a face in doubt is settled whatever the manifest says
     for status in ("in_doubt", "sending"):  # the latter is what a killed run leaves
         with sqlite3.connect(command.ledger) as ledger:
             ledger.execute("UPDATE face SET status = ? WHERE status = 'in_doubt'", [status])
@@ -204,6 +205,17 @@ def test_the_opening_calls_and_the_faces_in_doubt_are_planned_too(
         told = command(*PLAN).out
         assert "1 face in doubt is settled first, with list or search calls" in told
         assert "Calls    1 group_list, 0 add" in told
+
+
+def test_the_list_that_a_run_makes_before_it_judges_any_photo_is_planned_too(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest([*archive.people(1), ("gone", "", "gone.jpg")])
+    assert command(*RUN).code == 1
+    made = box.count("list")
+    assert "Calls    1 group_list, 1 list, 0 add" in command(*PLAN).out  # the photo may be back
+    assert command(*RUN).code == 1
+    assert box.count("list") == made + 1
 
 
 def test_checksum_plans_to_read_every_photo(archive: Archive, command: Command) -> None:
@@ -250,7 +262,7 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
         "2 enrolled rows whose photo is no longer there.",
         "",
         "Calls    1 group_list, 1 list, 1,000 add",
-        "To send  64 MB of photos",
+        "To send  about 64 MB of photos",
         "Time     8 min 20 s at 2.0 calls a second (as asked)",
         f"Photos   {tmp_path}",
         "Ledger   none yet",

@@ -75,11 +75,14 @@ def test_a_full_plan_finds_what_a_head_does_not_tell(
 ) -> None:
     whole = saved(person(1).resize((480, 600)), quality=95)
     put(archive, whole=whole, cut=whole[: len(whole) * 9 // 10], webp=saved(person(2), "WEBP"))
-    assert "PHOTO_TRUNCATED" not in command(*PLAN).out
+    glanced = command(*PLAN).out
+    assert "PHOTO_TRUNCATED" not in glanced
+    assert "bytes before and (about) after" in glanced
+    assert re.search(r"^To send  about .* of photos$", glanced, re.MULTILINE)
     full = command(*PLAN, "--full").out
     assert re.search(r"invalid +PHOTO_TRUNCATED +1 ", full)
     assert "bytes before and after" in full
-    assert " at most" not in full
+    assert re.search(r"^To send  \d.* of photos$", full, re.MULTILINE)
     assert box.calls == []
 
 

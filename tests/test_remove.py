@@ -75,7 +75,8 @@ def test_what_a_run_has_added_is_taken_out_again(place: Place) -> None:
     assert there(place) == ["u1", "u2", "u3"]
     assert statuses(place) == {Status.ENROLLED: 3, Status.REMOVED: 2}
     assert "Delete 2 faces of 2 people from the library staff?" in told.questions[0]
-    assert "u4" in told.text
+    assert str(tokens["u4"]) in told.text
+    assert not {"u4", "4.jpg"} & set(told.text.split())
     assert place.face("u4").face_token is None
     assert sorted(place.history()) == sorted(
         (kind, user_id, token or "")
@@ -85,9 +86,18 @@ def test_what_a_run_has_added_is_taken_out_again(place: Place) -> None:
     assert place.box.count("delete") == 1
 
 
+def test_who_wants_to_see_whose_faces_they_are_says_so(place: Place) -> None:
+    told = Told(agrees=False)
+    removed(place, told, of_run=2, show_user_ids=True)
+    assert "u4" in told.text.split()
+    assert "4.jpg" in told.text
+
+
 def test_nothing_is_deleted_without_consent(place: Place) -> None:
-    found = removed(place, Told(agrees=False), of_run=1)
-    assert (found.exit_code, found.gone) == (ExitCode.DONE, 0)
+    told = Told(agrees=False)
+    found = removed(place, told, of_run=1)
+    assert (found.exit_code, found.gone) == (ExitCode.INTERRUPTED, 0)
+    assert "Nothing was deleted." in told.text
     assert len(there(place)) == 5
     assert place.box.count("delete") == 0
 
@@ -157,7 +167,7 @@ def test_a_run_finishes_what_a_killed_command_was_about_to_delete(
     class Killed(BaseException):
         pass
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patched:

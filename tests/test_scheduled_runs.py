@@ -60,6 +60,20 @@ def test_a_doubt_that_is_open_when_the_time_is_over_stays_one(place: Place) -> N
     assert place.box.count("add") == 2
 
 
+def test_an_earlier_doubt_that_is_open_when_the_time_is_over_is_counted_as_one(
+    place: Place,
+) -> None:
+    place.people(1, 2)
+    place.box.script(["reset-after"], user_id="u1")
+    place.run(max_duration=1.0, settle_after=600.0)
+    place.people(3)
+    again = place.run(max_duration=1.0, settle_after=600.0)
+    assert again.exit_code is ExitCode.ENDED_EARLY
+    counted = {status: n for status, n in again.ended.tally.statuses.items() if n}
+    assert counted == {Status.IN_DOUBT: 1, Status.ENROLLED: 2}
+    assert of_status(place, Status.IN_DOUBT) == ["u1"]
+
+
 def test_a_run_that_is_through_before_its_time_is_over_is_done(place: Place) -> None:
     place.people(1)
     assert place.run(max_duration=600.0).exit_code is ExitCode.DONE

@@ -14,12 +14,23 @@ from enroll.shown import shown
 @pytest.mark.parametrize(
     ("value", "number_format", "text"),
     [
-        # No format: whole numbers without a point, others with ten digits.
+        # No format: whole numbers without a point, others in eleven characters.
         (4711, "General", "4711"),
         (4711.0, "General", "4711"),
         (-12, "General", "-12"),
         (0.1 + 0.2, "General", "0.3"),
         (3.14159265358979, "General", "3.141592654"),
+        (-3.14159265358979, "General", "-3.141592654"),
+        (0.123456789012, "General", "0.123456789"),
+        (0.000123456789, "General", "0.000123457"),
+        (0.00001234, "General", "0.00001234"),
+        (0.0000123456789, "General", "1.23457E-05"),
+        (0.00000000015, "General", "1.5E-10"),
+        (9.99999999999, "General", "10"),
+        (123456.789012, "General", "123456.789"),
+        (1234567890.5, "General", "1234567891"),
+        (12345678901.5, "General", "12345678902"),
+        (123456789012.5, "General", "1.23457E+11"),
         (13800138000, "General", "13800138000"),
         (999999999999999, "General", "999999999999999"),
         (None, "General", ""),
@@ -72,7 +83,7 @@ from enroll.shown import shown
         # What cannot be shown exactly is at least a number.
         (0.5, "# ?/?", "0.5"),
         (12345, "0.00E+00", "12345"),
-        (0.0000012, "General", "1.2E-06"),
+        (0.00000000123456, "General", "1.23456E-09"),
     ],
 )
 def test_a_number_is_shown_as_its_cell_does(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from openpyxl import Workbook
+from openpyxl.chart import BarChart
 from real_command import Command
 from small_archive import Archive
 
@@ -120,6 +121,37 @@ def test_a_sheet_is_chosen_by_its_name_and_never_guessed(tmp_path: Path) -> None
         open_manifest(plain, sheet="Staff")
 
 
+@pytest.mark.parametrize("charts", [0, 1])
+def test_a_chart_sheet_is_no_sheet_with_rows(charts: int, tmp_path: Path) -> None:
+    path = tmp_path / "staff.xlsx"
+    made = Workbook()
+    page = made.create_chartsheet("Faces a day", 0)
+    for _ in range(charts):
+        page.add_chart(BarChart())
+    sheet = made.worksheets[0]
+    sheet.append(HEAD)
+    sheet.append(("a1", "A", "1.jpg"))
+    sheet.print_title_rows = "1:1"  # a name that counts the sheets
+    made.save(path)
+    assert rows(open_manifest(path)) == [(2, "a1", "A", "1.jpg")]
+    with pytest.raises(ManifestError, match="'Faces a day' is a chart and has no cells; its"):
+        open_manifest(path, sheet="Faces a day")
+
+
+@pytest.mark.parametrize("number", [1_048_577, 99_999_999])
+def test_a_row_behind_the_last_of_a_spreadsheet_is_refused(number: int, tmp_path: Path) -> None:
+    path = book(tmp_path / "staff.xlsx", ("Staff", [HEAD, ("a1", "A", "1.jpg")]))
+    changed(
+        path,
+        "xl/worksheets/sheet1.xml",
+        lambda text: re.sub(r'<c r="([A-C])2"', rf'<c r="\g<1>{number}"', text).replace(
+            '<row r="2"', f'<row r="{number}"'
+        ),
+    )
+    with pytest.raises(ManifestError, match="number above 1,048,576, the last of a spreadsheet"):
+        open_manifest(path)
+
+
 def test_a_formula_counts_as_its_saved_result(tmp_path: Path) -> None:
     path = book(
         tmp_path / "staff.xlsx",
@@ -164,7 +196,8 @@ def test_without_its_package_a_workbook_is_refused_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = book(tmp_path / "staff.xlsx", ("Staff", [HEAD, ("a1", "A", "1.jpg")]))
-    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    for name in ("openpyxl", "openpyxl.chartsheet"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ManifestError, match=r"run `pip install 'enroll\[excel\]'`"):
         open_manifest(path)
 

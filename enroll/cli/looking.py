@@ -56,7 +56,7 @@ def status(
 
 
 @click.command(cls=options.SettingsCommand)
-@click.argument("output", type=options.FILE)
+@click.argument("output", type=options.File(stdio=True))
 @_which
 @click.option(
     "--status",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import math
 import os
@@ -30,7 +31,30 @@ from enroll.settings import (
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=StrEnum)
 
-FILE = click.Path(path_type=Path)
+
+class File(click.Path):
+    """A file's name, which may not be longer than file names are."""
+
+    def __init__(self, *, stdio: bool = False) -> None:
+        """`stdio` says that `-` is standard input or output, and no file's name."""
+        super().__init__(path_type=Path)
+        self._stdio = stdio
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "-" and not self._stdio:
+            self.fail("- is no file here: name one (./- is a file of that name).", param, ctx)
+        path = Path(str(super().convert(value, param, ctx)))
+        try:
+            path.lstat()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                self.fail(f"{path} is longer than a file's name may be.", param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} holds a character that no file's name may hold.", param, ctx)
+        return path
+
+
+FILE = File()
 
 _ORIGINS = "enroll.origins"
 _WARNINGS = "enroll.warnings"
@@ -267,6 +291,12 @@ ledger = click.option(
 group_id = click.option("--group-id", metavar="ID", help="The library: its group_id.")
 
 yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+show_user_ids = click.option(
+    "--show-user-ids",
+    is_flag=True,
+    help="Show user ids, photo paths and the service's messages in what is logged and printed.",
+)
 
 transport = together(
     click.option("--ca-bundle", type=FILE, help="Certificates to trust instead of the system's."),

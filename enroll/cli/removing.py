@@ -30,6 +30,7 @@ from enroll.settings import find_ledger
     help="Every face of the people in this file: one id a line, or a CSV with a column user_id.",
 )
 @click.option("--list", type=options.FILE, help="Write the faces to this CSV before asking.")
+@options.show_user_ids
 @options.yes
 def remove(
     ledger: Path | None,

@@ -219,11 +219,7 @@ def run_options(
             "--log-file", type=options.FILE, help="Write every log line to this file, too."
         ),
         scheduled.figures,
-        click.option(
-            "--show-user-ids",
-            is_flag=True,
-            help="Show user ids, photo paths and the service's messages in log lines.",
-        ),
+        options.show_user_ids,
         _bounding_rate,
     )
 

@@ -6,7 +6,7 @@ makes another database usable. Nothing here imports SQLAlchemy, so that `enroll 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -557,6 +557,9 @@ class Ledger(LedgerReader, Protocol):
 
     def next_due(self, count: int) -> list[Candidate]:
         """Take the next rows from the queue, in the order in which they came."""
+
+    def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
+        """Rows that point to these faces and are still in the queue, where they stay."""
 
     def new_face_id(self) -> int:
         """A number for a face that is not recorded yet."""

@@ -94,6 +94,6 @@ def among(name: str) -> Select[Any]:
     return select(values.c.value)
 
 
-def listed(values: Iterable[str]) -> str:
+def listed(values: Iterable[str | int]) -> str:
     """A list as the parameter that `among` takes."""
     return json.dumps(list(values))

@@ -6,7 +6,7 @@ All of it lies in temporary tables, which SQLite keeps in a file of its own that
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -39,7 +39,7 @@ from enroll.ledger.columns import (
     queued_row,
     scan_tuples,
 )
-from enroll.ledger.compiled import Query
+from enroll.ledger.compiled import Query, among, listed
 from enroll.ledger.reading import sentences
 from enroll.model import Candidate, ScannedRow, Status
 
@@ -157,6 +157,13 @@ class SqliteScan:
                     _TAKE.execute(self._connection, last=found[-1].place)
             self._taken.extend(map(queued_row, found))
         return [self._taken.popleft() for _ in range(min(count, len(self._taken)))]
+
+    def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
+        """Rows that point to these faces and are still in the queue, where they stay."""
+        with sentences(self._path):
+            found = _QUEUED_OF.rows(self._connection, faces=listed(face_ids))
+        ahead = [due for due in self._taken if due.face_id in face_ids]
+        return ahead + list(map(queued_row, found))
 
 
 def _not_unchanged() -> Select[Any]:
@@ -287,4 +294,5 @@ _EARLY_REPEATS = (
 )
 
 _NEXT_DUE = Query(select(s.due).order_by(s.due.c.place).limit(bindparam("most", type_=Integer)))
+_QUEUED_OF = Query(select(s.due).where(s.due.c.face_id.in_(among("faces"))))
 _TAKE = Query(delete(s.due).where(s.due.c.place <= bindparam("last", type_=Integer)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -195,6 +195,9 @@ class SqliteLedger(SqliteReader):
 
     def next_due(self, count: int) -> list[Candidate]:
         return self._scan.next_due(count)
+
+    def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
+        return self._scan.queued_of(face_ids)
 
     def new_face_id(self) -> int:
         self._last_face_id += 1

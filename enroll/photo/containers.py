@@ -43,8 +43,9 @@ def bmp(content: bytes) -> Bmp | None:
     return Bmp((width, abs(height)), length, common=plain and bits in (1, 4, 8, 24))
 
 
-def bytes_missing(content: bytes, form: Form) -> int:
-    """Bytes that a file should have beyond those that it has, as far as its frame tells."""
+def bytes_missing(content: bytes, form: Form) -> int | None:
+    """Bytes that a file should have beyond those that it has, as far as its frame tells; None: it
+    should have more, and nobody can tell how many."""
     if form is Form.WEBP:
         return max(8 + int.from_bytes(content[4:8], "little") - len(content), 0)
     if form in (Form.AVIF, Form.HEIF):
@@ -53,33 +54,36 @@ def bytes_missing(content: bytes, form: Form) -> int:
 
 
 def directory_missing(content: bytes) -> bool:
-    """Whether a TIFF's directory, which many programs write last, lies behind the file's end."""
+    """Whether a TIFF's directory, which many programs write last, goes beyond the file's end."""
     order = "<" if content[:2] == b"II" else ">"
     try:
         (version,) = unpack_from(f"{order}H", content, 2)
-        at = (
-            unpack_from(f"{order}Q", content, 8)
-            if version == 43
-            else unpack_from(f"{order}I", content, 4)
+        big = version == 43
+        (at,) = (
+            unpack_from(f"{order}Q", content, 8) if big else unpack_from(f"{order}I", content, 4)
         )
+        (entries,) = unpack_from(f"{order}Q" if big else f"{order}H", content, at)
     except error:
         return True
-    return bool(at[0] + 2 > len(content))
+    end = at + 8 + 20 * entries if big else at + 2 + 12 * entries
+    return bool(end > len(content))
 
 
-def _of_boxes(content: bytes) -> int:
-    """The same for a file of boxes, of which each says its length."""
-    at = 0
+def _of_boxes(content: bytes) -> int | None:
+    """The same for a file of boxes, of which each says its length, and the pictures' is the last
+    that matters."""
+    at, kind = 0, b""
     for _ in range(_MOST_BOXES):
         if at + 8 > len(content):
             break
-        length = int.from_bytes(content[at : at + 4], "big")
+        length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
         if length == 1:
             length = int.from_bytes(content[at + 8 : at + 16], "big")
         if length < 8:  # 0: up to the end of the file
             return 0
         at += length
-    return max(at - len(content), 0)
+    missing = max(at - len(content), 0)
+    return missing if kind == b"mdat" or not missing else None
 
 
 def head_size(head: bytes, form: Form) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,13 +19,14 @@ from enroll.photo.decode import (
     load_what_there_is,
     open_picture,
     pixel_bytes,
-    share_missing,
     tiff_bytes_missing,
 )
 from enroll.photo.encode import Style, encode, style_of
 from enroll.photo.form import Form
-from enroll.photo.jpeg import EOI, Jpeg
+from enroll.photo.jpeg import EOI
+from enroll.photo.lost import without_end
 from enroll.photo.memory import decoders, decoding_limit
+from enroll.photo.source import Source, why_cut_off
 from enroll.preparation import Preparation
 
 _TURNS: Mapping[int, Image.Transpose] = {
@@ -41,21 +43,11 @@ _TURNS: Mapping[int, Image.Transpose] = {
 _ON_ITS_SIDE = range(5, 9)
 
 
+_END_MISSING = re.compile("truncated|no more images in GIF")
+"""What Pillow says where it finds no end."""
+
 _STRIP_ROWS = 256
 """Lines that are resized at a time. The filter sees beyond their edges, so that no seam shows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A photo without its metadata, and what was seen of it.
-
-    Of a truncated one so many bytes are missing, 0 where that is not known.
-    """
-
-    content: bytes = field(repr=False)
-    seen: Seen
-    missing_bytes: int = 0
-    jpeg: Jpeg | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +63,12 @@ class Made:
 def convert(source: Source, preparation: Preparation) -> Made | Fault:
     """The photo as a JPEG that the service takes; or why not."""
     if source.seen.truncated and not preparation.accept_truncated:
-        return reasons.cut_off(_amount_missing(source, preparation))
+        return why_cut_off(source, preparation)
     content = source.content
-    if source.seen.truncated and source.jpeg is not None:
-        content += EOI  # with an end libjpeg makes up what is missing
+    if source.jpeg is not None:
+        # With an end libjpeg makes up what is missing, without one it says so.
+        truncated = source.seen.truncated
+        content = content + EOI if truncated else without_end(content, source.jpeg)
     limit = decoding_limit(preparation.max_pixels)
     try:
         picture, need = _opened(source, content, preparation.max_side, limit)
@@ -90,14 +84,16 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
         made = partial(_made, source, picture, preparation, full=full)
         return decoders().run(made, need=need, limit=limit)
     except BrokenError as error:
-        if "truncated" in str(error) and not source.seen.truncated:
+        if _END_MISSING.search(str(error)) and not source.seen.truncated:
             return convert(_cut_off(source), preparation)
         return _why_broken(source, str(error))
 
 
 def _cut_off(source: Source, missing: int = 0) -> Source:
     """The same photo, of which is known since it was opened that its end is missing."""
-    return replace(source, seen=replace(source.seen, truncated=True), missing_bytes=missing)
+    content = source.content if source.jpeg is None else source.content.removesuffix(EOI)
+    seen = replace(source.seen, truncated=True)
+    return replace(source, content=content, seen=seen, missing_bytes=missing)
 
 
 def _opened(
@@ -221,26 +217,6 @@ def tiff_orientation(picture: Image.Image) -> int:
     except BrokenError:
         return exif.UPRIGHT
     return found if isinstance(found, int) and found in exif.TURNED else exif.UPRIGHT
-
-
-def _amount_missing(source: Source, preparation: Preparation) -> str:
-    """How much of a truncated photo is missing, for people; empty where nobody can tell."""
-    if source.missing_bytes:
-        return f"{source.missing_bytes:,} bytes"
-    if source.jpeg is not None and source.jpeg.progressive:
-        return ""
-    limit = decoding_limit(preparation.max_pixels)
-    try:
-        picture = open_picture(source.content, source.seen.form)
-        if source.jpeg is not None:
-            picture.draft("L", (1, 1))
-        need = 2 * decoding_bytes(picture, source.seen.form, source.jpeg)
-        if need > limit or picture.info.get("interlace"):  # then some of each part is missing
-            return ""
-        missing = decoders().run(partial(share_missing, picture), need=need, limit=limit)
-    except BrokenError:
-        return ""
-    return "" if not missing else f"{max(round(100 * missing), 1)} %"
 
 
 def _why_broken(source: Source, why: str) -> Fault:

@@ -22,6 +22,7 @@ from enroll.photo.broken import BrokenError, translating
 from enroll.photo.decode import decoding_bytes, load, open_picture
 from enroll.photo.form import Form
 from enroll.photo.jpeg import NotAJpegError, walk
+from enroll.photo.lost import without_end
 from enroll.photo.memory import decoders, decoding_limit
 from enroll.preparation import Precheck, Preparation
 
@@ -87,37 +88,44 @@ def doubt_about(content: bytes, media_type: str, preparation: Preparation) -> Fa
         return None
     limit = decoding_limit(preparation.max_pixels)
     try:
-        picture, need = _opened(content, _FORMS[media_type])
+        picture, need = _opened(content, _FORMS[media_type], preparation)
         if need > limit:
             return reasons.too_much_memory(picture.size, need)
         task = partial(_faces, picture, turn=preparation.multi_oriented_detection)
         faces = decoders().run(task, need=need, limit=limit)
     except BrokenError as error:
+        if "truncated" in str(error) and _FORMS[media_type] is Form.JPEG:
+            return reasons.cut_off(completable=preparation.precheck == Precheck.HOLD)
         return reasons.undecodable(str(error))
-    return _judged(faces, preparation.min_face)
+    return _judged(faces, preparation)
 
 
-def _judged(faces: list[Face], min_face: int) -> Fault | None:
+def _judged(faces: list[Face], preparation: Preparation) -> Fault | None:
     if not faces:
-        return reasons.NO_FACE
+        return reasons.no_face(preparation)
     largest = faces[0].side
     similar = [one for one in faces if one.side >= SIMILAR * largest and one.score >= SURE_SCORE]
     if len(similar) > 1:
-        return reasons.several_faces(len(similar))
+        return reasons.several_faces(len(similar), preparation)
+    min_face = preparation.min_face
     return reasons.small_face(largest, min_face) if largest < min_face else None
 
 
-def _opened(content: bytes, form: Form) -> tuple[ImageFile.ImageFile, int]:
+def _opened(
+    content: bytes, form: Form, preparation: Preparation
+) -> tuple[ImageFile.ImageFile, int]:
     """The picture, and the memory for a look at it; a JPEG is shrunk by its decoder as far as the
     finer look allows."""
-    picture = open_picture(content, form)
     found = None
     if form is Form.JPEG:
+        try:
+            found = walk(content)
+        except NotAJpegError as error:
+            raise BrokenError(str(error)) from error
+        content = content if preparation.accept_truncated else without_end(content, found)
+    picture = open_picture(content, form)
+    if form is Form.JPEG:
         with translating():
-            try:
-                found = walk(content)
-            except NotAJpegError as error:
-                raise BrokenError(str(error)) from error
             picture.draft("L", _scaled(picture.size, FINE_SIDE))
     return picture, decoding_bytes(picture, form, found) + _DETECTING_BYTES
 

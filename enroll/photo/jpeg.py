@@ -7,7 +7,7 @@ open the file, and the picture's own data is never looked at but for its next ma
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from enroll.photo import exif
 from enroll.photo.remains import Remains
@@ -25,7 +25,7 @@ whole picture, however little there is in it."""
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """What ends a scan: a marker that is neither an escaped 0xFF nor a restart."""
 
-_SCAN, _END = 0xDA, 0xD9
+_SCAN, _END, _HUFFMAN = 0xDA, 0xD9, 0xC4
 
 _ALONE = frozenset({_END, 0x01, *range(0xD0, 0xD8)})
 """Markers that nothing belongs to."""
@@ -36,6 +36,7 @@ _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
 _COMMON = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Baseline, extended and progressive, with Huffman or arithmetic coding."""
 
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
@@ -59,8 +60,9 @@ class EndMissingError(Exception):
 class Jpeg:
     """What the markers say, and what remains without metadata.
 
-    `sampling` are the components' (horizontal, vertical) factors; `end` is where the picture ends
-    in the file, None where no end was found.
+    `sampling` are the components' (horizontal, vertical) factors; `tables` are where segments with
+    Huffman tables begin and end, `scan` is where the last pass begins, and `end` where the picture
+    ends in the file, None where no end was found.
     """
 
     remains: Remains
@@ -71,6 +73,8 @@ class Jpeg:
     sampling: tuple[tuple[int, int], ...] = ()
     orientation: int = exif.UPRIGHT
     scans: int = 0
+    scan: int = 0
+    tables: list[tuple[int, int]] = field(default_factory=list)
     end: int | None = None
 
     @property
@@ -82,6 +86,11 @@ class Jpeg:
     def progressive(self) -> bool:
         """Whether a decoder keeps all coefficients before it shows a line."""
         return self.coding in _PROGRESSIVE or self.scans > 1
+
+    @property
+    def sequential(self) -> bool:
+        """Whether it is one pass from top to bottom in Huffman codes, as cameras write it."""
+        return self.coding in _SEQUENTIAL and self.scans == 1
 
     @property
     def common(self) -> bool:
@@ -107,10 +116,10 @@ def walk(content: bytes, *, whole: bool = True) -> Jpeg:
             if marker == _SCAN:
                 if not whole:
                     return jpeg
-                found = _NEXT_MARKER.search(content, at)
+                found = next_marker(content, at)
                 if found is None:
                     break
-                at = found.start()
+                at = found
             elif content[at] != 0xFF:  # rubbish, where a marker should stand
                 after = content.index(b"\xff", at)
                 jpeg.remains.leave_out(at, after)
@@ -122,6 +131,12 @@ def walk(content: bytes, *, whole: bool = True) -> Jpeg:
     if not whole:
         raise EndMissingError(at)
     return jpeg
+
+
+def next_marker(content: bytes, at: int) -> int | None:
+    """Where a scan's data end that go on at `at`; None: with the bytes."""
+    found = _NEXT_MARKER.search(content, at)
+    return None if found is None else found.start()
 
 
 def _closed(jpeg: Jpeg, end: int) -> Jpeg:
@@ -151,11 +166,13 @@ def _note(jpeg: Jpeg, content: bytes, marker: int, at: int, after: int) -> None:
     if marker in _FRAMES:
         _note_frame(jpeg, content, marker, at)
     elif marker == _SCAN:
-        jpeg.scans += 1
+        jpeg.scans, jpeg.scan = jpeg.scans + 1, at
         if jpeg.scans > MOST_SCANS:
             raise NotAJpegError(f"it has more than {MOST_SCANS} passes")
         if not jpeg.width:
             raise NotAJpegError("it does not say its size")
+    elif marker == _HUFFMAN:
+        jpeg.tables.append((at, after))
     elif marker not in _TABLES:
         _note_application(jpeg, content, marker, at, after)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from struct import error, unpack_from
-from zlib import crc32
 
 from enroll.photo import exif
 from enroll.photo.remains import Remains
@@ -19,6 +19,12 @@ _SHOWN = frozenset(
 )
 """Chunks that decide what the picture looks like. Those of an animation's further pictures are not
 among them: what stays is the picture that every viewer shows."""
+
+LARGEST_PROFILE = 1024 * 1024
+"""Bytes, unpacked. Pillow refuses a PNG with a larger one; those of screens have some thousand."""
+
+_LONGEST_NAME = 79
+"""Bytes of a profile's name, by the standard."""
 
 _GREY, _COLOUR, _PALETTE = 0, 2, 3
 _DEPTHS = {
@@ -78,8 +84,11 @@ def walk(content: bytes, *, whole: bool = True) -> Png:
             _check_sum(content, at, after)
         elif kind == b"IDAT":
             return png
-        _note(png, kind, memoryview(content)[at + 8 : after - 4])
-        if kind not in _SHOWN:
+        payload = memoryview(content)[at + 8 : after - 4]
+        _note(png, kind, payload)
+        # Of a glance's head the last chunk may not be whole.
+        broken = kind == b"iCCP" and len(payload) == length and not _is_readable(payload)
+        if broken or kind not in _SHOWN:
             png.remains.leave_out(at, after)
         at = after
         if kind == b"IEND":
@@ -90,7 +99,7 @@ def walk(content: bytes, *, whole: bool = True) -> Png:
 
 
 def _check_sum(content: bytes, at: int, after: int) -> None:
-    found = crc32(memoryview(content)[at + 4 : after - 4])
+    found = zlib.crc32(memoryview(content)[at + 4 : after - 4])
     if found != int.from_bytes(content[after - 4 : after], "big"):
         raise NotAPngError(f"its chunk at byte {at:,} has another sum than it says")
 
@@ -114,3 +123,17 @@ def _note(png: Png, kind: bytes, payload: memoryview) -> None:
         png.transparent = True
     elif kind == b"eXIf":
         png.orientation = exif.orientation(payload)
+
+
+def _is_readable(profile: memoryview) -> bool:
+    """Whether a colour profile can be unpacked. Decoders may refuse a picture for one that cannot;
+    viewers do without it."""
+    name = bytes(profile[: _LONGEST_NAME + 1]).find(b"\0")
+    if name < 1 or bytes(profile[name + 1 : name + 2]) != b"\0":
+        return False
+    unpacking = zlib.decompressobj()
+    try:
+        unpacked = unpacking.decompress(profile[name + 2 :], LARGEST_PROFILE)
+    except zlib.error:
+        return False
+    return unpacking.eof and len(unpacked) > 0

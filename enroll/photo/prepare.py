@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from enroll.model import Fault
 from enroll.photo import containers, jpeg, png, reasons
-from enroll.photo.convert import Source, convert
+from enroll.photo.convert import convert
 from enroll.photo.decide import Deed, Seen, decide
 from enroll.photo.form import Form, form_of, name_of_foreign
+from enroll.photo.lost import lost_from
+from enroll.photo.source import Source
 from enroll.preparation import AS_USUAL, Preparation
 
 MEDIA_TYPES: Mapping[Form, str] = {
@@ -74,7 +76,10 @@ def _jpeg_source(content: bytes, form: Form) -> Source | Fault:
         return reasons.damaged(str(error))
     if found.end is None and not found.scans:
         return reasons.ONLY_A_STUB
-    stripped = found.remains.joined()
+    stripped, lost = found.remains.joined(), lost_from(content, found)
+    if lost is not None:
+        end = len(content) if found.end is None else found.end
+        stripped = stripped[: lost - end]
     seen = Seen(
         form=form,
         size=found.size,
@@ -82,7 +87,7 @@ def _jpeg_source(content: bytes, form: Form) -> Source | Fault:
         common=found.common,
         orientation=found.orientation,
         cut=found.remains.changed,
-        truncated=found.end is None,
+        truncated=found.end is None or lost is not None,
     )
     return Source(content=stripped, seen=seen, jpeg=found)
 
@@ -125,14 +130,15 @@ def _bmp_source(content: bytes, form: Form) -> Source | Fault:
     return Source(content=stripped, seen=seen, missing_bytes=max(missing, 0))
 
 
-def _other_source(content: bytes, form: Form) -> Source:
+def _other_source(content: bytes, form: Form) -> Source | Fault:
+    if form is Form.TIFF and containers.directory_missing(content):
+        return reasons.ONLY_A_STUB
     missing = containers.bytes_missing(content, form)
-    truncated = missing > 0 or (form is Form.TIFF and containers.directory_missing(content))
     # The decoder of WebP takes memory for the whole picture when it is opened; the others do not,
     # and know better than the head which of several pictures it is.
     size = containers.head_size(content[:64], form) if form is Form.WEBP else None
-    seen = Seen(form=form, size=size, length=len(content), truncated=truncated)
-    return Source(content=content, seen=seen, missing_bytes=missing)
+    seen = Seen(form=form, size=size, length=len(content), truncated=missing != 0)
+    return Source(content=content, seen=seen, missing_bytes=missing or 0)
 
 
 _SOURCES: Mapping[Form, Callable[[bytes, Form], Source | Fault]] = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from enroll.model import Fault
-from enroll.preparation import Preparation
+from enroll.preparation import Precheck, Preparation
 
 MIN_SIDE = 48
 """Pixels a side below which the vendor family's services take no picture."""
@@ -33,7 +33,7 @@ class PhotoCode(StrEnum):
     NOT_AN_IMAGE = "PHOTO_NOT_AN_IMAGE"
     TRUNCATED = "PHOTO_TRUNCATED"
     DAMAGED = "PHOTO_DAMAGED"
-    """All of it is there, and yet it cannot be decoded."""
+    """All of it seems to be there, and yet it cannot be decoded."""
     FORMAT = "PHOTO_FORMAT"
     """An image that the service does not take, and that is not converted."""
     NO_FACE = "PHOTO_NO_FACE"
@@ -50,7 +50,7 @@ _MATTERS: Mapping[str, tuple[str, ...]] = {
     PhotoCode.SEVERAL_FACES: _LOOKING,
     PhotoCode.SMALL_FACE: (*_LOOKING, "min_face", "max_side"),
     PhotoCode.TOO_SMALL: ("max_side",),
-    PhotoCode.TRUNCATED: ("accept_truncated",),
+    PhotoCode.TRUNCATED: ("accept_truncated", "precheck"),  # as it is with damaged ones
     PhotoCode.FORMAT: ("convert", "heif"),
     "IMAGE_FILE_TOO_LARGE": ("max_bytes", "max_side"),
     "HTTP_413": ("max_bytes", "max_side"),
@@ -119,14 +119,13 @@ HEIF_MISSING = _fault(
 )
 
 
-def cut_off(missing: str = "") -> Fault:
-    """The end of the picture is missing; `missing` says how much of it, such as `12 %`."""
-    part = f"The last {missing} of the picture" if missing else "The end of the picture"
-    verb = "are" if missing.endswith("bytes") else "is"
+def cut_off(missing: str = "The end of the picture is", *, completable: bool = True) -> Fault:
+    """`missing` says what is, such as `The last 12 % of the picture is`; `completable` that the
+    rest can be sent, and is not yet."""
+    instead = ", or send what there is with --accept-truncated" if completable else ""
     return _fault(
         PhotoCode.TRUNCATED,
-        f"{part} {verb} missing: a broken copy or download. Copy it again, or send what there is "
-        "with --accept-truncated.",
+        f"{missing} missing: a broken copy or download. Copy it again{instead}.",
     )
 
 
@@ -186,20 +185,28 @@ def undecodable(why: str) -> Fault:
     return damaged(f"it cannot be decoded ({why[:80] or 'no more is known'})")
 
 
-NO_FACE = _fault(
-    PhotoCode.NO_FACE,
-    "No face is found in the photo. Use one that shows the face from the front, upright and not "
-    "too small, or send it all the same with --precheck warn.",
-)
+def no_face(preparation: Preparation) -> Fault:
+    """None that the detector sees."""
+    return _fault(
+        PhotoCode.NO_FACE,
+        "No face is found in the photo. Use one that shows the face from the front, upright and "
+        f"not too small{_or_warn(preparation)}.",
+    )
 
 
-def several_faces(faces: int) -> Fault:
+def several_faces(faces: int, preparation: Preparation) -> Fault:
     """Faces of similar size: the service takes the largest, who may be somebody else."""
     return _fault(
         PhotoCode.SEVERAL_FACES,
         f"The photo shows {faces:,} faces of similar size, of which the service takes the largest. "
-        "Crop it to the one that is meant, or send it all the same with --precheck warn.",
+        f"Crop it to the one that is meant{_or_warn(preparation)}.",
     )
+
+
+def _or_warn(preparation: Preparation) -> str:
+    """How a photo is sent that is held back."""
+    held = preparation.precheck == Precheck.HOLD
+    return ", or send it all the same with --precheck warn" if held else ""
 
 
 def small_face(side: int, min_face: int) -> Fault:
