@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -329,7 +330,10 @@ def _row_entry(found: Row[Any], images: str) -> Entry:
 
 def _joined_entry(found: Row[Any], images: str) -> Entry:
     if found.face_id is not None:
-        return _face_entry(found, found.path, found.row_sha256, images)
+        entry = _face_entry(found, found.path, found.row_sha256, images)
+        if found.row_code:  # what keeps the row from another face than the one that it has
+            entry = replace(entry, error=found.row_code, message=found.row_message)
+        return entry
     return Entry(
         user_id=found.row_user_id,
         user_data=found.row_user_data,
