@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 
-.PHONY: demo test soak bench lint types check clean
+.PHONY: demo test soak year bench lint types check clean
 
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
@@ -18,6 +18,11 @@ test: $(VENV)/.dev
 SEEDS ?= 20
 soak: $(VENV)/.dev
 	$(BIN)/python benchmarks/soak.py --seeds $(SEEDS)
+
+# A year of nights of a company of 500: some 20 minutes. make year NIGHTS=30 is a month.
+NIGHTS ?= 365
+year: $(VENV)/.dev
+	$(BIN)/python benchmarks/year.py --nights $(NIGHTS)
 
 # What enroll costs and how fast it is, beside what a user would pick instead: under ten minutes.
 # make bench SIZE=full takes two hours or so, and 8 GB in bench-results.
