@@ -46,13 +46,18 @@ def delete_chosen(
     """
     gone, unknown = 0, 0
     for targets in chosen_pages(ledger, run=run):
-        ledger.removals.intend(targets)
-        _note(ledger, EventKind.REMOVING, targets)
-        ledger.commit()
-        left = _carry_out(ledger, asking, group_id, targets)
+        left = delete_targets(ledger, asking, group_id, targets)
         gone, unknown = gone + len(targets) - left, unknown + left
         told(gone)
     return unknown
+
+
+def delete_targets(ledger: Ledger, asking: Asking, group_id: str, targets: Sequence[Target]) -> int:
+    """The same for at most `DELETE_PAGE` faces that are named."""
+    ledger.removals.intend(targets)
+    _note(ledger, EventKind.REMOVING, targets)
+    ledger.commit()
+    return _carry_out(ledger, asking, group_id, targets)
 
 
 def finish_deleting(ledger: Ledger, asking: Asking, group_id: str) -> int:

@@ -342,5 +342,6 @@ def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any]) -> R
         "origins": options.origins(ctx),
         "in_use": options.in_use(given.get("credentials"), ca_bundle=given.get("ca_bundle")),
     }
-    taken["in_use"] |= scheduled.written(given)
+    taken["written"] = scheduled.written(given)
+    taken["in_use"] |= taken["written"]
     return RunSettings(manifest=manifest, **taken)

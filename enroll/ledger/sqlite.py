@@ -36,6 +36,7 @@ from enroll.ledger.columns import (
     face_record,
 )
 from enroll.ledger.compiled import Query, among, listed
+from enroll.ledger.forgetting import SqliteForgetting
 from enroll.ledger.moved import LedgerFile
 from enroll.ledger.reading import SqliteReader, sentences, shown_path
 from enroll.ledger.removals import SqliteRemovals
@@ -64,6 +65,7 @@ class SqliteLedger(SqliteReader):
         self._scan = SqliteScan(connection, path)
         self._surveys = SqliteSurveys(connection, path)
         self._removals = SqliteRemovals(connection, path)
+        self._forgetting = SqliteForgetting(connection, path)
         self._run: int | None = None
         self._pace: RunPace | None = None
         self._ceiling: int | None = None  # found, and not on the disk yet
@@ -81,6 +83,11 @@ class SqliteLedger(SqliteReader):
     def removals(self) -> SqliteRemovals:
         self._flush()
         return self._removals
+
+    @property
+    def forgetting(self) -> SqliteForgetting:
+        self._flush()
+        return self._forgetting
 
     @property
     def began_empty(self) -> bool:

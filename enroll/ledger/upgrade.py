@@ -27,6 +27,15 @@ STEPS: Mapping[int, Sequence[str]] = {
         "run INTEGER NOT NULL, PRIMARY KEY (face_token), "
         "FOREIGN KEY(face_id) REFERENCES face (face_id)) WITHOUT ROWID",
     ),
+    3: (
+        "ALTER TABLE library ADD COLUMN forget_key BLOB",
+        "CREATE TABLE forgotten (digest BLOB NOT NULL, at BIGINT NOT NULL, run INTEGER NOT NULL, "
+        "faces INTEGER NOT NULL, wiped_at BIGINT, lifted_at BIGINT, lifted_run INTEGER, "
+        "PRIMARY KEY (digest)) WITHOUT ROWID",
+        # Their parts are packed otherwise from now on.
+        "DELETE FROM survey",
+        "DELETE FROM survey_part",
+    ),
 }
 """For each older version the statements that make the next one of it. A step is never changed once
 it was published; a later one corrects it."""
