@@ -41,14 +41,15 @@ def delete_chosen(
     """Delete the faces that the ledger has chosen; of how many it is not known whether they are
     gone, which the next command that changes the library finds out.
 
-    `run` is the command's number; `told` hears after each call how many are gone so far. Raises
-    ServiceError where the service will not delete.
+    `run` is the command's number; `told` hears after each call how many are gone so far, once any
+    are. Raises ServiceError where the service will not delete.
     """
     gone, unknown = 0, 0
     for targets in chosen_pages(ledger, run=run):
         left = delete_targets(ledger, asking, group_id, targets)
         gone, unknown = gone + len(targets) - left, unknown + left
-        told(gone)
+        if gone:
+            told(gone)
     return unknown
 
 

@@ -100,12 +100,19 @@ class Seeker:
 
     def _search(self, sought: Sought, known: Mapping[str, Sequence[FaceRecord]]) -> None:
         doubts = [face for faces in known.values() for face in faces if face.open or face.recheck]
-        own = self._own_score() if doubts else None
-        for face, answer in self._searched(doubts):
-            found = _found(answer)
-            tokens = [one.face_token for one in found or () if one.user_id == face.user_id]
-            self._strange(sought, face.user_id, known[face.user_id], tokens)
-            if because := _left_open(answer, found, own):
+        left = {face.face_id: face for face in doubts}
+        try:
+            own = self._own_score() if doubts else None
+            for face, answer in self._searched(doubts):
+                del left[face.face_id]
+                found = _found(answer)
+                tokens = [one.face_token for one in found or () if one.user_id == face.user_id]
+                self._strange(sought, face.user_id, known[face.user_id], tokens)
+                if because := _left_open(answer, found, own):
+                    sought.unsettled.setdefault(face.user_id, because)
+        except ServiceError as error:  # an account may have no right to search
+            for face in left.values():
+                because = f"the library can neither be listed nor searched: {error}"
                 sought.unsettled.setdefault(face.user_id, because)
 
     def _searched(self, faces: Sequence[FaceRecord]) -> Iterator[tuple[FaceRecord, Answer | None]]:
