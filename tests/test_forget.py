@@ -107,7 +107,7 @@ def test_a_persons_faces_and_data_are_gone_and_others_stay(place: Place) -> None
     assert (found.exit_code, found.gone, found.left) == (ExitCode.DONE, 1, {})
     assert there(place) == ["u1", "u2"]
     assert in_bytes(place.ledger, *HERS) == []
-    assert [entry.user_id for entry in place.entries()] == ["u1", "u2"]
+    assert sorted(entry.user_id for entry in place.entries()) == ["u1", "u2"]
     assert "Delete 1 face of 1 person" in told.questions[0]
     assert "1 face deleted from the library staff." in told.text
     assert ADA not in told.text + told.questions[0]
@@ -302,7 +302,7 @@ def test_a_doubt_that_no_look_settles_is_said_and_what_it_takes_is_kept(place: P
     assert list(found.left) == [ADA]  # the other is forgotten all the same
     assert "ad***3: the library can neither be listed nor searched" in told.text
     assert there(place) == [ADA, "u1"]
-    assert [entry.user_id for entry in place.entries()] == ["u1", ADA]
+    assert sorted(entry.user_id for entry in place.entries()) == [ADA, "u1"]
     place.box.script([None], call="list")
     place.box.script([None], call="search")
 
