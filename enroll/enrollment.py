@@ -21,7 +21,7 @@ from enroll.deciding import WAITS_FOR_DOUBT
 from enroll.deleting import finish_deleting
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.journey import Policy
-from enroll.ledger import SURVEY, Ledger, LedgerStatus, LibraryIdentity, RunEnd, RunStart
+from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import check_is_ledger, ledger_exists, open_ledger, recall_survey
 from enroll.ledger.lock import LedgerLock
 from enroll.libraries import provide_library
@@ -342,7 +342,7 @@ def _open(
             *manifest.notes,
             *notes,
             *retry_notes(settings, ledger),
-            *unforgotten_notes(ledger.status(runs=0)),
+            *unforgotten_notes(ledger),
         ],
         images_inherited=photos.inherited,
         urgent=urgent,
@@ -433,15 +433,15 @@ def retry_notes(settings: RunSettings, ledger: Ledger) -> list[str]:
     ]
 
 
-def unforgotten_notes(status: LedgerStatus) -> list[str]:
+def unforgotten_notes(ledger: Ledger) -> list[str]:
     """What to say where a person is to be forgotten and not everything is gone yet."""
-    if not status.unfinished:
+    unfinished = ledger.forgetting.unfinished()
+    if not unfinished:
         return []
-    people = amount(status.unfinished, "person", "people")
-    are = "is" if status.unfinished == 1 else "are"
+    are = "is" if unfinished == 1 else "are"
     return [
-        f"{people} {are} to be forgotten, and not everything of theirs is gone yet: the same "
-        "`enroll forget` goes on."
+        f"{amount(unfinished, 'person', 'people')} {are} to be forgotten, and not everything of "
+        "theirs is gone yet: the same `enroll forget` goes on."
     ]
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,17 @@ from enroll.deleting import (
 from enroll.errors import ExitCode
 from enroll.idlist import read_user_ids
 from enroll.ledger import Ledger, Target
-from enroll.ledger.files import check_library, open_ledger, read_ledger, recall_survey
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger.files import recall_survey
 from enroll.logs import mask
-from enroll.model import Credentials, SendAs
+from enroll.model import Credentials
 from enroll.recorder import now_ms
 from enroll.removal import SearchPlace
 from enroll.resolve import settle_after_of
-from enroll.settings import DEFAULT_ENDPOINT, FILES, files_record
+from enroll.settings import FILES, files_record
 from enroll.sought import Seeker, Sought
-from enroll.tally import Tally
 from enroll.texts import amount
 from enroll.traces import RESULTS, files_of, find_traces
-from enroll.upkeep import COMMAND, Upkeep, upkeep
+from enroll.upkeep import COMMAND, Upkeep
 
 FORGET = "forget"
 
@@ -164,6 +161,7 @@ class _Forgetting:
             bench.audit.listing,
             place,
             settle_after=settle_after_of(ledger.status().runs),
+            heard=lambda count: bench.talk.progress(count, "faces listed"),
         ).seek(self.people)
         if sought.because:
             bench.talk.say(
@@ -273,48 +271,3 @@ def _say_who_names_them(
         if one.because:
             path = settings.shown_path(one.path, people)
             talk.say(f"{path} ({one.what}) cannot be read: {one.because}. Look whom it names.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readmitted:
-    """Who may be enrolled again, and who was not withheld."""
-
-    people: Sequence[str]
-    others: Sequence[str]
-
-
-def readmit(settings: ForgetSettings, talk: Talk) -> Readmitted:
-    """Take people off the block list; nothing is called. Raises EnrollError."""
-    read_ledger(settings.ledger).close()  # that there is one, before anything is made beside it
-    with ExitStack() as stack:
-        stack.enter_context(LedgerLock(settings.ledger))
-        reader = read_ledger(settings.ledger)
-        identity = reader.identity()
-        reader.close()
-        wanted = replace(identity, group_id=settings.group_id or identity.group_id)
-        check_library(settings.ledger, identity, wanted)
-        ledger = open_ledger(settings.ledger, identity)
-        stack.callback(ledger.close)
-        last = next(iter(ledger.status(runs=1).runs), None)
-        before: Mapping[str, Any] = {} if last is None else last.start.options
-        options = {
-            COMMAND: FORGET,
-            "group_id": identity.group_id,
-            "endpoint": before.get("endpoint") or DEFAULT_ENDPOINT,
-            "timeout": settings.timeout,
-            "send_as": before.get("send_as") or SendAs.FILE.value,
-        }
-        # The survey, which was taken without them, is dropped by it.
-        work = stack.enter_context(upkeep(ledger, options=options, tally=Tally()))
-        lifted = [
-            user_id
-            for user_id in dict.fromkeys(settings.readmitted)
-            if ledger.forgetting.readmit(user_id, at=now_ms(), run=work.run)
-        ]
-        ledger.commit()
-    others = [user_id for user_id in dict.fromkeys(settings.readmitted) if user_id not in lifted]
-    if lifted:
-        talk.say(f"Not withheld any more: {settings.several(lifted)}. The next run enrolls them.")
-    if others:
-        talk.say(f"Not withheld before either: {settings.several(others)}.")
-    return Readmitted(people=lifted, others=others)

@@ -135,7 +135,7 @@ def make_plan(
                 *manifest.notes,
                 *photos.notes,
                 *retry_notes(settings, ledger),
-                *unforgotten_notes(status),
+                *unforgotten_notes(ledger),
                 *([] if path else [NO_LIBRARY]),
             ],
             full=full,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from enroll.asking import Asking
@@ -46,21 +46,25 @@ class Seeker:
         place: SearchPlace,
         *,
         settle_after: float,
+        heard: Callable[[int], None],
     ) -> None:
         """`settle_after` is for how many seconds behind its signature's expiry a call may still be
-        applied."""
+        applied; `heard` is told how many faces the library has shown so far."""
         self._asking = asking
         self._ledger = ledger
         self._listing = listing
         self._place = place
         self._settle_after = settle_after
+        self._heard = heard
 
     def seek(self, people: Sequence[str]) -> Sought:
         """Everything of theirs that can be seen, and of whom that is not enough."""
         sought = Sought()
         began = now_ms()
         try:
-            sighted = read_library(self._asking, self._place.group_id, self._listing)
+            sighted = read_library(
+                self._asking, self._place.group_id, self._listing, heard=self._heard
+            )
         except ServiceError as error:
             sighted = Sighted(faces=0, began=began, because=str(error))
         sought.because = sighted.because

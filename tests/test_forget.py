@@ -25,11 +25,12 @@ from enroll.adopt import AdoptSettings, adopt
 from enroll.blocklist import BlockList
 from enroll.enrollment import Report
 from enroll.errors import ExitCode, LocalError, ServiceError
-from enroll.forget import ForgetSettings, Forgotten, forget, readmit
+from enroll.forget import ForgetSettings, Forgotten, forget
 from enroll.ledger import Changes
 from enroll.ledger.files import read_ledger
 from enroll.model import RawAnswer, RowRecord, Status
 from enroll.plan import make_plan
+from enroll.readmit import readmit
 from enroll.sandbox import Limits, Sandbox
 from enroll.survey import unpack
 

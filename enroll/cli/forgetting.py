@@ -45,8 +45,9 @@ def forget(
 
     Asks first. Whoever still stands in a manifest is withheld by its runs.
     """
-    from enroll.forget import ForgetSettings, readmit
+    from enroll.forget import ForgetSettings
     from enroll.forget import forget as forget_people
+    from enroll.readmit import readmit
 
     wanted = bool(given["people"] or given["user_ids"])
     if wanted is bool(given["readmitted"]):

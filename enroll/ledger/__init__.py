@@ -277,6 +277,9 @@ class Removals(Protocol):
 class Forgetting(Protocol):
     """People of whom nothing is to be kept. What changes goes with the next commit."""
 
+    def unfinished(self) -> int:
+        """Of how many people who are withheld not everything is gone yet."""
+
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
         """Withhold these people from now on (UNIX ms), as the command of this number does."""
 

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from enroll.blocklist import KEY_BYTES, BlockList
 from enroll.errors import LocalError
 from enroll.ledger import schema as s
-from enroll.ledger.blocked import read_block_list
+from enroll.ledger.blocked import count_forgotten, read_block_list
 from enroll.ledger.compiled import Query, among, listed
 from enroll.ledger.reading import sentences
 from enroll.ledger.surveys import SqliteSurveys
@@ -39,6 +39,11 @@ class SqliteForgetting:
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection
         self._path = path
+
+    def unfinished(self) -> int:
+        with sentences(self._path):
+            _, unfinished = count_forgotten(self._connection)
+        return unfinished
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
         with sentences(self._path):
