@@ -235,13 +235,12 @@ class _Forgetting:
 def _say_how_it_went(
     settings: ForgetSettings, talk: Talk, forgotten: Forgotten, group_id: str
 ) -> None:
-    done = len(forgotten.people) - len(forgotten.left)
-    people = amount(done, "person", "people")
-    talk.say(
-        f"{amount(forgotten.gone, 'face')} deleted from the library {group_id}.",
-        f"{people} forgotten: a keyed hash of the user_id is left, by which runs withhold their "
-        "rows.",
-    )
+    talk.say(f"{amount(forgotten.gone, 'face')} deleted from the library {group_id}.")
+    if done := len(forgotten.people) - len(forgotten.left):
+        talk.say(
+            f"{amount(done, 'person', 'people')} forgotten: a keyed hash of the user_id is left, "
+            "by which runs withhold their rows."
+        )
     if not forgotten.left:
         return
     who = amount(len(forgotten.left), "person is", "people are")

@@ -28,7 +28,7 @@ from enroll.errors import ExitCode, LocalError, ServiceError
 from enroll.forget import ForgetSettings, Forgotten, forget
 from enroll.ledger import Changes
 from enroll.ledger.files import read_ledger
-from enroll.model import RawAnswer, RowRecord, Status
+from enroll.model import RawAnswer, Row, RowRecord, Status
 from enroll.plan import make_plan
 from enroll.readmit import readmit
 from enroll.sandbox import Limits, Sandbox
@@ -170,6 +170,16 @@ def test_superseded_and_surplus_faces_go_too(place: Place) -> None:
     assert forgotten(place).gone == 4
     assert stranger not in place.in_library()
     assert there(place) == ["u1", "u2"]
+    assert in_bytes(place.ledger, *HERS) == []
+
+
+def test_a_face_of_hers_that_is_on_record_as_anothers_goes_and_the_other_stays(
+    place: Place,
+) -> None:
+    place.surplus("u2", place.add(ADA, "ada-portrait.jpg"))
+    assert forgotten(place).gone == 2
+    assert there(place) == ["u1", "u2"]
+    assert place.face("u2").status is Status.ENROLLED
     assert in_bytes(place.ledger, *HERS) == []
 
 
@@ -445,6 +455,9 @@ def test_a_hash_needs_its_key() -> None:
     listed = BlockList(key=one.key, digests=frozenset([one.digest(ADA)]))
     assert listed.holds(ADA)
     assert not listed.holds("u1")
+    rows = [Row(line=n, user_id=u, user_data="", image="") for n, u in enumerate(("u1", ADA, "u2"))]
+    assert listed.part(rows) == ([rows[0], rows[2]], [rows[1]])
+    assert one.part(rows) == (rows, ())
     assert listed.mark != one.mark
 
 
