@@ -181,8 +181,7 @@ class _Forgetting:
         """Delete all faces; how many are gone, and of whom some may not be."""
         ledger, bench = self.ledger, self.bench
         known, unknown = self._on_record(sought)
-        left = self._delete_unknown(unknown)
-        gone = len(unknown) - len(left)
+        gone, left = self._delete_unknown(unknown)
         for start in range(0, len(known), DELETE_PAGE):
             page = known[start : start + DELETE_PAGE]
             gone += len(page) - delete_targets(ledger, bench.asking, bench.group_id, page)
@@ -218,18 +217,20 @@ class _Forgetting:
                     )
         return known, unknown
 
-    def _delete_unknown(self, owners: Mapping[str, str]) -> set[str]:
+    def _delete_unknown(self, owners: Mapping[str, str]) -> tuple[int, set[str]]:
         """Delete faces of people of whom the ledger has none: it would miss nothing if it died on
-        the way. Of whom some may be left."""
-        ledger, bench, tokens, left = self.ledger, self.bench, list(owners), set[str]()
+        the way. How many are gone, and of whom some may be left."""
+        ledger, bench, tokens = self.ledger, self.bench, list(owners)
+        counts, left = Counter[str](), set[str]()
         for start in range(0, len(tokens), DELETE_PAGE):
             page = tokens[start : start + DELETE_PAGE]
             gone = delete_faces(bench.asking, bench.group_id, page)
-            for user_id, count in Counter(owners[token] for token in gone).items():
-                ledger.forgetting.deleted(user_id, count)
-            ledger.commit()
+            counts.update(owners[token] for token in gone)
             left |= {owners[token] for token in page if token not in gone}
-        return left
+        for user_id, count in counts.items():
+            ledger.forgetting.deleted(user_id, count)
+        ledger.commit()
+        return counts.total(), left
 
 
 def _say_how_it_went(
