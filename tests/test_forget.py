@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place, Told
+from following import night
 from killing import Kill, Runner
 from real_command import Command
 from small_archive import let_nobody_look, read_csv
@@ -32,6 +33,7 @@ from enroll.model import RawAnswer, Row, RowRecord, Status
 from enroll.plan import make_plan
 from enroll.readmit import readmit
 from enroll.sandbox import Limits, Sandbox
+from enroll.settings import Bound
 from enroll.survey import unpack
 
 ADA = "ada-8400123"
@@ -518,3 +520,38 @@ def test_a_kill_at_any_point_keeps_the_person_withheld_and_the_same_command_ends
         )
     assert [problem for _, problems in ended for problem in problems] == []
     assert sum(killed for killed, _ in ended) >= 13
+
+
+# And the nightly sync
+
+
+def test_a_sync_neither_adds_nor_counts_who_was_forgotten_though_the_list_still_names_them(
+    place: Place,
+) -> None:
+    night(place)
+    forgotten(place)
+    adds = place.box.count("add")
+    report = night(place, max_changes=Bound(0), max_removals=Bound(0))
+    assert report.exit_code is ExitCode.DONE
+    assert report.ended.tally.statuses[Status.WITHHELD] == 1
+    assert report.followed is not None
+    assert report.followed.counted.joiners == 0
+    assert (there(place), place.box.count("add")) == (["u1", "u2"], adds)
+
+
+def test_nothing_stays_of_who_has_left_or_was_being_given_another_text(place: Place) -> None:
+    night(place)
+    place.photo("second.jpg", 55)
+    place.rows.append((ADA, "Ada Lovelace", "second.jpg"))
+    night(place)
+    del place.rows[-1]
+    place.rows[2] = (ADA, "Ada King", "ada-portrait.jpg")
+    place.box.script(["500-before"] * 20, user_id=ADA)
+    night(place, attempts=1, settle_after=0.0)  # the second face is to go when the first stands
+    del place.rows[2]
+    night(place, grace=2.0)
+    with closing(sqlite3.connect(place.ledger)) as ledger:
+        assert ledger.execute("SELECT count(*) FROM leaver").fetchone() == (1,)
+    assert forgotten(place).exit_code is ExitCode.DONE
+    assert there(place) == ["u1", "u2"]
+    assert in_bytes(place.ledger, *HERS, "Ada King") == []
