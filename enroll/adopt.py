@@ -35,7 +35,7 @@ from enroll.photofolder import in_utf8, photos_folder
 from enroll.removal import SearchPlace
 from enroll.rules import check_row
 from enroll.scan import CHUNK_ROWS, Scan
-from enroll.settings import RunSettings
+from enroll.settings import FILES, RunSettings, files_record
 from enroll.settling import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.sighting import Sighted, read_library
 from enroll.tally import Tally
@@ -138,7 +138,12 @@ class _Work:
             return adoption
         with upkeep(
             self.ledger,
-            options={**run.record(), **photos.record(), COMMAND: ADOPT},
+            options={
+                **run.record(),
+                **photos.record(),
+                COMMAND: ADOPT,
+                FILES: files_record({"the report": self.settings.report}),
+            },
             tally=self.asking.tally,
             images=images,
             given=photos.named,
@@ -174,7 +179,10 @@ class _Work:
     def _count(self, adoption: Adoption, run: int | None) -> None:
         """Compare the manifest with the ledger; claim the rows that may have a face there."""
         scan = Scan(self.manifest.rows(CHUNK_ROWS), str(adoption.images))
-        while (rows := scan.next_chunk()) is not None:
+        blocked = self.ledger.block_list
+        while (scanned := scan.next_chunk()) is not None:
+            rows, withheld = blocked.part(scanned)
+            adoption.withheld += len(withheld)
             compared = self.ledger.compare(rows, run=run)
             adoption.known += compared.unchanged + compared.gone
             sound = [one.row for one in compared.candidates if check_row(one.row) is None]

@@ -37,7 +37,8 @@ MEANINGS = {
 class Adoption:
     """How an adoption went. Rows are those of the manifest, a row that stands twice once.
 
-    `known` lines were enrolled before, `invalid` ones can never be. `rows` are the others, of
+    `known` lines were enrolled before, `invalid` ones can never be, `withheld` ones are of people
+    who were forgotten. `rows` are the others, of
     which `to_search`, a call each, may have a face in the library; `outcomes` counts what these
     came to. `surplus` are further copies of adopted faces, `unknown` the library's faces that
     the ledger still does not know.
@@ -51,6 +52,7 @@ class Adoption:
     notes: tuple[str, ...] = ()
     known: int = 0
     invalid: int = 0
+    withheld: int = 0
     rows: int = 0
     to_search: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
@@ -134,9 +136,9 @@ def opening_lines(adoption: Adoption) -> list[str]:
     invalid = f"{amount(adoption.invalid, 'row')} invalid" if adoption.invalid else ""
     elsewhere = adoption.rows - adoption.to_search
     others = f"{amount(elsewhere, 'row')} of people without a face there" if elsewhere else ""
-    lines += [f"{', '.join(filter(None, [known, invalid, others]))}."] * bool(
-        known or invalid or others
-    )
+    withheld = f"{amount(adoption.withheld, 'line')} withheld" if adoption.withheld else ""
+    told = [*filter(None, [known, invalid, withheld, others])]
+    lines += [f"{', '.join(told)}."] * bool(told)
     lines.append(f"To search for: {amount(adoption.to_search, 'row')}, a call each.")
     return lines
 

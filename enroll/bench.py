@@ -17,7 +17,7 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import Credentials, SendAs
 from enroll.opening import Account, find_library
 from enroll.outputs import InUse, Output, check_output, try_folder
-from enroll.settings import DEFAULT_ENDPOINT, host_of
+from enroll.settings import DEFAULT_ENDPOINT, FILES, files_record, host_of
 from enroll.tally import Tally
 from enroll.upkeep import COMMAND, Upkeep, upkeep
 
@@ -85,6 +85,7 @@ class VerifySettings(BenchSettings):
             COMMAND: "verify",
             "remove_surplus": self.remove_surplus,
             "requeue_missing": self.requeue_missing,
+            FILES: files_record({"the differences": self.differences}),
         }
 
 

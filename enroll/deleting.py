@@ -43,21 +43,34 @@ def delete_chosen(
     """Delete the faces that the ledger has chosen; of how many it is not known whether they are
     gone, which the next command that changes the library finds out.
 
-    `run` is the command's number; `told` hears after each call how many are gone so far, and
-    `go_on` is asked before each. `seen` is as for `Removals.settle`. Raises ServiceError where the
-    service will not delete.
+    `run` is the command's number; `told` hears after each call how many are gone so far, once any
+    are; `go_on` is asked before each. `seen` is as for `Removals.settle`. Raises ServiceError where
+    the service will not delete.
     """
     gone, unknown = 0, 0
     for targets in chosen_pages(ledger, run=run):
         if not go_on():
             break
-        ledger.removals.intend(targets)
-        _note(ledger, EventKind.REMOVING, targets)
-        ledger.commit()
-        left = _carry_out(ledger, asking, group_id, targets, seen=seen)
+        left = delete_targets(ledger, asking, group_id, targets, seen=seen)
         gone, unknown = gone + len(targets) - left, unknown + left
-        told(gone)
+        if gone:
+            told(gone)
     return unknown
+
+
+def delete_targets(
+    ledger: Ledger,
+    asking: Asking,
+    group_id: str,
+    targets: Sequence[Target],
+    *,
+    seen: bool = False,
+) -> int:
+    """The same for at most `DELETE_PAGE` faces that are named."""
+    ledger.removals.intend(targets)
+    _note(ledger, EventKind.REMOVING, targets)
+    ledger.commit()
+    return _carry_out(ledger, asking, group_id, targets, seen=seen)
 
 
 def finish_deleting(ledger: Ledger, asking: Asking, group_id: str) -> int:

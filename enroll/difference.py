@@ -44,11 +44,12 @@ def find_difference(
 
     Raises LocalError where the photos cannot be reached.
     """
-    following = ledger.following
+    following, blocked = ledger.following, ledger.block_list
     scan = Scan(manifest.rows(CHUNK_ROWS), str(images), at_once=settings.readers)
     try:
         while (rows := scan.next_chunk()) is not None:
-            following.take(rows)
+            free, _ = blocked.part(rows)  # who was forgotten is no joiner
+            following.take(free)
     finally:
         scan.close()
     following.know_photos(reread=settings.checksum)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from enroll import __version__, cores
 from enroll.asking import Asking
+from enroll.blocklist import BlockList
 from enroll.ceiling import MOST_IN_FLIGHT, throttle_for
 from enroll.cores import OneCore
 from enroll.deciding import WAITS_FOR_DOUBT
@@ -55,6 +56,7 @@ from enroll.source import Source
 from enroll.strangers import Trust
 from enroll.survey import Surveyor, fingerprint
 from enroll.tally import Ended, Observer, Quiet, Tally
+from enroll.texts import amount
 from enroll.throttle import Gauge, Metered, Paced, Throttle
 from enroll.trial import Sample
 from enroll.upkeep import ADOPT, run_start
@@ -195,7 +197,12 @@ def enroll_manifest(
         if night is not None:
             night.accept(ledger, connection, tally, place.run)
         survey = standing.survey
-        scan = Scan(manifest.rows(CHUNK_ROWS), str(place.images), at_once=settings.readers)
+        scan = Scan(
+            manifest.rows(CHUNK_ROWS),
+            str(place.images),
+            at_once=settings.readers,
+            blocked=standing.blocked,
+        )
         stack.callback(scan.close)
         tally.unscanned = manifest.rows_at_most
         throttle = _throttle(settings, ledger, tally)
@@ -231,19 +238,20 @@ def enroll_manifest(
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         watching.closed()
         gauge = throttle.gauge(time.monotonic())
-        report = _close(settings, ledger, manifest, place, ended, results, gauge, survey)
+        report = _close(settings, ledger, manifest, place, ended, results, gauge, standing)
         return report if night is None else replace(report, followed=night.followed())
 
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
     """How far the ledger is believed to know the library, its lock, when this run began (UNIX
-    ms), and what the last scan of this manifest found."""
+    ms), what the last scan of this manifest found, and who was forgotten."""
 
     trust: Trust
     lock: LedgerLock
     began: int
     survey: Surveyor
+    blocked: BlockList
 
 
 def _throttle(settings: RunSettings, ledger: Ledger, tally: Tally) -> Throttle:
@@ -354,7 +362,9 @@ def _open(
         notes = [*notes, clock_sentence(offset)]
         urgent.append(clock_sentence(offset))
     due_rules = [settings.due_rules(), marks(settings.preparation)]
-    mark = fingerprint(*_manifest_key(settings, manifest.sha256), str(images), due_rules)
+    blocked = ledger.block_list
+    key = _manifest_key(settings, manifest.sha256)
+    mark = fingerprint(*key, str(images), due_rules, blocked.mark)
     start = _run_start(settings, manifest, {**photos.record(), SURVEY: mark})
     run = ledger.start_run(
         start, images=str(images), given=photos.named, clock_offset=connection.service.clock_offset
@@ -371,17 +381,22 @@ def _open(
         images=images,
         new_ledger=new,
         run=run,
-        notes=[*manifest.notes, *notes, *retry_notes(settings, ledger)],
+        notes=[
+            *manifest.notes,
+            *notes,
+            *retry_notes(settings, ledger),
+            *unforgotten_notes(ledger),
+        ],
         images_inherited=photos.inherited,
         urgent=urgent,
     )
     survey = Surveyor(
         ledger.surveys,
         recalled=ledger.surveys.survey(),
-        manifest=json.dumps([_manifest_key(settings, manifest.sha256), manifest.remembered()]),
+        manifest=json.dumps([key, manifest.remembered()]),
         mark=mark,
     )
-    return ledger, place, _Standing(trust, lock, start.at, survey)
+    return ledger, place, _Standing(trust, lock, start.at, survey, blocked)
 
 
 def hold_ledger(stack: ExitStack, path: Path) -> Held:
@@ -480,6 +495,18 @@ def retry_notes(settings: RunSettings, ledger: Ledger) -> list[str]:
     ]
 
 
+def unforgotten_notes(ledger: Ledger) -> list[str]:
+    """What to say where a person is to be forgotten and not everything is gone yet."""
+    unfinished = ledger.forgetting.unfinished()
+    if not unfinished:
+        return []
+    are = "is" if unfinished == 1 else "are"
+    return [
+        f"{amount(unfinished, 'person', 'people')} {are} to be forgotten, and not everything of "
+        "theirs is gone yet: the same `enroll forget` goes on."
+    ]
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder that a ledger is to lie in. Raises LocalError."""
     try:
@@ -507,17 +534,18 @@ def _close(
     ended: Ended,
     results: Path | None,
     gauge: Gauge,
-    survey: Surveyor,
+    standing: _Standing,
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""
-    written, no_results, stop = False, None, ended.stop
+    written, no_results, stop, survey = False, None, ended.stop, standing.survey
     if isinstance(stop, UsageError) and not isinstance(stop, LedgerMismatchError):
         # The manifest was changed or removed; the other is found before anything is sent.
         stop = _nothing_is_lost(stop)
     says_so = not ended.tally.due and survey.says(_state_of(results))
     if results is not None and not (says_so and not _settled_any(ended.tally)):
         try:
-            written = write_results(manifest, results, results_lookup(ledger, place.images))
+            lookup = results_lookup(ledger, place.images, standing.blocked)
+            written = write_results(manifest, results, lookup)
             survey.results_are(_state_of(results))
         except EnrollError as error:
             results = None
@@ -571,12 +599,22 @@ def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
         return {}
 
 
-def results_lookup(ledger: Ledger, images: Path) -> Callable[[Sequence[Row]], list[Entry | None]]:
-    """For rows of the manifest their entries in the ledger."""
+def results_lookup(
+    ledger: Ledger, images: Path, blocked: BlockList
+) -> Callable[[Sequence[Row]], list[Entry | None]]:
+    """For rows of the manifest their entries in the ledger; who is `blocked` has none there."""
     root = str(images)
 
-    def lookup(rows: Sequence[Row]) -> list[Entry | None]:
+    def known(rows: Sequence[Row]) -> list[Entry | None]:
         return ledger.entries_of([(row.user_id, locate(root, row.image)) for row in rows])
+
+    def lookup(rows: Sequence[Row]) -> list[Entry | None]:
+        free, withheld = blocked.part(rows)
+        if not withheld:
+            return known(rows)
+        entries = iter(known(free))
+        kept_back = set(map(id, withheld))
+        return [blocked.entry(row) if id(row) in kept_back else next(entries) for row in rows]
 
     return lookup
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from enroll import journey
+from enroll.blocklist import WITHHELD
 from enroll.journey import Policy
 from enroll.model import Candidate, Photo, Status, Unusable
 from enroll.photo import read_photos
@@ -190,6 +191,10 @@ class Intake:
             recorder.noted()
         else:
             tally.unscanned = max(tally.unscanned - scanned.lines, 0)
+            if scanned.withheld:
+                tally.count(
+                    Status.WITHHELD, WITHHELD.code, WITHHELD.message, lines=scanned.withheld
+                )
             if scanned.quiet is not None:
                 self._survey.quiet()
                 self._count(scanned.quiet)

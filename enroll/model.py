@@ -29,6 +29,8 @@ class Status(StrEnum):
     """Enrolled, but no row points to it any more."""
     REMOVED = "removed"
     """Deleted from the library."""
+    WITHHELD = "withheld"
+    """Not enrolled, because the person was forgotten. Said of rows only; no ledger holds it."""
 
 
 class CallKind(StrEnum):
@@ -295,11 +297,16 @@ class EventKind(StrEnum):
     """The library no longer holds the face under this token: it is due again."""
     GONE = "gone"
     """The same for a face to which no row points any more, so that it is not due."""
+    FORGOTTEN = "forgotten"
+    """A person was forgotten: of them a keyed hash is left, and how many faces were deleted."""
+    READMITTED = "readmitted"
+    """Somebody who was forgotten may be enrolled again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line of the ledger's history; `at` is UNIX ms."""
+    """One line of the ledger's history; `at` is UNIX ms. `face_id` is 0 where there is no face any
+    more."""
 
     at: int
     kind: EventKind

@@ -52,6 +52,7 @@ def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[lis
             ("Ledger", str(path)),
             ("Photos", status.images or "no run yet"),
             *_ceiling(status),
+            *_forgotten(status),
         ]
     )
     counts = {name.value: count for name, count in status.counts.items()}
@@ -71,6 +72,13 @@ def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[lis
 def _ceiling(status: LedgerStatus) -> Iterator[tuple[str, str]]:
     if status.ceiling is not None:
         yield "Account", f"takes {amount(status.ceiling, 'call')} at a time, as last found"
+
+
+def _forgotten(status: LedgerStatus) -> Iterator[tuple[str, str]]:
+    if status.forgotten:
+        left = f", {status.unfinished:,} of them not to the end: the same `enroll forget` goes on"
+        people = amount(status.forgotten, "person", "people")
+        yield "Forgotten", f"{people}, withheld by runs{left if status.unfinished else ''}"
 
 
 def _state(run: RunRecord, holder: str | None) -> RunState:
@@ -112,6 +120,7 @@ def status_json(status: LedgerStatus, path: Path, *, holder: str | None = None) 
         },
         "images": status.images,
         "ceiling": status.ceiling,
+        "forgotten": {"people": status.forgotten, "unfinished": status.unfinished},
         "counts": {name.value: count for name, count in status.counts.items()},
         "errors": [
             {

@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from enroll import journey
+from enroll.blocklist import WITHHELD
 from enroll.ceiling import FIRST_LIMIT
-from enroll.enrollment import results_path, retry_notes
+from enroll.enrollment import results_path, retry_notes, unforgotten_notes
 from enroll.errors import UsageError
 from enroll.journey import Policy
 from enroll.ledger import Ledger, LibraryIdentity, RunRecord
@@ -137,6 +138,7 @@ def make_plan(
                 *manifest.notes,
                 *photos.notes,
                 *retry_notes(settings, ledger),
+                *unforgotten_notes(ledger),
                 *([] if path else [NO_LIBRARY]),
             ],
             full=full,
@@ -198,6 +200,7 @@ class _Planner:
         self._ledger = ledger
         self._report = report
         self._reread = settings.checksum
+        self._blocked = ledger.block_list
         self._readers = settings.readers
         look = examine if plan.full else glance
         self._look = partial(look, images=str(plan.images), preparation=settings.preparation)
@@ -254,10 +257,13 @@ class _Planner:
         once = [replace(one, lines=1) for one in chosen]
         self._look_at(once, readers, plan.drawn)
 
-    def _compare(self, rows: list[ScannedRow]) -> list[Candidate]:
+    def _compare(self, scanned: list[ScannedRow]) -> list[Candidate]:
         plan = self._plan
+        plan.rows += len(scanned)
+        rows, withheld = self._blocked.part(scanned)
+        for row in withheld:
+            self._refuse(Candidate(row=row), Status.WITHHELD, WITHHELD)
         compared = self._ledger.compare(rows, run=None, reread=self._reread)
-        plan.rows += len(rows)
         plan.enrolled += compared.unchanged + compared.gone
         plan.user_data_changed += compared.user_data_changed
         plan.gone += compared.gone

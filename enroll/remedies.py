@@ -60,6 +60,7 @@ _REMEDIES = {
     "IMAGE_EMPTY": "Fill the cell.",
     "IMAGE_TOO_LONG": "Write the photo's path there, not the photo.",
     "IMAGE_CHARACTER": "Correct the path, or rename the file.",
+    "FORGOTTEN": "Nothing: the person was forgotten. `enroll forget --readmit` lifts that.",
     "WAITS_FOR_DOUBT": "Nothing: it goes on when the other photo of this person is settled.",
 }
 

@@ -17,6 +17,7 @@ from enroll.model import Credentials
 from enroll.newfile import new_file
 from enroll.outputs import Output
 from enroll.results import csv_bytes
+from enroll.settings import FILES, files_record
 from enroll.texts import amount
 from enroll.upkeep import COMMAND, Upkeep
 
@@ -50,6 +51,7 @@ class RemoveSettings(BenchSettings):
             "remove_run": self.of_run,
             "superseded": self.superseded,
             "user_ids": str(self.user_ids or ""),
+            FILES: files_record({"the list of faces": self.list, "the user ids": self.user_ids}),
         }
 
 

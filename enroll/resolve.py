@@ -105,7 +105,7 @@ def _resolve(
     runs = ledger.status().runs
     options = runs[0].start.options if runs else {}
     endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
-    settle_after = _settle_after(runs)
+    settle_after = settle_after_of(runs)
     offset = runs[0].clock_offset if runs else 0.0
     tally, seen = Tally(), _Seen(offset=offset, at=time.time() + offset)
     if settings.token is not None:
@@ -179,7 +179,7 @@ def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
     return columns(rows)
 
 
-def _settle_after(runs: Sequence[RunRecord]) -> float:
+def settle_after_of(runs: Sequence[RunRecord]) -> float:
     """The `--settle-after` of the last run that has it on record."""
     known = (run.start.options.get("settle_after") for run in runs)
     return next((float(seconds) for seconds in known if seconds is not None), DEFAULT_SETTLE_AFTER)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from enroll.blocklist import BlockList
 from enroll.errors import LocalError
 from enroll.model import FileTimes, Row, ScannedRow
 from enroll.photo import locate, look
@@ -28,12 +29,14 @@ TRIED = 32
 class Scanned:
     """A part of the manifest, scanned: `rows`, or, where it is as it was, what it came to.
 
-    `lines` counts its rows; `packed` are they for the next survey, None where it has them.
+    `lines` counts its rows, `withheld` ones included, which are not among `rows`; `packed` are they
+    for the next survey, None where it has them.
     """
 
     lines: int
     first_line: int
     digest: bytes
+    withheld: int = 0
     rows: Sequence[ScannedRow] = ()
     quiet: PartCounts | None = None
     packed: bytes | None = field(default=None, repr=False)
@@ -42,10 +45,18 @@ class Scanned:
 class Scan:
     """Yields the manifest's rows in parts. Each `next_part` may run on another thread."""
 
-    def __init__(self, chunks: Iterator[Sequence[Row]], images: str, *, at_once: int = 16) -> None:
+    def __init__(
+        self,
+        chunks: Iterator[Sequence[Row]],
+        images: str,
+        *,
+        at_once: int = 16,
+        blocked: BlockList | None = None,
+    ) -> None:
         """`images` is the resolved images root; `at_once` how many photos are looked at at once
-        where their folder is slow."""
+        where their folder is slow; who is `blocked` is only counted."""
         self._chunks = chunks
+        self._blocked = blocked or BlockList()
         self._images = images
         self._at_once = at_once
         self._pool: ThreadPoolExecutor | None = None
@@ -57,48 +68,50 @@ class Scan:
 
     def next_chunk(self) -> list[ScannedRow] | None:
         """The next rows, or None behind the last one. Raises LocalError when the share is gone."""
-        found = self._next()
-        return None if found is None else _rows(*found)
+        rows = next(self._chunks, None)
+        return None if rows is None else _rows(rows, *self._photos(rows))
 
     def next_part(self) -> Scanned | None:
         """The same for a survey."""
-        found = self._next()
+        found = next(self._chunks, None)
         if found is None:
             return None
-        rows, _, times = found
+        rows, withheld = self._blocked.part(found)
+        first_line = found[0].line if found else 0
+        paths, times = self._photos(rows)
         return Scanned(
-            lines=len(rows),
-            first_line=rows[0].line if rows else 0,
+            lines=len(found),
+            first_line=first_line,
             digest=digest_of(times),
-            rows=_rows(*found),
-            packed=pack(rows),
+            withheld=len(withheld),
+            rows=_rows(rows, paths, times),
+            packed=pack(rows, first_line=first_line, withheld=len(withheld)),
         )
 
-    def _next(self) -> tuple[Sequence[Row], Sequence[str], array[int]] | None:
-        rows = next(self._chunks, None)
-        if rows is None:
-            return None
+    def _photos(self, rows: Sequence[Row]) -> tuple[list[str], array[int]]:
+        """The photos' paths and their times."""
         paths = [locate(self._images, row.image) for row in rows]
-        return rows, paths, self._times(paths)
+        return paths, self._times(paths)
 
     def same_part(self, part: Part) -> Scanned:
         """A part of an earlier survey of the same manifest, looked at again."""
-        lines, user_ids, user_data, images = unpack(part.rows)
+        known = unpack(part.rows)
         root = self._images
-        paths = [locate(root, image) for image in images]
+        paths = [locate(root, image) for image in known.images]
         times = self._times(paths)
         digest = digest_of(times)
         quiet = part.counts if digest == part.digest else None
         rows: list[ScannedRow] = []
         if quiet is None:
-            found = zip(lines, user_ids, user_data, images, strict=True)
+            found = zip(known.lines, known.user_ids, known.user_data, known.images, strict=True)
             rows = _rows(
                 [Row(line=n, user_id=u, user_data=d, image=i) for n, u, d, i in found], paths, times
             )
         return Scanned(
-            lines=len(lines),
-            first_line=lines[0] if lines else 0,
+            lines=len(known.lines) + known.withheld,
+            first_line=known.first_line,
             digest=digest,
+            withheld=known.withheld,
             rows=rows,
             quiet=quiet,
         )

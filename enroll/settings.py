@@ -42,6 +42,16 @@ class FailOn(StrEnum):
     NONE = "none"
 
 
+FILES = "files"
+"""Among the options of a run on record: the files that it wrote or was given, and which may name
+people, by what they are."""
+
+
+def files_record(files: Mapping[str, Path | None]) -> dict[str, str]:
+    """Such files as a ledger keeps them: absolute paths."""
+    return {what: str(path.absolute()) for what, path in files.items() if path is not None}
+
+
 class CodeRule(StrEnum):
     """What `--on-code` makes of an answer that says that nothing was added."""
 
@@ -75,7 +85,8 @@ class RunSettings:
     ledger or else the manifest's folder. `results` None: beside the manifest. `max_in_flight`
     None: as many as the account takes; `rate` is the most calls a second. Times are seconds.
     `origins` says of a setting where it came from, for the user to read. `in_use` are further
-    files that nothing may be written over, by what they are in words: "the credentials file".
+    files that nothing may be written over, by what they are in words: "the credentials file";
+    `written` are those that are written beside the results, in the same way.
     """
 
     manifest: Path
@@ -120,6 +131,7 @@ class RunSettings:
     allow_http: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
     in_use: Mapping[str, Path] = field(default_factory=dict)
+    written: Mapping[str, Path] = field(default_factory=dict)
 
     def due_rules(self) -> list[Any]:
         """The settings that decide which rows are due: with others, rows are looked at anew."""
@@ -166,6 +178,7 @@ class RunSettings:
             "retry": sorted(self.retry),
             "on_code": {code: rule.value for code, rule in sorted(self.on_code.items())},
             "checksum": self.checksum,
+            FILES: files_record({"the results": self.results, **self.written}),
         }
 
 
@@ -296,7 +309,7 @@ TABLE_OPTIONS = frozenset({"columns", "on_code"})
 COMMAND_LINE_ONLY = frozenset(
     {"config", "allow_nonempty", "create_library", "retry", "dry_run", "yes", "force", "raw"}
     | {"remove_surplus", "requeue_missing", "token", "not_added", "sha256"}
-    | {"run", "superseded", "user_ids"}
+    | {"run", "superseded", "user_id", "user_ids", "readmit"}
 )
 """Options that force, confirm, retry or decide: never from a file or the environment."""
 

@@ -111,22 +111,44 @@ def fingerprint(*settings: object) -> str:
     return blake2b(json.dumps(settings, default=str).encode(), digest_size=16).hexdigest()
 
 
-def pack(rows: Sequence[Row]) -> bytes:
-    """Rows as bytes, a seventh of their length in a usual manifest."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """The rows of a part, a list for each column, and what else is known of it: its first line, and
+    how many of its lines are withheld and so not among these rows."""
+
+    lines: Sequence[int]
+    user_ids: Sequence[str]
+    user_data: Sequence[str]
+    images: Sequence[str]
+    first_line: int
+    withheld: int
+
+
+def pack(rows: Sequence[Row], *, first_line: int, withheld: int) -> bytes:
+    """Rows as bytes, a seventh of their length in a usual manifest; see `Packed`."""
     columns = (
         [row.line for row in rows],
         [row.user_id for row in rows],
         [row.user_data for row in rows],
         [row.image for row in rows],
+        first_line,
+        withheld,
     )
     # Surrogates can stand in a path that is not UTF-8; JSON escapes them.
     return zlib.compress(json.dumps(columns).encode("ascii"), 1)
 
 
-def unpack(packed: bytes) -> tuple[list[int], list[str], list[str], list[str]]:
-    """Lines, user ids, user data and images of what `pack` was given."""
-    lines, user_ids, user_data, images = json.loads(zlib.decompress(packed))
-    return lines, user_ids, user_data, images
+def unpack(packed: bytes) -> Packed:
+    """What `pack` was given."""
+    lines, user_ids, user_data, images, first_line, withheld = json.loads(zlib.decompress(packed))
+    return Packed(
+        lines=lines,
+        user_ids=user_ids,
+        user_data=user_data,
+        images=images,
+        first_line=first_line,
+        withheld=withheld,
+    )
 
 
 def digest_of(times: array[int]) -> bytes:

@@ -225,7 +225,9 @@ def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch
         for handler in list(LOGGER.handlers):
             LOGGER.removeHandler(handler)
     assert "7 of 9 rows done (78 %), 3 failed, 3 in doubt, 0.1 rows/s" in lines.getvalue()
-    assert bar.getvalue().rstrip().endswith(", 3 failed, 3 in doubt]")  # tqdm pads what gets shorter
+    assert (
+        bar.getvalue().rstrip().endswith(", 3 failed, 3 in doubt]")
+    )  # tqdm pads what gets shorter
     (told,) = [
         line
         for line in map(json.loads, log_lines.getvalue().splitlines())

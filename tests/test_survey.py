@@ -28,7 +28,10 @@ RUN = ("run", "staff.csv", "--group-id", "staff")
 @given(st.lists(st.tuples(st.integers(1, 10**9), st.text(), st.text(), st.text()), max_size=20))
 def test_rows_come_back_from_a_part_as_they_were(cells: list[tuple[int, str, str, str]]) -> None:
     rows = [Row(line=n, user_id=u, user_data=d, image=i) for n, u, d, i in cells]
-    assert list(zip(*unpack(pack(rows)), strict=True)) == cells
+    known = unpack(pack(rows, first_line=7, withheld=3))
+    columns = (known.lines, known.user_ids, known.user_data, known.images)
+    assert list(zip(*columns, strict=True)) == cells
+    assert (known.first_line, known.withheld) == (7, 3)
 
 
 def test_counts_come_back_from_their_text() -> None:

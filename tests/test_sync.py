@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from checked_library import GROUP, Place
 from following import night, there
+from small_archive import read_csv
 
 from enroll.errors import ExitCode
 from enroll.ledger.files import read_ledger
@@ -216,3 +217,25 @@ def test_an_old_face_stays_until_every_row_of_its_person_has_its_new_text(
     assert (before if image == "1.jpg" else extra).face_token in place.in_library()
     assert night(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
+
+
+def test_a_row_that_breaks_a_rule_now_says_so_beside_its_token_until_it_is_mended(
+    place: Place,
+) -> None:
+    token = place.face("u1").face_token
+    well = place.rows[0]
+    place.rows[0] = ("u1", "x" * 130, "1.jpg")
+    assert night(place).exit_code is ExitCode.SOME_ROWS_FAILED
+    assert told_of(place, "u1") == ("enrolled", token, "USER_DATA_TOO_LONG")
+    assert night(place).exit_code is ExitCode.DONE  # it is no news any more
+    place.rows[0] = well
+    assert night(place).exit_code is ExitCode.DONE
+    assert told_of(place, "u1") == ("enrolled", token, "")
+    assert place.box.count("add") == 3
+
+
+def told_of(place: Place, user_id: str) -> tuple[str, str, str]:
+    (line,) = [
+        one for one in read_csv(place.folder / "staff.results.csv") if one["user_id"] == user_id
+    ]
+    return line["status"], line["face_token"], line["error"]

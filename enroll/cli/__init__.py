@@ -29,6 +29,7 @@ _COMMANDS = {
     "adopt": ("enroll.cli.checking", "adopt"),
     "resolve": ("enroll.cli.checking", "resolve"),
     "remove": ("enroll.cli.removing", "remove"),
+    "forget": ("enroll.cli.forgetting", "forget"),
     "library": ("enroll.cli.library", "library"),
     "sandbox": ("enroll.cli.rehearsing", "sandbox"),
     "demo": ("enroll.cli.rehearsing", "demo"),

@@ -239,7 +239,8 @@ def settings_of(ctx: click.Context, manifest: Path, given: Mapping[str, Any], ki
         "origins": options.origins(ctx),
         "in_use": options.in_use(given.get("credentials"), ca_bundle=given.get("ca_bundle")),
     }
-    taken["in_use"] |= scheduled.written(given)
+    taken["written"] = scheduled.written(given)
+    taken["in_use"] |= taken["written"]
     return kind(manifest=manifest, **taken)
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from enroll.blocklist import BlockList
 from enroll.model import (
     Candidate,
     Entry,
@@ -150,7 +151,8 @@ class ErrorCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerStatus:
-    """What `enroll status` shows."""
+    """What `enroll status` shows. `forgotten` people are withheld; of `unfinished` ones among them
+    not everything is gone yet."""
 
     identity: LibraryIdentity
     images: str
@@ -159,6 +161,8 @@ class LedgerStatus:
     errors: Sequence[ErrorCount] = ()
     runs: Sequence[RunRecord] = ()
     raw: Sequence[RawAnswer] = ()
+    forgotten: int = 0
+    unfinished: int = 0
 
 
 class DifferenceKind(StrEnum):
@@ -430,6 +434,30 @@ class Removals(Protocol):
         """
 
 
+class Forgetting(Protocol):
+    """People of whom nothing is to be kept. What changes goes with the next commit."""
+
+    def unfinished(self) -> int:
+        """Of how many people who are withheld not everything is gone yet."""
+
+    def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
+        """Withhold these people from now on (UNIX ms), as the command of this number does."""
+
+    def readmit(self, user_id: str, *, at: int, run: int) -> bool:
+        """Withhold this person no more; whether they were withheld."""
+
+    def deleted(self, user_id: str, count: int) -> None:
+        """Add to the faces that were deleted for a person, as far as no event tells of them."""
+
+    def wipe(self, user_ids: Sequence[str]) -> None:
+        """Delete all that the ledger holds of these people; their faces are known to be gone.
+        Commits."""
+
+    def scrub(self, user_ids: Sequence[str], *, at: int) -> None:
+        """Rewrite the file and empty its log, so that no byte is left of what was deleted; then
+        record that these people are forgotten. Commits. Raises LocalError where it cannot."""
+
+
 class Listing(Protocol):
     """What a library was seen to hold, outside of memory, and gone with the process."""
 
@@ -456,6 +484,10 @@ class LedgerReader(Protocol):
     @property
     def images_given(self) -> str:
         """The images root that was last given with --images, an absolute path; else empty."""
+
+    @property
+    def block_list(self) -> BlockList:
+        """Who was forgotten and is not to be enrolled again."""
 
     @property
     def ceiling(self) -> int | None:
@@ -506,6 +538,10 @@ class Ledger(LedgerReader, Protocol):
     @property
     def following(self) -> Following:
         """The manifest as a whole."""
+
+    @property
+    def forgetting(self) -> Forgetting:
+        """Who is forgotten."""
 
     def has_run(self, began: int) -> bool:
         """Whether a run that began at this moment (UNIX ms) is on record."""

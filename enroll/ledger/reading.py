@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +27,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from enroll.blocklist import BlockList
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger import (
     ErrorCount,
@@ -36,6 +39,7 @@ from enroll.ledger import (
     RunStart,
 )
 from enroll.ledger import schema as s
+from enroll.ledger.blocked import count_forgotten, forgotten_events, read_block_list
 from enroll.ledger.compiled import Query
 from enroll.model import Entry, Event, EventKind, RawAnswer, Status
 
@@ -96,13 +100,21 @@ class SqliteReader:
         return None if found is None else (str(found["root"]), bool(found["root_named"]))
 
     @property
+    def block_list(self) -> BlockList:
+        with sentences(self._path):
+            return read_block_list(self._connection)
+
+    @property
     def ceiling(self) -> int | None:
         found = self._one(select(s.library.c.ceiling)).ceiling
         return None if found is None else int(found)
 
     def status(self, *, runs: int = 10) -> LedgerStatus:
         with sentences(self._path):
+            forgotten, unfinished = count_forgotten(self._connection)
             return LedgerStatus(
+                forgotten=forgotten,
+                unfinished=unfinished,
                 identity=self.identity(),
                 images=self.images,
                 counts=self._counts(),
@@ -188,6 +200,17 @@ class SqliteReader:
     def history(
         self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
     ) -> Iterator[tuple[Event, str]]:
+        with sentences(self._path):
+            forgotten = forgotten_events(self._connection, user_id=user_id, since=since, run=run)
+            yield from heapq.merge(
+                self._events(user_id=user_id, since=since, run=run),
+                [(event, "") for event in forgotten],
+                key=lambda told: told[0].at,
+            )
+
+    def _events(
+        self, *, user_id: str | None, since: int | None, run: int | None
+    ) -> Iterator[tuple[Event, str]]:
         query = select(s.event, s.face.c.user_id).join(s.face).order_by(s.event.c.event)
         if user_id is not None:
             query = query.where(s.face.c.user_id == user_id)
@@ -195,17 +218,16 @@ class SqliteReader:
             query = query.where(s.event.c.at >= since)
         if run is not None:
             query = query.where(s.event.c.run == run)
-        with sentences(self._path):
-            for found in self._connection.execute(query.execution_options(yield_per=1000)):
-                event = Event(
-                    at=found.at,
-                    kind=EventKind(found.kind),
-                    run=found.run,
-                    face_id=found.face_id,
-                    face_token=found.face_token,
-                    detail=found.detail,
-                )
-                yield event, found.user_id
+        for found in self._connection.execute(query.execution_options(yield_per=1000)):
+            event = Event(
+                at=found.at,
+                kind=EventKind(found.kind),
+                run=found.run,
+                face_id=found.face_id,
+                face_token=found.face_token,
+                detail=found.detail,
+            )
+            yield event, found.user_id
 
     def has_run(self, began: int) -> bool:
         query = select(s.run.c.run).where(s.run.c.started_at == began).limit(1)
@@ -329,7 +351,10 @@ def _row_entry(found: Row[Any], images: str) -> Entry:
 
 def _joined_entry(found: Row[Any], images: str) -> Entry:
     if found.face_id is not None:
-        return _face_entry(found, found.path, found.row_sha256, images)
+        entry = _face_entry(found, found.path, found.row_sha256, images)
+        if found.row_code:  # what keeps the row from another face than the one that it has
+            entry = replace(entry, error=found.row_code, message=found.row_message)
+        return entry
     return Entry(
         user_id=found.row_user_id,
         user_data=found.row_user_data,

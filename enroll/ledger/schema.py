@@ -42,6 +42,7 @@ library = Table(
     Column("began_empty", Boolean, nullable=False),
     Column("ceiling", Integer),
     Column("lag", Float),
+    Column("forget_key", LargeBinary(32)),
 )
 
 photo = Table(
@@ -194,6 +195,20 @@ event = Table(
     Column("face_id", Integer, ForeignKey("face.face_id"), nullable=False),
     Column("face_token", Text),
     Column("detail", Text, nullable=False),
+)
+
+# People who were forgotten: a keyed hash of each, and nothing else of them.
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("faces", Integer, nullable=False),
+    Column("wiped_at", BigInteger),
+    Column("lifted_at", BigInteger),
+    Column("lifted_run", Integer),
+    sqlite_with_rowid=False,
 )
 
 # What the last whole scan of a manifest found; derived, and dropped whenever it might be wrong.

@@ -37,6 +37,7 @@ from enroll.ledger.columns import (
 )
 from enroll.ledger.compiled import Query, among, listed
 from enroll.ledger.following import SqliteFollowing
+from enroll.ledger.forgetting import SqliteForgetting
 from enroll.ledger.moved import LedgerFile
 from enroll.ledger.reading import SqliteReader, sentences, shown_path
 from enroll.ledger.removals import SqliteRemovals
@@ -66,6 +67,7 @@ class SqliteLedger(SqliteReader):
         self._surveys = SqliteSurveys(connection, path)
         self._removals = SqliteRemovals(connection, path)
         self._following = SqliteFollowing(connection, path)
+        self._forgetting = SqliteForgetting(connection, path)
         self._run: int | None = None
         self._pace: RunPace | None = None
         self._ceiling: int | None = None  # found, and not on the disk yet
@@ -88,6 +90,11 @@ class SqliteLedger(SqliteReader):
     def following(self) -> SqliteFollowing:
         self._flush()
         return self._following
+
+    @property
+    def forgetting(self) -> SqliteForgetting:
+        self._flush()
+        return self._forgetting
 
     @property
     def began_empty(self) -> bool:

@@ -36,6 +36,13 @@ STEPS: Mapping[int, Sequence[str]] = {
         "PRIMARY KEY (user_id)) WITHOUT ROWID",
         "CREATE TABLE outgoing (face_id INTEGER NOT NULL, run INTEGER NOT NULL, "
         "PRIMARY KEY (face_id), FOREIGN KEY(face_id) REFERENCES face (face_id))",
+        "ALTER TABLE library ADD COLUMN forget_key BLOB",
+        "CREATE TABLE forgotten (digest BLOB NOT NULL, at BIGINT NOT NULL, run INTEGER NOT NULL, "
+        "faces INTEGER NOT NULL, wiped_at BIGINT, lifted_at BIGINT, lifted_run INTEGER, "
+        "PRIMARY KEY (digest)) WITHOUT ROWID",
+        # Their parts are packed otherwise from now on.
+        "DELETE FROM survey",
+        "DELETE FROM survey_part",
     ),
 }
 """For each older version the statements that make the next one of it. A step is never changed once

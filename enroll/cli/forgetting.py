@@ -1,0 +1,68 @@
+"""`enroll forget`: people whose faces and data are deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enroll.cli import options, reading
+from enroll.cli.checking import Terminal, credentials_reader, known_ledger
+from enroll.cli.signals import SignalDesk
+from enroll.settings import find_ledger
+
+
+@click.command(cls=options.SettingsCommand)
+@known_ledger
+@reading.max_in_flight
+@click.option(
+    "--user-id", "people", multiple=True, metavar="ID", help="Whom to forget; repeatable."
+)
+@click.option(
+    "--user-ids",
+    type=options.FILE,
+    help="Everybody in this file: one id a line, or a CSV with a column user_id.",
+)
+@click.option(
+    "--readmit",
+    "readmitted",
+    multiple=True,
+    metavar="ID",
+    help="Enroll this person again, who was forgotten; calls nothing; repeatable.",
+)
+@click.option("--show-user-ids", is_flag=True, help="Show user ids in what is printed.")
+@options.yes
+def forget(
+    ledger: Path | None,
+    group_id: str | None,
+    endpoint: str | None,
+    credentials: Path | None,
+    yes: bool,
+    **given: Any,
+) -> int:
+    """Delete all that library and ledger hold of people, and enroll them no more.
+
+    Asks first. Whoever still stands in a manifest is withheld by its runs.
+    """
+    from enroll.forget import ForgetSettings
+    from enroll.forget import forget as forget_people
+    from enroll.readmit import readmit
+
+    wanted = bool(given["people"] or given["user_ids"])
+    if wanted is bool(given["readmitted"]):
+        raise click.UsageError("Say whom: --user-id ID, --user-ids FILE, or --readmit ID alone.")
+    if "" in (*given["people"], *given["readmitted"]):
+        raise click.UsageError("An empty user_id names nobody. Correct it.")
+    SignalDesk()
+    reading.tame_pillow()
+    settings = ForgetSettings(
+        ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
+        endpoint=endpoint,
+        group_id=group_id,
+        **given,
+    )
+    if given["readmitted"]:
+        readmit(settings, Terminal(yes=yes))
+        return 0
+    return forget_people(settings, credentials_reader(credentials), Terminal(yes=yes)).exit_code

@@ -1,0 +1,246 @@
+"""People of whom a SQLite ledger keeps nothing but a keyed hash."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Table, delete, null, select, union, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from enroll.blocklist import KEY_BYTES, BlockList
+from enroll.errors import LocalError
+from enroll.ledger import schema as s
+from enroll.ledger.blocked import count_forgotten, read_block_list
+from enroll.ledger.compiled import Query, among, listed
+from enroll.ledger.reading import sentences
+from enroll.ledger.surveys import SqliteSurveys
+from enroll.model import EventKind
+
+LOG_SECONDS = 2
+"""How long others may go on reading the ledger before its log is emptied: a command that looks at
+it takes less."""
+
+PEOPLE_AT_ONCE = 500
+"""People whose lines are deleted together: some go through a whole table."""
+
+REDACTED = "(named a person who was forgotten)"
+"""What stands in the place of a sentence that named somebody."""
+
+
+class SqliteForgetting:
+    """See `enroll.ledger.Forgetting`; reads and writes within the ledger's own transactions."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+
+    def unfinished(self) -> int:
+        with sentences(self._path):
+            _, unfinished = count_forgotten(self._connection)
+        return unfinished
+
+    def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
+        with sentences(self._path):
+            known = self._keyed()
+            for user_id in user_ids:
+                # Who is withheld already stays so since then: an earlier command goes on.
+                self._connection.execute(
+                    upsert(s.forgotten)
+                    .values(digest=known.digest(user_id), at=at, run=run, faces=0)
+                    .on_conflict_do_update(
+                        index_elements=["digest"],
+                        set_={
+                            "at": at,
+                            "run": run,
+                            "faces": 0,
+                            "wiped_at": null(),
+                            "lifted_at": null(),
+                            "lifted_run": null(),
+                        },
+                        where=s.forgotten.c.lifted_at.is_not(None),
+                    )
+                )
+
+    def _keyed(self) -> BlockList:
+        """The block list, its key made if there was none."""
+        known = read_block_list(self._connection)
+        if known.key:
+            return known
+        key = secrets.token_bytes(KEY_BYTES)
+        self._connection.execute(update(s.library).values(forget_key=key))
+        return BlockList(key=key)
+
+    def readmit(self, user_id: str, *, at: int, run: int) -> bool:
+        with sentences(self._path):
+            known = read_block_list(self._connection)
+            if not known.holds(user_id):
+                return False
+            self._connection.execute(
+                update(s.forgotten)
+                .where(s.forgotten.c.digest == known.digest(user_id))
+                .values(lifted_at=at, lifted_run=run)
+            )
+        return True
+
+    def deleted(self, user_id: str, count: int) -> None:
+        with sentences(self._path):
+            self._connection.execute(
+                update(s.forgotten)
+                .where(s.forgotten.c.digest == read_block_list(self._connection).digest(user_id))
+                .values(faces=s.forgotten.c.faces + count)
+            )
+
+    def wipe(self, user_ids: Sequence[str]) -> None:
+        with sentences(self._path):
+            self._connection.commit()
+            # At once, and not only when the file is rewritten: a kill may come between.
+            self._beyond("PRAGMA secure_delete=ON")
+            # For each face SQLite would go through all events; they are deleted before it.
+            self._beyond("PRAGMA foreign_keys=OFF")
+            try:
+                for start in range(0, len(user_ids), PEOPLE_AT_ONCE):
+                    self._wipe(listed(user_ids[start : start + PEOPLE_AT_ONCE]))
+                # Packed, it may hold rows of theirs.
+                SqliteSurveys(self._connection, self._path).drop_survey()
+                self._connection.commit()
+            finally:
+                self._connection.rollback()
+                self._beyond("PRAGMA foreign_keys=ON")
+
+    def _beyond(self, statement: str) -> tuple[int, ...]:
+        """Execute what does not go within a transaction, past SQLAlchemy, which would begin one."""
+        cursor = self._connection.connection.cursor()
+        try:
+            cursor.execute(statement)
+            return tuple(cursor.fetchone() or ())
+        finally:
+            cursor.close()
+
+    def _wipe(self, people: str) -> None:
+        words = self._words_of(people)
+        self._count_deleted(people)
+        for statement in _WIPE:
+            statement.execute(self._connection, people=people)
+        self._redact(words)
+
+    def _count_deleted(self, people: str) -> None:
+        """Take from the history, which is deleted, how many faces were since they were blocked."""
+        known = read_block_list(self._connection)
+        begun = {
+            line.digest: line.at
+            for line in self._connection.execute(select(s.forgotten.c.digest, s.forgotten.c.at))
+        }
+        counts = Counter[str]()
+        for found in _REMOVED.rows(self._connection, people=people):
+            counts[found.user_id] += found.at >= begun[known.digest(found.user_id)]
+        for user_id, count in counts.items():
+            self.deleted(user_id, count)
+
+    # Texts of others that may name the person
+
+    def _words_of(self, people: str) -> Words:
+        """What names them: ids, photos, texts, tokens."""
+        found = {line.word for line in _WORDS.rows(self._connection, people=people)}
+        names = {str(word).rpartition("/")[2] for word in found if str(word).startswith("/")}
+        return Words.of([*map(str, found - {None, ""}), *(names - {""}), *json.loads(people)])
+
+    def _redact(self, words: Words) -> None:
+        """What others' messages, the ends of runs and undocumented answers say of the person."""
+        for table, column in ((s.face, "message"), (s.row, "message"), (s.run, "reason")):
+            for text in self._naming(table, column, words):
+                statement = update(table).where(table.c[column] == text)
+                self._connection.execute(statement.values({column: REDACTED}))
+        for text in self._naming(s.raw_answer, "raw", words):
+            self._connection.execute(delete(s.raw_answer).where(s.raw_answer.c.raw == text))
+
+    def _naming(self, table: Table, column: str, words: Words) -> list[str]:
+        texts = self._connection.scalars(select(table.c[column]).distinct())
+        return [text for text in texts if words.named_in(text)]
+
+    # The file's bytes
+
+    def scrub(self, user_ids: Sequence[str], *, at: int) -> None:
+        with sentences(self._path):
+            self._connection.commit()
+        try:
+            # What an ordinary delete or update has left behind in the file, before today, too.
+            self._beyond("VACUUM")
+            self._beyond(f"PRAGMA busy_timeout={LOG_SECONDS * 1000}")
+            busy, *_ = self._beyond("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.DatabaseError as error:
+            raise LocalError(
+                f"The ledger {self._path} cannot be rewritten: {error}. What was deleted from it "
+                "can still be read in the file's bytes: make room, then run the same command again."
+            ) from error
+        if busy:
+            raise LocalError(
+                f"Another program reads the ledger {self._path}, so its -wal file cannot be "
+                "emptied, and what was deleted can still be read in its bytes. End that program, "
+                "then run the same command again."
+            )
+        with sentences(self._path):
+            known = read_block_list(self._connection)
+            digests = [known.digest(user_id) for user_id in user_ids]
+            self._connection.execute(
+                update(s.forgotten).where(s.forgotten.c.digest.in_(digests)).values(wiped_at=at)
+            )
+            self._connection.commit()
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Words that name a person, and how they may be spelled in JSON."""
+
+    spellings: Sequence[str]
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> Words:
+        spelled = sorted({form for word in words for form in (word, json.dumps(word)[1:-1])})
+        either = "|".join(map(re.escape, spelled))
+        return cls(spelled, re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])"))
+
+    def named_in(self, text: str | None) -> bool:
+        """Whether a text has one of the words, not only as part of a longer one."""
+        return bool(text) and self.pattern.search(text or "") is not None
+
+
+_ROWS = s.row.c.user_id.in_(among("people"))
+_FACES = select(s.face.c.face_id).where(s.face.c.user_id.in_(among("people")))
+_PATHS = select(s.row.c.path).where(_ROWS)
+_PATHS_OF_OTHERS = select(s.row.c.path).where(~_ROWS, s.row.c.path.in_(_PATHS))
+_WIPE = [
+    Query(statement)
+    for statement in (
+        delete(s.photo).where(s.photo.c.path.in_(_PATHS), s.photo.c.path.not_in(_PATHS_OF_OTHERS)),
+        *(
+            delete(table).where(table.c.face_id.in_(_FACES))
+            for table in (s.event, s.surplus, s.removal, s.outgoing)
+        ),
+        delete(s.leaver).where(s.leaver.c.user_id.in_(among("people"))),
+        delete(s.row).where(_ROWS),
+        delete(s.face).where(s.face.c.user_id.in_(among("people"))),
+    )
+]
+"""Children before parents."""
+
+_REMOVED = Query(
+    select(s.face.c.user_id, s.event.c.at)
+    .join_from(s.event, s.face, s.face.c.face_id == s.event.c.face_id)
+    .where(s.event.c.kind == EventKind.REMOVED.value, s.event.c.face_id.in_(_FACES))
+)
+_WORDS = Query(
+    union(
+        select(s.row.c.path.label("word")).where(_ROWS),
+        select(s.row.c.user_data).where(_ROWS),
+        select(s.face.c.user_data).where(s.face.c.user_id.in_(among("people"))),
+        select(s.face.c.former_user_data).where(s.face.c.user_id.in_(among("people"))),
+        select(s.event.c.face_token).where(s.event.c.face_id.in_(_FACES)),
+    )
+)

@@ -1,0 +1,557 @@
+"""enroll forget: faces and data of a person go, nothing stays, and nobody adds them again."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checked_library import GROUP, Place, Told
+from following import night
+from killing import Kill, Runner
+from real_command import Command
+from small_archive import let_nobody_look, read_csv
+from small_case import Case
+
+from enroll import asking
+from enroll.adopt import AdoptSettings, adopt
+from enroll.blocklist import BlockList
+from enroll.enrollment import Report
+from enroll.errors import ExitCode, LocalError, ServiceError
+from enroll.forget import ForgetSettings, Forgotten, forget
+from enroll.ledger import Changes
+from enroll.ledger.files import read_ledger
+from enroll.model import RawAnswer, Row, RowRecord, Status
+from enroll.plan import make_plan
+from enroll.readmit import readmit
+from enroll.sandbox import Limits, Sandbox
+from enroll.settings import Bound
+from enroll.survey import unpack
+
+ADA = "ada-8400123"
+"""A user_id that is nowhere part of anything else."""
+
+HERS = (ADA, "Ada Lovelace", "ada-portrait")
+"""What must not stay anywhere: her id, her name, her photo."""
+
+
+@pytest.fixture(autouse=True)
+def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    limits = Limits(max_libraries=1000)
+    with Sandbox(detect=False, fault_lag=600.0, limits=limits) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def place(box: Sandbox, tmp_path: Path) -> Place:
+    """Two people and Ada, enrolled by run 1."""
+    there = Place(tmp_path, box)
+    there.people(1, 2)
+    there.photo("ada-portrait.jpg", 99)
+    there.rows.append((ADA, "Ada Lovelace", "ada-portrait.jpg"))
+    there.run()
+    return there
+
+
+def forgotten(place: Place, *people: str, told: Told | None = None, **changed: Any) -> Forgotten:
+    settings = ForgetSettings(ledger=place.ledger, people=people or (ADA,))
+    return forget(replace(settings, **changed), lambda: place.credentials, told or Told())
+
+
+def readmitted(place: Place, *people: str, told: Told | None = None) -> None:
+    readmit(ForgetSettings(ledger=place.ledger, readmitted=people or (ADA,)), told or Told())
+
+
+def there(place: Place) -> list[str]:
+    """Whose faces the library holds."""
+    return sorted(face.user_id for face in place.box.faces(GROUP))
+
+
+def in_bytes(ledger: Path, *words: str) -> list[tuple[str, str]]:
+    """Which words can be read in the files of a ledger, whatever SQLite thinks of them."""
+    return [
+        (path.name, word)
+        for path in ledger.parent.glob(f"{ledger.name}*")
+        for word in words
+        if word.encode() in path.read_bytes()
+    ]
+
+
+def line_of(place: Place, user_id: str = ADA) -> dict[str, str]:
+    """What the results say of a person."""
+    (line,) = [
+        line for line in read_csv(place.folder / "staff.results.csv") if line["user_id"] == user_id
+    ]
+    return line
+
+
+def rows(report: Report) -> dict[Status, int]:
+    return {status: count for status, count in report.ended.tally.statuses.items() if count}
+
+
+def test_a_persons_faces_and_data_are_gone_and_others_stay(place: Place) -> None:
+    assert len(in_bytes(place.ledger, *HERS)) >= len(HERS)  # else this could not fail
+    told = Told()
+    found = forgotten(place, told=told)
+    assert (found.exit_code, found.gone, found.left) == (ExitCode.DONE, 1, {})
+    assert there(place) == ["u1", "u2"]
+    assert in_bytes(place.ledger, *HERS) == []
+    assert sorted(entry.user_id for entry in place.entries()) == ["u1", "u2"]
+    assert "Delete 1 face of 1 person" in told.questions[0]
+    assert "1 face deleted from the library staff." in told.text
+    assert ADA not in told.text + told.questions[0]
+
+
+def test_nothing_is_done_without_consent(place: Place) -> None:
+    forgotten(place, told=Told(agrees=False))
+    assert there(place) == [ADA, "u1", "u2"]
+    assert rows(place.run()) == {Status.ENROLLED: 3}
+
+
+def test_a_log_that_others_hold_open_is_emptied_too(place: Place) -> None:
+    with closing(sqlite3.connect(place.ledger)) as looking:
+        looking.execute("SELECT count(*) FROM face").fetchone()
+        forgotten(place)
+        assert place.ledger.with_name("ledger.sqlite-wal").exists()
+        assert in_bytes(place.ledger, *HERS) == []
+
+
+def test_a_log_that_cannot_be_emptied_is_said_and_the_same_command_does_it_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.ledger.forgetting.LOG_SECONDS", 0)
+    with closing(sqlite3.connect(place.ledger, isolation_level=None)) as looking:
+        looking.execute("BEGIN")
+        looking.execute("SELECT count(*) FROM face").fetchone()
+        with pytest.raises(LocalError, match="Another program reads the ledger"):
+            forgotten(place)
+    reader = read_ledger(place.ledger)
+    assert reader.status().unfinished == 1
+    reader.close()
+    assert forgotten(place).exit_code is ExitCode.DONE
+    assert in_bytes(place.ledger, *HERS) == []
+    reader = read_ledger(place.ledger)
+    assert (reader.status().forgotten, reader.status().unfinished) == (1, 0)
+    reader.close()
+
+
+def test_what_an_earlier_change_left_in_the_file_goes_too(place: Place) -> None:
+    with closing(sqlite3.connect(place.ledger)) as database:
+        database.execute("PRAGMA secure_delete=OFF")
+        database.execute(
+            "INSERT INTO raw_answer VALUES ('ODD', 1, 400, ?, 1, 1)", ("her ghost " * 2000,)
+        )
+        database.commit()
+        database.execute("DELETE FROM raw_answer")
+        database.commit()
+    assert in_bytes(place.ledger, "her ghost")
+    forgotten(place)
+    assert in_bytes(place.ledger, "her ghost") == []
+
+
+def test_superseded_and_surplus_faces_go_too(place: Place) -> None:
+    place.surplus(ADA, place.add(ADA, "ada-portrait.jpg"))
+    place.photo("ada-portrait.jpg", 200)
+    place.run(allow_nonempty=True)
+    stranger = place.add(ADA, "1.jpg")  # of which the ledger knows nothing
+    assert there(place).count(ADA) == 4
+    assert forgotten(place).gone == 4
+    assert stranger not in place.in_library()
+    assert there(place) == ["u1", "u2"]
+    assert in_bytes(place.ledger, *HERS) == []
+
+
+def test_a_face_of_hers_that_is_on_record_as_anothers_goes_and_the_other_stays(
+    place: Place,
+) -> None:
+    place.surplus("u2", place.add(ADA, "ada-portrait.jpg"))
+    assert forgotten(place).gone == 2
+    assert there(place) == ["u1", "u2"]
+    assert place.face("u2").status is Status.ENROLLED
+    assert in_bytes(place.ledger, *HERS) == []
+
+
+def test_tomorrows_list_does_not_enroll_them_again_and_records_nothing(place: Place) -> None:
+    place.run()
+    forgotten(place)
+    for _ in range(3):  # compared anew, by the survey of the first, and by that of the second
+        before = place.box.count("add")
+        report = place.run()
+        assert rows(report) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
+        assert report.exit_code is ExitCode.DONE
+        assert place.box.count("add") == before
+        assert in_bytes(place.ledger, *HERS) == []
+    line = line_of(place)
+    assert (line["status"], line["error"], line["face_token"]) == ("withheld", "FORGOTTEN", "")
+    assert "--readmit" in line["message"]
+    assert line_of(place, "u1")["status"] == "enrolled"
+    with closing(sqlite3.connect(place.ledger)) as database:
+        (packed,) = database.execute("SELECT rows FROM survey_part").fetchone()
+    assert set(unpack(packed).user_ids) == {"u1", "u2"}
+
+
+def test_a_survey_from_before_does_not_hide_that_somebody_is_withheld(place: Place) -> None:
+    place.run()
+    with place.writing() as ledger:  # as a command leaves it that dies when she is blocked
+        ledger.forgetting.block([ADA], at=1, run=1)
+    with closing(sqlite3.connect(place.ledger)) as database:
+        assert database.execute("SELECT count(*) FROM survey").fetchone() == (1,)
+    report = place.run()
+    assert rows(report) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
+    assert line_of(place)["status"] == "withheld"
+    assert any("to be forgotten" in note for note in report.place.notes)
+
+
+def test_whoever_is_readmitted_is_enrolled_again(place: Place) -> None:
+    forgotten(place)
+    place.run()
+    calls = len(place.box.calls)
+    told = Told()
+    readmitted(place, ADA, "u1", told=told)
+    assert len(place.box.calls) == calls
+    assert "Not withheld any more: ad***3." in told.text
+    assert "Not withheld before either: ***." in told.text
+    assert place.run().ended.tally.enrolled_now == 1
+    assert there(place) == [ADA, "u1", "u2"]
+    assert line_of(place)["status"] == "enrolled"
+    assert forgotten(place).gone == 1  # and again
+    assert rows(place.run()) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
+
+
+def test_an_id_that_nobody_has_is_said_and_withheld_all_the_same(place: Place) -> None:
+    told = Told()
+    assert forgotten(place, "eve-77", told=told).gone == 0
+    assert "knows no face of ev***7" in told.text
+    place.rows.append(("eve-77", "", "1.jpg"))
+    assert rows(place.run()) == {Status.ENROLLED: 3, Status.WITHHELD: 1}
+
+
+def test_faces_of_somebody_whom_the_ledger_does_not_know_go_from_the_library(place: Place) -> None:
+    place.add("eve-77", "1.jpg")
+    assert forgotten(place, "eve-77").gone == 1
+    assert there(place) == [ADA, "u1", "u2"]
+    assert "1 face deleted" in history(place, "eve-77")[0]
+
+
+def history(place: Place, user_id: str | None = None) -> list[str]:
+    """The details of what the history says of forgetting."""
+    reader = read_ledger(place.ledger)
+    try:
+        return [
+            f"{event.kind} {event.detail}"
+            for event, _ in reader.history(user_id=user_id)
+            if event.kind in ("forgotten", "readmitted")
+        ]
+    finally:
+        reader.close()
+
+
+def test_the_history_proves_it_without_naming_anybody(place: Place) -> None:
+    forgotten(place)
+    with closing(sqlite3.connect(place.ledger)) as database:
+        key, digest = database.execute(
+            "SELECT forget_key, digest FROM library, forgotten"
+        ).fetchone()
+    assert BlockList(key=key).digest(ADA) == digest
+    assert history(place) == [f"forgotten 1 face deleted; hash {digest.hex()[:16]}"]
+    assert history(place, ADA) == history(place)
+    assert history(place, "u1") == []
+    assert not place.history()[:-1]  # no event of hers is left
+    readmitted(place)
+    assert len(history(place)) == 2
+
+
+def test_the_face_of_a_doubt_is_found_and_deleted(place: Place) -> None:
+    place.doubt(ADA)
+    assert forgotten(place).exit_code is ExitCode.DONE
+    assert there(place) == ["u1", "u2"]
+    assert in_bytes(place.ledger, *HERS) == []
+
+
+def test_a_doubt_that_may_still_come_true_is_kept_until_it_cannot(place: Place) -> None:
+    face = place.doubt(ADA)
+    place.record(replace(face, expires=4e9))
+    told = Told()
+    found = forgotten(place, told=told)
+    assert found.exit_code is ExitCode.IN_DOUBT
+    assert "may still be applied for" in told.text
+    assert there(place) == ["u1", "u2"]  # what could be seen is gone
+    assert place.face(ADA).status is Status.IN_DOUBT
+    assert make_plan(place.settings(), rate=1.0).faults[Status.WITHHELD, "FORGOTTEN"] == 1
+    place.record(replace(place.face(ADA), expires=0.0))
+    assert forgotten(place).exit_code is ExitCode.DONE
+    assert in_bytes(place.ledger, *HERS) == []
+
+
+def test_where_the_library_cannot_be_listed_doubts_are_settled_by_search(place: Place) -> None:
+    place.doubt(ADA)
+    place.box.script(["auth"] * 9, call="list")
+    told = Told()
+    assert forgotten(place, told=told).exit_code is ExitCode.DONE
+    assert "cannot be listed" in told.text
+    assert there(place) == ["u1", "u2"]
+
+
+def test_a_doubt_that_no_look_settles_is_said_and_what_it_takes_is_kept(place: Place) -> None:
+    place.doubt(ADA)
+    let_nobody_look(place.box)
+    told = Told()
+    found = forgotten(place, ADA, "u2", told=told)
+    assert found.exit_code is ExitCode.IN_DOUBT
+    assert list(found.left) == [ADA]  # the other is forgotten all the same
+    assert "ad***3: the library can neither be listed nor searched" in told.text
+    assert there(place) == [ADA, "u1"]
+    assert sorted(entry.user_id for entry in place.entries()) == [ADA, "u1"]
+    place.box.script([None], call="list")
+    place.box.script([None], call="search")
+
+
+def test_a_photo_that_is_gone_leaves_a_doubt_open_where_nothing_can_be_listed(
+    place: Place,
+) -> None:
+    place.doubt(ADA)
+    (place.folder / "ada-portrait.jpg").unlink()
+    place.box.script(["auth"] * 9, call="list")
+    assert "photo to search with is gone" in forgotten(place).left[ADA]
+
+
+def test_a_refusal_leaves_faces_and_data_and_the_person_is_withheld(place: Place) -> None:
+    place.box.script(["auth"], call="delete")
+    with pytest.raises(ServiceError):
+        forgotten(place)
+    assert there(place) == [ADA, "u1", "u2"]
+    assert rows(place.run()) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
+    assert line_of(place)["face_token"] == ""
+    assert forgotten(place).exit_code is ExitCode.DONE
+    assert there(place) == ["u1", "u2"]
+
+
+def test_an_answer_to_delete_that_stays_open_keeps_the_data(place: Place) -> None:
+    place.box.script(["500"] * 3, call="delete")
+    place.box.script(["500"] * 99, call="face_info")
+    found = forgotten(place)
+    assert found.exit_code is ExitCode.IN_DOUBT
+    assert place.face(ADA).status is Status.ENROLLED
+    place.box.script([None] * 99, call="face_info")
+
+
+def test_anothers_photo_events_and_rows_stay(place: Place) -> None:
+    place.rows.append(("u3", "name 3", "ada-portrait.jpg"))  # the same photo, of somebody else
+    place.run()
+    forgotten(place)
+    with closing(sqlite3.connect(place.ledger)) as database:
+        assert database.execute("SELECT count(*) FROM photo").fetchone() == (3,)
+        assert database.execute("SELECT count(*) FROM event").fetchone() == (3,)
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert place.run().ended.tally.unchanged == 3
+
+
+def test_others_messages_and_raw_answers_that_name_them_are_redacted(place: Place) -> None:
+    odd = RowRecord(
+        user_id="u9",
+        path="/elsewhere.jpg",
+        user_data="",
+        status=Status.FAILED,
+        code="PHOTO_MISSING",
+        message="There is 'ADA-portrait.jpg', and ada-portrait.jpg.",
+    )
+    raw = RawAnswer(code="ODD", number=1, http_status=400, raw=f'{{"u":"{ADA}"}}', at=1, run=1)
+    with place.writing() as ledger:
+        ledger.record(Changes(rows=[odd], raw=[raw]))
+    forgotten(place)
+    assert in_bytes(place.ledger, *HERS) == []
+    (kept,) = [entry for entry in place.entries() if entry.user_id == "u9"]
+    assert "forgotten" in kept.message
+
+
+def test_plan_and_adopt_withhold_them_too(place: Place, tmp_path: Path) -> None:
+    forgotten(place)
+    report = tmp_path / "plan.csv"
+    plan = make_plan(place.settings(), rate=1.0, report=report)
+    assert (plan.rows, plan.enrolled, plan.due) == (3, 2, 0)
+    assert plan.faults[Status.WITHHELD, "FORGOTTEN"] == 1
+    assert [(line["user_id"], line["status"]) for line in read_csv(report)] == [(ADA, "withheld")]
+    place.add(ADA, "ada-portrait.jpg")
+    told = Told()
+    adopt(AdoptSettings(run=place.settings()), lambda: place.credentials, told)
+    assert "1 line withheld" in told.text
+    assert in_bytes(place.ledger, *HERS) == []
+
+
+def test_files_that_still_name_them_are_said_with_a_remedy(place: Place, tmp_path: Path) -> None:
+    log = place.folder / "run.log"
+    log.write_text(f"{ADA}: enrolled\n")
+    clean = place.folder / "other.log"
+    clean.write_text(f"x{ADA}y\n")
+    place.run(written={"the log file": log, "the summary": clean})
+    place.run(results=place.folder / "mine.csv", written={"the log file": tmp_path / "gone"})
+    packed = place.folder / f"{ADA}.txt.gz"
+    packed.write_bytes(gzip.compress(f"user_id\n{ADA}\n".encode("utf-16")))
+    told = Told()
+    forgotten(place, told=told)
+    named = {line.split(" (")[0].strip() for line in told.said if line.startswith("  ")}
+    names = ("staff.csv", "staff.results.csv", "mine.csv", "run.log")
+    assert named == {str(place.folder / name) for name in names}
+    assert "take the rows out" in told.text
+
+    told = Told()
+    place.photo("1.jpg", 5)
+    ids = place.folder / f"{ADA}.txt"
+    ids.write_text(f"{ADA}\n")
+    forgotten(place, user_ids=ids, told=told)
+    assert f"{place.folder}/ad***3.txt (the user ids" in told.text
+    assert ADA not in told.text
+    told = Told()
+    forgotten(place, user_ids=ids, told=told, show_user_ids=True)
+    assert str(ids) in told.text
+
+
+def test_the_command_and_what_status_says(place: Place, tmp_path: Path) -> None:
+    environ = {
+        "ENROLL_API_KEY": place.box.api_key,
+        "ENROLL_API_SECRET": place.box.api_secret,
+        "ENROLL_ENDPOINT": place.box.endpoint,
+    }
+    command = Command(home=tmp_path / "home", folder=place.folder, environ=environ)
+    ledger = ("--ledger", place.ledger)
+    assert command("forget", *ledger).code == ExitCode.USAGE
+    assert command("forget", *ledger, "--user-id", ADA, "--readmit", ADA).code == ExitCode.USAGE
+    assert command("forget", *ledger, "--user-id", "").code == ExitCode.USAGE
+    done = command("forget", *ledger, "--user-id", ADA)
+    assert (done.code, "agree to it with --yes" in done.err) == (ExitCode.USAGE, True)
+    done = command("forget", *ledger, "--user-id", ADA, "--user-id", "u2", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert "2 people forgotten" in done.out
+    assert ADA not in done.out
+    done = command("run", "staff.csv", "--group-id", GROUP, *ledger, "--log-file", "run.log")
+    assert done.code == 0
+    assert "withheld  2" in done.out
+    assert ADA not in done.out + done.err + (place.folder / "run.log").read_text()
+    assert "2 people, withheld by runs" in command("status", *ledger).out
+    told = json.loads(command("status", *ledger, "--json").out)
+    assert told["forgotten"] == {"people": 2, "unfinished": 0}
+    assert "forgotten" in command("history", *ledger, "--user-id", ADA).out
+    assert command("forget", *ledger, "--readmit", ADA).code == 0
+    assert command("run", "staff.csv", "--group-id", GROUP, *ledger).code == 0
+    assert there(place) == [ADA, "u1"]
+
+
+def test_a_hash_needs_its_key() -> None:
+    one, other = BlockList(key=b"1" * 32), BlockList(key=b"2" * 32)
+    assert one.digest(ADA) != other.digest(ADA)
+    listed = BlockList(key=one.key, digests=frozenset([one.digest(ADA)]))
+    assert listed.holds(ADA)
+    assert not listed.holds("u1")
+    rows = [Row(line=n, user_id=u, user_data="", image="") for n, u in enumerate(("u1", ADA, "u2"))]
+    assert listed.part(rows) == ([rows[0], rows[2]], [rows[1]])
+    assert one.part(rows) == (rows, ())
+    assert listed.mark != one.mark
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    running = Runner()
+    yield running
+    running.close()
+
+
+def killed_and_forgotten(case: Case, runner: Runner, kill: Kill) -> tuple[bool, list[str]]:
+    """Kill the command at a point, run, and give it again; whether it was killed, and what is
+    wrong in the end."""
+    person = case.rows[0][0]
+
+    def run(*arguments: str, kill: Kill | None = None) -> int:
+        return runner.run([*arguments], folder=case.folder, environ=case.environ, kill=kill)
+
+    command = ("forget", "--ledger", str(case.ledger), "--user-id", person, "--yes")
+    assert run(*case.arguments) == 0
+    code = run(*command, kill=kill)
+    problems = []
+    reader = read_ledger(case.ledger)
+    withheld = reader.status().forgotten
+    reader.close()
+    if run(*case.arguments) != 0:
+        problems.append("the run after it did not end well")
+    (line,) = [line for line in case.results() if line["user_id"] == person]
+    if line["status"] != ("withheld" if withheld else "enrolled"):
+        problems.append(f"then {line['status']}")
+    if run(*command) != 0:
+        problems.append("the same command did not end it")
+    left = sorted(face.user_id for face in case.box.faces(case.group_id))
+    if left != sorted(user_id for user_id, _ in case.rows[1:]):
+        problems.append(f"the library holds {left}")
+    problems += [f"in the bytes: {found}" for found in in_bytes(case.ledger, person, "/0.jpg")]
+    return code == -signal.SIGKILL, [f"{kill}: {problem}" for problem in problems]
+
+
+def test_a_kill_at_any_point_keeps_the_person_withheld_and_the_same_command_ends_it(
+    box: Sandbox, runner: Runner, tmp_path: Path
+) -> None:
+    # From before she is blocked to the end, and on both sides of the call that deletes. What comes
+    # after a commit comes before the next one.
+    kills = [Kill("commit", "before", number) for number in range(5, 18)]
+    kills += [Kill("call", when, 3) for when in ("before", "after")]
+    with ThreadPoolExecutor(8) as threads:
+        cases = []
+        for kill in kills:
+            case = Case(tmp_path / f"{kill.point}-{kill.when}-{kill.number}", box)
+            case.people(3)
+            cases.append(case)
+        ended = list(
+            threads.map(
+                lambda one: killed_and_forgotten(one[0], runner, one[1]),
+                zip(cases, kills, strict=True),
+            )
+        )
+    assert [problem for _, problems in ended for problem in problems] == []
+    assert sum(killed for killed, _ in ended) >= 13
+
+
+# And the nightly sync
+
+
+def test_a_sync_neither_adds_nor_counts_who_was_forgotten_though_the_list_still_names_them(
+    place: Place,
+) -> None:
+    night(place)
+    forgotten(place)
+    adds = place.box.count("add")
+    report = night(place, max_changes=Bound(0), max_removals=Bound(0))
+    assert report.exit_code is ExitCode.DONE
+    assert report.ended.tally.statuses[Status.WITHHELD] == 1
+    assert report.followed is not None
+    assert report.followed.counted.joiners == 0
+    assert (there(place), place.box.count("add")) == (["u1", "u2"], adds)
+
+
+def test_nothing_stays_of_who_has_left_or_was_being_given_another_text(place: Place) -> None:
+    night(place)
+    place.photo("second.jpg", 55)
+    place.rows.append((ADA, "Ada Lovelace", "second.jpg"))
+    night(place)
+    del place.rows[-1]
+    place.rows[2] = (ADA, "Ada King", "ada-portrait.jpg")
+    place.box.script(["500-before"] * 20, user_id=ADA)
+    night(place, attempts=1, settle_after=0.0)  # the second face is to go when the first stands
+    del place.rows[2]
+    night(place, grace=2.0)
+    with closing(sqlite3.connect(place.ledger)) as ledger:
+        assert ledger.execute("SELECT count(*) FROM leaver").fetchone() == (1,)
+    assert forgotten(place).exit_code is ExitCode.DONE
+    assert there(place) == ["u1", "u2"]
+    assert in_bytes(place.ledger, *HERS, "Ada King") == []
