@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from enroll.cli.running import (
     settings_of,
 )
 from enroll.settings import FailOn, RunSettings
+
+if TYPE_CHECKING:
+    from enroll.enrollment import Report
 
 _rate = click.option(
     "--rate",
@@ -95,6 +99,10 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
     settings = settings_of(ctx, manifest, given, RunSettings)
     if dry_run:
         return _print_plan(settings, given["rate"])
+    return perform(ctx, settings, given, _enrolling)
+
+
+def _enrolling() -> Callable[..., Report]:
     from enroll.enrollment import enroll_manifest
 
-    return perform(ctx, settings, given, enroll_manifest)
+    return enroll_manifest

@@ -248,10 +248,14 @@ def perform(
     ctx: click.Context,
     settings: RunSettings,
     given: Mapping[str, Any],
-    enroll: Callable[..., Report],
+    load: Callable[[], Callable[..., Report]],
 ) -> int:
-    """Set signals and log lines up, `enroll`, and print and write how that went; the exit code."""
-    desk = SignalDesk()  # before anything large is loaded
+    """Set signals and log lines up, enroll, and print and write how that went; the exit code.
+
+    `load` gives what enrolls: a signal must find us ready before anything large is loaded.
+    """
+    desk = SignalDesk()
+    enroll = load()
     from enroll.publishing import publishing
 
     stream = LastingStream(sys.stderr)
