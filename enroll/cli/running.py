@@ -232,6 +232,10 @@ def settings_of(ctx: click.Context, manifest: Path, given: Mapping[str, Any], ki
         raise click.UsageError("--group-id is needed: the library to enroll into.", ctx=ctx)
     if taken["min_face"] and taken["precheck"] == "off" and options.typed(ctx, "min_face"):
         raise click.UsageError("--min-face needs --precheck warn or hold.", ctx=ctx)
+    if results == "-":
+        raise click.UsageError(
+            "--results: - is no file here: name one (./- is a file of that name).", ctx=ctx
+        )
     taken |= {
         "group_id": given["group_id"] or "",
         "results": None if results in (None, "none") else Path(results),
