@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -184,5 +185,6 @@ if __name__ == "__main__":
     # The command of this checkout, and none of the modules that lie beside this one.
     sys.path[0] = str(Path(__file__).parents[2])
     _load()
-    with os.fdopen(0, "rb", buffering=0) as given, os.fdopen(os.dup(1), "w") as told:
-        _serve(given, told)
+    # Who asked for the runs may be gone before the last one has ended.
+    with suppress(BrokenPipeError), os.fdopen(0, "rb", buffering=0) as given:
+        _serve(given, sys.stdout)

@@ -54,6 +54,7 @@ class Year:
     _accepted: bool = True
     _left: bool = False
     _strangers: dict[str, Face] = field(default_factory=dict)
+    _known_wrong: set[str] = field(default_factory=set)
     _where: str = ""
 
     def __post_init__(self) -> None:
@@ -277,6 +278,10 @@ class Year:
         return {face for token, face in library.items() if token not in self._strangers}
 
     def _found(self, wrong: str) -> None:
+        """Note and tell it, once: what stays wrong is not found anew every night."""
+        if wrong in self._known_wrong:
+            return
+        self._known_wrong.add(wrong)
         finding = f"{self._where}: {wrong}"
         self.tally.findings.append(finding)
         self.say(finding)
