@@ -33,6 +33,7 @@ _rate = click.option(
 @click.command(cls=options.SettingsCommand)
 @reading.manifest
 @reading_options
+@reading.send_as
 @_rate
 @click.option(
     "--full", is_flag=True, help="Read and prepare every photo that is due, as for a call."
