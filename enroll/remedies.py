@@ -58,7 +58,7 @@ _REMEDIES = {
     "USER_DATA_TOO_LONG": "Use at most 128 characters.",
     "USER_DATA_CHARACTER": "Take the character out that the message names.",
     "IMAGE_EMPTY": "Fill the cell.",
-    "IMAGE_TOO_LONG": "Write the photo's path there, not the photo.",
+    "IMAGE_TOO_LONG": "Write the photo's path there, as a file can have it, not the photo.",
     "IMAGE_CHARACTER": "Correct the path, or rename the file.",
     "FORGOTTEN": "Nothing: the person was forgotten. `enroll forget --readmit` lifts that.",
     "WAITS_FOR_DOUBT": "Nothing: it goes on when the other photo of this person is settled.",

@@ -24,6 +24,9 @@ from enroll.upkeep import COMMAND, Upkeep
 SHOWN = 5
 """How many faces are shown before a person is asked."""
 
+ASKED_AT_ONCE = 1_000
+"""People who are looked for in the ledger together."""
+
 LIST_COLUMNS = ("user_id", "face_token", "image")
 
 
@@ -88,6 +91,8 @@ def remove(
         removed = Removed(chosen=chosen, gone=0, unknown=left)
         if settings.list is not None:
             _write_list(settings.list, ledger, work)
+        if strangers := _strangers(ledger, people):
+            talk.say(_about_strangers(strangers, people, settings))
         if chosen.open:
             talk.say(_about_doubts(chosen.open))
         if not chosen.faces:
@@ -105,6 +110,27 @@ def _choose(settings: RemoveSettings, removals: Removals, people: Sequence[str])
     if settings.of_run is not None:
         return removals.choose_run(settings.of_run)
     return removals.choose_superseded() if settings.superseded else removals.choose_people(people)
+
+
+def _strangers(ledger: Ledger, people: Sequence[str]) -> list[str]:
+    """Those of whom the ledger knows nothing: perhaps misspelt."""
+    strangers: list[str] = []
+    for start in range(0, len(people), ASKED_AT_ONCE):
+        some = people[start : start + ASKED_AT_ONCE]
+        known = ledger.faces_of(some)
+        strangers += [user_id for user_id in some if not known[user_id]]
+    return strangers
+
+
+def _about_strangers(
+    strangers: Sequence[str], people: Sequence[str], settings: RemoveSettings
+) -> str:
+    shown = [one if settings.show_user_ids else mask(one) for one in strangers[:SHOWN]]
+    more = f" and {len(strangers) - SHOWN:,} more" if len(strangers) > SHOWN else ""
+    return (
+        f"Of {len(strangers):,} of the {amount(len(people), 'user id')} the ledger knows no face: "
+        f"{', '.join(shown)}{more}."
+    )
 
 
 def _about_doubts(count: int) -> str:

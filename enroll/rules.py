@@ -17,6 +17,9 @@ MAX_USER_DATA_CHARACTERS = 128
 MAX_IMAGE_CHARACTERS = 4096
 """Linux's PATH_MAX; the two above are the service's, from its page on `add`."""
 
+MAX_NAME_BYTES = 255
+"""Linux's NAME_MAX, and what other systems' file systems take, too."""
+
 
 class RowCode(StrEnum):
     """Why a row can never be sent. The values are stable: scripts give them to `--retry`."""
@@ -122,12 +125,26 @@ def _image_fault(image: str) -> Fault | None:
             f"The photo's path has {len(image)} characters, more than a file can have; "
             "the image column takes a path, not the photo itself.",
         )
+    if _may_have_long_names(image):
+        longest = max(map(len, image.encode("utf-8", "surrogatepass").split(b"/")))
+        if longest > MAX_NAME_BYTES:
+            return _fault(
+                RowCode.IMAGE_TOO_LONG,
+                f"A name in the photo's path has {longest} bytes, and a file's name has at most "
+                f"{MAX_NAME_BYTES}; correct the path.",
+            )
     if bad := _BAD_IN_IMAGE.search(image):
         return _fault(
             RowCode.IMAGE_CHARACTER,
             f"The photo's path has {_place(bad)}; correct the path, or rename the file.",
         )
     return None
+
+
+def _may_have_long_names(image: str) -> bool:
+    """Whether it is worth while to look, which costs as much as all other rules."""
+    least = MAX_NAME_BYTES if image.isascii() else MAX_NAME_BYTES // 4
+    return len(image) > least
 
 
 def _place(bad: re.Match[str]) -> str:

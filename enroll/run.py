@@ -345,8 +345,9 @@ class Driver:
             )
         more = self._calls.under_way or self._looks.waiting
         if self._throttle.spent and more and not (self._in_flight() or self._calls.answered):
-            listing = ", all of them to list the library" * self._strangers.being_learned
-            self._bound = f"--max-calls was reached{listing}, and more is to be done"
+            self._bound = "--max-calls was reached, and more is to be done"
+            if self._strangers.being_learned:
+                self._bound += "; all of them went into finding and listing the library"
         if self._stop or self._signal or self._bound or self._bug:
             return True
         if not self._through():

@@ -183,6 +183,7 @@ def test_a_name_that_no_file_can_have_is_refused(
 
 def test_a_file_to_write_is_not_standard_output(archive: Archive, command: Command) -> None:
     archive.manifest(archive.people(1))
+    assert command(*RUN, "--results", "-").code == 2
     done = command(*RUN, "--summary", "-")
     assert (done.code, "name one (./- is a file" in done.err) == (2, True), done
     assert not (archive.folder / "-").exists()

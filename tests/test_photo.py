@@ -259,3 +259,9 @@ def test_small_photos_are_read_together_and_large_ones_are_left_for_the_next(
     assert (len(photos), quick) == (2, False)
     monkeypatch.setattr("enroll.photo.file.TOGETHER_SECONDS", 0.0)
     assert len(read_photos(paths, str(tmp_path))[0]) == 1
+
+
+def test_a_folder_with_a_slash_behind_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    found = read_photo(locate(str(tmp_path), "photos/"), str(tmp_path))
+    assert code_of(found) == PhotoCode.NOT_A_FILE

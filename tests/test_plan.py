@@ -6,14 +6,16 @@ import os
 import re
 import sqlite3
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from real_command import Command
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
 from enroll.manifest import open_manifest
-from enroll.model import Fault, Status
+from enroll.model import Fault, SendAs, Status
 from enroll.plan import Plan, Rate, make_plan
 from enroll.planned import plan_lines
 from enroll.remedies import UNKNOWN_CODE
@@ -39,7 +41,7 @@ def everything_below(folder: Path) -> dict[Path, Seen]:
     }
 
 
-def planned(archive: Archive, command: Command, **settings: object) -> Plan:
+def planned(archive: Archive, command: Command, *, full: bool = False, **settings: object) -> Plan:
     return make_plan(
         RunSettings(
             manifest=archive.folder / "staff.csv",
@@ -49,6 +51,7 @@ def planned(archive: Archive, command: Command, **settings: object) -> Plan:
             **settings,  # type: ignore[arg-type]
         ),
         rate=None,
+        full=full,
     )
 
 
@@ -278,3 +281,24 @@ def test_a_photos_folder_that_is_gone_is_said_by_a_plan_too(
     done = command(*PLAN)
     assert done.code == 7
     assert re.search(r"The photos' folder .*/photos is gone", done.err)
+
+
+def test_a_photo_that_is_sent_as_text_is_planned_to_be_a_quarter_smaller(
+    archive: Archive, command: Command
+) -> None:
+    archive.photo("noise.png", noise())
+    archive.manifest([("a1", "", "noise.png")])
+    options = ("--full", "--max-bytes", "40000")
+    sizes = [
+        planned(archive, command, full=True, max_bytes=40_000, send_as=send_as).content
+        for send_as in SendAs
+    ]
+    assert 30_000 < sizes[0] <= 40_000
+    assert sizes[1] <= 30_000
+    assert command(*PLAN, *options, "--send-as", "image").code == 0
+
+
+def noise() -> bytes:
+    out = BytesIO()
+    Image.effect_noise((400, 400), 60).save(out, "PNG")
+    return out.getvalue()

@@ -110,8 +110,10 @@ def test_every_face_of_a_person_goes_and_copies_too_and_nobody_elses(place: Plac
     place.rows[0] = ("u1", "name 1", "new.jpg")
     place.run(allow_nonempty=True)
     assert there(place).count("u1") == 3
-    found = removed(place, user_ids=ids(place, "u1", "nobody"))
+    told = Told()
+    found = removed(place, told, user_ids=ids(place, "u1", "nobody-12"))
     assert found.gone == 3
+    assert "Of 1 of the 2 user ids the ledger knows no face: no***2." in told.text
     assert there(place) == ["u2", "u2", "u3", "u4", "u5"]
     assert stranger in place.in_library()
 

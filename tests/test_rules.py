@@ -104,3 +104,18 @@ def test_a_faulty_photo_path_is_named(image: str, code: RowCode, words: list[str
 
 def test_codes_are_their_own_names() -> None:
     assert [code.value for code in RowCode] == [code.name for code in RowCode]
+
+
+@pytest.mark.parametrize(
+    ("image", "size"),
+    [("x" * 256, 256), (f"folder/{'照' * 86}.jpg", 262), (f"{'y' * 300}/1.jpg", 300)],
+)
+def test_a_name_that_no_file_can_have_is_a_fault(image: str, size: int) -> None:
+    fault = checked(image=image)
+    assert fault.code == RowCode.IMAGE_TOO_LONG
+    assert f"has {size} bytes" in fault.message
+
+
+def test_a_long_path_of_short_names_is_none() -> None:
+    image = "/".join(["照片" * 20] * 10)
+    assert check_row(Row(line=2, user_id="7", user_data="", image=image)) is None

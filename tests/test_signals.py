@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from real_command import SECONDS, Command
@@ -156,6 +157,39 @@ def test_a_signal_before_the_first_photo_ends_the_command_there(
     assert err == "Interrupted; nothing was sent that is not on record.\n"
     assert not (archive.folder / "staff.results.csv").exists()
     assert command(*RUN).code == 0
+
+
+WHILE_IMPORTING = """
+import builtins, os, signal
+
+real = builtins.__import__
+
+def __import__(name, *arguments, **named):
+    if name == "pandas" and not hasattr(builtins, "signalled"):
+        builtins.signalled = True
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            if {how!r} == "another error":
+                raise ImportError("a module in C could not be loaded") from None
+    return real(name, *arguments, **named)
+
+builtins.__import__ = __import__
+"""
+"""What Python and modules in C do to an exception that a signal raises while they are loading."""
+
+
+@pytest.mark.parametrize("how", ["dropped", "another error"])
+def test_a_signal_that_is_lost_while_modules_are_loading_ends_the_command_all_the_same(
+    box: Sandbox, archive: Archive, command: Command, tmp_path: Path, how: str
+) -> None:
+    archive.manifest(archive.people(1))
+    (tmp_path / "sitecustomize.py").write_text(WHILE_IMPORTING.replace("{how!r}", repr(how)))
+    command.environ["PYTHONPATH"] = str(tmp_path)
+    done = command.run(*RUN)
+    assert done.code == ExitCode.TERMINATED, done
+    assert box.count("add") == 0
+    assert "bug" not in done.err
 
 
 def test_a_hangup_that_nohup_ignores_stays_ignored(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -14,7 +15,7 @@ from contextlib import suppress
 import click
 
 from enroll import __version__
-from enroll.cli.signals import Interrupted
+from enroll.cli.signals import Interrupted, SignalDesk
 from enroll.errors import EnrollError, ExitCode
 from enroll.logs import log_error
 
@@ -63,6 +64,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command and leave with its exit code; see docs/exit-codes.md."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `enroll.__main__` has left it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _ready_streams()
     code = exit_code_of()
     for stream in (sys.stdout, sys.stderr):
@@ -96,9 +99,15 @@ def exit_code_of(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except (click.ClickException, click.Abort, Interrupted, EnrollError) as error:
-        return _complain(error)
+        return _complain(_early_signal() or error)
     except Exception as error:  # noqa: BLE001  # a bug: one sentence, and the traceback in a file
-        return _confess(error)
+        early = _early_signal()
+        return _confess(error) if early is None else _complain(early)
+
+
+def _early_signal() -> Interrupted | None:
+    """The signal that has come before a run, of which something else may have been made."""
+    return Interrupted(SignalDesk.early) if SignalDesk.early else None
 
 
 def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollError) -> int:

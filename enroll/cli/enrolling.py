@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +19,9 @@ from enroll.cli.running import (
 )
 from enroll.settings import FailOn, RunSettings
 
+if TYPE_CHECKING:
+    from enroll.enrollment import Report
+
 _rate = click.option(
     "--rate",
     type=options.Number(min=0.001),
@@ -29,6 +33,7 @@ _rate = click.option(
 @click.command(cls=options.SettingsCommand)
 @reading.manifest
 @reading_options
+@reading.send_as
 @_rate
 @click.option(
     "--full", is_flag=True, help="Read and prepare every photo that is due, as for a call."
@@ -95,6 +100,10 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
     settings = settings_of(ctx, manifest, given, RunSettings)
     if dry_run:
         return _print_plan(settings, given["rate"])
+    return perform(ctx, settings, given, _enrolling)
+
+
+def _enrolling() -> Callable[..., Report]:
     from enroll.enrollment import enroll_manifest
 
-    return perform(ctx, settings, given, enroll_manifest)
+    return enroll_manifest

@@ -122,7 +122,7 @@ class Duration(click.ParamType[float]):
         found = {unit: float(number) for unit, number in parts.groupdict().items() if number}
         seconds = sum(number * _UNITS[unit] for unit, number in found.items())
         if not 0 < seconds <= LONGEST_WAIT_SECONDS:
-            self.fail(f"{value!r} is not between a moment and a year.", param, ctx)
+            self.fail(f"{value!r} is not more than 0 s and at most a year.", param, ctx)
         return seconds
 
 

@@ -232,6 +232,10 @@ def settings_of(ctx: click.Context, manifest: Path, given: Mapping[str, Any], ki
         raise click.UsageError("--group-id is needed: the library to enroll into.", ctx=ctx)
     if taken["min_face"] and taken["precheck"] == "off" and options.typed(ctx, "min_face"):
         raise click.UsageError("--min-face needs --precheck warn or hold.", ctx=ctx)
+    if results == "-":
+        raise click.UsageError(
+            "--results: - is no file here: name one (./- is a file of that name).", ctx=ctx
+        )
     taken |= {
         "group_id": given["group_id"] or "",
         "results": None if results in (None, "none") else Path(results),
@@ -248,10 +252,14 @@ def perform(
     ctx: click.Context,
     settings: RunSettings,
     given: Mapping[str, Any],
-    enroll: Callable[..., Report],
+    load: Callable[[], Callable[..., Report]],
 ) -> int:
-    """Set signals and log lines up, `enroll`, and print and write how that went; the exit code."""
-    desk = SignalDesk()  # before anything large is loaded
+    """Set signals and log lines up, enroll, and print and write how that went; the exit code.
+
+    `load` gives what enrolls: a signal must find us ready before anything large is loaded.
+    """
+    desk = SignalDesk()
+    enroll = load()
     from enroll.publishing import publishing
 
     stream = LastingStream(sys.stderr)

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -27,16 +27,24 @@ class SignalDesk:
     within a millisecond, when nobody has asked for haste.
     """
 
+    early: ClassVar[int] = 0
+    """The first signal, if it came before a run could end softly; else 0. What it raised may have
+    been lost on the way: Python drops what is raised in callbacks of its own, and modules in C make
+    an ImportError of it."""
+
     def __init__(self) -> None:
         self._interrupt: Callable[[int], None] | None = None
         self._seen = 0
+        SignalDesk.early = 0
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._take)
 
     def soften(self, interrupt: Callable[[int], None]) -> None:
-        """From now on the first signal goes to `interrupt`."""
+        """From now on the first signal goes to `interrupt`, also one that has come already."""
         self._interrupt = interrupt
+        if SignalDesk.early:
+            interrupt(SignalDesk.early)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._seen += 1
@@ -45,6 +53,7 @@ class SignalDesk:
                 self._leave(number)
             return
         if self._interrupt is None:
+            SignalDesk.early = number
             raise Interrupted(number)
         _say(
             "\nStopping: calls in flight end first, then results are written. "

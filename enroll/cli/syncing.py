@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from enroll.cli import options, reading
 from enroll.cli.running import perform, run_options, settings_of
 from enroll.settings import Bound, FailOn, SyncSettings
+
+if TYPE_CHECKING:
+    from enroll.enrollment import Report
 
 _BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")
 
@@ -91,9 +95,13 @@ def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> 
     show = given["show_user_ids"]
     if dry_run:
         return _print_difference(settings, show_user_ids=show)
+    return perform(ctx, settings, given, partial(_syncing, show_user_ids=show))
+
+
+def _syncing(*, show_user_ids: bool) -> Callable[..., Report]:
     from enroll.sync import sync_manifest
 
-    return perform(ctx, settings, given, partial(sync_manifest, show_user_ids=show))
+    return partial(sync_manifest, show_user_ids=show_user_ids)
 
 
 def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:

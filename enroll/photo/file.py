@@ -64,7 +64,7 @@ def locate(images: str, image: str) -> str:
     """
     if not image:
         return ""
-    if image[0] != "/" and "." not in image.partition("/")[0] and "//" not in image:
+    if image[0] != "/" != image[-1] and "." not in image.partition("/")[0] and "//" not in image:
         joined = f"{images}/{image}"
         if "/." not in joined:
             return joined  # the usual case, at a quarter of normpath's cost
