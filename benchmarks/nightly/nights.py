@@ -98,7 +98,9 @@ class Year:
         self.watched.ahead = self._began + night.number * DAY + night.at - time.time()
         if night.number:
             self._yesterday = self.company.rows()
-            self.company.live(night.number, leavers=self._accepted)
+            # Of whoever leaves on a night that is left unfinished, nobody could say since when.
+            unfinished = night.abandoned and bool(night.strikes)
+            self.company.live(night.number, leavers=self._accepted and not unfinished)
             self._upheaval(night)
             self._by_others(night)
         for kind in night.exports:
