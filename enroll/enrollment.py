@@ -643,5 +643,6 @@ def exit_code(ended: Ended, fail_on: FailOn) -> ExitCode:
     doubts = tally.statuses[Status.IN_DOUBT] + tally.codes[Status.PENDING, WAITS_FOR_DOUBT]
     if doubts or tally.undeleted:
         return ExitCode.IN_DOUBT
-    failed = {FailOn.ANY: tally.bad, FailOn.NEW: tally.new_bad, FailOn.NONE: 0}[fail_on]
+    bad = tally.bad + tally.not_renewed
+    failed = {FailOn.ANY: bad, FailOn.NEW: tally.new_bad, FailOn.NONE: 0}[fail_on]
     return ExitCode.SOME_ROWS_FAILED if failed else ExitCode.DONE

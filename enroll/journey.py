@@ -115,15 +115,16 @@ def begins(
 
 
 def same_face(faces: Sequence[FaceRecord], photo: Photo) -> FaceRecord | None:
-    """The face with this photo's content, or else one for which the same bytes were sent."""
-    for face in faces:
-        if face.sha256 == photo.sha256:
-            return face
+    """The face with this photo's content, or else one for which the same bytes were sent; one that
+    was removed only where there is no other."""
+    exact = next((face for face in faces if face.sha256 == photo.sha256), None)
+    if exact is not None and exact.status is not Status.REMOVED:
+        return exact
     sent = photo.sent_sha256 or photo.sha256
     for face in faces:
         if (face.sent_sha256 or face.sha256) == sent and face.status is not Status.REMOVED:
             return face
-    return None
+    return exact
 
 
 def _may_be_renewed(face: FaceRecord, user_data: str | None) -> bool:

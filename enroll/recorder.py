@@ -245,6 +245,8 @@ class Recorder:
             tally.recognised += due.lines
         elif status is Status.ENROLLED and code:  # it could not be added anew
             tally.kept += due.lines
+            tally.not_renewed += due.lines
+            tally.new_bad += due.lines if code != due.code else 0
         elif status is Status.ENROLLED and due.renews:
             tally.renewed += due.lines
         elif status is Status.ENROLLED:

@@ -26,7 +26,8 @@ class Tally:
     `surplus` are faces whose doubts were settled, `in_doubt_now` those that are being settled,
     `others_in_doubt` those that stay so and are none of the manifest's; `unchecked` are faces that
     were sent again and could not be looked for once more.
-    `renewed` are lines whose face was added anew with their text.
+    `renewed` are lines whose face was added anew with their text, `not_renewed` those of which that
+    could not be done.
     `recognised` are due lines whose face turned out to be enrolled already. `due` is complete
     once `scanned` is set; until then `unscanned` lines, at most, may be due, too. `pace` is how the
     run goes now; `waited` counts moments by what was waited for. `undeleted` are faces of which it
@@ -50,6 +51,7 @@ class Tally:
     drawn: Counter[Status] = field(default_factory=Counter)
     enrolled_now: int = 0
     renewed: int = 0
+    not_renewed: int = 0
     recognised: int = 0
     new_bad: int = 0
     unchanged: int = 0

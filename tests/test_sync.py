@@ -234,6 +234,32 @@ def test_a_row_that_breaks_a_rule_now_says_so_beside_its_token_until_it_is_mende
     assert place.box.count("add") == 3
 
 
+def test_a_text_that_could_not_be_added_anew_is_news_for_one_night(place: Place) -> None:
+    place.rows[0] = ("u1", "another name", "1.jpg")
+    place.box.script(["unknown-code"] * 2, user_id="u1")
+    assert night(place).exit_code is ExitCode.SOME_ROWS_FAILED
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place)[0] == ("u1", "name 1")
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place)[0] == ("u1", "another name")
+
+
+def test_who_comes_back_with_a_photo_that_stands_twice_in_the_list_is_added_once(
+    place: Place,
+) -> None:
+    whole = place.photo("9.jpg", 27).read_bytes()
+    for name, comment in (("9.jpg", b"hello"), ("copy.jpg", b"again")):
+        (place.folder / name).write_bytes(whole[:2] + b"\xff\xfe\x00\x07" + comment + whole[2:])
+    others = list(place.rows)
+    twice = [("u9", "name 9", "9.jpg"), ("u9", "name 9", "copy.jpg")]
+    for order in (twice, twice, twice[::-1]):
+        place.rows[:] = others + order
+        assert night(place).exit_code is ExitCode.DONE
+        assert [user_id for user_id, _ in there(place)].count("u9") == 1
+        place.rows[:] = others
+        assert night(place).exit_code is ExitCode.DONE
+
+
 def told_of(place: Place, user_id: str) -> tuple[str, str, str]:
     (line,) = [
         one for one in read_csv(place.folder / "staff.results.csv") if one["user_id"] == user_id

@@ -195,7 +195,7 @@ def _not_unchanged() -> Select[Any]:
             status.label("status"),
             # An enrolled row may have kept its face for a reason of its own.
             func.coalesce(
-                case((enrolled, s.row.c.code), else_=s.face.c.code), s.row.c.code, ""
+                case((enrolled, func.nullif(s.row.c.code, ""))), s.face.c.code, s.row.c.code, ""
             ).label("code"),
             func.coalesce(s.face.c.message, s.row.c.message, "").label("message"),
             s.row.c.face_id,
