@@ -5,21 +5,24 @@ Nothing is called and nothing is written but what is gone with the process.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from enroll.errors import LocalError
+from enroll.errors import LocalError, TimeOverError
 from enroll.journey import same_face
-from enroll.ledger import Counted, Ledger, ReadFile, UnreadFile
+from enroll.ledger import Changes, Counted, Ledger, ReadFile, UnreadFile
 from enroll.manifest import Manifest
-from enroll.model import FaceRecord, Photo, Unusable
+from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable
 from enroll.photo import read_photo
 from enroll.preparation import Precheck, Preparation
 from enroll.scan import CHUNK_ROWS, Scan
 from enroll.settings import SyncSettings
+from enroll.texts import duration
 
 READ_AT_ONCE = 500
 """Photos that are read before their people's faces are asked for."""
@@ -38,11 +41,18 @@ def removal_cutoff(now: int, grace: float) -> int:
 
 
 def find_difference(
-    manifest: Manifest, ledger: Ledger, images: Path, settings: SyncSettings, *, now: int
+    manifest: Manifest,
+    ledger: Ledger,
+    images: Path,
+    settings: SyncSettings,
+    *,
+    now: int,
+    until: float = math.inf,
 ) -> Counted:
     """Hold the whole manifest against the ledger, whose `following` knows the difference then.
 
-    Raises LocalError where the photos cannot be reached.
+    `until` (monotonic seconds) is when it has to end. Raises TimeOverError then, and LocalError
+    where the photos cannot be reached.
     """
     following, blocked = ledger.following, ledger.block_list
     scan = Scan(manifest.rows(CHUNK_ROWS), str(images), at_once=settings.readers)
@@ -53,24 +63,45 @@ def find_difference(
     finally:
         scan.close()
     following.know_photos(reread=settings.checksum)
-    _read_photos(ledger, images, settings)
+    _read_photos(ledger, images, settings, until)
     following.compare(now=now, cutoff=removal_cutoff(now, settings.grace))
     return following.counted()
 
 
-def _read_photos(ledger: Ledger, images: Path, settings: SyncSettings) -> None:
-    """Read what may be another photo than before, as a run would."""
+def _read_photos(ledger: Ledger, images: Path, settings: SyncSettings, until: float) -> None:
+    """Read what may be another photo than before, as a run would.
+
+    What the files are is kept, whatever becomes of the night: neither the run nor the next night
+    reads those again that are as they were, and nights that are too short get on all the same.
+    """
     preparation = replace(settings.preparation, precheck=Precheck.OFF)
     read = partial(_read, images=str(images), preparation=preparation)
     after = ("", "")
     with ThreadPoolExecutor(settings.readers, thread_name_prefix="difference") as readers:
         while files := ledger.following.unread(after=after, most=READ_AT_ONCE):
-            photos = list(readers.map(read, [file.path for file in files]))
             faces = ledger.faces_of({file.user_id for file in files})
-            ledger.following.read(
-                _told(file, photo, faces[file.user_id])
-                for file, photo in zip(files, photos, strict=True)
-            )
+            told: list[ReadFile] = []
+            records: list[PhotoRecord] = []
+            photos = [readers.submit(read, file.path) for file in files]
+            over = False
+            for file, coming in zip(files, photos, strict=True):
+                over = over or (bool(told) and time.monotonic() >= until)
+                if over and coming.cancel():
+                    continue
+                photo = coming.result()
+                told.append(_told(file, photo, faces[file.user_id]))
+                if isinstance(photo, Photo):
+                    record = PhotoRecord(path=file.path, times=photo.times, sha256=photo.sha256)
+                    records.append(record)
+            ledger.following.read(told)
+            ledger.record(Changes(photos=records))
+            ledger.commit()
+            if over or time.monotonic() >= until:
+                raise TimeOverError(
+                    f"--max-duration ({duration(settings.max_duration or 0.0)}) was over while "
+                    "photos were read that have changed or were touched; nothing was called. What "
+                    "was read is kept: run the same command again to go on."
+                )
             after = (files[-1].user_id, files[-1].path)
 
 

@@ -7,6 +7,7 @@ EnrollError
 ├── ServiceError             3  the service stopped us: credentials, library, an error repeated
 ├── LocalError               7  this machine stopped us: disk, ledger, the photos' share
 ├── UnreachedError           6  the service was away for as long as we were told to wait
+├── TimeOverError            6  --max-duration was over before the first photo could be sent
 ├── LedgerBusyError          5  another run holds the ledger
 └── GuardError               8  a sync would change more than it may
 """
@@ -63,6 +64,12 @@ class ServiceError(EnrollError):
 
 class UnreachedError(EnrollError):
     """The service was away, or had no place, for as long as we were told to wait for it."""
+
+    exit_code = ExitCode.ENDED_EARLY
+
+
+class TimeOverError(EnrollError):
+    """The command has taken as long as it may, and is not done."""
 
     exit_code = ExitCode.ENDED_EARLY
 

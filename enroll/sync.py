@@ -121,8 +121,10 @@ class _Judge:
         ledger: Ledger,
         *,
         show: Callable[[str], str],
+        until: float = math.inf,
     ) -> None:
         self._settings = settings
+        self._until = until
         self._manifest = manifest
         self._ledger = ledger
         self._show = show
@@ -138,7 +140,12 @@ class _Judge:
             raise GuardError(f"Nothing was done. {error}") from error
         self._images = photos.path
         self.counted = find_difference(
-            self._manifest, self._ledger, photos.path, self._settings, now=self.now
+            self._manifest,
+            self._ledger,
+            photos.path,
+            self._settings,
+            now=self.now,
+            until=self._until,
         )
         if self._settings.differences is not None:
             changes = self._ledger.following.changes(images=str(photos.path))
@@ -222,7 +229,7 @@ class _Night:
         return Held(lock, ledger)
 
     def _judged(self, manifest: Manifest, ledger: Ledger) -> None:
-        judge = _Judge(self._settings, manifest, ledger, show=self._show)
+        judge = _Judge(self._settings, manifest, ledger, show=self._show, until=self._until)
         self._counted = judge.find()
         self._now = judge.now
         judge.refuse()

@@ -10,9 +10,11 @@ from checked_library import GROUP, Place
 from following import night, there
 from small_archive import read_csv
 
-from enroll.errors import ExitCode
+from enroll.errors import ExitCode, TimeOverError
 from enroll.ledger.files import read_ledger
-from enroll.model import Status
+from enroll.model import Photo, Status, Unusable
+from enroll.photo import read_photo
+from enroll.preparation import Preparation
 from enroll.sandbox import Sandbox
 
 
@@ -258,6 +260,30 @@ def test_who_comes_back_with_a_photo_that_stands_twice_in_the_list_is_added_once
         assert [user_id for user_id, _ in there(place)].count("u9") == 1
         place.rows[:] = others
         assert night(place).exit_code is ExitCode.DONE
+
+
+def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(path: str, images: str, preparation: Preparation) -> Photo | Unusable:
+        read.append(path)
+        return read_photo(path, images, preparation)
+
+    monkeypatch.setattr("enroll.difference.read_photo", counted)
+    for path in place.folder.glob("*.jpg"):
+        path.write_bytes(path.read_bytes())
+    calls = len(place.box.calls)
+    while len(read) < 3:
+        before = len(read)
+        with pytest.raises(TimeOverError, match="What was read is kept"):
+            night(place, max_duration=1e-6, readers=1)
+        assert before < len(read)
+    assert len(place.box.calls) == calls
+    report = night(place)
+    assert (report.exit_code, len(set(read)), len(read)) == (ExitCode.DONE, 3, 3)
+    assert report.ended.tally.due == 0  # nor has the run anything to read
 
 
 def told_of(place: Place, user_id: str) -> tuple[str, str, str]:
