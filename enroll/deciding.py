@@ -103,7 +103,7 @@ class Decider:
             face = self._face_to_send(row, photo, step.face)
             tries = self._tries.pop(face.face_id, None)
             shipment = Shipment(row.due, photo, face, tries=tries or 0)
-            if tries is None and face.face_token is None and self._strangers.has(user_id):
+            if tries is None and self._strangers.has(user_id):
                 shipment.face = self._recorder.doubt(row.due, photo, face)
                 self._look_first(shipment)
             else:

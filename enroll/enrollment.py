@@ -361,6 +361,7 @@ def _open(
     if abs(offset) > CLOCK_SLACK_SECONDS:
         notes = [*notes, clock_sentence(offset)]
         urgent.append(clock_sentence(offset))
+    urgent += unforgotten_notes(ledger)
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     blocked = ledger.block_list
     key = _manifest_key(settings, manifest.sha256)

@@ -195,11 +195,18 @@ def intends(face: FaceRecord, *, at: int, run: int, user_data: str | None = None
     )
 
 
-def suspects(face: FaceRecord, *, run: int) -> FaceRecord:
+def suspects(face: FaceRecord, *, run: int, user_data: str | None = None) -> FaceRecord:
     """The record of a face that is looked for before it is sent: the library holds a face of its
-    person that the ledger does not know. No call of ours is under way, so no expiry is awaited."""
+    person that the ledger does not know. No call of ours is under way, so no expiry is awaited.
+
+    `user_data` is as for `intends`.
+    """
+    if face.status in (Status.ENROLLED, Status.SUPERSEDED):
+        face = replace(face, former_token=face.face_token, former_user_data=face.user_data)
     return replace(
         face,
+        face_token=None,
+        user_data=face.user_data if user_data is None else user_data,
         status=Status.IN_DOUBT,
         code=STRANGER,
         message="The library holds a face of this person that the ledger does not know.",

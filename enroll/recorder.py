@@ -207,7 +207,7 @@ class Recorder:
 
     def doubt(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
         """Record that the library may hold `face`, for which no call was made."""
-        face = journey.suspects(face, run=self.run)
+        face = journey.suspects(face, run=self.run, user_data=due.row.user_data)
         self._point(due, photo, face)
         self.noted()
         return face

@@ -68,8 +68,9 @@ class Bound:
     percent: bool = False
 
     def most(self, whole: int, *, least: int = 0) -> int:
-        """The number, where there are so many in all; `least` are always allowed by a share."""
-        if not self.percent:
+        """The number, where there are so many in all; a share always allows `least`, but for 0 %,
+        which is none."""
+        if not (self.percent and self.number):
             return int(self.number)
         return max(least, int(whole * self.number / 100 + 1e-9))
 

@@ -6,7 +6,7 @@ import gzip
 import json
 import signal
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -24,7 +24,8 @@ from small_case import Case
 from enroll import asking
 from enroll.adopt import AdoptSettings, adopt
 from enroll.blocklist import BlockList
-from enroll.enrollment import Report
+from enroll.enrollment import Place as Opened
+from enroll.enrollment import Report, Unwatched, enroll_manifest
 from enroll.errors import ExitCode, LocalError, ServiceError
 from enroll.forget import ForgetSettings, Forgotten, forget
 from enroll.ledger import Changes
@@ -555,3 +556,18 @@ def test_nothing_stays_of_who_has_left_or_was_being_given_another_text(place: Pl
     assert forgotten(place).exit_code is ExitCode.DONE
     assert there(place) == ["u1", "u2"]
     assert in_bytes(place.ledger, *HERS, "Ada King") == []
+
+
+def test_a_quiet_run_says_that_somebody_is_not_forgotten_to_the_end(place: Place) -> None:
+    with place.writing() as ledger:
+        ledger.forgetting.block([ADA], at=1, run=1)
+        ledger.commit()
+    place.run()
+    seen: list[str] = []
+
+    class Watching(Unwatched):
+        def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
+            seen.extend(place.urgent)
+
+    enroll_manifest(place.settings(), lambda: place.credentials, screen=Watching())
+    assert ["1 person is to be forgotten" in note for note in seen] == [True]

@@ -16,6 +16,7 @@ from enroll.photo import marks
 from enroll.preparation import Preparation
 from enroll.sandbox import Sandbox
 from enroll.settings import (
+    Bound,
     CodeRule,
     RunSettings,
     default_ledger_path,
@@ -281,3 +282,9 @@ def test_every_setting_of_the_preparation_matters_to_a_code() -> None:
     }.items():
         changed = replace(usual, **{name: other})  # type: ignore[arg-type]
         assert marks(changed) != marks(usual), name
+
+
+def test_a_share_allows_a_least_number_but_nothing_is_nothing() -> None:
+    assert Bound(1, percent=True).most(100, least=10) == 10
+    assert Bound(0, percent=True).most(100, least=10) == 0
+    assert Bound(0).most(100, least=10) == 0

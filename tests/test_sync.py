@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -284,6 +285,18 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
     report = night(place)
     assert (report.exit_code, len(set(read)), len(read)) == (ExitCode.DONE, 3, 3)
     assert report.ended.tally.due == 0  # nor has the run anything to read
+
+
+def test_a_ledger_that_is_put_back_gives_nobody_a_text_twice(place: Place) -> None:
+    shutil.copy(place.ledger, place.folder / "backup")
+    place.rows[0] = ("u1", "another name", "1.jpg")
+    night(place)
+    for end in ("-wal", "-shm"):
+        place.ledger.with_name(place.ledger.name + end).unlink(missing_ok=True)
+    shutil.copy(place.folder / "backup", place.ledger)
+    for _ in range(2):
+        assert night(place, allow_nonempty=False).exit_code is ExitCode.DONE
+        assert there(place) == as_listed(place)
 
 
 def told_of(place: Place, user_id: str) -> tuple[str, str, str]:
