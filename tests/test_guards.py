@@ -68,6 +68,8 @@ def judged(**counts: Any) -> list[Guard]:
         ({"people": 1000, "leaving": 10}, []),
         ({"people": 1000, "leaving": 11}, [Guard.REMOVALS]),
         ({"people": 1000, "leaving": 6, "dropped": 5}, [Guard.REMOVALS]),
+        ({"people": 1000, "superseded": 11}, [Guard.REMOVALS]),
+        ({"people": 1000, "leaving": 5, "dropped": 3, "superseded": 2}, []),
         ({"people": 5000, "leaving": 50}, []),
         ({"people": 5000, "newly_gone": 51}, [Guard.GONE]),
         ({"people": 20, "newly_gone": 10}, []),
@@ -205,6 +207,33 @@ def test_what_was_accepted_and_not_done_is_not_counted_again(place: Place) -> No
     place.box.script(["auth"], call="delete")
     assert night(place, **GUARDED).exit_code is ExitCode.SERVICE
     assert len(there(place)) == 42
+    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert len(there(place)) == 30
+
+
+def test_faces_that_a_run_has_superseded_are_guarded(place: Place) -> None:
+    right = place.in_library()
+    for number in range(1, 31):  # all photos are copied under wrong names
+        place.photo(f"{number}.jpg", (number % 30 + 1) * 3)
+    place.run()
+    calls = len(place.box.calls)
+    with pytest.raises(GuardError) as caught:
+        night(place, **GUARDED)
+    assert "30 faces that `enroll run` has superseded" in str(caught.value)
+    assert "are the right ones" in str(caught.value)
+    assert (len(place.box.calls), right <= place.in_library()) == (calls, True)
+    for number in range(1, 31):
+        place.photo(f"{number}.jpg", number * 3)
+    assert night(place, **{**GUARDED, "max_removals": Bound(30)}).exit_code is ExitCode.DONE
+    assert place.in_library() == right
+
+
+def test_faces_that_a_sync_has_superseded_are_counted_once_only(place: Place) -> None:
+    for number in range(1, 16):
+        place.photo(f"{number}.jpg", 200 + number)
+    place.box.script(["auth"], call="delete")
+    assert night(place, **GUARDED).exit_code is ExitCode.SERVICE
+    assert len(there(place)) == 45
     assert night(place, **GUARDED).exit_code is ExitCode.DONE
     assert len(there(place)) == 30
 

@@ -287,9 +287,9 @@ class Counted:
     those whose photo is not there; `listed` are its people, `people` those of whom the ledger knows
     a face in the library. `joiners`, `photos` and `user_data` are rows to be added (anew),
     `joining` people. `dropped` are faces of people in the manifest that go without another in their
-    place. Of people who do not stand in it, `newly_gone` are so for the first time, `waiting` not
-    for long enough to be removed, `leaving` are to be removed now; `returned` had gone and are
-    there again.
+    place, `superseded` those in whose place another command than a sync has put others. Of people
+    who do not stand in it, `newly_gone` are so for the first time, `waiting` not for long enough to
+    be removed, `leaving` are to be removed now; `returned` had gone and are there again.
     """
 
     first: bool = False
@@ -302,6 +302,7 @@ class Counted:
     photos: int = 0
     user_data: int = 0
     dropped: int = 0
+    superseded: int = 0
     newly_gone: int = 0
     waiting: int = 0
     leaving: int = 0
@@ -315,7 +316,7 @@ class Counted:
     @property
     def removed(self) -> int:
         """People and further faces that are to be removed now."""
-        return self.leaving + self.dropped
+        return self.leaving + self.dropped + self.superseded
 
 
 @dataclass(frozen=True, slots=True)

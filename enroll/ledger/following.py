@@ -160,6 +160,9 @@ class SqliteFollowing:
             photos=self._number(changed[ChangeKind.PHOTO]),
             user_data=self._number(changed[ChangeKind.USER_DATA]),
             dropped=self._number(_dropped()),
+            superseded=self._number(
+                select(func.count()).where(s.going.c.superseded, s.going.c.fresh)
+            ),
             newly_gone=self._number(select(func.count()).where(gone.fresh)),
             waiting=self._number(select(func.count()).where(not_(overdue))),
             leaving=self._number(select(func.count()).where(overdue)),
@@ -475,12 +478,22 @@ def all_rows_enrolled() -> ColumnElement[bool]:
     return and_(_is_listed(s.face.c.user_id), ~exists(rows))
 
 
+def _by_a_sync(run: ColumnElement[int]) -> ColumnElement[bool]:
+    syncs = s.run.alias("of_sync")
+    return exists(
+        select(literal(1)).where(
+            syncs.c.run == run, syncs.c.options["command"].as_string() == "sync"
+        )
+    )
+
+
 _FIND_GOING = insert(s.going).from_select(
-    ["face_id", "user_id", "enrolled", "fresh"],
+    ["face_id", "user_id", "enrolled", "superseded", "fresh"],
     select(
         s.face.c.face_id,
         s.face.c.user_id,
         s.face.c.status == Status.ENROLLED.value,
+        and_(s.face.c.status == Status.SUPERSEDED.value, ~_by_a_sync(s.face.c.run)),
         ~exists(select(literal(1)).where(s.outgoing.c.face_id == s.face.c.face_id)),
     ).where(_may_go(), _is_listed(s.face.c.user_id), ~_face_is_wanted()),
 )

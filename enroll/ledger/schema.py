@@ -321,13 +321,14 @@ gone = Table(
 )
 
 # Faces of people who do, to which none of their rows leads; `fresh` are those that no earlier sync
-# has found.
+# has found, `superseded` those in whose place another command has put others.
 going = Table(
     "going",
     following_metadata,
     Column("face_id", Integer, primary_key=True),
     Column("user_id", Text, nullable=False),
     Column("enrolled", Boolean, nullable=False),
+    Column("superseded", Boolean, nullable=False),
     Column("fresh", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
