@@ -20,6 +20,7 @@ from enroll.errors import ExitCode, GuardError
 from enroll.guards import Guard, judge
 from enroll.ledger import Counted
 from enroll.ledger.files import read_ledger
+from enroll.recorder import now_ms
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings
 from enroll.sync import preview
@@ -234,6 +235,33 @@ def test_faces_that_a_sync_has_superseded_are_counted_once_only(place: Place) ->
     place.box.script(["auth"], call="delete")
     assert night(place, **GUARDED).exit_code is ExitCode.SERVICE
     assert len(there(place)) == 45
+    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert len(there(place)) == 30
+
+
+def test_people_whom_forget_has_not_finished_do_not_refuse_the_night(place: Place) -> None:
+    with place.writing() as ledger:  # killed after it has withheld them
+        ledger.forgetting.block([row[0] for row in place.rows[:12]], at=now_ms(), run=1)
+    report = night(place, **GUARDED)
+    assert report.followed is not None
+    assert (report.followed.counted.newly_gone, report.followed.counted.rows) == (0, 30)
+    assert len(there(place)) == 30  # to delete their faces is for forget
+
+
+def test_who_was_gone_before_and_is_withheld_now_is_left_to_forget(place: Place) -> None:
+    user_id = place.rows.pop()[0]
+    night(place, **GUARDED, grace=2.0)
+    with place.writing() as ledger:
+        ledger.forgetting.block([user_id], at=now_ms(), run=1)
+    report = night(place, **GUARDED, grace=0.0)
+    assert report.followed is not None
+    assert (report.followed.counted.leaving, report.followed.faces) == (0, 0)
+    assert len(there(place)) == 30
+
+
+def test_a_list_of_people_who_are_all_withheld_is_not_called_empty(place: Place) -> None:
+    with place.writing() as ledger:
+        ledger.forgetting.block([row[0] for row in place.rows], at=now_ms(), run=1)
     assert night(place, **GUARDED).exit_code is ExitCode.DONE
     assert len(there(place)) == 30
 

@@ -363,8 +363,9 @@ class Following(Protocol):
     def read(self, files: Iterable[ReadFile]) -> None:
         """Remember what has been read."""
 
-    def compare(self, *, now: int, cutoff: int) -> None:
-        """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms)."""
+    def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
+        """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms).
+        People who are `withheld` are not gone: to delete their faces is for `enroll forget`."""
 
     def counted(self) -> Counted:
         """The difference in numbers."""

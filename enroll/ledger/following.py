@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from enroll.blocklist import BlockList
 from enroll.errors import ExitCode
 from enroll.ledger import Change, ChangeKind, Counted, ReadFile, UnreadFile
 from enroll.ledger import schema as s
@@ -123,7 +124,7 @@ class SqliteFollowing:
             with sentences(self._path):
                 self._connection.execute(statement, told)
 
-    def compare(self, *, now: int, cutoff: int) -> None:
+    def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
         for table in (s.gone, s.going, s.renewal):
             self._do(delete(table))
         for statement in (
@@ -136,7 +137,19 @@ class SqliteFollowing:
         ):
             self._do(statement)
         self._do(_FIND_GONE, {"now": now})
+        self._spare(withheld)
         self._cutoff = cutoff
+
+    def _spare(self, withheld: BlockList) -> None:
+        """Take those who are withheld for not gone: known by hashes, they are found one by one."""
+        if not withheld:
+            return
+        with sentences(self._path):
+            people = self._connection.scalars(select(s.gone.c.user_id)).all()
+            found = [{"who": one} for one in people if withheld.holds(one)]
+            if found:
+                spared = delete(s.gone).where(s.gone.c.user_id == bindparam("who"))
+                self._connection.execute(spared, found)
 
     def counted(self) -> Counted:
         w, gone = s.wanted.c, s.gone.c
@@ -192,6 +205,7 @@ class SqliteFollowing:
         """Everything is to be done: remember who has gone, what is to go and what is to come."""
         for statement, values in (
             (_FORGET_RETURNED, {}),
+            (_FORGET_WITHHELD, {}),
             (_REMEMBER_GONE, {"run": run}),
             (_FORGET_OUTGOING, {}),
             (_REMEMBER_GOING, {"run": run}),
@@ -541,6 +555,10 @@ _OPEN = exists(
 )
 _FORGET_RETURNED = delete(s.leaver).where(
     or_(_is_listed(s.leaver.c.user_id), and_(_NOBODYS, ~_OPEN))
+)
+_FORGET_WITHHELD = delete(s.leaver).where(
+    ~_NOBODYS,
+    ~exists(select(literal(1)).where(s.gone.c.user_id == s.leaver.c.user_id)),
 )
 _REMEMBER_GONE = (
     upsert(s.leaver)
