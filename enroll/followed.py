@@ -43,7 +43,7 @@ class Followed:
 def figures(counted: Counted) -> dict[str, int]:
     """A difference as numbers by their names."""
     told = asdict(counted)
-    del told["first"]
+    del told["first"], told["together"]
     return told
 
 

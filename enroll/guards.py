@@ -82,7 +82,7 @@ def judge(found: Counted, settings: SyncSettings) -> list[Refusal]:
         _over(Guard.GONE, found.newly_gone, removals, of=people, least=least),
         _over(Guard.REMOVALS, found.removed, removals, of=people, least=least),
     ]
-    if not found.first:
+    if found.people and not found.first:  # where nobody has a face there is nothing to spoil
         refusals.append(_over(Guard.CHANGES, found.added, changes, of=people, least=LEAST_CHANGES))
     return [one for one in refusals if one is not None]
 
@@ -158,8 +158,10 @@ def _sentence(refusal: Refusal, found: Counted) -> str:
         faces = [f"{amount(found.dropped, 'face')} of others"] if found.dropped else []
         if found.superseded:
             faces.append(f"{amount(found.superseded, 'face')} that `enroll run` has superseded")
-        who = amount(found.leaving, "person", "people")
-        what = ", ".join([f"{who} whose grace is over", *faces])
+        who = f"{amount(found.together, 'person', 'people')} whose grace is over"
+        if found.together < found.leaving:
+            who += f", of {found.leaving:,} the most whom one night has found gone"
+        what = ", ".join([who, *faces])
         return f"{count:,} are to be removed ({what}); {allowed}."
     if refusal.guard is Guard.CHANGES:
         return (

@@ -289,7 +289,8 @@ class Counted:
     `joining` people. `dropped` are faces of people in the manifest that go without another in their
     place, `superseded` those in whose place another command than a sync has put others. Of people
     who do not stand in it, `newly_gone` are so for the first time, `waiting` not for long enough to
-    be removed, `leaving` are to be removed now; `returned` had gone and are there again.
+    be removed, `leaving` are to be removed now, `together` the most of these whom one sync has
+    found gone; `returned` had gone and are there again.
     """
 
     first: bool = False
@@ -306,6 +307,7 @@ class Counted:
     newly_gone: int = 0
     waiting: int = 0
     leaving: int = 0
+    together: int = 0
     returned: int = 0
 
     @property
@@ -315,8 +317,11 @@ class Counted:
 
     @property
     def removed(self) -> int:
-        """People and further faces that are to be removed now."""
-        return self.leaving + self.dropped + self.superseded
+        """People whom one sync has found gone, and further faces, that are to be removed now.
+
+        Where nights end early leavers of several come together, each of which was judged.
+        """
+        return self.together + self.dropped + self.superseded
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +381,9 @@ class Following(Protocol):
 
     def accept(self, run: int) -> None:
         """Remember who has gone, and what is to be added and deleted."""
+
+    def unmark(self) -> None:
+        """Forget of those who are there again that they had gone."""
 
     def tidy(self) -> None:
         """Forget of this what has been done."""

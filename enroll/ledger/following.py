@@ -159,6 +159,8 @@ class SqliteFollowing:
         }
         people = select(func.count(s.face.c.user_id.distinct())).where(_holds_a_token())
         overdue = gone.since <= self._cutoff
+        of_one = select(func.count().label("people")).where(overdue).group_by(gone.run)
+        together = of_one.subquery()
         joiners = select(func.count(w.user_id.distinct())).where(
             w.change == ChangeKind.JOINER.value
         )
@@ -179,6 +181,7 @@ class SqliteFollowing:
             newly_gone=self._number(select(func.count()).where(gone.fresh)),
             waiting=self._number(select(func.count()).where(not_(overdue))),
             leaving=self._number(select(func.count()).where(overdue)),
+            together=self._number(select(func.max(together.c.people))),
             returned=self._number(
                 select(func.count()).where(_is_listed(s.leaver.c.user_id)).select_from(s.leaver)
             ),
@@ -206,12 +209,16 @@ class SqliteFollowing:
         for statement, values in (
             (_FORGET_RETURNED, {}),
             (_FORGET_WITHHELD, {}),
+            (_FORGET_FRESH, {}),
             (_REMEMBER_GONE, {"run": run}),
             (_FORGET_OUTGOING, {}),
             (_REMEMBER_GOING, {"run": run}),
             (_REMEMBER_ROWS, {"run": run}),
         ):
             self._do(statement, values)
+
+    def unmark(self) -> None:
+        self._do(_FORGET_RETURNED)
 
     def tidy(self) -> None:
         self._do(_FORGET_RETURNED)
@@ -512,14 +519,32 @@ _FIND_GOING = insert(s.going).from_select(
     ).where(_may_go(), _is_listed(s.face.c.user_id), ~_face_is_wanted()),
 )
 
+
+def _added_since() -> ColumnElement[bool]:
+    """Condition: another command than a sync has added a face of the leaver after the sync that
+    found them gone; so they were there, and what is known of their absence is about other faces."""
+    known = s.face.alias("added")
+    return exists(
+        select(literal(1)).where(
+            known.c.user_id == s.leaver.c.user_id,
+            known.c.status == Status.ENROLLED.value,
+            known.c.run > s.leaver.c.run,
+            ~_by_a_sync(known.c.run),
+        )
+    )
+
+
+_MARK_HOLDS = and_(s.leaver.c.user_id == s.face.c.user_id, ~_added_since())
+
 _FIND_GONE = insert(s.gone).from_select(
-    ["user_id", "since", "fresh"],
+    ["user_id", "since", "run", "fresh"],
     select(
         s.face.c.user_id,
         func.coalesce(s.leaver.c.since, bindparam("now")),
+        s.leaver.c.run,
         s.leaver.c.user_id.is_(None),
     )
-    .select_from(s.face.outerjoin(s.leaver, s.leaver.c.user_id == s.face.c.user_id))
+    .select_from(s.face.outerjoin(s.leaver, _MARK_HOLDS))
     .where(_holds_a_token(), ~_is_listed(s.face.c.user_id))
     .group_by(s.face.c.user_id),
 )
@@ -559,6 +584,9 @@ _FORGET_RETURNED = delete(s.leaver).where(
 _FORGET_WITHHELD = delete(s.leaver).where(
     ~_NOBODYS,
     ~exists(select(literal(1)).where(s.gone.c.user_id == s.leaver.c.user_id)),
+)
+_FORGET_FRESH = delete(s.leaver).where(  # marks that hold no more
+    exists(select(literal(1)).where(s.gone.c.user_id == s.leaver.c.user_id, s.gone.c.fresh))
 )
 _REMEMBER_GONE = (
     upsert(s.leaver)

@@ -309,12 +309,14 @@ wanted = Table(
     sqlite_with_rowid=False,
 )
 
-# People with faces who do not stand in it, and since when.
+# People with faces who do not stand in it, since when, and the sync that has found it, if it was an
+# earlier one.
 gone = Table(
     "gone",
     following_metadata,
     Column("user_id", Text, primary_key=True),
     Column("since", BigInteger, nullable=False),
+    Column("run", Integer),
     Column("fresh", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
     sqlite_with_rowid=False,
