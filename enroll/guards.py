@@ -160,7 +160,7 @@ def _sentence(refusal: Refusal, found: Counted) -> str:
             faces.append(f"{amount(found.superseded, 'face')} that `enroll run` has superseded")
         who = f"{amount(found.together, 'person', 'people')} whose grace is over"
         if found.together < found.leaving:
-            who += f", of {found.leaving:,} the most whom one night has found gone"
+            who += f" and whom one night has found gone, of {found.leaving:,} in all"
         what = ", ".join([who, *faces])
         return f"{count:,} are to be removed ({what}); {allowed}."
     if refusal.guard is Guard.CHANGES:

@@ -291,7 +291,8 @@ def test_leavers_whom_one_night_has_found_are_judged_again_when_they_are_to_go(
     place.rows = place.rows[11:]
     night(place, **{**GUARDED, "max_removals": Bound(11)}, grace=2.0)
     said = refused(place, grace=0.0)
-    assert "11 are to be removed (11 people whose grace is over, of 14 the most" in said
+    assert "11 are to be removed (11 people whose grace is over and whom one night" in said
+    assert "has found gone, of 14 in all); 10 may be" in said
     assert "--max-removals 11" in said
     night(place, **{**GUARDED, "max_removals": Bound(11)}, grace=0.0)
     assert len(there(place)) == 16
