@@ -56,16 +56,20 @@ def find_difference(
     """
     following, blocked = ledger.following, ledger.block_list
     scan = Scan(manifest.rows(CHUNK_ROWS), str(images), at_once=settings.readers)
+    withheld = 0
     try:
         while (rows := scan.next_chunk()) is not None:
-            free, _ = blocked.part(rows)  # who was forgotten is no joiner
+            free, forgotten = blocked.part(rows)  # who was forgotten is no joiner
             following.take(free)
+            withheld += len(forgotten)
     finally:
         scan.close()
     following.know_photos(reread=settings.checksum)
     _read_photos(ledger, images, settings, until)
-    following.compare(now=now, cutoff=removal_cutoff(now, settings.grace))
-    return following.counted()
+    cutoff = removal_cutoff(now, settings.grace)
+    following.compare(now=now, cutoff=cutoff, withheld=blocked)
+    counted = following.counted()
+    return replace(counted, rows=counted.rows + withheld)
 
 
 def _read_photos(ledger: Ledger, images: Path, settings: SyncSettings, until: float) -> None:

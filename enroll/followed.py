@@ -43,7 +43,7 @@ class Followed:
 def figures(counted: Counted) -> dict[str, int]:
     """A difference as numbers by their names."""
     told = asdict(counted)
-    del told["first"]
+    del told["first"], told["together"]
     return told
 
 
@@ -53,6 +53,8 @@ def difference_lines(counted: Counted) -> Iterator[str]:
     yield f"  {counted.photos:>9,}  new photos of people who have one"
     yield f"  {counted.user_data:>9,}  rows with another user_data"
     yield f"  {counted.dropped:>9,}  faces of people in the manifest whose row is gone"
+    if counted.superseded:
+        yield f"  {counted.superseded:>9,}  faces that another command has superseded"
     yield f"  {counted.leaving:>9,}  leavers to be removed now"
     yield f"  {counted.waiting:>9,}  leavers whose grace is not over"
     if counted.newly_gone:

@@ -82,7 +82,7 @@ def judge(found: Counted, settings: SyncSettings) -> list[Refusal]:
         _over(Guard.GONE, found.newly_gone, removals, of=people, least=least),
         _over(Guard.REMOVALS, found.removed, removals, of=people, least=least),
     ]
-    if not found.first:
+    if found.people and not found.first:  # where nobody has a face there is nothing to spoil
         refusals.append(_over(Guard.CHANGES, found.added, changes, of=people, least=LEAST_CHANGES))
     return [one for one in refusals if one is not None]
 
@@ -138,7 +138,7 @@ def message(
 def _too_much(refusals: Sequence[Refusal]) -> str:
     words = {
         Guard.EMPTY: "has no rows",
-        Guard.REMOVALS: "would remove too many people",
+        Guard.REMOVALS: "would remove too many faces",
         Guard.GONE: "lacks too many people",
         Guard.CHANGES: "would change too many faces",
         Guard.MISSING: "names too many photos that are not there",
@@ -155,9 +155,14 @@ def _sentence(refusal: Refusal, found: Counted) -> str:
             f"library do not stand in it any more; {allowed}."
         )
     if refusal.guard is Guard.REMOVALS:
-        dropped = f", {amount(found.dropped, 'face')} of others" if found.dropped else ""
-        who = amount(found.leaving, "person", "people")
-        return f"{count:,} are to be removed ({who} whose grace is over{dropped}); {allowed}."
+        faces = [f"{amount(found.dropped, 'face')} of others"] if found.dropped else []
+        if found.superseded:
+            faces.append(f"{amount(found.superseded, 'face')} that `enroll run` has superseded")
+        who = f"{amount(found.together, 'person', 'people')} whose grace is over"
+        if found.together < found.leaving:
+            who += f" and whom one night has found gone, of {found.leaving:,} in all"
+        what = ", ".join([who, *faces])
+        return f"{count:,} are to be removed ({what}); {allowed}."
     if refusal.guard is Guard.CHANGES:
         return (
             f"{amount(count, 'face')} are to be added ({found.joiners:,} of people who have none, "
@@ -182,6 +187,11 @@ def _reason(guard: Guard, found: Counted, signs: Signs) -> str:
         return (
             f"{signs.zeros_lost:,} of those who are missing are there with other zeros before the "
             "user_id: leading zeros were probably lost, as in a spreadsheet."
+        )
+    if guard is Guard.REMOVALS and 2 * found.superseded >= found.removed:
+        return (
+            "A run has put other photos in their place: if it was given a wrong list or wrong "
+            "photos, the faces that are to be removed are the right ones."
         )
     reasons = _OF_CHANGES if guard is Guard.CHANGES else _OF_REMOVALS
     return next((words for holds, words in reasons if holds(found, signs)), "")

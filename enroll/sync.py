@@ -222,6 +222,7 @@ class _Night:
         try:
             self._judged(manifest, ledger)
         except GuardError as error:
+            ledger.following.unmark()  # who is there is there, whatever else is wrong
             _put_on_record(ledger, settings, manifest, error)
             raise
         ledger.commit()

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checked_library import GROUP, Place
+from checked_library import GROUP, Place, Told
 from following import night, sync_settings, there
 from real_command import Command, account_of
 from small_archive import read_csv
 
+from enroll.enrollment import Report
 from enroll.errors import ExitCode, GuardError
 from enroll.guards import Guard, judge
 from enroll.ledger import Counted
 from enroll.ledger.files import read_ledger
+from enroll.recorder import now_ms
+from enroll.remove import RemoveSettings, remove
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings
 from enroll.sync import preview
@@ -65,16 +68,19 @@ def judged(**counts: Any) -> list[Guard]:
 @pytest.mark.parametrize(
     ("counts", "guards"),
     [
-        ({"people": 1000, "leaving": 10}, []),
-        ({"people": 1000, "leaving": 11}, [Guard.REMOVALS]),
-        ({"people": 1000, "leaving": 6, "dropped": 5}, [Guard.REMOVALS]),
-        ({"people": 5000, "leaving": 50}, []),
+        ({"people": 1000, "leaving": 50, "together": 10}, []),
+        ({"people": 1000, "leaving": 11, "together": 11}, [Guard.REMOVALS]),
+        ({"people": 1000, "leaving": 6, "together": 6, "dropped": 5}, [Guard.REMOVALS]),
+        ({"people": 1000, "superseded": 11}, [Guard.REMOVALS]),
+        ({"people": 1000, "together": 5, "dropped": 3, "superseded": 2}, []),
+        ({"people": 5000, "together": 50}, []),
         ({"people": 5000, "newly_gone": 51}, [Guard.GONE]),
         ({"people": 20, "newly_gone": 10}, []),
         ({"people": 20, "newly_gone": 11}, [Guard.GONE]),
         ({"people": 1000, "joiners": 50, "photos": 30, "user_data": 20}, []),
         ({"people": 1000, "joiners": 50, "photos": 30, "user_data": 21}, [Guard.CHANGES]),
         ({"people": 1000, "joiners": 1000, "first": True}, []),
+        ({"people": 0, "joiners": 1000}, []),
         ({"people": 0, "missing": 100}, []),
         ({"people": 0, "missing": 101, "first": True}, [Guard.MISSING]),
         ({"rows": 0}, [Guard.EMPTY]),
@@ -207,6 +213,118 @@ def test_what_was_accepted_and_not_done_is_not_counted_again(place: Place) -> No
     assert len(there(place)) == 42
     assert night(place, **GUARDED).exit_code is ExitCode.DONE
     assert len(there(place)) == 30
+
+
+def test_faces_that_a_run_has_superseded_are_guarded(place: Place) -> None:
+    right = place.in_library()
+    for number in range(1, 31):  # all photos are copied under wrong names
+        place.photo(f"{number}.jpg", (number % 30 + 1) * 3)
+    place.run()
+    calls = len(place.box.calls)
+    with pytest.raises(GuardError) as caught:
+        night(place, **GUARDED)
+    assert "30 faces that `enroll run` has superseded" in str(caught.value)
+    assert "are the right ones" in str(caught.value)
+    assert (len(place.box.calls), right <= place.in_library()) == (calls, True)
+    for number in range(1, 31):
+        place.photo(f"{number}.jpg", number * 3)
+    assert night(place, **{**GUARDED, "max_removals": Bound(30)}).exit_code is ExitCode.DONE
+    assert place.in_library() == right
+
+
+def test_faces_that_a_sync_has_superseded_are_counted_once_only(place: Place) -> None:
+    for number in range(1, 16):
+        place.photo(f"{number}.jpg", 200 + number)
+    place.box.script(["auth"], call="delete")
+    assert night(place, **GUARDED).exit_code is ExitCode.SERVICE
+    assert len(there(place)) == 45
+    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert len(there(place)) == 30
+
+
+def test_people_whom_forget_has_not_finished_do_not_refuse_the_night(place: Place) -> None:
+    with place.writing() as ledger:  # killed after it has withheld them
+        ledger.forgetting.block([row[0] for row in place.rows[:12]], at=now_ms(), run=1)
+    report = night(place, **GUARDED)
+    assert report.followed is not None
+    assert (report.followed.counted.newly_gone, report.followed.counted.rows) == (0, 30)
+    assert len(there(place)) == 30  # to delete their faces is for forget
+
+
+def test_who_was_gone_before_and_is_withheld_now_is_left_to_forget(place: Place) -> None:
+    user_id = place.rows.pop()[0]
+    night(place, **GUARDED, grace=2.0)
+    with place.writing() as ledger:
+        ledger.forgetting.block([user_id], at=now_ms(), run=1)
+    report = night(place, **GUARDED, grace=0.0)
+    assert report.followed is not None
+    assert (report.followed.counted.leaving, report.followed.faces) == (0, 0)
+    assert len(there(place)) == 30
+
+
+def test_a_list_of_people_who_are_all_withheld_is_not_called_empty(place: Place) -> None:
+    with place.writing() as ledger:
+        ledger.forgetting.block([row[0] for row in place.rows], at=now_ms(), run=1)
+    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert len(there(place)) == 30
+
+
+def counted(report: Report) -> Counted:
+    assert report.followed is not None
+    return report.followed.counted
+
+
+def test_leavers_of_nights_that_did_not_come_to_them_may_go_in_one(place: Place) -> None:
+    for _ in range(5):
+        place.rows = place.rows[3:]
+        assert counted(night(place, **GUARDED, grace=2.0)).newly_gone == 3
+    report = night(place, **GUARDED, grace=0.0)
+    assert (counted(report).leaving, counted(report).together) == (15, 3)
+    assert len(there(place)) == 15
+
+
+def test_leavers_whom_one_night_has_found_are_judged_again_when_they_are_to_go(
+    place: Place,
+) -> None:
+    place.rows = place.rows[3:]
+    night(place, **GUARDED, grace=2.0)
+    place.rows = place.rows[11:]
+    night(place, **{**GUARDED, "max_removals": Bound(11)}, grace=2.0)
+    said = refused(place, grace=0.0)
+    assert "11 are to be removed (11 people whose grace is over and whom one night" in said
+    assert "has found gone, of 14 in all); 10 may be" in said
+    assert "--max-removals 11" in said
+    night(place, **{**GUARDED, "max_removals": Bound(11)}, grace=0.0)
+    assert len(there(place)) == 16
+
+
+def test_who_was_there_on_a_night_that_was_refused_was_there(place: Place) -> None:
+    row = place.rows.pop(0)
+    assert counted(night(place, **GUARDED, grace=2.0)).newly_gone == 1
+    rows, place.rows = place.rows, [row, *place.rows[:10]]
+    refused(place, grace=2.0)
+    place.rows = rows
+    assert counted(night(place, **GUARDED, grace=2.0)).newly_gone == 1  # and not for two nights
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_mark_does_not_outlive_the_faces_that_it_was_about(place: Place, removed: bool) -> None:
+    user_id, text, image = place.rows.pop(0)
+    night(place, **GUARDED, grace=2.0)
+    if removed:
+        ids = place.folder / "ids.txt"
+        ids.write_text(f"{user_id}\n", encoding="utf-8")
+        taken = RemoveSettings(ledger=place.ledger, endpoint=place.box.endpoint, user_ids=ids)
+        remove(taken, lambda: place.credentials, Told())
+    else:
+        place.photo(image, 222)
+    place.rows.append((user_id, text, image))
+    place.run()  # of a list by itself
+    place.rows.pop()
+    assert counted(night(place, **{**GUARDED, "max_removals": Bound(2)}, grace=2.0)).newly_gone == 1
+    report = night(place, **{**GUARDED, "max_removals": Bound(2)}, grace=2.0)
+    assert (counted(report).newly_gone, counted(report).waiting) == (0, 1)
+    assert user_id in dict(there(place))
 
 
 @pytest.fixture

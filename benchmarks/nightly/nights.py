@@ -207,6 +207,8 @@ class Year:
         if code not in (DONE, NEW_BAD):
             if events:
                 self._found(f"exit code {code}, and {len(events)} faces came or went")
+            if code == REFUSED and sent.kind is not Export.FOLDER_MISSING:
+                self.oracle.refused(sent.rows)
             return code
         for wrong in (
             *_exit_code(code, asked, runs=runs),

@@ -8,7 +8,7 @@ which faces the library must hold afterwards.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -106,7 +106,10 @@ class Oracle:
         newly = len(gone - self.gone_since.keys())
         dropped = self._dropped(asked)
         most = _most(bounds.removals, 1, people, _LEAST_REMOVALS)
-        leavers = len({face.user_id for face in asked.leaving})
+        found = Counter(  # each night's own: they were judged when they were found gone
+            self.gone_since.get(user_id) for user_id in {face.user_id for face in asked.leaving}
+        )
+        leavers = max(found.values(), default=0)
         if newly > most or leavers > most:
             return Verdict.REFUSED
         added = len(asked.faces - self.faces)
@@ -172,6 +175,11 @@ class Oracle:
         self.of_row.update(asked.of_row)
         for row in asked.bad:
             self.of_row.pop(row, None)
+
+    def refused(self, rows: Sequence[Row]) -> None:
+        """The export was read and refused: who stands in it was there all the same."""
+        for row in rows:
+            self.gone_since.pop(row.user_id, None)
 
     def may_miss(self, rows: Sequence[Row]) -> bool:
         """Whether it makes no difference when a run on these is killed: nobody is newly gone, of

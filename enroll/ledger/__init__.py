@@ -287,9 +287,10 @@ class Counted:
     those whose photo is not there; `listed` are its people, `people` those of whom the ledger knows
     a face in the library. `joiners`, `photos` and `user_data` are rows to be added (anew),
     `joining` people. `dropped` are faces of people in the manifest that go without another in their
-    place. Of people who do not stand in it, `newly_gone` are so for the first time, `waiting` not
-    for long enough to be removed, `leaving` are to be removed now; `returned` had gone and are
-    there again.
+    place, `superseded` those in whose place another command than a sync has put others. Of people
+    who do not stand in it, `newly_gone` are so for the first time, `waiting` not for long enough to
+    be removed, `leaving` are to be removed now, `together` the most of these whom one sync has
+    found gone; `returned` had gone and are there again.
     """
 
     first: bool = False
@@ -302,9 +303,11 @@ class Counted:
     photos: int = 0
     user_data: int = 0
     dropped: int = 0
+    superseded: int = 0
     newly_gone: int = 0
     waiting: int = 0
     leaving: int = 0
+    together: int = 0
     returned: int = 0
 
     @property
@@ -314,8 +317,11 @@ class Counted:
 
     @property
     def removed(self) -> int:
-        """People and further faces that are to be removed now."""
-        return self.leaving + self.dropped
+        """People whom one sync has found gone, and further faces, that are to be removed now.
+
+        Where nights end early leavers of several come together, each of which was judged.
+        """
+        return self.together + self.dropped + self.superseded
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,8 +368,9 @@ class Following(Protocol):
     def read(self, files: Iterable[ReadFile]) -> None:
         """Remember what has been read."""
 
-    def compare(self, *, now: int, cutoff: int) -> None:
-        """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms)."""
+    def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
+        """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms).
+        People who are `withheld` are not gone: to delete their faces is for `enroll forget`."""
 
     def counted(self) -> Counted:
         """The difference in numbers."""
@@ -374,6 +381,9 @@ class Following(Protocol):
 
     def accept(self, run: int) -> None:
         """Remember who has gone, and what is to be added and deleted."""
+
+    def unmark(self) -> None:
+        """Forget of those who are there again that they had gone."""
 
     def tidy(self) -> None:
         """Forget of this what has been done."""

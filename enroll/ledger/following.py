@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from enroll.blocklist import BlockList
 from enroll.errors import ExitCode
 from enroll.ledger import Change, ChangeKind, Counted, ReadFile, UnreadFile
 from enroll.ledger import schema as s
@@ -123,7 +124,7 @@ class SqliteFollowing:
             with sentences(self._path):
                 self._connection.execute(statement, told)
 
-    def compare(self, *, now: int, cutoff: int) -> None:
+    def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
         for table in (s.gone, s.going, s.renewal):
             self._do(delete(table))
         for statement in (
@@ -136,7 +137,19 @@ class SqliteFollowing:
         ):
             self._do(statement)
         self._do(_FIND_GONE, {"now": now})
+        self._spare(withheld)
         self._cutoff = cutoff
+
+    def _spare(self, withheld: BlockList) -> None:
+        """Take those who are withheld for not gone: known by hashes, they are found one by one."""
+        if not withheld:
+            return
+        with sentences(self._path):
+            people = self._connection.scalars(select(s.gone.c.user_id)).all()
+            found = [{"who": one} for one in people if withheld.holds(one)]
+            if found:
+                spared = delete(s.gone).where(s.gone.c.user_id == bindparam("who"))
+                self._connection.execute(spared, found)
 
     def counted(self) -> Counted:
         w, gone = s.wanted.c, s.gone.c
@@ -146,6 +159,8 @@ class SqliteFollowing:
         }
         people = select(func.count(s.face.c.user_id.distinct())).where(_holds_a_token())
         overdue = gone.since <= self._cutoff
+        of_one = select(func.count().label("people")).where(overdue).group_by(gone.run)
+        together = of_one.subquery()
         joiners = select(func.count(w.user_id.distinct())).where(
             w.change == ChangeKind.JOINER.value
         )
@@ -160,9 +175,13 @@ class SqliteFollowing:
             photos=self._number(changed[ChangeKind.PHOTO]),
             user_data=self._number(changed[ChangeKind.USER_DATA]),
             dropped=self._number(_dropped()),
+            superseded=self._number(
+                select(func.count()).where(s.going.c.superseded, s.going.c.fresh)
+            ),
             newly_gone=self._number(select(func.count()).where(gone.fresh)),
             waiting=self._number(select(func.count()).where(not_(overdue))),
             leaving=self._number(select(func.count()).where(overdue)),
+            together=self._number(select(func.max(together.c.people))),
             returned=self._number(
                 select(func.count()).where(_is_listed(s.leaver.c.user_id)).select_from(s.leaver)
             ),
@@ -189,12 +208,17 @@ class SqliteFollowing:
         """Everything is to be done: remember who has gone, what is to go and what is to come."""
         for statement, values in (
             (_FORGET_RETURNED, {}),
+            (_FORGET_WITHHELD, {}),
+            (_FORGET_FRESH, {}),
             (_REMEMBER_GONE, {"run": run}),
             (_FORGET_OUTGOING, {}),
             (_REMEMBER_GOING, {"run": run}),
             (_REMEMBER_ROWS, {"run": run}),
         ):
             self._do(statement, values)
+
+    def unmark(self) -> None:
+        self._do(_FORGET_RETURNED)
 
     def tidy(self) -> None:
         self._do(_FORGET_RETURNED)
@@ -475,24 +499,52 @@ def all_rows_enrolled() -> ColumnElement[bool]:
     return and_(_is_listed(s.face.c.user_id), ~exists(rows))
 
 
+def _by_a_sync(run: ColumnElement[int]) -> ColumnElement[bool]:
+    syncs = s.run.alias("of_sync")
+    return exists(
+        select(literal(1)).where(
+            syncs.c.run == run, syncs.c.options["command"].as_string() == "sync"
+        )
+    )
+
+
 _FIND_GOING = insert(s.going).from_select(
-    ["face_id", "user_id", "enrolled", "fresh"],
+    ["face_id", "user_id", "enrolled", "superseded", "fresh"],
     select(
         s.face.c.face_id,
         s.face.c.user_id,
         s.face.c.status == Status.ENROLLED.value,
+        and_(s.face.c.status == Status.SUPERSEDED.value, ~_by_a_sync(s.face.c.run)),
         ~exists(select(literal(1)).where(s.outgoing.c.face_id == s.face.c.face_id)),
     ).where(_may_go(), _is_listed(s.face.c.user_id), ~_face_is_wanted()),
 )
 
+
+def _added_since() -> ColumnElement[bool]:
+    """Condition: another command than a sync has added a face of the leaver after the sync that
+    found them gone; so they were there, and what is known of their absence is about other faces."""
+    known = s.face.alias("added")
+    return exists(
+        select(literal(1)).where(
+            known.c.user_id == s.leaver.c.user_id,
+            known.c.status == Status.ENROLLED.value,
+            known.c.run > s.leaver.c.run,
+            ~_by_a_sync(known.c.run),
+        )
+    )
+
+
+_MARK_HOLDS = and_(s.leaver.c.user_id == s.face.c.user_id, ~_added_since())
+
 _FIND_GONE = insert(s.gone).from_select(
-    ["user_id", "since", "fresh"],
+    ["user_id", "since", "run", "fresh"],
     select(
         s.face.c.user_id,
         func.coalesce(s.leaver.c.since, bindparam("now")),
+        s.leaver.c.run,
         s.leaver.c.user_id.is_(None),
     )
-    .select_from(s.face.outerjoin(s.leaver, s.leaver.c.user_id == s.face.c.user_id))
+    .select_from(s.face.outerjoin(s.leaver, _MARK_HOLDS))
     .where(_holds_a_token(), ~_is_listed(s.face.c.user_id))
     .group_by(s.face.c.user_id),
 )
@@ -528,6 +580,13 @@ _OPEN = exists(
 )
 _FORGET_RETURNED = delete(s.leaver).where(
     or_(_is_listed(s.leaver.c.user_id), and_(_NOBODYS, ~_OPEN))
+)
+_FORGET_WITHHELD = delete(s.leaver).where(
+    ~_NOBODYS,
+    ~exists(select(literal(1)).where(s.gone.c.user_id == s.leaver.c.user_id)),
+)
+_FORGET_FRESH = delete(s.leaver).where(  # marks that hold no more
+    exists(select(literal(1)).where(s.gone.c.user_id == s.leaver.c.user_id, s.gone.c.fresh))
 )
 _REMEMBER_GONE = (
     upsert(s.leaver)

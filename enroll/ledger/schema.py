@@ -309,25 +309,28 @@ wanted = Table(
     sqlite_with_rowid=False,
 )
 
-# People with faces who do not stand in it, and since when.
+# People with faces who do not stand in it, since when, and the sync that has found it, if it was an
+# earlier one.
 gone = Table(
     "gone",
     following_metadata,
     Column("user_id", Text, primary_key=True),
     Column("since", BigInteger, nullable=False),
+    Column("run", Integer),
     Column("fresh", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
     sqlite_with_rowid=False,
 )
 
 # Faces of people who do, to which none of their rows leads; `fresh` are those that no earlier sync
-# has found.
+# has found, `superseded` those in whose place another command has put others.
 going = Table(
     "going",
     following_metadata,
     Column("face_id", Integer, primary_key=True),
     Column("user_id", Text, nullable=False),
     Column("enrolled", Boolean, nullable=False),
+    Column("superseded", Boolean, nullable=False),
     Column("fresh", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
