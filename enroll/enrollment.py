@@ -18,7 +18,7 @@ from enroll.blocklist import BlockList
 from enroll.ceiling import MOST_IN_FLIGHT, throttle_for
 from enroll.cores import OneCore
 from enroll.deciding import WAITS_FOR_DOUBT
-from enroll.deleting import finish_deleting
+from enroll.deleting import settle_deleting
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.followed import Followed
 from enroll.journey import Policy
@@ -344,9 +344,14 @@ def _open(
             "the library all the same with --allow-nonempty."
         )
     if ledger.removals.intended():
-        asking = Asking(connection, tally, at_once=settings.max_in_flight, known=ledger.ceiling)
-        with asking:
-            finish_deleting(ledger, asking, settings.group_id)
+        with Asking(
+            connection,
+            tally,
+            at_once=settings.max_in_flight,
+            known=ledger.ceiling,
+            most_calls=settings.max_calls,
+        ) as asking:
+            settle_deleting(ledger, asking, settings.group_id)
     if not (new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checked_library import GROUP, Place
-from following import night, sync_settings, there
+from following import about_to_delete, night, sync_settings, there
 
 from enroll import deleting
 from enroll.enrollment import Place as Opened
@@ -68,7 +68,7 @@ def interrupted(place: Place) -> Report:
 def test_a_signal_lets_the_deletion_under_way_end_and_no_other_begin(place: Place) -> None:
     report = interrupted(place)
     assert report.exit_code is ExitCode.TERMINATED
-    assert len(there(place)) == 7
+    assert place.box.count("delete") == 1
     assert done_next_time(place)
 
 
@@ -84,6 +84,25 @@ def test_calls_that_may_not_be_made_leave_deletions_for_the_next(place: Place) -
     report = night(place, timeout=1.0, max_calls=2)
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert report.ended.bound is not None and "--max-calls" in report.ended.bound
+    assert done_next_time(place)
+
+
+def test_a_lost_answer_to_a_deletion_costs_no_call_that_may_not_be_made(place: Place) -> None:
+    place.box.script(["500"] * 3, call="delete")
+    before = len(place.box.calls)
+    report = night(place, timeout=1.0, max_calls=4)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert len(place.box.calls) - before == 4
+
+
+def test_what_a_dead_night_left_is_looked_up_within_the_calls_that_may_be_made(
+    place: Place,
+) -> None:
+    about_to_delete(place, *(f"u{number}" for number in range(1, 9)))
+    before = len(place.box.calls)
+    report = night(place, max_calls=4)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert len(place.box.calls) - before == 4
     assert done_next_time(place)
 
 
