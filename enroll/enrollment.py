@@ -117,7 +117,8 @@ class Night(Protocol):
         GuardError."""
 
     def accept(self, ledger: Ledger, connection: Connection, tally: Tally, run: int) -> None:
-        """The run has begun: remember what it is to do, and delete what is due already."""
+        """The run has begun: remember what it is to do, and delete what is due already. What is
+        raised stops the run."""
 
     def softened(self, interrupt: Callable[[int], None]) -> Callable[[int], None]:
         """What a signal is to be given to, for it to end the run and the deletions softly."""
@@ -194,8 +195,6 @@ def enroll_manifest(
         stack.callback(connection.close)
         tally = Tally()
         ledger, place, standing = _open(stack, settings, manifest, connection, tally, held=held)
-        if night is not None:
-            night.accept(ledger, connection, tally, place.run)
         survey = standing.survey
         scan = Scan(
             manifest.rows(CHUNK_ROWS),
@@ -230,8 +229,16 @@ def enroll_manifest(
         )
         interrupt = driver.interrupt if night is None else night.softened(driver.interrupt)
         watching.opened(place, interrupt)
+
+        def first() -> None:
+            if night is not None:
+                before = tally.calls.total()
+                night.accept(ledger, connection, tally, place.run)
+                if isinstance(throttle, Metered):
+                    throttle.left_elsewhere(tally.calls.total() - before)
+
         with core or nullcontext():
-            ended = driver.drive(core)
+            ended = driver.drive(core, first=first)
         if night is not None:
             ended = night.end(ended)
         if driver.library_known and ended.stop is None:
