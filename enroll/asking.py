@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -58,11 +59,14 @@ class Asking:
         *,
         at_once: int | None,
         known: int | None = None,
+        most_calls: int | None = None,
     ) -> None:
         """`at_once` is the most calls in flight, None as many as the account takes, of which
-        `known` says how many that were; `tally` counts those that have left."""
+        `known` says how many that were; `tally` counts those that have left, of which there may
+        be `most_calls`."""
         self.tally = tally
         self._connection = connection
+        self._most_calls = math.inf if most_calls is None else most_calls
         self._throttle = throttle_for(at_once, known=known)
         self._pool: Executor = ThreadPoolExecutor(at_once or MOST_IN_FLIGHT)
 
@@ -83,6 +87,10 @@ class Asking:
         """The service's clock minus ours, in seconds."""
         return self._connection.service.clock_offset
 
+    def may_call(self, in_flight: int = 0) -> bool:
+        """Whether another call may be made beside those that are in flight."""
+        return self.tally.calls.total() + in_flight < self._most_calls
+
     def ask(
         self, kind: CallKind, call: Callable[[FaceSearch], Answer], *, tries: int = TRIES
     ) -> Answer:
@@ -98,8 +106,10 @@ class Asking:
             tries=tries,
         )
         with closing(asked):
-            _, answer = next(asked)
-        return answer
+            found = next(asked, None)
+        if found is None:
+            raise ServiceError("No further call may be made: --max-calls was reached.")
+        return found[1]
 
     def each(
         self,
@@ -113,12 +123,13 @@ class Asking:
         """Make a call for each item; each with what came of it, in the order in which they end.
 
         `call` runs on another thread; what it returns holds an answer, or None where it made
-        no call. Raises ServiceError as `ask` does.
+        no call. Where no further call may be made it ends, with items left. Raises ServiceError
+        as `ask` does.
         """
         errands: _Errands[T, R] = _Errands(items, self._throttle)
         try:
             while errands.left():
-                while (errand := errands.next()) is not None:
+                while (errand := self._next(errands)) is not None:
                     errand.credentials = self._connection.credentials
                     service = self._connection.service
                     errands.sent(errand, self._pool.submit(call, service, errand.item))
@@ -128,12 +139,18 @@ class Asking:
                     self._count(kind, answer)
                     errands.answered(errand, answer, service_time=time.time() + self.clock_offset)
                     after = self._again_after(errand, answer, tries)
-                    if after is None:
+                    if after is None or not self.may_call(errands.in_flight):
                         yield errand.item, result
                     else:
                         errands.put_off(errand, after)
         finally:
             errands.cancel()
+
+    def _next(self, errands: _Errands[T, R]) -> _Errand[T] | None:
+        if self.may_call(errands.in_flight):
+            return errands.next()
+        errands.stop()
+        return None
 
     def _count(self, kind: CallKind, answer: Answer | None) -> None:
         if answer is not None and answer.verdict is not Verdict.NOT_SENT:
@@ -172,6 +189,16 @@ class _Errands(Generic[T, R]):
     def left(self) -> bool:
         """Whether there is anything to do or to wait for."""
         return bool(self._in_flight or self._put_off or not self._all_taken)
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are being made."""
+        return len(self._in_flight)
+
+    def stop(self) -> None:
+        """No further call is to be made."""
+        self._put_off.clear()
+        self._all_taken = True
 
     def next(self) -> _Errand[T] | None:
         """The next call to be made now, if there is a place for it."""

@@ -18,7 +18,7 @@ from enroll.blocklist import BlockList
 from enroll.ceiling import MOST_IN_FLIGHT, throttle_for
 from enroll.cores import OneCore
 from enroll.deciding import WAITS_FOR_DOUBT
-from enroll.deleting import finish_deleting
+from enroll.deleting import settle_deleting
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.followed import Followed
 from enroll.journey import Policy
@@ -117,7 +117,8 @@ class Night(Protocol):
         GuardError."""
 
     def accept(self, ledger: Ledger, connection: Connection, tally: Tally, run: int) -> None:
-        """The run has begun: remember what it is to do, and delete what is due already."""
+        """The run has begun: remember what it is to do, and delete what is due already. What is
+        raised stops the run."""
 
     def softened(self, interrupt: Callable[[int], None]) -> Callable[[int], None]:
         """What a signal is to be given to, for it to end the run and the deletions softly."""
@@ -194,8 +195,6 @@ def enroll_manifest(
         stack.callback(connection.close)
         tally = Tally()
         ledger, place, standing = _open(stack, settings, manifest, connection, tally, held=held)
-        if night is not None:
-            night.accept(ledger, connection, tally, place.run)
         survey = standing.survey
         scan = Scan(
             manifest.rows(CHUNK_ROWS),
@@ -230,8 +229,16 @@ def enroll_manifest(
         )
         interrupt = driver.interrupt if night is None else night.softened(driver.interrupt)
         watching.opened(place, interrupt)
+
+        def first() -> None:
+            if night is not None:
+                before = tally.calls.total()
+                night.accept(ledger, connection, tally, place.run)
+                if isinstance(throttle, Metered):
+                    throttle.left_elsewhere(tally.calls.total() - before)
+
         with core or nullcontext():
-            ended = driver.drive(core)
+            ended = driver.drive(core, first=first)
         if night is not None:
             ended = night.end(ended)
         if driver.library_known and ended.stop is None:
@@ -344,9 +351,14 @@ def _open(
             "the library all the same with --allow-nonempty."
         )
     if ledger.removals.intended():
-        asking = Asking(connection, tally, at_once=settings.max_in_flight, known=ledger.ceiling)
-        with asking:
-            finish_deleting(ledger, asking, settings.group_id)
+        with Asking(
+            connection,
+            tally,
+            at_once=settings.max_in_flight,
+            known=ledger.ceiling,
+            most_calls=settings.max_calls,
+        ) as asking:
+            settle_deleting(ledger, asking, settings.group_id)
     if not (new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:

@@ -221,14 +221,18 @@ class Driver:
         """Whether the whole library was seen, and holds no face that the ledger does not know."""
         return self._strangers.all_known()
 
-    def drive(self, core: OneCore | None = None) -> Ended:
-        """Enroll what is due, on one `core` while nobody else wants it.
+    def drive(
+        self, core: OneCore | None = None, *, first: Callable[[], None] = lambda: None
+    ) -> Ended:
+        """Enroll what is due, on one `core` while nobody else wants it; `first` comes before it.
 
         Raises only bugs; what stopped the run is in the value.
         """
         began = time.monotonic()
         self._core = core
         try:
+            first()
+            self._watchdog = Watchdog(self._observer, now=time.monotonic())
             self._settle_what_was_left()
             if self._intake.begin_early():
                 self._strangers.learn()  # at once: their photos will have been read by then

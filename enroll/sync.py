@@ -289,6 +289,7 @@ class _Night:
             self._tally,
             at_once=self._settings.max_in_flight,
             known=self._ledger.ceiling,
+            most_calls=self._settings.max_calls,
         ) as asking:
             yield asking
 

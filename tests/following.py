@@ -8,6 +8,9 @@ from typing import Any
 from checked_library import GROUP, Place
 
 from enroll.enrollment import Report
+from enroll.ledger import Changes, Target
+from enroll.model import Event, EventKind
+from enroll.recorder import now_ms
 from enroll.settings import Bound, SyncSettings
 from enroll.sync import sync_manifest
 
@@ -35,3 +38,27 @@ def night(place: Place, **changed: Any) -> Report:
 def there(place: Place) -> list[tuple[str, str]]:
     """The library's faces: whose, and with which text."""
     return sorted((face.user_id, face.user_data) for face in place.box.faces(GROUP))
+
+
+def about_to_delete(place: Place, *user_ids: str, ago: float = 86_400.0) -> None:
+    """Leave the ledger as a sync that was killed so many seconds ago, about to delete them."""
+    faces = [place.face(user_id) for user_id in user_ids]
+    targets = [
+        Target(face_token=face.face_token or "", face_id=face.face_id, user_id=face.user_id, run=1)
+        for face in faces
+    ]
+    at = now_ms() - round(ago * 1000)
+    removing = [
+        Event(
+            at=at,
+            kind=EventKind.REMOVING,
+            run=1,
+            face_id=one.face_id,
+            face_token=one.face_token,
+            detail="",
+        )
+        for one in targets
+    ]
+    with place.writing() as ledger:
+        ledger.removals.intend(targets)
+        ledger.record(Changes(events=removing))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from checked_library import GROUP, Place
-from following import night, there
+from following import about_to_delete, night, there
 from small_archive import read_csv
 
 from enroll.errors import ExitCode, TimeOverError
@@ -297,6 +297,50 @@ def test_a_ledger_that_is_put_back_gives_nobody_a_text_twice(place: Place) -> No
     for _ in range(2):
         assert night(place, allow_nonempty=False).exit_code is ExitCode.DONE
         assert there(place) == as_listed(place)
+
+
+def test_who_is_back_keeps_the_face_that_a_dead_night_was_about_to_delete(place: Place) -> None:
+    old = place.face("u1").face_token
+    about_to_delete(place, "u1")
+    (place.folder / "1.jpg").unlink()  # so that it could not be added again
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert place.box.count("delete") == 0
+    assert place.face("u1").face_token == old
+    assert there(place) == as_listed(place)
+
+
+def test_a_deletion_that_may_still_be_carried_out_stays_open_until_it_cannot(
+    place: Place,
+) -> None:
+    about_to_delete(place, "u1", ago=60.0)
+    first = night(place)
+    assert (first.exit_code, first.ended.tally.undeleted) == (ExitCode.IN_DOUBT, 1)
+    place.delete(place.face("u1").face_token or "")  # it is carried out now
+    second = night(place)
+    assert second.exit_code is ExitCode.DONE
+    assert second.ended.tally.enrolled_now == 1
+    assert there(place) == as_listed(place)
+
+
+def test_a_run_deletes_nothing_that_a_dead_sync_was_about_to(place: Place) -> None:
+    about_to_delete(place, "u1", "u2")
+    del place.rows[0]
+    place.run()
+    assert [user_id for user_id, _ in there(place)] == ["u1", "u2", "u3"]
+    assert night(place).exit_code is ExitCode.DONE  # which is for the next sync to do
+    assert there(place) == as_listed(place)
+
+
+def test_what_a_dead_night_has_deleted_is_found_to_be_gone(place: Place) -> None:
+    about_to_delete(place, "u1", "u2", ago=0.0)
+    place.delete(*(place.face(user_id).face_token or "" for user_id in ("u1", "u2")))
+    del place.rows[0]
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert report.ended.tally.enrolled_now == 1
+    assert place.face("u1").status is Status.REMOVED
+    assert there(place) == as_listed(place)
 
 
 def told_of(place: Place, user_id: str) -> tuple[str, str, str]:

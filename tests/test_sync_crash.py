@@ -140,6 +140,27 @@ def killed_and_done(
     return bool(codes), [f"{kill}: {problem}" for problem in problems]
 
 
+def test_who_is_back_after_a_kill_before_the_deletion_keeps_the_face(
+    box: Sandbox, runner: Runner, tmp_path: Path
+) -> None:
+    case = Nights(tmp_path / "case", box)
+    for number, name in enumerate(("same", "both", "leaver")):
+        case.person(name, number, "before")
+    case.write_manifest()
+    assert runner.run(case.arguments, folder=case.folder, environ=case.environ) == 0
+    rows = list(case.rows)
+    case.gone("leaver")
+    case.write_manifest()
+    kill = Kill("call", "before", 2)
+    code = runner.run(case.arguments, folder=case.folder, environ=case.environ, kill=kill)
+    assert (code, len(box.faces(case.group_id))) == (-signal.SIGKILL, 3)
+    case.rows = rows  # the list is corrected, and the photo is not there
+    case.write_manifest()
+    (case.folder / "2.jpg").unlink()
+    assert runner.run(case.arguments, folder=case.folder, environ=case.environ) == 4
+    assert len(box.faces(case.group_id)) == 3
+
+
 def test_a_kill_at_any_point_leaves_no_face_too_many_and_nobody_unfound(
     box: Sandbox, runner: Runner, tmp_path: Path
 ) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from checked_library import GROUP, Place
-from following import night, sync_settings, there
+from following import about_to_delete, night, sync_settings, there
 
-from enroll import deleting
+from enroll import deleting, sync
 from enroll.enrollment import Place as Opened
 from enroll.enrollment import Report, Unwatched
-from enroll.errors import ExitCode
+from enroll.errors import ExitCode, LocalError
+from enroll.ledger.files import read_ledger
 from enroll.sandbox import Sandbox
 from enroll.sync import sync_manifest
 
@@ -47,14 +49,15 @@ def done_next_time(place: Place) -> bool:
 
 
 class Interrupting(Unwatched):
-    """Interrupts a sync when the first call of `delete` has arrived."""
+    """Interrupts a sync when its first call of `delete` has arrived."""
 
     def __init__(self, box: Sandbox) -> None:
         self._box = box
+        self._first = box.count("delete") + 1
 
     def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
         def wait() -> None:
-            assert self._box.wait_count("delete", 1)
+            assert self._box.wait_count("delete", self._first)
             interrupt(signal.SIGTERM)
 
         threading.Thread(target=wait).start()
@@ -68,7 +71,7 @@ def interrupted(place: Place) -> Report:
 def test_a_signal_lets_the_deletion_under_way_end_and_no_other_begin(place: Place) -> None:
     report = interrupted(place)
     assert report.exit_code is ExitCode.TERMINATED
-    assert len(there(place)) == 7
+    assert place.box.count("delete") == 1
     assert done_next_time(place)
 
 
@@ -85,6 +88,78 @@ def test_calls_that_may_not_be_made_leave_deletions_for_the_next(place: Place) -
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert report.ended.bound is not None and "--max-calls" in report.ended.bound
     assert done_next_time(place)
+
+
+def test_a_lost_answer_to_a_deletion_costs_no_call_that_may_not_be_made(place: Place) -> None:
+    place.box.script(["500"] * 3, call="delete")
+    before = len(place.box.calls)
+    report = night(place, timeout=1.0, max_calls=4)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert len(place.box.calls) - before == 4
+
+
+def test_what_a_dead_night_left_is_looked_up_within_the_calls_that_may_be_made(
+    place: Place,
+) -> None:
+    about_to_delete(place, *(f"u{number}" for number in range(1, 9)))
+    before = len(place.box.calls)
+    report = night(place, max_calls=4)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert len(place.box.calls) - before == 4
+    assert done_next_time(place)
+
+
+def test_a_night_whose_disk_is_full_at_its_first_deletions_has_an_end_on_record(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due_at_once(place)
+
+    def full(*_: object, **__: object) -> None:
+        raise LocalError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sync, "delete_chosen", full)
+        report = night(place)
+    assert report.exit_code is ExitCode.LOCAL
+    assert report.results is not None
+    assert last_end(place) == (int(ExitCode.LOCAL), "The disk is full.")
+    assert done_next_time(place)
+
+
+def test_a_signal_during_the_first_deletions_ends_the_night_softly(place: Place) -> None:
+    due_at_once(place)
+    before = place.box.count("delete")
+    report = interrupted(place)
+    assert report.exit_code is ExitCode.TERMINATED
+    assert place.box.count("delete") == before + 1
+    assert last_end(place) == (int(ExitCode.TERMINATED), "")
+    assert done_next_time(place)
+
+
+def test_the_first_deletions_count_among_the_calls_that_may_be_made(place: Place) -> None:
+    due_at_once(place)
+    place.people(10, 11, 12)
+    before = len(place.box.calls)
+    report = night(place, timeout=1.0, max_calls=4)
+    assert report.exit_code is ExitCode.ENDED_EARLY
+    assert len(place.box.calls) - before == 4
+    assert done_next_time(place)
+
+
+def due_at_once(place: Place) -> None:
+    """Let the next night begin with a deletion: of several rows of a person one is gone, and the
+    others are enrolled."""
+    place.rows.append(("u1", "name 1", "2.jpg"))
+    assert done_next_time(place)
+    place.rows.pop()
+    place.box.script(["timeout"], call="delete")
+
+
+def last_end(place: Place) -> tuple[int | None, str]:
+    with closing(read_ledger(place.ledger)) as reader:
+        end = reader.status(runs=1).runs[0].end
+    assert end is not None
+    return end.exit_code, end.reason
 
 
 def test_a_service_that_stops_the_sync_loses_no_leaver(place: Place) -> None:

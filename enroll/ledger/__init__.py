@@ -434,6 +434,10 @@ class Removals(Protocol):
     def intended(self) -> list[Target]:
         """Those of which that is on record and nothing further."""
 
+    def intended_by_syncs(self) -> dict[str, int]:
+        """The tokens of those that nobody but a sync wanted to be deleted, each with when it was
+        last recorded (UNIX ms; 0 where that is not known)."""
+
     def withdraw(self, face_tokens: Sequence[str]) -> None:
         """Record that these have not been deleted after all."""
 

@@ -126,6 +126,22 @@ class SqliteRemovals:
         with sentences(self._path):
             return [_target(found, run=found.run) for found in self._connection.execute(query)]
 
+    def intended_by_syncs(self) -> dict[str, int]:
+        by_sync = s.run.c.options["command"].as_string() == "sync"
+        tokens = select(s.removal.c.face_token).where(
+            s.removal.c.run.in_(select(s.run.c.run).where(by_sync))
+        )
+        times = (
+            select(s.event.c.face_token, func.max(s.event.c.at))
+            .where(s.event.c.kind == EventKind.REMOVING.value, s.event.c.face_token.in_(tokens))
+            .group_by(s.event.c.face_token)
+        )
+        with sentences(self._path):
+            found = dict.fromkeys(self._connection.scalars(tokens), 0)
+            if found:  # no index leads to an event
+                found.update((token, at) for token, at in self._connection.execute(times))
+        return found
+
     def withdraw(self, face_tokens: Sequence[str]) -> None:
         with sentences(self._path):
             _FORGET_INTENTS.execute(self._connection, tokens=listed(face_tokens))
