@@ -117,9 +117,29 @@ def test_a_persons_faces_and_data_are_gone_and_others_stay(place: Place) -> None
 
 
 def test_nothing_is_done_without_consent(place: Place) -> None:
-    forgotten(place, told=Told(agrees=False))
+    told = Told(agrees=False)
+    assert forgotten(place, told=told).exit_code is ExitCode.INTERRUPTED
+    assert told.said[-1] == "Nothing was deleted, and nobody is withheld by it."
+    reader = read_ledger(place.ledger)
+    (last,) = reader.status(runs=1).runs
+    reader.close()
+    assert last.end is not None
+    assert last.end.exit_code == ExitCode.INTERRUPTED
     assert there(place) == [ADA, "u1", "u2"]
     assert rows(place.run()) == {Status.ENROLLED: 3}
+
+
+def test_more_people_are_forgotten_than_a_statement_takes_parameters(place: Place) -> None:
+    with place.writing() as ledger:
+        raw = ledger._connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 50)
+        people = [f"one{number}" for number in range(60)]
+        ledger.forgetting.block(people, at=1, run=1)
+        ledger.forgetting.wipe(people)
+        assert ledger.forgetting.unfinished() == 60
+        ledger.forgetting.scrub(people, at=2)
+        assert ledger.forgetting.unfinished() == 0
 
 
 def test_a_log_that_others_hold_open_is_emptied_too(place: Place) -> None:

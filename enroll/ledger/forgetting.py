@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Table, delete, null, select, union, update
+from sqlalchemy import Connection, Table, bindparam, delete, null, select, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.blocklist import KEY_BYTES, BlockList
@@ -186,9 +186,11 @@ class SqliteForgetting:
             )
         with sentences(self._path):
             known = read_block_list(self._connection)
-            digests = [known.digest(user_id) for user_id in user_ids]
             self._connection.execute(
-                update(s.forgotten).where(s.forgotten.c.digest.in_(digests)).values(wiped_at=at)
+                update(s.forgotten)
+                .where(s.forgotten.c.digest == bindparam("whose"))
+                .values(wiped_at=at),
+                [{"whose": known.digest(user_id)} for user_id in user_ids],
             )
             self._connection.commit()
 
