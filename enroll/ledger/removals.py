@@ -78,7 +78,16 @@ class SqliteRemovals:
         listed_again = select(literal(1)).where(s.wanted.c.user_id == s.leaver.c.user_id)
         gone = select(s.leaver.c.user_id).where(s.leaver.c.since <= cutoff, ~exists(listed_again))
         theirs = s.face.c.user_id.in_(gone)
-        self._gather(_faces().where(theirs), _COPIES.where(theirs), _formers().where(theirs))
+        # A copy that has landed since its face was removed: of nobody who is to have a face.
+        wanted = select(literal(1)).where(s.wanted.c.user_id == s.face.c.user_id)
+        waits = select(literal(1)).where(
+            s.leaver.c.user_id == s.face.c.user_id, s.leaver.c.since > cutoff
+        )
+        late = _COPIES.where(
+            s.face.c.status == Status.REMOVED.value, ~exists(wanted), ~exists(waits)
+        )
+        copies = _COPIES.where(theirs)
+        self._gather(_faces().where(theirs), copies, late, _formers().where(theirs))
         return self._counted(opened=0)
 
     def _choose(self, faces: Select[str, int, str]) -> Chosen:
