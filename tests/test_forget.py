@@ -399,6 +399,28 @@ def test_others_messages_and_raw_answers_that_name_them_are_redacted(place: Plac
     assert "forgotten" in kept.message
 
 
+def test_a_status_in_a_message_of_others_names_nobody_whose_id_is_the_same(place: Place) -> None:
+    said = "HTTP 500 without an error of the service's own"
+    others = [
+        RowRecord(
+            user_id=user_id,
+            path=f"/{user_id}.jpg",
+            user_data="",
+            status=Status.FAILED,
+            code="HTTP_500",
+            message=message,
+        )
+        for user_id, message in (("u8", said), ("u9", f"{said}, of 500"))
+    ]
+    with place.writing() as ledger:
+        ledger.record(Changes(rows=others))
+        ledger.forgetting.block(["500"], at=1, run=1)
+        ledger.forgetting.wipe(["500"])
+    kept = {entry.user_id: entry.message for entry in place.entries()}
+    assert kept["u8"] == said
+    assert "forgotten" in kept["u9"]
+
+
 def test_plan_and_adopt_withhold_them_too(place: Place, tmp_path: Path) -> None:
     forgotten(place)
     report = tmp_path / "plan.csv"

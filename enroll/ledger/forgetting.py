@@ -206,7 +206,9 @@ class Words:
     def of(cls, words: Iterable[str]) -> Words:
         spelled = sorted({form for word in words for form in (word, json.dumps(word)[1:-1])})
         either = "|".join(map(re.escape, spelled))
-        return cls(spelled, re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])"))
+        # A user id may be 500: the status in a message of ours does not name that person.
+        no_status = r"(?!(?<=\bHTTP[ _])[0-9]{3}(?![\w-]))"
+        return cls(spelled, re.compile(rf"(?<![^\W_]){no_status}(?:{either})(?![^\W_])"))
 
     def named_in(self, text: str | None) -> bool:
         """Whether a text has one of the words, not only as part of a longer one."""
