@@ -89,11 +89,15 @@ class LedgerBusyError(EnrollError):
 class GuardError(EnrollError):
     """A sync would change more than it may, so that nothing was done.
 
-    `counts` is the difference between manifest and ledger, as far as it was made out.
+    `counts` is the difference between manifest and ledger, as far as it was made out; `masked` is
+    the message as it may be kept, where it shows user ids.
     """
 
     exit_code = ExitCode.GUARD
 
-    def __init__(self, message: str, *, counts: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, message: str, *, counts: Mapping[str, int] | None = None, masked: str | None = None
+    ) -> None:
         super().__init__(message)
         self.counts = counts
+        self.masked = message if masked is None else masked

@@ -78,15 +78,18 @@ class ForgetSettings(BenchSettings):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
     """How it went: of `people` those in `left` are not forgotten to the end, for the reasons there;
-    `gone` faces were deleted."""
+    `gone` faces were deleted. Nothing was done unless it was `agreed` to."""
 
     people: Sequence[str] = ()
     gone: int = 0
     left: Mapping[str, str] = field(default_factory=dict)
+    agreed: bool = True
 
     @property
     def exit_code(self) -> ExitCode:
         """By what is left to be decided."""
+        if not self.agreed:
+            return ExitCode.INTERRUPTED
         return ExitCode.IN_DOUBT if self.left else ExitCode.DONE
 
 
@@ -105,7 +108,10 @@ def forget(
         bench.audit.refresh()
         with changing(bench) as (ledger, work):
             if not _agreed(bench, ledger, people):
-                return Forgotten()
+                talk.say("Nothing was deleted, and nobody is withheld by it.")
+                declined = Forgotten(agreed=False)
+                work.exit_code = declined.exit_code
+                return declined
             ledger.forgetting.block(people, at=work.began, run=work.run)
             ledger.commit()
             forgotten = _Forgetting(bench, ledger, work, people).carry_out()

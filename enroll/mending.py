@@ -90,10 +90,11 @@ def _spare_copies(bench: Bench[VerifySettings]) -> tuple[Copy, ...]:
 
 def _agreed_to_requeue(bench: Bench[VerifySettings], missing: int) -> bool:
     copies = sum(copy.own is not None and not copy.spare for copy in bench.audit.copies())
+    calls = missing + copies + bench.audit.formers_of_missing()
     by_copy = " One that has a copy on record in the library gets its token instead." * bool(copies)
     return bench.talk.confirm(
         f"Make {amount(missing, 'face')} due again that the library does not hold? Each is asked "
-        f"for once more, with at most {amount(missing + copies, 'call')} of face_info.{by_copy}"
+        f"for once more, with at most {amount(calls, 'call')} of face_info.{by_copy}"
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from enroll import journey
 from enroll.asking import Asking
 from enroll.errors import ServiceError, UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT, settled_from
@@ -55,10 +56,11 @@ class ResolveSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """What was recorded; `asked` says that the service was asked for the token, or that the
-    library was looked through for the face."""
+    library was looked through for the face; `added`, that the call in doubt was applied."""
 
     face: FaceRecord
     asked: bool
+    added: bool
 
     @property
     def sentence(self) -> str:
@@ -66,6 +68,12 @@ class Resolved:
         if self.face.status is Status.PENDING:
             look = "the library shows none" if self.asked else "not looked for in the library"
             return f"Recorded as not added ({look}): the next run sends it."
+        if not self.added:
+            look = "the service was asked" if self.asked else "the service was not asked"
+            return (
+                f"Recorded as not added anew ({look}): the face stays as it was, with the token "
+                f"{self.face.face_token}."
+            )
         by = "as the service has it" if self.asked else "not checked with the service"
         return f"Recorded as enrolled, with the token {self.face.face_token} ({by})."
 
@@ -133,15 +141,17 @@ def _resolve(
     }
     with upkeep(ledger, options=about, tally=tally, clock_offset=seen.offset) as work:
         face = _as_recorded(ledger, face)
-        if settings.token is None:
+        # What was there before the call in doubt, is not what the call has added.
+        token = None if settings.token == face.former_token else settings.token
+        if token is None:
             _refuse_too_early(face, at=seen.at, settle_after=settle_after)
-        decided = _decided(face, settings.token, seen.found, run=work.run)
-        detail = "not added" if settings.token is None else "by token"
-        event = work.event(EventKind.RESOLVED, face.face_id, settings.token, detail)
-        gone = [] if settings.token is None else [settings.token]
+        decided = _decided(face, token, seen.found, run=work.run)
+        detail = "not added" if token is None else "by token"
+        event = work.event(EventKind.RESOLVED, face.face_id, token, detail)
+        gone = [] if token is None else [token]
         ledger.record(Changes(faces=[decided], events=[event], surplus_gone=gone))
         ledger.commit()
-    return Resolved(face=decided, asked=seen.asked)
+    return Resolved(face=decided, asked=seen.asked, added=token is not None)
 
 
 def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:
@@ -252,7 +262,10 @@ def _refuse_there(asking: Asking, group_id: str, ledger: Ledger, face: FaceRecor
     there = list_small(asking, group_id)
     if there is None:
         return False
-    tokens = [one.face_token for one in there if one.user_id == face.user_id]
+    known = face.former_token  # there before the call in doubt
+    tokens = [
+        one.face_token for one in there if one.user_id == face.user_id and one.face_token != known
+    ]
     holders = ledger.holders_of(tokens)
     unknown = [token for token in tokens if holders.get(token, face.face_id) == face.face_id]
     if unknown:
@@ -286,8 +299,8 @@ def _decided(
     """The face's record from now on."""
     face = replace(face, code="", message="", run=run)
     if token is None:
-        # Looked up once more by the run that sends it: what has landed by then is reported.
-        return replace(face, status=Status.PENDING, recheck=True)
+        # Looked up once more by the next run: what has landed by then is reported.
+        return journey.restores(replace(face, status=Status.PENDING, recheck=True))
     return replace(
         face,
         status=Status.ENROLLED,

@@ -30,7 +30,7 @@ from enroll.errors import EnrollError, GuardError, ServiceError
 from enroll.escape import escape
 from enroll.followed import Followed, figures
 from enroll.guards import Refusal, Signs
-from enroll.ledger import SURVEY, Change, Counted, Ledger, LibraryIdentity
+from enroll.ledger import SURVEY, Change, ChangeKind, Counted, Ledger, LibraryIdentity
 from enroll.ledger.files import ledger_exists, open_known_ledger, scratch_ledger
 from enroll.ledger.reading import iso_time
 from enroll.logs import mask
@@ -156,33 +156,40 @@ class _Judge:
         """Raise GuardError where the difference must not be carried out."""
         refusals = guards.judge(self.counted, self._settings)
         if refusals:
-            words = guards.message(
-                refusals,
-                self.counted,
-                self._signs(refusals),
-                manifest=in_utf8(self._manifest.path),
+            signs = self._signs(refusals)
+            words, masked = (
+                guards.message(
+                    refusals,
+                    self.counted,
+                    replace(signs, examples=self._examples(refusals, show)),
+                    manifest=in_utf8(self._manifest.path),
+                )
+                for show in (self._show, mask)
             )
-            raise GuardError(words, counts=figures(self.counted))
+            raise GuardError(words, counts=figures(self.counted), masked=masked)
 
-    def _shown(self, change: Change) -> str:
-        line = f" (line {change.line})" if change.line else ""
-        return f"{self._show(change.user_id)}{line}"
+    def _examples(
+        self, refusals: list[Refusal], show: Callable[[str], str]
+    ) -> dict[ChangeKind, list[str]]:
+        def shown(change: Change) -> str:
+            line = f" (line {change.line})" if change.line else ""
+            return f"{show(change.user_id)}{line}"
+
+        kinds = {kind for refusal in refusals for kind in guards.KINDS[refusal.guard]}
+        return {
+            kind: list(dict.fromkeys(map(shown, islice(found, EXAMPLES))))
+            for kind in kinds
+            for found in [self._ledger.following.changes([kind], images="")]
+        }
 
     def _signs(self, refusals: list[Refusal]) -> Signs:
         following = self._ledger.following
-        kinds = {kind for refusal in refusals for kind in guards.KINDS[refusal.guard]}
-        examples = {
-            kind: list(dict.fromkeys(map(self._shown, islice(found, EXAMPLES))))
-            for kind in kinds
-            for found in [following.changes([kind], images="")]
-        }
         return Signs(
             zeros_lost=following.zeros_lost(),
             swapped=following.swapped(),
             emptied=following.emptied(),
             behind=following.unlisted_behind(),
             folder_empty=_is_empty(self._images),
-            examples=examples,
         )
 
 
@@ -355,7 +362,7 @@ def _put_on_record(
             manifest_sha256=manifest.sha256,
         ),
     ):
-        raise error
+        raise GuardError(error.masked)
 
 
 def write_changes(changes: Iterator[Change], path: Path) -> None:

@@ -118,9 +118,29 @@ def test_a_persons_faces_and_data_are_gone_and_others_stay(place: Place) -> None
 
 
 def test_nothing_is_done_without_consent(place: Place) -> None:
-    forgotten(place, told=Told(agrees=False))
+    told = Told(agrees=False)
+    assert forgotten(place, told=told).exit_code is ExitCode.INTERRUPTED
+    assert told.said[-1] == "Nothing was deleted, and nobody is withheld by it."
+    reader = read_ledger(place.ledger)
+    (last,) = reader.status(runs=1).runs
+    reader.close()
+    assert last.end is not None
+    assert last.end.exit_code == ExitCode.INTERRUPTED
     assert there(place) == [ADA, "u1", "u2"]
     assert rows(place.run()) == {Status.ENROLLED: 3}
+
+
+def test_more_people_are_forgotten_than_a_statement_takes_parameters(place: Place) -> None:
+    with place.writing() as ledger:
+        raw = ledger._connection.connection.driver_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 50)
+        people = [f"one{number}" for number in range(60)]
+        ledger.forgetting.block(people, at=1, run=1)
+        ledger.forgetting.wipe(people)
+        assert ledger.forgetting.unfinished() == 60
+        ledger.forgetting.scrub(people, at=2)
+        assert ledger.forgetting.unfinished() == 0
 
 
 def test_a_log_that_others_hold_open_is_emptied_too(place: Place) -> None:
@@ -378,6 +398,28 @@ def test_others_messages_and_raw_answers_that_name_them_are_redacted(place: Plac
     assert in_bytes(place.ledger, *HERS) == []
     (kept,) = [entry for entry in place.entries() if entry.user_id == "u9"]
     assert "forgotten" in kept.message
+
+
+def test_a_status_in_a_message_of_others_names_nobody_whose_id_is_the_same(place: Place) -> None:
+    said = "HTTP 500 without an error of the service's own"
+    others = [
+        RowRecord(
+            user_id=user_id,
+            path=f"/{user_id}.jpg",
+            user_data="",
+            status=Status.FAILED,
+            code="HTTP_500",
+            message=message,
+        )
+        for user_id, message in (("u8", said), ("u9", f"{said}, of 500"))
+    ]
+    with place.writing() as ledger:
+        ledger.record(Changes(rows=others))
+        ledger.forgetting.block(["500"], at=1, run=1)
+        ledger.forgetting.wipe(["500"])
+    kept = {entry.user_id: entry.message for entry in place.entries()}
+    assert kept["u8"] == said
+    assert "forgotten" in kept["u9"]
 
 
 def test_plan_and_adopt_withhold_them_too(place: Place, tmp_path: Path) -> None:

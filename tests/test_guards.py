@@ -25,7 +25,7 @@ from enroll.recorder import now_ms
 from enroll.remove import RemoveSettings, remove
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings
-from enroll.sync import preview
+from enroll.sync import preview, sync_manifest
 
 ONE, TEN = Bound(1, percent=True), Bound(10, percent=True)
 GUARDED: dict[str, Any] = {"max_removals": ONE, "max_changes": TEN, "max_missing": TEN}
@@ -200,6 +200,20 @@ def test_a_refused_night_is_on_record_and_what_died_before_it_is_not_forgotten(
     assert "Nothing was done" in last.end.reason
     place.rows = rows
     assert night(place, **GUARDED).exit_code is ExitCode.DONE
+
+
+def test_the_ledger_keeps_no_user_id_of_a_refusal_that_shows_them(place: Place) -> None:
+    del place.rows[1:]
+    with pytest.raises(GuardError, match="Among them: 0102"):
+        sync_manifest(
+            sync_settings(place, **GUARDED), lambda: place.credentials, show_user_ids=True
+        )
+    reader = read_ledger(place.ledger)
+    (last,) = reader.status(runs=1).runs
+    reader.close()
+    assert last.end is not None
+    assert "Among them: " in last.end.reason
+    assert "0102" not in last.end.reason
 
 
 def test_what_was_accepted_and_not_done_is_not_counted_again(place: Place) -> None:

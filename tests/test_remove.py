@@ -118,6 +118,14 @@ def test_every_face_of_a_person_goes_and_copies_too_and_nobody_elses(place: Plac
     assert stranger in place.in_library()
 
 
+def test_a_token_that_a_face_has_twice_is_deleted_once(place: Place) -> None:
+    face = place.face("u1")
+    place.record(replace(face, former_token=face.face_token, former_user_data="name"))
+    found = removed(place, user_ids=ids(place, "u1"))
+    assert (found.exit_code, found.gone) == (ExitCode.DONE, 1)
+    assert (place.face("u1").face_token, place.face("u1").former_token) == (None, None)
+
+
 def test_superseded_faces_go_and_their_people_keep_the_new_one(place: Place) -> None:
     place.photo("1.jpg", 99)
     place.run()

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place
+from following import night, there
 from real_command import Command
 
 from enroll import asking
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
+from enroll.journey import intends
 from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
+from enroll.recorder import now_ms
 from enroll.resolve import Resolved, ResolveSettings, resolve
 from enroll.sandbox import Sandbox
 
@@ -264,6 +267,67 @@ def test_nothing_is_decided_while_a_run_holds_the_ledger(place: Place) -> None:
 def test_a_ledger_of_another_library_is_refused(place: Place) -> None:
     with pytest.raises(UsageError, match="not of guests at"):
         resolved(place, group_id="guests")
+
+
+# A face that was being added anew
+
+
+@pytest.fixture
+def renewing(place: Place) -> Place:
+    """The face of `u1` was being added anew with the text of its row now; the call did not land."""
+    place.record(replace(place.face("u1"), status=Status.ENROLLED, face_token=place.token))
+    intent = intends(place.face("u1"), at=now_ms(), run=1, user_data="new name")
+    place.record(replace(intent, status=Status.IN_DOUBT, code="TIMEOUT", expires=0.0))
+    place.rows[0] = ("u1", "new name", "1.jpg")
+    return place
+
+
+@pytest.mark.parametrize("by_token", [False, True])
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_face_that_was_not_added_anew_stays_as_it_was_and_is_added_by_the_next_sync(
+    renewing: Place, *, offline: bool, by_token: bool
+) -> None:
+    told = resolved(renewing, offline=offline, token=renewing.token if by_token else None)
+    asked = "the service was not asked" if offline else "the service was asked"
+    assert told.sentence == (
+        f"Recorded as not added anew ({asked}): the face stays as it was, with the token "
+        f"{renewing.token}."
+    )
+    face = renewing.face("u1")
+    assert (face.status, face.face_token, face.former_token, face.user_data, face.code) == (
+        Status.ENROLLED,
+        renewing.token,
+        None,
+        "name 1",
+        "",
+    )
+    assert decisions(renewing) == [("resolved", "u1", "")]
+    assert night(renewing).exit_code is ExitCode.DONE
+    assert there(renewing) == [("u1", "new name"), ("u2", "name 2")]
+
+
+@pytest.mark.parametrize("by_token", [False, True])
+def test_that_a_face_was_not_added_anew_is_refused_while_its_call_can_still_be_applied(
+    renewing: Place, *, by_token: bool
+) -> None:
+    renewing.record(replace(renewing.face("u1"), expires=time.time() + 600))
+    with pytest.raises(UsageError, match="may still be applied"):
+        resolved(renewing, token=renewing.token if by_token else None)
+    assert renewing.face("u1").status is Status.IN_DOUBT
+
+
+def test_another_face_speaks_against_not_added_anew_and_takes_the_formers_place(
+    renewing: Place,
+) -> None:
+    new = renewing.add("u1", "1.jpg", user_data="new name")
+    with pytest.raises(UsageError, match=f"does not know: {new}. If") as refused:
+        resolved(renewing)
+    assert renewing.token not in str(refused.value)
+    resolved(renewing, token=new)
+    face = renewing.face("u1")
+    assert (face.face_token, face.former_token) == (new, renewing.token)
+    night(renewing)
+    assert there(renewing) == [("u1", "new name"), ("u2", "name 2")]
 
 
 # The command

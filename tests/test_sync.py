@@ -58,6 +58,32 @@ def test_new_rows_are_added_and_rows_that_are_gone_are_removed(place: Place) -> 
     assert place.face("u1").status is Status.REMOVED
 
 
+def late_copy(place: Place) -> None:
+    """A copy of the face of `u1` lands late, after the face was removed."""
+    token = place.add("u1", "1.jpg", user_data="name 1")
+    (face,) = place.faces("u1")
+    assert face.status is Status.REMOVED
+    place.surplus("u1", token)
+
+
+def test_a_copy_that_lands_after_its_face_was_removed_is_deleted_too(place: Place) -> None:
+    del place.rows[0]
+    night(place)
+    late_copy(place)
+    night(place)
+    assert there(place) == as_listed(place)
+
+
+def test_such_a_copy_of_somebody_who_is_listed_again_stays(place: Place) -> None:
+    row = place.rows.pop(0)
+    night(place)
+    late_copy(place)
+    place.rows.insert(0, row)
+    (place.folder / "1.jpg").unlink()  # so that nothing else shows the person tonight
+    night(place)
+    assert there(place) == as_listed(place)
+
+
 def test_a_changed_photo_is_added_before_the_old_face_is_deleted(place: Place) -> None:
     old = place.face("u1").face_token
     place.photo("1.jpg", 99)

@@ -20,6 +20,7 @@ from enroll.bench import VerifySettings
 from enroll.differences import DIFFERENCE_COLUMNS, Verified
 from enroll.errors import ExitCode, LedgerBusyError, LedgerMismatchError, ServiceError
 from enroll.facesearch import FaceSearch
+from enroll.journey import intends
 from enroll.ledger import DifferenceKind
 from enroll.ledger.files import read_ledger, scratch_listing
 from enroll.ledger.lock import LedgerLock
@@ -694,6 +695,59 @@ def test_a_missing_face_that_no_row_points_to_is_recorded_as_removed(place: Plac
     added = place.box.count("add")
     place.run()
     assert place.box.count("add") == added
+
+
+def added_anew(place: Place) -> tuple[str, str]:
+    """The face of `u1` was added anew, and that is gone; what was there before was not deleted
+    yet. Both tokens."""
+    old = place.face("u1").face_token or ""
+    new = place.add("u1", "1.jpg", user_data="new name")
+    intent = intends(place.face("u1"), at=now_ms(), run=1, user_data="new name")
+    place.record(replace(intent, status=Status.ENROLLED, face_token=new))
+    place.delete(new)
+    return old, new
+
+
+def test_a_missing_face_of_which_the_former_is_there_stands_as_before(place: Place) -> None:
+    old, new = added_anew(place)
+    told = Told()
+    found = verified(place, told, requeue_missing=True)
+    assert "with at most 2 calls of face_info" in told.questions[0]
+    assert found.exit_code is ExitCode.DONE
+    face = place.face("u1")
+    assert (face.status, face.face_token, face.former_token, face.user_data) == (
+        Status.ENROLLED,
+        old,
+        None,
+        "name 1",
+    )
+    assert place.history()[-2:] == [("gone", "u1", new), ("restored", "u1", old)]
+
+
+def test_a_copy_goes_before_the_former_of_a_missing_face(place: Place) -> None:
+    old, _ = added_anew(place)
+    copy = place.add("u1", "1.jpg", user_data="new name")
+    place.surplus("u1", copy)
+    verified(place, requeue_missing=True)
+    face = place.face("u1")
+    assert (face.face_token, face.former_token) == (copy, old)
+
+
+def test_a_missing_face_of_which_the_former_is_gone_too_is_due(place: Place) -> None:
+    old, _ = added_anew(place)
+    place.delete(old)
+    verified(place, requeue_missing=True)
+    face = place.face("u1")
+    assert (face.status, face.face_token, face.former_token) == (Status.PENDING, None, None)
+
+
+def test_a_missing_face_stays_while_it_is_not_known_whether_its_former_is_there(
+    place: Place,
+) -> None:
+    _, new = added_anew(place)
+    place.box.script([None, *["500"] * asking.TRIES], call="face_info")
+    verified(place, requeue_missing=True)
+    assert (place.face("u1").status, place.face("u1").face_token) == (Status.ENROLLED, new)
 
 
 # The command

@@ -422,7 +422,8 @@ class Removals(Protocol):
 
     def choose_leavers(self, *, cutoff: int) -> Chosen:
         """Choose every face of people who do not stand in the manifest and have not since before
-        `cutoff` (UNIX ms)."""
+        `cutoff` (UNIX ms), and copies of faces that were removed of people who do not stand in it
+        either."""
 
     def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
         """Some of them in the order of their tokens, from behind `after` on, to be deleted by the

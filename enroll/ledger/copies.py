@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, case, literal, select
+from sqlalchemy import ColumnElement, case, func, literal, select
 
 from enroll.ledger import schema as s
 from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, sentences
@@ -80,6 +80,18 @@ class SqliteCopies(SqliteReader):
                 found = self._connection.execute(query.where(s.surplus.c.face_id.in_(some)))
                 copies |= {copy.face_token: copy.face_id for copy in found}
         return copies
+
+    def formers_of_missing(self) -> int:
+        """Of how many missing faces the library may hold what was there before they were added
+        anew."""
+        query = (
+            select(func.count())
+            .select_from(s.absent)
+            .join(s.face, s.face.c.face_token == s.absent.c.face_token)
+            .where(s.face.c.former_token.is_not(None))
+        )
+        with sentences(self._path):
+            return self._connection.scalar(query) or 0
 
 
 def _is_in(column: ColumnElement[str], token: ColumnElement[str]) -> ColumnElement[bool]:

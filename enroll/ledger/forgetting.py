@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Table, delete, null, select, union, update
+from sqlalchemy import Connection, Table, bindparam, delete, null, select, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.blocklist import KEY_BYTES, BlockList
@@ -186,9 +186,11 @@ class SqliteForgetting:
             )
         with sentences(self._path):
             known = read_block_list(self._connection)
-            digests = [known.digest(user_id) for user_id in user_ids]
             self._connection.execute(
-                update(s.forgotten).where(s.forgotten.c.digest.in_(digests)).values(wiped_at=at)
+                update(s.forgotten)
+                .where(s.forgotten.c.digest == bindparam("whose"))
+                .values(wiped_at=at),
+                [{"whose": known.digest(user_id)} for user_id in user_ids],
             )
             self._connection.commit()
 
@@ -204,7 +206,9 @@ class Words:
     def of(cls, words: Iterable[str]) -> Words:
         spelled = sorted({form for word in words for form in (word, json.dumps(word)[1:-1])})
         either = "|".join(map(re.escape, spelled))
-        return cls(spelled, re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])"))
+        # A user id may be 500: the status in a message of ours does not name that person.
+        no_status = r"(?!(?<=\bHTTP[ _])[0-9]{3}(?![\w-]))"
+        return cls(spelled, re.compile(rf"(?<![^\W_]){no_status}(?:{either})(?![^\W_])"))
 
     def named_in(self, text: str | None) -> bool:
         """Whether a text has one of the words, not only as part of a longer one."""

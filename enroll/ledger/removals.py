@@ -16,7 +16,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     literal,
     null,
     or_,
@@ -60,9 +59,8 @@ class SqliteRemovals:
     def choose_people(self, user_ids: Sequence[str]) -> Chosen:
         with sentences(self._path):
             self._connection.execute(delete(s.target))
-            _CHOOSE_PEOPLE.execute(self._connection, people=listed(user_ids))
-            _CHOOSE_FORMERS_OF_PEOPLE.execute(self._connection, people=listed(user_ids))
-            _CHOOSE_COPIES_OF_PEOPLE.execute(self._connection, people=listed(user_ids))
+            for statement in _CHOOSE_PEOPLE:
+                statement.execute(self._connection, people=listed(user_ids))
             found = _OPEN_FACES.rows(self._connection, people=listed(user_ids))
         return self._counted(opened=found[0].opened)
 
@@ -80,7 +78,16 @@ class SqliteRemovals:
         listed_again = select(literal(1)).where(s.wanted.c.user_id == s.leaver.c.user_id)
         gone = select(s.leaver.c.user_id).where(s.leaver.c.since <= cutoff, ~exists(listed_again))
         theirs = s.face.c.user_id.in_(gone)
-        self._gather(_faces().where(theirs), _COPIES.where(theirs), _formers().where(theirs))
+        # A copy that has landed since its face was removed: of nobody who is to have a face.
+        wanted = select(literal(1)).where(s.wanted.c.user_id == s.face.c.user_id)
+        waits = select(literal(1)).where(
+            s.leaver.c.user_id == s.face.c.user_id, s.leaver.c.since > cutoff
+        )
+        late = _COPIES.where(
+            s.face.c.status == Status.REMOVED.value, ~exists(wanted), ~exists(waits)
+        )
+        copies = _COPIES.where(theirs)
+        self._gather(_faces().where(theirs), copies, late, _formers().where(theirs))
         return self._counted(opened=0)
 
     def _choose(self, faces: Select[str, int, str]) -> Chosen:
@@ -184,15 +191,15 @@ _COPIES = select(s.surplus.c.face_token, s.surplus.c.face_id, s.face.c.user_id).
 )
 _COLUMNS = ["face_token", "face_id", "user_id"]
 _OF_PEOPLE = s.face.c.user_id.in_(among("people"))
-_CHOOSE_PEOPLE = Query(insert(s.target).from_select(_COLUMNS, _faces().where(_OF_PEOPLE)))
-_CHOOSE_FORMERS_OF_PEOPLE = Query(
-    insert(s.target).from_select(_COLUMNS, _formers().where(_OF_PEOPLE))
-)
-_CHOOSE_COPIES_OF_PEOPLE = Query(
-    upsert(s.target)
-    .from_select(_COLUMNS, _COPIES.where(_OF_PEOPLE))
-    .on_conflict_do_nothing()  # one copy is the face of another row
-)
+
+
+def _choosing(found: Select[str, int, str]) -> Query:
+    """Adds to the chosen faces; one may be there already: a copy is another row's face."""
+    new = upsert(s.target).from_select(_COLUMNS, found.where(_OF_PEOPLE))
+    return Query(new.on_conflict_do_nothing())
+
+
+_CHOOSE_PEOPLE = tuple(_choosing(found) for found in (_faces(), _formers(), _COPIES))
 _CHOOSE_COPIES = (
     upsert(s.target)
     .from_select(_COLUMNS, _COPIES.where(s.surplus.c.face_id.in_(select(s.target.c.face_id))))
