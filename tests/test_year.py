@@ -231,7 +231,7 @@ def test_after_every_night_the_library_holds_what_the_rules_ask_for(tmp_path: Pa
     assert tally.findings == []
     assert {kind for kind, _ in tally.exports} == set(Export)
     assert {0, 1, 2, 8} <= set(tally.codes)
-    assert tally.struck == 2
+    assert tally.struck >= 2
     assert tally.rehearsed
     assert tally.calls["delete"]
 
