@@ -44,7 +44,7 @@ from enroll.recorder import now_ms
 from enroll.results import csv_bytes
 from enroll.settings import SyncSettings, host_of
 from enroll.tally import Ended, Tally
-from enroll.texts import duration
+from enroll.texts import amount, duration
 from enroll.upkeep import upkeep
 
 CHANGE_COLUMNS = ("change", "user_id", "user_data", "image", "face_token", "since")
@@ -271,6 +271,9 @@ class _Night:
             following = self._ledger.following
             following.tidy()
             self._kept = following.kept()
+            if through and (behind := following.behind()):
+                self._kept += behind
+                self._bound = self._bound or _about_those_behind(behind)
             self._ledger.commit()
         except EnrollError as error:
             return replace(ended, stop=ended.stop or error)
@@ -344,6 +347,14 @@ class _Night:
         elif settings.max_calls is not None and self._tally.calls.total() >= settings.max_calls:
             self._bound = f"--max-calls was reached, {more}"
         return not self._bound
+
+
+def _about_those_behind(people: int) -> str:
+    have = "has" if people == 1 else "have"
+    return (
+        f"{amount(people, 'person', 'people')} {have} another text in the library yet than in the "
+        "manifest: it had to be found out first what an earlier night had added"
+    )
 
 
 def _put_on_record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from following import about_to_delete, night, there
 from small_archive import read_csv
 
 from enroll.errors import ExitCode, TimeOverError
+from enroll.journey import intends
 from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status, Unusable
 from enroll.photo import read_photo
 from enroll.preparation import Preparation
+from enroll.recorder import now_ms
 from enroll.sandbox import Sandbox
 
 
@@ -366,6 +369,23 @@ def test_what_a_dead_night_has_deleted_is_found_to_be_gone(place: Place) -> None
     assert report.exit_code is ExitCode.DONE
     assert report.ended.tally.enrolled_now == 1
     assert place.face("u1").status is Status.REMOVED
+    assert there(place) == as_listed(place)
+
+
+def test_who_has_not_the_text_of_the_list_yet_is_counted_and_has_it_the_next_night(
+    place: Place,
+) -> None:
+    being = intends(place.face("u1"), at=now_ms(), run=1, user_data="B")
+    place.record(replace(being, status=Status.IN_DOUBT, code="INTERRUPTED", expires=0.0))
+    place.add("u1", "1.jpg", user_data="B")  # the call of a night that was killed
+    place.rows[0] = ("u1", "C", "1.jpg")
+    first = night(place)
+    assert first.exit_code is ExitCode.ENDED_EARLY
+    assert first.followed is not None
+    assert first.followed.kept == 1
+    assert there(place) == [("u1", "B"), ("u2", "name 2"), ("u3", "name 3")]
+    second = night(place)
+    assert second.exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
 
 

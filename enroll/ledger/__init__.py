@@ -391,6 +391,10 @@ class Following(Protocol):
     def kept(self) -> int:
         """How many people in the manifest have a face that is to go and is there yet."""
 
+    def behind(self) -> int:
+        """How many people have an enrolled face whose new text could not be sent yet, because the
+        face had just been found to bear another."""
+
     def zeros_lost(self) -> int:
         """How many who are newly gone are there with more or fewer zeros in front."""
 

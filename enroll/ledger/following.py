@@ -230,6 +230,44 @@ class SqliteFollowing:
         )
         return self._number(query.where(_is_listed(s.face.c.user_id), ~wanted_now()))
 
+    def behind(self) -> int:
+        other, of_other = s.wanted.alias("other"), s.row.alias("of_other")
+        says_it = exists(
+            select(literal(1))
+            .select_from(
+                other.join(
+                    of_other,
+                    and_(of_other.c.user_id == other.c.user_id, of_other.c.path == other.c.path),
+                )
+            )
+            .where(
+                other.c.user_id == s.face.c.user_id,
+                of_other.c.face_id == s.face.c.face_id,
+                other.c.user_data == s.face.c.user_data,
+            )
+        )
+        to_renew = and_(
+            s.renewal.c.user_id == s.wanted.c.user_id, s.renewal.c.path == s.wanted.c.path
+        )
+        query = (
+            select(func.count(s.wanted.c.user_id.distinct()))
+            .select_from(
+                s.renewal.join(s.wanted, to_renew)
+                .join(s.row, _SAME_ROW)
+                .join(s.face, s.face.c.face_id == s.row.c.face_id)
+            )
+            .where(
+                s.face.c.status == Status.ENROLLED.value,
+                # else the service, or a rule, does not let it be renewed
+                s.face.c.code == "",
+                s.row.c.code == "",
+                s.wanted.c.size.is_not(None),
+                ~s.wanted.c.unusable,
+                ~says_it,
+            )
+        )
+        return self._number(query)
+
     # What may be the reason of a difference that is too large
 
     def zeros_lost(self) -> int:
