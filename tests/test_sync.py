@@ -389,6 +389,25 @@ def test_who_has_not_the_text_of_the_list_yet_is_counted_and_has_it_the_next_nig
     assert there(place) == as_listed(place)
 
 
+@pytest.mark.parametrize("text", ["another name", "x" * 130])
+def test_a_row_without_its_photo_and_with_another_text_keeps_its_persons_other_faces(
+    place: Place, text: str
+) -> None:
+    place.photo("second.jpg", 55)
+    place.rows.append(("u1", "name 1", "second.jpg"))
+    night(place)
+    place.rows.pop()
+    (place.folder / "1.jpg").rename(place.folder / "away.jpg")
+    place.rows[0] = ("u1", text, "1.jpg")
+    for _ in range(2):
+        night(place)
+        assert [user_id for user_id, _ in there(place)].count("u1") == 2
+    (place.folder / "away.jpg").rename(place.folder / "1.jpg")
+    place.rows[0] = ("u1", "a third name", "1.jpg")
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+
+
 def told_of(place: Place, user_id: str) -> tuple[str, str, str]:
     (line,) = [
         one for one in read_csv(place.folder / "staff.results.csv") if one["user_id"] == user_id

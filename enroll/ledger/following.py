@@ -526,7 +526,10 @@ def all_rows_enrolled() -> ColumnElement[bool]:
             s.wanted.c.user_id == s.face.c.user_id,
             or_(
                 func.coalesce(of_row.c.status, "") != Status.ENROLLED.value,
-                and_(to_renew, of_row.c.user_data != s.wanted.c.user_data),
+                and_(  # without its photo a row cannot be given its text
+                    or_(to_renew, s.wanted.c.size.is_(None)),
+                    of_row.c.user_data != s.wanted.c.user_data,
+                ),
                 and_(
                     s.wanted.c.sha256.is_not(None),
                     s.wanted.c.sha256 != func.coalesce(s.row.c.sha256, b""),
