@@ -125,11 +125,11 @@ def _carry_out(
 ) -> int:
     """Make the calls for at most `DELETE_PAGE` faces and record what came of it; how many are
     left of which nothing is known."""
+    tokens = [target.face_token for target in targets]
     try:
-        tokens = [target.face_token for target in targets]
         gone = delete_faces(asking, group_id, tokens, go_on=go_on)
     except ServiceError:
-        ledger.removals.withdraw([target.face_token for target in targets])
+        ledger.removals.withdraw(tokens)
         ledger.commit()
         raise
     settled = [target for target in targets if target.face_token in gone]

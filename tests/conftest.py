@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from killing import Runner
 from real_command import Command, account_of
 from small_archive import Archive
 
@@ -25,6 +26,14 @@ def box() -> Iterator[Sandbox]:
     with Sandbox() as running:
         running.create_library(LIBRARY)
         yield running
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    """A process from which commands are started that kill themselves."""
+    running = Runner()
+    yield running
+    running.close()
 
 
 @pytest.fixture

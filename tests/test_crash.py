@@ -51,13 +51,6 @@ def troubled(folder: Path, box: Sandbox) -> Case:
     return case
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    running = Runner()
-    yield running
-    running.close()
-
-
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
     with Sandbox(detect=False, fault_lag=0.2, limits=Limits(max_libraries=1000)) as running:

@@ -506,13 +506,6 @@ def test_a_hash_needs_its_key() -> None:
     assert listed.mark != one.mark
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    running = Runner()
-    yield running
-    running.close()
-
-
 def killed_and_forgotten(case: Case, runner: Runner, kill: Kill) -> tuple[bool, list[str]]:
     """Kill the command at a point, run, and give it again; whether it was killed, and what is
     wrong in the end."""

@@ -105,13 +105,6 @@ def night_of_changes(folder: Path, box: Sandbox, runner: Runner) -> Nights:
     return case
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    running = Runner()
-    yield running
-    running.close()
-
-
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
     with Sandbox(detect=False, fault_lag=0.2, limits=Limits(max_libraries=1000)) as running:

@@ -39,7 +39,8 @@ from enroll.ledger.compiled import Bulk
 from enroll.ledger.reading import sentences, shown_path
 from enroll.model import ScannedRow, Status
 
-_IN_THE_LIBRARY = (Status.ENROLLED.value, Status.SUPERSEDED.value)
+IN_THE_LIBRARY = (Status.ENROLLED.value, Status.SUPERSEDED.value)
+OPEN = (Status.SENDING.value, Status.IN_DOUBT.value)
 
 SAMPLE = 200
 """Rows that are looked at for what may be wrong with a manifest."""
@@ -346,9 +347,7 @@ def _holds_a_token() -> ColumnElement[bool]:
 
 def _may_go() -> ColumnElement[bool]:
     """Condition: the library holds the face, and no call for it is open."""
-    return and_(
-        _holds_a_token(), s.face.c.status.not_in([Status.SENDING.value, Status.IN_DOUBT.value])
-    )
+    return and_(_holds_a_token(), s.face.c.status.not_in(OPEN))
 
 
 def _has_a_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
@@ -400,7 +399,7 @@ def _stands(face_id: ColumnElement[int]) -> ColumnElement[bool]:
     return exists(
         select(literal(1)).where(
             known.c.face_id == face_id,
-            or_(known.c.status.in_(_IN_THE_LIBRARY), known.c.former_token.is_not(None)),
+            or_(known.c.status.in_(IN_THE_LIBRARY), known.c.former_token.is_not(None)),
         )
     )
 
@@ -412,7 +411,7 @@ def _accepted_before() -> ColumnElement[bool]:
     open_yet = exists(
         select(literal(1)).where(
             of_row.c.face_id == s.row.c.face_id,
-            of_row.c.status.not_in([*_IN_THE_LIBRARY, Status.REMOVED.value]),
+            of_row.c.status.not_in([*IN_THE_LIBRARY, Status.REMOVED.value]),
         )
     )
     unread = or_(s.wanted.c.sha256.is_(None), s.wanted.c.sha256 == s.row.c.sha256)
@@ -474,7 +473,7 @@ def _may_be_left() -> ColumnElement[bool]:
         select(literal(1)).where(
             being.c.face_id == s.wanted.c.face_id,
             being.c.former_token.is_not(None),
-            being.c.status.not_in(_IN_THE_LIBRARY),
+            being.c.status.not_in(IN_THE_LIBRARY),
             ~says_it,
         )
     )
@@ -613,14 +612,14 @@ def _dropped() -> Select[Any]:
 _NOBODYS = ~exists(
     select(literal(1)).where(s.face.c.user_id == s.leaver.c.user_id, _holds_a_token())
 )
-_OPEN = exists(
+_WITH_AN_OPEN_FACE = exists(
     select(literal(1)).where(
         s.face.c.user_id == s.leaver.c.user_id,
-        s.face.c.status.in_([Status.SENDING.value, Status.IN_DOUBT.value]),
+        s.face.c.status.in_(OPEN),
     )
 )
 _FORGET_RETURNED = delete(s.leaver).where(
-    or_(_is_listed(s.leaver.c.user_id), and_(_NOBODYS, ~_OPEN))
+    or_(_is_listed(s.leaver.c.user_id), and_(_NOBODYS, ~_WITH_AN_OPEN_FACE))
 )
 _FORGET_WITHHELD = delete(s.leaver).where(
     ~_NOBODYS,

@@ -27,13 +27,11 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from enroll.ledger import Chosen, Target
 from enroll.ledger import schema as s
 from enroll.ledger.compiled import Bulk, Query, among, listed
-from enroll.ledger.following import all_rows_enrolled, wanted_now
+from enroll.ledger.following import IN_THE_LIBRARY, OPEN, all_rows_enrolled, wanted_now
 from enroll.ledger.reading import sentences
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import EventKind, Status
 
-_IN_THE_LIBRARY = (Status.ENROLLED.value, Status.SUPERSEDED.value)
-_OPEN = (Status.SENDING.value, Status.IN_DOUBT.value)
 _TOKENS_OF_A_RUN = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESOLVED.value)
 
 
@@ -70,7 +68,7 @@ class SqliteRemovals:
         renewed = _formers().where(
             s.face.c.status == Status.ENROLLED.value, s.face.c.face_token != s.face.c.former_token
         )
-        former = _formers().where(may_go, ~_one_of(s.face.c.status, *_OPEN))
+        former = _formers().where(may_go, ~_one_of(s.face.c.status, *OPEN))
         self._gather(_faces().where(may_go), _COPIES.where(may_go), former, renewed)
         return self._counted(opened=0)
 
@@ -176,7 +174,7 @@ def _one_of(column: ColumnElement[str], *values: str) -> ColumnElement[bool]:
 
 def _faces() -> Select[str, int, str]:
     return select(s.face.c.face_token, s.face.c.face_id, s.face.c.user_id).where(
-        s.face.c.face_token.is_not(None), _one_of(s.face.c.status, *_IN_THE_LIBRARY)
+        s.face.c.face_token.is_not(None), _one_of(s.face.c.status, *IN_THE_LIBRARY)
     )
 
 
@@ -206,7 +204,7 @@ _CHOOSE_COPIES = (
     .on_conflict_do_nothing()
 )
 _OPEN_FACES = Query(
-    select(func.count().label("opened")).where(_OF_PEOPLE, _one_of(s.face.c.status, *_OPEN))
+    select(func.count().label("opened")).where(_OF_PEOPLE, _one_of(s.face.c.status, *OPEN))
 )
 _INTEND = Bulk(upsert(s.removal).on_conflict_do_nothing())
 
