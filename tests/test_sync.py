@@ -12,7 +12,7 @@ from checked_library import GROUP, Place
 from following import about_to_delete, night, there
 from small_archive import read_csv
 
-from enroll.errors import ExitCode, TimeOverError
+from enroll.errors import ExitCode, GuardError, TimeOverError
 from enroll.journey import intends
 from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status, Unusable
@@ -20,6 +20,7 @@ from enroll.photo import read_photo
 from enroll.preparation import Preparation
 from enroll.recorder import now_ms
 from enroll.sandbox import Sandbox
+from enroll.settings import Bound
 
 
 @pytest.fixture
@@ -406,6 +407,40 @@ def test_a_row_without_its_photo_and_with_another_text_keeps_its_persons_other_f
     place.rows[0] = ("u1", "a third name", "1.jpg")
     assert night(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
+
+
+def edited(place: Place, name: str, comment: bytes) -> None:
+    """Another program writes the photo: other bytes of the file, and the same are sent."""
+    path = place.folder / name
+    whole = path.read_bytes()
+    head = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+    path.write_bytes(whole[:2] + head + whole[2:])
+
+
+def test_a_photo_that_was_edited_while_its_row_broke_a_rule_has_the_mended_text(
+    place: Place,
+) -> None:
+    place.rows[0] = ("u1", "x" * 130, "1.jpg")
+    night(place)
+    edited(place, "1.jpg", b"edited")
+    night(place)
+    place.rows[0] = ("u1", "another name", "1.jpg")
+    assert night(place).exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+
+
+def test_photos_that_were_edited_before_a_night_that_was_cut_off_are_no_new_ones(
+    place: Place,
+) -> None:
+    for number in (1, 2, 3):
+        edited(place, f"{number}.jpg", b"edited")
+    place.people(4)
+    with pytest.raises(GuardError):
+        night(place, max_changes=Bound(0))  # it has read them, and does no more
+    place.rows.pop()
+    report = night(place, max_changes=Bound(0))
+    assert report.followed is not None
+    assert (report.exit_code, report.followed.counted.photos) == (ExitCode.DONE, 0)
 
 
 def told_of(place: Place, user_id: str) -> tuple[str, str, str]:

@@ -45,13 +45,13 @@ def _wrongly_gone(face: Face, there: Counter[Face], asked: Asked) -> list[str]:
     """Why this face may not be deleted at this moment, when its person has those `there`."""
     if face.user_id not in asked.wanted:
         return [] if face in asked.leaving else [f"deleted before its grace was over: {face}"]
-    if face.user_id in asked.kept:
-        return [f"deleted, although a row of this person is bad: {face}"]
     wanted = asked.wanted[face.user_id]
     if face in wanted and there[face] < 2:
         return [f"deleted, although the manifest asks for it: {face}"]
     if any(other.sha256 == face.sha256 and there[other] for other in wanted):
         return []  # the same photo with another user_data has taken its place
+    if face.user_id in asked.kept:
+        return [f"deleted, although a row of this person is bad: {face}"]
     late = [other for other in wanted if not there[other]]
     return [f"deleted before {late[0]} was there: {face}"] if late else []
 

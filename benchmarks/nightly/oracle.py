@@ -57,7 +57,7 @@ class Asked:
 
     `faces` is what the library holds afterwards of what the ledger knows; `leaving` are those
     held before whose person goes tonight, `kept` the people whose old faces stay because a row of
-    theirs is bad.
+    theirs is bad, but for those that have another text now.
     """
 
     faces: frozenset[Face]
@@ -141,7 +141,8 @@ class Oracle:
         for user_id in listed:
             after |= good[user_id]
             if user_id in with_bad:
-                after |= held[user_id]
+                renamed = {face.sha256 for face in good[user_id]}  # the same photo, another text
+                after |= {face for face in held[user_id] if face.sha256 not in renamed}
         for user_id in held.keys() - listed:
             gone_for = now - self.gone_since.get(user_id, now)
             over = gone_for >= self.bounds.grace * DAY - TOLERANCE or not self.bounds.grace

@@ -91,8 +91,8 @@ class SqliteFollowing:
             .where(
                 user_id >= after[0],
                 behind,
-                s.wanted.c.sha256.is_(None),
                 s.wanted.c.size.is_not(None),
+                or_(s.wanted.c.sha256.is_(None), _leads_nowhere()),
                 _has_a_face(user_id),
             )
             .order_by(user_id, path)
@@ -124,6 +124,7 @@ class SqliteFollowing:
         if told:
             with sentences(self._path):
                 self._connection.execute(statement, told)
+                self._connection.execute(_SAME_FACE, told)
 
     def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
         for table in (s.gone, s.going, s.renewal):
@@ -390,6 +391,35 @@ _KNOW_FACES_BY_ROW = (
         s.wanted.c.face_id.is_(None),
         or_(s.wanted.c.sha256.is_(None), s.wanted.c.sha256 == s.row.c.sha256),
     )
+)
+
+
+def _leads_nowhere() -> ColumnElement[bool]:
+    """Condition: what the file holds is known, and not to which face that leads: it may be one
+    for which the same bytes were sent. Rows that have a face and no code learn it by `_SAME_FACE`.
+    """
+    by_content = exists(
+        select(literal(1)).where(
+            s.face.c.user_id == s.wanted.c.user_id, s.face.c.sha256 == s.wanted.c.sha256
+        )
+    )
+    known = and_(
+        _SAME_ROW,
+        or_(s.row.c.sha256 == s.wanted.c.sha256, s.row.c.face_id.is_(None), s.row.c.code == ""),
+    )
+    return and_(~by_content, ~exists(select(literal(1)).select_from(s.row).where(known)))
+
+
+# What a run writes when it finds that a file with other bytes is the face of its row all the same.
+_SAME_FACE = (
+    update(s.row)
+    .where(
+        s.row.c.user_id == bindparam("who"),
+        s.row.c.path == bindparam("where"),
+        s.row.c.face_id == bindparam("face"),
+        s.row.c.code == "",
+    )
+    .values(sha256=bindparam("content"))
 )
 
 
