@@ -167,11 +167,10 @@ def enroll_manifest(
     these join it. `night` is what makes a sync of it. Raises EnrollError where nothing could be
     begun; what stops a run later is in `Report.ended`.
     """
+    began = time.monotonic()
     watching = screen or Unwatched()
     check_installed(settings.preparation)
-    until = math.inf
-    if settings.max_duration is not None:
-        until = time.monotonic() + settings.max_duration
+    until = began + (math.inf if settings.max_duration is None else settings.max_duration)
     manifest = recall_or_open(settings)
     results = results_path(settings)
     if results is not None:
@@ -238,9 +237,9 @@ def enroll_manifest(
                     throttle.left_elsewhere(tally.calls.total() - before)
 
         with core or nullcontext():
-            ended = driver.drive(core, first=first)
+            ended = driver.drive(core, first=first, began=began)
         if night is not None:
-            ended = night.end(ended)
+            ended = replace(night.end(ended), seconds=time.monotonic() - began)
         if driver.library_known and ended.stop is None:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         watching.closed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from enroll.deleting import (
     delete_targets,
     finish_deleting,
 )
-from enroll.errors import ExitCode
+from enroll.errors import ExitCode, UsageError
 from enroll.idlist import read_user_ids
 from enroll.ledger import Ledger, Target
 from enroll.ledger.files import recall_survey
@@ -25,6 +26,7 @@ from enroll.model import Credentials
 from enroll.recorder import now_ms
 from enroll.removal import SearchPlace
 from enroll.resolve import settle_after_of
+from enroll.rules import user_id_fault
 from enroll.settings import FILES, files_record
 from enroll.sought import Seeker, Sought
 from enroll.texts import amount
@@ -107,7 +109,8 @@ def forget(
         files = _files(bench)
         bench.audit.refresh()
         with changing(bench) as (ledger, work):
-            if not _agreed(bench, ledger, people):
+            alike = _alike(settings, ledger, people)
+            if not _agreed(bench, ledger, people, alike):
                 talk.say("Nothing was deleted, and nobody is withheld by it.")
                 declined = Forgotten(agreed=False)
                 work.exit_code = declined.exit_code
@@ -131,7 +134,27 @@ def _files(bench: Bench[ForgetSettings]) -> dict[Path, str]:
     return files_of(bench.audit.status(runs=ALL_RUNS).runs, settings.ledger.absolute(), others)
 
 
-def _agreed(bench: Bench[ForgetSettings], ledger: Ledger, people: Sequence[str]) -> bool:
+def _alike(
+    settings: ForgetSettings, ledger: Ledger, people: Sequence[str]
+) -> Mapping[str, Sequence[str]]:
+    """People whom the ledger does not know, with those whom it knows under nearly the same id.
+    Raises UsageError for an id that nobody can have."""
+    strangers = ledger.forgetting.strangers(people)
+    for user_id in strangers:
+        if fault := user_id_fault(user_id):
+            raise UsageError(
+                f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger knows no row "
+                f"of it: {fault.message} Nothing was done: correct the id."
+            )
+    return {user_id: others for user_id, others in strangers.items() if others}
+
+
+def _agreed(
+    bench: Bench[ForgetSettings],
+    ledger: Ledger,
+    people: Sequence[str],
+    alike: Mapping[str, Sequence[str]],
+) -> bool:
     settings, talk = bench.settings, bench.talk
     strangers = [user_id for user_id, faces in ledger.faces_of(people).items() if not faces]
     chosen = ledger.removals.choose_people(people)
@@ -140,6 +163,11 @@ def _agreed(bench: Bench[ForgetSettings], ledger: Ledger, people: Sequence[str])
         talk.say(
             f"The ledger knows no face of {settings.several(strangers)}; the user_id is looked for "
             "in the library and withheld all the same."
+        )
+    for user_id, others in islice(alike.items(), SHOWN):
+        talk.say(
+            f"  Beside {settings.shown(user_id)} it knows {settings.several(others)}: other zeros "
+            "in front, capitals or blanks. Whoever that is stays enrolled, unless named so."
         )
     return talk.confirm(
         f"Delete {amount(chosen.faces, 'face')} of {amount(len(people), 'person', 'people')}, and "

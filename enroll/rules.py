@@ -61,7 +61,7 @@ _CONTROL_NAMES = {
 
 def check_row(row: Row) -> Fault | None:
     """The first rule that the row breaks, or None; under a microsecond for a good row."""
-    return _user_id_fault(row.user_id) or _user_data_fault(row.user_data) or _image_fault(row.image)
+    return user_id_fault(row.user_id) or _user_data_fault(row.user_data) or _image_fault(row.image)
 
 
 def character_name(character: str) -> str:
@@ -72,7 +72,8 @@ def character_name(character: str) -> str:
     return f"{name} (U+{ord(character):04X})"
 
 
-def _user_id_fault(user_id: str) -> Fault | None:
+def user_id_fault(user_id: str) -> Fault | None:
+    """The first rule that the user_id breaks, or None."""
     if _GOOD_USER_ID.fullmatch(user_id):
         return None
     if not user_id or user_id.isspace():

@@ -222,13 +222,18 @@ class Driver:
         return self._strangers.all_known()
 
     def drive(
-        self, core: OneCore | None = None, *, first: Callable[[], None] = lambda: None
+        self,
+        core: OneCore | None = None,
+        *,
+        first: Callable[[], None] = lambda: None,
+        began: float | None = None,
     ) -> Ended:
         """Enroll what is due, on one `core` while nobody else wants it; `first` comes before it.
 
-        Raises only bugs; what stopped the run is in the value.
+        The run is told to have taken all the time since it `began` (monotonic). Raises only bugs;
+        what stopped the run is in the value.
         """
-        began = time.monotonic()
+        began = time.monotonic() if began is None else began
         self._core = core
         try:
             first()

@@ -12,7 +12,10 @@ SAID_SHOWN = 200
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: `0.8 s`, `45 s`, `12 min 5 s`, `3 h 20 min`, `2 d 4 h`."""
+    """A length of time for people: `0.01 s`, `0.8 s`, `45 s`, `12 min 5 s`, `3 h 20 min`,
+    `2 d 4 h`."""
+    if 0 < seconds < 0.1:
+        return f"{seconds:.1g} s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -26,7 +26,7 @@ from enroll.adopt import AdoptSettings, adopt
 from enroll.blocklist import BlockList
 from enroll.enrollment import Place as Opened
 from enroll.enrollment import Report, Unwatched, enroll_manifest
-from enroll.errors import ExitCode, LocalError, ServiceError
+from enroll.errors import ExitCode, LocalError, ServiceError, UsageError
 from enroll.forget import ForgetSettings, Forgotten, forget
 from enroll.ledger import Changes
 from enroll.ledger.files import read_ledger
@@ -606,3 +606,21 @@ def test_a_quiet_run_says_that_somebody_is_not_forgotten_to_the_end(place: Place
 
     enroll_manifest(place.settings(), lambda: place.credentials, screen=Watching())
     assert ["1 person is to be forgotten" in note for note in seen] == [True]
+
+
+def test_an_id_that_nobody_can_have_is_refused_unless_a_row_has_it(place: Place) -> None:
+    with pytest.raises(UsageError, match="correct the id"):
+        forgotten(place, ADA, "bad id!")
+    assert ADA in there(place)
+    place.rows.append(("bad id!", "Ada B.", "ada-portrait.jpg"))
+    place.run()
+    assert in_bytes(place.ledger, "bad id!")
+    assert forgotten(place, "bad id!").exit_code is ExitCode.DONE
+    assert not in_bytes(place.ledger, "bad id!", "Ada B.")
+
+
+@pytest.mark.parametrize("typed", ["u1", "U1", "00u1"])
+def test_an_id_that_is_nearly_one_that_the_ledger_knows_is_said(place: Place, typed: str) -> None:
+    told = Told()
+    forgotten(place, typed, told=told, show_user_ids=True)
+    assert (f"Beside {typed} it knows u1:" in told.text) is (typed != "u1")

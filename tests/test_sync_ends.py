@@ -170,3 +170,13 @@ def test_a_service_that_stops_the_sync_loses_no_leaver(place: Place) -> None:
     assert len(there(place)) == 8
     assert place.box.count("delete") == 0
     assert done_next_time(place)
+
+
+def test_the_time_of_a_night_is_all_of_it(place: Place) -> None:
+    place.rows.pop()
+    place.box.latency = 0.2
+    calls = len(place.box.calls)
+    report = night(place)
+    kinds = [call.kind for call in place.box.calls[calls:]]
+    assert (kinds[0], kinds[-1], kinds.count("add")) == ("group_list", "delete", 0)
+    assert report.ended.seconds > 2 * 0.2

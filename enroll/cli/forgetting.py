@@ -49,6 +49,8 @@ def forget(
     from enroll.forget import forget as forget_people
     from enroll.readmit import readmit
 
+    for name in ("people", "readmitted"):
+        given[name] = tuple(user_id.strip() for user_id in given[name])
     wanted = bool(given["people"] or given["user_ids"])
     if wanted is bool(given["readmitted"]):
         raise click.UsageError("Say whom: --user-id ID, --user-ids FILE, or --readmit ID alone.")

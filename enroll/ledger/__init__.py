@@ -459,6 +459,10 @@ class Forgetting(Protocol):
     def unfinished(self) -> int:
         """Of how many people who are withheld not everything is gone yet."""
 
+    def strangers(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Those of whom the ledger has neither a face nor a row, each with people whom it knows and
+        whose ids differ from theirs only in zeros in front, capitals or blanks."""
+
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
         """Withhold these people from now on (UNIX ms), as the command of this number does."""
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Table, bindparam, delete, null, select, union, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, null, select, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.blocklist import KEY_BYTES, BlockList
@@ -44,6 +44,18 @@ class SqliteForgetting:
         with sentences(self._path):
             _, unfinished = count_forgotten(self._connection)
         return unfinished
+
+    def strangers(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
+        with sentences(self._path):
+            known = {
+                line.user_id for line in _KNOWN.rows(self._connection, people=listed(user_ids))
+            }
+            alike: dict[str, list[str]] = {one: [] for one in user_ids if one not in known}
+            plain = listed({_plain(one) for one in alike})
+            found = [line.user_id for line in _ALIKE.rows(self._connection, plain=plain)]
+        for user_id, others in alike.items():
+            others += [other for other in found if _plain(other) == _plain(user_id)]
+        return alike
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
         with sentences(self._path):
@@ -215,7 +227,24 @@ class Words:
         return bool(text) and self.pattern.search(text or "") is not None
 
 
+def _plain(user_id: str) -> str:
+    """A user id without what a spreadsheet or a hand changes."""
+    return user_id.strip(" ").lstrip("0").lower()
+
+
+_OF_ANYBODY = union(select(s.row.c.user_id), select(s.face.c.user_id)).subquery()
+_ALIKE = Query(
+    select(_OF_ANYBODY.c.user_id).where(
+        func.lower(func.ltrim(func.trim(_OF_ANYBODY.c.user_id), "0")).in_(among("plain"))
+    )
+)
 _ROWS = s.row.c.user_id.in_(among("people"))
+_KNOWN = Query(
+    union(
+        select(s.row.c.user_id).where(_ROWS),
+        select(s.face.c.user_id).where(s.face.c.user_id.in_(among("people"))),
+    )
+)
 _FACES = select(s.face.c.face_id).where(s.face.c.user_id.in_(among("people")))
 _PATHS = select(s.row.c.path).where(_ROWS)
 _PATHS_OF_OTHERS = select(s.row.c.path).where(~_ROWS, s.row.c.path.in_(_PATHS))
