@@ -1,0 +1,210 @@
+"""What a review of the nightly job has found; each of these fails."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from checked_library import GROUP, Place, Told
+from following import about_to_delete, night, there
+
+from enroll import asking
+from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
+from enroll.forget import ForgetSettings, forget
+from enroll.idlist import read_user_ids
+from enroll.ledger import Target
+from enroll.recorder import now_ms
+from enroll.sandbox import Sandbox
+from enroll.settings import Bound
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(autouse=True)
+def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False, fault_lag=600.0) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def place(box: Sandbox, tmp_path: Path) -> Place:
+    there = Place(tmp_path, box)
+    there.people(1, 2, 3)
+    assert night(there).exit_code is ExitCode.DONE
+    return there
+
+
+def as_listed(place: Place) -> list[tuple[str, str]]:
+    return sorted((user_id, user_data) for user_id, user_data, _ in place.rows)
+
+
+def with_comment(path: Path) -> None:
+    """Change the file, and not what is sent of it."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2] + b"\xff\xfe\x00\x07hello" + whole[2:])
+
+
+@pytest.mark.parametrize("later", [("face_info", "auth"), ("delete", "unknown-code")])
+def test_a_deletion_whose_answer_is_lost_is_not_forgotten_when_the_next_call_is_refused(
+    place: Place, later: tuple[str, str]
+) -> None:
+    row = place.rows.pop(0)
+    place.box.script(["500-after"], call="delete")
+    call, fault = later
+    if call == "delete":
+        place.box.script(["500"] * 5, call="face_info")
+    place.box.script([fault], call=call)
+    night(place)
+    assert [user_id for user_id, _ in there(place)] == ["u2", "u3"]  # it was carried out
+    place.rows.insert(0, row)
+    for _ in range(3):
+        night(place)
+    assert there(place) == as_listed(place)
+
+
+def test_what_a_killed_remove_has_deleted_is_found_out_though_the_next_call_is_refused(
+    place: Place,
+) -> None:
+    face = place.face("u1")
+    target = Target(
+        face_token=face.face_token or "", face_id=face.face_id, user_id="u1", run=1
+    )
+    with place.writing() as ledger:
+        run = ledger.status(runs=1).runs[0]
+        assert run
+        ledger.removals.intend([target])
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:  # the run was no sync's
+        raw.execute("UPDATE run SET options = json_set(options, '$.command', 'remove')")
+    place.delete(face.face_token or "")
+    place.box.script(["unknown-code"], call="delete")
+    with suppress(EnrollError):
+        place.run()
+    for _ in range(2):
+        place.run()  # u1 still stands in the manifest
+    assert there(place) == as_listed(place)
+
+
+def test_what_somebody_has_agreed_to_remove_is_finished_though_one_call_is_refused(
+    place: Place,
+) -> None:
+    face = place.face("u1")
+    target = Target(
+        face_token=face.face_token or "", face_id=face.face_id, user_id="u1", run=1
+    )
+    with place.writing() as ledger:
+        ledger.removals.intend([target])
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.execute("UPDATE run SET options = json_set(options, '$.command', 'remove')")
+    del place.rows[0]
+    place.box.script(["unknown-code"], call="delete")
+    with suppress(EnrollError):
+        place.run()
+    place.run()
+    assert there(place) == as_listed(place)
+
+
+def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_night_that_was_too_short(
+    place: Place,
+) -> None:
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        with_comment(place.folder / name)
+    with pytest.raises(TimeOverError, match="What was read is kept"):
+        night(place, max_duration=1e-6, readers=1)
+    report = night(place, max_changes=Bound(0))
+    assert report.followed is not None
+    assert report.followed.counted.photos == 0
+
+
+def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_refused_night(
+    place: Place,
+) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        with_comment(place.folder / name)
+    gone = place.rows.pop()
+    with pytest.raises(GuardError):  # for another reason
+        night(place, max_changes=Bound(0), max_removals=Bound(0))
+    place.rows.append(gone)
+    night(place, max_changes=Bound(0))
+    assert there(place) == as_listed(place)
+
+
+def test_a_path_that_only_a_refused_night_has_seen_is_forgotten_too(place: Place) -> None:
+    (place.folder / "1.jpg").rename(place.folder / "ada-portrait.jpg")
+    place.rows[0] = ("u1", "name 1", "ada-portrait.jpg")
+    gone = place.rows.pop()
+    with pytest.raises(GuardError):
+        night(place, max_removals=Bound(0))
+    place.rows.append(gone)
+    settings = ForgetSettings(ledger=place.ledger, people=["u1"], timeout=5.0)
+    assert forget(settings, lambda: place.credentials, Told()).exit_code is ExitCode.DONE
+    for path in place.folder.glob("ledger.sqlite*"):
+        assert b"ada-portrait" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "no service", "no time"])
+def test_who_stands_in_a_list_that_could_not_be_followed_is_marked_anew_when_they_leave_again(
+    place: Place, trouble: str
+) -> None:
+    row = place.rows.pop(0)
+    night(place, grace=2.0)
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.execute("UPDATE leaver SET since = since - ?", [3 * DAY_MS])  # three days ago
+    place.rows.insert(0, row)  # is back, on the night before last
+    with pytest.raises(EnrollError):
+        if trouble == "no folder":
+            night(place, grace=2.0, images=place.folder / "not-mounted")
+        elif trouble == "no service":
+            place.box.script(["auth"] * 9, call="group_list")
+            night(place, grace=2.0, give_up_after=0.0)
+        else:
+            with_comment(place.folder / "2.jpg")
+            with_comment(place.folder / "3.jpg")
+            night(place, grace=2.0, max_duration=1e-6, readers=1)
+    place.box.script([None], call="group_list")
+    place.rows.remove(row)  # gone again, by a bad export
+    with suppress(EnrollError):
+        night(place, grace=2.0)
+    assert "u1" in [user_id for user_id, _ in there(place)]
+
+
+def test_an_old_photo_that_was_in_doubt_goes_in_the_night_that_settles_it(place: Place) -> None:
+    place.doubt("u1")  # the call of a night that was killed; the library has the face
+    place.photo("1.jpg", 99)
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+
+
+def test_a_mark_of_a_night_whose_clock_was_ahead_does_not_keep_a_leaver_for_years(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del place.rows[0]
+    ahead = now_ms() + 3650 * DAY_MS
+    with monkeypatch.context() as patched:
+        patched.setattr("enroll.sync.now_ms", lambda: ahead)
+        night(place, grace=2.0)
+    night(place, grace=2.0)  # the clock is right again
+    monkeypatch.setattr("enroll.sync.now_ms", lambda: now_ms() + 30 * DAY_MS)
+    night(place, grace=2.0)
+    assert there(place) == as_listed(place)
+
+
+def test_ids_in_a_column_that_is_quoted_are_the_ids(tmp_path: Path) -> None:
+    path = tmp_path / "requests.csv"
+    path.write_text('"user_id"\n"8400123"\n')
+    assert read_user_ids(path) == ["8400123"]
+
+
+def test_an_intent_recorded_by_a_clock_that_was_ahead_is_no_doubt_for_years(place: Place) -> None:
+    about_to_delete(place, "u1", ago=-3650 * 86_400.0)
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
