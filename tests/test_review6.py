@@ -11,8 +11,9 @@ import pytest
 from checked_library import GROUP, Place, Told
 from following import about_to_delete, night, there
 
-from enroll import asking
+from enroll import asking, deleting
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
+from enroll.facesearch import FaceSearch
 from enroll.forget import ForgetSettings, forget
 from enroll.idlist import read_user_ids
 from enroll.ledger import Target
@@ -229,9 +230,6 @@ def test_a_deletion_whose_answer_is_lost_is_not_forgotten_when_the_service_is_aw
 ) -> None:
     row = place.rows.pop(0)
     place.box.script(["500-after"], call="delete")
-    from enroll import deleting
-    from enroll.facesearch import FaceSearch
-
     real = deleting._ask_to_delete
 
     def then_away(*args: object) -> object:
@@ -275,18 +273,31 @@ def test_the_summary_counts_somebody_whose_old_face_waits_for_the_next_night(
     assert report.followed.kept == left
 
 
-def test_a_text_that_goes_to_b_and_back_while_a_night_was_killed_ends_as_listed(
+def test_a_photo_that_is_back_does_not_cost_the_other_while_its_own_deletion_is_open(
     place: Place,
 ) -> None:
-    from dataclasses import replace
+    old = place.face("u1").face_token or ""
+    place.photo("1.jpg", 99)
+    place.box.script(["500"] * 3, call="delete")
+    assert night(place).exit_code is ExitCode.IN_DOUBT
+    place.photo("1.jpg", 3)  # as it was
+    night(place)
+    place.delete(old)  # what was in doubt is carried out after all, within the hour
+    assert "u1" in [user_id for user_id, _ in there(place)]
 
-    from enroll.journey import intends
-    from enroll.model import Status
 
-    being = intends(place.face("u1"), at=now_ms(), run=1, user_data="B")
-    place.record(replace(being, status=Status.IN_DOUBT, code="INTERRUPTED", expires=0.0))
-    place.add("u1", "1.jpg", user_data="B")
-    place.run()  # by day, with the manifest as it was
-    for _ in range(2):
-        night(place)
-    assert there(place) == as_listed(place)
+def test_a_copy_of_a_removed_face_can_at_least_be_deleted_by_verify(place: Place) -> None:
+    from enroll.bench import VerifySettings
+    from enroll.verify import verify
+
+    token = place.add("u1", "1.jpg", user_data="name 1")
+    place.photo("1.jpg", 99)
+    night(place)
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.execute(
+            "INSERT INTO surplus SELECT ?, face_id, 1, 1 FROM face WHERE status = 'removed'",
+            [token],
+        )
+    settings = VerifySettings(ledger=place.ledger, remove_surplus=True)
+    verify(settings, lambda: place.credentials, Told())
+    assert token not in place.in_library()
