@@ -284,20 +284,3 @@ def test_a_photo_that_is_back_does_not_cost_the_other_while_its_own_deletion_is_
     night(place)
     place.delete(old)  # what was in doubt is carried out after all, within the hour
     assert "u1" in [user_id for user_id, _ in there(place)]
-
-
-def test_a_copy_of_a_removed_face_can_at_least_be_deleted_by_verify(place: Place) -> None:
-    from enroll.bench import VerifySettings
-    from enroll.verify import verify
-
-    token = place.add("u1", "1.jpg", user_data="name 1")
-    place.photo("1.jpg", 99)
-    night(place)
-    with closing(sqlite3.connect(place.ledger)) as raw, raw:
-        raw.execute(
-            "INSERT INTO surplus SELECT ?, face_id, 1, 1 FROM face WHERE status = 'removed'",
-            [token],
-        )
-    settings = VerifySettings(ledger=place.ledger, remove_surplus=True)
-    verify(settings, lambda: place.credentials, Told())
-    assert token not in place.in_library()
