@@ -12,6 +12,7 @@ from checked_library import GROUP, Place, Told
 from following import about_to_delete, night, there
 
 from enroll import asking, deleting
+from enroll.bench import VerifySettings
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
 from enroll.facesearch import FaceSearch
 from enroll.forget import ForgetSettings, forget
@@ -20,6 +21,7 @@ from enroll.ledger import Target
 from enroll.recorder import now_ms
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
+from enroll.verify import verify
 
 DAY_MS = 86_400_000
 
@@ -284,3 +286,24 @@ def test_a_photo_that_is_back_does_not_cost_the_other_while_its_own_deletion_is_
     night(place)
     place.delete(old)  # what was in doubt is carried out after all, within the hour
     assert "u1" in [user_id for user_id, _ in there(place)]
+
+
+def test_rows_that_a_run_has_only_seen_are_changes_that_no_guard_has_judged(place: Place) -> None:
+    place.people(4, 5, 6)
+    place.run(limit=1)  # a trial of a wrong list
+    with pytest.raises(GuardError):
+        night(place, max_changes=Bound(0))
+
+
+def test_a_leaver_whose_face_verify_has_mended_has_not_been_there_meanwhile(place: Place) -> None:
+    copy = place.add("u1", "1.jpg", user_data="name 1")
+    place.surplus("u1", copy)
+    del place.rows[0]
+    night(place, grace=2.0)
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.execute("UPDATE leaver SET since = since - ?", [3 * DAY_MS])
+    place.delete(place.face("u1").face_token or "")
+    mending = VerifySettings(ledger=place.ledger, requeue_missing=True)
+    verify(mending, lambda: place.credentials, Told())
+    night(place, grace=2.0)
+    assert there(place) == as_listed(place)
