@@ -86,30 +86,44 @@ def finish_deleting(ledger: Ledger, asking: Asking, group_id: str) -> int:
     return _finish(ledger, asking, group_id, ledger.removals.intended())
 
 
-def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> None:
+def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> str:
     """Finish only what somebody has agreed to. Of what a sync was about to delete, find out what
     is gone: the rest may be wanted again, and is for a sync to choose anew.
 
-    A face that is there is taken for one that stays only when no call can delete it any more.
+    A face that is there is taken for one that stays only when no call can delete it any more. The
+    sentence of a service that does not delete what it should, else an empty one.
     """
     judged = ledger.removals.intended_by_syncs()
-    targets = ledger.removals.intended()
-    _finish(ledger, asking, group_id, [one for one in targets if one.face_token not in judged])
-    doubtful = {one.face_token: one for one in targets if one.face_token in judged}
+    refused = ""
+    try:
+        targets = ledger.removals.intended()
+        _finish(ledger, asking, group_id, [one for one in targets if one.face_token not in judged])
+    except ServiceError as error:  # an account may not delete any more, and may add
+        refused = str(error)
+    now = now_ms()
+    doubtful = {one.face_token: one for one in ledger.removals.intended()}
     gone, stays = list[Target](), list[str]()
     for token, found in look_up(asking, group_id, doubtful):
         if found is None:
             gone.append(doubtful[token])
-        elif isinstance(found, LibraryFace) and judged[token] < now_ms() - LANDED_MS:
+        elif isinstance(found, LibraryFace) and judged.get(token, now) < now - LANDED_MS:
             stays.append(token)
     _settle(ledger, gone, {})
     ledger.removals.withdraw(stays)
+    # A clock that was ahead has recorded these; from now on it is known how long ago.
+    _note(
+        ledger,
+        EventKind.REMOVING,
+        [one for one in ledger.removals.intended() if judged.get(one.face_token, now) > now],
+    )
     ledger.commit()
+    return refused
 
 
 def _finish(ledger: Ledger, asking: Asking, group_id: str, targets: Sequence[Target]) -> int:
+    """What was recorded may have been carried out: an intent stays until it is known."""
     return sum(
-        _carry_out(ledger, asking, group_id, targets[start : start + DELETE_PAGE])
+        _carry_out(ledger, asking, group_id, targets[start : start + DELETE_PAGE], attempted=True)
         for start in range(0, len(targets), DELETE_PAGE)
     )
 
@@ -120,21 +134,25 @@ def _carry_out(
     group_id: str,
     targets: Sequence[Target],
     *,
+    attempted: bool = False,
     go_on: Callable[[], bool] = lambda: True,
     seen: bool = False,
 ) -> int:
     """Make the calls for at most `DELETE_PAGE` faces and record what came of it; how many are
-    left of which nothing is known."""
+    left of which nothing is known. `attempted`: an earlier command may have called already."""
+    deletion = Deletion(asking, group_id, go_on=go_on, attempted=attempted)
     tokens = [target.face_token for target in targets]
     try:
-        gone = delete_faces(asking, group_id, tokens, go_on=go_on)
+        deletion.carry_out(tokens)
     except ServiceError:
-        ledger.removals.withdraw(tokens)
-        ledger.commit()
+        if not deletion.attempted:  # nothing was deleted, and nothing will be
+            ledger.removals.withdraw(tokens)
         raise
-    settled = [target for target in targets if target.face_token in gone]
-    _settle(ledger, settled, gone, seen=seen)
-    ledger.commit()
+    finally:
+        gone = deletion.gone
+        settled = [target for target in targets if target.face_token in gone]
+        _settle(ledger, settled, gone, seen=seen)
+        ledger.commit()
     return len(targets) - len(settled)
 
 
@@ -168,35 +186,59 @@ def _note(
     ledger.record(Changes(events=events))
 
 
-def delete_faces(
-    asking: Asking,
-    group_id: str,
-    face_tokens: Sequence[str],
-    *,
-    go_on: Callable[[], bool] = lambda: True,
-) -> dict[str, str]:
-    """Delete at most `DELETE_PAGE` faces. Those that are gone, with the service's reason for
-    those that were gone before; of the others it is not known. `go_on` is asked before each call,
-    and none is made that `asking` may not make. Raises ServiceError where the
-    service has deleted none of them and will not."""
-    gone: dict[str, str] = {}
-    for _ in range(ROUNDS):
-        left = [token for token in face_tokens if token not in gone]
-        if not (left and asking.may_call() and go_on()):
-            break
-        answer = _ask_to_delete(asking, group_id, left)
-        told = _told(answer)
-        if told is not None and told.removed == len(left) - len(told.failures):
-            failed = told.failures
-            gone |= {token: failed.get(token, "") for token in left if _is_gone(failed.get(token))}
-            break
-        if told is None and answer.verdict is not Verdict.UNKNOWN:
-            said = (answer.message or answer.code).rstrip(".")
-            raise ServiceError(f"The service does not delete faces: {said}. Try again later.")
-        # The answer leaves it open: ask about each. Deleting a token again does no harm.
-        asked = takewhile(lambda _: go_on(), left)
-        gone |= {token: "" for token, found in look_up(asking, group_id, asked) if found is None}
-    return gone
+def delete_faces(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> Mapping[str, str]:
+    """Delete at most `DELETE_PAGE` faces; those that are gone, as in `Deletion.gone`. Raises
+    ServiceError where the service will not delete, or cannot be asked what it has."""
+    deletion = Deletion(asking, group_id)
+    deletion.carry_out(face_tokens)
+    return deletion.gone
+
+
+class Deletion:
+    """Faces that are being deleted. `gone` are those that are known to be, with the service's
+    reason for those that were before; the others may be gone or not once a call was `attempted`.
+    """
+
+    def __init__(
+        self,
+        asking: Asking,
+        group_id: str,
+        *,
+        go_on: Callable[[], bool] = lambda: True,
+        attempted: bool = False,
+    ) -> None:
+        """`go_on` is asked before each call."""
+        self.gone: dict[str, str] = {}
+        self.attempted = attempted
+        self._asking = asking
+        self._group_id = group_id
+        self._go_on = go_on
+
+    def carry_out(self, face_tokens: Sequence[str]) -> None:
+        """Delete at most `DELETE_PAGE` faces, and ask what became of those of which the answer
+        leaves it open, as long as another call may be made. Raises ServiceError where the service
+        refuses."""
+        for _ in range(ROUNDS):
+            left = [token for token in face_tokens if token not in self.gone]
+            if not (left and self._asking.may_call() and self._go_on()):
+                return
+            answer = _ask_to_delete(self._asking, self._group_id, left)
+            told = _told(answer)
+            if told is not None and told.removed == len(left) - len(told.failures):
+                failed = told.failures
+                self.gone |= {
+                    token: failed.get(token, "") for token in left if _is_gone(failed.get(token))
+                }
+                return
+            if told is None and answer.verdict is not Verdict.UNKNOWN:
+                said = (answer.message or answer.code).rstrip(".")
+                raise ServiceError(f"The service does not delete faces: {said}. Try again later.")
+            # The answer leaves it open: ask about each. Deleting a token again does no harm.
+            self.attempted = True
+            asked = takewhile(lambda _: self._go_on(), left)
+            for token, found in look_up(self._asking, self._group_id, asked):
+                if found is None:
+                    self.gone[token] = ""
 
 
 def _ask_to_delete(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> Answer:

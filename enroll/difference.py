@@ -1,6 +1,6 @@
 """A manifest held against a ledger as a whole, with photos read where their content must be known.
 
-Nothing is called and nothing is written but what is gone with the process.
+Nothing is called, and nothing is written but who is there again and what files hold.
 """
 
 from __future__ import annotations
@@ -55,6 +55,22 @@ def find_difference(
     where the photos cannot be reached.
     """
     following, blocked = ledger.following, ledger.block_list
+    withheld, returned = know_listed(manifest, ledger, images, settings)
+    following.know_photos(reread=settings.checksum)
+    _read_photos(ledger, images, settings, until)
+    cutoff = removal_cutoff(now, settings.grace)
+    following.compare(now=now, cutoff=cutoff, withheld=blocked)
+    counted = following.counted()
+    return replace(counted, rows=counted.rows + withheld, returned=returned)
+
+
+def know_listed(
+    manifest: Manifest, ledger: Ledger, images: Path, settings: SyncSettings
+) -> tuple[int, int]:
+    """Take the whole manifest, and keep that those are there who stand in it, whatever becomes of
+    the night. How many rows are of people who were forgotten, and how many people had gone and are
+    back."""
+    following, blocked = ledger.following, ledger.block_list
     scan = Scan(manifest.rows(CHUNK_ROWS), str(images), at_once=settings.readers)
     withheld = 0
     try:
@@ -64,12 +80,9 @@ def find_difference(
             withheld += len(forgotten)
     finally:
         scan.close()
-    following.know_photos(reread=settings.checksum)
-    _read_photos(ledger, images, settings, until)
-    cutoff = removal_cutoff(now, settings.grace)
-    following.compare(now=now, cutoff=cutoff, withheld=blocked)
-    counted = following.counted()
-    return replace(counted, rows=counted.rows + withheld)
+    returned = following.unmark()
+    ledger.commit()
+    return withheld, returned
 
 
 def _read_photos(ledger: Ledger, images: Path, settings: SyncSettings, until: float) -> None:

@@ -240,6 +240,7 @@ def enroll_manifest(
             ended = driver.drive(core, first=first, began=began)
         if night is not None:
             ended = replace(night.end(ended), seconds=time.monotonic() - began)
+        tally.undeleted = len(ledger.removals.intended())
         if driver.library_known and ended.stop is None:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         watching.closed()
@@ -349,6 +350,7 @@ def _open(
             "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
             "the library all the same with --allow-nonempty."
         )
+    undeleted: list[str] = []
     if ledger.removals.intended():
         with Asking(
             connection,
@@ -357,7 +359,7 @@ def _open(
             known=ledger.ceiling,
             most_calls=settings.max_calls,
         ) as asking:
-            settle_deleting(ledger, asking, settings.group_id)
+            undeleted = [settle_deleting(ledger, asking, settings.group_id)]
     if not (new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:
@@ -366,13 +368,13 @@ def _open(
     if put_back:
         ledger.begins(empty=False)
     photos = photos_folder(settings.images, manifest, ledger)
-    images, notes = photos.path, [*made, *photos.notes]
+    images, notes = photos.path, [*made, *photos.notes, *filter(None, undeleted)]
     offset = connection.service.clock_offset
     urgent = list(manifest.notes[:1]) if manifest.encoding_was_guessed else []
     if abs(offset) > CLOCK_SLACK_SECONDS:
         notes = [*notes, clock_sentence(offset)]
         urgent.append(clock_sentence(offset))
-    urgent += unforgotten_notes(ledger)
+    urgent += [*filter(None, undeleted), *unforgotten_notes(ledger)]
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     blocked = ledger.block_list
     key = _manifest_key(settings, manifest.sha256)

@@ -18,17 +18,19 @@ def read_user_ids(path: Path) -> list[str]:
         lines = file.read().decode(codec).splitlines()
     head = lines[0] if lines else ""
     delimiter = next((mark for mark in ";\t," if mark in head), None)
+    table = list(csv.reader(lines, delimiter=delimiter or ","))
     if delimiter is None:
-        ids = [line.strip() for line in lines]
+        ids = [cells[0].strip() for cells in table if cells]
         ids = ids[1:] if ids[:1] == ["user_id"] else ids
     else:
-        table = csv.DictReader(lines, delimiter=delimiter)
-        if "user_id" not in (table.fieldnames or ()):
+        names = [name.strip() for name in table[0]]
+        if "user_id" not in names:
             raise UsageError(
                 f"{path} has no column user_id. Give a file with one id a line, or a CSV with "
                 "such a column."
             )
-        ids = [(line["user_id"] or "").strip() for line in table]
+        place = names.index("user_id")
+        ids = [cells[place].strip() for cells in table[1:] if len(cells) > place]
     found = list(dict.fromkeys(filter(None, ids)))
     if not found:
         raise UsageError(f"There is no user_id in {path}.")

@@ -177,7 +177,9 @@ def _remarks(tally: Tally, followed: bool) -> Iterator[str]:
         )
     if tally.undeleted:
         faces = amount(tally.undeleted, "face")
-        yield f"Of {faces} it is not known whether they were deleted: the next sync finds out."
+        yield (
+            f"Of {faces} it is not known whether they were deleted: the next run or sync finds out."
+        )
     if tally.superseded and not followed:
         yield (
             f"{amount(tally.superseded, 'older face')} superseded by new photos: still in the "

@@ -16,7 +16,7 @@ from enroll import guards
 from enroll.asking import Asking
 from enroll.cores import OneCore
 from enroll.deleting import delete_chosen
-from enroll.difference import find_difference, removal_cutoff
+from enroll.difference import find_difference, know_listed, removal_cutoff
 from enroll.enrollment import (
     Held,
     Report,
@@ -137,6 +137,7 @@ class _Judge:
         try:
             photos = photos_folder(self._settings.images, self._manifest, self._ledger)
         except (FolderGoneError, NoFolderError) as error:
+            know_listed(self._manifest, self._ledger, Path(), self._settings)
             raise GuardError(f"Nothing was done. {error}") from error
         self._images = photos.path
         self.counted = find_difference(
@@ -229,7 +230,6 @@ class _Night:
         try:
             self._judged(manifest, ledger)
         except GuardError as error:
-            ledger.following.unmark()  # who is there is there, whatever else is wrong
             _put_on_record(ledger, settings, manifest, error)
             raise
         ledger.commit()
@@ -267,7 +267,6 @@ class _Night:
                 with self._asking() as asking:
                     self._delete_replaced(asking)
                     self._delete_leavers(asking)
-            self._tally.undeleted = len(self._ledger.removals.intended())
             following = self._ledger.following
             following.tidy()
             self._kept = following.kept()

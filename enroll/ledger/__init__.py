@@ -373,7 +373,7 @@ class Following(Protocol):
         People who are `withheld` are not gone: to delete their faces is for `enroll forget`."""
 
     def counted(self) -> Counted:
-        """The difference in numbers."""
+        """The difference in numbers, but for those who are there again."""
 
     def changes(self, kinds: Sequence[ChangeKind] = ..., *, images: str) -> Iterator[Change]:
         """The difference itself, photos as a manifest says them whose relative paths begin at the
@@ -382,8 +382,8 @@ class Following(Protocol):
     def accept(self, run: int) -> None:
         """Remember who has gone, and what is to be added and deleted."""
 
-    def unmark(self) -> None:
-        """Forget of those who are there again that they had gone."""
+    def unmark(self) -> int:
+        """Forget of those who are there again that they had gone; how many these are."""
 
     def tidy(self) -> None:
         """Forget of this what has been done."""

@@ -37,10 +37,11 @@ from enroll.ledger import schema as s
 from enroll.ledger.columns import scan_tuples
 from enroll.ledger.compiled import Bulk
 from enroll.ledger.reading import sentences, shown_path
-from enroll.model import ScannedRow, Status
+from enroll.model import EventKind, ScannedRow, Status
 
 IN_THE_LIBRARY = (Status.ENROLLED.value, Status.SUPERSEDED.value)
 OPEN = (Status.SENDING.value, Status.IN_DOUBT.value)
+DUE = (Status.PENDING.value, Status.FAILED.value)
 
 SAMPLE = 200
 """Rows that are looked at for what may be wrong with a manifest."""
@@ -93,7 +94,7 @@ class SqliteFollowing:
                 behind,
                 s.wanted.c.size.is_not(None),
                 or_(s.wanted.c.sha256.is_(None), _leads_nowhere()),
-                _has_a_face(user_id),
+                or_(_has_a_face(user_id), _has_an_open_face(user_id)),
             )
             .order_by(user_id, path)
             .limit(most)
@@ -184,9 +185,6 @@ class SqliteFollowing:
             waiting=self._number(select(func.count()).where(not_(overdue))),
             leaving=self._number(select(func.count()).where(overdue)),
             together=self._number(select(func.max(together.c.people))),
-            returned=self._number(
-                select(func.count()).where(_is_listed(s.leaver.c.user_id)).select_from(s.leaver)
-            ),
         )
 
     def changes(
@@ -213,14 +211,18 @@ class SqliteFollowing:
             (_FORGET_WITHHELD, {}),
             (_FORGET_FRESH, {}),
             (_REMEMBER_GONE, {"run": run}),
+            (_CORRECT_MARKS, {}),
             (_FORGET_OUTGOING, {}),
             (_REMEMBER_GOING, {"run": run}),
             (_REMEMBER_ROWS, {"run": run}),
         ):
             self._do(statement, values)
 
-    def unmark(self) -> None:
+    def unmark(self) -> int:
+        returned = select(func.count()).where(_is_listed(s.leaver.c.user_id)).select_from(s.leaver)
+        count = self._number(returned)
         self._do(_FORGET_RETURNED)
+        return count
 
     def tidy(self) -> None:
         self._do(_FORGET_RETURNED)
@@ -347,8 +349,8 @@ def _holds_a_token() -> ColumnElement[bool]:
 
 
 def _may_go() -> ColumnElement[bool]:
-    """Condition: the library holds the face, and no call for it is open."""
-    return and_(_holds_a_token(), s.face.c.status.not_in(OPEN))
+    """Condition: the library holds the face, or that is being settled."""
+    return or_(_holds_a_token(), s.face.c.status.in_(OPEN))
 
 
 def _has_a_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
@@ -356,6 +358,22 @@ def _has_a_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
     known = s.face.alias("held")
     token = or_(known.c.face_token.is_not(None), known.c.former_token.is_not(None))
     return exists(select(literal(1)).where(known.c.user_id == user_id, token))
+
+
+def _has_an_open_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Condition: a face of this person is being settled."""
+    known = s.face.alias("opened")
+    of_them = and_(known.c.user_id == user_id, known.c.status.in_(OPEN))
+    return exists(select(literal(1)).where(of_them))
+
+
+def _by_a_sync(run: ColumnElement[int]) -> ColumnElement[bool]:
+    syncs = s.run.alias("of_sync")
+    return exists(
+        select(literal(1)).where(
+            syncs.c.run == run, syncs.c.options["command"].as_string() == "sync"
+        )
+    )
 
 
 def _is_listed(user_id: ColumnElement[str]) -> ColumnElement[bool]:
@@ -445,7 +463,9 @@ def _accepted_before() -> ColumnElement[bool]:
         )
     )
     unread = or_(s.wanted.c.sha256.is_(None), s.wanted.c.sha256 == s.row.c.sha256)
-    known = or_(s.row.c.face_id.is_(None), and_(open_yet, unread))
+    # What a run has only seen was judged by nobody.
+    judged = or_(s.row.c.status.not_in(DUE), _by_a_sync(s.row.c.run))
+    known = or_(and_(s.row.c.face_id.is_(None), judged), and_(open_yet, unread))
     return exists(select(literal(1)).select_from(s.row).where(_SAME_ROW, known))
 
 
@@ -537,13 +557,15 @@ def wanted_now() -> ColumnElement[bool]:
 
 
 def all_rows_enrolled() -> ColumnElement[bool]:
-    """Condition: every row of the face's person is enrolled with the photo and text that it has."""
+    """Condition: every row of the face's person is enrolled with the photo and text that it has,
+    and nothing was about to delete one of these faces."""
     of_row = s.face.alias("of_row")
     to_renew = exists(
         select(literal(1)).where(
             s.renewal.c.user_id == s.wanted.c.user_id, s.renewal.c.path == s.wanted.c.path
         )
     )
+    being_deleted = exists(select(literal(1)).where(s.removal.c.face_token == of_row.c.face_token))
     rows = (
         select(literal(1))
         .select_from(
@@ -555,6 +577,7 @@ def all_rows_enrolled() -> ColumnElement[bool]:
             s.wanted.c.user_id == s.face.c.user_id,
             or_(
                 func.coalesce(of_row.c.status, "") != Status.ENROLLED.value,
+                being_deleted,
                 and_(  # without its photo a row cannot be given its text
                     or_(to_renew, s.wanted.c.size.is_(None)),
                     of_row.c.user_data != s.wanted.c.user_data,
@@ -569,15 +592,6 @@ def all_rows_enrolled() -> ColumnElement[bool]:
     return and_(_is_listed(s.face.c.user_id), ~exists(rows))
 
 
-def _by_a_sync(run: ColumnElement[int]) -> ColumnElement[bool]:
-    syncs = s.run.alias("of_sync")
-    return exists(
-        select(literal(1)).where(
-            syncs.c.run == run, syncs.c.options["command"].as_string() == "sync"
-        )
-    )
-
-
 _FIND_GOING = insert(s.going).from_select(
     ["face_id", "user_id", "enrolled", "superseded", "fresh"],
     select(
@@ -590,16 +604,27 @@ _FIND_GOING = insert(s.going).from_select(
 )
 
 
+_ADDITIONS = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESTORED.value)
+
+
 def _added_since() -> ColumnElement[bool]:
-    """Condition: another command than a sync has added a face of the leaver after the sync that
-    found them gone; so they were there, and what is known of their absence is about other faces."""
+    """Condition: a run has enrolled the leaver after the sync that found them gone; so they were
+    there, and what is known of their absence is about other faces."""
     known = s.face.alias("added")
+    command = s.run.c.options["command"].as_string()
     return exists(
         select(literal(1)).where(
             known.c.user_id == s.leaver.c.user_id,
-            known.c.status == Status.ENROLLED.value,
             known.c.run > s.leaver.c.run,
-            ~_by_a_sync(known.c.run),
+            exists(
+                select(literal(1)).where(
+                    s.event.c.face_id == known.c.face_id,
+                    s.event.c.run > s.leaver.c.run,
+                    s.event.c.kind.in_(_ADDITIONS),
+                    s.run.c.run == s.event.c.run,
+                    func.coalesce(command, "run").in_(["run", "adopt"]),
+                )
+            ),
         )
     )
 
@@ -610,7 +635,8 @@ _FIND_GONE = insert(s.gone).from_select(
     ["user_id", "since", "run", "fresh"],
     select(
         s.face.c.user_id,
-        func.coalesce(s.leaver.c.since, bindparam("now")),
+        # A clock may have been ahead.
+        func.min(func.coalesce(s.leaver.c.since, bindparam("now")), bindparam("now")),
         s.leaver.c.run,
         s.leaver.c.user_id.is_(None),
     )
@@ -639,17 +665,9 @@ def _dropped() -> Select[Any]:
     return select(func.sum(func.max(each.c.more, 0)))
 
 
-_NOBODYS = ~exists(
-    select(literal(1)).where(s.face.c.user_id == s.leaver.c.user_id, _holds_a_token())
-)
-_WITH_AN_OPEN_FACE = exists(
-    select(literal(1)).where(
-        s.face.c.user_id == s.leaver.c.user_id,
-        s.face.c.status.in_(OPEN),
-    )
-)
+_NOBODYS = ~_has_a_face(s.leaver.c.user_id)
 _FORGET_RETURNED = delete(s.leaver).where(
-    or_(_is_listed(s.leaver.c.user_id), and_(_NOBODYS, ~_WITH_AN_OPEN_FACE))
+    or_(_is_listed(s.leaver.c.user_id), and_(_NOBODYS, ~_has_an_open_face(s.leaver.c.user_id)))
 )
 _FORGET_WITHHELD = delete(s.leaver).where(
     ~_NOBODYS,
@@ -665,6 +683,11 @@ _REMEMBER_GONE = (
         select(s.gone.c.user_id, s.gone.c.since, bindparam("run")).where(s.gone.c.fresh),
     )
     .on_conflict_do_nothing()
+)
+_CORRECT_MARKS = (
+    update(s.leaver)
+    .values(since=s.gone.c.since)
+    .where(s.gone.c.user_id == s.leaver.c.user_id, s.leaver.c.since > s.gone.c.since)
 )
 _FORGET_OUTGOING = delete(s.outgoing).where(
     ~exists(
@@ -695,7 +718,11 @@ _REMEMBER_ROWS = (
             bindparam("run"),
         ).where(s.wanted.c.change.in_([ChangeKind.JOINER.value, ChangeKind.PHOTO.value])),
     )
-    .on_conflict_do_nothing()
+    .on_conflict_do_update(
+        index_elements=["user_id", "path"],
+        set_={"run": bindparam("run")},
+        where=and_(s.row.c.face_id.is_(None), s.row.c.status.in_(DUE)),
+    )
 )
 
 
@@ -747,6 +774,7 @@ _CHANGES = {
     ChangeKind.USER_DATA: _of_rows(ChangeKind.USER_DATA),
     ChangeKind.OLD: _of_faces(literal(None))
     .join_from(s.face, s.going, s.going.c.face_id == s.face.c.face_id)
+    .where(_holds_a_token())
     .order_by(s.face.c.face_id),
     ChangeKind.LEAVER: _of_faces(s.gone.c.since)
     .join_from(s.face, s.gone, s.gone.c.user_id == s.face.c.user_id)

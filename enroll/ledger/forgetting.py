@@ -118,6 +118,8 @@ class SqliteForgetting:
             try:
                 for start in range(0, len(user_ids), PEOPLE_AT_ONCE):
                     self._wipe(listed(user_ids[start : start + PEOPLE_AT_ONCE]))
+                # Photos that were read for rows which never came to be: whose, nothing says.
+                self._connection.execute(_FORGET_STRAY_PHOTOS)
                 # Packed, it may hold rows of theirs.
                 SqliteSurveys(self._connection, self._path).drop_survey()
                 self._connection.commit()
@@ -263,6 +265,7 @@ _WIPE = [
 ]
 """Children before parents."""
 
+_FORGET_STRAY_PHOTOS = delete(s.photo).where(s.photo.c.path.not_in(select(s.row.c.path)))
 _REMOVED = Query(
     select(s.face.c.user_id, s.event.c.at)
     .join_from(s.event, s.face, s.face.c.face_id == s.event.c.face_id)
@@ -271,6 +274,12 @@ _REMOVED = Query(
 _WORDS = Query(
     union(
         select(s.row.c.path.label("word")).where(_ROWS),
+        select(s.photo.c.path).where(
+            s.photo.c.sha256.in_(
+                select(s.face.c.sha256).where(s.face.c.user_id.in_(among("people")))
+            ),
+            s.photo.c.path.not_in(select(s.row.c.path).where(~_ROWS)),
+        ),
         select(s.row.c.user_data).where(_ROWS),
         select(s.face.c.user_data).where(s.face.c.user_id.in_(among("people"))),
         select(s.face.c.former_user_data).where(s.face.c.user_id.in_(among("people"))),

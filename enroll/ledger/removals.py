@@ -69,7 +69,9 @@ class SqliteRemovals:
             s.face.c.status == Status.ENROLLED.value, s.face.c.face_token != s.face.c.former_token
         )
         former = _formers().where(may_go, ~_one_of(s.face.c.status, *OPEN))
-        self._gather(_faces().where(may_go), _COPIES.where(may_go), former, renewed)
+        # A copy that has landed since its face was removed.
+        late = _COPIES.where(s.face.c.status == Status.REMOVED.value, all_rows_enrolled())
+        self._gather(_faces().where(may_go), _COPIES.where(may_go), late, former, renewed)
         return self._counted(opened=0)
 
     def choose_leavers(self, *, cutoff: int) -> Chosen:
@@ -136,11 +138,12 @@ class SqliteRemovals:
         tokens = select(s.removal.c.face_token).where(
             s.removal.c.run.in_(select(s.run.c.run).where(by_sync))
         )
-        times = (
-            select(s.event.c.face_token, func.max(s.event.c.at))
+        last = (
+            select(func.max(s.event.c.event))
             .where(s.event.c.kind == EventKind.REMOVING.value, s.event.c.face_token.in_(tokens))
             .group_by(s.event.c.face_token)
         )
+        times = select(s.event.c.face_token, s.event.c.at).where(s.event.c.event.in_(last))
         with sentences(self._path):
             found = dict.fromkeys(self._connection.scalars(tokens), 0)
             if found:  # no index leads to an event
