@@ -67,7 +67,8 @@ class Place:
     """Where a run goes, known before its first photo is sent.
 
     `images_inherited`: an earlier run decided where the photos' folder is. `notes`
-    are sentences for the user, `urgent` those among them that somebody has to see.
+    are sentences for the user, `urgent` those among them that somebody has to see. `unforgotten`
+    are people of whom `enroll forget` has not deleted everything yet.
     """
 
     endpoint: str
@@ -79,6 +80,7 @@ class Place:
     notes: Sequence[str]
     images_inherited: bool = False
     urgent: Sequence[str] = ()
+    unforgotten: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -403,6 +405,7 @@ def _open(
         ],
         images_inherited=photos.inherited,
         urgent=urgent,
+        unforgotten=ledger.forgetting.unfinished(),
     )
     survey = Surveyor(
         ledger.surveys,
@@ -437,7 +440,7 @@ def _library(
 ) -> tuple[Library, Sequence[str]]:
     """The library, made first where that is wanted, and what there is to say of it."""
     if not settings.create_library:
-        return find_library(connection, settings.group_id, tally), []
+        return find_library(connection, settings.group_id, tally, ledger=ledger), []
     library, made = provide_library(
         connection, settings.group_id, tally, ledger=ledger, most_calls=settings.max_calls
     )

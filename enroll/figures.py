@@ -63,6 +63,7 @@ class Figures:
     kept: int | None = None
     user_data_changed: int | None = None
     shared_photos: int | None = None
+    unforgotten: int | None = None
     sync: Mapping[str, int] | None = None
 
     def as_json(self) -> str:
@@ -106,6 +107,7 @@ def figures_of(report: Report, settings: RunSettings, *, started: float) -> Figu
         kept=tally.kept,
         user_data_changed=tally.user_data_changed,
         shared_photos=tally.shared,
+        unforgotten=report.place.unforgotten,
         sync=None if report.followed is None else report.followed.figures(),
     )
 

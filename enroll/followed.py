@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+from enroll.guards import about_another
 from enroll.ledger import Counted
 from enroll.texts import amount
 
@@ -15,7 +16,8 @@ class Followed:
 
     `people` were removed, with `faces` of theirs; `replaced` are faces of people in the manifest
     that were deleted. `kept` people have a face yet that is to go, because another of their rows is
-    not enrolled, or as the sync has not come to it.
+    not enrolled, or as the sync has not come to it. `other_manifest` is as of
+    `enroll.ledger.Signs`.
     """
 
     counted: Counted
@@ -23,6 +25,7 @@ class Followed:
     faces: int = 0
     replaced: int = 0
     kept: int = 0
+    other_manifest: str = ""
 
     @property
     def deleted(self) -> int:
@@ -63,6 +66,14 @@ def difference_lines(counted: Counted) -> Iterator[str]:
         yield f"  {counted.returned:>9,}  leavers who are back"
     if counted.missing:
         yield f"  {counted.missing:>9,}  photos that are not there"
+
+
+def strange_lines(found: Followed) -> Iterator[str]:
+    """What somebody has to see of a sync although all was done."""
+    if found.other_manifest:
+        gone = found.counted.waiting + found.counted.leaving
+        count = amount(gone, "leaver is", "leavers are")
+        yield f"{count} probably none. {about_another(found.other_manifest)}"
 
 
 def followed_lines(found: Followed) -> Iterator[str]:

@@ -21,7 +21,7 @@ from enroll.errors import ExitCode, UsageError
 from enroll.idlist import read_user_ids
 from enroll.ledger import Ledger, Target
 from enroll.ledger.files import recall_survey
-from enroll.logs import mask
+from enroll.logs import NAMELESS, mask
 from enroll.model import Credentials
 from enroll.recorder import now_ms
 from enroll.removal import SearchPlace
@@ -73,6 +73,8 @@ class ForgetSettings(BenchSettings):
 
     def several(self, people: Sequence[str]) -> str:
         """People as they may be printed, the first of them."""
+        if all(self.shown(user_id) == NAMELESS for user_id in people):
+            return f"{amount(len(people), 'person', 'people')} (--show-user-ids names them)"
         more = f" and {len(people) - SHOWN:,} more" if len(people) > SHOWN else ""
         return ", ".join(map(self.shown, people[:SHOWN])) + more
 
@@ -80,10 +82,12 @@ class ForgetSettings(BenchSettings):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
     """How it went: of `people` those in `left` are not forgotten to the end, for the reasons there;
-    `gone` faces were deleted. Nothing was done unless it was `agreed` to."""
+    `gone` faces were deleted, `in_all` of those who are forgotten, also by commands that did not
+    come to their end. Nothing was done unless it was `agreed` to."""
 
     people: Sequence[str] = ()
     gone: int = 0
+    in_all: int = 0
     left: Mapping[str, str] = field(default_factory=dict)
     agreed: bool = True
 
@@ -156,9 +160,14 @@ def _agreed(
     alike: Mapping[str, Sequence[str]],
 ) -> bool:
     settings, talk = bench.settings, bench.talk
-    strangers = [user_id for user_id, faces in ledger.faces_of(people).items() if not faces]
+    withheld = ledger.block_list
+    faceless = [user_id for user_id, faces in ledger.faces_of(people).items() if not faces]
+    again = [user_id for user_id in faceless if withheld.holds(user_id)]
+    strangers = [user_id for user_id in faceless if not withheld.holds(user_id)]
     chosen = ledger.removals.choose_people(people)
     talk.say(f"To be forgotten: {settings.several(people)}.")
+    if again:
+        talk.say(f"Withheld already: {settings.several(again)}; looked for once more.")
     if strangers:
         talk.say(
             f"The ledger knows no face of {settings.several(strangers)}; the user_id is looked for "
@@ -209,7 +218,8 @@ class _Forgetting:
             ledger.forgetting.wipe(done)
             bench.audit.refresh()  # it would hold on to the file as it was
             ledger.forgetting.scrub(done, at=now_ms())
-        return Forgotten(people=self.people, gone=gone, left=left)
+        in_all = sum(ledger.forgetting.count_deleted(done).values())
+        return Forgotten(people=self.people, gone=gone, in_all=in_all, left=left)
 
     def _delete(self, sought: Sought) -> tuple[int, dict[str, str]]:
         """Delete all faces; how many are gone, and of whom some may not be."""
@@ -270,7 +280,9 @@ class _Forgetting:
 def _say_how_it_went(
     settings: ForgetSettings, talk: Talk, forgotten: Forgotten, group_id: str
 ) -> None:
-    talk.say(f"{amount(forgotten.gone, 'face')} deleted from the library {group_id}.")
+    total = forgotten.in_all
+    in_all = f", {total:,} in all since these people are withheld" if total > forgotten.gone else ""
+    talk.say(f"{amount(forgotten.gone, 'face')} deleted from the library {group_id}{in_all}.")
     if done := len(forgotten.people) - len(forgotten.left):
         talk.say(
             f"{amount(done, 'person', 'people')} forgotten: a keyed hash of the user_id is left, "

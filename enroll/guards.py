@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from enroll.ledger import ChangeKind, Counted
+from enroll.ledger import ChangeKind, Counted, Signs
 from enroll.settings import Bound, SyncSettings
 from enroll.texts import amount
 
@@ -15,6 +15,9 @@ LEAST_REMOVALS = 10
 
 LEAST_CHANGES = 100
 """The same for faces that are added."""
+
+LEAST_EMPTIED = 3
+"""Faces that lose their text from which on that may be a column's fault."""
 
 MANY_PERCENT = 50
 """From this share on a pattern is taken for the reason."""
@@ -47,16 +50,11 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
-    """What was seen of rows that may be the reason; see `enroll.ledger.Following`.
+class Seen:
+    """What was seen of a refused manifest: its `signs`, whether there is no photo at all, and some
+    rows of each kind of change, as they may be shown."""
 
-    `examples` are some rows of each kind of change, as they may be shown.
-    """
-
-    zeros_lost: int = 0
-    swapped: int = 0
-    emptied: int = 0
-    behind: bool = False
+    signs: Signs = field(default_factory=Signs)
     folder_empty: bool = False
     examples: Mapping[ChangeKind, Sequence[str]] = field(default_factory=dict)
 
@@ -83,8 +81,15 @@ def judge(found: Counted, settings: SyncSettings) -> list[Refusal]:
         _over(Guard.REMOVALS, found.removed, removals, of=people, least=least),
     ]
     if found.people and not found.first:  # where nobody has a face there is nothing to spoil
-        refusals.append(_over(Guard.CHANGES, found.added, changes, of=people, least=LEAST_CHANGES))
+        least = 0 if _texts_are_lost(found) else LEAST_CHANGES
+        refusals.append(_over(Guard.CHANGES, found.added, changes, of=people, least=least))
     return [one for one in refusals if one is not None]
+
+
+def _texts_are_lost(found: Counted) -> bool:
+    """Whether hardly anybody would keep a text: a column that is missing is none of the changes
+    that every small library may make."""
+    return found.emptied >= LEAST_EMPTIED and 2 * found.emptied >= found.people
 
 
 def _over(guard: Guard, count: int, bound: Bound, *, of: int, least: int = 0) -> Refusal | None:
@@ -105,7 +110,7 @@ _OPTIONS = {
 def message(
     refusals: Sequence[Refusal],
     found: Counted,
-    signs: Signs,
+    seen: Seen,
     *,
     manifest: str,
 ) -> str:
@@ -119,11 +124,9 @@ def message(
                 "failed. No option lifts this; to take people out there is `enroll remove`."
             )
             continue
-        examples = [one for kind in KINDS[refusal.guard] for one in signs.examples.get(kind, ())][
-            :5
-        ]
+        examples = [one for kind in KINDS[refusal.guard] for one in seen.examples.get(kind, ())][:5]
         shown = f" Among them: {', '.join(examples)}." if examples else ""
-        reason = _reason(refusal.guard, found, signs)
+        reason = _reason(refusal.guard, found, seen)
         lines.append(
             f"  {_sentence(refusal, found)}{shown}{f' {reason}' if reason else ''} If it is meant, "
             f"say {refusal.option} {refusal.count} this once."
@@ -172,12 +175,11 @@ def _sentence(refusal: Refusal, found: Counted) -> str:
     return f"{count:,} of {amount(found.rows, 'photo')} are not there; {allowed}."
 
 
-def _reason(guard: Guard, found: Counted, signs: Signs) -> str:
+def _reason(guard: Guard, found: Counted, seen: Seen) -> str:
     """What probably happened, if that can be told."""
+    signs = seen.signs
     if guard is Guard.MISSING:
-        if signs.folder_empty:
-            return "The photos' folder is empty: its share is probably not mounted."
-        return "The photos were probably moved or not copied yet, or the image column is another."
+        return _OF_MISSING[seen.folder_empty]
     if signs.swapped >= MANY_PERCENT:
         return (
             "The user ids look like names or photos: the columns were probably renamed or swapped; "
@@ -193,8 +195,25 @@ def _reason(guard: Guard, found: Counted, signs: Signs) -> str:
             "A run has put other photos in their place: if it was given a wrong list or wrong "
             "photos, the faces that are to be removed are the right ones."
         )
+    if guard is not Guard.CHANGES and signs.other_manifest:
+        return about_another(signs.other_manifest)
     reasons = _OF_CHANGES if guard is Guard.CHANGES else _OF_REMOVALS
     return next((words for holds, words in reasons if holds(found, signs)), "")
+
+
+_OF_MISSING = {
+    True: "The photos' folder is empty: its share is probably not mounted.",
+    False: "The photos were probably moved or not copied yet, or the image column is another.",
+}
+"""By whether there is no photo at all."""
+
+
+def about_another(manifest: str) -> str:
+    """What to say of leavers who stand in another manifest."""
+    return (
+        f"They were enrolled from {manifest}, and hardly anybody else was: a sync takes its "
+        "manifest for the whole list of its ledger, so give both one manifest, or a library each."
+    )
 
 
 _OF_REMOVALS: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
@@ -215,7 +234,7 @@ _OF_REMOVALS: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
 
 _OF_CHANGES: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
     (
-        lambda found, signs: signs.emptied * 2 >= found.added,
+        lambda found, _: found.emptied * 2 >= found.added,
         "Their user_data has become empty: its column was probably renamed.",
     ),
     (

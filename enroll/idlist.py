@@ -12,6 +12,8 @@ from enroll.source import Source
 
 def read_user_ids(path: Path) -> list[str]:
     """The ids in a file: one a line, or the column `user_id` of a CSV. Raises UsageError."""
+    if not path.exists():
+        raise UsageError(f"There is no file {path}. Name one with one id a line, or a CSV.")
     source = Source.of(path)
     codec = find_encoding(source).codec
     with source.open() as file:

@@ -16,10 +16,14 @@ from enroll.errors import UsageError
 LOGGER = logging.getLogger("enroll")
 
 
+NAMELESS = "***"
+"""What is left of a short user id when it is masked."""
+
+
 def mask(user_id: str) -> str:
     """A user id that can be recognised by who knows it, and not read: `10***7`."""
     if len(user_id) < 6:
-        return "***"
+        return NAMELESS
     return f"{user_id[:2]}***{user_id[-1]}"
 
 

@@ -31,6 +31,7 @@ _NUMBERS = {
     "adopted": "Faces in doubt that the last run found in the library.",
     "surplus": "Further copies of faces that the last run found in the library.",
     "others_in_doubt": "Faces in doubt that are none of the manifest's.",
+    "unforgotten": "People of whom `enroll forget` has not deleted everything yet.",
 }
 """Figures that are one number, by their name there and in the metric."""
 

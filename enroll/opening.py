@@ -89,13 +89,22 @@ def list_libraries(connection: Connection, tally: Tally) -> list[Library]:
     return libraries(answer)
 
 
-def find_library(connection: Connection, group_id: str, tally: Tally) -> Library:
-    """The library named `group_id`. Raises ServiceError where the account has none such."""
+def find_library(
+    connection: Connection, group_id: str, tally: Tally, *, ledger: Path | None = None
+) -> Library:
+    """The library named `group_id`, of which `ledger` is the ledger, if there is one. Raises
+    ServiceError where the account has none such."""
     found = list_libraries(connection, tally)
     for library in found:
         if library.group_id == group_id:
             return library
     names = ", ".join(sorted(library.group_id for library in found)) or "none at all"
+    if ledger is not None:
+        raise ServiceError(
+            f"The account has no library {group_id!r}; it has {names}. The ledger {ledger} is of "
+            "one that it had: correct --group-id, or the credentials, or if the library was "
+            "deleted move that ledger away, and begin anew with --create-library."
+        )
     raise ServiceError(
         f"The account has no library {group_id!r}; it has {names}. Correct --group-id, or make it "
         f"with `enroll library create --group-id {group_id}`."

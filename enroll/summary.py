@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from enroll.enrollment import Report
 from enroll.errors import ExitCode
-from enroll.followed import followed_lines
+from enroll.followed import followed_lines, strange_lines
 from enroll.logs import log, mask
 from enroll.model import CallKind, Status
 from enroll.tally import Tally
@@ -39,7 +39,8 @@ def summary_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
 def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
     """What somebody has to see of a run although all that was asked is done."""
     tally = report.ended.tally
-    return [*_surplus(tally), *_others_in_doubt(tally), *_shared(tally, show_user_ids)]
+    strange = [] if report.followed is None else strange_lines(report.followed)
+    return [*_surplus(tally), *_others_in_doubt(tally), *strange, *_shared(tally, show_user_ids)]
 
 
 def needs_a_person(report: Report) -> bool:
@@ -60,7 +61,8 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     if errors:
         yield ["What went wrong, how often, and what to do", *error_table(errors)]
     yield list(trial_lines(ended))
-    yield [] if report.followed is None else list(followed_lines(report.followed))
+    if report.followed is not None:
+        yield [*followed_lines(report.followed), *strange_lines(report.followed)]
     yield list(doubtful_lines(tally.doubtful, "sent all the same"))
     followed = report.followed is not None
     yield [*_doubts(tally), *_remarks(tally, followed), *_shared(tally, show_user_ids)]
@@ -161,10 +163,15 @@ def _surplus(tally: Tally) -> Iterator[str]:
 
 
 def _remarks(tally: Tally, followed: bool) -> Iterator[str]:
-    if tally.user_data_changed and not followed:
+    if tally.user_data_changed:
+        rows = amount(tally.user_data_changed, "enrolled row")
         yield (
-            f"{amount(tally.user_data_changed, 'enrolled row')} with another user_data than the "
-            "library: left as enrolled, the service has no update."
+            f"{rows} with another user_data than the library: left as enrolled, "
+            + (
+                "as another row has the same face, and its text."
+                if followed
+                else "the service has no update."
+            )
         )
     if tally.gone:
         rows = amount(tally.gone, "enrolled row")

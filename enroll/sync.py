@@ -29,11 +29,11 @@ from enroll.enrollment import (
 from enroll.errors import EnrollError, GuardError, ServiceError
 from enroll.escape import escape
 from enroll.followed import Followed, figures
-from enroll.guards import Refusal, Signs
+from enroll.guards import Refusal, Seen
 from enroll.ledger import SURVEY, Change, ChangeKind, Counted, Ledger, LibraryIdentity
 from enroll.ledger.files import ledger_exists, open_known_ledger, scratch_ledger
 from enroll.ledger.reading import iso_time
-from enroll.logs import mask
+from enroll.logs import NAMELESS, mask
 from enroll.manifest import Manifest, open_manifest
 from enroll.model import Credentials
 from enroll.newfile import new_file
@@ -75,7 +75,7 @@ def sync_manifest(
     )
 
 
-def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[Counted]:
+def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[Followed]:
     """What a sync would do, told without a call; nothing is written but `differences`.
 
     Yields the difference, then raises GuardError where it would be refused.
@@ -93,7 +93,8 @@ def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[
         stack.callback(ledger.close)
         judge = _Judge(settings, manifest, ledger, show=_as_it_is if show_user_ids else mask)
         counted = judge.find()
-        yield counted
+        other = ledger.following.other_manifest(judge.path)
+        yield Followed(counted=counted, other_manifest=other)
         judge.refuse()
 
 
@@ -157,12 +158,11 @@ class _Judge:
         """Raise GuardError where the difference must not be carried out."""
         refusals = guards.judge(self.counted, self._settings)
         if refusals:
-            signs = self._signs(refusals)
             words, masked = (
                 guards.message(
                     refusals,
                     self.counted,
-                    replace(signs, examples=self._examples(refusals, show)),
+                    self._seen(refusals, show),
                     manifest=in_utf8(self._manifest.path),
                 )
                 for show in (self._show, mask)
@@ -173,25 +173,29 @@ class _Judge:
         self, refusals: list[Refusal], show: Callable[[str], str]
     ) -> dict[ChangeKind, list[str]]:
         def shown(change: Change) -> str:
-            line = f" (line {change.line})" if change.line else ""
-            return f"{show(change.user_id)}{line}"
+            name = show(change.user_id)
+            if change.line:
+                return f"{name} (line {change.line})"
+            return "" if name == NAMELESS else name
 
         kinds = {kind for refusal in refusals for kind in guards.KINDS[refusal.guard]}
         return {
-            kind: list(dict.fromkeys(map(shown, islice(found, EXAMPLES))))
+            kind: list(dict.fromkeys(filter(None, map(shown, islice(found, EXAMPLES)))))
             for kind in kinds
             for found in [self._ledger.following.changes([kind], images="")]
         }
 
-    def _signs(self, refusals: list[Refusal]) -> Signs:
-        following = self._ledger.following
-        return Signs(
-            zeros_lost=following.zeros_lost(),
-            swapped=following.swapped(),
-            emptied=following.emptied(),
-            behind=following.unlisted_behind(),
+    def _seen(self, refusals: list[Refusal], show: Callable[[str], str]) -> Seen:
+        return Seen(
+            signs=self._ledger.following.signs(manifest=self.path),
             folder_empty=_is_empty(self._images),
+            examples=self._examples(refusals, show),
         )
+
+    @property
+    def path(self) -> str:
+        """The manifest's, as the ledger has it."""
+        return in_utf8(self._manifest.path.absolute())
 
 
 class _Night:
@@ -205,6 +209,7 @@ class _Night:
         self._knows = False  # the ledger was there, so that something may be to be deleted
         self._signal: int | None = None
         self._bound = ""
+        self._other_manifest = ""
         self._counted = Counted()
         self._now = 0
         self._people = self._faces = self._replaced = self._kept = 0
@@ -241,6 +246,7 @@ class _Night:
         self._counted = judge.find()
         self._now = judge.now
         judge.refuse()
+        self._other_manifest = ledger.following.other_manifest(judge.path)
 
     def accept(self, ledger: Ledger, connection: Connection, tally: Tally, run: int) -> None:
         self._ledger, self._connection, self._tally, self._run = ledger, connection, tally, run
@@ -289,6 +295,7 @@ class _Night:
             faces=self._faces,
             replaced=self._replaced,
             kept=self._kept,
+            other_manifest=self._other_manifest,
         )
 
     @contextmanager

@@ -17,7 +17,7 @@ import pytest
 from checked_library import GROUP, Place, Told
 from following import night
 from killing import Kill, Runner
-from real_command import Command
+from real_command import Command, account_of
 from small_archive import let_nobody_look, read_csv
 from small_case import Case
 
@@ -26,7 +26,7 @@ from enroll.adopt import AdoptSettings, adopt
 from enroll.blocklist import BlockList
 from enroll.enrollment import Place as Opened
 from enroll.enrollment import Report, Unwatched, enroll_manifest
-from enroll.errors import ExitCode, LocalError, ServiceError, UsageError
+from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
 from enroll.forget import ForgetSettings, Forgotten, forget
 from enroll.ledger import Changes
 from enroll.ledger.files import read_ledger
@@ -245,7 +245,7 @@ def test_whoever_is_readmitted_is_enrolled_again(place: Place) -> None:
     readmitted(place, ADA, "u1", told=told)
     assert len(place.box.calls) == calls
     assert "Not withheld any more: ad***3." in told.text
-    assert "Not withheld before either: ***." in told.text
+    assert "Not withheld before either: 1 person (--show-user-ids names them)." in told.text
     assert place.run().ended.tally.enrolled_now == 1
     assert there(place) == [ADA, "u1", "u2"]
     assert line_of(place)["status"] == "enrolled"
@@ -476,7 +476,7 @@ def test_the_command_and_what_status_says(place: Place, tmp_path: Path) -> None:
     assert command("forget", *ledger, "--user-id", ADA, "--readmit", ADA).code == ExitCode.USAGE
     assert command("forget", *ledger, "--user-id", "").code == ExitCode.USAGE
     done = command("forget", *ledger, "--user-id", ADA)
-    assert (done.code, "agree to it with --yes" in done.err) == (ExitCode.USAGE, True)
+    assert (done.code, "Agree with --yes" in done.err) == (ExitCode.USAGE, True)
     done = command("forget", *ledger, "--user-id", ADA, "--user-id", "u2", "--yes")
     assert (done.code, done.err) == (0, "")
     assert "2 people forgotten" in done.out
@@ -624,3 +624,47 @@ def test_an_id_that_is_nearly_one_that_the_ledger_knows_is_said(place: Place, ty
     told = Told()
     forgotten(place, typed, told=told, show_user_ids=True)
     assert (f"Beside {typed} it knows u1:" in told.text) is (typed != "u1")
+
+
+def test_blanks_around_an_id_are_none_of_it_wherever_it_is_given(place: Place) -> None:
+    command = Command(place.folder / "home", place.folder, account_of(place.box))
+    ledger = ("--ledger", str(place.ledger), "--yes")
+    done = command("forget", *ledger, "--user-id", f" {ADA} ")
+    assert done.code == 0, done
+    assert ADA not in there(place)
+    assert command("forget", *ledger, "--readmit", f" {ADA}").code == 0
+    assert rows(place.run())[Status.ENROLLED] == 3
+
+
+def test_what_an_earlier_command_has_deleted_is_counted_and_a_repetition_says_so(
+    place: Place,
+) -> None:
+    place.box.script(["500-after"], call="delete")
+    place.box.script(["auth"], call="face_info")
+    with pytest.raises(ServiceError):
+        forgotten(place)
+    told = Told()
+    assert forgotten(place, told=told).in_all == 1
+    assert "1 in all since these people are withheld" in told.text
+    again = Told()
+    assert forgotten(place, told=again).gone == 0
+    assert "Withheld already:" in again.text
+
+
+def test_figures_count_those_who_are_not_forgotten_to_the_end(place: Place) -> None:
+    with place.writing() as ledger:
+        ledger.forgetting.block([ADA], at=0, run=1)
+    assert place.run().place.unforgotten == 1
+
+
+def test_a_path_that_only_a_refused_night_has_seen_is_forgotten_too(place: Place) -> None:
+    (place.folder / "1.jpg").rename(place.folder / "ada-portrait.jpg")
+    place.rows[0] = ("u1", "name 1", "ada-portrait.jpg")
+    gone = place.rows.pop()
+    with pytest.raises(GuardError):
+        night(place, max_removals=Bound(0))
+    place.rows.append(gone)
+    settings = ForgetSettings(ledger=place.ledger, people=["u1"], timeout=5.0)
+    assert forget(settings, lambda: place.credentials, Told()).exit_code is ExitCode.DONE
+    for path in place.folder.glob("ledger.sqlite*"):
+        assert b"ada-portrait" not in path.read_bytes(), path

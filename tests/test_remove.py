@@ -262,3 +262,9 @@ def test_the_command_needs_one_choice_and_consent(place: Place, tmp_path: Path) 
     assert done.code == ExitCode.USAGE
     assert people.read_text(encoding="utf-8") == "u1\n"
     assert there(place) == ["u1", "u2", "u3"]
+
+
+def test_ids_in_a_column_that_is_quoted_are_the_ids(tmp_path: Path) -> None:
+    path = tmp_path / "requests.csv"
+    path.write_text('"user_id"\n"8400123"\n')
+    assert read_user_ids(path) == ["8400123"]

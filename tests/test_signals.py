@@ -186,10 +186,12 @@ def test_a_signal_that_is_lost_while_modules_are_loading_ends_the_command_all_th
     archive.manifest(archive.people(1))
     (tmp_path / "sitecustomize.py").write_text(WHILE_IMPORTING.replace("{how!r}", repr(how)))
     command.environ["PYTHONPATH"] = str(tmp_path)
-    done = command.run(*RUN)
+    done = command.run(*RUN, "--summary", "run.json", "--log-file", "run.log")
     assert done.code == ExitCode.TERMINATED, done
     assert box.count("add") == 0
     assert "bug" not in done.err
+    assert json.loads((command.folder / "run.json").read_text())["reason"] == "TERMINATED"
+    assert "Interrupted" in (command.folder / "run.log").read_text()
 
 
 def test_a_hangup_that_nohup_ignores_stays_ignored(

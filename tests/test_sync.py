@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from checked_library import GROUP, Place
+from checked_library import GROUP, Place, Told
 from following import about_to_delete, night, there
 from small_archive import read_csv
 
-from enroll.errors import ExitCode, GuardError, TimeOverError
+from enroll.bench import VerifySettings
+from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
 from enroll.journey import intends
 from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status, Unusable
@@ -21,6 +24,9 @@ from enroll.preparation import Preparation
 from enroll.recorder import now_ms
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
+from enroll.verify import verify
+
+DAY_MS = 86_400_000
 
 
 @pytest.fixture
@@ -441,6 +447,109 @@ def test_photos_that_were_edited_before_a_night_that_was_cut_off_are_no_new_ones
     report = night(place, max_changes=Bound(0))
     assert report.followed is not None
     assert (report.exit_code, report.followed.counted.photos) == (ExitCode.DONE, 0)
+
+
+def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_night_that_was_too_short(
+    place: Place,
+) -> None:
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        edited(place, name, b"hello")
+    with pytest.raises(TimeOverError, match="What was read is kept"):
+        night(place, max_duration=1e-6, readers=1)
+    report = night(place, max_changes=Bound(0))
+    assert report.followed is not None
+    assert report.followed.counted.photos == 0
+
+
+def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_refused_night(
+    place: Place,
+) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        edited(place, name, b"hello")
+    gone = place.rows.pop()
+    with pytest.raises(GuardError):  # for another reason
+        night(place, max_changes=Bound(0), max_removals=Bound(0))
+    place.rows.append(gone)
+    night(place, max_changes=Bound(0))
+    assert there(place) == as_listed(place)
+
+
+@pytest.mark.parametrize("trouble", ["no folder", "no service", "no time"])
+def test_who_stands_in_a_list_that_could_not_be_followed_is_marked_anew_when_they_leave_again(
+    place: Place, trouble: str
+) -> None:
+    row = place.rows.pop(0)
+    night(place, grace=2.0)
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.execute("UPDATE leaver SET since = since - ?", [3 * DAY_MS])  # three days ago
+    place.rows.insert(0, row)  # is back, on the night before last
+    with pytest.raises(EnrollError):
+        if trouble == "no folder":
+            night(place, grace=2.0, images=place.folder / "not-mounted")
+        elif trouble == "no service":
+            place.box.script(["auth"], call="group_list")
+            night(place, grace=2.0, give_up_after=0.0)
+        else:
+            edited(place, "2.jpg", b"hello")
+            edited(place, "3.jpg", b"hello")
+            night(place, grace=2.0, max_duration=1e-6, readers=1)
+    place.rows.remove(row)  # gone again, by a bad export
+    night(place, grace=2.0)
+    assert "u1" in [user_id for user_id, _ in there(place)]
+
+
+def test_an_old_photo_that_was_in_doubt_goes_in_the_night_that_settles_it(place: Place) -> None:
+    place.doubt("u1")  # the call of a night that was killed; the library has the face
+    place.photo("1.jpg", 99)
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+
+
+def test_a_mark_of_a_night_whose_clock_was_ahead_does_not_keep_a_leaver_for_years(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del place.rows[0]
+    ahead = now_ms() + 3650 * DAY_MS
+    with monkeypatch.context() as patched:
+        patched.setattr("enroll.sync.now_ms", lambda: ahead)
+        night(place, grace=2.0)
+    night(place, grace=2.0)  # the clock is right again
+    monkeypatch.setattr("enroll.sync.now_ms", lambda: now_ms() + 30 * DAY_MS)
+    night(place, grace=2.0)
+    assert there(place) == as_listed(place)
+
+
+def test_the_summary_counts_somebody_whose_old_face_waits_for_the_next_night(
+    place: Place,
+) -> None:
+    place.doubt("u1")
+    place.photo("1.jpg", 99)
+    report = night(place)
+    assert report.followed is not None
+    left = len(there(place)) - len(place.rows)
+    assert report.followed.kept == left
+
+
+def test_rows_that_a_run_has_only_seen_are_changes_that_no_guard_has_judged(place: Place) -> None:
+    place.people(4, 5, 6)
+    place.run(limit=1)  # a trial of a wrong list
+    with pytest.raises(GuardError):
+        night(place, max_changes=Bound(0))
+
+
+def test_a_leaver_whose_face_verify_has_mended_has_not_been_there_meanwhile(place: Place) -> None:
+    copy = place.add("u1", "1.jpg", user_data="name 1")
+    place.surplus("u1", copy)
+    del place.rows[0]
+    night(place, grace=2.0)
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.execute("UPDATE leaver SET since = since - ?", [3 * DAY_MS])
+    place.delete(place.face("u1").face_token or "")
+    mending = VerifySettings(ledger=place.ledger, requeue_missing=True)
+    verify(mending, lambda: place.credentials, Told())
+    night(place, grace=2.0)
+    assert there(place) == as_listed(place)
 
 
 def told_of(place: Place, user_id: str) -> tuple[str, str, str]:

@@ -58,7 +58,9 @@ class Terminal:
         if self._yes:
             return True
         if not sys.stdin.isatty():
-            raise UsageError(f"{question} Nobody can be asked here: agree to it with --yes.")
+            raise UsageError(
+                f"Nothing was done, as nobody can be asked here: {question} Agree with --yes."
+            )
         return click.confirm(question, err=True)
 
 

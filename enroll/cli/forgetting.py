@@ -53,7 +53,9 @@ def forget(
         given[name] = tuple(user_id.strip() for user_id in given[name])
     wanted = bool(given["people"] or given["user_ids"])
     if wanted is bool(given["readmitted"]):
-        raise click.UsageError("Say whom: --user-id ID, --user-ids FILE, or --readmit ID alone.")
+        raise click.UsageError(
+            "Say whom: --user-id ID or --user-ids FILE. --readmit ID is given without these."
+        )
     if "" in (*given["people"], *given["readmitted"]):
         raise click.UsageError("An empty user_id names nobody. Correct it.")
     SignalDesk()

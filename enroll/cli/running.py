@@ -256,9 +256,10 @@ def perform(
 ) -> int:
     """Set signals and log lines up, enroll, and print and write how that went; the exit code.
 
-    `load` gives what enrolls: a signal must find us ready before anything large is loaded.
+    `load` gives what enrolls: a signal must find us ready before anything large is loaded, and
+    is answered when the figures of an interrupted run can be written.
     """
-    desk = SignalDesk()
+    desk = SignalDesk(holding=True)
     enroll = load()
     from enroll.publishing import publishing
 
@@ -269,6 +270,7 @@ def perform(
     for warning in options.warnings(ctx):
         log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
     with publishing(settings, publications) as outcome:
+        desk.ready()
         report = outcome.report = _run(settings, stream, desk, given, enroll, as_json=as_json)
     return report.exit_code
 

@@ -32,13 +32,22 @@ class SignalDesk:
     been lost on the way: Python drops what is raised in callbacks of its own, and modules in C make
     an ImportError of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, holding: bool = False) -> None:
+        """`holding` keeps a signal until we are `ready`: a second one leaves at once all the
+        same."""
         self._interrupt: Callable[[int], None] | None = None
+        self._holding = holding
         self._seen = 0
         SignalDesk.early = 0
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._take)
+
+    def ready(self) -> None:
+        """Hold no further signal back. Raises Interrupted for one that has come."""
+        self._holding = False
+        if SignalDesk.early:
+            raise Interrupted(SignalDesk.early)
 
     def soften(self, interrupt: Callable[[int], None]) -> None:
         """From now on the first signal goes to `interrupt`, also one that has come already."""
@@ -54,6 +63,8 @@ class SignalDesk:
             return
         if self._interrupt is None:
             SignalDesk.early = number
+            if self._holding:
+                return
             raise Interrupted(number)
         _say(
             "\nStopping: calls in flight end first, then results are written. "

@@ -105,14 +105,14 @@ def _syncing(*, show_user_ids: bool) -> Callable[..., Report]:
 
 
 def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
-    from enroll.followed import difference_lines
+    from enroll.followed import difference_lines, strange_lines
     from enroll.sync import preview
 
     reading.tame_pillow()
-    for counted in preview(settings, show_user_ids=show_user_ids):
+    for found in preview(settings, show_user_ids=show_user_ids):
         with options.printing():
             click.echo(f"How {settings.manifest} differs from the ledger; nothing was called.")
-            click.echo("\n".join(difference_lines(counted)))
+            click.echo("\n".join([*difference_lines(found.counted), *strange_lines(found)]))
             if settings.differences is not None:
                 click.echo(f"The differences are in {settings.differences}.")
     return 0

@@ -286,11 +286,12 @@ class Counted:
     `first`: no sync has gone through a manifest yet. `rows` are the manifest's lines, `missing`
     those whose photo is not there; `listed` are its people, `people` those of whom the ledger knows
     a face in the library. `joiners`, `photos` and `user_data` are rows to be added (anew),
-    `joining` people. `dropped` are faces of people in the manifest that go without another in their
-    place, `superseded` those in whose place another command than a sync has put others. Of people
-    who do not stand in it, `newly_gone` are so for the first time, `waiting` not for long enough to
-    be removed, `leaving` are to be removed now, `together` the most of these whom one sync has
-    found gone; `returned` had gone and are there again.
+    `joining` people; `emptied` are those of `user_data` whose text becomes empty. `dropped` are
+    faces of people in the manifest that go without another in their place, `superseded` those in
+    whose place another command than a sync has put others. Of people who do not stand in it,
+    `newly_gone` are so for the first time, `waiting` not for long enough to be removed, `leaving`
+    are to be removed now, `together` the most of these whom one sync has found gone; `returned` had
+    gone and are there again.
     """
 
     first: bool = False
@@ -302,6 +303,7 @@ class Counted:
     joining: int = 0
     photos: int = 0
     user_data: int = 0
+    emptied: int = 0
     dropped: int = 0
     superseded: int = 0
     newly_gone: int = 0
@@ -322,6 +324,23 @@ class Counted:
         Where nights end early leavers of several come together, each of which was judged.
         """
         return self.together + self.dropped + self.superseded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What may be the reason of a difference that is too large.
+
+    Of those who are newly gone `zeros_lost` stand in the manifest with more or fewer zeros in
+    front; `behind` says that nearly all of them were enrolled behind those who are listed: the file
+    may have ended too early. `swapped` is in how many of a hundred rows the user id is a text of
+    the ledger, or a photo's name. `other_manifest` is the one that those who are gone stand in, if
+    it is another and hardly anybody else does; else empty.
+    """
+
+    zeros_lost: int = 0
+    swapped: int = 0
+    behind: bool = False
+    other_manifest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,17 +414,11 @@ class Following(Protocol):
         """How many people have an enrolled face whose new text could not be sent yet, because the
         face had just been found to bear another."""
 
-    def zeros_lost(self) -> int:
-        """How many who are newly gone are there with more or fewer zeros in front."""
+    def signs(self, *, manifest: str) -> Signs:
+        """What may be the reason of a difference from this manifest (an absolute path)."""
 
-    def swapped(self) -> int:
-        """In how many of a hundred rows the user id is a text of the ledger, or a photo's name."""
-
-    def emptied(self) -> int:
-        """In how many rows the text has become empty."""
-
-    def unlisted_behind(self) -> bool:
-        """Whether all who are newly gone were enrolled behind everybody who is listed."""
+    def other_manifest(self, manifest: str) -> str:
+        """The same as of the signs."""
 
 
 class Removals(Protocol):
@@ -471,6 +484,10 @@ class Forgetting(Protocol):
 
     def deleted(self, user_id: str, count: int) -> None:
         """Add to the faces that were deleted for a person, as far as no event tells of them."""
+
+    def count_deleted(self, user_ids: Sequence[str]) -> dict[str, int]:
+        """How many faces of each were deleted since they are withheld, as far as is known: those
+        that no event told of, and once they are wiped all."""
 
     def wipe(self, user_ids: Sequence[str]) -> None:
         """Delete all that the ledger holds of these people; their faces are known to be gone.

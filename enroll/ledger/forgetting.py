@@ -108,6 +108,17 @@ class SqliteForgetting:
                 .values(faces=s.forgotten.c.faces + count)
             )
 
+    def count_deleted(self, user_ids: Sequence[str]) -> dict[str, int]:
+        with sentences(self._path):
+            known = read_block_list(self._connection)
+            counts = {
+                line.digest: line.faces
+                for line in self._connection.execute(
+                    select(s.forgotten.c.digest, s.forgotten.c.faces)
+                )
+            }
+        return {user_id: counts.get(known.digest(user_id), 0) for user_id in user_ids}
+
     def wipe(self, user_ids: Sequence[str]) -> None:
         with sentences(self._path):
             self._connection.commit()

@@ -27,7 +27,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from enroll.ledger import Chosen, Target
 from enroll.ledger import schema as s
 from enroll.ledger.compiled import Bulk, Query, among, listed
-from enroll.ledger.following import IN_THE_LIBRARY, OPEN, all_rows_enrolled, wanted_now
+from enroll.ledger.conditions import IN_THE_LIBRARY, OPEN, all_rows_enrolled, wanted_now
 from enroll.ledger.reading import sentences
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import EventKind, Status

@@ -1,0 +1,172 @@
+"""Faces that are deleted while answers are lost, calls are refused, and commands killed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from checked_library import GROUP, Place
+from following import about_to_delete, night, there
+
+from enroll import asking, deleting
+from enroll.errors import ExitCode
+from enroll.facesearch import FaceSearch
+from enroll.ledger import Target
+from enroll.recorder import now_ms
+from enroll.sandbox import Sandbox
+
+
+@pytest.fixture(autouse=True)
+def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox(detect=False, fault_lag=600.0) as running:
+        running.create_library(GROUP)
+        yield running
+
+
+@pytest.fixture
+def place(box: Sandbox, tmp_path: Path) -> Place:
+    there = Place(tmp_path, box)
+    there.people(1, 2, 3)
+    assert night(there).exit_code is ExitCode.DONE
+    return there
+
+
+def as_listed(place: Place) -> list[tuple[str, str]]:
+    return sorted((user_id, user_data) for user_id, user_data, _ in place.rows)
+
+
+@pytest.mark.parametrize("later", [("face_info", "auth"), ("delete", "unknown-code")])
+def test_a_deletion_whose_answer_is_lost_is_not_forgotten_when_the_next_call_is_refused(
+    place: Place, later: tuple[str, str]
+) -> None:
+    row = place.rows.pop(0)
+    place.box.script(["500-after"], call="delete")
+    call, fault = later
+    if call == "delete":
+        place.box.script(["500"] * 5, call="face_info")
+    place.box.script([fault], call=call)
+    night(place)
+    assert [user_id for user_id, _ in there(place)] == ["u2", "u3"]  # it was carried out
+    place.rows.insert(0, row)
+    for _ in range(3):
+        night(place)
+    assert there(place) == as_listed(place)
+
+
+def agreed_to_remove(place: Place, user_id: str) -> str:
+    """Leave the ledger as an `enroll remove` that was killed when it was about to delete a person's
+    face; its token."""
+    face = place.face(user_id)
+    token = face.face_token or ""
+    with place.writing() as ledger:
+        ledger.removals.intend(
+            [Target(face_token=token, face_id=face.face_id, user_id=user_id, run=1)]
+        )
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.execute("UPDATE run SET options = json_set(options, '$.command', 'remove')")
+    return token
+
+
+def test_what_a_killed_remove_has_deleted_is_found_out_though_deletions_are_refused(
+    place: Place,
+) -> None:
+    place.delete(agreed_to_remove(place, "u1"))
+    place.box.script(["unknown-code"], call="delete")
+    place.run()
+    place.run()  # u1 still stands in the manifest
+    assert there(place) == as_listed(place)
+
+
+def test_what_somebody_has_agreed_to_remove_is_finished_though_one_call_is_refused(
+    place: Place,
+) -> None:
+    agreed_to_remove(place, "u1")
+    del place.rows[0]
+    place.box.script(["unknown-code"], call="delete")
+    report = place.run()
+    assert (report.exit_code, report.ended.tally.undeleted) == (ExitCode.IN_DOUBT, 1)
+    assert any("does not delete faces" in note for note in report.place.urgent)
+    assert place.run().exit_code is ExitCode.DONE
+    assert there(place) == as_listed(place)
+
+
+def test_an_intent_recorded_by_a_clock_that_was_ahead_is_no_doubt_for_years(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about_to_delete(place, "u1", ago=-3650 * 86_400.0)
+    assert night(place).exit_code is ExitCode.IN_DOUBT
+    monkeypatch.setattr(deleting, "now_ms", lambda: now_ms() + 2 * 3_600_000)
+    assert night(place).exit_code is ExitCode.DONE
+
+
+def test_a_copy_of_an_old_photo_that_lands_after_that_was_replaced_goes_too(place: Place) -> None:
+    token = place.add("u1", "1.jpg", user_data="name 1")  # lands late
+    place.surplus("u1", token)
+    place.photo("1.jpg", 99)
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        (copy,) = raw.execute("SELECT * FROM surplus").fetchall()
+        raw.execute("DELETE FROM surplus")
+    night(place)  # the old face is deleted
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.execute("INSERT INTO surplus VALUES (?, ?, ?, ?)", copy)  # as settling does
+    for _ in range(2):
+        night(place)
+    assert there(place) == as_listed(place)
+
+
+def test_a_deletion_whose_answer_is_lost_is_not_forgotten_when_the_service_is_away_then(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = place.rows.pop(0)
+    place.box.script(["500-after"], call="delete")
+    real = deleting._ask_to_delete
+
+    def then_away(*args: object) -> object:
+        answer = real(*args)  # type: ignore[arg-type]
+        monkeypatch.setattr(FaceSearch, "face_info", nowhere("face_info"))
+        monkeypatch.setattr(FaceSearch, "delete", nowhere("delete"))
+        return answer
+
+    def nowhere(name: str) -> object:
+        call = getattr(FaceSearch, name)
+
+        def away(service: FaceSearch, **named: object) -> object:
+            gone = FaceSearch("http://127.0.0.1:9", place.credentials, timeout=1.0)
+            try:
+                return call(gone, **named)
+            finally:
+                gone.close()
+
+        return away
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deleting, "_ask_to_delete", then_away)
+        patched.setattr(FaceSearch, "face_info", FaceSearch.face_info)
+        night(place)
+    monkeypatch.undo()
+    assert [user_id for user_id, _ in there(place)] == ["u2", "u3"]
+    place.rows.insert(0, row)
+    for _ in range(2):
+        night(place)
+    assert there(place) == as_listed(place)
+
+
+def test_a_photo_that_is_back_does_not_cost_the_other_while_its_own_deletion_is_open(
+    place: Place,
+) -> None:
+    old = place.face("u1").face_token or ""
+    place.photo("1.jpg", 99)
+    place.box.script(["500"] * 3, call="delete")
+    assert night(place).exit_code is ExitCode.IN_DOUBT
+    place.photo("1.jpg", 3)  # as it was
+    night(place)
+    place.delete(old)  # what was in doubt is carried out after all, within the hour
+    assert "u1" in [user_id for user_id, _ in there(place)]
