@@ -658,8 +658,8 @@ def test_figures_count_those_who_are_not_forgotten_to_the_end(place: Place) -> N
 
 
 def test_a_path_that_only_a_refused_night_has_seen_is_forgotten_too(place: Place) -> None:
-    (place.folder / "1.jpg").rename(place.folder / "ada-portrait.jpg")
-    place.rows[0] = ("u1", "name 1", "ada-portrait.jpg")
+    (place.folder / "1.jpg").rename(place.folder / "eve-portrait.jpg")
+    place.rows[0] = ("u1", "name 1", "eve-portrait.jpg")
     gone = place.rows.pop()
     with pytest.raises(GuardError):
         night(place, max_removals=Bound(0))
@@ -667,4 +667,4 @@ def test_a_path_that_only_a_refused_night_has_seen_is_forgotten_too(place: Place
     settings = ForgetSettings(ledger=place.ledger, people=["u1"], timeout=5.0)
     assert forget(settings, lambda: place.credentials, Told()).exit_code is ExitCode.DONE
     for path in place.folder.glob("ledger.sqlite*"):
-        assert b"ada-portrait" not in path.read_bytes(), path
+        assert b"eve-portrait" not in path.read_bytes(), path

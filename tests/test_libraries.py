@@ -209,7 +209,7 @@ def test_the_command_asks_and_says_what_becomes_of_the_ledger(
     assert command("run", "staff.csv", "--group-id", "staff").code == 0
     assert "by --force" in command(*DELETE, "--yes").err
     asked = command(*DELETE, "--force")  # nobody is there to answer
-    assert (asked.code, "agree to it with --yes" in asked.err) == (ExitCode.USAGE, True)
+    assert (asked.code, "Agree with --yes" in asked.err) == (ExitCode.USAGE, True)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.confirm", lambda question, err: False)
     no = command(*DELETE, "--force")

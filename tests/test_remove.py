@@ -250,7 +250,7 @@ def test_the_command_needs_one_choice_and_consent(place: Place, tmp_path: Path) 
     assert command("remove", "--ledger", place.ledger, "--run", "1", "--superseded").code == 2
     done = command("remove", "--ledger", place.ledger, "--run", "2")
     assert done.code == ExitCode.USAGE
-    assert "agree to it with --yes" in done.err
+    assert "Agree with --yes" in done.err
     done = command("remove", "--ledger", place.ledger, "--run", "2", "--yes")
     assert (done.code, done.err) == (0, "")
     assert "2 faces deleted from the library staff." in done.out

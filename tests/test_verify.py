@@ -769,7 +769,7 @@ def test_the_command_needs_yes_where_nobody_can_be_asked(place: Place, command: 
     place.delete(place.face("u1").face_token or "")
     done = command("verify", "--ledger", place.ledger, "--requeue-missing")
     assert done.code == ExitCode.USAGE
-    assert "agree to it with --yes" in done.err
+    assert "Agree with --yes" in done.err
     assert place.face("u1").status is Status.ENROLLED
     done = command("verify", "--ledger", place.ledger, "--requeue-missing", "--yes")
     assert done.code == 0
