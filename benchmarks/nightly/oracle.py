@@ -66,6 +66,8 @@ class Asked:
     kept: frozenset[str]
     bad: frozenset[tuple[str, str]]
     of_row: Mapping[tuple[str, str], Face]
+    spoiled: Mapping[tuple[str, str], bytes | None]
+    """What lies at the photos of bad rows: other bytes may be bad for another reason."""
     news: Verdict
     """Whether a row is bad that was not: CARRIED_OUT means no."""
 
@@ -78,6 +80,7 @@ class Oracle:
     faces: frozenset[Face] = frozenset()
     gone_since: dict[str, float] = field(default_factory=dict)
     bad: frozenset[tuple[str, str]] = frozenset()
+    spoiled: Mapping[tuple[str, str], bytes | None] = field(default_factory=dict)
     once_bad: set[tuple[str, str]] = field(default_factory=set)
     of_row: dict[tuple[str, str], Face] = field(default_factory=dict)
     overdue: frozenset[tuple[str, str]] = frozenset()
@@ -147,8 +150,10 @@ class Oracle:
             gone_for = now - self.gone_since.get(user_id, now)
             over = gone_for >= self.bounds.grace * DAY - TOLERANCE or not self.bounds.grace
             (leaving if over else after).update(held[user_id])
+        spoiled = {row: photos[row[1]].content if row[1] in photos else None for row in bad}
         news = bad - self.bad
         certain = news - self.once_bad
+        unsure = {row for row in bad & self.bad if spoiled[row] != self.spoiled.get(row)}
         return Asked(
             faces=frozenset(after),
             wanted={user_id: frozenset(good[user_id]) for user_id in listed},
@@ -156,7 +161,14 @@ class Oracle:
             kept=frozenset(with_bad),
             bad=frozenset(bad),
             of_row=of_row,
-            news=Verdict.REFUSED if certain else Verdict.EITHER if news else Verdict.CARRIED_OUT,
+            spoiled=spoiled,
+            news=(
+                Verdict.REFUSED
+                if certain
+                else Verdict.EITHER
+                if news or unsure
+                else Verdict.CARRIED_OUT
+            ),
         )
 
     def carried_out(self, rows: Sequence[Row], asked: Asked, *, began: float) -> None:
@@ -171,6 +183,7 @@ class Oracle:
         for face in asked.leaving:
             self.gone_since.pop(face.user_id, None)
         self.faces, self.bad, self.first = asked.faces, asked.bad, False
+        self.spoiled = asked.spoiled
         self.once_bad |= asked.bad
         self.overdue = asked.bad
         self.of_row.update(asked.of_row)
