@@ -552,6 +552,22 @@ def test_a_leaver_whose_face_verify_has_mended_has_not_been_there_meanwhile(plac
     assert there(place) == as_listed(place)
 
 
+def test_a_photo_whose_first_face_was_removed_is_known_by_the_face_that_it_has_now(
+    place: Place,
+) -> None:
+    plain = (place.folder / "1.jpg").read_bytes()
+    place.photo("1.jpg", 99)
+    night(place)
+    (place.folder / "1.jpg").write_bytes(plain)
+    edited(place, "1.jpg", b"edited")
+    night(place)
+    (place.folder / "1.jpg").write_bytes(plain)
+    night(place)
+    report = night(place, max_changes=Bound(0))
+    assert report.followed is not None
+    assert report.followed.counted.photos == 0
+
+
 def told_of(place: Place, user_id: str) -> tuple[str, str, str]:
     (line,) = [
         one for one in read_csv(place.folder / "staff.results.csv") if one["user_id"] == user_id

@@ -51,6 +51,7 @@ KNOW_FACES = (
     .where(
         s.face.c.user_id == s.wanted.c.user_id,
         s.face.c.sha256 == s.wanted.c.sha256,
+        s.face.c.status != Status.REMOVED.value,
         s.wanted.c.face_id.is_(None),
     )
 )
@@ -74,7 +75,9 @@ def leads_nowhere() -> ColumnElement[bool]:
     """
     by_content = exists(
         select(literal(1)).where(
-            s.face.c.user_id == s.wanted.c.user_id, s.face.c.sha256 == s.wanted.c.sha256
+            s.face.c.user_id == s.wanted.c.user_id,
+            s.face.c.sha256 == s.wanted.c.sha256,
+            s.face.c.status != Status.REMOVED.value,
         )
     )
     known = and_(
