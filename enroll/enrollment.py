@@ -13,16 +13,29 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from enroll import __version__, cores
-from enroll.asking import Asking
 from enroll.blocklist import BlockList
-from enroll.ceiling import MOST_IN_FLIGHT, throttle_for
+from enroll.calling.asking import Asking
+from enroll.calling.deleting import settle_deleting
+from enroll.calling.libraries import provide_library
+from enroll.calling.opening import (
+    CLOCK_SLACK_SECONDS,
+    Account,
+    Connection,
+    clock_sentence,
+    find_library,
+    is_empty,
+)
+from enroll.calling.patience import Patience
+from enroll.calling.upkeep import ADOPT, run_start
+from enroll.clock import now_ms
 from enroll.cores import OneCore
-from enroll.deciding import WAITS_FOR_DOUBT
-from enroll.deleting import settle_deleting
+from enroll.driver.deciding import WAITS_FOR_DOUBT
+from enroll.driver.journey import Policy
+from enroll.driver.run import Driver, Executors, Work
+from enroll.driver.strangers import Trust
+from enroll.driver.trial import Sample
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
-from enroll.followed import Followed
-from enroll.journey import Policy
-from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunEnd, RunStart
+from enroll.ledger import SURVEY, Followed, Ledger, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import (
     check_is_ledger,
     check_library,
@@ -31,35 +44,21 @@ from enroll.ledger.files import (
     recall_survey,
 )
 from enroll.ledger.lock import LedgerLock
-from enroll.libraries import provide_library
-from enroll.manifest import Manifest, open_manifest, recall_manifest
+from enroll.ledger.survey import Surveyor, fingerprint
 from enroll.model import Credentials, Entry, Library, Row, Status
-from enroll.opening import (
-    CLOCK_SLACK_SECONDS,
-    Account,
-    Connection,
-    clock_sentence,
-    find_library,
-    is_empty,
-)
-from enroll.outputs import InUse, Output, check_output, try_folder
-from enroll.patience import Patience
+from enroll.output.outputs import InUse, Output, check_output, try_folder
+from enroll.output.texts import amount
 from enroll.photo import check_installed, locate, marks
-from enroll.photofolder import in_utf8, photos_folder
+from enroll.places.ceiling import MOST_IN_FLIGHT, throttle_for
+from enroll.places.throttle import Gauge, Metered, Paced, Throttle
 from enroll.preparation import Precheck
-from enroll.recorder import now_ms
-from enroll.results import default_results_path, write_results
-from enroll.run import Driver, Executors, Work
-from enroll.scan import CHUNK_ROWS, Scan
+from enroll.rows.manifest import Manifest, open_manifest, recall_manifest
+from enroll.rows.photofolder import in_utf8, photos_folder
+from enroll.rows.results import default_results_path, write_results
+from enroll.rows.scan import CHUNK_ROWS, Scan
+from enroll.rows.source import Source
 from enroll.settings import FailOn, RunSettings, default_ledger_path, host_of
-from enroll.source import Source
-from enroll.strangers import Trust
-from enroll.survey import Surveyor, fingerprint
 from enroll.tally import Ended, Observer, Quiet, Tally
-from enroll.texts import amount
-from enroll.throttle import Gauge, Metered, Paced, Throttle
-from enroll.trial import Sample
-from enroll.upkeep import ADOPT, run_start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,11 @@ import pytest
 from checked_library import GROUP, Place
 from following import about_to_delete, night, there
 
-from enroll import asking, deleting
+from enroll.calling import asking, deleting
+from enroll.clock import now_ms
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Target
-from enroll.recorder import now_ms
 from enroll.sandbox import Sandbox
 
 

@@ -21,21 +21,21 @@ from real_command import Command, account_of
 from small_archive import let_nobody_look, read_csv
 from small_case import Case
 
-from enroll import asking
-from enroll.adopt import AdoptSettings, adopt
 from enroll.blocklist import BlockList
+from enroll.calling import asking
 from enroll.enrollment import Place as Opened
 from enroll.enrollment import Report, Unwatched, enroll_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
-from enroll.forget import ForgetSettings, Forgotten, forget
 from enroll.ledger import Changes
 from enroll.ledger.files import read_ledger
+from enroll.ledger.survey import unpack
 from enroll.model import RawAnswer, Row, RowRecord, Status
-from enroll.plan import make_plan
-from enroll.readmit import readmit
+from enroll.planning.plan import make_plan
+from enroll.removing.forget import ForgetSettings, Forgotten, forget
+from enroll.removing.readmit import readmit
+from enroll.repair.adopt import AdoptSettings, adopt
 from enroll.sandbox import Limits, Sandbox
 from enroll.settings import Bound
-from enroll.survey import unpack
 
 ADA = "ada-8400123"
 """A user_id that is nowhere part of anything else."""

@@ -16,17 +16,17 @@ from following import night, sync_settings, there
 from real_command import Command, account_of
 from small_archive import read_csv
 
+from enroll.clock import now_ms
 from enroll.enrollment import Report
 from enroll.errors import ExitCode, GuardError
-from enroll.guards import Guard, judge
 from enroll.ledger import Counted
 from enroll.ledger.files import read_ledger
-from enroll.recorder import now_ms
-from enroll.remove import RemoveSettings, remove
+from enroll.removing.remove import RemoveSettings, remove
+from enroll.reports.summary import urgent_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings
-from enroll.summary import urgent_lines
-from enroll.sync import preview, sync_manifest
+from enroll.sync.guards import Guard, judge
+from enroll.sync.night import preview, sync_manifest
 
 ONE, TEN = Bound(1, percent=True), Bound(10, percent=True)
 GUARDED: dict[str, Any] = {"max_removals": ONE, "max_changes": TEN, "max_missing": TEN}

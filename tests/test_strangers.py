@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_case import Case
 
-from enroll import looks, strangers
+from enroll.driver import looks, strangers
 from enroll.enrollment import Report, enroll_manifest
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch import FaceSearch

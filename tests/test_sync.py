@@ -14,17 +14,17 @@ from checked_library import GROUP, Place, Told
 from following import about_to_delete, night, there
 from small_archive import read_csv
 
-from enroll.bench import VerifySettings
+from enroll.calling.bench import VerifySettings
+from enroll.clock import now_ms
+from enroll.driver.journey import intends
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
-from enroll.journey import intends
 from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status, Unusable
 from enroll.photo import read_photo
 from enroll.preparation import Preparation
-from enroll.recorder import now_ms
+from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
-from enroll.verify import verify
 
 DAY_MS = 86_400_000
 
@@ -308,7 +308,7 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
         read.append(path)
         return read_photo(path, images, preparation)
 
-    monkeypatch.setattr("enroll.difference.read_photo", counted)
+    monkeypatch.setattr("enroll.sync.difference.read_photo", counted)
     for path in place.folder.glob("*.jpg"):
         path.write_bytes(path.read_bytes())
     calls = len(place.box.calls)
@@ -512,10 +512,10 @@ def test_a_mark_of_a_night_whose_clock_was_ahead_does_not_keep_a_leaver_for_year
     del place.rows[0]
     ahead = now_ms() + 3650 * DAY_MS
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.sync.now_ms", lambda: ahead)
+        patched.setattr("enroll.sync.night.now_ms", lambda: ahead)
         night(place, grace=2.0)
     night(place, grace=2.0)  # the clock is right again
-    monkeypatch.setattr("enroll.sync.now_ms", lambda: now_ms() + 30 * DAY_MS)
+    monkeypatch.setattr("enroll.sync.night.now_ms", lambda: now_ms() + 30 * DAY_MS)
     night(place, grace=2.0)
     assert there(place) == as_listed(place)
 

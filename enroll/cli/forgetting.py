@@ -45,9 +45,9 @@ def forget(
 
     Asks first. Whoever still stands in a manifest is withheld by its runs.
     """
-    from enroll.forget import ForgetSettings
-    from enroll.forget import forget as forget_people
-    from enroll.readmit import readmit
+    from enroll.removing.forget import ForgetSettings
+    from enroll.removing.forget import forget as forget_people
+    from enroll.removing.readmit import readmit
 
     for name in ("people", "readmitted"):
         given[name] = tuple(user_id.strip() for user_id in given[name])

@@ -17,9 +17,9 @@ from enroll.ledger.auditing import SqliteAudit
 from enroll.ledger.listing import SqliteListing
 from enroll.ledger.reading import SqliteReader, sentences
 from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.survey import SurveyRecord
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.ledger.upgrade import refuse_older, upgrade
-from enroll.survey import SurveyRecord
 
 SQLITE_HEAD = b"SQLite format 3\0"
 """The first bytes of every SQLite file: https://www.sqlite.org/fileformat.html#magic"""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 
@@ -96,6 +97,12 @@ class Counted:
     together: int = 0
     returned: int = 0
 
+    def figures(self) -> dict[str, int]:
+        """The numbers by their names, but for those that are only judged by."""
+        told = asdict(self)
+        del told["first"], told["together"]
+        return told
+
     @property
     def added(self) -> int:
         """Faces that are to be added."""
@@ -108,6 +115,39 @@ class Counted:
         Where nights end early leavers of several come together, each of which was judged.
         """
         return self.together + self.dropped + self.superseded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """The difference in numbers, and what was deleted.
+
+    `people` were removed, with `faces` of theirs; `replaced` are faces of people in the manifest
+    that were deleted. `kept` people have a face yet that is to go, because another of their rows is
+    not enrolled, or as the sync has not come to it. `other_manifest` is as of
+    `Signs`.
+    """
+
+    counted: Counted
+    people: int = 0
+    faces: int = 0
+    replaced: int = 0
+    kept: int = 0
+    other_manifest: str = ""
+
+    @property
+    def deleted(self) -> int:
+        """Faces that were deleted."""
+        return self.faces + self.replaced
+
+    def figures(self) -> Mapping[str, int]:
+        """Every number by its name."""
+        return {
+            **self.counted.figures(),
+            "removed_people": self.people,
+            "removed_faces": self.faces,
+            "replaced_faces": self.replaced,
+            "kept_people": self.kept,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
