@@ -80,12 +80,6 @@ def delete_targets(
     return _carry_out(ledger, asking, group_id, targets, go_on=go_on, seen=seen)
 
 
-def finish_deleting(ledger: Ledger, asking: Asking, group_id: str) -> int:
-    """Delete what an earlier command was about to delete when it ended; of how many faces it is
-    still not known whether they are gone. To delete a face that is gone does no harm."""
-    return _finish(ledger, asking, group_id, ledger.removals.intended())
-
-
 def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> str:
     """Finish only what somebody has agreed to. Of what a sync was about to delete, find out what
     is gone: the rest may be wanted again, and is for a sync to choose anew.
@@ -103,11 +97,14 @@ def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> str:
     now = now_ms()
     doubtful = {one.face_token: one for one in ledger.removals.intended()}
     gone, stays = list[Target](), list[str]()
-    for token, found in look_up(asking, group_id, doubtful):
-        if found is None:
-            gone.append(doubtful[token])
-        elif isinstance(found, LibraryFace) and judged.get(token, now) < now - LANDED_MS:
-            stays.append(token)
+    try:
+        for token, found in look_up(asking, group_id, doubtful):
+            if found is None:
+                gone.append(doubtful[token])
+            elif isinstance(found, LibraryFace) and judged.get(token, now) < now - LANDED_MS:
+                stays.append(token)
+    except ServiceError as error:
+        refused = refused or str(error)
     _settle(ledger, gone, {})
     ledger.removals.withdraw(stays)
     # A clock that was ahead has recorded these; from now on it is known how long ago.

@@ -144,9 +144,9 @@ def _connect_present(path: Path) -> Connection:
 
 
 def scratch_ledger(copy_of: Path | None, identity: LibraryIdentity) -> SqliteLedger:
-    """A ledger to look at and throw away: what `plan` compares with and writes nothing to.
+    """A ledger to look at: what `plan` and `sync --dry-run` compare with, and must not write to.
 
-    With `copy_of` the ledger there, opened for reading; else an empty one in memory.
+    With `copy_of` the ledger there itself, else an empty one in memory.
     """
     if copy_of is not None:
         return SqliteLedger(_connect_present(copy_of), str(copy_of))

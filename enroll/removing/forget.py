@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import filterfalse, islice
 from pathlib import Path
 from typing import Any
 
 from enroll.calling.bench import Bench, BenchSettings, Talk, changing, open_bench
 from enroll.calling.deleting import (
     DELETE_PAGE,
+    Deletion,
     delete_chosen,
-    delete_faces,
     delete_targets,
-    finish_deleting,
+    settle_deleting,
 )
 from enroll.calling.upkeep import COMMAND, Upkeep
 from enroll.clock import now_ms
@@ -108,11 +108,12 @@ def forget(
     They are withheld before anything is deleted, and what the ledger holds of a person is deleted
     when no face is left in the library: wherever it dies, the same command goes on.
     """
-    people = settings.everybody()
+    named = settings.everybody()
     with open_bench(settings, read_credentials, talk) as bench:
         files = _files(bench)
         bench.audit.refresh()
         with changing(bench) as (ledger, work):
+            people = ledger.forgetting.as_known(named)
             alike = _alike(settings, ledger, people)
             if not _agreed(bench, ledger, people, alike):
                 talk.say("Nothing was deleted, and nobody is withheld by it.")
@@ -144,7 +145,7 @@ def _alike(
     """People whom the ledger does not know, with those whom it knows under nearly the same id.
     Raises UsageError for an id that nobody can have."""
     strangers = ledger.forgetting.strangers(people)
-    for user_id in strangers:
+    for user_id in filterfalse(ledger.block_list.holds, strangers):  # those are gone on with
         if fault := user_id_fault(user_id):
             raise UsageError(
                 f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger knows no row "
@@ -196,7 +197,8 @@ class _Forgetting:
 
     def carry_out(self) -> Forgotten:
         bench, ledger = self.bench, self.ledger
-        finish_deleting(ledger, bench.asking, bench.group_id)
+        if refused := settle_deleting(ledger, bench.asking, bench.group_id):
+            bench.talk.say(refused)
         place = SearchPlace(group_id=bench.group_id, images=ledger.images, send_as=bench.send_as)
         sought = Seeker(
             bench.asking,
@@ -268,12 +270,16 @@ class _Forgetting:
         counts, left = Counter[str](), set[str]()
         for start in range(0, len(tokens), DELETE_PAGE):
             page = tokens[start : start + DELETE_PAGE]
-            gone = delete_faces(bench.asking, bench.group_id, page)
-            counts.update(owners[token] for token in gone)
-            left |= {owners[token] for token in page if token not in gone}
-        for user_id, count in counts.items():
-            ledger.forgetting.deleted(user_id, count)
-        ledger.commit()
+            deletion = Deletion(bench.asking, bench.group_id)
+            try:
+                deletion.carry_out(page)
+            finally:  # nothing else is on record of these
+                found = Counter(owners[token] for token in deletion.gone)
+                for user_id, count in found.items():
+                    ledger.forgetting.deleted(user_id, count)
+                ledger.commit()
+            counts += found
+            left |= {owners[token] for token in page if token not in deletion.gone}
         return counts.total(), left
 
 

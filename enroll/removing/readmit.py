@@ -49,13 +49,15 @@ def readmit(settings: ForgetSettings, talk: Talk) -> Readmitted:
         }
         # The survey, which was taken without them, is dropped by it.
         work = stack.enter_context(upkeep(ledger, options=options, tally=Tally()))
+        holds = ledger.block_list.holds
+        named = dict.fromkeys(one if holds(one) else one.strip() for one in settings.readmitted)
         lifted = [
             user_id
-            for user_id in dict.fromkeys(settings.readmitted)
+            for user_id in named
             if ledger.forgetting.readmit(user_id, at=now_ms(), run=work.run)
         ]
         ledger.commit()
-    others = [user_id for user_id in dict.fromkeys(settings.readmitted) if user_id not in lifted]
+    others = [user_id for user_id in named if user_id not in lifted]
     if lifted:
         talk.say(f"Not withheld any more: {settings.several(lifted)}. The next run enrolls them.")
     if others:

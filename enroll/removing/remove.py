@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enroll.calling.bench import Bench, BenchSettings, Talk, changing, open_bench
-from enroll.calling.deleting import chosen_pages, delete_chosen, finish_deleting
+from enroll.calling.deleting import chosen_pages, delete_chosen, settle_deleting
 from enroll.calling.upkeep import COMMAND, Upkeep
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import Chosen, Ledger, Removals, Target
@@ -84,9 +84,12 @@ def remove(
     """
     people = [] if settings.user_ids is None else read_user_ids(settings.user_ids)
     with open_bench(settings, read_credentials, talk) as bench, changing(bench) as (ledger, work):
-        left = finish_deleting(ledger, bench.asking, bench.group_id)
         if settings.of_run is not None and settings.of_run >= work.run:
             raise UsageError(f"There is no run {settings.of_run}. `enroll status` lists them.")
+        if refused := settle_deleting(ledger, bench.asking, bench.group_id):
+            talk.say(refused)
+        left = len(ledger.removals.intended())
+        people = ledger.forgetting.as_known(people)
         chosen = _choose(settings, ledger.removals, people)
         removed = Removed(chosen=chosen, gone=0, unknown=left)
         if settings.list is not None:

@@ -1,6 +1,6 @@
 """A manifest held against a ledger as a whole, with photos read where their content must be known.
 
-Nothing is called, and nothing is written but who is there again and what files hold.
+Nothing is called. What is kept, if anything is to be, is who is there again and what files hold.
 """
 
 from __future__ import annotations
@@ -48,16 +48,17 @@ def find_difference(
     *,
     now: int,
     until: float = math.inf,
+    keep: bool,
 ) -> Counted:
     """Hold the whole manifest against the ledger, whose `following` knows the difference then.
 
-    `until` (monotonic seconds) is when it has to end. Raises TimeOverError then, and LocalError
-    where the photos cannot be reached.
+    `until` (monotonic seconds) is when it has to end. Without `keep` nothing is written. Raises
+    TimeOverError then, and LocalError where the photos cannot be reached.
     """
     following, blocked = ledger.following, ledger.block_list
-    withheld, returned = know_listed(manifest, ledger, images, settings)
+    withheld, returned = know_listed(manifest, ledger, images, settings, keep=keep)
     following.know_photos(reread=settings.checksum)
-    _read_photos(ledger, images, settings, until)
+    _read_photos(ledger, images, settings, until, keep=keep)
     cutoff = removal_cutoff(now, settings.grace)
     following.compare(now=now, cutoff=cutoff, withheld=blocked)
     counted = following.counted()
@@ -65,9 +66,9 @@ def find_difference(
 
 
 def know_listed(
-    manifest: Manifest, ledger: Ledger, images: Path, settings: SyncSettings
+    manifest: Manifest, ledger: Ledger, images: Path, settings: SyncSettings, *, keep: bool
 ) -> tuple[int, int]:
-    """Take the whole manifest, and keep that those are there who stand in it, whatever becomes of
+    """Take the whole manifest, and `keep` that those are there who stand in it, whatever becomes of
     the night. How many rows are of people who were forgotten, and how many people had gone and are
     back."""
     following, blocked = ledger.following, ledger.block_list
@@ -80,16 +81,21 @@ def know_listed(
             withheld += len(forgotten)
     finally:
         scan.close()
-    returned = following.unmark()
-    ledger.commit()
+    returned = following.returned()
+    if keep:
+        following.unmark()
+        ledger.commit()
     return withheld, returned
 
 
-def _read_photos(ledger: Ledger, images: Path, settings: SyncSettings, until: float) -> None:
+def _read_photos(
+    ledger: Ledger, images: Path, settings: SyncSettings, until: float, *, keep: bool
+) -> None:
     """Read what may be another photo than before, as a run would.
 
-    What the files are is kept, whatever becomes of the night: neither the run nor the next night
-    reads those again that are as they were, and nights that are too short get on all the same.
+    With `keep` it stays known what the files are, whatever becomes of the night: neither the run
+    nor the next night reads those again that are as they were, and nights that are too short get on
+    all the same.
     """
     preparation = replace(settings.preparation, precheck=Precheck.OFF)
     read = partial(_read, images=str(images), preparation=preparation)
@@ -111,8 +117,10 @@ def _read_photos(ledger: Ledger, images: Path, settings: SyncSettings, until: fl
                     record = PhotoRecord(path=file.path, times=photo.times, sha256=photo.sha256)
                     records.append(record)
             ledger.following.read(told)
-            ledger.record(Changes(photos=records))
-            ledger.commit()
+            if keep:
+                ledger.following.keep(told)
+                ledger.record(Changes(photos=records))
+                ledger.commit()
             if over or time.monotonic() >= until:
                 raise TimeOverError(
                     f"--max-duration ({duration(settings.max_duration or 0.0)}) was over while "

@@ -90,7 +90,8 @@ def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[
     with ExitStack() as stack:
         ledger = scratch_ledger(path if ledger_exists(path) else None, _identity(settings))
         stack.callback(ledger.close)
-        judge = _Judge(settings, manifest, ledger, show=_as_it_is if show_user_ids else mask)
+        show = _as_it_is if show_user_ids else mask
+        judge = _Judge(settings, manifest, ledger, show=show, keep=False)
         counted = judge.find()
         other = ledger.following.other_manifest(judge.path)
         yield Followed(counted=counted, other_manifest=other)
@@ -122,8 +123,11 @@ class _Judge:
         *,
         show: Callable[[str], str],
         until: float = math.inf,
+        keep: bool = True,
     ) -> None:
+        """Without `keep` the ledger is only looked at."""
         self._settings = settings
+        self._keep = keep
         self._until = until
         self._manifest = manifest
         self._ledger = ledger
@@ -137,7 +141,7 @@ class _Judge:
         try:
             photos = photos_folder(self._settings.images, self._manifest, self._ledger)
         except (FolderGoneError, NoFolderError) as error:
-            know_listed(self._manifest, self._ledger, Path(), self._settings)
+            know_listed(self._manifest, self._ledger, Path(), self._settings, keep=self._keep)
             raise GuardError(f"Nothing was done. {error}") from error
         self._images = photos.path
         self.counted = find_difference(
@@ -147,6 +151,7 @@ class _Judge:
             self._settings,
             now=self.now,
             until=self._until,
+            keep=self._keep,
         )
         if self._settings.differences is not None:
             changes = self._ledger.following.changes(images=str(photos.path))
