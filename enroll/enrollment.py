@@ -26,6 +26,7 @@ from enroll.calling.opening import (
     is_empty,
 )
 from enroll.calling.patience import Patience
+from enroll.calling.restored import requeue_deleted
 from enroll.calling.upkeep import ADOPT, run_start
 from enroll.clock import now_ms
 from enroll.cores import OneCore
@@ -351,31 +352,23 @@ def _open(
             "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
             "the library all the same with --allow-nonempty."
         )
-    undeleted: list[str] = []
-    if ledger.removals.intended():
-        with Asking(
-            connection,
-            tally,
-            at_once=settings.max_in_flight,
-            known=ledger.ceiling,
-            most_calls=settings.max_calls,
-        ) as asking:
-            undeleted = [settle_deleting(ledger, asking, settings.group_id)]
+    put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
+    lacks = lock.last_run if put_back else None
+    found = _catch_up(settings, connection, tally, ledger, path, lacks=lacks)
     if not (new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:
             ledger.begins(empty=True)
-    put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
     if put_back:
         ledger.begins(empty=False)
     photos = photos_folder(settings.images, manifest, ledger)
-    images, notes = photos.path, [*made, *photos.notes, *filter(None, undeleted)]
+    images, notes = photos.path, [*made, *photos.notes, *found]
     offset = connection.service.clock_offset
     urgent = list(manifest.notes[:1]) if manifest.encoding_was_guessed else []
     if abs(offset) > CLOCK_SLACK_SECONDS:
         notes = [*notes, clock_sentence(offset)]
         urgent.append(clock_sentence(offset))
-    urgent += [*filter(None, undeleted), *unforgotten_notes(ledger)]
+    urgent += [*found, *unforgotten_notes(ledger)]
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     blocked = ledger.block_list
     key = _manifest_key(settings, manifest.sha256)
@@ -413,6 +406,32 @@ def _open(
         mark=mark,
     )
     return ledger, place, _Standing(trust, lock, start.at, survey, blocked)
+
+
+def _catch_up(
+    settings: RunSettings,
+    connection: Connection,
+    tally: Tally,
+    ledger: Ledger,
+    path: Path,
+    *,
+    lacks: int | None,
+) -> list[str]:
+    """Find out what became of deletions that were begun, and of faces that were deleted after a
+    copy of the ledger was taken that was put back, and `lacks` a run; sentences about it."""
+    if lacks is None and not ledger.removals.intended():
+        return []
+    with Asking(
+        connection,
+        tally,
+        at_once=settings.max_in_flight,
+        known=ledger.ceiling,
+        most_calls=settings.max_calls,
+    ) as asking:
+        said = [settle_deleting(ledger, asking, settings.group_id)]
+        if lacks is not None:
+            said += requeue_deleted(path, ledger, asking, settings.group_id, lacks=lacks)
+    return [sentence for sentence in said if sentence]
 
 
 def hold_ledger(stack: ExitStack, path: Path) -> Held:

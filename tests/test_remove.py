@@ -268,3 +268,9 @@ def test_ids_in_a_column_that_is_quoted_are_the_ids(tmp_path: Path) -> None:
     path = tmp_path / "requests.csv"
     path.write_text('"user_id"\n"8400123"\n')
     assert read_user_ids(path) == ["8400123"]
+
+
+def test_a_quote_in_a_list_of_ids_does_not_make_one_id_of_two(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text('"12\n34\n56\n', encoding="utf-8")
+    assert "123456" not in read_user_ids(path)

@@ -161,6 +161,19 @@ MARK_RENEWALS = (
 )
 
 
+def is_held_back() -> ColumnElement[bool]:
+    """Condition: the row's face has another text than the row, whose photo is not there."""
+    held = s.face.alias("held_back")
+    other_text = exists(
+        select(literal(1)).where(
+            held.c.face_id == s.wanted.c.face_id,
+            held.c.status == Status.ENROLLED.value,
+            held.c.user_data != s.wanted.c.user_data,
+        )
+    )
+    return and_(s.wanted.c.size.is_(None), other_text)
+
+
 def _may_be_left() -> ColumnElement[bool]:
     """Condition: the row's face was being added anew when a run ended, and may turn out not to have
     been: then it has the text of no row."""

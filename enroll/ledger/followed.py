@@ -71,7 +71,8 @@ class Counted:
     `first`: no sync has gone through a manifest yet. `rows` are the manifest's lines, `missing`
     those whose photo is not there; `listed` are its people, `people` those of whom the ledger knows
     a face in the library. `joiners`, `photos` and `user_data` are rows to be added (anew),
-    `joining` people; `emptied` are those of `user_data` whose text becomes empty. `dropped` are
+    `joining` people; `emptied` are those of `user_data` whose text becomes empty, `held_back`
+    further rows with another text, which cannot be added as their photo is not there. `dropped` are
     faces of people in the manifest that go without another in their place, `superseded` those in
     whose place another command than a sync has put others. Of people who do not stand in it,
     `newly_gone` are so for the first time, `waiting` not for long enough to be removed, `leaving`
@@ -89,6 +90,7 @@ class Counted:
     photos: int = 0
     user_data: int = 0
     emptied: int = 0
+    held_back: int = 0
     dropped: int = 0
     superseded: int = 0
     newly_gone: int = 0

@@ -42,6 +42,7 @@ from enroll.ledger.comparing import (
     SAME_FACE,
     TAKE,
     dropped,
+    is_held_back,
     leads_nowhere,
 )
 from enroll.ledger.conditions import (
@@ -207,6 +208,7 @@ class SqliteFollowing:
             photos=self._number(changed[ChangeKind.PHOTO]),
             user_data=self._number(changed[ChangeKind.USER_DATA]),
             emptied=self._number(changed[ChangeKind.USER_DATA].where(w.user_data == "")),
+            held_back=self._number(select(func.count()).where(is_held_back())),
             dropped=self._number(dropped()),
             superseded=self._number(
                 select(func.count()).where(s.going.c.superseded, s.going.c.fresh)

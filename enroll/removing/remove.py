@@ -86,9 +86,15 @@ def remove(
     with open_bench(settings, read_credentials, talk) as bench, changing(bench) as (ledger, work):
         if settings.of_run is not None and settings.of_run >= work.run:
             raise UsageError(f"There is no run {settings.of_run}. `enroll status` lists them.")
+        before = len(ledger.removals.intended())
         if refused := settle_deleting(ledger, bench.asking, bench.group_id):
             talk.say(refused)
         left = len(ledger.removals.intended())
+        if settled := before - left:
+            faces = amount(settled, "face")
+            talk.say(
+                f"It was found out what became of {faces} that an earlier command was deleting."
+            )
         people = ledger.forgetting.as_known(people)
         chosen = _choose(settings, ledger.removals, people)
         removed = Removed(chosen=chosen, gone=0, unknown=left)

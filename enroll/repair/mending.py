@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from enroll.calling.bench import Bench, VerifySettings, changing
+from enroll.calling.requeue import Requeued, requeue_missing
 from enroll.calling.sighting import look_up
 from enroll.calling.upkeep import Upkeep
 from enroll.ledger import DifferenceKind, Ledger
 from enroll.model import LibraryFace
 from enroll.output.texts import amount
-from enroll.repair.requeue import Requeued, requeue_missing
 from enroll.repair.surplus import Copy, SearchPlace, in_time, prove_copies, remove
 
 

@@ -117,9 +117,16 @@ def _headline(report: Report) -> str:
     if not tally.done and report.followed is not None and report.followed.deleted:
         return f"Run {report.place.run}: {amount(report.followed.deleted, 'face')} deleted."
     if not tally.done:
-        return f"Run {report.place.run}: nothing to do; no photo was read and no face was added."
+        return f"Run {report.place.run}: {_nothing_added(tally)}"
     before = tally.unchanged + tally.recognised + tally.gone
     return f"{done}, {amount(before, 'row')} enrolled before."
+
+
+def _nothing_added(tally: Tally) -> str:
+    if tally.undeleted:
+        faces = amount(tally.undeleted, "face")
+        return f"no face was added; of {faces} it is not known whether they were deleted."
+    return "nothing to do; no photo was read and no face was added."
 
 
 def _unrecorded(report: Report) -> Iterator[str]:

@@ -273,13 +273,15 @@ class _Night:
         if not self._knows:
             return ended
         try:
-            if through:
-                with self._asking() as asking:
-                    self._delete_replaced(asking)
-                    self._delete_leavers(asking)
-            following = self._ledger.following
-            following.tidy()
-            self._kept = following.kept()
+            try:
+                if through:
+                    with self._asking() as asking:
+                        self._delete_replaced(asking)
+                        self._delete_leavers(asking)
+            finally:
+                following = self._ledger.following
+                following.tidy()
+                self._kept = following.kept()
             if through and (behind := following.behind()):
                 self._kept += behind
                 self._bound = self._bound or _about_those_behind(behind)

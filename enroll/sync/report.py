@@ -14,6 +14,11 @@ def difference_lines(counted: Counted) -> Iterator[str]:
     yield f"  {counted.joiners:>9,}  joiners: rows of people who have no face in the library"
     yield f"  {counted.photos:>9,}  new photos of people who have one"
     yield f"  {counted.user_data:>9,}  rows with another user_data"
+    if counted.held_back:
+        yield (
+            f"  {counted.held_back:>9,}  further ones, which cannot be added as their photo is not "
+            "there"
+        )
     yield f"  {counted.dropped:>9,}  faces of people in the manifest whose row is gone"
     if counted.superseded:
         yield f"  {counted.superseded:>9,}  faces that another command has superseded"
@@ -44,6 +49,8 @@ def followed_lines(found: Followed) -> Iterator[str]:
     if found.people:
         faces = amount(found.faces, "face")
         yield f"{amount(found.people, 'leaver')} removed, with {faces}."
+    if left := found.counted.leaving - found.people:
+        yield f"{amount(left, 'leaver')} not removed yet: the next sync goes on."
     if found.kept:
         yield (
             f"{amount(found.kept, 'person', 'people')} with a face that is to go: kept until all "
