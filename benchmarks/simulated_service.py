@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from enroll.throttle import Permit, Throttle
+from enroll.places.throttle import Permit, Throttle
 
 NETWORK_SECONDS = 0.01
 """One way between client and service."""

@@ -18,7 +18,7 @@ _HOMES = {
     "read_credentials": "enroll.credentials",
     "Report": "enroll.enrollment",
     "enroll_manifest": "enroll.enrollment",
-    "sync_manifest": "enroll.sync",
+    "sync_manifest": "enroll.sync.night",
     "SyncSettings": "enroll.settings",
     "GuardError": "enroll.errors",
     "read_ledger": "enroll.ledger.files",
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from enroll.ledger.files import read_ledger
     from enroll.model import Credentials, Entry, Status
     from enroll.settings import RunSettings, SyncSettings
-    from enroll.sync import sync_manifest
+    from enroll.sync.night import sync_manifest
 
 __all__ = [
     "Credentials",

@@ -12,7 +12,7 @@ from random import Random
 from PIL import Image, ImageDraw, ImageFilter
 
 from enroll.errors import LocalError
-from enroll.newfile import new_file
+from enroll.output.newfile import new_file
 from enroll.portrait import SIZE, draw_portrait
 
 __all__ = ["draw_archive", "draw_portrait"]

@@ -13,16 +13,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from enroll import __version__, cores
-from enroll.asking import Asking
 from enroll.blocklist import BlockList
-from enroll.ceiling import MOST_IN_FLIGHT, throttle_for
+from enroll.calling.asking import Asking
+from enroll.calling.deleting import settle_deleting
+from enroll.calling.libraries import provide_library
+from enroll.calling.opening import (
+    CLOCK_SLACK_SECONDS,
+    Account,
+    Connection,
+    clock_sentence,
+    find_library,
+    is_empty,
+)
+from enroll.calling.patience import Patience
+from enroll.calling.restored import requeue_deleted
+from enroll.calling.upkeep import ADOPT, run_start
+from enroll.clock import now_ms
 from enroll.cores import OneCore
-from enroll.deciding import WAITS_FOR_DOUBT
-from enroll.deleting import settle_deleting
+from enroll.driver.deciding import WAITS_FOR_DOUBT
+from enroll.driver.journey import Policy
+from enroll.driver.run import Driver, Executors, Work
+from enroll.driver.strangers import Trust
+from enroll.driver.trial import Sample
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
-from enroll.followed import Followed
-from enroll.journey import Policy
-from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunEnd, RunStart
+from enroll.ledger import SURVEY, Followed, Ledger, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import (
     check_is_ledger,
     check_library,
@@ -31,35 +45,21 @@ from enroll.ledger.files import (
     recall_survey,
 )
 from enroll.ledger.lock import LedgerLock
-from enroll.libraries import provide_library
-from enroll.manifest import Manifest, open_manifest, recall_manifest
+from enroll.ledger.survey import Surveyor, fingerprint
 from enroll.model import Credentials, Entry, Library, Row, Status
-from enroll.opening import (
-    CLOCK_SLACK_SECONDS,
-    Account,
-    Connection,
-    clock_sentence,
-    find_library,
-    is_empty,
-)
-from enroll.outputs import InUse, Output, check_output, try_folder
-from enroll.patience import Patience
+from enroll.output.outputs import InUse, Output, check_output, try_folder
+from enroll.output.texts import amount
 from enroll.photo import check_installed, locate, marks
-from enroll.photofolder import in_utf8, photos_folder
+from enroll.places.ceiling import MOST_IN_FLIGHT, throttle_for
+from enroll.places.throttle import Gauge, Metered, Paced, Throttle
 from enroll.preparation import Precheck
-from enroll.recorder import now_ms
-from enroll.results import default_results_path, write_results
-from enroll.run import Driver, Executors, Work
-from enroll.scan import CHUNK_ROWS, Scan
+from enroll.rows.manifest import Manifest, open_manifest, recall_manifest
+from enroll.rows.photofolder import in_utf8, photos_folder
+from enroll.rows.results import default_results_path, write_results
+from enroll.rows.scan import CHUNK_ROWS, Scan
+from enroll.rows.source import Source
 from enroll.settings import FailOn, RunSettings, default_ledger_path, host_of
-from enroll.source import Source
-from enroll.strangers import Trust
-from enroll.survey import Surveyor, fingerprint
 from enroll.tally import Ended, Observer, Quiet, Tally
-from enroll.texts import amount
-from enroll.throttle import Gauge, Metered, Paced, Throttle
-from enroll.trial import Sample
-from enroll.upkeep import ADOPT, run_start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,31 +352,23 @@ def _open(
             "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
             "the library all the same with --allow-nonempty."
         )
-    undeleted: list[str] = []
-    if ledger.removals.intended():
-        with Asking(
-            connection,
-            tally,
-            at_once=settings.max_in_flight,
-            known=ledger.ceiling,
-            most_calls=settings.max_calls,
-        ) as asking:
-            undeleted = [settle_deleting(ledger, asking, settings.group_id)]
+    put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
+    lacks = lock.last_run if put_back else None
+    found = _catch_up(settings, connection, tally, ledger, path, lacks=lacks)
     if not (new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:
             ledger.begins(empty=True)
-    put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
     if put_back:
         ledger.begins(empty=False)
     photos = photos_folder(settings.images, manifest, ledger)
-    images, notes = photos.path, [*made, *photos.notes, *filter(None, undeleted)]
+    images, notes = photos.path, [*made, *photos.notes, *found]
     offset = connection.service.clock_offset
     urgent = list(manifest.notes[:1]) if manifest.encoding_was_guessed else []
     if abs(offset) > CLOCK_SLACK_SECONDS:
         notes = [*notes, clock_sentence(offset)]
         urgent.append(clock_sentence(offset))
-    urgent += [*filter(None, undeleted), *unforgotten_notes(ledger)]
+    urgent += [*found, *unforgotten_notes(ledger)]
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     blocked = ledger.block_list
     key = _manifest_key(settings, manifest.sha256)
@@ -414,6 +406,32 @@ def _open(
         mark=mark,
     )
     return ledger, place, _Standing(trust, lock, start.at, survey, blocked)
+
+
+def _catch_up(
+    settings: RunSettings,
+    connection: Connection,
+    tally: Tally,
+    ledger: Ledger,
+    path: Path,
+    *,
+    lacks: int | None,
+) -> list[str]:
+    """Find out what became of deletions that were begun, and of faces that were deleted after a
+    copy of the ledger was taken that was put back, and `lacks` a run; sentences about it."""
+    if lacks is None and not ledger.removals.intended():
+        return []
+    with Asking(
+        connection,
+        tally,
+        at_once=settings.max_in_flight,
+        known=ledger.ceiling,
+        most_calls=settings.max_calls,
+    ) as asking:
+        said = [settle_deleting(ledger, asking, settings.group_id)]
+        if lacks is not None:
+            said += requeue_deleted(path, ledger, asking, settings.group_id, lacks=lacks)
+    return [sentence for sentence in said if sentence]
 
 
 def hold_ledger(stack: ExitStack, path: Path) -> Held:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import click
 
-from enroll.console import Console
 from enroll.demo import draw_archive
 from enroll.enrollment import Report, enroll_manifest
 from enroll.errors import ExitCode
-from enroll.logs import LastingStream, set_up
 from enroll.model import Credentials
+from enroll.output.logs import LastingStream, set_up
+from enroll.reports.console import Console
+from enroll.reports.summary import summary_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
-from enroll.summary import summary_lines
 
 GROUP_ID = "demo"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from enroll.clock import now_ms
 from enroll.enrollment import Report, enroll_manifest
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Changes
@@ -29,7 +30,6 @@ from enroll.model import (
     Surplus,
 )
 from enroll.photo import read_photo
-from enroll.recorder import now_ms
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from checked_library import GROUP, Place
 
+from enroll.clock import now_ms
 from enroll.enrollment import Report
 from enroll.ledger import Changes, Target
 from enroll.model import Event, EventKind
-from enroll.recorder import now_ms
 from enroll.settings import Bound, SyncSettings
-from enroll.sync import sync_manifest
+from enroll.sync.night import sync_manifest
 
 ANY = Bound(100, percent=True)
 """For tests that are not about guards."""

@@ -192,7 +192,7 @@ def _load() -> None:
     """Everything that a run needs, so that a child has it at once."""
     from PIL import Image
 
-    for name in ("cli.enrolling", "console", "enrollment", "summary"):
+    for name in ("cli.enrolling", "reports.console", "enrollment", "reports.summary"):
         importlib.import_module(f"enroll.{name}")
     importlib.import_module("sqlalchemy.dialects.sqlite")
     Image.init()

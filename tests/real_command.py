@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from enroll.cli import exit_code_of
 from enroll.cli.signals import SIGNALS
-from enroll.logs import LOGGER
+from enroll.output.logs import LOGGER
 from enroll.sandbox import Sandbox
 
 SECONDS = 60.0

@@ -12,16 +12,17 @@ import pytest
 from checked_library import GROUP, Place, Told
 from real_command import Command
 
-from enroll import adopter, asking, sighting
-from enroll.adopt import AdoptSettings, adopt
-from enroll.adopted import REPORT_COLUMNS, Adoption
-from enroll.claims import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
+from enroll.calling import asking, sighting
+from enroll.driver.settling import Seen, Sight
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger.files import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
+from enroll.repair import adopter
+from enroll.repair.adopt import AdoptSettings, adopt
+from enroll.repair.adopted import REPORT_COLUMNS, Adoption
+from enroll.repair.claims import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
 from enroll.sandbox import Limits, Sandbox
-from enroll.settling import Seen, Sight
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enroll.breaker import MOST, RUNNING, UNKNOWN_RUNNING, Breaker
+from enroll.driver.breaker import MOST, RUNNING, UNKNOWN_RUNNING, Breaker
 from enroll.model import Answer, Verdict
 
 ADDED = Answer(verdict=Verdict.APPLIED)

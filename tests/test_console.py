@@ -18,19 +18,28 @@ import pytest
 from real_command import Command
 from small_archive import Archive, nobody
 
-from enroll.console import Console
 from enroll.enrollment import Place, Report
 from enroll.errors import ExitCode, ServiceError
 from enroll.ledger import RunPace
-from enroll.logs import LOGGER, LastingStream, log, mask, set_up
 from enroll.model import CallKind, Candidate, Library, ScannedRow, SharedPhoto, Status
-from enroll.remedies import UNKNOWN_CODE, remedy
+from enroll.output.logs import LOGGER, LastingStream, log, mask, set_up
+from enroll.output.remedies import UNKNOWN_CODE, remedy
+from enroll.output.texts import (
+    amount,
+    columns,
+    counted,
+    duration,
+    error_table,
+    pace_words,
+    percent,
+    size,
+)
+from enroll.places.throttle import Gauge
+from enroll.reports.console import Console
+from enroll.reports.summary import summary_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
-from enroll.summary import summary_lines
 from enroll.tally import Ended, Tally
-from enroll.texts import amount, columns, counted, duration, error_table, pace_words, percent, size
-from enroll.throttle import Gauge
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -183,7 +192,7 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("enroll.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.reports.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     stream = io.StringIO()
     console = watching(stream, stats=60.0)
     console.opened(PLACE, lambda _: None)
@@ -205,7 +214,7 @@ def rows_end(console: Console, status: Status, *, lines: int) -> None:
 
 def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("enroll.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.reports.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     lines, bar = io.StringIO(), io.StringIO()
     log_lines = io.StringIO()
     set_up(stream=LastingStream(log_lines), as_json=True, file=None, quiet=False)
@@ -239,7 +248,7 @@ def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch
 
 def test_a_bar_and_lines_tell_how_the_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("enroll.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.reports.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     pace = RunPace(
         limit=17, in_flight=16, ceiling=16, calls=1000, refused=4, waits_for="the account"
     )
@@ -628,7 +637,7 @@ def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("enroll.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.reports.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     lines = io.StringIO()
     console = watching(lines)
     console.opened(PLACE, lambda _: None)

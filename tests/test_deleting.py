@@ -8,14 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from checked_library import GROUP, Place
+from checked_library import GROUP, Place, Told
 from following import about_to_delete, night, there
 
-from enroll import asking, deleting
+from enroll.calling import asking, deleting
+from enroll.clock import now_ms
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Target
-from enroll.recorder import now_ms
+from enroll.removing.remove import Removed, RemoveSettings, remove
 from enroll.sandbox import Sandbox
 
 
@@ -170,3 +171,43 @@ def test_a_photo_that_is_back_does_not_cost_the_other_while_its_own_deletion_is_
     night(place)
     place.delete(old)  # what was in doubt is carried out after all, within the hour
     assert "u1" in [user_id for user_id, _ in there(place)]
+
+
+def test_a_run_begins_though_the_account_may_not_ask_about_single_faces(place: Place) -> None:
+    about_to_delete(place, "u1")
+    place.people(4)
+    place.box.script(["auth"] * 100, call="face_info")
+    place.run()
+    assert ("u4", "name 4") in there(place)
+
+
+def removed(place: Place, user_id: str, *, told: Told) -> Removed:
+    """Ask for a person's faces to be removed."""
+    ids = place.folder / "ids.txt"
+    ids.write_text(f"{user_id}\n", encoding="utf-8")
+    settings = RemoveSettings(ledger=place.ledger, user_ids=ids)
+    return remove(settings, lambda: place.credentials, told)
+
+
+def test_a_remove_that_is_not_agreed_to_deletes_nothing(place: Place) -> None:
+    about_to_delete(place, "u1")  # by a killed sync; u1 stands in the list again
+    told = Told(agrees=False)
+    removed(place, "u2", told=told)
+    assert "Nothing was deleted." in told.text
+    assert [user_id for user_id, _ in there(place)] == ["u1", "u2", "u3"]
+
+
+def test_what_somebody_has_agreed_to_remove_is_finished_though_a_sync_was_to_delete_it_before(
+    place: Place,
+) -> None:
+    about_to_delete(place, "u1", ago=86_400.0)
+    place.box.script(["500"] * 3, call="delete")
+    told = Told()
+    found = removed(place, "u1", told=told)
+    assert found.unknown
+    assert place.box.count("delete") == 3
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.execute("UPDATE event SET at = at - 7200000")  # two hours later
+    del place.rows[0]
+    place.run()
+    assert [user_id for user_id, _ in there(place)] == ["u2", "u3"]

@@ -1,4 +1,4 @@
-"""enroll.escape."""
+"""enroll.rows.escape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.escape import escape, escape_all, unescape, unescape_all
+from enroll.rows.escape import escape, escape_all, unescape, unescape_all
 
 TEXT = st.lists(st.sampled_from(list("'=+-@\t\r\n＝＋－＠a1 ")) | st.characters()).map("".join)
 

@@ -18,9 +18,9 @@ from real_command import SECONDS, Command
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
 from enroll.errors import ExitCode
-from enroll.figures import Figures
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
+from enroll.reports.figures import Figures
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff", "--summary", "run.json")
@@ -210,7 +210,7 @@ def test_figures_that_cannot_be_written_any_more_are_exit_code_7(
     def full(*_: object, **__: object) -> None:
         (archive.folder / "run.json").mkdir()
 
-    monkeypatch.setattr("enroll.summary.log_summary", full)
+    monkeypatch.setattr("enroll.reports.summary.log_summary", full)
     done = command(*RUN)
     assert done.code == ExitCode.LOCAL
     assert "run.json" in done.err

@@ -21,21 +21,23 @@ from real_command import Command, account_of
 from small_archive import let_nobody_look, read_csv
 from small_case import Case
 
-from enroll import asking
-from enroll.adopt import AdoptSettings, adopt
 from enroll.blocklist import BlockList
+from enroll.calling import asking
+from enroll.calling.deleting import ROUNDS
 from enroll.enrollment import Place as Opened
 from enroll.enrollment import Report, Unwatched, enroll_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
-from enroll.forget import ForgetSettings, Forgotten, forget
 from enroll.ledger import Changes
 from enroll.ledger.files import read_ledger
+from enroll.ledger.forgetting import _plain
+from enroll.ledger.survey import unpack
 from enroll.model import RawAnswer, Row, RowRecord, Status
-from enroll.plan import make_plan
-from enroll.readmit import readmit
+from enroll.planning.plan import make_plan
+from enroll.removing.forget import ForgetSettings, Forgotten, forget
+from enroll.removing.readmit import readmit
+from enroll.repair.adopt import AdoptSettings, adopt
 from enroll.sandbox import Limits, Sandbox
 from enroll.settings import Bound
-from enroll.survey import unpack
 
 ADA = "ada-8400123"
 """A user_id that is nowhere part of anything else."""
@@ -668,3 +670,74 @@ def test_a_path_that_only_a_refused_night_has_seen_is_forgotten_too(place: Place
     assert forget(settings, lambda: place.credentials, Told()).exit_code is ExitCode.DONE
     for path in place.folder.glob("ledger.sqlite*"):
         assert b"eve-portrait" not in path.read_bytes(), path
+
+
+def _list_of(place: Place, *people: str) -> Path:
+    path = place.folder / "ids.txt"
+    path.write_text("".join(f"{one}\n" for one in people), encoding="utf-8")
+    return path
+
+
+def test_the_same_forget_goes_on_though_one_of_its_people_had_an_id_that_nobody_can_have(
+    place: Place,
+) -> None:
+    place.photo("odd.jpg", 80)
+    place.rows.append(("anna bell", "Anna", "odd.jpg"))  # the service would take no such id
+    night(place)
+    place.box.script(["500"] * ROUNDS, call="delete")  # u1 cannot be finished tonight
+    first = forgotten(place, "u1", "anna bell")
+    assert set(first.left) == {"u1"}
+    again = forgotten(place, "u1", "anna bell")  # as it was told to do
+    assert again.exit_code is ExitCode.DONE
+
+
+def test_people_with_nearly_the_same_id_are_looked_for_in_one_go(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = 300
+    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+        raw.executemany(
+            "INSERT INTO row VALUES (?, ?, '', NULL, NULL, 'invalid', 'X', '', 1)",
+            [(f"000{number}", f"/p/{number}.jpg") for number in range(1000, 1000 + people)],
+        )
+    asked = 0
+
+    def plain(user_id: str) -> str:
+        nonlocal asked
+        asked += 1
+        return _plain(user_id)
+
+    monkeypatch.setattr("enroll.ledger.forgetting._plain", plain)
+    with place.writing() as ledger:
+        found = ledger.forgetting.strangers([str(n) for n in range(1000, 1000 + people)])
+    assert len(found) == people and all(len(others) == 1 for others in found.values())
+    assert asked <= 10 * people
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_who_stands_in_the_ledger_with_a_blank_before_the_id_can_be_forgotten(
+    place: Place, from_file: bool
+) -> None:
+    place.photo("odd.jpg", 80)
+    place.rows.append((" grace", "Grace Hopper", "odd.jpg"))
+    night(place)
+    assert " grace" in [entry.user_id for entry in place.entries()]
+    command = Command(place.folder / "home", place.folder, account_of(place.box))
+    whom = ("--user-ids", str(_list_of(place, " grace"))) if from_file else ("--user-id", " grace")
+    done = command("forget", "--ledger", str(place.ledger), "--yes", *whom)
+    assert done.code == 0, done
+    assert "Grace Hopper" not in [entry.user_data for entry in place.entries()]
+
+
+def test_faces_that_are_known_to_be_gone_are_counted_though_forget_could_not_go_on(
+    place: Place,
+) -> None:
+    place.add("x9", "1.jpg")
+    place.add("x9", "2.jpg")  # of somebody whom the ledger does not know
+    place.box.script(["500-after", "unknown-code"], call="delete")
+    place.box.script(["stale"] + ["500"] * asking.TRIES, call="face_info")
+    with pytest.raises(ServiceError):
+        forgotten(place, "x9", max_in_flight=1)
+    assert "x9" not in there(place)
+    again = forgotten(place, "x9")
+    assert again.in_all >= 1

@@ -16,17 +16,17 @@ from following import night, sync_settings, there
 from real_command import Command, account_of
 from small_archive import read_csv
 
+from enroll.clock import now_ms
 from enroll.enrollment import Report
 from enroll.errors import ExitCode, GuardError
-from enroll.guards import Guard, judge
 from enroll.ledger import Counted
 from enroll.ledger.files import read_ledger
-from enroll.recorder import now_ms
-from enroll.remove import RemoveSettings, remove
+from enroll.removing.remove import RemoveSettings, remove
+from enroll.reports.summary import urgent_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings
-from enroll.summary import urgent_lines
-from enroll.sync import preview, sync_manifest
+from enroll.sync.guards import Guard, judge
+from enroll.sync.night import preview, sync_manifest
 
 ONE, TEN = Bound(1, percent=True), Bound(10, percent=True)
 GUARDED: dict[str, Any] = {"max_removals": ONE, "max_changes": TEN, "max_missing": TEN}
@@ -46,7 +46,7 @@ def place(box: Sandbox, tmp_path: Path) -> Place:
     for number in range(1, 31):
         there.photo(f"{number}.jpg", number * 3)
         there.rows.append((f"0{100 + number}", f"name {number}", f"{number}.jpg"))
-    assert night(there).exit_code is ExitCode.DONE
+    assert night(there, max_in_flight=1).exit_code is ExitCode.DONE  # in the list's order
     return there
 
 
@@ -467,3 +467,35 @@ def test_leavers_of_a_list_that_has_another_name_every_night_are_ordinary_ones(
     report = night(place, **GUARDED, manifest=tuesday, grace=2.0)
     assert counted(report).newly_gone == 2
     assert not urgent_lines(report)
+
+
+def test_a_leaver_whom_a_dated_export_has_enrolled_is_no_news_of_another_manifest(
+    place: Place,
+) -> None:
+    def tonight(day: int, **changed: Any) -> Any:
+        dated = place.folder / f"staff-{day}.csv"
+        dated.write_bytes(place.manifest().read_bytes())
+        return night(place, manifest=dated, write_results=False, **changed)
+
+    place.people(4)
+    tonight(2)
+    place.people(5)
+    tonight(3)
+    del place.rows[3]  # u4, who joined with the export of day 2, leaves
+    report = tonight(4, grace=2.0)
+    assert report.exit_code is ExitCode.DONE
+    assert not [line for line in urgent_lines(report) if "another" in line or "none" in line], (
+        urgent_lines(report)
+    )
+
+
+def test_people_whose_photos_came_a_night_later_are_joiners_that_a_guard_judges(
+    place: Place,
+) -> None:
+    place.rows += [(f"u{n}", f"name {n}", f"late-{n}.jpg") for n in range(10, 30)]
+    night(place)  # no photo of theirs is there yet: nobody joins
+    for n in range(10, 30):
+        place.photo(f"late-{n}.jpg", n)
+    with pytest.raises(GuardError):
+        night(place, max_changes=Bound(10))
+    assert len(there(place)) == 30

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from enroll.ceiling import AdaptiveThrottle
-from enroll.heard import tell
+from enroll.driver.heard import tell
 from enroll.model import Answer, Verdict
-from enroll.throttle import FixedThrottle, Throttle
+from enroll.places.ceiling import AdaptiveThrottle
+from enroll.places.throttle import FixedThrottle, Throttle
 
 
 def told(throttle: Throttle, answer: Answer) -> None:

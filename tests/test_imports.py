@@ -1,8 +1,9 @@
-"""Imports point one way, as CONTRIBUTING.md's "Shape" has it."""
+"""Imports point one way, as CONTRIBUTING.md's "Layout" has it."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,21 +61,49 @@ def imported_by(*names: str) -> set[str]:
 
 def test_the_imports_of_a_module_are_found() -> None:
     # Else the tests below could not fail.
-    assert {"enroll.model", "enroll.settings"} <= imported_by("enroll.journey")
+    assert {"enroll.model", "enroll.settings"} <= imported_by("enroll.driver.journey")
     assert {"enroll.sandbox.clock", "enroll.sandbox.desk"} <= imported_by("enroll.sandbox.box")
-    assert "enroll.plan" in imported_by("enroll.cli.enrolling")
+    assert "enroll.planning.plan" in imported_by("enroll.cli.enrolling")
 
 
 def test_the_lowest_modules_import_none_of_the_rest() -> None:
     assert imported_by(*BASE) <= BASE
 
 
-PLACES = {f"enroll.{name}" for name in ("climb", "spacing", "throttle", "ceiling", "waiting")}
+PLACES = {name for name in MODULES if name.startswith("enroll.places")}
 """What decides about places in flight."""
 
 
+def layers() -> list[str]:
+    """Modules and packages from the bottom up, as CONTRIBUTING.md lists them."""
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("| module | owns |\n")
+    lines, _, _ = table.partition("\n\n")
+    names = [
+        name
+        for line in lines.splitlines()
+        for name in re.findall(r"`([\w/.]+)`", line.split("|")[1])
+    ]
+    return [name.rstrip("/").removesuffix(".py") for name in names]
+
+
+def layer_of(name: str) -> str:
+    """The module or package right below `enroll`."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def test_imports_point_upwards_in_the_layout_only() -> None:
+    order = layers()
+    assert {layer_of(name) for name in MODULES} - {""} == set(order)
+    height = {name: place for place, name in enumerate(order)}
+    for name in set(MODULES) - {"enroll"}:
+        for found in imports(name):
+            if layer_of(found):
+                assert height[layer_of(found)] <= height[layer_of(name)], (name, found)
+
+
 def test_journey_imports_only_these() -> None:
-    assert imported_by("enroll.journey") <= BASE
+    assert imported_by("enroll.driver.journey") <= BASE
 
 
 @pytest.mark.parametrize("name", sorted(PLACES))
@@ -83,7 +112,7 @@ def test_what_decides_about_places_imports_only_these_and_each_other(name: str) 
 
 
 def test_journey_and_throttle_do_nothing_but_decide() -> None:
-    for name in ("enroll.journey", *PLACES):
+    for name in ("enroll.driver.journey", *PLACES):
         tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
         outside = {
             node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
@@ -124,7 +153,7 @@ def test_the_service_knows_nothing_of_ledgers_rows_or_runs() -> None:
 def test_the_driver_alone_brings_the_ledger_and_the_service_together() -> None:
     ledger = imported_by(*those_of("enroll.ledger"))
     assert not {name for name in ledger if within(name, "enroll.facesearch")}
-    assert not {name for name in ledger if within(name, "enroll.run")}
+    assert not {name for name in ledger if within(name, "enroll.driver.run")}
 
 
 def test_only_settings_and_the_command_line_read_the_environment() -> None:

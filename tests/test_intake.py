@@ -7,13 +7,13 @@ from concurrent.futures import Executor
 from types import SimpleNamespace
 from typing import Any, cast
 
-from enroll.intake import MOST_TOGETHER, Intake
-from enroll.journey import Policy
+from enroll.driver.intake import MOST_TOGETHER, Intake
+from enroll.driver.journey import Policy
+from enroll.driver.recorder import Recorder
+from enroll.ledger.survey import Surveyor
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
 from enroll.preparation import AS_USUAL
-from enroll.recorder import Recorder
-from enroll.scan import Scan
-from enroll.survey import Surveyor
+from enroll.rows.scan import Scan
 
 READERS = 16
 GONE = Unusable(status=Status.FAILED, fault=Fault(code="GONE", message="It is not there."))

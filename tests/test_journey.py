@@ -9,8 +9,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from enroll import journey
-from enroll.journey import Again, Doubtful, Hold, Policy, Send, Settled, Stop
+from enroll.driver import journey
+from enroll.driver.journey import Again, Doubtful, Hold, Policy, Send, Settled, Stop
 from enroll.model import (
     Answer,
     Candidate,

@@ -11,10 +11,10 @@ from checked_library import GROUP, Place
 from real_command import Command
 from small_archive import Archive
 
+from enroll.calling.libraries import delete_library
+from enroll.calling.opening import Account
 from enroll.errors import ExitCode, ServiceError, UsageError
 from enroll.ledger.lock import LedgerLock
-from enroll.libraries import delete_library
-from enroll.opening import Account
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "new")

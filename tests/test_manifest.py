@@ -1,4 +1,4 @@
-"""enroll.manifest, with what it reads through: source, structure and header."""
+"""enroll.rows.manifest, with what it reads through: source, structure and header."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from enroll.errors import ManifestError
-from enroll.header import EXPORT_COLUMNS
-from enroll.manifest import Manifest, open_manifest
 from enroll.model import Row
+from enroll.rows.header import EXPORT_COLUMNS
+from enroll.rows.manifest import Manifest, open_manifest
 
 PLAIN = "user_id,user_data,image\n7,Anna,a.jpg\n8,Bob,b.jpg\n"
 

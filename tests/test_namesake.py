@@ -9,7 +9,7 @@ import pytest
 from real_command import Command
 from small_archive import Archive, portrait
 
-from enroll.namesake import Listings, find_namesake
+from enroll.photo.namesake import Listings, find_namesake
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 COMPOSED, DECOMPOSED = normalize("NFC", "Jörg.jpg"), normalize("NFD", "Jörg.jpg")

@@ -12,12 +12,12 @@ from checked_library import GROUP, Place, Told
 from real_command import SECONDS
 from small_case import Case
 
-from enroll import patience
-from enroll.bench import VerifySettings
+from enroll.calling import patience
+from enroll.calling.bench import VerifySettings
 from enroll.enrollment import Report, Unwatched, enroll_manifest
 from enroll.errors import ExitCode, ServiceError, UnreachedError
+from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox
-from enroll.verify import verify
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,12 @@ from checked_library import GROUP, Place, Told
 from real_command import Command
 from small_archive import read_csv
 
-from enroll import asking
+from enroll.calling import asking
 from enroll.errors import ExitCode, ServiceError, UsageError
-from enroll.idlist import read_user_ids
 from enroll.ledger.files import read_ledger
 from enroll.model import Status
-from enroll.remove import Removed, RemoveSettings, remove
+from enroll.removing.remove import Removed, RemoveSettings, remove
+from enroll.rows.idlist import read_user_ids
 from enroll.sandbox import Sandbox
 
 
@@ -181,7 +181,7 @@ def test_a_run_finishes_what_a_killed_command_was_about_to_delete(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.deleting._carry_out", die)
+        patched.setattr("enroll.calling.deleting._carry_out", die)
         with pytest.raises(Killed):
             removed(place, of_run=2)
     place.delete(place.face("u4").face_token or "")  # applied in part, before it was killed
@@ -203,7 +203,7 @@ def test_faces_in_doubt_stay_and_are_said(place: Place) -> None:
 def test_more_faces_than_a_call_takes_are_deleted_in_several(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.deleting.DELETE_PAGE", 2)
+    monkeypatch.setattr("enroll.calling.deleting.DELETE_PAGE", 2)
     assert removed(place, of_run=1).gone == 3
     assert place.box.count("delete") == 2
     assert there(place) == ["u4", "u5"]
@@ -268,3 +268,9 @@ def test_ids_in_a_column_that_is_quoted_are_the_ids(tmp_path: Path) -> None:
     path = tmp_path / "requests.csv"
     path.write_text('"user_id"\n"8400123"\n')
     assert read_user_ids(path) == ["8400123"]
+
+
+def test_a_quote_in_a_list_of_ids_does_not_make_one_id_of_two(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt"
+    path.write_text('"12\n34\n56\n', encoding="utf-8")
+    assert "123456" not in read_user_ids(path)

@@ -14,13 +14,13 @@ from checked_library import GROUP, Place
 from following import night, there
 from real_command import Command
 
-from enroll import asking
+from enroll.calling import asking
+from enroll.clock import now_ms
+from enroll.driver.journey import intends
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
-from enroll.journey import intends
 from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
-from enroll.recorder import now_ms
-from enroll.resolve import Resolved, ResolveSettings, resolve
+from enroll.repair.resolve import Resolved, ResolveSettings, resolve
 from enroll.sandbox import Sandbox
 
 UNKNOWN = "0" * 32

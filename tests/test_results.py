@@ -1,4 +1,4 @@
-"""enroll.results."""
+"""enroll.rows.results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enroll.errors import LocalError, ManifestError, UsageError
-from enroll.header import RESULT_COLUMNS
-from enroll.manifest import Manifest, open_manifest
 from enroll.model import Entry, Row, Status
-from enroll.results import default_results_path, write_results
+from enroll.rows.header import RESULT_COLUMNS
+from enroll.rows.manifest import Manifest, open_manifest
+from enroll.rows.results import default_results_path, write_results
 
 Lookup = Callable[[Sequence[Row]], Sequence[Entry | None]]
 

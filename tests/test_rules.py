@@ -1,4 +1,4 @@
-"""enroll.rules."""
+"""enroll.rows.rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enroll.model import Fault, Row
-from enroll.rules import RowCode, check_row
+from enroll.rows.rules import RowCode, check_row
 
 ALLOWED = string.ascii_letters + string.digits + "-%@#&_"
 

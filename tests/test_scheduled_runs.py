@@ -13,7 +13,7 @@ from checked_library import GROUP, Place
 from real_command import SECONDS, Command
 from small_archive import Archive
 
-from enroll import patience
+from enroll.calling import patience
 from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode, UnreachedError
 from enroll.model import Status

@@ -9,10 +9,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from enroll import journey, settling
-from enroll.journey import Doubtful, Policy, Send, Settled
-from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
-from enroll.settling import (
+from enroll.driver import journey, settling
+from enroll.driver.journey import Doubtful, Policy, Send, Settled
+from enroll.driver.settling import (
     ABSENT_LOOKS,
     FAILED_LOOKS,
     RECHECK_LOOKS,
@@ -31,6 +30,7 @@ from enroll.settling import (
     look_failed,
     only_face,
 )
+from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
 
 CONTROL = Control(score=97.0, lag=0.0)
 FACE = FaceRecord(

@@ -12,7 +12,6 @@ import pytest
 from real_command import Command
 from small_archive import QUICK_DOUBTS, Archive, nobody, portrait, read_csv
 
-from enroll.export import write_export
 from enroll.ledger import (
     ErrorCount,
     LedgerStatus,
@@ -24,8 +23,9 @@ from enroll.ledger import (
 )
 from enroll.ledger.files import read_ledger
 from enroll.model import Status
-from enroll.overview import RunState, status_json, status_lines
-from enroll.remedies import UNKNOWN_CODE
+from enroll.output.remedies import UNKNOWN_CODE
+from enroll.reports.export import write_export
+from enroll.reports.overview import RunState, status_json, status_lines
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff")

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from real_command import Command
 from small_archive import Archive, nobody, portrait
 
-from enroll import scan
 from enroll.facesearch import FaceSearch
 from enroll.ledger.files import recall_survey
 from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.survey import PartCounts, Surveyor, digest_of, pack, unpack
 from enroll.model import Credentials, Row, Status
+from enroll.rows import scan
 from enroll.sandbox import Sandbox
-from enroll.survey import PartCounts, Surveyor, digest_of, pack, unpack
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 

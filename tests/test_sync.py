@@ -8,23 +8,27 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checked_library import GROUP, Place, Told
-from following import about_to_delete, night, there
+from following import about_to_delete, night, sync_settings, there
 from small_archive import read_csv
+from sqlalchemy.dialects import sqlite
 
-from enroll.bench import VerifySettings
+from enroll.calling.bench import VerifySettings
+from enroll.clock import now_ms
+from enroll.driver.journey import intends
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
-from enroll.journey import intends
+from enroll.ledger.comparing import FIND_GONE
 from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status, Unusable
 from enroll.photo import read_photo
 from enroll.preparation import Preparation
-from enroll.recorder import now_ms
+from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
-from enroll.verify import verify
+from enroll.sync.night import preview
 
 DAY_MS = 86_400_000
 
@@ -308,7 +312,7 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
         read.append(path)
         return read_photo(path, images, preparation)
 
-    monkeypatch.setattr("enroll.difference.read_photo", counted)
+    monkeypatch.setattr("enroll.sync.difference.read_photo", counted)
     for path in place.folder.glob("*.jpg"):
         path.write_bytes(path.read_bytes())
     calls = len(place.box.calls)
@@ -327,12 +331,37 @@ def test_a_ledger_that_is_put_back_gives_nobody_a_text_twice(place: Place) -> No
     shutil.copy(place.ledger, place.folder / "backup")
     place.rows[0] = ("u1", "another name", "1.jpg")
     night(place)
-    for end in ("-wal", "-shm"):
-        place.ledger.with_name(place.ledger.name + end).unlink(missing_ok=True)
-    shutil.copy(place.folder / "backup", place.ledger)
+    put_back(place)
     for _ in range(2):
         assert night(place, allow_nonempty=False).exit_code is ExitCode.DONE
         assert there(place) == as_listed(place)
+
+
+def put_back(place: Place) -> None:
+    """Put the copy `backup` back in the ledger's place, as from a backup of the machine."""
+    for end in ("-wal", "-shm"):
+        place.ledger.with_name(place.ledger.name + end).unlink(missing_ok=True)
+    shutil.copy(place.folder / "backup", place.ledger)
+
+
+def test_who_was_deleted_after_a_ledgers_copy_was_taken_is_added_again(place: Place) -> None:
+    shutil.copy(place.ledger, place.folder / "backup")
+    rows, place.rows = place.rows, place.rows[1:]
+    place.photo("2.jpg", 99)
+    night(place)
+    place.photo("2.jpg", 2 * 3)
+    put_back(place)
+    place.rows = rows
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert any(
+        "2 faces that it took for enrolled are not there" in one for one in report.place.urgent
+    )
+    assert ("u1", "name 1") in there(place)
+    lists = place.box.count("list")
+    assert night(place).exit_code is ExitCode.DONE
+    assert not night(place).place.urgent
+    assert place.box.count("list") == lists
 
 
 def test_who_is_back_keeps_the_face_that_a_dead_night_was_about_to_delete(place: Place) -> None:
@@ -512,10 +541,10 @@ def test_a_mark_of_a_night_whose_clock_was_ahead_does_not_keep_a_leaver_for_year
     del place.rows[0]
     ahead = now_ms() + 3650 * DAY_MS
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.sync.now_ms", lambda: ahead)
+        patched.setattr("enroll.sync.night.now_ms", lambda: ahead)
         night(place, grace=2.0)
     night(place, grace=2.0)  # the clock is right again
-    monkeypatch.setattr("enroll.sync.now_ms", lambda: now_ms() + 30 * DAY_MS)
+    monkeypatch.setattr("enroll.sync.night.now_ms", lambda: now_ms() + 30 * DAY_MS)
     night(place, grace=2.0)
     assert there(place) == as_listed(place)
 
@@ -573,3 +602,72 @@ def told_of(place: Place, user_id: str) -> tuple[str, str, str]:
         one for one in read_csv(place.folder / "staff.results.csv") if one["user_id"] == user_id
     ]
     return line["status"], line["face_token"], line["error"]
+
+
+def marks(place: Place) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(place.ledger)) as raw:
+        return raw.execute("SELECT user_id, since, run FROM leaver").fetchall()
+
+
+def test_a_joiner_whom_a_run_did_not_come_to_is_added_with_the_text_of_the_manifest(
+    place: Place,
+) -> None:
+    place.people(4, 5, 6)
+    place.run(limit=1)  # two rows are pending, with the texts of today's list
+    place.rows[3:] = [
+        (user_id, f"{text}, renamed", image) for user_id, text, image in place.rows[3:]
+    ]
+    night(place, limit=1)
+    night(place)
+    added = [(face.user_id, face.user_data) for face in place.box.faces(GROUP)]
+    assert sorted(added)[3:] == as_listed(place)[3:]
+
+
+def test_a_dry_run_changes_nothing_in_the_ledger(place: Place) -> None:
+    row = place.rows.pop(0)
+    night(place, grace=2.0)
+    before = marks(place)
+    assert before
+    place.rows.insert(0, row)  # an old list, looked at by hand
+    list(preview(sync_settings(place, grace=2.0)))
+    assert marks(place) == before
+
+
+def test_a_dry_run_goes_on_beside_a_ledger_that_it_may_only_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.ledger.files.os.access", lambda path, mode: False)
+    list(preview(sync_settings(place)))
+
+
+def test_a_dry_run_does_not_wait_for_a_run_that_is_writing(place: Place) -> None:
+    with closing(sqlite3.connect(place.ledger, isolation_level=None)) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        list(preview(sync_settings(place)))
+
+
+def test_a_mark_holds_though_somebody_else_was_marked_before_the_face_was_added(
+    place: Place,
+) -> None:
+    place.people(4)
+    night(place)
+    del place.rows[0]
+    night(place, grace=30.0)  # u1 is marked as gone
+    place.photo("5a.jpg", 91)
+    place.photo("5b.jpg", 97)
+    place.rows += [("u5", "name 5", "5a.jpg"), ("u5", "name 5", "5b.jpg")]
+    place.run()  # adds u5
+    place.rows = [row for row in place.rows if row[0] != "u5"]
+    night(place, grace=30.0)  # u5 is marked as gone
+    (before,) = [mark for mark in marks(place) if mark[0] == "u5"]
+    place.delete(place.faces("u5")[0].face_token or "")  # by another program
+    settings = VerifySettings(ledger=place.ledger, requeue_missing=True)
+    verify(settings, lambda: place.credentials, Told())
+    night(place, grace=30.0)
+    (after,) = [mark for mark in marks(place) if mark[0] == "u5"]
+    assert after == before  # nobody has added a face of u5 since
+
+
+def test_whether_a_face_was_added_since_a_mark_is_asked_of_that_mark_alone() -> None:
+    sql = str(FIND_GONE.compile(dialect=sqlite.dialect()))
+    assert "FROM event, leaver" not in sql  # each mark held against every other one

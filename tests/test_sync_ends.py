@@ -12,13 +12,14 @@ import pytest
 from checked_library import GROUP, Place
 from following import about_to_delete, night, sync_settings, there
 
-from enroll import deleting, sync
+from enroll.calling import deleting
 from enroll.enrollment import Place as Opened
 from enroll.enrollment import Report, Unwatched
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger.files import read_ledger
 from enroll.sandbox import Sandbox
-from enroll.sync import sync_manifest
+from enroll.sync import night as sync
+from enroll.sync.night import sync_manifest
 
 
 @pytest.fixture

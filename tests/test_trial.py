@@ -8,9 +8,9 @@ import pytest
 from real_command import Command
 from small_archive import Archive, nobody
 
+from enroll.driver.trial import Sample, likely_share
 from enroll.model import Candidate, ScannedRow
 from enroll.sandbox import Sandbox
-from enroll.trial import Sample, likely_share
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 

@@ -15,21 +15,21 @@ import pytest
 from checked_library import GROUP, Place, Told
 from real_command import Command
 
-from enroll import asking, sighting
-from enroll.bench import VerifySettings
-from enroll.differences import DIFFERENCE_COLUMNS, Verified
+from enroll.calling import asking, sighting
+from enroll.calling.bench import VerifySettings
+from enroll.calling.opening import Account, Connection
+from enroll.clock import now_ms
+from enroll.driver.journey import intends
 from enroll.errors import ExitCode, LedgerBusyError, LedgerMismatchError, ServiceError
 from enroll.facesearch import FaceSearch
-from enroll.journey import intends
 from enroll.ledger import DifferenceKind
 from enroll.ledger.files import read_ledger, scratch_listing
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Answer, Credentials, Event, EventKind, Status
-from enroll.opening import Account, Connection
-from enroll.recorder import now_ms
+from enroll.repair.verified import DIFFERENCE_COLUMNS, Verified
+from enroll.repair.verify import verify
 from enroll.sandbox import Limits, Sandbox
 from enroll.tally import Tally
-from enroll.verify import verify
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from enroll.driver.watchdog import STILL_SECONDS, Watchdog
 from enroll.model import CallKind
 from enroll.tally import Quiet, Tally
-from enroll.watchdog import STILL_SECONDS, Watchdog
 
 
 def test_a_run_that_only_makes_calls_stands_still() -> None:

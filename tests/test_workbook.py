@@ -18,7 +18,7 @@ from real_command import Command
 from small_archive import Archive
 
 from enroll.errors import ExitCode, ManifestError
-from enroll.manifest import Manifest, open_manifest
+from enroll.rows.manifest import Manifest, open_manifest
 from enroll.sandbox import Sandbox
 
 HEAD = ("user_id", "user_data", "image")

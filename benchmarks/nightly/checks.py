@@ -48,7 +48,7 @@ def _wrongly_gone(face: Face, there: Counter[Face], asked: Asked) -> list[str]:
     wanted = asked.wanted[face.user_id]
     if face in wanted and there[face] < 2:
         return [f"deleted, although the manifest asks for it: {face}"]
-    if any(other.sha256 == face.sha256 and there[other] for other in wanted):
+    if any(there[other] for other in there if other.sha256 == face.sha256 and other != face):
         return []  # the same photo with another user_data has taken its place
     if face.user_id in asked.kept:
         return [f"deleted, although a row of this person is bad: {face}"]

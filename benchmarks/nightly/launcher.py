@@ -175,7 +175,14 @@ def _load() -> None:
     """Everything that a run needs, so that a child has it at once."""
     from PIL import Image  # noqa: PLC0415 - not for the driver
 
-    for name in ("cli.syncing", "cli.checking", "console", "publishing", "sync", "verify"):
+    for name in (
+        "cli.syncing",
+        "cli.checking",
+        "reports.console",
+        "reports.publishing",
+        "sync.night",
+        "repair.verify",
+    ):
         importlib.import_module(f"enroll.{name}")
     importlib.import_module("sqlalchemy.dialects.sqlite")
     Image.init()

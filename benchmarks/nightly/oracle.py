@@ -66,8 +66,9 @@ class Asked:
     kept: frozenset[str]
     bad: frozenset[tuple[str, str]]
     of_row: Mapping[tuple[str, str], Face]
-    spoiled: Mapping[tuple[str, str], bytes | None]
-    """What lies at the photos of bad rows: other bytes may be bad for another reason."""
+    spoiled: Mapping[tuple[str, str], tuple[bytes | None, bool]]
+    """What lies at the photos of bad rows, and whether their text will not do: where that is
+    another than before, they may be bad for another reason."""
     news: Verdict
     """Whether a row is bad that was not: CARRIED_OUT means no."""
 
@@ -80,7 +81,7 @@ class Oracle:
     faces: frozenset[Face] = frozenset()
     gone_since: dict[str, float] = field(default_factory=dict)
     bad: frozenset[tuple[str, str]] = frozenset()
-    spoiled: Mapping[tuple[str, str], bytes | None] = field(default_factory=dict)
+    spoiled: Mapping[tuple[str, str], tuple[bytes | None, bool]] = field(default_factory=dict)
     once_bad: set[tuple[str, str]] = field(default_factory=set)
     of_row: dict[tuple[str, str], Face] = field(default_factory=dict)
     overdue: frozenset[tuple[str, str]] = frozenset()
@@ -129,10 +130,14 @@ class Oracle:
         good: dict[str, set[Face]] = defaultdict(set)
         bad: set[tuple[str, str]] = set()
         of_row: dict[tuple[str, str], Face] = {}
+        spoiled: dict[tuple[str, str], tuple[bytes | None, bool]] = {}
         for row in rows:
             face = self._face(row, photos)
             if face is None:
                 bad.add((row.user_id, row.image))
+                content = photos[row.image].content if row.image in photos else None
+                too_long = len(row.user_data) > USER_DATA_MOST
+                spoiled[row.user_id, row.image] = (content, too_long)
             else:
                 good[row.user_id].add(face)
                 of_row[row.user_id, row.image] = face
@@ -150,7 +155,6 @@ class Oracle:
             gone_for = now - self.gone_since.get(user_id, now)
             over = gone_for >= self.bounds.grace * DAY - TOLERANCE or not self.bounds.grace
             (leaving if over else after).update(held[user_id])
-        spoiled = {row: photos[row[1]].content if row[1] in photos else None for row in bad}
         news = bad - self.bad
         certain = news - self.once_bad
         unsure = {row for row in bad & self.bad if spoiled[row] != self.spoiled.get(row)}

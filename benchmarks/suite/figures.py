@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enroll.texts import columns
+from enroll.output.texts import columns
 
 OURS = "enroll"
 """The way to which the ratios of a case are."""

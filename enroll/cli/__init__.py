@@ -17,7 +17,7 @@ import click
 from enroll import __version__
 from enroll.cli.signals import Interrupted, SignalDesk
 from enroll.errors import EnrollError, ExitCode
-from enroll.logs import log_error
+from enroll.output.logs import log_error
 
 _COMMANDS = {
     "plan": ("enroll.cli.enrolling", "plan"),

@@ -101,8 +101,8 @@ def verify(
 
     Changes nothing unless --remove-surplus or --requeue-missing is given, and asks first.
     """
-    from enroll.bench import VerifySettings
-    from enroll.verify import verify as verify_ledger
+    from enroll.calling.bench import VerifySettings
+    from enroll.repair.verify import verify as verify_ledger
 
     SignalDesk()
     reading.tame_pillow()
@@ -142,8 +142,8 @@ def resolve(
 
     Both are checked with the service, if there are credentials for it.
     """
-    from enroll.resolve import ResolveSettings
-    from enroll.resolve import resolve as resolve_doubt
+    from enroll.repair.resolve import ResolveSettings
+    from enroll.repair.resolve import resolve as resolve_doubt
 
     if (token is None) is not not_added:
         raise click.UsageError("Say one of --token TOKEN and --not-added.")
@@ -193,8 +193,8 @@ def adopt(
 
     They are matched to MANIFEST by user_id, and confirmed by a search with each row's photo.
     """
-    from enroll.adopt import AdoptSettings
-    from enroll.adopt import adopt as adopt_faces
+    from enroll.repair.adopt import AdoptSettings
+    from enroll.repair.adopt import adopt as adopt_faces
 
     if given["group_id"] is None:
         raise click.UsageError("--group-id is needed: the library whose faces to adopt.")

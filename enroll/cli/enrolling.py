@@ -68,8 +68,8 @@ def plan(
 def _print_plan(
     settings: RunSettings, rate: float | None, *, full: bool = False, report: Path | None = None
 ) -> int:
-    from enroll.plan import make_plan
-    from enroll.planned import plan_lines
+    from enroll.planning.plan import make_plan
+    from enroll.planning.planned import plan_lines
 
     reading.tame_pillow()
     lines = plan_lines(make_plan(settings, rate=rate, full=full, report=report))

@@ -45,18 +45,16 @@ def forget(
 
     Asks first. Whoever still stands in a manifest is withheld by its runs.
     """
-    from enroll.forget import ForgetSettings
-    from enroll.forget import forget as forget_people
-    from enroll.readmit import readmit
+    from enroll.removing.forget import ForgetSettings
+    from enroll.removing.forget import forget as forget_people
+    from enroll.removing.readmit import readmit
 
-    for name in ("people", "readmitted"):
-        given[name] = tuple(user_id.strip() for user_id in given[name])
     wanted = bool(given["people"] or given["user_ids"])
     if wanted is bool(given["readmitted"]):
         raise click.UsageError(
             "Say whom: --user-id ID or --user-ids FILE. --readmit ID is given without these."
         )
-    if "" in (*given["people"], *given["readmitted"]):
+    if not all(user_id.strip() for user_id in (*given["people"], *given["readmitted"])):
         raise click.UsageError("An empty user_id names nobody. Correct it.")
     SignalDesk()
     reading.tame_pillow()

@@ -16,7 +16,7 @@ from enroll.errors import UsageError
 from enroll.settings import default_ledger_path
 
 if TYPE_CHECKING:
-    from enroll.opening import Account
+    from enroll.calling.opening import Account
 
 _account_options = options.together(
     options.config, options.endpoint, options.credentials, options.transport
@@ -32,9 +32,9 @@ def library() -> None:
 @_account_options
 def list_(**given: Any) -> int:
     """Show the account's libraries: group_id, name, model, creation time."""
-    from enroll.opening import list_libraries
+    from enroll.calling.opening import list_libraries
+    from enroll.output.texts import columns
     from enroll.tally import Tally
-    from enroll.texts import columns
 
     connection = _account(given).open()
     try:
@@ -64,7 +64,7 @@ def list_(**given: Any) -> int:
 @options.transport
 def create(group_id: str, name: str | None, data: str, model_version: str, **given: Any) -> int:
     """Make a new, empty library."""
-    from enroll.libraries import create_library
+    from enroll.calling.libraries import create_library
 
     connection = _account(given).open()
     try:
@@ -95,8 +95,8 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
 
     Its ledger stays where it is: it tells what the library held.
     """
+    from enroll.calling.libraries import delete_library
     from enroll.ledger.lock import LedgerLock
-    from enroll.libraries import delete_library
 
     kept = _ledger_of(group_id, given["endpoint"], ledger)
     with ExitStack() as stack:
@@ -133,7 +133,7 @@ def _ledger_of(group_id: str, endpoint: str, named: Path | None) -> Path | None:
 
 
 def _account(given: dict[str, Any]) -> Account:
-    from enroll.opening import Account
+    from enroll.calling.opening import Account
 
     credentials: Path | None = given["credentials"]
     return Account(

@@ -31,7 +31,7 @@ def status(
 ) -> int:
     """Show counts, errors and runs of a ledger; also during a run."""
     from enroll.ledger.files import read_ledger
-    from enroll.overview import read_status, status_json, status_lines
+    from enroll.reports.overview import read_status, status_json, status_lines
 
     path = find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
     reader = read_ledger(path)
@@ -78,10 +78,10 @@ def export(
 
     With - for OUTPUT they are written to standard output, as CSV.
     """
-    from enroll.export import STDOUT, write_export
     from enroll.ledger.files import read_ledger
-    from enroll.outputs import InUse, Output, check_output
-    from enroll.texts import amount
+    from enroll.output.outputs import InUse, Output, check_output
+    from enroll.output.texts import amount
+    from enroll.reports.export import STDOUT, write_export
 
     path = find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
     reader = read_ledger(path)
@@ -121,8 +121,8 @@ def history(
     run: int | None,
 ) -> int:
     """Print what changed in the library, and when, as CSV."""
-    from enroll.history import write_history
     from enroll.ledger.files import read_ledger
+    from enroll.reports.history import write_history
 
     reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
     at = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)

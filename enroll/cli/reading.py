@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from enroll.cli import options
-from enroll.header import Role
 from enroll.model import SendAs
 from enroll.preparation import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MAX_SIDE, Precheck
+from enroll.rows.header import Role
 
 AUTO = "auto"
 

@@ -15,7 +15,7 @@ import click
 from enroll.cli import options, reading, scheduled
 from enroll.cli.signals import SignalDesk
 from enroll.credentials import read_credentials
-from enroll.logs import LastingStream, log, set_up
+from enroll.output.logs import LastingStream, log, set_up
 from enroll.settings import CodeRule, FailOn, RunSettings
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def perform(
     """
     desk = SignalDesk(holding=True)
     enroll = load()
-    from enroll.publishing import publishing
+    from enroll.reports.publishing import publishing
 
     stream = LastingStream(sys.stderr)
     as_json = given["log_format"] == "json"
@@ -284,9 +284,9 @@ def _run(
     *,
     as_json: bool,
 ) -> Report:
-    from enroll.console import Console
     from enroll.cores import OneCore
-    from enroll.summary import log_summary, needs_a_person, summary_lines, urgent_lines
+    from enroll.reports.console import Console
+    from enroll.reports.summary import log_summary, needs_a_person, summary_lines, urgent_lines
 
     reading.tame_pillow()
     console = Console(

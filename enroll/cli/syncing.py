@@ -99,14 +99,14 @@ def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> 
 
 
 def _syncing(*, show_user_ids: bool) -> Callable[..., Report]:
-    from enroll.sync import sync_manifest
+    from enroll.sync.night import sync_manifest
 
     return partial(sync_manifest, show_user_ids=show_user_ids)
 
 
 def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
-    from enroll.followed import difference_lines, strange_lines
-    from enroll.sync import preview
+    from enroll.sync.night import preview
+    from enroll.sync.report import difference_lines, strange_lines
 
     reading.tame_pillow()
     for found in preview(settings, show_user_ids=show_user_ids):

@@ -100,6 +100,10 @@ SAME_FACE = (
 )
 
 
+_NO_PHOTO = "PHOTO_MISSING"
+"""`enroll.photo.PhotoCode.MISSING`, without loading Pillow for it."""
+
+
 def _accepted_before() -> ColumnElement[bool]:
     """Condition: an earlier run was to enroll this row as it is, and has not come to it, or has
     found that it cannot be."""
@@ -111,8 +115,10 @@ def _accepted_before() -> ColumnElement[bool]:
         )
     )
     unread = or_(s.wanted.c.sha256.is_(None), s.wanted.c.sha256 == s.row.c.sha256)
-    # What a run has only seen was judged by nobody.
-    judged = or_(s.row.c.status.not_in(DUE), by_a_sync(s.row.c.run))
+    # What a run has only seen was judged by nobody, nor was a row whose photo was not there.
+    accepted = and_(s.row.c.status == Status.PENDING.value, by_a_sync(s.row.c.run))
+    seen = and_(s.row.c.status.not_in(DUE), s.row.c.code != _NO_PHOTO)
+    judged = or_(seen, accepted)
     known = or_(and_(s.row.c.face_id.is_(None), judged), and_(open_yet, unread))
     return exists(select(literal(1)).select_from(s.row).where(SAME_ROW, known))
 
@@ -153,6 +159,19 @@ MARK_RENEWALS = (
     .values(change=ChangeKind.USER_DATA.value)
     .where(s.wanted.c.change == "", _renewals())
 )
+
+
+def is_held_back() -> ColumnElement[bool]:
+    """Condition: the row's face has another text than the row, whose photo is not there."""
+    held = s.face.alias("held_back")
+    other_text = exists(
+        select(literal(1)).where(
+            held.c.face_id == s.wanted.c.face_id,
+            held.c.status == Status.ENROLLED.value,
+            held.c.user_data != s.wanted.c.user_data,
+        )
+    )
+    return and_(s.wanted.c.size.is_(None), other_text)
 
 
 def _may_be_left() -> ColumnElement[bool]:
@@ -217,13 +236,15 @@ def _added_since() -> ColumnElement[bool]:
             known.c.user_id == s.leaver.c.user_id,
             known.c.run > s.leaver.c.run,
             exists(
-                select(literal(1)).where(
+                select(literal(1))
+                .where(
                     s.event.c.face_id == known.c.face_id,
                     s.event.c.run > s.leaver.c.run,
                     s.event.c.kind.in_(_ADDITIONS),
                     s.run.c.run == s.event.c.run,
                     func.coalesce(command, "run").in_(["run", "adopt"]),
                 )
+                .correlate(known, s.leaver)
             ),
         )
     )

@@ -17,9 +17,9 @@ from enroll.ledger.auditing import SqliteAudit
 from enroll.ledger.listing import SqliteListing
 from enroll.ledger.reading import SqliteReader, sentences
 from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.survey import SurveyRecord
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.ledger.upgrade import refuse_older, upgrade
-from enroll.survey import SurveyRecord
 
 SQLITE_HEAD = b"SQLite format 3\0"
 """The first bytes of every SQLite file: https://www.sqlite.org/fileformat.html#magic"""
@@ -144,9 +144,9 @@ def _connect_present(path: Path) -> Connection:
 
 
 def scratch_ledger(copy_of: Path | None, identity: LibraryIdentity) -> SqliteLedger:
-    """A ledger to look at and throw away: what `plan` compares with and writes nothing to.
+    """A ledger to look at: what `plan` and `sync --dry-run` compare with, and must not write to.
 
-    With `copy_of` the ledger there, opened for reading; else an empty one in memory.
+    With `copy_of` the ledger there itself, else an empty one in memory.
     """
     if copy_of is not None:
         return SqliteLedger(_connect_present(copy_of), str(copy_of))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 
@@ -70,7 +71,8 @@ class Counted:
     `first`: no sync has gone through a manifest yet. `rows` are the manifest's lines, `missing`
     those whose photo is not there; `listed` are its people, `people` those of whom the ledger knows
     a face in the library. `joiners`, `photos` and `user_data` are rows to be added (anew),
-    `joining` people; `emptied` are those of `user_data` whose text becomes empty. `dropped` are
+    `joining` people; `emptied` are those of `user_data` whose text becomes empty, `held_back`
+    further rows with another text, which cannot be added as their photo is not there. `dropped` are
     faces of people in the manifest that go without another in their place, `superseded` those in
     whose place another command than a sync has put others. Of people who do not stand in it,
     `newly_gone` are so for the first time, `waiting` not for long enough to be removed, `leaving`
@@ -88,6 +90,7 @@ class Counted:
     photos: int = 0
     user_data: int = 0
     emptied: int = 0
+    held_back: int = 0
     dropped: int = 0
     superseded: int = 0
     newly_gone: int = 0
@@ -95,6 +98,12 @@ class Counted:
     leaving: int = 0
     together: int = 0
     returned: int = 0
+
+    def figures(self) -> dict[str, int]:
+        """The numbers by their names, but for those that are only judged by."""
+        told = asdict(self)
+        del told["first"], told["together"]
+        return told
 
     @property
     def added(self) -> int:
@@ -108,6 +117,39 @@ class Counted:
         Where nights end early leavers of several come together, each of which was judged.
         """
         return self.together + self.dropped + self.superseded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """The difference in numbers, and what was deleted.
+
+    `people` were removed, with `faces` of theirs; `replaced` are faces of people in the manifest
+    that were deleted. `kept` people have a face yet that is to go, because another of their rows is
+    not enrolled, or as the sync has not come to it. `other_manifest` is as of
+    `Signs`.
+    """
+
+    counted: Counted
+    people: int = 0
+    faces: int = 0
+    replaced: int = 0
+    kept: int = 0
+    other_manifest: str = ""
+
+    @property
+    def deleted(self) -> int:
+        """Faces that were deleted."""
+        return self.faces + self.replaced
+
+    def figures(self) -> Mapping[str, int]:
+        """Every number by its name."""
+        return {
+            **self.counted.figures(),
+            "removed_people": self.people,
+            "removed_faces": self.faces,
+            "replaced_faces": self.replaced,
+            "kept_people": self.kept,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

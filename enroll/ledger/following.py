@@ -42,6 +42,7 @@ from enroll.ledger.comparing import (
     SAME_FACE,
     TAKE,
     dropped,
+    is_held_back,
     leads_nowhere,
 )
 from enroll.ledger.conditions import (
@@ -145,6 +146,15 @@ class SqliteFollowing:
         if told:
             with sentences(self._path):
                 self._connection.execute(statement, told)
+
+    def keep(self, files: Iterable[ReadFile]) -> None:
+        told = [
+            {"who": one.user_id, "where": one.path, "content": one.sha256, "face": one.face_id}
+            for one in files
+            if one.face_id is not None
+        ]
+        if told:
+            with sentences(self._path):
                 self._connection.execute(SAME_FACE, told)
 
     def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
@@ -198,6 +208,7 @@ class SqliteFollowing:
             photos=self._number(changed[ChangeKind.PHOTO]),
             user_data=self._number(changed[ChangeKind.USER_DATA]),
             emptied=self._number(changed[ChangeKind.USER_DATA].where(w.user_data == "")),
+            held_back=self._number(select(func.count()).where(is_held_back())),
             dropped=self._number(dropped()),
             superseded=self._number(
                 select(func.count()).where(s.going.c.superseded, s.going.c.fresh)
@@ -239,11 +250,13 @@ class SqliteFollowing:
         ):
             self._do(statement, values)
 
-    def unmark(self) -> int:
-        returned = select(func.count()).where(is_listed(s.leaver.c.user_id)).select_from(s.leaver)
-        count = self._number(returned)
+    def returned(self) -> int:
+        return self._number(
+            select(func.count()).where(is_listed(s.leaver.c.user_id)).select_from(s.leaver)
+        )
+
+    def unmark(self) -> None:
         self._do(FORGET_RETURNED)
-        return count
 
     def tidy(self) -> None:
         self._do(FORGET_RETURNED)

@@ -50,12 +50,16 @@ class SqliteForgetting:
             known = {
                 line.user_id for line in _KNOWN.rows(self._connection, people=listed(user_ids))
             }
-            alike: dict[str, list[str]] = {one: [] for one in user_ids if one not in known}
-            plain = listed({_plain(one) for one in alike})
-            found = [line.user_id for line in _ALIKE.rows(self._connection, plain=plain)]
-        for user_id, others in alike.items():
-            others += [other for other in found if _plain(other) == _plain(user_id)]
-        return alike
+            alike = [one for one in user_ids if one not in known]
+            by_plain: dict[str, list[str]] = {_plain(one): [] for one in alike}
+            if alike:
+                for line in _ALIKE.rows(self._connection, plain=listed(by_plain)):
+                    by_plain[_plain(line.user_id)].append(line.user_id)
+        return {user_id: by_plain[_plain(user_id)] for user_id in alike}
+
+    def as_known(self, user_ids: Sequence[str]) -> list[str]:
+        strangers = self.strangers(user_ids)
+        return list(dict.fromkeys(one.strip() if one in strangers else one for one in user_ids))
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
         with sentences(self._path):

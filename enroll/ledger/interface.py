@@ -17,6 +17,7 @@ from enroll.ledger.records import (
     RunPace,
     RunStart,
 )
+from enroll.ledger.survey import SurveyKeeper
 from enroll.model import (
     Candidate,
     Entry,
@@ -27,7 +28,6 @@ from enroll.model import (
     SharedPhoto,
     Status,
 )
-from enroll.survey import SurveyKeeper
 
 
 class Listing(Protocol):

@@ -43,7 +43,10 @@ class Following(Protocol):
         `after` on."""
 
     def read(self, files: Iterable[ReadFile]) -> None:
-        """Remember what has been read."""
+        """Take what has been read."""
+
+    def keep(self, files: Iterable[ReadFile]) -> None:
+        """Remember, for later nights, which of these are the faces of their rows all the same."""
 
     def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
         """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms).
@@ -59,8 +62,11 @@ class Following(Protocol):
     def accept(self, run: int) -> None:
         """Remember who has gone, and what is to be added and deleted."""
 
-    def unmark(self) -> int:
-        """Forget of those who are there again that they had gone; how many these are."""
+    def returned(self) -> int:
+        """How many people had gone and are there again."""
+
+    def unmark(self) -> None:
+        """Forget of those who are there again that they had gone."""
 
     def tidy(self) -> None:
         """Forget of this what has been done."""
@@ -133,6 +139,9 @@ class Forgetting(Protocol):
     def strangers(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
         """Those of whom the ledger has neither a face nor a row, each with people whom it knows and
         whose ids differ from theirs only in zeros in front, capitals or blanks."""
+
+    def as_known(self, user_ids: Sequence[str]) -> list[str]:
+        """These people, each once, without the blanks around ids that it does not know so."""
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
         """Withhold these people from now on (UNIX ms), as the command of this number does."""

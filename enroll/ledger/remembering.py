@@ -67,23 +67,21 @@ REMEMBER_GOING = (
     .on_conflict_do_nothing()
 )
 
-REMEMBER_ROWS = (
-    upsert(s.row)
-    .from_select(
-        ["user_id", "path", "user_data", "status", "code", "message", "run"],
-        select(
-            s.wanted.c.user_id,
-            s.wanted.c.path,
-            s.wanted.c.user_data,
-            literal(Status.PENDING.value),
-            literal(""),
-            literal(""),
-            bindparam("run"),
-        ).where(s.wanted.c.change.in_([ChangeKind.JOINER.value, ChangeKind.PHOTO.value])),
-    )
-    .on_conflict_do_update(
-        index_elements=["user_id", "path"],
-        set_={"run": bindparam("run")},
-        where=and_(s.row.c.face_id.is_(None), s.row.c.status.in_(DUE)),
-    )
+_ROWS = upsert(s.row)
+REMEMBER_ROWS = _ROWS.from_select(
+    ["user_id", "path", "user_data", "status", "code", "message", "run"],
+    select(
+        s.wanted.c.user_id,
+        s.wanted.c.path,
+        s.wanted.c.user_data,
+        literal(Status.PENDING.value),
+        literal(""),
+        literal(""),
+        bindparam("run"),
+    ).where(s.wanted.c.change.in_([ChangeKind.JOINER.value, ChangeKind.PHOTO.value])),
+).on_conflict_do_update(
+    index_elements=["user_id", "path"],
+    # With its text: the next run may take the row from here, without the manifest's.
+    set_={"run": bindparam("run"), "user_data": _ROWS.excluded.user_data},
+    where=and_(s.row.c.face_id.is_(None), s.row.c.status.in_(DUE)),
 )

@@ -27,7 +27,13 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from enroll.ledger import Chosen, Target
 from enroll.ledger import schema as s
 from enroll.ledger.compiled import Bulk, Query, among, listed
-from enroll.ledger.conditions import IN_THE_LIBRARY, OPEN, all_rows_enrolled, wanted_now
+from enroll.ledger.conditions import (
+    IN_THE_LIBRARY,
+    OPEN,
+    all_rows_enrolled,
+    by_a_sync,
+    wanted_now,
+)
 from enroll.ledger.reading import sentences
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import EventKind, Status
@@ -122,7 +128,11 @@ class SqliteRemovals:
 
     def intend(self, targets: Iterable[Target]) -> None:
         with sentences(self._path):
+            targets = list(targets)
             _INTEND.execute(self._connection, _INTEND.of(targets))
+            for run in {target.run for target in targets}:
+                tokens = listed(one.face_token for one in targets if one.run == run)
+                self._connection.execute(_TAKE_OVER, {"tokens": tokens, "number": run})
 
     def intended(self) -> list[Target]:
         query = (
@@ -210,6 +220,15 @@ _OPEN_FACES = Query(
     select(func.count().label("opened")).where(_OF_PEOPLE, _one_of(s.face.c.status, *OPEN))
 )
 _INTEND = Bulk(upsert(s.removal).on_conflict_do_nothing())
+# What somebody has agreed to is theirs, though a sync was about to delete it before.
+_TAKE_OVER = (
+    update(s.removal)
+    .where(
+        s.removal.c.face_token.in_(among("tokens")),
+        ~by_a_sync(bindparam("number", type_=Integer)),
+    )
+    .values(run=bindparam("number", type_=Integer))
+)
 
 
 def _of_tokens(statement: Delete) -> Query:

@@ -80,7 +80,8 @@ def _unlisted_behind(connection: Connection) -> bool:
 
 def other_manifest(connection: Connection, *, manifest: str) -> str:
     """The manifest that most of those who are gone stand in, if it is another than this one and
-    hardly anybody else stands in it; else empty."""
+    hardly anybody else stands in it; else empty. An earlier export under a name of its own is no
+    other one: that was followed, and has not been used since this one was."""
     theirs = (
         select(s.row.c.user_id, func.max(s.run.c.manifest).label("manifest"))
         .join_from(s.gone, s.row, s.row.c.user_id == s.gone.c.user_id)
@@ -93,7 +94,13 @@ def other_manifest(connection: Connection, *, manifest: str) -> str:
     (path, people), *_ = found.most_common(1)
     if path == manifest or 2 * people < found.total():
         return ""
-    of_it = s.row.c.run.in_(select(s.run.c.run).where(s.run.c.manifest == path))
+    runs = s.run.c.manifest == path
+    of_syncs = select(func.count()).where(runs, s.run.c.options["command"].as_string() == "sync")
+    last = _number(connection, select(func.max(s.run.c.run)).where(runs))
+    before = select(func.count()).where(s.run.c.manifest == manifest, s.run.c.run < last)
+    if _number(connection, of_syncs) and not _number(connection, before):
+        return ""
+    of_it = s.row.c.run.in_(select(s.run.c.run).where(runs))
     others = (
         select(literal(1))
         .select_from(s.wanted.join(s.row, and_(SAME_ROW, of_it)))

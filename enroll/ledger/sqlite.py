@@ -414,7 +414,8 @@ def _shared(run: int) -> Select[int, int, int]:
             func.max(face.face_id).label("last"),
             func.count().label("people"),
         )
-        .where(face.status == _ENROLLED)
+        # Who has gone may have another id by now.
+        .where(face.status == _ENROLLED, face.user_id.not_in(select(s.leaver.c.user_id)))
         .group_by(face.sha256)
         .having(func.count() > 1, func.max(face.run) == run)
         .order_by(func.min(face.face_id))

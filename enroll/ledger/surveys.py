@@ -7,7 +7,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
 from enroll.ledger.reading import sentences
-from enroll.survey import Part, PartCounts, SurveyRecord
+from enroll.ledger.survey import Part, PartCounts, SurveyRecord
 
 
 class SqliteSurveys:

@@ -17,9 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from enroll.model import Fault, FileContent, FileTimes, Photo, Status, Unusable
-from enroll.namesake import find_namesake
 from enroll.photo import facecheck, reasons
 from enroll.photo.memory import CONTENT_BYTES, reading
+from enroll.photo.namesake import find_namesake
 from enroll.photo.prepare import prepare
 from enroll.photo.reasons import LARGEST_FILE, PhotoCode
 from enroll.preparation import AS_USUAL, Preparation

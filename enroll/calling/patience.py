@@ -1,0 +1,143 @@
+"""How long the opening calls wait for a service that is away, or has no place for them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from enroll.errors import EnrollError, ServiceError, UnreachedError
+from enroll.facesearch.codes import OwnCode
+from enroll.model import Answer, Verdict
+from enroll.output.remedies import remedy
+from enroll.output.texts import duration
+from enroll.places.throttle import LONGEST_PAUSE_SECONDS
+from enroll.tally import Observer, Quiet
+
+FEW_TRIES = 3
+"""How often a call is made that does not come through, where waiting would not help or nobody has
+said how long to wait."""
+
+FIRST_PAUSE_SECONDS = 1.0
+"""After the first try; doubled each time. Somebody may be waiting at the terminal."""
+
+REFUSED_SECONDS = 900.0
+"""How long to wait for a place where nobody has said so: a quarter hour, as later calls do."""
+
+TOLD_SECONDS = 3.0
+"""A wait that will have lasted longer is told when it begins."""
+
+_MISTAKES = frozenset(
+    {
+        OwnCode.TLS_FAILED,
+        OwnCode.PROXY_REFUSED,
+        OwnCode.NOT_HTTP,
+        OwnCode.NOT_JSON,
+        OwnCode.BODY_TOO_LARGE,
+        OwnCode.FIELD_MISSING,
+    }
+)
+"""What does not pass by itself when it is all that ever came: certificates, a proxy, or something
+at the endpoint that is not the service."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to wait and whom to tell of it.
+
+    `seconds` None: a few tries only for a service that is away; never longer than `until`, on the
+    monotonic clock. `attended` says that somebody is
+    watching, who can correct a name at once.
+    """
+
+    seconds: float | None = None
+    until: float = math.inf
+    attended: bool = True
+    observer: Observer = field(default_factory=Quiet)
+
+    def seems_a_mistake(self, answer: Answer) -> bool:
+        """Whether the settings are wrong rather than the service away, from the first try on."""
+        unknown_name = answer.code == OwnCode.NAME_LOOKUP_FAILED
+        wrong = answer.code in _MISTAKES or answer.code.startswith("HTTP_2")
+        return wrong or (unknown_name and self.attended)
+
+
+class Wait:
+    """The waiting for one call, from its first try on."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._began = time.monotonic()
+        self._failed = 0
+        self._refused = 0
+        self._only_mistakes = True
+        self._told = False
+        self._over: EnrollError | None = None
+
+    def pause(self, answer: Answer) -> float | None:
+        """Seconds after which the call is to be made again; None when its answer stands.
+
+        Raises UnreachedError, or ServiceError where nobody has said how long to wait, when it has
+        taken too long.
+        """
+        seconds = self._patience.seconds
+        if answer.verdict is Verdict.REFUSED:
+            self._refused += 1
+            after = _doubled(self._refused) if answer.retry_after is None else answer.retry_after
+            return self._within(REFUSED_SECONDS if seconds is None else seconds, after, answer)
+        if answer.verdict not in (Verdict.NOT_SENT, Verdict.UNKNOWN):
+            return None
+        self._failed += 1
+        self._only_mistakes &= self._patience.seems_a_mistake(answer)
+        if seconds is None or self._only_mistakes:
+            return _doubled(self._failed) if self._failed < FEW_TRIES else None
+        return self._within(seconds, _doubled(self._failed), answer)
+
+    def answered(self) -> None:
+        """The call has come through."""
+        if self._told:
+            self._patience.observer.reached()
+
+    def _within(self, bound: float, after: float, answer: Answer) -> float:
+        waited = time.monotonic() - self._began
+        bound = min(bound, max(self._patience.until - self._began, 0.0))
+        refused = answer.verdict is Verdict.REFUSED
+        # What was asked for is kept to: a refused call is not made earlier than the service says.
+        if waited >= bound or (refused and waited + after > bound):
+            raise self._too_long(waited, answer)
+        if waited + after >= TOLD_SECONDS:
+            self._tell(waited, after, answer)
+        return min(after, bound - waited)
+
+    def _tell(self, waited: float, after: float, answer: Answer) -> None:
+        observer = self._patience.observer
+        if answer.verdict is Verdict.REFUSED:
+            what = f"a place for the first calls ({answer.code}), {duration(after)} more"
+            observer.waits(what)
+        else:
+            self._told = True
+            because = f"{_said(answer)}. {remedy(answer.code)}".rstrip()
+            observer.unreached(waited, answer.code, because)
+
+    def _too_long(self, waited: float, answer: Answer) -> EnrollError:
+        if answer.verdict is Verdict.REFUSED:
+            sentence = (
+                f"The service had no place for a call for {duration(waited)} ({_said(answer)}): "
+                "other programs of the account take all of them. Run again when they have ended."
+            )
+        else:
+            never_left = answer.verdict is Verdict.NOT_SENT
+            check = f"{remedy(answer.code)} " if never_left else ""
+            sentence = (
+                f"The service could not be reached for {duration(waited)} ({_said(answer)}). "
+                f"{check}No photo was sent; run the same command again."
+            )
+        return (ServiceError if self._patience.seconds is None else UnreachedError)(sentence)
+
+
+def _doubled(tries: int) -> float:
+    return min(FIRST_PAUSE_SECONDS * 2.0 ** min(tries - 1, 16), LONGEST_PAUSE_SECONDS)
+
+
+def _said(answer: Answer) -> str:
+    return (answer.message or answer.code).rstrip(".")

@@ -1,0 +1,284 @@
+"""What a whole scan of a manifest has found, kept so that the next one need not compare it again.
+
+A survey is kept in parts, each some rows of the manifest in their order: the rows themselves, and,
+once every one of them is enrolled or bad for good, a digest of their photos' times and what the
+rows came to. When manifest and settings are the same and a part's digest is, too, its rows are as
+they were: one `lstat` a photo, and neither CSV nor ledger is looked at.
+
+That holds because whatever takes a face away from a row drops the survey first: a run of another
+manifest or with other settings, and every other command that writes to the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Protocol
+
+from enroll.model import Row, Status
+
+DIGEST_BYTES = 16
+"""Of a part's times: 128 bits, which no two states of some thousand files share by chance."""
+
+_FOR_GOOD = (Status.REJECTED, Status.INVALID)
+"""Besides enrolled rows, those that are not due again while photo and settings stay the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartCounts:
+    """What the lines of a settled part came to.
+
+    `unchanged` are enrolled, `user_data_changed` of these with another text than the library's;
+    `bad` are (status, code, message, lines).
+    """
+
+    unchanged: int = 0
+    user_data_changed: int = 0
+    bad: Sequence[tuple[Status, str, str, int]] = ()
+
+    def text(self) -> str:
+        """As JSON."""
+        bad = [
+            [status.value, str(code), message, lines] for status, code, message, lines in self.bad
+        ]
+        return json.dumps([self.unchanged, self.user_data_changed, bad])
+
+    @classmethod
+    def of(cls, text: str) -> PartCounts:
+        """From what `text` gave."""
+        unchanged, user_data_changed, bad = json.loads(text)
+        return cls(
+            unchanged=unchanged,
+            user_data_changed=user_data_changed,
+            bad=[(Status(status), code, message, n) for status, code, message, n in bad],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some rows of a manifest, packed; `digest` and `counts` are None until all are settled."""
+
+    number: int
+    rows: bytes = field(repr=False)
+    digest: bytes | None = None
+    counts: PartCounts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyRecord:
+    """A whole survey: of which manifest and settings (`fingerprint`), in how many parts.
+
+    `manifest` is what is known of the file, as `rows.manifest` wrote it. `results` are the path,
+    size and modification time (ns) of the results that say the same, if any were written.
+    """
+
+    fingerprint: str
+    manifest: str
+    parts: int
+    results: tuple[str, int, int] | None = None
+
+
+class SurveyKeeper(Protocol):
+    """What a ledger offers for surveys."""
+
+    def survey(self) -> SurveyRecord | None:
+        """The survey on record, if there is a whole one."""
+
+    def survey_part(self, number: int) -> Part | None:
+        """A part of it, counted from 0."""
+
+    def keep_part(self, part: Part) -> None:
+        """Record a part with the next commit, in the place of the one of its number."""
+
+    def settle_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
+        """Record that every row of a part is settled."""
+
+    def keep_survey(self, record: SurveyRecord) -> None:
+        """Record that the survey is whole."""
+
+    def drop_survey(self) -> None:
+        """Forget the survey and its parts."""
+
+
+def fingerprint(*settings: object) -> str:
+    """One text for a manifest, the photos' folder and all settings that decide about rows."""
+    return blake2b(json.dumps(settings, default=str).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """The rows of a part, a list for each column, and what else is known of it: its first line, and
+    how many of its lines are withheld and so not among these rows."""
+
+    lines: Sequence[int]
+    user_ids: Sequence[str]
+    user_data: Sequence[str]
+    images: Sequence[str]
+    first_line: int
+    withheld: int
+
+
+def pack(rows: Sequence[Row], *, first_line: int, withheld: int) -> bytes:
+    """Rows as bytes, a seventh of their length in a usual manifest; see `Packed`."""
+    columns = (
+        [row.line for row in rows],
+        [row.user_id for row in rows],
+        [row.user_data for row in rows],
+        [row.image for row in rows],
+        first_line,
+        withheld,
+    )
+    # Surrogates can stand in a path that is not UTF-8; JSON escapes them.
+    return zlib.compress(json.dumps(columns).encode("ascii"), 1)
+
+
+def unpack(packed: bytes) -> Packed:
+    """What `pack` was given."""
+    lines, user_ids, user_data, images, first_line, withheld = json.loads(zlib.decompress(packed))
+    return Packed(
+        lines=lines,
+        user_ids=user_ids,
+        user_data=user_data,
+        images=images,
+        first_line=first_line,
+        withheld=withheld,
+    )
+
+
+def digest_of(times: array[int]) -> bytes:
+    """The digest of sizes and times in the order of the rows."""
+    return blake2b(times.tobytes(), digest_size=DIGEST_BYTES).digest()
+
+
+@dataclass(slots=True)
+class _Open:
+    """A part that is compared in this run; `due` lines have no outcome yet, once `compared`."""
+
+    number: int
+    digest: bytes
+    compared: bool = False
+    due: int = 0
+    unchanged: int = 0
+    user_data_changed: int = 0
+    bad: Counter[tuple[Status, str, str]] = field(default_factory=Counter)
+
+
+class Surveyor:
+    """Takes a run's survey: hands out the parts of the last one, and settles those compared.
+
+    Used on the driver's thread only.
+    """
+
+    def __init__(
+        self, keeper: SurveyKeeper, *, recalled: SurveyRecord | None, manifest: str, mark: str
+    ) -> None:
+        """`recalled` is the last survey where it is of the same manifest and settings; `manifest`
+        and `mark` (the fingerprint) are what this one is recorded with."""
+        self._keeper = keeper
+        self._record = recalled or SurveyRecord(fingerprint=mark, manifest=manifest, parts=0)
+        self._handed_out = 0
+        self._scanned = 0
+        self._open: dict[int, _Open] = {}
+        self._first_lines: list[int] = []
+        self._whole = False
+        self.mark = mark
+        self.recalled = recalled is not None
+        """Whether the parts are those of the last survey, and the manifest need not be read."""
+        self.all_quiet = self.recalled
+        """Whether every part was found as it was."""
+
+    def next_part(self) -> Part | None:
+        """The part of the last survey to look at next; None without one, and behind the last."""
+        if not self.recalled or self._handed_out >= self._record.parts:
+            return None
+        self._handed_out += 1
+        return self._keeper.survey_part(self._handed_out - 1)
+
+    def quiet(self) -> None:
+        """The next part was found as it was."""
+        self._scanned += 1
+
+    def begins(self, *, first_line: int, packed: bytes | None, digest: bytes) -> None:
+        """The next part is being compared. `packed` are its rows where the last survey had none."""
+        if packed is not None:
+            self._keeper.keep_part(Part(number=self._scanned, rows=packed))
+        self._first_lines.append(first_line)
+        self._open[len(self._first_lines) - 1] = _Open(self._scanned, digest)
+        self._scanned += 1
+        self.all_quiet = False
+
+    def compared(
+        self,
+        *,
+        unchanged: int,
+        user_data_changed: int,
+        bad: Mapping[tuple[Status, str, str], int],
+        due: int,
+        settles: bool,
+    ) -> None:
+        """The part that was begun last was compared: what its lines came to, and how many are due.
+
+        With `settles` false some of its rows are to be looked at in the next run, whatever happens.
+        """
+        place = len(self._first_lines) - 1
+        part = self._open[place]
+        if not settles:
+            del self._open[place]
+            return
+        part.compared = True
+        part.due += due
+        part.unchanged += unchanged
+        part.user_data_changed = user_data_changed
+        part.bad.update(bad)
+        self._settle(place)
+
+    def ended(self, line: int, status: Status, code: str, message: str, *, lines: int) -> None:
+        """A due row that starts on `line` has its outcome; 0 where its line is not known."""
+        place = bisect_right(self._first_lines, line) - 1
+        part = self._open.get(place)
+        if part is None:
+            return
+        part.due -= lines
+        if status is Status.ENROLLED and not code:
+            part.unchanged += lines
+        elif status in _FOR_GOOD:
+            part.bad[status, str(code), message] += lines
+        else:
+            del self._open[place]  # due again in the next run
+            return
+        self._settle(place)
+
+    def _settle(self, place: int) -> None:
+        part = self._open[place]
+        if part.due or not part.compared:
+            return
+        counts = PartCounts(
+            unchanged=part.unchanged,
+            user_data_changed=part.user_data_changed,
+            bad=[(status, code, said, n) for (status, code, said), n in part.bad.items()],
+        )
+        self._keeper.settle_part(part.number, part.digest, counts)
+        del self._open[place]
+
+    def whole(self) -> None:
+        """The manifest has been scanned to its end."""
+        self._whole = True
+        if not self.recalled:
+            self._record = replace(self._record, parts=self._scanned)
+            self._keeper.keep_survey(self._record)
+
+    def says(self, results: tuple[str, int, int] | None) -> bool:
+        """Whether results of this path, size and time (ns) say what this run has found."""
+        return self.all_quiet and results is not None and self._record.results == results
+
+    def results_are(self, results: tuple[str, int, int] | None) -> None:
+        """Remember the results that were written at the end."""
+        if self._whole and self._record.results != results:
+            self._record = replace(self._record, results=results)
+            self._keeper.keep_survey(self._record)

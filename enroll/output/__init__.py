@@ -1,0 +1,1 @@
+"""How things are said and written: words, remedies, log lines, files."""

@@ -1,0 +1,1 @@
+"""`enroll plan`: what a run would do, told without a call."""

@@ -1,0 +1,1 @@
+"""Faces and people taken out of a library: `enroll remove`, `enroll forget`."""

@@ -1,0 +1,1 @@
+"""Ledger and library brought together: `enroll verify`, `enroll adopt`, `enroll resolve`."""

@@ -1,0 +1,153 @@
+"""Which faces of a library are which photos of a person, by what searches have shown. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from enroll.driver.settling import SCORE_SLACK, Seen, Sight
+
+HIGHEST_SCORE = 100.0
+"""The most that `search` gives. A photo that gets it is as like as can be: its own face."""
+
+LEAST_OWN_SCORE = 90.0
+"""Below it no score is learned as that of own faces: the service recommends 90 to tell people
+apart with the fewest mistakes."""
+
+AGREEING = 3
+"""People whose photos must reach the same highest score before it counts as that of own faces."""
+
+SAMPLE = 20
+"""Searches, if there are so many, before that is believed."""
+
+
+class Outcome(StrEnum):
+    """What became of a row of the manifest in an adoption."""
+
+    ADOPTED = "adopted"
+    """The library holds its face, and the ledger knows the token now."""
+    KNOWN = "known"
+    """The ledger knew its face."""
+    NOT_FOUND = "not_found"
+    """The library holds faces of this person, and none of them is this photo's."""
+    CONTESTED = "contested"
+    """The faces that may be this photo's went to other photos, which look the same."""
+    UNCLEAR = "unclear"
+    """More faces are as like this photo as its own than a search shows."""
+    IN_DOUBT = "in_doubt"
+    """A face of this person is in doubt; a run settles it."""
+    NO_SCORE = "no_score"
+    """It could not be learned which score a photo gets for its own face."""
+    UNUSABLE = "unusable"
+    """There is no photo to search with."""
+    FAILED = "failed"
+    """The search failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnScore:
+    """The score that a photo gets for its own face: about `score`, or, where a person has set
+    it, `score` and anything above."""
+
+    score: float
+    set_by_hand: bool = False
+
+    def fits(self, score: float) -> bool:
+        """Whether a face with this score is the photo's own."""
+        return score >= self.score - SCORE_SLACK and not self.refuted_by(score)
+
+    def refuted_by(self, score: float) -> bool:
+        """Whether this score shows that what we took for own faces were others."""
+        return not self.set_by_hand and score > self.score + SCORE_SLACK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A photo of a person, by what is sent of it, the manifest's line, and what a search showed:
+    the person's faces that the ledger does not know."""
+
+    content: bytes
+    line: int
+    sight: Sight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a photo is given: a token, if ADOPTED, and further copies of its face.
+
+    `score` is the best that any of the person's faces had. `alike` says that another photo of
+    the person might have had the same token.
+    """
+
+    outcome: Outcome
+    face_token: str = ""
+    surplus: tuple[str, ...] = ()
+    score: float = 0.0
+    alike: bool = False
+
+
+def learn_own_score(tops: Sequence[tuple[str, float]], *, all_asked: bool) -> OwnScore | None:
+    """The score of own faces, from the highest score of each search so far; None if unknown.
+
+    `tops` has the searched person's `user_id` with each; `all_asked` says that no search is to
+    come. A photo whose own face the library does not hold scores lower, and how much differs
+    from photo to photo: so the highest score is that of own faces if several people share it.
+    """
+    best = max((score for _, score in tops), default=0.0)
+    if best >= HIGHEST_SCORE - SCORE_SLACK:
+        return OwnScore(best)
+    if best < LEAST_OWN_SCORE or (len(tops) < SAMPLE and not all_asked):
+        return None
+    sharing = {user_id for user_id, score in tops if score >= best - SCORE_SLACK}
+    return OwnScore(best) if len(sharing) >= AGREEING else None
+
+
+def decide(claims: Sequence[Claim], own: OwnScore) -> dict[bytes, Decision]:
+    """What each photo of one person is given, by its content.
+
+    A face goes to one photo only, the oldest first. Where several photos look the same to the
+    service, those with the fewest candidates choose first, then those that stand first.
+    """
+    fitting = {claim.content: _fitting(claim.sight, own) for claim in claims}
+    claims = sorted(claims, key=lambda claim: (len(fitting[claim.content]), claim.line))
+    wanted = Counter(seen.face_token for found in fitting.values() for seen in found)
+    taken: set[str] = set()
+    given: dict[bytes, str] = {}
+    for claim in claims:
+        free = [one.face_token for one in fitting[claim.content] if one.face_token not in taken]
+        if free:
+            given[claim.content] = free[0]
+            taken.add(free[0])
+    decisions = {}
+    for claim in claims:
+        found = fitting[claim.content]
+        copies = tuple(one.face_token for one in found if one.face_token not in taken)
+        token = given.get(claim.content)
+        if token is not None:
+            taken.update(copies)  # a copy is recorded once
+        decisions[claim.content] = Decision(
+            outcome=_outcome(claim.sight, found, token, own),
+            face_token=token or "",
+            surplus=copies if token is not None else (),
+            score=max((one.score or 0.0 for one in claim.sight.strangers), default=0.0),
+            alike=any(wanted[one.face_token] > 1 for one in found),
+        )
+    return decisions
+
+
+def _fitting(sight: Sight, own: OwnScore) -> list[Seen]:
+    """The faces that may be the photo's own, oldest first."""
+    found = [one for one in sight.strangers if one.score is not None and own.fits(one.score)]
+    return sorted(found, key=lambda one: (one.add_time is None, one.add_time or 0, one.face_token))
+
+
+def _outcome(sight: Sight, found: Sequence[Seen], token: str | None, own: OwnScore) -> Outcome:
+    if token is not None:
+        return Outcome.ADOPTED
+    if found:
+        return Outcome.CONTESTED
+    if sight.cut_at is not None and sight.cut_at >= own.score - SCORE_SLACK:
+        return Outcome.UNCLEAR
+    return Outcome.NOT_FOUND

@@ -1,0 +1,140 @@
+"""The export: one line an entry, as CSV, JSON lines or Parquet, whatever its size.
+
+Only the CSV is escaped for spreadsheets: the other two are for programs. None has a byte-order
+mark; a CSV that was exported is also a manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import IO, Any
+
+from enroll.errors import LocalError, UsageError
+from enroll.model import Entry
+from enroll.output.newfile import new_file
+from enroll.rows.escape import escape_all
+from enroll.rows.header import EXPORT_COLUMNS, FREE_TEXT
+from enroll.rows.results import csv_bytes
+
+_BATCH = 10_000
+_ROW_GROUP = 20_000
+"""Entries to a Parquet row group; five times as many packed no better and took 100 MB more."""
+
+STDOUT = Path("-")
+"""The output that means standard output."""
+
+
+def write_export(entries: Iterable[Entry], path: Path, *, raw: bool = False) -> int:
+    """Write the entries to a .csv, .jsonl or .parquet, or for `-` as CSV to stdout; how many.
+
+    `raw` leaves a CSV's cells unescaped that a spreadsheet would run. The file takes the old
+    one's place when it is whole. UsageError for another suffix or where pyarrow is missing,
+    LocalError when it cannot be written. BrokenPipeError passes: stdout's reader has had enough.
+    """
+    if path == STDOUT:
+        return _to_stdout(entries, raw=raw)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        with new_file(path) as new:
+            return _write_csv(entries, new.file, raw=raw)
+    if suffix == ".jsonl":
+        with new_file(path) as new:
+            return _write_jsonl(entries, new.file)
+    if suffix == ".parquet":
+        write_parquet = _parquet_writer()
+        with new_file(path) as new:
+            return write_parquet(entries, new.file)
+    raise UsageError(
+        f"{path} does not say which kind of export it is to be; "
+        "let its name end in .csv, .jsonl or .parquet, or give - for CSV on standard output."
+    )
+
+
+def _to_stdout(entries: Iterable[Entry], *, raw: bool) -> int:
+    try:
+        count = _write_csv(entries, sys.stdout.buffer, raw=raw)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise LocalError(
+            f"The export cannot be written to standard output: {exc.strerror or exc}; "
+            "make room, or send it elsewhere."
+        ) from exc
+    return count
+
+
+def _write_csv(entries: Iterable[Entry], file: IO[bytes], *, raw: bool) -> int:
+    file.write(csv_bytes([EXPORT_COLUMNS]))
+    count = 0
+    for batch in _batches(entries, _BATCH):
+        columns = [
+            escape_all(cells) if name in FREE_TEXT and not raw else cells
+            for name in EXPORT_COLUMNS
+            for cells in [list(map(attrgetter(name), batch))]
+        ]
+        file.write(csv_bytes(zip(*columns, strict=True)))
+        count += len(batch)
+    return count
+
+
+def _write_jsonl(entries: Iterable[Entry], file: IO[bytes]) -> int:
+    count = 0
+    for batch in _batches(entries, _BATCH):
+        lines = (json.dumps(_values(entry), ensure_ascii=False) + "\n" for entry in batch)
+        # Half a surrogate pair, which the service's JSON may hold, becomes JSON's own \uD800.
+        file.write("".join(lines).encode("utf-8", "backslashreplace"))
+        count += len(batch)
+    return count
+
+
+def _parquet_writer() -> Callable[[Iterable[Entry], IO[bytes]], int]:
+    """Found before a file is begun, so that a missing pyarrow leaves nothing behind."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - of the extra, and slow to load
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as exc:
+        raise UsageError(
+            "A .parquet export needs pyarrow: pip install 'enroll[parquet]', "
+            "or export as .csv or .jsonl."
+        ) from exc
+    numbers = {"attempts", "run"}
+    schema = pa.schema(
+        [(name, pa.int64() if name in numbers else pa.string()) for name in EXPORT_COLUMNS]
+    )
+
+    def write(entries: Iterable[Entry], file: IO[bytes]) -> int:
+        count = 0
+        with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            for batch in _batches(entries, _ROW_GROUP):
+                columns = {
+                    name: [_storable(getattr(entry, name)) for entry in batch]
+                    for name in EXPORT_COLUMNS
+                }
+                writer.write_table(pa.table(columns, schema=schema))
+                count += len(batch)
+        return count
+
+    return write
+
+
+def _values(entry: Entry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in EXPORT_COLUMNS}
+
+
+def _storable(value: str | int) -> str | int:
+    """Arrow takes no half surrogate pair."""
+    if isinstance(value, int) or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
+
+
+def _batches(entries: Iterable[Entry], size: int) -> Iterator[Sequence[Entry]]:
+    rest = iter(entries)
+    while batch := list(islice(rest, size)):
+        yield batch

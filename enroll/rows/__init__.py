@@ -1,0 +1,1 @@
+"""From the manifest's bytes to its rows, and from rows to results."""

@@ -1,0 +1,1 @@
+"""`enroll sync`: a library kept like its manifest."""

@@ -1,0 +1,248 @@
+"""Whether a difference may be carried out, and what to say if not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from enroll.ledger import ChangeKind, Counted, Signs
+from enroll.output.texts import amount
+from enroll.settings import Bound, SyncSettings
+
+LEAST_REMOVALS = 10
+"""People who may be removed however small the library is, where a share bounds it."""
+
+LEAST_CHANGES = 100
+"""The same for faces that are added."""
+
+LEAST_EMPTIED = 3
+"""Faces that lose their text from which on that may be a column's fault."""
+
+MANY_PERCENT = 50
+"""From this share on a pattern is taken for the reason."""
+
+
+class Guard(StrEnum):
+    """What is guarded."""
+
+    EMPTY = "empty"
+    """The manifest has no rows."""
+    REMOVALS = "removals"
+    """People and faces that are to be removed now."""
+    GONE = "gone"
+    """People who do not stand in the manifest any more."""
+    CHANGES = "changes"
+    """Faces that are to be added or replaced."""
+    MISSING = "missing"
+    """Photos that are not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One guard that says no: how many there are, and how many there may be."""
+
+    guard: Guard
+    count: int = 0
+    most: int = 0
+    option: str = ""
+    bound: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen of a refused manifest: its `signs`, whether there is no photo at all, and some
+    rows of each kind of change, as they may be shown."""
+
+    signs: Signs = field(default_factory=Signs)
+    folder_empty: bool = False
+    examples: Mapping[ChangeKind, Sequence[str]] = field(default_factory=dict)
+
+
+KINDS = {
+    Guard.EMPTY: (),
+    Guard.REMOVALS: (ChangeKind.LEAVER, ChangeKind.OLD),
+    Guard.GONE: (ChangeKind.LEAVER,),
+    Guard.CHANGES: (ChangeKind.JOINER, ChangeKind.PHOTO, ChangeKind.USER_DATA),
+    Guard.MISSING: (ChangeKind.MISSING,),
+}
+"""Of which changes a guard's message gives examples."""
+
+
+def judge(found: Counted, settings: SyncSettings) -> list[Refusal]:
+    """Every guard that says no; none where all may be done."""
+    if not found.rows:
+        return [Refusal(guard=Guard.EMPTY)]
+    removals, changes = settings.max_removals, settings.max_changes
+    people, least = found.people, LEAST_REMOVALS
+    refusals = [
+        _over(Guard.MISSING, found.missing, settings.max_missing, of=found.rows),
+        _over(Guard.GONE, found.newly_gone, removals, of=people, least=least),
+        _over(Guard.REMOVALS, found.removed, removals, of=people, least=least),
+    ]
+    if found.people and not found.first:  # where nobody has a face there is nothing to spoil
+        least = 0 if _texts_are_lost(found) else LEAST_CHANGES
+        refusals.append(_over(Guard.CHANGES, found.added, changes, of=people, least=least))
+    return [one for one in refusals if one is not None]
+
+
+def _texts_are_lost(found: Counted) -> bool:
+    """Whether hardly anybody would keep a text: a column that is missing is none of the changes
+    that every small library may make."""
+    return found.emptied >= LEAST_EMPTIED and 2 * found.emptied >= found.people
+
+
+def _over(guard: Guard, count: int, bound: Bound, *, of: int, least: int = 0) -> Refusal | None:
+    most = bound.most(of, least=least)
+    if count <= most:
+        return None
+    return Refusal(guard=guard, count=count, most=most, option=_OPTIONS[guard], bound=str(bound))
+
+
+_OPTIONS = {
+    Guard.REMOVALS: "--max-removals",
+    Guard.GONE: "--max-removals",
+    Guard.CHANGES: "--max-changes",
+    Guard.MISSING: "--max-missing",
+}
+
+
+def message(
+    refusals: Sequence[Refusal],
+    found: Counted,
+    seen: Seen,
+    *,
+    manifest: str,
+) -> str:
+    """Why nothing was done: what is too much, some rows, what probably happened, and what lifts
+    it."""
+    lines = [f"Nothing was done: {manifest} {_too_much(refusals)}."]
+    for refusal in refusals:
+        if refusal.guard is Guard.EMPTY:
+            lines.append(
+                "  It has no row, and would have everybody removed: the export has probably "
+                "failed. No option lifts this; to take people out there is `enroll remove`."
+            )
+            continue
+        examples = [one for kind in KINDS[refusal.guard] for one in seen.examples.get(kind, ())][:5]
+        shown = f" Among them: {', '.join(examples)}." if examples else ""
+        reason = _reason(refusal.guard, found, seen)
+        lines.append(
+            f"  {_sentence(refusal, found)}{shown}{f' {reason}' if reason else ''} If it is meant, "
+            f"say {refusal.option} {refusal.count} this once."
+        )
+    if any(refusal.guard is not Guard.EMPTY for refusal in refusals):
+        lines.append(
+            "  The same command with --dry-run --differences FILE lists them, and calls nothing."
+        )
+    return "\n".join(lines)
+
+
+def _too_much(refusals: Sequence[Refusal]) -> str:
+    words = {
+        Guard.EMPTY: "has no rows",
+        Guard.REMOVALS: "would remove too many faces",
+        Guard.GONE: "lacks too many people",
+        Guard.CHANGES: "would change too many faces",
+        Guard.MISSING: "names too many photos that are not there",
+    }
+    return ", and ".join(dict.fromkeys(words[refusal.guard] for refusal in refusals))
+
+
+def _sentence(refusal: Refusal, found: Counted) -> str:
+    count = refusal.count
+    allowed = f"{refusal.most:,} may be ({refusal.option} {refusal.bound})"
+    if refusal.guard is Guard.GONE:
+        return (
+            f"{count:,} of the {amount(found.people, 'person', 'people')} with a face in the "
+            f"library do not stand in it any more; {allowed}."
+        )
+    if refusal.guard is Guard.REMOVALS:
+        faces = [f"{amount(found.dropped, 'face')} of others"] if found.dropped else []
+        if found.superseded:
+            faces.append(f"{amount(found.superseded, 'face')} that `enroll run` has superseded")
+        who = f"{amount(found.together, 'person', 'people')} whose grace is over"
+        if found.together < found.leaving:
+            who += f" and whom one night has found gone, of {found.leaving:,} in all"
+        what = ", ".join([who, *faces])
+        return f"{count:,} are to be removed ({what}); {allowed}."
+    if refusal.guard is Guard.CHANGES:
+        return (
+            f"{amount(count, 'face')} are to be added ({found.joiners:,} of people who have none, "
+            f"{found.photos:,} with a new photo, {found.user_data:,} with a new user_data); "
+            f"{allowed}."
+        )
+    return f"{count:,} of {amount(found.rows, 'photo')} are not there; {allowed}."
+
+
+def _reason(guard: Guard, found: Counted, seen: Seen) -> str:
+    """What probably happened, if that can be told."""
+    signs = seen.signs
+    if guard is Guard.MISSING:
+        return _OF_MISSING[seen.folder_empty]
+    if signs.swapped >= MANY_PERCENT:
+        return (
+            "The user ids look like names or photos: the columns were probably renamed or swapped; "
+            "--columns says which is which."
+        )
+    if signs.zeros_lost and 100 * signs.zeros_lost >= MANY_PERCENT * max(found.newly_gone, 1):
+        return (
+            f"{signs.zeros_lost:,} of those who are missing are there with other zeros before the "
+            "user_id: leading zeros were probably lost, as in a spreadsheet."
+        )
+    if guard is Guard.REMOVALS and 2 * found.superseded >= found.removed:
+        return (
+            "A run has put other photos in their place: if it was given a wrong list or wrong "
+            "photos, the faces that are to be removed are the right ones."
+        )
+    if guard is not Guard.CHANGES and signs.other_manifest:
+        return about_another(signs.other_manifest)
+    reasons = _OF_CHANGES if guard is Guard.CHANGES else _OF_REMOVALS
+    return next((words for holds, words in reasons if holds(found, signs)), "")
+
+
+_OF_MISSING = {
+    True: "The photos' folder is empty: its share is probably not mounted.",
+    False: "The photos were probably moved or not copied yet, or the image column is another.",
+}
+"""By whether there is no photo at all."""
+
+
+def about_another(manifest: str) -> str:
+    """What to say of leavers who stand in another manifest."""
+    return (
+        f"They were enrolled from {manifest}, and hardly anybody else was: a sync takes its "
+        "manifest for the whole list of its ledger, so give both one manifest, or a library each."
+    )
+
+
+_OF_REMOVALS: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
+    (
+        lambda found, signs: signs.behind and not found.joiners,
+        "All of them come behind those who are there: the file was probably not written to its "
+        "end.",
+    ),
+    (
+        lambda found, _: 10 * found.joining >= 9 * found.newly_gone > 0,
+        "As many are new: the user ids were probably renamed.",
+    ),
+    (
+        lambda found, _: 2 * found.newly_gone >= found.people,
+        "The manifest is probably another one, or half a file.",
+    ),
+)
+
+_OF_CHANGES: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
+    (
+        lambda found, _: found.emptied * 2 >= found.added,
+        "Their user_data has become empty: its column was probably renamed.",
+    ),
+    (
+        lambda found, _: 2 * found.user_data >= found.added,
+        "The user_data column, or its encoding, is probably another one.",
+    ),
+    (
+        lambda found, _: 2 * found.photos >= found.added,
+        "The photos were probably all written anew by another program.",
+    ),
+)
