@@ -26,7 +26,8 @@ from enroll.reports.summary import urgent_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings
 from enroll.sync.guards import Guard, judge
-from enroll.sync.night import preview, sync_manifest
+from enroll.sync.judging import preview
+from enroll.sync.night import sync_manifest
 
 ONE, TEN = Bound(1, percent=True), Bound(10, percent=True)
 GUARDED: dict[str, Any] = {"max_removals": ONE, "max_changes": TEN, "max_missing": TEN}

@@ -28,7 +28,7 @@ from enroll.preparation import Preparation
 from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
-from enroll.sync.night import preview
+from enroll.sync.judging import preview
 
 DAY_MS = 86_400_000
 
@@ -541,10 +541,10 @@ def test_a_mark_of_a_night_whose_clock_was_ahead_does_not_keep_a_leaver_for_year
     del place.rows[0]
     ahead = now_ms() + 3650 * DAY_MS
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.sync.night.now_ms", lambda: ahead)
+        patched.setattr("enroll.sync.judging.now_ms", lambda: ahead)
         night(place, grace=2.0)
     night(place, grace=2.0)  # the clock is right again
-    monkeypatch.setattr("enroll.sync.night.now_ms", lambda: now_ms() + 30 * DAY_MS)
+    monkeypatch.setattr("enroll.sync.judging.now_ms", lambda: now_ms() + 30 * DAY_MS)
     night(place, grace=2.0)
     assert there(place) == as_listed(place)
 

@@ -105,7 +105,7 @@ def _syncing(*, show_user_ids: bool) -> Callable[..., Report]:
 
 
 def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
-    from enroll.sync.night import preview
+    from enroll.sync.judging import preview
     from enroll.sync.report import difference_lines, strange_lines
 
     reading.tame_pillow()

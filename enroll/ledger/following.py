@@ -76,6 +76,7 @@ class SqliteFollowing:
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection
         self._path = path
+        self._cutoff = 0
         with sentences(path):
             s.following_metadata.create_all(connection)
 
