@@ -243,7 +243,8 @@ def enroll_manifest(
         if night is not None:
             ended = replace(night.end(ended), seconds=time.monotonic() - began)
         tally.undeleted = len(ledger.removals.intended())
-        if driver.library_known and ended.stop is None:
+        made_good = standing.trust is not Trust.LESS or standing.lock.made_good
+        if driver.library_known and ended.stop is None and made_good:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         watching.closed()
         gauge = throttle.gauge(time.monotonic())
@@ -353,9 +354,9 @@ def _open(
             "the library all the same with --allow-nonempty."
         )
     put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
-    lacks = lock.last_run if put_back else None
-    found = _catch_up(settings, connection, tally, ledger, path, lacks=lacks)
-    if not (new or ledger.knows_a_face()):
+    lacking = lock if put_back and not settings.allow_nonempty else None
+    found = _catch_up(settings, connection, tally, ledger, path, lacking=lacking)
+    if not (new or put_back or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:
             ledger.begins(empty=True)
@@ -415,11 +416,11 @@ def _catch_up(
     ledger: Ledger,
     path: Path,
     *,
-    lacks: int | None,
+    lacking: LedgerLock | None,
 ) -> list[str]:
-    """Find out what became of deletions that were begun, and of faces that were deleted after a
-    copy of the ledger was taken that was put back, and `lacks` a run; sentences about it."""
-    if lacks is None and not ledger.removals.intended():
+    """Find out what became of deletions that were begun, and, where the ledger lacks a run that its
+    lock remembers, of faces that were deleted since its copy was taken; sentences about it."""
+    if lacking is None and not ledger.removals.intended():
         return []
     with Asking(
         connection,
@@ -429,8 +430,10 @@ def _catch_up(
         most_calls=settings.max_calls,
     ) as asking:
         said = [settle_deleting(ledger, asking, settings.group_id)]
-        if lacks is not None:
-            said += requeue_deleted(path, ledger, asking, settings.group_id, lacks=lacks)
+        if lacking is not None:
+            said += requeue_deleted(
+                path, ledger, lacking, asking, settings.group_id, options=settings.record()
+            )
     return [sentence for sentence in said if sentence]
 
 

@@ -211,3 +211,35 @@ def test_what_somebody_has_agreed_to_remove_is_finished_though_a_sync_was_to_del
     del place.rows[0]
     place.run()
     assert [user_id for user_id, _ in there(place)] == ["u2", "u3"]
+
+
+def test_an_intent_that_may_still_be_carried_out_outlives_a_later_refusal(place: Place) -> None:
+    token = place.face("u1").face_token or ""
+    about_to_delete(place, "u1", ago=60.0)  # its call is under way yet
+    row = place.rows.pop(0)
+    place.box.script(["unknown-code"], call="delete")
+    night(place)
+    place.delete(token)  # it lands
+    place.rows.insert(0, row)
+    for _ in range(2):
+        night(place)
+    assert there(place) == as_listed(place)
+
+
+def test_what_somebody_has_agreed_to_remove_outlives_a_sync_that_was_to_delete_it_too(
+    place: Place,
+) -> None:
+    face = place.face("u1")
+    token = face.face_token or ""
+    ids = place.folder / "ids.txt"
+    ids.write_text("u1\n", encoding="utf-8")
+    settings = RemoveSettings(ledger=place.ledger, user_ids=ids)
+    place.box.script(["500"] * 3, call="delete")
+    assert remove(settings, lambda: place.credentials, Told()).unknown == 1
+    row = place.rows.pop(0)
+    place.box.script(["unknown-code"] * 2, call="delete")
+    night(place)
+    place.rows.insert(0, row)
+    for _ in range(2):
+        night(place)
+    assert token not in place.in_library()

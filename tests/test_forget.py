@@ -29,7 +29,7 @@ from enroll.enrollment import Report, Unwatched, enroll_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
 from enroll.ledger import Changes
 from enroll.ledger.files import read_ledger
-from enroll.ledger.forgetting import _plain
+from enroll.ledger.forgetting import SqliteForgetting, _plain
 from enroll.ledger.survey import unpack
 from enroll.model import RawAnswer, Row, RowRecord, Status
 from enroll.planning.plan import make_plan
@@ -741,3 +741,36 @@ def test_faces_that_are_known_to_be_gone_are_counted_though_forget_could_not_go_
     assert "x9" not in there(place)
     again = forgotten(place, "x9")
     assert again.in_all >= 1
+
+
+def test_a_repeated_forget_of_an_id_with_a_blank_does_not_forget_who_has_it_without(
+    place: Place,
+) -> None:
+    place.photo("odd.jpg", 80)
+    place.rows.append((" u1", "Grace Hopper", "odd.jpg"))
+    night(place)
+    settings = ForgetSettings(ledger=place.ledger, people=(" u1",))
+    for _ in range(2):
+        forget(settings, lambda: place.credentials, Told())
+    assert "u1" in there(place)
+
+
+def test_a_forget_that_died_before_the_file_was_rewritten_goes_on_with_the_same_person(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.photo("odd.jpg", 80)
+    place.rows.append((" u1", "Grace Hopper", "odd.jpg"))
+    night(place)
+    settings = ForgetSettings(ledger=place.ledger, people=(" u1",))
+
+    def dies(*args: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteForgetting, "scrub", dies)
+        with pytest.raises(KeyboardInterrupt):
+            forget(settings, lambda: place.credentials, Told())
+    forget(settings, lambda: place.credentials, Told())
+    with place.writing() as ledger:
+        assert ledger.forgetting.unfinished() == 0
+    assert "u1" in there(place)

@@ -274,3 +274,15 @@ def test_a_quote_in_a_list_of_ids_does_not_make_one_id_of_two(tmp_path: Path) ->
     path = tmp_path / "ids.txt"
     path.write_text('"12\n34\n56\n', encoding="utf-8")
     assert "123456" not in read_user_ids(path)
+
+
+def test_quotes_within_a_line_of_ids_do_not_make_anothers_id_of_it(tmp_path: Path) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text('84 "00123"\n"99""01"\n', encoding="utf-8")
+    assert not {"8400123", "9901"} & set(read_user_ids(ids))
+
+
+def test_a_note_with_a_line_separator_does_not_name_somebody_else(tmp_path: Path) -> None:
+    ids = tmp_path / "ids.csv"
+    ids.write_text("user_id,note\n84001,as asked by\x0b84002\n84003,\n", encoding="utf-8")
+    assert read_user_ids(ids) == ["84001", "84003"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,9 +26,11 @@ from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
 from enroll.ledger.comparing import FIND_GONE
 from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status, Unusable
+from enroll.photo import file as photo_file
 from enroll.photo import read_photo
 from enroll.preparation import Preparation
 from enroll.repair.verify import verify
+from enroll.reports.summary import summary_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
 from enroll.sync.judging import preview
@@ -671,3 +676,30 @@ def test_a_mark_holds_though_somebody_else_was_marked_before_the_face_was_added(
 def test_whether_a_face_was_added_since_a_mark_is_asked_of_that_mark_alone() -> None:
     sql = str(FIND_GONE.compile(dialect=sqlite.dialect()))
     assert "FROM event, leaver" not in sql  # each mark held against every other one
+
+
+def test_no_leaver_is_counted_below_nothing(place: Place) -> None:
+    del place.rows[0]
+    night(place)
+    token = place.add("u1", "1.jpg", user_data="name 1")
+    place.surplus("u1", token)
+    report = night(place)
+    assert token not in place.in_library()
+    assert not [line for line in summary_lines(report) if "not removed yet" in line]
+
+
+def test_joiners_whose_photos_cannot_be_opened_are_judged_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.people(*range(5, 11))
+
+    def refused(path: str, flags: int) -> int:
+        if path.endswith(".jpg"):
+            raise OSError(errno.EACCES, "Permission denied")
+        return os.open(path, flags)
+
+    fake = SimpleNamespace(**{**vars(os), "open": refused})
+    monkeypatch.setattr(photo_file, "os", fake)
+    night(place, max_changes=Bound(6, percent=False))  # said once
+    assert place.box.count("add") == 3
+    night(place, max_changes=Bound(5, percent=False))

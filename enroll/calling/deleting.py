@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import takewhile
 
 from enroll.calling.asking import Asking
@@ -74,10 +74,12 @@ def delete_targets(
     seen: bool = False,
 ) -> int:
     """The same for at most `DELETE_PAGE` faces that are named."""
+    # What was recorded before may have been called for, or agreed to.
+    older = {one.face_token for one in ledger.removals.intended()}
     ledger.removals.intend(targets)
     _note(ledger, EventKind.REMOVING, targets)
     ledger.commit()
-    return _carry_out(ledger, asking, group_id, targets, go_on=go_on, seen=seen)
+    return _carry_out(ledger, asking, group_id, targets, older=older, go_on=go_on, seen=seen)
 
 
 def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> str:
@@ -119,8 +121,9 @@ def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> str:
 
 def _finish(ledger: Ledger, asking: Asking, group_id: str, targets: Sequence[Target]) -> int:
     """What was recorded may have been carried out: an intent stays until it is known."""
+    older = {target.face_token for target in targets}
     return sum(
-        _carry_out(ledger, asking, group_id, targets[start : start + DELETE_PAGE], attempted=True)
+        _carry_out(ledger, asking, group_id, targets[start : start + DELETE_PAGE], older=older)
         for start in range(0, len(targets), DELETE_PAGE)
     )
 
@@ -131,19 +134,19 @@ def _carry_out(
     group_id: str,
     targets: Sequence[Target],
     *,
-    attempted: bool = False,
+    older: Set[str],
     go_on: Callable[[], bool] = lambda: True,
     seen: bool = False,
 ) -> int:
     """Make the calls for at most `DELETE_PAGE` faces and record what came of it; how many are
-    left of which nothing is known. `attempted`: an earlier command may have called already."""
-    deletion = Deletion(asking, group_id, go_on=go_on, attempted=attempted)
+    left of which nothing is known. For the `older` ones an earlier command may have called."""
+    deletion = Deletion(asking, group_id, go_on=go_on)
     tokens = [target.face_token for target in targets]
     try:
         deletion.carry_out(tokens)
     except ServiceError:
         if not deletion.attempted:  # nothing was deleted, and nothing will be
-            ledger.removals.withdraw(tokens)
+            ledger.removals.withdraw([token for token in tokens if token not in older])
         raise
     finally:
         gone = deletion.gone
@@ -202,11 +205,10 @@ class Deletion:
         group_id: str,
         *,
         go_on: Callable[[], bool] = lambda: True,
-        attempted: bool = False,
     ) -> None:
         """`go_on` is asked before each call."""
         self.gone: dict[str, str] = {}
-        self.attempted = attempted
+        self.attempted = False
         self._asking = asking
         self._group_id = group_id
         self._go_on = go_on

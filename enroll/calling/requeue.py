@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -84,12 +85,13 @@ def _heirs(
     formers = {face.former_token: face.face_id for face in gone if face.former_token is not None}
     owners = {**audit.copies_of(list(people)), **formers}
     oldest: dict[int, LibraryFace] = {}
-    unsure = set()
+    unanswered = Counter(owners.values())  # no further call may be made for some
     for token, found in look_up(asking, group_id, owners):
         owner = owners[token]
         if isinstance(found, ServiceError):
-            unsure.add(owner)
-        elif found is not None and found.user_id == people[owner]:
+            continue
+        unanswered[owner] -= 1
+        if found is not None and found.user_id == people[owner]:
             best = oldest.get(owner, found)
             # A copy has the text that the face had, what was there before it has another.
             oldest[owner] = min(
@@ -98,7 +100,7 @@ def _heirs(
                 key=lambda one: (one.face_token in formers, one.add_time, one.face_token),
             )
     audit.present(list(oldest.values()))
-    return _Heirs(oldest, unsure)
+    return _Heirs(oldest, (+unanswered).keys())
 
 
 def _record(

@@ -2,59 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from enroll.calling.asking import Asking
 from enroll.calling.requeue import requeue_missing
-from enroll.calling.sighting import Sighted, read_library
+from enroll.calling.sighting import read_library
 from enroll.calling.upkeep import COMMAND, upkeep
 from enroll.errors import ServiceError
-from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.ledger import Ledger
 from enroll.ledger.files import audit_ledger
+from enroll.ledger.lock import LedgerLock
 from enroll.output.texts import amount
 
-RESTORED = "restored"
-"""Among the options of a command on record: the run that a ledger lacked when it was put back."""
-
-ALL_RUNS = 1_000_000
-"""More than a ledger has."""
+_PUT_BACK = "The ledger was put back to an earlier state"
+_REMEDY = (
+    "`enroll verify --deep --requeue-missing` finds it, and `enroll adopt` takes in what was added."
+)
 
 
 def requeue_deleted(
-    path: Path, ledger: Ledger, asking: Asking, group_id: str, *, lacks: int
+    path: Path,
+    ledger: Ledger,
+    lock: LedgerLock,
+    asking: Asking,
+    group_id: str,
+    *,
+    options: Mapping[str, Any],
 ) -> list[str]:
     """List the library, and make due again what was deleted since the ledger's copy was taken;
     sentences about it.
 
-    Once for each time that it is put back, which `lacks` tells: when the last run began that it
-    does not know (UNIX ms). The ledger goes on as it is where the library cannot be listed whole.
+    The lock remembers it once all is known, so that it is done once for each time that a ledger is
+    put back. Where the library does not show all, the ledger goes on as it is. `options` are those
+    of the run for which it is done.
     """
-    runs = ledger.status(runs=ALL_RUNS).runs
-    if any(run.start.options.get(RESTORED) == lacks for run in runs):
+    if lock.made_good:
         return []
-    options = {COMMAND: "verify", RESTORED: lacks, "timeout": DEFAULT_TIMEOUT}
     with closing(audit_ledger(path)) as audit:
         try:
             sighted = read_library(asking, group_id, audit.listing)
         except ServiceError as error:
-            sighted = Sighted(faces=0, began=0, because=str(error))
+            return [_unseen(str(error))]
         if not sighted.whole:
-            return [
-                "The ledger was put back to an earlier state, and the library cannot be listed to "
-                f"its end: {sighted.because} What was deleted since counts as enrolled; `enroll "
-                "verify --deep --requeue-missing` finds it."
-            ]
+            return [_unseen(sighted.because)]
         audit.refresh()
         audit.all_was_listed(before=sighted.began)
-        with upkeep(ledger, options=options, tally=asking.tally) as work:
-            requeued = requeue_missing(
-                audit, asking=asking, ledger=ledger, work=work, group_id=group_id
-            )
+        try:
+            with upkeep(ledger, options={**options, COMMAND: "verify"}, tally=asking.tally) as work:
+                requeued = requeue_missing(
+                    audit, asking=asking, ledger=ledger, work=work, group_id=group_id
+                )
+        except ServiceError as error:
+            return [_unseen(str(error))]
     again = amount(requeued.due, "face")
-    return [
-        "The ledger was put back to an earlier state. The library was listed: "
-        f"{again} that it took for enrolled {'is' if requeued.due == 1 else 'are'} not there any "
-        "more, and due again."
+    said = [
+        f"{_PUT_BACK}. The library was listed: {again} that it took for enrolled "
+        f"{'is' if requeued.due == 1 else 'are'} not there any more, and due again."
     ]
+    if requeued.kept:
+        kept = amount(requeued.kept, "face")
+        said.append(f"Of {kept} it is not known yet: the next run asks again.")
+    else:
+        lock.is_made_good()
+    return said
+
+
+def _unseen(because: str) -> str:
+    return (
+        f"{_PUT_BACK}, and what was deleted since counts as enrolled, as the library does not show "
+        f"all: {because} {_REMEDY}"
+    )

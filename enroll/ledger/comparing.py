@@ -116,9 +116,9 @@ def _accepted_before() -> ColumnElement[bool]:
     )
     unread = or_(s.wanted.c.sha256.is_(None), s.wanted.c.sha256 == s.row.c.sha256)
     # What a run has only seen was judged by nobody, nor was a row whose photo was not there.
-    accepted = and_(s.row.c.status == Status.PENDING.value, by_a_sync(s.row.c.run))
-    seen = and_(s.row.c.status.not_in(DUE), s.row.c.code != _NO_PHOTO)
-    judged = or_(seen, accepted)
+    judged = and_(
+        s.row.c.code != _NO_PHOTO, or_(s.row.c.status.not_in(DUE), by_a_sync(s.row.c.run))
+    )
     known = or_(and_(s.row.c.face_id.is_(None), judged), and_(open_yet, unread))
     return exists(select(literal(1)).select_from(s.row).where(SAME_ROW, known))
 

@@ -59,7 +59,16 @@ class SqliteForgetting:
 
     def as_known(self, user_ids: Sequence[str]) -> list[str]:
         strangers = self.strangers(user_ids)
-        return list(dict.fromkeys(one.strip() if one in strangers else one for one in user_ids))
+        with sentences(self._path):
+            known = read_block_list(self._connection)
+            forgotten = set(self._connection.scalars(select(s.forgotten.c.digest)))
+
+        def as_known(user_id: str) -> str:
+            if user_id not in strangers or (known.key and known.digest(user_id) in forgotten):
+                return user_id
+            return user_id.strip()
+
+        return list(dict.fromkeys(map(as_known, user_ids)))
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
         with sentences(self._path):

@@ -59,14 +59,26 @@ class LedgerLock:
                 f"The ledger {ledger} cannot be locked ({error.strerror}); network file systems "
                 "often cannot. Choose a local place with --ledger."
             ) from error
-        self.last_run = _last_run(self._descriptor)
+        self.last_run = _remembered(self._descriptor, "last_run")
         """When the last run began that added faces by this ledger (UNIX ms), as far as the lock
         file remembers it, else 0: a ledger without that run was put back since."""
+        self._made_good = _remembered(self._descriptor, "made_good")
         self._sign()
 
     def began(self, at: int) -> None:
         """Remember that a run that may add faces began at `at` (UNIX ms)."""
         self.last_run = at
+        self._sign()
+
+    @property
+    def made_good(self) -> bool:
+        """Whether it is known what was deleted by the last run that a ledger lacks that was put
+        back, and by those before it."""
+        return self._made_good == self.last_run != 0
+
+    def is_made_good(self) -> None:
+        """Remember that."""
+        self._made_good = self.last_run
         self._sign()
 
     def _sign(self) -> None:
@@ -76,6 +88,7 @@ class LedgerLock:
             "pid": os.getpid(),
             "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
             "last_run": self.last_run,
+            "made_good": self._made_good,
         }
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)
@@ -128,9 +141,9 @@ def _take(descriptor: int) -> None:
         time.sleep(LOOK_SECONDS / 50)
 
 
-def _last_run(descriptor: int) -> int:
+def _remembered(descriptor: int, name: str) -> int:
     try:
-        return int(json.loads(os.pread(descriptor, 1000, 0)).get("last_run", 0))
+        return int(json.loads(os.pread(descriptor, 1000, 0)).get(name, 0))
     except (ValueError, TypeError, AttributeError, OSError):
         return 0
 

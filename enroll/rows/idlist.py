@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from enroll.errors import UsageError
 from enroll.rows.encoding import find_encoding
 from enroll.rows.source import Source
 
-_QUOTED = re.compile(r'\s*"([^"]*)"\s*')
+_LINE = re.compile(r"\r\n|\r|\n")
+"""What ends a line; other separators may stand in a text."""
+
+_QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*')
 
 
 def read_user_ids(path: Path) -> list[str]:
@@ -21,10 +25,10 @@ def read_user_ids(path: Path) -> list[str]:
     source = Source.of(path)
     codec = find_encoding(source).codec
     with source.open() as file:
-        lines = file.read().decode(codec).splitlines()
-    head = lines[0] if lines else ""
-    delimiter = next((mark for mark in ";\t," if mark in head), None)
-    ids = _of_lines(lines) if delimiter is None else _of_table(path, lines, delimiter)
+        text = file.read().decode(codec)
+    lines = _LINE.split(text)
+    delimiter = next((mark for mark in ";\t," if mark in lines[0]), None)
+    ids = _of_lines(lines) if delimiter is None else _of_table(path, text, delimiter)
     found = list(dict.fromkeys(one for one in ids if one.strip()))
     if not found:
         raise UsageError(f"There is no user_id in {path}.")
@@ -32,13 +36,19 @@ def read_user_ids(path: Path) -> list[str]:
 
 
 def _of_lines(lines: list[str]) -> list[str]:
-    ids = [_QUOTED.sub(r"\1", line) for line in lines]
+    ids = [_unquoted(line) for line in lines]
     return ids[1:] if [one.strip() for one in ids[:1]] == ["user_id"] else ids
 
 
-def _of_table(path: Path, lines: list[str], delimiter: str) -> list[str]:
+def _unquoted(line: str) -> str:
+    whole = _QUOTED.fullmatch(line)
+    return line if whole is None else whole[1].replace('""', '"')
+
+
+def _of_table(path: Path, text: str, delimiter: str) -> list[str]:
     try:
-        head, *table = csv.reader(lines, delimiter=delimiter, strict=True)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        head, *table = lines
     except csv.Error as error:
         raise UsageError(
             f"{path} is no sound CSV: {error}. Mend it, or write one id a line."

@@ -49,7 +49,7 @@ def followed_lines(found: Followed) -> Iterator[str]:
     if found.people:
         faces = amount(found.faces, "face")
         yield f"{amount(found.people, 'leaver')} removed, with {faces}."
-    if left := found.counted.leaving - found.people:
+    if (left := found.counted.leaving - found.people) > 0:
         yield f"{amount(left, 'leaver')} not removed yet: the next sync goes on."
     if found.kept:
         yield (
