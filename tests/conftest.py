@@ -11,6 +11,7 @@ from killing import Runner
 from real_command import Command, account_of
 from small_archive import Archive
 
+from enroll.calling import asking
 from enroll.sandbox import Sandbox
 
 LIBRARY = "staff"
@@ -26,6 +27,20 @@ def box() -> Iterator[Sandbox]:
     with Sandbox() as running:
         running.create_library(LIBRARY)
         yield running
+
+
+@pytest.fixture
+def faceless_box() -> Iterator[Sandbox]:
+    """The same, looking for no face in a photo; calls that are late are late for long."""
+    with Sandbox(detect=False, fault_lag=600.0) as running:
+        running.create_library(LIBRARY)
+        yield running
+
+
+@pytest.fixture
+def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls outside of a run that do not come through are made again at once."""
+    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")

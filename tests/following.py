@@ -40,6 +40,11 @@ def there(place: Place) -> list[tuple[str, str]]:
     return sorted((face.user_id, face.user_data) for face in place.box.faces(GROUP))
 
 
+def as_listed(place: Place) -> list[tuple[str, str]]:
+    """The same of the manifest's rows."""
+    return sorted((user_id, user_data) for user_id, user_data, _ in place.rows)
+
+
 def about_to_delete(place: Place, *user_ids: str, ago: float = 86_400.0) -> None:
     """Leave the ledger as a sync that was killed so many seconds ago, about to delete them."""
     faces = [place.face(user_id) for user_id in user_ids]

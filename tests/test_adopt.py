@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,12 @@ from enroll.repair.adopted import REPORT_COLUMNS, Adoption
 from enroll.repair.claims import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
 from enroll.sandbox import Limits, Sandbox
 
-
-@pytest.fixture(autouse=True)
-def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 
 @pytest.fixture
-def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False, fault_lag=600.0) as running:
-        running.create_library(GROUP)
-        yield running
+def box(faceless_box: Sandbox) -> Sandbox:
+    return faceless_box
 
 
 @pytest.fixture

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from checked_library import GROUP, Place, Told
-from following import about_to_delete, night, there
+from checked_library import Place, Told
+from following import about_to_delete, as_listed, night, there
 
-from enroll.calling import asking, deleting
+from enroll.calling import deleting
 from enroll.clock import now_ms
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
@@ -19,29 +18,15 @@ from enroll.ledger import Target
 from enroll.removing.remove import Removed, RemoveSettings, remove
 from enroll.sandbox import Sandbox
 
-
-@pytest.fixture(autouse=True)
-def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 
 @pytest.fixture
-def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False, fault_lag=600.0) as running:
-        running.create_library(GROUP)
-        yield running
-
-
-@pytest.fixture
-def place(box: Sandbox, tmp_path: Path) -> Place:
-    there = Place(tmp_path, box)
+def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
+    there = Place(tmp_path, faceless_box)
     there.people(1, 2, 3)
     assert night(there).exit_code is ExitCode.DONE
     return there
-
-
-def as_listed(place: Place) -> list[tuple[str, str]]:
-    return sorted((user_id, user_data) for user_id, user_data, _ in place.rows)
 
 
 @pytest.mark.parametrize("later", [("face_info", "auth"), ("delete", "unknown-code")])

@@ -46,9 +46,7 @@ HERS = (ADA, "Ada Lovelace", "ada-portrait")
 """What must not stay anywhere: her id, her name, her photo."""
 
 
-@pytest.fixture(autouse=True)
-def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 
 @pytest.fixture

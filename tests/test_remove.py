@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from checked_library import GROUP, Place, Told
 from real_command import Command
 from small_archive import read_csv
 
-from enroll.calling import asking
 from enroll.errors import ExitCode, ServiceError, UsageError
 from enroll.ledger.files import read_ledger
 from enroll.model import Status
@@ -20,23 +18,13 @@ from enroll.removing.remove import Removed, RemoveSettings, remove
 from enroll.rows.idlist import read_user_ids
 from enroll.sandbox import Sandbox
 
-
-@pytest.fixture(autouse=True)
-def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 
 @pytest.fixture
-def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False, fault_lag=600.0) as running:
-        running.create_library(GROUP)
-        yield running
-
-
-@pytest.fixture
-def place(box: Sandbox, tmp_path: Path) -> Place:
+def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
     """Three people enrolled by run 1, two more by run 2."""
-    there = Place(tmp_path, box)
+    there = Place(tmp_path, faceless_box)
     there.people(1, 2, 3)
     there.run()
     there.people(4, 5)

@@ -26,9 +26,7 @@ from enroll.sandbox import Sandbox
 UNKNOWN = "0" * 32
 
 
-@pytest.fixture(autouse=True)
-def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 
 @pytest.fixture

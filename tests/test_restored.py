@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checked_library import GROUP, Place
-from following import night, there
+from checked_library import Place
+from following import as_listed, night, there
 
-from enroll.calling import asking
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger.files import read_ledger
 from enroll.sandbox import Sandbox
 
-
-@pytest.fixture(autouse=True)
-def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 
 @pytest.fixture
-def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False, fault_lag=600.0) as running:
-        running.create_library(GROUP)
-        yield running
-
-
-@pytest.fixture
-def place(box: Sandbox, tmp_path: Path) -> Place:
+def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
     """Four people, enrolled by a first sync."""
-    there = Place(tmp_path, box)
+    there = Place(tmp_path, faceless_box)
     there.people(1, 2, 3, 4)
     assert night(there).exit_code is ExitCode.DONE
     return there
-
-
-def as_listed(place: Place) -> list[tuple[str, str]]:
-    return sorted((user_id, user_data) for user_id, user_data, _ in place.rows)
 
 
 def copy_ledger(place: Place) -> None:
@@ -46,6 +30,7 @@ def copy_ledger(place: Place) -> None:
 
 
 def put_back(place: Place) -> None:
+    """Put the copy back in the ledger's place, as from a backup of the machine."""
     for end in ("-wal", "-shm"):
         place.ledger.with_name(place.ledger.name + end).unlink(missing_ok=True)
     shutil.copy(place.folder / "backup", place.ledger)
@@ -187,3 +172,33 @@ def test_other_commands_know_the_service_after_a_run_that_a_put_back_ledger_has_
 
 def nowhere(*args: object, **named: object) -> None:
     raise UsageError("There is no folder of photos.")
+
+
+def test_a_ledger_that_is_put_back_gives_nobody_a_text_twice(place: Place) -> None:
+    copy_ledger(place)
+    place.rows[0] = ("u1", "another name", "1.jpg")
+    night(place)
+    put_back(place)
+    for _ in range(2):
+        assert night(place, allow_nonempty=False).exit_code is ExitCode.DONE
+        assert there(place) == as_listed(place)
+
+
+def test_who_was_deleted_after_a_ledgers_copy_was_taken_is_added_again(place: Place) -> None:
+    copy_ledger(place)
+    rows, place.rows = place.rows, place.rows[1:]
+    place.photo("2.jpg", 99)
+    night(place)
+    place.photo("2.jpg", 2 * 3)
+    put_back(place)
+    place.rows = rows
+    report = night(place)
+    assert report.exit_code is ExitCode.DONE
+    assert any(
+        "2 faces that it took for enrolled are not there" in one for one in report.place.urgent
+    )
+    assert ("u1", "name 1") in there(place)
+    lists = place.box.count("list")
+    assert night(place).exit_code is ExitCode.DONE
+    assert not night(place).place.urgent
+    assert place.box.count("list") == lists

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place, Told
-from following import about_to_delete, night, sync_settings, there
+from following import about_to_delete, as_listed, night, sync_settings, there
 from small_archive import read_csv
 from sqlalchemy.dialects import sqlite
 
@@ -39,24 +37,13 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False, fault_lag=600.0) as running:
-        running.create_library(GROUP)
-        yield running
-
-
-@pytest.fixture
-def place(box: Sandbox, tmp_path: Path) -> Place:
+def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
     """Three people, enrolled by a first sync."""
-    there = Place(tmp_path, box)
+    there = Place(tmp_path, faceless_box)
     there.people(1, 2, 3)
     report = night(there)
     assert report.exit_code is ExitCode.DONE
     return there
-
-
-def as_listed(place: Place) -> list[tuple[str, str]]:
-    return sorted((user_id, user_data) for user_id, user_data, _ in place.rows)
 
 
 def test_a_night_without_a_difference_makes_no_call_but_the_opening_one(place: Place) -> None:
@@ -330,43 +317,6 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
     report = night(place)
     assert (report.exit_code, len(set(read)), len(read)) == (ExitCode.DONE, 3, 3)
     assert report.ended.tally.due == 0  # nor has the run anything to read
-
-
-def test_a_ledger_that_is_put_back_gives_nobody_a_text_twice(place: Place) -> None:
-    shutil.copy(place.ledger, place.folder / "backup")
-    place.rows[0] = ("u1", "another name", "1.jpg")
-    night(place)
-    put_back(place)
-    for _ in range(2):
-        assert night(place, allow_nonempty=False).exit_code is ExitCode.DONE
-        assert there(place) == as_listed(place)
-
-
-def put_back(place: Place) -> None:
-    """Put the copy `backup` back in the ledger's place, as from a backup of the machine."""
-    for end in ("-wal", "-shm"):
-        place.ledger.with_name(place.ledger.name + end).unlink(missing_ok=True)
-    shutil.copy(place.folder / "backup", place.ledger)
-
-
-def test_who_was_deleted_after_a_ledgers_copy_was_taken_is_added_again(place: Place) -> None:
-    shutil.copy(place.ledger, place.folder / "backup")
-    rows, place.rows = place.rows, place.rows[1:]
-    place.photo("2.jpg", 99)
-    night(place)
-    place.photo("2.jpg", 2 * 3)
-    put_back(place)
-    place.rows = rows
-    report = night(place)
-    assert report.exit_code is ExitCode.DONE
-    assert any(
-        "2 faces that it took for enrolled are not there" in one for one in report.place.urgent
-    )
-    assert ("u1", "name 1") in there(place)
-    lists = place.box.count("list")
-    assert night(place).exit_code is ExitCode.DONE
-    assert not night(place).place.urgent
-    assert place.box.count("list") == lists
 
 
 def test_who_is_back_keeps_the_face_that_a_dead_night_was_about_to_delete(place: Place) -> None:

@@ -31,17 +31,12 @@ from enroll.repair.verify import verify
 from enroll.sandbox import Limits, Sandbox
 from enroll.tally import Tally
 
-
-@pytest.fixture(autouse=True)
-def _short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 
 @pytest.fixture
-def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False, fault_lag=600.0) as running:
-        running.create_library(GROUP)
-        yield running
+def box(faceless_box: Sandbox) -> Sandbox:
+    return faceless_box
 
 
 @pytest.fixture
