@@ -16,7 +16,7 @@ _HOMES = {
     "Status": "enroll.model",
     "RunSettings": "enroll.settings",
     "read_credentials": "enroll.credentials",
-    "Report": "enroll.enrollment",
+    "Report": "enroll.ending",
     "enroll_manifest": "enroll.enrollment",
     "sync_manifest": "enroll.sync.night",
     "SyncSettings": "enroll.settings",
@@ -28,7 +28,8 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from enroll.credentials import read_credentials
-    from enroll.enrollment import Report, enroll_manifest
+    from enroll.ending import Report
+    from enroll.enrollment import enroll_manifest
     from enroll.errors import EnrollError, ExitCode, GuardError
     from enroll.ledger.files import read_ledger
     from enroll.model import Credentials, Entry, Status

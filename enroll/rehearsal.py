@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from enroll.demo import draw_archive
-from enroll.enrollment import Report, enroll_manifest
+from enroll.ending import Report
+from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode
 from enroll.model import Credentials
 from enroll.output.logs import LastingStream, set_up

@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image
 
 from enroll.clock import now_ms
-from enroll.enrollment import Report, enroll_manifest
+from enroll.ending import Report
+from enroll.enrollment import enroll_manifest
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Changes
 from enroll.ledger.files import open_ledger, read_ledger

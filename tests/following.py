@@ -8,7 +8,7 @@ from typing import Any
 from checked_library import GROUP, Place
 
 from enroll.clock import now_ms
-from enroll.enrollment import Report
+from enroll.ending import Report
 from enroll.ledger import Changes, Target
 from enroll.model import Event, EventKind
 from enroll.settings import Bound, SyncSettings

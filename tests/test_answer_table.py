@@ -22,7 +22,9 @@ import trustme
 from facesearch_servers import LOCALHOST_CERTIFICATE, TOKEN, Peer, Server, answer
 from PIL import Image
 
-from enroll.enrollment import Place, Report, Unwatched, enroll_manifest
+from enroll.beginning import Place
+from enroll.ending import Report
+from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.errors import ExitCode
 from enroll.ledger.files import read_ledger
 from enroll.model import Credentials, Entry

@@ -18,7 +18,8 @@ import pytest
 from real_command import Command
 from small_archive import Archive, nobody
 
-from enroll.enrollment import Place, Report
+from enroll.beginning import Place
+from enroll.ending import Report
 from enroll.errors import ExitCode, ServiceError
 from enroll.ledger import RunPace
 from enroll.model import CallKind, Candidate, Library, ScannedRow, SharedPhoto, Status

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from checked_library import GROUP, Place
 
-from enroll import enrollment
-from enroll.enrollment import Report, Unwatched, enroll_manifest
+from enroll import beginning
+from enroll.ending import Report
+from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import Candidate, Credentials, Photo, Status
@@ -234,7 +235,7 @@ class PullThePlug(Unwatched):
     def __init__(self, box: Sandbox, rows: int) -> None:
         self.box, self.left = box, rows
 
-    def opened(self, place: enrollment.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, place: beginning.Place, interrupt: Callable[[int], None]) -> None:
         if not self.left:
             self.box.stop()
 
@@ -449,7 +450,7 @@ class Freed(Unwatched):
     def __init__(self, there: Place) -> None:
         self.there = there
 
-    def opened(self, place: enrollment.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, place: beginning.Place, interrupt: Callable[[int], None]) -> None:
         service = self.there.service
         service.free(group_id=GROUP, check_empty=False)
         service.close()
@@ -582,7 +583,7 @@ class SetBack(Unwatched):
     def __init__(self, box: Sandbox) -> None:
         self.box = box
 
-    def opened(self, place: enrollment.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, place: beginning.Place, interrupt: Callable[[int], None]) -> None:
         self.box.clock_skew = -3.0
 
 

@@ -133,7 +133,7 @@ def test_figures_are_written_when_a_run_meets_a_bug(
         raise ZeroDivisionError("person-0001")
 
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.enrollment._close", broken)
+    monkeypatch.setattr("enroll.enrollment.close_run", broken)
     assert command(*RUN).code == ExitCode.BUG
     figures = summary(archive)
     assert (figures["exit_code"], figures["reason"]) == (70, "BUG")

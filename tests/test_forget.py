@@ -21,11 +21,12 @@ from real_command import Command, account_of
 from small_archive import let_nobody_look, read_csv
 from small_case import Case
 
+from enroll.beginning import Place as Opened
 from enroll.blocklist import BlockList
 from enroll.calling import asking
 from enroll.calling.deleting import ROUNDS
-from enroll.enrollment import Place as Opened
-from enroll.enrollment import Report, Unwatched, enroll_manifest
+from enroll.ending import Report
+from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
 from enroll.ledger import Changes
 from enroll.ledger.files import read_ledger

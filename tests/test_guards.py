@@ -17,7 +17,7 @@ from real_command import Command, account_of
 from small_archive import read_csv
 
 from enroll.clock import now_ms
-from enroll.enrollment import Report
+from enroll.ending import Report
 from enroll.errors import ExitCode, GuardError
 from enroll.ledger import Counted
 from enroll.ledger.files import read_ledger

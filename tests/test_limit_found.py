@@ -15,7 +15,8 @@ from PIL import Image
 from real_command import Command, account_of
 from small_archive import Archive
 
-from enroll.enrollment import Report, enroll_manifest
+from enroll.ending import Report
+from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode
 from enroll.ledger.files import read_ledger
 from enroll.model import Credentials

@@ -14,7 +14,8 @@ from small_case import Case
 
 from enroll.calling import patience
 from enroll.calling.bench import VerifySettings
-from enroll.enrollment import Report, Unwatched, enroll_manifest
+from enroll.ending import Report
+from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.errors import ExitCode, ServiceError, UnreachedError
 from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox

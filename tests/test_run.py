@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from enroll.enrollment import Place, Report, Unwatched, enroll_manifest
+from enroll.beginning import Place
+from enroll.ending import Report
+from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger.files import read_ledger
 from enroll.ledger.lock import LedgerLock

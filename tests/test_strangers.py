@@ -12,7 +12,8 @@ import pytest
 from small_case import Case
 
 from enroll.driver import looks, strangers
-from enroll.enrollment import Report, enroll_manifest
+from enroll.ending import Report
+from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch import FaceSearch
 from enroll.model import Credentials

@@ -252,7 +252,7 @@ def test_results_that_say_the_same_are_not_written_and_others_are(
         written.append(path)
         return False
 
-    monkeypatch.setattr("enroll.enrollment.write_results", noted)
+    monkeypatch.setattr("enroll.ending.write_results", noted)
     assert "(unchanged)" in command(*RUN).out
     assert written == []
     results = archive.folder / "staff.results.csv"

@@ -12,9 +12,10 @@ import pytest
 from checked_library import GROUP, Place
 from following import about_to_delete, night, sync_settings, there
 
+from enroll.beginning import Place as Opened
 from enroll.calling import deleting
-from enroll.enrollment import Place as Opened
-from enroll.enrollment import Report, Unwatched
+from enroll.ending import Report
+from enroll.enrollment import Unwatched
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger.files import read_ledger
 from enroll.sandbox import Sandbox

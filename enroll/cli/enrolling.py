@@ -20,7 +20,7 @@ from enroll.cli.running import (
 from enroll.settings import FailOn, RunSettings
 
 if TYPE_CHECKING:
-    from enroll.enrollment import Report
+    from enroll.ending import Report
 
 _rate = click.option(
     "--rate",

@@ -19,7 +19,7 @@ from enroll.output.logs import LastingStream, log, set_up
 from enroll.settings import CodeRule, FailOn, RunSettings
 
 if TYPE_CHECKING:
-    from enroll.enrollment import Report
+    from enroll.ending import Report
 
 S = TypeVar("S", bound=RunSettings)
 

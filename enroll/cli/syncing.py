@@ -15,7 +15,7 @@ from enroll.cli.running import perform, run_options, settings_of
 from enroll.settings import Bound, FailOn, SyncSettings
 
 if TYPE_CHECKING:
-    from enroll.enrollment import Report
+    from enroll.ending import Report
 
 _BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")
 

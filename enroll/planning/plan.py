@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from enroll.beginning import results_path, retry_notes, unforgotten_notes
 from enroll.blocklist import WITHHELD
 from enroll.driver import journey
 from enroll.driver.journey import Policy
 from enroll.driver.trial import Sample
-from enroll.enrollment import results_path, retry_notes, unforgotten_notes
 from enroll.errors import UsageError
 from enroll.ledger import Ledger, LibraryIdentity, RunRecord
 from enroll.ledger.files import scratch_ledger

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from enroll.beginning import identity_of, ledger_path, make_folder
 from enroll.calling.asking import Asking
 from enroll.calling.bench import Talk
 from enroll.calling.opening import Account, find_library
@@ -15,7 +16,6 @@ from enroll.calling.upkeep import ADOPT, COMMAND, upkeep
 from enroll.driver.control import CONTROL_FACES
 from enroll.driver.looks import read_again
 from enroll.driver.settling import LOOK_LIMIT, LOOK_THRESHOLD
-from enroll.enrollment import identity_of, ledger_path, make_folder
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates
 from enroll.ledger import Ledger, LibraryIdentity

@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from enroll.enrollment import Place, Screen
+from enroll.beginning import Place
+from enroll.enrollment import Screen
 from enroll.ledger import RunPace
 from enroll.model import Candidate, Fault, Status
 from enroll.output.logs import LastingStream, log, mask

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from enroll import __version__
-from enroll.enrollment import Report, ledger_path
+from enroll.beginning import ledger_path
+from enroll.ending import Report
 from enroll.errors import ExitCode, GuardError, ManifestError, UsageError
 from enroll.model import CallKind, Status
 from enroll.output.newfile import new_file

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from enroll.enrollment import Report, ledger_path, results_path
+from enroll.beginning import ledger_path, results_path
+from enroll.ending import Report
 from enroll.errors import EnrollError, ExitCode, LocalError
 from enroll.output.logs import log
 from enroll.output.outputs import InUse, Output, check_output, try_folder

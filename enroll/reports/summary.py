@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from enroll.driver.trial import trial_lines
-from enroll.enrollment import Report
+from enroll.ending import Report
 from enroll.errors import ExitCode
 from enroll.model import CallKind, Status
 from enroll.output.logs import log, mask

@@ -9,11 +9,8 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
+from enroll.beginning import ledger_path, results_path
 from enroll.clock import now_ms
-from enroll.enrollment import (
-    ledger_path,
-    results_path,
-)
 from enroll.errors import GuardError
 from enroll.ledger import Change, ChangeKind, Counted, Followed, Ledger, LibraryIdentity
 from enroll.ledger.files import ledger_exists, scratch_ledger

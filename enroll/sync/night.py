@@ -9,19 +9,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
+from enroll.beginning import Held, hold_ledger, ledger_path
 from enroll.calling.asking import Asking
 from enroll.calling.deleting import delete_chosen
 from enroll.calling.opening import Connection
 from enroll.calling.upkeep import upkeep
 from enroll.cores import OneCore
-from enroll.enrollment import (
-    Held,
-    Report,
-    Screen,
-    enroll_manifest,
-    hold_ledger,
-    ledger_path,
-)
+from enroll.ending import Report
+from enroll.enrollment import Screen, enroll_manifest
 from enroll.errors import EnrollError, GuardError, ServiceError
 from enroll.ledger import SURVEY, Counted, Followed, Ledger
 from enroll.ledger.files import ledger_exists, open_known_ledger, scratch_ledger
