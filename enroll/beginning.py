@@ -157,7 +157,8 @@ def open_run(
     if abs(offset) > CLOCK_SLACK_SECONDS:
         notes = [*notes, clock_sentence(offset)]
         urgent.append(clock_sentence(offset))
-    urgent += [*found, *unforgotten_notes(ledger)]
+    unforgotten = ledger.forgetting.unfinished()
+    urgent += [*found, *unforgotten_notes(unforgotten)]
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     blocked = ledger.block_list
     key = _manifest_key(settings, manifest.sha256)
@@ -182,11 +183,11 @@ def open_run(
             *manifest.notes,
             *notes,
             *retry_notes(settings, ledger),
-            *unforgotten_notes(ledger),
+            *unforgotten_notes(unforgotten),
         ],
         images_inherited=photos.inherited,
         urgent=urgent,
-        unforgotten=ledger.forgetting.unfinished(),
+        unforgotten=unforgotten,
     )
     survey = Surveyor(
         ledger.surveys,
@@ -321,14 +322,13 @@ def retry_notes(settings: RunSettings, ledger: Ledger) -> list[str]:
     ]
 
 
-def unforgotten_notes(ledger: Ledger) -> list[str]:
-    """What to say where a person is to be forgotten and not everything is gone yet."""
-    unfinished = ledger.forgetting.unfinished()
-    if not unfinished:
+def unforgotten_notes(people: int) -> list[str]:
+    """What to say where so many people are to be forgotten and not everything is gone yet."""
+    if not people:
         return []
-    are = "is" if unfinished == 1 else "are"
+    are = "is" if people == 1 else "are"
     return [
-        f"{amount(unfinished, 'person', 'people')} {are} to be forgotten, and not everything of "
+        f"{amount(people, 'person', 'people')} {are} to be forgotten, and not everything of "
         "theirs is gone yet: the same `enroll forget` goes on."
     ]
 

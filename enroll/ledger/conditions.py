@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     ColumnElement,
+    FromClause,
     and_,
     exists,
     func,
@@ -26,8 +27,9 @@ SAME_ROW = and_(s.row.c.user_id == s.wanted.c.user_id, s.row.c.path == s.wanted.
 TO_RENEW = and_(s.renewal.c.user_id == s.wanted.c.user_id, s.renewal.c.path == s.wanted.c.path)
 
 
-def holds_a_token() -> ColumnElement[bool]:
-    return or_(s.face.c.face_token.is_not(None), s.face.c.former_token.is_not(None))
+def holds_a_token(face: FromClause = s.face) -> ColumnElement[bool]:
+    """Condition: the library holds the face, under its token or the one from before."""
+    return or_(face.c.face_token.is_not(None), face.c.former_token.is_not(None))
 
 
 def may_go() -> ColumnElement[bool]:
@@ -38,8 +40,7 @@ def may_go() -> ColumnElement[bool]:
 def has_a_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
     """Condition: the ledger knows a face of this person in the library."""
     known = s.face.alias("held")
-    token = or_(known.c.face_token.is_not(None), known.c.former_token.is_not(None))
-    return exists(select(literal(1)).where(known.c.user_id == user_id, token))
+    return exists(select(literal(1)).where(known.c.user_id == user_id, holds_a_token(known)))
 
 
 def has_an_open_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
@@ -49,13 +50,16 @@ def has_an_open_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
     return exists(select(literal(1)).where(of_them))
 
 
+def is_a_sync(run: FromClause = s.run) -> ColumnElement[bool]:
+    """Condition: the run was a sync's."""
+    of_sync: ColumnElement[bool] = run.c.options["command"].as_string() == "sync"
+    return of_sync
+
+
 def by_a_sync(run: ColumnElement[int]) -> ColumnElement[bool]:
+    """Condition: the run of this number was a sync's."""
     syncs = s.run.alias("of_sync")
-    return exists(
-        select(literal(1)).where(
-            syncs.c.run == run, syncs.c.options["command"].as_string() == "sync"
-        )
-    )
+    return exists(select(literal(1)).where(syncs.c.run == run, is_a_sync(syncs)))
 
 
 def is_listed(user_id: ColumnElement[str]) -> ColumnElement[bool]:

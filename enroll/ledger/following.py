@@ -51,6 +51,7 @@ from enroll.ledger.conditions import (
     has_a_face,
     has_an_open_face,
     holds_a_token,
+    is_a_sync,
     is_listed,
     photo_is_missing,
     wanted_now,
@@ -84,7 +85,7 @@ class SqliteFollowing:
     def went_through(self) -> bool:
         """See `enroll.ledger.Following`; so for every method."""
         query = select(s.run.c.run).where(
-            s.run.c.options["command"].as_string() == "sync",
+            is_a_sync(),
             s.run.c.exit_code.in_(
                 [ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT],
             ),

@@ -47,28 +47,31 @@ class SqliteForgetting:
 
     def strangers(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
         with sentences(self._path):
-            known = {
-                line.user_id for line in _KNOWN.rows(self._connection, people=listed(user_ids))
-            }
-            alike = [one for one in user_ids if one not in known]
-            by_plain: dict[str, list[str]] = {_plain(one): [] for one in alike}
-            if alike:
+            known = self._known(user_ids)
+            strangers = [one for one in user_ids if one not in known]
+            by_plain: dict[str, list[str]] = {_plain(one): [] for one in strangers}
+            if strangers:
                 for line in _ALIKE.rows(self._connection, plain=listed(by_plain)):
                     by_plain[_plain(line.user_id)].append(line.user_id)
-        return {user_id: by_plain[_plain(user_id)] for user_id in alike}
+        return {user_id: by_plain[_plain(user_id)] for user_id in strangers}
 
     def as_known(self, user_ids: Sequence[str]) -> list[str]:
-        strangers = self.strangers(user_ids)
         with sentences(self._path):
-            known = read_block_list(self._connection)
+            known = self._known(user_ids)
+            blocked = read_block_list(self._connection)
             forgotten = set(self._connection.scalars(select(s.forgotten.c.digest)))
 
         def as_known(user_id: str) -> str:
-            if user_id not in strangers or (known.key and known.digest(user_id) in forgotten):
+            if user_id in known or (blocked.key and blocked.digest(user_id) in forgotten):
                 return user_id
             return user_id.strip()
 
         return list(dict.fromkeys(map(as_known, user_ids)))
+
+    def _known(self, user_ids: Sequence[str]) -> set[str]:
+        """Those of whom there is a face or a row."""
+        found = _KNOWN.rows(self._connection, people=listed(user_ids))
+        return {line.user_id for line in found}
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
         with sentences(self._path):

@@ -32,6 +32,7 @@ from enroll.ledger.conditions import (
     OPEN,
     all_rows_enrolled,
     by_a_sync,
+    is_a_sync,
     wanted_now,
 )
 from enroll.ledger.reading import sentences
@@ -144,9 +145,8 @@ class SqliteRemovals:
             return [_target(found, run=found.run) for found in self._connection.execute(query)]
 
     def intended_by_syncs(self) -> dict[str, int]:
-        by_sync = s.run.c.options["command"].as_string() == "sync"
         tokens = select(s.removal.c.face_token).where(
-            s.removal.c.run.in_(select(s.run.c.run).where(by_sync))
+            s.removal.c.run.in_(select(s.run.c.run).where(is_a_sync()))
         )
         last = (
             select(func.max(s.event.c.event))

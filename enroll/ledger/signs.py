@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from enroll.ledger import Signs
 from enroll.ledger import schema as s
-from enroll.ledger.conditions import SAME_ROW, holds_a_token, is_listed
+from enroll.ledger.conditions import SAME_ROW, holds_a_token, is_a_sync, is_listed
 
 SAMPLE = 200
 """Rows that are looked at for what may be wrong with a manifest."""
@@ -95,7 +95,7 @@ def other_manifest(connection: Connection, *, manifest: str) -> str:
     if path == manifest or 2 * people < found.total():
         return ""
     runs = s.run.c.manifest == path
-    of_syncs = select(func.count()).where(runs, s.run.c.options["command"].as_string() == "sync")
+    of_syncs = select(func.count()).where(runs, is_a_sync())
     last = _number(connection, select(func.max(s.run.c.run)).where(runs))
     before = select(func.count()).where(s.run.c.manifest == manifest, s.run.c.run < last)
     if _number(connection, of_syncs) and not _number(connection, before):

@@ -138,7 +138,7 @@ def make_plan(
                 *manifest.notes,
                 *photos.notes,
                 *retry_notes(settings, ledger),
-                *unforgotten_notes(ledger),
+                *unforgotten_notes(ledger.forgetting.unfinished()),
                 *([] if path else [NO_LIBRARY]),
             ],
             full=full,

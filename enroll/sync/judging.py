@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -123,11 +124,15 @@ class Judge:
         """Raise GuardError where the difference must not be carried out."""
         refusals = guards.judge(self.counted, self._settings)
         if refusals:
+            seen = Seen(
+                signs=self._ledger.following.signs(manifest=self.path),
+                folder_empty=_is_empty(self._images),
+            )
             words, masked = (
                 guards.message(
                     refusals,
                     self.counted,
-                    self._seen(refusals, show),
+                    replace(seen, examples=self._examples(refusals, show)),
                     manifest=in_utf8(self._manifest.path),
                 )
                 for show in (self._show, mask)
@@ -149,13 +154,6 @@ class Judge:
             for kind in kinds
             for found in [self._ledger.following.changes([kind], images="")]
         }
-
-    def _seen(self, refusals: list[Refusal], show: Callable[[str], str]) -> Seen:
-        return Seen(
-            signs=self._ledger.following.signs(manifest=self.path),
-            folder_empty=_is_empty(self._images),
-            examples=self._examples(refusals, show),
-        )
 
     @property
     def path(self) -> str:
