@@ -21,8 +21,8 @@ from enroll.photo.exif import orientation
 from enroll.preparation import Preparation
 from enroll.sandbox.pictures import grey_picture
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-"""Pillow warns of odd metadata; the command line keeps it quiet."""
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:PIL")
+"""Pillow warns of odd metadata, and of large pictures; the command line keeps all of it quiet."""
 
 HOPEFUL = Preparation(accept_truncated=True)
 
@@ -252,6 +252,13 @@ def test_mutated_files_come_to_a_declared_outcome(data: st.DataObject, name: str
         if len(content) < 2:
             break
     outcome(bytes(content))
+
+
+def test_a_canvas_that_pillow_warns_of_comes_to_a_declared_outcome() -> None:
+    content = bytearray(SEEDS["gif"])
+    content[110:114] = b"\x7f\xff"  # 65,471 pixels wide
+    with pytest.warns(Image.DecompressionBombWarning):
+        outcome(bytes(content))
 
 
 @given(tail=st.binary(max_size=300), head=st.sampled_from([SEEDS[n][:12] for n in sorted(SEEDS)]))
