@@ -1,11 +1,9 @@
-"""Frozen settings; with `credentials` the only reader of the environment and of enroll.toml."""
+"""Frozen settings: everything that decides what a run does, and where its ledger lies."""
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +12,6 @@ from urllib.parse import quote, urlsplit
 
 import platformdirs
 
-from enroll.credentials import SECRET_NAMES
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.model import SendAs
@@ -28,9 +25,6 @@ from enroll.preparation import (
 
 DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
 """The service's base URL in Singapore, where the vendor's documentation points."""
-
-CONFIG_NAME = "enroll.toml"
-"""The settings file that is read from the current folder when --config names no other."""
 
 
 class FailOn(StrEnum):
@@ -209,134 +203,6 @@ class SyncSettings(RunSettings):
             "max_missing": str(self.max_missing),
             "grace": self.grace,
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """Settings from the environment and enroll.toml, and where each of them came from.
-
-    `file` is the enroll.toml that was read, if there is one.
-    """
-
-    values: Mapping[str, Any]
-    origins: Mapping[str, str]
-    file: Path | None = None
-
-
-def preset(
-    names: Iterable[str],
-    *,
-    config: Path | None,
-    environ: Mapping[str, str],
-    known: Collection[str],
-) -> Preset:
-    """What the environment (first) and enroll.toml (then) say of a command's options `names`.
-
-    A name is an option's, with underscores; `known` are those of all commands, as one file
-    serves them all. Raises UsageError for a file that cannot be read, for a setting that does
-    not exist, for one that only the command line may give, and for a secret.
-    """
-    names = [name for name in names if name not in COMMAND_LINE_ONLY]
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    path = _config_path(config)
-    if path is not None:
-        for name, value in _read_config(path, known).items():
-            if name in names:
-                values[name], origins[name] = value, str(path)
-    for name in names:
-        variable = f"ENROLL_{name.upper()}"
-        if environ.get(variable):
-            values[name], origins[name] = environ[variable], variable
-    return Preset(values=values, origins=origins, file=path)
-
-
-def unknown_variables(environ: Mapping[str, str], known: Collection[str]) -> list[str]:
-    """A sentence for each variable that looks like ours and is none; `known` as for `preset`.
-
-    No error: another program may own the name.
-    """
-    ours = {f"ENROLL_{name.upper()}" for name in (*known, *SECRET_NAMES)}
-    sentences = []
-    for name in sorted(environ):
-        if name.startswith("ENROLL_") and name not in ours and environ[name]:
-            near = difflib.get_close_matches(name, sorted(ours), n=1)
-            hint = f" Is {near[0]} meant?" if near else ""
-            sentences.append(
-                f"The variable {name} is no setting of enroll, so it is ignored.{hint}"
-            )
-    return sentences
-
-
-def _config_path(config: Path | None) -> Path | None:
-    if config is not None:
-        return config
-    here = Path(CONFIG_NAME)
-    return here if here.is_file() else None
-
-
-def _read_config(path: Path, known: Collection[str]) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            read = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(
-            f"The settings file {path} cannot be read: {error.strerror}. Check --config."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The settings file {path} is not valid TOML: {error}.") from error
-    values = {name.replace("-", "_"): value for name, value in read.items()}
-    for name, value in values.items():
-        _refuse_setting(path, name, known)
-        if isinstance(value, dict) and name not in TABLE_OPTIONS:
-            raise UsageError(
-                f"{path} has a section [{name}]; settings stand in it without sections, one a line."
-            )
-    return {
-        name: _below(path.parent, value) if name in PATH_OPTIONS else value
-        for name, value in values.items()
-    }
-
-
-PATH_OPTIONS = frozenset(
-    {"ledger", "images", "results", "credentials", "ca_bundle", "log_file", "config", "store"}
-    | {"differences", "report", "list", "user_ids", "summary", "metrics_file"}
-)
-"""Options that are paths: in enroll.toml relative to the file's own folder."""
-
-TABLE_OPTIONS = frozenset({"columns", "on_code"})
-"""Options of names and values: in enroll.toml they may be tables."""
-
-COMMAND_LINE_ONLY = frozenset(
-    {"config", "allow_nonempty", "create_library", "retry", "dry_run", "yes", "force", "raw"}
-    | {"remove_surplus", "requeue_missing", "token", "not_added", "sha256"}
-    | {"run", "superseded", "user_id", "user_ids", "readmit"}
-)
-"""Options that force, confirm, retry or decide: never from a file or the environment."""
-
-
-def _refuse_setting(path: Path, name: str, known: Collection[str]) -> None:
-    if name in SECRET_NAMES:
-        raise UsageError(
-            f"{path} holds {name}: key and secret belong in a credentials file (--credentials) "
-            "or in ENROLL_API_KEY and ENROLL_API_SECRET. Take it out, and exchange it if others "
-            "can read the file."
-        )
-    if name in COMMAND_LINE_ONLY:
-        raise UsageError(
-            f"{path} sets {name}, which only the command line can: it forces, confirms, retries "
-            "or decides. Take it out of the file."
-        )
-    if name not in known:
-        near = difflib.get_close_matches(name, list(known), n=1)
-        hint = f" Is {near[0]} meant?" if near else ""
-        raise UsageError(f"{path} sets {name}, which is no option of enroll.{hint}")
-
-
-def _below(folder: Path, value: Any) -> Any:
-    if not isinstance(value, str) or value in ("none", "-"):
-        return value
-    return str(folder / Path(value).expanduser())
 
 
 def host_of(endpoint: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from enroll.calling import asking
 from enroll.sandbox import Sandbox
 
 LIBRARY = "staff"
+
+# A settings file that others may write is refused, as it is where new files are the group's, too.
+os.umask(0o022)
 
 # No test asserts a time, and on a busy machine an example takes what it takes.
 settings.register_profile("untimed", deadline=None)

@@ -21,6 +21,7 @@ from real_command import Command
 from enroll import __all__ as public_names
 from enroll.blocklist import WITHHELD
 from enroll.cli import cli
+from enroll.cli.options import source_of
 from enroll.driver import calls, deciding, journey
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch.codes import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
@@ -28,12 +29,12 @@ from enroll.ledger import INTERRUPTED, schema
 from enroll.model import EventKind, Status, Verdict
 from enroll.output import remedies
 from enroll.photo import PhotoCode
+from enroll.presets import preset
 from enroll.reports.history import HISTORY_COLUMNS
 from enroll.rows.header import EXPORT_COLUMNS, RESULT_COLUMNS
 from enroll.rows.rules import RowCode
 from enroll.sandbox import FaultKind, Sandbox
 from enroll.sandbox.faults import EITHER_SIDE
-from enroll.settings import preset
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -188,20 +189,24 @@ def test_the_choices_of_an_option_are_in_the_reference(words: str, option: click
 
 @pytest.mark.parametrize(("words", "option"), OPTIONS, ids=lambda one: getattr(one, "name", one))
 def test_the_reference_says_which_other_sources_an_option_has(
-    words: str, option: click.Option, tmp_path: Path
+    words: str, option: click.Option, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = max(option.opts, key=len).lstrip("-").replace("-", "_")
     variable = f"ENROLL_{name.upper()}"
-    from_environment = preset([name], config=None, environ={variable: "1"}, known=[name]).values
+    known = {name: source_of(option)}
+    from_environment = preset([name], config=None, environ={variable: "1"}, known=known).values
     file = tmp_path / "enroll.toml"
     file.write_text(f'{name} = "1"\n')
-    try:
-        from_file = preset([name], config=file, environ={}, known=[name]).values
-    except UsageError:
-        from_file = {}
+    found = []
+    for folder, config in ((ROOT, file), (tmp_path, None)):
+        monkeypatch.chdir(folder)
+        try:
+            found += [name in preset([name], config=config, environ={}, known=known).values]
+        except UsageError:
+            found += [False]
     assert option_row(words, option)[3:] == [
         f"`{variable}`" if name in from_environment else "no",
-        "yes" if name in from_file else "no",
+        {(True, True): "yes", (True, False): "named", (False, False): "no"}[found[0], found[1]],
     ]
 
 

@@ -14,7 +14,16 @@ import pytest
 import enroll
 
 PACKAGE = Path(enroll.__file__).parent
-LOWEST = ("model", "errors", "ownership", "expiry", "preparation", "settings", "credentials")
+LOWEST: tuple[str, ...] = (
+    "model",
+    "errors",
+    "ownership",
+    "expiry",
+    "preparation",
+    "settings",
+    "credentials",
+)
+LOWEST += ("presets",)
 BASE = {f"enroll.{name}" for name in LOWEST}
 HEAVY: tuple[str, ...] = ("pandas", "sqlalchemy", "requests", "numpy", "PIL", "dlib", "werkzeug")
 HEAVY += ("tenacity", "openpyxl", "prometheus_client")

@@ -44,4 +44,4 @@ def test_a_file_of_another_user_is_refused_and_both_are_named() -> None:
         UsageError, match=r"^The ledger /a belongs to user 54321, not to "
     ) as caught:
         check_trusted(facts(mode=0o600, owner=54_321), Path("/a"), what="The ledger")
-    assert f"`chown {os.geteuid()} /a`" in str(caught.value)
+    assert f"run `chown {os.geteuid()} /a`" in str(caught.value)

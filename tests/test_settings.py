@@ -14,6 +14,7 @@ from enroll.errors import UsageError
 from enroll.model import SendAs
 from enroll.photo import marks
 from enroll.preparation import Preparation
+from enroll.presets import Source, preset
 from enroll.sandbox import Sandbox
 from enroll.settings import (
     Bound,
@@ -21,10 +22,13 @@ from enroll.settings import (
     RunSettings,
     default_ledger_path,
     find_ledger,
-    preset,
 )
 
-KNOWN = ("group_id", "ledger", "columns", "max_in_flight", "endpoint", "retry", "allow_nonempty")
+KNOWN = {
+    **dict.fromkeys(("group_id", "ledger", "columns", "max_in_flight"), Source.ANY),
+    **dict.fromkeys(("endpoint", "results"), Source.NAMED),
+    **dict.fromkeys(("retry", "allow_nonempty"), Source.COMMAND_LINE),
+}
 
 
 def settings_of(text: str, folder: Path, **environ: str) -> dict[str, Any]:
@@ -160,10 +164,10 @@ def test_every_kind_of_option_can_stand_in_the_file(archive: Archive, command: C
         "progress = false\nquiet = true\ntimeout = 20\nlimit = 1\nlog-file = 'run.log'\n"
         'json = true\nrate = 7.5\non_code = {X = "stop"}\n'
     )
-    done = command("run", "staff.csv")
+    done = command("run", "staff.csv", "--config", "enroll.toml")
     assert (done.code, done.err) == (6, ""), done
     assert (archive.folder / "run.log").exists()
-    assert command("status").out.startswith("{")
+    assert command("status", "--config", "enroll.toml").out.startswith("{")
 
 
 @pytest.mark.parametrize(

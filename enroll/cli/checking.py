@@ -25,7 +25,7 @@ known_ledger = options.together(
     options.config,
     options.ledger,
     options.group_id,
-    click.option(
+    options.named_option(
         "--endpoint", metavar="URL", help="Base URL.  [default: as in the ledger's last run]"
     ),
     options.credentials,
@@ -77,17 +77,17 @@ def credentials_reader(path: Path | None) -> Callable[[], Credentials]:
     is_flag=True,
     help="Ask for each face of the ledger that `list` does not show, a call each.",
 )
-@click.option(
+@options.command_line_option(
     "--remove-surplus",
     is_flag=True,
     help="Delete copies from the library that are on record as surplus, or proved by search.",
 )
-@click.option(
+@options.command_line_option(
     "--requeue-missing",
     is_flag=True,
     help="Make faces due again that the library does not hold any more.",
 )
-@click.option("--differences", type=options.FILE, help="Write the differences to this CSV.")
+@options.named_option("--differences", type=options.FILE, help="Write the differences to this CSV.")
 @options.yes
 def verify(
     ledger: Path | None,
@@ -118,10 +118,14 @@ def verify(
 
 @click.command(cls=options.SettingsCommand)
 @known_ledger
-@click.option("--user-id", required=True, metavar="ID", help="Whose face it is.")
-@click.option("--token", metavar="TOKEN", help="The library holds the face: this is its token.")
-@click.option("--not-added", is_flag=True, help="The library does not hold the face.")
-@click.option(
+@options.command_line_option("--user-id", required=True, metavar="ID", help="Whose face it is.")
+@options.command_line_option(
+    "--token", metavar="TOKEN", help="The library holds the face: this is its token."
+)
+@options.command_line_option(
+    "--not-added", is_flag=True, help="The library does not hold the face."
+)
+@options.command_line_option(
     "--sha256",
     default="",
     metavar="PREFIX",
@@ -179,8 +183,10 @@ def resolve(
     metavar="SCORE",
     help="The least score at which a face counts as a photo's own.  [default: learned]",
 )
-@click.option("--report", type=options.FILE, help="Write the rows to look at to this CSV.")
-@click.option("--dry-run", is_flag=True, help="Only tell what it takes; search for nothing.")
+@options.named_option("--report", type=options.FILE, help="Write the rows to look at to this CSV.")
+@options.command_line_option(
+    "--dry-run", is_flag=True, help="Only tell what it takes; search for nothing."
+)
 def adopt(
     manifest: Path,
     credentials: Path | None,

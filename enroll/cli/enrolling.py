@@ -46,7 +46,9 @@ _rate = click.option(
     "of them would come to.",
 )
 @seed
-@click.option("--report", type=options.FILE, help="Write what is done to each photo to this CSV.")
+@options.named_option(
+    "--report", type=options.FILE, help="Write what is done to each photo to this CSV."
+)
 @click.pass_context
 def plan(
     ctx: click.Context,

@@ -16,15 +16,15 @@ from enroll.settings import find_ledger
 @click.command(cls=options.SettingsCommand)
 @known_ledger
 @reading.max_in_flight
-@click.option(
+@options.command_line_option(
     "--user-id", "people", multiple=True, metavar="ID", help="Whom to forget; repeatable."
 )
-@click.option(
+@options.command_line_option(
     "--user-ids",
     type=options.FILE,
     help="Everybody in this file: one id a line, or a CSV with a column user_id.",
 )
-@click.option(
+@options.command_line_option(
     "--readmit",
     "readmitted",
     multiple=True,

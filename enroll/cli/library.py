@@ -84,7 +84,9 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
 @library.command(cls=options.SettingsCommand)
 @options.config
 @click.option("--group-id", required=True, metavar="ID", help="The library's group_id.")
-@click.option("--force", is_flag=True, help="Delete it with the faces that it holds.")
+@options.command_line_option(
+    "--force", is_flag=True, help="Delete it with the faces that it holds."
+)
 @options.yes
 @options.endpoint
 @options.ledger

@@ -18,7 +18,9 @@ _which = options.together(
     options.config,
     options.ledger,
     options.group_id,
-    click.option("--endpoint", metavar="URL", help="The library's endpoint, if several are known."),
+    options.named_option(
+        "--endpoint", metavar="URL", help="The library's endpoint, if several are known."
+    ),
 )
 
 
@@ -65,7 +67,9 @@ def status(
     type=options.Member(Status),
     help="Only entries of this status; repeatable.",
 )
-@click.option("--raw", is_flag=True, help="Do not escape cells that a spreadsheet would run.")
+@options.command_line_option(
+    "--raw", is_flag=True, help="Do not escape cells that a spreadsheet would run."
+)
 def export(
     output: Path,
     ledger: Path | None,
@@ -102,7 +106,7 @@ def export(
 
 @click.command(cls=options.SettingsCommand)
 @_which
-@click.option("--user-id", help="Only what happened to this person's faces.")
+@options.command_line_option("--user-id", help="Only what happened to this person's faces.")
 @click.option(
     "--since",
     type=click.DateTime(
@@ -111,7 +115,9 @@ def export(
     metavar="TIME",
     help="Only what happened since then, in UTC: 2025-01-31 or 2025-01-31T09:30:00Z.",
 )
-@click.option("--run", type=options.WholeNumber(1, 1_000_000_000), help="Only what this run did.")
+@options.command_line_option(
+    "--run", type=options.WholeNumber(1, 1_000_000_000), help="Only what this run did."
+)
 def history(
     ledger: Path | None,
     group_id: str | None,

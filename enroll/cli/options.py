@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,12 +21,8 @@ from click.core import ParameterSource
 from enroll.credentials import credentials_files
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
-from enroll.settings import (
-    CONFIG_NAME,
-    DEFAULT_ENDPOINT,
-    preset,
-    unknown_variables,
-)
+from enroll.presets import CONFIG_NAME, Source, check_variables, preset, unknown_variables
+from enroll.settings import DEFAULT_ENDPOINT
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=StrEnum)
@@ -126,20 +122,46 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+class _CommandLineOption(click.Option):
+    """Forces, confirms, retries or decides: no variable and no file may do that unseen."""
+
+    source = Source.COMMAND_LINE
+
+
+class _NamedOption(click.Option):
+    """Says where photos and signatures go, what vouches for that, or which file is written."""
+
+    source = Source.NAMED
+
+
+command_line_option = partial(click.option, cls=_CommandLineOption)
+"""As click.option, of an option that only the command line gives."""
+
+named_option = partial(click.option, cls=_NamedOption)
+"""As click.option, of an option that is not taken from a settings file that was only found."""
+
+
+def source_of(option: click.Option) -> Source:
+    """Where an option's value may come from."""
+    found: Source = getattr(option, "source", Source.ANY)
+    return found
+
+
 @lru_cache
-def _all_options() -> frozenset[str]:
-    """The names of every command's options: what one enroll.toml may hold."""
+def _all_options() -> dict[str, Source]:
+    """The names of every command's options, which one enroll.toml may hold, and where their values
+    may come from."""
     commands = importlib.import_module("enroll.cli").cli
     context = click.Context(commands)
-    names: set[str] = set()
+    sources: dict[str, Source] = {}
     waiting: list[click.Command] = [commands]
     while waiting:
         command = waiting.pop()
-        names.update(_by_name(command))
+        sources.update({name: source_of(option) for name, option in _by_name(command).items()})
         if isinstance(command, click.Group):
             found = [command.get_command(context, name) for name in command.list_commands(context)]
             waiting.extend(one for one in found if one is not None)
-    return frozenset(names)
+    return sources
 
 
 def _by_name(command: click.Command) -> dict[str, click.Option]:
@@ -166,6 +188,7 @@ class SettingsCommand(click.Command):
             raise click.BadParameter(message, ctx=ctx, param=error.param) from error
 
     def invoke(self, ctx: click.Context) -> Any:
+        check_variables(os.environ, _all_options())
         if "log_format" not in ctx.params or ctx.params.get("dry_run"):
             for warning in warnings(ctx):
                 click.echo(f"Warning: {warning}", err=True)
@@ -261,7 +284,7 @@ def printing() -> Iterator[None]:
         ) from error
 
 
-config = click.option(
+config = command_line_option(
     "--config",
     type=FILE,
     is_eager=True,
@@ -270,11 +293,11 @@ config = click.option(
     help=f"Settings file.  [default: {CONFIG_NAME} in this folder, if there is one]",
 )
 
-endpoint = click.option(
+endpoint = named_option(
     "--endpoint", metavar="URL", default=DEFAULT_ENDPOINT, show_default=True, help="Base URL."
 )
 
-credentials = click.option(
+credentials = named_option(
     "--credentials",
     type=FILE,
     help="File with api_key and api_secret, or folder of two such files, when ENROLL_API_KEY and "
@@ -290,7 +313,7 @@ ledger = click.option(
 
 group_id = click.option("--group-id", metavar="ID", help="The library: its group_id.")
 
-yes = click.option("--yes", is_flag=True, help="Do not ask.")
+yes = command_line_option("--yes", is_flag=True, help="Do not ask.")
 
 show_user_ids = click.option(
     "--show-user-ids",
@@ -299,8 +322,8 @@ show_user_ids = click.option(
 )
 
 transport = together(
-    click.option("--ca-bundle", type=FILE, help="Certificates to trust instead of the system's."),
-    click.option("--allow-http", is_flag=True, help="Allow plain HTTP beyond this machine."),
+    named_option("--ca-bundle", type=FILE, help="Certificates to trust instead of the system's."),
+    named_option("--allow-http", is_flag=True, help="Allow plain HTTP beyond this machine."),
     click.option(
         "--timeout",
         type=Number(min=0.1, max=LONGEST_CALL_SECONDS),

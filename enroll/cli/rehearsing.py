@@ -35,7 +35,7 @@ def _needs_extra(error: ImportError) -> UsageError:
     show_default=True,
     help="Port on 127.0.0.1; 0 takes a free one.",
 )
-@click.option(
+@options.named_option(
     "--store", type=options.FILE, help="Keep the libraries in this file.  [default: in memory]"
 )
 @click.option(
@@ -152,7 +152,7 @@ def _tell_ready(box: Sandbox) -> None:
     )
 
 
-@click.command()
+@click.command(cls=options.SettingsCommand)
 @click.argument("folder", type=options.FILE, default=Path("enroll-demo"), metavar="[DIR]")
 def demo(folder: Path) -> int:
     """Draw an archive, start the stand-in, enroll into it.

@@ -16,20 +16,24 @@ from enroll.settings import find_ledger
 @click.command(cls=options.SettingsCommand)
 @known_ledger
 @reading.max_in_flight
-@click.option(
+@options.command_line_option(
     "--run",
     "of_run",
     type=options.WholeNumber(min=1),
     metavar="R",
     help="The faces that this run has added; `enroll status` lists the runs.",
 )
-@click.option("--superseded", is_flag=True, help="The faces to which no row points any more.")
-@click.option(
+@options.command_line_option(
+    "--superseded", is_flag=True, help="The faces to which no row points any more."
+)
+@options.command_line_option(
     "--user-ids",
     type=options.FILE,
     help="Every face of the people in this file: one id a line, or a CSV with a column user_id.",
 )
-@click.option("--list", type=options.FILE, help="Write the faces to this CSV before asking.")
+@options.named_option(
+    "--list", type=options.FILE, help="Write the faces to this CSV before asking."
+)
 @options.show_user_ids
 @options.yes
 def remove(

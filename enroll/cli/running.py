@@ -65,7 +65,7 @@ reading_options = options.together(
     reading.multi_oriented_detection,
     reading.preparing,
     reading.prechecking,
-    click.option(
+    options.command_line_option(
         "--retry",
         multiple=True,
         callback=_codes,
@@ -120,7 +120,7 @@ def run_options(
         reading.manifest,
         reading_options,
         *further,
-        click.option(
+        options.named_option(
             "--results",
             metavar="FILE",
             help="Where the results go; none writes none.  [default: MANIFEST with .results.csv "
@@ -183,13 +183,13 @@ def run_options(
             show_default=True,
             help="Which bad rows make exit code 1: any, only new ones, none.",
         ),
-        click.option("--dry-run", is_flag=True, help=dry_run),
-        click.option(
+        options.command_line_option("--dry-run", is_flag=True, help=dry_run),
+        options.command_line_option(
             "--allow-nonempty",
             is_flag=True,
             help="Add to a library that holds faces which the ledger does not know.",
         ),
-        click.option(
+        options.command_line_option(
             "--create-library",
             is_flag=True,
             help="Make the library first, if the account has none such.",
@@ -215,7 +215,7 @@ def run_options(
             callback=_choose_log_format,
             help="Log lines for people, or one JSON object a line.",
         ),
-        click.option(
+        options.named_option(
             "--log-file", type=options.FILE, help="Write every log line to this file, too."
         ),
         scheduled.figures,

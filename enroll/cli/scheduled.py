@@ -24,10 +24,10 @@ max_duration = click.option(
 quiet = click.option("--quiet", is_flag=True, help="Print only what needs a person.")
 
 figures = options.together(
-    click.option(
+    options.named_option(
         "--summary", type=options.FILE, help="Write the run's figures to this file, as JSON."
     ),
-    click.option(
+    options.named_option(
         "--metrics-file",
         type=options.FILE,
         help="Write them to this file as metrics, for node_exporter's textfile collector.",

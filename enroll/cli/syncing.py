@@ -68,7 +68,7 @@ _following = options.together(
         metavar="DAYS",
         help="Remove people only when they have been gone for so long.",
     ),
-    click.option(
+    options.named_option(
         "--differences",
         type=options.FILE,
         help="Write what differs to this CSV, a row or face each.",

@@ -1,0 +1,272 @@
+"""Settings from the environment and from enroll.toml: which may come from where, and from whom."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from enroll.credentials import SECRET_NAMES
+from enroll.errors import UsageError
+from enroll.ownership import distrust
+
+CONFIG_NAME = "enroll.toml"
+"""The settings file that is read from the current folder when --config names no other."""
+
+PREFIX = "ENROLL_"
+"""What the names of our variables begin with."""
+
+
+class Source(Enum):
+    """Where an option's value may come from, besides the command line."""
+
+    ANY = "any"
+    """The environment, and any settings file."""
+    NAMED = "named"
+    """The environment, and a settings file that --config names. Options of this kind say where
+    photos and signatures go, what vouches for the other side, and which files are written: the
+    folder in which a command happens to start must not decide that."""
+    COMMAND_LINE = "command line"
+    """Nowhere: the option forces, confirms, retries or decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """Settings from the environment and enroll.toml, and where each of them came from.
+
+    `file` is the enroll.toml that was read, if there is one.
+    """
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+    file: Path | None = None
+
+
+def preset(
+    names: Iterable[str],
+    *,
+    config: Path | None,
+    environ: Mapping[str, str],
+    known: Mapping[str, Source],
+) -> Preset:
+    """What the environment (first) and enroll.toml (then) say of a command's options `names`.
+
+    A name is an option's, with underscores; `known` has those of all commands, as one file
+    serves them all. Raises UsageError for a file that cannot be read or that others may have
+    written, for a setting that does not exist or may not come from there, and for a secret.
+    """
+    names = [name for name in names if known[name] is not Source.COMMAND_LINE]
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    path, text = (config, _named(config)) if config is not None else _found()
+    if path is not None:
+        for name, value in _settings(path, text, known, named=config is not None).items():
+            if name in names:
+                values[name], origins[name] = value, str(path)
+    ours = _our_variables(environ)
+    for name in names:
+        variable = variable_of(name)
+        if ours.get(variable):
+            values[name], origins[name] = ours[variable], variable
+    return Preset(values=values, origins=origins, file=path)
+
+
+def variable_of(name: str) -> str:
+    """The environment's name for an option."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def check_variables(environ: Mapping[str, str], known: Mapping[str, Source]) -> None:
+    """Raise UsageError where the environment has what only the command line may give: who set it
+    counts on it, and the command would do something else. `known` as for `preset`."""
+    ours = _our_variables(environ)
+    wrong = {
+        variable_of(name): _option(name)
+        for name, source in sorted(known.items())
+        if source is Source.COMMAND_LINE and variable_of(name) in ours
+    }
+    if not wrong:
+        return
+    variables, given = " and ".join(wrong), " and ".join(wrong.values())
+    are, them = ("is", "it") if len(wrong) == 1 else ("are", "them")
+    raise UsageError(
+        f"{variables} {are} set, but {given} can only be given on the command line. "
+        f"Unset {them}, and give the option where it is meant."
+    )
+
+
+def unknown_variables(environ: Mapping[str, str], known: Mapping[str, Source]) -> list[str]:
+    """A sentence for each variable that looks like ours and is none; `known` as for `preset`.
+
+    No error: another program may own the name.
+    """
+    ours = {variable_of(name): name for name in (*known, *SECRET_NAMES)}
+    sentences = []
+    for variable in sorted(_our_variables(environ)):
+        if variable in ours:
+            continue
+        hint = ""
+        if near := _near(variable.removeprefix(PREFIX).lower(), (*known, *SECRET_NAMES)):
+            hint = f" Is {variable_of(near)} meant?"
+            if known.get(near) is Source.COMMAND_LINE:
+                hint = f" Is {_option(near)} meant? It is taken from the command line only."
+        sentences.append(
+            f"The variable {variable} is no setting of enroll, so it is ignored.{hint}"
+        )
+    return sentences
+
+
+_LIKENESS = 0.8
+"""From which likeness on (0 to 1, of the names without what all of them begin with) one name may be
+another one misspelt: LIMT and LIMIT are 0.89 alike, PORT_80_TCP and PORT 0.53."""
+
+
+def _near(name: str, names: Iterable[str]) -> str | None:
+    found = difflib.get_close_matches(name, sorted(names), n=1, cutoff=_LIKENESS)
+    return found[0] if found else None
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+_OF_A_SERVICE = re.compile(
+    r"\w+_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+"""Variables of a Kubernetes service whose name begins with `enroll`; every pod beside it has them:
+https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
+
+
+def _our_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that may be meant for us. One that is empty counts as not set."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(PREFIX)
+        and value
+        and not _OF_A_SERVICE.fullmatch(name)
+        and not (name.endswith("_PORT") and "://" in value)  # such a service's, too
+    }
+
+
+def _named(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"The settings file {path} cannot be read: {error.strerror}. Check --config.")
+
+
+def _found() -> tuple[Path | None, bytes]:
+    """The settings file of the current folder and what it holds; None where there is none.
+
+    Both are looked at as they are open, so that nobody can exchange them in between.
+    """
+    path = Path(CONFIG_NAME)
+    try:
+        folder = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None, b""  # whatever is wrong with it is said of what is read and written there
+    try:
+        with suppress(FileNotFoundError):
+            if stat.S_ISLNK(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise _untrusted(path, "is a link")
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags, dir_fd=folder)
+        except FileNotFoundError:
+            return None, b""
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                return None, b""
+            if why := distrust(found):
+                raise _untrusted(path, why)
+            if why := distrust(os.fstat(folder)):
+                raise _untrusted(path, f"lies in a folder that {why}")
+            return path, file.read()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(folder)
+
+
+def _untrusted(path: Path, why: str) -> UsageError:
+    place = path.absolute()
+    return UsageError(
+        f"The settings file {place} {why}: somebody else may have written it, so nothing was "
+        "done. Read it through; if it says what you want, name it with "
+        f"--config {CONFIG_NAME}, else delete it or start in another folder."
+    )
+
+
+def _settings(
+    path: Path, text: bytes, known: Mapping[str, Source], *, named: bool
+) -> dict[str, Any]:
+    try:
+        read = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The settings file {path} is not valid TOML: {error}.") from error
+    values = {name.replace("-", "_"): value for name, value in read.items()}
+    for name, value in values.items():
+        _refuse_setting(path, name, known, named=named)
+        if isinstance(value, dict) and name not in TABLE_OPTIONS:
+            raise UsageError(
+                f"{path} has a section [{name}]; settings stand in it without sections, one a line."
+            )
+    return {
+        name: _below(path.parent, value) if name in PATH_OPTIONS else value
+        for name, value in values.items()
+    }
+
+
+PATH_OPTIONS = frozenset(
+    {"ledger", "images", "results", "credentials", "ca_bundle", "log_file", "store"}
+    | {"differences", "report", "list", "summary", "metrics_file"}
+)
+"""Options that are paths: in enroll.toml relative to the file's own folder."""
+
+TABLE_OPTIONS = frozenset({"columns", "on_code"})
+"""Options of names and values: in enroll.toml they may be tables."""
+
+
+def _refuse_setting(path: Path, name: str, known: Mapping[str, Source], *, named: bool) -> None:
+    if name in SECRET_NAMES:
+        raise UsageError(
+            f"{path} holds {name}: key and secret belong in a credentials file (--credentials) "
+            "or in ENROLL_API_KEY and ENROLL_API_SECRET. Take it out, and exchange it if others "
+            "can read the file."
+        )
+    if name not in known:
+        near = _near(name, known)
+        hint = f" Is {near} meant?" if near else ""
+        raise UsageError(f"{path} sets {name}, which is no option of enroll.{hint}")
+    if known[name] is Source.COMMAND_LINE:
+        raise UsageError(
+            f"{path} sets {name}, which only the command line can: it forces, confirms, retries "
+            "or decides. Take it out of the file."
+        )
+    if known[name] is Source.NAMED and not named:
+        raise UsageError(
+            f"{path.absolute()} sets {name}, which is not taken from a file that was only found in "
+            "the current folder: it decides where something goes or is written. If that is what "
+            f"you want, name the file with --config {path}; else take {name} out of it, and use "
+            f"{_option(name)} or {variable_of(name)}."
+        )
+
+
+def _below(folder: Path, value: Any) -> Any:
+    if not isinstance(value, str) or value in ("none", "-"):
+        return value
+    return str(folder / Path(value).expanduser())
