@@ -69,7 +69,7 @@ def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentia
     """
     key, secret = environ.get("ENROLL_API_KEY"), environ.get("ENROLL_API_SECRET")
     if path is None and key and secret:
-        return Credentials(key.strip(), secret.strip())
+        return Credentials(key.strip(), secret.strip(), "ENROLL_API_KEY and ENROLL_API_SECRET")
     if path is None and (key or secret):
         missing = "ENROLL_API_SECRET" if key else "ENROLL_API_KEY"
         raise UsageError(f"{missing} is not set, though its fellow is. Set both.")
@@ -93,7 +93,7 @@ def _of_file(path: Path) -> Credentials:
     lines = map(_CREDENTIAL_LINE.match, _read(path).splitlines())
     found = {line[1].lower(): line[2] for line in lines if line}
     try:
-        return Credentials(found["api_key"], found["api_secret"])
+        return Credentials(found["api_key"], found["api_secret"], str(path))
     except KeyError as error:
         raise UsageError(
             f"The credentials file {path} has no {error.args[0]}. It needs two lines: "
@@ -112,7 +112,7 @@ def _of_folder(folder: Path) -> Credentials:
                 continue  # exchanged and taken away between two lines of ours
             raise
         if key and secret:
-            return Credentials(key, secret)
+            return Credentials(key, secret, str(folder))
         raise UsageError(f"A file of the credentials in {folder} is empty. Fill it.")
 
 

@@ -59,11 +59,14 @@ class Night(Protocol):
 class Screen(Observer):
     """Who watches a run: an observer that is also told where it goes, and how it can be stopped.
 
-    Before it is `opened` it may hear that the service is waited for.
+    Before it is `opened` it hears where the calls go, and may hear that the service is waited for.
     """
 
     attended = False
     """Whether somebody sits before it, to be told at once what seems to be a mistake."""
+
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        """The first call is signed next: where it goes, and in words with which credentials."""
 
     def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
         """The run begins; `interrupt(signal number)` ends it softly."""
@@ -113,6 +116,7 @@ def enroll_manifest(
             attended=watching.attended,
             observer=watching,
         ),
+        announce=watching.connecting,
     )
     with ExitStack() as stack:
         held = None if night is None else night.begin(stack, manifest)

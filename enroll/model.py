@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
 
+from enroll.errors import UsageError
+
 
 class Status(StrEnum):
     """Where an entry of the ledger stands. Every row ends in exactly one of these."""
@@ -173,10 +175,31 @@ class LibraryFace:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Key and secret of an account. Never shown: both stay out of `repr`."""
+    """Key and secret of an account. Never shown: both stay out of `repr`.
+
+    `origin` says where they were read, for people: a path, or the names of variables.
+    """
 
     api_key: str = field(repr=False)
     api_secret: str = field(repr=False)
+    origin: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what cannot be signed with: a variable may hold any bytes."""
+        for name, text in (("api_key", self.api_key), ("api_secret", self.api_secret)):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                where = f" ({self.origin})" if self.origin else ""
+                raise UsageError(f"The {name}{where} is not text in UTF-8. Set it once more.")
+
+    @property
+    def described(self) -> str:
+        """Which credentials these are, as far as it may be shown: `key 3f2a… (ENROLL_API_KEY)`."""
+        shown = self.api_key[:4] if len(self.api_key) >= _SHOWN_IN_PART else ""
+        return f"key {shown}…{f' ({self.origin})' if self.origin else ''}"
+
+
+_SHOWN_IN_PART = 16
+"""From how many characters on the first four of a key may be shown: the rest cannot be guessed."""
 
 
 @dataclass(frozen=True, slots=True)

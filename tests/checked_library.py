@@ -49,6 +49,10 @@ class Told:
     def text(self) -> str:
         return "\n".join(self.said)
 
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        assert endpoint
+        assert credentials
+
     def say(self, *lines: str) -> None:
         self.said += lines
 

@@ -31,6 +31,13 @@ class Done:
     out: str
     err: str
 
+    @property
+    def told(self) -> str:
+        """What was said on stderr after where the calls go."""
+        lines = self.err.splitlines(keepends=True)
+        banner = [line.split()[0] for line in lines[:2]] == ["Endpoint", "Account"]
+        return "".join(lines[2:]) if banner else self.err
+
 
 @dataclass(frozen=True)
 class Command:

@@ -481,7 +481,7 @@ def test_the_way_from_a_refused_run_over_an_adoption_to_an_agreeing_library(
     assert refused.code == ExitCode.USAGE
     assert "`enroll adopt`" in refused.err
     done = command("adopt", manifest, "--group-id", GROUP)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.told) == (0, "")
     assert "  adopted  2  their faces are in the ledger now" in done.out
     assert command("run", manifest, "--group-id", GROUP).code == 0
     assert len(place.in_library()) == 6

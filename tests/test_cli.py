@@ -197,8 +197,53 @@ def test_a_wrong_key_stops_with_exit_code_3(
     command.environ["ENROLL_API_SECRET"] = "wrong"
     done = command(*RUN)
     assert done.code == ExitCode.SERVICE
-    assert "Check ENROLL_API_KEY and ENROLL_API_SECRET" in done.err
+    used = f"key {command.environ['ENROLL_API_KEY'][:4]}… (ENROLL_API_KEY and ENROLL_API_SECRET)"
+    assert f"Check the credentials that were used, {used}, and this machine's clock." in done.err
     assert box.count("add") == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        RUN,
+        (*RUN[:2], "--group-id", "other", "--create-library"),
+        ("sync", *RUN[1:]),
+        ("adopt", *RUN[1:]),
+        ("verify",),
+        ("remove", "--run", "1"),
+        ("forget", "--user-id", "person-0001"),
+        ("library", "list"),
+        ("library", "create", "--group-id", "new"),
+        ("library", "delete", "--group-id", "staff"),
+    ],
+)
+def test_every_command_says_where_it_calls_and_with_what_before_the_first_call(
+    box: Sandbox, archive: Archive, command: Command, arguments: tuple[str, ...]
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN).code == 0
+    keys = archive.folder / "keys"
+    keys.write_text(f'api_key = "{box.api_key}"\napi_secret = "wrong"\n')
+    keys.chmod(0o600)
+    done = command(*arguments, "--credentials", keys)
+    used = f"key {box.api_key[:4]}… ({keys})"
+    endpoint, account, error, *_ = done.err.splitlines()
+    assert endpoint == f"Endpoint  {box.endpoint} (ENROLL_ENDPOINT)"
+    assert account == f"Account   {used}"
+    assert f"Check the credentials that were used, {used}, and" in error
+    assert (done.code, box.api_key in done.err) == (ExitCode.SERVICE, False)
+
+
+def test_credentials_that_are_refused_on_the_way_are_named(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    box.script(["auth"] * 9, call="add")
+    done = command(*RUN)
+    assert done.code == ExitCode.SERVICE
+    assert f"used, key {box.api_key[:4]}… (ENROLL_API_KEY and ENROLL_API_SECRET), and" in (
+        done.out + done.err
+    )
 
 
 def test_a_missing_library_stops_with_exit_code_3_and_names_those_there_are(

@@ -87,10 +87,14 @@ def test_a_json_log_is_one_object_a_line_with_stable_keys(
     done = command.run(*RUN, "--log-format", "json", "--log-file", "run.jsonl")
     assert (done.code, done.out) == (1, "")
     events = [json.loads(line) for line in done.err.splitlines()]
-    assert [event["event"] for event in events] == ["run_started", "row", "run_ended"]
+    kinds = ["connecting", "run_started", "row", "run_ended"]
+    assert [event["event"] for event in events] == kinds
     common = ["time", "level", "event", "message"]
-    started, row, ended = events
-    assert [list(event)[:4] for event in events] == [common] * 3
+    connecting, started, row, ended = events
+    assert [list(event)[:4] for event in events] == [common] * 4
+    assert list(connecting)[4:] == ["endpoint", "credentials"]
+    assert connecting["endpoint"] == box.endpoint
+    assert connecting["credentials"].endswith("… (ENROLL_API_KEY and ENROLL_API_SECRET)")
     assert list(started)[4:] == ["run", "endpoint", "group_id", "ledger", "manifest"]
     assert list(row)[4:] == ["line", "user_id", "status", "code"]
     assert list(ended)[4:] == [
@@ -106,7 +110,7 @@ def test_a_json_log_is_one_object_a_line_with_stable_keys(
     assert ended["calls"] == {"group_list": 1, "list": 1, "add": 2}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", started["time"])
     logged = (archive.folder / "run.jsonl").read_text().splitlines()
-    assert [json.loads(line)["event"] for line in logged] == ["run_started", "row", "run_ended"]
+    assert [json.loads(line)["event"] for line in logged] == kinds
 
 
 def test_a_text_log_file_says_why_a_run_could_not_begin_and_the_terminal_says_it_once(
@@ -117,7 +121,8 @@ def test_a_text_log_file_says_why_a_run_could_not_begin_and_the_terminal_says_it
     done = command(*RUN, "--quiet", "--log-file", "run.log")
     assert done.code == ExitCode.SERVICE
     assert done.err.count("AUTHORIZATION_ERROR") == 1
-    (line,) = (archive.folder / "run.log").read_text().splitlines()
+    first, line = (archive.folder / "run.log").read_text().splitlines()
+    assert " info: calling http://127.0.0.1:" in first
     assert " error: The service cannot be used: AUTHORIZATION_ERROR" in line
 
 
@@ -370,9 +375,12 @@ def test_every_origin_is_said_before_the_first_photo_is_sent() -> None:
     stream = io.StringIO()
     origins = {"endpoint": "ENROLL_ENDPOINT", "ledger": "--ledger"}
     settings = RunSettings(manifest=Path("staff.csv"), group_id="staff", origins=origins)
-    Console(settings, LastingStream(stream)).opened(PLACE, lambda _: None)
+    console = Console(settings, LastingStream(stream))
+    console.connecting(PLACE.endpoint, "key … (keys)")
+    console.opened(PLACE, lambda _: None)
     assert stream.getvalue().splitlines() == [
         "Endpoint  https://a.example (ENROLL_ENDPOINT)",
+        "Account   key … (keys)",
         "Library   staff, created  (default)",
         "Ledger    /state/staff.sqlite (--ledger)",
         "Photos    /photos (default)",
@@ -565,7 +573,8 @@ def test_what_stops_a_command_before_it_begins_is_an_object_of_a_json_log(
     group = () if spoil is no_library else RUN[2:]
     done = command.run(*RUN[:2], *group, "--log-format", "json", *more)
     assert (done.code, done.out) == (code, "")
-    (event,) = [json.loads(line) for line in done.err.splitlines()]
+    *before, event = [json.loads(line) for line in done.err.splitlines()]
+    assert [told["event"] for told in before] in ([], ["connecting"])
     assert list(event) == ["time", "level", "event", "message", "exit_code"]
     assert (event["level"], event["event"], event["exit_code"]) == ("error", "error", code)
     assert words in event["message"]

@@ -91,7 +91,24 @@ def test_a_credentials_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) 
 
 
 def test_credentials_show_nothing_of_themselves() -> None:
-    assert repr(Credentials("key-xyz", "secret-xyz")) == "Credentials()"
+    assert repr(Credentials("key-xyz", "secret-xyz", "keys")) == "Credentials()"
+    assert Credentials("key-xyz", "secret-xyz", "keys").described == "key … (keys)"
+    assert Credentials("0123456789abcdef", "secret-xyz").described == "key 0123…"
+
+
+@pytest.mark.parametrize("name", ["ENROLL_API_KEY", "ENROLL_API_SECRET"])
+def test_a_key_or_secret_that_is_not_utf_8_is_refused_and_not_shown(
+    archive: Archive, command: Command, name: str
+) -> None:
+    archive.manifest(archive.people(1))
+    command.environ[name] = os.fsdecode(b"hush-\xff-hush")
+    for arguments in (("run", "staff.csv", "--group-id", "staff"), ("library", "list")):
+        done = command.run(*arguments)
+        assert (done.code, "hush" in done.err) == (2, False), done
+        where = "(ENROLL_API_KEY and ENROLL_API_SECRET) is not text in UTF-8."
+        assert f"The {name.removeprefix('ENROLL_').lower()} {where}" in done.err
+    with pytest.raises(UsageError, match=r"^The api_secret is not text in UTF-8\."):
+        Credentials("key", "\udcff")
 
 
 # Handed over by systemd

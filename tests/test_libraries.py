@@ -213,7 +213,7 @@ def test_the_command_asks_and_says_what_becomes_of_the_ledger(
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.confirm", lambda question, err: False)
     no = command(*DELETE, "--force")
-    assert (no.code, no.err) == (ExitCode.INTERRUPTED, "Nothing was done.\n")
+    assert (no.code, no.told) == (ExitCode.INTERRUPTED, "Nothing was done.\n")
     assert libraries(command) == ["staff"]
     done = command(*DELETE, "--force", "--yes")
     assert done.code == 0, done

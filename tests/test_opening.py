@@ -154,7 +154,9 @@ def test_a_run_that_waits_for_the_service_says_so_and_ends_at_ctrl_c(tmp_path: P
         case.people(1)
     with case.command.started(*case.arguments) as process:
         assert process.stderr is not None
-        assert "The service has not been reached for" in process.stderr.readline()
+        lines = [process.stderr.readline() for _ in range(3)]
+        assert [line.split()[0] for line in lines[:2]] == ["Endpoint", "Account"]
+        assert "The service has not been reached for" in lines[2]
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=SECONDS)
     assert process.returncode == ExitCode.INTERRUPTED

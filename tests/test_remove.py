@@ -240,7 +240,7 @@ def test_the_command_needs_one_choice_and_consent(place: Place, tmp_path: Path) 
     assert done.code == ExitCode.USAGE
     assert "Agree with --yes" in done.err
     done = command("remove", "--ledger", place.ledger, "--run", "2", "--yes")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.told) == (0, "")
     assert "2 faces deleted from the library staff." in done.out
     assert there(place) == ["u1", "u2", "u3"]
     people = ids(place, "u1")

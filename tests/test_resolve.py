@@ -346,7 +346,8 @@ def test_the_command_checks_a_token_where_there_are_credentials(
     assert (done.code, done.out) == (ExitCode.USAGE, "")
     assert "holds no face of this token" in done.err
     done = command(*known, "--token", place.token)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.told) == (0, "")
+    assert done.err.startswith(f"Endpoint  {place.box.endpoint} (as in the ledger's last run)\n")
     assert "as the service has it" in done.out
 
 

@@ -756,7 +756,7 @@ def command(place: Place, tmp_path: Path) -> Command:
 
 def test_the_command_knows_the_endpoint_from_the_last_run(place: Place, command: Command) -> None:
     done = command("verify", "--ledger", place.ledger)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.told) == (0, "")
     assert f"staff at {place.box.endpoint}, all 5 faces seen" in done.out
 
 

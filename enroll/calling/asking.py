@@ -164,7 +164,7 @@ class Asking:
         if answer.verdict is Verdict.FATAL:
             if answer.code in CREDENTIAL_CODES and self._connection.others_than(errand.credentials):
                 return 0.0
-            raise ServiceError(service_sentence(answer, self._connection.service))
+            raise ServiceError(service_sentence(answer, self._connection))
         if answer.verdict is Verdict.REFUSED:
             errand.refused += 1
             return 0.0 if errand.refused < REFUSALS else None  # the throttle waits

@@ -27,6 +27,9 @@ S = TypeVar("S", bound="BenchSettings")
 class Talk(Protocol):
     """Whom a command tells what it finds, and asks before it changes anything."""
 
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        """The first call is signed next: where it goes, and in words with which credentials."""
+
     def say(self, *lines: str) -> None:
         """Show lines."""
 
@@ -132,6 +135,7 @@ def open_bench(
             timeout=settings.timeout,
             ca_bundle=settings.ca_bundle,
             allow_http=settings.allow_http,
+            announce=talk.connecting,
         ).open()
         stack.callback(connection.close)
         tally = Tally()

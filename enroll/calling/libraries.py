@@ -179,7 +179,7 @@ def _not_made(connection: Connection, answer: Answer) -> ServiceError:
             f"It is not known whether the library was made ({answer.message or answer.code}). "
             "Look with `enroll library list`."
         )
-    return ServiceError(service_sentence(answer, connection.service))
+    return ServiceError(service_sentence(answer, connection))
 
 
 def _not_deleted(connection: Connection, answer: Answer) -> ServiceError:
@@ -188,4 +188,4 @@ def _not_deleted(connection: Connection, answer: Answer) -> ServiceError:
             f"It is not known whether the library will be deleted ({answer.message or answer.code})"
             "; so far it is there. Look again with `enroll library list`."
         )
-    return ServiceError(service_sentence(answer, connection.service))
+    return ServiceError(service_sentence(answer, connection))

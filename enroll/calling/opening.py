@@ -21,6 +21,14 @@ CLOCK_SLACK_SECONDS = 30.0
 resolution of 1 s, and the vendor's samples sign for 100 s."""
 
 
+Announce = Callable[[str, str], None]
+"""Is told of an endpoint, and in words of the credentials, before the first call is signed."""
+
+
+def unheard(endpoint: str, credentials: str) -> None:
+    """Nobody is told."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """An endpoint and the credentials for it, read again on request as they may be exchanged.
@@ -35,6 +43,7 @@ class Account:
     ca_bundle: Path | None = None
     allow_http: bool = False
     patience: Patience = field(default_factory=Patience)
+    announce: Announce = unheard
 
     def connect(self, credentials: Credentials) -> FaceSearch:
         """The service, for these credentials. Raises UsageError for an unusable endpoint."""
@@ -50,7 +59,9 @@ class Account:
     def open(self) -> Connection:
         """A connection with the credentials as they are now. Raises UsageError without any."""
         credentials = self.read_credentials()
-        return Connection(self, credentials, self.connect(credentials))
+        service = self.connect(credentials)
+        self.announce(self.endpoint, credentials.described)
+        return Connection(self, credentials, service)
 
 
 @dataclass(slots=True)
@@ -144,20 +155,21 @@ def ask(
                 continue
         pause = wait.pause(answer)
         if pause is None:
-            raise ServiceError(service_sentence(answer, connection.service))
+            raise ServiceError(service_sentence(answer, connection))
         time.sleep(pause)
 
 
 ITS_OWN_WORD = "That is the service's own word, not known to us: ask its vendor what lifts it."
 
 
-def service_sentence(answer: Answer, service: FaceSearch) -> str:
+def service_sentence(answer: Answer, connection: Connection) -> str:
     """What to say when the service answers that it will not do what is asked."""
+    offset = connection.service.clock_offset
     said = answer.message or answer.code
     sentence = f"The service cannot be used: {said.rstrip('.')}."
-    if abs(service.clock_offset) > CLOCK_SLACK_SECONDS:
-        sentence += f" {clock_sentence(service.clock_offset)}"
-    return f"{sentence} {remedy(answer.code) or ITS_OWN_WORD}"
+    if abs(offset) > CLOCK_SLACK_SECONDS:
+        sentence += f" {clock_sentence(offset)}"
+    return f"{sentence} {remedy(answer.code, used=connection.credentials) or ITS_OWN_WORD}"
 
 
 def clock_sentence(offset: float) -> str:

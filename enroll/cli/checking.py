@@ -41,6 +41,15 @@ class Terminal:
         self._yes = yes
         self._told_at = time.monotonic()
 
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        """Print on stderr where calls go, and with which credentials."""
+        from enroll.output.texts import account_lines
+
+        context = click.get_current_context()
+        known = "as in the ledger's last run" if context.params["endpoint"] is None else "default"
+        origin = options.origins(context).get("endpoint", known)
+        click.echo("\n".join(account_lines(endpoint, origin, credentials)), err=True)
+
     def say(self, *lines: str) -> None:
         """Print lines."""
         with options.printing():
@@ -160,8 +169,13 @@ def resolve(
         **given,
     )
     ask = not offline and has_credentials(credentials, os.environ)
-    resolved = resolve_doubt(settings, credentials_reader(credentials) if ask else None)
-    Terminal().say(resolved.sentence)
+    terminal = Terminal()
+    resolved = resolve_doubt(
+        settings,
+        credentials_reader(credentials) if ask else None,
+        announce=terminal.connecting,
+    )
+    terminal.say(resolved.sentence)
     return 0
 
 

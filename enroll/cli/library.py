@@ -144,4 +144,5 @@ def _account(given: dict[str, Any]) -> Account:
         timeout=given["timeout"],
         ca_bundle=given["ca_bundle"],
         allow_http=given["allow_http"],
+        announce=Terminal().connecting,
     )

@@ -310,7 +310,7 @@ class Calls:
             self._doubted(shipment)
         else:
             if isinstance(step, Stop):
-                self.stop = self.stop or stopped_by(step.answer)
+                self.stop = self.stop or stopped_by(step.answer, self._rotation.credentials)
             self._ends(shipment)
 
     def _ends(self, shipment: Shipment) -> None:
@@ -385,21 +385,18 @@ def _back_off(setbacks: int) -> float:
 
 def _over_and_over(answer: Answer) -> ServiceError:
     said = f"{answer.code} ({answer.message})" if answer.message != answer.code else answer.code
+    advice = f"{said.rstrip('.')}. {remedy(answer.code)}".rstrip()
     return ServiceError(
-        f"The service answers with one error over and over: {_with_remedy(said, answer.code)} "
-        f"Every row that is not enrolled yet stays due; --on-code {answer.code}=reject takes this "
-        "one for the rows' own fault."
+        f"The service answers with one error over and over: {advice} Every row that is not "
+        f"enrolled yet stays due; --on-code {answer.code}=reject takes this one for the rows' own "
+        "fault."
     )
 
 
-def _with_remedy(said: str, code: str) -> str:
-    return f"{said.rstrip('.')}. {remedy(code)}".rstrip()
-
-
-def stopped_by(answer: Answer) -> ServiceError:
+def stopped_by(answer: Answer, used: Credentials) -> ServiceError:
     """What to say when the service has answered that no call of the run will do."""
-    said = answer.message or answer.code
+    said = (answer.message or answer.code).rstrip(".")
     return ServiceError(
-        f"The service stopped the run: {_with_remedy(said, answer.code)} "
+        f"The service stopped the run: {said}. {remedy(answer.code, used=used)} "
         "Every row that is not enrolled yet stays due."
     )

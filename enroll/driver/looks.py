@@ -181,6 +181,6 @@ class Looks:
         if look.kind is CallKind.SEARCH:
             self._photos -= 1  # the call held the photo; no more of them lie in memory than places
         if answer.code in LIBRARY_CODES or 300 <= answer.http_status < 400:
-            self.stop = self.stop or stopped_by(answer)  # and what was asked stays open
+            self.stop = self.stop or stopped_by(answer, used)  # and what was asked stays open
             return
         look.heard(permit.left_at, answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enroll.model import Status
+from enroll.model import Credentials, Status
 
 _REMEDIES = {
     # the service's
@@ -16,14 +16,14 @@ _REMEDIES = {
     "NOT_EMPTY": "Report it.",
     "BAD_ARGUMENTS": "Correct the field that the message names.",
     "MISSING_ARGUMENTS": "Correct the field that the message names.",
-    "AUTHORIZATION_ERROR": "Check ENROLL_API_KEY and ENROLL_API_SECRET, and this machine's clock.",
-    "AUTHENTICATION_ERROR": "Check ENROLL_API_KEY and ENROLL_API_SECRET, and this machine's clock.",
+    "AUTHORIZATION_ERROR": "Check the credentials that were used, and this machine's clock.",
+    "AUTHENTICATION_ERROR": "Check the credentials that were used, and this machine's clock.",
     "INVALID_OUTER_ID": "Check --group-id; `enroll library list` shows the account's libraries.",
     "INVALID_GROUP_ID": "Check --group-id; `enroll library list` shows the account's libraries.",
     "API_NOT_FOUND": "Check --endpoint.",
     "CONCURRENCY_LIMIT_EXCEEDED": "Leave --max-in-flight at auto.",
     # an answer without a code of the service's
-    "HTTP_401": "Check key, secret and --endpoint.",
+    "HTTP_401": "Check the credentials that were used, and --endpoint.",
     "HTTP_413": "Export the photo below 2 MB.",
     "HTTP_429": "Leave --max-in-flight at auto.",
     # on the way
@@ -99,11 +99,18 @@ UNKNOWN_CODE = (
 """What to do about a code that nobody has told us of."""
 
 
-def remedy(code: str) -> str:
-    """What to do about a code; empty where only the message can tell."""
+_CREDENTIALS = "the credentials that were used"
+
+
+def remedy(code: str, *, used: Credentials | None = None) -> str:
+    """What to do about a code; empty where only the message can tell. `used` are the credentials
+    that a call was signed with: where they are to be checked, it is said which they are."""
     if code in _DOUBTFUL:
         return _IN_DOUBT
-    return _REMEDIES.get(code) or _FAMILIES.get(code[: len("HTTP_2")], "")
+    found = _REMEDIES.get(code) or _FAMILIES.get(code[: len("HTTP_2")], "")
+    if used is None:
+        return found
+    return found.replace(_CREDENTIALS, f"{_CREDENTIALS}, {used.described}")
 
 
 def what_to_do(code: str, status: str, message: str) -> str:

@@ -42,11 +42,17 @@ def size(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
-def facts(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Names and values in two columns."""
+def facts(pairs: Iterable[tuple[str, str]], *, least: int = 0) -> list[str]:
+    """Names and values in two columns, the first of `least` characters or more."""
     pairs = list(pairs)
     wide = max((len(name) for name, _ in pairs), default=0)
+    wide = max(wide, least)
     return [f"{name:<{wide}}  {value}" for name, value in pairs]
+
+
+def account_lines(endpoint: str, origin: str, credentials: str) -> list[str]:
+    """Where calls go, what says so, and with which credentials: told before the first of them."""
+    return facts([("Endpoint", f"{endpoint} ({origin})"), ("Account", credentials)])
 
 
 def counted(counts: Mapping[str, int]) -> list[str]:

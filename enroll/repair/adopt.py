@@ -82,6 +82,7 @@ def adopt(
             timeout=run.timeout,
             ca_bundle=run.ca_bundle,
             allow_http=run.allow_http,
+            announce=talk.connecting,
         ).open()
         stack.callback(connection.close)
         tally = Tally()

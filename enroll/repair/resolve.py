@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll.calling.asking import Asking
-from enroll.calling.opening import Account, Connection, find_library
+from enroll.calling.opening import Account, Announce, Connection, find_library, unheard
 from enroll.calling.sighting import list_small, look_up
 from enroll.calling.upkeep import COMMAND, upkeep
 from enroll.clock import now_ms
@@ -79,12 +79,16 @@ class Resolved:
 
 
 def resolve(
-    settings: ResolveSettings, read_credentials: Callable[[], Credentials] | None
+    settings: ResolveSettings,
+    read_credentials: Callable[[], Credentials] | None,
+    *,
+    announce: Announce = unheard,
 ) -> Resolved:
     """Record what a person has found out about a face in doubt.
 
     Without `read_credentials` the service is not asked whether it holds the token, or a face of
-    this person that the ledger does not know. Raises EnrollError, and decides nothing then.
+    this person that the ledger does not know. `announce` is told whom it asks. Raises EnrollError,
+    and decides nothing then.
     """
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
         raise UsageError("A face token has 32 hexadecimal digits. Correct --token.")
@@ -100,7 +104,7 @@ def resolve(
             )
         ledger = open_ledger(settings.ledger, identity)
         stack.callback(ledger.close)
-        return _resolve(settings, ledger, identity, read_credentials)
+        return _resolve(settings, ledger, identity, read_credentials, announce)
 
 
 def _resolve(
@@ -108,6 +112,7 @@ def _resolve(
     ledger: Ledger,
     identity: LibraryIdentity,
     read_credentials: Callable[[], Credentials] | None,
+    announce: Announce,
 ) -> Resolved:
     face = _face_in_doubt(settings, ledger)
     runs = ledger.status().runs
@@ -125,6 +130,7 @@ def _resolve(
             timeout=settings.timeout,
             ca_bundle=settings.ca_bundle,
             allow_http=settings.allow_http,
+            announce=announce,
         )
         connection = account.open()
         try:

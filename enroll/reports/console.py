@@ -16,7 +16,7 @@ from enroll.enrollment import Screen
 from enroll.ledger import RunPace
 from enroll.model import Candidate, Fault, Status
 from enroll.output.logs import LastingStream, log, mask
-from enroll.output.texts import duration, facts, pace_words
+from enroll.output.texts import account_lines, duration, facts, pace_words
 from enroll.settings import RunSettings
 from enroll.tally import BAD, Tally
 
@@ -74,6 +74,16 @@ class Console(Screen):
         self._reading = True  # the manifest: there may be more rows
         self._away: float | None = None  # seconds without the service, None while it is there
 
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        log(
+            "connecting",
+            f"calling {endpoint} with {credentials}",
+            {"endpoint": endpoint, "credentials": credentials},
+        )
+        if not (self._quiet or self._as_json):
+            origin = _origin(self._settings.origins, "endpoint")
+            self._write(account_lines(endpoint, origin, credentials))
+
     def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
         self._on_opened(interrupt)
         log(
@@ -112,7 +122,6 @@ class Console(Screen):
         self._write(
             facts(
                 [
-                    ("Endpoint", f"{place.endpoint} ({_origin(origins, 'endpoint')})"),
                     (
                         "Library",
                         f"{place.library.group_id}{name}, created {place.library.add_time} "
@@ -120,7 +129,8 @@ class Console(Screen):
                     ),
                     ("Ledger", ledger),
                     ("Photos", f"{place.images} ({photos})"),
-                ]
+                ],
+                least=len("Endpoint"),  # as what was told before the first call
             )
         )
 
