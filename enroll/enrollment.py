@@ -84,17 +84,39 @@ def enroll_manifest(
     read_credentials: Callable[[], Credentials],
     *,
     screen: Screen | None = None,
-    executors: Callable[[int], Executor] = ThreadPoolExecutor,
     core: OneCore | None = None,
     night: Night | None = None,
 ) -> Report:
     """Enroll what the manifest says and is not enrolled yet; what `enroll run` does.
 
     `read_credentials` is called at the start, and again when the service refuses a signature.
-    `executors(n)` makes an executor for up to n tasks at once, which need not begin with n
-    threads. `core` keeps the calling thread on one core meanwhile, and the executors' threads if
-    these join it. `night` is what makes a sync of it. Raises EnrollError where nothing could be
-    begun; what stops a run later is in `Report.ended`.
+    `core` keeps the calling thread on one core meanwhile, and those that read photos and make
+    calls. `night` is what makes a sync of it. Raises EnrollError where nothing could be begun; what
+    stops a run later is in `Report.ended`.
+    """
+    joining = None if core is None else core.join
+    return enroll_in_pools(
+        settings,
+        read_credentials,
+        pool=lambda count: ThreadPoolExecutor(count, initializer=joining),
+        screen=screen,
+        core=core,
+        night=night,
+    )
+
+
+def enroll_in_pools(
+    settings: RunSettings,
+    read_credentials: Callable[[], Credentials],
+    *,
+    pool: Callable[[int], Executor],
+    screen: Screen | None = None,
+    core: OneCore | None = None,
+    night: Night | None = None,
+) -> Report:
+    """The same. `pool(n)` makes what carries out up to n tasks at once within this process: tests
+    hold tasks back with it, and watch them. On other machines people would be added twice: a task
+    that a dead worker had begun would be carried out once more.
     """
     began = time.monotonic()
     watching = screen or Unwatched()
@@ -135,15 +157,14 @@ def enroll_manifest(
         tally.unscanned = manifest.rows_at_most
         throttle = _throttle(settings, ledger, tally)
         pools = Executors(
-            calls=executors(settings.max_in_flight or MOST_IN_FLIGHT),
-            readers=executors(settings.readers),
-            # A manifest is read in one piece, in this process.
+            calls=pool(settings.max_in_flight or MOST_IN_FLIGHT),
+            readers=pool(settings.readers),
             scanner=ThreadPoolExecutor(1, initializer=cores.use_all),
             reading_at_once=settings.readers,
         )
-        for pool in (pools.calls, pools.readers, pools.scanner):
+        for threads in (pools.calls, pools.readers, pools.scanner):
             # Not waited for: a call that outlasts --drain ends by its own deadline.
-            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+            stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         driver = Driver(
             replace(_work(settings, place), trust=standing.trust, until=until),
             ledger=ledger,

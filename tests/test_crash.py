@@ -21,7 +21,7 @@ from small_case import Case
 from sqlalchemy import Connection, Engine, event
 
 from enroll.beginning import Place
-from enroll.enrollment import Unwatched, enroll_manifest
+from enroll.enrollment import Unwatched, enroll_in_pools
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Credentials
 from enroll.sandbox import Limits, Sandbox
@@ -167,7 +167,7 @@ def test_no_call_leaves_long_after_its_run_was_last_seen_alive(
         max_in_flight=1,
     )
     credentials = Credentials(box.api_key, box.api_secret)
-    report = enroll_manifest(settings, lambda: credentials, executors=Watching)
+    report = enroll_in_pools(settings, lambda: credentials, pool=Watching)
     assert report.exit_code == 0
     assert len(stale) == 2
     assert max(stale) < 1.5  # of the margin's 4 s, 3 are the signature's own
@@ -205,7 +205,7 @@ def test_no_call_leaves_on_a_sign_of_life_that_a_stalled_commit_has_made_old(
     )
     credentials = Credentials(box.api_key, box.api_secret)
     try:
-        report = enroll_manifest(settings, lambda: credentials, screen=Opened(), executors=Watching)
+        report = enroll_in_pools(settings, lambda: credentials, screen=Opened(), pool=Watching)
     finally:
         event.remove(Engine, "commit", stall)
     assert report.exit_code == 0

@@ -19,7 +19,7 @@ from checked_library import GROUP, Place
 
 from enroll import beginning
 from enroll.ending import Report
-from enroll.enrollment import Unwatched, enroll_manifest
+from enroll.enrollment import Unwatched, enroll_in_pools
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import Candidate, Credentials, Photo, Status
@@ -45,15 +45,15 @@ def run(
     place: Place,
     *,
     screen: Unwatched | None = None,
-    executors: Callable[[int], Executor] = ThreadPoolExecutor,
+    pool: Callable[[int], Executor] = ThreadPoolExecutor,
     read: Callable[[], Credentials] | None = None,
     **changed: Any,
 ) -> Report:
-    return enroll_manifest(
+    return enroll_in_pools(
         place.settings(**changed),
         read or (lambda: place.credentials),
         screen=screen,
-        executors=executors,
+        pool=pool,
     )
 
 
@@ -106,7 +106,7 @@ def test_no_more_photos_are_in_memory_for_searches_than_calls_may_be_in_flight(
     place.box.latency = 0.02
     gc.collect()
     Counting.most = 0
-    report = run(place, executors=Counting, max_in_flight=2)
+    report = run(place, pool=Counting, max_in_flight=2)
     # The two whose photos are gone cannot be searched for, and nothing else is known of them.
     assert report.ended.tally.adopted == 10
     assert {face.status for number in (3, 4) for face in place.faces(f"u{number}")} == {
@@ -126,7 +126,7 @@ def test_photos_that_wait_for_a_service_that_is_away_do_not_pile_up(
     report = run(
         place,
         screen=PullThePlug(place.box, 1),
-        executors=Counting,
+        pool=Counting,
         max_in_flight=2,
         readers=2,
         give_up_after=2,
@@ -220,7 +220,7 @@ def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
     pools: Iterator[Executor] = iter([Together(4, backwards=backwards), ThreadPoolExecutor(4)])
     report = run(
         place,
-        executors=lambda workers: next(pools),
+        pool=lambda workers: next(pools),
         read=lambda: known.pop(0) if len(known) > 1 else known[0],
         allow_nonempty=True,
     )
@@ -313,7 +313,7 @@ def test_a_ledger_that_fails_while_one_answer_is_heard_loses_no_token_of_the_oth
     monkeypatch.setattr(SqliteLedger, "holders_of", fail)
     # A list shows the first face that this run adds; the next one is the look at the doubt.
     pools: Iterator[Executor] = iter([AtOnce(3), ThreadPoolExecutor(4)])
-    report = run(place, executors=lambda workers: next(pools), drain=0.5, allow_nonempty=True)
+    report = run(place, pool=lambda workers: next(pools), drain=0.5, allow_nonempty=True)
     assert report.exit_code is ExitCode.LOCAL
     assert [place.face(f"u{number}").status for number in (2, 3, 4)] == [Status.ENROLLED] * 3
     assert place.face("u1").status is Status.IN_DOUBT

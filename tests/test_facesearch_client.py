@@ -8,7 +8,6 @@ import http.client
 import json
 import math
 import os
-import pickle
 import re
 import socket
 import ssl
@@ -512,18 +511,6 @@ def test_each_thread_has_its_own_connection(client_of: ClientOf) -> None:
         results = list(pool.map(lambda _: add(client).verdict, range(80)))
     assert results == [Verdict.APPLIED] * 80
     assert 1 <= server.seen.connections <= 8
-
-
-def test_a_pickled_client_works_and_knows_the_clock(client_of: ClientOf) -> None:
-    reply = answer(headers=date_header(time.time() + 600))
-    with Server(answering(reply)) as server:
-        client = client_of(server.port)
-        add(client)
-        copy = pickle.loads(pickle.dumps(client))
-        assert copy.clock_offset == client.clock_offset != 0.0
-        assert add(copy).verdict is Verdict.APPLIED
-        copy.close()
-    assert server.seen.connections == 2
 
 
 def test_a_fork_does_not_share_its_parents_connection(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 import random
 
 import pytest
@@ -49,9 +48,3 @@ def test_an_answer_during_which_our_clock_was_set_back_teaches_nothing() -> None
     clock = ServiceClock()
     clock.learn(1000.0, sent=1000.0, received=900.0)
     assert clock.offset == 0.0
-
-
-def test_a_learned_clock_travels_in_a_pickle() -> None:
-    clock = ServiceClock()
-    clock.learn(1600.0, sent=1000.0, received=1000.2)
-    assert pickle.loads(pickle.dumps(clock)).offset == clock.offset

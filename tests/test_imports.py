@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -206,3 +207,11 @@ def test_the_public_names_can_be_imported() -> None:
         assert getattr(enroll, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = enroll.nothing
+
+
+def test_nobody_outside_says_where_tasks_are_carried_out() -> None:
+    # On other machines a task whose worker died was carried out once more: people added twice.
+    for name in ("enroll_manifest", "sync_manifest"):
+        given = inspect.signature(getattr(enroll, name)).parameters
+        assert not {"executors", "pool"} & set(given), name
+    assert "enroll_in_pools" not in enroll.__all__

@@ -16,7 +16,7 @@ from real_command import Command, account_of
 from small_archive import Archive
 
 from enroll.ending import Report
-from enroll.enrollment import enroll_manifest
+from enroll.enrollment import enroll_in_pools, enroll_manifest
 from enroll.errors import ExitCode
 from enroll.ledger.files import read_ledger
 from enroll.model import Credentials
@@ -100,8 +100,8 @@ def test_a_run_makes_no_more_threads_than_calls_were_in_flight(
                 threads.add(threading.get_ident())
 
     rows(archive, 0, 120)
-    report = enroll_manifest(
-        settings, lambda: Credentials(box.api_key, box.api_secret), executors=Counted
+    report = enroll_in_pools(
+        settings, lambda: Credentials(box.api_key, box.api_secret), pool=Counted
     )
     assert report.exit_code is ExitCode.DONE
     assert 4 <= len(threads) <= 2 * LIMIT + 4

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -300,13 +299,11 @@ def _run(
         on_opened=desk.soften,
     )
     credentials: Path | None = given["credentials"]
-    core = OneCore()
     report = enroll(
         settings,
         lambda: read_credentials(credentials, os.environ),
         screen=console,
-        executors=lambda count: ThreadPoolExecutor(count, initializer=core.join),
-        core=core,
+        core=OneCore(),
     )
     log_summary(report, urgent=as_json and needs_a_person(report))
     if not as_json:

@@ -89,8 +89,8 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executors:
-    """Who carries tasks out: `calls` the exchanges with the service, `readers` the reading of
-    photos, both in any process; `scanner` reads the manifest, in a thread of this one."""
+    """Who carries tasks out, in this process: `calls` the exchanges with the service, `readers`
+    the reading of photos; `scanner` reads the manifest, in one piece."""
 
     calls: Executor
     readers: Executor

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import requests
 from tenacity import (
@@ -54,7 +53,7 @@ class _Signed:
 
 
 class FaceSearch:
-    """An account's view of one endpoint. Safe to use from any thread, and can be pickled.
+    """An account's view of one endpoint. Safe to use from any thread.
 
     Every method makes one call of at most `timeout` seconds and returns what is known of it;
     none raises for what the network or the service does. Each thread has its own Session and
@@ -76,10 +75,6 @@ class FaceSearch:
         self._timeout = timeout
         self._user_agent = user_agent
         self._clock = ServiceClock()
-        self._start()
-
-    def _start(self) -> None:
-        """Make what belongs to this process and is not pickled."""
         self._threads = threading.local()
         self._sessions: list[requests.Session] = []
         self._retrying = Retrying(
@@ -176,14 +171,6 @@ class FaceSearch:
 
     def __repr__(self) -> str:
         return f"FaceSearch({self._endpoint.base!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        here = ("_threads", "_sessions", "_retrying")
-        return {name: value for name, value in vars(self).items() if name not in here}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._start()
 
     def _call(
         self, kind: CallKind, fields: Mapping[str, str], photo: PhotoPart | None = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
@@ -36,7 +35,6 @@ def sync_manifest(
     read_credentials: Callable[[], Credentials],
     *,
     screen: Screen | None = None,
-    executors: Callable[[int], Executor] = ThreadPoolExecutor,
     core: OneCore | None = None,
     show_user_ids: bool = False,
 ) -> Report:
@@ -47,9 +45,7 @@ def sync_manifest(
     """
     check_differences(settings)
     night = _Night(settings, show=as_it_is if show_user_ids else mask)
-    return enroll_manifest(
-        settings, read_credentials, screen=screen, executors=executors, core=core, night=night
-    )
+    return enroll_manifest(settings, read_credentials, screen=screen, core=core, night=night)
 
 
 class _Night:
