@@ -11,11 +11,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from enroll import cores
+from enroll.allowed import GROUP_ID_NEEDED
 from enroll.beginning import Held, Place, check_results, open_run, recall_or_open, results_path
-from enroll.calling.opening import (
-    Account,
-    Connection,
-)
+from enroll.calling.opening import Account, Connection
 from enroll.calling.patience import Patience
 from enroll.cores import OneCore
 from enroll.driver.journey import Policy
@@ -23,6 +21,8 @@ from enroll.driver.run import Driver, Executors, Work
 from enroll.driver.strangers import Trust
 from enroll.driver.trial import Sample
 from enroll.ending import Report, close_run
+from enroll.errors import UsageError
+from enroll.facesearch.codes import why_fixed
 from enroll.ledger import Followed, Ledger
 from enroll.model import Credentials
 from enroll.photo import check_installed, marks
@@ -119,6 +119,7 @@ def enroll_in_pools(
     that a dead worker had begun would be carried out once more.
     """
     began = time.monotonic()
+    _refuse(settings)
     watching = screen or Unwatched()
     check_installed(settings.preparation)
     until = began + (math.inf if settings.max_duration is None else settings.max_duration)
@@ -199,6 +200,14 @@ def enroll_in_pools(
         gauge = throttle.gauge(time.monotonic())
         report = close_run(settings, ledger, manifest, place, ended, results, gauge, standing)
         return report if night is None else replace(report, followed=night.followed())
+
+
+def _refuse(settings: RunSettings) -> None:
+    """Raise UsageError for what a run cannot do, as the command line does."""
+    if not settings.group_id:
+        raise UsageError(GROUP_ID_NEEDED)
+    for reason in filter(None, map(why_fixed, settings.on_code)):
+        raise UsageError(f"Invalid value for '--on-code': {reason}")
 
 
 def _throttle(settings: RunSettings, ledger: Ledger, tally: Tally) -> Throttle:

@@ -55,6 +55,14 @@ class SendAs(StrEnum):
     IMAGE = "image"
 
 
+class Role(StrEnum):
+    """What a column of the manifest is for; the value is the name it has by default."""
+
+    USER_ID = "user_id"
+    USER_DATA = "user_data"
+    IMAGE = "image"
+
+
 class Verdict(Enum):
     """What an answer proves about its call."""
 

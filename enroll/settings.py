@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import platformdirs
 
+from enroll.allowed import MIN_FACE_ALONE, refuse, wrong_choice
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.model import SendAs
@@ -54,12 +56,22 @@ class CodeRule(StrEnum):
     STOP = "stop"
 
 
+NO_BOUND = "{!r} is neither a number nor a share, such as 25 or 1%."
+"""What is said of a bound that is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """How many of something there may be: a number, or a share of a whole in percent."""
 
     number: float
     percent: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what is neither a number of people nor a share of them."""
+        right = math.isfinite(self.number) and self.number >= 0
+        if not right or not (self.percent or float(self.number).is_integer()):
+            raise UsageError(NO_BOUND.format(f"{self.number}{'%' if self.percent else ''}"))
 
     def most(self, whole: int, *, least: int = 0) -> int:
         """The number, where there are so many in all; a share always allows `least`, but for 0 %,
@@ -127,6 +139,15 @@ class RunSettings:
     origins: Mapping[str, str] = field(default_factory=dict)
     in_use: Mapping[str, Path] = field(default_factory=dict)
     written: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what the command line refuses, with the same sentence."""
+        refuse(self)
+        for rule in self.on_code.values():
+            if wrong := wrong_choice(rule, CodeRule):
+                raise UsageError(f"Invalid value for '--on-code': {wrong}")
+        if self.min_face and self.precheck == Precheck.OFF:
+            raise UsageError(MIN_FACE_ALONE)
 
     def due_rules(self) -> list[Any]:
         """The settings that decide which rows are due: with others, rows are looked at anew."""

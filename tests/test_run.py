@@ -890,7 +890,7 @@ def test_wrong_credentials_are_found_out_before_anything_is_written(archive: Arc
         endpoint=archive.box.endpoint,
         ledger=archive.ledger,
     )
-    with pytest.raises(ServiceError, match="that were used, key .{4}…, and"):
+    with pytest.raises(ServiceError, match=r"that were used, key .{4}…, and"):
         enroll_manifest(given, lambda: wrong)
     assert not archive.ledger.exists()
     assert archive.box.count("add") == 1

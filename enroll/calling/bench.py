@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from enroll.allowed import refuse
 from enroll.calling.asking import Asking
 from enroll.calling.opening import Account, find_library
 from enroll.calling.upkeep import COMMAND, Upkeep, upkeep
@@ -57,6 +58,10 @@ class BenchSettings:
     ca_bundle: Path | None = None
     allow_http: bool = False
     in_use: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what the command line refuses, with the same sentence."""
+        refuse(self)
 
     @property
     def output(self) -> Output | None:

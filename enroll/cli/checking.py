@@ -193,7 +193,7 @@ def resolve(
 @reading.send_as
 @click.option(
     "--score",
-    type=options.Number(50, 100),
+    type=options.number_of("score"),
     metavar="SCORE",
     help="The least score at which a face counts as a photo's own.  [default: learned]",
 )
@@ -213,11 +213,11 @@ def adopt(
 
     They are matched to MANIFEST by user_id, and confirmed by a search with each row's photo.
     """
-    from enroll.repair.adopt import AdoptSettings
+    from enroll.repair.adopt import NO_GROUP_ID, AdoptSettings
     from enroll.repair.adopt import adopt as adopt_faces
 
     if given["group_id"] is None:
-        raise click.UsageError("--group-id is needed: the library whose faces to adopt.")
+        raise click.UsageError(NO_GROUP_ID)
     SignalDesk()
     reading.tame_pillow()
     in_use = options.in_use(credentials, ca_bundle=given["ca_bundle"])

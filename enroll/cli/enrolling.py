@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _rate = click.option(
     "--rate",
-    type=options.Number(min=0.001),
+    type=options.number_of("rate"),
     metavar="CALLS_PER_SECOND",
     help="Rate for the estimate of the time.  [default: the last run's]",
 )
@@ -40,7 +40,7 @@ _rate = click.option(
 )
 @click.option(
     "--sample",
-    type=options.WholeNumber(min=1),
+    type=options.number_of("sample"),
     metavar="N",
     help="Read and prepare N of the due photos, drawn from the whole manifest, and reckon what all "
     "of them would come to.",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import math
 import os
 import re
 import sys
@@ -18,6 +16,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from enroll import allowed
+from enroll.allowed import RANGES, Range, wrong_duration, wrong_path
 from enroll.credentials import credentials_files
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
@@ -40,13 +40,8 @@ class File(click.Path):
         if value == "-" and not self._stdio:
             self.fail("- is no file here: name one (./- is a file of that name).", param, ctx)
         path = Path(str(super().convert(value, param, ctx)))
-        try:
-            path.lstat()
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                self.fail(f"{path} is longer than a file's name may be.", param, ctx)
-        except ValueError:
-            self.fail(f"{value!r} holds a character that no file's name may hold.", param, ctx)
+        if wrong := wrong_path(path):
+            self.fail(wrong, param, ctx)
         return path
 
 
@@ -65,38 +60,43 @@ class Member(click.Choice[E]):
 
 
 class Number(click.FloatRange):
-    """A finite number. `nan` is within every range, and a wait of `inf` seconds never ends."""
+    """A finite number within a range."""
+
+    def __init__(self, within: Range) -> None:
+        super().__init__(min=within.least, max=within.most)
+        self._within = within
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        try:
-            finite = math.isfinite(float(value))
-        except (ValueError, OverflowError):
-            finite = False
-        if not finite:
-            self.fail(f"{value!r} is not a number, such as 30 or 0.5.", param, ctx)
-        return float(super().convert(value, param, ctx))
+        if wrong := self._within.wrong(value):
+            self.fail(wrong, param, ctx)
+        return float(value)
 
 
 class WholeNumber(click.IntRange):
-    """A whole number; click's own word for it is "a valid integer range"."""
+    """A whole number within a range."""
+
+    def __init__(self, least: int | None = None, most: int | None = None) -> None:
+        super().__init__(min=least, max=most)
+        self._within = Range(least=least, most=most, whole=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            int(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a whole number.", param, ctx)
-        return int(super().convert(value, param, ctx))
+        if wrong := self._within.wrong(value):
+            self.fail(wrong, param, ctx)
+        return int(value)
 
 
-LONGEST_CALL_SECONDS = 86_400
-"""The most that --timeout takes: a day. A socket's clock ends after 24 days."""
+def number_of(setting: str) -> Number | WholeNumber:
+    """The type of an option by the name of its setting, whose range it has."""
+    within = RANGES[setting]
+    if not within.whole:
+        return Number(within)
+    least, most = within.least, within.most
+    return WholeNumber(None if least is None else int(least), None if most is None else int(most))
 
-LONGEST_WAIT_SECONDS = 31_536_000
-"""The most that other waits take: a year. A clock that a program can wait on has an end."""
 
-SECONDS = Number(min=0, max=LONGEST_WAIT_SECONDS)
+SECONDS = Number(allowed.SECONDS)
 
 _LENGTH = re.compile(
     r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?"
@@ -117,8 +117,8 @@ class Duration(click.ParamType[float]):
             self.fail(f"{value!r} is no length of time, such as 21600, 6h or 1h30m.", param, ctx)
         found = {unit: float(number) for unit, number in parts.groupdict().items() if number}
         seconds = sum(number * _UNITS[unit] for unit, number in found.items())
-        if not 0 < seconds <= LONGEST_WAIT_SECONDS:
-            self.fail(f"{value!r} is not more than 0 s and at most a year.", param, ctx)
+        if wrong := wrong_duration(value, seconds):
+            self.fail(wrong, param, ctx)
         return seconds
 
 
@@ -326,7 +326,7 @@ transport = together(
     named_option("--allow-http", is_flag=True, help="Allow plain HTTP beyond this machine."),
     click.option(
         "--timeout",
-        type=Number(min=0.1, max=LONGEST_CALL_SECONDS),
+        type=number_of("timeout"),
         default=DEFAULT_TIMEOUT,
         show_default=True,
         metavar="SECONDS",

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from enroll.allowed import wrong_code, wrong_role
 from enroll.cli import options
 from enroll.model import SendAs
 from enroll.preparation import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MAX_SIDE, Precheck
-from enroll.rows.header import Role
 
 AUTO = "auto"
-
-MOST_PLACES = 1000
-"""The most calls at the same time that may be asked for: each has a thread and a socket."""
-
-_ROLES = {role.value for role in Role}
 
 
 def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, str]:
@@ -36,17 +30,11 @@ def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) 
     return found
 
 
-_CODE = re.compile(r"[A-Z][A-Z0-9_]*")
-
-
 def error_code(text: str) -> str:
     """An error code as it was typed. Raises BadParameter for what no code looks like."""
     code = text.strip()
-    if not _CODE.fullmatch(code):
-        raise click.BadParameter(
-            f"{code!r} is no error code: they are capitals, digits and underscores, such as "
-            "NO_FACE_FOUND"
-        )
+    if wrong := wrong_code(code):
+        raise click.BadParameter(wrong)
     return code
 
 
@@ -55,8 +43,8 @@ def _columns(
 ) -> dict[str, str]:
     found = pairs(ctx, parameter, value)
     for role in found:
-        if role not in _ROLES:
-            raise click.BadParameter(f"{role!r} is none of {', '.join(sorted(_ROLES))}")
+        if wrong := wrong_role(role):
+            raise click.BadParameter(wrong)
     return found
 
 
@@ -94,7 +82,7 @@ class InFlight(click.ParamType[int | None]):
         if str(value).strip().lower() == AUTO:
             return None
         try:
-            return options.WholeNumber(1, MOST_PLACES).convert(value, param, ctx)
+            return int(options.number_of("max_in_flight").convert(value, param, ctx))
         except click.BadParameter as error:
             self.fail(f"{error.message.rstrip('.')}, nor {AUTO}.", param, ctx)
 
@@ -110,7 +98,7 @@ max_in_flight = click.option(
 
 readers = click.option(
     "--readers",
-    type=options.WholeNumber(min=1, max=256),
+    type=options.number_of("readers"),
     default=16,
     show_default=True,
     metavar="N",
@@ -123,13 +111,10 @@ multi_oriented_detection = click.option(
     help="Have the service turn a photo in which it finds no face upright.",
 )
 
-MOST_PIXELS = 1_000_000_000
-"""The most that --max-pixels takes: decoding so many takes 2 GB of memory."""
-
 preparing = options.together(
     click.option(
         "--max-side",
-        type=options.WholeNumber(48, 65_535),
+        type=options.number_of("max_side"),
         default=DEFAULT_MAX_SIDE,
         show_default=True,
         metavar="PIXELS",
@@ -137,7 +122,7 @@ preparing = options.together(
     ),
     click.option(
         "--max-bytes",
-        type=options.WholeNumber(10_000, 100_000_000),
+        type=options.number_of("max_bytes"),
         default=DEFAULT_MAX_BYTES,
         show_default=True,
         metavar="BYTES",
@@ -145,7 +130,7 @@ preparing = options.together(
     ),
     click.option(
         "--max-pixels",
-        type=options.WholeNumber(48 * 48, MOST_PIXELS),
+        type=options.number_of("max_pixels"),
         default=DEFAULT_MAX_PIXELS,
         show_default=True,
         metavar="PIXELS",
@@ -175,7 +160,7 @@ prechecking = options.together(
     ),
     click.option(
         "--min-face",
-        type=options.WholeNumber(0, 65_535),
+        type=options.number_of("min_face"),
         default=0,
         show_default=True,
         metavar="PIXELS",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from enroll.allowed import Range
 from enroll.cli import options
 from enroll.errors import UsageError
 
@@ -43,7 +44,7 @@ def _needs_extra(error: ImportError) -> UsageError:
 )
 @click.option(
     "--parallel",
-    type=options.WholeNumber(min=1),
+    type=options.WholeNumber(1),
     metavar="N",
     help="Refuse calls beyond N at a time.  [default: no limit]",
 )
@@ -63,7 +64,7 @@ def _needs_extra(error: ImportError) -> UsageError:
 )
 @click.option(
     "--seed",
-    type=options.WholeNumber(min=0),
+    type=options.WholeNumber(0),
     default=0,
     show_default=True,
     help="Seed of the faults.",
@@ -83,7 +84,7 @@ def _needs_extra(error: ImportError) -> UsageError:
 )
 @click.option(
     "--clock-skew",
-    type=options.Number(min=-DAY_SECONDS, max=DAY_SECONDS),
+    type=options.Number(Range(least=-DAY_SECONDS, most=DAY_SECONDS)),
     default=0.0,
     metavar="SECONDS",
     help="How far the stand-in's clock is ahead.  [default: not at all]",

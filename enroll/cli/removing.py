@@ -19,7 +19,7 @@ from enroll.settings import find_ledger
 @options.command_line_option(
     "--run",
     "of_run",
-    type=options.WholeNumber(min=1),
+    type=options.number_of("of_run"),
     metavar="R",
     help="The faces that this run has added; `enroll status` lists the runs.",
 )

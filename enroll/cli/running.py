@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from enroll.allowed import (
+    GROUP_ID_NEEDED,
+    LONGEST_WAIT_SECONDS,
+    MIN_FACE_ALONE,
+    Range,
+    wrong_choice,
+)
 from enroll.cli import options, reading, scheduled
 from enroll.cli.signals import SignalDesk
 from enroll.credentials import read_credentials
@@ -28,8 +35,8 @@ def _code_rules(
 ) -> dict[str, CodeRule]:
     rules = {}
     for code, rule in reading.pairs(ctx, parameter, value).items():
-        if rule not in list(CodeRule):
-            raise click.BadParameter(f"{rule!r} is none of {', '.join(CodeRule)}")
+        if wrong := wrong_choice(rule, CodeRule):
+            raise click.BadParameter(wrong)
         rules[_overrulable(code)] = CodeRule(rule)
     return rules
 
@@ -38,7 +45,7 @@ def _overrulable(code: str) -> str:
     from enroll.facesearch.codes import why_fixed
 
     if reason := why_fixed(reading.error_code(code)):
-        raise click.BadParameter(f"{code} cannot be overruled: {reason}. Take it out.")
+        raise click.BadParameter(reason)
     return code
 
 
@@ -77,7 +84,7 @@ reading_options = options.together(
 
 seed = click.option(
     "--seed",
-    type=options.WholeNumber(min=0, max=2**63 - 1),
+    type=options.number_of("seed"),
     default=0,
     show_default=True,
     metavar="S",
@@ -86,11 +93,11 @@ seed = click.option(
 
 partial_options = (
     click.option(
-        "--limit", type=options.WholeNumber(min=1), metavar="N", help="Take up at most N due rows."
+        "--limit", type=options.number_of("limit"), metavar="N", help="Take up at most N due rows."
     ),
     click.option(
         "--sample",
-        type=options.WholeNumber(min=1),
+        type=options.number_of("sample"),
         metavar="N",
         help="A trial: take up N of the due rows, drawn from the whole manifest, and reckon what "
         "all of them would come to.",
@@ -101,7 +108,7 @@ partial_options = (
 
 _bounding_rate = click.option(
     "--rate",
-    type=options.Number(min=0.001),
+    type=options.number_of("rate"),
     metavar="CALLS_PER_SECOND",
     help="Let no more calls a second leave; with --dry-run the rate for the estimate of the time.",
 )
@@ -129,14 +136,14 @@ def run_options(
         options.transport,
         click.option(
             "--attempts",
-            type=options.WholeNumber(min=1),
+            type=options.number_of("attempts"),
             default=5,
             show_default=True,
             help="Calls for a row in one run, refused ones not counted.",
         ),
         click.option(
             "--give-up-after",
-            type=options.SECONDS,
+            type=options.number_of("give_up_after"),
             default=give_up_after,
             show_default=True,
             metavar="SECONDS",
@@ -144,7 +151,7 @@ def run_options(
         ),
         click.option(
             "--drain",
-            type=options.SECONDS,
+            type=options.number_of("drain"),
             default=25.0,
             show_default=True,
             metavar="SECONDS",
@@ -152,7 +159,7 @@ def run_options(
         ),
         click.option(
             "--settle-after",
-            type=options.SECONDS,
+            type=options.number_of("settle_after"),
             default=10.0,
             show_default=True,
             metavar="SECONDS",
@@ -163,7 +170,7 @@ def run_options(
         *partial,
         click.option(
             "--max-calls",
-            type=options.WholeNumber(min=1),
+            type=options.number_of("max_calls"),
             metavar="N",
             help="Make at most N calls of any kind, then end.",
         ),
@@ -198,7 +205,7 @@ def run_options(
         ),
         click.option(
             "--stats",
-            type=options.Number(min=1, max=options.LONGEST_WAIT_SECONDS),
+            type=options.Number(Range(least=1, most=LONGEST_WAIT_SECONDS)),
             default=60.0,
             show_default=True,
             metavar="SECONDS",
@@ -228,9 +235,11 @@ def settings_of(ctx: click.Context, manifest: Path, given: Mapping[str, Any], ki
     names = kind.__dataclass_fields__
     taken = {name: value for name, value in given.items() if name in names}
     if not given["group_id"] and "results" in given:
-        raise click.UsageError("--group-id is needed: the library to enroll into.", ctx=ctx)
-    if taken["min_face"] and taken["precheck"] == "off" and options.typed(ctx, "min_face"):
-        raise click.UsageError("--min-face needs --precheck warn or hold.", ctx=ctx)
+        raise click.UsageError(GROUP_ID_NEEDED, ctx=ctx)
+    if taken["min_face"] and taken["precheck"] == "off":
+        if options.typed(ctx, "min_face"):
+            raise click.UsageError(MIN_FACE_ALONE, ctx=ctx)
+        taken["min_face"] = 0  # a file that serves several commands, or runs of several kinds
     if results == "-":
         raise click.UsageError(
             "--results: - is no file here: name one (./- is a file of that name).", ctx=ctx

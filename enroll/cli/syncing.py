@@ -12,7 +12,7 @@ import click
 
 from enroll.cli import options, reading
 from enroll.cli.running import perform, run_options, settings_of
-from enroll.settings import Bound, FailOn, SyncSettings
+from enroll.settings import NO_BOUND, Bound, FailOn, SyncSettings
 
 if TYPE_CHECKING:
     from enroll.ending import Report
@@ -32,7 +32,7 @@ class BoundType(click.ParamType[Bound]):
             return value
         found = _BOUND.fullmatch(str(value).strip())
         if found is None or ("." in found["number"] and not found["percent"]):
-            self.fail(f"{value!r} is neither a number nor a share, such as 25 or 1%.", param, ctx)
+            self.fail(NO_BOUND.format(value), param, ctx)
         return Bound(float(found["number"]), percent=bool(found["percent"]))
 
 
@@ -62,7 +62,7 @@ _following = options.together(
     ),
     click.option(
         "--grace",
-        type=options.Number(min=0, max=3650),
+        type=options.number_of("grace"),
         default=2.0,
         show_default=True,
         metavar="DAYS",

@@ -79,16 +79,20 @@ def http_code(status: int) -> str:
 
 
 def why_fixed(code: str) -> str:
-    """Why `--on-code` has no say about this code; empty where it has."""
+    """A sentence: why `--on-code` has no say about this code; empty where it has."""
     verdict = SERVICE_CODES.get(code, Verdict.FAILED)
     status = int(code[5:]) if re.fullmatch(r"HTTP_\d{3}", code) else 0
     if status:
         fatal = Verdict.FATAL if 300 <= status < 400 else Verdict.UNKNOWN
         verdict = STATUS_VERDICTS.get(status, Verdict.FAILED if 400 <= status < 500 else fatal)
     if verdict is Verdict.FATAL:
-        return "it always stops the run, as every other call would meet the same"
+        return _fixed(code, "it always stops the run, as every other call would meet the same")
     if verdict is Verdict.REFUSED:
-        return "the service had no place for the call, which is made again"
+        return _fixed(code, "the service had no place for the call, which is made again")
     if verdict is Verdict.UNKNOWN or code in list(OwnCode):
-        return "it does not say that the service refused the face"
+        return _fixed(code, "it does not say that the service refused the face")
     return ""
+
+
+def _fixed(code: str, why: str) -> str:
+    return f"{code} cannot be overruled: {why}. Take it out."

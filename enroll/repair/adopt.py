@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from enroll.allowed import refuse
 from enroll.beginning import identity_of, ledger_path, make_folder
 from enroll.calling.asking import Asking
 from enroll.calling.bench import Talk
@@ -16,7 +17,7 @@ from enroll.calling.upkeep import ADOPT, COMMAND, upkeep
 from enroll.driver.control import CONTROL_FACES
 from enroll.driver.looks import read_again
 from enroll.driver.settling import LOOK_LIMIT, LOOK_THRESHOLD
-from enroll.errors import ServiceError
+from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import candidates
 from enroll.ledger import Ledger, LibraryIdentity
 from enroll.ledger.files import (
@@ -41,6 +42,8 @@ from enroll.rows.scan import CHUNK_ROWS, Scan
 from enroll.settings import FILES, RunSettings, files_record
 from enroll.tally import Tally
 
+NO_GROUP_ID = "--group-id is needed: the library whose faces to adopt."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptSettings:
@@ -54,6 +57,12 @@ class AdoptSettings:
     score: float | None = None
     dry_run: bool = False
     report: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what the command line refuses, with the same sentence."""
+        refuse(self)
+        if not self.run.group_id:
+            raise UsageError(NO_GROUP_ID)
 
 
 def adopt(

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from enroll.allowed import refuse
 from enroll.calling.asking import Asking
 from enroll.calling.opening import Account, Announce, Connection, find_library, unheard
 from enroll.calling.sighting import list_small, look_up
@@ -51,6 +52,10 @@ class ResolveSettings:
     timeout: float = DEFAULT_TIMEOUT
     ca_bundle: Path | None = None
     allow_http: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what the command line refuses, with the same sentence."""
+        refuse(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 
 from enroll.errors import ManifestError
-
-
-class Role(StrEnum):
-    """What a column of the manifest is for; the value is the name it has by default."""
-
-    USER_ID = "user_id"
-    USER_DATA = "user_data"
-    IMAGE = "image"
-
+from enroll.model import Role
 
 RESULT_COLUMNS = (
     "status",

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from enroll.model import Row
+from enroll.model import Role, Row
 from enroll.output.texts import amount
 from enroll.rows.encoding import Encoding, find_encoding
 from enroll.rows.escape import unescape, unescape_all
 from enroll.rows.header import (
-    Role,
     find_roles,
     is_results_header,
     orphan_places,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enroll.errors import UsageError
-from enroll.model import Entry, Row
+from enroll.model import Entry, Role, Row
 from enroll.output.newfile import new_file
 from enroll.output.outputs import same_file
 from enroll.rows.escape import escape, escape_all
-from enroll.rows.header import FREE_TEXT, RESULT_COLUMNS, Role, result_names
+from enroll.rows.header import FREE_TEXT, RESULT_COLUMNS, result_names
 
 if TYPE_CHECKING:  # pandas comes with it, and takes longer to load than an export of a few rows
     from enroll.rows.manifest import Manifest
