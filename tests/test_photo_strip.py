@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from io import BytesIO
 from itertools import pairwise
@@ -14,7 +15,7 @@ from real_pictures import exif, saved, scene, with_segment
 
 from enroll.model import Fault
 from enroll.photo import Deed, PhotoCode, Prepared, prepare
-from enroll.photo.jpeg import MOST_SCANS, MOST_SEGMENTS, walk
+from enroll.photo.jpeg import MOST_FILL, MOST_SCANS, MOST_SEGMENTS, walk
 from enroll.preparation import Preparation
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -129,13 +130,73 @@ def test_metadata_between_the_scans_of_a_progressive_jpeg_is_found() -> None:
     assert sent(content[:second] + note + content[second:]).content == content
 
 
-def test_rubbish_and_fill_bytes_between_segments_do_no_harm() -> None:
-    content = jpeg()
-    tables = content.index(b"\xff\xdb")
-    for between in (b"\xff\xff\xff", SECRET):
-        found = sent(content[:tables] + between + content[tables:])
-        assert SECRET not in found.content
-        assert pixels(found.content) == pixels(content)
+def before_tables(content: bytes, piece: bytes) -> bytes:
+    """A JPEG with a piece before its first quantization table."""
+    at = content.index(b"\xff\xdb")
+    return content[:at] + piece + content[at:]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        SECRET,
+        SECRET + b"\xff\0" + SECRET,
+        b"\xff\xff\0" + SECRET,
+        b"\xff\0\xff\0\xff\xff",
+        b"\xff\x01\xff\xd3",
+        b"\xff\xe5\0\0",
+        b"\xff\xe1\0\1",
+        b"\xff\xe0\0\0",
+        b"\xff\xe2\0\1ICC_PROFILE\0",
+        b"\xff\xfe\0\0" + SECRET,
+        b"\xff" * (MOST_FILL + 1),
+    ],
+)
+def test_what_decoders_skip_between_segments_is_cut_out(piece: bytes) -> None:
+    found = sent(before_tables(jpeg(), piece))
+    assert (found.content, found.done) == (jpeg(), (Deed.STRIPPED,))
+
+
+def test_fill_bytes_that_the_standard_allows_stay() -> None:
+    content = before_tables(jpeg(), b"\xff" * MOST_FILL)
+    assert sent(content).content is content
+
+
+@pytest.mark.parametrize("between", [SECRET, b"\xff\xe5\0\0", b"\xff\xfe\0\1" + SECRET, b"\xff\0"])
+def test_what_decoders_skip_between_scans_is_cut_out(between: bytes) -> None:
+    content = jpeg("progressive")
+    tables = content.index(b"\xff\xc4", content.index(b"\xff\xda"))
+    found = sent(content[:tables] + b"\xff\xe5\0\2" + between + content[tables:])
+    assert (found.content, found.done) == (content, (Deed.STRIPPED,))
+
+
+@pytest.mark.parametrize("marker", [0xE1, 0xFE, 0x23, 0xF3, 0x01])
+def test_a_marker_within_a_scan_is_a_loss_and_not_rubbish(marker: int) -> None:
+    pixels = random.Random(1).randbytes(240 * 160)
+    noise = saved(Image.frombytes("L", (240, 160), pixels).convert("RGB"), quality=95)
+    half = (noise.index(b"\xff\xda") + len(noise)) // 2
+    found = prepare(noise[:half] + bytes((0xFF, marker, 0, 40)) + noise[half:])
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.TRUNCATED
+    percent = int(found.message.split("The last ")[1].split(" %")[0])
+    assert 40 <= percent <= 60
+
+
+def test_a_piece_of_a_profile_that_is_too_short_is_no_reason_to_refuse_a_photo() -> None:
+    short = with_segment(jpeg(exif=exif(6)), 0xE2, b"ICC_PROFILE\0")
+    assert sent(short).content == sent(jpeg(exif=exif(6))).content
+    assert sent(with_segment(jpeg(), 0xE2, b"ICC_PROFILE\0\1")).content == jpeg()
+
+
+@pytest.mark.parametrize("first", [exif(1), Image.Exif(), b"", b"II", b"no TIFF at all"])
+def test_the_first_exif_segment_decides_which_way_up_a_jpeg_is(first: Image.Exif | bytes) -> None:
+    payload = first if isinstance(first, bytes) else first.tobytes().removeprefix(b"Exif\0\0")
+    turned = jpeg(exif=exif(6))
+    assert sent(turned).done == (Deed.TURNED,)
+    found = sent(with_segment(turned, 0xE1, b"Exif\0\0" + payload))
+    assert (found.content, found.done) == (jpeg(), (Deed.STRIPPED,))
+    upright = jpeg(exif=exif(1))
+    assert sent(with_segment(upright, 0xE1, exif(6).tobytes())).done == (Deed.TURNED,)
 
 
 def test_padding_behind_the_end_is_cut_off() -> None:
