@@ -204,6 +204,27 @@ def test_thousands_of_empty_tables_are_not_all_looked_at() -> None:
     assert lost_from(zeros, walk(zeros)) is None
 
 
+def test_a_bomb_in_a_damaged_png_is_unpacked_no_further_than_its_lines() -> None:
+    bomb = png_of(60, 60, data=bytes(200_000_000))
+    at = bomb.index(b"IEND") - 4
+    found = prepare(bomb[:at] + b"rubbish behind the picture" + bomb[at:])
+    assert isinstance(found, Prepared)
+    assert found.content == bomb
+    short = png_of(60, 60, data=bytes(60 * 181 - 1))
+    found = prepare(short[:-12] + b"rubbish behind the picture" + bomb[at:])
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.TRUNCATED
+    many = png_of(40_000, 40_000, data=bytes(200_000_000))
+    content = many[:-12] + b"rubbish behind the picture" + many[-12:]
+    assert code_of(content) == PhotoCode.TOO_MANY_PIXELS
+
+
+def test_a_png_without_a_picture_is_damaged() -> None:
+    content = png_of(60, 60)
+    at = content.index(b"IDAT") - 4
+    assert code_of(content[:at] + content[-12:]) == PhotoCode.DAMAGED
+
+
 def test_a_text_of_a_png_that_unpacks_to_gigabytes_is_never_unpacked() -> None:
     payload = b"Comment\0\0" + zlib.compress(bytes(50_000_000), 9)
     length = len(payload).to_bytes(4, "big")

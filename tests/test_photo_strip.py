@@ -320,6 +320,121 @@ def test_a_chunk_with_another_sum_is_found_where_it_is() -> None:
     assert f"byte {at:,}" in found.message
 
 
+def chunk(kind: bytes, payload: bytes, *, wrong_sum: bool = False) -> bytes:
+    total = zlib.crc32(kind + payload) ^ wrong_sum
+    return len(payload).to_bytes(4, "big") + kind + payload + total.to_bytes(4, "big")
+
+
+def png_with(piece: bytes, *, behind: bool = False, mode: str = "RGB") -> bytes:
+    """A PNG with a piece before its picture, or behind it."""
+    content = saved(scene().convert(mode), "PNG")
+    at = content.index(b"IEND" if behind else b"IDAT") - 4
+    return content[:at] + piece + content[at:]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("kind", [b"tEXt", b"tIME", b"eXIf", b"gAMA", b"tRNS", b"iCCP", b"prVt"])
+def test_a_chunk_with_a_wrong_sum_that_decoders_skip_is_cut_out(kind: bytes, behind: bool) -> None:
+    payload = exif(6).tobytes().removeprefix(b"Exif\0\0") if kind == b"eXIf" else SECRET
+    found = sent(png_with(chunk(kind, payload, wrong_sum=True), behind=behind))
+    assert (found.content, found.done) == (png_with(b""), (Deed.STRIPPED,))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        (10_000_000).to_bytes(4, "big") + b"tEXt" + SECRET,
+        b"\xff\xff\xff\xff" + b"tEXt" + SECRET,
+        b"no chunk at all, only rubbish",
+        SECRET[:5],
+    ],
+)
+def test_what_is_no_chunk_behind_the_picture_of_a_png_is_cut_out(piece: bytes) -> None:
+    found = sent(png_with(piece, behind=True))
+    assert (found.content, found.done) == (png_with(b""), (Deed.STRIPPED,))
+    at = png_with(b"").index(b"IDAT") + 50
+    lost = png_with(piece)[: at + len(piece)] + piece + png_with(b"")[-12:]
+    assert isinstance(prepare(lost), Fault)
+
+
+def test_the_last_chunk_of_a_png_is_put_right() -> None:
+    content = png_with(b"")
+    assert sent(content[:-1] + b"?").content == content
+    assert sent(content[:-12] + chunk(b"IEND", SECRET)).content == content
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P"])
+def test_a_piece_of_the_picture_with_another_name_is_no_chunk_to_skip(
+    mode: str, interlaced: bool
+) -> None:
+    """One flipped bit makes a chunk of it that decoders skip."""
+    lines = Image.frombytes("L", (50, 61), random.Random(2).randbytes(50 * 61)).convert(mode)
+    content = interlaced_png(lines) if interlaced else saved(lines, "PNG")
+    at = content.index(b"IDAT") - 4
+    data = content[at + 8 : content.index(b"IEND") - 8]
+    two = content[:at] + chunk(b"IDAT", data[:-20]) + chunk(b"IDAT", data[-20:]) + content[-12:]
+    assert sent(two + SECRET).content == two
+    for skipped in (b"tEXt", b"tIME"):
+        noted = two[:-12] + chunk(skipped, b"", wrong_sum=True) + two[-12:]
+        assert sent(noted).content == two
+    found = prepare(b"iDAT".join(two.rsplit(b"IDAT", 1)))
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.DAMAGED
+
+
+def interlaced_png(picture: Image.Image) -> bytes:
+    """Pillow writes none: seven passes, each line behind its filter's number 0."""
+    bits = {"RGB": 24, "L": 8, "1": 1, "P": 8}[picture.mode]
+    lines = []
+    for column, line, right, down in [
+        *[(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8)],
+        *[(2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)],
+    ]:
+        width = len(range(column, picture.width, right))
+        lines += [bytes(1 + -(-width * bits // 8)) for _ in range(line, picture.height, down)]
+    plain = saved(picture, "PNG")
+    header = plain[16:28] + b"\1"
+    palette = chunk(b"PLTE", bytes(768)) if picture.mode == "P" else b""
+    data = chunk(b"IDAT", zlib.compress(b"".join(lines)))
+    return plain[:8] + chunk(b"IHDR", header) + palette + data + plain[-12:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (b"gAMA", b"\0\0\1"),
+        (b"cHRM", bytes(31)),
+        (b"sRGB", b""),
+        (b"cICP", b"\1"),
+        (b"tRNS", b""),
+        (b"tRNS", bytes(5)),
+    ],
+)
+def test_a_chunk_of_an_impossible_length_is_cut_out(kind: bytes, payload: bytes) -> None:
+    found = sent(png_with(chunk(kind, payload)))
+    assert (found.content, found.done) == (png_with(b""), (Deed.STRIPPED,))
+
+
+def test_the_first_exif_chunk_decides_which_way_up_a_png_is() -> None:
+    notes = [chunk(b"eXIf", exif(way).tobytes().removeprefix(b"Exif\0\0")) for way in (1, 6)]
+    upright = sent(png_with(b"".join(notes)))
+    assert (upright.content, upright.done) == (png_with(b""), (Deed.STRIPPED,))
+    assert Deed.TURNED in sent(png_with(b"".join(reversed(notes)))).done
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"IDAT"])
+def test_a_wrong_sum_of_what_a_picture_is_made_of_is_damage(kind: bytes) -> None:
+    content = saved(scene().quantize(16), "PNG")
+    at = content.index(kind) - 4
+    end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+    broken = content[: end - 1] + bytes([content[end - 1] ^ 1]) + content[end:]
+    found = prepare(broken)
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.DAMAGED
+    assert f"byte {at:,}" in found.message
+
+
 def test_stripping_is_the_same_every_time_so_that_new_metadata_make_no_new_photo() -> None:
     variants = [
         jpeg(),
