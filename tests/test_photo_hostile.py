@@ -13,11 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from real_pictures import exif, saved, scene, with_segment
+from real_pictures import difference, exif, saved, scene, shown, with_segment
 
 from enroll.model import Fault, Unusable
 from enroll.photo import PhotoCode, Prepared, glance, prepare, read_photo
+from enroll.photo.decode import open_picture
 from enroll.photo.exif import orientation
+from enroll.photo.form import Form
+from enroll.photo.jpeg import EOI, walk
+from enroll.photo.lost import lost_from
 from enroll.preparation import Preparation
 from enroll.sandbox.pictures import grey_picture
 
@@ -171,6 +175,54 @@ def test_gigantic_metadata_is_cut_out() -> None:
     assert isinstance(found, Prepared)
     assert len(content) > 19_000_000
     assert found.content == saved(scene())
+
+
+def test_millions_of_fill_bytes_before_a_marker_are_cut_out() -> None:
+    content = saved(scene())
+    at = content.index(b"\xff\xdb")
+    found = prepare(content[:at] + b"\xff" * 20_000_000 + content[at:])
+    assert isinstance(found, Prepared)
+    assert found.content == content
+
+
+def test_a_jpeg_is_given_to_its_decoder_in_one_piece() -> None:
+    """In pieces it looks for a marker from the beginning of what it skips each time: 60 million
+    bytes took half a minute."""
+    content = saved(scene()).removesuffix(EOI) + b"\xff" * 20_000_000 + EOI
+    assert open_picture(content, Form.JPEG).decodermaxblock == len(content)
+    found = prepare(content)
+    assert isinstance(found, Prepared)
+    assert found.words == "shrunk"
+    assert difference(shown(found.content), shown(saved(scene()))) < 2
+
+
+def test_thousands_of_empty_tables_are_not_all_looked_at() -> None:
+    content = saved(scene())
+    at = content.index(b"\xff\xda")
+    tables = (b"\xff\xc4\xff\xff" + bytes(65_533)) * 300
+    zeros = content[:at] + tables + content[at:-20] + bytes(300) + EOI
+    assert lost_from(zeros, walk(zeros)) is None
+
+
+def test_a_bomb_in_a_damaged_png_is_unpacked_no_further_than_its_lines() -> None:
+    bomb = png_of(60, 60, data=bytes(200_000_000))
+    at = bomb.index(b"IEND") - 4
+    found = prepare(bomb[:at] + b"rubbish behind the picture" + bomb[at:])
+    assert isinstance(found, Prepared)
+    assert found.content == bomb
+    short = png_of(60, 60, data=bytes(60 * 181 - 1))
+    found = prepare(short[:-12] + b"rubbish behind the picture" + bomb[at:])
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.TRUNCATED
+    many = png_of(40_000, 40_000, data=bytes(200_000_000))
+    content = many[:-12] + b"rubbish behind the picture" + many[-12:]
+    assert code_of(content) == PhotoCode.TOO_MANY_PIXELS
+
+
+def test_a_png_without_a_picture_is_damaged() -> None:
+    content = png_of(60, 60)
+    at = content.index(b"IDAT") - 4
+    assert code_of(content[:at] + content[-12:]) == PhotoCode.DAMAGED
 
 
 def test_a_text_of_a_png_that_unpacks_to_gigabytes_is_never_unpacked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from io import BytesIO
 from itertools import pairwise
@@ -14,7 +15,7 @@ from real_pictures import exif, saved, scene, with_segment
 
 from enroll.model import Fault
 from enroll.photo import Deed, PhotoCode, Prepared, prepare
-from enroll.photo.jpeg import MOST_SCANS, MOST_SEGMENTS, walk
+from enroll.photo.jpeg import MOST_FILL, MOST_SCANS, MOST_SEGMENTS, walk
 from enroll.preparation import Preparation
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -129,13 +130,73 @@ def test_metadata_between_the_scans_of_a_progressive_jpeg_is_found() -> None:
     assert sent(content[:second] + note + content[second:]).content == content
 
 
-def test_rubbish_and_fill_bytes_between_segments_do_no_harm() -> None:
-    content = jpeg()
-    tables = content.index(b"\xff\xdb")
-    for between in (b"\xff\xff\xff", SECRET):
-        found = sent(content[:tables] + between + content[tables:])
-        assert SECRET not in found.content
-        assert pixels(found.content) == pixels(content)
+def before_tables(content: bytes, piece: bytes) -> bytes:
+    """A JPEG with a piece before its first quantization table."""
+    at = content.index(b"\xff\xdb")
+    return content[:at] + piece + content[at:]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        SECRET,
+        SECRET + b"\xff\0" + SECRET,
+        b"\xff\xff\0" + SECRET,
+        b"\xff\0\xff\0\xff\xff",
+        b"\xff\x01\xff\xd3",
+        b"\xff\xe5\0\0",
+        b"\xff\xe1\0\1",
+        b"\xff\xe0\0\0",
+        b"\xff\xe2\0\1ICC_PROFILE\0",
+        b"\xff\xfe\0\0" + SECRET,
+        b"\xff" * (MOST_FILL + 1),
+    ],
+)
+def test_what_decoders_skip_between_segments_is_cut_out(piece: bytes) -> None:
+    found = sent(before_tables(jpeg(), piece))
+    assert (found.content, found.done) == (jpeg(), (Deed.STRIPPED,))
+
+
+def test_fill_bytes_that_the_standard_allows_stay() -> None:
+    content = before_tables(jpeg(), b"\xff" * MOST_FILL)
+    assert sent(content).content is content
+
+
+@pytest.mark.parametrize("between", [SECRET, b"\xff\xe5\0\0", b"\xff\xfe\0\1" + SECRET, b"\xff\0"])
+def test_what_decoders_skip_between_scans_is_cut_out(between: bytes) -> None:
+    content = jpeg("progressive")
+    tables = content.index(b"\xff\xc4", content.index(b"\xff\xda"))
+    found = sent(content[:tables] + b"\xff\xe5\0\2" + between + content[tables:])
+    assert (found.content, found.done) == (content, (Deed.STRIPPED,))
+
+
+@pytest.mark.parametrize("marker", [0xE1, 0xFE, 0x23, 0xF3, 0x01])
+def test_a_marker_within_a_scan_is_a_loss_and_not_rubbish(marker: int) -> None:
+    pixels = random.Random(1).randbytes(240 * 160)
+    noise = saved(Image.frombytes("L", (240, 160), pixels).convert("RGB"), quality=95)
+    half = (noise.index(b"\xff\xda") + len(noise)) // 2
+    found = prepare(noise[:half] + bytes((0xFF, marker, 0, 40)) + noise[half:])
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.TRUNCATED
+    percent = int(found.message.split("The last ")[1].split(" %")[0])
+    assert 40 <= percent <= 60
+
+
+def test_a_piece_of_a_profile_that_is_too_short_is_no_reason_to_refuse_a_photo() -> None:
+    short = with_segment(jpeg(exif=exif(6)), 0xE2, b"ICC_PROFILE\0")
+    assert sent(short).content == sent(jpeg(exif=exif(6))).content
+    assert sent(with_segment(jpeg(), 0xE2, b"ICC_PROFILE\0\1")).content == jpeg()
+
+
+@pytest.mark.parametrize("first", [exif(1), Image.Exif(), b"", b"II", b"no TIFF at all"])
+def test_the_first_exif_segment_decides_which_way_up_a_jpeg_is(first: Image.Exif | bytes) -> None:
+    payload = first if isinstance(first, bytes) else first.tobytes().removeprefix(b"Exif\0\0")
+    turned = jpeg(exif=exif(6))
+    assert sent(turned).done == (Deed.TURNED,)
+    found = sent(with_segment(turned, 0xE1, b"Exif\0\0" + payload))
+    assert (found.content, found.done) == (jpeg(), (Deed.STRIPPED,))
+    upright = jpeg(exif=exif(1))
+    assert sent(with_segment(upright, 0xE1, exif(6).tobytes())).done == (Deed.TURNED,)
 
 
 def test_padding_behind_the_end_is_cut_off() -> None:
@@ -253,6 +314,121 @@ def test_a_chunk_with_another_sum_is_found_where_it_is() -> None:
     content = saved(scene(), "PNG")
     at = content.index(b"IDAT") - 4
     broken = content[: at + 20] + bytes([content[at + 20] ^ 1]) + content[at + 21 :]
+    found = prepare(broken)
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.DAMAGED
+    assert f"byte {at:,}" in found.message
+
+
+def chunk(kind: bytes, payload: bytes, *, wrong_sum: bool = False) -> bytes:
+    total = zlib.crc32(kind + payload) ^ wrong_sum
+    return len(payload).to_bytes(4, "big") + kind + payload + total.to_bytes(4, "big")
+
+
+def png_with(piece: bytes, *, behind: bool = False, mode: str = "RGB") -> bytes:
+    """A PNG with a piece before its picture, or behind it."""
+    content = saved(scene().convert(mode), "PNG")
+    at = content.index(b"IEND" if behind else b"IDAT") - 4
+    return content[:at] + piece + content[at:]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("kind", [b"tEXt", b"tIME", b"eXIf", b"gAMA", b"tRNS", b"iCCP", b"prVt"])
+def test_a_chunk_with_a_wrong_sum_that_decoders_skip_is_cut_out(kind: bytes, behind: bool) -> None:
+    payload = exif(6).tobytes().removeprefix(b"Exif\0\0") if kind == b"eXIf" else SECRET
+    found = sent(png_with(chunk(kind, payload, wrong_sum=True), behind=behind))
+    assert (found.content, found.done) == (png_with(b""), (Deed.STRIPPED,))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        (10_000_000).to_bytes(4, "big") + b"tEXt" + SECRET,
+        b"\xff\xff\xff\xff" + b"tEXt" + SECRET,
+        b"no chunk at all, only rubbish",
+        SECRET[:5],
+    ],
+)
+def test_what_is_no_chunk_behind_the_picture_of_a_png_is_cut_out(piece: bytes) -> None:
+    found = sent(png_with(piece, behind=True))
+    assert (found.content, found.done) == (png_with(b""), (Deed.STRIPPED,))
+    at = png_with(b"").index(b"IDAT") + 50
+    lost = png_with(piece)[: at + len(piece)] + piece + png_with(b"")[-12:]
+    assert isinstance(prepare(lost), Fault)
+
+
+def test_the_last_chunk_of_a_png_is_put_right() -> None:
+    content = png_with(b"")
+    assert sent(content[:-1] + b"?").content == content
+    assert sent(content[:-12] + chunk(b"IEND", SECRET)).content == content
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P"])
+def test_a_piece_of_the_picture_with_another_name_is_no_chunk_to_skip(
+    mode: str, interlaced: bool
+) -> None:
+    """One flipped bit makes a chunk of it that decoders skip."""
+    lines = Image.frombytes("L", (50, 61), random.Random(2).randbytes(50 * 61)).convert(mode)
+    content = interlaced_png(lines) if interlaced else saved(lines, "PNG")
+    at = content.index(b"IDAT") - 4
+    data = content[at + 8 : content.index(b"IEND") - 8]
+    two = content[:at] + chunk(b"IDAT", data[:-20]) + chunk(b"IDAT", data[-20:]) + content[-12:]
+    assert sent(two + SECRET).content == two
+    for skipped in (b"tEXt", b"tIME"):
+        noted = two[:-12] + chunk(skipped, b"", wrong_sum=True) + two[-12:]
+        assert sent(noted).content == two
+    found = prepare(b"iDAT".join(two.rsplit(b"IDAT", 1)))
+    assert isinstance(found, Fault)
+    assert found.code == PhotoCode.DAMAGED
+
+
+def interlaced_png(picture: Image.Image) -> bytes:
+    """Pillow writes none: seven passes, each line behind its filter's number 0."""
+    bits = {"RGB": 24, "L": 8, "1": 1, "P": 8}[picture.mode]
+    lines = []
+    for column, line, right, down in [
+        *[(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8)],
+        *[(2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)],
+    ]:
+        width = len(range(column, picture.width, right))
+        lines += [bytes(1 + -(-width * bits // 8)) for _ in range(line, picture.height, down)]
+    plain = saved(picture, "PNG")
+    header = plain[16:28] + b"\1"
+    palette = chunk(b"PLTE", bytes(768)) if picture.mode == "P" else b""
+    data = chunk(b"IDAT", zlib.compress(b"".join(lines)))
+    return plain[:8] + chunk(b"IHDR", header) + palette + data + plain[-12:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (b"gAMA", b"\0\0\1"),
+        (b"cHRM", bytes(31)),
+        (b"sRGB", b""),
+        (b"cICP", b"\1"),
+        (b"tRNS", b""),
+        (b"tRNS", bytes(5)),
+    ],
+)
+def test_a_chunk_of_an_impossible_length_is_cut_out(kind: bytes, payload: bytes) -> None:
+    found = sent(png_with(chunk(kind, payload)))
+    assert (found.content, found.done) == (png_with(b""), (Deed.STRIPPED,))
+
+
+def test_the_first_exif_chunk_decides_which_way_up_a_png_is() -> None:
+    notes = [chunk(b"eXIf", exif(way).tobytes().removeprefix(b"Exif\0\0")) for way in (1, 6)]
+    upright = sent(png_with(b"".join(notes)))
+    assert (upright.content, upright.done) == (png_with(b""), (Deed.STRIPPED,))
+    assert Deed.TURNED in sent(png_with(b"".join(reversed(notes)))).done
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"IDAT"])
+def test_a_wrong_sum_of_what_a_picture_is_made_of_is_damage(kind: bytes) -> None:
+    content = saved(scene().quantize(16), "PNG")
+    at = content.index(kind) - 4
+    end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+    broken = content[: end - 1] + bytes([content[end - 1] ^ 1]) + content[end:]
     found = prepare(broken)
     assert isinstance(found, Fault)
     assert found.code == PhotoCode.DAMAGED

@@ -22,16 +22,31 @@ MOST_SCANS = 100
 """Passes over the picture. Progressive files have some ten; each costs time in the size of the
 whole picture, however little there is in it."""
 
+MOST_FILL = 255
+"""Fill bytes that stay before a marker. The standard allows any number, and Pillow reads each in
+Python."""
+
+ESCAPED = b"\xff\0"
+
+MOST_BY_CHANCE = 3
+"""Escaped bytes that may stand in what is no scan, before any marker: a scan has one in 256."""
+
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+"""A marker behind what decoders skip to find it: fill bytes, rubbish and escaped 0xFF in it."""
+
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """What ends a scan: a marker that is neither an escaped 0xFF nor a restart."""
 
-_SCAN, _END, _HUFFMAN = 0xDA, 0xD9, 0xC4
+_SCAN, _END, _HUFFMAN, _START = 0xDA, 0xD9, 0xC4, 0xD8
 
 _ALONE = frozenset({_END, 0x01, *range(0xD0, 0xD8)})
 """Markers that nothing belongs to."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
+_TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 """Beside frames and scans what a decoder needs."""
+_NEEDED = _FRAMES | _TABLES | {_SCAN}
+_BEHIND_A_SCAN = _TABLES | (_ALONE - {_END}) | {_SCAN, 0xDC, 0xFE, *range(0xE0, 0xF0)}
+"""What may follow a scan. Any other marker there is damage within the scan."""
 
 _COMMON = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Baseline, extended and progressive, with Huffman or arithmetic coding."""
@@ -42,6 +57,8 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 _JFIF_LENGTH, _ADOBE_LENGTH = 16, 14
 """Of the segments without a thumbnail and without more than the standard knows."""
+_PROFILE_LENGTH = 16
+"""Of a segment with none of its profile's bytes. Pillow opens no photo that has a shorter one."""
 
 
 class NotAJpegError(Exception):
@@ -62,7 +79,8 @@ class Jpeg:
 
     `sampling` are the components' (horizontal, vertical) factors; `tables` are where segments with
     Huffman tables begin and end, `scan` is where the last pass begins, and `end` where the picture
-    ends in the file, None where no end was found.
+    ends in the file, None where no end was found. `interrupted` says that a marker stands within a
+    scan that should not, and ends it for a decoder.
     """
 
     remains: Remains
@@ -72,10 +90,12 @@ class Jpeg:
     coding: int = 0
     sampling: tuple[tuple[int, int], ...] = ()
     orientation: int = exif.UPRIGHT
+    has_exif: bool = False
     scans: int = 0
     scan: int = 0
     tables: list[tuple[int, int]] = field(default_factory=list)
     end: int | None = None
+    interrupted: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -99,14 +119,20 @@ class Jpeg:
 
 
 def walk(content: bytes, *, whole: bool = True) -> Jpeg:
-    """Go through the markers; `whole=False` stops at the first scan.
+    """Go through the markers as libjpeg does; `whole=False` stops at the first scan.
 
     Raises NotAJpegError; with `whole=False` also EndMissingError, when the bytes do not suffice.
     """
     jpeg, at = Jpeg(Remains(content)), len(SOI)
     try:
         for _ in range(MOST_SEGMENTS):
-            at, marker, after = _segment(content, at)
+            found = _MARKER.search(content, at)
+            if found is None:
+                at = max(at, len(content) - 1)  # the last byte may be half of a marker
+                break
+            start, marker = found.start(), content[found.start() + 1]
+            _skip(jpeg, content, at, start)
+            at, after = start, _end_of(content, start, marker)
             if marker == _END:
                 return _closed(jpeg, after)
             if whole and after > len(content):
@@ -116,17 +142,13 @@ def walk(content: bytes, *, whole: bool = True) -> Jpeg:
             if marker == _SCAN:
                 if not whole:
                     return jpeg
-                found = next_marker(content, at)
-                if found is None:
+                behind = next_marker(content, at)
+                if behind is None:
                     break
-                at = found
-            elif content[at] != 0xFF:  # rubbish, where a marker should stand
-                after = content.index(b"\xff", at)
-                jpeg.remains.leave_out(at, after)
-                at = after
+                at = behind
         else:
             raise NotAJpegError(f"it has more than {MOST_SEGMENTS:,} segments")
-    except (IndexError, ValueError):
+    except IndexError:
         pass
     if not whole:
         raise EndMissingError(at)
@@ -148,21 +170,33 @@ def _closed(jpeg: Jpeg, end: int) -> Jpeg:
     return jpeg
 
 
-def _segment(content: bytes, at: int) -> tuple[int, int, int]:
-    """Where the marker at `at` stands behind its fill bytes, which it is, and where it ends."""
-    while content[at + 1] == 0xFF:
-        at += 1
-    marker = content[at + 1]
+def _skip(jpeg: Jpeg, content: bytes, at: int, marker: int) -> None:
+    """Leave out what stands before a marker; not a few fill bytes, which the standard allows."""
+    length = marker - at
+    if length > MOST_FILL or content.count(0xFF, at, marker) < length:
+        jpeg.remains.leave_out(at, marker)
+        if jpeg.scans and content.count(ESCAPED, at, marker) > MOST_BY_CHANCE:
+            jpeg.interrupted = True
+
+
+def _end_of(content: bytes, at: int, marker: int) -> int:
+    """Where the segment ends whose marker stands at `at`.
+
+    A length of 0 or 1 is less than its own two bytes. Of what it can do without, a decoder skips
+    just these then.
+    """
     if marker in _ALONE:
-        return at, marker, at + 2
+        return at + 2
     length = content[at + 2] << 8 | content[at + 3]
-    if length < 2 or marker in (0x00, 0xD8):
+    if marker == _START or (length < 2 and marker in _NEEDED):
         raise NotAJpegError("its markers make no sense")
-    return at, marker, at + 2 + length
+    return at + 2 + max(length, 2)
 
 
 def _note(jpeg: Jpeg, content: bytes, marker: int, at: int, after: int) -> None:
     """Take from a segment what it tells, and leave it out if a decoder does not need it."""
+    if jpeg.scans and marker not in _BEHIND_A_SCAN:
+        jpeg.interrupted = True
     if marker in _FRAMES:
         _note_frame(jpeg, content, marker, at)
     elif marker == _SCAN:
@@ -178,15 +212,17 @@ def _note(jpeg: Jpeg, content: bytes, marker: int, at: int, after: int) -> None:
 
 
 def _note_application(jpeg: Jpeg, content: bytes, marker: int, at: int, after: int) -> None:
-    head = bytes(content[at + 4 : at + 16])
-    if marker == _APP2 and head.startswith(b"ICC_PROFILE\0"):
-        return
+    head = bytes(content[at + 4 : min(at + 16, after)])
     instead = b""
-    if marker == _APP0 and head.startswith(b"JFIF\0"):
+    if marker == _APP2 and head.startswith(b"ICC_PROFILE\0"):
+        if after - at - 2 >= _PROFILE_LENGTH:
+            return
+    elif marker == _APP0 and head.startswith(b"JFIF\0"):
         instead = _at_most(content, at, after, _JFIF_LENGTH)
     elif marker == _APP14 and head.startswith(b"Adobe"):
         instead = _at_most(content, at, after, _ADOBE_LENGTH)
-    elif marker == _APP1 and head.startswith(b"Exif\0") and jpeg.orientation == exif.UPRIGHT:
+    elif marker == _APP1 and head.startswith(b"Exif\0") and not jpeg.has_exif:
+        jpeg.has_exif = True  # the first decides, whatever it says: viewers look at no other
         jpeg.orientation = exif.orientation(memoryview(content)[at + 10 : after])
     if len(instead) < after - at:
         jpeg.remains.leave_out(at, after, instead=instead)

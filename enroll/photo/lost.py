@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from struct import unpack_from
 
-from enroll.photo.jpeg import EOI, Jpeg, next_marker
+from enroll.photo.jpeg import EOI, ESCAPED, MOST_BY_CHANCE, Jpeg, next_marker
 
 _ZEROS = bytes(256)
 """No shorter run is looked at. Cameras' scans have two or three zeros in a row; those with Huffman
@@ -20,23 +20,23 @@ _RUN = re.compile(rb"\0{256,}")
 _GOES_ON = frozenset({0xD9, 0xDA, 0xC4})
 """An end, a scan and a Huffman table: what ends a scan's data. Other pictures begin with 0xD8."""
 
-_ESCAPED = b"\xff\0"
-
-_MOST_BY_CHANCE = 3
-"""Escaped bytes that may stand in what is no scan, before any marker: a scan has one in 256."""
-
-BEHIND = 16 * _ESCAPED
+BEHIND = 16 * ESCAPED
 """What stands in an end's place: a decoder reads up to eight bytes ahead, and these are no code."""
 
 _END_OF_BLOCK = 0
+
+_MOST_TABLES = 100
+"""Segments with Huffman tables that are looked at, the last of them: a photo has up to eight, and
+each may hold thousands of empty tables."""
 
 
 def lost_from(content: bytes, jpeg: Jpeg) -> int | None:
     """From which byte on what stands there is not the picture's; None where nothing shows that."""
     zeros = _zeros(content, jpeg)
-    if zeros is None and jpeg.end is not None and _goes_on(content, jpeg.end):
-        return jpeg.end - len(EOI)
-    return zeros
+    if zeros is not None or jpeg.end is None:
+        return zeros
+    more = jpeg.interrupted or _goes_on(content, jpeg.end)
+    return jpeg.end - len(EOI) if more else None
 
 
 def without_end(content: bytes, jpeg: Jpeg) -> bytes:
@@ -56,7 +56,7 @@ def _goes_on(content: bytes, end: int) -> bool:
     return (
         found is not None
         and content[found + 1] in _GOES_ON
-        and content.count(_ESCAPED, end, found) > _MOST_BY_CHANCE
+        and content.count(ESCAPED, end, found) > MOST_BY_CHANCE
         and content.find(b"\xff\xff", end, found) < 0
     )
 
@@ -102,7 +102,7 @@ def _codes_of_zeros(content: bytes, jpeg: Jpeg) -> dict[int, tuple[int, int]]:
     """Of each Huffman table (by class and number, as it says) the code that is all zeros, which is
     the first: its bits, and the symbol that it stands for."""
     codes = {}
-    for at, after in jpeg.tables:
+    for at, after in jpeg.tables[-_MOST_TABLES:]:
         place = at + 4
         while place + 17 < after:
             counts = content[place + 1 : place + 17]
