@@ -18,7 +18,7 @@ from enroll.driver.journey import Policy
 from enroll.driver.trial import Sample
 from enroll.errors import UsageError
 from enroll.ledger import Ledger, LibraryIdentity, RunRecord
-from enroll.ledger.files import scratch_ledger
+from enroll.ledger.files import ledger_exists, scratch_ledger
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.photo import Glance, PhotoCode, check_installed, examine, glance, marks
@@ -121,7 +121,7 @@ def make_plan(
         path = default_ledger_path(settings.endpoint, settings.group_id)
     if report is not None:
         _check_report(report, settings, path)
-    there = path if path is not None and path.exists() else None
+    there = path if path is not None and ledger_exists(path) else None
     identity = LibraryIdentity(
         host=host_of(settings.endpoint), group_id=settings.group_id, add_time=""
     )
