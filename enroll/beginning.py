@@ -38,7 +38,7 @@ from enroll.ledger.survey import Surveyor, fingerprint
 from enroll.model import Library
 from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.output.texts import amount
-from enroll.ownership import make_folder
+from enroll.ownership import make_folder, others_can_read
 from enroll.photo import marks
 from enroll.rows.manifest import Manifest, open_manifest, recall_manifest
 from enroll.rows.photofolder import in_utf8, photos_folder
@@ -185,6 +185,7 @@ def open_run(
             *notes,
             *retry_notes(settings, ledger),
             *unforgotten_notes(unforgotten),
+            *_exposed_notes({"ledger": path, "results file": results_path(settings)}),
         ],
         images_inherited=photos.inherited,
         urgent=urgent,
@@ -331,6 +332,15 @@ def unforgotten_notes(people: int) -> list[str]:
     return [
         f"{amount(people, 'person', 'people')} {are} to be forgotten, and not everything of "
         "theirs is gone yet: the same `enroll forget` goes on."
+    ]
+
+
+def _exposed_notes(files: Mapping[str, Path | None]) -> list[str]:
+    """A sentence for each file of ours that names people and that others can read."""
+    return [
+        f"The {what} {path} can be read by others here, and names people: `chmod 600 {path}`."
+        for what, path in files.items()
+        if path is not None and others_can_read(path)
     ]
 
 

@@ -9,7 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -702,3 +702,58 @@ def test_a_python_with_too_old_a_sqlite_is_told_so(
     monkeypatch.setattr("enroll.ledger.connecting.sqlite_version_info", (3, 26, 0))
     with pytest.raises(LocalError, match=r"needs 3\.33 or newer"):
         open_ledger(path, STAFF)
+
+
+VICTIM = b"a file of somebody's"
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize(
+    "content", [VICTIM, b"[1]", b"x" * 5_000, b'{"pid": 1' + b" " * 2_000 + b"}"]
+)
+def test_a_file_that_is_linked_to_in_a_locks_place_keeps_its_content(
+    path: Path, content: bytes, link: Callable[[Path, Path], None]
+) -> None:
+    victim = path.with_name("victim")
+    victim.write_bytes(content)
+    lock = path.with_name("ledger.sqlite.lock")
+    link(victim, lock)
+    for _ in range(2):  # it is let go of, too
+        with pytest.raises(
+            UsageError, match=r"link, which is not followed|not a lock file of enroll"
+        ):
+            LedgerLock(path)
+    assert victim.read_bytes() == content
+    assert holder_of(path) is None
+    lock.unlink()
+    with LedgerLock(path):
+        pass
+
+
+def test_a_link_to_nothing_in_a_locks_place_makes_no_file(path: Path) -> None:
+    path.with_name("ledger.sqlite.lock").symlink_to("elsewhere")
+    with pytest.raises(UsageError, match="is a symbolic link"):
+        LedgerLock(path)
+    assert not path.with_name("elsewhere").exists()
+
+
+def test_a_pipe_in_a_locks_place_is_refused_and_not_waited_for(path: Path) -> None:
+    os.mkfifo(path.with_name("ledger.sqlite.lock"))
+    with pytest.raises(UsageError, match="not a lock file"):
+        LedgerLock(path)
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 90])
+def test_what_a_power_cut_leaves_of_a_lock_file_is_one(path: Path, left: bytes) -> None:
+    path.with_name("ledger.sqlite.lock").write_bytes(left)
+    with LedgerLock(path) as lock:
+        assert lock.last_run == 0
+
+
+@needs_root
+def test_a_lock_file_of_another_user_is_refused(path: Path) -> None:
+    with LedgerLock(path):
+        pass
+    os.chown(path.with_name("ledger.sqlite.lock"), 54_321, -1)
+    with pytest.raises(UsageError, match=r"lock file .* belongs to user 54321"):
+        LedgerLock(path)
