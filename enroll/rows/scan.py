@@ -30,12 +30,13 @@ class Scanned:
     """A part of the manifest, scanned: `rows`, or, where it is as it was, what it came to.
 
     `lines` counts its rows, `withheld` ones included, which are not among `rows`; `packed` are they
-    for the next survey, None where it has them.
+    for the next survey, None where it has them. `any_photo` says whether a photo of any was seen.
     """
 
     lines: int
     first_line: int
     digest: bytes
+    any_photo: bool
     withheld: int = 0
     rows: Sequence[ScannedRow] = ()
     quiet: PartCounts | None = None
@@ -83,6 +84,7 @@ class Scan:
             lines=len(found),
             first_line=first_line,
             digest=digest_of(times),
+            any_photo=_any_photo(times),
             withheld=len(withheld),
             rows=_rows(rows, paths, times),
             packed=pack(rows, first_line=first_line, withheld=len(withheld)),
@@ -111,6 +113,7 @@ class Scan:
             lines=len(known.lines) + known.withheld,
             first_line=known.first_line,
             digest=digest,
+            any_photo=_any_photo(times),
             withheld=known.withheld,
             rows=rows,
             quiet=quiet,
@@ -138,6 +141,10 @@ class Scan:
                 "Mount the share again, then run the same command."
             ) from error
         return times
+
+
+def _any_photo(times: array[int]) -> bool:
+    return max(times[::3], default=-1) >= 0  # sizes
 
 
 def _rows(rows: Sequence[Row], paths: Sequence[str], times: array[int]) -> list[ScannedRow]:
