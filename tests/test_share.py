@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,56 @@ def test_a_share_that_goes_during_the_first_run_stops_it(place: Place, leave: st
     assert report.exit_code is ExitCode.LOCAL
     assert "photos is gone" in str(report.ended.stop)
     assert report.ended.tally.done < 100
+
+
+def test_a_folder_that_is_exchanged_for_a_link_during_a_run_lets_no_photo_out(place: Place) -> None:
+    people(place, *range(120))
+    ours = {picture(number) for number in range(120)}
+    private = place.folder.parent / "private"
+    private.mkdir()
+    for number in range(120):
+        (private / f"{number}.jpg").write_bytes(picture(1000 + number))
+
+    def exchange() -> None:
+        (place.folder / "photos").rename(place.folder / "away")
+        (place.folder / "photos").symlink_to(private)
+
+    report = enroll_manifest(
+        place.settings(max_in_flight=2, readers=2),
+        lambda: place.credentials,
+        screen=UnmountAt(10, exchange),
+    )
+    there = {face.sha256 for face in place.box.faces(GROUP)}
+    assert 10 <= len(there) < 120
+    assert there <= {sha256(content).hexdigest() for content in ours}
+    assert "PHOTO_OUTSIDE" in errors(place)
+    assert report.exit_code is ExitCode.SOME_ROWS_FAILED
+
+
+def test_an_images_folder_that_is_a_link_is_resolved_once(place: Place) -> None:
+    archive = place.folder.parent
+    for name in ("old", "new"):
+        (archive / name / "photos").mkdir(parents=True)
+    for number in range(60):
+        place.rows.append((f"u{number}", "", f"photos/{number}.jpg"))
+        (archive / "old" / "photos" / f"{number}.jpg").write_bytes(picture(number))
+        (archive / "new" / "photos" / f"{number}.jpg").write_bytes(picture(1000 + number))
+    place.folder.mkdir()
+    images = archive / "current"
+    images.symlink_to("old")
+
+    def exchange() -> None:
+        images.unlink()
+        images.symlink_to("new")
+
+    report = enroll_manifest(
+        place.settings(max_in_flight=2, readers=2, images=images),
+        lambda: place.credentials,
+        screen=UnmountAt(5, exchange),
+    )
+    assert report.exit_code is ExitCode.DONE
+    there = {face.sha256 for face in place.box.faces(GROUP)}
+    assert there == {sha256(picture(number)).hexdigest() for number in range(60)}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from enroll.blocklist import BlockList
 from enroll.errors import LocalError
@@ -123,16 +124,17 @@ class Scan:
         """Size and times of each photo, one after the other."""
         try:
             began = time.perf_counter()
-            times = look(paths[:TRIED])
+            times = look(paths[:TRIED], self._images)
             rest = paths[TRIED:]
             if time.perf_counter() - began <= SLOW_SECONDS * TRIED or not rest:
-                times += look(rest)
+                times += look(rest, self._images)
                 return times
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="look")
             share = -(-len(rest) // self._at_once)
             for some in self._pool.map(
-                look, [rest[i : i + share] for i in range(0, len(rest), share)]
+                partial(look, images=self._images),
+                [rest[i : i + share] for i in range(0, len(rest), share)],
             ):
                 times += some
         except OSError as error:
