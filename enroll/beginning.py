@@ -38,6 +38,7 @@ from enroll.ledger.survey import Surveyor, fingerprint
 from enroll.model import Library
 from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.output.texts import amount
+from enroll.ownership import make_folder, others_can_read
 from enroll.photo import marks
 from enroll.rows.manifest import Manifest, open_manifest, recall_manifest
 from enroll.rows.photofolder import in_utf8, photos_folder
@@ -130,7 +131,7 @@ def open_run(
     if new:
         library, made = _library(settings, connection, tally, ledger=None)
         empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
-        make_folder(path.parent)
+        make_ledger_folder(path.parent)
     else:
         held = held or hold_ledger(stack, path)
         library, made = _library(settings, connection, tally, ledger=path)
@@ -184,6 +185,7 @@ def open_run(
             *notes,
             *retry_notes(settings, ledger),
             *unforgotten_notes(unforgotten),
+            *_exposed_notes({"ledger": path, "results file": results_path(settings)}),
         ],
         images_inherited=photos.inherited,
         urgent=urgent,
@@ -333,10 +335,19 @@ def unforgotten_notes(people: int) -> list[str]:
     ]
 
 
-def make_folder(folder: Path) -> None:
+def _exposed_notes(files: Mapping[str, Path | None]) -> list[str]:
+    """A sentence for each file of ours that names people and that others can read."""
+    return [
+        f"The {what} {path} can be read by others here, and names people: `chmod 600 {path}`."
+        for what, path in files.items()
+        if path is not None and others_can_read(path)
+    ]
+
+
+def make_ledger_folder(folder: Path) -> None:
     """Make the folder that a ledger is to lie in. Raises LocalError."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise LocalError(
             f"The ledger's folder {folder} cannot be made: {error.strerror}. Choose a writable "

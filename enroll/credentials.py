@@ -1,4 +1,4 @@
-"""Key and secret: from the environment, or from files that not everybody can read."""
+"""Key and secret: from the environment, or from files that are ours and not for everybody."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import platformdirs
 
 from enroll.errors import UsageError
 from enroll.model import Credentials
+from enroll.ownership import check_trusted
 
 SECRET_NAMES = ("api_key", "api_secret")
 """What a credentials file has a line for, and a folder of credentials a file."""
@@ -65,7 +66,8 @@ def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentia
 
     A file has lines `api_key = "…"` and `api_secret = "…"` (also with ENROLL_ before the
     names, and without quotes), a folder the two files `api_key` and `api_secret`. Raises UsageError
-    where there are none, or where everybody can read them.
+    where there are none, and where everybody can read them, others may write them, or they belong
+    to somebody else.
     """
     key, secret = environ.get("ENROLL_API_KEY"), environ.get("ENROLL_API_SECRET")
     if path is None and key and secret:
@@ -121,22 +123,29 @@ def _read(path: Path) -> str:
         # Without waiting for a pipe, which is refused below.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode  # of what is read, which a link leads to
-            if not stat.S_ISREG(mode):
+            found = os.fstat(descriptor)  # of what is read, which a link leads to
+            if not stat.S_ISREG(found.st_mode):
                 raise UsageError(
                     f"The credentials file {path} is no ordinary file, and could not be read again "
                     "when the service asks for other credentials. Write them into a file."
                 )
-            text = file.read().decode("utf-8-sig")
+            if found.st_mode & stat.S_IROTH:
+                raise UsageError(
+                    f"Everybody here can read the credentials file {path}. {_remedy(path)}"
+                )
+            check_trusted(
+                found,
+                path,
+                what="The credentials file",
+                otherwise="name another with --credentials",
+            )
+            return file.read().decode("utf-8-sig")
     except OSError as error:
         raise UsageError(
             f"The credentials file {path} cannot be read: {error.strerror}. Check --credentials."
         ) from error
     except UnicodeDecodeError:
         raise UsageError(f"The credentials file {path} is not text in UTF-8.") from None
-    if mode & stat.S_IROTH:
-        raise UsageError(f"Everybody here can read the credentials file {path}. {_remedy(path)}")
-    return text
 
 
 def _remedy(path: Path) -> str:

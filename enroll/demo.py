@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from enroll.errors import LocalError
 from enroll.output.newfile import new_file
+from enroll.ownership import make_folder
 from enroll.portrait import SIZE, draw_portrait
 
 __all__ = ["draw_archive", "draw_portrait"]
@@ -147,7 +148,7 @@ def _encoded(picture: Image.Image, kind: str) -> bytes:
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
     except OSError as exc:
         raise LocalError(f"{path} cannot be made: {exc.strerror}; give another folder.") from exc
 

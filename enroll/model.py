@@ -397,7 +397,7 @@ class Candidate:
     its face's (PENDING for a row seen for the first time); `changed` says that the photo's times
     are not those on record, `user_data_changed` that its text is not; `multi_oriented_detection`
     is as last sent for its face, and `refused_under` as in its record; `renews` says that an
-    enrolled face is to be added anew with the row's text.
+    enrolled face is to be added anew with the row's text, `was_there` that the scan saw the photo.
     """
 
     row: ScannedRow
@@ -411,6 +411,7 @@ class Candidate:
     multi_oriented_detection: bool = False
     refused_under: str | None = None
     renews: bool = False
+    was_there: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""Whose a file is: one that decides for us is ours or root's, and nobody else may write it."""
+"""Whose a file is: one that decides for us is ours or root's, and nobody else may write it; what
+we make is ours alone."""
 
 from __future__ import annotations
 
@@ -12,34 +13,63 @@ from enroll.errors import UsageError
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-def distrust(found: os.stat_result) -> str:
+def distrust(found: os.stat_result, *, group_may_write: bool = False) -> str:
     """Why a file or folder is not to be trusted, as the rest of a sentence; empty if it is.
 
     It is trusted when it is ours or root's, and only its owner may write it. `found` is the `fstat`
     of what is open, so that it cannot be exchanged after the check. A sticky bit makes no
-    difference: it keeps others from deleting a file, not from adding one.
+    difference: it keeps others from deleting a file, not from adding one. With `group_may_write`
+    so may its group: Kubernetes lets the `fsGroup` of a pod write every file of its volumes.
     """
     us = os.geteuid()
     if found.st_uid not in (us, 0):
         ours = f"{_user(us)} or root" if us else "root"
         return f"belongs to {_user(found.st_uid)}, not to {ours}"
     mode = stat.S_IMODE(found.st_mode)
-    return f"can be written by others (mode {mode:04o})" if mode & _WRITABLE_BY_OTHERS else ""
+    writable = mode & (stat.S_IWOTH if group_may_write else _WRITABLE_BY_OTHERS)
+    return f"can be written by others (mode {mode:04o})" if writable else ""
 
 
-def check_trusted(found: os.stat_result, path: Path, *, what: str, otherwise: str = "") -> None:
-    """Raise UsageError unless a file is to be trusted, by its `fstat`.
+def check_trusted(
+    found: os.stat_result,
+    path: Path,
+    *,
+    what: str,
+    otherwise: str = "",
+    group_may_write: bool = False,
+) -> None:
+    """Raise UsageError unless a file is to be trusted, by its `fstat`; see `distrust`.
 
     `path` is its name; `what` begins the sentence: "The settings file". `otherwise` is a further
     remedy, as the end of a sentence: "name it with --config".
     """
-    why = distrust(found)
+    why = distrust(found, group_may_write=group_may_write)
     if not why:
         return
     us = os.geteuid()
     change = f"chmod go-w {path}" if found.st_uid in (us, 0) else f"chown {us} {path}"
     remedy = f", or {otherwise}" if otherwise else ""
     raise UsageError(f"{what} {path} {why}. Check what it holds and run `{change}`{remedy}.")
+
+
+def others_can_read(path: Path) -> bool:
+    """Whether a file is ours and can be read by others; one that is not there cannot."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return found.st_uid == os.geteuid() and bool(found.st_mode & (stat.S_IRGRP | stat.S_IROTH))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, each for its owner alone; one that is
+    there stays as it is. Raises OSError.
+
+    `mkdir(parents=True)` gives its mode to the last of them only.
+    """
+    missing = [above for above in folder.parents if not above.exists()]
+    for one in (*reversed(missing), folder):
+        one.mkdir(mode=0o700, exist_ok=True)
 
 
 def _user(number: int) -> str:

@@ -216,7 +216,7 @@ def test_no_call_leaves_on_a_sign_of_life_that_a_stalled_commit_has_made_old(
 
 def last_seen_alive(ledger: Path) -> float:
     """When the ledger's last run has committed last, in UNIX seconds."""
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True)) as connection:
         (found,) = connection.execute("SELECT max(alive_at) FROM run").fetchone()
     return float(found) / 1000
 

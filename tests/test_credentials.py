@@ -56,6 +56,23 @@ def test_a_credentials_file_that_everybody_can_read_is_refused(tmp_path: Path) -
         read_credentials(file, {})
 
 
+def test_credentials_that_others_may_write_are_refused(tmp_path: Path) -> None:
+    file = written(tmp_path / "credentials", "api_key=key\napi_secret=secret\n", mode=0o660)
+    with pytest.raises(UsageError, match=f"can be written by others.*`chmod go-w {file}`"):
+        read_credentials(file, {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+@pytest.mark.parametrize("named", [True, False])
+def test_another_users_credentials_are_refused(tmp_path: Path, named: bool) -> None:
+    file = written(tmp_path / "enroll", "api_key=key\napi_secret=secret\n")
+    os.chown(file, 54_321, -1)
+    with pytest.raises(UsageError, match=r"credentials file .* belongs to user 54321"):
+        read_credentials(
+            file if named else None, {"CREDENTIALS_DIRECTORY": "" if named else str(tmp_path)}
+        )
+
+
 def test_the_credentials_file_in_the_configuration_folder_is_found(
     archive: Archive, command: Command, box: Sandbox
 ) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.rows.escape import escape, escape_all, unescape, unescape_all
+from enroll.rows.escape import Rule, escape, escape_all, unescape, unescape_all
+from enroll.rows.rules import image_fault, user_id_fault
 
 TEXT = st.lists(st.sampled_from(list("'=+-@\t\r\n＝＋－＠a1 ")) | st.characters()).map("".join)
 
@@ -40,6 +41,21 @@ def test_the_escape_is_undone_exactly_however_often(cell: str, times: int) -> No
 @given(TEXT)
 def test_no_escaped_cell_begins_with_what_runs(cell: str) -> None:
     assert escape(cell)[:1] not in set("=+-@\t\r\n＝＋－＠")
+
+
+@pytest.mark.parametrize("rule", [user_id_fault, image_fault])
+@given(TEXT | TEXT.map(lambda text: (text + "/") * 200), st.integers(1, 4))
+def test_what_breaks_a_rule_is_escaped_and_that_is_undone(
+    rule: Rule, cell: str, times: int
+) -> None:
+    escaped = cell
+    for _ in range(times):
+        escaped = escape(escaped, rule)
+    assert escaped == cell or rule(cell) is not None
+    assert rule(cell) is None or escaped[:1] not in set("=+-@\t\r\n＝＋－＠")
+    for _ in range(times):
+        escaped = unescape(escaped, rule)
+    assert escaped == cell
 
 
 @given(st.lists(TEXT))

@@ -10,6 +10,7 @@ from typing import Any, cast
 from enroll.driver.intake import MOST_TOGETHER, Intake
 from enroll.driver.journey import Policy
 from enroll.driver.recorder import Recorder
+from enroll.driver.share import Share
 from enroll.ledger.survey import Surveyor
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
 from enroll.preparation import AS_USUAL
@@ -37,6 +38,7 @@ class Readers:
             cast(Scan, None),
             cast(Recorder, SimpleNamespace(ledger=ledger, tally=tally)),
             survey=cast(Surveyor, None),
+            share=cast(Share, None),
             policy=Policy(),
             images="/",
             preparation=AS_USUAL,

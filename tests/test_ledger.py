@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import characters, text
 
-from enroll.errors import LedgerBusyError, LedgerMismatchError, LocalError
+from enroll.errors import LedgerBusyError, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import INTERRUPTED, Changes, LibraryIdentity, RunEnd, RunStart
-from enroll.ledger.files import open_ledger, read_ledger
+from enroll.ledger.connecting import Access, connect
+from enroll.ledger.files import open_known_ledger, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock, holder_of
 from enroll.ledger.schema import SCHEMA_VERSION
 from enroll.ledger.sqlite import SqliteLedger
@@ -400,7 +406,7 @@ def test_folders_with_known_photos_are_known(ledger: SqliteLedger) -> None:
     enroll(ledger, 1)
     assert ledger.knows_photos_below("/p")
     assert not ledger.knows_photos_below("/p/deeper")
-    assert not ledger.knows_photos_below("/")  # "//" is no prefix; the root is never asked for
+    assert ledger.knows_photos_below("/")
 
 
 def test_nothing_is_lost_when_a_commit_fails_and_a_later_one_works(path: Path) -> None:
@@ -433,6 +439,157 @@ def test_a_library_that_was_made_anew_under_the_old_name_is_another(path: Path) 
     with pytest.raises(LedgerMismatchError, match="was created at 2026-02-02") as refused:
         open_ledger(path, replace(STAFF, add_time="2026-02-02"))
     assert "stand-in" not in str(refused.value)
+
+
+def names(folder: Path) -> set[bytes]:
+    """Every name below a folder."""
+    return {os.fsencode(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+ODD_NAMES = [
+    "C#",
+    "que?mode=memory",
+    "pct%41",
+    "%2e%2e",
+    "a&b=c;d",
+    " ",
+    "file:x",
+    ":memory:",
+    "\udcff",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_ledger_is_the_file_that_was_named_and_its_owners_alone(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        (tmp_path / name).mkdir()
+    except OSError:
+        pytest.skip("this file system takes only names in UTF-8")
+    before = os.umask(0)
+    try:
+        for path in (tmp_path / name / "staff.sqlite", tmp_path / name / name):
+            monkeypatch.chdir(path.parent)
+            opened = open_ledger(path, STAFF)
+            opened.start_run(START, images="/p", given=False)
+            enroll(opened, 1)
+            modes = {one.stat().st_mode & 0o777 for one in path.parent.glob(f"{path.name}*")}
+            assert modes == {0o600}
+            opened.close()
+            again = open_ledger(path, STAFF)
+            assert again.knows_a_face()
+            again.close()
+            for reader in (read_ledger(path), read_ledger(Path(path.name))):
+                assert reader.identity() == STAFF
+                reader.close()
+    finally:
+        os.umask(before)
+    folder = os.fsencode(name)
+    assert names(tmp_path) == {folder, folder + b"/staff.sqlite", folder + b"/" + folder}
+
+
+@given(
+    text(characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
+)
+def test_no_name_leads_to_another_file(name: str) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}."
+        for access in Access:
+            path.touch(mode=0o600)
+            connection = connect(path, access, journal="DELETE")
+            if access is Access.WRITE:
+                connection.exec_driver_sql("CREATE TABLE one (number)")
+                connection.commit()
+            assert connection.exec_driver_sql("SELECT * FROM one").all() == []
+            connection.close()
+        assert [one.name for one in Path(folder).iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("access", Access)
+def test_a_file_that_is_exchanged_while_it_is_opened_is_not_taken(
+    path: Path, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ledger(path, STAFF).close()
+    ours = sqlite3.connect
+
+    def exchanged(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        path.rename(path.with_name("ours"))
+        path.write_bytes(path.with_name("ours").read_bytes())
+        opened: sqlite3.Connection = ours(*arguments, **options)
+        return opened
+
+    monkeypatch.setattr(sqlite3, "connect", exchanged)
+    with pytest.raises(LocalError, match="moved or exchanged while it was opened"):
+        connect(path, access)
+
+
+def test_a_file_that_vanishes_is_not_made_by_opening_it(path: Path) -> None:
+    for access in Access:
+        with pytest.raises(LocalError, match="moved or exchanged"):
+            connect(path, access)
+    assert not path.exists()
+
+
+def test_a_ledger_with_any_name_is_put_back(tmp_path: Path) -> None:
+    for name in ODD_NAMES:
+        path = tmp_path / f"{name}.sqlite"
+        opened = open_ledger(path, STAFF)
+        opened.start_run(START, images="/p", given=False)
+        path.unlink()
+        with pytest.raises(LocalError, match="has been put back"):
+            opened.commit()
+        assert path.stat().st_mode & 0o777 == 0o600
+        opened.close()
+        reader = read_ledger(path)
+        assert len(reader.status().runs) == 1
+        reader.close()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket"])
+def test_what_is_no_file_is_not_replaced_by_a_ledger(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:  # not a device: where this fails, it would be the machine's
+        monkeypatch.chdir(tmp_path)  # a socket's path is short
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path.name)
+    with pytest.raises(LedgerMismatchError, match="is no file"):
+        open_ledger(path, STAFF)
+    assert path.exists()
+    assert not path.is_file()
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+
+
+@needs_root
+def test_a_ledger_of_another_user_is_not_written(path: Path) -> None:
+    open_ledger(path, STAFF).close()
+    os.chown(path, 54_321, -1)
+    with pytest.raises(UsageError, match=r"ledger .* belongs to user 54321.*--ledger"):
+        open_ledger(path, STAFF)
+    with pytest.raises(UsageError, match="belongs to user 54321"):
+        open_known_ledger(path, host=STAFF.host, group_id=STAFF.group_id)
+    reader = read_ledger(path)  # to look at it does no harm
+    assert reader.identity() == STAFF
+    reader.close()
+
+
+def test_a_ledger_that_everybody_may_write_is_refused_and_one_of_our_group_is_not(
+    path: Path,
+) -> None:
+    open_ledger(path, STAFF).close()
+    path.chmod(0o660)  # as Kubernetes leaves it to a pod's fsGroup
+    open_ledger(path, STAFF).close()
+    path.chmod(0o666)
+    with pytest.raises(UsageError, match=r"can be written by others \(mode 0666\).*chmod go-w"):
+        open_ledger(path, STAFF)
 
 
 @pytest.mark.parametrize("content", [b"user_id,image\n1,a.jpg\n", b"\0" * 4096])
@@ -542,6 +699,61 @@ def test_a_ledger_that_another_process_holds_says_who_and_is_free_after_its_deat
 def test_a_python_with_too_old_a_sqlite_is_told_so(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.ledger.files.sqlite_version_info", (3, 26, 0))
+    monkeypatch.setattr("enroll.ledger.connecting.sqlite_version_info", (3, 26, 0))
     with pytest.raises(LocalError, match=r"needs 3\.33 or newer"):
         open_ledger(path, STAFF)
+
+
+VICTIM = b"a file of somebody's"
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize(
+    "content", [VICTIM, b"[1]", b"x" * 5_000, b'{"pid": 1' + b" " * 2_000 + b"}"]
+)
+def test_a_file_that_is_linked_to_in_a_locks_place_keeps_its_content(
+    path: Path, content: bytes, link: Callable[[Path, Path], None]
+) -> None:
+    victim = path.with_name("victim")
+    victim.write_bytes(content)
+    lock = path.with_name("ledger.sqlite.lock")
+    link(victim, lock)
+    for _ in range(2):  # it is let go of, too
+        with pytest.raises(
+            UsageError, match=r"link, which is not followed|not a lock file of enroll"
+        ):
+            LedgerLock(path)
+    assert victim.read_bytes() == content
+    assert holder_of(path) is None
+    lock.unlink()
+    with LedgerLock(path):
+        pass
+
+
+def test_a_link_to_nothing_in_a_locks_place_makes_no_file(path: Path) -> None:
+    path.with_name("ledger.sqlite.lock").symlink_to("elsewhere")
+    with pytest.raises(UsageError, match="is a symbolic link"):
+        LedgerLock(path)
+    assert not path.with_name("elsewhere").exists()
+
+
+def test_a_pipe_in_a_locks_place_is_refused_and_not_waited_for(path: Path) -> None:
+    os.mkfifo(path.with_name("ledger.sqlite.lock"))
+    with pytest.raises(UsageError, match="not a lock file"):
+        LedgerLock(path)
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 90])
+def test_what_a_power_cut_leaves_of_a_lock_file_is_one(path: Path, left: bytes) -> None:
+    path.with_name("ledger.sqlite.lock").write_bytes(left)
+    with LedgerLock(path) as lock:
+        assert lock.last_run == 0
+
+
+@needs_root
+def test_a_lock_file_of_another_user_is_refused(path: Path) -> None:
+    with LedgerLock(path):
+        pass
+    os.chown(path.with_name("ledger.sqlite.lock"), 54_321, -1)
+    with pytest.raises(UsageError, match=r"lock file .* belongs to user 54321"):
+        LedgerLock(path)

@@ -54,6 +54,26 @@ def test_the_same_bytes_leave_the_old_file_and_its_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_and_another_users_file_are_replaced_though_they_say_the_same(
+    tmp_path: Path,
+) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"text")
+    path = tmp_path / "out.csv"
+    path.symlink_to(other)
+    with new_file(path) as new:
+        new.file.write(b"text")
+    assert new.replaced
+    assert not path.is_symlink()
+    if os.geteuid() == 0:
+        os.chown(path, 54_321, -1)
+        with new_file(path) as new:
+            new.file.write(b"text")
+        assert new.replaced
+        assert path.stat().st_uid == 0
+    assert other.read_bytes() == b"text"
+
+
 @pytest.mark.parametrize("content", [b"xz", b"x", b"xxx", b""])
 def test_other_bytes_replace_the_old_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "out.csv"

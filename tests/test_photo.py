@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from enroll.model import Fault, Photo, Status, Unusable
+from enroll.model import Fault, FileTimes, Photo, Status, Unusable
 from enroll.photo import (
     LARGEST_FILE,
     Glance,
     PhotoCode,
     Prepared,
+    file,
     glance,
     locate,
     look,
@@ -133,7 +136,7 @@ def test_a_photo_that_is_not_there_is_failed_and_due_again(tmp_path: Path) -> No
     assert isinstance(found, Unusable)
     assert (found.status, found.fault.code) == (Status.FAILED, PhotoCode.MISSING)
     assert found.content is None
-    assert list(look([str(tmp_path / "gone.jpg")])) == [-1, -1, -1]
+    assert list(look([str(tmp_path / "gone.jpg")], str(tmp_path))) == [-1, -1, -1]
 
 
 def test_a_path_in_the_words_of_windows_gets_a_hint(tmp_path: Path) -> None:
@@ -157,6 +160,136 @@ def test_a_folder_that_leads_out_of_the_root_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "elsewhere/a.jpg", picture())
     (root / "photos").symlink_to(tmp_path / "elsewhere")
     assert code_of(read_photo(str(root / "photos/a.jpg"), str(root))) == PhotoCode.OUTSIDE
+
+
+NOTHING = [-1, -1, -1]
+
+
+@pytest.fixture(params=["/proc/self/fd", "/nowhere"], ids=["proc", "no proc"])
+def where_open_files_are_told(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system that says where an open file lies, and one that does not."""
+    monkeypatch.setattr(file, "_DESCRIPTORS", request.param)
+
+
+@pytest.mark.usefixtures("where_open_files_are_told")
+@pytest.mark.parametrize("what", ["photos/2026", "photos", ""])
+def test_a_folder_that_is_exchanged_for_a_link_leads_nowhere(tmp_path: Path, what: str) -> None:
+    root = tmp_path / "root"
+    path = put(root, "photos/2026/a.jpg", picture())
+    private = put(tmp_path, "private/photos/2026/a.jpg", picture())
+    assert isinstance(read_photo(path, str(root)), Photo)
+    assert list(look([path], str(root))) != NOTHING
+    (root / what).rename(tmp_path / "away")
+    (root / what).symlink_to(tmp_path / "private" / what)
+    assert Path(path).samefile(private)
+    assert code_of(read_photo(path, str(root))) == PhotoCode.OUTSIDE
+    assert list(look([path], str(root))) == NOTHING
+
+
+@pytest.mark.usefixtures("where_open_files_are_told")
+def test_a_folder_that_is_exchanged_in_the_very_moment_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    path = put(root, "photos/a.jpg", picture())
+    put(tmp_path, "private/a.jpg", picture())
+    plain = os.open
+
+    def exchanged(*arguments: Any, **options: Any) -> int:
+        if not (root / "photos").is_symlink():
+            (root / "photos").rename(tmp_path / "away")
+            (root / "photos").symlink_to(tmp_path / "private")
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(os, "open", exchanged)
+    assert code_of(read_photo(path, str(root))) == PhotoCode.OUTSIDE
+
+
+@pytest.mark.usefixtures("where_open_files_are_told")
+@pytest.mark.parametrize("absolute", [True, False])
+def test_folders_that_are_links_which_stay_below_the_root_are_followed(
+    tmp_path: Path, absolute: bool
+) -> None:
+    root = tmp_path / "root"
+    put(root, "2026/a.jpg", picture())
+    (root / "now").symlink_to(root / "2026" if absolute else "2026")
+    path = str(root / "now" / "a.jpg")
+    assert isinstance(read_photo(path, str(root)), Photo)
+    assert list(look([path], str(root))) == list(look([str(root / "2026/a.jpg")], str(root)))
+
+
+def test_a_folder_may_be_a_link_out_of_the_root_and_then_none(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    put(tmp_path, "elsewhere/a.jpg", picture())
+    put(root, "kept/a.jpg", picture())
+    (root / "photos").symlink_to(tmp_path / "elsewhere")
+    path = str(root / "photos/a.jpg")
+    assert code_of(read_photo(path, str(root))) == PhotoCode.OUTSIDE
+    (root / "photos").unlink()
+    (root / "kept").rename(root / "photos")
+    assert isinstance(read_photo(path, str(root)), Photo)
+
+
+def test_photos_lie_below_the_systems_root(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.jpg", picture())
+    assert isinstance(read_photo(path, "/"), Photo)
+    assert list(look([path, "/a.jpg"], "/"))[3:] == NOTHING
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_photos_are_looked_at_when_no_descriptor_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    root = tmp_path / "root"
+    put(root, "2026/a.jpg", picture())
+    put(tmp_path, "private/a.jpg", picture())
+    (root / "photos").symlink_to(root / "2026" if inside else tmp_path / "private")
+
+    def none_left(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", none_left)
+    assert (list(look([str(root / "photos/a.jpg")], str(root))) != NOTHING) is inside
+
+
+def test_a_photo_that_another_has_taken_the_place_of_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path, "photos/a.jpg", picture())
+    put(tmp_path, "newer/a.jpg", picture())
+    plain = os.read
+
+    def exchanged(descriptor: int, size: int) -> bytes:
+        if (tmp_path / "newer").exists():
+            (tmp_path / "photos").rename(tmp_path / "older")
+            (tmp_path / "newer").rename(tmp_path / "photos")
+        return plain(descriptor, size)
+
+    monkeypatch.setattr(os, "read", exchanged)
+    assert code_of(read_photo(path, str(tmp_path))) == PhotoCode.CHANGED
+    assert isinstance(read_photo(path, str(tmp_path)), Photo)
+
+
+def test_a_photo_that_is_rewritten_within_one_tick_of_the_clock_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = picture()
+    new = old[:-40] + bytes(38) + old[-2:]
+    path = put(tmp_path, "a.jpg", old)
+    monkeypatch.setattr(file, "_times", lambda found: FileTimes(found.st_size, 0, 0))
+    plain = os.read
+    writes = iter([new])
+
+    def rewritten(descriptor: int, size: int) -> bytes:
+        content = plain(descriptor, size)
+        for other in writes:
+            Path(path).write_bytes(other)
+        return content
+
+    monkeypatch.setattr(os, "read", rewritten)
+    assert code_of(read_photo(path, str(tmp_path))) == PhotoCode.CHANGED
 
 
 def test_a_path_that_climbs_out_of_the_root_is_refused(tmp_path: Path) -> None:
@@ -185,8 +318,8 @@ def test_looking_tells_times_without_reading(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jpg", b"12345")
     found = Path(path).lstat()
     times = [5, found.st_mtime_ns, found.st_ctime_ns]
-    nothing = [-1, -1, -1]
-    assert list(look([path, "/no\0where", "", path])) == [*times, *nothing, *nothing, *times]
+    told = look([path, "/no\0where", "", path], str(tmp_path))
+    assert list(told) == [*times, *NOTHING, *NOTHING, *times]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,79 @@ def test_every_file_that_is_written_is_its_owners_alone(archive: Archive, comman
     ours = {path.name for path in written if path not in mine}
     assert ours >= {"staff.sqlite", "staff.sqlite.lock", "staff.results.csv", "run.log", "all.csv"}
     assert {mode for path, mode in written.items() if path not in mine} == {0o600}
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_no_link_is_followed_to_where_a_log_is_written(
+    archive: Archive, command: Command, link: Callable[[Path, Path], None]
+) -> None:
+    archive.manifest(archive.people(1))
+    victim = archive.folder / "victim"
+    victim.write_bytes(b"a file of somebody's")
+    link(victim, archive.folder / "run.log")
+    done = command(*RUN, "--log-file", "run.log")
+    assert done.code == 2
+    assert "run.log is a symbolic link" in done.err or "(a hard link)" in done.err
+    assert victim.read_bytes() == b"a file of somebody's"
+
+
+def test_a_log_may_go_where_the_systems_own_links_lead(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    done = command.run(*RUN, "--log-file", "/dev/stdout")
+    assert done.code == 0
+    assert " info: " in done.out
+
+
+def test_a_log_that_everybody_may_write_is_refused(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    log = archive.folder / "run.log"
+    log.touch()
+    log.chmod(0o666)
+    done = command(*RUN, "--log-file", "run.log")
+    assert done.code == 2
+    assert "The log file run.log can be written by others (mode 0666)" in done.err
+    assert log.read_bytes() == b""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+def test_a_log_and_a_ledger_of_another_user_are_refused(
+    archive: Archive, command: Command, box: Sandbox
+) -> None:
+    archive.manifest(archive.people(1))
+    assert command(*RUN, "--log-file", "run.log").code == 0
+    os.chown(archive.folder / "run.log", 54_321, -1)
+    done = command(*RUN, "--log-file", "run.log")
+    assert done.code == 2
+    assert "The log file run.log belongs to user 54321" in done.err
+    os.chown(command.ledger, 54_321, -1)
+    done = command(*RUN)
+    assert done.code == 2
+    assert "belongs to user 54321" in done.err
+    assert box.count("add") == 1
+
+
+def test_files_that_others_can_read_and_that_name_people_are_remarked_on(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*RUN)
+    assert "can be read by others" not in done.out + done.err
+    command.ledger.chmod(0o640)
+    (archive.folder / "staff.results.csv").chmod(0o644)
+    done = command(*RUN)
+    assert done.code == 0
+    said = done.out + done.err
+    assert f"The ledger {command.ledger} can be read by others here, and names people" in said
+    assert "results file" in said
+    assert f"`chmod 600 {command.ledger}`" in said
+
+
+def test_every_folder_that_is_made_is_its_owners_alone(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    before = os.umask(0)
+    try:
+        assert command(*RUN).code == 0
+    finally:
+        os.umask(before)
+    made = [command.home / "state", *(path for path in command.state.rglob("*") if path.is_dir())]
+    assert {path.stat().st_mode & 0o777 for path in [*made, command.state]} == {0o700}

@@ -157,6 +157,31 @@ def test_formulas_are_escaped_but_never_in_ids_and_paths(tmp_path: Path, target:
     assert cells_of(again) == [["-7", "=1+1", "@a.jpg", "+1"]]
 
 
+def test_ids_and_paths_that_are_invalid_are_escaped_and_read_as_they_were(
+    tmp_path: Path, target: Path
+) -> None:
+    ids = ["=1+1", "-7", "@a", "'=1", "+49 170", "-" * 48, "-" * 49, "'7"]
+    paths = ["=1.jpg", "-.jpg", "=\x01.jpg", "'=\x01.jpg", "'=1.jpg", "@" + "a" * 300, "\t", "+"]
+    text = io.StringIO()
+    csv.writer(text).writerows([("EMP", "PHOTO"), *zip(ids, paths, strict=True)])
+    (tmp_path / "staff.csv").write_bytes(text.getvalue().encode())
+    columns = {"user_id": "EMP", "image": "PHOTO"}
+    manifest = open_manifest(tmp_path / "staff.csv", columns=columns)
+    write_results(manifest, target, unknown)
+    _, *rows = csv.reader(io.StringIO(target.read_text(encoding="utf-8")))
+    assert [row[0] for row in rows] == [
+        *("'=1+1", "-7", "@a", "''=1", "'+49 170", "-" * 48, "'" + "-" * 49, "'7")
+    ]
+    assert [row[1] for row in rows] == [
+        *("=1.jpg", "-.jpg", "'=\x01.jpg", "''=\x01.jpg", "'=1.jpg", "'@" + "a" * 300, "'\t", "+")
+    ]
+    again = open_manifest(target, columns=columns)
+    assert cells_of(again) == [list(row) for row in zip(ids, paths, strict=True)]
+    write_results(manifest, target, unknown, raw=True)
+    _, *rows = csv.reader(io.StringIO(target.read_text(encoding="utf-8")))
+    assert [row[0] for row in rows] == ids
+
+
 def test_raw_leaves_formulas_as_they_are(tmp_path: Path, target: Path) -> None:
     manifest = manifest_of(tmp_path / "staff.csv", "user_id,user_data,image,=x\n7,=1+1,a.jpg,\n")
     write_results(manifest, target, saying("=cmd"), raw=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from enroll.driver import journey
@@ -53,15 +53,24 @@ class Decider:
         """A face that comes up again has been looked for, and had so many answers in this run."""
         self._tries[face.face_id] = tries
 
+    def may_decide(self, read: Iterable[ReadRow]) -> bool:
+        """Whether a step can be taken for any of these rows."""
+        return not all(map(self._waits, read))
+
+    def _waits(self, row: ReadRow) -> bool:
+        """Whether it cannot be told yet if a photo or the whole share is missing."""
+        return _is_missing(row) and not self._share.certain
+
     def decide(self, read: deque[ReadRow]) -> None:
-        """Take the first step of every row; a person's second row is left for the next time."""
+        """Take the first step of every row; a person's second row is left for the next time, and so
+        is a row whose photo is missing until it is clear that the share is not."""
         batch: dict[str, ReadRow] = {}
         for _ in range(len(read)):
             row = read.popleft()
             user_id = row.due.row.user_id
-            if self._people.park(row.due):
+            if not self._waits(row) and self._people.park(row.due):
                 continue
-            if user_id in batch:
+            if self._waits(row) or user_id in batch:
                 read.append(row)
             else:
                 batch[user_id] = row
@@ -75,7 +84,7 @@ class Decider:
                 self._cannot_send(row, row.photo, faces[user_id])
 
     def _begin(self, row: ReadRow, photo: Photo, known: list[FaceRecord]) -> None:
-        self._share.found()
+        self._share.read()
         step = journey.begins(
             known,
             photo,
@@ -139,13 +148,11 @@ class Decider:
 
     def _cannot_send(self, row: ReadRow, unusable: Unusable, known: list[FaceRecord]) -> None:
         fault, content = unusable.fault, unusable.content
-        if fault.code == PhotoCode.MISSING:
-            self.stop = self.stop or self._share.missing(row.due.row.path)
+        path = row.due.row.path
+        if _is_missing(row):
+            self.stop = self.stop or self._share.missing(path, was_there=row.due.was_there)
         elif unusable.share_gone:
-            self.stop = LocalError(
-                f"The photos cannot be reached any more. {fault.message} Mount the share again, "
-                "then run the same command: every row that is not enrolled yet stays due."
-            )
+            self.stop = self.stop or self._share.unreachable(path, fault.message)
         if content is None:
             held = next((face for face in known if face.face_id == row.due.face_id), None)
             self._recorder.photo_is_not_there(row.due, unusable, held)
@@ -153,3 +160,7 @@ class Decider:
         same = next((face for face in known if face.sha256 == content.sha256), None)
         under = self._policy.marks.get(fault.code)
         self._recorder.photo_is_unusable(row.due, unusable, content, same, under=under)
+
+
+def _is_missing(row: ReadRow) -> bool:
+    return isinstance(row.photo, Unusable) and row.photo.fault.code == PhotoCode.MISSING

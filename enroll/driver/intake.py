@@ -13,6 +13,7 @@ from enroll.blocklist import WITHHELD
 from enroll.driver import journey
 from enroll.driver.journey import Policy
 from enroll.driver.recorder import Recorder
+from enroll.driver.share import Share
 from enroll.driver.trial import Sample
 from enroll.ledger.survey import PartCounts, Surveyor
 from enroll.model import Candidate, Photo, Status, Unusable
@@ -51,6 +52,7 @@ class Intake:
         recorder: Recorder,
         *,
         survey: Surveyor,
+        share: Share,
         policy: Policy,
         images: str,
         preparation: Preparation,
@@ -58,11 +60,12 @@ class Intake:
         reread: bool,
         sample: Sample | None = None,
     ) -> None:
-        """`images` is the resolved images root; `limit` the most rows to take up, if any; with a
-        `sample` only those are that it draws."""
+        """`share` hears which photos the scan has seen; `images` is the resolved images root;
+        `limit` the most rows to take up, if any; with a `sample` only those are that it draws."""
         self._scan = scan
         self._survey = survey
         self._recorder = recorder
+        self._share = share
         self._policy = policy
         self._images = images
         self._preparation = preparation
@@ -185,11 +188,14 @@ class Intake:
         recorder, tally = self._recorder, self._recorder.tally
         if scanned is None:
             tally.scanned = True
+            self._share.scanned()
             tally.unscanned = 0
             self._queue_sample()
             self._survey.whole()
             recorder.noted()
         else:
+            if scanned.any_photo:
+                self._share.seen()
             tally.unscanned = max(tally.unscanned - scanned.lines, 0)
             if scanned.withheld:
                 tally.count(
@@ -232,6 +238,7 @@ class Intake:
         tally.unchanged += compared.unchanged
         tally.user_data_changed += compared.user_data_changed
         tally.gone += compared.gone
+        self._share.lost(compared.gone_from)
         tally.statuses[Status.ENROLLED] += compared.unchanged + compared.gone
         due, known = [], Counter[tuple[Status, str, str]]()
         before = tally.due

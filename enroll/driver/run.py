@@ -153,10 +153,12 @@ class Driver:
         self._people = People()
         rotation = rotation or Unchanging()
         self._reach = Reach()
+        share = Share(work.images, ledger)
         self._intake = Intake(
             scan,
             self._recorder,
             survey=survey,
+            share=share,
             policy=work.policy,
             images=work.images,
             preparation=work.preparation,
@@ -194,7 +196,7 @@ class Driver:
         self._decider = Decider(
             self._recorder,
             self._people,
-            Share(work.images, ledger.knows_photos_below),
+            share,
             strangers=self._strangers,
             policy=work.policy,
             send=self._calls.take,
@@ -418,7 +420,7 @@ class Driver:
         return max(min(moment for moment in moments if moment is not None) - now, 0.0)
 
     def _may_decide(self) -> bool:
-        return bool(self._intake.read) and self._strangers.known
+        return self._strangers.known and self._decider.may_decide(self._intake.read)
 
     def _listen(self, patience: float) -> None:
         """Wait for a task to end, then hear all that have ended."""

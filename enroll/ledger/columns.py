@@ -83,6 +83,7 @@ def candidate(found: Any, row: ScannedRow) -> Candidate:
         multi_oriented_detection=bool(found.turned),
         refused_under=found.refused_under,
         renews=bool(found.renews),
+        was_there=row.times is not None,
     )
 
 
@@ -105,7 +106,7 @@ def due_tuple(due: Candidate, place: int) -> tuple[Any, ...]:
     row = due.row
     return (
         *(place, row.user_id, row.path, row.user_data, row.line, due.lines),
-        *(due.status.value, due.code, due.face_id, due.renews),
+        *(due.status.value, due.code, due.face_id, due.renews, due.was_there),
     )
 
 
@@ -124,6 +125,7 @@ def queued_row(found: Any) -> Candidate:
         code=found.code,
         face_id=found.face_id,
         renews=bool(found.renews),
+        was_there=bool(found.was_there),
     )
 
 

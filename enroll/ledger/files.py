@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
-from sqlite3 import Connection as SqliteConnection
-from sqlite3 import sqlite_version, sqlite_version_info
 from typing import Any
 
-from sqlalchemy import Connection, NullPool, create_engine, event, insert
+from sqlalchemy import Connection, insert
 
 from enroll.errors import EnrollError, LedgerMismatchError, LocalError
 from enroll.ledger import LibraryIdentity
 from enroll.ledger import schema as s
 from enroll.ledger.auditing import SqliteAudit
+from enroll.ledger.connecting import Access, connect, connect_in_memory
 from enroll.ledger.listing import SqliteListing
 from enroll.ledger.reading import SqliteReader, sentences
 from enroll.ledger.sqlite import SqliteLedger
@@ -52,7 +52,7 @@ def reopen_ledger(path: Path, identity: LibraryIdentity) -> SqliteLedger:
     Its head is not looked at again: when a process closes any descriptor of a file, the system
     drops the locks that SQLite holds on it.
     """
-    connection = _connect(f"file:{_quoted(path)}?mode=rw")
+    connection = connect(path, Access.WRITE)
     try:
         # The library first: another's ledger is left as it is.
         check_library(path, SqliteReader(connection, str(path)).identity(), identity)
@@ -70,7 +70,7 @@ def open_known_ledger(path: Path, *, host: str, group_id: str) -> SqliteLedger:
     Raises LedgerMismatchError where host or name are others.
     """
     check_is_ledger(path)
-    connection = _connect(f"file:{_quoted(path)}?mode=rw")
+    connection = connect(path, Access.WRITE)
     try:
         found = SqliteReader(connection, str(path)).identity()
         wanted = LibraryIdentity(host=host, group_id=group_id, add_time=found.add_time)
@@ -90,8 +90,16 @@ def check_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) -
 
 
 def ledger_exists(path: Path) -> bool:
-    """Whether there is anything at `path`; an empty file, as `touch` makes it, is nothing."""
-    return path.exists() and path.stat().st_size > 0
+    """Whether there is anything at `path`; an empty file, as `touch` makes it, is nothing.
+
+    Raises LedgerMismatchError for what is no file: a new ledger would take its place.
+    """
+    if not path.exists():
+        return False
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise LedgerMismatchError(f"{path} is no file. Name another place with --ledger.")
+    return found.st_size > 0
 
 
 def read_ledger(path: Path) -> SqliteReader:
@@ -119,7 +127,7 @@ def audit_ledger(path: Path) -> SqliteAudit:
 
 def scratch_listing() -> SqliteListing:
     """A listing by itself, to be thrown away."""
-    return SqliteListing(_connect("file::memory:?"), "in memory")
+    return SqliteListing(connect_in_memory(), "in memory")
 
 
 def _connect_reading(path: Path) -> Connection:
@@ -133,7 +141,7 @@ def _connect_reading(path: Path) -> Connection:
 def _connect_present(path: Path) -> Connection:
     """Open a ledger for reading that has the present schema."""
     check_is_ledger(path)
-    connection = _connect(_reading(path))
+    connection = connect(path, _access_to_read(path))
     try:
         refuse_older(connection, str(path))
     except EnrollError:
@@ -150,7 +158,7 @@ def scratch_ledger(copy_of: Path | None, identity: LibraryIdentity) -> SqliteLed
     """
     if copy_of is not None:
         return SqliteLedger(_connect_present(copy_of), str(copy_of))
-    connection = _connect("file::memory:?")
+    connection = connect_in_memory()
     s.metadata.create_all(connection)
     connection.execute(insert(s.library).values(**_library_row(identity)))
     return SqliteLedger(connection, "in memory")
@@ -183,22 +191,17 @@ def check_is_ledger(path: Path) -> None:
         )
 
 
-def _reading(path: Path) -> str:
+def _access_to_read(path: Path) -> Access:
     """How to open a ledger that is only to be read, and leave nothing behind.
 
     SQLite makes a -wal and a -shm file beside every WAL database that it opens, and takes them
     away when the last connection closes only if it may write. Where it may not, a ledger without
     a -wal is not being written and is opened as it lies there.
     """
+    path = path.resolve()  # SQLite makes them beside the file, not beside a link to it
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        return f"file:{_quoted(path)}?mode=rw"
-    still = "" if path.with_name(path.name + "-wal").exists() else "&immutable=1"
-    return f"file:{_quoted(path)}?mode=ro{still}"
-
-
-def _quoted(path: Path) -> str:
-    """A path for an SQLite URI, in which ?, # and % mean something else."""
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        return Access.LOOK
+    return Access.READ if path.with_name(path.name + "-wal").exists() else Access.STILL
 
 
 def _other_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) -> str:
@@ -251,7 +254,7 @@ def _create(path: Path, identity: LibraryIdentity, *, began_empty: bool) -> None
             "with --ledger."
         ) from error
     with sentences(str(path)):
-        connection = _connect(f"file:{_quoted(making)}?mode=rw", journal="DELETE")
+        connection = connect(making, Access.WRITE, journal="DELETE")
         s.metadata.create_all(connection)
         row = {**_library_row(identity), "began_empty": began_empty}
         connection.execute(insert(s.library).values(**row))
@@ -261,32 +264,3 @@ def _create(path: Path, identity: LibraryIdentity, *, began_empty: bool) -> None
         connection.close()
         connection.engine.dispose()
     making.replace(path)
-
-
-OLDEST_SQLITE = (3, 33)
-"""UPDATE … FROM, and 32,766 parameters in a statement."""
-
-
-def _connect(uri: str, *, journal: str = "WAL") -> Connection:
-    if sqlite_version_info < OLDEST_SQLITE:
-        raise LocalError(
-            f"This Python has SQLite {sqlite_version}, and the ledger needs 3.33 or newer. Use a "
-            "Python that was built with one: most are."
-        )
-    engine = create_engine(f"sqlite+pysqlite:///{uri}&uri=true", poolclass=NullPool)
-
-    @event.listens_for(engine, "connect")
-    def prepare(dbapi_connection: SqliteConnection, record: object) -> None:
-        dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
-        if "mode=rw" in uri:
-            dbapi_connection.execute(f"PRAGMA journal_mode={journal}")
-            dbapi_connection.execute("PRAGMA synchronous=FULL")
-        dbapi_connection.execute("PRAGMA busy_timeout=10000")
-        dbapi_connection.execute("PRAGMA foreign_keys=ON")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    with sentences(uri.removeprefix("file:").partition("?")[0]):
-        return engine.connect()

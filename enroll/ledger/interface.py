@@ -227,6 +227,9 @@ class Ledger(LedgerReader, Protocol):
     def knows_photos_below(self, folder: str) -> bool:
         """Whether a photo below this folder (an absolute path) has ever been read."""
 
+    def some_photos_below(self, folder: str, *, most: int) -> list[str]:
+        """The paths of some photos that were read below this folder, drawn by chance."""
+
     def shared_photos(self, run: int) -> int:
         """How many photos that this run enrolled stand under more than one `user_id`."""
 

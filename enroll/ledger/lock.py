@@ -11,18 +11,27 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from enroll.errors import LedgerBusyError, LocalError
+from enroll.errors import LedgerBusyError, LocalError, UsageError
 from enroll.ledger.mounts import refuse_network
+from enroll.ownership import check_trusted
 
 LOOK_SECONDS = 0.5
 """For so long a lock that is held may be held by somebody who only looks whether it is: `status`
 and `verify` do, for an instant."""
+
+LONGEST = 1000
+"""Bytes of a lock file, more than enough for what is written into it."""
+
+_AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""No link is followed, as somebody else may have put it there, and no pipe waited for."""
 
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
@@ -30,21 +39,15 @@ _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 class LedgerLock:
     """Holds a ledger for this process until closed; a context manager.
 
-    Raises LedgerBusyError, saying who holds it, and LocalError where no lock can be had or
-    would not keep others out.
+    Raises LedgerBusyError, saying who holds it, LocalError where no lock can be had or would not
+    keep others out, and UsageError where somebody else's file or a link is in the lock's place.
     """
 
     def __init__(self, ledger: Path) -> None:
         ledger = ledger.resolve()  # a link to a ledger is the same ledger
         refuse_network(ledger)
         self._path = ledger.with_name(ledger.name + ".lock")
-        try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise LocalError(
-                f"No lock file can be made beside the ledger ({error.strerror}: {self._path}). "
-                "Mend the folder's permissions, or choose another place with --ledger."
-            ) from error
+        self._descriptor = _opened(self._path)
         try:
             _take(self._descriptor)
         except OSError as error:
@@ -59,6 +62,11 @@ class LedgerLock:
                 f"The ledger {ledger} cannot be locked ({error.strerror}); network file systems "
                 "often cannot. Choose a local place with --ledger."
             ) from error
+        try:
+            _check_is_lock(self._descriptor, self._path)
+        except UsageError:
+            os.close(self._descriptor)
+            raise
         self.last_run = _remembered(self._descriptor, "last_run")
         """When the last run began that added faces by this ledger (UNIX ms), as far as the lock
         file remembers it, else 0: a ledger without that run was put back since."""
@@ -117,7 +125,7 @@ def holder_of(ledger: Path) -> str | None:
     """
     ledger = ledger.resolve()  # as the lock does
     try:
-        descriptor = os.open(ledger.with_name(ledger.name + ".lock"), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(ledger.with_name(ledger.name + ".lock"), os.O_RDONLY | _AS_IT_IS)
     except OSError:
         return None
     try:
@@ -127,6 +135,56 @@ def holder_of(ledger: Path) -> str | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def _opened(path: Path) -> int:
+    """A lock file's descriptor, made where it is missing. Raises LocalError, and UsageError for a
+    file that others may write, or that is none."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _AS_IT_IS, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(
+                f"The lock file {path} is a symbolic link, which is not followed. Remove the link "
+                "if no run is going on, or choose another place with --ledger."
+            ) from error
+        raise LocalError(
+            f"No lock file can be made beside the ledger ({error.strerror}: {path}). "
+            "Mend the folder's permissions, or choose another place with --ledger."
+        ) from error
+    try:
+        check_trusted(
+            os.fstat(descriptor),
+            path,
+            what="The lock file",
+            otherwise="choose another place with --ledger",
+            group_may_write=True,
+        )
+    except UsageError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_is_lock(descriptor: int, path: Path) -> None:
+    """Raise UsageError for a file that is no lock file: it may be a hard link to any file, and what
+    it holds would be lost."""
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_size <= LONGEST:
+        content = os.pread(descriptor, LONGEST, 0).strip(b"\0")  # NULs: left by a power cut
+        if not content or isinstance(_parsed(content), dict):
+            return
+    raise UsageError(
+        f"{path} is not a lock file of enroll, and was left alone. Move it away, or choose another "
+        "place with --ledger."
+    )
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def _take(descriptor: int) -> None:
@@ -143,14 +201,14 @@ def _take(descriptor: int) -> None:
 
 def _remembered(descriptor: int, name: str) -> int:
     try:
-        return int(json.loads(os.pread(descriptor, 1000, 0)).get(name, 0))
+        return int(json.loads(os.pread(descriptor, LONGEST, 0)).get(name, 0))
     except (ValueError, TypeError, AttributeError, OSError):
         return 0
 
 
 def _holder(descriptor: int) -> str:
     try:
-        about = json.loads(os.pread(descriptor, 1000, 0))
+        about = json.loads(os.pread(descriptor, LONGEST, 0))
         return f": process {about['pid']} on {about['host']}, since {about['since']}"
     except (ValueError, KeyError, TypeError, OSError):
         return ""

@@ -14,6 +14,8 @@ from sqlite3 import DatabaseError
 from sqlalchemy import Connection
 
 from enroll.errors import LocalError
+from enroll.ledger.connecting import FileId, file_id
+from enroll.ownership import make_folder
 
 
 class LedgerFile:
@@ -21,8 +23,8 @@ class LedgerFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._opened = _identity(path)
-        self._saved: tuple[int, int] | None = None
+        self._opened = file_id(path)
+        self._saved: FileId | None = None
 
     def check(self, connection: Connection) -> None:
         """Raise LocalError where the path no longer leads to the file that was opened.
@@ -30,7 +32,7 @@ class LedgerFile:
         What has been committed is put back there first, unless something else is there now.
         Not within a transaction.
         """
-        there = _identity(self._path)
+        there = file_id(self._path)
         if there == self._opened:
             return
         sentence = f"The ledger {self._path} was moved or removed while this run wrote it. "
@@ -47,12 +49,14 @@ class LedgerFile:
     def _put_back(self, connection: Connection) -> None:
         saving = self._path.with_name(self._path.name + ".saved")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             saving.unlink(missing_ok=True)
             # VACUUM INTO takes an empty file that is there, with its mode.
             os.close(os.open(saving, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            # Past SQLAlchemy, which would begin a transaction first.
-            connection.connection.cursor().execute("VACUUM INTO ?", (str(saving),))
+            # Past SQLAlchemy, which would begin a transaction first. The name as bytes, as it need
+            # not be UTF-8, and absolute, as `file:…` would be a URI.
+            into = os.fsencode(saving.absolute())
+            connection.connection.cursor().execute("VACUUM INTO CAST(? AS TEXT)", (into,))
             # The journals of the file that is gone, which SQLite would apply to the new one.
             for journal in ("-wal", "-shm"):
                 self._path.with_name(self._path.name + journal).unlink(missing_ok=True)
@@ -65,12 +69,4 @@ class LedgerFile:
                 f"be put back ({error}). What the run did is in its results only: put the "
                 "ledger back, then run the same command again."
             ) from error
-        self._saved = _identity(self._path)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        self._saved = file_id(self._path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from enroll.model import (
@@ -117,8 +117,8 @@ class Comparison:
 
     `unchanged` are enrolled and their photos are as they were; of these, `user_data_changed`
     have another text in the manifest than the library. `gone` are enrolled and their photo is
-    no longer there. `early` are those that `queue_early` has queued. Everything else is a
-    candidate.
+    no longer there; `gone_from` counts them by folder. `early` are those that `queue_early` has
+    queued. Everything else is a candidate.
     """
 
     unchanged: int
@@ -126,6 +126,7 @@ class Comparison:
     gone: int
     candidates: Sequence[Candidate]
     early: int = 0
+    gone_from: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ All of it lies in temporary tables, which SQLite keeps in a file of its own that
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -76,7 +76,8 @@ class SqliteScan:
             return self._compared(rows, run=run, reread=reread)
 
     def _compared(self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool) -> Comparison:
-        candidates, text_changed, gone, early, new = [], 0, 0, 0, False
+        candidates, text_changed, early, new = [], 0, 0, False
+        gone = Counter[str]()
         if self._early:
             early = self._connection.scalar(_EARLY_LINES) or 0
             self._connection.execute(_MEET_EARLY)
@@ -86,7 +87,7 @@ class SqliteScan:
         for found in self._connection.execute(_NOT_UNCHANGED, {"reread": reread}):
             new = new or not found.known
             if found.gone:
-                gone += found.lines
+                gone[found.path.rpartition("/")[0]] += found.lines
             elif found.unchanged:
                 text_changed += found.lines
             else:
@@ -95,11 +96,12 @@ class SqliteScan:
         if run is not None and new:
             self._record_as_pending(run)
         return Comparison(
-            unchanged=len(rows) - early - gone - sum(one.lines for one in candidates),
+            unchanged=len(rows) - early - gone.total() - sum(one.lines for one in candidates),
             user_data_changed=text_changed,
-            gone=gone,
+            gone=gone.total(),
             candidates=candidates,
             early=early,
+            gone_from=gone,
         )
 
     def queue_early(self, mark: str) -> int:
@@ -264,6 +266,7 @@ def _queue_early() -> Insert:
             found.c.status,
             found.c.code,
             found.c.face_id,
+            literal(False),
             literal(False),
         ),
     )

@@ -264,6 +264,7 @@ due = Table(
     Column("code", Text, nullable=False),
     Column("face_id", Integer),
     Column("renews", Boolean, nullable=False),
+    Column("was_there", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
 

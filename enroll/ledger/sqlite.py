@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Integer,
     Select,
@@ -356,11 +357,14 @@ class SqliteLedger(SqliteReader):
             return [found.user_id for found in self._connection.execute(query)]
 
     def knows_photos_below(self, folder: str) -> bool:
-        # "0" is the character after "/": the range is every path that begins with the folder.
-        below = and_(s.photo.c.path > folder + "/", s.photo.c.path < folder + "0")
+        query = select(s.photo.c.path).where(_below(folder)).limit(1)
         with sentences(self._path):
-            found = self._connection.execute(select(s.photo.c.path).where(below).limit(1))
-            return found.first() is not None
+            return self._connection.execute(query).first() is not None
+
+    def some_photos_below(self, folder: str, *, most: int) -> list[str]:
+        query = select(s.photo.c.path).where(_below(folder)).order_by(func.random()).limit(most)
+        with sentences(self._path):
+            return list(self._connection.scalars(query))
 
     def shared_photos(self, run: int) -> int:
         self._flush()
@@ -403,6 +407,12 @@ _ALIVE = Query(
     .where(s.run.c.run == bindparam("number", type_=Integer))
     .values(alive_at=bindparam("alive_at"), pace=bindparam("pace", type_=Text))
 )
+
+
+def _below(folder: str) -> ColumnElement[bool]:
+    # "0" is the character after "/": the range is every path that begins with the folder.
+    above = folder.rstrip("/")
+    return and_(s.photo.c.path > above + "/", s.photo.c.path < above + "0")
 
 
 def _shared(run: int) -> Select[int, int, int]:

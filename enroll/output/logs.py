@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from enroll.errors import UsageError
+from enroll.ownership import check_trusted
 
 LOGGER = logging.getLogger("enroll")
 
@@ -138,15 +141,56 @@ def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bo
         LOGGER.addHandler(_file_handler(file, as_json=as_json))
 
 
+_OF_THE_SYSTEM = ("/dev", "/dev/fd", "/proc/self/fd")
+"""Folders whose links nobody else can have made, such as `/dev/stderr`."""
+
+
 def _file_handler(file: Path, *, as_json: bool) -> logging.Handler:
+    handler = _FileHandler(LastingStream(_opened(file)))
+    handler.setFormatter(_Json() if as_json else _Text())
+    return handler
+
+
+def _opened(file: Path) -> TextIO:
+    """The log file, to be appended to. Raises UsageError, also for a link or another user's file:
+    in a folder that others may write they could have their way with a file of ours."""
+    of_the_system = str(file.absolute().parent) in _OF_THE_SYSTEM
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    flags |= 0 if of_the_system else os.O_NOFOLLOW
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        opened = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
+        opened = os.fdopen(
+            os.open(file, flags, 0o600), "a", encoding="utf-8", errors="backslashreplace"
+        )
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(
+                f"The log file {file} is a symbolic link, which is not followed. Name the file "
+                "itself with --log-file."
+            ) from error
         raise UsageError(
             f"The log file {file} cannot be written: {error.strerror}. "
             "Name another with --log-file."
         ) from error
-    handler = _FileHandler(LastingStream(opened))
-    handler.setFormatter(_Json() if as_json else _Text())
-    return handler
+    found = os.fstat(opened.fileno())
+    if stat.S_ISREG(found.st_mode) and not of_the_system:
+        try:
+            _check_log(found, file)
+        except UsageError:
+            opened.close()
+            raise
+    return opened
+
+
+def _check_log(found: os.stat_result, file: Path) -> None:
+    check_trusted(
+        found,
+        file,
+        what="The log file",
+        otherwise="name another with --log-file",
+        group_may_write=True,
+    )
+    if found.st_nlink > 1:
+        raise UsageError(
+            f"The log file {file} has another name, too (a hard link), and might be any file. Name "
+            "another with --log-file."
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,9 +31,10 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
     """A temporary file beside `path`, moved there when the body is done; for its owner alone
     unless `mode` says otherwise.
 
-    It is on disk before it is moved; when its bytes are those of the old file, the old one stays,
-    times and all. On any error the old file is untouched and the temporary one is gone. OSErrors
-    of the body count as faults in writing: LocalError. UsageError when `path` is no plain file.
+    It is on disk before it is moved; when its bytes are those of the old file and that is ours, the
+    old one stays, times and all. On any error the old file is untouched and the temporary one is
+    gone. OSErrors of the body count as faults in writing: LocalError. UsageError when `path` is no
+    plain file.
     """
     temporary: Path | None = None
     try:
@@ -48,7 +50,7 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
             yield new
             file.flush()
             os.fchmod(file.fileno(), mode)
-            if not _same_bytes(temporary, path):
+            if not (_is_ours(path) and _same_bytes(temporary, path)):
                 os.fsync(file.fileno())
                 new.replaced = True
         if new.replaced:
@@ -78,6 +80,15 @@ def new_csv(path: Path | None, columns: Sequence[str]) -> Iterator[Any]:
         writer.writerow(columns)
         yield writer
         text.detach()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether there is a file of ours, and not a link to one: nothing else stays in place."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _same_bytes(new: Path, old: Path) -> bool:

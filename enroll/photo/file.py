@@ -1,6 +1,9 @@
 """A photo's file: where it lies, what `lstat` says of it, read once, or why it cannot be read.
 
-A file is opened once and never through a symbolic link; what is hashed is what is prepared.
+A file is opened once and never through a symbolic link; what is hashed is what is prepared. Where
+it lies is asked of the open file or folder itself, so that no link that takes the place of a folder
+meanwhile leads out of the images root. (`openat2` with RESOLVE_BENEATH would not do: it refuses
+absolute links that stay below the root.)
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import stat
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,11 +34,18 @@ _SHARE_GONE = frozenset(
 )
 """What a file system says when its server or device is gone, not the file."""
 
+_DESCRIPTORS = "/proc/self/fd"
+"""Where Linux says what a process has open, by its real path: proc_pid_fd(5)."""
+
 _NO_FILE = (-1, -1, -1)
 """What `look` says where there is no file."""
 
 _SMALL = 1024 * 1024
 """Bytes of a file of which as many as there are readers may lie in memory."""
+
+FRESH_NS = 3_000_000_000
+"""So long after a file was written it is read twice, in nanoseconds. File systems' clocks tick
+every 4 ms or less, those of FAT every two seconds; a server's clock may be a little off."""
 
 TOGETHER_SECONDS = 0.005
 """From this long on readers side by side are quicker than one that goes on."""
@@ -52,6 +63,11 @@ _SYMLINK = Fault(
     code=PhotoCode.SYMLINK,
     message="The photo is a symbolic link, which is not followed. Put the file itself there.",
 )
+
+_FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+"""O_PATH, where there is one: a folder whose names may not be listed can still be looked into."""
+
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """O_NONBLOCK: a FIFO that took a photo's place must not hold us; files ignore it."""
@@ -71,26 +87,59 @@ def locate(images: str, image: str) -> str:
     return os.path.normpath(os.path.join(images, image))  # noqa: PTH118  # a Path costs 10x
 
 
-def look(paths: Sequence[str]) -> array[int]:
-    """What `lstat` says of each: size, mtime and ctime in ns, each -1 where there is nothing.
+def look(paths: Sequence[str], images: str) -> array[int]:
+    """What `lstat` says of each: size, mtime and ctime in ns, each -1 where there is nothing below
+    `images`.
 
     Raises OSError where not a file but its file system is gone.
     """
     times = array("q")
     lstat = os.lstat
-    for path in paths:
-        try:
-            found = lstat(path) if path else None
-        except OSError as error:
-            if _is_gone(error):
-                raise
-            found = None
-        except ValueError:  # a NUL in the path
-            found = None
-        times.extend(
-            _NO_FILE if found is None else (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        )
+    entered: str | None = None
+    with ExitStack() as stack:
+        for path in paths:
+            folder = path.rpartition("/")[0] or "/"
+            try:
+                if folder != entered:
+                    stack.close()
+                    entered, place = folder, None
+                    place = _enter(folder, images, stack)
+                if place is None:
+                    found = None
+                elif place.descriptor is None:
+                    found = lstat(path)
+                else:
+                    found = lstat(path.rpartition("/")[2], dir_fd=place.descriptor)
+            except OSError as error:
+                if _is_gone(error):
+                    raise
+                found = None
+            except ValueError:  # a NUL in the path
+                found = None
+            times.extend(
+                _NO_FILE if found is None else (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+            )
     return times
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """A folder below the images root; its descriptor, unless none was left."""
+
+    descriptor: int | None
+
+
+def _enter(folder: str, images: str, stack: ExitStack) -> _Entered | None:
+    """A folder, held open until the `stack` is closed; None where it does not lie below `images`.
+    Raises OSError where it cannot be opened, ValueError for a path with a NUL."""
+    try:
+        descriptor = os.open(folder, _FOLDER_FLAGS)
+    except OSError as error:
+        if error.errno not in _TOO_MANY_FILES:
+            raise
+        return _Entered(None) if _begins_with(str(Path(folder).resolve()), images) else None
+    stack.callback(os.close, descriptor)
+    return _Entered(descriptor) if _is_below(descriptor, folder, images) else None
 
 
 def _is_gone(error: OSError) -> bool:
@@ -124,6 +173,8 @@ def opened(path: str, images: str) -> Iterator[tuple[int, os.stat_result]]:
     except ValueError as error:  # a NUL in the path
         raise CannotOpenError(_failed(PhotoCode.MISSING, "There is no such path.")) from error
     try:
+        if not _is_below(descriptor, path, images):  # a folder was exchanged for a link just now
+            raise CannotOpenError(_invalid(_OUTSIDE))
         found = os.fstat(descriptor)
         _check_kind(found)  # once more: what is open may be something else
         if found.st_size > LARGEST_FILE:
@@ -150,10 +201,10 @@ def read_photo(path: str, images: str, preparation: Preparation = AS_USUAL) -> P
     try:
         with opened(path, images) as (descriptor, before):
             if before.st_size <= _SMALL:
-                return _read(descriptor, before, preparation)
+                return _read(descriptor, before, preparation, path)
             # Only what is sent stays in memory; of what is read, no more than a few files.
             with reading().room(before.st_size, limit=CONTENT_BYTES):
-                return _read(descriptor, before, preparation)
+                return _read(descriptor, before, preparation, path)
     except CannotOpenError as error:
         return error.unusable
 
@@ -174,11 +225,12 @@ def read_photos(
     return photos, True
 
 
-def _read(descriptor: int, before: os.stat_result, preparation: Preparation) -> Photo | Unusable:
+def _read(
+    descriptor: int, before: os.stat_result, preparation: Preparation, path: str
+) -> Photo | Unusable:
     content = _content(descriptor, before.st_size)
-    after = os.fstat(descriptor)
-    times = _times(after)
-    if _times(before) != times or len(content) != after.st_size:
+    times = _times(before)
+    if _has_changed(descriptor, before, content, path):
         return _failed(PhotoCode.CHANGED, "The file changed while it was being read.")
     sha256 = hashlib.sha256(content).digest()
     prepared = prepare(content, preparation)
@@ -196,6 +248,23 @@ def _read(descriptor: int, before: os.stat_result, preparation: Preparation) -> 
     )
 
 
+def _has_changed(descriptor: int, before: os.stat_result, content: bytes, path: str) -> bool:
+    """Whether the file is another one than when it was opened, or another has taken its place."""
+    after = os.fstat(descriptor)
+    if len(content) != after.st_size or _times(after) != _times(before):
+        return True
+    if abs(time.time_ns() - max(after.st_mtime_ns, after.st_ctime_ns)) < FRESH_NS:
+        # Written within one tick of the file system's clock its times are the same: look again.
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if _content(descriptor, before.st_size) != content:
+            return True
+    try:
+        named = os.lstat(path)
+    except FileNotFoundError:
+        return True  # taken away while it was read, perhaps to be written anew
+    return not os.path.samestat(named, before) or _times(named) != _times(before)
+
+
 def _content(descriptor: int, size: int) -> bytes:
     """All that the file holds, up to one byte more than its size: that is a file that has grown."""
     content = os.read(descriptor, size + 1)
@@ -208,17 +277,45 @@ def _content(descriptor: int, size: int) -> bytes:
 
 
 def _outside(path: str, images: str) -> Unusable | None:
+    """What is said of a photo that does not lie below `images`: before anything is opened, so that
+    what a link leads to is not touched."""
     folder, _, name = path.rpartition("/")
-    if name and path.startswith(images.rstrip("/") + "/"):
-        resolved = _resolved(folder)
-        if resolved == images or resolved.startswith(images.rstrip("/") + "/"):
+    if name and _begins_with(path, images):
+        if _begins_with(_resolved(folder), images):
+            return None
+        _resolved.cache_clear()  # it may have been a link then
+        if _begins_with(_resolved(folder), images):
             return None
     return _invalid(_OUTSIDE)
+
+
+def _begins_with(path: str, images: str) -> bool:
+    """Whether a path is that of the images root or of something below it, as text."""
+    return path == images or path.startswith(images.rstrip("/") + "/")
 
 
 @lru_cache(maxsize=4096)
 def _resolved(folder: str) -> str:
     return str(Path(folder).resolve())
+
+
+def _is_below(descriptor: int, path: str, images: str) -> bool:
+    """Whether what was opened as `path` lies below `images`, or is that, whatever links there are
+    now."""
+    try:
+        real = os.readlink(f"{_DESCRIPTORS}/{descriptor}")  # noqa: PTH115  # for every photo
+    except OSError:  # a system without /proc: the same file has to be there by its resolved name
+        real = str(Path(path).resolve())
+        try:
+            if not os.path.samestat(os.lstat(real), os.fstat(descriptor)):
+                return False
+        except OSError:
+            return False
+    if _begins_with(real, images):
+        return True
+    # Where case does not tell names apart, the system may have the root under another name.
+    root = real[: len(images)]
+    return root.casefold() == images.casefold() and Path(root).samefile(images)
 
 
 def _cannot_open(error: OSError, path: str) -> Unusable:

@@ -11,6 +11,7 @@ from enroll.model import Candidate, Fault, Status
 from enroll.output.newfile import new_csv
 from enroll.photo import Glance
 from enroll.rows.escape import escape
+from enroll.rows.rules import image_fault, user_id_fault
 
 COLUMNS = (
     *("line", "lines", "user_id", "image", "plan", "status", "error", "message"),
@@ -62,8 +63,8 @@ class PlanReport:
             [
                 row.row.line,
                 row.lines,
-                row.row.user_id,
-                row.row.image,
+                escape(row.row.user_id, user_id_fault),
+                escape(row.row.image, image_fault),
                 plan,
                 status,
                 str(fault.code),

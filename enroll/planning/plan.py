@@ -15,10 +15,11 @@ from enroll.beginning import results_path, retry_notes, unforgotten_notes
 from enroll.blocklist import WITHHELD
 from enroll.driver import journey
 from enroll.driver.journey import Policy
+from enroll.driver.share import Share
 from enroll.driver.trial import Sample
-from enroll.errors import UsageError
+from enroll.errors import LocalError, UsageError
 from enroll.ledger import Ledger, LibraryIdentity, RunRecord
-from enroll.ledger.files import scratch_ledger
+from enroll.ledger.files import ledger_exists, scratch_ledger
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.photo import Glance, PhotoCode, check_installed, examine, glance, marks
@@ -40,6 +41,9 @@ NO_LIBRARY = "Neither --group-id nor --ledger is given, so every row counts as n
 ENOUGH_CALLS = 20
 """Calls of `add` that a run must have made before its rate is believed. `verify` and its fellows
 make none."""
+
+MISSING_JUDGED = 1_000
+"""Missing photos by which it is judged whether their share is gone."""
 
 RUNS_LOOKED_AT = 50
 """How far back such a run is looked for: most nights have little to do."""
@@ -121,7 +125,7 @@ def make_plan(
         path = default_ledger_path(settings.endpoint, settings.group_id)
     if report is not None:
         _check_report(report, settings, path)
-    there = path if path is not None and path.exists() else None
+    there = path if path is not None and ledger_exists(path) else None
     identity = LibraryIdentity(
         host=host_of(settings.endpoint), group_id=settings.group_id, add_time=""
     )
@@ -147,7 +151,10 @@ def make_plan(
             doubts=sum(status.counts.get(one, 0) for one in (Status.IN_DOUBT, Status.SENDING)),
         )
         with open_plan_report(report) as listed:
-            _Planner(plan, ledger, settings, listed).work()
+            planner = _Planner(plan, ledger, settings, listed)
+            planner.work()
+        if (stop := planner.gone()) is not None:
+            raise stop
     finally:
         ledger.close()
     return plan
@@ -211,11 +218,23 @@ class _Planner:
             retry_codes=settings.retry,
             marks=marks(settings.preparation),
         )
+        self._share = Share(str(plan.images), ledger)
+        self._missing: dict[str, bool] = {}
         # 64 bits each, so that a million rows stay small: what a photo looks like, and for whom.
         self._likenesses = array("q")
         self._people = array("q")
 
+    def gone(self) -> LocalError | None:
+        """Why a run would stop: the photos' share is gone."""
+        self._share.scanned()
+        stops = (
+            self._share.missing(path, was_there=was_there)
+            for path, was_there in self._missing.items()
+        )
+        return next(filter(None, stops), None)
+
     def work(self) -> None:
+        """Look at every row."""
         plan = self._plan
         scan = Scan(plan.manifest.rows(CHUNK_ROWS), str(plan.images))
         with ThreadPoolExecutor(self._readers) as readers:
@@ -260,6 +279,8 @@ class _Planner:
     def _compare(self, scanned: list[ScannedRow]) -> list[Candidate]:
         plan = self._plan
         plan.rows += len(scanned)
+        if any(row.times is not None for row in scanned):
+            self._share.seen()
         rows, withheld = self._blocked.part(scanned)
         for row in withheld:
             self._refuse(Candidate(row=row), Status.WITHHELD, WITHHELD)
@@ -267,6 +288,7 @@ class _Planner:
         plan.enrolled += compared.unchanged + compared.gone
         plan.user_data_changed += compared.user_data_changed
         plan.gone += compared.gone
+        self._share.lost(compared.gone_from)
         due: list[Candidate] = []
         new: list[Candidate] = []
         for candidate in compared.candidates:
@@ -299,6 +321,8 @@ class _Planner:
 
     def _judge(self, candidate: Candidate, look: Glance | Fault, into: Outlook) -> None:
         if isinstance(look, Fault):
+            if look.code == PhotoCode.MISSING and len(self._missing) < MISSING_JUDGED:
+                self._missing[candidate.row.path] = candidate.was_there
             failed = look.code in (PhotoCode.MISSING, PhotoCode.UNREADABLE, PhotoCode.CHANGED)
             status = Status.FAILED if failed else Status.INVALID
             into.fault(status, look, candidate.lines)

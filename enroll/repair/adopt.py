@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enroll.allowed import refuse
-from enroll.beginning import identity_of, ledger_path, make_folder
+from enroll.beginning import identity_of, ledger_path, make_ledger_folder
 from enroll.calling.asking import Asking
 from enroll.calling.bench import Talk
 from enroll.calling.opening import Account, find_library
@@ -98,7 +98,7 @@ def adopt(
         identity = identity_of(run, find_library(connection, run.group_id, tally))
         lock = None
         if not settings.dry_run:
-            make_folder(path.parent)
+            make_ledger_folder(path.parent)
             lock = stack.enter_context(LedgerLock(path))
         asking = stack.enter_context(Asking(connection, tally, at_once=run.max_in_flight))
         listing = scratch_listing()

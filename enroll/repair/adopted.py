@@ -16,6 +16,7 @@ from enroll.output.newfile import new_csv
 from enroll.output.texts import amount, facts
 from enroll.repair.claims import Decision, Outcome, OwnScore
 from enroll.rows.escape import escape
+from enroll.rows.rules import image_fault, user_id_fault
 
 REPORT_COLUMNS = ("line", "user_id", "image", "outcome", "face_token", "score", "detail")
 """What a report of an adoption has."""
@@ -90,8 +91,8 @@ class Remarks:
         self._writer.writerow(
             [
                 row.line,
-                row.user_id,
-                row.image,
+                escape(row.user_id, user_id_fault),
+                escape(row.image, image_fault),
                 decision.outcome.value,
                 escape(decision.face_token),
                 f"{decision.score:g}" if decision.score else "",

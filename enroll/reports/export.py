@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -17,9 +17,17 @@ from typing import IO, Any
 from enroll.errors import LocalError, UsageError
 from enroll.model import Entry
 from enroll.output.newfile import new_file
-from enroll.rows.escape import escape_all
+from enroll.rows.escape import Rule, escape_all
 from enroll.rows.header import EXPORT_COLUMNS, FREE_TEXT
 from enroll.rows.results import csv_bytes
+from enroll.rows.rules import image_fault, user_id_fault
+
+_ESCAPED: Mapping[str, Rule | None] = {
+    **dict.fromkeys(FREE_TEXT),
+    "user_id": user_id_fault,
+    "image": image_fault,
+}
+"""The columns that are escaped, two of them only where a cell breaks its rule."""
 
 _BATCH = 10_000
 _ROW_GROUP = 20_000
@@ -74,7 +82,7 @@ def _write_csv(entries: Iterable[Entry], file: IO[bytes], *, raw: bool) -> int:
     count = 0
     for batch in _batches(entries, _BATCH):
         columns = [
-            escape_all(cells) if name in FREE_TEXT and not raw else cells
+            cells if raw or name not in _ESCAPED else escape_all(cells, _ESCAPED[name])
             for name in EXPORT_COLUMNS
             for cells in [list(map(attrgetter(name), batch))]
         ]

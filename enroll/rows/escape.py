@@ -3,12 +3,17 @@
 One apostrophe is put before a cell that begins with any number of apostrophes and then with a
 character that starts a formula, and one is taken off again. Counting the apostrophes that are
 already there makes it exact: `unescape(escape(cell)) == cell` for every text, however often.
+
+A user_id and a photo's path are compared, so they stay as they are, unless they break the rules for
+them (`user_id_fault`, `image_fault`) and so are nobody's and no file's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from enroll.model import Fault
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 """What spreadsheets run: the four of OWASP's page on CSV injection, the blanks that some strip
@@ -18,24 +23,33 @@ _ESCAPED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 _FIRST = frozenset("'=+-@\t\r\n＝＋－＠")
 
 
-def escape(cell: str) -> str:
+Rule = Callable[[str], Fault | None]
+"""What a cell must keep to; with a rule only cells that break it are escaped. That can be undone,
+too: a cell that breaks a rule breaks it with an apostrophe before it as well."""
+
+
+def escape(cell: str, rule: Rule | None = None) -> str:
     """The cell as it may stand in a file that a spreadsheet opens."""
-    return "'" + cell if _FORMULA.match(cell) else cell
+    return "'" + cell if _FORMULA.match(cell) and _breaks(rule, cell) else cell
 
 
-def unescape(cell: str) -> str:
+def unescape(cell: str, rule: Rule | None = None) -> str:
     """The cell that `escape` was given."""
-    return cell[1:] if _ESCAPED.match(cell) else cell
+    return cell[1:] if _ESCAPED.match(cell) and _breaks(rule, cell) else cell
 
 
-def escape_all(cells: list[str]) -> list[str]:
+def escape_all(cells: list[str], rule: Rule | None = None) -> list[str]:
     """`escape` for a column; the same list when nothing in it can need it."""
-    return [escape(cell) for cell in cells] if _may_matter(cells) else cells
+    return [escape(cell, rule) for cell in cells] if _may_matter(cells) else cells
 
 
-def unescape_all(cells: list[str]) -> list[str]:
+def unescape_all(cells: list[str], rule: Rule | None = None) -> list[str]:
     """`unescape` for a column; the same list when nothing in it can need it."""
-    return [unescape(cell) for cell in cells] if _may_matter(cells) else cells
+    return [unescape(cell, rule) for cell in cells] if _may_matter(cells) else cells
+
+
+def _breaks(rule: Rule | None, cell: str) -> bool:
+    return rule is None or rule(cell) is not None
 
 
 def _may_matter(cells: Iterable[str]) -> bool:

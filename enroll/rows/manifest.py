@@ -21,7 +21,7 @@ import pandas as pd
 from enroll.model import Role, Row
 from enroll.output.texts import amount
 from enroll.rows.encoding import Encoding, find_encoding
-from enroll.rows.escape import unescape, unescape_all
+from enroll.rows.escape import Rule, unescape, unescape_all
 from enroll.rows.header import (
     find_roles,
     is_results_header,
@@ -30,6 +30,7 @@ from enroll.rows.header import (
     result_names,
     short_name,
 )
+from enroll.rows.rules import image_fault, user_id_fault
 from enroll.rows.source import Source
 from enroll.rows.structure import (
     Head,
@@ -86,6 +87,14 @@ class Manifest:
     def own_columns(self) -> tuple[str, ...]:
         """The header without a results file's eight columns."""
         return own_names(self.header)
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """The columns that are escaped in results only where a cell breaks its rule."""
+        return {
+            self.columns[Role.USER_ID]: user_id_fault,
+            self.columns[Role.IMAGE]: image_fault,
+        }
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
         """The rows, up to `size` at a time, with the file's own columns in their order.
@@ -162,9 +171,9 @@ class Manifest:
         return frame.loc[keep]
 
     def _unescaped(self, frame: pd.DataFrame) -> pd.DataFrame:
-        exact = {self.columns[Role.USER_ID], self.columns[Role.IMAGE]}
+        rules = self.rules
         cells = {
-            place: column if name in exact else unescape_all(column)
+            place: unescape_all(column, rules.get(name))
             for place, name in enumerate(frame.columns)
             for column in [frame.iloc[:, place].tolist()]
         }

@@ -53,7 +53,7 @@ def write_results(
     """
     check_results_path(path, manifest.path)
     own = manifest.own_columns
-    exact = {manifest.columns[Role.USER_ID], manifest.columns[Role.IMAGE]}
+    rules = manifest.rules
     with new_file(path) as new:
         spreadsheet = manifest.bom or manifest.encoding not in {"utf-8", "ascii"}
         new.file.write(codecs.BOM_UTF8 if spreadsheet else b"")
@@ -63,7 +63,7 @@ def write_results(
             cells = [chunk.iloc[:, place].tolist() for place in range(len(own))]
             if not raw:
                 cells = [
-                    column if name in exact else escape_all(column)
+                    escape_all(column, rules.get(name))
                     for name, column in zip(own, cells, strict=True)
                 ]
             cells += _result_cells(entries, raw=raw)

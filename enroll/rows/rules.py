@@ -61,7 +61,7 @@ _CONTROL_NAMES = {
 
 def check_row(row: Row) -> Fault | None:
     """The first rule that the row breaks, or None; under a microsecond for a good row."""
-    return user_id_fault(row.user_id) or _user_data_fault(row.user_data) or _image_fault(row.image)
+    return user_id_fault(row.user_id) or _user_data_fault(row.user_data) or image_fault(row.image)
 
 
 def character_name(character: str) -> str:
@@ -115,7 +115,8 @@ def _user_data_fault(user_data: str) -> Fault | None:
     return None
 
 
-def _image_fault(image: str) -> Fault | None:
+def image_fault(image: str) -> Fault | None:
+    """The first rule that a photo's path breaks, or None."""
     if not image or image.isspace():
         return _fault(
             RowCode.IMAGE_EMPTY, "The row names no photo; write its path in the image column."

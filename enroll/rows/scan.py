@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from enroll.blocklist import BlockList
 from enroll.errors import LocalError
@@ -30,12 +31,13 @@ class Scanned:
     """A part of the manifest, scanned: `rows`, or, where it is as it was, what it came to.
 
     `lines` counts its rows, `withheld` ones included, which are not among `rows`; `packed` are they
-    for the next survey, None where it has them.
+    for the next survey, None where it has them. `any_photo` says whether a photo of any was seen.
     """
 
     lines: int
     first_line: int
     digest: bytes
+    any_photo: bool
     withheld: int = 0
     rows: Sequence[ScannedRow] = ()
     quiet: PartCounts | None = None
@@ -83,6 +85,7 @@ class Scan:
             lines=len(found),
             first_line=first_line,
             digest=digest_of(times),
+            any_photo=_any_photo(times),
             withheld=len(withheld),
             rows=_rows(rows, paths, times),
             packed=pack(rows, first_line=first_line, withheld=len(withheld)),
@@ -111,6 +114,7 @@ class Scan:
             lines=len(known.lines) + known.withheld,
             first_line=known.first_line,
             digest=digest,
+            any_photo=_any_photo(times),
             withheld=known.withheld,
             rows=rows,
             quiet=quiet,
@@ -120,16 +124,17 @@ class Scan:
         """Size and times of each photo, one after the other."""
         try:
             began = time.perf_counter()
-            times = look(paths[:TRIED])
+            times = look(paths[:TRIED], self._images)
             rest = paths[TRIED:]
             if time.perf_counter() - began <= SLOW_SECONDS * TRIED or not rest:
-                times += look(rest)
+                times += look(rest, self._images)
                 return times
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="look")
             share = -(-len(rest) // self._at_once)
             for some in self._pool.map(
-                look, [rest[i : i + share] for i in range(0, len(rest), share)]
+                partial(look, images=self._images),
+                [rest[i : i + share] for i in range(0, len(rest), share)],
             ):
                 times += some
         except OSError as error:
@@ -138,6 +143,10 @@ class Scan:
                 "Mount the share again, then run the same command."
             ) from error
         return times
+
+
+def _any_photo(times: array[int]) -> bool:
+    return max(times[::3], default=-1) >= 0  # sizes
 
 
 def _rows(rows: Sequence[Row], paths: Sequence[str], times: array[int]) -> list[ScannedRow]:

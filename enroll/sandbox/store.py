@@ -42,7 +42,7 @@ def open_store(path: Path | None) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as exc:
         raise StoreError(f"the store {path} cannot be opened: {exc.strerror}") from exc
-    connection = _connect(str(path))
+    connection = _connect(str(path.absolute()))  # `:memory:` and `file:…` are names, too
     try:
         _claim(connection, path)
     except sqlite3.OperationalError as exc:

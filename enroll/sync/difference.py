@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from enroll.driver.journey import same_face
+from enroll.driver.share import answers
 from enroll.errors import LocalError, TimeOverError
 from enroll.ledger import Changes, Counted, Ledger, ReadFile, UnreadFile
 from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable
@@ -144,7 +145,7 @@ def _told(file: UnreadFile, photo: Photo | Unusable, faces: Sequence[FaceRecord]
             sha256=photo.sha256,
             face_id=None if face is None else face.face_id,
         )
-    if photo.share_gone:
+    if photo.share_gone and not answers(str(Path(file.path).parent)):
         raise LocalError(
             f"The photos cannot be reached any more. {photo.fault.message} Mount the share again, "
             "then run the same command: nothing was done."

@@ -23,6 +23,7 @@ from enroll.rows.escape import escape
 from enroll.rows.manifest import Manifest, open_manifest
 from enroll.rows.photofolder import FolderGoneError, NoFolderError, in_utf8, photos_folder
 from enroll.rows.results import csv_bytes
+from enroll.rows.rules import image_fault, user_id_fault
 from enroll.settings import SyncSettings, host_of
 from enroll.sync import guards
 from enroll.sync.difference import find_difference, know_listed
@@ -170,9 +171,9 @@ def write_changes(changes: Iterator[Change], path: Path) -> None:
                 csv_bytes(
                     (
                         one.kind.value,
-                        one.user_id,
+                        escape(one.user_id, user_id_fault),
                         escape(one.user_data),
-                        one.image,
+                        escape(one.image, image_fault),
                         one.face_token,
                         iso_time(one.since),
                     )

@@ -1,0 +1,131 @@
+"""Connections to a ledger's file: to the one that was named, and to no other.
+
+A path never travels in SQLAlchemy's URL, which is unquoted once more on its way to SQLite.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from sqlite3 import sqlite_version, sqlite_version_info
+
+from sqlalchemy import Connection, NullPool, create_engine, event
+
+from enroll.errors import EnrollError, LocalError
+from enroll.ledger.reading import sentences
+from enroll.ownership import check_trusted
+
+OLDEST_SQLITE = (3, 33)
+"""UPDATE … FROM, and 32,766 parameters in a statement."""
+
+FileId = tuple[int, int]
+"""Device and inode: what tells one file from another, whatever their names."""
+
+
+class Access(Enum):
+    """What may be done to a ledger's file; the value is for SQLite's URI, where one is needed."""
+
+    WRITE = ""
+    """All: this is a run's, or whoever holds the lock."""
+    LOOK = "rw"
+    """Nothing is to be written to it; -wal and -shm beside it are made and removed."""
+    READ = "ro"
+    """Nothing can be written there, and somebody else has the -wal open."""
+    STILL = "immutable"
+    """Nothing can be written there, and nobody writes it: it is read without -wal and -shm."""
+
+
+def connect(path: Path, access: Access, *, journal: str = "WAL") -> Connection:
+    """A connection to the SQLite file at `path`, which is there.
+
+    Raises LocalError where it cannot be opened or is not the file at `path` when it is open, and
+    UsageError where it is to be written and is not ours.
+    """
+    with sentences(str(path)):
+        return _engine(partial(_open, path.absolute(), access, journal=journal))
+
+
+def connect_in_memory() -> Connection:
+    """A connection to a new database that nobody else sees."""
+    return _engine(partial(_prepared, ":memory:"))
+
+
+def file_id(path: Path | bytes) -> FileId | None:
+    """Which file is at `path`, through links; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # SQLite gives names as bytes
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _engine(creator: partial[sqlite3.Connection]) -> Connection:
+    if sqlite_version_info < OLDEST_SQLITE:
+        raise LocalError(
+            f"This Python has SQLite {sqlite_version}, and the ledger needs 3.33 or newer. "
+            "Use a Python that was built with one: most are."
+        )
+    engine = create_engine("sqlite+pysqlite://", creator=creator, poolclass=NullPool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")  # the driver does not: isolation_level is None
+
+    return engine.connect()
+
+
+def _open(path: Path, access: Access, *, journal: str) -> sqlite3.Connection:
+    named = file_id(path)
+    if named is None:  # or SQLite would make it, for everybody to read
+        raise _not_the_one(path)
+    if access is Access.WRITE:
+        connection = _prepared(str(path))
+    elif access is Access.STILL:
+        connection = _prepared(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+    else:
+        connection = _prepared(f"{path.as_uri()}?mode={access.value}", uri=True)
+    try:
+        if not named == file_id(_file_of(connection)) == file_id(path):
+            raise _not_the_one(path)
+        if access is Access.WRITE:
+            check_trusted(
+                path.stat(),
+                path,
+                what="The ledger",
+                otherwise="name a ledger of your own with --ledger",
+                group_may_write=True,
+            )
+        if access in (Access.WRITE, Access.LOOK):
+            connection.execute(f"PRAGMA journal_mode={journal}")
+            connection.execute("PRAGMA synchronous=FULL")
+    except (EnrollError, OSError, sqlite3.Error):
+        connection.close()
+        raise
+    return connection
+
+
+def _prepared(name: str, *, uri: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(name, uri=uri, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA busy_timeout=10000")
+    connection.execute("PRAGMA foreign_keys=ON")
+    return connection
+
+
+def _file_of(connection: sqlite3.Connection) -> bytes:
+    """The file that SQLite has open, by its full name."""
+    connection.text_factory = bytes  # a name need not be UTF-8
+    try:
+        _, _, name = connection.execute("PRAGMA database_list").fetchone()
+    finally:
+        connection.text_factory = str
+    return bytes(name)
+
+
+def _not_the_one(path: Path) -> LocalError:
+    return LocalError(
+        f"The ledger {path} was moved or exchanged while it was opened. Put it back, then run the "
+        "same command again."
+    )
