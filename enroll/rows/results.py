@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enroll.errors import UsageError
-from enroll.model import Entry, Role, Row
+from enroll.model import Entry, Row
 from enroll.output.newfile import new_file
 from enroll.output.outputs import same_file
 from enroll.rows.escape import escape, escape_all
