@@ -19,6 +19,7 @@ SUCCESS: dict[CallKind, dict[str, object]] = {
     CallKind.ADD: {"group_id": "g", "face_token": TOKEN},
     CallKind.CREATE: {"group_id": "g", "group_name": "n"},
     CallKind.GROUP_LIST: {"group_infos": []},
+    CallKind.GROUP_INFO: {"info": {"group_id": "g"}},
     CallKind.LIST: {"face_tokens": []},
     CallKind.FACE_INFO: {"info": {"face_token": TOKEN}},
     CallKind.SEARCH: {"results": []},

@@ -143,6 +143,10 @@ class FaceSearch:
         """The account's libraries."""
         return self._call(CallKind.GROUP_LIST, {})
 
+    def group_info(self, *, group_id: str) -> Answer:
+        """One library of the account."""
+        return self._call(CallKind.GROUP_INFO, {"group_id": group_id})
+
     def face_info(self, *, group_id: str, face_token: str) -> Answer:
         """One face of a library."""
         return self._call(CallKind.FACE_INFO, {"group_id": group_id, "face_token": face_token})
@@ -249,12 +253,8 @@ class FaceSearch:
         issued = time.time() + self._clock.offset
         expires = signed_until(issued, left=left)
         signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
-        fields = {
-            "api_key": account.api_key,
-            "sign": signature,
-            "sign_version": SIGN_VERSION,
-            **call.fields,
-        }
+        # No page documents a field for the key: it is inside the signature.
+        fields = {"sign": signature, "sign_version": SIGN_VERSION, **call.fields}
         secrets = signature, account.api_key, account.api_secret
         return _Signed(fields, secrets, float(expires))
 
