@@ -260,34 +260,64 @@ def date_header(seconds: float) -> str:
 
 
 def test_signatures_are_on_the_services_clock_once_it_is_known(client_of: ClientOf) -> None:
-    def an_hour_ahead(peer: Peer) -> None:
+    def ten_minutes_ahead(peer: Peer) -> None:
         while True:
             peer.read_request()
-            peer.answer(headers=date_header(time.time() + 3600))
+            peer.answer(headers=date_header(time.time() + 600))
 
-    with Server(an_hour_ahead) as server:
+    with Server(ten_minutes_ahead) as server:
         client = client_of(server.port, timeout=5.0)
         assert client.clock_offset == 0.0
         add(client)
-        assert client.clock_offset == pytest.approx(3600, abs=3)
+        assert client.clock_offset == pytest.approx(600, abs=3)
         called = time.time()
         result = add(client)
     parts = signed_parts(form_fields(server.seen.requests[1]))
-    assert int(parts["c"]) == pytest.approx(called + 3600, abs=4)
+    assert int(parts["c"]) == pytest.approx(called + 600, abs=4)
     assert result.expires == int(parts["b"])
-    assert result.expires - called == pytest.approx(3600 + 7, abs=5)
+    assert result.expires - called == pytest.approx(600 + 7, abs=5)
 
 
 def test_a_refused_signature_teaches_the_clock_as_well(client_of: ClientOf) -> None:
     reply = answer(
         b'{"error": "AUTHORIZATION_ERROR"}',
         status="403 Forbidden",
-        headers=date_header(time.time() - 3600),
+        headers=date_header(time.time() - 600),
     )
     with Server(answering(reply)) as server:
         client = client_of(server.port)
         assert add(client).verdict is Verdict.FATAL
-        assert client.clock_offset == pytest.approx(-3600, abs=5)
+        assert client.clock_offset == pytest.approx(-600, abs=5)
+
+
+@pytest.mark.parametrize("hours", [1, -1, 24 * 365 * 73, 24 * 365 * 7000])
+def test_nothing_is_signed_while_the_clocks_are_more_than_a_quarter_hour_apart(
+    client_of: ClientOf, hours: int
+) -> None:
+    date = min(time.time() + hours * 3600, datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+    with Server(answering(answer(headers=date_header(date)))) as server:
+        client = client_of(server.port)
+        assert client.clock_trouble() is None
+        assert add(client).verdict is Verdict.APPLIED  # what it says of the face holds
+        for _ in range(2):
+            refused = add(client)
+            assert (refused.verdict, refused.code) == (Verdict.FATAL, "CLOCKS_APART")
+    assert len(server.seen.requests) == 1
+    theirs = datetime.fromtimestamp(date, UTC)
+    assert f"This machine's clock says {datetime.now(UTC):%Y-%m-%d %H:}" in refused.message
+    assert f"the service's {theirs:%Y-%m-%d }" in refused.message
+
+
+def test_one_wrong_date_moves_no_signature(client_of: ClientOf) -> None:
+    right = answer(headers=date_header(time.time()))
+    wrong = answer(headers=date_header(4_000_000_000))
+    with Server(answering(right, right, right, wrong, right)) as server:
+        client = client_of(server.port)
+        results = [add(client) for _ in range(5)]
+    assert [result.verdict for result in results] == [Verdict.APPLIED] * 5
+    for request, result in zip(server.seen.requests, results, strict=True):
+        assert int(signed_parts(form_fields(request))["b"]) == result.expires
+        assert abs(result.expires - time.time()) < 60
 
 
 def test_a_gateways_date_is_not_the_services_clock(client_of: ClientOf) -> None:

@@ -24,6 +24,7 @@ from enroll.driver.reach import Reach
 from enroll.driver.recorder import Recorder
 from enroll.driver.rotation import Rotation
 from enroll.errors import EnrollError, LocalError, ServiceError
+from enroll.facesearch.clock import clock_remark
 from enroll.ledger import INTERRUPTED, Changes
 from enroll.model import (
     Answer,
@@ -398,8 +399,9 @@ def _with_remedy(said: str, code: str) -> str:
 
 def stopped_by(answer: Answer) -> ServiceError:
     """What to say when the service has answered that no call of the run will do."""
-    said = answer.message or answer.code
+    said = (answer.message or answer.code).rstrip(".")
+    clocks = clock_remark(answer, 0.0) if answer.code in journey.CREDENTIAL_CODES else ""
+    sentence = " ".join(filter(None, [f"{said}.", clocks, remedy(answer.code)]))
     return ServiceError(
-        f"The service stopped the run: {_with_remedy(said, answer.code)} "
-        "Every row that is not enrolled yet stays due."
+        f"The service stopped the run: {sentence} Every row that is not enrolled yet stays due."
     )
