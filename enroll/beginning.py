@@ -14,17 +14,12 @@ from enroll.blocklist import BlockList
 from enroll.calling.asking import Asking
 from enroll.calling.deleting import settle_deleting
 from enroll.calling.libraries import provide_library
-from enroll.calling.opening import (
-    CLOCK_SLACK_SECONDS,
-    Connection,
-    clock_sentence,
-    find_library,
-    is_empty,
-)
+from enroll.calling.opening import Connection, find_library, is_empty
 from enroll.calling.restored import requeue_deleted
 from enroll.calling.upkeep import ADOPT, run_start
 from enroll.driver.strangers import Trust
 from enroll.errors import EnrollError, LocalError, UsageError
+from enroll.facesearch.clock import CLOCK_SLACK_SECONDS, clock_sentence
 from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunStart
 from enroll.ledger.files import (
     check_is_ledger,

@@ -10,21 +10,34 @@ is known. Why nothing can be applied after what is returned here:
 2. *The look* comes when our reckoning of the service's clock says so (`settled_from`). That
    reckoning comes from `Date` headers, which are cut off to whole seconds: the middle of the
    bounds is wrong by half a second and half the shortest round trip, `CLOCK_ERROR_SECONDS` at
-   most where any answer took no longer than a second. So much later is late enough.
+   most where any answer took no longer than a second. So much later is late enough. Answers may
+   contradict what was learned, because one of the clocks was set or because one answer is wrong:
+   until enough of them agree which it is, a look goes by the lower of the two
+   (`least_clock_offset`), so that it comes too late rather than too early.
 3. *A call that is still under way when its run ends* (`last_expiry`) began at the latest now. It
    is signed anew each time that it could not leave, but always for the rest of the one time that
-   it has: it expires `timeout` and `SIGNED_BEYOND_SECONDS` after it began, rounded up. It was
-   signed by the service's clock as it was reckoned then; as bounds only become narrower, that
-   differs from the reckoning now by `CLOCK_ERROR_SECONDS` at most.
+   it has: it expires `timeout` and `SIGNED_BEYOND_SECONDS` after it began, rounded up. Which
+   offset it was signed with is not known, but not a higher one than the highest that the run has
+   gone by (`most_clock_offset`).
 4. *A call that a killed run left* (`expiry_after_death`) left after the run's last commit, whose
    sign of life is in the ledger: when that commit began, before the disk was waited for, and as
    much later as the commit before it took. However long the disk takes, no call is handed out
    later than `ALIVE_SECONDS` after it without a new commit. It is on its way out to a thread for
-   `LEAVING_SECONDS` at most, and from its beginning on 3 holds. The service's clock is the one
-   reckoned when the run began.
+   `LEAVING_SECONDS` at most, and from its beginning on 3 holds. The highest offset up to then is
+   written with the sign of life.
+5. *No expiry is believed beyond `latest_expiry`*, neither a new one nor one that is on record.
+   That takes nothing away from 1 to 4. Where our clock has only run on since the call was signed,
+   it was signed before now, with an offset of at most `CLOCK_BOUND_SECONDS`. Where our clock was
+   set since, the call began before now by the service's clock, which is at most that far ahead of
+   ours now, or else no call is made. Either way it expires by now + the bound + its time and the
+   margins of 3. Its time is the longest of any run on record: an earlier one may have allowed its
+   calls more than this one does. What lies later comes from a version that believed any `Date`.
+   It is cut to the bound once, when a command begins to write, and from then on draws nearer.
+   Such a signature may be good for years in fact; what ends the call is its connection, which is
+   gone with the process that made it.
 
-What this leaves out: a clock of this machine that is set while a run goes on that is killed
-within a minute of it.
+What this leaves out: a clock that is set within the last second before a run is killed, and a
+service whose answers agree on a wrong time.
 """
 
 from __future__ import annotations
@@ -52,6 +65,10 @@ ALIVE_SECONDS = 1.0
 LEAVING_SECONDS = 1.0
 """From handing a call out to its beginning, on another thread of a busy machine."""
 
+CLOCK_BOUND_SECONDS = 900.0
+"""How far the service's clock may be from ours; where it is farther, nothing is signed. No clock
+that anybody looks after drifts so far, and a quarter of an hour can be waited for."""
+
 APPLYING_SECONDS = 60.0
 """What a copy's time may lie outside of its attempt's, beside all this: what the service takes to
 apply a call, and clocks that were set since."""
@@ -75,3 +92,14 @@ def last_expiry(now: float, *, timeout: float) -> float:
 def expiry_after_death(alive_at: float, *, timeout: float) -> float:
     """The same for the calls of a run that committed last at `alive_at` and was killed."""
     return last_expiry(alive_at + ALIVE_SECONDS + LEAVING_SECONDS, timeout=timeout)
+
+
+def latest_expiry(now: float, *, timeout: float) -> float:
+    """The latest that any signature made by `now`, by our own clock, can expire; `timeout` is the
+    longest that any of its calls was given."""
+    return last_expiry(now + CLOCK_BOUND_SECONDS, timeout=timeout)
+
+
+def bounded_offset(offset: float) -> float:
+    """A difference of the clocks (the service's minus ours), as far as one is believed."""
+    return min(max(offset, -CLOCK_BOUND_SECONDS), CLOCK_BOUND_SECONDS)

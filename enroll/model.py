@@ -41,6 +41,7 @@ class CallKind(StrEnum):
     ADD = "add"
     CREATE = "create"
     GROUP_LIST = "group_list"
+    GROUP_INFO = "group_info"
     LIST = "list"
     FACE_INFO = "face_info"
     SEARCH = "search"

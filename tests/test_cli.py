@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -474,13 +475,28 @@ def test_a_bug_on_a_full_disk_is_told_on_the_terminal(
     assert "Please report it with the lines above." in done.err
 
 
-def test_a_library_is_made_and_listed(box: Sandbox, command: Command) -> None:
+def test_a_library_that_is_not_there_is_not_shown(box: Sandbox, command: Command) -> None:
+    done = command("library", "show", "--group-id", "nobody")
+    assert done.code == ExitCode.SERVICE
+    assert "INVALID_OUTER_ID" in done.err
+    assert "`enroll library list` shows the account's libraries" in done.err
+
+
+def test_a_library_is_made_listed_and_shown(box: Sandbox, command: Command) -> None:
     done = command("library", "create", "--group-id", "guests", "--name", "Day guests")
     assert (done.code, "The library guests is made" in done.out) == (0, True), done
     listed = command("library", "list")
     assert listed.code == 0
     assert [line.split()[0] for line in listed.out.splitlines()] == ["group_id", "staff", "guests"]
     assert "Day guests" in listed.out
+    shown = command("library", "show", "--group-id", "guests")
+    assert shown.code == 0, shown
+    told = dict(line.split(maxsplit=1) for line in shown.out.splitlines() if " " in line)
+    assert (told["group_id"], told["group_name"]) == ("guests", "Day guests")
+    one = json.loads(command("library", "show", "--group-id", "guests", "--json").out)
+    assert one.keys() == {"group_id", "group_name", "group_data", "model_version", "add_time"}
+    assert (one["add_time"], one["model_version"]) == (told["add_time"], told["model_version"])
+    assert one in json.loads(command("library", "list", "--json").out)["libraries"]
     again = command("library", "create", "--group-id", "guests")
     assert (again.code, "has a library guests already" in again.err) == (ExitCode.USAGE, True)
     assert len(box.faces("guests")) == 0

@@ -607,7 +607,7 @@ def test_notes_are_records_of_a_json_log(archive: Archive, command: Command) -> 
     assert levels == ["warning", "info"]  # the folder of the last run's photos is no worry
 
 
-@pytest.mark.parametrize("skew", [0.0, 3600.0])
+@pytest.mark.parametrize("skew", [0.0, 600.0])
 def test_quiet_still_prints_a_note_that_somebody_has_to_see(
     box: Sandbox, archive: Archive, command: Command, skew: float
 ) -> None:
@@ -619,10 +619,28 @@ def test_quiet_still_prints_a_note_that_somebody_has_to_see(
     assert [note.startswith("Note: ") for note in notes] == [True] * len(notes)
     assert "--encoding" in notes[0]
     assert len(notes) == (2 if skew else 1)
-    assert ("clock is 60.0 minutes behind" in notes[-1]) is (skew > 0)
+    assert ("clock is 10.0 minutes behind" in notes[-1]) is (skew > 0)
     logged = (archive.folder / "run.log").read_text()
     assert "as in the last run" in logged
     assert "as in the last run" not in done.err
+    assert logged.count(" warning: This machine's clock") == (1 if skew else 0)
+    assert " info: This machine's clock" not in logged
+
+
+def test_the_note_about_the_clock_is_a_warning_in_every_log_and_is_shown_once(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    box.clock_skew = -600.0
+    said = "This machine's clock is 10.0 minutes ahead of the service's"
+    for form in ("text", "json"):
+        for quiet in ([], ["--quiet"]):
+            file = archive.folder / f"{form}{len(quiet)}.log"
+            done = command(*RUN, "--log-format", form, "--log-file", file, *quiet)
+            assert done.code == 0, done
+            assert done.err.count(said) == 1
+            (line,) = [line for line in file.read_text().splitlines() if said in line]
+            assert ("warning:" if form == "text" else '"level": "warning"') in line
 
 
 @pytest.mark.parametrize(

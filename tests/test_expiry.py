@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 
 from enroll.expiry import (
     ALIVE_SECONDS,
+    CLOCK_BOUND_SECONDS,
     CLOCK_ERROR_SECONDS,
     LEAVING_SECONDS,
+    bounded_offset,
     expiry_after_death,
     last_expiry,
+    latest_expiry,
     settled_from,
     signed_until,
 )
@@ -59,3 +62,30 @@ def test_no_call_of_a_killed_run_expires_after_what_is_reckoned_from_its_last_co
     began = alive_at + committing + leaving
     expires = signed_until(began + then, left=timeout)
     assert expires <= expiry_after_death(alive_at, timeout=timeout)
+
+
+OFFSETS = st.floats(-CLOCK_BOUND_SECONDS, CLOCK_BOUND_SECONDS)
+
+
+@given(began=MOMENTS, ago=st.floats(0.0, 1e6), timeout=TIMEOUTS, offset=st.floats(allow_nan=False))
+def test_nothing_expires_beyond_the_bound_whatever_offset_it_was_signed_with(
+    began: float, ago: float, timeout: float, offset: float
+) -> None:
+    expires = signed_until(began + bounded_offset(offset), left=timeout)
+    assert expires <= latest_expiry(began + ago, timeout=timeout)
+
+
+@given(began=MOMENTS, ago=st.floats(0.0, 1e6), timeout=TIMEOUTS, now=OFFSETS, wrong=ERRORS)
+def test_nothing_expires_beyond_the_bound_though_our_clock_was_set_since(
+    began: float, ago: float, timeout: float, now: float, wrong: float
+) -> None:
+    # `began` is by the service's clock; ours is now behind it, or ahead, by `now`.
+    expires = signed_until(began + wrong, left=timeout)
+    assert expires <= latest_expiry(began + ago - now, timeout=timeout)
+
+
+@given(now=MOMENTS, timeout=TIMEOUTS, offset=OFFSETS)
+def test_what_a_run_leaves_behind_expires_within_the_bound(
+    now: float, timeout: float, offset: float
+) -> None:
+    assert last_expiry(now + offset, timeout=timeout) <= latest_expiry(now, timeout=timeout)

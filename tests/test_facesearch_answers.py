@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from enroll.facesearch.answers import CODE_LIMIT, RAW_LIMIT, classify
 from enroll.facesearch.codes import SERVICE_CODES, OwnCode
+from enroll.facesearch.payload import parse_date
 from enroll.facesearch.redaction import REDACTED
 from enroll.model import Answer, CallKind, Verdict
 
@@ -19,6 +22,7 @@ SUCCESS: dict[CallKind, dict[str, object]] = {
     CallKind.ADD: {"group_id": "g", "face_token": TOKEN},
     CallKind.CREATE: {"group_id": "g", "group_name": "n"},
     CallKind.GROUP_LIST: {"group_infos": []},
+    CallKind.GROUP_INFO: {"info": {"group_id": "g"}},
     CallKind.LIST: {"face_tokens": []},
     CallKind.FACE_INFO: {"info": {"face_token": TOKEN}},
     CallKind.SEARCH: {"results": []},
@@ -264,6 +268,36 @@ def test_a_retry_after_date_is_counted_from_the_services_own_date() -> None:
         "Date": "Tue, 14 Nov 2023 22:00:10 GMT",
     }
     assert judge(429, b"", headers=headers).retry_after == 20.0
+
+
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine is nine hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    parse_date.cache_clear()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Tue, 14 Nov 2023 22:13:20 GMT",
+        "Tuesday, 14-Nov-23 22:13:20 GMT",
+        "Tue Nov 14 22:13:20 2023",
+        "Tue, 14 Nov 2023 22:13:20 -0000",
+        "Tue, 14 Nov 2023 22:13:20",
+        "Tue, 14 Nov 2023 22:13:20 UTC",
+        "Wed, 15 Nov 2023 00:13:20 +0200",
+    ],
+)
+@pytest.mark.usefixtures("tokyo")
+def test_http_dates_are_utc_wherever_this_machine_is(date: str) -> None:
+    assert judge(502, HTML, headers={"Date": date}).server_time == 1_700_000_000.0
+    later = {"Date": "Tue, 14 Nov 2023 22:13:10 GMT", "Retry-After": date}
+    assert judge(429, b"", headers=later).retry_after == 10.0
 
 
 def test_the_services_date_is_kept() -> None:

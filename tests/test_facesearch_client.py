@@ -106,10 +106,10 @@ def test_add_sends_the_photo_as_a_file_under_a_neutral_name(client_of: ClientOf)
     request = server.seen.requests[0]
     fields = form_fields(request)
     assert request.startswith(b"POST /finauth/search/group/add HTTP/1.1\r\n")
-    assert list(fields) == ["api_key", "sign", "sign_version", "group_id", "user_id", "file"]
+    assert list(fields) == ["sign", "sign_version", "group_id", "user_id", "file"]
     assert fields["file"] == PHOTO.content
     assert (fields["group_id"], fields["user_id"]) == (b"g", b"u")
-    assert (fields["api_key"], fields["sign_version"]) == (KEY.encode(), b"hmac_sha1")
+    assert fields["sign_version"] == b"hmac_sha1"
     assert b'name="file"; filename="photo.jpg"\r\nContent-Type: image/jpeg\r\n' in request
 
 
@@ -154,6 +154,7 @@ def test_add_sends_what_is_optional_only_where_it_says_something(client_of: Clie
     ("call", "path", "expected"),
     [
         (lambda c: c.group_list(), "group_list", {}),
+        (lambda c: c.group_info(group_id="g"), "group_info", {"group_id": b"g"}),
         (
             lambda c: c.create(group_id="g", group_name="n"),
             "create",
@@ -221,9 +222,8 @@ def test_each_call_sends_the_documented_fields(
     request = server.seen.requests[0]
     assert request.startswith(f"POST /finauth/search/group/{path} HTTP/1.1\r\n".encode())
     fields = form_fields(request)
-    assert {name: fields[name] for name in fields.keys() - {"api_key", "sign", "sign_version"}} == (
-        expected
-    )
+    assert fields.keys() == {"sign", "sign_version", *expected}
+    assert {name: fields[name] for name in expected} == expected
     assert result.verdict is Verdict.UNKNOWN  # {} proves nothing
 
 
@@ -259,34 +259,64 @@ def date_header(seconds: float) -> str:
 
 
 def test_signatures_are_on_the_services_clock_once_it_is_known(client_of: ClientOf) -> None:
-    def an_hour_ahead(peer: Peer) -> None:
+    def ten_minutes_ahead(peer: Peer) -> None:
         while True:
             peer.read_request()
-            peer.answer(headers=date_header(time.time() + 3600))
+            peer.answer(headers=date_header(time.time() + 600))
 
-    with Server(an_hour_ahead) as server:
+    with Server(ten_minutes_ahead) as server:
         client = client_of(server.port, timeout=5.0)
         assert client.clock_offset == 0.0
         add(client)
-        assert client.clock_offset == pytest.approx(3600, abs=3)
+        assert client.clock_offset == pytest.approx(600, abs=3)
         called = time.time()
         result = add(client)
     parts = signed_parts(form_fields(server.seen.requests[1]))
-    assert int(parts["c"]) == pytest.approx(called + 3600, abs=4)
+    assert int(parts["c"]) == pytest.approx(called + 600, abs=4)
     assert result.expires == int(parts["b"])
-    assert result.expires - called == pytest.approx(3600 + 7, abs=5)
+    assert result.expires - called == pytest.approx(600 + 7, abs=5)
 
 
 def test_a_refused_signature_teaches_the_clock_as_well(client_of: ClientOf) -> None:
     reply = answer(
         b'{"error": "AUTHORIZATION_ERROR"}',
         status="403 Forbidden",
-        headers=date_header(time.time() - 3600),
+        headers=date_header(time.time() - 600),
     )
     with Server(answering(reply)) as server:
         client = client_of(server.port)
         assert add(client).verdict is Verdict.FATAL
-        assert client.clock_offset == pytest.approx(-3600, abs=5)
+        assert client.clock_offset == pytest.approx(-600, abs=5)
+
+
+@pytest.mark.parametrize("hours", [1, -1, 24 * 365 * 73, 24 * 365 * 7000])
+def test_nothing_is_signed_while_the_clocks_are_more_than_a_quarter_hour_apart(
+    client_of: ClientOf, hours: int
+) -> None:
+    date = min(time.time() + hours * 3600, datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+    with Server(answering(answer(headers=date_header(date)))) as server:
+        client = client_of(server.port)
+        assert client.clock_trouble() is None
+        assert add(client).verdict is Verdict.APPLIED  # what it says of the face holds
+        for _ in range(2):
+            refused = add(client)
+            assert (refused.verdict, refused.code) == (Verdict.FATAL, "CLOCKS_APART")
+    assert len(server.seen.requests) == 1
+    theirs = datetime.fromtimestamp(date, UTC)
+    assert f"This machine's clock says {datetime.now(UTC):%Y-%m-%d %H:}" in refused.message
+    assert f"the service's {theirs:%Y-%m-%d }" in refused.message
+
+
+def test_one_wrong_date_moves_no_signature(client_of: ClientOf) -> None:
+    right = answer(headers=date_header(time.time()))
+    wrong = answer(headers=date_header(4_000_000_000))
+    with Server(answering(right, right, right, wrong, right)) as server:
+        client = client_of(server.port)
+        results = [add(client) for _ in range(5)]
+    assert [result.verdict for result in results] == [Verdict.APPLIED] * 5
+    for request, result in zip(server.seen.requests, results, strict=True):
+        assert int(signed_parts(form_fields(request))["b"]) == result.expires
+        assert abs(result.expires - time.time()) < 60
 
 
 def test_a_gateways_date_is_not_the_services_clock(client_of: ClientOf) -> None:
@@ -540,9 +570,8 @@ def test_rotated_credentials_sign_the_next_call(client_of: ClientOf) -> None:
         add(client)
         client.use_credentials(Credentials("another-key", "another-secret"))
         add(client)
-    keys = [form_fields(request)["api_key"] for request in server.seen.requests]
-    assert keys == [KEY.encode(), b"another-key"]
-    assert signed_parts(form_fields(server.seen.requests[1]))["a"] == "another-key"
+    keys = [signed_parts(form_fields(request))["a"] for request in server.seen.requests]
+    assert keys == [KEY, "another-key"]
 
 
 def test_requests_say_who_calls_and_want_plain_json(client_of: ClientOf) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from hypothesis import given
 from hypothesis.strategies import characters, text
 
 from enroll.errors import LedgerBusyError, LedgerMismatchError, LocalError, UsageError
+from enroll.expiry import bounded_offset, expiry_after_death, latest_expiry
 from enroll.ledger import INTERRUPTED, Changes, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.connecting import Access, connect
 from enroll.ledger.files import open_known_ledger, open_ledger, read_ledger
@@ -349,6 +351,52 @@ def test_what_a_dead_run_left_sending_is_in_doubt_and_in_the_history(path: Path)
     assert (left.status, left.code) == (Status.IN_DOUBT, INTERRUPTED)
     ((event, user_id),) = ledger.history()
     assert (event.kind, event.run, user_id) == (EventKind.IN_DOUBT, 2, "u1")
+    ledger.close()
+
+
+def begun(ledger: SqliteLedger, at: float, **options: object) -> None:
+    """A run begins at that second."""
+    start = replace(START, at=round(at * 1000), options=options)
+    ledger.start_run(start, images="/p", given=False, clock_offset=0.0)
+
+
+def test_no_expiry_on_record_lies_beyond_what_a_call_can_have_been_signed_for(path: Path) -> None:
+    ledger = open_ledger(path, STAFF)
+    begun(ledger, 1000, timeout=600.0)
+    far = [
+        replace(face(1, Status.IN_DOUBT), expires=4e9),
+        replace(face(2), recheck=True, expires=4e9),
+        replace(face(3, Status.IN_DOUBT), expires=2500.0),
+    ]
+    ledger.record(Changes(faces=far))
+    ledger.commit()
+
+    def expiries() -> list[float | None]:
+        faces = ledger.faces_of(["u1", "u2", "u3"])
+        return [faces[user_id][0].expires for user_id in ("u1", "u2", "u3")]
+
+    begun(ledger, 2000, timeout=5.0)  # the earlier run's calls took longer
+    bound = latest_expiry(2000, timeout=600.0)
+    assert expiries() == [bound, bound, 2500.0]
+    begun(ledger, 3000, timeout=5.0)
+    assert expiries() == [bound, bound, 2500.0]
+    ledger.close()
+
+
+@pytest.mark.parametrize("offset", [4e9, -4e9, 300.0])
+def test_a_killed_runs_calls_are_reckoned_by_the_highest_offset_of_its_last_commit(
+    path: Path, offset: float
+) -> None:
+    ledger = open_ledger(path, STAFF)
+    begun(ledger, 1000, timeout=5.0)
+    ledger.record(Changes(faces=[face(1, Status.SENDING)]))
+    ledger.commit(clock_offset=offset)
+    alive_at = ledger.status().runs[0]
+    begun(ledger, time.time(), timeout=5.0)
+    (left,) = ledger.faces_of(["u1"])["u1"]
+    expected = expiry_after_death(time.time() + bounded_offset(offset), timeout=5.0)
+    assert left.expires == pytest.approx(expected, abs=30)
+    assert alive_at.clock_offset == bounded_offset(offset)
     ledger.close()
 
 

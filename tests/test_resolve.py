@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from enroll.calling import asking
 from enroll.clock import now_ms
 from enroll.driver.journey import intends
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
+from enroll.expiry import CLOCK_BOUND_SECONDS, DEFAULT_TIMEOUT
 from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
 from enroll.repair.resolve import Resolved, ResolveSettings, resolve
@@ -142,10 +144,10 @@ def test_not_added_is_refused_while_the_last_call_can_still_be_applied(
 ) -> None:
     place.run()
     place.delete(place.token)
-    place.box.clock_skew = 3600.0
+    place.box.clock_skew = 600.0
     place.people(3)
     place.run(settle_after=30.0)  # puts the service's clock on record
-    expires = time.time() + 3600 + 60
+    expires = time.time() + 600 + 60
     place.record(replace(place.doubt("u1"), expires=expires))
     with pytest.raises(UsageError, match=r"in (\d+) seconds") as refused:
         resolved(place, offline=offline)
@@ -157,6 +159,27 @@ def test_not_added_is_refused_while_the_last_call_can_still_be_applied(
     place.record(replace(place.face("u1"), expires=expires - 92))
     assert resolved(place, offline=offline).face.status is Status.PENDING
     assert (place.face("u1").expires, place.face("u1").recheck) == (expires - 92, True)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_an_expiry_that_cannot_be_does_not_keep_a_doubt_open_for_ever(
+    place: Place, *, offline: bool
+) -> None:
+    place.delete(place.token)
+    far = datetime(2099, 1, 1, tzinfo=UTC).timestamp()
+    place.record(replace(place.face("u1"), expires=far))
+    with pytest.raises(UsageError, match="may still be applied"):
+        resolved(place, offline=offline)
+    bound = place.face("u1").expires
+    assert bound is not None
+    # The bound, the longest call of any run, and margins.
+    assert time.time() < bound < time.time() + CLOCK_BOUND_SECONDS + DEFAULT_TIMEOUT + 10
+    with pytest.raises(UsageError, match="may still be applied"):
+        resolved(place, offline=offline)
+    assert place.face("u1").expires == bound  # it draws nearer
+    # The time passes.
+    place.record(replace(place.face("u1"), expires=bound - CLOCK_BOUND_SECONDS - 100))
+    assert resolved(place, offline=offline).face.status is Status.PENDING
 
 
 @pytest.mark.parametrize("offline", [False, True])

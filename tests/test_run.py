@@ -923,10 +923,39 @@ def test_a_second_run_of_one_ledger_is_refused(archive: Archive) -> None:
 
 def test_the_clock_of_the_service_is_learned_and_named(archive: Archive) -> None:
     archive.person(1)
-    archive.box.clock_skew = 3600.0
+    archive.box.clock_skew = 600.0
     report = archive.run()
     assert report.exit_code is ExitCode.DONE
-    assert any("60.0 minutes behind" in note for note in report.place.notes)
+    assert any("10.0 minutes behind" in note for note in report.place.notes)
+
+
+@pytest.mark.parametrize("skew", [3600.0, -3600.0, 73 * 365 * 86400.0])
+def test_no_run_begins_while_the_clocks_are_far_apart(archive: Archive, skew: float) -> None:
+    archive.person(1)
+    archive.box.clock_skew = skew
+    with pytest.raises(
+        ServiceError, match=r"This machine's clock says .* UTC, the service's"
+    ) as no:
+        archive.run()
+    assert "Set the clock that is wrong" in str(no.value)
+    assert (no.value.exit_code, archive.ledger.exists()) == (ExitCode.SERVICE, False)
+    assert [call.kind for call in archive.box.calls] == ["group_list"]
+
+
+def test_a_service_whose_clock_jumps_stops_the_run_and_the_clocks_are_named(
+    archive: Archive,
+) -> None:
+    for number in range(3):
+        archive.person(number)
+
+    class Jumps(Unwatched):
+        def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+            archive.box.clock_skew = 3600.0
+
+    report = archive.run(screen=Jumps())
+    assert report.exit_code is ExitCode.SERVICE
+    assert "60.0 minutes behind the service's" in str(report.ended.stop)
+    assert report.ended.tally.statuses[Status.PENDING] == 3
 
 
 def test_a_repeated_token_is_not_believed(archive: Archive) -> None:

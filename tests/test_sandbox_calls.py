@@ -1,4 +1,4 @@
-"""The eight calls over real HTTP: answers, field rules and error shapes."""
+"""The nine calls over real HTTP: answers, field rules and error shapes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from sandbox_caller import LIBRARY, Caller, face_photo, face_picture, faceless_photo, jpeg
 
 from enroll.demo import draw_portrait
-from enroll.sandbox import Limits, Sandbox
+from enroll.sandbox import CallKind, Limits, Sandbox
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,8 @@ def test_an_image_error_names_the_field_it_came_in(caller: Caller) -> None:
 
 def test_an_unknown_library_is_named_before_the_picture_is_looked_at(caller: Caller) -> None:
     for kind in ("add", "search"):
-        answer = caller.call(kind, group_id="nobody", user_id="u1", file=faceless_photo())
+        user_id = "u1" if kind == "add" else None
+        answer = caller.call(kind, group_id="nobody", user_id=user_id, file=faceless_photo())
         assert error(answer) == (400, "INVALID_OUTER_ID")
 
 
@@ -338,6 +339,84 @@ def test_only_multipart_is_understood(caller: Caller) -> None:
     url = f"{caller.box.endpoint}/finauth/search/group/group_list"
     fields = {"sign": caller.sign(), "sign_version": "hmac_sha1"}
     assert error(caller.session.post(url, data=fields)) == (400, "BAD_ARGUMENTS: Content-Type")
+
+
+# What each call needs to be carried out, beside the signature and `group_id`.
+NEEDED: dict[str, dict[str, Any]] = {
+    "add": {"user_id": "u1"},
+    "create": {"group_id": "g2", "group_name": "Zwei"},
+    "group_list": {},
+    "group_info": {},
+    "list": {},
+    "face_info": {"face_token": "0" * 32},
+    "search": {},
+    "delete": {"face_tokens": "0" * 32},
+    "free": {},
+}
+
+
+def test_every_call_of_the_documentation_is_tried_with_undocumented_fields() -> None:
+    assert set(NEEDED) == set(CallKind)
+
+
+@pytest.mark.parametrize("kind", sorted(NEEDED))
+@pytest.mark.parametrize(
+    "twist",
+    ["api_key", "another call's", "as a file", "query", "bare query", "twice", "sign twice"],
+)
+def test_a_field_that_is_not_documented_is_refused_by_every_call(
+    caller: Caller, kind: str, twist: str
+) -> None:
+    fields = {"sign": caller.sign(), "sign_version": "hmac_sha1", **NEEDED[kind]}
+    if kind not in ("group_list", "create"):
+        fields["group_id"] = LIBRARY
+    parts: list[tuple[str, Any]] = [(name, (None, value)) for name, value in fields.items()]
+    if kind in ("add", "search"):
+        parts.append(("file", ("photo.jpg", face_photo(), "image/jpeg")))
+    odd, query = "api_key", ""
+    match twist:
+        case "api_key":
+            parts.append((odd, (None, caller.box.api_key)))
+        case "another call's":
+            odd = "user_id" if kind == "free" else "check_empty"
+            parts.append((odd, (None, "1")))
+        case "as a file":
+            parts.append((odd, ("key.txt", b"key", "text/plain")))
+        case "query":
+            query = f"?{odd}=1"
+        case "bare query":
+            odd, query = "?", "?&"
+        case "twice":
+            odd, _ = parts[-1]
+            parts.append(parts[-1])
+        case "sign twice":
+            odd, _ = parts[0]
+            parts.append(parts[0])
+    url = f"{caller.box.endpoint}/finauth/search/group/{kind}{query}"
+    answer = caller.session.post(url, files=parts, timeout=10)
+    assert error(answer) == (400, f"BAD_ARGUMENTS: {odd}")
+    assert caller.box.faces(LIBRARY) == []
+    assert len(caller.call("group_list").json()["group_infos"]) == 1
+
+
+def test_a_picture_is_a_file_part_and_its_base64_is_text(caller: Caller) -> None:
+    url = f"{caller.box.endpoint}/finauth/search/group/search"
+    base64_text = base64.b64encode(face_photo()).decode()
+    for name, part in (("file", (None, base64_text)), ("image", ("photo.txt", base64_text))):
+        fields = {"sign": caller.sign(), "sign_version": "hmac_sha1", "group_id": LIBRARY}
+        parts: dict[str, Any] = {key: (None, value) for key, value in fields.items()}
+        answer = caller.session.post(url, files={**parts, name: part}, timeout=10)
+        assert error(answer) == (400, f"BAD_ARGUMENTS: {name}")
+
+
+def test_group_info_shows_one_library_as_group_list_does(caller: Caller) -> None:
+    caller.call("create", group_id="g2", group_name="Zwei", group_data="d")
+    listed = caller.call("group_list").json()["group_infos"]
+    for info in listed:
+        body = caller.call("group_info", group_id=info["group_id"]).json()
+        assert set(body) == {"info", "request_id", "time_used"}
+        assert body["info"] == info
+    assert error(caller.call("group_info", group_id="g3")) == (400, "INVALID_OUTER_ID")
 
 
 def test_a_connection_is_kept_alive_from_call_to_call(caller: Caller) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,27 @@ def test_a_store_and_its_companions_are_for_their_owner_alone(tmp_path: Path) ->
         os.umask(mask)
     assert modes.keys() >= {"box.sqlite", "box.sqlite-wal"}
     assert set(modes.values()) == {0o600}
+
+
+def test_a_store_that_was_there_is_made_private_and_another_file_is_not(tmp_path: Path) -> None:
+    store, other = tmp_path / "box.sqlite", tmp_path / "other.sqlite"
+    program = Program(store)
+    program.end(signal.SIGKILL)  # its -wal stays behind
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert "box.sqlite-wal" in left
+    for path in tmp_path.iterdir():
+        path.chmod(0o644)
+    with sqlite3.connect(other) as something_else:
+        something_else.execute("CREATE TABLE t (c)")
+    something_else.close()
+    other.chmod(0o644)
+    with Sandbox(store=store):
+        for path in tmp_path.iterdir():
+            wanted = 0o644 if path == other else 0o600
+            assert (path.name, stat.S_IMODE(path.stat().st_mode)) == (path.name, wanted)
+    with pytest.raises(ValueError, match="not a sandbox store"):
+        Sandbox(store=other)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o644
 
 
 def test_a_second_sandbox_cannot_open_the_same_store(tmp_path: Path) -> None:
@@ -163,6 +185,34 @@ class Program:
 def test_serve_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     program = Program(tmp_path / "box.sqlite")
     assert program.end(number) == (0, "stopped\n", "")
+
+
+SIGNALLED = """
+import signal, sys, threading
+from enroll.sandbox import serve
+
+def when_it_waits(box):
+    main, seen = threading.main_thread().ident, []
+    while len(seen) < 20 or len(set(seen[-20:])) > 1:  # so long at one instruction
+        frame = sys._current_frames()[main]
+        seen.append((frame.f_code.co_name, frame.f_lasti))
+        threading.Event().wait(0.01)  # or the main thread would not get on
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # as the kernel may choose to
+
+serve(on_ready=lambda box: threading.Thread(target=when_it_waits, args=[box]).start())
+print("stopped")
+"""
+
+
+def test_serve_ends_at_the_first_signal_whichever_thread_the_kernel_hands_it_to() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SIGNALLED],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
 
 
 def test_faces_added_before_a_kill_are_there_after_it(tmp_path: Path) -> None:

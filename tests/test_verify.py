@@ -191,6 +191,34 @@ def test_a_page_that_leads_nowhere_ends_the_reading(
     listing.close()
 
 
+class Circle(FaceSearch):
+    """A `list` that goes round and round, and shows a face that nobody has seen each time."""
+
+    asked = 0
+
+    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
+        self.asked += 1
+        answer = super().list(group_id=group_id)
+        shown = answer.payload["face_tokens"]
+        new = {**shown[0], "face_token": f"{self.asked:032x}"}
+        payload = {**answer.payload, "face_tokens": [*shown, new], "next": start + 1000}
+        return replace(answer, payload=payload)
+
+
+@pytest.mark.parametrize("bound", ["MOST_FACES", "MOST_PAGES"])
+def test_a_list_that_has_no_end_ends_the_reading(
+    place: Place, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(sighting, bound, 20)
+    listing = scratch_listing()
+    with asks(place, Circle) as opened:
+        sighted = sighting.read_library(opened, GROUP, listing)
+    assert not sighted.whole
+    assert "beyond the" in sighted.because
+    assert sighted.faces < 30
+    listing.close()
+
+
 def test_an_answer_about_another_face_is_none(place: Place) -> None:
     other = place.face("u2").face_token or ""
 

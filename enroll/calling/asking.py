@@ -87,6 +87,11 @@ class Asking:
         """The service's clock minus ours, in seconds."""
         return self._connection.service.clock_offset
 
+    @property
+    def least_clock_offset(self) -> float:
+        """The same, to say what has expired."""
+        return self._connection.service.least_clock_offset
+
     def may_call(self, in_flight: int = 0) -> bool:
         """Whether another call may be made beside those that are in flight."""
         return self.tally.calls.total() + in_flight < self._most_calls

@@ -1,4 +1,5 @@
-"""Libraries of an account made and deleted. Neither call is made twice without a look between."""
+"""Libraries of an account shown, made and deleted. No change is asked for twice without a look
+between."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Protocol
 from enroll.calling.opening import Connection, ask, list_libraries, service_sentence
 from enroll.calling.patience import Wait
 from enroll.errors import ServiceError, UsageError
-from enroll.facesearch import FaceSearch, faces, next_start
+from enroll.facesearch import FaceSearch, faces, library, next_start
 from enroll.model import Answer, CallKind, Library, Verdict
 from enroll.output.texts import amount
 from enroll.tally import Tally
@@ -31,6 +32,18 @@ class Asker(Protocol):
 
     def confirm(self, question: str) -> bool:
         """Whether a person agrees. Raises UsageError where nobody can be asked."""
+
+
+def describe_library(connection: Connection, group_id: str) -> Library:
+    """The library named `group_id`. Raises ServiceError where the account has none such, and as
+    `ask` does."""
+    answer = ask(
+        lambda service: service.group_info(group_id=group_id),
+        connection,
+        Tally(),
+        CallKind.GROUP_INFO,
+    )
+    return library(answer)
 
 
 def create_library(

@@ -12,14 +12,10 @@ from enroll.calling.patience import Patience, Wait
 from enroll.driver.journey import CREDENTIAL_CODES
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import FaceSearch, faces, libraries
+from enroll.facesearch.clock import CLOCK_SLACK_SECONDS, clock_remark
 from enroll.model import Answer, CallKind, Credentials, Library, Verdict
 from enroll.output.remedies import remedy
 from enroll.tally import Tally
-
-CLOCK_SLACK_SECONDS = 30.0
-"""A difference between our clock and the service's that is worth naming. `Date` has a
-resolution of 1 s, and the vendor's samples sign for 100 s."""
-
 
 Announce = Callable[[str, str], None]
 """Is told of an endpoint, and in words of the credentials, before the first call is signed."""
@@ -143,6 +139,9 @@ def ask(
         answer = call(connection.service)
         if answer.verdict is not Verdict.NOT_SENT:
             tally.calls[kind] += 1
+        # What this answer tells of the clock holds for the next call, and nothing is begun that
+        # could not go on.
+        answer = connection.service.clock_trouble() or answer
         if answer.verdict is Verdict.APPLIED:
             wait.answered()
             return answer
@@ -164,19 +163,7 @@ ITS_OWN_WORD = "That is the service's own word, not known to us: ask its vendor 
 
 def service_sentence(answer: Answer, connection: Connection) -> str:
     """What to say when the service answers that it will not do what is asked."""
-    offset = connection.service.clock_offset
-    said = answer.message or answer.code
-    sentence = f"The service cannot be used: {said.rstrip('.')}."
-    if abs(offset) > CLOCK_SLACK_SECONDS:
-        sentence += f" {clock_sentence(offset)}"
-    return f"{sentence} {remedy(answer.code, used=connection.credentials) or ITS_OWN_WORD}"
-
-
-def clock_sentence(offset: float) -> str:
-    """What to say about clocks that differ; `offset` is the service's minus ours, in seconds."""
-    behind = "behind" if offset > 0 else "ahead of"
-    minutes = abs(offset) / 60
-    return (
-        f"This machine's clock is {minutes:,.1f} minutes {behind} the service's; set it right "
-        "(signatures carry the time)."
-    )
+    said = (answer.message or answer.code).rstrip(".")
+    clocks = clock_remark(answer, connection.service.clock_offset)
+    todo = remedy(answer.code, used=connection.credentials) or ITS_OWN_WORD
+    return " ".join(filter(None, [f"The service cannot be used: {said}.", clocks, todo]))

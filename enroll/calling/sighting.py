@@ -13,6 +13,12 @@ from enroll.facesearch import face, faces, next_start
 from enroll.ledger import Listing
 from enroll.model import Answer, CallKind, LibraryFace, Verdict
 
+MOST_FACES = 5_000_000
+"""What an account can hold, by the service's documentation; a `list` that shows more has no end."""
+
+MOST_PAGES = MOST_FACES // 100
+"""In how many pages that is shown at most: 100 faces are a page of `list` by default."""
+
 NO_SUCH_FACE = "INVALID_FACE_TOKEN"
 """What `face_info` answers for a token that the library does not hold."""
 
@@ -47,7 +53,7 @@ def read_library(
     Raises ServiceError when the service shows nothing at all.
     """
     began, start, seen = now_ms(), 1, 0
-    while True:
+    for _ in range(MOST_PAGES):
         try:
             page, following = _page(asking, group_id, start)
         except ServiceError as error:
@@ -59,10 +65,14 @@ def read_library(
         heard(seen)
         if following is None:
             return Sighted(faces=seen, began=began)
+        if seen > MOST_FACES:
+            break
         if following <= start or not new:
             because = f"The page from {start:,} on leads to no other faces."
             return Sighted(faces=seen, began=began, because=because)
         start = following
+    because = f"`list` leads on and on, beyond the {MOST_FACES:,} faces that an account can hold."
+    return Sighted(faces=seen, began=began, because=because)
 
 
 def list_small(asking: Asking, group_id: str) -> list[LibraryFace] | None:

@@ -1,9 +1,11 @@
-"""`enroll library list`, `create` and `delete`."""
+"""`enroll library list`, `show`, `create` and `delete`."""
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +23,18 @@ if TYPE_CHECKING:
 _account_options = options.together(
     options.config, options.endpoint, options.credentials, options.transport
 )
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group()
 def library() -> None:
-    """List the account's libraries, make one, or delete one."""
+    """List the account's libraries, show one, make one, or delete one."""
 
 
 @library.command("list", cls=options.SettingsCommand)
 @_account_options
-def list_(**given: Any) -> int:
+@_as_json
+def list_(as_json: bool, **given: Any) -> int:
     """Show the account's libraries: group_id, name, model, creation time."""
     from enroll.calling.opening import list_libraries
     from enroll.output.texts import columns
@@ -41,6 +45,11 @@ def list_(**given: Any) -> int:
         found = list_libraries(connection, Tally())
     finally:
         connection.close()
+    if as_json:
+        with options.printing():
+            libraries = [asdict(one) for one in found]
+            click.echo(json.dumps({"libraries": libraries}, ensure_ascii=False))
+        return 0
     if not found:
         click.echo("The account has no library; `enroll library create` makes one.")
         return 0
@@ -48,6 +57,31 @@ def list_(**given: Any) -> int:
     rows = [(one.group_id, one.group_name, one.model_version, one.add_time) for one in found]
     with options.printing():
         click.echo("\n".join(columns([head, *rows])))
+    return 0
+
+
+@library.command(cls=options.SettingsCommand)
+@options.config
+@click.option("--group-id", required=True, metavar="ID", help="The library's group_id.")
+@_as_json
+@options.endpoint
+@options.credentials
+@options.transport
+def show(group_id: str, as_json: bool, **given: Any) -> int:
+    """Show one library: group_id, name, data, model, creation time."""
+    from enroll.calling.libraries import describe_library
+    from enroll.output.texts import facts
+
+    connection = _account(given).open()
+    try:
+        found = asdict(describe_library(connection, group_id))
+    finally:
+        connection.close()
+    with options.printing():
+        if as_json:
+            click.echo(json.dumps(found, ensure_ascii=False))
+        else:
+            click.echo("\n".join(line.rstrip() for line in facts(found.items())))
     return 0
 
 

@@ -24,6 +24,7 @@ from enroll.driver.reach import Reach
 from enroll.driver.recorder import Recorder
 from enroll.driver.rotation import Rotation
 from enroll.errors import EnrollError, LocalError, ServiceError
+from enroll.facesearch.clock import clock_remark
 from enroll.ledger import INTERRUPTED, Changes
 from enroll.model import (
     Answer,
@@ -396,7 +397,8 @@ def _over_and_over(answer: Answer) -> ServiceError:
 def stopped_by(answer: Answer, used: Credentials) -> ServiceError:
     """What to say when the service has answered that no call of the run will do."""
     said = (answer.message or answer.code).rstrip(".")
+    clocks = clock_remark(answer, 0.0) if answer.code in journey.CREDENTIAL_CODES else ""
+    sentence = " ".join(filter(None, [f"{said}.", clocks, remedy(answer.code, used=used)]))
     return ServiceError(
-        f"The service stopped the run: {said}. {remedy(answer.code, used=used)} "
-        "Every row that is not enrolled yet stays due."
+        f"The service stopped the run: {sentence} Every row that is not enrolled yet stays due."
     )

@@ -33,8 +33,8 @@ class Library(Protocol):
     """The calls that settling makes; `enroll.facesearch.FaceSearch` offers them."""
 
     @property
-    def clock_offset(self) -> float:
-        """The service's clock minus ours, in seconds."""
+    def least_clock_offset(self) -> float:
+        """The service's clock minus ours, in seconds, the lower one where it is not certain."""
 
     def search(
         self,
@@ -113,8 +113,8 @@ class Looks:
         self._reading: deque[tuple[FaceRecord, Callable[[Photo | None], None]]] = deque()
 
     def service_time(self) -> float:
-        """What time it is on the service's clock, in UNIX seconds."""
-        return time.time() + self._service.clock_offset
+        """What time it is on the service's clock, at the earliest, in UNIX seconds."""
+        return time.time() + self._service.least_clock_offset
 
     def read_photo_of(self, face: FaceRecord, heard: Callable[[Photo | None], None]) -> None:
         """Have a face's photo read again; None where no file has its content any more."""

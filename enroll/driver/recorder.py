@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from enroll.clock import now_ms
@@ -43,6 +44,8 @@ class Recorder:
     tally: Tally
     observer: Observer
     survey: Surveyor
+    clock_offset: Callable[[], float]
+    """The highest difference of the clocks with which calls may have been signed."""
     outcomes: int = 0
     """Outcomes that are recorded and not committed yet."""
     since: float | None = None
@@ -59,7 +62,7 @@ class Recorder:
         began = time.monotonic()
         # The sign of life is stamped before the disk has it; ahead by what the last one took,
         # else a slow disk would leave no time to send anything.
-        self.ledger.commit(ahead=self.took)
+        self.ledger.commit(ahead=self.took, clock_offset=self.clock_offset())
         self.outcomes, self.since = 0, None
         self.committed_at = began + self.took
         self.took = time.monotonic() - began

@@ -101,6 +101,10 @@ class Executors:
 class FullService(Service, Library, Protocol):
     """Every call that a run makes once it is open."""
 
+    @property
+    def most_clock_offset(self) -> float:
+        """The highest offset that any call so far may have been signed with, in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class _InDoubt:
@@ -148,7 +152,14 @@ class Driver:
         self._throttle = throttle
         self._executors = executors
         self._observer = observer
-        self._recorder = Recorder(ledger, work.run, self.tally, observer, survey)
+        self._recorder = Recorder(
+            ledger,
+            work.run,
+            self.tally,
+            observer,
+            survey,
+            clock_offset=lambda: service.most_clock_offset,
+        )
         self._pulse = Pulse(self._recorder)
         self._people = People()
         rotation = rotation or Unchanging()
@@ -530,7 +541,7 @@ class Driver:
                 self._listen(min(TICK_SECONDS, left))
             self._hear_answers()
             self._watchdog.heed(self._reach, time.monotonic())  # all may have been done in a tick
-            now = time.time() + self._service.clock_offset
+            now = time.time() + self._service.most_clock_offset
             self._calls.withdraw(expires=last_expiry(now, timeout=self._work.timeout))
             self._leave_in_doubt(self._doubts.left())
             self._intake.count_repeats()

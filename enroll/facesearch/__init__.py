@@ -12,6 +12,7 @@ from enroll.facesearch.readers import (
     face,
     faces,
     libraries,
+    library,
     next_start,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "face",
     "faces",
     "libraries",
+    "library",
     "next_start",
 ]

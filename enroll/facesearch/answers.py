@@ -27,6 +27,7 @@ _EXPECTED: Mapping[CallKind, tuple[str, type]] = {
     CallKind.ADD: ("face_token", str),
     CallKind.CREATE: ("group_id", str),
     CallKind.GROUP_LIST: ("group_infos", list),
+    CallKind.GROUP_INFO: ("info", dict),
     CallKind.LIST: ("face_tokens", list),
     CallKind.FACE_INFO: ("info", dict),
     CallKind.SEARCH: ("results", list),

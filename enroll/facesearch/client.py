@@ -20,7 +20,7 @@ from tenacity import (
 )
 from urllib3.exceptions import HTTPError
 
-from enroll.expiry import signed_until
+from enroll.expiry import CLOCK_BOUND_SECONDS, signed_until
 from enroll.facesearch.answers import classify
 from enroll.facesearch.clock import ServiceClock
 from enroll.facesearch.codes import SERVICE_CODES, OwnCode
@@ -83,11 +83,33 @@ class FaceSearch:
             wait=wait_random(0.05, 0.3),
             reraise=True,
         )
+        self._learning = threading.Lock()
 
     @property
     def clock_offset(self) -> float:
-        """The service's clock minus ours in seconds; 0.0 until the first answer."""
+        """The service's clock minus ours in seconds; 0.0 until the first answer. At most
+        `CLOCK_BOUND_SECONDS` either way."""
         return self._clock.offset
+
+    @property
+    def least_clock_offset(self) -> float:
+        """The same, to say what has expired: lower, while answers contradict each other."""
+        return self._clock.least
+
+    @property
+    def most_clock_offset(self) -> float:
+        """The highest that any call so far may have been signed with."""
+        return self._clock.most
+
+    def clock_trouble(self) -> Answer | None:
+        """What every call from now on is answered with, unsent, if the clocks are too far apart to
+        sign anything: a signature would be refused, or be good for who knows how long."""
+        if not self._clock.apart:
+            return None
+        both = self._clock.both()
+        minutes = CLOCK_BOUND_SECONDS / 60
+        message = f"{both[0].upper()}{both[1:]}, more than {minutes:.0f} minutes apart"
+        return Answer(verdict=Verdict.FATAL, code=OwnCode.CLOCKS_APART.value, message=message)
 
     def use_credentials(self, credentials: Credentials) -> None:
         """Sign with `credentials` from now on, after a rotation; the clock stays known."""
@@ -137,6 +159,10 @@ class FaceSearch:
     def group_list(self) -> Answer:
         """The account's libraries."""
         return self._call(CallKind.GROUP_LIST, {})
+
+    def group_info(self, *, group_id: str) -> Answer:
+        """One library of the account."""
+        return self._call(CallKind.GROUP_INFO, {"group_id": group_id})
 
     def face_info(self, *, group_id: str, face_token: str) -> Answer:
         """One face of a library."""
@@ -196,6 +222,9 @@ class FaceSearch:
 
     def _attempt(self, call: _Call) -> Answer:
         """Sign, send and judge once. Raises `NotSentError` only: any other failure is an answer."""
+        trouble = self.clock_trouble()
+        if trouble is not None:
+            return trouble
         left = call.deadline - time.monotonic()
         signed = self._signed(call, left)
         sent = time.time()
@@ -226,7 +255,8 @@ class FaceSearch:
         # Only what the service itself answered shows its clock; a gateway may have another.
         service_spoke = answer.request_id or answer.payload or answer.code in SERVICE_CODES
         if answer.server_time is not None and service_spoke:
-            self._clock.learn(answer.server_time, sent=sent, received=received)
+            with self._learning:
+                self._clock.learn(answer.server_time, sent=sent, received=received)
         elapsed = time.monotonic() - call.started
         return replace(answer, expires=signed.expires, elapsed=elapsed)
 
@@ -236,12 +266,8 @@ class FaceSearch:
         issued = time.time() + self._clock.offset
         expires = signed_until(issued, left=left)
         signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
-        fields = {
-            "api_key": account.api_key,
-            "sign": signature,
-            "sign_version": SIGN_VERSION,
-            **call.fields,
-        }
+        # No page documents a field for the key: it is inside the signature.
+        fields = {"sign": signature, "sign_version": SIGN_VERSION, **call.fields}
         secrets = signature, account.api_key, account.api_secret
         return _Signed(fields, secrets, float(expires))
 

@@ -51,6 +51,8 @@ class OwnCode(StrEnum):
     """Not sent: the host's name has no address, or the resolver did not answer."""
     CANNOT_CONNECT = "CANNOT_CONNECT"
     """Not sent: refused, unreachable, or no connection within the time."""
+    CLOCKS_APART = "CLOCKS_APART"
+    """Not sent: the service's clock and ours are so far apart that nothing can be signed."""
     PROXY_REFUSED = "PROXY_REFUSED"
     """Not sent: the proxy would not open a tunnel, or did not speak HTTP."""
     TLS_FAILED = "TLS_FAILED"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -45,9 +46,12 @@ def parse_retry_after(text: str | None, *, now: float) -> float | None:
 
 @lru_cache(maxsize=64)  # calls in flight come back with the same second many times
 def parse_date(text: str) -> float | None:
-    """An HTTP date in UNIX seconds; None when it is none."""
+    """An HTTP date, in any form of RFC 9110 (5.6.7), in UNIX seconds; None when it is none."""
     try:
-        seconds = parsedate_to_datetime(text).timestamp()
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:  # no zone, as in asctime's form, or "-0000": UTC all the same
+            moment = moment.replace(tzinfo=UTC)
+        seconds = moment.timestamp()
     except (ValueError, OverflowError, OSError, TypeError, IndexError):
         return None
     return seconds if math.isfinite(seconds) else None

@@ -23,16 +23,12 @@ class FoundFace:
 
 def libraries(answer: Answer) -> list[Library]:
     """The account's libraries, from an answer of `group_list`."""
-    return [
-        Library(
-            group_id=_text(item, "group_id"),
-            group_name=_optional_text(item, "group_name"),
-            group_data=_optional_text(item, "group_data"),
-            model_version=_optional_text(item, "model_version"),
-            add_time=_optional_text(item, "add_time"),
-        )
-        for item in _objects(answer, "group_infos")
-    ]
+    return [_library(item) for item in _objects(answer, "group_infos")]
+
+
+def library(answer: Answer) -> Library:
+    """The library that an answer of `group_info` describes."""
+    return _library(_object(_applied(answer).get("info"), "info"))
 
 
 def faces(answer: Answer) -> list[LibraryFace]:
@@ -86,6 +82,16 @@ def deleted(answer: Answer) -> Deleted:
     return Deleted(
         removed=_count(applied, "face_removed"),
         failures={_text(item, "face_token"): _optional_text(item, "reason") for item in detail},
+    )
+
+
+def _library(item: Mapping[str, Any]) -> Library:
+    return Library(
+        group_id=_text(item, "group_id"),
+        group_name=_optional_text(item, "group_name"),
+        group_data=_optional_text(item, "group_data"),
+        model_version=_optional_text(item, "model_version"),
+        add_time=_optional_text(item, "add_time"),
     )
 
 

@@ -137,7 +137,8 @@ class Ledger(LedgerReader, Protocol):
     def start_run(
         self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
     ) -> int:
-        """Record that a run begins, durably; its number. What a dead run left is in doubt.
+        """Record that a run begins, durably; its number. What a dead run left is in doubt, and no
+        expiry on record is later than `enroll.expiry.latest_expiry` from then on.
 
         `images` is the run's images root, an absolute path; `given` says that it was named.
         `clock_offset` is the service's clock minus ours, in seconds.
@@ -196,11 +197,12 @@ class Ledger(LedgerReader, Protocol):
     def record(self, changes: Changes) -> None:
         """Take changes to be written with the next commit."""
 
-    def commit(self, *, ahead: float = 0.0) -> None:
+    def commit(self, *, ahead: float = 0.0, clock_offset: float | None = None) -> None:
         """Write what was recorded, in one transaction, and wait until it is on the disk.
 
         With it goes the run's sign of life, by which a later run reckons when this one's calls
-        have expired: the time at which the commit begins, and `ahead` seconds.
+        have expired: the time at which the commit begins, and `ahead` seconds; and the
+        `clock_offset`, the highest that they were signed with, where it may be another than before.
         """
 
     def remember_ceiling(self, ceiling: int) -> None:

@@ -29,6 +29,7 @@ from sqlalchemy import (
 
 from enroll.blocklist import BlockList
 from enroll.errors import ExitCode, LocalError
+from enroll.expiry import bounded_offset
 from enroll.ledger import (
     ErrorCount,
     LedgerStatus,
@@ -390,5 +391,9 @@ def _run_record(found: Row[Any]) -> RunRecord:
         )
     pace = None if found.pace is None else RunPace(**found.pace)
     return RunRecord(
-        run=found.run, start=start, end=end, pace=pace, clock_offset=found.clock_offset
+        run=found.run,
+        start=start,
+        end=end,
+        pace=pace,
+        clock_offset=bounded_offset(found.clock_offset),
     )

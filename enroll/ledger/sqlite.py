@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError
 
 from enroll.errors import LocalError
-from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death
+from enroll.expiry import DEFAULT_TIMEOUT, bounded_offset, expiry_after_death, latest_expiry
 from enroll.ledger import INTERRUPTED, SURVEY, Changes, Comparison, RunEnd, RunPace, RunStart
 from enroll.ledger import schema as s
 from enroll.ledger.columns import (
@@ -70,6 +70,7 @@ class SqliteLedger(SqliteReader):
         self._following = SqliteFollowing(connection, path)
         self._forgetting = SqliteForgetting(connection, path)
         self._run: int | None = None
+        self._clock_offset = 0.0
         self._pace: RunPace | None = None
         self._ceiling: int | None = None  # found, and not on the disk yet
         self._lag: float | None = None  # the same
@@ -134,15 +135,16 @@ class SqliteLedger(SqliteReader):
             )
             self._connection.execute(update(s.library).values(images=images, images_given=given))
             if died is not None:
-                alive_at = died.alive_at / 1000 + died.clock_offset
+                alive_at = died.alive_at / 1000 + bounded_offset(died.clock_offset)
                 timeout = died.options.get("timeout", DEFAULT_TIMEOUT)
                 expires = expiry_after_death(alive_at, timeout=timeout)
                 self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
+                self._bound_expiries(at=start.at)
             survey = self._surveys.survey()
             if survey is None or survey.fingerprint != start.options.get(SURVEY):
                 self._surveys.drop_survey()
             self._connection.commit()
-        self._run = number
+        self._run, self._clock_offset = number, clock_offset
         return number
 
     def _doubt_what_a_dead_run_left(self, run: int, *, at: int, expires: float) -> None:
@@ -167,6 +169,17 @@ class SqliteLedger(SqliteReader):
                 status=Status.IN_DOUBT.value, code=INTERRUPTED, message=message, expires=expires
             )
         )
+
+    def _bound_expiries(self, *, at: int) -> None:
+        """Cut to the bound what cannot be the expiry of a call that was made before `at`."""
+        timeout = self._connection.scalar(select(func.max(s.run.c.options["timeout"].as_float())))
+        latest = latest_expiry(at / 1000, timeout=timeout or DEFAULT_TIMEOUT)
+        # Each condition as its index has it.
+        enrolled = literal(_ENROLLED, literal_execute=True)
+        for some in (s.face.c.status != enrolled, s.face.c.recheck):
+            self._connection.execute(
+                update(s.face).where(some, s.face.c.expires > latest).values(expires=latest)
+            )
 
     def end_run(self, run: int, end: RunEnd) -> None:
         self.commit()
@@ -271,13 +284,21 @@ class SqliteLedger(SqliteReader):
     def record(self, changes: Changes) -> None:
         self._unwritten.add(changes)
 
-    def commit(self, *, ahead: float = 0.0) -> None:
+    def commit(self, *, ahead: float = 0.0, clock_offset: float | None = None) -> None:
+        if clock_offset is not None:
+            self._clock_offset = clock_offset
         alive_at = time.time_ns() // 1_000_000 + round(ahead * 1000)
         self._flush()
         with self._taking_back():
             if self._run is not None:
                 pace = None if self._pace is None else json.dumps(asdict(self._pace))
-                _ALIVE.execute(self._connection, number=self._run, alive_at=alive_at, pace=pace)
+                _ALIVE.execute(
+                    self._connection,
+                    number=self._run,
+                    alive_at=alive_at,
+                    clock_offset=self._clock_offset,
+                    pace=pace,
+                )
             if self._ceiling is not None:
                 self._connection.execute(update(s.library).values(ceiling=self._ceiling))
             if self._lag is not None:
@@ -405,7 +426,11 @@ _HOLDERS_OF = Query(
 _ALIVE = Query(
     update(s.run)
     .where(s.run.c.run == bindparam("number", type_=Integer))
-    .values(alive_at=bindparam("alive_at"), pace=bindparam("pace", type_=Text))
+    .values(
+        alive_at=bindparam("alive_at"),
+        clock_offset=bindparam("clock_offset"),
+        pace=bindparam("pace", type_=Text),
+    )
 )
 
 

@@ -86,7 +86,8 @@ class _Text(logging.Formatter):
 
 class _Bare(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return record.getMessage()
+        what = "Note: " if getattr(record, "event", "") == "note" else ""
+        return f"{what}{record.getMessage()}"
 
 
 class _Json(logging.Formatter):

@@ -29,6 +29,7 @@ _REMEDIES = {
     # on the way
     "NAME_LOOKUP_FAILED": "Check --endpoint and the network.",
     "CANNOT_CONNECT": "Check --endpoint and the network.",
+    "CLOCKS_APART": "Set the clock that is wrong: signatures carry the time, so nothing is sent.",
     "PROXY_REFUSED": "Check HTTPS_PROXY.",
     "TLS_FAILED": "Check --endpoint and --ca-bundle.",
     "FIELD_MISSING": "Check --endpoint.",

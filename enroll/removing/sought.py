@@ -98,7 +98,7 @@ class Seeker:
         shown_from = settled_from(expires, settle_after=self._settle_after) + 2 * (
             max(self._settle_after, 1.0) + self._ledger.lag
         )
-        return math.ceil(shown_from - began / 1000 - self._asking.clock_offset)
+        return math.ceil(shown_from - began / 1000 - self._asking.least_clock_offset)
 
     # Where the library cannot be listed
 

@@ -260,7 +260,7 @@ def _look(
     wanted = LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
     check_library(settings.ledger, identity, wanted)
     with Asking(connection, tally, at_once=1) as asking:
-        at = time.time() + asking.clock_offset
+        at = time.time() + asking.least_clock_offset
         if settings.token is None:
             asked, found = _refuse_there(asking, identity.group_id, ledger, face), None
         else:

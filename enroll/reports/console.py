@@ -138,9 +138,8 @@ class Console(Screen):
         """Every note goes into the log; to somebody who wants it quiet, only an urgent one."""
         for note in place.notes:
             urgent = note in place.urgent
-            level = logging.WARNING if urgent and self._as_json else logging.INFO
-            log("note", note, {}, level=level)
-            if not self._as_json and (urgent or not self._quiet):
+            log("note", note, {}, level=logging.WARNING if urgent else logging.INFO)
+            if not (self._as_json or urgent or self._quiet):  # a warning is shown as it is logged
                 self._write([f"Note: {note}"])
 
     def scanned(self, tally: Tally) -> None:

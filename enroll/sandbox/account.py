@@ -98,6 +98,16 @@ class Account:
             rows = self._db.execute("SELECT * FROM library ORDER BY add_time, rowid").fetchall()
         return [_library(row) for row in rows]
 
+    def library(self, group_id: str) -> Library:
+        """Raises `INVALID_OUTER_ID` when there is no such library."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT * FROM library WHERE group_id = ?", (group_id,)
+            ).fetchone()
+        if row is None:
+            raise RefusalError("INVALID_OUTER_ID")
+        return _library(row)
+
     def create(self, library: Library) -> None:
         """Add a library; which code the service has for one too many or a double is a guess."""
         with self._lock:

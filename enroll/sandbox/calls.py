@@ -1,8 +1,8 @@
-"""The eight calls of the FaceSearch API: fields in, the answer's own members out."""
+"""The nine calls of the FaceSearch API: fields in, the answer's own members out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -26,11 +26,31 @@ class CallKind(StrEnum):
     ADD = "add"
     CREATE = "create"
     GROUP_LIST = "group_list"
+    GROUP_INFO = "group_info"
     LIST = "list"
     FACE_INFO = "face_info"
     SEARCH = "search"
     DELETE = "delete"
     FREE = "free"
+
+
+_PICTURE_FIELDS = frozenset({"image", "file", "multi_oriented_detection"})
+_OWN_FIELDS: Mapping[CallKind, frozenset[str]] = {
+    CallKind.ADD: _PICTURE_FIELDS | {"group_id", "user_id", "user_data"},
+    CallKind.CREATE: frozenset({"group_id", "group_name", "group_data", "model_version"}),
+    CallKind.GROUP_LIST: frozenset(),
+    CallKind.GROUP_INFO: frozenset({"group_id"}),
+    CallKind.LIST: frozenset({"group_id", "start", "limit"}),
+    CallKind.FACE_INFO: frozenset({"group_id", "face_token"}),
+    CallKind.SEARCH: _PICTURE_FIELDS | {"group_id", "limit", "threshold"},
+    CallKind.DELETE: frozenset({"group_id", "face_tokens"}),
+    CallKind.FREE: frozenset({"group_id", "check_empty"}),
+}
+
+
+def documented_fields(kind: CallKind) -> frozenset[str]:
+    """Every field that the documentation has for a call; the service takes no other."""
+    return _OWN_FIELDS[kind] | {"sign", "sign_version"}
 
 
 def call_kind(*, method: str, path: str) -> CallKind | None:
@@ -54,6 +74,7 @@ class Calls:
         self._methods: dict[CallKind, Callable[[Fields], dict[str, Any]]] = {
             CallKind.CREATE: self._create,
             CallKind.GROUP_LIST: self._group_list,
+            CallKind.GROUP_INFO: self._group_info,
             CallKind.LIST: self._list,
             CallKind.FACE_INFO: self._face_info,
             CallKind.SEARCH: self._search,
@@ -86,12 +107,10 @@ class Calls:
         return _shown(library)
 
     def _group_list(self, _fields: Fields) -> dict[str, Any]:
-        return {
-            "group_infos": [
-                {**_shown(library), "add_time": iso(library.add_time)}
-                for library in self._account.libraries()
-            ]
-        }
+        return {"group_infos": [_dated(library) for library in self._account.libraries()]}
+
+    def _group_info(self, fields: Fields) -> dict[str, Any]:
+        return {"info": _dated(self._account.library(fields.group_id()))}
 
     def _list(self, fields: Fields) -> dict[str, Any]:
         group_id = fields.group_id()
@@ -152,6 +171,10 @@ def _shown(library: Library) -> dict[str, Any]:
         "group_data": library.group_data,
         "model_version": library.model_version,
     }
+
+
+def _dated(library: Library) -> dict[str, Any]:
+    return {**_shown(library), "add_time": iso(library.add_time)}
 
 
 def _person(face: Face) -> dict[str, Any]:

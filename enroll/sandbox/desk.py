@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
-from .calls import CallKind, Calls, call_kind, no_such_call
+from .calls import CallKind, Calls, call_kind, documented_fields, no_such_call
 from .clock import Clock
 from .faults import Fault, FaultKind, FaultPlan
 from .fields import Fields, FormRequest
@@ -120,7 +120,7 @@ class Desk:
         return self._work(visit, kind, fault)
 
     def _checked(self, visit: _Visit, request: FormRequest) -> CallKind:
-        """The call that is meant, when it is one and signed by us."""
+        """The call that is meant, when it is one, signed by us, and has documented fields only."""
         if visit.kind is None:
             raise no_such_call()
         if request.mimetype != "multipart/form-data":
@@ -130,6 +130,7 @@ class Desk:
             version=visit.fields.texts.get("sign_version"),
             now=visit.call.time,
         )
+        visit.fields.check_documented(documented_fields(visit.kind))
         return visit.kind
 
     def _work(self, visit: _Visit, kind: CallKind, fault: Fault | None) -> Reply | None:

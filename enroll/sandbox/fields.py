@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import IO
@@ -39,16 +41,37 @@ class FormRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The text fields and file parts of one call. Every getter raises `RefusalError`."""
+    """The text fields and file parts of one call. Every getter raises `RefusalError`.
+
+    `names` has the name of every part, as often as it came; `queried` those of the query string.
+    """
 
     texts: dict[str, str]
     files: dict[str, bytes] = field(repr=False)
+    names: tuple[str, ...] = ()
+    queried: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, request: Request) -> Fields:
         """Parse the body; an unreadable one has no fields."""
         files = {name: part.read() for name, part in request.files.items()}
-        return cls(request.form.to_dict(), files)
+        parts = [*request.form.items(multi=True), *request.files.items(multi=True)]
+        return cls(
+            texts=request.form.to_dict(),
+            files=files,
+            names=tuple(name for name, _ in parts),
+            queried=tuple(request.args) or (("?",) if request.query_string else ()),
+        )
+
+    def check_documented(self, documented: Set[str]) -> None:
+        """Refuse a field that is not documented, comes twice, comes as a file where it is a text
+        (or the other way round), or stands in the query string."""
+        for name, count in Counter(self.names).items():
+            as_documented = name in (self.files if name == "file" else self.texts)
+            if name not in documented or count > 1 or not as_documented:
+                raise RefusalError("BAD_ARGUMENTS", name)
+        for name in self.queried:
+            raise RefusalError("BAD_ARGUMENTS", name)
 
     def group_id(self) -> str:
         return self._text("group_id", longest=GROUP_ID_CHARACTERS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 
 from .box import Sandbox
 
@@ -33,7 +34,6 @@ def serve(  # noqa: PLR0913 - one argument an option of the command
     connections. Main thread only, because of the signals. Raises `ValueError` for a host that
     is not loopback or faults that cannot be, `OSError` for a taken port or store.
     """
-    told = Event()
     box = Sandbox(
         host=host,
         port=port,
@@ -48,17 +48,35 @@ def serve(  # noqa: PLR0913 - one argument an option of the command
         api_secret=api_secret,
         clock_skew=clock_skew,
     )
-    before = {
-        number: signal.signal(number, lambda *_: told.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    with _told_of((signal.SIGINT, signal.SIGTERM)) as told, box:
+        for group_id in libraries:
+            box.create_library(group_id)
+        if on_ready is not None:
+            on_ready(box)
+        told()
+
+
+@contextmanager
+def _told_of(numbers: Collection[int]) -> Iterator[Callable[[], None]]:
+    """What waits until one of the signals has come since the beginning of the block.
+
+    A socket and not an Event: the kernel may hand the signal to a thread that answers a call, and
+    that wakes nobody who waits for a lock; nor may a handler take a lock that its thread holds.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    wakened = signal.set_wakeup_fd(theirs.fileno())
+
+    def wait() -> None:
+        while not set(ours.recv(1)) & set(numbers):
+            pass
+
     try:
-        with box:
-            for group_id in libraries:
-                box.create_library(group_id)
-            if on_ready is not None:
-                on_ready(box)
-            told.wait()
+        yield wait
     finally:
+        signal.set_wakeup_fd(wakened)
         for number, handler in before.items():
             signal.signal(number, handler)
+        ours.close()
+        theirs.close()

@@ -29,7 +29,7 @@ class StoreError(OSError):
 
 
 def open_store(path: Path | None) -> sqlite3.Connection:
-    """The store at `path`, made with mode 0600 when it is missing; in memory without a path.
+    """The store at `path`, for its owner alone (it holds the secret); in memory without a path.
 
     Commits survive a kill of the process (not of the machine). Raises `ValueError` when the
     file is something else, `StoreError` when it cannot be opened or another stand-in has it open.
@@ -69,6 +69,7 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
     empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if owner != _APPLICATION_ID and not empty:
         raise ValueError(f"{path} is a database of something else, not a sandbox store")
+    _make_private(path)
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -76,3 +77,14 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     connection.execute("COMMIT")
     connection.executescript(_SCHEMA)
+
+
+def _make_private(path: Path) -> None:
+    """Mode 0600, also where the store was there before, and what a kill left beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            path.with_name(path.name + suffix).chmod(0o600)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            raise StoreError(f"the store {path} cannot be made private: {exc.strerror}") from exc
