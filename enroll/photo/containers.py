@@ -53,22 +53,6 @@ def bytes_missing(content: bytes, form: Form) -> int | None:
     return 0
 
 
-def directory_missing(content: bytes) -> bool:
-    """Whether a TIFF's directory, which many programs write last, goes beyond the file's end."""
-    order = "<" if content[:2] == b"II" else ">"
-    try:
-        (version,) = unpack_from(f"{order}H", content, 2)
-        big = version == 43
-        (at,) = (
-            unpack_from(f"{order}Q", content, 8) if big else unpack_from(f"{order}I", content, 4)
-        )
-        (entries,) = unpack_from(f"{order}Q" if big else f"{order}H", content, at)
-    except error:
-        return True
-    end = at + 8 + 20 * entries if big else at + 2 + 12 * entries
-    return bool(end > len(content))
-
-
 def _of_boxes(content: bytes) -> int | None:
     """The same for a file of boxes, of which each says its length, and the pictures' is the last
     that matters."""

@@ -10,7 +10,6 @@ from typing import IO
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
-    ExifTags,
     GifImagePlugin,
     Image,
     ImageChops,
@@ -63,11 +62,6 @@ a HEIC it is that of 4:2:0, as every phone writes it: one of 4:4:4 takes 1.5 byt
 _MODE_BYTES: Mapping[str, int] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 
 
-_STRIPS = (
-    (ExifTags.Base.StripOffsets, ExifTags.Base.StripByteCounts),
-    (ExifTags.Base.TileOffsets, ExifTags.Base.TileByteCounts),
-)
-
 _SENTINELS: Mapping[str, int | tuple[int, ...]] = {
     "L": 3,
     "P": 253,
@@ -100,19 +94,6 @@ def decoding_bytes(picture: Image.Image, form: Form, jpeg: Jpeg | None) -> int:
         samples = sum(h * v for h, v in jpeg.sampling) / (wide * high)
         need += 2 * jpeg.width * jpeg.height * samples
     return round(need)
-
-
-def tiff_bytes_missing(picture: Image.Image, length: int) -> int:
-    """How many bytes a TIFF's strips or tiles lie behind its end; 0 for another picture."""
-    tags = getattr(picture, "tag_v2", None)
-    if tags is None:
-        return 0
-    with translating():
-        for offsets, counts in _STRIPS:
-            if offsets in tags and counts in tags:
-                ends = (at + size for at, size in zip(tags[offsets], tags[counts], strict=False))
-                return max(int(max(ends, default=0)) - length, 0)
-    return 0
 
 
 def load(picture: ImageFile.ImageFile) -> None:

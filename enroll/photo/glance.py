@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from enroll.model import Fault, Unusable
-from enroll.photo import containers, jpeg, png, reasons
+from enroll.photo import containers, jpeg, png, reasons, tiff
 from enroll.photo.broken import BrokenError
-from enroll.photo.convert import tiff_orientation
 from enroll.photo.decide import Deed, Seen, decide
 from enroll.photo.decode import open_picture
+from enroll.photo.directory import EndMissingError, UnsupportedError
 from enroll.photo.file import CannotOpenError, opened, read_photo
 from enroll.photo.form import Form, form_of, name_of_foreign
 from enroll.photo.source import COMPLETABLE
@@ -121,18 +121,31 @@ def _likely_bytes(seen: Seen, deeds: tuple[Deed, ...], preparation: Preparation)
 
 
 def _seen(descriptor: int, head: bytes, size: int, form: Form) -> Seen | Fault:
-    if form is Form.JPEG:
-        return _seen_jpeg(descriptor, head, size)
-    if form is Form.PNG:
-        return _seen_png(head, size)
-    if form is Form.BMP:
-        bmp = containers.bmp(head)
-        if bmp is None:
-            return reasons.NO_IMAGE
-        truncated = bmp.length > size
-        return Seen(form=form, size=bmp.size, length=size, common=bmp.common, truncated=truncated)
-    if form in (Form.GIF, Form.TIFF):
-        return _seen_by_pillow(descriptor, size, form)
+    match form:
+        case Form.JPEG:
+            found = _seen_jpeg(descriptor, head, size)
+        case Form.PNG:
+            found = _seen_png(head, size)
+        case Form.BMP:
+            found = _seen_bmp(head, size)
+        case Form.TIFF:
+            found = _seen_tiff(descriptor, size)
+        case Form.GIF:
+            found = _seen_by_pillow(descriptor, size, form)
+        case _:
+            found = _seen_others(head, size, form)
+    return found
+
+
+def _seen_bmp(head: bytes, size: int) -> Seen | Fault:
+    bmp = containers.bmp(head)
+    if bmp is None:
+        return reasons.NO_IMAGE
+    truncated = bmp.length > size
+    return Seen(form=Form.BMP, size=bmp.size, length=size, common=bmp.common, truncated=truncated)
+
+
+def _seen_others(head: bytes, size: int, form: Form) -> Seen:
     pixels = containers.head_size(head, form)
     truncated = form is Form.WEBP and 8 + int.from_bytes(head[4:8], "little") > size
     return Seen(form=form, size=pixels, length=size, truncated=truncated)
@@ -182,6 +195,22 @@ def _seen_png(head: bytes, size: int) -> Seen | Fault:
     )
 
 
+def _seen_tiff(descriptor: int, size: int) -> Seen | Fault:
+    try:
+        found = tiff.walk(lambda at, length: os.pread(descriptor, length, at), size)
+    except EndMissingError:
+        return reasons.ONLY_A_STUB
+    except UnsupportedError as error:
+        return reasons.foreign(str(error))
+    return Seen(
+        form=Form.TIFF,
+        size=found.size,
+        length=size,
+        orientation=found.orientation,
+        truncated=found.end > size,
+    )
+
+
 def _seen_by_pillow(descriptor: int, size: int, form: Form) -> Seen | Fault:
     with open(descriptor, "rb", closefd=False) as file:
         file.seek(0)
@@ -189,5 +218,4 @@ def _seen_by_pillow(descriptor: int, size: int, form: Form) -> Seen | Fault:
             picture = open_picture(file, form)
         except BrokenError:
             return reasons.ONLY_A_STUB
-        orientation = tiff_orientation(picture)
-        return Seen(form=form, size=picture.size, length=size, orientation=orientation)
+        return Seen(form=form, size=picture.size, length=size)

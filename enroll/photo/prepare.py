@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from enroll.model import Fault
-from enroll.photo import containers, jpeg, png, reasons
+from enroll.photo import containers, jpeg, png, reasons, tiff
 from enroll.photo.convert import convert
 from enroll.photo.decide import Deed, Seen, decide
+from enroll.photo.directory import EndMissingError, UnsupportedError
 from enroll.photo.form import Form, form_of, name_of_foreign
 from enroll.photo.lost import lost_from
 from enroll.photo.source import Source
@@ -130,9 +131,25 @@ def _bmp_source(content: bytes, form: Form) -> Source | Fault:
     return Source(content=stripped, seen=seen, missing_bytes=max(missing, 0))
 
 
-def _other_source(content: bytes, form: Form) -> Source | Fault:
-    if form is Form.TIFF and containers.directory_missing(content):
+def _tiff_source(content: bytes, form: Form) -> Source | Fault:
+    try:
+        found = tiff.walk(lambda at, length: content[at : at + length], len(content))
+    except EndMissingError:
         return reasons.ONLY_A_STUB
+    except UnsupportedError as error:
+        return reasons.foreign(str(error))
+    missing = max(found.end - len(content), 0)
+    seen = Seen(
+        form=form,
+        size=found.size,
+        length=len(content),
+        orientation=found.orientation,
+        truncated=missing > 0,
+    )
+    return Source(content=found.alone(content), seen=seen, missing_bytes=missing)
+
+
+def _other_source(content: bytes, form: Form) -> Source | Fault:
     missing = containers.bytes_missing(content, form)
     # The decoder of WebP takes memory for the whole picture when it is opened; the others do not,
     # and know better than the head which of several pictures it is.
@@ -145,4 +162,5 @@ _SOURCES: Mapping[Form, Callable[[bytes, Form], Source | Fault]] = {
     Form.JPEG: _jpeg_source,
     Form.PNG: _png_source,
     Form.BMP: _bmp_source,
+    Form.TIFF: _tiff_source,
 }
