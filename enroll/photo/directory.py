@@ -76,7 +76,7 @@ class EndMissingError(Exception):
 
 
 class UnsupportedError(Exception):
-    """A TIFF that is not converted, named as in `The photo is a …`."""
+    """A TIFF that is not converted, named so that `The photo is a` goes before it."""
 
 
 @dataclass(frozen=True, slots=True)

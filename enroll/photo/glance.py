@@ -14,7 +14,8 @@ from enroll.photo.decide import Deed, Seen, decide
 from enroll.photo.decode import open_picture
 from enroll.photo.directory import EndMissingError, UnsupportedError
 from enroll.photo.file import CannotOpenError, opened, read_photo
-from enroll.photo.form import Form, form_of, name_of_foreign
+from enroll.photo.foreign import name_of_foreign
+from enroll.photo.form import Form, form_of
 from enroll.photo.source import COMPLETABLE
 from enroll.preparation import AS_USUAL, Preparation
 
@@ -23,9 +24,6 @@ _BLOCK = 4096
 
 _MOST_BLOCKS = 64
 """Blocks that are read to find a JPEG's size behind its metadata."""
-
-_FOREIGN_BYTES = 1024 * 1024
-"""What is read of a file of another format to tell its name."""
 
 _CONVERTED_BYTES = 0.3
 """Of a JPEG that is made of another format, for each pixel: 30 pictures of two sizes from
@@ -90,7 +88,7 @@ def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | F
     tail = os.pread(descriptor, _BLOCK, max(size - _BLOCK, 0))
     form = form_of(head)
     if form is None:
-        name = name_of_foreign(os.pread(descriptor, _FOREIGN_BYTES, 0))
+        name = name_of_foreign(head)
         return reasons.NO_IMAGE if name is None else reasons.foreign(name)
     seen = _seen(descriptor, head, size, form)
     if isinstance(seen, Fault):
@@ -201,7 +199,7 @@ def _seen_tiff(descriptor: int, size: int) -> Seen | Fault:
     except EndMissingError:
         return reasons.ONLY_A_STUB
     except UnsupportedError as error:
-        return reasons.foreign(str(error))
+        return reasons.foreign(f"a {error}")
     return Seen(
         form=Form.TIFF,
         size=found.size,

@@ -10,7 +10,8 @@ from enroll.photo import containers, jpeg, png, reasons, tiff
 from enroll.photo.convert import convert
 from enroll.photo.decide import Deed, Seen, decide
 from enroll.photo.directory import EndMissingError, UnsupportedError
-from enroll.photo.form import Form, form_of, name_of_foreign
+from enroll.photo.foreign import HEAD_BYTES, name_of_foreign
+from enroll.photo.form import Form, form_of
 from enroll.photo.lost import lost_from
 from enroll.photo.source import Source
 from enroll.preparation import AS_USUAL, Preparation
@@ -45,7 +46,7 @@ def prepare(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared | F
         return reasons.EMPTY
     form = form_of(content[:64])
     if form is None:
-        name = name_of_foreign(content)
+        name = name_of_foreign(content[:HEAD_BYTES])
         return reasons.NO_IMAGE if name is None else reasons.foreign(name)
     source = _SOURCES.get(form, _other_source)(content, form)
     return source if isinstance(source, Fault) else _prepared(source, preparation)
@@ -137,7 +138,7 @@ def _tiff_source(content: bytes, form: Form) -> Source | Fault:
     except EndMissingError:
         return reasons.ONLY_A_STUB
     except UnsupportedError as error:
-        return reasons.foreign(str(error))
+        return reasons.foreign(f"a {error}")
     missing = max(found.end - len(content), 0)
     seen = Seen(
         form=form,

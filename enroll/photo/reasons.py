@@ -97,11 +97,11 @@ def too_large(size: int) -> Fault:
     )
 
 
-def foreign(form: str) -> Fault:
-    """An image of a format that is neither taken nor converted."""
+def foreign(what: str) -> Fault:
+    """`what` the photo is, such as `a PDF`, is neither taken nor converted."""
     return _fault(
         PhotoCode.FORMAT,
-        f"The photo is a {form}, which is not converted. Export it as JPEG, PNG or BMP.",
+        f"The photo is {what}, which is not converted. Export it as JPEG, PNG or BMP.",
     )
 
 
