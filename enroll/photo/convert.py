@@ -73,6 +73,10 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
         picture, need = _opened(source, content, preparation.max_side, limit)
         full = source.seen.size or picture.size
         fault = unfit_size(full, preparation)
+        if source.crop is not None:
+            left, top, right, bottom = source.crop
+            full = right - left, bottom - top
+            fault = fault or unfit_size(full, preparation)
         if fault is None and need > limit:
             fault = reasons.too_much_memory(full, need)
         if fault is not None:
@@ -147,7 +151,9 @@ def _made(
         else:
             load(opened)
         with translating():
-            picture = _painted(opened, preparation.max_side, _TURNS.get(orientation))
+            decoded = opened if source.crop is None else opened.crop(source.crop)
+            decoded.info = opened.info
+            picture = _painted(decoded, preparation.max_side, _TURNS.get(orientation))
             content = encode(picture, style, max_bytes=preparation.max_bytes)
     finally:
         opened.close()  # whoever holds it, its pixels are gone when the next is let in
@@ -159,9 +165,7 @@ def _made(
     )
 
 
-def _painted(
-    opened: ImageFile.ImageFile, max_side: int, turn: Image.Transpose | None
-) -> Image.Image:
+def _painted(opened: Image.Image, max_side: int, turn: Image.Transpose | None) -> Image.Image:
     """A decoded picture in sRGB, no larger than it may be, and upright."""
     picture = colour.to_srgb(opened, opened.info.get("icc_profile"))
     picture.info = {}  # Pillow writes comments that it finds there
@@ -189,7 +193,7 @@ def _resized(picture: Image.Image, max_side: int) -> Image.Image:
 
 def _orientation_of(picture: Image.Image, seen: Seen) -> int:
     """EXIF's orientation, as seen, or as the decoder tells it. libheif has turned a HEIC."""
-    if seen.form in (Form.JPEG, Form.PNG, Form.BMP, Form.TIFF):
+    if seen.form is not Form.AVIF and seen.form is not Form.HEIF:
         return seen.orientation
     blob = picture.info.get("exif")
     if not isinstance(blob, bytes):

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from enroll.model import Fault, Unusable
-from enroll.photo import containers, jpeg, png, reasons, tiff
-from enroll.photo.broken import BrokenError
+from enroll.photo import bmp, boxes, gif, jpeg, png, reasons, tiff, webp
 from enroll.photo.decide import Deed, Seen, decide
-from enroll.photo.decode import open_picture
 from enroll.photo.directory import EndMissingError, UnsupportedError
 from enroll.photo.file import CannotOpenError, opened, read_photo
 from enroll.photo.foreign import name_of_foreign
@@ -129,24 +127,35 @@ def _seen(descriptor: int, head: bytes, size: int, form: Form) -> Seen | Fault:
         case Form.TIFF:
             found = _seen_tiff(descriptor, size)
         case Form.GIF:
-            found = _seen_by_pillow(descriptor, size, form)
-        case _:
-            found = _seen_others(head, size, form)
+            found = _seen_gif(head, size)
+        case Form.WEBP:
+            missing = 8 + int.from_bytes(head[4:8], "little") > size
+            pixels = webp.size_of(head[:64])
+            found = Seen(form=form, size=pixels, length=size, truncated=missing)
+        case Form.AVIF | Form.HEIF:
+            found = Seen(form=form, size=boxes.largest_size(head), length=size)
     return found
 
 
 def _seen_bmp(head: bytes, size: int) -> Seen | Fault:
-    bmp = containers.bmp(head)
-    if bmp is None:
+    found = bmp.walk(head)
+    if found is None:
         return reasons.NO_IMAGE
-    truncated = bmp.length > size
-    return Seen(form=Form.BMP, size=bmp.size, length=size, common=bmp.common, truncated=truncated)
+    truncated = found.length > size
+    pixels, common = found.size, found.common
+    return Seen(form=Form.BMP, size=pixels, length=size, common=common, truncated=truncated)
 
 
-def _seen_others(head: bytes, size: int, form: Form) -> Seen:
-    pixels = containers.head_size(head, form)
-    truncated = form is Form.WEBP and 8 + int.from_bytes(head[4:8], "little") > size
-    return Seen(form=form, size=pixels, length=size, truncated=truncated)
+def _seen_gif(head: bytes, size: int) -> Seen | Fault:
+    try:
+        pixels = gif.walk(head).size
+    except gif.NotAGifError as error:
+        return reasons.damaged(str(error))
+    except gif.EndMissingError:
+        if size <= len(head):
+            return reasons.ONLY_A_STUB
+        pixels = gif.canvas_of(head)
+    return Seen(form=Form.GIF, size=pixels, length=size)
 
 
 def _seen_jpeg(descriptor: int, head: bytes, size: int) -> Seen | Fault:
@@ -207,13 +216,3 @@ def _seen_tiff(descriptor: int, size: int) -> Seen | Fault:
         orientation=found.orientation,
         truncated=found.end > size,
     )
-
-
-def _seen_by_pillow(descriptor: int, size: int, form: Form) -> Seen | Fault:
-    with open(descriptor, "rb", closefd=False) as file:
-        file.seek(0)
-        try:
-            picture = open_picture(file, form)
-        except BrokenError:
-            return reasons.ONLY_A_STUB
-        return Seen(form=form, size=picture.size, length=size)

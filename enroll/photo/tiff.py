@@ -178,7 +178,7 @@ class _Picture:
     def _each(self, tag: Tag, default: int) -> tuple[int, ...]:
         """A number for each sample, of which one may stand for all."""
         found = self._all(tag, 8) or (default,)
-        return found * self.samples if len(found) == 1 and self.samples <= 8 else found
+        return found * self.samples if len(found) == 1 and 1 <= self.samples <= 8 else found
 
     def _likely(self) -> int:
         """The colours where they are not said, as libtiff guesses them."""
@@ -280,7 +280,7 @@ class _Picture:
         """Of 16 bits: where no number is above 255 it is one of 8, by libtiff's rule."""
         wanted = 3 << self.bits[0]
         found = self._all(Tag.COLOUR_MAP, wanted + 1)
-        if len(found) != wanted:
+        if len(found) != wanted or not 0 <= min(found) <= max(found) < 1 << 16:
             raise UnsupportedError("TIFF without a colour map that fits it")
         return found if max(found) > 255 else [257 * level for level in found]
 
