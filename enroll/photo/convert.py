@@ -25,6 +25,7 @@ from enroll.photo.form import Form
 from enroll.photo.jpeg import EOI
 from enroll.photo.lost import without_end
 from enroll.photo.memory import decoders, decoding_limit
+from enroll.photo.pace import check_time
 from enroll.photo.source import Source, why_cut_off
 from enroll.preparation import Preparation
 
@@ -184,6 +185,7 @@ def _resized(picture: Image.Image, max_side: int) -> Image.Image:
     resized = Image.new(picture.mode, (width, height))
     rows = picture.size[1] / height
     for top in range(0, height, _STRIP_ROWS):
+        check_time()
         deep = min(_STRIP_ROWS, height - top)
         box = (0.0, top * rows, float(picture.size[0]), min((top + deep) * rows, picture.size[1]))
         strip = picture.resize((width, deep), Image.Resampling.LANCZOS, box=box)

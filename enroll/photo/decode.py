@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from io import BytesIO
 from typing import IO
 
 from PIL import (
@@ -23,6 +22,7 @@ from PIL import (
 from enroll.photo.broken import RAISED, translating
 from enroll.photo.form import Form
 from enroll.photo.jpeg import Jpeg
+from enroll.photo.pace import PacedBytes
 
 
 def _open_heif(file: IO[bytes]) -> ImageFile.ImageFile:
@@ -72,11 +72,10 @@ _SENTINELS: Mapping[str, int | tuple[int, ...]] = {
 """What a picture is filled with before it is decoded, to see how far the decoder came."""
 
 
-def open_picture(content: bytes | IO[bytes], form: Form) -> ImageFile.ImageFile:
+def open_picture(content: bytes, form: Form) -> ImageFile.ImageFile:
     """The picture, its size known and nothing decoded. Raises BrokenError."""
-    file = BytesIO(content) if isinstance(content, bytes) else content
     with translating():
-        return _OPENERS[form](file)
+        return _OPENERS[form](PacedBytes(content))
 
 
 def pixel_bytes(picture: Image.Image) -> int:

@@ -13,6 +13,7 @@ from enroll.photo.foreign import HEAD_BYTES, name_of_foreign
 from enroll.photo.form import Form, form_of
 from enroll.photo.inspect import INSPECTORS
 from enroll.photo.lost import lost_from
+from enroll.photo.pace import TooSlowError
 from enroll.photo.source import Source
 from enroll.preparation import AS_USUAL, Preparation
 
@@ -49,7 +50,10 @@ def prepare(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared | F
         name = name_of_foreign(content[:HEAD_BYTES])
         return reasons.NO_IMAGE if name is None else reasons.foreign(name)
     source = _SOURCES[form](content, form) if form in _SOURCES else INSPECTORS[form](content)
-    return source if isinstance(source, Fault) else _prepared(source, preparation)
+    try:
+        return source if isinstance(source, Fault) else _prepared(source, preparation)
+    except TooSlowError:
+        return reasons.TOO_SLOW
 
 
 def _prepared(source: Source, preparation: Preparation) -> Prepared | Fault:
