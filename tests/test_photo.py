@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -84,11 +86,56 @@ def picture_without_its_comment(content: bytes) -> bytes:
     return content[:at] + content[at + 2 + length :]
 
 
-@pytest.mark.parametrize("form", ["ICO", "PPM", "SGI", "JPEG2000"])
-def test_an_image_of_a_format_that_is_not_converted_names_it(form: str) -> None:
-    fault = fault_of(picture(form))
+FOREIGN = {
+    "an icon (ICO)": picture("ICO"),
+    "a Netpbm (PBM, PGM, PPM or PAM)": picture("PPM"),
+    "an SGI picture": picture("SGI"),
+    "a JPEG 2000": picture("JPEG2000"),
+    "a PostScript file (EPS)": picture("EPS"),
+    "a PDF": picture("PDF"),
+    "a texture (DDS)": picture("DDS"),
+    "a QOI": picture("QOI"),
+    "a PCX": picture("PCX"),
+    "an icon (ICNS)": b"icns" + bytes(100),
+    "a Photoshop document (PSD)": b"8BPS\0\1" + bytes(100),
+    "a JPEG XL": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100),
+    "a camera's raw file (Fujifilm RAF)": b"FUJIFILMCCD-RAW 0201FF383501" + bytes(100),
+    "a camera's raw file (Panasonic RW2)": b"IIU\0\x18\0\0\0" + bytes(100),
+    "a camera's raw file (Olympus ORF)": b"IIRO\x08\0\0\0" + bytes(100),
+    "a camera's raw file (Canon CR3)": b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom" + bytes(100),
+    "a camera's raw file (Canon CRW)": b"II\x1a\0\0\0HEAPCCDR" + bytes(100),
+    "a DICOM file": bytes(128) + b"DICM" + bytes(100),
+    "an SVG": b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- me --><!-- it -->\n<svg xmlns='x'/>",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_an_image_of_a_format_that_is_not_converted_names_it(name: str, tmp_path: Path) -> None:
+    fault = fault_of(FOREIGN[name])
     assert fault.code == PhotoCode.FORMAT
-    assert f"a {form}" in fault.message
+    assert f"The photo is {name}, which is not converted." in fault.message
+    assert glance(put(tmp_path, "a.jpg", FOREIGN[name]), str(tmp_path)) == fault
+
+
+NAMING = """
+import sys
+from enroll.photo import prepare
+for content in eval(sys.stdin.read()):
+    assert "which is not converted" in prepare(content).message
+print(*sorted(name for name in sys.modules if name.endswith("ImagePlugin")))
+"""
+
+
+def test_an_image_of_another_format_is_named_without_a_decoder_of_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NAMING],
+        input=repr(list(FOREIGN.values())),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {name.removeprefix("PIL.").removesuffix("ImagePlugin") for name in done.stdout.split()}
+    assert loaded <= {"Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"}
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
@@ -116,7 +163,8 @@ def test_a_png_with_a_broken_chunk_is_damaged() -> None:
     [
         (b"", PhotoCode.EMPTY),
         (b"hello, world\n" * 100, PhotoCode.NOT_AN_IMAGE),
-        (b"%PDF-1.4 something", PhotoCode.NOT_AN_IMAGE),
+        (b"%PDF-1.4 something", PhotoCode.FORMAT),
+        (b"<!---->" * 200 + b"<html>", PhotoCode.NOT_AN_IMAGE),
         (b"\xff\xd8\xff\xe0rubbish", PhotoCode.TRUNCATED),
         (os.urandom(5000), PhotoCode.NOT_AN_IMAGE),
     ],

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import threading
+import warnings
 import zlib
 from pathlib import Path
 
@@ -306,10 +307,14 @@ def test_mutated_files_come_to_a_declared_outcome(data: st.DataObject, name: str
     outcome(bytes(content))
 
 
-def test_a_canvas_that_pillow_warns_of_comes_to_a_declared_outcome() -> None:
+def test_a_gifs_picture_that_is_larger_than_its_canvas_is_refused_before_pillow_warns() -> None:
     content = bytearray(SEEDS["gif"])
-    content[110:114] = b"\x7f\xff"  # 65,471 pixels wide
-    with pytest.warns(Image.DecompressionBombWarning):
+    at = content.index(b",", 13 + 3 * 32)  # behind the colours
+    content[at + 5 : at + 9] = b"\xff\xff\xff\xff"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert code_of(bytes(content)) == PhotoCode.TOO_MANY_PIXELS
+        content[at + 5 : at + 9] = b"\x7f\x7f\xff\xff"  # within the memory for decoding
         outcome(bytes(content))
 
 

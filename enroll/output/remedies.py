@@ -48,6 +48,7 @@ _REMEDIES = {
     "PHOTO_TRUNCATED": "Copy the file again from where it came. --accept-truncated sends what "
     "there is of a JPEG, PNG, BMP, GIF or TIFF.",
     "PHOTO_DAMAGED": "Copy or export the photo again.",
+    "PHOTO_TOO_SLOW": "Export the photo as a plain JPEG.",
     "PHOTO_FORMAT": "Export the photo as JPEG, PNG or BMP; for HEIC install the extra heif.",
     "PHOTO_NO_FACE": "Use a photo with the face from the front and not too small, or --precheck "
     "warn.",

@@ -8,6 +8,8 @@ from io import BytesIO
 
 from PIL import Image, ImageCms
 
+from enroll.photo.pace import check_time
+
 LARGEST_PROFILE = 4 * 1024 * 1024
 """Bytes; profiles of presses have some two million."""
 
@@ -52,6 +54,7 @@ def _repainted(picture: Image.Image, paint: Paint) -> Image.Image:
     deep = max(_STRIP_PIXELS // width, 1)
     painted: Image.Image | None = None
     for top in range(0, height, deep):
+        check_time()
         strip = paint(picture.crop((0, top, width, min(top + deep, height))))
         if painted is None:
             painted = Image.new(strip.mode, picture.size)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from enroll.model import Fault
 from enroll.photo import colour, exif, reasons
@@ -19,13 +19,13 @@ from enroll.photo.decode import (
     load_what_there_is,
     open_picture,
     pixel_bytes,
-    tiff_bytes_missing,
 )
 from enroll.photo.encode import Style, encode, style_of
 from enroll.photo.form import Form
 from enroll.photo.jpeg import EOI
 from enroll.photo.lost import without_end
 from enroll.photo.memory import decoders, decoding_limit
+from enroll.photo.pace import check_time
 from enroll.photo.source import Source, why_cut_off
 from enroll.preparation import Preparation
 
@@ -72,11 +72,12 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
     limit = decoding_limit(preparation.max_pixels)
     try:
         picture, need = _opened(source, content, preparation.max_side, limit)
-        missing = tiff_bytes_missing(picture, len(content))
-        if missing and not source.seen.truncated:
-            return convert(_cut_off(source, missing), preparation)
         full = source.seen.size or picture.size
         fault = unfit_size(full, preparation)
+        if source.crop is not None:
+            left, top, right, bottom = source.crop
+            full = right - left, bottom - top
+            fault = fault or unfit_size(full, preparation)
         if fault is None and need > limit:
             fault = reasons.too_much_memory(full, need)
         if fault is not None:
@@ -89,11 +90,11 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
         return _why_broken(source, str(error))
 
 
-def _cut_off(source: Source, missing: int = 0) -> Source:
+def _cut_off(source: Source) -> Source:
     """The same photo, of which is known since it was opened that its end is missing."""
     content = source.content if source.jpeg is None else source.content.removesuffix(EOI)
     seen = replace(source.seen, truncated=True)
-    return replace(source, content=content, seen=seen, missing_bytes=missing)
+    return replace(source, content=content, seen=seen)
 
 
 def _opened(
@@ -151,9 +152,9 @@ def _made(
         else:
             load(opened)
         with translating():
-            upright = Form.TIFF is source.seen.form
-            turn = None if upright else _TURNS.get(orientation)
-            picture = _painted(opened, preparation.max_side, turn)
+            decoded = opened if source.crop is None else opened.crop(source.crop)
+            decoded.info = opened.info
+            picture = _painted(decoded, preparation.max_side, _TURNS.get(orientation))
             content = encode(picture, style, max_bytes=preparation.max_bytes)
     finally:
         opened.close()  # whoever holds it, its pixels are gone when the next is let in
@@ -165,9 +166,7 @@ def _made(
     )
 
 
-def _painted(
-    opened: ImageFile.ImageFile, max_side: int, turn: Image.Transpose | None
-) -> Image.Image:
+def _painted(opened: Image.Image, max_side: int, turn: Image.Transpose | None) -> Image.Image:
     """A decoded picture in sRGB, no larger than it may be, and upright."""
     picture = colour.to_srgb(opened, opened.info.get("icc_profile"))
     picture.info = {}  # Pillow writes comments that it finds there
@@ -186,6 +185,7 @@ def _resized(picture: Image.Image, max_side: int) -> Image.Image:
     resized = Image.new(picture.mode, (width, height))
     rows = picture.size[1] / height
     for top in range(0, height, _STRIP_ROWS):
+        check_time()
         deep = min(_STRIP_ROWS, height - top)
         box = (0.0, top * rows, float(picture.size[0]), min((top + deep) * rows, picture.size[1]))
         strip = picture.resize((width, deep), Image.Resampling.LANCZOS, box=box)
@@ -194,29 +194,13 @@ def _resized(picture: Image.Image, max_side: int) -> Image.Image:
 
 
 def _orientation_of(picture: Image.Image, seen: Seen) -> int:
-    """EXIF's orientation, as seen, or where it stands in the picture's own structure.
-
-    Pillow has turned a TIFF when it has decoded it, libheif a HEIC.
-    """
-    if seen.form in (Form.JPEG, Form.PNG, Form.BMP):
+    """EXIF's orientation, as seen, or as the decoder tells it. libheif has turned a HEIC."""
+    if seen.form is not Form.AVIF and seen.form is not Form.HEIF:
         return seen.orientation
-    tags = getattr(picture, "tag_v2", None)
-    if tags is not None:
-        return tiff_orientation(picture)
     blob = picture.info.get("exif")
     if not isinstance(blob, bytes):
         return exif.UPRIGHT
     return exif.orientation(blob.removeprefix(b"Exif\0\0"))
-
-
-def tiff_orientation(picture: Image.Image) -> int:
-    """The orientation of a TIFF that is open and not decoded."""
-    try:
-        with translating():
-            found = getattr(picture, "tag_v2", {}).get(ExifTags.Base.Orientation)
-    except BrokenError:
-        return exif.UPRIGHT
-    return found if isinstance(found, int) and found in exif.TURNED else exif.UPRIGHT
 
 
 def _why_broken(source: Source, why: str) -> Fault:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from io import BytesIO
 from typing import IO
 
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
-    ExifTags,
     GifImagePlugin,
     Image,
     ImageChops,
@@ -24,6 +22,7 @@ from PIL import (
 from enroll.photo.broken import RAISED, translating
 from enroll.photo.form import Form
 from enroll.photo.jpeg import Jpeg
+from enroll.photo.pace import PacedBytes
 
 
 def _open_heif(file: IO[bytes]) -> ImageFile.ImageFile:
@@ -63,11 +62,6 @@ a HEIC it is that of 4:2:0, as every phone writes it: one of 4:4:4 takes 1.5 byt
 _MODE_BYTES: Mapping[str, int] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 
 
-_STRIPS = (
-    (ExifTags.Base.StripOffsets, ExifTags.Base.StripByteCounts),
-    (ExifTags.Base.TileOffsets, ExifTags.Base.TileByteCounts),
-)
-
 _SENTINELS: Mapping[str, int | tuple[int, ...]] = {
     "L": 3,
     "P": 253,
@@ -78,12 +72,11 @@ _SENTINELS: Mapping[str, int | tuple[int, ...]] = {
 """What a picture is filled with before it is decoded, to see how far the decoder came."""
 
 
-def open_picture(content: bytes | IO[bytes], form: Form) -> ImageFile.ImageFile:
+def open_picture(content: bytes, form: Form) -> ImageFile.ImageFile:
     """The picture, its size known and nothing decoded. Raises BrokenError."""
-    file = BytesIO(content) if isinstance(content, bytes) else content
     with translating():
-        picture = _OPENERS[form](file)
-    if form is Form.JPEG and isinstance(content, bytes):
+        picture = _OPENERS[form](PacedBytes(content))
+    if form is Form.JPEG:
         # libjpeg skips bytes in search of a marker from their beginning each time that it is given
         # more: 60 MB of them took it half a minute in pieces of 64 kB.
         picture.decodermaxblock = len(content)
@@ -105,19 +98,6 @@ def decoding_bytes(picture: Image.Image, form: Form, jpeg: Jpeg | None) -> int:
         samples = sum(h * v for h, v in jpeg.sampling) / (wide * high)
         need += 2 * jpeg.width * jpeg.height * samples
     return round(need)
-
-
-def tiff_bytes_missing(picture: Image.Image, length: int) -> int:
-    """How many bytes a TIFF's strips or tiles lie behind its end; 0 for another picture."""
-    tags = getattr(picture, "tag_v2", None)
-    if tags is None:
-        return 0
-    with translating():
-        for offsets, counts in _STRIPS:
-            if offsets in tags and counts in tags:
-                ends = (at + size for at, size in zip(tags[offsets], tags[counts], strict=False))
-                return max(int(max(ends, default=0)) - length, 0)
-    return 0
 
 
 def load(picture: ImageFile.ImageFile) -> None:

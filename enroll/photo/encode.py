@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
+from enroll.photo.pace import check_time
 from enroll.photo.reasons import MIN_SIDE
 
 USUAL_QUALITY = 92
@@ -108,6 +109,7 @@ def _coarser(
 def _saved(picture: Image.Image, **options: Any) -> bytes:
     if "qtables" in options:
         options.pop("quality")
+    check_time()
     out = BytesIO()
     picture.save(out, "JPEG", **options)
     return out.getvalue()

@@ -24,6 +24,7 @@ from enroll.photo.form import Form
 from enroll.photo.jpeg import NotAJpegError, walk
 from enroll.photo.lost import without_end
 from enroll.photo.memory import decoders, decoding_limit
+from enroll.photo.pace import TooSlowError, check_time
 from enroll.preparation import Precheck, Preparation
 
 COARSE_SIDE = 640
@@ -97,6 +98,8 @@ def doubt_about(content: bytes, media_type: str, preparation: Preparation) -> Fa
         if "truncated" in str(error) and _FORMS[media_type] is Form.JPEG:
             return reasons.cut_off(completable=preparation.precheck == Precheck.HOLD)
         return reasons.undecodable(str(error))
+    except TooSlowError:
+        return reasons.TOO_SLOW
     return _judged(faces, preparation)
 
 
@@ -157,6 +160,7 @@ def _looks(grey: Image.Image, *, turn: bool) -> Iterator[_Look]:
     coarse = min(max(longest, _LEAST_COARSE), COARSE_SIDE)
     fine = min(_LARGEST_SCALE * longest, FINE_SIDE)
     for side in sorted({coarse, max(fine, coarse)}):
+        check_time()
         scaled = grey.resize(_scaled(grey.size, side), Image.Resampling.BILINEAR)
         for degrees in _TURNS if turn else _TURNS[:1]:
             turned = scaled.rotate(degrees, expand=True) if degrees else scaled

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from io import BytesIO
 
-from PIL import Image
-
-from enroll.photo.broken import RAISED
 from enroll.photo.png import SIGNATURE
 
 
@@ -60,16 +56,3 @@ def _by_brand(head: bytes) -> Form | None:
     if brand in _AVIF_BRANDS or (brand in (b"mif1", b"msf1") and others & _AVIF_BRANDS):
         return Form.AVIF
     return Form.HEIF if brand in _HEIF_BRANDS or others & _HEIF_BRANDS else None
-
-
-def name_of_foreign(content: bytes) -> str | None:
-    """Pillow's name of another format, such as ICO; None for what is no image that it knows."""
-    Image.init()
-    for name, (factory, accept) in Image.OPEN.items():
-        try:
-            if accept is not None and accept(content[:16]) is True:
-                with factory(BytesIO(content), ""):
-                    return name
-        except RAISED:
-            continue
-    return None

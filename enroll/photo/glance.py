@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from enroll.model import Fault, Unusable
-from enroll.photo import containers, jpeg, png, reasons
-from enroll.photo.broken import BrokenError
-from enroll.photo.convert import tiff_orientation
+from enroll.photo import bmp, boxes, gif, jpeg, png, reasons, tiff, webp
 from enroll.photo.decide import Deed, Seen, decide
-from enroll.photo.decode import open_picture
+from enroll.photo.directory import EndMissingError, UnsupportedError
 from enroll.photo.file import CannotOpenError, opened, read_photo
-from enroll.photo.form import Form, form_of, name_of_foreign
+from enroll.photo.foreign import name_of_foreign
+from enroll.photo.form import Form, form_of
 from enroll.photo.source import COMPLETABLE
 from enroll.preparation import AS_USUAL, Preparation
 
@@ -23,9 +22,6 @@ _BLOCK = 4096
 
 _MOST_BLOCKS = 64
 """Blocks that are read to find a JPEG's size behind its metadata."""
-
-_FOREIGN_BYTES = 1024 * 1024
-"""What is read of a file of another format to tell its name."""
 
 _CONVERTED_BYTES = 0.3
 """Of a JPEG that is made of another format, for each pixel: 30 pictures of two sizes from
@@ -90,7 +86,7 @@ def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | F
     tail = os.pread(descriptor, _BLOCK, max(size - _BLOCK, 0))
     form = form_of(head)
     if form is None:
-        name = name_of_foreign(os.pread(descriptor, _FOREIGN_BYTES, 0))
+        name = name_of_foreign(head)
         return reasons.NO_IMAGE if name is None else reasons.foreign(name)
     seen = _seen(descriptor, head, size, form)
     if isinstance(seen, Fault):
@@ -121,21 +117,45 @@ def _likely_bytes(seen: Seen, deeds: tuple[Deed, ...], preparation: Preparation)
 
 
 def _seen(descriptor: int, head: bytes, size: int, form: Form) -> Seen | Fault:
-    if form is Form.JPEG:
-        return _seen_jpeg(descriptor, head, size)
-    if form is Form.PNG:
-        return _seen_png(head, size)
-    if form is Form.BMP:
-        bmp = containers.bmp(head)
-        if bmp is None:
-            return reasons.NO_IMAGE
-        truncated = bmp.length > size
-        return Seen(form=form, size=bmp.size, length=size, common=bmp.common, truncated=truncated)
-    if form in (Form.GIF, Form.TIFF):
-        return _seen_by_pillow(descriptor, size, form)
-    pixels = containers.head_size(head, form)
-    truncated = form is Form.WEBP and 8 + int.from_bytes(head[4:8], "little") > size
-    return Seen(form=form, size=pixels, length=size, truncated=truncated)
+    match form:
+        case Form.JPEG:
+            found = _seen_jpeg(descriptor, head, size)
+        case Form.PNG:
+            found = _seen_png(head, size)
+        case Form.BMP:
+            found = _seen_bmp(head, size)
+        case Form.TIFF:
+            found = _seen_tiff(descriptor, size)
+        case Form.GIF:
+            found = _seen_gif(head, size)
+        case Form.WEBP:
+            missing = 8 + int.from_bytes(head[4:8], "little") > size
+            pixels = webp.size_of(head[:64])
+            found = Seen(form=form, size=pixels, length=size, truncated=missing)
+        case Form.AVIF | Form.HEIF:
+            found = Seen(form=form, size=boxes.largest_size(head), length=size)
+    return found
+
+
+def _seen_bmp(head: bytes, size: int) -> Seen | Fault:
+    found = bmp.walk(head)
+    if found is None:
+        return reasons.NO_IMAGE
+    truncated = found.length > size
+    pixels, common = found.size, found.common
+    return Seen(form=Form.BMP, size=pixels, length=size, common=common, truncated=truncated)
+
+
+def _seen_gif(head: bytes, size: int) -> Seen | Fault:
+    try:
+        pixels = gif.walk(head).size
+    except gif.NotAGifError as error:
+        return reasons.damaged(str(error))
+    except gif.EndMissingError:
+        if size <= len(head):
+            return reasons.ONLY_A_STUB
+        pixels = gif.canvas_of(head)
+    return Seen(form=Form.GIF, size=pixels, length=size)
 
 
 def _seen_jpeg(descriptor: int, head: bytes, size: int) -> Seen | Fault:
@@ -182,12 +202,17 @@ def _seen_png(head: bytes, size: int) -> Seen | Fault:
     )
 
 
-def _seen_by_pillow(descriptor: int, size: int, form: Form) -> Seen | Fault:
-    with open(descriptor, "rb", closefd=False) as file:
-        file.seek(0)
-        try:
-            picture = open_picture(file, form)
-        except BrokenError:
-            return reasons.ONLY_A_STUB
-        orientation = tiff_orientation(picture)
-        return Seen(form=form, size=picture.size, length=size, orientation=orientation)
+def _seen_tiff(descriptor: int, size: int) -> Seen | Fault:
+    try:
+        found = tiff.walk(lambda at, length: os.pread(descriptor, length, at), size)
+    except EndMissingError:
+        return reasons.ONLY_A_STUB
+    except UnsupportedError as error:
+        return reasons.foreign(f"a {error}")
+    return Seen(
+        form=Form.TIFF,
+        size=found.size,
+        length=size,
+        orientation=found.orientation,
+        truncated=found.end > size,
+    )

@@ -12,6 +12,7 @@ from threading import Condition, Lock
 from typing import TypeVar
 
 from enroll import cores
+from enroll.photo.pace import timed
 from enroll.preparation import DEFAULT_MAX_PIXELS
 
 R = TypeVar("R")
@@ -73,9 +74,9 @@ class Decoders:
         )
 
     def run(self, task: Callable[[], R], *, need: int, limit: int) -> R:
-        """What the task returns or raises, when there was room for it."""
+        """What the task returns or raises, when there was room for it. Raises TooSlowError."""
         with self._gate.room(need, limit=limit):
-            return self._pool.submit(task).result()
+            return self._pool.submit(timed, task).result()
 
 
 @lru_cache(maxsize=1)

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from enroll.model import Fault
-from enroll.photo import containers, jpeg, png, reasons
+from enroll.photo import jpeg, png, reasons
 from enroll.photo.convert import convert
 from enroll.photo.decide import Deed, Seen, decide
-from enroll.photo.form import Form, form_of, name_of_foreign
+from enroll.photo.foreign import HEAD_BYTES, name_of_foreign
+from enroll.photo.form import Form, form_of
+from enroll.photo.inspect import INSPECTORS
 from enroll.photo.lost import lost_from
+from enroll.photo.pace import TooSlowError
 from enroll.photo.source import Source
 from enroll.preparation import AS_USUAL, Preparation
 
@@ -44,10 +47,13 @@ def prepare(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared | F
         return reasons.EMPTY
     form = form_of(content[:64])
     if form is None:
-        name = name_of_foreign(content)
+        name = name_of_foreign(content[:HEAD_BYTES])
         return reasons.NO_IMAGE if name is None else reasons.foreign(name)
-    source = _SOURCES.get(form, _other_source)(content, form)
-    return source if isinstance(source, Fault) else _prepared(source, preparation)
+    source = _SOURCES[form](content, form) if form in _SOURCES else INSPECTORS[form](content)
+    try:
+        return source if isinstance(source, Fault) else _prepared(source, preparation)
+    except TooSlowError:
+        return reasons.TOO_SLOW
 
 
 def _prepared(source: Source, preparation: Preparation) -> Prepared | Fault:
@@ -112,37 +118,7 @@ def _png_source(content: bytes, form: Form) -> Source | Fault:
     return Source(content=stripped, seen=seen)
 
 
-def _bmp_source(content: bytes, form: Form) -> Source | Fault:
-    found = containers.bmp(content)
-    if found is None:
-        return reasons.NO_IMAGE
-    missing = found.length - len(content)
-    behind = found.length > 0 and missing < 0
-    stripped = content[: found.length] if behind else content
-    seen = Seen(
-        form=form,
-        size=found.size,
-        length=len(stripped),
-        common=found.common,
-        cut=behind,
-        truncated=missing > 0,
-    )
-    return Source(content=stripped, seen=seen, missing_bytes=max(missing, 0))
-
-
-def _other_source(content: bytes, form: Form) -> Source | Fault:
-    if form is Form.TIFF and containers.directory_missing(content):
-        return reasons.ONLY_A_STUB
-    missing = containers.bytes_missing(content, form)
-    # The decoder of WebP takes memory for the whole picture when it is opened; the others do not,
-    # and know better than the head which of several pictures it is.
-    size = containers.head_size(content[:64], form) if form is Form.WEBP else None
-    seen = Seen(form=form, size=size, length=len(content), truncated=missing != 0)
-    return Source(content=content, seen=seen, missing_bytes=missing or 0)
-
-
 _SOURCES: Mapping[Form, Callable[[bytes, Form], Source | Fault]] = {
     Form.JPEG: _jpeg_source,
     Form.PNG: _png_source,
-    Form.BMP: _bmp_source,
 }

@@ -34,6 +34,8 @@ class PhotoCode(StrEnum):
     TRUNCATED = "PHOTO_TRUNCATED"
     DAMAGED = "PHOTO_DAMAGED"
     """All of it seems to be there, and yet it cannot be decoded."""
+    TOO_SLOW = "PHOTO_TOO_SLOW"
+    """Decoding it takes longer than is waited for."""
     FORMAT = "PHOTO_FORMAT"
     """An image that the service does not take, and that is not converted."""
     NO_FACE = "PHOTO_NO_FACE"
@@ -46,6 +48,7 @@ _LOOKING = ("precheck", "multi_oriented_detection")
 _MATTERS: Mapping[str, tuple[str, ...]] = {
     PhotoCode.TOO_MANY_PIXELS: ("max_pixels", "max_side", "precheck"),
     PhotoCode.DAMAGED: ("precheck",),  # what is sent as it is, is only decoded to look for faces
+    PhotoCode.TOO_SLOW: ("max_side", "max_bytes", "precheck"),
     PhotoCode.NO_FACE: _LOOKING,
     PhotoCode.SEVERAL_FACES: _LOOKING,
     PhotoCode.SMALL_FACE: (*_LOOKING, "min_face", "max_side"),
@@ -97,11 +100,11 @@ def too_large(size: int) -> Fault:
     )
 
 
-def foreign(form: str) -> Fault:
-    """An image of a format that is neither taken nor converted."""
+def foreign(what: str) -> Fault:
+    """`what` the photo is, such as `a PDF`, is neither taken nor converted."""
     return _fault(
         PhotoCode.FORMAT,
-        f"The photo is a {form}, which is not converted. Export it as JPEG, PNG or BMP.",
+        f"The photo is {what}, which is not converted. Export it as JPEG, PNG or BMP.",
     )
 
 
@@ -133,6 +136,12 @@ ONLY_A_STUB = _fault(
     PhotoCode.TRUNCATED,
     "The end of the picture is missing, and nothing that is there can be decoded: a broken copy or "
     "download. Copy it again.",
+)
+
+
+TOO_SLOW = _fault(
+    PhotoCode.TOO_SLOW,
+    "It takes too long to decode the photo: more than 30 seconds. Export it as a plain JPEG.",
 )
 
 

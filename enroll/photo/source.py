@@ -27,13 +27,15 @@ class Source:
     """A photo without its metadata, and what was seen of it.
 
     Of a truncated one so many bytes are missing, 0 where that is not known; a truncated JPEG has
-    no end.
+    no end. `crop` (left, top, right, bottom) is what is shown of it when it is decoded, before it
+    is turned.
     """
 
     content: bytes = field(repr=False)
     seen: Seen
     missing_bytes: int = 0
     jpeg: Jpeg | None = None
+    crop: tuple[int, int, int, int] | None = None
 
 
 def why_cut_off(source: Source, preparation: Preparation) -> Fault:
