@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -269,9 +270,10 @@ def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
     ]  # as JSON gives it back
 
 
-def recall_or_open(settings: RunSettings) -> Manifest:
-    """The manifest, by what the ledger remembers of a file of the same content if it does."""
-    source = Source.of(settings.manifest, settings.sheet)
+def recall_or_open(settings: RunSettings, *, until: float = math.inf) -> Manifest:
+    """The manifest, by what the ledger remembers of a file of the same content if it does. It is
+    read no longer than `until` (monotonic), else TimeOverError is raised."""
+    source = Source.of(settings.manifest, settings.sheet, until=until)
     try:
         path = ledger_path(settings)
         known = recall_survey(path) if ledger_exists(path) else None
