@@ -40,7 +40,7 @@ from enroll.model import Library
 from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.output.texts import amount
 from enroll.photo import marks
-from enroll.rows.manifest import Manifest, open_manifest, recall_manifest
+from enroll.rows.manifest import READING, Manifest, open_manifest, recall_manifest
 from enroll.rows.photofolder import in_utf8, photos_folder
 from enroll.rows.results import default_results_path
 from enroll.rows.source import Source
@@ -263,6 +263,7 @@ def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
     columns = [list(pair) for pair in sorted(settings.columns.items())]
     return [
         __version__,
+        READING,
         sha256,
         columns,
         settings.encoding,

@@ -49,6 +49,10 @@ CHUNK_ROWS = 10_000
 """Rows read at once: larger chunks were no faster, and cost memory."""
 
 
+READING = 2
+"""Raised when the same file is read in another way: what was remembered of it counts no more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     r"""A file that has been read through once and is sound.
