@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.output.texts import amount
 from enroll.ownership import make_folder, others_can_read
 from enroll.photo import marks
-from enroll.rows.manifest import Manifest, open_manifest, recall_manifest
+from enroll.rows.manifest import READING, Manifest, open_manifest, recall_manifest
 from enroll.rows.photofolder import in_utf8, photos_folder
 from enroll.rows.results import default_results_path
 from enroll.rows.source import Source
@@ -259,6 +260,7 @@ def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
     columns = [list(pair) for pair in sorted(settings.columns.items())]
     return [
         __version__,
+        READING,
         sha256,
         columns,
         settings.encoding,
@@ -266,9 +268,10 @@ def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
     ]  # as JSON gives it back
 
 
-def recall_or_open(settings: RunSettings) -> Manifest:
-    """The manifest, by what the ledger remembers of a file of the same content if it does."""
-    source = Source.of(settings.manifest, settings.sheet)
+def recall_or_open(settings: RunSettings, *, until: float = math.inf) -> Manifest:
+    """The manifest, by what the ledger remembers of a file of the same content if it does. It is
+    read no longer than `until` (monotonic), else TimeOverError is raised."""
+    source = Source.of(settings.manifest, settings.sheet, until=until)
     try:
         path = ledger_path(settings)
         known = recall_survey(path) if ledger_exists(path) else None

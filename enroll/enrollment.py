@@ -123,7 +123,7 @@ def enroll_in_pools(
     watching = screen or Unwatched()
     check_installed(settings.preparation)
     until = began + (math.inf if settings.max_duration is None else settings.max_duration)
-    manifest = recall_or_open(settings)
+    manifest = recall_or_open(settings, until=until)
     results = results_path(settings)
     if results is not None:
         check_results(settings, results)

@@ -8,17 +8,21 @@ import hashlib
 import io
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from enroll.errors import ManifestError
+from enroll.errors import ManifestError, TimeOverError
 from enroll.model import Row
+from enroll.rows import source as source_module
 from enroll.rows.header import EXPORT_COLUMNS
-from enroll.rows.manifest import Manifest, open_manifest
+from enroll.rows.manifest import Manifest, open_manifest, recall_manifest
+from enroll.rows.source import Source
 
 PLAIN = "user_id,user_data,image\n7,Anna,a.jpg\n8,Bob,b.jpg\n"
 
@@ -96,14 +100,14 @@ def test_cells_are_str_and_the_index_is_the_line(write: Write) -> None:
     assert {type(cell) for cell in chunk.to_numpy().ravel()} == {str}
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_the_delimiter_is_found_although_the_others_stand_in_quotes(
     write: Write, delimiter: str
 ) -> None:
-    text = f'"a,b;c\td;e;f,g"{delimiter}user_id{delimiter}image\nx{delimiter}7{delimiter}a.jpg\n'
+    text = f'"a,b;c\td;e|f,g"{delimiter}user_id{delimiter}image\nx{delimiter}7{delimiter}a.jpg\n'
     manifest = open_manifest(write(text))
     assert manifest.delimiter == delimiter
-    assert manifest.header == ("a,b;c\td;e;f,g", "user_id", "image")
+    assert manifest.header == ("a,b;c\td;e|f,g", "user_id", "image")
 
 
 def test_the_delimiter_is_the_one_that_shows_the_columns_not_the_most_frequent(
@@ -198,6 +202,101 @@ def test_user_data_may_be_missing_unless_it_was_asked_for(write: Write) -> None:
     assert "'NAME'" in refusal(path, {"user_data": "NAME"})
 
 
+def test_empty_cells_behind_the_last_column_are_no_data(write: Write) -> None:
+    path = write("user_id,user_data,image\n7,Anna,a.jpg,\n8,Bob,b.jpg,, \t,\n9,Carl,c.jpg\n,,,,,\n")
+    cells = [["7", "Anna", "a.jpg"], ["8", "Bob", "b.jpg"], ["9", "Carl", "c.jpg"]]
+    assert [found for _, found in all_cells(open_manifest(path))] == cells
+
+
+def test_nameless_columns_beyond_the_most_are_none(write: Write) -> None:
+    path = write(f"user_id,image{',' * 16_382}\n7,a.jpg{',' * 16_382}\n")
+    manifest = open_manifest(path)
+    assert manifest.header == ("user_id", "image")
+    assert [(row.user_id, row.image) for row in all_rows(manifest)] == [("7", "a.jpg")]
+    path.write_text(f"user_id,image{',' * 16_382}\n7,a.jpg{',' * 1_000}x\n", encoding="utf-8")
+    assert "line 2 has 1002 fields" in refusal(path)
+
+
+@pytest.mark.parametrize("photo", ["iVBORw0KGgo" * 200_000, "iVBORw0KGgo=\r\n" * 50_000])
+def test_a_long_cell_of_a_column_that_is_not_used_is_no_fault(write: Write, photo: str) -> None:
+    path = write(f'user_id,user_data,photo,image\n7,Anna,"{photo}",a.jpg\n8,Bob,,b.jpg\n')
+    manifest = open_manifest(path)
+    assert [row.user_id for row in all_rows(manifest)] == ["7", "8"]
+    assert all_cells(manifest)[0][1][2] == photo
+
+
+def test_few_rows_with_long_cells_are_read_at_once(write: Write) -> None:
+    body = "".join(f"{n},{n}.jpg,{'x' * 1_000_000}\n" for n in range(20))
+    manifest = recall_manifest(  # as a later run has it
+        Source.of(path := write(f"user_id,image,photo\n{body}")), open_manifest(path).remembered()
+    )
+    chunks = [len(chunk) for chunk in manifest.chunks()]
+    assert (sum(chunks), max(chunks) <= 9) == (20, True)
+    assert [row.line for row in all_rows(manifest)] == list(range(2, 22))
+
+
+MARK = "\ufeff"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{MARK}{MARK}user_id;image\r\n7;a.jpg\r\n",
+        f'{MARK}{MARK}{MARK}"user_id";"image"\r\n7;a.jpg\r\n',
+        f"{MARK}sep=;\r\n{MARK}user_id;image\r\n7;a.jpg\r\n",
+        f'sep=;\r\n{MARK}"user_id";image\r\n7;a.jpg\r\n',
+        f'"{MARK}user_id"; \u200bimage\xa0\r\n7;a.jpg\r\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
+def test_further_byte_order_marks_are_no_part_of_a_name(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    path = tmp_path / "staff.csv"
+    path.write_bytes(text.encode(encoding))
+    manifest = open_manifest(path, encoding="gb18030" if encoding == "gb18030" else None)
+    assert [(row.user_id, row.image) for row in all_rows(manifest)] == [("7", "a.jpg")]
+
+
+def test_a_joined_file_is_found_behind_its_mark(write: Write) -> None:
+    assert "header once more" in refusal(write(f"{PLAIN}{MARK}{PLAIN}"))
+    quoted = PLAIN.replace("user_id", '"user_id"')
+    assert "header once more" in refusal(write(f"{quoted}{MARK}{quoted}"))
+
+
+def test_what_is_unseen_in_a_name_is_shown_in_a_refusal(write: Write) -> None:
+    sentence = refusal(write("user_id,pho\u200bto\n7,a.jpg\n"))
+    assert "it has: user_id, pho<ZERO WIDTH SPACE (U+200B)>to" in sentence
+
+
+@pytest.mark.parametrize(("most", "text"), [(100, PLAIN * 9), (5_000, "user_id,image\n" * 900)])
+def test_a_gzip_file_that_unpacks_without_end_is_refused(
+    most: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "MOST_UNPACKED", most)
+    path = tmp_path / "staff.csv.gz"
+    path.write_bytes(gzip.compress(text.encode()))
+    assert "unpacks to more than 2 GB, which no list needs" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["staff.csv", "staff.csv.gz"])
+def test_reading_a_list_takes_no_longer_than_it_may(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    content = PLAIN.encode()
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(TimeOverError, match="--max-duration was over while"):
+        open_manifest(path, until=time.monotonic())
+    manifest = open_manifest(path, until=time.monotonic() + 3600)
+    assert len(all_rows(manifest)) == 2
+
+
+def test_what_was_opened_in_time_can_be_read_when_it_is_over(write: Write) -> None:
+    source = Source.of(write(PLAIN), until=(now := time.monotonic()) + 3600)
+    manifest = open_manifest(source.path, source=source)
+    late = replace(source, until=now)
+    assert len(all_rows(recall_manifest(late, manifest.remembered()))) == 2
+
+
 def test_columns_without_a_name_may_be_many(write: Write) -> None:
     manifest = open_manifest(write("user_id,image,,\n7,a.jpg,x,y\n"))
     assert all_cells(manifest) == [(2, ["7", "a.jpg", "x", "y"])]
@@ -232,19 +331,30 @@ REFUSED = {
         ["line 6 has 4 fields", "header only 3", "comma", "quotes"],
     ),
     "too many fields, semicolon": ("user_id;image\n7;a;b\n", ["line 2", "semicolon"]),
-    "an empty field too many": ("user_id,image\n7,a,\n", ["line 2 has 3 fields"]),
+    "a field too many behind an empty one": (
+        "user_id,image\n7,a,,b\n",
+        ["line 2 has 4 fields", "header only 2"],
+    ),
     "the header again": (PLAIN + PLAIN, ["line 4", "header once more"]),
     "an open quote": (PLAIN + '9,"Carl,c.jpg\n10,Dora,d.jpg\n', ["line 4", "never closed"]),
     "text after a quote": (PLAIN + '9,"Carl "the" Great",c.jpg\n', ["line 4", "twice"]),
-    "an endless cell": (
-        PLAIN + '9,"Carl,c.jpg\n' + "10,Dora,d.jpg\n" * 20_000,
+    "a cell that has swallowed rows": (
+        PLAIN + '9,"Carl,c.jpg\n' + "10,Dora,d.jpg\n" * 20_000 + '11,Eve the best",e.jpg\n',
         ["line 4", "131,072", "quote"],
+    ),
+    "an endless cell": (
+        PLAIN + '9,"Carl,c.jpg\n' + f"10,{'Dora' * 1_000_000},d.jpg\n" * 3,
+        ["line 4", "8,388,608", "quote"],
+    ),
+    "too many columns": (
+        ",".join(["user_id", "image", *map(str, range(999))]) + "\n",
+        ["line 1 has 1,001 columns", "may have 1,000"],
     ),
     "nothing": ("", ["is empty", "no header"]),
     "blank lines alone": ("\n  \n\t\n", ["is empty"]),
     "a mark alone": ("\ufeff", ["is empty"]),
     "a NUL": (PLAIN + "9,Ca\0rl,c.jpg\n", ["line 4", "NUL", "not a text file"]),
-    "one endless line": ("user_id,image\n" + "x" * 3_000_000, ["line 2", "megabyte"]),
+    "one endless line": ("user_id,image\n" + "x" * 9_000_000, ["line 2", "8,388,608"]),
 }
 
 
@@ -404,7 +514,7 @@ def test_any_text_is_read_as_the_csv_module_reads_it_or_refused(
         records = list(csv.reader(io.StringIO(content, newline=""), strict=True))
     except csv.Error:
         records = None
-    if records is None or any(len(record) > 2 for record in records):
+    if records is None or any(cell.strip() for record in records for cell in record[2:]):
         refusal(path)
         return
     padded = [[*record, "", ""][:2] for record in records]

@@ -7,9 +7,9 @@ from unicodedata import normalize
 
 import pytest
 from real_command import Command
-from small_archive import Archive, portrait
+from small_archive import Archive, portrait, read_csv
 
-from enroll.photo.namesake import Listings, find_namesake
+from enroll.photo.namesake import Listings, find_namesake, name_unseen
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 COMPOSED, DECOMPOSED = normalize("NFC", "Jörg.jpg"), normalize("NFD", "Jörg.jpg")
@@ -27,6 +27,32 @@ COMPOSED, DECOMPOSED = normalize("NFC", "Jörg.jpg"), normalize("NFD", "Jörg.jp
             f"'{DECOMPOSED}', the same letters in another Unicode form, decomposed (NFD)",
         ),
         (COMPOSED, DECOMPOSED, f"'{COMPOSED}', the same letters in another Unicode form, NFC"),
+        *(
+            (
+                "10001.jpg",
+                name,
+                f"'10001.jpg', without the {character} at position {place} of the name {name!r}",
+            )
+            for name, character, place in [
+                ("10001.jpg\xa0", "NO-BREAK SPACE (U+00A0)", 10),
+                (" 10001.jpg", "SPACE (U+0020)", 1),
+                ("10001.JPG ", "SPACE (U+0020)", 10),
+                ("10\u200b001.jpg", "ZERO WIDTH SPACE (U+200B)", 3),
+                ("\ufeff10001.jpg", "BYTE-ORDER MARK (U+FEFF)", 1),
+                ("10001.jpg\u200f", "RIGHT-TO-LEFT MARK (U+200F)", 10),
+            ]
+        ),
+        (
+            "10001\u200b.jpg",
+            "10001.jpg",
+            "'10001\\u200b.jpg', whose name has ZERO WIDTH SPACE (U+200B) at position 6",
+        ),
+        (
+            "a\xa0b.jpg",
+            "a b.jpg",
+            "'a\\xa0b.jpg', whose name has NO-BREAK SPACE (U+00A0) at position 2",
+        ),
+        ("a b.jpg", "ab.jpg", ""),
         ("y.jpg", "x.jpg", ""),
         ("x.jpeg", "x.jpg", ""),
     ],
@@ -36,6 +62,19 @@ def test_a_name_that_differs_in_case_or_form_only_is_found(
 ) -> None:
     (tmp_path / there).touch()
     assert find_namesake(f"{tmp_path}/{named}") == said
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("photos\xa0/1.jpg", "'photos\\xa0' has NO-BREAK SPACE (U+00A0) at position 7"),
+        ("photos/1.jpg ", "'1.jpg ' has SPACE (U+0020) at position 6"),
+        ("photos/\u2060/1.jpg", "'\\u2060' has WORD JOINER (U+2060) at position 1"),
+        ("photos of staff/1 2.jpg", ""),
+    ],
+)
+def test_what_nobody_sees_in_a_path_is_named(path: str, said: str) -> None:
+    assert name_unseen(f"/with\xa0blank/{path}", "/with\xa0blank") == said
 
 
 def test_a_folder_that_is_not_there_has_no_namesake(tmp_path: Path) -> None:
@@ -68,9 +107,23 @@ def test_the_row_of_a_missing_photo_names_the_file_that_is_there(
 ) -> None:
     archive.photo("photos/X.JPG", portrait(1))
     rows = archive.people(2)
-    archive.manifest([*rows, ("a1", "", "photos/x.jpg"), ("a2", "", "photos/y.jpg")])
+    odd = [("a3", "", "photos/X.JPG\u200b"), ("a4", "", "photos /X.JPG")]
+    archive.manifest([*rows, ("a1", "", "photos/x.jpg"), ("a2", "", "photos/y.jpg"), *odd])
+    assert "PHOTO_MISSING" in command("plan", *RUN[1:], "--report", "plan.csv").out
+    report = read_csv(archive.folder / "plan.csv")
     assert command(*RUN).code == 1
-    enrolled, case, missing = archive.results()
+    enrolled, case, missing, unseen, folder = archive.results()
+    assert [row["message"] for row in report[1:]] == [
+        row["message"] for row in (case, missing, unseen, folder)
+    ]
+    assert unseen["message"] == (
+        "There is no photo at this path; there is 'X.JPG', without the ZERO WIDTH SPACE (U+200B) "
+        "at position 6 of the name 'X.JPG\\u200b'. Correct the path, or rename the file."
+    )
+    assert folder["message"] == (
+        "There is no photo at this path: its part 'photos ' has SPACE (U+0020) at position 7. "
+        "Take that out of the path."
+    )
     assert enrolled["status"] == "enrolled"
     assert case["message"] == (
         "There is no photo at this path; there is 'X.JPG', which differs in case only. "

@@ -4,12 +4,74 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 from real_command import Command
 from small_archive import Archive
 
+from enroll.cli.reading import pairs
+
 RUN = ("run", "staff.csv", "--group-id", "staff")
 ADOPT = ("adopt", "staff.csv", "--group-id", "staff")
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["user_id=NO,image=PHOTO"], {"user_id": "NO", "image": "PHOTO"}),
+        (["user_id=NO", " image = A photo "], {"user_id": "NO", "image": "A photo"}),
+        (["user_id=NO,,image=PHOTO,"], {"user_id": "NO", "image": "PHOTO"}),
+        (["user_data=Last, First"], {"user_data": "Last, First"}),
+        (["user_data=Last, First,image=PHOTO"], {"user_data": "Last, First", "image": "PHOTO"}),
+        (["user_data={Last}, {First}", "image=P"], {"user_data": "{Last}, {First}", "image": "P"}),
+        (['user_data="Last, First",image=P'], {"user_data": "Last, First", "image": "P"}),
+        (['"user_data=Last, First",image=P'], {"user_data": "Last, First", "image": "P"}),
+        (['user_data="a=1, b=2" , image="P"'], {"user_data": "a=1, b=2", "image": "P"}),
+        (['"user_data=The ""true"" name, x=1"'], {"user_data": 'The "true" name, x=1'}),
+        (['user_data="The ""true"" name"'], {"user_data": 'The "true" name'}),
+        (["user_data=a=b,image=P"], {"user_data": "a=b", "image": "P"}),
+        ([], {}),
+    ],
+)
+def test_names_of_columns_may_hold_commas(given: list[str], found: dict[str, str]) -> None:
+    context, parameter = click.Context(click.Command("run")), click.Option(["--columns"])
+    assert pairs(context, parameter, given) == found
+    as_one = ",".join(given).split(",") if given else []  # as from the environment
+    assert pairs(context, parameter, as_one) == found
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["user_id", "=NO", "user_id=", "user_id= ", 'a="x', 'a="x"y', '"a', '"a"', 'a=""', "a,b=c"],
+)
+def test_what_is_no_pair_is_refused(given: str) -> None:
+    context, parameter = click.Context(click.Command("run")), click.Option(["--columns"])
+    with pytest.raises(click.BadParameter, match="is not of the form NAME=VALUE"):
+        pairs(context, parameter, [given])
+
+
+@pytest.mark.parametrize(
+    ("variable", "settings"),
+    [
+        ('user_data="Name, given",image=a photo', ""),
+        ("", 'columns = "user_data=Name, given,image=a photo"'),
+        ("", "columns = ['user_data=Name, given', 'image=a photo']"),
+        ("", '[columns]\nuser_data = "Name, given"\nimage = "a photo"'),
+    ],
+)
+def test_a_column_whose_name_has_a_comma_is_found_wherever_it_is_named(
+    archive: Archive, command: Command, variable: str, settings: str
+) -> None:
+    ((user_id, name, image),) = archive.people(1)
+    text = f'user_id,"Name, given",a photo\n{user_id},{name},{image}\n'
+    (archive.folder / "staff.csv").write_text(text, encoding="utf-8")
+    (archive.folder / "enroll.toml").write_text(settings, encoding="utf-8")
+    if variable:
+        command.environ["ENROLL_COLUMNS"] = variable
+    done = command(*RUN)
+    assert done.code == 0, done
+    (row,) = archive.results()
+    assert (row["Name, given"], row["status"]) == (name, "enrolled")
 
 
 @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "NaN", "1e999"])

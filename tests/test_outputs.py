@@ -90,6 +90,38 @@ def test_nothing_is_written_over_what_is_in_use_a_ledger_or_a_photo(
     assert len(box.calls) == calls
 
 
+OTHER_WRITERS = {
+    "plan --report": ("plan", "staff.csv", "--group-id", "staff", "--report"),
+    "sync --differences": ("sync", "staff.csv", "--group-id", "staff", "--differences"),
+    "sync --dry-run": ("sync", "staff.csv", "--group-id", "staff", "--dry-run", "--differences"),
+    "remove --list": ("remove", "--superseded", "--yes", "--list"),
+}
+
+
+@pytest.mark.parametrize("option", [*WRITERS, *OTHER_WRITERS])
+@pytest.mark.parametrize("name", ["out.xlsx", "OUT.XLSX", "out.ods", "out.csv.gz"])
+def test_what_is_not_written_as_a_workbook_is_not_named_like_one(
+    box: Sandbox, kept: Archive, command: Command, option: str, name: str
+) -> None:
+    before, calls = state(kept.folder), len(box.calls)
+    done = command(*{**WRITERS, **OTHER_WRITERS}[option], name)
+    suffix = f".{name.lower().rpartition('.')[2]}"
+    assert done.code == ExitCode.USAGE, done
+    assert f"{name} ends in {suffix}, but what is written there is " in done.err
+    assert state(kept.folder) == before
+    assert len(box.calls) == calls
+
+
+@pytest.mark.parametrize("option", ["--results", "--report", "--differences"])
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_a_csv_is_not_named_like_what_only_an_export_is(
+    kept: Archive, command: Command, option: str, name: str
+) -> None:
+    done = command(*WRITERS[option], name)
+    assert (done.code, "what is written there is CSV" in done.err) == (ExitCode.USAGE, True), done
+    assert not (kept.folder / name).exists()
+
+
 @pytest.mark.parametrize("option", [option for option in WRITERS if option != "OUTPUT"])
 def test_the_credentials_in_use_are_not_written_over(
     box: Sandbox, kept: Archive, command: Command, option: str

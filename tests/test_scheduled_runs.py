@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from checked_library import GROUP, Place
 from real_command import SECONDS, Command
 from small_archive import Archive
+from small_case import until
 
 from enroll.calling import patience
 from enroll.enrollment import enroll_manifest
@@ -91,6 +95,45 @@ def test_the_opening_calls_wait_no_longer_than_the_run_may_take(
     with pytest.raises(UnreachedError, match="could not be reached for 0") as given_up:
         enroll_manifest(settings, lambda: place.credentials)
     assert given_up.value.exit_code is ExitCode.ENDED_EARLY
+
+
+def endless(archive: Archive) -> Path:
+    """A small gzip file that unpacks to a list of a gigabyte of empty lines."""
+    path = archive.folder / "staff.csv.gz"
+    lines = gzip.compress(b"\n" * (1 << 24))
+    path.write_bytes(gzip.compress(b"user_id,image\n") + lines * 64)
+    return path
+
+
+@pytest.mark.parametrize("name", ["run", "sync"])
+def test_a_list_that_unpacks_without_end_is_read_no_longer_than_the_run_may_take(
+    name: str, box: Sandbox, archive: Archive, command: Command
+) -> None:
+    done = command(name, endless(archive), "--group-id", "staff", "--max-duration", "0.5s")
+    assert done.code == ExitCode.ENDED_EARLY, done
+    assert "--max-duration was over while" in done.err
+    assert "nothing was sent" in done.err
+    assert not box.calls
+
+
+@pytest.mark.parametrize("name", ["run", "plan"])
+def test_ctrl_c_ends_the_reading_of_a_list(name: str, archive: Archive, command: Command) -> None:
+    path = endless(archive)
+    with command.started(name, path, "--group-id", "staff") as process:
+        until(lambda: is_reading(process, path), process, "the list was opened")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == ExitCode.INTERRUPTED, (out, err)
+    assert "Traceback" not in err
+
+
+def is_reading(process: subprocess.Popen[str], path: Path) -> bool:
+    """Whether a process has the file open."""
+    found = []
+    for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            found.append(descriptor.readlink())
+    return path in found
 
 
 def test_the_summary_names_the_bound_and_says_to_run_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sqlite3
 from contextlib import closing
@@ -44,6 +45,14 @@ def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
     report = night(there)
     assert report.exit_code is ExitCode.DONE
     return there
+
+
+def too_short_a_night(place: Place, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+    """A night whose time is over when its first photo has been read."""
+    with monkeypatch.context() as patched:
+        over = SimpleNamespace(monotonic=lambda: math.inf)
+        patched.setattr("enroll.sync.difference.time", over)
+        night(place, max_duration=600.0, readers=1, **settings)
 
 
 def test_a_night_without_a_difference_makes_no_call_but_the_opening_one(place: Place) -> None:
@@ -311,7 +320,7 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
     while len(read) < 3:
         before = len(read)
         with pytest.raises(TimeOverError, match="What was read is kept"):
-            night(place, max_duration=1e-6, readers=1)
+            too_short_a_night(place, monkeypatch)
         assert before < len(read)
     assert len(place.box.calls) == calls
     report = night(place)
@@ -434,12 +443,12 @@ def test_photos_that_were_edited_before_a_night_that_was_cut_off_are_no_new_ones
 
 
 def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_night_that_was_too_short(
-    place: Place,
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("1.jpg", "2.jpg", "3.jpg"):
         edited(place, name, b"hello")
     with pytest.raises(TimeOverError, match="What was read is kept"):
-        night(place, max_duration=1e-6, readers=1)
+        too_short_a_night(place, monkeypatch)
     report = night(place, max_changes=Bound(0))
     assert report.followed is not None
     assert report.followed.counted.photos == 0
@@ -460,7 +469,7 @@ def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_refused
 
 @pytest.mark.parametrize("trouble", ["no folder", "no service", "no time"])
 def test_who_stands_in_a_list_that_could_not_be_followed_is_marked_anew_when_they_leave_again(
-    place: Place, trouble: str
+    place: Place, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = place.rows.pop(0)
     night(place, grace=2.0)
@@ -476,7 +485,7 @@ def test_who_stands_in_a_list_that_could_not_be_followed_is_marked_anew_when_the
         else:
             edited(place, "2.jpg", b"hello")
             edited(place, "3.jpg", b"hello")
-            night(place, grace=2.0, max_duration=1e-6, readers=1)
+            too_short_a_night(place, monkeypatch, grace=2.0)
     place.rows.remove(row)  # gone again, by a bad export
     night(place, grace=2.0)
     assert "u1" in [user_id for user_id, _ in there(place)]

@@ -92,7 +92,7 @@ def export(
     try:
         if output != STDOUT:
             check_output(
-                Output(path=output, option="OUTPUT"),
+                Output(path=output, option="OUTPUT", content=".csv, .jsonl or .parquet"),
                 InUse(ledger=path, manifests=reader.manifests(), files=options.in_use()),
             )
         with options.printing():

@@ -225,10 +225,15 @@ def _load_preset(ctx: click.Context, _: click.Parameter, value: Path | None) -> 
     return value
 
 
+def _quoted(value: str) -> str:
+    """A value of a table as a list of pairs may hold it."""
+    return '"' + value.replace('"', '""') + '"' if {",", '"'} & set(value) else value
+
+
 def _as_typed(option: click.Option, setting: Any, origin: str) -> Any:
     """A setting as the command line would have given it: text, or several for a repeatable."""
     if isinstance(setting, Mapping):
-        setting = [f"{name}={value}" for name, value in setting.items()]
+        setting = [f"{name}={_quoted(str(value))}" for name, value in setting.items()]
     if option.multiple:
         return setting if isinstance(setting, list) else str(setting).split(",")
     if isinstance(setting, list):

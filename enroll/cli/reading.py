@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -16,18 +17,47 @@ from enroll.preparation import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MA
 AUTO = "auto"
 
 
+_PAIR = re.compile(
+    r"""
+    \s*(?:
+        "(?P<both>(?:[^"]|"")*)"
+        | (?P<name>[^,="]+)=\s*(?:"(?P<quoted>(?:[^"]|"")+)" | (?P<plain>[^"].*?))
+    )
+    (?:\s*,[\s,]*(?="|\w+\s*=) | [\s,]*$)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""A pair, and the comma behind it: where no other pair begins, it belongs to the value."""
+
+
 def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, str]:
-    """`A=B,C=D`, also given several times, as a mapping."""
+    """`A=B,C=D`, also given several times, as a mapping.
+
+    A comma that another pair does not follow belongs to the value; as in a CSV, quotes are around
+    values or pairs that hold any other, and a quote within them is written twice.
+    """
     found: dict[str, str] = {}
-    for part in ",".join(value).split(","):
-        name, equals, text = part.partition("=")
-        if part and not (name and equals and text):
-            raise click.BadParameter(f"{part!r} is not of the form NAME=VALUE")
-        if name.strip() in found:
-            raise click.BadParameter(f"{name.strip()} is given twice; say it once")
-        if part:
-            found[name.strip()] = text.strip()
+    rest = ",".join(value).lstrip(", ")
+    while rest:
+        pair = _PAIR.match(rest)
+        name, equals, text = _halves(pair) if pair else ("", "", "")
+        if pair is None or not (name and equals and text):
+            raise click.BadParameter(f"{rest!r} is not of the form NAME=VALUE")
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice; say it once")
+        found[name] = text
+        rest = rest[pair.end() :].lstrip(", ")
     return found
+
+
+def _halves(pair: re.Match[str]) -> tuple[str, str, str]:
+    """Name, equals sign and value."""
+    if pair["both"] is not None:
+        name, equals, text = pair["both"].replace('""', '"').partition("=")
+        return name.strip(), equals, text.strip()
+    quoted = pair["quoted"]
+    text = pair["plain"].strip() if quoted is None else quoted.replace('""', '"')
+    return pair["name"].strip(), "=", text
 
 
 def error_code(text: str) -> str:
@@ -61,8 +91,9 @@ manifest_options = options.together(
         "--columns",
         multiple=True,
         callback=_columns,
-        metavar="ROLE=NAME,…",
-        help="Names of the manifest's columns, such as user_id=EMP_NO,user_data=NAME,image=PHOTO.",
+        metavar="ROLE=NAME",
+        help="The name of a manifest's column, such as user_id=EMP_NO; repeatable. Several are set "
+        "apart by commas: user_id=EMP_NO,image=PHOTO.",
     ),
     click.option("--encoding", help="The manifest's encoding.  [default: guessed, and said]"),
     click.option(

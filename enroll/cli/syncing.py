@@ -112,6 +112,8 @@ def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
     for found in preview(settings, show_user_ids=show_user_ids):
         with options.printing():
             click.echo(f"How {settings.manifest} differs from the ledger; nothing was called.")
+            for note in found.notes:
+                click.echo(f"Note: {note}")
             click.echo("\n".join([*difference_lines(found.counted), *strange_lines(found)]))
             if settings.differences is not None:
                 click.echo(f"The differences are in {settings.differences}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -126,7 +126,7 @@ class Followed:
     `people` were removed, with `faces` of theirs; `replaced` are faces of people in the manifest
     that were deleted. `kept` people have a face yet that is to go, because another of their rows is
     not enrolled, or as the sync has not come to it. `other_manifest` is as of
-    `Signs`.
+    `Signs`; `notes` are what is to be said of the manifest where no run says it.
     """
 
     counted: Counted
@@ -135,6 +135,7 @@ class Followed:
     replaced: int = 0
     kept: int = 0
     other_manifest: str = ""
+    notes: Sequence[str] = ()
 
     @property
     def deleted(self) -> int:

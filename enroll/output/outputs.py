@@ -1,4 +1,5 @@
-"""Which files a command may write to: never one that it reads or keeps, a ledger, or a photo.
+"""Which files a command may write to: never one that it reads or keeps, a ledger, or a photo, nor
+one whose name says that it is of another kind than what is written.
 
 It is found out before anything is done: what is refused has cost nothing.
 """
@@ -33,17 +34,27 @@ _PICTURES = (
 _HEAD_BYTES = 16
 """Enough to tell a database or a picture by."""
 
+CSV = "CSV"
+
+_OTHER_KINDS = frozenset(
+    {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".pdf", ".docx", ".gz", ".zip"}
+)
+"""Suffixes of what is not written. A spreadsheet does not open a CSV that is called .xlsx."""
+
+_NO_CSV = frozenset({".json", ".jsonl", ".parquet", ".html"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """A file to be written, and what named it: `--results`, `OUTPUT`.
 
     A log is written to as it comes, also into a pipe or to a terminal; all else takes the old
-    file's place when it is whole.
+    file's place when it is whole. `content` says what is written, whatever the file is called.
     """
 
     path: Path
     option: str
+    content: str = CSV
     is_log: bool = False
 
 
@@ -63,6 +74,7 @@ def check_output(output: Output, in_use: InUse) -> None:
     What is in use is told by name and by `stat`, and never opened: closing a descriptor of a
     ledger would drop the locks that SQLite holds on it.
     """
+    _refuse_suffix(output)
     found = _look(output)
     if in_use.ledger is not None:
         _refuse_ledger(output, in_use.ledger)
@@ -101,6 +113,15 @@ def same_file(one: Path, other: Path) -> bool:
         return one.samefile(other)  # also where case does not tell names apart
     except OSError:
         return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _refuse_suffix(output: Output) -> None:
+    suffix = output.path.suffix.lower()
+    if suffix in _OTHER_KINDS or (output.content == CSV and suffix in _NO_CSV):
+        raise UsageError(
+            f"{_named(output)} ends in {suffix}, but what is written there is {output.content}. "
+            "Let the name say so."
+        )
 
 
 def _look(output: Output) -> os.stat_result | None:

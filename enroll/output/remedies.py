@@ -57,6 +57,7 @@ _REMEDIES = {
     "USER_ID_EMPTY": "Fill the cell.",
     "USER_ID_TOO_LONG": "Use at most 48 bytes.",
     "USER_ID_CHARACTER": "Use only letters, digits and -%@#&_.",
+    "USER_ID_ROUNDED": "Enter or import the ids as text, then export the list again.",
     "USER_DATA_TOO_LONG": "Use at most 128 characters.",
     "USER_DATA_CHARACTER": "Take the character out that the message names.",
     "IMAGE_EMPTY": "Fill the cell.",

@@ -23,7 +23,7 @@ from pathlib import Path
 from enroll.model import Fault, FileContent, FileTimes, Photo, Status, Unusable
 from enroll.photo import facecheck, reasons
 from enroll.photo.memory import CONTENT_BYTES, reading
-from enroll.photo.namesake import find_namesake
+from enroll.photo.namesake import find_namesake, name_unseen
 from enroll.photo.prepare import prepare
 from enroll.photo.reasons import LARGEST_FILE, PhotoCode
 from enroll.preparation import AS_USUAL, Preparation
@@ -169,7 +169,7 @@ def opened(path: str, images: str) -> Iterator[tuple[int, os.stat_result]]:
         _check_kind(os.lstat(path))  # before it is opened: that alone sets some devices going
         descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as error:
-        raise CannotOpenError(_cannot_open(error, path)) from error
+        raise CannotOpenError(_cannot_open(error, path, images)) from error
     except ValueError as error:  # a NUL in the path
         raise CannotOpenError(_failed(PhotoCode.MISSING, "There is no such path.")) from error
     try:
@@ -318,13 +318,13 @@ def _is_below(descriptor: int, path: str, images: str) -> bool:
     return root.casefold() == images.casefold() and Path(root).samefile(images)
 
 
-def _cannot_open(error: OSError, path: str) -> Unusable:
+def _cannot_open(error: OSError, path: str, images: str) -> Unusable:
     if error.errno == errno.ELOOP:
         return _invalid(_SYMLINK)
     if error.errno == errno.ENXIO and Path(path).is_socket():
         return _invalid(reasons.NOT_A_FILE)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-        return _failed(PhotoCode.MISSING, f"There is no photo at this path{_instead(path)}")
+        return _failed(PhotoCode.MISSING, f"There is no photo at this path{_instead(path, images)}")
     return _failed(
         PhotoCode.UNREADABLE,
         f"The photo cannot be opened: {error.strerror}.",
@@ -332,9 +332,11 @@ def _cannot_open(error: OSError, path: str) -> Unusable:
     )
 
 
-def _instead(path: str) -> str:
+def _instead(path: str, images: str) -> str:
     if there := find_namesake(path):
         return f"; there is {there}. Correct the path, or rename the file."
+    if unseen := name_unseen(path, images):
+        return f": its part {unseen}. Take that out of the path."
     return ". Use / between folders, not \\." if "\\" in path else ". Check the path."
 
 

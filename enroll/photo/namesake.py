@@ -1,4 +1,5 @@
-"""A file whose name is nearly that of a missing photo: another case, another Unicode form."""
+"""A file whose name is nearly that of a missing photo: another case, another Unicode form, or
+characters that nobody sees."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import os
 from itertools import islice
 from threading import Lock
 from unicodedata import is_normalized, normalize
+
+from enroll.characters import as_seen, find_unseen
 
 MOST_NAMES = 100_000
 """Names that are remembered, of all folders together: some 30 MB."""
@@ -16,8 +19,8 @@ missing must not cost a listing a row. Who has so many has seen what is wrong.""
 
 
 def find_namesake(path: str) -> str:
-    """What to say of a file beside the missing `path` that differs from it in case or in Unicode
-    form only; empty where there is none, or where too much has been looked through."""
+    """What to say of a file beside the missing `path` that looks the same but for case; empty where
+    there is none, or where too much has been looked through."""
     folder, _, name = path.rpartition("/")
     there = _LISTED.names(folder).get(_folded(name), "")
     if not there or there == name or not os.path.lexists(f"{folder}/{there}"):
@@ -25,11 +28,24 @@ def find_namesake(path: str) -> str:
     if normalize("NFC", there) == normalize("NFC", name):
         form = "NFC" if is_normalized("NFC", there) else "decomposed (NFD)"
         return f"{there!r}, the same letters in another Unicode form, {form}"
+    if as_seen(there) == there and (unseen := find_unseen(name)):
+        return f"{there!r}, without the {unseen} of the name {name!r}"
+    if unseen := find_unseen(there):
+        return f"{there!r}, whose name has {unseen}"
     return f"{there!r}, which differs in case only"
 
 
+def name_unseen(path: str, images: str) -> str:
+    """What to say of the first character in a photo's path that nobody sees; empty where there is
+    none. `images` is the folder that relative paths begin at, which is none of the manifest's."""
+    for part in path.removeprefix(images).split("/"):
+        if unseen := find_unseen(part):
+            return f"{part!r} has {unseen}"
+    return ""
+
+
 def _folded(name: str) -> str:
-    return normalize("NFC", normalize("NFD", name).casefold())
+    return normalize("NFC", normalize("NFD", as_seen(name)).casefold())
 
 
 class Listings:

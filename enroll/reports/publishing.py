@@ -37,11 +37,11 @@ class Publications:
         if self.metrics is not None:
             check_metrics()
         outputs = [
-            Output(path=path, option=option, is_log=path is self.log)
-            for option, path in (
-                ("--summary", self.summary),
-                ("--metrics-file", self.metrics),
-                ("--log-file", self.log),
+            Output(path=path, option=option, content=content, is_log=path is self.log)
+            for option, path, content in (
+                ("--summary", self.summary, "JSON"),
+                ("--metrics-file", self.metrics, "metrics as text"),
+                ("--log-file", self.log, "log lines"),
             )
             if path is not None
         ]

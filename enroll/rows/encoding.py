@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from enroll.errors import ManifestError
+from enroll.rows.bounds import LONGEST_LINE
 from enroll.rows.source import Source, Stream
 
 _BLOCK = 1 << 20
@@ -273,12 +274,11 @@ def _check(source: Source, codec: str) -> None:
             except UnicodeError as exc:
                 raise _UndecodableError(lines.line, None) from exc
             _refuse_nul(source, text, lines)
-            before = lines.line
             lines.add(text)
-            if len(block) == _BLOCK and lines.line == before:
+            if lines.length > LONGEST_LINE:
                 raise ManifestError(
-                    f"{source.path}, line {before} is longer than a megabyte: this is not a CSV "
-                    "file."
+                    f"{source.path}, line {lines.line} is longer than {LONGEST_LINE:,} characters: "
+                    "this is not a CSV file."
                 )
             if not block:
                 return
@@ -294,12 +294,14 @@ def _refuse_nul(source: Source, text: str, lines: _LineCount) -> None:
 
 
 class _LineCount:
-    r"""The line on which a text that comes in pieces has arrived; `\n`, `\r\n` and `\r` end one."""
+    r"""The line on which a text that comes in pieces has arrived, and how long that is by now;
+    `\n`, `\r\n` and `\r` end one."""
 
-    __slots__ = ("_after_return", "line")
+    __slots__ = ("_after_return", "length", "line")
 
     def __init__(self) -> None:
         self.line = 1
+        self.length = 0
         self._after_return = False
 
     def add(self, text: str) -> None:
@@ -307,6 +309,8 @@ class _LineCount:
             return
         self.line += text.count("\n") + text.count("\r") - text.count("\r\n")
         self.line -= self._after_return and text[0] == "\n"
+        end = max(text.rfind("\n"), text.rfind("\r"))
+        self.length = self.length + len(text) if end < 0 else len(text) - end - 1
         self._after_return = text[-1] == "\r"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from enroll.characters import as_seen, character_name, is_unseen
 from enroll.errors import ManifestError
 from enroll.model import Role
 
@@ -95,8 +96,8 @@ def find_roles(header: Sequence[str], asked: Mapping[str, str], *, where: str) -
     """The header name of each role; `user_data` may be missing unless it was asked for.
 
     `asked` is `--columns`: role to header name. A name is looked for as it is, then without
-    regard to case and surrounding blanks. ManifestError says what is missing, double or unknown;
-    `where` begins its sentence.
+    regard to case, surrounding blanks and what has no width. ManifestError says what is missing,
+    double or unknown; `where` begins its sentence.
     """
     for role in asked:
         if role not in list(Role):
@@ -120,8 +121,9 @@ def find_roles(header: Sequence[str], asked: Mapping[str, str], *, where: str) -
 
 
 def short_name(name: str) -> str:
-    """A column's name as an error may show it: one line, not endless."""
-    shown = " ".join(name.split())
+    """A column's name as an error may show it: one line, not endless, nothing unseen."""
+    blanks = " ".join(name.split())
+    shown = "".join(f"<{character_name(one)}>" if is_unseen(one) else one for one in blanks)
     return shown if len(shown) <= _LONGEST_NAME else shown[: _LONGEST_NAME - 1] + "…"
 
 
@@ -135,8 +137,8 @@ def list_names(header: Sequence[str]) -> str:
 def _matches(header: Sequence[str], wanted: str) -> list[str]:
     if wanted in header:
         return [wanted]
-    key = wanted.strip().casefold()
-    return [name for name in header if key and name.strip().casefold() == key]
+    key = as_seen(wanted).casefold()
+    return [name for name in header if key and as_seen(name).casefold() == key]
 
 
 def _find(header: Sequence[str], role: Role, asked: Mapping[str, str], where: str) -> str | None:

@@ -9,14 +9,17 @@ says what is wrong with it. A line whose cells are all empty or blank is no row.
 from __future__ import annotations
 
 import json
+import math
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.parsers import TextFileReader
 
 from enroll.model import Role, Row
 from enroll.output.texts import amount
@@ -44,6 +47,10 @@ from enroll.rows.structure import (
 
 CHUNK_ROWS = 10_000
 """Rows read at once: larger chunks were no faster, and cost memory."""
+
+
+READING = 2
+"""Raised when the same file is read in another way: what was remembered of it counts no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +83,14 @@ class Manifest:
     _header_record: int = field(repr=False)
     _lines: LineNumbers = field(repr=False, compare=False)
     _orphans: array[int] = field(repr=False, compare=False)
+    _heavy: array[int] = field(repr=False, compare=False)
 
     def remembered(self) -> str:
         """What was found out about the file, as JSON for `recall_manifest`."""
         known: dict[str, Any] = {name: getattr(self, name) for name in _REMEMBERED}
         lines = [self._lines.records.tolist(), self._lines.added.tolist()]
-        return json.dumps({**known, "_lines": lines, "_orphans": self._orphans.tolist()})
+        arrays = {"_orphans": self._orphans.tolist(), "_heavy": self._heavy.tolist()}
+        return json.dumps({**known, "_lines": lines, **arrays})
 
     @property
     def own_columns(self) -> tuple[str, ...]:
@@ -97,7 +106,8 @@ class Manifest:
         }
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
-        """The rows, up to `size` at a time, with the file's own columns in their order.
+        """The rows, up to `size` at a time, with the file's own columns in their order; fewer where
+        they are long.
 
         The index, `line`, is the 1-based number of the line on which a row starts. Cells are
         `str`, in columns of dtype object (the same with pyarrow and without, and the quickest);
@@ -108,8 +118,9 @@ class Manifest:
         names = pd.Index([self.header[i] for i in places], dtype=object)
         first = 0
         with open_text(self._source, self._codec) as (file, text):
+            plain: Any = text  # it has all that pandas calls, not all that its type asks for
             frames = pd.read_csv(
-                text,
+                plain,
                 sep=self.delimiter,
                 header=None,
                 names=range(len(self.header)),
@@ -118,9 +129,9 @@ class Manifest:
                 dtype=object,
                 na_filter=False,
                 skip_blank_lines=False,  # so that records can be counted, and so their lines known
-                chunksize=size,
+                iterator=True,
             )
-            for frame in frames:
+            for frame in self._frames(frames, size):
                 self._source.check_unchanged(file)
                 frame.index = pd.Index(self._lines.of(first, len(frame)), name="line")
                 frame.columns = names
@@ -128,6 +139,19 @@ class Manifest:
                 first += len(frame)
                 if len(rows):
                     yield self._unescaped(rows) if self.is_results else rows
+
+    def _frames(self, frames: TextFileReader, size: int) -> Iterator[pd.DataFrame]:
+        """Frames of up to `size` records, and of no more text than MOST_AT_ONCE and a record."""
+        heavy, first = self._heavy, 0
+        while True:
+            at = bisect_left(heavy, first)
+            end = min(first + size, heavy[at] + 1) if at < len(heavy) else first + size
+            try:
+                frame = frames.get_chunk(end - first)
+            except StopIteration:
+                return
+            yield frame
+            first = end
 
     def rows(self, size: int = CHUNK_ROWS) -> Iterator[list[Row]]:
         """The rows as values, in lists of up to `size`."""
@@ -202,9 +226,10 @@ def recall_manifest(source: Source, remembered: str) -> Manifest:
             "header": tuple(known["header"]),
             "notes": tuple(known["notes"]),
             "path": source.path,
-            "_source": source,
+            "_source": replace(source, until=math.inf),
             "_lines": LineNumbers(array("q", records), array("q", added)),
             "_orphans": array("q", known["_orphans"]),
+            "_heavy": array("q", known["_heavy"]),
         }
     )
 
@@ -216,15 +241,17 @@ def open_manifest(
     encoding: str | None = None,
     sheet: str | None = None,
     source: Source | None = None,
+    until: float = math.inf,
 ) -> Manifest:
     """Read the file through and say what it is; ManifestError names the line of any fault.
 
     `columns` is `--columns` (role to header name), `encoding` and `sheet` are those options;
-    `source` is of the file if it has been hashed before. Takes about a second for a million rows of
+    `source` is of the file if it has been hashed before; without it `until` (monotonic) bounds the
+    time. Takes about a second for a million rows of
     CSV, and no more memory for them than for a hundred.
     """
     asked = columns or {}
-    source = source or Source.of(path, sheet)
+    source = source or Source.of(path, sheet, until=until)
     found = find_encoding(source, None if source.is_workbook else encoding)
     head = find_head(source, found.codec, asked)
     is_results = is_results_header(head.names)
@@ -232,7 +259,11 @@ def open_manifest(
     roles = find_roles(names, asked, where=f"{path}, line {head.line},")
     orphans_at = orphan_places(names, roles[Role.IMAGE])
     structure = check_structure(source, found.codec, head, orphans_at)
-    notes = [*_encoding_notes(source, found, head, roles), *_notes(path, names, structure)]
+    notes = [
+        *_encoding_notes(source, found, head, roles),
+        *_hidden_notes(source, head, roles),
+        *_notes(path, names, structure),
+    ]
     return Manifest(
         path=path,
         sha256=source.sha256,
@@ -247,11 +278,12 @@ def open_manifest(
         notes=tuple(notes),
         rows_at_most=structure.records - head.record - 1,
         line_count=structure.line_count,
-        _source=source,
+        _source=replace(source, until=math.inf),  # what has been sent by then has results
         _codec=found.codec,
         _header_record=head.record,
         _lines=_NO_LONG_RECORDS if source.is_workbook else structure.lines,
         _orphans=structure.orphans,
+        _heavy=structure.heavy,
     )
 
 
@@ -269,6 +301,25 @@ def _encoding_notes(
     line, name, text = seen
     cell = f"{short_name(name)} {short_name(text)!r}" if name != text else f"column {name!r}"
     yield f"{found.note} For example {cell} in line {line}."
+
+
+def _hidden_notes(source: Source, head: Head, roles: Mapping[str, str]) -> Iterator[str]:
+    """What a person who looks at the sheet does not see of what is read."""
+    hidden = source.hidden
+    if hidden is None:
+        return
+    where = f"{source.path}, sheet {hidden.title!r}"
+    if rows := sum(record > head.record for record in hidden.rows):
+        are, they = ("is", "it counts") if rows == 1 else ("are", "they count")
+        yield (
+            f"{where}: {amount(rows, 'row')} {are} hidden, by hand or by a filter; {they} like the "
+            "others. Delete what is not meant."
+        )
+    for role, name in roles.items():
+        if hidden.hides(head.names.index(name)):
+            yield f"{where}: the column {name!r}, which is the {role}, is hidden."
+    if hidden.sheet:
+        yield f"{where} is hidden itself."
 
 
 def _notes(path: Path, names: tuple[str, ...], structure: Structure) -> Iterator[str]:

@@ -7,9 +7,9 @@ Messages name the character and its place, and never repeat a `user_id`, which i
 from __future__ import annotations
 
 import re
-import unicodedata
 from enum import StrEnum
 
+from enroll.characters import character_name
 from enroll.model import Fault, Row
 
 MAX_USER_ID_BYTES = 48
@@ -30,6 +30,8 @@ class RowCode(StrEnum):
     """The user_id has more than 48 bytes."""
     USER_ID_CHARACTER = "USER_ID_CHARACTER"
     """The user_id has a character that is neither letter nor digit of ASCII nor of -%@#&_."""
+    USER_ID_ROUNDED = "USER_ID_ROUNDED"
+    """The user_id is a number that a spreadsheet has rounded: its last digits are lost."""
     USER_DATA_TOO_LONG = "USER_DATA_TOO_LONG"
     """The user_data has more than 128 characters."""
     USER_DATA_CHARACTER = "USER_DATA_CHARACTER"
@@ -44,32 +46,16 @@ class RowCode(StrEnum):
 
 _GOOD_USER_ID = re.compile(r"[A-Za-z0-9\-%@#&_]{1,48}")
 _BAD_IN_USER_ID = re.compile(r"[^A-Za-z0-9\-%@#&_]")
+_ROUNDED = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d+", re.IGNORECASE)
+"""How spreadsheets show, and write into a CSV, a number that is too long for them."""
 # Tabs and line breaks come with multi-line cells and are text; a path has none of them.
 _BAD_IN_USER_DATA = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _BAD_IN_IMAGE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-
-_CONTROL_NAMES = {
-    "\0": "NUL",
-    "\t": "TAB",
-    "\n": "LINE FEED",
-    "\r": "CARRIAGE RETURN",
-    "\x1b": "ESCAPE",
-    "\x7f": "DELETE",
-}
-"""Controls have no name in Unicode; these are the ones that people meet."""
 
 
 def check_row(row: Row) -> Fault | None:
     """The first rule that the row breaks, or None; under a microsecond for a good row."""
     return user_id_fault(row.user_id) or _user_data_fault(row.user_data) or image_fault(row.image)
-
-
-def character_name(character: str) -> str:
-    """What a person can look up: Unicode's name and the code point."""
-    name = unicodedata.name(character, "") or _CONTROL_NAMES.get(character, "")
-    if not name:
-        name = "half a character" if "\ud800" <= character <= "\udfff" else "a control character"
-    return f"{name} (U+{ord(character):04X})"
 
 
 def user_id_fault(user_id: str) -> Fault | None:
@@ -79,6 +65,12 @@ def user_id_fault(user_id: str) -> Fault | None:
     if not user_id or user_id.isspace():
         return _fault(
             RowCode.USER_ID_EMPTY, "The row has no user_id; give each person their id there."
+        )
+    if _ROUNDED.fullmatch(user_id):
+        return _fault(
+            RowCode.USER_ID_ROUNDED,
+            "user_id is a number that a spreadsheet has rounded, as it keeps 15 digits of one: the "
+            "last digits are lost. Enter or import the ids as text, and export the list again.",
         )
     bad = _BAD_IN_USER_ID.search(user_id)
     if bad is None:

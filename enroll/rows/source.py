@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import math
 import os
 import stat
 import zlib
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from enroll.errors import ManifestError
-from enroll.rows.workbook import OLE, ZIP, Table
+from enroll.rows.bounds import MOST_UNPACKED, bounded
+from enroll.rows.workbook import OLE, ZIP, Hidden, Table
 
-Stream = io.BufferedReader | gzip.GzipFile
+Stream = io.BufferedReader
 """A manifest's content, opened for reading."""
 
 _GZIP = b"\x1f\x8b"
@@ -30,12 +32,14 @@ _GZIP = b"\x1f\x8b"
 class Source:
     """One state of a file: where it is, its SHA-256 (hex), and the times that tell it unchanged.
 
-    `state` is size and modification time in nanoseconds.
+    `state` is size and modification time in nanoseconds. It is read no longer than `until`
+    (monotonic): then every way of reading it raises TimeOverError.
     """
 
     path: Path
     sha256: str
     state: tuple[int, int]
+    until: float = math.inf
     _table: Table | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -43,11 +47,16 @@ class Source:
         """Whether the content is that of a workbook's sheet: a CSV of ours, a record a row."""
         return self._table is not None
 
+    @property
+    def hidden(self) -> Hidden | None:
+        """What the spreadsheet does not show of the sheet; None for a file that is no workbook."""
+        return None if self._table is None else self._table.hidden
+
     @classmethod
-    def of(cls, path: Path, sheet: str | None = None) -> Source:
+    def of(cls, path: Path, sheet: str | None = None, *, until: float = math.inf) -> Source:
         """Read and hash the whole file; of a workbook the sheet is made a CSV.
 
-        `sheet` is `--sheet`. Raises ManifestError when that cannot be done.
+        `sheet` is `--sheet`. Raises ManifestError when that cannot be done, and TimeOverError.
         """
         with _faults(path):
             if path.is_dir():
@@ -65,10 +74,10 @@ class Source:
                     raise ManifestError(
                         f"{path} is no workbook, so it has no sheet {sheet!r}; leave --sheet out."
                     )
-                sha256 = _digest(file)
+                sha256 = _digest(bounded(file, path, until=until))
                 file.seek(0)
-                table = Table(file, path, sheet) if is_workbook else None
-                source = cls(path=path, sha256=sha256, state=state, _table=table)
+                table = Table(file, path, sheet, until=until) if is_workbook else None
+                source = cls(path=path, sha256=sha256, state=state, until=until, _table=table)
                 if _state(file) != state:
                     source._refuse_changed()
                 return source
@@ -81,17 +90,17 @@ class Source:
         """
         if self._table is not None:
             with self._table.open() as table:
-                yield table
+                yield bounded(table, self.path, until=self.until)
             return
         with _faults(self.path), self.path.open("rb") as file:
             packed = file.read(2) == _GZIP
             file.seek(0)
             self.check_unchanged(file)
             if not packed:
-                yield file
+                yield bounded(file, self.path, until=self.until)
                 return
             with gzip.GzipFile(fileobj=file) as unpacked:
-                yield unpacked
+                yield bounded(unpacked, self.path, until=self.until, most=MOST_UNPACKED)
 
     def check_unchanged(self, file: Stream) -> None:
         """ManifestError when the file's content is no longer the one that was checked.

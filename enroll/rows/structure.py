@@ -8,19 +8,26 @@ import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
+from enroll.characters import MARK
 from enroll.errors import ManifestError
+from enroll.rows.bounds import LONGEST_LINE, MOST_AT_ONCE, MOST_COLUMNS, below
 from enroll.rows.header import count_roles, is_orphan
 from enroll.rows.source import Source, Stream
 
-_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
+# The module's own limit of 131,072 is less than a photo as Base64 takes. It is one for the process.
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _HEAD = 1 << 16  # characters, and the rest of the line: within that the header has to end
-_EXCEL_HINT = re.compile(r'("?)sep=([,;|\t])\1(?:\r\n|\r|\n)', re.IGNORECASE)
+_LONG = 131_072  # characters; a cell of more that looks like rows is no cell
+EXCEL_HINT = re.compile(r'("?)sep=([,;|\t])\1(?:\r\n|\r|\n)', re.IGNORECASE)
 """Excel's own first line for saying the delimiter; it writes and obeys it, so people add it.
 Programs that quote every cell quote this one, too."""
 
@@ -64,24 +71,49 @@ class LineNumbers:
 class Structure:
     """What the check of every record brought: how many records and lines, and their places.
 
-    `orphans` are the numbers of an export's records that are no rows, in order.
+    `orphans` are the numbers of an export's records that are no rows, in order; `heavy` those of
+    the records with which another MOST_AT_ONCE of text is complete.
     """
 
     records: int
     line_count: int
     lines: LineNumbers
     orphans: array[int]
+    heavy: array[int]
+
+
+class Text:
+    """A list's text without byte-order marks: what the codec leaves of them before the first line,
+    and, where that says the delimiter, before the second.
+
+    Programs put a mark before a file that has one, or a line before the mark.
+    """
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        start = text.readline().lstrip(MARK)
+        if EXCEL_HINT.match(start):
+            start += text.readline().lstrip(MARK)
+        self._start = io.StringIO(start, newline="")
+        self._rest = text
+
+    def __iter__(self) -> Iterator[str]:
+        """The lines."""
+        return chain(self._start, self._rest)
+
+    def read(self, size: int = -1) -> str:
+        """Up to so many characters, perhaps fewer; none at the end."""
+        return self._start.read(size) or self._rest.read(size)
 
 
 @contextmanager
-def open_text(source: Source, codec: str) -> Iterator[tuple[Stream, io.TextIOWrapper]]:
+def open_text(source: Source, codec: str) -> Iterator[tuple[Stream, Text]]:
     """The content as bytes and as text, with the line ends that it has in the file.
 
     `\\r\\n`, `\\n` and `\\r` end a line, and inside quotes belong to the cell: so the parsers are
     given them unchanged.
     """
     with source.open() as file, io.TextIOWrapper(file, encoding=codec, newline="") as text:
-        yield file, text
+        yield file, Text(text)
 
 
 def find_head(source: Source, codec: str, asked: Mapping[str, str]) -> Head:
@@ -91,13 +123,14 @@ def find_head(source: Source, codec: str, asked: Mapping[str, str]) -> Head:
     one that gives most columns.
     """
     with open_text(source, codec) as (_, text):
-        start = text.read(_HEAD) + text.readline()
-    hint = _EXCEL_HINT.match(start)
-    delimiters = [hint[2]] if hint else list(_DELIMITERS)
+        start = _whole_lines(text)
+    hint = EXCEL_HINT.match(start)
+    delimiters = [hint[2]] if hint else list(DELIMITERS)
     heads = [head for mark in delimiters if (head := _head(start, mark, skip=1 if hint else 0))]
     if not heads:
         raise ManifestError(f"{source.path} is empty: there is no header line in it.")
-    return max(heads, key=lambda head: (count_roles(head.names, asked), len(head.names)))
+    head = max(heads, key=lambda head: (count_roles(head.names, asked), len(head.names)))
+    return _narrow(source.path, head)
 
 
 def check_structure(
@@ -107,23 +140,33 @@ def check_structure(
 
     `orphans_at` is what `orphan_places` says of the header.
     """
-    header, width = list(head.names), len(head.names)
-    long_records, added, orphans = array("q"), array("q"), array("q")
-    record, line = -1, 0
-    with open_text(source, codec) as (_, text):
+    first, *others = head.names
+    # Where files with a byte-order mark each were joined, there is one before it.
+    headers = [[mark, *others] for mark in (first, f"{MARK}{first}", f'{MARK}"{first}"')]
+    width = len(head.names)
+    long_records, added, orphans, heavy = array("q"), array("q"), array("q"), array("q")
+    record, line, read, begun = -1, 0, 0, 0
+    with open_text(source, codec) as (file, text):
+        bytes_of = below(file)
         # strict: an open quote at the end, or text after a closing one, is an error and no guess.
-        reader = csv.reader(text, delimiter=head.delimiter, strict=True)
+        reader = csv.reader(iter(text), delimiter=head.delimiter, strict=True)
         try:
             for record, cells in enumerate(reader):
                 start, line = line + 1, reader.line_num
                 if line != start:
                     long_records.append(record)
                     added.append((added[-1] if added else 0) + line - start)
+                if bytes_of.count != read:  # once a block, and for all that is longer than one
+                    read = bytes_of.count
+                    _refuse_swallowed(cells, source.path, start, head)
+                    if read - begun > MOST_AT_ONCE:
+                        heavy.append(record)
+                        begun = read
                 if record <= head.record:
                     continue
                 if len(cells) > width:
-                    _refuse_long_row(source.path, start, len(cells), head)
-                if cells == header:
+                    _cut_empty(cells, source.path, start, head)
+                if cells in headers:
                     raise ManifestError(
                         f"{source.path}, line {start} is the header once more, as when two files "
                         "are joined; remove the line."
@@ -137,6 +180,7 @@ def check_structure(
         line_count=line,
         lines=LineNumbers(long_records, added),
         orphans=orphans,
+        heavy=heavy,
     )
 
 
@@ -151,7 +195,7 @@ def find_foreign(
     places = sorted(range(len(head.names)), key=lambda i: _place(head.names[i], order))
     line = 0
     with open_text(source, codec) as (_, text):
-        reader = csv.reader(text, delimiter=head.delimiter)
+        reader = csv.reader(iter(text), delimiter=head.delimiter)
         for record, cells in enumerate(reader):
             start, line = line + 1, reader.line_num
             if record <= head.record or "".join(cells).isascii():
@@ -165,6 +209,40 @@ def find_foreign(
 
 def _place(name: str, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
+
+
+def _holds_rows(cell: str, head: Head) -> bool:
+    """Whether a cell is so long and so much like rows that a quote must have been left open before
+    them: then they would be rows no more."""
+    if len(cell) <= _LONG:
+        return False
+    lines = cell.splitlines()
+    like = sum(line.count(head.delimiter) >= len(head.names) - 1 for line in lines)
+    return 2 * like > len(lines)
+
+
+def _whole_lines(text: Text) -> str:
+    """The first _HEAD characters, and what is missing of the line that they end in."""
+    start = ""
+    while len(start) < _HEAD and (more := text.read(_HEAD)):
+        start += more
+    return start + next(iter(text), "")
+
+
+def _narrow(path: Path, head: Head) -> Head:
+    """A header of as many columns as a list may have, without the nameless ones that spreadsheets
+    leave to the right of a table. Raises ManifestError for more."""
+    names = head.names
+    if len(names) <= MOST_COLUMNS:
+        return head
+    while names and not names[-1].strip():
+        names = names[:-1]
+    if len(names) > MOST_COLUMNS:
+        raise ManifestError(
+            f"{path}, line {head.line} has {len(names):,} columns, but a list may have "
+            f"{MOST_COLUMNS:,}; remove those that are not needed."
+        )
+    return replace(head, names=names)
 
 
 def _head(start: str, delimiter: str, *, skip: int) -> Head | None:
@@ -193,12 +271,24 @@ def _newline(start: str, line: int) -> str:
     return "\r\n" if text.readline().endswith("\r\n") else "\n"
 
 
-def _refuse_long_row(path: Path, line: int, fields: int, head: Head) -> NoReturn:
-    name = _DELIMITERS.get(head.delimiter, f"{head.delimiter!r}")
-    raise ManifestError(
-        f"{path}, line {line} has {fields} fields, but the header only {len(head.names)}; "
-        f"put a cell that contains a {name} in quotes."
-    )
+def _cut_empty(cells: list[str], path: Path, line: int, head: Head) -> None:
+    """Take off the cells behind the last column, which are empty where a program ends every line
+    with a delimiter. Raises ManifestError where they are not."""
+    width = len(head.names)
+    if any(cell.strip() for cell in cells[width:]):
+        raise ManifestError(
+            f"{path}, line {line} has {len(cells)} fields, but the header only {width}; put a cell "
+            f"that contains a {DELIMITERS[head.delimiter]} in quotes."
+        )
+    del cells[width:]
+
+
+def _refuse_swallowed(cells: Sequence[str], path: Path, line: int, head: Head) -> None:
+    if any(_holds_rows(cell, head) for cell in cells):
+        raise ManifestError(
+            f"{path}, line {line}: a cell is longer than {_LONG:,} characters and looks like rows; "
+            "close the quote that is probably open there."
+        )
 
 
 def _refuse_quoting(path: Path, line: int, exc: csv.Error) -> NoReturn:

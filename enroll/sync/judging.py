@@ -57,7 +57,7 @@ def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[
         judge = Judge(settings, manifest, ledger, show=show, keep=False)
         counted = judge.find()
         other = ledger.following.other_manifest(judge.path)
-        yield Followed(counted=counted, other_manifest=other)
+        yield Followed(counted=counted, other_manifest=other, notes=manifest.notes)
         judge.refuse()
 
 

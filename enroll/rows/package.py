@@ -1,0 +1,160 @@
+"""The parts of a workbook's file, found as ECMA-376 part 2 has it: by relationships and content
+types, wherever they lie.
+
+Names are compared as programs write them: `\\` for `/`, with and without `/` before them, in any
+case. XML is read piece by piece, by the names without their prefixes; so the strict kind, which has
+other namespaces, is read like the usual one.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote
+from xml.parsers import expat
+
+from enroll.rows.bounds import BLOCK, MOST_UNPACKED, Bounded
+
+_LONGEST_TOKEN = 4 << 20
+"""Bytes of a tag, of which the parser keeps all until it ends: far more than a sheet's are."""
+
+Start = Callable[[str, Mapping[str, str]], None]
+"""Given an element's name and its attributes, both without prefixes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relationship:
+    """Where a part leads: `kind` is the last word of its type, `part` the target's name."""
+
+    kind: str
+    part: str
+
+
+class Package:
+    """A workbook's file, opened."""
+
+    def __init__(self, file: IO[bytes], path: Path, *, until: float = math.inf) -> None:
+        """Raises what `zipfile` raises for a file that is not sound."""
+        self._zip = zipfile.ZipFile(file)
+        self._path = path
+        self._until = until
+        self._parts = {_key(info.filename): info for info in self._zip.infolist()}
+
+    def __contains__(self, part: str) -> bool:
+        return _key(part) in self._parts or _key(unquote(part)) in self._parts
+
+    def main(self) -> str:
+        """The name of the part that everything begins with, "" where there is none."""
+        for found in self.related("").values():
+            if found.kind == "officeDocument" and found.part in self:
+                return found.part
+        return self.of_type("sheet.main+xml")
+
+    def of_type(self, ending: str) -> str:
+        """The first part whose content type ends so, or ""."""
+        found: list[str] = []
+
+        def start(name: str, attributes: Mapping[str, str]) -> None:
+            if name == "Override" and attributes["ContentType"].endswith(ending):
+                found.append(attributes["PartName"])
+
+        if "[Content_Types].xml" in self:
+            self.read("[Content_Types].xml", start)
+        return next((part for part in found if part in self), "")
+
+    def related(self, part: str) -> dict[str, Relationship]:
+        """A part's relationships by their ids; "" is the package itself."""
+        folder, name = posixpath.split(part.replace("\\", "/"))
+        found: dict[str, Relationship] = {}
+
+        def start(name: str, attributes: Mapping[str, str]) -> None:
+            if name == "Relationship" and attributes.get("TargetMode") != "External":
+                kind = attributes["Type"].rpartition("/")[2]
+                target = attributes["Target"].replace("\\", "/")
+                joined = posixpath.normpath(posixpath.join("/", folder, target))
+                found[attributes["Id"]] = Relationship(kind, joined)
+
+        relationships = posixpath.join(folder, "_rels", f"{name}.rels")
+        if relationships in self:
+            self.read(relationships, start)
+        return found
+
+    def read(self, part: str, start: Start) -> None:
+        """Give `start` every element of a part."""
+        parser = _parser()
+        parser.StartElementHandler = _without_prefixes(start)
+        for _ in self.parse(part, parser):
+            pass
+
+    def parse(self, part: str, parser: expat.XMLParserType) -> Iterator[None]:
+        """Have a part parsed; yields after every piece, for what was found in it to be taken."""
+        with self._open(part) as stream:
+            fed = 0
+            while block := stream.read(BLOCK):
+                parser.Parse(block, False)  # takes no keywords
+                fed += len(block)
+                if fed - max(parser.CurrentByteIndex, 0) > _LONGEST_TOKEN:
+                    raise ValueError("a tag without an end")
+                yield
+            parser.Parse(b"", True)
+            yield
+
+    @contextmanager
+    def _open(self, part: str) -> Iterator[Bounded]:
+        info = self._parts.get(_key(part)) or self._parts[_key(unquote(part))]
+        with self._zip.open(info) as stream:
+            unpacked: Any = stream  # typed as what has no readinto
+            yield Bounded(unpacked, self._path, until=self._until, most=MOST_UNPACKED)
+
+
+def parser_for(
+    *,
+    start: Start,
+    end: Callable[[str], None],
+    text: Callable[[str], None],
+) -> expat.XMLParserType:
+    """A parser that is given elements by their names without prefixes, and text."""
+    parser = _parser()
+    names = _Names()
+    parser.StartElementHandler = _without_prefixes(start)
+    parser.EndElementHandler = lambda name: end(names[name])
+    parser.CharacterDataHandler = text
+    return parser
+
+
+def _parser() -> expat.XMLParserType:
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse_definitions
+    return parser
+
+
+def _refuse_definitions(*_: object) -> None:
+    raise ValueError("a document type, of which entities could be made without end")
+
+
+class _Names(dict[str, str]):
+    """Names by what they are with a prefix."""
+
+    def __missing__(self, name: str) -> str:
+        local = self[name] = name.rpartition(":")[2]
+        return local
+
+
+def _without_prefixes(start: Start) -> Callable[[str, dict[str, str]], None]:
+    names = _Names()
+
+    def plain(name: str, attributes: dict[str, str]) -> None:
+        start(names[name], {names[key]: value for key, value in attributes.items()})
+
+    return plain
+
+
+def _key(part: str) -> str:
+    return part.replace("\\", "/").lstrip("/").casefold()
