@@ -130,7 +130,7 @@ def ask(
     renewed = False
     while True:
         answer = call(connection.service)
-        if answer.verdict is not Verdict.NOT_SENT:
+        if answer.left:
             tally.calls[kind] += 1
         if answer.verdict is Verdict.APPLIED:
             wait.answered()

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -287,6 +286,7 @@ def _run(
     from enroll.cores import OneCore
     from enroll.reports.console import Console
     from enroll.reports.summary import log_summary, needs_a_person, summary_lines, urgent_lines
+    from enroll.threads import Threads
 
     reading.tame_pillow()
     console = Console(
@@ -305,7 +305,7 @@ def _run(
         settings,
         lambda: read_credentials(credentials, os.environ),
         screen=console,
-        executors=lambda count: ThreadPoolExecutor(count, initializer=core.join),
+        executors=lambda count: Threads(count, initializer=core.join),
         core=core,
     )
     log_summary(report, urgent=as_json and needs_a_person(report))

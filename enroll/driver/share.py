@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from enroll.errors import LocalError
+from enroll.resources import shortage_in
 
 MISSING_RUNNING = 20
 """Photos missing one after the other, and none found, that stop a run: the breaker's streak."""
@@ -60,5 +61,5 @@ def _holds_something(folder: str) -> bool:
     try:
         with os.scandir(folder) as found:
             return next(found, None) is not None
-    except OSError:
-        return False
+    except OSError as error:
+        return shortage_in(error) is not None  # then it cannot be told, and nothing is gone

@@ -66,14 +66,18 @@ class Watchdog:
         """Tell the observer what the run waits for."""
         reasons = [*_calls(calls, throttle, reach, now), *_photos(intake), *_doubts(doubts, now)]
         reasons += ["the list of the library's faces"] * strangers.being_learned
-        self._observer.waits("; ".join(reasons) or "nothing known")
+        self._observer.waits("; ".join(reasons) or "rows that wait for others of their person")
 
 
 def _calls(calls: Calls, throttle: Throttle, reach: Reach, now: float) -> Iterator[str]:
+    if reach.shortage.since is not None:
+        yield f"open files or threads ({reach.shortage.because.rstrip('.')})"
     if calls.in_flight:
         yield f"{amount(calls.in_flight, 'call')} in flight"
     if calls.setbacks:
         yield f"{amount(calls.setbacks, 'row')} to be sent again ({reach.because})"
+    if calls.ready and not calls.in_flight:
+        yield f"a place for {amount(calls.ready, 'row')} that can be sent"
     closed = throttle.gauge(now).closed
     if closed:
         yield f"the pause that the service asks for, {duration(closed)} more"
@@ -82,6 +86,8 @@ def _calls(calls: Calls, throttle: Throttle, reach: Reach, now: float) -> Iterat
 def _photos(intake: Intake) -> Iterator[str]:
     if intake.reading:
         yield f"{amount(intake.reading, 'photo')} being read"
+    elif left := intake.waiting + intake.may_take:
+        yield f"{amount(left, 'photo')} to be read"
     if not intake.scanned:
         yield "the manifest and the photos' folder"
 

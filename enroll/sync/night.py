@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
@@ -29,6 +29,7 @@ from enroll.settings import SyncSettings, host_of
 from enroll.sync.difference import removal_cutoff
 from enroll.sync.judging import Judge, as_it_is, check_differences, identity_before
 from enroll.tally import Ended, Tally
+from enroll.threads import Threads
 
 
 def sync_manifest(
@@ -36,7 +37,7 @@ def sync_manifest(
     read_credentials: Callable[[], Credentials],
     *,
     screen: Screen | None = None,
-    executors: Callable[[int], Executor] = ThreadPoolExecutor,
+    executors: Callable[[int], Executor] = Threads,
     core: OneCore | None = None,
     show_user_ids: bool = False,
 ) -> Report:
