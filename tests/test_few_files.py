@@ -86,14 +86,13 @@ def test_the_soft_limit_of_open_files_is_no_limit(case: Case) -> None:
     assert (done.code, "ulimit" in done.err) == (ExitCode.ENDED_EARLY, False), done
 
 
-@pytest.mark.parametrize(
-    "arguments", [("plan", "staff.csv"), ("plan", "staff.csv", "--full"), ("verify",)]
-)
-def test_other_commands_keep_within_few_open_files(case: Case, arguments: tuple[str, ...]) -> None:
-    assert case.command.run(*case.arguments, *AUTO).code == 0
-    more = () if arguments[0] == "verify" else ("--images", case.folder, "--checksum")
-    done = limited(case, *arguments, "--ledger", case.ledger, *more, files=(20, 20))
+def test_an_adoption_keeps_within_few_open_files(case: Case) -> None:
+    assert case.command.run(*case.arguments, "--max-in-flight", 50).code == 0
+    adopt = ("adopt", "staff.csv", "--group-id", case.group_id, "--ledger", "other.sqlite")
+    done = limited(case, *adopt, files=(FEW, FEW))
     assert done.code == 0, done
+    assert "150 " in done.out
+    assert case.box.count("search") == PEOPLE
 
 
 def sockets_of(pid: int) -> int:
