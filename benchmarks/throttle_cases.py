@@ -57,6 +57,7 @@ class Aimd:
         *,
         refused: bool,
         served: bool = True,
+        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Protocol
@@ -29,10 +29,12 @@ from enroll.photo import check_installed, marks
 from enroll.places.ceiling import MOST_IN_FLIGHT, throttle_for
 from enroll.places.throttle import Metered, Paced, Throttle
 from enroll.preparation import Precheck
+from enroll.resources import Share, file_limit, share_out
 from enroll.rows.manifest import Manifest
 from enroll.rows.scan import CHUNK_ROWS, Scan
 from enroll.settings import RunSettings
 from enroll.tally import Ended, Observer, Quiet, Tally
+from enroll.threads import Threads
 
 
 class Night(Protocol):
@@ -98,7 +100,7 @@ def enroll_manifest(
     return enroll_in_pools(
         settings,
         read_credentials,
-        pool=lambda count: ThreadPoolExecutor(count, initializer=joining),
+        pool=lambda count: Threads(count, initializer=joining),
         screen=screen,
         core=core,
         night=night,
@@ -145,27 +147,30 @@ def enroll_in_pools(
         held = None if night is None else night.begin(stack, manifest)
         connection = account.open()
         stack.callback(connection.close)
-        tally = Tally()
-        ledger, place, standing = open_run(stack, settings, manifest, connection, tally, held=held)
-        survey = standing.survey
-        scan = Scan(
-            manifest.rows(CHUNK_ROWS),
-            str(place.images),
-            at_once=settings.readers,
-            blocked=standing.blocked,
-        )
-        stack.callback(scan.close)
-        tally.unscanned = manifest.rows_at_most
-        throttle = _throttle(settings, ledger, tally)
+        share = share_out(calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.readers)
         pools = Executors(
-            calls=pool(settings.max_in_flight or MOST_IN_FLIGHT),
-            readers=pool(settings.readers),
-            scanner=ThreadPoolExecutor(1, initializer=cores.use_all),
-            reading_at_once=settings.readers,
+            calls=pool(share.calls),
+            readers=pool(share.readers),
+            # A manifest is read in one piece, in this process.
+            scanner=Threads(1, initializer=cores.use_all),
+            reading_at_once=share.readers,
         )
         for threads in (pools.calls, pools.readers, pools.scanner):
             # Not waited for: a call that outlasts --drain ends by its own deadline.
             stack.callback(threads.shutdown, wait=False, cancel_futures=True)
+        tally = Tally()
+        ledger, place, standing = open_run(stack, settings, manifest, connection, tally, held=held)
+        survey = standing.survey
+        place = _with_bounds(place, settings, share)
+        scan = Scan(
+            manifest.rows(CHUNK_ROWS),
+            str(place.images),
+            at_once=share.readers,
+            blocked=standing.blocked,
+        )
+        stack.callback(scan.close)
+        tally.unscanned = manifest.rows_at_most
+        throttle = _throttle(settings, ledger, tally, share)
         driver = Driver(
             replace(_work(settings, place), trust=standing.trust, until=until),
             ledger=ledger,
@@ -196,6 +201,7 @@ def enroll_in_pools(
         made_good = standing.trust is not Trust.LESS or standing.lock.made_good
         if driver.library_known and ended.stop is None and made_good:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
+        connection.close()  # no call will follow, and what is written next needs open files
         watching.closed()
         gauge = throttle.gauge(time.monotonic())
         report = close_run(settings, ledger, manifest, place, ended, results, gauge, standing)
@@ -210,9 +216,22 @@ def _refuse(settings: RunSettings) -> None:
         raise UsageError(f"Invalid value for '--on-code': {reason}")
 
 
-def _throttle(settings: RunSettings, ledger: Ledger, tally: Tally) -> Throttle:
+def _with_bounds(place: Place, settings: RunSettings, share: Share) -> Place:
+    """Where a run goes, and that less of it goes at a time than was asked for."""
+    wanted = settings.max_in_flight
+    if wanted is None or wanted <= share.calls:
+        return place
+    note = (
+        f"--max-in-flight {wanted:,} is more than this command may have connections: of "
+        f"{file_limit():,.0f} open files (ulimit -n) there are {share.calls:,} for calls. Raise "
+        "that limit for more."
+    )
+    return replace(place, notes=[*place.notes, note], urgent=[*place.urgent, note])
+
+
+def _throttle(settings: RunSettings, ledger: Ledger, tally: Tally, share: Share) -> Throttle:
     """What bounds the run's calls; `tally` has those that were made already."""
-    throttle = throttle_for(settings.max_in_flight, known=ledger.ceiling)
+    throttle = throttle_for(settings.max_in_flight, known=ledger.ceiling, most=share.calls)
     if settings.rate is not None:
         throttle = Paced(throttle, rate=settings.rate)
     if settings.max_calls is not None:

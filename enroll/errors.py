@@ -6,6 +6,7 @@ EnrollError
 │   └── LedgerMismatchError  2  no ledger, one of another library or a newer version, or put back
 ├── ServiceError             3  the service stopped us: credentials, library, an error repeated
 ├── LocalError               7  this machine stopped us: disk, ledger, the photos' share
+│   └── ShortageError        7  it has no open file or thread left for us
 ├── UnreachedError           6  the service was away for as long as we were told to wait
 ├── TimeOverError            6  --max-duration was over before the first photo could be sent
 ├── LedgerBusyError          5  another run holds the ledger
@@ -78,6 +79,13 @@ class LocalError(EnrollError):
     """This machine will not go on with us: no space, no ledger, no photos."""
 
     exit_code = ExitCode.LOCAL
+
+
+class ShortageError(LocalError):
+    """This machine lets us open no further file or connection, or start no further thread.
+
+    Often only for now: who can wait tries again, with less at a time.
+    """
 
 
 class LedgerBusyError(EnrollError):

@@ -81,6 +81,9 @@ class Verdict(Enum):
     """Not applied, for a reason that we do not know to be final."""
     NOT_SENT = "not_sent"
     """No byte of the request can have reached the service."""
+    BLOCKED = "blocked"
+    """The same, because this machine had no file or thread left for the call: try again with fewer
+    at once, no attempt spent. It tells nothing of the service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +158,11 @@ class Answer:
     elapsed: float = 0.0
     payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
     raw: str = field(default="", repr=False)
+
+    @property
+    def left(self) -> bool:
+        """Whether the call may have reached the service."""
+        return self.verdict not in (Verdict.NOT_SENT, Verdict.BLOCKED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,8 +15,10 @@ from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode
 from enroll.model import Credentials
 from enroll.output.logs import LastingStream, set_up
+from enroll.places.ceiling import MOST_IN_FLIGHT
 from enroll.reports.console import Console
 from enroll.reports.summary import summary_lines
+from enroll.resources import share_out
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 
@@ -39,6 +42,7 @@ def run_demo(folder: Path) -> int:
             ledger=folder / "ledger.sqlite",
             origins={"endpoint": "the stand-in", "group_id": "the demo", "ledger": "the demo"},
         )
+        settings = replace(settings, max_in_flight=_most_in_flight(settings.readers))
         stream = LastingStream(sys.stderr)
         set_up(stream=stream, as_json=False, file=None, quiet=False)
         console = Console(settings, stream)
@@ -48,6 +52,13 @@ def run_demo(folder: Path) -> int:
     click.echo(_afterwards(folder, report, faces))
     code = report.exit_code
     return ExitCode.DONE if code is ExitCode.SOME_ROWS_FAILED else code
+
+
+def _most_in_flight(readers: int) -> int | None:
+    """None for as many as the stand-in takes; fewer where this process, which has both ends of
+    every connection, may not have so many files open."""
+    calls = share_out(calls=2 * MOST_IN_FLIGHT, readers=readers).calls // 2
+    return None if calls == MOST_IN_FLIGHT else max(calls, 1)
 
 
 def _afterwards(folder: Path, report: Report, faces: int) -> str:

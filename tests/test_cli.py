@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import tempfile
+from contextlib import chdir, redirect_stderr
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from real_command import SECONDS, Command, account_of
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
+from enroll.cli import exit_code_of
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
 from enroll.ledger.files import read_ledger
@@ -456,11 +460,66 @@ def test_a_bug_is_one_sentence_and_a_file_for_its_owner(
     done = command(*RUN)
     assert done.code == ExitCode.BUG
     assert "a bug in enroll" in done.err
-    assert "Traceback" not in done.err
     (told,) = tmp_path.glob("enroll-bug-*")
     assert str(told) in done.err
     assert "nobody thought of this" in told.read_text()
     assert told.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.fixture
+def buggy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A bug in every run."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr("enroll.enrollment.enroll_manifest", broken)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.mark.usefixtures("buggy")
+def test_a_bugs_traceback_is_in_the_log_and_without_a_terminal_on_stderr(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*RUN, "--log-file", "log.txt")
+    assert done.err.startswith("Traceback (most recent call last):")
+    assert done.err.splitlines()[-1].startswith("Error: a bug in enroll")
+    log = (archive.folder / "log.txt").read_text()
+    assert "error: a bug in enroll" in log
+    assert "ZeroDivisionError: nobody thought of this" in log
+    assert "Traceback (most recent call last):" in log
+
+
+@pytest.mark.usefixtures("buggy")
+def test_a_bugs_traceback_is_in_one_line_where_lines_are_json(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    done = command(*RUN, "--log-file", "log.jsonl", "--log-format", "json")
+    log = (archive.folder / "log.jsonl").read_text()
+    for lines in (done.err, log):
+        *_, last = map(json.loads, lines.splitlines())
+        assert (last["event"], last["exit_code"]) == ("error", ExitCode.BUG)
+        assert "ZeroDivisionError: nobody thought of this" in last["traceback"]
+
+
+@pytest.mark.usefixtures("buggy")
+def test_on_a_terminal_a_bug_is_a_sentence(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    terminal, end = os.openpty()
+    with (
+        patch.dict(os.environ, command.surroundings(), clear=True),
+        chdir(archive.folder),
+        os.fdopen(end, "w") as stderr,
+        redirect_stderr(stderr),
+    ):
+        assert exit_code_of([str(word) for word in RUN]) == ExitCode.BUG
+        stderr.flush()
+        said = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    assert "a bug in enroll" in said
+    assert "Traceback" not in said
 
 
 def test_a_bug_on_a_full_disk_is_told_on_the_terminal(

@@ -50,6 +50,7 @@ def test_a_refused_call_closes_the_throttle_for_as_long_as_the_service_says() ->
         (Verdict.REJECTED, True),
         (Verdict.FAILED, True),
         (Verdict.NOT_SENT, False),
+        (Verdict.BLOCKED, False),
         (Verdict.UNKNOWN, False),
     ],
 )

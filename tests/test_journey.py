@@ -181,7 +181,8 @@ def test_an_error_that_nobody_knows_is_failed_and_due_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "refused"), [(Verdict.REFUSED, True), (Verdict.NOT_SENT, False)]
+    ("verdict", "refused"),
+    [(Verdict.REFUSED, True), (Verdict.BLOCKED, True), (Verdict.NOT_SENT, False)],
 )
 def test_a_call_that_was_not_let_in_spends_no_attempt(verdict: Verdict, refused: bool) -> None:
     step = after(answer(verdict, "X"))

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
 from checked_library import GROUP, Place, Told
 from real_command import SECONDS
+from scarce import no_file_left
 from small_case import Case
 
 from enroll.calling import patience
+from enroll.calling.asking import Asking
 from enroll.calling.bench import VerifySettings
+from enroll.calling.opening import Account, Connection, list_libraries
 from enroll.ending import Report
 from enroll.enrollment import Unwatched, enroll_manifest
-from enroll.errors import ExitCode, ServiceError, UnreachedError
+from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
+from enroll.facesearch import FaceSearch
+from enroll.model import Answer, CallKind, Verdict
 from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox
+from enroll.tally import Tally
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +166,40 @@ def test_a_run_that_waits_for_the_service_says_so_and_ends_at_ctrl_c(tmp_path: P
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=SECONDS)
     assert process.returncode == ExitCode.INTERRUPTED
+
+
+@pytest.fixture
+def connection(place: Place) -> Iterator[Connection]:
+    account = Account(
+        endpoint=place.box.endpoint, read_credentials=lambda: place.credentials, timeout=5.0
+    )
+    opened = account.open()
+    yield opened
+    opened.close()
+
+
+def test_an_opening_call_for_which_no_file_is_left_ends_with_that_sentence(
+    connection: Connection,
+) -> None:
+    tally = Tally()
+    with no_file_left(), pytest.raises(ShortageError, match="ulimit -n"):
+        list_libraries(connection, tally)
+    assert not tally.calls
+    assert list_libraries(connection, tally)
+
+
+def test_a_later_call_for_which_no_file_is_left_is_made_when_there_is_one(
+    connection: Connection,
+) -> None:
+    answers: list[Answer] = []
+
+    def call(service: FaceSearch) -> Answer:
+        with nullcontext() if answers else no_file_left():
+            answers.append(service.group_list())
+        return answers[-1]
+
+    tally = Tally()
+    with Asking(connection, tally, at_once=2) as asking:
+        assert asking.ask(CallKind.GROUP_LIST, call, tries=1) is answers[-1]
+    assert [answer.verdict for answer in answers] == [Verdict.BLOCKED, Verdict.APPLIED]
+    assert tally.calls == {CallKind.GROUP_LIST: 1}

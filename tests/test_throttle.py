@@ -10,6 +10,8 @@ from enroll.places.throttle import (
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
     REFUSAL_PAUSE_SECONDS,
+    ROOM_SECONDS,
+    Bounded,
     Cap,
     FixedThrottle,
     Gauge,
@@ -150,3 +152,48 @@ def test_the_rate_is_what_limits_while_places_are_free() -> None:
 def test_a_throttle_without_a_place_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         FixedThrottle(0)
+
+
+def test_a_machine_that_has_no_room_for_a_call_gets_one_fewer_and_a_pause() -> None:
+    throttle = Bounded(FixedThrottle(100), most=10)
+    assert (throttle.limit, throttle.free(0.0)) == (10, 10)
+    permits = [throttle.sent(0.0) for _ in range(10)]
+    assert throttle.gauge(0.0).cap is Cap.MACHINE
+    throttle.answered(permits.pop(), 1.0, refused=False, served=False, blocked=True)
+    assert (throttle.limit, throttle.free(1.0)) == (9, 0)
+    opens = throttle.opens_at(1.0)
+    assert opens is not None
+    throttle.answered(permits.pop(), opens, refused=False)
+    assert throttle.free(opens) == 1
+
+
+def test_a_machine_without_room_for_any_call_is_asked_again_less_and_less_often() -> None:
+    throttle, now, pauses = Bounded(FixedThrottle(4), most=4), 0.0, []
+    for _ in range(20):
+        throttle.answered(throttle.sent(now), now, refused=False, served=False, blocked=True)
+        opens = throttle.opens_at(now)
+        assert opens is not None
+        pauses.append(opens - now)
+        now = opens
+        assert throttle.free(now) == 1
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE_SECONDS
+
+
+def test_when_there_is_room_again_it_is_found_one_call_at_a_time() -> None:
+    throttle, now = Bounded(FixedThrottle(100), most=8), 0.0
+    throttle.answered(throttle.sent(now), now, refused=False, served=False, blocked=True)
+    limits = []
+    for _ in range(10):
+        now += ROOM_SECONDS
+        permits = [throttle.sent(now) for _ in range(throttle.free(now))]
+        for permit in permits:
+            throttle.answered(permit, now + 0.5, refused=False)
+        limits.append(throttle.limit)
+    assert limits == [2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
+
+
+def test_a_call_that_this_machine_did_not_let_leave_is_none_of_those_that_may_be_made() -> None:
+    throttle = Metered(Bounded(FixedThrottle(4), most=4), left=1)
+    throttle.answered(throttle.sent(0.0), 0.0, refused=False, served=False, blocked=True)
+    assert not throttle.spent

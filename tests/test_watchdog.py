@@ -1,9 +1,18 @@
-"""When a run counts as standing still, on simulated time."""
+"""When a run counts as standing still, and what is said of that, on simulated time."""
 
 from __future__ import annotations
 
-from enroll.driver.watchdog import STILL_SECONDS, Watchdog
-from enroll.model import CallKind
+from pathlib import Path
+
+import pytest
+from checked_library import GROUP, Place
+
+from enroll.driver import watchdog as watching
+from enroll.driver.reach import Reach
+from enroll.driver.watchdog import AWAY_SECONDS, STILL_SECONDS, Watchdog
+from enroll.enrollment import Unwatched, enroll_manifest
+from enroll.model import Answer, CallKind, Verdict
+from enroll.sandbox import Sandbox
 from enroll.tally import Quiet, Tally
 
 
@@ -25,3 +34,39 @@ def test_a_row_or_a_doubt_that_moves_on_is_progress() -> None:
         assert not watchdog.still(tally, STILL_SECONDS - 1), tally
         assert not watchdog.still(tally, STILL_SECONDS), tally
         assert watchdog.still(tally, 2 * STILL_SECONDS), tally
+
+
+class Listener(Unwatched):
+    """Remembers what is waited for."""
+
+    def __init__(self) -> None:
+        self.waited: list[str] = []
+
+    def waits(self, what: str) -> None:
+        self.waited.append(what)
+
+
+def test_a_machine_without_open_files_is_told_of_once() -> None:
+    listener, reach = Listener(), Reach()
+    watchdog = Watchdog(listener, now=0.0)
+    reach.heard(Answer(verdict=Verdict.BLOCKED, message="All files are in use."), 1.0)
+    watchdog.heed(reach, AWAY_SECONDS)
+    assert not listener.waited
+    for now in (1.0 + AWAY_SECONDS, 2.0 + AWAY_SECONDS):
+        watchdog.heed(reach, now)
+    assert listener.waited == ["open files or threads (All files are in use)"]
+
+
+def test_a_run_that_makes_one_call_now_and_then_says_what_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "STILL_SECONDS", 0.0)
+    listener = Listener()
+    with Sandbox(detect=False) as box:
+        box.create_library(GROUP)
+        place = Place(tmp_path, box)
+        place.people(1, 2)
+        settings = place.settings(rate=1.0)
+        enroll_manifest(settings, lambda: place.credentials, screen=listener)
+    assert "a place in flight for 1 row (--rate)" in listener.waited
+    assert not [what for what in listener.waited if "nothing known" in what]

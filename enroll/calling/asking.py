@@ -7,7 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,12 +16,14 @@ from typing import Generic, Self, TypeVar
 from enroll.calling.opening import Connection, service_sentence
 from enroll.driver.heard import tell
 from enroll.driver.journey import CREDENTIAL_CODES
-from enroll.errors import ServiceError
+from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch import FaceSearch
 from enroll.model import Answer, CallKind, Credentials, Verdict
 from enroll.places.ceiling import MOST_IN_FLIGHT, throttle_for
 from enroll.places.throttle import Permit, Throttle
+from enroll.resources import share_out
 from enroll.tally import Tally
+from enroll.threads import Threads
 
 TRIES = 5
 """How often a call is made that does not come through, before its failure is its answer."""
@@ -67,8 +69,10 @@ class Asking:
         self.tally = tally
         self._connection = connection
         self._most_calls = math.inf if most_calls is None else most_calls
-        self._throttle = throttle_for(at_once, known=known)
-        self._pool: Executor = ThreadPoolExecutor(at_once or MOST_IN_FLIGHT)
+        # Two files each: a call may read its photo first.
+        most = max(share_out(calls=2 * (at_once or MOST_IN_FLIGHT), readers=0).calls // 2, 1)
+        self._throttle = throttle_for(at_once, known=known, most=most)
+        self._pool = Threads(most)
 
     def __enter__(self) -> Self:
         return self
@@ -134,7 +138,7 @@ class Asking:
         errands: _Errands[T, R] = _Errands(items, self._throttle)
         try:
             while errands.left():
-                while (errand := self._next(errands)) is not None:
+                while self._has_thread() and (errand := self._next(errands)) is not None:
                     errand.credentials = self._connection.credentials
                     service = self._connection.service
                     errands.sent(errand, self._pool.submit(call, service, errand.item))
@@ -151,6 +155,14 @@ class Asking:
         finally:
             errands.cancel()
 
+    def _has_thread(self) -> bool:
+        """Whether a call can be made now; where not, one that is under way has to end first."""
+        try:
+            self._pool.have_one_free()
+        except ShortageError:
+            return False
+        return True
+
     def _next(self, errands: _Errands[T, R]) -> _Errand[T] | None:
         if self.may_call(errands.in_flight):
             return errands.next()
@@ -158,7 +170,7 @@ class Asking:
         return None
 
     def _count(self, kind: CallKind, answer: Answer | None) -> None:
-        if answer is not None and answer.verdict is not Verdict.NOT_SENT:
+        if answer is not None and answer.left:
             self.tally.calls[kind] += 1
             self.tally.refused += answer.verdict is Verdict.REFUSED
 
@@ -170,6 +182,12 @@ class Asking:
             if answer.code in CREDENTIAL_CODES and self._connection.others_than(errand.credentials):
                 return 0.0
             raise ServiceError(service_sentence(answer, self._connection))
+        if answer.verdict is Verdict.BLOCKED:
+            self._connection.service.let_go()
+            errand.refused += 1
+            if errand.refused >= REFUSALS:
+                raise ShortageError(answer.message)
+            return 0.0
         if answer.verdict is Verdict.REFUSED:
             errand.refused += 1
             return 0.0 if errand.refused < REFUSALS else None  # the throttle waits

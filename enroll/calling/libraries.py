@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from enroll.calling.opening import Connection, ask, list_libraries, service_sentence
-from enroll.calling.patience import Wait
+from enroll.calling.patience import NO_PLACE, Wait
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import FaceSearch, faces, library, next_start
 from enroll.model import Answer, CallKind, Library, Verdict
@@ -178,9 +178,9 @@ def _change(
     wait = Wait(connection.account.patience)
     while True:
         answer = call(connection.service)
-        if answer.verdict is not Verdict.NOT_SENT:
+        if answer.left:
             tally.calls[kind] += 1
-        pause = wait.pause(answer) if answer.verdict is Verdict.REFUSED else None
+        pause = wait.pause(answer) if answer.verdict in NO_PLACE else None
         if pause is None:
             return answer
         time.sleep(pause)

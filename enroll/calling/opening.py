@@ -137,7 +137,7 @@ def ask(
     renewed = False
     while True:
         answer = call(connection.service)
-        if answer.verdict is not Verdict.NOT_SENT:
+        if answer.left:
             tally.calls[kind] += 1
         # What this answer tells of the clock holds for the next call, and nothing is begun that
         # could not go on.

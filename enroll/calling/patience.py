@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from enroll.errors import EnrollError, ServiceError, UnreachedError
+from enroll.errors import EnrollError, ServiceError, ShortageError, UnreachedError
 from enroll.facesearch.codes import OwnCode
 from enroll.model import Answer, Verdict
 from enroll.output.remedies import remedy
@@ -62,6 +62,10 @@ class Patience:
         return wrong or (unknown_name and self.attended)
 
 
+NO_PLACE = frozenset({Verdict.REFUSED, Verdict.BLOCKED})
+"""The service, or this machine, had no place for the call, which did nothing."""
+
+
 class Wait:
     """The waiting for one call, from its first try on."""
 
@@ -70,6 +74,7 @@ class Wait:
         self._began = time.monotonic()
         self._failed = 0
         self._refused = 0
+        self._blocked = 0
         self._only_mistakes = True
         self._told = False
         self._over: EnrollError | None = None
@@ -78,8 +83,13 @@ class Wait:
         """Seconds after which the call is to be made again; None when its answer stands.
 
         Raises UnreachedError, or ServiceError where nobody has said how long to wait, when it has
-        taken too long.
+        taken too long, and ShortageError where this machine lets the call not leave.
         """
+        if answer.verdict is Verdict.BLOCKED:
+            self._blocked += 1
+            if self._blocked >= FEW_TRIES:
+                raise ShortageError(answer.message)
+            return _doubled(self._blocked)
         seconds = self._patience.seconds
         if answer.verdict is Verdict.REFUSED:
             self._refused += 1

@@ -16,8 +16,9 @@ import click
 
 from enroll import __version__
 from enroll.cli.signals import Interrupted, SignalDesk
-from enroll.errors import EnrollError, ExitCode
+from enroll.errors import EnrollError, ExitCode, ShortageError
 from enroll.output.logs import log_error
+from enroll.resources import raise_file_limit, shortage_in
 
 _COMMANDS = {
     "plan": ("enroll.cli.enrolling", "plan"),
@@ -67,6 +68,9 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `enroll.__main__` has left it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _ready_streams()
+    raise_file_limit()
+    # NumPy, which pandas needs, would start a thread a core for arithmetic that we do not do.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     code = exit_code_of()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # who read our output is gone, or its disk is full
@@ -99,15 +103,26 @@ def exit_code_of(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except (click.ClickException, click.Abort, Interrupted, EnrollError) as error:
-        return _complain(_early_signal() or error)
+        return _complain(_early_signal() or _shortage(error) or error)
     except Exception as error:  # noqa: BLE001  # a bug: one sentence, and the traceback in a file
-        early = _early_signal()
-        return _confess(error) if early is None else _complain(early)
+        told = _early_signal() or _shortage(error)
+        return _confess(error) if told is None else _complain(told)
 
 
 def _early_signal() -> Interrupted | None:
     """The signal that has come before a run, of which something else may have been made."""
     return Interrupted(SignalDesk.early) if SignalDesk.early else None
+
+
+def _shortage(error: BaseException) -> ShortageError | None:
+    """What to say where an error came about, at whatever distance, because this machine has no
+    file or thread left for us: neither usage is wrong then, nor is it a bug."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if (short := shortage_in(behind)) is not None:
+            return short
+        behind = behind.__cause__
+    return None
 
 
 def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollError) -> int:
@@ -127,10 +142,21 @@ def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollEr
     return _tell(error.format_message(), ExitCode.USAGE, lead="Error: ", hint=hint)
 
 
-def _tell(message: str, code: int, *, lead: str = "", hint: str = "") -> int:
-    """Tell a person, or the program that reads our log, why the command ends; the exit code."""
-    if not log_error(message, code):
-        _say(f"{lead}{message}{hint}")
+def _tell(
+    message: str,
+    code: int,
+    *,
+    lead: str = "",
+    hint: str = "",
+    lines: str = "",
+    show_lines: bool = False,
+) -> int:
+    """Tell a person, or the program that reads our log, why the command ends; the exit code.
+
+    `lines` are a traceback, which log lines have with them.
+    """
+    if not log_error(message, code, traceback=lines):
+        _say(f"{lines if show_lines else ''}{lead}{message}{hint}")
     return code
 
 
@@ -141,18 +167,29 @@ def _say(text: str) -> None:
 
 
 def _confess(error: Exception) -> int:
-    try:
-        with tempfile.NamedTemporaryFile(  # readable by its owner alone
-            "w", prefix="enroll-bug-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as file:
-            traceback.print_exception(error, file=file)
-        told = file.name
-    except OSError:  # a full disk may have brought the bug about
-        _say("".join(traceback.format_exception(error)))
-        told = "the lines above"
+    """Say that this is a bug; where it came about goes into a file of its own, into the log file,
+    and where nobody sits at a terminal to stderr, which is all that is left of a container."""
+    lines = "".join(traceback.format_exception(error))
+    kept = _keep(lines)
     return _tell(
         f"a bug in enroll {__version__} ({type(error).__name__}). What was recorded is "
-        f"safe, and running again goes on from there. Please report it with {told}.",
+        f"safe, and running again goes on from there. Please report it with "
+        f"{kept or 'the lines above'}.",
         ExitCode.BUG,
         lead="Error: ",
+        lines=lines,
+        show_lines=not (kept and sys.stderr.isatty()),
     )
+
+
+def _keep(lines: str) -> str:
+    """Write them to a new file that its owner alone can read; its name, empty where that cannot
+    be: a full disk may have brought the bug about."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="enroll-bug-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(lines)
+    except OSError:
+        return ""
+    return file.name

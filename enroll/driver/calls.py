@@ -23,7 +23,7 @@ from enroll.driver.journey import Again, Doubtful, Policy, Settled, Stop
 from enroll.driver.reach import Reach
 from enroll.driver.recorder import Recorder
 from enroll.driver.rotation import Rotation
-from enroll.errors import EnrollError, LocalError, ServiceError
+from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
 from enroll.facesearch.clock import clock_remark
 from enroll.ledger import INTERRUPTED, Changes
 from enroll.model import (
@@ -225,7 +225,7 @@ class Calls:
         while alive and self.may_send(now):
             shipment = self._armed.popleft()
             shipment.credentials = self._rotation.credentials
-            self._in_flight[shipment] = self._throttle.sent(now)
+            self._in_flight[shipment] = permit = self._throttle.sent(now)
             face = shipment.face
             call = partial(
                 self._service.add,
@@ -236,7 +236,14 @@ class Calls:
                 send_as=self._send_as,
                 multi_oriented_detection=face.multi_oriented_detection,
             )
-            submit(executor, partial(self._arrived, shipment), call)
+            try:
+                submit(executor, partial(self._arrived, shipment), call)
+            except ShortageError as error:  # no thread took it: it leaves when one is free
+                del self._in_flight[shipment]
+                self._armed.appendleft(shipment)
+                self._reach.shortage.met(str(error), now)
+                self._throttle.answered(permit, now, refused=False, served=False, blocked=True)
+                return
 
     def _arrived(self, shipment: Shipment, answer: Answer) -> None:
         """A call has ended: its place is free at once, what it means is heard with others'."""
@@ -285,7 +292,7 @@ class Calls:
     def _count(self, shipment: Shipment, answer: Answer, now: float) -> None:
         refused = answer.verdict is Verdict.REFUSED
         self._reach.heard(answer, now)
-        if answer.verdict is Verdict.NOT_SENT:
+        if not answer.left:
             return
         self._recorder.tally.calls[CallKind.ADD] += 1
         self._recorder.tally.refused += refused

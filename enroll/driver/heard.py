@@ -6,7 +6,7 @@ from enroll.facesearch.codes import OwnCode
 from enroll.model import Answer, Verdict
 from enroll.places.throttle import Permit, Throttle
 
-UNSERVED = frozenset({Verdict.NOT_SENT, Verdict.UNKNOWN, Verdict.REFUSED})
+UNSERVED = frozenset({Verdict.NOT_SENT, Verdict.BLOCKED, Verdict.UNKNOWN, Verdict.REFUSED})
 """After these it is not known that the service had a place for the call."""
 
 
@@ -25,6 +25,7 @@ def tell(
         now,
         refused=answer.verdict is Verdict.REFUSED,
         served=answer.verdict not in UNSERVED,
+        blocked=answer.verdict is Verdict.BLOCKED,
         retry_after=answer.retry_after,
         held_until=held_until,
     )

@@ -70,7 +70,8 @@ class Doubtful:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Not applied: call again, after a back-off or as soon as there is a place (`refused`)."""
+    """Not applied: call again, after a back-off or as soon as there is a place (`refused`: by the
+    service, or by this machine)."""
 
     face: FaceRecord
     refused: bool
@@ -262,8 +263,8 @@ def after(
     told = replace(face, code=answer.code, message=answer.message, request_id=answer.request_id)
     if verdict is Verdict.UNKNOWN:
         return Doubtful(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
-    if verdict in (Verdict.REFUSED, Verdict.NOT_SENT):
-        return Again(withdraws(face), refused=verdict is Verdict.REFUSED)
+    if verdict in (Verdict.REFUSED, Verdict.BLOCKED, Verdict.NOT_SENT):
+        return Again(withdraws(face), refused=verdict is not Verdict.NOT_SENT)
     if verdict is Verdict.FATAL:
         return Stop(withdraws(told), answer)
     return _not_applied(told, answer, policy=policy, tries=tries)

@@ -18,7 +18,7 @@ from enroll.driver.reach import Reach
 from enroll.driver.recorder import Recorder
 from enroll.driver.rotation import Rotation
 from enroll.driver.settling import LOOK_LIMIT, LOOK_THRESHOLD
-from enroll.errors import ServiceError
+from enroll.errors import ServiceError, ShortageError
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, SendAs, Verdict
 from enroll.photo import read_photo
 from enroll.places.throttle import Permit, Throttle
@@ -151,10 +151,16 @@ class Looks:
         now = time.monotonic()
         while self._asking and self._throttle.free(now) > 0:
             permit = self._throttle.sent(now)
-            self.in_flight += 1
             look = self._asking.popleft()
             heard = partial(self._hear, look, permit, self._rotation.credentials)
-            submit(calls, heard, look.call)
+            try:
+                submit(calls, heard, look.call)
+                self.in_flight += 1
+            except ShortageError as error:  # no thread took it: it leaves when one is free
+                self._asking.appendleft(look)
+                self._reach.shortage.met(str(error), now)
+                self._throttle.answered(permit, now, refused=False, served=False, blocked=True)
+                return
 
     @property
     def waiting(self) -> int:
@@ -169,13 +175,14 @@ class Looks:
     def _hear(self, look: _Look, permit: Permit, used: Credentials, answer: Answer) -> None:
         self.in_flight -= 1
         refused = answer.verdict is Verdict.REFUSED
+        no_place = refused or answer.verdict is Verdict.BLOCKED
         now = time.monotonic()
         self._reach.heard(answer, now)
         tell(self._throttle, permit, answer, now=now, service_time=self.service_time())
-        if answer.verdict is not Verdict.NOT_SENT:
+        if answer.left:
             self._recorder.tally.calls[look.kind] += 1
             self._recorder.tally.refused += refused
-        if refused or (answer.code in CREDENTIAL_CODES and self._rotation.others_than(used)):
+        if no_place or (answer.code in CREDENTIAL_CODES and self._rotation.others_than(used)):
             self._asking.append(look)
             return
         if look.kind is CallKind.SEARCH:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from enroll.driver.breaker import UNKNOWN_RUNNING
+from enroll.driver.shortage import Shortage
 from enroll.model import Answer, Verdict
 
 
@@ -20,10 +21,16 @@ class Reach:
     away: bool = False
     code: str = ""
     because: str = ""
+    shortage: Shortage = field(default_factory=Shortage)
+    """Whether the reason lies with this machine."""
     _unknown: int = 0
 
     def heard(self, answer: Answer, now: float) -> None:
-        """Take an answer into account."""
+        """Take an answer into account, unless it tells nothing of the service."""
+        if answer.verdict is Verdict.BLOCKED:
+            self.shortage.met(answer.message, now)
+            return
+        self.shortage.passed()
         if answer.verdict not in (Verdict.NOT_SENT, Verdict.UNKNOWN):
             self.since, self.away, self._unknown = None, False, 0
             return

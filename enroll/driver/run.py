@@ -11,10 +11,9 @@ import math
 import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 
 from enroll.clock import now_ms
 from enroll.cores import OneCore
@@ -32,9 +31,10 @@ from enroll.driver.rotation import Rotation, Unchanging
 from enroll.driver.settling import Doubt
 from enroll.driver.share import Share
 from enroll.driver.strangers import Strangers, Trust
+from enroll.driver.tasks import Task, Tasks
 from enroll.driver.trial import Sample
 from enroll.driver.watchdog import Watchdog
-from enroll.errors import EnrollError, LocalError
+from enroll.errors import EnrollError, LocalError, ShortageError
 from enroll.expiry import DEFAULT_TIMEOUT, last_expiry
 from enroll.ledger import Ledger
 from enroll.ledger.survey import Surveyor
@@ -105,6 +105,9 @@ class FullService(Service, Library, Protocol):
     def most_clock_offset(self) -> float:
         """The highest offset that any call so far may have been signed with, in seconds."""
 
+    def let_go(self) -> None:
+        """Close connections that rest, for others to be opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class _InDoubt:
@@ -114,14 +117,6 @@ class _InDoubt:
     tries: int
     code: str
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """A task that has ended, and who wants to hear its value."""
-
-    heard: Callable[..., None]
-    future: Future[Any]
 
 
 class Driver:
@@ -165,6 +160,7 @@ class Driver:
         rotation = rotation or Unchanging()
         self._reach = Reach()
         share = Share(work.images, ledger)
+        self._tasks = Tasks(calls=executors.calls, readers=executors.readers)
         self._intake = Intake(
             scan,
             self._recorder,
@@ -213,7 +209,6 @@ class Driver:
             send=self._calls.take,
             look_first=self._doubted,
         )
-        self._told: SimpleQueue[_Told | None] = SimpleQueue()
         self._doubtful: dict[int, _InDoubt] = {}  # rows whose face is being settled, by face
         self._left_in_doubt: set[int] = set()  # faces that no row has waited for
         self._rechecked = False
@@ -228,7 +223,7 @@ class Driver:
     def interrupt(self, signal_number: int) -> None:
         """Stop feeding, let calls in flight end and record them. Safe in a signal handler."""
         self._signal = signal_number
-        self._told.put(None)
+        self._tasks.wake()
 
     @property
     def library_known(self) -> bool:
@@ -275,6 +270,7 @@ class Driver:
 
     def _turn(self) -> None:
         now = time.monotonic()
+        self._tasks.give_again(now)
         if self._work_due(now) <= now:
             self._worked = now
             self._work_through()
@@ -282,7 +278,7 @@ class Driver:
                 return  # before anything more leaves
             now = time.monotonic()
         self._calls.send(
-            self._submit, self._executors.calls, now=now, alive=self._recorder.alive(now)
+            self._tasks.submit, self._executors.calls, now=now, alive=self._recorder.alive(now)
         )
         if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
             self._beaten = now
@@ -304,9 +300,10 @@ class Driver:
         executors = self._executors
         self._hear_answers()
         if self._strangers.known or not self._intake.began_early:
-            self._intake.scan_on(self._submit, executors.scanner)  # else first calls come first
+            # Else first calls come first.
+            self._intake.scan_on(self._tasks.submit, executors.scanner)
         self._intake.feed(
-            self._submit, executors.readers, room=self._room(), park=self._people.park
+            self._tasks.submit, executors.readers, room=self._room(), park=self._people.park
         )
         if self._strangers.known:
             self._decider.decide(self._intake.read)
@@ -321,7 +318,7 @@ class Driver:
         elif self._calls.may_send(now) and not self._recorder.alive(now):
             self._commit()  # a later run reckons by our last sign of life when calls had expired
         self._doubts.work(
-            self._submit, executors.calls, executors.readers, idle=self._only_doubts_left()
+            self._tasks.submit, executors.calls, executors.readers, idle=self._only_doubts_left()
         )
         self.tally.in_doubt_now = len(self._doubts)
 
@@ -360,10 +357,12 @@ class Driver:
     def _ended(self) -> bool:
         stops = (self._strangers.stop, self._calls.stop, self._looks.stop, self._decider.stop)
         self._stop = self._stop or next(filter(None, stops), None)
+        patience, now = self._work.give_up_after, time.monotonic()
+        self._stop = self._stop or self._reach.shortage.too_long(patience, now)
         since = self._reach.since
-        if since is not None and time.monotonic() - since >= self._work.give_up_after:
+        if since is not None and now - since >= patience:
             self._bound = (
-                f"The service could not be reached for {self._work.give_up_after:,.0f} seconds "
+                f"The service could not be reached for {patience:,.0f} seconds "
                 f"({self._reach.because})"
             )
         more = self._calls.under_way or self._looks.waiting
@@ -409,12 +408,6 @@ class Driver:
     def _only_doubts_left(self) -> bool:
         return self._all_fed() and not (self._calls.backlog or self._calls.under_way)
 
-    def _submit(
-        self, executor: Executor, heard: Callable[..., None], task: Callable[..., Any], *args: Any
-    ) -> None:
-        future = executor.submit(task, *args)
-        future.add_done_callback(lambda done: self._told.put(_Told(heard, done)))
-
     def _patience(self) -> float:
         """Seconds until something is to be done even if no task ends."""
         now = time.monotonic()
@@ -425,6 +418,7 @@ class Driver:
             self._doubts.next_due(),
             self._strangers.next_due,
             self._throttle.opens_at(now),
+            self._tasks.next_due(),
         ]
         if self._recorder.since is not None:
             moments.append(self._recorder.since + COMMIT_SECONDS)
@@ -435,14 +429,7 @@ class Driver:
 
     def _listen(self, patience: float) -> None:
         """Wait for a task to end, then hear all that have ended."""
-        told: list[_Told | None] = []
-        try:
-            told.append(self._told.get(timeout=patience) if patience else self._told.get_nowait())
-            while True:
-                told.append(self._told.get_nowait())
-        except Empty:
-            pass
-        self._hear([task for task in told if task is not None])
+        self._hear(self._tasks.wait(patience))
         now = time.monotonic()
         if now - self._ticked >= TICK_SECONDS:
             self._ticked = now
@@ -461,11 +448,15 @@ class Driver:
                     now=now,
                 )
 
-    def _hear(self, told: list[_Told]) -> None:
+    def _hear(self, told: list[Task]) -> None:
         heard = []
         for task in told:
             try:
                 heard.append((task.heard, task.future.result()))
+                if task.executor is self._executors.readers:
+                    self._reach.shortage.passed()
+            except ShortageError as error:
+                self._give_again_later(task, error)
             except EnrollError as error:
                 self._stop = self._stop or error
             except Exception as error:  # noqa: BLE001  # a bug; what is in flight comes first
@@ -475,6 +466,16 @@ class Driver:
                 hear(value)
             except EnrollError as error:
                 self._stop = self._stop or error
+
+    def _give_again_later(self, task: Task, error: ShortageError) -> None:
+        """No file could be opened for a task: what rests is closed, and it is given once more."""
+        if task.executor is not self._executors.readers:
+            self._stop = self._stop or error  # no more of the manifest can be had
+            return
+        now = time.monotonic()
+        self._reach.shortage.met(str(error), now)
+        self._service.let_go()
+        self._tasks.put_off(task, now)
 
     def _left(self, shipment: Shipment) -> None:
         """A face has its outcome; the other rows of its person may go on."""

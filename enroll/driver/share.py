@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from enroll.errors import LocalError
+from enroll.resources import shortage_in
 
 MISSING_RUNNING = 20
 """Photos that were there and are not there, or missing where nothing is, that stop a run: the
@@ -148,8 +149,8 @@ def answers(folder: str) -> bool:
     try:
         with os.scandir(folder) as found:
             next(found, None)
-    except OSError:
-        return False
+    except OSError as error:
+        return shortage_in(error) is not None  # then it has not been asked
     return True
 
 
@@ -157,5 +158,5 @@ def _holds_something(folder: Path) -> bool:
     try:
         with os.scandir(folder) as found:
             return next(found, None) is not None
-    except OSError:
-        return False
+    except OSError as error:
+        return shortage_in(error) is not None  # then it cannot be told, and nothing is gone

@@ -30,9 +30,15 @@ class Watchdog:
         self._moved_at = now
         self._counts: tuple[int, ...] = ()
         self._away_since: float | None = None
+        self._short_since: float | None = None
 
     def heed(self, reach: Reach, now: float) -> None:
-        """Tell the observer that the service cannot be reached, and when it is there again."""
+        """Tell the observer that the service cannot be reached, and when it is there again; and
+        once that this machine has no files or threads for the run."""
+        short = reach.shortage.since
+        if short not in (None, self._short_since) and now - short >= AWAY_SECONDS:
+            self._short_since = short
+            self._observer.waits(_short(reach))
         if reach.away and reach.since is not None and now - reach.since >= AWAY_SECONDS:
             self._away_since = reach.since
             self._observer.unreached(now - reach.since, reach.code, reach.because)
@@ -66,22 +72,33 @@ class Watchdog:
         """Tell the observer what the run waits for."""
         reasons = [*_calls(calls, throttle, reach, now), *_photos(intake), *_doubts(doubts, now)]
         reasons += ["the list of the library's faces"] * strangers.being_learned
-        self._observer.waits("; ".join(reasons) or "nothing known")
+        self._observer.waits("; ".join(reasons) or "rows that wait for others of their person")
 
 
 def _calls(calls: Calls, throttle: Throttle, reach: Reach, now: float) -> Iterator[str]:
+    if reach.shortage.since is not None:
+        yield _short(reach)
     if calls.in_flight:
         yield f"{amount(calls.in_flight, 'call')} in flight"
     if calls.setbacks:
         yield f"{amount(calls.setbacks, 'row')} to be sent again ({reach.because})"
-    closed = throttle.gauge(now).closed
-    if closed:
-        yield f"the pause that the service asks for, {duration(closed)} more"
+    gauge = throttle.gauge(now)
+    if calls.ready and not calls.in_flight:
+        because = f" ({gauge.cap})" if gauge.cap else ""
+        yield f"a place in flight for {amount(calls.ready, 'row')}{because}"
+    if gauge.closed:
+        yield f"the pause that the service asks for, {duration(gauge.closed)} more"
+
+
+def _short(reach: Reach) -> str:
+    return f"open files or threads ({reach.shortage.because.rstrip('.')})"
 
 
 def _photos(intake: Intake) -> Iterator[str]:
     if intake.reading:
         yield f"{amount(intake.reading, 'photo')} being read"
+    elif left := intake.waiting + intake.may_take:
+        yield f"{amount(left, 'photo')} to be read"
     if not intake.scanned:
         yield "the manifest and the photos' folder"
 

@@ -14,6 +14,7 @@ import requests
 from tenacity import (
     Retrying,
     retry_if_exception_type,
+    retry_if_not_exception_type,
     stop_after_attempt,
     stop_before_delay,
     wait_random,
@@ -25,7 +26,7 @@ from enroll.facesearch.answers import classify
 from enroll.facesearch.clock import ServiceClock
 from enroll.facesearch.codes import SERVICE_CODES, OwnCode
 from enroll.facesearch.endpoint import check_endpoint
-from enroll.facesearch.failures import LostError, NotSentError
+from enroll.facesearch.failures import BlockedError, LostError, NotSentError
 from enroll.facesearch.form import PhotoPart, encode, photo_part
 from enroll.facesearch.signing import SIGN_VERSION, fresh_nonce, sign
 from enroll.facesearch.transport import PlainSession
@@ -76,9 +77,9 @@ class FaceSearch:
         self._user_agent = user_agent
         self._clock = ServiceClock()
         self._threads = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._sessions: list[PlainSession] = []
         self._retrying = Retrying(
-            retry=retry_if_exception_type(NotSentError),
+            retry=retry_if_exception_type(NotSentError) & retry_if_not_exception_type(BlockedError),
             stop=stop_after_attempt(TRIES - 1) | stop_before_delay(TRYING_SECONDS),
             wait=wait_random(0.05, 0.3),
             reraise=True,
@@ -189,6 +190,11 @@ class FaceSearch:
         fields = {"group_id": group_id, "check_empty": "1" if check_empty else "0"}
         return self._call(CallKind.FREE, fields)
 
+    def let_go(self) -> None:
+        """Close every resting connection, where this machine has none left; calls go on."""
+        for session in list(self._sessions):
+            session.let_go()
+
     def close(self) -> None:
         """Close every resting connection; a call under way closes its own at its end."""
         while self._sessions:
@@ -208,7 +214,7 @@ class FaceSearch:
             return self._attempted(call)
         except NotSentError as exc:
             return Answer(
-                verdict=Verdict.NOT_SENT,
+                verdict=Verdict.BLOCKED if isinstance(exc, BlockedError) else Verdict.NOT_SENT,
                 code=exc.code.value,
                 message=str(exc),
                 elapsed=time.monotonic() - started,
@@ -217,6 +223,8 @@ class FaceSearch:
     def _attempted(self, call: _Call) -> Answer:
         try:
             return self._attempt(call)
+        except BlockedError:
+            raise  # its place is of more use to another
         except NotSentError:  # rare, so that tenacity's bookkeeping is no part of a usual call
             return self._retrying(self._attempt, call)
 
@@ -315,5 +323,5 @@ class FaceSearch:
             threads.process = os.getpid()
             threads.session = PlainSession()
             self._sessions.append(threads.session)
-        session: requests.Session = threads.session
+        session: PlainSession = threads.session
         return session

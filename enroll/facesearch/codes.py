@@ -57,6 +57,8 @@ class OwnCode(StrEnum):
     """Not sent: the proxy would not open a tunnel, or did not speak HTTP."""
     TLS_FAILED = "TLS_FAILED"
     """Not sent: no TLS, or a certificate that we do not trust."""
+    OUT_OF_RESOURCES = "OUT_OF_RESOURCES"
+    """Not sent: this machine had no file or thread left for the call."""
     TIMEOUT = "TIMEOUT"
     """Unknown: the deadline passed after a part of the request had left."""
     CONNECTION_LOST = "CONNECTION_LOST"

@@ -2,6 +2,7 @@
 
 requests.exceptions.ConnectionError
 ├── NotSentError              no byte of the request can have reached the service
+│   └── BlockedError          … because this machine let us open no connection
 └── LostError                 a part of the request had left; what became of it is unknown
     └── DeadlinePassedError   … because its time was over; also a requests Timeout
 """
@@ -19,6 +20,13 @@ class NotSentError(requests.exceptions.ConnectionError):
     def __init__(self, code: OwnCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class BlockedError(NotSentError):
+    """This machine let us open no file or connection; that tells nothing of the service."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(OwnCode.OUT_OF_RESOURCES, message)
 
 
 class LostError(requests.exceptions.ConnectionError):

@@ -12,6 +12,7 @@ import io
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import requests
@@ -20,10 +21,10 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from enroll.facesearch.codes import OwnCode
-from enroll.facesearch.failures import DeadlinePassedError, LostError, NotSentError
+from enroll.facesearch.failures import DeadlinePassedError, LostError
 from enroll.facesearch.plain import PlainHead, read_plain_head
 from enroll.facesearch.route import Origin, Route, find_route
-from enroll.facesearch.wire import TooMuchError, Wire, as_socket, open_wire
+from enroll.facesearch.wire import TooMuchError, Wire, as_socket, not_sent, open_wire
 
 MAX_BODY = 1 << 20
 """Bytes of an answer's body that we read; a longer one is a broken answer."""
@@ -96,8 +97,13 @@ class DeadlineAdapter(BaseAdapter):
     def close(self) -> None:
         """Close what rests; a connection in use is closed at the end of its call."""
         self._closed = True
-        while self._resting:
-            self._resting.popitem()[1][0].close()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close what rests, for others to have its place. Any thread may ask for it."""
+        with suppress(KeyError):  # taken by a call in this very moment
+            while self._resting:
+                self._resting.popitem()[1][0].close()
 
     def _route(self, url: str, proxies: Mapping[str, str] | None) -> Route:
         key = (url, *sorted((proxies or {}).items()))
@@ -140,7 +146,8 @@ def _exchange(wire: Wire, head: bytes, body: Sequence[bytes]) -> _AnyAnswer:
     except OSError as exc:
         # The kernel took nothing. Under TLS that is not ours to see.
         if not wire.sent and not wire.encrypted:
-            raise NotSentError(OwnCode.CANNOT_CONNECT, f"nothing could be sent: {exc}") from exc
+            message = f"nothing could be sent: {exc}"
+            raise not_sent(OwnCode.CANNOT_CONNECT, message, exc) from exc
         return _early_answer(wire, exc)
     try:
         return read_plain_head(wire.reader) or _final_answer(wire)
@@ -250,9 +257,13 @@ class PlainSession(requests.Session):
         super().__init__()
         self.trust_env = False
         self.adapters.clear()
-        adapter = DeadlineAdapter()
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
+        self._adapter = DeadlineAdapter()
+        self.mount("https://", self._adapter)
+        self.mount("http://", self._adapter)
+
+    def let_go(self) -> None:
+        """Close the connection that rests, if there is one."""
+        self._adapter.let_go()
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """None, always: even an unfollowed redirect would be parsed, and a bad one raises."""

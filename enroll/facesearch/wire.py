@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib3.util import wait_for_read
 
 from enroll.facesearch.codes import OwnCode
-from enroll.facesearch.failures import NotSentError
+from enroll.facesearch.failures import BlockedError, NotSentError
 from enroll.facesearch.route import Origin, Proxy, host_and_port
+from enroll.resources import shortage_behind, shortage_in
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -227,7 +228,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
         message = f"the name {host} could not be looked up: {exc}"
-        raise NotSentError(OwnCode.NAME_LOOKUP_FAILED, message) from exc
+        raise not_sent(OwnCode.NAME_LOOKUP_FAILED, message, exc) from exc
     failure: OSError = TimeoutError(_TIME_IS_OVER)
     for count, (family, kind, protocol, _, address) in enumerate(addresses):
         left = deadline - time.monotonic()
@@ -237,8 +238,17 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
             return _connected(family, kind, protocol, address, left / (len(addresses) - count))
         except OSError as exc:
             failure = exc
+            if shortage_in(exc) is not None:
+                break
     message = f"no connection to {host_and_port(host, port)}: {failure}"
-    raise NotSentError(OwnCode.CANNOT_CONNECT, message) from failure
+    raise not_sent(OwnCode.CANNOT_CONNECT, message, failure) from failure
+
+
+def not_sent(code: OwnCode, message: str, exc: Exception) -> NotSentError:
+    """What to raise for an exception from before the first byte: a BlockedError where the reason is
+    that this machine has no file left for us. Lookup and TLS open files, too, and do not say so."""
+    short = shortage_behind(exc) if code is not OwnCode.CANNOT_CONNECT else shortage_in(exc)
+    return NotSentError(code, message) if short is None else BlockedError(str(short))
 
 
 def _connected(
@@ -280,7 +290,7 @@ def _start_tls(wire: Wire, host: str, verify: str) -> None:
     try:
         wire.start_tls(tls_context(verify), host)
     except OSError as exc:
-        raise NotSentError(OwnCode.TLS_FAILED, f"no TLS with {host}: {exc}") from exc
+        raise not_sent(OwnCode.TLS_FAILED, f"no TLS with {host}: {exc}", exc) from exc
 
 
 @lru_cache(maxsize=8)

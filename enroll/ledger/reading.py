@@ -43,6 +43,7 @@ from enroll.ledger import schema as s
 from enroll.ledger.blocked import count_forgotten, forgotten_events, read_block_list
 from enroll.ledger.compiled import Query
 from enroll.model import Entry, Event, EventKind, RawAnswer, Status
+from enroll.resources import shortage_behind
 
 PARAMETERS_AT_ONCE = 400
 """Pairs in one IN list. SQLite takes 32,766 parameters; long lists are slow to compile."""
@@ -54,6 +55,8 @@ def sentences(path: str) -> Iterator[None]:
     try:
         yield
     except exc.DatabaseError as error:
+        if (short := shortage_behind(error)) is not None:  # SQLite does not say why
+            raise short from error
         raise LocalError(
             f"The ledger {path} cannot be used: {error.orig}. Nothing that it recorded is lost; "
             "make room or mend the file's permissions, then run the same command again."

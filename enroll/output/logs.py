@@ -19,6 +19,10 @@ from enroll.ownership import check_trusted
 LOGGER = logging.getLogger("enroll")
 
 
+TRACEBACK = "traceback"
+"""The field of a bug's line that says where in the program it came about; lines of their own in a
+text log."""
+
 NAMELESS = "***"
 """What is left of a short user id when it is masked."""
 
@@ -81,7 +85,9 @@ class _FileHandler(logging.StreamHandler[LastingStream]):
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        return f"{at} {record.levelname.lower()}: {record.getMessage()}"
+        line = f"{at} {record.levelname.lower()}: {record.getMessage()}"
+        traceback = getattr(record, "fields", {}).get(TRACEBACK)
+        return f"{line}\n{traceback.rstrip()}" if traceback else line
 
 
 class _Bare(logging.Formatter):
@@ -110,11 +116,12 @@ def log(event: str, message: str, fields: Mapping[str, Any], *, level: int = log
     LOGGER.log(level, "%s", message, extra={"event": event, "fields": dict(fields)})
 
 
-def log_error(message: str, exit_code: int) -> bool:
+def log_error(message: str, exit_code: int, *, traceback: str = "") -> bool:
     """Log why a command ends: to the log file, and where log lines are objects to stderr as one,
     too; False where a person is to be told there."""
     as_json = any(isinstance(handler.formatter, _Json) for handler in LOGGER.handlers)
-    extra = {"event": "error", "fields": {"exit_code": exit_code}}
+    fields = {"exit_code": exit_code, **({TRACEBACK: traceback} if traceback else {})}
+    extra = {"event": "error", "fields": fields}
     record = LOGGER.makeRecord(
         LOGGER.name, logging.ERROR, "", 0, "%s", (message,), None, extra=extra
     )

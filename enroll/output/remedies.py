@@ -32,6 +32,7 @@ _REMEDIES = {
     "CLOCKS_APART": "Set the clock that is wrong: signatures carry the time, so nothing is sent.",
     "PROXY_REFUSED": "Check HTTPS_PROXY.",
     "TLS_FAILED": "Check --endpoint and --ca-bundle.",
+    "OUT_OF_RESOURCES": "Raise the limit of open files or threads (ulimit -n, ulimit -u).",
     "FIELD_MISSING": "Check --endpoint.",
     # this machine's
     "PHOTO_MISSING": "Check the path in the manifest, and --images.",

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from enroll.errors import ShortageError
 from enroll.model import Fault, FileContent, FileTimes, Photo, Status, Unusable
 from enroll.photo import facecheck, reasons
 from enroll.photo.memory import CONTENT_BYTES, reading
@@ -27,6 +28,7 @@ from enroll.photo.namesake import find_namesake, name_unseen
 from enroll.photo.prepare import prepare
 from enroll.photo.reasons import LARGEST_FILE, PhotoCode
 from enroll.preparation import AS_USUAL, Preparation
+from enroll.resources import patiently, shortage_in
 
 _SHARE_GONE = frozenset(
     {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN}
@@ -161,13 +163,14 @@ class CannotOpenError(Exception):
 
 @contextmanager
 def opened(path: str, images: str) -> Iterator[tuple[int, os.stat_result]]:
-    """A photo's descriptor and what `fstat` says of it. Raises CannotOpenError."""
+    """A photo's descriptor and what `fstat` says of it. Raises CannotOpenError, and ShortageError
+    where this machine lets us open no further file."""
     outside = _outside(path, images)
     if outside is not None:
         raise CannotOpenError(outside)
     try:
         _check_kind(os.lstat(path))  # before it is opened: that alone sets some devices going
-        descriptor = os.open(path, _OPEN_FLAGS)
+        descriptor = patiently(lambda: os.open(path, _OPEN_FLAGS))
     except OSError as error:
         raise CannotOpenError(_cannot_open(error, path, images)) from error
     except ValueError as error:  # a NUL in the path
@@ -181,6 +184,8 @@ def opened(path: str, images: str) -> Iterator[tuple[int, os.stat_result]]:
             raise CannotOpenError(_invalid(reasons.too_large(found.st_size)))
         yield descriptor, found
     except OSError as error:
+        if (short := shortage_in(error)) is not None:
+            raise short from error
         raise CannotOpenError(_cannot_read(error)) from error
     finally:
         os.close(descriptor)
@@ -196,7 +201,7 @@ def _check_kind(found: os.stat_result) -> None:
 def read_photo(path: str, images: str, preparation: Preparation = AS_USUAL) -> Photo | Unusable:
     """Read and hash the photo at `path`, which must lie under `images`, and prepare what is sent.
 
-    Never raises, whatever the file is.
+    Never raises, whatever the file is, but ShortageError where no file can be opened now.
     """
     try:
         with opened(path, images) as (descriptor, before):
@@ -213,12 +218,18 @@ def read_photos(
     paths: Sequence[str], images: str, preparation: Preparation = AS_USUAL
 ) -> tuple[list[Photo | Unusable], bool]:
     """`read_photo` of the first of these, at least of one, until that has taken TOGETHER_SECONDS or
-    TOGETHER_BYTES; and whether it took less for all of them."""
+    TOGETHER_BYTES; and whether it took less for all of them. Raises ShortageError as that does."""
     until = time.monotonic() + TOGETHER_SECONDS
     photos: list[Photo | Unusable] = []
     left = TOGETHER_BYTES
     for path in paths:
-        photos.append(photo := read_photo(path, images, preparation))
+        try:
+            photo = read_photo(path, images, preparation)
+        except ShortageError:
+            if not photos:
+                raise
+            return photos, False
+        photos.append(photo)
         left -= len(photo.content) if isinstance(photo, Photo) else 0
         if left <= 0 or time.monotonic() >= until:
             return photos, False

@@ -5,15 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from threading import Condition, Lock
 from typing import TypeVar
 
 from enroll import cores
+from enroll.errors import ShortageError
 from enroll.photo.pace import timed
 from enroll.preparation import DEFAULT_MAX_PIXELS
+from enroll.threads import Threads
 
 R = TypeVar("R")
 
@@ -69,14 +70,15 @@ class Decoders:
     def __init__(self) -> None:
         places = cores.count()
         self._gate = Gate(places)
-        self._pool = ThreadPoolExecutor(
-            places, thread_name_prefix="decoder", initializer=cores.use_all
-        )
+        try:
+            self._pool: Threads | None = Threads(places, initializer=cores.use_all)
+        except ShortageError:
+            self._pool = None  # who asks decodes by itself
 
     def run(self, task: Callable[[], R], *, need: int, limit: int) -> R:
         """What the task returns or raises, when there was room for it. Raises TooSlowError."""
         with self._gate.room(need, limit=limit):
-            return self._pool.submit(timed, task).result()
+            return timed(task) if self._pool is None else self._pool.submit(timed, task).result()
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from threading import Lock
 from unicodedata import is_normalized, normalize
 
 from enroll.characters import as_seen, find_unseen
+from enroll.resources import patiently
 
 MOST_NAMES = 100_000
 """Names that are remembered, of all folders together: some 30 MB."""
@@ -69,9 +70,12 @@ class Listings:
 
 
 def _list(folder: str, most: int) -> dict[str, str]:
-    try:
+    def names() -> dict[str, str]:
         with os.scandir(folder) as found:
             return {_folded(one.name): one.name for one in islice(found, most)}
+
+    try:
+        return patiently(names)
     except OSError:
         return {}
 

@@ -26,6 +26,7 @@ from enroll.places.spacing import FoundRate
 from enroll.places.throttle import (
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
+    Bounded,
     Cap,
     FixedThrottle,
     Gauge,
@@ -145,6 +146,7 @@ class AdaptiveThrottle:
         *,
         refused: bool,
         served: bool = True,
+        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
@@ -257,12 +259,18 @@ class AdaptiveThrottle:
         self._strange.clear()
 
 
-def throttle_for(max_in_flight: int | None, *, known: int | None = None) -> Throttle:
+def throttle_for(
+    max_in_flight: int | None, *, known: int | None = None, most: int | None = None
+) -> Throttle:
     """What `--max-in-flight` says: so many places, or (None) as many as the account takes, of
-    which `known` is what was found before."""
+    which `known` is what was found before; never more than `most`, which this machine has room
+    for."""
     if max_in_flight is None:
-        return AdaptiveThrottle(known=known)
-    return FixedThrottle(max_in_flight)
+        found: Throttle = AdaptiveThrottle(known=known)
+    else:
+        found = FixedThrottle(max_in_flight)
+    wanted = max_in_flight or MOST_IN_FLIGHT
+    return Bounded(found, most=wanted if most is None else most)
 
 
 class _Lately:

@@ -16,6 +16,13 @@ half second that a call takes, so that little is lost where the limit was met by
 
 LONGEST_PAUSE_SECONDS = 60.0
 
+BLOCKED_PAUSE_SECONDS = 0.25
+"""The first pause after a call for which this machine had no file or thread left; doubled each time
+that none leaves in between."""
+
+ROOM_SECONDS = 2.0
+"""How often it is tried then whether there is room for one call more."""
+
 LONGEST_RETRY_AFTER_SECONDS = 300.0
 """The most of a `Retry-After` that is obeyed: a service that asks for an hour is asked again."""
 
@@ -26,6 +33,7 @@ class Cap(StrEnum):
     MAX_IN_FLIGHT = "--max-in-flight"
     AUTO = "the most that --max-in-flight auto goes up to"
     RATE = "--rate"
+    MACHINE = "the open files and threads of this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +82,12 @@ class Throttle(Protocol):
         *,
         refused: bool,
         served: bool = True,
+        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
-        """A call has ended; `refused` when the service had no place for it.
+        """A call has ended; `refused` when the service had no place for it, `blocked` when this
+        machine let it not leave.
 
         `served` is False where it is not known that the service had one: the call did not leave,
         or its answer proves nothing. `retry_after` is seconds; `held_until` (monotonic) says
@@ -163,6 +173,7 @@ class FixedThrottle:
         *,
         refused: bool,
         served: bool = True,
+        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
@@ -221,6 +232,7 @@ class _Around:
         *,
         refused: bool,
         served: bool = True,
+        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
@@ -229,6 +241,7 @@ class _Around:
             now,
             refused=refused,
             served=served,
+            blocked=blocked,
             retry_after=retry_after,
             held_until=held_until,
         )
@@ -238,6 +251,81 @@ class _Around:
 
     def gauge(self, now: float) -> Gauge:
         return self._throttle.gauge(now)
+
+
+class Bounded(_Around):
+    """A throttle for a machine that lets a process have so many open files and threads.
+
+    Where it had none left for a call, one call fewer may be in flight, and none leaves for a
+    moment; in time it is tried whether there is room for one more again.
+    """
+
+    def __init__(self, throttle: Throttle, *, most: int) -> None:
+        super().__init__(throttle)
+        self._top = self._most = max(most, 1)
+        self._in_flight = 0
+        self._pause = BLOCKED_PAUSE_SECONDS
+        self._closed_until = -math.inf
+        self._changed_at = -math.inf
+
+    @property
+    def limit(self) -> int:
+        return min(super().limit, self._most)
+
+    def free(self, now: float) -> int:
+        if now < self._closed_until:
+            return 0
+        return max(min(super().free(now), self._most - self._in_flight), 0)
+
+    def sent(self, now: float) -> Permit:
+        self._in_flight += 1
+        return super().sent(now)
+
+    def answered(
+        self,
+        permit: Permit,
+        now: float,
+        *,
+        refused: bool,
+        served: bool = True,
+        blocked: bool = False,
+        retry_after: float | None = None,
+        held_until: float | None = None,
+    ) -> None:
+        super().answered(
+            permit,
+            now,
+            refused=refused,
+            served=served,
+            blocked=blocked,
+            retry_after=retry_after,
+            held_until=held_until,
+        )
+        full = self._in_flight >= self._most
+        self._in_flight -= 1
+        if blocked:
+            self._has_room_for(self._in_flight, now)
+        else:
+            self._pause = BLOCKED_PAUSE_SECONDS
+            if full and self._most < self._top and now - self._changed_at >= ROOM_SECONDS:
+                self._most, self._changed_at = self._most + 1, now
+
+    def _has_room_for(self, calls: int, now: float) -> None:
+        self._most, self._changed_at = max(min(self._most, calls), 1), now
+        if now >= self._closed_until:  # of calls that left together only the first
+            self._closed_until = now + self._pause
+            self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def opens_at(self, now: float) -> float | None:
+        if now < self._closed_until:
+            return self._closed_until
+        return super().opens_at(now)
+
+    def gauge(self, now: float) -> Gauge:
+        inner = super().gauge(now)
+        ours = inner.limit > self._most and (self._in_flight >= self._most)
+        cap = Cap.MACHINE if ours or now < self._closed_until else inner.cap
+        return replace(inner, limit=self.limit, cap=cap)
 
 
 class Metered(_Around):
@@ -263,6 +351,28 @@ class Metered(_Around):
     def sent(self, now: float) -> Permit:
         self._left -= 1
         return super().sent(now)
+
+    def answered(
+        self,
+        permit: Permit,
+        now: float,
+        *,
+        refused: bool,
+        served: bool = True,
+        blocked: bool = False,
+        retry_after: float | None = None,
+        held_until: float | None = None,
+    ) -> None:
+        self._left += blocked  # it was not made
+        super().answered(
+            permit,
+            now,
+            refused=refused,
+            served=served,
+            blocked=blocked,
+            retry_after=retry_after,
+            held_until=held_until,
+        )
 
 
 class Paced(_Around):

@@ -55,7 +55,7 @@ def waits_for(view: View) -> Wait | None:
         (full and gauge.cap is not None, Wait.CAP),
         (full and (view.refused or gauge.ceiling is not None), Wait.ACCOUNT),
         (full, Wait.NETWORK),
-        (ready and gauge.cap is Cap.RATE, Wait.CAP),
+        (ready and gauge.cap in (Cap.RATE, Cap.MACHINE), Wait.CAP),
         (ready and gauge.spacing is not None, Wait.ACCOUNT),
         (ready, None),  # it is about to leave
         (view.photos > 0, Wait.PHOTOS),

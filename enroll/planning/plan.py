@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,11 +26,13 @@ from enroll.places.ceiling import FIRST_LIMIT
 from enroll.planning.listed import PlanReport, open_plan_report
 from enroll.planning.outlook import Drawn, Outlook
 from enroll.preparation import Precheck
+from enroll.resources import share_out
 from enroll.rows.manifest import Manifest, open_manifest
 from enroll.rows.photofolder import photos_folder
 from enroll.rows.rules import check_row
 from enroll.rows.scan import CHUNK_ROWS, Scan
 from enroll.settings import RunSettings, default_ledger_path, host_of
+from enroll.threads import Threads
 
 ASSUMED_CALL_SECONDS = 1.9
 """How long a call takes where no run has measured it: the one answer that the vendor publishes."""
@@ -237,7 +238,7 @@ class _Planner:
         """Look at every row."""
         plan = self._plan
         scan = Scan(plan.manifest.rows(CHUNK_ROWS), str(plan.images))
-        with ThreadPoolExecutor(self._readers) as readers:
+        with Threads(share_out(calls=0, readers=self._readers).readers) as readers:
             while (rows := scan.next_chunk()) is not None:
                 due = self._compare(rows)
                 if self._sample is None:
@@ -250,9 +251,7 @@ class _Planner:
                 self._report.put()
         plan.shared = self._shared()
 
-    def _look_at(
-        self, due: Sequence[Candidate], readers: ThreadPoolExecutor, into: Outlook
-    ) -> None:
+    def _look_at(self, due: Sequence[Candidate], readers: Threads, into: Outlook) -> None:
         looks = readers.map(self._look, [one.row.path for one in due])
         for candidate, look in zip(due, looks, strict=True):
             self._count(candidate, look, into)
@@ -265,7 +264,7 @@ class _Planner:
             else:
                 sample.offer(candidate)
 
-    def _look_at_sample(self, sample: Sample, readers: ThreadPoolExecutor) -> None:
+    def _look_at_sample(self, sample: Sample, readers: Threads) -> None:
         """Look at what was drawn; if that is all, it is no sample but the whole."""
         plan, chosen = self._plan, sample.drawn()
         if sample.rows <= len(chosen):

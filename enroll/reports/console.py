@@ -37,6 +37,12 @@ DOUBTFUL = "doubtful"
 READING = "Reading the manifest, at most "
 
 
+class _Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
+    """A bar without tqdm's thread, which would draw it anew now and then: each tick does."""
+
+    monitor_interval = 0
+
+
 class Console(Screen):
     """Shows a run on stderr, with a bar on a terminal and a line every `stats` seconds else."""
 
@@ -102,7 +108,7 @@ class Console(Screen):
         self._tell_notes(place)
         self._began = self._told_at = time.monotonic()
         if self._with_bar:
-            self._bar = tqdm(
+            self._bar = _Bar(
                 total=0,
                 desc=READING,
                 unit="",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 from enroll.blocklist import BlockList
-from enroll.errors import LocalError
+from enroll.errors import LocalError, ShortageError
 from enroll.ledger.survey import Part, PartCounts, digest_of, pack, unpack
 from enroll.model import FileTimes, Row, ScannedRow
 from enroll.photo import locate, look
+from enroll.threads import Threads
 
 CHUNK_ROWS = 2_000
 """Rows scanned at a time. Ours: some 20 ms of work, so that calls that end meanwhile are heard."""
@@ -61,7 +61,7 @@ class Scan:
         self._blocked = blocked or BlockList()
         self._images = images
         self._at_once = at_once
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Threads | None = None
 
     def close(self) -> None:
         """Let go of the threads, if there were any."""
@@ -129,13 +129,7 @@ class Scan:
             if time.perf_counter() - began <= SLOW_SECONDS * TRIED or not rest:
                 times += look(rest, self._images)
                 return times
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._at_once, thread_name_prefix="look")
-            share = -(-len(rest) // self._at_once)
-            for some in self._pool.map(
-                partial(look, images=self._images),
-                [rest[i : i + share] for i in range(0, len(rest), share)],
-            ):
+            for some in self._side_by_side(rest):
                 times += some
         except OSError as error:
             raise LocalError(
@@ -143,6 +137,15 @@ class Scan:
                 "Mount the share again, then run the same command."
             ) from error
         return times
+
+    def _side_by_side(self, paths: Sequence[str]) -> Iterator[array[int]]:
+        try:
+            self._pool = self._pool or Threads(self._at_once)
+        except ShortageError:  # no thread is to be had: then one after the other, here
+            return iter([look(paths, self._images)])
+        share = -(-len(paths) // self._at_once)
+        parts = [paths[i : i + share] for i in range(0, len(paths), share)]
+        return self._pool.map(partial(look, images=self._images), parts)
 
 
 def _any_photo(times: array[int]) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,11 @@ from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable
 from enroll.output.texts import duration
 from enroll.photo import read_photo
 from enroll.preparation import Precheck, Preparation
+from enroll.resources import share_out
 from enroll.rows.manifest import Manifest
 from enroll.rows.scan import CHUNK_ROWS, Scan
 from enroll.settings import SyncSettings
+from enroll.threads import Threads
 
 READ_AT_ONCE = 500
 """Photos that are read before their people's faces are asked for."""
@@ -101,7 +102,7 @@ def _read_photos(
     preparation = replace(settings.preparation, precheck=Precheck.OFF)
     read = partial(_read, images=str(images), preparation=preparation)
     after = ("", "")
-    with ThreadPoolExecutor(settings.readers, thread_name_prefix="difference") as readers:
+    with Threads(share_out(calls=0, readers=settings.readers).readers) as readers:
         while files := ledger.following.unread(after=after, most=READ_AT_ONCE):
             faces = ledger.faces_of({file.user_id for file in files})
             told: list[ReadFile] = []

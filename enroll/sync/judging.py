@@ -19,6 +19,7 @@ from enroll.ledger.reading import iso_time
 from enroll.output.logs import NAMELESS, mask
 from enroll.output.newfile import new_file
 from enroll.output.outputs import InUse, Output, check_output, try_folder
+from enroll.resources import shortage_in
 from enroll.rows.escape import escape
 from enroll.rows.manifest import Manifest, open_manifest
 from enroll.rows.photofolder import FolderGoneError, NoFolderError, in_utf8, photos_folder
@@ -191,7 +192,9 @@ def _is_empty(folder: Path) -> bool:
     try:
         with os.scandir(folder) as found:
             return next(found, None) is None
-    except OSError:
+    except OSError as error:
+        if (short := shortage_in(error)) is not None:
+            raise short from error
         return True
 
 

@@ -1,0 +1,166 @@
+"""How many files and threads this machine lets the process have, and what is said where it has none
+left.
+
+Each call in flight has a connection, each reader an open photo, and both count as open files. What
+a run wants is shared out beforehand, so that the ledger and the results never lack one; should
+there be none all the same, that is no fault of a photo or of the service.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import resource
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from enroll.errors import ShortageError
+
+R = TypeVar("R")
+
+RESERVE = 16
+"""Open files that calls and readers leave alone. At a time there may be: the ledger, journal and
+lock (4), SQLite's temporary files (3), the manifest or an unpacked workbook (2), the results beside
+what was there before (2), a module that is loaded late (2), what the system opens to look a name up
+(2), a glance at /proc (1)."""
+
+READERS_SHARE = 1 / 4
+"""Of the open files that are left, where they are few: a photo is read in a fraction of the time
+that a call takes."""
+
+PATIENCE_SECONDS = 5.0
+"""How long opening a file is tried again. Calls end within seconds, and their connections with
+them."""
+
+_OPEN_MAX = 10_240
+"""What macOS takes for the most where it says that there is no limit (its OPEN_MAX)."""
+
+_FEW_OPEN = 32
+"""Taken for the number of open files where the system does not list them."""
+
+_FILES_IN_USE = frozenset({errno.EMFILE, errno.ENFILE})
+_SHORTAGES = _FILES_IN_USE | {errno.ENOMEM, errno.ENOBUFS}
+"""What the kernel says when not the file or the other end is at fault, but we have too much."""
+
+_NO_THREAD = "can't start new thread"
+"""What Python says, without a class or number of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many calls may be in flight, and how many photos be read at a time."""
+
+    calls: int
+    readers: int
+
+
+def raise_file_limit() -> None:
+    """Let this process have as many open files as it may ask for by itself.
+
+    Many systems begin with few, 256 or 1,024, for old programs' sake. For commands: what a library
+    is used in decides for itself.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_MAX if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def file_limit() -> float:
+    """How many files this process may have open; infinite where there is no limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else soft
+
+
+def files_left() -> float:
+    """How many more files this process may open."""
+    limit = file_limit()
+    try:
+        with os.scandir("/dev/fd") as found:
+            return limit - (sum(1 for _ in found) - 1)  # without the one for this list
+    except OSError as error:
+        return 0 if error.errno in _SHORTAGES else limit - _FEW_OPEN
+
+
+def share_out(*, calls: int, readers: int) -> Share:
+    """As much of what is wanted as there are open files for; at least one of each."""
+    left = files_left() - RESERVE
+    if calls + readers <= left:
+        return Share(calls, readers)
+    readers = min(readers, max(int(left * READERS_SHARE), 1))
+    return Share(min(calls, max(int(left) - readers, 1)), readers)
+
+
+def patiently(task: Callable[[], R]) -> R:
+    """What a task returns that opens a file, tried again for a while if none can be opened.
+
+    Raises ShortageError after that, and at once what else the task raises.
+    """
+    until, pause = time.monotonic() + PATIENCE_SECONDS, 0.01
+    while True:
+        try:
+            return task()
+        except OSError as error:
+            short = shortage_in(error)
+            if short is None:
+                raise
+            if time.monotonic() + pause > until:
+                raise short from error
+        time.sleep(pause)
+        pause = min(2 * pause, 0.25)
+
+
+def shortage_in(error: BaseException) -> ShortageError | None:
+    """What to say where an error is for want of files, memory or threads; None for any other."""
+    if isinstance(error, ShortageError):
+        return error
+    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+        return no_thread(error)
+    if isinstance(error, ImportError):  # a compiled module; the loader's words have no number
+        said = str(error)
+        number = next((one for one in _FILES_IN_USE if os.strerror(one) in said), None)
+        return None if number is None else ShortageError(_in_words(number))
+    if isinstance(error, OSError) and error.errno in _SHORTAGES:
+        return ShortageError(_in_words(error.errno))
+    return None
+
+
+def shortage_behind(error: BaseException) -> ShortageError | None:
+    """The same for an error that may hide its reason, as that of a failed name lookup: by whether
+    a file can be opened now."""
+    if (short := shortage_in(error)) is not None:
+        return short
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as now:
+        return shortage_in(now)
+    return None
+
+
+def no_thread(error: BaseException) -> ShortageError:
+    """What to say where no thread could be started."""
+    return ShortageError(
+        f"This machine lets the command start no further thread ({error}). Raise the limit of "
+        "processes (ulimit -u, or the container's limit of pids), or run the same command again "
+        "when less is running; nothing that was recorded is lost."
+    )
+
+
+def _in_words(number: int) -> str:
+    again = "and run the same command again; nothing that was recorded is lost."
+    if number == errno.EMFILE:
+        return (
+            f"The command may have {file_limit():,.0f} files and connections open at a time, and "
+            f"all are in use. Raise that limit (ulimit -n), {again}"
+        )
+    if number == errno.ENFILE:
+        return (
+            "All programs of this machine together have as many files open as it allows. End "
+            f"those that have many open, or raise fs.file-max, {again}"
+        )
+    return f"This machine has no memory left for another file or connection. Make room, {again}"

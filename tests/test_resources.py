@@ -1,0 +1,193 @@
+"""What this machine lets the process have, shared out; and that its want is nobody else's fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import ssl
+from pathlib import Path
+
+import pytest
+from facesearch_servers import free_port
+from scarce import no_file_left
+
+from enroll import resources
+from enroll.driver.reach import Reach
+from enroll.driver.share import Share as PhotosShare
+from enroll.driver.share import answers
+from enroll.errors import ShortageError
+from enroll.facesearch import FaceSearch
+from enroll.facesearch.codes import OwnCode
+from enroll.facesearch.failures import BlockedError
+from enroll.facesearch.wire import not_sent
+from enroll.model import Answer, Credentials, Verdict
+from enroll.photo import read_photo, read_photos
+from enroll.photo.glance import glance
+from enroll.resources import (
+    RESERVE,
+    Share,
+    files_left,
+    patiently,
+    raise_file_limit,
+    share_out,
+    shortage_behind,
+    shortage_in,
+)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tried again."""
+    monkeypatch.setattr(resources, "PATIENCE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def limits() -> object:
+    """The limits of open files, put back afterwards."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield before
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_limit_of_open_files_is_raised_to_the_most(limits: tuple[int, int]) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    raise_file_limit()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft == hard == limits[1]
+
+
+def test_open_files_are_counted(limits: tuple[int, int]) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    before = files_left()
+    end, other = os.pipe()
+    assert before < 200
+    assert files_left() == before - 2
+    os.close(end)
+    os.close(other)
+    with no_file_left():
+        assert files_left() == 0
+
+
+@pytest.mark.parametrize(
+    ("left", "wanted", "shared"),
+    [
+        (528, Share(512, 16), Share(512, 16)),
+        (527, Share(512, 16), Share(511, 16)),
+        (40, Share(512, 16), Share(30, 10)),
+        (4, Share(512, 16), Share(3, 1)),
+        (2, Share(512, 16), Share(1, 1)),
+        (-5, Share(512, 16), Share(1, 1)),
+        (4, Share(2, 16), Share(2, 1)),
+        (100, Share(0, 16), Share(0, 16)),
+    ],
+)
+def test_what_is_wanted_is_shared_out(
+    monkeypatch: pytest.MonkeyPatch, left: int, wanted: Share, shared: Share
+) -> None:
+    monkeypatch.setattr(resources, "files_left", lambda: RESERVE + left)
+    assert share_out(calls=wanted.calls, readers=wanted.readers) == shared
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EMFILE, "x"), "ulimit -n"),
+        (OSError(errno.ENFILE, "x"), "fs.file-max"),
+        (OSError(errno.ENOMEM, "x"), "no memory left"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (ImportError(f"a.so: {os.strerror(errno.EMFILE)}"), "ulimit -n"),
+    ],
+)
+def test_a_want_of_this_machine_is_a_sentence_with_a_remedy(error: Exception, words: str) -> None:
+    short = shortage_in(error)
+    assert short is not None
+    assert words in str(short)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "x"), RuntimeError("x"), ImportError("x"), ValueError()]
+)
+def test_any_other_error_is_none(error: Exception) -> None:
+    assert shortage_in(error) is None
+    assert shortage_behind(error) is None
+
+
+def test_a_file_that_can_be_opened_in_a_moment_is_waited_for() -> None:
+    errors = [OSError(errno.EMFILE, "x"), OSError(errno.ENFILE, "x")]
+
+    def task() -> str:
+        if errors:
+            raise errors.pop()
+        return "done"
+
+    assert patiently(task) == "done"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_photo_that_cannot_be_opened_for_want_of_files_is_not_judged(tmp_path: Path) -> None:
+    images = str(tmp_path)
+    path = tmp_path / "1.jpg"
+    path.write_bytes(b"x")
+    for read in (read_photo, glance):
+        with no_file_left(), pytest.raises(ShortageError, match="ulimit -n"):
+            read(str(path), images)
+    with no_file_left(), pytest.raises(ShortageError):
+        read_photos([str(path)], images)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_missing_photo_whose_folder_cannot_be_listed_is_not_judged_either(tmp_path: Path) -> None:
+    with no_file_left(), pytest.raises(ShortageError):
+        read_photo(str(tmp_path / "none.jpg"), str(tmp_path))
+
+
+class Known:
+    """A ledger that knows photos below every folder."""
+
+    def knows_photos_below(self, folder: str) -> bool:
+        return bool(folder)
+
+    def some_photos_below(self, folder: str, *, most: int) -> list[str]:
+        return [f"{folder}/known.jpg"][:most]
+
+
+def test_a_folder_that_cannot_be_listed_for_want_of_files_is_not_gone(tmp_path: Path) -> None:
+    share = PhotosShare(str(tmp_path), Known())
+    with no_file_left():
+        assert share.missing(str(tmp_path / "1.jpg"), was_there=False) is None
+        assert answers(str(tmp_path))
+    assert share.missing(str(tmp_path / "1.jpg"), was_there=False) is not None  # it is empty
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_call_without_a_file_left_is_blocked_and_leaves_at_once_when_there_is_one(
+    host: str,
+) -> None:
+    service = FaceSearch(f"http://{host}:{free_port()}", Credentials("k", "s"), timeout=5.0)
+    with no_file_left():
+        answer = service.group_list()
+    assert (answer.verdict, answer.code) == (Verdict.BLOCKED, OwnCode.OUT_OF_RESOURCES)
+    assert not answer.left
+    assert "ulimit -n" in answer.message
+    assert service.group_list().verdict is Verdict.NOT_SENT  # nobody listens there
+
+
+def test_errors_that_hide_their_reason_are_asked_for_it() -> None:
+    # OpenSSL says so of a folder of certificates that it could not read.
+    error = ssl.SSLCertVerificationError("unable to get local issuer certificate")
+    with no_file_left():
+        assert isinstance(not_sent(OwnCode.TLS_FAILED, "x", error), BlockedError)
+    assert not_sent(OwnCode.TLS_FAILED, "x", error).code is OwnCode.TLS_FAILED
+
+
+def test_a_blocked_call_tells_nothing_of_the_service_and_something_of_this_machine() -> None:
+    reach = Reach()
+    reach.heard(Answer(verdict=Verdict.NOT_SENT, code="CANNOT_CONNECT", message="refused"), 1.0)
+    reach.heard(Answer(verdict=Verdict.BLOCKED, message="No file."), 2.0)
+    assert (reach.since, reach.because) == (1.0, "refused")
+    assert (reach.shortage.since, reach.shortage.because) == (2.0, "No file.")
+    assert reach.shortage.too_long(3.0, 4.9) is None
+    assert str(reach.shortage.too_long(3.0, 5.0)) == "No file."
+    reach.heard(Answer(verdict=Verdict.APPLIED), 6.0)
+    assert reach.since is reach.shortage.since is None
