@@ -40,11 +40,12 @@ from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.output.texts import amount
 from enroll.photo import marks
 from enroll.rows.manifest import Manifest, open_manifest, recall_manifest
-from enroll.rows.photofolder import in_utf8, photos_folder
+from enroll.rows.photofolder import photos_folder
 from enroll.rows.results import default_results_path
 from enroll.rows.source import Source
 from enroll.settings import RunSettings, default_ledger_path, host_of
 from enroll.tally import Tally
+from enroll.visible import path_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,6 +348,6 @@ def make_folder(folder: Path) -> None:
 def _run_start(settings: RunSettings, manifest: Manifest, found: Mapping[str, object]) -> RunStart:
     return run_start(
         {**settings.record(), **found},
-        manifest=in_utf8(manifest.path.absolute()),
+        manifest=path_text(manifest.path.absolute()),
         manifest_sha256=manifest.sha256,
     )

@@ -14,7 +14,7 @@ import pytest
 import enroll
 
 PACKAGE = Path(enroll.__file__).parent
-LOWEST = ("model", "errors", "expiry", "preparation", "settings", "credentials")
+LOWEST = ("model", "errors", "visible", "expiry", "preparation", "settings", "credentials")
 BASE = {f"enroll.{name}" for name in LOWEST}
 HEAVY: tuple[str, ...] = ("pandas", "sqlalchemy", "requests", "numpy", "PIL", "dlib", "werkzeug")
 HEAVY += ("tenacity", "openpyxl", "prometheus_client")

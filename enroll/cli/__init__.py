@@ -17,7 +17,8 @@ import click
 from enroll import __version__
 from enroll.cli.signals import Interrupted, SignalDesk
 from enroll.errors import EnrollError, ExitCode
-from enroll.output.logs import log_error
+from enroll.output.logs import LastingStream, log_error, set_up, take_over
+from enroll.output.printing import say_aside
 
 _COMMANDS = {
     "plan": ("enroll.cli.enrolling", "plan"),
@@ -67,6 +68,8 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `enroll.__main__` has left it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _ready_streams()
+    set_up(stream=LastingStream(sys.stderr), as_json=False, file=None, quiet=False)
+    take_over()
     code = exit_code_of()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # who read our output is gone, or its disk is full
@@ -117,27 +120,32 @@ def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollEr
     if isinstance(error, Interrupted):
         return _tell(str(error), error.exit_code)
     if isinstance(error, EnrollError):
-        return _tell(str(error), error.exit_code, lead="Error: ")
+        sentence, *further = error.lines
+        return _tell(str(error), error.exit_code, shown=[f"Error: {sentence}", *further])
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        _say(error.format_message())  # `enroll` or `enroll library` alone: it is the help
+        _say(*error.format_message().split("\n"))  # `enroll` or `enroll library` alone: the help
         return ExitCode.USAGE
-    hint = ""
+    message = error.format_message()
+    shown = [f"Error: {message}"]
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        hint = f"\n`{error.ctx.command_path} --help` lists the options."
-    return _tell(error.format_message(), ExitCode.USAGE, lead="Error: ", hint=hint)
+        shown.append(f"`{error.ctx.command_path} --help` lists the options.")
+    return _tell(message, ExitCode.USAGE, shown=shown)
 
 
-def _tell(message: str, code: int, *, lead: str = "", hint: str = "") -> int:
-    """Tell a person, or the program that reads our log, why the command ends; the exit code."""
+def _tell(message: str, code: int, *, shown: Sequence[str] = ()) -> int:
+    """Tell a person, or the program that reads our log, why the command ends; the exit code.
+
+    `shown` are the lines for a person, where they are not the message alone.
+    """
     if not log_error(message, code):
-        _say(f"{lead}{message}{hint}")
+        _say(*(shown or [message]))
     return code
 
 
-def _say(text: str) -> None:
+def _say(*lines: str) -> None:
     """Print on stderr; where nobody listens any more, the exit code must still be right."""
     with suppress(OSError):
-        click.echo(text, err=True)
+        say_aside(*lines)
 
 
 def _confess(error: Exception) -> int:
@@ -148,11 +156,10 @@ def _confess(error: Exception) -> int:
             traceback.print_exception(error, file=file)
         told = file.name
     except OSError:  # a full disk may have brought the bug about
-        _say("".join(traceback.format_exception(error)))
+        _say(*"".join(traceback.format_exception(error)).splitlines())
         told = "the lines above"
-    return _tell(
+    message = (
         f"a bug in enroll {__version__} ({type(error).__name__}). What was recorded is "
-        f"safe, and running again goes on from there. Please report it with {told}.",
-        ExitCode.BUG,
-        lead="Error: ",
+        f"safe, and running again goes on from there. Please report it with {told}."
     )
+    return _tell(message, ExitCode.BUG, shown=[f"Error: {message}"])

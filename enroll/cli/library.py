@@ -13,6 +13,7 @@ from enroll.cli import options
 from enroll.cli.checking import Terminal
 from enroll.credentials import read_credentials
 from enroll.errors import UsageError
+from enroll.output.printing import say
 from enroll.settings import default_ledger_path
 
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ def list_(**given: Any) -> int:
     finally:
         connection.close()
     if not found:
-        click.echo("The account has no library; `enroll library create` makes one.")
+        say("The account has no library; `enroll library create` makes one.")
         return 0
     head = ("group_id", "group_name", "model_version", "add_time")
     rows = [(one.group_id, one.group_name, one.model_version, one.add_time) for one in found]
     with options.printing():
-        click.echo("\n".join(columns([head, *rows])))
+        say(*columns([head, *rows]))
     return 0
 
 
@@ -77,7 +78,7 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
         )
     finally:
         connection.close()
-    click.echo(f"The library {group_id} is made at {given['endpoint']}.")
+    say(f"The library {group_id} is made at {given['endpoint']}.")
     return 0
 
 
@@ -107,9 +108,9 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
         asker = Terminal(yes=yes)
         if not delete_library(connection, group_id=group_id, force=force, asker=asker):
             raise click.Abort
-    click.echo(f"The library {group_id} is deleted at {given['endpoint']}.")
+    say(f"The library {group_id} is deleted at {given['endpoint']}.")
     if kept is not None:
-        click.echo(
+        say(
             f"Its ledger {kept} stays. It is of a library that is gone: one of the same name that "
             "is made anew has another creation time, and a run refuses this ledger for it. Keep "
             "it elsewhere, or delete it."

@@ -14,6 +14,7 @@ from enroll.errors import UsageError
 from enroll.model import Entry, Row
 from enroll.output.newfile import new_file
 from enroll.output.outputs import same_file
+from enroll.output.remedies import sentence
 from enroll.rows.escape import escape, escape_all
 from enroll.rows.header import FREE_TEXT, RESULT_COLUMNS, Role, result_names
 
@@ -95,6 +96,11 @@ class _Lines(list[str]):
     write = list.append
 
 
+def message_of(entry: Entry) -> str:
+    """The sentence about an entry, as results and exports have it."""
+    return sentence(entry.error, entry.status, entry.message) if entry.error else entry.message
+
+
 def _header_line(manifest: Manifest, *, raw: bool) -> bytes:
     own = manifest.own_columns
     renamed = result_names(own)
@@ -108,7 +114,7 @@ def _result_cells(entries: Sequence[Entry | None], *, raw: bool) -> list[list[st
     """The eight columns, in the order of RESULT_COLUMNS."""
     columns = []
     for name in RESULT_COLUMNS:
-        value = attrgetter(name)
+        value = message_of if name == "message" else attrgetter(name)
         column = ["" if entry is None else value(entry) for entry in entries]
         columns.append(escape_all(column) if name in FREE_TEXT and not raw else column)
     return columns
