@@ -730,3 +730,24 @@ def test_what_python_itself_would_print_is_a_log_line(
     wanted = ["warning", "library", "division by zero", "finalizer", "a bug in enroll"]
     assert [word for word in wanted if any(word in line for line in told)] == wanted
     assert (done.returncode, len(told)) == (70, len(wanted)), told
+
+
+def test_a_traceback_that_no_file_takes_is_in_the_json_log(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("f\udcfcr")
+
+    archive.manifest(archive.people(1))
+    monkeypatch.setattr("enroll.enrollment.close_run", broken)
+    done = command(*RUN, "--log-format", "json")
+    assert [json.loads(line)["event"] for line in done.err.splitlines()][-1] == "error"
+    monkeypatch.setattr("enroll.cli.tempfile.NamedTemporaryFile", full)
+    done = command(*RUN, "--log-format", "json")
+    bug = json.loads(done.err.splitlines()[-1])
+    assert (done.code, bug["event"], "ZeroDivisionError" in bug["traceback"]) == (70, "error", True)
+    done = command(*RUN)
+    assert any(line.endswith(r"ZeroDivisionError: f\xfcr") for line in done.err.splitlines())

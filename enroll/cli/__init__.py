@@ -17,7 +17,7 @@ import click
 from enroll import __version__
 from enroll.cli.signals import Interrupted, SignalDesk
 from enroll.errors import EnrollError, ExitCode
-from enroll.output.logs import LastingStream, log_error, set_up, take_over
+from enroll.output.logs import LastingStream, log_error, logs_json, set_up, take_over
 from enroll.output.printing import say_aside
 
 _COMMANDS = {
@@ -149,17 +149,25 @@ def _say(*lines: str) -> None:
 
 
 def _confess(error: Exception) -> int:
+    lost = ""
     try:
         with tempfile.NamedTemporaryFile(  # readable by its owner alone
-            "w", prefix="enroll-bug-", suffix=".txt", delete=False, encoding="utf-8"
+            "w",
+            prefix="enroll-bug-",
+            suffix=".txt",
+            delete=False,
+            encoding="utf-8",
+            errors="backslashreplace",
         ) as file:
             traceback.print_exception(error, file=file)
         told = file.name
     except OSError:  # a full disk may have brought the bug about
-        _say(*"".join(traceback.format_exception(error)).splitlines())
-        told = "the lines above"
+        lost = "".join(traceback.format_exception(error))
+        told = "the traceback of this line" if logs_json() else "the lines above"
     message = (
         f"a bug in enroll {__version__} ({type(error).__name__}). What was recorded is "
         f"safe, and running again goes on from there. Please report it with {told}."
     )
-    return _tell(message, ExitCode.BUG, shown=[f"Error: {message}"])
+    if not log_error(message, ExitCode.BUG, **({"traceback": lost} if lost else {})):
+        _say(*lost.splitlines(), f"Error: {message}")
+    return ExitCode.BUG

@@ -128,10 +128,10 @@ def log(
     LOGGER.log(level, "%s", message, extra=extra)
 
 
-def log_error(message: str, exit_code: int) -> bool:
+def log_error(message: str, exit_code: int, **more: str) -> bool:
     """Log why a command ends: to the log file, and where log lines are objects to stderr as one,
-    too; False where a person is to be told there."""
-    record = _record("error", message, {"exit_code": exit_code}, level=logging.ERROR)
+    too, with `more` fields; False where a person is to be told there."""
+    record = _record("error", message, {"exit_code": exit_code, **more}, level=logging.ERROR)
     as_json = logs_json()
     for handler in LOGGER.handlers:
         if as_json or isinstance(handler, _FileHandler):
