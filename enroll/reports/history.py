@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from enroll.ledger.reading import iso_time
 from enroll.model import Event
@@ -10,14 +11,16 @@ from enroll.output.printing import write_data
 from enroll.rows.escape import escape
 from enroll.rows.results import csv_bytes
 
+_BATCH = 10_000
+
 HISTORY_COLUMNS = ("at", "event", "run", "user_id", "face_token", "detail")
 
 
 def print_history(events: Iterable[tuple[Event, str]]) -> None:
     """One line an event, oldest first; each event comes with its `user_id`."""
     write_data(csv_bytes([HISTORY_COLUMNS]))
-    for event, user_id in events:
-        line = (
+    lines = (
+        (
             iso_time(event.at),
             event.kind.value,
             event.run,
@@ -25,4 +28,7 @@ def print_history(events: Iterable[tuple[Event, str]]) -> None:
             event.face_token or "",
             escape(event.detail),
         )
-        write_data(csv_bytes([line]))
+        for event, user_id in events
+    )
+    while batch := list(islice(lines, _BATCH)):
+        write_data(csv_bytes(batch))

@@ -17,6 +17,7 @@ from enroll.output.outputs import same_file
 from enroll.output.remedies import sentence
 from enroll.rows.escape import escape, escape_all
 from enroll.rows.header import FREE_TEXT, RESULT_COLUMNS, Role, result_names
+from enroll.visible import storable
 
 if TYPE_CHECKING:  # pandas comes with it, and takes longer to load than an export of a few rows
     from enroll.rows.manifest import Manifest
@@ -87,7 +88,7 @@ def csv_bytes(
     # (Python 3.11 to 3.13), so the line end that is wanted is put there afterwards.
     csv.writer(lines, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
     whole = lines if newline == "\r\n" else [line[:-2] + newline for line in lines]
-    return "".join(whole).replace("\0", "\\x00").encode("utf-8", "backslashreplace")
+    return storable("".join(whole)).replace("\0", "\\x00").encode()
 
 
 class _Lines(list[str]):
