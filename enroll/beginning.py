@@ -37,11 +37,12 @@ from enroll.output.texts import amount
 from enroll.ownership import make_folder, others_can_read
 from enroll.photo import marks
 from enroll.rows.manifest import READING, Manifest, open_manifest, recall_manifest
-from enroll.rows.photofolder import in_utf8, photos_folder
+from enroll.rows.photofolder import photos_folder
 from enroll.rows.results import default_results_path
 from enroll.rows.source import Source
 from enroll.settings import RunSettings, default_ledger_path, host_of
 from enroll.tally import Tally
+from enroll.visible import path_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,6 +357,6 @@ def make_ledger_folder(folder: Path) -> None:
 def _run_start(settings: RunSettings, manifest: Manifest, found: Mapping[str, object]) -> RunStart:
     return run_start(
         {**settings.record(), **found},
-        manifest=in_utf8(manifest.path.absolute()),
+        manifest=path_text(manifest.path.absolute()),
         manifest_sha256=manifest.sha256,
     )

@@ -16,10 +16,10 @@ from enroll.model import Entry, Row, Status
 from enroll.photo import locate
 from enroll.places.throttle import Gauge
 from enroll.rows.manifest import Manifest
-from enroll.rows.photofolder import in_utf8
 from enroll.rows.results import write_results
 from enroll.settings import FailOn, RunSettings
 from enroll.tally import Ended, Tally
+from enroll.visible import path_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def _state_of(results: Path | None) -> tuple[str, int, int] | None:
     if results is None or not results.is_file():
         return None
     found = results.stat()
-    return in_utf8(results.absolute()), found.st_size, found.st_mtime_ns
+    return path_text(results.absolute()), found.st_size, found.st_mtime_ns
 
 
 def _nothing_is_lost(error: EnrollError) -> LocalError:

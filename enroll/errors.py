@@ -15,7 +15,7 @@ EnrollError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
 
@@ -38,9 +38,23 @@ class ExitCode(IntEnum):
 
 
 class EnrollError(Exception):
-    """Base of everything that we raise on purpose; `str(error)` is one sentence with a remedy."""
+    """Base of everything that we raise on purpose; `str(error)` is one sentence with a remedy.
+
+    Where it takes a list to say it, `further` are the lines below the sentence.
+    """
 
     exit_code = ExitCode.BUG
+
+    def __init__(self, sentence: str = "", *further: str) -> None:
+        super().__init__(sentence, *further)
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """What is printed; a line end within one of them is not ours."""
+        return tuple(map(str, self.args))
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class UsageError(EnrollError):
@@ -97,15 +111,19 @@ class LedgerBusyError(EnrollError):
 class GuardError(EnrollError):
     """A sync would change more than it may, so that nothing was done.
 
-    `counts` is the difference between manifest and ledger, as far as it was made out; `masked` is
-    the message as it may be kept, where it shows user ids.
+    `counts` is the difference between manifest and ledger, as far as it was made out; `masked` are
+    the lines as they may be kept, where they show user ids.
     """
 
     exit_code = ExitCode.GUARD
 
     def __init__(
-        self, message: str, *, counts: Mapping[str, int] | None = None, masked: str | None = None
+        self,
+        lines: Sequence[str],
+        *,
+        counts: Mapping[str, int] | None = None,
+        masked: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(*lines)
         self.counts = counts
-        self.masked = message if masked is None else masked
+        self.masked = lines if masked is None else masked

@@ -7,14 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import click
-
 from enroll.demo import draw_archive
 from enroll.ending import Report
 from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode
 from enroll.model import Credentials
 from enroll.output.logs import LastingStream, set_up
+from enroll.output.printing import say
 from enroll.places.ceiling import MOST_IN_FLIGHT
 from enroll.reports.console import Console
 from enroll.reports.summary import summary_lines
@@ -30,7 +29,7 @@ def run_demo(folder: Path) -> int:
 
     Returns the run's exit code, but 0 for rows that fail: some of the demo's are there for it.
     """
-    click.echo(f"Drawing an archive of portraits into {folder}; some rows are there to fail.\n")
+    say(f"Drawing an archive of portraits into {folder}; some rows are there to fail.", "")
     manifest = draw_archive(folder)
     with Sandbox(store=folder / "service.sqlite") as box:
         box.create_library(GROUP_ID)
@@ -48,8 +47,7 @@ def run_demo(folder: Path) -> int:
         console = Console(settings, stream)
         report = enroll_manifest(settings, lambda: credentials, screen=console)
         faces = len(box.faces(GROUP_ID))
-    click.echo("\n" + "\n".join(summary_lines(report)))
-    click.echo(_afterwards(folder, report, faces))
+    say("", *summary_lines(report), *_afterwards(folder, report, faces))
     code = report.exit_code
     return ExitCode.DONE if code is ExitCode.SOME_ROWS_FAILED else code
 
@@ -61,15 +59,18 @@ def _most_in_flight(readers: int) -> int | None:
     return None if calls == MOST_IN_FLIGHT else max(calls, 1)
 
 
-def _afterwards(folder: Path, report: Report, faces: int) -> str:
+def _afterwards(folder: Path, report: Report, faces: int) -> list[str]:
     ledger, enroll = report.place.ledger, _our_name()
-    return (
-        f"\nThe stand-in's library now holds {faces} faces. Run the demo again: it adds none.\n"
-        "Look around:\n\n"
-        f"  {enroll} status --ledger {ledger}\n"
-        f"  {enroll} export - --ledger {ledger} --status enrolled\n"
-        f"  less {report.results or folder}\n"
-    )
+    return [
+        "",
+        f"The stand-in's library now holds {faces} faces. Run the demo again: it adds none.",
+        "Look around:",
+        "",
+        f"  {enroll} status --ledger {ledger}",
+        f"  {enroll} export - --ledger {ledger} --status enrolled",
+        f"  less {report.results or folder}",
+        "",
+    ]
 
 
 def _our_name() -> str:

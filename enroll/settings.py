@@ -24,6 +24,7 @@ from enroll.preparation import (
     Precheck,
     Preparation,
 )
+from enroll.visible import path_text
 
 DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
 """The service's base URL in Singapore, where the vendor's documentation points."""
@@ -45,7 +46,7 @@ people, by what they are."""
 
 def files_record(files: Mapping[str, Path | None]) -> dict[str, str]:
     """Such files as a ledger keeps them: absolute paths."""
-    return {what: str(path.absolute()) for what, path in files.items() if path is not None}
+    return {what: path_text(path.absolute()) for what, path in files.items() if path is not None}
 
 
 class CodeRule(StrEnum):
@@ -179,7 +180,7 @@ class RunSettings:
         return {
             "group_id": self.group_id,
             "endpoint": self.endpoint,
-            "images": str(self.images or ""),
+            "images": path_text(self.images or ""),
             "max_in_flight": self.max_in_flight or "auto",
             "rate": self.rate,
             "timeout": self.timeout,

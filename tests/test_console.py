@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import termios
 from collections import Counter
 from collections.abc import Callable
@@ -140,6 +142,44 @@ def test_a_text_log_file_has_every_row_with_its_time(archive: Archive, command: 
     assert (
         shown[3] == "Further rows with PHOTO_MISSING are not shown here; the results have them all."
     )
+
+
+def test_rows_of_one_error_have_one_level_however_many_there_are(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest([(f"person-{number}", "", f"{number}.jpg") for number in range(6)])
+    done = command(*RUN, "--log-format", "json", "--log-file", "run.jsonl")
+    logged = (archive.folder / "run.jsonl").read_text(encoding="utf-8")
+    for text in (done.err, logged):
+        rows = [each for each in map(json.loads, text.splitlines()) if each["event"] == "row"]
+        assert [row["level"] for row in rows] == ["warning"] * 6
+    command(*RUN, "--log-file", "run.log")
+    lines = (archive.folder / "run.log").read_text(encoding="utf-8").splitlines()
+    assert sum(" warning: " in line and "PHOTO_MISSING" in line for line in lines) == 6
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_quiet_log_format_and_log_file_go_together(
+    archive: Archive, command: Command, quiet: tuple[str, ...], log_format: str
+) -> None:
+    guessed(archive)
+    archive.photo("1.jpg", nobody())
+    options = ("--images", ".", "--log-format", log_format, "--log-file", "run.log", *quiet)
+    done = command(*RUN, *options)
+    assert done.code == 1
+    logged = (archive.folder / "run.log").read_text(encoding="utf-8").splitlines()
+    if log_format == "text":
+        assert [line.split()[2] for line in logged] == ["info:", "warning:", "warning:", "info:"]
+        assert ["NO_FACE_FOUND" in done.err, "Endpoint" in done.err] == [not quiet] * 2
+        assert done.err.count("--encoding") == 1
+        assert "NO_FACE_FOUND" in done.out
+        return
+    everything = ["run_started", "note", "row", "run_ended"]
+    assert [json.loads(line)["event"] for line in logged] == everything
+    shown = [json.loads(line)["event"] for line in done.err.splitlines()]
+    assert shown == (["note", "run_ended"] if quiet else everything)
+    assert done.out == ""
 
 
 def test_quiet_prints_only_what_needs_a_person(archive: Archive, command: Command) -> None:
@@ -651,7 +691,7 @@ def test_the_note_about_the_clock_is_a_warning_in_every_log_and_is_shown_once(
         ("in_doubt", "HTTP_502", remedy("HTTP_502")),
         # In a 5xx a known code proves nothing.
         ("in_doubt", "NO_FACE_FOUND", remedy("TIMEOUT")),
-        ("failed", "NEW", f"{UNKNOWN_CODE} It said: NEW: a\ufffd[31m b"),
+        ("failed", "NEW", f"{UNKNOWN_CODE} It said: NEW: a\\x1b[31m b"),
     ],
 )
 def test_what_to_do_is_a_remedy_and_not_what_the_service_said(
@@ -673,3 +713,68 @@ def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_the
     console.ticked(Tally(due=9, done=7, scanned=True, in_doubt_now=2))
     told = "7 of 9 rows done (78 %), 0 failed, 2 in doubt, 0.1 rows/s, "
     assert f"{told}the rest is being looked for in the library\n" in lines.getvalue()
+
+
+STRAY = """
+import sys, threading, warnings
+import enroll.enrollment
+def stray(*_, **__):
+    warnings.warn("a\\x1b[31m\\nwarning")
+    import logging
+    logging.getLogger("urllib3").warning("a\\x1b[31m\\nlibrary")
+    one = threading.Thread(target=lambda: 1 / 0)
+    one.start()
+    one.join()
+    class Final:
+        def __del__(self):
+            raise ValueError("a\\x1b[31m\\nfinalizer")
+    Final()
+    raise ZeroDivisionError("a\\x1b[31m\\nbug")
+enroll.enrollment.enroll_manifest = stray
+from enroll.cli import main
+sys.argv[0] = "enroll"
+main()
+"""
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_what_python_itself_would_print_is_a_log_line(
+    archive: Archive, command: Command, log_format: str
+) -> None:
+    archive.manifest(archive.people(1))
+    done = subprocess.run(
+        [sys.executable, "-c", STRAY, *RUN, "--log-format", log_format],
+        cwd=archive.folder,
+        env=command.surroundings(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    assert all(line.isprintable() for line in lines)
+    told = [json.loads(line)["message"] for line in lines] if log_format == "json" else lines
+    wanted = ["warning", "library", "division by zero", "finalizer", "a bug in enroll"]
+    assert [word for word in wanted if any(word in line for line in told)] == wanted
+    assert (done.returncode, len(told)) == (70, len(wanted)), told
+
+
+def test_a_traceback_that_no_file_takes_is_in_the_json_log(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("f\udcfcr")
+
+    archive.manifest(archive.people(1))
+    monkeypatch.setattr("enroll.enrollment.close_run", broken)
+    done = command(*RUN, "--log-format", "json")
+    assert [json.loads(line)["event"] for line in done.err.splitlines()][-1] == "error"
+    monkeypatch.setattr("enroll.cli.tempfile.NamedTemporaryFile", full)
+    done = command(*RUN, "--log-format", "json")
+    bug = json.loads(done.err.splitlines()[-1])
+    assert (done.code, bug["event"], "ZeroDivisionError" in bug["traceback"]) == (70, "error", True)
+    done = command(*RUN)
+    assert any(line.endswith(r"ZeroDivisionError: f\xfcr") for line in done.err.splitlines())

@@ -17,11 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 from real_command import SECONDS, Command
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
-from enroll.errors import ExitCode
+from enroll.errors import ExitCode, LocalError
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
 from enroll.reports.figures import Figures
 from enroll.sandbox import Sandbox
+from enroll.visible import path_text
 
 RUN = ("run", "staff.csv", "--group-id", "staff", "--summary", "run.json")
 ROOT = Path(__file__).parent.parent
@@ -45,7 +46,7 @@ def metrics(archive: Archive) -> dict[tuple[str, str], float]:
             assert family.documentation
             for sample in family.samples:
                 labels = dict(sample.labels)
-                assert labels.pop("group_id") == "staff"
+                assert (labels.pop("host"), labels.pop("group_id")) == ("127.0.0.1", "staff")
                 one[sample.name, "".join(labels.values())] = sample.value
         assert not found or found == one
         found = one
@@ -215,6 +216,114 @@ def test_figures_that_cannot_be_written_any_more_are_exit_code_7(
     assert done.code == ExitCode.LOCAL
     assert "run.json" in done.err
     assert "1 row enrolled" in done.out
+
+
+def test_each_of_the_figures_files_is_written_whatever_becomes_of_the_other(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.manifest(archive.people(1))
+    spoiled = ["run.json"]
+
+    def full(*_: object, **__: object) -> None:
+        for name in spoiled:
+            (archive.folder / name).mkdir()
+
+    monkeypatch.setattr("enroll.reports.summary.log_summary", full)
+    run = (*RUN, "--metrics-file", "run.prom")
+    done = command(*run)
+    assert (done.code, "run.json" in done.err) == (ExitCode.LOCAL, True)
+    assert metrics(archive)["enroll_run_exit_code", ""] == 0
+
+    spoiled[:] = ["run.prom"]
+    (archive.folder / "run.prom").unlink()
+    (archive.folder / "run.json").rmdir()
+    done = command(*run)
+    assert (done.code, "run.prom" in done.err) == (ExitCode.LOCAL, True)
+    assert summary(archive)["exit_code"] == 0
+
+    spoiled[:] = ["run.json"]
+    (archive.folder / "run.json").unlink()
+    done = command(*run)  # run.prom is a folder still: refused before anything
+    assert done.code == ExitCode.USAGE
+    spoiled[:] = ["run.json", "run.prom"]
+    (archive.folder / "run.prom").rmdir()
+    done = command(*run)
+    assert done.code == ExitCode.LOCAL
+    assert ["run.json" in done.err, "run.prom" in done.err] == [True, True]
+
+
+def test_a_bug_in_one_of_the_figures_files_costs_the_other_nothing(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    archive.manifest(archive.people(1))
+    monkeypatch.setattr("enroll.reports.publishing.write_summary", broken)
+    assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.BUG
+    assert metrics(archive)["enroll_run_exit_code", ""] == 0
+
+
+def test_the_figures_are_written_when_the_results_cannot_be(
+    archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.manifest(archive.people(1))
+
+    def full(*_: object, **__: object) -> None:
+        raise LocalError("The disk is full.")
+
+    monkeypatch.setattr("enroll.ending.write_results", full)
+    assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.LOCAL
+    assert metrics(archive)["enroll_run_exit_code", ""] == 7
+    assert (summary(archive)["exit_code"], summary(archive)["results"]) == (7, None)
+
+
+@pytest.mark.parametrize("name", ["l.sqlite", "staff.csv"])
+def test_paths_that_are_no_text_are_in_the_figures_as_they_can_be_written(
+    archive: Archive, command: Command, name: str
+) -> None:
+    odd = archive.folder / "f\udcfcr"
+    odd.mkdir()
+    manifest = archive.manifest(archive.people(1))
+    if name == "staff.csv":
+        manifest = manifest.rename(odd / name)
+    run = ("run", manifest, *RUN[2:], "--images", archive.folder, "--log-format", "json")
+    done = command.run(*run, "--ledger", odd / "l.sqlite", "--log-file", odd / "log")
+    assert done.code == 0, done
+    figures = summary(archive)
+    assert figures["ledger"] == rf"{archive.folder}/f\xfcr/l.sqlite"
+    assert name not in figures["manifest"] or figures["manifest"] == path_text(manifest)
+    (started, *_) = map(json.loads, done.err.splitlines())
+    assert started["ledger"] == figures["ledger"]
+    assert (odd / "log").read_text(encoding="utf-8") == done.err
+    status = json.loads(command("status", "--json", "--ledger", odd / "l.sqlite").out)
+    assert status["ledger"] == figures["ledger"]
+    assert status["runs"][0]["options"]["files"]["the log file"] == path_text(odd / "log")
+    assert status["images"] == str(archive.folder)
+    assert command.run(*run[:-4], "--ledger", odd / "l.sqlite").code == 0  # finds the folder again
+    forget = command("forget", "--user-id", "person-0001", "--ledger", odd / "l.sqlite", "--yes")
+    assert f"{path_text(manifest)} (a manifest" in forget.out
+
+
+def test_a_refusal_that_names_such_a_path_is_still_a_refusal(
+    archive: Archive, command: Command
+) -> None:
+    odd = archive.folder / "f\udcfcr"
+    odd.mkdir()
+    archive.manifest(archive.people(1)).rename(odd / "staff.csv")
+    done = command.run("run", odd / "staff.csv", *RUN[2:], "--metrics-file", "run.prom")
+    assert (done.code, r"/f\xfcr is not in UTF-8" in done.err) == (ExitCode.USAGE, True), done
+    assert r"/f\xfcr is not in UTF-8" in summary(archive)["message"]
+    assert metrics(archive)["enroll_run_exit_code", ""] == 2
+
+
+def test_a_users_name_that_is_no_text_is_stored_as_it_can_be(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    command.environ["LOGNAME"] = "a\udcfc"
+    assert command.run(*RUN).code == 0
+    assert json.loads(command("status", "--json").out)["runs"][0]["user"] == r"a\xfc"
 
 
 def test_every_figure_is_documented() -> None:

@@ -19,6 +19,7 @@ LOWEST: tuple[str, ...] = (
     "model",
     "errors",
     "ownership",
+    "visible",
     "expiry",
     "preparation",
     "settings",

@@ -194,6 +194,39 @@ def test_a_warning_is_a_line_of_the_log_where_a_program_reads_it(
     assert "secret" not in done.err + done.out
 
 
+@pytest.mark.parametrize("chosen_in", ["option", "equals", "variable", "file", "named file"])
+@pytest.mark.parametrize("wrong", [("--nonsense", "x"), ("--limit",), ("--limit", "many")])
+def test_wrong_options_are_told_in_the_log_format_that_was_chosen(
+    archive: Archive, command: Command, chosen_in: str, wrong: tuple[str, ...]
+) -> None:
+    archive.manifest(archive.people(1))
+    more: tuple[str, ...] = ()
+    if chosen_in == "option":
+        more = ("--log-format", "json")
+    elif chosen_in == "equals":
+        more = ("--log-format=json",)
+    elif chosen_in == "variable":
+        command.environ["ENROLL_LOG_FORMAT"] = "json"
+    else:
+        name = "enroll.toml" if chosen_in == "file" else "other.toml"
+        (archive.folder / name).write_text('log_format = "json"\n')
+        more = () if chosen_in == "file" else ("--config", name)
+    done = command(*RUN, *more, *wrong)
+    (event,) = [json.loads(line) for line in done.err.splitlines()]
+    assert (done.code, event["event"], event["exit_code"], done.out) == (2, "error", 2, "")
+    assert wrong[0] in event["message"]
+
+
+def test_a_dry_run_warns_in_the_log_format_that_was_chosen(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.people(1))
+    command.environ["ENROLL_OF_ANOTHER_PROGRAM"] = "x"
+    done = command(*RUN, "--dry-run", "--log-format", "json")
+    (event,) = [json.loads(line) for line in done.err.splitlines()]
+    assert (done.code, event["event"]) == (0, "warning")
+
+
 def test_every_option_and_the_key_may_stand_in_the_environment(
     archive: Archive, command: Command
 ) -> None:

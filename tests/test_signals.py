@@ -98,6 +98,38 @@ def test_the_second_signal_leaves_at_once_and_nothing_is_added_twice(
     assert len(box.faces("staff")) == 2
 
 
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_json_log_is_json_to_its_last_line_when_signals_end_the_run(
+    box: Sandbox, archive: Archive, command: Command, signals: int
+) -> None:
+    archive.manifest(archive.people(1, 2, 3))
+    box.script(["timeout-after"] * 2)
+    more = ("--log-format", "json", "--progress", "--drain", "0.2" if signals == 1 else "25")
+    with command.started(*RUN, *more, "--log-file", "run.jsonl") as process:
+        assert box.wait_count("add", 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        err = ""
+        for line in process.stderr:
+            err += line
+            if "A second signal leaves at once" in line:
+                break
+        if signals == 2:
+            process.send_signal(signal.SIGTERM)
+        out, rest = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out) == (ExitCode.TERMINATED, "")
+    events = [json.loads(line) for line in (err + rest).splitlines()]
+    told = [event for event in events if event["event"] == "signal"]
+    assert [(event["signal"], event["level"]) for event in told] == [
+        ("SIGTERM", "warning")
+    ] * signals
+    assert events[-1]["event"] == ("run_ended" if signals == 1 else "signal")
+    logged = (archive.folder / "run.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line)["event"] for line in logged.splitlines()] == [
+        event["event"] for event in events
+    ]
+
+
 def test_hangups_drain_as_one_whatever_their_number(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from real_command import Command
 from small_archive import QUICK_DOUBTS, Archive, nobody, portrait, read_csv
 
+from enroll.facesearch.codes import SERVICE_CODES
 from enroll.ledger import (
     ErrorCount,
     LedgerStatus,
@@ -23,7 +24,7 @@ from enroll.ledger import (
 )
 from enroll.ledger.files import read_ledger
 from enroll.model import Status
-from enroll.output.remedies import UNKNOWN_CODE
+from enroll.output.remedies import UNKNOWN_CODE, sentence
 from enroll.reports.export import write_export
 from enroll.reports.overview import RunState, status_json, status_lines
 from enroll.sandbox import Sandbox
@@ -341,3 +342,36 @@ def test_a_history_that_nobody_reads_to_its_end_is_no_error(
             os.close(writing)
             _, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "")
+
+
+def test_a_code_of_the_service_is_told_as_a_sentence_and_an_unknown_one_word_for_word(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.photo("nobody.jpg", nobody())
+    archive.manifest([("a1", "", "nobody.jpg"), *archive.people(1)])
+    box.script(["unknown-code"], user_id="person-0001")
+    assert command("run", "staff.csv", "--group-id", "staff").code == 1
+    noface, unknown = (row["message"] for row in archive.results())
+    assert noface == "The service finds no face in the photo."
+    assert unknown.startswith("FACE_LEFT_THE_BUILDING")
+    status = json.loads(command("status", "--json").out)
+    for name in ("out.csv", "out.jsonl", "out.parquet"):
+        assert command("export", name, "--status", "rejected").code == 0
+    (line,) = (archive.folder / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    table = pytest.importorskip("pyarrow.parquet").read_table(archive.folder / "out.parquet")
+    assert {
+        read_csv(archive.folder / "out.csv")[0]["message"],
+        json.loads(line)["message"],
+        table.to_pylist()[0]["message"],
+        next(one["message"] for one in status["errors"] if one["code"] == "NO_FACE_FOUND"),
+    } == {noface}
+
+
+@pytest.mark.parametrize("code", SERVICE_CODES)
+def test_every_code_of_the_service_has_a_sentence(code: str) -> None:
+    plain = sentence(code, "rejected", code)
+    assert sentence(code, "rejected", "") == plain
+    assert (plain[0].isupper(), plain[-1], " " in plain, code in plain) == (True, ".", True, False)
+    assert sentence(code, "rejected", f"{code}: user_id") == f"{plain[:-1]}: user_id"
+    assert sentence(code, "rejected", "Said otherwise.") == "Said otherwise."
+    assert sentence(code, "in_doubt", code) == code

@@ -17,7 +17,8 @@ import click
 from enroll import __version__
 from enroll.cli.signals import Interrupted, SignalDesk
 from enroll.errors import EnrollError, ExitCode, ShortageError
-from enroll.output.logs import log_error
+from enroll.output.logs import TRACEBACK, LastingStream, log_error, logs_json, set_up, take_over
+from enroll.output.printing import say_aside
 from enroll.resources import raise_file_limit, shortage_in
 
 _COMMANDS = {
@@ -71,6 +72,8 @@ def main() -> None:
     raise_file_limit()
     # NumPy, which pandas needs, would start a thread a core for arithmetic that we do not do.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    set_up(stream=LastingStream(sys.stderr), as_json=False, file=None, quiet=False)
+    take_over()
     code = exit_code_of()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # who read our output is gone, or its disk is full
@@ -132,38 +135,32 @@ def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollEr
     if isinstance(error, Interrupted):
         return _tell(str(error), error.exit_code)
     if isinstance(error, EnrollError):
-        return _tell(str(error), error.exit_code, lead="Error: ")
+        sentence, *further = error.lines
+        return _tell(str(error), error.exit_code, shown=[f"Error: {sentence}", *further])
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        _say(error.format_message())  # `enroll` or `enroll library` alone: it is the help
+        _say(*error.format_message().split("\n"))  # `enroll` or `enroll library` alone: the help
         return ExitCode.USAGE
-    hint = ""
+    message = error.format_message()
+    shown = [f"Error: {message}"]
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        hint = f"\n`{error.ctx.command_path} --help` lists the options."
-    return _tell(error.format_message(), ExitCode.USAGE, lead="Error: ", hint=hint)
+        shown.append(f"`{error.ctx.command_path} --help` lists the options.")
+    return _tell(message, ExitCode.USAGE, shown=shown)
 
 
-def _tell(
-    message: str,
-    code: int,
-    *,
-    lead: str = "",
-    hint: str = "",
-    lines: str = "",
-    show_lines: bool = False,
-) -> int:
+def _tell(message: str, code: int, *, shown: Sequence[str] = ()) -> int:
     """Tell a person, or the program that reads our log, why the command ends; the exit code.
 
-    `lines` are a traceback, which log lines have with them.
+    `shown` are the lines for a person, where they are not the message alone.
     """
-    if not log_error(message, code, traceback=lines):
-        _say(f"{lines if show_lines else ''}{lead}{message}{hint}")
+    if not log_error(message, code):
+        _say(*(shown or [message]))
     return code
 
 
-def _say(text: str) -> None:
+def _say(*lines: str) -> None:
     """Print on stderr; where nobody listens any more, the exit code must still be right."""
     with suppress(OSError):
-        click.echo(text, err=True)
+        say_aside(*lines)
 
 
 def _confess(error: Exception) -> int:
@@ -171,15 +168,15 @@ def _confess(error: Exception) -> int:
     and where nobody sits at a terminal to stderr, which is all that is left of a container."""
     lines = "".join(traceback.format_exception(error))
     kept = _keep(lines)
-    return _tell(
+    above = "the traceback of this line" if logs_json() else "the lines above"
+    message = (
         f"a bug in enroll {__version__} ({type(error).__name__}). What was recorded is "
-        f"safe, and running again goes on from there. Please report it with "
-        f"{kept or 'the lines above'}.",
-        ExitCode.BUG,
-        lead="Error: ",
-        lines=lines,
-        show_lines=not (kept and sys.stderr.isatty()),
+        f"safe, and running again goes on from there. Please report it with {kept or above}."
     )
+    if not log_error(message, ExitCode.BUG, **{TRACEBACK: lines}):
+        shown = [] if kept and sys.stderr.isatty() else lines.splitlines()
+        _say(*shown, f"Error: {message}")
+    return ExitCode.BUG
 
 
 def _keep(lines: str) -> str:
@@ -187,7 +184,12 @@ def _keep(lines: str) -> str:
     be: a full disk may have brought the bug about."""
     try:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="enroll-bug-", suffix=".txt", delete=False, encoding="utf-8"
+            "w",
+            prefix="enroll-bug-",
+            suffix=".txt",
+            delete=False,
+            encoding="utf-8",
+            errors="backslashreplace",
         ) as file:
             file.write(lines)
     except OSError:

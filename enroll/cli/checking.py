@@ -16,6 +16,7 @@ from enroll.cli.signals import SignalDesk
 from enroll.credentials import has_credentials, read_credentials
 from enroll.errors import UsageError
 from enroll.model import Credentials
+from enroll.output.printing import confirm, say, say_aside
 from enroll.settings import RunSettings, find_ledger
 
 PROGRESS_SECONDS = 2.0
@@ -48,19 +49,19 @@ class Terminal:
         context = click.get_current_context()
         known = "as in the ledger's last run" if context.params["endpoint"] is None else "default"
         origin = options.origins(context).get("endpoint", known)
-        click.echo("\n".join(account_lines(endpoint, origin, credentials)), err=True)
+        say_aside(*account_lines(endpoint, origin, credentials))
 
     def say(self, *lines: str) -> None:
         """Print lines."""
         with options.printing():
-            click.echo("\n".join(lines))
+            say(*lines)
 
     def progress(self, done: int, what: str) -> None:
         """Tell a terminal now and then how far it is."""
         now = time.monotonic()
         if now - self._told_at >= PROGRESS_SECONDS and sys.stderr.isatty():
             self._told_at = now
-            click.echo(f"… {done:,} {what}", err=True)
+            say_aside(f"… {done:,} {what}")
 
     def confirm(self, question: str) -> bool:
         """Ask a person. Raises UsageError where there is none."""
@@ -70,7 +71,7 @@ class Terminal:
             raise UsageError(
                 f"Nothing was done, as nobody can be asked here: {question} Agree with --yes."
             )
-        return click.confirm(question, err=True)
+        return confirm(question)
 
 
 def credentials_reader(path: Path | None) -> Callable[[], Credentials]:

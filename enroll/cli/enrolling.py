@@ -17,6 +17,7 @@ from enroll.cli.running import (
     seed,
     settings_of,
 )
+from enroll.output.printing import say
 from enroll.settings import FailOn, RunSettings
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _print_plan(
             f"The library {settings.group_id} would be made if the account has none such.",
         ]
     with options.printing():
-        click.echo("\n".join(lines))
+        say(*lines)
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from enroll.cli import options
 from enroll.cli.checking import Terminal
 from enroll.credentials import read_credentials
 from enroll.errors import UsageError
+from enroll.output.printing import say, say_json
 from enroll.settings import default_ledger_path
 
 if TYPE_CHECKING:
@@ -48,15 +48,15 @@ def list_(as_json: bool, **given: Any) -> int:
     if as_json:
         with options.printing():
             libraries = [asdict(one) for one in found]
-            click.echo(json.dumps({"libraries": libraries}, ensure_ascii=False))
+            say_json({"libraries": libraries})
         return 0
     if not found:
-        click.echo("The account has no library; `enroll library create` makes one.")
+        say("The account has no library; `enroll library create` makes one.")
         return 0
     head = ("group_id", "group_name", "model_version", "add_time")
     rows = [(one.group_id, one.group_name, one.model_version, one.add_time) for one in found]
     with options.printing():
-        click.echo("\n".join(columns([head, *rows])))
+        say(*columns([head, *rows]))
     return 0
 
 
@@ -79,9 +79,9 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
         connection.close()
     with options.printing():
         if as_json:
-            click.echo(json.dumps(found, ensure_ascii=False))
+            say_json(found)
         else:
-            click.echo("\n".join(line.rstrip() for line in facts(found.items())))
+            say(*(line.rstrip() for line in facts(found.items())))
     return 0
 
 
@@ -111,7 +111,7 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
         )
     finally:
         connection.close()
-    click.echo(f"The library {group_id} is made at {given['endpoint']}.")
+    say(f"The library {group_id} is made at {given['endpoint']}.")
     return 0
 
 
@@ -143,9 +143,9 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
         asker = Terminal(yes=yes)
         if not delete_library(connection, group_id=group_id, force=force, asker=asker):
             raise click.Abort
-    click.echo(f"The library {group_id} is deleted at {given['endpoint']}.")
+    say(f"The library {group_id} is deleted at {given['endpoint']}.")
     if kept is not None:
-        click.echo(
+        say(
             f"Its ledger {kept} stays. It is of a library that is gone: one of the same name that "
             "is made anew has another creation time, and a run refuses this ledger for it. Keep "
             "it elsewhere, or delete it."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +10,7 @@ import click
 
 from enroll.cli import options
 from enroll.model import Status
+from enroll.output.printing import say, say_json
 from enroll.settings import find_ledger
 
 _which = options.together(
@@ -42,12 +41,11 @@ def status(
             found, holder = read_status(reader, path)
             with options.printing():
                 if as_json:
-                    told = status_json(found, path, holder=holder)
-                    click.echo(json.dumps(told, ensure_ascii=False))
+                    say_json(status_json(found, path, holder=holder))
                 else:
                     if watch:
                         click.clear()
-                    click.echo("\n".join(status_lines(found, path, holder=holder)))
+                    say(*status_lines(found, path, holder=holder))
             if not watch:
                 return 0
             time.sleep(2)
@@ -98,7 +96,7 @@ def export(
         with options.printing():
             count = write_export(reader.entries(statuses), output, raw=raw)
             if output != STDOUT:
-                click.echo(f"{amount(count, 'entry', 'entries')} written to {output}.")
+                say(f"{amount(count, 'entry', 'entries')} written to {output}.")
     finally:
         reader.close()
     return 0
@@ -128,7 +126,7 @@ def history(
 ) -> int:
     """Print what changed in the library, and when, as CSV."""
     from enroll.ledger.files import read_ledger
-    from enroll.reports.history import write_history
+    from enroll.reports.history import print_history
 
     reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
     at = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)
@@ -140,7 +138,7 @@ def history(
                 "`enroll status` lists them."
             )
         with options.printing():
-            write_history(reader.history(user_id=user_id, since=at, run=run), sys.stdout)
+            print_history(reader.history(user_id=user_id, since=at, run=run))
     finally:
         reader.close()
     return 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,10 +20,13 @@ from click.core import ParameterSource
 from enroll import allowed
 from enroll.allowed import RANGES, Range, wrong_duration, wrong_path
 from enroll.credentials import credentials_files
-from enroll.errors import LocalError
+from enroll.errors import EnrollError, LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
+from enroll.output.logs import log, logs_json
+from enroll.output.printing import as_shown, say_aside
 from enroll.presets import CONFIG_NAME, Source, check_variables, preset, unknown_variables
 from enroll.settings import DEFAULT_ENDPOINT
+from enroll.visible import storable
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=StrEnum)
@@ -177,22 +181,70 @@ def _by_name(command: click.Command) -> dict[str, click.Option]:
 class SettingsCommand(click.Command):
     """A command whose options may also come from the environment or from enroll.toml."""
 
+    def get_help(self, ctx: click.Context) -> str:
+        # Defaults are shown there, and may come from an enroll.toml.
+        return as_shown(super().get_help(ctx).split("\n")).removesuffix("\n")
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
         try:
-            return super().parse_args(ctx, args)
-        except click.BadParameter as error:
-            origin = _origins_of(ctx).get(error.param.name or "") if error.param else None
-            if origin is None or error.param is None or typed(ctx, error.param.name or ""):
-                raise
-            message = f"{error.message} (from {origin})"
-            raise click.BadParameter(message, ctx=ctx, param=error.param) from error
+            rest = super().parse_args(ctx, args)
+            self._refuse_bytes(ctx)
+        except click.UsageError as error:
+            self._settle_log_format(given)
+            raise self._with_origin(ctx, error) from error
+        return rest
+
+    def _refuse_bytes(self, ctx: click.Context) -> None:
+        """Only files' names may be bytes that are not UTF-8. Raises BadParameter."""
+        for param in self.params:
+            if param.type is click.STRING:
+                for text in _texts(ctx.params.get(param.name or "")):
+                    if storable(text) != text:
+                        raise click.BadParameter("it is not text in UTF-8.", ctx=ctx, param=param)
+
+    def _settle_log_format(self, args: list[str]) -> None:
+        """Choose the form of log lines although the options are wrong: that is said in it, too."""
+        deciding = [param for param in self.params if param.name in ("config", "log_format")]
+        if len(deciding) == 2 and not logs_json():
+            lenient = click.Command(
+                self.name,
+                params=deciding,
+                add_help_option=False,
+                context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+            )
+            with suppress(click.ClickException, EnrollError):
+                lenient.make_context(self.name, args)
+
+    def _with_origin(self, ctx: click.Context, error: click.UsageError) -> click.UsageError:
+        if isinstance(error, click.BadParameter) and error.param is not None:
+            name = error.param.name or ""
+            origin = _origins_of(ctx).get(name)
+            if origin is not None and not typed(ctx, name):
+                message = f"{error.message} (from {origin})"
+                return click.BadParameter(message, ctx=ctx, param=error.param)
+        return error
 
     def invoke(self, ctx: click.Context) -> Any:
         check_variables(os.environ, _all_options())
         if "log_format" not in ctx.params or ctx.params.get("dry_run"):
             for warning in warnings(ctx):
-                click.echo(f"Warning: {warning}", err=True)
+                if logs_json():
+                    log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
+                else:
+                    say_aside(f"Warning: {warning}")
         return super().invoke(ctx)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts in an option's value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, list | tuple | frozenset):
+        for one in value:
+            yield from _texts(one)
 
 
 def warnings(ctx: click.Context) -> list[str]:

@@ -12,6 +12,7 @@ import click
 from enroll.allowed import Range
 from enroll.cli import options
 from enroll.errors import UsageError
+from enroll.output.printing import say
 
 if TYPE_CHECKING:
     from enroll.sandbox import Sandbox
@@ -134,7 +135,7 @@ def sandbox(
         raise UsageError(
             f"The stand-in cannot listen on port {port}: {error.strerror}. Choose another --port."
         ) from error
-    click.echo("The stand-in has stopped.")
+    say("The stand-in has stopped.")
     return 0
 
 
@@ -144,12 +145,14 @@ def _sentence(error: Exception) -> str:
 
 
 def _tell_ready(box: Sandbox) -> None:
-    click.echo(
-        f"The stand-in listens on {box.endpoint} until Ctrl-C. In another shell:\n\n"
-        f"  export ENROLL_ENDPOINT={box.endpoint}\n"
-        f"  export ENROLL_API_KEY={box.api_key}\n"
-        f"  export ENROLL_API_SECRET={box.api_secret}\n"
-        "  enroll library list\n"
+    say(
+        f"The stand-in listens on {box.endpoint} until Ctrl-C. In another shell:",
+        "",
+        f"  export ENROLL_ENDPOINT={box.endpoint}",
+        f"  export ENROLL_API_KEY={box.api_key}",
+        f"  export ENROLL_API_SECRET={box.api_secret}",
+        "  enroll library list",
+        "",
     )
 
 

@@ -22,12 +22,16 @@ from enroll.cli import options, reading, scheduled
 from enroll.cli.signals import SignalDesk
 from enroll.credentials import read_credentials
 from enroll.output.logs import LastingStream, log, set_up
+from enroll.output.printing import as_shown
 from enroll.settings import CodeRule, FailOn, RunSettings
 
 if TYPE_CHECKING:
     from enroll.ending import Report
 
 S = TypeVar("S", bound=RunSettings)
+
+NOWHERE = Path("none")
+"""The --results that writes none."""
 
 
 def _code_rules(
@@ -128,6 +132,7 @@ def run_options(
         *further,
         options.named_option(
             "--results",
+            type=options.FILE,
             metavar="FILE",
             help="Where the results go; none writes none.  [default: MANIFEST with .results.csv "
             "for its suffix]",
@@ -240,14 +245,10 @@ def settings_of(ctx: click.Context, manifest: Path, given: Mapping[str, Any], ki
         if options.typed(ctx, "min_face"):
             raise click.UsageError(MIN_FACE_ALONE, ctx=ctx)
         taken["min_face"] = 0  # a file that serves several commands, or runs of several kinds
-    if results == "-":
-        raise click.UsageError(
-            "--results: - is no file here: name one (./- is a file of that name).", ctx=ctx
-        )
     taken |= {
         "group_id": given["group_id"] or "",
-        "results": None if results in (None, "none") else Path(results),
-        "write_results": results != "none",
+        "results": None if results == NOWHERE else results,
+        "write_results": results != NOWHERE,
         "origins": options.origins(ctx),
         "in_use": options.in_use(given.get("credentials"), ca_bundle=given.get("ca_bundle")),
     }
@@ -319,5 +320,5 @@ def _run(
         well = given["quiet"] and report.exit_code == 0
         told = urgent_lines if well else summary_lines
         lines = told(report, show_user_ids=given["show_user_ids"])
-        LastingStream(sys.stdout).write("".join(f"{line}\n" for line in lines))
+        LastingStream(sys.stdout).write(as_shown(lines))
     return report

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import ClassVar, NoReturn
+
+from enroll.output.logs import log_signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -67,22 +70,25 @@ class SignalDesk:
                 return
             raise Interrupted(number)
         _say(
-            "\nStopping: calls in flight end first, then results are written. "
-            "A second signal leaves at once.\n"
+            "Stopping: calls in flight end first, then results are written. "
+            "A second signal leaves at once.",
+            number,
+            lead="\n",
         )
         self._interrupt(number)
 
     def _leave(self, number: int) -> NoReturn:
         soft = self._interrupt is not None
         settled = "; calls that were under way are settled by the next run" if soft else ""
-        _say(f"Left at once{settled}.\n")
+        _say(f"Left at once{settled}.", number)
         # Not sys.exit: a thread pool would wait for its calls first.
         os._exit(128 + number)
 
 
-def _say(text: str) -> None:
-    """Write past Python's buffers, which a signal may have caught in the middle of a write."""
-    try:
-        os.write(2, text.encode())
-    except OSError:
+def _say(text: str, number: int, *, lead: str = "") -> None:
+    """Write past Python's buffers, which a signal may have caught in the middle of a write; `lead`
+    takes a terminal off the bar's line."""
+    if log_signal(text, {"signal": signal.Signals(number).name}):
         return
+    with suppress(OSError):
+        os.write(2, f"{lead}{text}\n".encode())

@@ -12,6 +12,7 @@ import click
 
 from enroll.cli import options, reading
 from enroll.cli.running import perform, run_options, settings_of
+from enroll.output.printing import say
 from enroll.settings import NO_BOUND, Bound, FailOn, SyncSettings
 
 if TYPE_CHECKING:
@@ -111,10 +112,9 @@ def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
     reading.tame_pillow()
     for found in preview(settings, show_user_ids=show_user_ids):
         with options.printing():
-            click.echo(f"How {settings.manifest} differs from the ledger; nothing was called.")
-            for note in found.notes:
-                click.echo(f"Note: {note}")
-            click.echo("\n".join([*difference_lines(found.counted), *strange_lines(found)]))
+            say(f"How {settings.manifest} differs from the ledger; nothing was called.")
+            say(*(f"Note: {note}" for note in found.notes))
+            say(*difference_lines(found.counted), *strange_lines(found))
             if settings.differences is not None:
-                click.echo(f"The differences are in {settings.differences}.")
+                say(f"The differences are in {settings.differences}.")
     return 0

@@ -44,6 +44,7 @@ from enroll.ledger.blocked import count_forgotten, forgotten_events, read_block_
 from enroll.ledger.compiled import Query
 from enroll.model import Entry, Event, EventKind, RawAnswer, Status
 from enroll.resources import shortage_behind
+from enroll.visible import named_path
 
 PARAMETERS_AT_ONCE = 400
 """Pairs in one IN list. SQLite takes 32,766 parameters; long lists are slow to compile."""
@@ -255,7 +256,7 @@ class SqliteReader:
     def manifests(self) -> list[Path]:
         with sentences(self._path):
             found = self._connection.execute(select(s.run.c.manifest).distinct())
-            return [Path(name) for (name,) in found if name]
+            return [named_path(name) for (name,) in found if name]
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         paths: dict[int, list[str]] = {face_id: [] for face_id in face_ids}

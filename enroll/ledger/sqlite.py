@@ -53,6 +53,7 @@ from enroll.model import (
     SharedPhoto,
     Status,
 )
+from enroll.visible import storable
 
 _ENROLLED = Status.ENROLLED.value
 
@@ -124,8 +125,8 @@ class SqliteLedger(SqliteReader):
                     started_at=start.at,
                     alive_at=start.at,
                     clock_offset=clock_offset,
-                    host=start.host,
-                    user=start.user,
+                    host=storable(start.host),
+                    user=storable(start.user),
                     pid=start.pid,
                     version=start.version,
                     manifest=start.manifest,
@@ -190,7 +191,7 @@ class SqliteLedger(SqliteReader):
                 .values(
                     ended_at=end.at,
                     exit_code=end.exit_code,
-                    reason=end.reason,
+                    reason=storable(end.reason),
                     calls=dict(end.calls),
                     rows=dict(end.rows),
                     limit=end.limit,

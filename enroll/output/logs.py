@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import stat
+import sys
+import threading
+import traceback
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,8 +18,12 @@ from typing import Any, TextIO
 
 from enroll.errors import UsageError
 from enroll.ownership import check_trusted
+from enroll.visible import json_text, path_text, visible
 
 LOGGER = logging.getLogger("enroll")
+
+_OTHERS = logging.getLogger()
+"""What libraries log: its warnings would be printed raw, among log lines that are objects."""
 
 
 TRACEBACK = "traceback"
@@ -85,15 +92,15 @@ class _FileHandler(logging.StreamHandler[LastingStream]):
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        line = f"{at} {record.levelname.lower()}: {record.getMessage()}"
-        traceback = getattr(record, "fields", {}).get(TRACEBACK)
-        return f"{line}\n{traceback.rstrip()}" if traceback else line
+        line = f"{at} {record.levelname.lower()}: {visible(record.getMessage())}"
+        bug = getattr(record, "fields", {}).get(TRACEBACK)
+        return "\n".join([line, *map(visible, bug.splitlines())]) if bug else line
 
 
 class _Bare(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         what = "Note: " if getattr(record, "event", "") == "note" else ""
-        return f"{what}{record.getMessage()}"
+        return visible(f"{what}{record.getMessage()}")
 
 
 class _Json(logging.Formatter):
@@ -108,27 +115,64 @@ class _Json(logging.Formatter):
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
-        return json.dumps(told, ensure_ascii=False)
+        return json_text(told)
 
 
-def log(event: str, message: str, fields: Mapping[str, Any], *, level: int = logging.INFO) -> None:
-    """Log an event: its sentence for people, its fields for programs."""
-    LOGGER.log(level, "%s", message, extra={"event": event, "fields": dict(fields)})
+_OURS = (_Text, _Bare, _Json)
 
 
-def log_error(message: str, exit_code: int, *, traceback: str = "") -> bool:
+def log(
+    event: str,
+    message: str,
+    fields: Mapping[str, Any],
+    *,
+    level: int = logging.INFO,
+    aside: bool = False,
+) -> None:
+    """Log an event: its sentence for people, its fields for programs.
+
+    What is `aside` is in the whole log only: a person at a terminal is told in another way, and
+    who wants it quiet is not told at all.
+    """
+    extra = {"event": event, "fields": dict(fields), "aside": aside}
+    LOGGER.log(level, "%s", message, extra=extra)
+
+
+def log_error(message: str, exit_code: int, **more: str) -> bool:
     """Log why a command ends: to the log file, and where log lines are objects to stderr as one,
-    too; False where a person is to be told there."""
-    as_json = any(isinstance(handler.formatter, _Json) for handler in LOGGER.handlers)
-    fields = {"exit_code": exit_code, **({TRACEBACK: traceback} if traceback else {})}
-    extra = {"event": "error", "fields": fields}
-    record = LOGGER.makeRecord(
-        LOGGER.name, logging.ERROR, "", 0, "%s", (message,), None, extra=extra
-    )
+    too, with `more` fields; False where a person is to be told there."""
+    record = _record("error", message, {"exit_code": exit_code, **more}, level=logging.ERROR)
+    as_json = logs_json()
     for handler in LOGGER.handlers:
         if as_json or isinstance(handler, _FileHandler):
             handler.handle(record)
     return as_json
+
+
+def log_signal(message: str, fields: Mapping[str, Any]) -> bool:
+    """The same of a signal, from its handler: past Python's locks and buffers, which the signal may
+    have caught in the middle of a write."""
+    record = _record("signal", message, fields, level=logging.WARNING)
+    as_json = logs_json()
+    for handler in LOGGER.handlers:
+        if isinstance(handler, logging.StreamHandler) and (
+            as_json or isinstance(handler, _FileHandler)
+        ):
+            with suppress(OSError, ValueError):
+                os.write(handler.stream.fileno(), f"{handler.format(record)}\n".encode())
+    return as_json
+
+
+def logs_json() -> bool:
+    """Whether log lines are objects: then nothing else may stand among them."""
+    return any(isinstance(handler.formatter, _Json) for handler in LOGGER.handlers)
+
+
+def _record(
+    event: str, message: str, fields: Mapping[str, Any], *, level: int
+) -> logging.LogRecord:
+    extra = {"event": event, "fields": dict(fields), "aside": False}
+    return LOGGER.makeRecord(LOGGER.name, level, "", 0, "%s", (message,), None, extra=extra)
 
 
 def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bool) -> None:
@@ -138,15 +182,48 @@ def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bo
     """
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    for old in list(LOGGER.handlers):
-        LOGGER.removeHandler(old)
-        old.close()
+    for logger in (LOGGER, _OTHERS):
+        for old in [each for each in logger.handlers if isinstance(each.formatter, _OURS)]:
+            logger.removeHandler(old)
+            old.close()
     shown: logging.Handler = logging.StreamHandler(stream)
     shown.setFormatter(_Json() if as_json else _Bare())
-    shown.setLevel(logging.WARNING if quiet or not as_json else logging.INFO)
-    LOGGER.addHandler(shown)
+    if quiet or not as_json:
+        shown.setLevel(logging.WARNING)
+        shown.addFilter(lambda record: not getattr(record, "aside", False))
+    _send_to(shown)
     if file is not None:
-        LOGGER.addHandler(_file_handler(file, as_json=as_json))
+        _send_to(_file_handler(file, as_json=as_json))
+
+
+def take_over() -> None:
+    """Log what Python itself would print on stderr: warnings, and exceptions that are lost."""
+    warnings.showwarning = _log_warning
+    threading.excepthook = lambda lost: _log_lost(lost.exc_value, lost.thread)
+    sys.unraisablehook = lambda lost: _log_lost(lost.exc_value, lost.object)
+
+
+def _send_to(handler: logging.Handler) -> None:
+    LOGGER.addHandler(handler)
+    _OTHERS.addHandler(handler)
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    where = {"category": category.__name__, "file": path_text(filename), "line": lineno}
+    log("warning", f"{category.__name__}: {message}", where, level=logging.WARNING)
+
+
+def _log_lost(error: BaseException | None, where: object) -> None:
+    told = "".join(traceback.format_exception(error)) if error is not None else ""
+    message = f"{type(error).__name__} in {where!r}: {error}"
+    log("warning", message, {"traceback": told}, level=logging.WARNING)
 
 
 _OF_THE_SYSTEM = ("/dev", "/dev/fd", "/proc/self/fd")

@@ -69,6 +69,26 @@ _REMEDIES = {
 }
 
 
+_SENTENCES = {
+    "NO_FACE_FOUND": "The service finds no face in the photo",
+    "IMAGE_ERROR_UNSUPPORTED_FORMAT": "The service cannot read the photo as a picture",
+    "INVALID_IMAGE_SIZE": "The photo has too many or too few pixels for the service",
+    "IMAGE_FILE_TOO_LARGE": "The photo has too many bytes for the service",
+    "BAD_ARGUMENTS": "A field of the call breaks a rule of the service",
+    "MISSING_ARGUMENTS": "The service misses a field in the call",
+    "COEXISTENCE_ARGUMENTS": "The call has two fields that the service does not take together",
+    "INVALID_FACE_TOKEN": "The service knows no face of this token",
+    "NOT_EMPTY": "The library holds faces",
+    "AUTHENTICATION_ERROR": "The service does not accept key or signature",
+    "AUTHORIZATION_ERROR": "The service does not accept key or signature, or does not allow the "
+    "call",
+    "INVALID_OUTER_ID": "The account has no such library",
+    "INVALID_GROUP_ID": "The account has no such library",
+    "API_NOT_FOUND": "The service has no such call at this address",
+    "CONCURRENCY_LIMIT_EXCEEDED": "The service had no place for the call",
+}
+"""What the service's codes mean, where it sends them without a word, or with a detail only."""
+
 _IN_DOUBT = (
     "Run again: the library is looked at before anything is sent. `enroll resolve` decides by hand."
 )
@@ -115,6 +135,20 @@ def remedy(code: str, *, used: Credentials | None = None) -> str:
     if used is None:
         return found
     return found.replace(_CREDENTIALS, f"{_CREDENTIALS}, {used.described}")
+
+
+def sentence(code: str, status: str, message: str) -> str:
+    """What is said of a row that ended so: a code of the service's as a sentence, with the detail
+    that came behind it; anything else, and what is not known to us, word for word.
+
+    In doubt a code proves nothing, and its sentence would claim that it does.
+    """
+    meaning = _SENTENCES.get(code)
+    said, colon, detail = message.partition(":")
+    if meaning is None or said.strip() not in ("", code) or status == Status.IN_DOUBT:
+        return message
+    detail = detail.strip() if colon else ""
+    return f"{meaning}: {detail}" if detail else f"{meaning}."
 
 
 def what_to_do(code: str, status: str, message: str) -> str:

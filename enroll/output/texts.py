@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from enroll.ledger import RunPace
 from enroll.output.remedies import what_to_do
+from enroll.visible import visible
 
 SAID_SHOWN = 200
 """Characters that are shown of what the service said; `enroll status --json` has all."""
@@ -88,13 +89,13 @@ def doubtful_lines(doubtful: Mapping[str, int], what: str) -> Iterable[str]:
 
 def one_line(text: str) -> str:
     """The beginning of what the service said, in which nothing can steer a terminal."""
-    shown = " ".join(text.split())
-    plain = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in shown)
+    plain = visible(" ".join(text.split()))
     return plain if len(plain) <= SAID_SHOWN else f"{plain[: SAID_SHOWN - 1]}…"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells, left-aligned under each other."""
+    rows = [[*map(visible, row)] for row in rows]  # before it is known how wide they are
     wide = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return [
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, wide, strict=True)).rstrip()

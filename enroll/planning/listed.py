@@ -9,6 +9,7 @@ from typing import Any
 
 from enroll.model import Candidate, Fault, Status
 from enroll.output.newfile import new_csv
+from enroll.output.remedies import sentence
 from enroll.photo import Glance
 from enroll.rows.escape import escape
 from enroll.rows.rules import image_fault, user_id_fault
@@ -68,7 +69,7 @@ class PlanReport:
                 plan,
                 status,
                 str(fault.code),
-                escape(fault.message),
+                escape(sentence(fault.code, status, fault.message)),
                 "" if times is None else times.size,
                 look.to_send if look is not None and plan not in (REFUSED, COMPARED) else "",
                 *(pixels or ("", "")),

@@ -20,6 +20,7 @@ from enroll.output.texts import amount
 from enroll.rows.idlist import read_user_ids
 from enroll.rows.results import csv_bytes
 from enroll.settings import FILES, files_record
+from enroll.visible import path_text
 
 SHOWN = 5
 """How many faces are shown before a person is asked."""
@@ -53,7 +54,7 @@ class RemoveSettings(BenchSettings):
             COMMAND: "remove",
             "remove_run": self.of_run,
             "superseded": self.superseded,
-            "user_ids": str(self.user_ids or ""),
+            "user_ids": path_text(self.user_ids or ""),
             FILES: files_record({"the list of faces": self.list, "the user ids": self.user_ids}),
         }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from enroll.ledger import RunRecord
 from enroll.rows.results import default_results_path
 from enroll.settings import FILES
+from enroll.visible import named_path
 
 MANIFEST = "a manifest"
 RESULTS = "the results"
@@ -59,13 +60,13 @@ def files_of(
     }
     for run in runs:
         if run.start.manifest:
-            manifest = Path(run.start.manifest)
+            manifest = named_path(run.start.manifest)
             found[manifest] = MANIFEST
             found.setdefault(default_results_path(manifest), RESULTS)
         for what, path in run.start.options.get(FILES, {}).items():
-            found.setdefault(Path(path), what)
+            found.setdefault(named_path(path), what)
         if path := run.start.options.get("user_ids"):
-            found.setdefault(Path(path).absolute(), "the user ids")
+            found.setdefault(named_path(path).absolute(), "the user ids")
     return {**others, **found}
 
 

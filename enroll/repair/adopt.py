@@ -36,11 +36,12 @@ from enroll.repair.adopter import Adopter
 from enroll.repair.claims import OwnScore
 from enroll.repair.surplus import SearchPlace
 from enroll.rows.manifest import Manifest, open_manifest
-from enroll.rows.photofolder import in_utf8, photos_folder
+from enroll.rows.photofolder import photos_folder
 from enroll.rows.rules import check_row
 from enroll.rows.scan import CHUNK_ROWS, Scan
 from enroll.settings import FILES, RunSettings, files_record
 from enroll.tally import Tally
+from enroll.visible import path_text
 
 NO_GROUP_ID = "--group-id is needed: the library whose faces to adopt."
 
@@ -157,7 +158,7 @@ class _Work:
             tally=self.asking.tally,
             images=images,
             given=photos.named,
-            manifest=in_utf8(self.manifest.path.absolute()),
+            manifest=path_text(self.manifest.path.absolute()),
             manifest_sha256=self.manifest.sha256,
             clock_offset=self.asking.clock_offset,
         ) as work:

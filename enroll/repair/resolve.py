@@ -184,8 +184,8 @@ def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:
     begins = f" whose SHA-256 begins with {wanted}" if wanted else ""
     count = amount(len(meant), "face") if meant else "no face"
     raise UsageError(
-        f"This person has {count} in doubt{begins}. Choose one with --sha256:\n"
-        + "\n".join(_listed(ledger, doubts))
+        f"This person has {count} in doubt{begins}. Choose one with --sha256:",
+        *_listed(ledger, doubts),
     )
 
 

@@ -16,9 +16,12 @@ from enroll.enrollment import Screen
 from enroll.ledger import RunPace
 from enroll.model import Candidate, Fault, Status
 from enroll.output.logs import LastingStream, log, mask
+from enroll.output.printing import as_shown
+from enroll.output.remedies import sentence
 from enroll.output.texts import account_lines, duration, facts, pace_words
 from enroll.settings import RunSettings
 from enroll.tally import BAD, Tally
+from enroll.visible import path_text, visible
 
 SHOWN_OF_A_CODE = 3
 """Rows of one error that are shown on the terminal; the results and the log have all."""
@@ -99,8 +102,8 @@ class Console(Screen):
                 "run": place.run,
                 "endpoint": place.endpoint,
                 "group_id": place.library.group_id,
-                "ledger": str(place.ledger),
-                "manifest": str(self._settings.manifest),
+                "ledger": path_text(place.ledger),
+                "manifest": path_text(self._settings.manifest),
             },
         )
         if not (self._quiet or self._as_json):
@@ -144,7 +147,8 @@ class Console(Screen):
         """Every note goes into the log; to somebody who wants it quiet, only an urgent one."""
         for note in place.notes:
             urgent = note in place.urgent
-            log("note", note, {}, level=logging.WARNING if urgent else logging.INFO)
+            level = logging.WARNING if urgent else logging.INFO
+            log("note", note, {}, level=level, aside=not (self._as_json or urgent))
             if not (self._as_json or urgent or self._quiet):  # a warning is shown as it is logged
                 self._write([f"Note: {note}"])
 
@@ -177,7 +181,7 @@ class Console(Screen):
         shown = [f"{count:,} {name}" for name, count in counts.items() if count]
         if self._pace is not None:
             shown.append(pace_words(self._pace, brief=True))
-        self._bar.set_postfix_str(", ".join(shown), refresh=False)
+        self._bar.set_postfix_str(visible(", ".join(shown)), refresh=False)
 
     def _tell_row(self, row: Candidate, became: str, code: str, message: str) -> None:
         self._shown[code] += 1
@@ -192,18 +196,19 @@ class Console(Screen):
         line = f"Line {row.row.line:,}, " if row.row.line else ""
         text = f"{line}{user_id}: {became}, {code}"
         if self._show_user_ids:
+            message = sentence(code, became, message)
             fields["image"] = row.row.path
             fields["detail"] = message
             text += f": {message}"
-        within = self._shown[code] <= SHOWN_OF_A_CODE
-        if self._shown[code] == SHOWN_OF_A_CODE + 1 and not self._as_json and not self._quiet:
+        event = DOUBTFUL if became == DOUBTFUL else "row"
+        log(event, text, fields, level=logging.WARNING, aside=True)
+        if self._as_json or self._quiet:
+            return
+        if self._shown[code] <= SHOWN_OF_A_CODE:
+            self._print(text)
+        elif self._shown[code] == SHOWN_OF_A_CODE + 1:
             where = "the log has" if became == DOUBTFUL else "the results have"
             self._print(f"Further rows with {code} are not shown here; {where} them all.")
-        show = within and not self._quiet
-        if self._bar is not None and show:
-            self._bar.clear()
-        event = DOUBTFUL if became == DOUBTFUL else "row"
-        log(event, text, fields, level=logging.WARNING if show else logging.INFO)
 
     def ticked(self, tally: Tally) -> None:
         self._pace, self._settling = tally.pace, tally.in_doubt_now
@@ -251,7 +256,7 @@ class Console(Screen):
         if self._bar is not None:
             self._bar.bar_format = AWAY_BAR
             self._bar.set_description_str(
-                f"Service not reached for {duration(seconds)} ({code}): ", refresh=False
+                visible(f"Service not reached for {duration(seconds)} ({code}): "), refresh=False
             )
         if begins:
             text = (
@@ -283,12 +288,12 @@ class Console(Screen):
 
     def _print(self, line: str) -> None:
         if self._bar is not None:
-            self._bar.write(line, file=self._stream)
+            self._bar.write(visible(line), file=self._stream)
         else:
             self._write([line])
 
     def _write(self, lines: list[str]) -> None:
-        self._stream.write("".join(f"{line}\n" for line in lines))
+        self._stream.write(as_shown(lines))
         self._stream.flush()
 
 

@@ -6,7 +6,6 @@ mark; a CSV that was exported is also a manifest.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -17,10 +16,12 @@ from typing import IO, Any
 from enroll.errors import LocalError, UsageError
 from enroll.model import Entry
 from enroll.output.newfile import new_file
+from enroll.output.printing import write_data
 from enroll.rows.escape import Rule, escape_all
 from enroll.rows.header import EXPORT_COLUMNS, FREE_TEXT
-from enroll.rows.results import csv_bytes
+from enroll.rows.results import csv_bytes, message_of
 from enroll.rows.rules import image_fault, user_id_fault
+from enroll.visible import json_text, storable
 
 _ESCAPED: Mapping[str, Rule | None] = {
     **dict.fromkeys(FREE_TEXT),
@@ -49,7 +50,7 @@ def write_export(entries: Iterable[Entry], path: Path, *, raw: bool = False) -> 
     suffix = path.suffix.lower()
     if suffix == ".csv":
         with new_file(path) as new:
-            return _write_csv(entries, new.file, raw=raw)
+            return _write_csv(entries, new.file.write, raw=raw)
     if suffix == ".jsonl":
         with new_file(path) as new:
             return _write_jsonl(entries, new.file)
@@ -65,8 +66,8 @@ def write_export(entries: Iterable[Entry], path: Path, *, raw: bool = False) -> 
 
 def _to_stdout(entries: Iterable[Entry], *, raw: bool) -> int:
     try:
-        count = _write_csv(entries, sys.stdout.buffer, raw=raw)
-        sys.stdout.buffer.flush()
+        count = _write_csv(entries, write_data, raw=raw)
+        sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as exc:
@@ -77,16 +78,16 @@ def _to_stdout(entries: Iterable[Entry], *, raw: bool) -> int:
     return count
 
 
-def _write_csv(entries: Iterable[Entry], file: IO[bytes], *, raw: bool) -> int:
-    file.write(csv_bytes([EXPORT_COLUMNS]))
+def _write_csv(entries: Iterable[Entry], write: Callable[[bytes], object], *, raw: bool) -> int:
+    write(csv_bytes([EXPORT_COLUMNS]))
     count = 0
     for batch in _batches(entries, _BATCH):
         columns = [
             cells if raw or name not in _ESCAPED else escape_all(cells, _ESCAPED[name])
             for name in EXPORT_COLUMNS
-            for cells in [list(map(attrgetter(name), batch))]
+            for cells in [list(map(_value(name), batch))]
         ]
-        file.write(csv_bytes(zip(*columns, strict=True)))
+        write(csv_bytes(zip(*columns, strict=True)))
         count += len(batch)
     return count
 
@@ -94,9 +95,7 @@ def _write_csv(entries: Iterable[Entry], file: IO[bytes], *, raw: bool) -> int:
 def _write_jsonl(entries: Iterable[Entry], file: IO[bytes]) -> int:
     count = 0
     for batch in _batches(entries, _BATCH):
-        lines = (json.dumps(_values(entry), ensure_ascii=False) + "\n" for entry in batch)
-        # Half a surrogate pair, which the service's JSON may hold, becomes JSON's own \uD800.
-        file.write("".join(lines).encode("utf-8", "backslashreplace"))
+        file.write("".join(f"{json_text(_values(entry))}\n" for entry in batch).encode())
         count += len(batch)
     return count
 
@@ -121,7 +120,7 @@ def _parquet_writer() -> Callable[[Iterable[Entry], IO[bytes]], int]:
         with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
             for batch in _batches(entries, _ROW_GROUP):
                 columns = {
-                    name: [_storable(getattr(entry, name)) for entry in batch]
+                    name: [_storable(value) for value in map(_value(name), batch)]
                     for name in EXPORT_COLUMNS
                 }
                 writer.write_table(pa.table(columns, schema=schema))
@@ -132,14 +131,18 @@ def _parquet_writer() -> Callable[[Iterable[Entry], IO[bytes]], int]:
 
 
 def _values(entry: Entry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in EXPORT_COLUMNS}
+    return {name: _value(name)(entry) for name in EXPORT_COLUMNS}
+
+
+def _value(column: str) -> Callable[[Entry], Any]:
+    return message_of if column == "message" else attrgetter(column)
 
 
 def _storable(value: str | int) -> str | int:
     """Arrow takes no half surrogate pair."""
     if isinstance(value, int) or value.isascii():
         return value
-    return value.encode("utf-8", "backslashreplace").decode()
+    return storable(value)
 
 
 def _batches(entries: Iterable[Entry], size: int) -> Iterator[Sequence[Entry]]:

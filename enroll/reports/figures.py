@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -17,6 +16,7 @@ from enroll.errors import ExitCode, GuardError, ManifestError, UsageError
 from enroll.model import CallKind, Status
 from enroll.output.newfile import new_file
 from enroll.settings import RunSettings
+from enroll.visible import json_text, path_text
 
 _STOPPED = "enroll status and the command's own output say why."
 """A sentence about a row's error may name its person or photo: those two are for their owner."""
@@ -73,7 +73,7 @@ class Figures:
         for name in ("started", "ended"):
             at = datetime.fromtimestamp(known[name], UTC).isoformat(timespec="milliseconds")
             known[name] = at.replace("+00:00", "Z")
-        return json.dumps(known, ensure_ascii=False, indent=2) + "\n"
+        return json_text(known, indent=2) + "\n"
 
 
 def figures_of(report: Report, settings: RunSettings, *, started: float) -> Figures:
@@ -83,10 +83,10 @@ def figures_of(report: Report, settings: RunSettings, *, started: float) -> Figu
     return Figures(
         **_of_command(settings, report.exit_code, started),
         message=_message(report),
-        ledger=str(report.place.ledger),
+        ledger=path_text(report.place.ledger),
         library_created=report.place.library.add_time,
         run=report.place.run,
-        results=None if report.results is None else str(report.results.absolute()),
+        results=None if report.results is None else path_text(report.results.absolute()),
         rows={status.value: tally.statuses[status] for status in Status},
         errors={str(code): count for (_, code), count in sorted(tally.codes.items())},
         enrolled_now=tally.enrolled_now,
@@ -125,7 +125,7 @@ def figures_of_failure(error: BaseException, settings: RunSettings, *, started: 
     if code is ExitCode.BUG:
         message = "A bug; the command's own output names the file with the traceback."
     try:
-        ledger = str(ledger_path(settings))
+        ledger = path_text(ledger_path(settings))
     except UsageError:
         ledger = None
     command = _of_command(settings, code, started)
@@ -147,7 +147,7 @@ def _of_command(settings: RunSettings, code: ExitCode, started: float) -> dict[s
         "ended": now,
         "seconds": round(max(now - started, 0.0), 3),
         "version": __version__,
-        "manifest": str(settings.manifest.absolute()),
+        "manifest": path_text(settings.manifest.absolute()),
         "group_id": settings.group_id,
         "endpoint": settings.endpoint,
     }

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
-from typing import TextIO
+from itertools import islice
 
 from enroll.ledger.reading import iso_time
 from enroll.model import Event
+from enroll.output.printing import write_data
 from enroll.rows.escape import escape
+from enroll.rows.results import csv_bytes
+
+_BATCH = 10_000
 
 HISTORY_COLUMNS = ("at", "event", "run", "user_id", "face_token", "detail")
 
 
-def write_history(events: Iterable[tuple[Event, str]], output: TextIO) -> None:
+def print_history(events: Iterable[tuple[Event, str]]) -> None:
     """One line an event, oldest first; each event comes with its `user_id`."""
-    writer = csv.writer(output, lineterminator="\n")
-    writer.writerow(HISTORY_COLUMNS)
-    for event, user_id in events:
-        writer.writerow(
-            [
-                iso_time(event.at),
-                event.kind.value,
-                event.run,
-                user_id,
-                event.face_token or "",
-                escape(event.detail),
-            ]
+    write_data(csv_bytes([HISTORY_COLUMNS]))
+    lines = (
+        (
+            iso_time(event.at),
+            event.kind.value,
+            event.run,
+            user_id,
+            event.face_token or "",
+            escape(event.detail),
         )
+        for event, user_id in events
+    )
+    while batch := list(islice(lines, _BATCH)):
+        write_data(csv_bytes(batch))

@@ -12,10 +12,11 @@ from pathlib import Path
 from enroll.errors import UsageError
 from enroll.output.newfile import new_file
 from enroll.reports.figures import Figures
+from enroll.settings import host_of
 
 MODE = 0o644
 """Anybody may read it: the collector runs as another user, who could not read a file of ours
-otherwise. It holds counts, times and the library's name, and nothing of a person."""
+otherwise. It holds counts, times, and the names of host and library; nothing of a person."""
 
 Labels = tuple[str, ...]
 
@@ -54,17 +55,19 @@ def write_metrics(path: Path, figures: Figures) -> None:
 
 
 def metrics_text(figures: Figures) -> bytes:
-    """The metrics, each labelled with the library's `group_id`; what is not known is left out."""
+    """The metrics, each labelled with the endpoint's `host` and the library's `group_id`; what is
+    not known is left out."""
     # Here, not above: it is an extra, and nobody else waits for it.
     from prometheus_client import CollectorRegistry, Gauge  # noqa: PLC0415
     from prometheus_client.openmetrics.exposition import generate_latest  # noqa: PLC0415
 
     registry = CollectorRegistry()
+    library = (host_of(figures.endpoint), figures.group_id)
     for name, meaning, label, values in _metrics(figures):
-        labels = ["group_id", *([label] if label else [])]
+        labels = ["host", "group_id", *([label] if label else [])]
         gauge = Gauge(f"enroll_run_{name}", meaning, labels, registry=registry)
         for value_of, number in values.items():
-            gauge.labels(figures.group_id, *([value_of] if label else [])).set(number)
+            gauge.labels(*library, *([value_of] if label else [])).set(number)
     text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
     return text
 

@@ -13,7 +13,9 @@ from enroll.calling.upkeep import COMMAND
 from enroll.ledger import LedgerReader, LedgerStatus, RunRecord
 from enroll.ledger.lock import holder_of
 from enroll.ledger.reading import iso_time
+from enroll.output.remedies import sentence
 from enroll.output.texts import amount, counted, duration, error_table, facts, one_line, pace_words
+from enroll.visible import path_text
 
 
 class RunState(StrEnum):
@@ -112,7 +114,7 @@ def status_json(status: LedgerStatus, path: Path, *, holder: str | None = None) 
     """The status as plain values; keys are stable, times are ISO 8601 in UTC."""
     identity = status.identity
     return {
-        "ledger": str(path),
+        "ledger": path_text(path),
         "library": {
             "host": identity.host,
             "group_id": identity.group_id,
@@ -127,7 +129,7 @@ def status_json(status: LedgerStatus, path: Path, *, holder: str | None = None) 
                 "status": one.status.value,
                 "code": one.code,
                 "count": one.count,
-                "message": one.message,
+                "message": sentence(one.code, one.status, one.message),
             }
             for one in status.errors
         ],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,13 +86,24 @@ def publishing(settings: RunSettings, publications: Publications) -> Iterator[Ou
 
 
 def _publish(figures: Figures, publications: Publications, *, later: bool) -> None:
-    """Write the figures; with `later` a fault in that is only logged, as there is worse to say."""
-    try:
-        if publications.summary is not None:
-            write_summary(publications.summary, figures)
+    """Write the figures, each file whatever became of the other; with `later` a fault in that is
+    only logged, as there is worse to say."""
+    faults: list[str] = []
+    with ExitStack() as writing:  # which goes on to the other file after a bug, too
         if publications.metrics is not None:
-            write_metrics(publications.metrics, figures)
+            writing.callback(_try, faults, write_metrics, publications.metrics, figures)
+        if publications.summary is not None:
+            writing.callback(_try, faults, write_summary, publications.summary, figures)
+    if not later and faults:  # no wrong usage any more: faces may have been added
+        raise LocalError(*faults)
+    for fault in faults:
+        log("warning", f"Warning: {fault}", {}, level=logging.WARNING)
+
+
+def _try(
+    faults: list[str], write: Callable[[Path, Figures], None], path: Path, figures: Figures
+) -> None:
+    try:
+        write(path, figures)
     except EnrollError as error:
-        if not later:  # no wrong usage any more: faces may have been added
-            raise LocalError(str(error)) from error
-        log("warning", f"Warning: {error}", {}, level=logging.WARNING)
+        faults.append(str(error))

@@ -22,6 +22,7 @@ from enroll.output.texts import (
 from enroll.places.throttle import Gauge
 from enroll.sync.report import followed_lines, strange_lines
 from enroll.tally import Tally
+from enroll.visible import path_text
 
 ENOUGH_MOMENTS = 20
 """Moments, four a second, from which on it is told what a run waited for."""
@@ -254,8 +255,8 @@ def log_summary(report: Report, *, urgent: bool = False) -> None:
             "ceiling": report.gauge.ceiling,
             "spacing": report.gauge.spacing,
             "seconds": round(ended.seconds, 3),
-            "ledger": str(report.place.ledger),
-            "results": None if report.results is None else str(report.results),
+            "ledger": path_text(report.place.ledger),
+            "results": None if report.results is None else path_text(report.results),
             **_doubtful_fields(tally),
             **_record_fields(report),
             **_followed_fields(report),

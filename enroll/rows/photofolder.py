@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from enroll.errors import LocalError, UsageError
 from enroll.ledger import LedgerReader
 from enroll.photo import locate
 from enroll.rows.manifest import Manifest
+from enroll.visible import path_text
 
 ROOT = "root"
 NAMED = "root_named"
@@ -52,7 +52,7 @@ def photos_folder(given: Path | None, manifest: Manifest, ledger: LedgerReader) 
     people's, and for a folder that never was; LocalError for one that was there before.
     """
     own = manifest.path.parent.resolve()
-    before = ledger.folder_of(in_utf8(manifest.path.absolute()))
+    before = ledger.folder_of(path_text(manifest.path.absolute()))
     last_named = ledger.images_given
     if given is not None:
         found = PhotosFolder(path=given.resolve(), named=True, inherited=False)
@@ -82,9 +82,9 @@ def _refuse_two(manifest: Manifest, own: Path, named: Path) -> None:
 
 def _checked(found: PhotosFolder, *, known: tuple[str, ...]) -> PhotosFolder:
     path = found.path
-    if in_utf8(path) != str(path):
+    if path_text(path) != str(path):
         raise UsageError(
-            f"The name of the photos' folder {in_utf8(path)} is not in UTF-8, as the manifest's "
+            f"The name of the photos' folder {path_text(path)} is not in UTF-8, as the manifest's "
             "paths are. Rename the folder, or name another with --images."
         )
     if path.is_dir():
@@ -95,8 +95,3 @@ def _checked(found: PhotosFolder, *, known: tuple[str, ...]) -> PhotosFolder:
             "share again, then run the same command; every row stays due."
         )
     raise NoFolderError(f"The photos' folder {path} does not exist. Correct --images.")
-
-
-def in_utf8(path: Path) -> str:
-    """A path as text that can be stored, whatever bytes its name is made of."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -14,8 +14,10 @@ from enroll.errors import UsageError
 from enroll.model import Entry, Row
 from enroll.output.newfile import new_file
 from enroll.output.outputs import same_file
+from enroll.output.remedies import sentence
 from enroll.rows.escape import escape, escape_all
 from enroll.rows.header import FREE_TEXT, RESULT_COLUMNS, result_names
+from enroll.visible import storable
 
 if TYPE_CHECKING:  # pandas comes with it, and takes longer to load than an export of a few rows
     from enroll.rows.manifest import Manifest
@@ -86,13 +88,18 @@ def csv_bytes(
     # (Python 3.11 to 3.13), so the line end that is wanted is put there afterwards.
     csv.writer(lines, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
     whole = lines if newline == "\r\n" else [line[:-2] + newline for line in lines]
-    return "".join(whole).replace("\0", "\\x00").encode("utf-8", "backslashreplace")
+    return storable("".join(whole)).replace("\0", "\\x00").encode()
 
 
 class _Lines(list[str]):
     """A list that a csv.writer can write to; it writes once a row."""
 
     write = list.append
+
+
+def message_of(entry: Entry) -> str:
+    """The sentence about an entry, as results and exports have it."""
+    return sentence(entry.error, entry.status, entry.message) if entry.error else entry.message
 
 
 def _header_line(manifest: Manifest, *, raw: bool) -> bytes:
@@ -108,7 +115,7 @@ def _result_cells(entries: Sequence[Entry | None], *, raw: bool) -> list[list[st
     """The eight columns, in the order of RESULT_COLUMNS."""
     columns = []
     for name in RESULT_COLUMNS:
-        value = attrgetter(name)
+        value = message_of if name == "message" else attrgetter(name)
         column = ["" if entry is None else value(entry) for entry in entries]
         columns.append(escape_all(column) if name in FREE_TEXT and not raw else column)
     return columns

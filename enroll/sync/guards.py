@@ -107,13 +107,13 @@ _OPTIONS = {
 }
 
 
-def message(
+def refusal_lines(
     refusals: Sequence[Refusal],
     found: Counted,
     seen: Seen,
     *,
     manifest: str,
-) -> str:
+) -> list[str]:
     """Why nothing was done: what is too much, some rows, what probably happened, and what lifts
     it."""
     lines = [f"Nothing was done: {manifest} {_too_much(refusals)}."]
@@ -135,7 +135,7 @@ def message(
         lines.append(
             "  The same command with --dry-run --differences FILE lists them, and calls nothing."
         )
-    return "\n".join(lines)
+    return lines
 
 
 def _too_much(refusals: Sequence[Refusal]) -> str:

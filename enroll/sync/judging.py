@@ -22,13 +22,14 @@ from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.resources import shortage_in
 from enroll.rows.escape import escape
 from enroll.rows.manifest import Manifest, open_manifest
-from enroll.rows.photofolder import FolderGoneError, NoFolderError, in_utf8, photos_folder
+from enroll.rows.photofolder import FolderGoneError, NoFolderError, photos_folder
 from enroll.rows.results import csv_bytes
 from enroll.rows.rules import image_fault, user_id_fault
 from enroll.settings import SyncSettings, host_of
 from enroll.sync import guards
 from enroll.sync.difference import find_difference, know_listed
 from enroll.sync.guards import Refusal, Seen
+from enroll.visible import path_text
 
 CHANGE_COLUMNS = ("change", "user_id", "user_data", "image", "face_token", "since")
 """What a file of differences has."""
@@ -106,7 +107,7 @@ class Judge:
             photos = photos_folder(self._settings.images, self._manifest, self._ledger)
         except (FolderGoneError, NoFolderError) as error:
             know_listed(self._manifest, self._ledger, Path(), self._settings, keep=self._keep)
-            raise GuardError(f"Nothing was done. {error}") from error
+            raise GuardError([f"Nothing was done. {error}"]) from error
         self._images = photos.path
         self.counted = find_difference(
             self._manifest,
@@ -130,16 +131,16 @@ class Judge:
                 signs=self._ledger.following.signs(manifest=self.path),
                 folder_empty=_is_empty(self._images),
             )
-            words, masked = (
-                guards.message(
+            lines, masked = (
+                guards.refusal_lines(
                     refusals,
                     self.counted,
                     replace(seen, examples=self._examples(refusals, show)),
-                    manifest=in_utf8(self._manifest.path),
+                    manifest=path_text(self._manifest.path),
                 )
                 for show in (self._show, mask)
             )
-            raise GuardError(words, counts=self.counted.figures(), masked=masked)
+            raise GuardError(lines, counts=self.counted.figures(), masked=masked)
 
     def _examples(
         self, refusals: list[Refusal], show: Callable[[str], str]
@@ -160,7 +161,7 @@ class Judge:
     @property
     def path(self) -> str:
         """The manifest's, as the ledger has it."""
-        return in_utf8(self._manifest.path.absolute())
+        return path_text(self._manifest.path.absolute())
 
 
 def write_changes(changes: Iterator[Change], path: Path) -> None:

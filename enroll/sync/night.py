@@ -23,11 +23,11 @@ from enroll.model import Credentials
 from enroll.output.logs import mask
 from enroll.output.texts import amount, duration
 from enroll.rows.manifest import Manifest
-from enroll.rows.photofolder import in_utf8
 from enroll.settings import SyncSettings, host_of
 from enroll.sync.difference import removal_cutoff
 from enroll.sync.judging import Judge, as_it_is, check_differences, identity_before
 from enroll.tally import Ended, Tally
+from enroll.visible import path_text
 
 
 def sync_manifest(
@@ -227,7 +227,7 @@ def _put_on_record(
             ledger,
             options={**settings.record(), **mark},
             tally=Tally(),
-            manifest=in_utf8(manifest.path.absolute()),
+            manifest=path_text(manifest.path.absolute()),
             manifest_sha256=manifest.sha256,
         ),
     ):

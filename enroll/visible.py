@@ -1,0 +1,81 @@
+r"""Text that others wrote, made fit to be shown, logged and stored. No output.
+
+A name of a file may be any bytes; Python holds those that are not UTF-8 as half surrogate pairs,
+which no database, JSON or terminal takes. The file system gets the bytes; all else gets `\xfc`.
+A service, a proxy or a list may send characters that steer a terminal or turn its text around:
+whoever reads it must see that they are there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+_HALVES = re.compile("[\ud800-\udfff]")
+_BYTES = re.compile("[\udc80-\udcff]")
+_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
+
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def storable(text: str) -> str:
+    r"""`text` as UTF-8 can hold it: a byte that was not UTF-8 as `\xfc`, half a character of UTF-16
+    as `\ud83d`."""
+    return _HALVES.sub(lambda found: _escape(found[0]), text)
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path as text for a database, a file or a log; `named_path` finds it again."""
+    return storable(os.fspath(path))
+
+
+def named_path(text: str) -> Path:
+    r"""The path that `path_text` was given. A file in whose name `\xfc` is spelled out goes before
+    one with that byte."""
+    path = Path(text)
+    if not _ESCAPED_BYTE.search(text) or os.path.lexists(path):
+        return path
+    return Path(_ESCAPED_BYTE.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text))
+
+
+def visible(text: str) -> str:
+    r"""`text` in one line and as it is: control characters, escapes, line ends, marks that turn the
+    direction of writing, and everything else without a shape are written as `\x1b` or `\u202e`.
+
+    What is visible already stays as it is.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escape(one) for one in text)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """`value` as JSON that can be shown, logged and stored as it stands.
+
+    What `visible` escapes is escaped as JSON has it; bytes that are not UTF-8 are text as in
+    `storable`.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else _escape_json(one) for one in text)
+
+
+def _escape(one: str) -> str:
+    number = ord(one)
+    if one in _SHORT:
+        return _SHORT[one]
+    if 0xDC80 <= number <= 0xDCFF:
+        return f"\\x{number - 0xDC00:02x}"
+    if number < 0x80:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"
+
+
+def _escape_json(one: str) -> str:
+    if _BYTES.match(one):
+        return _escape(one).replace("\\", "\\\\")
+    return f"\\u{ord(one):04x}" if one.isascii() else json.dumps(one)[1:-1]
