@@ -153,3 +153,14 @@ def test_every_file_that_is_written_is_its_owners_alone(archive: Archive, comman
     ours = {path.name for path in written if path not in mine}
     assert ours >= {"staff.sqlite", "staff.sqlite.lock", "staff.results.csv", "run.log", "all.csv"}
     assert {mode for path, mode in written.items() if path not in mine} == {0o600}
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="asks Linux for the limit")
+def test_no_command_leaves_a_core_dump(command: Command) -> None:
+    allowing = ("sh", "-c", 'ulimit -S -c "$(ulimit -H -c)"; exec "$@"', "sh")
+    with command.started("sandbox", "--port", "0", wrapped=allowing) as process:
+        assert process.stdout is not None
+        assert "The stand-in listens" in process.stdout.readline()
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+    (cores,) = [line.split()[4] for line in limits.splitlines() if "core file" in line]
+    assert cores == "0"
