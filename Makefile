@@ -2,7 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Other people's packages only as .ci/lock has pinned them, by the hashes of their files; then our own,
+# built with what is among them.
+LOCKED := $(PIP_INSTALL) --require-hashes -r
+OWN := $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 
 .PHONY: demo test soak year bench lint types check clean
 
@@ -43,12 +47,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("enroll needs Python 3.11 or newer; try make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
-	$(PIP_INSTALL) -e '.[sandbox]'
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml .ci/locked-run.txt
+	$(LOCKED) .ci/locked-run.txt
+	$(OWN)
 	touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
-	$(PIP_INSTALL) -e '.[sandbox,parquet,heif,excel,metrics,bench,dev]'
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/locked-dev.txt
+	$(LOCKED) .ci/locked-dev.txt
+	$(OWN)
 	touch $@ $(VENV)/.run
 
 clean:

@@ -231,7 +231,7 @@ def test_a_kill_lets_the_ledger_go_at_once_and_until_then_others_are_told_who_ho
         case.wait_calls(1, first)
         second = case.command.run(*case.arguments)
         assert second.code == 5
-        (sentence,) = second.err.splitlines()
+        (sentence,) = second.told.splitlines()
         assert sentence.startswith(f"Error: Another run holds the ledger {case.ledger}")
         assert f"process {first.pid} on {socket.gethostname()}, since 2" in sentence
         assert first.poll() is None

@@ -230,3 +230,14 @@ def test_every_folder_that_is_made_is_its_owners_alone(archive: Archive, command
         os.umask(before)
     made = [command.home / "state", *(path for path in command.state.rglob("*") if path.is_dir())]
     assert {path.stat().st_mode & 0o777 for path in [*made, command.state]} == {0o700}
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="asks Linux for the limit")
+def test_no_command_leaves_a_core_dump(command: Command) -> None:
+    allowing = ("sh", "-c", 'ulimit -S -c "$(ulimit -H -c)"; exec "$@"', "sh")
+    with command.started("sandbox", "--port", "0", wrapped=allowing) as process:
+        assert process.stdout is not None
+        assert "The stand-in listens" in process.stdout.readline()
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+    (cores,) = [line.split()[4] for line in limits.splitlines() if "core file" in line]
+    assert cores == "0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -68,6 +69,7 @@ def main() -> None:
     """Run a command and leave with its exit code; see docs/exit-codes.md."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `enroll.__main__` has left it
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _keep_memory_to_ourselves()
     _ready_streams()
     raise_file_limit()
     # NumPy, which pandas needs, would start a thread a core for arithmetic that we do not do.
@@ -80,6 +82,16 @@ def main() -> None:
             stream.flush()
     # A call that outlasts --drain would hold the interpreter until its own deadline.
     os._exit(code)
+
+
+def _keep_memory_to_ourselves() -> None:
+    """Key, secret and photos are in memory: no core dump is to put them on a disk.
+
+    Programs that dumps are piped to (systemd-coredump, apport) go by the same limit. Marking the
+    process as not dumpable would say more, and take /proc/self from every user but root.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _ready_streams() -> None:
