@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from enroll import allowed
-from enroll.allowed import RANGES, Range, wrong_duration, wrong_path
+from enroll.allowed import RANGES, Range, wrong_duration, wrong_path, wrong_text
 from enroll.credentials import credentials_files
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
@@ -179,13 +179,22 @@ class SettingsCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
+            return self._parsed(ctx, args)
         except click.BadParameter as error:
             origin = _origins_of(ctx).get(error.param.name or "") if error.param else None
             if origin is None or error.param is None or typed(ctx, error.param.name or ""):
                 raise
             message = f"{error.message} (from {origin})"
             raise click.BadParameter(message, ctx=ctx, param=error.param) from error
+
+    def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            # `--results` is a file's name, or `none`.
+            if parameter.name != "results" and (wrong := wrong_text(value)):
+                raise click.BadParameter(wrong, ctx=ctx, param=parameter)
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         check_variables(os.environ, _all_options())
