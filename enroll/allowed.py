@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from enroll.errors import UsageError
-from enroll.model import Role
+from enroll.model import Role, is_utf8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +122,17 @@ def wrong_role(role: str) -> str:
     return wrong_choice(role, sorted(Role))
 
 
+def wrong_text(value: object) -> str:
+    """What is wrong with a text, or with one of several; empty where nothing is."""
+    texts = [value] if isinstance(value, str) else value
+    if isinstance(texts, Mapping):
+        texts = [*texts, *texts.values()]
+    for text in texts if isinstance(texts, Iterable) else ():
+        if isinstance(text, str) and not is_utf8(text):
+            return f"{text!r} is not text in UTF-8."
+    return ""
+
+
 def wrong_path(path: Path) -> str:
     """Why no file can be called so; empty where one can. How long a name may be is the file
     system's to say."""
@@ -166,4 +177,6 @@ def _wrong(name: str, value: Any) -> Iterable[str]:
         found = [wrong_code(code) for code in value]
     elif name == "columns":
         found = [wrong_role(role) for role in value]
+    elif isinstance(value, str | list | tuple):
+        found = [wrong_text(value)]
     yield from filter(None, found)

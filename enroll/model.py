@@ -190,6 +190,11 @@ class LibraryFace:
     add_time: int
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text can be sent: what the environment or a command line holds may be any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Key and secret of an account. Never shown: both stay out of `repr`.
@@ -202,9 +207,9 @@ class Credentials:
     origin: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what cannot be signed with: a variable may hold any bytes."""
+        """Raise UsageError for what cannot be signed with."""
         for name, text in (("api_key", self.api_key), ("api_secret", self.api_secret)):
-            if any("\ud800" <= character <= "\udfff" for character in text):
+            if not is_utf8(text):
                 where = f" ({self.origin})" if self.origin else ""
                 raise UsageError(f"The {name}{where} is not text in UTF-8. Set it once more.")
 

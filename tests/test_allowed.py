@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -165,3 +166,48 @@ def test_the_settings_of_other_commands_are_looked_at_too() -> None:
             make()
     with pytest.raises(UsageError, match="the library whose faces to adopt"):
         AdoptSettings(run=settings(RunSettings, group_id=""))
+
+
+BYTES = os.fsdecode(b"st\xffff")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("run", "staff.csv"), "--group-id"),
+        (("plan", "staff.csv"), "--sheet"),
+        (("status",), "--group-id"),
+        (("library", "create", "--group-id", "new"), "--name"),
+        (("library", "delete"), "--group-id"),
+        (("forget",), "--user-id"),
+        (("history",), "--user-id"),
+        (("resolve", "--not-added"), "--user-id"),
+    ],
+)
+def test_text_that_is_not_utf_8_is_refused_before_anything_is_done(
+    archive: Archive, command: Command, arguments: tuple[str, ...], option: str
+) -> None:
+    archive.manifest([])
+    done = command(*arguments, f"{option}={BYTES}")
+    assert done.code == 2, done
+    assert f"Invalid value for '{option}': {BYTES!r} is not text in UTF-8." in done.err
+
+
+def test_text_that_is_not_utf_8_is_refused_from_a_variable_and_from_python(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest([])
+    command.environ["ENROLL_GROUP_ID"] = BYTES
+    done = command("plan", "staff.csv")
+    assert (done.code, "is not text in UTF-8. (from ENROLL_GROUP_ID)" in done.err) == (2, True), (
+        done
+    )
+    with pytest.raises(UsageError, match=r"^Invalid value for '--group-id': '.*' is not text in"):
+        settings(group_id=BYTES)
+
+
+def test_a_file_may_have_any_name(archive: Archive, command: Command) -> None:
+    archive.manifest(archive.people(1))
+    run = ("run", "staff.csv", "--group-id", "staff")
+    assert command.run(*run, "--results", f"{BYTES}.csv").code == 0
+    assert (archive.folder / f"{BYTES}.csv").exists()

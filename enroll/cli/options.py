@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from enroll import allowed
-from enroll.allowed import RANGES, Range, wrong_duration, wrong_path
+from enroll.allowed import RANGES, Range, wrong_duration, wrong_path, wrong_text
 from enroll.credentials import credentials_files
 from enroll.errors import EnrollError, LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
@@ -26,7 +26,6 @@ from enroll.output.logs import log, logs_json
 from enroll.output.printing import as_shown, say_aside
 from enroll.presets import CONFIG_NAME, Source, check_variables, preset, unknown_variables
 from enroll.settings import DEFAULT_ENDPOINT
-from enroll.visible import storable
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=StrEnum)
@@ -188,20 +187,10 @@ class SettingsCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = list(args)
         try:
-            rest = super().parse_args(ctx, args)
-            self._refuse_bytes(ctx)
+            return self._parsed(ctx, args)
         except click.UsageError as error:
             self._settle_log_format(given)
             raise self._with_origin(ctx, error) from error
-        return rest
-
-    def _refuse_bytes(self, ctx: click.Context) -> None:
-        """Only files' names may be bytes that are not UTF-8. Raises BadParameter."""
-        for param in self.params:
-            if param.type is click.STRING:
-                for text in _texts(ctx.params.get(param.name or "")):
-                    if storable(text) != text:
-                        raise click.BadParameter("it is not text in UTF-8.", ctx=ctx, param=param)
 
     def _settle_log_format(self, args: list[str]) -> None:
         """Choose the form of log lines although the options are wrong: that is said in it, too."""
@@ -225,6 +214,15 @@ class SettingsCommand(click.Command):
                 return click.BadParameter(message, ctx=ctx, param=error.param)
         return error
 
+    def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            # `--results` is a file's name, or `none`.
+            if parameter.name != "results" and (wrong := wrong_text(value)):
+                raise click.BadParameter(wrong, ctx=ctx, param=parameter)
+        return rest
+
     def invoke(self, ctx: click.Context) -> Any:
         check_variables(os.environ, _all_options())
         if "log_format" not in ctx.params or ctx.params.get("dry_run"):
@@ -234,17 +232,6 @@ class SettingsCommand(click.Command):
                 else:
                     say_aside(f"Warning: {warning}")
         return super().invoke(ctx)
-
-
-def _texts(value: object) -> Iterator[str]:
-    """The texts in an option's value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _texts([*value.keys(), *value.values()])
-    elif isinstance(value, list | tuple | frozenset):
-        for one in value:
-            yield from _texts(one)
 
 
 def warnings(ctx: click.Context) -> list[str]:
