@@ -66,6 +66,10 @@ _REMEDIES = {
 }
 
 
+_OTHER_THAN_THE_SERVICE = frozenset({"NOT_HTTP", "NOT_JSON", "BODY_TOO_LARGE", "HTTP_2"})
+"""Codes, and a family of them, of what answers at the endpoint and does not seem to be the service;
+after an `add` they prove nothing, and are doubts first of all."""
+
 _IN_DOUBT = (
     "Run again: the library is looked at before anything is sent. `enroll resolve` decides by hand."
 )
@@ -105,6 +109,16 @@ def remedy(code: str) -> str:
     if code in _DOUBTFUL:
         return _IN_DOUBT
     return _REMEDIES.get(code) or _FAMILIES.get(code[: len("HTTP_2")], "")
+
+
+def call_remedy(code: str) -> str:
+    """The same for a call that adds no face: there is no row for which it would be a doubt."""
+    family = code[: len("HTTP_2")]
+    if code in _OTHER_THAN_THE_SERVICE or family in _OTHER_THAN_THE_SERVICE:
+        return "Check --endpoint: what answers there does not seem to be the service."
+    if code in _DOUBTFUL or family == "HTTP_5":
+        return "Check the network, and whether the service is up."
+    return remedy(code)
 
 
 def what_to_do(code: str, status: str, message: str) -> str:
