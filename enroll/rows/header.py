@@ -42,6 +42,7 @@ EXPORT_COLUMNS = (
     "prepared",
     "enrolled_at",
     "run",
+    "time_used",
 )
 """What an export has. It holds every result column, so an export is read like a results file."""
 
