@@ -5,9 +5,9 @@ EnrollError
 │   ├── ManifestError        2  the manifest cannot be read
 │   └── LedgerMismatchError  2  no ledger, one of another library or a newer version, or put back
 ├── ServiceError             3  the service stopped us: credentials, library, an error repeated
+│   └── UnreachedError       6  the service was away for as long as we were to wait
 ├── LocalError               7  this machine stopped us: disk, ledger, the photos' share
 │   └── ShortageError        7  it has no open file or thread left for us
-├── UnreachedError           6  the service was away for as long as we were told to wait
 ├── TimeOverError            6  --max-duration was over before the first photo could be sent
 ├── LedgerBusyError          5  another run holds the ledger
 └── GuardError               8  a sync would change more than it may
@@ -77,8 +77,8 @@ class ServiceError(EnrollError):
     exit_code = ExitCode.SERVICE
 
 
-class UnreachedError(EnrollError):
-    """The service was away, or had no place, for as long as we were told to wait for it."""
+class UnreachedError(ServiceError):
+    """The service was away, or had no place, for as long as we were to wait for it."""
 
     exit_code = ExitCode.ENDED_EARLY
 

@@ -142,7 +142,8 @@ class Answer:
 
     `code` is the service's error code without its detail, or ours when the service gave none
     (`TIMEOUT`, `HTTP_502`, …; `facesearch/answers.py` lists them); empty when applied.
-    `expires` and `server_time` are UNIX seconds on the service's clock; `elapsed` is seconds.
+    `expires` and `server_time` are UNIX seconds on the service's clock; `elapsed` is seconds for
+    the whole call, `time_used` the service's own ms for it, None where it says none.
     `raw` is the beginning of the body as text, kept for answers that we do not know.
     """
 
@@ -156,6 +157,7 @@ class Answer:
     server_time: float | None = None
     expires: float = 0.0
     elapsed: float = 0.0
+    time_used: int | None = None
     payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
     raw: str = field(default="", repr=False)
 
@@ -259,7 +261,7 @@ class FaceRecord:
     last wrote the record; `refused_under` are the settings on which a refusal depended, as
     `Policy.marks` has them, None where it depended on none. `former_token` is the token under which
     the library holds the face with another text, `former_user_data`, while it is added anew, and
-    until that one is deleted.
+    until that one is deleted. `time_used` is how many ms the service took for the last answer.
     """
 
     face_id: int
@@ -283,6 +285,7 @@ class FaceRecord:
     refused_under: str | None = None
     former_token: str | None = None
     former_user_data: str | None = None
+    time_used: int | None = None
 
     @property
     def open(self) -> bool:
@@ -433,7 +436,8 @@ class Entry:
     """One line of an export, and what a line of the results says: a face, or a row without one.
 
     `image` is the photo's path; `error` the code; `sha256` hexadecimal; `enrolled_at` ISO 8601
-    in UTC. Texts are empty where there is nothing to say.
+    in UTC; `time_used` ms, None where the service has not said it. Texts are empty where there is
+    nothing to say.
     """
 
     user_id: str
@@ -449,3 +453,4 @@ class Entry:
     prepared: str = ""
     enrolled_at: str = ""
     run: int = 0
+    time_used: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +16,28 @@ BAD = (Status.REJECTED, Status.INVALID, Status.FAILED)
 
 SHARED_SHOWN = 3
 """Photos of several people that the summary names."""
+
+
+class Latencies:
+    """How long calls took: any number of them, in counts by size, each right to one percent."""
+
+    _STEP = math.log(1.02)
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, seconds: float) -> None:
+        """Count a call; what took less than a tenth of a millisecond took that."""
+        self._counts[round(math.log(max(seconds, 1e-4)) / self._STEP)] += 1
+
+    def quantile(self, share: float) -> float | None:
+        """The seconds within which that share of the calls (0 to 1) ended; None without any."""
+        rank = max(math.ceil(share * self._counts.total()), 1)
+        for size, count in sorted(self._counts.items()):
+            rank -= count
+            if rank <= 0:
+                return math.exp(size * self._STEP)
+        return None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +56,8 @@ class Tally:
     run goes now; `waited` counts moments by what was waited for. `undeleted` are faces of which it
     is not known whether they were deleted. Of a trial, `sampled` lines were
     drawn from those that are due and `left_out` not; `drawn` counts by what became of them.
+    `service_took` and `calls_took` are how long answered calls of `add` took, by the service's own
+    word and as a whole; those that it had no place for are left out.
     `doubtful` are lines whose photos were sent although a face was looked for and not found, or not
     one for certain, by the code of that.
     """
@@ -42,6 +67,8 @@ class Tally:
     examples: dict[str, str] = field(default_factory=dict)
     calls: Counter[CallKind] = field(default_factory=Counter)
     refused: int = 0
+    service_took: Latencies = field(default_factory=Latencies)
+    calls_took: Latencies = field(default_factory=Latencies)
     due: int = 0
     done: int = 0
     scanned: bool = False

@@ -333,6 +333,23 @@ def test_the_summary_tells_the_limit_and_what_was_waited_for() -> None:
     assert "the account takes 20.0 calls a second" in "\n".join(summary_lines(spaced))
 
 
+def test_the_summary_tells_how_long_calls_took() -> None:
+    tally = Tally(done=1, enrolled_now=1)
+    for _ in range(19):
+        tally.calls_took.add(0.5)
+    tally.calls_took.add(3.0)
+
+    def latency() -> list[str]:
+        lines = summary_lines(report_of(Ended(tally=tally, seconds=1.0)))
+        return [line for line in lines if line.startswith("Latency")]
+
+    whole = "500 ms (95 % within 500 ms) as a whole"
+    assert latency() == [f"Latency  half of the calls within {whole}"]
+    tally.service_took.add(2.0)
+    service = "2.0 s (95 % within 2.0 s) in the service"
+    assert latency() == [f"Latency  half of the calls within {service}, {whole}"]
+
+
 def test_a_bar_counts_the_due_rows_and_never_passes_their_number(
     archive: Archive, command: Command
 ) -> None:

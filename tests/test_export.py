@@ -42,6 +42,7 @@ ENTRIES = [
         prepared="1280 pixels",
         enrolled_at="2025-01-02T03:04:05Z",
         run=3,
+        time_used=1900,
     ),
     Entry(
         user_id="8",

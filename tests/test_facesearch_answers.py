@@ -300,6 +300,26 @@ def test_http_dates_are_utc_wherever_this_machine_is(date: str) -> None:
     assert judge(429, b"", headers=later).retry_after == 10.0
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ("0", 0),
+        ("1900", 1900),
+        ("true", None),
+        ("-1", None),
+        ("3.0", None),
+        ('"3"', None),
+        ("null", None),
+        ("99999999999999999999", None),
+    ],
+)
+def test_the_services_own_time_is_kept_where_it_is_one(told: str, kept: int | None) -> None:
+    added = f'{{"face_token": "{TOKEN}", "time_used": {told}}}'.encode()
+    assert (judge(200, added).verdict, judge(200, added).time_used) == (Verdict.APPLIED, kept)
+    refused = f'{{"error": "NO_FACE_FOUND", "time_used": {told}}}'.encode()
+    assert judge(400, refused).time_used == kept
+
+
 def test_the_services_date_is_kept() -> None:
     headers = {"Date": "Tue, 14 Nov 2023 22:13:20 GMT"}
     assert judge(502, HTML, headers=headers).server_time == 1_700_000_000.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import stat
 import sys
 from dataclasses import fields
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,12 @@ def test_the_figures_of_a_run_say_what_became_of_rows_and_calls(
     archive.manifest(rows)
     before = datetime.now(UTC)
     box.parallel = 1
+    box.latency = 0.05
     assert command(*RUN).code == ExitCode.SOME_ROWS_FAILED
+    exported = command("export", "-", "--group-id", "staff").out
+    took = {row["user_id"]: row["time_used"] for row in csv.DictReader(StringIO(exported))}
+    assert took.pop("gone-1") == ""  # no call was made
+    assert min(map(int, took.values())) >= 50
     figures = summary(archive)
     assert (figures["exit_code"], figures["reason"]) == (1, "SOME_ROWS_FAILED")
     assert (figures["message"], figures["run"]) == ("", 1)
@@ -77,6 +84,10 @@ def test_the_figures_of_a_run_say_what_became_of_rows_and_calls(
     assert calls == {"group_list": 1, "list": 1, "add": box.count("add")}
     assert figures["refused"] == box.count("add") - 3
     assert figures["refused_share"] == round(figures["refused"] / sum(calls.values()), 4)
+    service, call = figures["service_seconds_median"], figures["call_seconds_median"]
+    assert 0.04 < service < call * 1.1  # each is right to 1 %
+    assert service <= figures["service_seconds_p95"]
+    assert call <= figures["call_seconds_p95"]
     times = [datetime.fromisoformat(figures[name]) for name in ("started", "ended")]
     assert before.timestamp() - 0.001 <= times[0].timestamp() <= times[1].timestamp()
     assert figures["seconds"] == pytest.approx((times[1] - times[0]).total_seconds(), abs=0.01)
@@ -187,6 +198,9 @@ def test_metrics_are_gauges_in_both_text_forms_that_everybody_can_read(
     assert known["enroll_run_rows", "failed"] == known["enroll_run_new_bad", ""] == 1
     assert known["enroll_run_rows", "in_doubt"] == 0
     assert known["enroll_run_calls", "add"] == 2
+    for name in ("service_seconds_median", "service_seconds_p95"):
+        assert known[f"enroll_run_{name}", ""] < known["enroll_run_call_seconds_p95", ""] * 1.1
+    assert known["enroll_run_call_seconds_median", ""] > 0
     started, ended = (known[f"enroll_run_{at}_timestamp_seconds", ""] for at in ("start", "end"))
     assert known["enroll_run_duration_seconds", ""] == pytest.approx(ended - started, abs=0.01)
     assert not list(archive.folder.glob(".run.prom*"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,21 @@ from real_command import SECONDS
 from scarce import no_file_left
 from small_case import Case
 
-from enroll.calling import patience
+from enroll.calling import asking, patience
 from enroll.calling.asking import Asking
 from enroll.calling.bench import VerifySettings
+from enroll.calling.libraries import create_library, delete_library, describe_library
 from enroll.calling.opening import Account, Connection, list_libraries
+from enroll.calling.patience import Patience
 from enroll.ending import Report
 from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
 from enroll.facesearch import FaceSearch
 from enroll.model import Answer, CallKind, Verdict
+from enroll.removing.forget import ForgetSettings, forget
+from enroll.removing.remove import RemoveSettings, remove
+from enroll.repair.adopt import AdoptSettings, adopt
+from enroll.repair.resolve import ResolveSettings, resolve
 from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox
 from enroll.tally import Tally
@@ -132,6 +138,145 @@ def test_a_service_that_stays_away_is_given_up_with_exit_code_6(place: Place) ->
         run(place, give_up_after=0.5)
     assert given_up.value.exit_code is ExitCode.ENDED_EARLY
     assert not place.ledger.exists()
+
+
+@contextmanager
+def opened(place: Place, timeout: float) -> Iterator[Connection]:
+    connection = Account(
+        endpoint=place.box.endpoint,
+        read_credentials=lambda: place.credentials,
+        timeout=timeout,
+        patience=Patience(attended=False),
+    ).open()
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def listed(place: Place, timeout: float) -> None:
+    with opened(place, timeout) as connection:
+        list_libraries(connection, Tally())
+
+
+def described(place: Place, timeout: float) -> None:
+    with opened(place, timeout) as connection:
+        describe_library(connection, GROUP)
+
+
+def deleted(place: Place, timeout: float) -> None:
+    with opened(place, timeout) as connection:
+        delete_library(connection, group_id=GROUP, force=True, asker=Told())
+
+
+def verified(place: Place, timeout: float) -> None:
+    settings = VerifySettings(ledger=place.ledger, timeout=timeout)
+    verify(settings, lambda: place.credentials, Told())
+
+
+def adopted(place: Place, timeout: float) -> None:
+    run = place.settings(timeout=timeout, ledger=place.folder / "new.sqlite")
+    adopt(AdoptSettings(run=run), lambda: place.credentials, Told())
+
+
+def resolved(place: Place, timeout: float) -> None:
+    place.doubt("u1")
+    settings = ResolveSettings(ledger=place.ledger, user_id="u1", token=None, timeout=timeout)
+    resolve(settings, lambda: place.credentials)
+
+
+def made(place: Place, timeout: float) -> None:
+    with opened(place, timeout) as connection:
+        create_library(
+            connection, group_id="new", group_name="new", group_data="", model_version=""
+        )
+
+
+CALLERS: dict[str, Callable[[Place, float], object]] = {
+    "run": lambda place, timeout: run(place, give_up_after=0.3, timeout=timeout),
+    "verify": verified,
+    "adopt": adopted,
+    "resolve": resolved,
+    "remove": lambda place, timeout: remove(
+        RemoveSettings(ledger=place.ledger, of_run=1, timeout=timeout),
+        lambda: place.credentials,
+        Told(),
+    ),
+    "forget": lambda place, timeout: forget(
+        ForgetSettings(ledger=place.ledger, people=["u1"], timeout=timeout),
+        lambda: place.credentials,
+        Told(),
+    ),
+    "library list": listed,
+    "library show": described,
+    "library create": made,
+    "library delete": deleted,
+}
+
+
+def said_of(place: Place, caller: str, *, timeout: float = 10.0) -> ServiceError:
+    """How a command ends of which no call is answered as it should be."""
+    with pytest.raises(ServiceError) as ended:
+        CALLERS[caller](place, timeout)
+    said = str(ended.value)
+    for foreign in ("looked at before anything is sent", "on-code", "own word", "verify"):
+        assert foreign not in said
+    assert ("enroll resolve" in said, "--offline" in said) == (False, caller == "resolve")
+    return ended.value
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("trouble", ["away", "502", "timeout"])
+def test_an_outage_has_one_exit_code_and_a_remedy_that_fits_whichever_command_meets_it(
+    place: Place, caller: str, trouble: str
+) -> None:
+    place.run()
+    if trouble == "away":
+        place.box.stop()
+    else:
+        for call in ("group_list", "group_info"):
+            place.box.script([f"{trouble}-before"] * 100, call=call)
+    ended = said_of(place, caller, timeout=0.3 if trouble == "timeout" else 10.0)
+    assert isinstance(ended, UnreachedError)
+    assert ended.exit_code is ExitCode.ENDED_EARLY
+    said = str(ended)
+    assert "The service could not be reached" in said
+    assert "un the same command again." in said
+    where = (
+        "Check --endpoint and the network." if trouble == "away" else "whether the service is up"
+    )
+    assert where in said
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("trouble", ["not-json-before", "html-403", "auth"])
+def test_what_waiting_does_not_mend_has_another_whichever_command_meets_it(
+    place: Place, caller: str, trouble: str
+) -> None:
+    place.run()
+    for call in ("group_list", "group_info"):
+        place.box.script([trouble] * 100, call=call)
+    ended = said_of(place, caller)
+    assert not isinstance(ended, UnreachedError)
+    assert ended.exit_code is ExitCode.SERVICE
+    wanted = {
+        "not-json-before": "what answers there does not seem to be the service",
+        "html-403": "Ask who runs proxy or firewall",
+        "auth": "ENROLL_API_KEY",
+    }
+    assert wanted[trouble] in str(ended)
+
+
+@pytest.mark.parametrize("caller", ["verify", "adopt"])
+def test_an_outage_after_the_opening_calls_has_the_same(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caller: str
+) -> None:
+    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.001)
+    place.run()
+    place.box.script(["502-before"] * 100, call="list")
+    ended = said_of(place, caller)
+    assert isinstance(ended, UnreachedError)
+    assert "whether the service is up" in str(ended)
 
 
 def test_what_is_not_the_service_is_told_after_a_few_tries(place: Place) -> None:

@@ -20,7 +20,13 @@ from enroll.calling.bench import VerifySettings
 from enroll.calling.opening import Account, Connection
 from enroll.clock import now_ms
 from enroll.driver.journey import intends
-from enroll.errors import ExitCode, LedgerBusyError, LedgerMismatchError, ServiceError
+from enroll.errors import (
+    ExitCode,
+    LedgerBusyError,
+    LedgerMismatchError,
+    ServiceError,
+    UnreachedError,
+)
 from enroll.facesearch import FaceSearch
 from enroll.ledger import DifferenceKind
 from enroll.ledger.files import read_ledger, scratch_listing
@@ -280,6 +286,9 @@ def test_a_face_that_the_service_says_nothing_of_is_not_missing(bounded: Place) 
 
 def test_a_service_that_shows_nothing_ends_the_command(place: Place) -> None:
     place.box.script(["500"] * asking.TRIES, call="list")
+    with pytest.raises(UnreachedError, match="could not be reached"):
+        verified(place)
+    place.box.script(["unknown-code"] * asking.TRIES, call="list")
     with pytest.raises(ServiceError, match="does not list the faces from 1 on"):
         verified(place)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from enroll.calling.opening import Connection, service_sentence
+from enroll.calling.opening import Connection, failed
 from enroll.driver.heard import tell
 from enroll.driver.journey import CREDENTIAL_CODES
 from enroll.errors import ServiceError, ShortageError
@@ -95,6 +95,10 @@ class Asking:
     def least_clock_offset(self) -> float:
         """The same, to say what has expired."""
         return self._connection.service.least_clock_offset
+
+    def failed(self, answer: Answer) -> ServiceError:
+        """The error for an answer that stands and is not what was asked for."""
+        return failed(answer, self._connection)
 
     def may_call(self, in_flight: int = 0) -> bool:
         """Whether another call may be made beside those that are in flight."""
@@ -181,7 +185,7 @@ class Asking:
         if answer.verdict is Verdict.FATAL:
             if answer.code in CREDENTIAL_CODES and self._connection.others_than(errand.credentials):
                 return 0.0
-            raise ServiceError(service_sentence(answer, self._connection))
+            raise self.failed(answer)
         if answer.verdict is Verdict.BLOCKED:
             self._connection.service.let_go()
             errand.refused += 1

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from enroll.calling.opening import Connection, ask, list_libraries, service_sentence
+from enroll.calling.opening import Connection, ask, failed, list_libraries
 from enroll.calling.patience import NO_PLACE, Wait
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import FaceSearch, faces, library, next_start
@@ -192,7 +192,7 @@ def _not_made(connection: Connection, answer: Answer) -> ServiceError:
             f"It is not known whether the library was made ({answer.message or answer.code}). "
             "Look with `enroll library list`."
         )
-    return ServiceError(service_sentence(answer, connection))
+    return failed(answer, connection)
 
 
 def _not_deleted(connection: Connection, answer: Answer) -> ServiceError:
@@ -201,4 +201,4 @@ def _not_deleted(connection: Connection, answer: Answer) -> ServiceError:
             f"It is not known whether the library will be deleted ({answer.message or answer.code})"
             "; so far it is there. Look again with `enroll library list`."
         )
-    return ServiceError(service_sentence(answer, connection))
+    return failed(answer, connection)

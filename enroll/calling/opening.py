@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from enroll import __version__
-from enroll.calling.patience import Patience, Wait
+from enroll.calling.patience import Patience, Wait, unreached
 from enroll.driver.journey import CREDENTIAL_CODES
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import FaceSearch, faces, libraries
 from enroll.facesearch.clock import CLOCK_SLACK_SECONDS, clock_remark
 from enroll.model import Answer, CallKind, Credentials, Library, Verdict
-from enroll.output.remedies import remedy
+from enroll.output.remedies import call_remedy
 from enroll.tally import Tally
 
 Announce = Callable[[str, str], None]
@@ -154,16 +154,25 @@ def ask(
                 continue
         pause = wait.pause(answer)
         if pause is None:
-            raise ServiceError(service_sentence(answer, connection))
+            raise failed(answer, connection)
         time.sleep(pause)
 
 
 ITS_OWN_WORD = "That is the service's own word, not known to us: ask its vendor what lifts it."
 
 
+def failed(answer: Answer, connection: Connection) -> ServiceError:
+    """The error for a call that adds no face and whose answer stands: the service was away or had
+    no place for it (UnreachedError), will not do it, or does not seem to be the service."""
+    away = answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN, Verdict.REFUSED)
+    if away and not connection.account.patience.seems_a_mistake(answer):
+        return unreached(answer)
+    return ServiceError(service_sentence(answer, connection))
+
+
 def service_sentence(answer: Answer, connection: Connection) -> str:
     """What to say when the service answers that it will not do what is asked."""
     said = (answer.message or answer.code).rstrip(".")
     clocks = clock_remark(answer, connection.service.clock_offset)
-    todo = remedy(answer.code, used=connection.credentials) or ITS_OWN_WORD
+    todo = call_remedy(answer.code, used=connection.credentials) or ITS_OWN_WORD
     return " ".join(filter(None, [f"The service cannot be used: {said}.", clocks, todo]))

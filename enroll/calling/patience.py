@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import dataclass, field
 
-from enroll.errors import EnrollError, ServiceError, ShortageError, UnreachedError
+from enroll.errors import ShortageError, UnreachedError
 from enroll.facesearch.codes import OwnCode
 from enroll.model import Answer, Verdict
-from enroll.output.remedies import remedy
+from enroll.output.remedies import call_remedy
 from enroll.output.texts import duration
 from enroll.places.throttle import LONGEST_PAUSE_SECONDS
 from enroll.tally import Observer, Quiet
@@ -41,18 +42,22 @@ _MISTAKES = frozenset(
 at the endpoint that is not the service."""
 
 
+def _attended() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """How long to wait and whom to tell of it.
 
     `seconds` None: a few tries only for a service that is away; never longer than `until`, on the
-    monotonic clock. `attended` says that somebody is
-    watching, who can correct a name at once.
+    monotonic clock. `attended` says that somebody is watching, who can correct a name at once: a
+    person at a terminal, if nobody says otherwise.
     """
 
     seconds: float | None = None
     until: float = math.inf
-    attended: bool = True
+    attended: bool = field(default_factory=_attended)
     observer: Observer = field(default_factory=Quiet)
 
     def seems_a_mistake(self, answer: Answer) -> bool:
@@ -77,13 +82,13 @@ class Wait:
         self._blocked = 0
         self._only_mistakes = True
         self._told = False
-        self._over: EnrollError | None = None
 
     def pause(self, answer: Answer) -> float | None:
-        """Seconds after which the call is to be made again; None when its answer stands.
+        """Seconds after which the call is to be made again; None when its answer stands: the
+        service has said no, or what answers does not seem to be it.
 
-        Raises UnreachedError, or ServiceError where nobody has said how long to wait, when it has
-        taken too long, and ShortageError where this machine lets the call not leave.
+        Raises UnreachedError when it has taken too long, and ShortageError where this machine does
+        not let the call leave.
         """
         if answer.verdict is Verdict.BLOCKED:
             self._blocked += 1
@@ -100,7 +105,11 @@ class Wait:
         self._failed += 1
         self._only_mistakes &= self._patience.seems_a_mistake(answer)
         if seconds is None or self._only_mistakes:
-            return _doubled(self._failed) if self._failed < FEW_TRIES else None
+            if self._failed < FEW_TRIES:
+                return _doubled(self._failed)
+            if self._only_mistakes:
+                return None
+            raise unreached(answer)
         return self._within(seconds, _doubled(self._failed), answer)
 
     def answered(self) -> None:
@@ -114,7 +123,7 @@ class Wait:
         refused = answer.verdict is Verdict.REFUSED
         # What was asked for is kept to: a refused call is not made earlier than the service says.
         if waited >= bound or (refused and waited + after > bound):
-            raise self._too_long(waited, answer)
+            raise unreached(answer, waited=waited)
         if waited + after >= TOLD_SECONDS:
             self._tell(waited, after, answer)
         return min(after, bound - waited)
@@ -126,23 +135,23 @@ class Wait:
             observer.waits(what)
         else:
             self._told = True
-            because = f"{_said(answer)}. {remedy(answer.code)}".rstrip()
+            because = f"{_said(answer)}. {call_remedy(answer.code)}".rstrip()
             observer.unreached(waited, answer.code, because)
 
-    def _too_long(self, waited: float, answer: Answer) -> EnrollError:
-        if answer.verdict is Verdict.REFUSED:
-            sentence = (
-                f"The service had no place for a call for {duration(waited)} ({_said(answer)}): "
-                "other programs of the account take all of them. Run again when they have ended."
-            )
-        else:
-            never_left = answer.verdict is Verdict.NOT_SENT
-            check = f"{remedy(answer.code)} " if never_left else ""
-            sentence = (
-                f"The service could not be reached for {duration(waited)} ({_said(answer)}). "
-                f"{check}No photo was sent; run the same command again."
-            )
-        return (ServiceError if self._patience.seconds is None else UnreachedError)(sentence)
+
+def unreached(answer: Answer, *, waited: float | None = None) -> UnreachedError:
+    """What to say of a service that is away or has no place for a call, by the last answer;
+    `waited` is for how many seconds, None where it was only tried a few times."""
+    lasted = "" if waited is None else f" for {duration(waited)}"
+    if answer.verdict is Verdict.REFUSED:
+        return UnreachedError(
+            f"The service had no place for a call{lasted} ({_said(answer)}): other programs of the "
+            "account take all of them. Run the same command again when they have ended."
+        )
+    return UnreachedError(
+        f"The service could not be reached{lasted} ({_said(answer)}). {call_remedy(answer.code)} "
+        "Then run the same command again."
+    )
 
 
 def _doubled(tries: int) -> float:

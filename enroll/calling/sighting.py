@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enroll.calling.asking import Asking
 from enroll.clock import now_ms
 from enroll.driver.looks import LIST_PAGE
-from enroll.errors import ServiceError
+from enroll.errors import ServiceError, UnreachedError
 from enroll.facesearch import face, faces, next_start
 from enroll.ledger import Listing
 from enroll.model import Answer, CallKind, LibraryFace, Verdict
@@ -90,6 +90,9 @@ def _page(asking: Asking, group_id: str, start: int) -> tuple[list[LibraryFace],
         lambda service: service.list(group_id=group_id, start=start, limit=LIST_PAGE),
     )
     if answer.verdict is not Verdict.APPLIED:
+        error = asking.failed(answer)
+        if isinstance(error, UnreachedError):
+            raise error
         said = (answer.message or answer.code).rstrip(".")
         raise ServiceError(f"The service does not list the faces from {start:,} on: {said}.")
     return faces(answer), next_start(answer)
@@ -107,12 +110,14 @@ def look_up(
         answer_of=lambda answer: answer,
     )
     for token, answer in asked:
-        yield token, _looked_up(token, answer)
+        yield token, _looked_up(asking, token, answer)
 
 
-def _looked_up(token: str, answer: Answer) -> LibraryFace | ServiceError | None:
+def _looked_up(asking: Asking, token: str, answer: Answer) -> LibraryFace | ServiceError | None:
     if answer.code == NO_SUCH_FACE and answer.verdict is Verdict.REJECTED:
         return None
+    if answer.verdict is not Verdict.APPLIED:
+        return asking.failed(answer)
     try:
         found = face(answer)
     except ServiceError as error:

@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 from enroll.clock import now_ms
 from enroll.driver import journey
 from enroll.driver.breaker import Breaker
-from enroll.driver.heard import tell
+from enroll.driver.heard import UNSERVED, tell
 from enroll.driver.intake import Submit
 from enroll.driver.journey import Again, Doubtful, Policy, Settled, Stop
 from enroll.driver.reach import Reach
@@ -297,6 +297,10 @@ class Calls:
         self._recorder.tally.calls[CallKind.ADD] += 1
         self._recorder.tally.refused += refused
         shipment.tries += not refused
+        if answer.verdict not in UNSERVED:
+            self._recorder.tally.calls_took.add(answer.elapsed)
+            if answer.time_used is not None:
+                self._recorder.tally.service_took.add(answer.time_used / 1000)
         if not refused:
             rejected = self._policy.on_code.get(answer.code) is CodeRule.REJECT
             code = self._breaker.heard(answer, rejected=rejected, now=now)

@@ -258,9 +258,16 @@ def after(
                 code=answer.code,
                 message=answer.message,
                 request_id=answer.request_id,
+                time_used=answer.time_used,
             )
         )
-    told = replace(face, code=answer.code, message=answer.message, request_id=answer.request_id)
+    told = replace(
+        face,
+        code=answer.code,
+        message=answer.message,
+        request_id=answer.request_id,
+        time_used=answer.time_used,
+    )
     if verdict is Verdict.UNKNOWN:
         return Doubtful(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
     if verdict in (Verdict.REFUSED, Verdict.BLOCKED, Verdict.NOT_SENT):

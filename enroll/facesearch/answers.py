@@ -22,6 +22,9 @@ RAW_LIMIT = 2000
 CODE_LIMIT = 200
 """Characters of a code or request id; the message keeps the service's words up to `RAW_LIMIT`."""
 
+MOST_MILLISECONDS = 2**31
+"""A `time_used` of so much, some three weeks, is none."""
+
 _FACE_TOKEN = re.compile(r"[0-9a-fA-F]{32}")
 _EXPECTED: Mapping[CallKind, tuple[str, type]] = {
     CallKind.ADD: ("face_token", str),
@@ -71,6 +74,7 @@ def classify(
         message=message,
         http_status=status,
         request_id=redact(_text(payload, "request_id"), secrets)[:CODE_LIMIT],
+        time_used=_milliseconds(payload),
         face_token=_text(payload, "face_token") if applied and kind is CallKind.ADD else "",
         retry_after=parse_retry_after(
             headers.get("Retry-After"), now=now if server_time is None else server_time
@@ -112,6 +116,11 @@ def _success(kind: CallKind, payload: dict[str, Any] | None) -> tuple[Verdict, s
     if type(value) is not expected:  # not isinstance: True is no count
         return Verdict.UNKNOWN, OwnCode.FIELD_MISSING, f"HTTP 200 without {field} as documented"
     return Verdict.APPLIED, "", ""
+
+
+def _milliseconds(payload: Mapping[str, Any] | None) -> int | None:
+    value = payload.get("time_used") if payload is not None else None
+    return value if type(value) is int and 0 <= value < MOST_MILLISECONDS else None
 
 
 def _text(payload: Mapping[str, Any] | None, field: str) -> str:

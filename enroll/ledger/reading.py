@@ -338,6 +338,7 @@ def _face_entry(found: Row[Any], path: str, sha256: bytes | None, images: str) -
         prepared=found.prepared,
         enrolled_at=iso_time(found.enrolled_at),
         run=found.run,
+        time_used=found.time_used,
     )
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Kept in SQLite's `user_version`; a ledger of a higher one is refused, one of a lower one is
 brought up to date when it is opened for writing."""
 
@@ -80,6 +80,7 @@ face = Table(
     Column("refused_under", Text),
     Column("former_token", Text),
     Column("former_user_data", Text),
+    Column("time_used", Integer),
     UniqueConstraint("user_id", "sha256"),
 )
 

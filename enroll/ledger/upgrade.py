@@ -44,6 +44,7 @@ STEPS: Mapping[int, Sequence[str]] = {
         "DELETE FROM survey",
         "DELETE FROM survey_part",
     ),
+    4: ("ALTER TABLE face ADD COLUMN time_used INTEGER",),
 }
 """For each older version the statements that make the next one of it. A step is never changed once
 it was published; a later one corrects it."""

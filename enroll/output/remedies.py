@@ -88,6 +88,9 @@ _SENTENCES = {
     "CONCURRENCY_LIMIT_EXCEEDED": "The service had no place for the call",
 }
 """What the service's codes mean, where it sends them without a word, or with a detail only."""
+_OTHER_THAN_THE_SERVICE = frozenset({"NOT_HTTP", "NOT_JSON", "BODY_TOO_LARGE", "HTTP_2"})
+"""Codes, and a family of them, of what answers at the endpoint and does not seem to be the service;
+after an `add` they prove nothing, and are doubts first of all."""
 
 _IN_DOUBT = (
     "Run again: the library is looked at before anything is sent. `enroll resolve` decides by hand."
@@ -149,6 +152,16 @@ def sentence(code: str, status: str, message: str) -> str:
         return message
     detail = detail.strip() if colon else ""
     return f"{meaning}: {detail}" if detail else f"{meaning}."
+
+
+def call_remedy(code: str, *, used: Credentials | None = None) -> str:
+    """The same as `remedy` for a call that adds no face: there is no row in doubt after it."""
+    family = code[: len("HTTP_2")]
+    if code in _OTHER_THAN_THE_SERVICE or family in _OTHER_THAN_THE_SERVICE:
+        return "Check --endpoint: what answers there does not seem to be the service."
+    if code in _DOUBTFUL or family == "HTTP_5":
+        return "Check the network, and whether the service is up."
+    return remedy(code, used=used)
 
 
 def what_to_do(code: str, status: str, message: str) -> str:

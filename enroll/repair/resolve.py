@@ -255,7 +255,7 @@ def _look(
     try:
         library = find_library(connection, identity.group_id, tally)
     except ServiceError as error:
-        raise ServiceError(f"{error} Or decide without asking, with --offline.") from error
+        raise type(error)(f"{error} Or decide without asking, with --offline.") from error
     host = host_of(connection.account.endpoint)
     wanted = LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
     check_library(settings.ledger, identity, wanted)
@@ -292,7 +292,7 @@ def _face_of(token: str, asking: Asking, settings: ResolveSettings, group_id: st
     """The face of the token, as the library has it."""
     ((_, found),) = look_up(asking, group_id, [token])
     if isinstance(found, ServiceError):
-        raise ServiceError(
+        raise type(found)(
             f"The token could not be checked: {found} Or record it unchecked with --offline."
         )
     if found is None:

@@ -110,7 +110,7 @@ def _parquet_writer() -> Callable[[Iterable[Entry], IO[bytes]], int]:
             "A .parquet export needs pyarrow: pip install 'enroll[parquet]', "
             "or export as .csv or .jsonl."
         ) from exc
-    numbers = {"attempts", "run"}
+    numbers = {"attempts", "run", "time_used"}
     schema = pa.schema(
         [(name, pa.int64() if name in numbers else pa.string()) for name in EXPORT_COLUMNS]
     )
@@ -138,9 +138,9 @@ def _value(column: str) -> Callable[[Entry], Any]:
     return message_of if column == "message" else attrgetter(column)
 
 
-def _storable(value: str | int) -> str | int:
+def _storable(value: str | int | None) -> str | int | None:
     """Arrow takes no half surrogate pair."""
-    if isinstance(value, int) or value.isascii():
+    if not isinstance(value, str) or value.isascii():
         return value
     return storable(value)
 

@@ -16,6 +16,7 @@ from enroll.errors import ExitCode, GuardError, ManifestError, UsageError
 from enroll.model import CallKind, Status
 from enroll.output.newfile import new_file
 from enroll.settings import RunSettings
+from enroll.tally import Latencies
 from enroll.visible import json_text, path_text
 
 _STOPPED = "enroll status and the command's own output say why."
@@ -53,6 +54,10 @@ class Figures:
     calls: Mapping[str, int] | None = None
     refused: int | None = None
     refused_share: float | None = None
+    service_seconds_median: float | None = None
+    service_seconds_p95: float | None = None
+    call_seconds_median: float | None = None
+    call_seconds_p95: float | None = None
     limit: int | None = None
     limit_per_second: float | None = None
     adopted: int | None = None
@@ -97,6 +102,10 @@ def figures_of(report: Report, settings: RunSettings, *, started: float) -> Figu
         calls={kind.value: tally.calls[kind] for kind in CallKind},
         refused=tally.refused,
         refused_share=round(tally.refused / calls, 4) if calls else 0.0,
+        service_seconds_median=_quantile(tally.service_took, 0.5),
+        service_seconds_p95=_quantile(tally.service_took, 0.95),
+        call_seconds_median=_quantile(tally.calls_took, 0.5),
+        call_seconds_p95=_quantile(tally.calls_took, 0.95),
         limit=gauge.ceiling,
         limit_per_second=gauge.spacing,
         adopted=tally.adopted,
@@ -111,6 +120,11 @@ def figures_of(report: Report, settings: RunSettings, *, started: float) -> Figu
         unforgotten=report.place.unforgotten,
         sync=None if report.followed is None else report.followed.figures(),
     )
+
+
+def _quantile(took: Latencies, share: float) -> float | None:
+    seconds = took.quantile(share)
+    return None if seconds is None else round(seconds, 4)
 
 
 def figures_of_failure(error: BaseException, settings: RunSettings, *, started: float) -> Figures:

@@ -74,6 +74,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
         [
             ("Calls", f"{calls or 'none'}{refused if tally.refused else ''}"),
             *([("Limit", _limit(report.gauge))] if tally.calls[CallKind.ADD] else []),
+            *_latency(tally),
             ("Time", f"{duration(ended.seconds)}{_waited(tally)}"),
             ("Ledger", str(report.place.ledger)),
             ("Results", _results(report)),
@@ -88,6 +89,22 @@ def _limit(gauge: Gauge) -> str:
     if gauge.ceiling is not None:
         return f"the account takes {amount(gauge.ceiling, 'call')} at a time"
     return f"at most {amount(gauge.limit, 'call')} in flight"
+
+
+def _latency(tally: Tally) -> Iterator[tuple[str, str]]:
+    """How long a call of `add` took, by the service's own word and as a whole."""
+    told = []
+    for took, by in ((tally.service_took, "in the service"), (tally.calls_took, "as a whole")):
+        median, most = took.quantile(0.5), took.quantile(0.95)
+        if median is not None and most is not None:
+            told.append(f"{_seconds(median)} (95 % within {_seconds(most)}) {by}")
+    if told:
+        yield "Latency", f"half of the calls within {', '.join(told)}"
+
+
+def _seconds(seconds: float) -> str:
+    """`12 ms`, `310 ms`, `1.9 s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 
 
 def _waited(tally: Tally) -> str:

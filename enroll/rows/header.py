@@ -34,6 +34,7 @@ EXPORT_COLUMNS = (
     "prepared",
     "enrolled_at",
     "run",
+    "time_used",
 )
 """What an export has. It holds every result column, so an export is read like a results file."""
 
@@ -53,7 +54,8 @@ def orphan_places(header: Sequence[str], image: str) -> tuple[int, int] | None:
     """Where an export's lines have photo and SHA-256, by which `is_orphan` goes; `image` is the
     name of the photo's column. None for any other file."""
     names = [name.strip() for name in header]
-    if not set(names).issuperset(EXPORT_COLUMNS):
+    # An export of an older version has no `time_used`.
+    if not {*names, "time_used"}.issuperset(EXPORT_COLUMNS):
         return None
     return header.index(image), names.index("sha256")
 
