@@ -542,7 +542,7 @@ def test_a_ledger_is_the_file_that_was_named_and_its_owners_alone(
 )
 def test_no_name_leads_to_another_file(name: str) -> None:
     with TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}."
+        path = Path(folder) / f"{name}-"
         for access in Access:
             path.touch(mode=0o600)
             connection = connect(path, access, journal="DELETE")
@@ -627,6 +627,20 @@ def test_a_ledger_of_another_user_is_not_written(path: Path) -> None:
     reader = read_ledger(path)  # to look at it does no harm
     assert reader.identity() == STAFF
     reader.close()
+
+
+@needs_root
+@pytest.mark.parametrize("journal", ["-wal", "-shm", "-journal"])
+def test_a_journal_of_another_user_is_not_taken_for_the_ledgers(path: Path, journal: str) -> None:
+    open_ledger(path, STAFF).close()
+    planted = path.with_name(path.name + journal)
+    planted.write_bytes(b"")
+    os.chown(planted, 54_321, -1)
+    link = path.with_name("link.sqlite")
+    link.symlink_to(path)
+    for name in (path, link):
+        with pytest.raises(UsageError, match=r"journal .* belongs to user 54321"):
+            open_ledger(name, STAFF)
 
 
 def test_a_ledger_that_everybody_may_write_is_refused_and_one_of_our_group_is_not(

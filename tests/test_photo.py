@@ -280,6 +280,16 @@ def test_a_folder_may_be_a_link_out_of_the_root_and_then_none(tmp_path: Path) ->
     assert isinstance(read_photo(path, str(root)), Photo)
 
 
+@pytest.mark.usefixtures("where_open_files_are_told")
+def test_links_that_go_round_in_circles_are_no_bug(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    path = str(tmp_path / "a" / "1.jpg")
+    assert code_of(read_photo(path, str(tmp_path))) == PhotoCode.SYMLINK
+    assert list(look([path], str(tmp_path))) == NOTHING
+    assert code_of(read_photo(path, str(tmp_path / "a"))) == PhotoCode.SYMLINK
+
+
 def test_photos_lie_below_the_systems_root(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jpg", picture())
     assert isinstance(read_photo(path, "/"), Photo)

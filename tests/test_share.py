@@ -6,20 +6,22 @@ import subprocess
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checked_library import GROUP, Place
-from following import night
+from following import night, sync_settings
 from small_case import picture
 
 from enroll.beginning import Place as Goal
 from enroll.driver.share import MISSING_RUNNING, Share
 from enroll.enrollment import Unwatched, enroll_manifest
-from enroll.errors import ExitCode, LocalError
-from enroll.model import Candidate, Status
+from enroll.errors import ExitCode, GuardError, LocalError, UsageError
+from enroll.model import Candidate, Credentials, Status
 from enroll.planning.plan import Plan, make_plan
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
+from enroll.sync.night import sync_manifest
 
 
 class Known:
@@ -54,8 +56,8 @@ def people(place: Place, *numbers: int, folder: str = "photos", there: bool = Tr
         person(place, number, folder=folder, there=there)
 
 
-def plan(place: Place) -> Plan:
-    return make_plan(place.settings(), rate=None)
+def plan(place: Place, **changed: Any) -> Plan:
+    return make_plan(place.settings(**changed), rate=None)
 
 
 def errors(place: Place) -> list[str]:
@@ -208,14 +210,16 @@ def test_a_folder_that_is_exchanged_for_a_link_during_a_run_lets_no_photo_out(pl
     assert report.exit_code is ExitCode.SOME_ROWS_FAILED
 
 
-def test_an_images_folder_that_is_a_link_is_resolved_once(place: Place) -> None:
+@pytest.fixture
+def exchangeable(place: Place) -> tuple[Path, Callable[[], None]]:
+    """An images folder that is a link, and what has it lead to other photos."""
     archive = place.folder.parent
     for name in ("old", "new"):
-        (archive / name / "photos").mkdir(parents=True)
+        (archive / name).mkdir(parents=True)
     for number in range(60):
-        place.rows.append((f"u{number}", "", f"photos/{number}.jpg"))
-        (archive / "old" / "photos" / f"{number}.jpg").write_bytes(picture(number))
-        (archive / "new" / "photos" / f"{number}.jpg").write_bytes(picture(1000 + number))
+        place.rows.append((f"u{number}", "", f"{number}.jpg"))
+        (archive / "old" / f"{number}.jpg").write_bytes(picture(number))
+        (archive / "new" / f"{number}.jpg").write_bytes(picture(1000 + number))
     place.folder.mkdir()
     images = archive / "current"
     images.symlink_to("old")
@@ -224,6 +228,13 @@ def test_an_images_folder_that_is_a_link_is_resolved_once(place: Place) -> None:
         images.unlink()
         images.symlink_to("new")
 
+    return images, exchange
+
+
+def test_an_images_folder_that_is_a_link_is_resolved_once_a_run(
+    place: Place, exchangeable: tuple[Path, Callable[[], None]]
+) -> None:
+    images, exchange = exchangeable
     report = enroll_manifest(
         place.settings(max_in_flight=2, readers=2, images=images),
         lambda: place.credentials,
@@ -232,6 +243,36 @@ def test_an_images_folder_that_is_a_link_is_resolved_once(place: Place) -> None:
     assert report.exit_code is ExitCode.DONE
     there = {face.sha256 for face in place.box.faces(GROUP)}
     assert there == {sha256(picture(number)).hexdigest() for number in range(60)}
+
+
+def test_a_sync_sends_from_the_folder_that_it_has_judged(
+    place: Place, exchangeable: tuple[Path, Callable[[], None]]
+) -> None:
+    images, exchange = exchangeable
+    asked: list[bool] = []
+
+    def read() -> Credentials:
+        if not asked:
+            exchange()  # when the list was judged, before the first call
+        asked.append(True)
+        return place.credentials
+
+    report = sync_manifest(sync_settings(place, images=images), read)
+    assert report.exit_code is ExitCode.DONE
+    there = {face.sha256 for face in place.box.faces(GROUP)}
+    assert there == {sha256(picture(number)).hexdigest() for number in range(60)}
+
+
+@pytest.mark.parametrize("command", [Place.run, night, plan])
+def test_an_images_folder_of_links_in_a_circle_is_one_sentence(
+    place: Place, command: Callable[..., object]
+) -> None:
+    place.folder.mkdir()
+    images = place.folder / "images"
+    images.symlink_to(images)
+    place.rows.append(("u1", "", "1.jpg"))
+    with pytest.raises((UsageError, GuardError), match="images does not exist"):
+        command(place, images=images)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,7 @@ def _open(path: Path, access: Access, *, journal: str) -> sqlite3.Connection:
     if named is None:  # or SQLite would make it, for everybody to read
         raise _not_the_one(path)
     if access is Access.WRITE:
+        _check_journals(path)
         connection = _prepared(str(path))
     elif access is Access.STILL:
         connection = _prepared(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
@@ -91,13 +93,7 @@ def _open(path: Path, access: Access, *, journal: str) -> sqlite3.Connection:
         if not named == file_id(_file_of(connection)) == file_id(path):
             raise _not_the_one(path)
         if access is Access.WRITE:
-            check_trusted(
-                path.stat(),
-                path,
-                what="The ledger",
-                otherwise="name a ledger of your own with --ledger",
-                group_may_write=True,
-            )
+            _check_ours(path.stat(), path, what="The ledger")
         if access in (Access.WRITE, Access.LOOK):
             connection.execute(f"PRAGMA journal_mode={journal}")
             connection.execute("PRAGMA synchronous=FULL")
@@ -105,6 +101,24 @@ def _open(path: Path, access: Access, *, journal: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _check_journals(path: Path) -> None:
+    """Raise UsageError for a journal of another user, which SQLite would write into the ledger."""
+    real = os.path.realpath(path)
+    for journal in (Path(f"{real}{suffix}") for suffix in ("-wal", "-shm", "-journal")):
+        with suppress(FileNotFoundError):
+            _check_ours(journal.lstat(), journal, what="The ledger's journal")
+
+
+def _check_ours(found: os.stat_result, path: Path, *, what: str) -> None:
+    check_trusted(
+        found,
+        path,
+        what=what,
+        otherwise="name a ledger of your own with --ledger",
+        group_may_write=True,
+    )
 
 
 def _prepared(name: str, *, uri: bool = False) -> sqlite3.Connection:

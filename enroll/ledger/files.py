@@ -198,7 +198,9 @@ def _access_to_read(path: Path) -> Access:
     away when the last connection closes only if it may write. Where it may not, a ledger without
     a -wal is not being written and is opened as it lies there.
     """
-    path = path.resolve()  # SQLite makes them beside the file, not beside a link to it
+    path = Path(
+        os.path.realpath(path)
+    )  # SQLite makes them beside the file, not beside a link to it
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return Access.LOOK
     return Access.READ if path.with_name(path.name + "-wal").exists() else Access.STILL

@@ -44,7 +44,7 @@ class LedgerLock:
     """
 
     def __init__(self, ledger: Path) -> None:
-        ledger = ledger.resolve()  # a link to a ledger is the same ledger
+        ledger = Path(os.path.realpath(ledger))  # a link to a ledger is the same ledger
         refuse_network(ledger)
         self._path = ledger.with_name(ledger.name + ".lock")
         self._descriptor = _opened(self._path)
@@ -123,7 +123,7 @@ def holder_of(ledger: Path) -> str | None:
 
     Asked by holding it for an instant; a run that begins in this very moment tries again.
     """
-    ledger = ledger.resolve()  # as the lock does
+    ledger = Path(os.path.realpath(ledger))  # as the lock does
     try:
         descriptor = os.open(ledger.with_name(ledger.name + ".lock"), os.O_RDONLY | _AS_IT_IS)
     except OSError:

@@ -7,6 +7,7 @@ kernel's: neither reaches the other machines of a network file system
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def refuse_network(ledger: Path) -> None:
         mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return
-    found = file_system(ledger.parent.resolve(), mounts)
+    found = file_system(Path(os.path.realpath(ledger.parent)), mounts)
     if is_network(found):
         raise LocalError(
             f"The ledger {ledger} would be on a network file system ({found}), which cannot keep "

@@ -139,7 +139,7 @@ def _enter(folder: str, images: str, stack: ExitStack) -> _Entered | None:
     except OSError as error:
         if error.errno not in _TOO_MANY_FILES:
             raise
-        return _Entered(None) if _begins_with(str(Path(folder).resolve()), images) else None
+        return _Entered(None) if _begins_with(os.path.realpath(folder), images) else None
     stack.callback(os.close, descriptor)
     return _Entered(descriptor) if _is_below(descriptor, folder, images) else None
 
@@ -307,7 +307,7 @@ def _begins_with(path: str, images: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _resolved(folder: str) -> str:
-    return str(Path(folder).resolve())
+    return os.path.realpath(folder)  # Path.resolve raises for links that go round in circles
 
 
 def _is_below(descriptor: int, path: str, images: str) -> bool:
@@ -316,7 +316,7 @@ def _is_below(descriptor: int, path: str, images: str) -> bool:
     try:
         real = os.readlink(f"{_DESCRIPTORS}/{descriptor}")  # noqa: PTH115  # for every photo
     except OSError:  # a system without /proc: the same file has to be there by its resolved name
-        real = str(Path(path).resolve())
+        real = os.path.realpath(path)
         try:
             if not os.path.samestat(os.lstat(real), os.fstat(descriptor)):
                 return False

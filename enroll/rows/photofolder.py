@@ -51,11 +51,11 @@ def photos_folder(given: Path | None, manifest: Manifest, ledger: LedgerReader) 
     Raises UsageError where its own folder has such photos, too, so that one would enroll other
     people's, and for a folder that never was; LocalError for one that was there before.
     """
-    own = manifest.path.parent.resolve()
+    own = resolved(manifest.path.parent)
     before = ledger.folder_of(path_text(manifest.path.absolute()))
     last_named = ledger.images_given
     if given is not None:
-        found = PhotosFolder(path=given.resolve(), named=True, inherited=False)
+        found = PhotosFolder(path=resolved(given), named=True, inherited=False)
     elif before is not None:
         path, named = Path(before[0]), before[1]
         notes = [] if path == own else [f"Photos are looked for below {path}, as in the last run."]
@@ -95,3 +95,8 @@ def _checked(found: PhotosFolder, *, known: tuple[str, ...]) -> PhotosFolder:
             "share again, then run the same command; every row stays due."
         )
     raise NoFolderError(f"The photos' folder {path} does not exist. Correct --images.")
+
+
+def resolved(folder: Path) -> Path:
+    """Where a folder lies, whatever links lead there; one of links in a circle as it is."""
+    return Path(os.path.realpath(folder))

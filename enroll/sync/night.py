@@ -23,6 +23,7 @@ from enroll.model import Credentials
 from enroll.output.logs import mask
 from enroll.output.texts import amount, duration
 from enroll.rows.manifest import Manifest
+from enroll.rows.photofolder import resolved
 from enroll.settings import SyncSettings, host_of
 from enroll.sync.difference import removal_cutoff
 from enroll.sync.judging import Judge, as_it_is, check_differences, identity_before
@@ -43,6 +44,8 @@ def sync_manifest(
     The arguments are those of `enroll_manifest`; `show_user_ids` is about the message of a
     GuardError, which says why nothing was done.
     """
+    if settings.images is not None:  # once, so that what is judged is what is sent
+        settings = replace(settings, images=resolved(settings.images))
     check_differences(settings)
     night = _Night(settings, show=as_it_is if show_user_ids else mask)
     return enroll_manifest(settings, read_credentials, screen=screen, core=core, night=night)
