@@ -154,17 +154,15 @@ def test_a_throttle_without_a_place_is_refused() -> None:
         FixedThrottle(0)
 
 
-def test_a_machine_that_has_no_room_for_a_call_gets_one_fewer_and_a_pause() -> None:
+def test_a_machine_that_has_no_room_for_a_call_gets_one_fewer_at_a_time() -> None:
     throttle = Bounded(FixedThrottle(100), most=10)
     assert (throttle.limit, throttle.free(0.0)) == (10, 10)
     permits = [throttle.sent(0.0) for _ in range(10)]
     assert throttle.gauge(0.0).cap is Cap.MACHINE
     throttle.answered(permits.pop(), 1.0, refused=False, served=False, blocked=True)
     assert (throttle.limit, throttle.free(1.0)) == (9, 0)
-    opens = throttle.opens_at(1.0)
-    assert opens is not None
-    throttle.answered(permits.pop(), opens, refused=False)
-    assert throttle.free(opens) == 1
+    throttle.answered(permits.pop(), 1.0, refused=False)
+    assert throttle.free(1.0) == 1
 
 
 def test_a_machine_without_room_for_any_call_is_asked_again_less_and_less_often() -> None:

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from enroll.errors import LocalError
+from enroll.resources import shortage_in
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 """The kernel's list of mounts: proc_pid_mountinfo(5). Linux only; elsewhere nothing is known."""
@@ -36,7 +37,9 @@ def refuse_network(ledger: Path) -> None:
     """Raise LocalError where the ledger would lie on a network file system."""
     try:
         mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
+    except OSError as error:
+        if (short := shortage_in(error)) is not None:
+            raise short from error
         return
     found = file_system(Path(os.path.realpath(ledger.parent)), mounts)
     if is_network(found):

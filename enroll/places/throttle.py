@@ -256,8 +256,8 @@ class _Around:
 class Bounded(_Around):
     """A throttle for a machine that lets a process have so many open files and threads.
 
-    Where it had none left for a call, one call fewer may be in flight, and none leaves for a
-    moment; in time it is tried whether there is room for one more again.
+    Where it had none left for a call, no more calls may be in flight than there are then; where
+    there are none, none leaves for a moment. In time one call more is tried.
     """
 
     def __init__(self, throttle: Throttle, *, most: int) -> None:
@@ -312,7 +312,7 @@ class Bounded(_Around):
 
     def _has_room_for(self, calls: int, now: float) -> None:
         self._most, self._changed_at = max(min(self._most, calls), 1), now
-        if now >= self._closed_until:  # of calls that left together only the first
+        if not calls:  # else the next leaves when one of them has ended
             self._closed_until = now + self._pause
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
 

@@ -137,6 +137,14 @@ class Server(ThreadedWSGIServer):
             if thread not in (current_thread(), main_thread()):
                 thread.join(_JOIN_SECONDS)
 
+    def get_request(self) -> tuple[Any, Any]:
+        """The next connection. Where no file is left for it, it waits a moment in the queue."""
+        try:
+            return super().get_request()
+        except OSError:
+            self.stopping.wait(_POLL_SECONDS)
+            raise
+
     def connected(self, connection: socket.socket) -> None:
         """A handler's thread starts; it must end with the server."""
         with self._lock:
