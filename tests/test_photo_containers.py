@@ -67,6 +67,20 @@ def test_bytes_behind_the_end_harm_no_photo(form: str, behind: str) -> None:
     assert is_shown(content + (BEHIND[behind] or content), scene(), level=9)
 
 
+def test_metadata_of_a_heic_is_not_copied_by_its_decoder() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    out = BytesIO()
+    heif.from_pillow(scene()).save(out, quality=90, xmp=bytes(10_000_000))
+    content = out.getvalue()
+    tracemalloc.start()
+    try:
+        assert is_shown(content, scene())
+        # A copy that names no metadata, and the decoder's own of it.
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * len(content)
+    finally:
+        tracemalloc.stop()
+
+
 # AVIF
 
 
