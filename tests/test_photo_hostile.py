@@ -282,6 +282,13 @@ SEEDS = {
     "lossless webp": saved(scene(96, 64).convert("RGBA"), "WEBP", lossless=True),
     "bmp": saved(scene(96, 64), "BMP"),
     "avif": saved(scene(96, 64), "AVIF", speed=10),
+    "cut-out avif": saved(scene(96, 64).convert("RGBA"), "AVIF", speed=10),
+    "animated avif": saved(
+        scene(96, 64), "AVIF", speed=10, save_all=True, append_images=[scene(96, 64)]
+    ),
+    "animated webp": saved(scene(96, 64), "WEBP", save_all=True, append_images=[scene(96, 64)]),
+    "palette tiff": saved(scene(96, 64).quantize(32), "TIFF"),
+    "big tiff": saved(scene(96, 64), "TIFF", big_tiff=True),
 }
 
 

@@ -158,6 +158,11 @@ RARE = {
     "colours of different depth": tiff(scene().tobytes(), RGB | {258: [8, 8, 16]}),
     "packed by a program of its own": tiff(scene().tobytes(), RGB | {259: [40_000]}),
     "too short a colour map": tiff(levels("<B", 1), {258: [8], 262: [3], 320: [1] * 300}),
+    "a colour map beyond 16 bits": tiff(
+        levels("<B", 1), {258: [8], 262: [3], 320: [70_000] * 768}, longs=[320]
+    ),
+    "no sample at all": tiff(levels("<B", 1), {258: [8], 262: [1], 277: [0]}),
+    "more samples than there are colours": tiff(scene().tobytes(), RGB | {277: [60_000]}),
     "no colour map": tiff(levels("<B", 1), {258: [8], 262: [3]}),
     "a thumbnail first": tiff(scene().tobytes(), RGB | {254: [1]}, behind={256: [4000]}),
     "a thumbnail first, as it was once said": tiff(scene().tobytes(), RGB | {255: [2]}),

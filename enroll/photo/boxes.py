@@ -28,14 +28,12 @@ _MOST_PROPERTIES = 250
 
 _TILES, _ALPHA, _PREMULTIPLIED = b"dimg", b"auxl", b"prem"
 
+_METADATA = frozenset({b"Exif", b"mime"})
+
 _ALPHA_KINDS = (
     b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0",
     b"urn:mpeg:hevc:2015:auxid:1\0",
 )
-
-_FILE_TYPE = b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"
-
-_HANDLER = b"\0\0\0\0pict" + bytes(12) + b"\0"
 
 Box = tuple[bytes, int, int]
 """Its kind, and where its content begins and ends."""
@@ -79,48 +77,23 @@ class Picture:
     items: Mapping[int, Item] = field(repr=False)
     references: list[Reference] = field(repr=False)
     properties: list[bytes] = field(repr=False)
+    metadata: list[int] = field(repr=False)
+    """Where the kinds stand of items with text and EXIF."""
 
-    def alone(self, content: bytes) -> bytes:
-        """An AVIF of this picture and nothing else."""
-        data: list[memoryview] = []
-        places, at = [], len(_FILE_TYPE) + 8
-        for item in self.items.values():
-            parts = [memoryview(content)[begin : begin + length] for begin, length in item.parts]
-            size = sum(len(part) for part in parts)
-            places.append((at, size))
-            data += parts
-            at += size
-        mdat = pack(">I", 8 + sum(len(part) for part in data)) + b"mdat"
-        return b"".join([_FILE_TYPE, mdat, *data, self._table(places)])
-
-    def _table(self, places: list[tuple[int, int]]) -> bytes:
-        numbers = {one: number for number, one in enumerate(self.items, start=1)}
-        infos, located, owned = [], b"", b""
-        for number, (item, place) in enumerate(zip(self.items.values(), places, strict=True), 1):
-            infos.append(_box(b"infe", pack(">IHH", 2 << 24, number, 0) + item.kind + b"\0"))
-            located += pack(">HHHII", number, 0, 1, *place)
-            owned += pack(">HB", number, len(item.properties))
-            owned += b"".join(pack(">H", which | must << 15) for which, must in item.properties)
-        references = b"".join(
-            _box(
-                kind, pack(f">HH{len(to)}H", numbers[one], len(to), *(numbers[each] for each in to))
-            )
-            for kind, one, to in self.references
-        )
-        count = len(self.items)
-        properties = _box(b"ipco", b"".join(self.properties))
-        parts = [
-            _box(b"hdlr", bytes(4) + _HANDLER),
-            _box(b"pitm", pack(">IH", 0, 1)),
-            _box(b"iloc", pack(">IHH", 0, 0x4400, count) + located),
-            _box(b"iinf", pack(">IH", 0, count) + b"".join(infos)),
-            _box(b"iref", bytes(4) + references) if references else b"",
-            _box(b"iprp", properties + _box(b"ipma", pack(">II", 1, count) + owned)),
-        ]
-        return _box(b"meta", bytes(4) + b"".join(parts))
+    def without_metadata(self, content: bytes) -> bytes:
+        """The same file, of which a decoder copies no metadata; the very bytes if it has none."""
+        if not self.metadata:
+            return content
+        pieces: list[bytes | memoryview] = []
+        at = 0
+        for place in self.metadata:
+            pieces += [memoryview(content)[at:place], b"skip"]
+            at = place + len(b"skip")
+        return b"".join([*pieces, memoryview(content)[at:]])
 
 
-def _box(kind: bytes, content: bytes) -> bytes:
+def framed(kind: bytes, content: bytes) -> bytes:
+    """A box."""
     return pack(">I", 8 + len(content)) + kind + content
 
 
@@ -184,6 +157,7 @@ class _Table:
             boxes.setdefault(box[0], box)
         self._boxes = boxes
         self.items: dict[int, Item] = {}
+        self._metadata: list[int] = []
         self.references: list[Reference] = []
         self._properties: list[Box] = []
         self._read_kinds()
@@ -218,8 +192,10 @@ class _Table:
             if kind != b"infe" or self._content[begin] not in (2, 3):
                 continue
             wide = 4 if self._content[begin] == 3 else 2
-            number = self._number(begin + 4, wide)
-            self.items[number] = Item(self._content[begin + 6 + wide : begin + 10 + wide])
+            number, at = self._number(begin + 4, wide), begin + 6 + wide
+            self.items[number] = Item(self._content[at : at + 4])
+            if self.items[number].kind in _METADATA:
+                self._metadata.append(at)
 
     def _read_places(self) -> None:
         at, end, version, _ = self._inside(b"iloc")
@@ -316,6 +292,7 @@ class _Table:
             end=max((at + length for at, length in parts), default=0),
             items={one: self._renumbered(one, numbers) for one in wanted},
             references=references,
+            metadata=self._metadata,
             properties=[self._whole(self._property(number)) for number in used],
         )
 
@@ -348,7 +325,7 @@ class _Table:
 
     def _whole(self, box: Box) -> bytes:
         kind, at, end = box
-        return _box(kind, self._content[at:end])
+        return framed(kind, self._content[at:end])
 
     def _of(self, one: int, kind: bytes) -> Box | None:
         """An item's property of this kind."""

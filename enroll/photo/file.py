@@ -244,14 +244,16 @@ def _read(
     if _has_changed(descriptor, before, content, path):
         return _failed(PhotoCode.CHANGED, "The file changed while it was being read.")
     sha256 = hashlib.sha256(content).digest()
-    prepared = prepare(content, preparation)
+    held = [content]
+    del content  # of a large file there is a copy without metadata; the two are too much
+    prepared = prepare(held.pop(), preparation)
     if isinstance(prepared, Fault):
         return Unusable(status=Status.INVALID, fault=prepared, content=FileContent(times, sha256))
     sent = prepared.content
     return Photo(
         times=times,
         sha256=sha256,
-        sent_sha256=None if sent is content else hashlib.sha256(sent).digest(),
+        sent_sha256=hashlib.sha256(sent).digest() if prepared.done else None,
         content=sent,
         media_type=prepared.media_type,
         prepared=prepared.words,

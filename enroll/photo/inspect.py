@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from enroll.model import Fault
-from enroll.photo import bmp, boxes, gif, reasons, tiff, webp
+from enroll.photo import avif, bmp, boxes, gif, reasons, tiff, webp
 from enroll.photo.decide import Seen
 from enroll.photo.directory import EndMissingError, UnsupportedError
 from enroll.photo.form import Form
@@ -87,7 +87,7 @@ def _avif(content: bytes) -> Source | Fault:
     source = _of_boxes(content, Form.AVIF, found)
     if source.seen.truncated:  # its decoder gives nothing
         return source
-    return replace(source, content=found.alone(content), crop=found.crop)
+    return replace(source, content=avif.alone(found, content), crop=found.crop)
 
 
 def _heif(content: bytes) -> Source | Fault:
@@ -97,7 +97,7 @@ def _heif(content: bytes) -> Source | Fault:
         return _without_table(content, Form.HEIF)
     except boxes.NotBoxesError:  # libheif may know more
         return Source(content=content, seen=Seen(form=Form.HEIF, size=None, length=len(content)))
-    return _of_boxes(content, Form.HEIF, found)
+    return _of_boxes(found.without_metadata(content), Form.HEIF, found)
 
 
 def _of_boxes(content: bytes, form: Form, found: boxes.Picture) -> Source:
