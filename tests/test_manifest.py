@@ -280,7 +280,7 @@ def test_a_gzip_file_that_unpacks_without_end_is_refused(
     monkeypatch.setattr(source_module, "MOST_UNPACKED", most)
     path = tmp_path / "staff.csv.gz"
     path.write_bytes(gzip.compress(text.encode()))
-    assert "unpacks to more than 2 GB, which no list needs" in refusal(path)
+    assert "unpacks to more than 1 GB, which no list needs" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["staff.csv", "staff.csv.gz"])

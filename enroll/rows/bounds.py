@@ -21,14 +21,17 @@ MOST_COLUMNS = 1_000
 LONGEST_LINE = 8 << 20
 """Characters of a line, and so of a cell: a photo of 6 MB as Base64."""
 
-MOST_UNPACKED = 2 << 30
-"""Bytes that a gzip file or a part of a workbook may unpack to: ten million rows and more."""
+MOST_UNPACKED = 1 << 30
+"""Bytes that a gzip file or a part of a workbook may unpack to: ten million rows."""
 
 MOST_COPIED = 1 << 30
 """Bytes of a sheet's copy, and of a workbook's texts, in the folder of temporary files."""
 
-MOST_CELLS = 50_000_000
-"""Cells of a sheet, and texts of a workbook: a million rows of fifty columns."""
+MOST_CELLS = 30_000_000
+"""Cells of a sheet: a million rows of thirty columns."""
+
+MOST_TEXTS = 10_000_000
+"""Different texts of a workbook, each of which takes 8 bytes of memory."""
 
 LONGEST_CELL = 32_767
 """Characters that a cell of a spreadsheet can hold.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from enroll.errors import ManifestError
-from enroll.rows.bounds import LONGEST_CELL, MOST_CELLS, MOST_COLUMNS
+from enroll.rows.bounds import LONGEST_CELL, MOST_CELLS, MOST_COLUMNS, MOST_TEXTS
 from enroll.rows.nameless import NamelessFile
 from enroll.rows.package import Package, parser_for
 from enroll.rows.shown import shown
@@ -115,8 +115,8 @@ class Texts:
 
     def _add(self, piece: _Piece) -> None:
         number = len(self._ends) - 1
-        if number >= MOST_CELLS:
-            refuse_cells(self._path)
+        if number >= MOST_TEXTS:
+            _refuse_number(self._path, MOST_TEXTS, "texts")
         try:
             content = piece.whole().encode("utf-8", "replace")
         except TooLongError:
@@ -261,7 +261,7 @@ class Sheet:
     def _begin_cell(self, attributes: Mapping[str, str]) -> None:
         self._count += 1
         if self._count > MOST_CELLS:
-            refuse_cells(self._path)
+            _refuse_number(self._path, MOST_CELLS, "cells")
         self._where = attributes.get("r", "")
         letters = self._where.rstrip("0123456789")
         self._column = self._place(letters) if letters else self._column + 1
@@ -351,9 +351,8 @@ _WHOLE = re.compile(r"[+-]?\d+")
 _GENERAL = Format("General")
 
 
-def refuse_cells(path: Path) -> NoReturn:
-    """Raise ManifestError for more than a list needs."""
+def _refuse_number(path: Path, most: int, what: str) -> NoReturn:
     raise ManifestError(
-        f"{path} has more than {MOST_CELLS:,} cells, which no list needs; look at what it holds, "
-        "or split it."
+        f"{path} has more than {most:,} {what}, which no list needs; look at what it holds, or "
+        "split it."
     )

@@ -275,7 +275,7 @@ def _cut_empty(cells: list[str], path: Path, line: int, head: Head) -> None:
     """Take off the cells behind the last column, which are empty where a program ends every line
     with a delimiter. Raises ManifestError where they are not."""
     width = len(head.names)
-    if any(cell.strip() for cell in cells[width:]):
+    if "".join(cells[width:]).strip():
         raise ManifestError(
             f"{path}, line {line} has {len(cells)} fields, but the header only {width}; put a cell "
             f"that contains a {DELIMITERS[head.delimiter]} in quotes."
