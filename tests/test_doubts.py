@@ -577,6 +577,26 @@ def test_a_doubt_is_settled_while_rows_go_on_though_every_new_face_is_shown_late
     assert adopted < last
 
 
+class FarOff(Unwatched):
+    """The service's clock jumps by an hour when the run has begun."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self.box = box
+
+    def opened(self, place: beginning.Place, interrupt: Callable[[int], None]) -> None:
+        self.box.clock_skew = 3600.0
+
+
+def test_a_look_that_cannot_be_signed_stops_the_run_and_leaves_the_doubt_open(place: Place) -> None:
+    doubted(place, 1)
+    report = run(place, screen=FarOff(place.box))
+    assert report.exit_code is ExitCode.SERVICE
+    assert "clock says" in str(report.ended.stop)
+    assert place.face("u1").status is Status.IN_DOUBT
+    place.box.clock_skew = 0.0
+    assert run(place).exit_code is ExitCode.DONE
+
+
 class SetBack(Unwatched):
     """The service's clock is set back when the run has begun."""
 

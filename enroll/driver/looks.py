@@ -19,6 +19,7 @@ from enroll.driver.recorder import Recorder
 from enroll.driver.rotation import Rotation
 from enroll.driver.settling import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.errors import ServiceError, ShortageError
+from enroll.facesearch.codes import OwnCode
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, SendAs, Verdict
 from enroll.photo import read_photo
 from enroll.places.throttle import Permit, Throttle
@@ -27,6 +28,10 @@ from enroll.preparation import FOR_A_LOOK, Preparation
 LIST_PAGE = 1000
 """Faces asked of `list` at a time, the most that it gives: a library up to so many is listed
 whole when a doubt is settled."""
+
+
+_STOPPING = LIBRARY_CODES | {OwnCode.CLOCKS_APART}
+"""Codes after which no other call of the run will do."""
 
 
 class Library(Protocol):
@@ -187,7 +192,7 @@ class Looks:
             return
         if look.kind is CallKind.SEARCH:
             self._photos -= 1  # the call held the photo; no more of them lie in memory than places
-        if answer.code in LIBRARY_CODES or 300 <= answer.http_status < 400:
+        if answer.code in _STOPPING or 300 <= answer.http_status < 400:
             self.stop = self.stop or stopped_by(answer, used)  # and what was asked stays open
             return
         look.heard(permit.left_at, answer)
