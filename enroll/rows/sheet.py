@@ -252,7 +252,7 @@ class Sheet:
         if self._row > LAST_ROW:
             raise ManifestError(
                 f"{self._path} has a row with a number above {LAST_ROW:,}, the last of a "
-                "spreadsheet; open it in the spreadsheet and save it anew."
+                "spreadsheet; open it in the spreadsheet and save it again."
             )
         self._hidden = attributes.get("hidden") in _TRUE
         self._column = 0
@@ -284,7 +284,7 @@ class Sheet:
         except TooLongError:
             raise ManifestError(
                 f"{self._path}, {self._named()} has more than {LONGEST_CELL:,} characters, more "
-                "than a spreadsheet's cell can hold; open it in the spreadsheet and save it anew."
+                "than a spreadsheet's cell can hold; open it in the spreadsheet and save it again."
             ) from None
         if not text:
             return

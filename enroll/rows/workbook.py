@@ -223,5 +223,5 @@ def _faults(path: Path) -> Iterator[None]:
     except _DAMAGED as error:
         raise ManifestError(
             f"{path} is a workbook that cannot be read ({type(error).__name__}: {error}); open it "
-            "in the spreadsheet and save it anew, or save it as 'CSV UTF-8' and give that file."
+            "in the spreadsheet and save it again, or save it as 'CSV UTF-8' and give that file."
         ) from error
