@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BytesIO
-from typing import IO
+from typing import IO, cast
 
 from PIL import (
     AvifImagePlugin,
@@ -24,6 +24,7 @@ from PIL import (
 from enroll.photo.broken import RAISED, translating
 from enroll.photo.form import Form
 from enroll.photo.jpeg import Jpeg
+from enroll.photo.remains import Pieces
 
 
 def _open_heif(file: IO[bytes]) -> ImageFile.ImageFile:
@@ -63,6 +64,10 @@ a HEIC it is that of 4:2:0, as every phone writes it: one of 4:4:4 takes 1.5 byt
 _MODE_BYTES: Mapping[str, int] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 
 
+BLOCK_BYTES = 4 * 1024 * 1024
+"""What libjpeg is given at a time. It looks for a marker from the beginning of what it skips each
+time that it is given more: 60 MB of that took it half a minute in blocks of 64 kB."""
+
 _STRIPS = (
     (ExifTags.Base.StripOffsets, ExifTags.Base.StripByteCounts),
     (ExifTags.Base.TileOffsets, ExifTags.Base.TileByteCounts),
@@ -78,15 +83,13 @@ _SENTINELS: Mapping[str, int | tuple[int, ...]] = {
 """What a picture is filled with before it is decoded, to see how far the decoder came."""
 
 
-def open_picture(content: bytes | IO[bytes], form: Form) -> ImageFile.ImageFile:
+def open_picture(content: bytes | Pieces | IO[bytes], form: Form) -> ImageFile.ImageFile:
     """The picture, its size known and nothing decoded. Raises BrokenError."""
-    file = BytesIO(content) if isinstance(content, bytes) else content
+    file = BytesIO(content) if isinstance(content, bytes) else cast("IO[bytes]", content)
     with translating():
         picture = _OPENERS[form](file)
-    if form is Form.JPEG and isinstance(content, bytes):
-        # libjpeg skips bytes in search of a marker from their beginning each time that it is given
-        # more: 60 MB of them took it half a minute in pieces of 64 kB.
-        picture.decodermaxblock = len(content)
+    if form is Form.JPEG:
+        picture.decodermaxblock = BLOCK_BYTES
     return picture
 
 

@@ -175,20 +175,20 @@ def read_photos(
 
 
 def _read(descriptor: int, before: os.stat_result, preparation: Preparation) -> Photo | Unusable:
-    content = _content(descriptor, before.st_size)
+    contents = [_content(descriptor, before.st_size)]
     after = os.fstat(descriptor)
     times = _times(after)
-    if _times(before) != times or len(content) != after.st_size:
+    if _times(before) != times or len(contents[0]) != after.st_size:
         return _failed(PhotoCode.CHANGED, "The file changed while it was being read.")
-    sha256 = hashlib.sha256(content).digest()
-    prepared = prepare(content, preparation)
+    sha256 = hashlib.sha256(contents[0]).digest()
+    prepared = prepare(contents.pop(), preparation)  # who alone has the bytes can let them go
     if isinstance(prepared, Fault):
         return Unusable(status=Status.INVALID, fault=prepared, content=FileContent(times, sha256))
     sent = prepared.content
     return Photo(
         times=times,
         sha256=sha256,
-        sent_sha256=None if sent is content else hashlib.sha256(sent).digest(),
+        sent_sha256=hashlib.sha256(sent).digest() if prepared.done else None,
         content=sent,
         media_type=prepared.media_type,
         prepared=prepared.words,

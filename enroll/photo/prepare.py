@@ -47,6 +47,7 @@ def prepare(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared | F
         name = name_of_foreign(content)
         return reasons.NO_IMAGE if name is None else reasons.foreign(name)
     source = _SOURCES.get(form, _other_source)(content, form)
+    del content  # what was cut out is not kept while a picture is decoded
     return source if isinstance(source, Fault) else _prepared(source, preparation)
 
 
