@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageChops, ImageCms
 from real_pictures import difference, exif, saved, scene, shown
 
-from enroll.model import Fault
-from enroll.photo import Deed, PhotoCode, Prepared, prepare
+from enroll.model import Fault, Photo
+from enroll.photo import Deed, PhotoCode, Prepared, prepare, read_photo
 from enroll.photo.decode import decoding_bytes
 from enroll.photo.form import Form
 from enroll.photo.memory import Gate, decoding_limit
+from enroll.photo.remains import Pieces
 from enroll.preparation import AS_USUAL, Preparation
 from enroll.sandbox.pictures import grey_picture
 
@@ -364,3 +368,44 @@ def test_a_gate_lets_one_in_that_needs_more_than_there_is_and_then_nobody() -> N
     with gate.room(30, limit=50):
         assert gate._fits(20, 50)
         assert not gate._fits(21, 50)
+
+
+def test_who_needs_less_in_the_end_lets_others_in_before_it_is_done() -> None:
+    gate = Gate(places=2)
+    with gate.room(40, limit=50) as room:
+        assert not gate._fits(20, 50)
+        room.shrink(30)
+        assert gate._fits(20, 50)
+        room.shrink(35)  # it has no more than that
+        assert gate._fits(20, 50)
+        assert not gate._fits(21, 50)
+    assert gate._used == 0
+
+
+def test_bytes_in_pieces_are_read_like_a_file() -> None:
+    whole = bytes(range(100))
+    pieces = Pieces([memoryview(whole)[:40], whole[40:41], b"", whole[41:]])
+    assert pieces.read() == whole
+    assert pieces.read() == pieces.read(5) == b""
+    for start, size in [(0, 40), (39, 3), (40, 1), (99, 5), (100, 1), (200, 1), (0, 0)]:
+        assert pieces.seek(start) == pieces.tell() == start
+        assert pieces.read(size) == whole[start : start + size]
+    assert pieces.seek(-3, 2) == 97
+    assert pieces.seek(1, 1) == 98
+    assert pieces.read(1) + pieces.read(None) == whole[98:]
+
+
+def test_a_file_lies_in_memory_once_while_it_is_made_anew(tmp_path: Path) -> None:
+    grain = Image.frombytes("L", (1500, 1500), random.Random(1).randbytes(1500 * 1500))
+    path = tmp_path / "a.jpg"
+    path.write_bytes(saved(grain, quality=100, exif=exif(6), comment=bytes(60_000)))
+    tracemalloc.start()
+    try:
+        read = read_photo(str(path), str(tmp_path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(read, Photo)
+    assert read.prepared == "turned, shrunk"
+    # Twice for a moment: the file and what is left of it, then that and the first try at encoding.
+    assert peak < 3 * path.stat().st_size

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 PHOTO_BYTES = 64 * 1024
 LARGE_BYTES = 1_900_000
@@ -30,11 +31,11 @@ _NUMBER = b"%08d"
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """`rows` photos in a folder; `picture` is the JPEG that all of them show."""
+    """`rows` photos in a folder, which show the JPEGs `pictures` in turn."""
 
     folder: Path
     rows: int
-    picture: bytes
+    pictures: Sequence[bytes]
     size: int | None
 
     def image(self, number: int) -> str:
@@ -44,7 +45,7 @@ class Archive:
     def content(self, number: int) -> bytes:
         """A photo's bytes: the picture with a quantization table of its own that it does not use.
         A comment would be cut out, and the photo not be sent as it is."""
-        return _numbered(self.picture, number, self.size)
+        return _numbered(self.pictures[number % len(self.pictures)], number, self.size)
 
     def lines(self, rows: int) -> Iterator[tuple[str, str, str]]:
         """`user_id`, `user_data` and image of the first rows."""
@@ -66,20 +67,56 @@ def usual(folder: Path, rows: int) -> Archive:
     """Photos of exactly 64 KB."""
     noise = Image.frombytes("L", (400, 400), random.Random(1).randbytes(400 * 400))
     picture = _jpeg_below(noise.convert("RGB"), PHOTO_BYTES)
-    return _kept(Archive(folder / "usual", rows, picture, PHOTO_BYTES))
+    return _kept(Archive(folder / "usual", rows, [picture], PHOTO_BYTES))
 
 
 def small(folder: Path, rows: int) -> Archive:
     """Photos of some 800 bytes: for what does not depend on their size."""
     grey = Image.new("RGB", (60, 60), (120, 130, 140))
-    return _kept(Archive(folder / "small", rows, _jpeg(grey, 75), None))
+    return _kept(Archive(folder / "small", rows, [_jpeg(grey, quality=75)], None))
 
 
 def large(folder: Path, rows: int) -> Archive:
     """Photos of 12 megapixels and 1.9 MB."""
     noise = Image.frombytes("RGB", (500, 375), random.Random(1).randbytes(500 * 375 * 3))
     photo = noise.resize((4000, 3000), Image.Resampling.BICUBIC)
-    return _kept(Archive(folder / "large", rows, _jpeg_below(photo, LARGE_BYTES), LARGE_BYTES))
+    return _kept(Archive(folder / "large", rows, [_jpeg_below(photo, LARGE_BYTES)], LARGE_BYTES))
+
+
+def mixed(folder: Path, rows: int) -> Archive:
+    """Photos of 8 to 18 megapixels and 2 to 16 MB, as phones and cameras write them: with colour at
+    every pixel or at every fourth, turned or not, one in four progressive. One in nine is sent as
+    it is, of 1.9 MB."""
+    pictures = [_camera_photo(number) for number in range(8)]
+    small = _noise(4000, 3000, seed=8)
+    return _kept(
+        Archive(folder / "mixed", rows, [*pictures, _jpeg_below(small, LARGE_BYTES)], None)
+    )
+
+
+_MIXED_SIZES = (
+    *((3264, 2448), (4000, 3000), (4608, 3456), (3480, 4640)),
+    *((5184, 3456), (3648, 2736), (2592, 1944), (2592, 3888)),
+)
+
+
+def _camera_photo(number: int) -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = (1, 6, 8, 3)[number % 4]
+    return _jpeg(
+        _noise(*_MIXED_SIZES[number], seed=number),
+        quality=(85, 90, 93)[number % 3],
+        subsampling=("4:2:0", "4:2:2", "4:4:4")[number % 3],
+        progressive=number % 4 == 2,
+        exif=exif.tobytes(),
+    )
+
+
+def _noise(width: int, height: int, *, seed: int) -> Image.Image:
+    """Soft and coloured, of a third of the pixels."""
+    size = width // 3, height // 3
+    noise = Image.frombytes("RGB", size, random.Random(seed).randbytes(size[0] * size[1] * 3))
+    return noise.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _kept(archive: Archive) -> Archive:
@@ -114,13 +151,13 @@ def _numbered(picture: bytes, number: int, size: int | None) -> bytes:
 def _jpeg_below(image: Image.Image, size: int) -> bytes:
     """The best JPEG that leaves room for a table."""
     for quality in range(95, 0, -5):
-        picture = _jpeg(image, quality)
+        picture = _jpeg(image, quality=quality)
         if len(picture) <= size - _SEGMENT:
             return picture
     raise AssertionError("the picture is too large at any quality")
 
 
-def _jpeg(image: Image.Image, quality: int) -> bytes:
+def _jpeg(image: Image.Image, **options: Any) -> bytes:
     out = BytesIO()
-    image.save(out, "JPEG", quality=quality)
+    image.save(out, "JPEG", **options)
     return out.getvalue()

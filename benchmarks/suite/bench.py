@@ -36,6 +36,10 @@ class Bench:
         """Photos of 12 megapixels."""
         return archives.large(self._archives, self.size.large_photos)
 
+    def mixed(self) -> Archive:
+        """Photos of many sizes and kinds."""
+        return archives.mixed(self._archives, self.size.mixed_photos)
+
     @property
     def _archives(self) -> Path:
         return self.folder / "archives"

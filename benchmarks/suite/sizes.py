@@ -16,7 +16,8 @@ class Size:
     for GNU parallel, which starts a process a row. `many` is the archive of the cases about large
     manifests. A hidden limit is held for `limit_seconds` (the step: for each of its three), of
     which the first `warm_up` seconds do not count; `beside_limits` are the limits which the rival
-    meets, too. `large_photos` are of 12 megapixels, `in_flight` of them at a time.
+    meets, too. `large_photos` are of 12 megapixels, `in_flight` of them at a time;
+    `mixed_photos` of many kinds.
     """
 
     rounds: int
@@ -30,6 +31,7 @@ class Size:
     warm_up: float
     latency: float
     large_photos: int
+    mixed_photos: int
     in_flight: int
 
 
@@ -46,6 +48,7 @@ SIZES = {
         warm_up=0.5,
         latency=0.1,
         large_photos=6,
+        mixed_photos=4,
         in_flight=4,
     ),
     "quick": Size(
@@ -60,6 +63,7 @@ SIZES = {
         warm_up=10,
         latency=0.5,
         large_photos=128,
+        mixed_photos=36,
         in_flight=64,
     ),
     "full": Size(
@@ -74,6 +78,7 @@ SIZES = {
         warm_up=30,
         latency=0.5,
         large_photos=512,
+        mixed_photos=180,
         in_flight=64,
     ),
 }

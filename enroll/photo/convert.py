@@ -24,8 +24,9 @@ from enroll.photo.encode import Style, encode, style_of
 from enroll.photo.form import Form
 from enroll.photo.jpeg import EOI
 from enroll.photo.lost import without_end
-from enroll.photo.memory import decoders, decoding_limit
+from enroll.photo.memory import CONTENT_BYTES, Room, decoders, decoding_limit
 from enroll.photo.pace import check_time
+from enroll.photo.remains import Pieces
 from enroll.photo.source import Source, why_cut_off
 from enroll.preparation import Preparation
 
@@ -64,11 +65,13 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
     """The photo as a JPEG that the service takes; or why not."""
     if source.seen.truncated and not preparation.accept_truncated:
         return why_cut_off(source, preparation)
-    content = source.content
+    content: bytes | Pieces = source.content
     if source.jpeg is not None:
         # With an end libjpeg makes up what is missing, without one it says so.
         truncated = source.seen.truncated
-        content = content + EOI if truncated else without_end(content, source.jpeg)
+        content = (
+            Pieces([source.content, EOI]) if truncated else without_end(source.content, source.jpeg)
+        )
     limit = decoding_limit(preparation.max_pixels)
     try:
         picture, need = _opened(source, content, preparation.max_side, limit)
@@ -98,7 +101,7 @@ def _cut_off(source: Source) -> Source:
 
 
 def _opened(
-    source: Source, content: bytes, max_side: int, limit: int
+    source: Source, content: bytes | Pieces, max_side: int, limit: int
 ) -> tuple[ImageFile.ImageFile, int]:
     """The picture, and the memory that it takes; a JPEG is shrunk by its decoder to what fits."""
     least = max_side
@@ -126,7 +129,14 @@ def _need(source: Source, picture: Image.Image, max_side: int) -> int:
         needs.append((pixels + kept) * painted)
     if _orientation_of(picture, source.seen) in _TURNS:
         needs.append(2 * kept * painted)
-    return max(needs)
+    needs.append(_need_to_encode(source, kept * painted))
+    # Of a file that is read alone there is more in memory than is allowed for the files.
+    return max(needs) + max(len(source.content) - CONTENT_BYTES, 0)
+
+
+def _need_to_encode(source: Source, picture_bytes: int) -> int:
+    """At first a JPEG may be as large as the file, or take half a byte a pixel."""
+    return picture_bytes + max(len(source.content), picture_bytes // 8)
 
 
 def _draft(picture: ImageFile.ImageFile, least: int) -> None:
@@ -138,7 +148,12 @@ def _draft(picture: ImageFile.ImageFile, least: int) -> None:
 
 
 def _made(
-    source: Source, opened: ImageFile.ImageFile, preparation: Preparation, *, full: tuple[int, int]
+    source: Source,
+    opened: ImageFile.ImageFile,
+    preparation: Preparation,
+    room: Room,
+    *,
+    full: tuple[int, int],
 ) -> Made:
     orientation = _orientation_of(opened, source.seen)
     shrunk = max(full) > preparation.max_side
@@ -155,6 +170,8 @@ def _made(
             decoded = opened if source.crop is None else opened.crop(source.crop)
             decoded.info = opened.info
             picture = _painted(decoded, preparation.max_side, _TURNS.get(orientation))
+            pixels = picture.width * picture.height
+            room.shrink(_need_to_encode(source, pixels * pixel_bytes(picture)))
             content = encode(picture, style, max_bytes=preparation.max_bytes)
     finally:
         opened.close()  # whoever holds it, its pixels are gone when the next is let in
@@ -175,7 +192,10 @@ def _painted(opened: Image.Image, max_side: int, turn: Image.Transpose | None) -
     if max(picture.size) > max_side:
         picture = _resized(picture, max_side)
         opened.close()
-    return picture if turn is None else picture.transpose(turn)
+    if turn is not None:
+        picture = picture.transpose(turn)
+        opened.close()
+    return picture
 
 
 def _resized(picture: Image.Image, max_side: int) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO
+from typing import IO, cast
 
 from PIL import (
     AvifImagePlugin,
@@ -22,7 +22,7 @@ from PIL import (
 from enroll.photo.broken import RAISED, translating
 from enroll.photo.form import Form
 from enroll.photo.jpeg import Jpeg
-from enroll.photo.pace import PacedBytes
+from enroll.photo.remains import Pieces
 
 
 def _open_heif(file: IO[bytes]) -> ImageFile.ImageFile:
@@ -62,6 +62,10 @@ a HEIC it is that of 4:2:0, as every phone writes it: one of 4:4:4 takes 1.5 byt
 _MODE_BYTES: Mapping[str, int] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 
 
+BLOCK_BYTES = 4 * 1024 * 1024
+"""What libjpeg is given at a time. It looks for a marker from the beginning of what it skips each
+time that it is given more: 60 MB of that took it half a minute in blocks of 64 kB."""
+
 _SENTINELS: Mapping[str, int | tuple[int, ...]] = {
     "L": 3,
     "P": 253,
@@ -72,14 +76,13 @@ _SENTINELS: Mapping[str, int | tuple[int, ...]] = {
 """What a picture is filled with before it is decoded, to see how far the decoder came."""
 
 
-def open_picture(content: bytes, form: Form) -> ImageFile.ImageFile:
+def open_picture(content: bytes | Pieces, form: Form) -> ImageFile.ImageFile:
     """The picture, its size known and nothing decoded. Raises BrokenError."""
+    file = Pieces([content]) if isinstance(content, bytes) else content
     with translating():
-        picture = _OPENERS[form](PacedBytes(content))
+        picture = _OPENERS[form](cast("IO[bytes]", file))
     if form is Form.JPEG:
-        # libjpeg skips bytes in search of a marker from their beginning each time that it is given
-        # more: 60 MB of them took it half a minute in pieces of 64 kB.
-        picture.decodermaxblock = len(content)
+        picture.decodermaxblock = BLOCK_BYTES
     return picture
 
 

@@ -68,13 +68,14 @@ def encode(picture: Image.Image, style: Style, *, max_bytes: int) -> bytes:
     tables = {} if style.tables is None else {"qtables": style.tables}
     first = _saved(picture, quality=style.quality, subsampling=style.sampling, **tables)
     while len(first) > max_bytes:
-        found = _coarser(picture, style, max_bytes, known=(style.quality, len(first)))
+        length, first = len(first), b""
+        found = _coarser(picture, style, max_bytes, known=(style.quality, length))
         if found is not None:
             return found
-        smaller = math.sqrt(max_bytes / len(first)) if len(first) < 4 * max_bytes else 0.5
+        smaller = math.sqrt(max_bytes / length) if length < 4 * max_bytes else 0.5
         width, height = (max(round(side * smaller), MIN_SIDE) for side in picture.size)
         if (width, height) == picture.size:
-            break
+            return _saved(picture, quality=LOWEST_QUALITY, subsampling=style.sampling)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
         first = _saved(picture, quality=style.quality, subsampling=style.sampling)
     return first

@@ -10,7 +10,6 @@ import importlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from PIL import Image, ImageFile
@@ -21,10 +20,11 @@ from enroll.photo import reasons
 from enroll.photo.broken import BrokenError, translating
 from enroll.photo.decode import decoding_bytes, load, open_picture
 from enroll.photo.form import Form
-from enroll.photo.jpeg import NotAJpegError, walk
+from enroll.photo.jpeg import Jpeg, NotAJpegError, walk
 from enroll.photo.lost import without_end
 from enroll.photo.memory import decoders, decoding_limit
 from enroll.photo.pace import TooSlowError, check_time
+from enroll.photo.remains import Pieces
 from enroll.preparation import Precheck, Preparation
 
 COARSE_SIDE = 640
@@ -92,8 +92,8 @@ def doubt_about(content: bytes, media_type: str, preparation: Preparation) -> Fa
         picture, need = _opened(content, _FORMS[media_type], preparation)
         if need > limit:
             return reasons.too_much_memory(picture.size, need)
-        task = partial(_faces, picture, turn=preparation.multi_oriented_detection)
-        faces = decoders().run(task, need=need, limit=limit)
+        turn = preparation.multi_oriented_detection
+        faces = decoders().run(lambda _: _faces(picture, turn=turn), need=need, limit=limit)
     except BrokenError as error:
         if "truncated" in str(error) and _FORMS[media_type] is Form.JPEG:
             return reasons.cut_off(completable=preparation.precheck == Precheck.HOLD)
@@ -119,14 +119,15 @@ def _opened(
 ) -> tuple[ImageFile.ImageFile, int]:
     """The picture, and the memory for a look at it; a JPEG is shrunk by its decoder as far as the
     finer look allows."""
-    found = None
+    found: Jpeg | None = None
+    file: bytes | Pieces = content
     if form is Form.JPEG:
         try:
             found = walk(content)
         except NotAJpegError as error:
             raise BrokenError(str(error)) from error
-        content = content if preparation.accept_truncated else without_end(content, found)
-    picture = open_picture(content, form)
+        file = content if preparation.accept_truncated else without_end(content, found)
+    picture = open_picture(file, form)
     if form is Form.JPEG:
         with translating():
             picture.draft("L", _scaled(picture.size, FINE_SIDE))

@@ -239,14 +239,12 @@ def read_photos(
 def _read(
     descriptor: int, before: os.stat_result, preparation: Preparation, path: str
 ) -> Photo | Unusable:
-    content = _content(descriptor, before.st_size)
+    contents = [_content(descriptor, before.st_size)]
     times = _times(before)
-    if _has_changed(descriptor, before, content, path):
+    if _has_changed(descriptor, before, contents[0], path):
         return _failed(PhotoCode.CHANGED, "The file changed while it was being read.")
-    sha256 = hashlib.sha256(content).digest()
-    held = [content]
-    del content  # of a large file there is a copy without metadata; the two are too much
-    prepared = prepare(held.pop(), preparation)
+    sha256 = hashlib.sha256(contents[0]).digest()
+    prepared = prepare(contents.pop(), preparation)  # who alone has the bytes can let them go
     if isinstance(prepared, Fault):
         return Unusable(status=Status.INVALID, fault=prepared, content=FileContent(times, sha256))
     sent = prepared.content

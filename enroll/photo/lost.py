@@ -10,6 +10,7 @@ import re
 from struct import unpack_from
 
 from enroll.photo.jpeg import EOI, ESCAPED, MOST_BY_CHANCE, Jpeg, next_marker
+from enroll.photo.remains import Pieces
 
 _ZEROS = bytes(256)
 """No shorter run is looked at. Cameras' scans have two or three zeros in a row; those with Huffman
@@ -39,15 +40,15 @@ def lost_from(content: bytes, jpeg: Jpeg) -> int | None:
     return jpeg.end - len(EOI) if more else None
 
 
-def without_end(content: bytes, jpeg: Jpeg) -> bytes:
-    """Bytes of which a decoder says so when it runs out of them before the picture is whole.
+def without_end(content: bytes, jpeg: Jpeg) -> Pieces:
+    """A file of which a decoder says so when it runs out of it before the picture is whole.
 
     At an end libjpeg fills the rest with grey, and Pillow drops its warning; without one it asks
     for more. Passes that build on each other are read up to an end, so those keep it.
     """
     if jpeg.sequential and content.endswith(EOI):
-        return content[: -len(EOI)] + BEHIND
-    return content
+        return Pieces([memoryview(content)[: -len(EOI)], BEHIND])
+    return Pieces([content])
 
 
 def _goes_on(content: bytes, end: int) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from io import BytesIO
 from typing import TypeVar
 
 R = TypeVar("R")
@@ -46,12 +45,3 @@ def check_time() -> None:
     """Raise TooSlowError when the time of this thread's task is up."""
     if _MINE.until is not None and time.thread_time() > _MINE.until:
         raise TooSlowError
-
-
-class PacedBytes(BytesIO):
-    """A file in memory, of which a decoder reads no more when its time is up."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """As of any file. Raises TooSlowError."""
-        check_time()
-        return super().read(size)

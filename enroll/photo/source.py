@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 
 from PIL import ImageFile
 
@@ -16,6 +15,7 @@ from enroll.photo.form import Form
 from enroll.photo.jpeg import Jpeg
 from enroll.photo.lost import BEHIND
 from enroll.photo.memory import decoders, decoding_limit
+from enroll.photo.remains import Pieces
 from enroll.preparation import Preparation
 
 COMPLETABLE = frozenset({Form.JPEG, Form.PNG, Form.BMP, Form.GIF, Form.TIFF})
@@ -61,9 +61,8 @@ def why_cut_off(source: Source, preparation: Preparation) -> Fault:
 
 def _share_missing(source: Source, limit: int) -> float | None:
     """How much of the height the decoder does not come to, 0 to 1; None: cannot be told."""
-    content, jpeg = source.content, source.jpeg
-    if jpeg is not None:
-        content += BEHIND
+    jpeg = source.jpeg
+    content = source.content if jpeg is None else Pieces([source.content, BEHIND])
     picture = open_picture(content, source.seen.form)
     if jpeg is not None:
         picture.draft("L", (1, 1))
@@ -71,7 +70,7 @@ def _share_missing(source: Source, limit: int) -> float | None:
     in_passes = _interlaced(picture) if jpeg is None else not jpeg.sequential
     if need > limit or in_passes:  # then some of each part is missing
         return None
-    return decoders().run(partial(share_missing, picture), need=need, limit=limit)
+    return decoders().run(lambda _: share_missing(picture), need=need, limit=limit)
 
 
 def _interlaced(picture: ImageFile.ImageFile) -> bool:
