@@ -138,7 +138,7 @@ def test_a_run_that_can_open_nothing_any_more_ends_and_the_next_goes_on(case: Ca
 def test_so_few_files_that_nothing_can_begin_is_a_sentence(case: Case) -> None:
     done = limited(case, *case.arguments, files=(6, 6))
     assert done.code == ExitCode.LOCAL, done
-    (said,) = done.err.splitlines()
+    (said,) = done.told.splitlines()
     assert "6 files and connections" in said
     assert "ulimit -n" in said
 

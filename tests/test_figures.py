@@ -307,7 +307,7 @@ def test_paths_that_are_no_text_are_in_the_figures_as_they_can_be_written(
     figures = summary(archive)
     assert figures["ledger"] == rf"{archive.folder}/f\xfcr/l.sqlite"
     assert name not in figures["manifest"] or figures["manifest"] == path_text(manifest)
-    (started, *_) = map(json.loads, done.err.splitlines())
+    _, started, *_ = map(json.loads, done.err.splitlines())
     assert started["ledger"] == figures["ledger"]
     assert (odd / "log").read_text(encoding="utf-8") == done.err
     status = json.loads(command("status", "--json", "--ledger", odd / "l.sqlite").out)
