@@ -25,8 +25,8 @@ from enroll.photo.form import Form
 from enroll.photo.jpeg import EOI
 from enroll.photo.lost import without_end
 from enroll.photo.memory import CONTENT_BYTES, Room, decoders, decoding_limit
-from enroll.photo.pace import check_time
 from enroll.photo.remains import Pieces
+from enroll.photo.resize import resized
 from enroll.photo.source import Source, why_cut_off
 from enroll.preparation import Preparation
 
@@ -46,9 +46,6 @@ _ON_ITS_SIDE = range(5, 9)
 
 _END_MISSING = re.compile("truncated|no more images in GIF")
 """What Pillow says where it finds no end."""
-
-_STRIP_ROWS = 256
-"""Lines that are resized at a time. The filter sees beyond their edges, so that no seam shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +187,7 @@ def _painted(opened: Image.Image, max_side: int, turn: Image.Transpose | None) -
     if picture is not opened:
         opened.close()
     if max(picture.size) > max_side:
-        picture = _resized(picture, max_side)
+        picture = resized(picture, _fitting(picture.size, max_side))
         opened.close()
     if turn is not None:
         picture = picture.transpose(turn)
@@ -198,19 +195,10 @@ def _painted(opened: Image.Image, max_side: int, turn: Image.Transpose | None) -
     return picture
 
 
-def _resized(picture: Image.Image, max_side: int) -> Image.Image:
-    """In strips: in one piece Pillow holds a third picture, of the new width and the old height."""
-    share = max_side / max(picture.size)
-    width, height = (max(round(side * share), reasons.MIN_SIDE) for side in picture.size)
-    resized = Image.new(picture.mode, (width, height))
-    rows = picture.size[1] / height
-    for top in range(0, height, _STRIP_ROWS):
-        check_time()
-        deep = min(_STRIP_ROWS, height - top)
-        box = (0.0, top * rows, float(picture.size[0]), min((top + deep) * rows, picture.size[1]))
-        strip = picture.resize((width, deep), Image.Resampling.LANCZOS, box=box)
-        resized.paste(strip, (0, top))
-    return resized
+def _fitting(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    share = max_side / max(size)
+    width, height = (max(round(side * share), reasons.MIN_SIDE) for side in size)
+    return width, height
 
 
 def _orientation_of(picture: Image.Image, seen: Seen) -> int:

@@ -12,6 +12,7 @@ from PIL import Image, JpegImagePlugin
 
 from enroll.photo.pace import check_time
 from enroll.photo.reasons import MIN_SIDE
+from enroll.photo.resize import resized
 
 USUAL_QUALITY = 92
 """For pictures that were no JPEG."""
@@ -76,7 +77,7 @@ def encode(picture: Image.Image, style: Style, *, max_bytes: int) -> bytes:
         width, height = (max(round(side * smaller), MIN_SIDE) for side in picture.size)
         if (width, height) == picture.size:
             return _saved(picture, quality=LOWEST_QUALITY, subsampling=style.sampling)
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        picture = resized(picture, (width, height))
         first = _saved(picture, quality=style.quality, subsampling=style.sampling)
     return first
 

@@ -25,8 +25,8 @@ DECODING_BYTES = 200_000_000
 """Memory for one picture: decoding it, and all that is done to it. Who allows more pixels than by
 default allows as much more memory."""
 
-TOGETHER = 0.85
-"""Of that for several pictures at a time, so that a run stays below 400 MB in all: of 200 MB 170,
+TOGETHER = 0.8
+"""Of that for several pictures at a time, so that a run stays below 400 MB in all: of 200 MB 160,
 beside 145 for Python with what enroll imports, and 32 for the files."""
 
 CONTENT_BYTES = 32 * 1024 * 1024
