@@ -272,9 +272,11 @@ def test_a_summary_says_what_is_on_record_where_the_disk_takes_no_more(
     case.people(PEOPLE)
     commit = SqliteLedger.commit
 
-    def full(ledger: SqliteLedger, *, ahead: float = 0.0) -> None:
+    def full(
+        ledger: SqliteLedger, *, ahead: float = 0.0, clock_offset: float | None = None
+    ) -> None:
         if box.count("add") < 8:
-            commit(ledger, ahead=ahead)
+            commit(ledger, ahead=ahead, clock_offset=clock_offset)
             return
         with ledger._taking_back():
             raise OperationalError("COMMIT", None, sqlite3.OperationalError("disk is full"))

@@ -262,7 +262,7 @@ def test_what_waiting_does_not_mend_has_another_whichever_command_meets_it(
     wanted = {
         "not-json-before": "what answers there does not seem to be the service",
         "html-403": "Ask who runs proxy or firewall",
-        "auth": "ENROLL_API_KEY",
+        "auth": "credentials that were used",
     }
     assert wanted[trouble] in str(ended)
 
