@@ -190,7 +190,10 @@ class SettingsCommand(click.Command):
             return self._parsed(ctx, args)
         except click.UsageError as error:
             self._settle_log_format(given)
-            raise self._with_origin(ctx, error) from error
+            with_origin = self._with_origin(ctx, error)
+            if with_origin is None:
+                raise
+            raise with_origin from error
 
     def _settle_log_format(self, args: list[str]) -> None:
         """Choose the form of log lines although the options are wrong: that is said in it, too."""
@@ -205,14 +208,17 @@ class SettingsCommand(click.Command):
             with suppress(click.ClickException, EnrollError):
                 lenient.make_context(self.name, args)
 
-    def _with_origin(self, ctx: click.Context, error: click.UsageError) -> click.UsageError:
+    def _with_origin(
+        self, ctx: click.Context, error: click.UsageError
+    ) -> click.BadParameter | None:
+        """The error with where the value came from, unless that is the command line."""
         if isinstance(error, click.BadParameter) and error.param is not None:
             name = error.param.name or ""
             origin = _origins_of(ctx).get(name)
             if origin is not None and not typed(ctx, name):
                 message = f"{error.message} (from {origin})"
                 return click.BadParameter(message, ctx=ctx, param=error.param)
-        return error
+        return None
 
     def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
