@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 from io import BytesIO
@@ -409,3 +411,30 @@ def test_a_file_lies_in_memory_once_while_it_is_made_anew(tmp_path: Path) -> Non
     assert read.prepared == "turned, shrunk"
     # Twice for a moment: the file and what is left of it, then that and the first try at encoding.
     assert peak < 3 * path.stat().st_size
+
+
+ASKED_AT_ONCE = """
+from threading import Barrier, Thread
+from enroll.photo.memory import decoders, reading
+
+barrier, found = Barrier(16), []
+
+def ask() -> None:
+    barrier.wait()
+    found.append((id(decoders()), id(reading())))
+
+threads = [Thread(target=ask) for _ in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(set(found)))
+"""
+
+
+def test_a_process_has_one_set_of_decoders_however_many_threads_ask_first() -> None:
+    asked = [
+        subprocess.run([sys.executable, "-c", ASKED_AT_ONCE], capture_output=True, text=True)
+        for _ in range(3)
+    ]
+    assert [done.stdout for done in asked] == ["1\n"] * 3

@@ -109,22 +109,40 @@ class Decoders:
             return self._pool.submit(timed, partial(task, room)).result()
 
 
-@lru_cache(maxsize=1)
+_MAKING = Lock()
+"""Held while the one of a process is made: `lru_cache` alone makes one for each thread that is the
+first to ask, and each would allow as much memory."""
+
+
 def decoders() -> Decoders:
     """Those of this process."""
+    with _MAKING:
+        return _decoders()
+
+
+def reading() -> Gate:
+    """Around large files that are read into memory; bounded by their bytes, not by their number."""
+    with _MAKING:
+        return _reading()
+
+
+@lru_cache(maxsize=1)
+def _decoders() -> Decoders:
     return Decoders()
 
 
 @lru_cache(maxsize=1)
-def reading() -> Gate:
-    """Around large files that are read into memory; bounded by their bytes, not by their number."""
+def _reading() -> Gate:
     return Gate(1_000)
 
 
 if hasattr(os, "register_at_fork"):
-    # A forked process has none of the threads, and its locks may be held by nobody.
-    os.register_at_fork(after_in_child=decoders.cache_clear)
-    os.register_at_fork(after_in_child=reading.cache_clear)
+    # A forked process has none of the threads, and their locks may be held by nobody.
+    os.register_at_fork(
+        before=_MAKING.acquire, after_in_parent=_MAKING.release, after_in_child=_MAKING.release
+    )
+    os.register_at_fork(after_in_child=_decoders.cache_clear)
+    os.register_at_fork(after_in_child=_reading.cache_clear)
 
 
 def give_back_memory() -> None:
