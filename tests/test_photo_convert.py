@@ -434,7 +434,9 @@ print(len(set(found)))
 
 def test_a_process_has_one_set_of_decoders_however_many_threads_ask_first() -> None:
     asked = [
-        subprocess.run([sys.executable, "-c", ASKED_AT_ONCE], capture_output=True, text=True)
+        subprocess.run(
+            [sys.executable, "-c", ASKED_AT_ONCE], capture_output=True, text=True, check=True
+        )
         for _ in range(3)
     ]
     assert [done.stdout for done in asked] == ["1\n"] * 3
