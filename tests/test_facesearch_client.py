@@ -319,6 +319,19 @@ def test_one_wrong_date_moves_no_signature(client_of: ClientOf) -> None:
         assert abs(result.expires - time.time()) < 60
 
 
+def test_a_face_that_was_sent_before_the_clock_was_known_counts_for_the_highest_offset(
+    client_of: ClientOf,
+) -> None:
+    behind = answer(headers=date_header(time.time() - 600))
+    with Server(answering(answer(), behind)) as server:
+        client = client_of(server.port)
+        for _ in range(2):  # the first answer has no date: by then nothing is known
+            add(client)
+        assert client.clock_offset == pytest.approx(-600, abs=5)
+        # The first signature expires ten minutes later than one that is made now.
+        assert client.most_clock_offset == 0.0
+
+
 def test_a_gateways_date_is_not_the_services_clock(client_of: ClientOf) -> None:
     reply = answer(b"<html>", status="502 Bad Gateway", headers=date_header(0))
     with Server(answering(reply)) as server:

@@ -99,7 +99,7 @@ class FaceSearch:
 
     @property
     def most_clock_offset(self) -> float:
-        """The highest that any call so far may have been signed with."""
+        """The highest that any face so far may have been sent with."""
         return self._clock.most
 
     def clock_trouble(self) -> Answer | None:
@@ -234,7 +234,12 @@ class FaceSearch:
         if trouble is not None:
             return trouble
         left = call.deadline - time.monotonic()
-        signed = self._signed(call, left)
+        if call.kind is CallKind.ADD:
+            with self._learning:
+                offset = self._clock.offset_to_add()
+        else:
+            offset = self._clock.offset
+        signed = self._signed(call, left, offset=offset)
         sent = time.time()
         outcome = self._exchange(self._request(call, signed), left)
         received = time.time()
@@ -268,10 +273,11 @@ class FaceSearch:
         elapsed = time.monotonic() - call.started
         return replace(answer, expires=signed.expires, elapsed=elapsed)
 
-    def _signed(self, call: _Call, left: float) -> _Signed:
-        """The call's fields, signed to expire soon after the `left` seconds."""
+    def _signed(self, call: _Call, left: float, *, offset: float) -> _Signed:
+        """The call's fields, signed to expire soon after the `left` seconds by a clock that is
+        `offset` ahead of ours."""
         account = self._credentials  # once: another thread may change it
-        issued = time.time() + self._clock.offset
+        issued = time.time() + offset
         expires = signed_until(issued, left=left)
         signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
         # No page documents a field for the key: it is inside the signature.

@@ -50,7 +50,7 @@ class ServiceClock:
     kept beside it, and take its place when `AGREEING` of them in a row agree with each other: one
     of the clocks has been set. One wrong answer among many changes nothing.
 
-    Any thread may read; who calls `learn` holds a lock.
+    Any thread may read; who calls `learn` or `offset_to_add` holds a lock.
     """
 
     def __init__(self) -> None:
@@ -72,8 +72,17 @@ class ServiceClock:
 
     @property
     def most(self) -> float:
-        """The highest offset so far: no signature was made with a higher one."""
+        """The highest offset so far: no face was sent with a higher one."""
         return self.offset if self._most is None else self._most
+
+    def offset_to_add(self) -> float:
+        """The offset to sign the sending of a face with; `most` covers it from now on.
+
+        Before any answer has told, that is 0.0, and may be higher than all that is learned later.
+        """
+        if self._known is None:
+            self._most = 0.0
+        return self.offset
 
     @property
     def apart(self) -> bool:
