@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,13 @@ def wrong_choice(value: str, choices: Iterable[str]) -> str:
     return "" if value in known else f"{value!r} is none of {', '.join(known)}"
 
 
+def wrong_member(value: object, kind: type[StrEnum]) -> str:
+    """What is wrong with a value that is to be a member of `kind`, or its text; empty where nothing
+    is."""
+    known = ", ".join(repr(str(member)) for member in kind)
+    return "" if value in list(kind) else f"{value!r} is not one of {known}."
+
+
 def wrong_role(role: str) -> str:
     """What is wrong with a role of `--columns`; empty where nothing is."""
     return wrong_choice(role, sorted(Role))
@@ -172,7 +180,8 @@ def _wrong(name: str, value: Any) -> Iterable[str]:
     elif isinstance(value, Path):
         found = [wrong_path(value)]
     elif name == "max_duration":
-        found = [wrong_duration(value, value)]
+        number = isinstance(value, int | float)
+        found = [wrong_duration(value, value) if number else SECONDS.wrong(value)]
     elif name in ("retry", "on_code"):
         found = [wrong_code(code) for code in value]
     elif name == "columns":

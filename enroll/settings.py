@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import platformdirs
 
-from enroll.allowed import MIN_FACE_ALONE, refuse, wrong_choice
+from enroll.allowed import MIN_FACE_ALONE, refuse, wrong_choice, wrong_member
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.model import SendAs
@@ -56,6 +56,13 @@ class CodeRule(StrEnum):
     RETRY = "retry"
     STOP = "stop"
 
+
+_CHOICES: Mapping[str, type[StrEnum]] = {
+    "send_as": SendAs,
+    "precheck": Precheck,
+    "fail_on": FailOn,
+}
+"""Settings that are one of a few words."""
 
 NO_BOUND = "{!r} is neither a number nor a share, such as 25 or 1%."
 """What is said of a bound that is none."""
@@ -144,9 +151,16 @@ class RunSettings:
     def __post_init__(self) -> None:
         """Raise UsageError for what the command line refuses, with the same sentence."""
         refuse(self)
+        for name, kind in _CHOICES.items():
+            value = getattr(self, name)
+            if wrong := wrong_member(value, kind):
+                raise UsageError(f"Invalid value for '--{name.replace('_', '-')}': {wrong}")
+            object.__setattr__(self, name, kind(value))  # a text that equals a member will do
         for rule in self.on_code.values():
             if wrong := wrong_choice(rule, CodeRule):
                 raise UsageError(f"Invalid value for '--on-code': {wrong}")
+        rules = {code: CodeRule(rule) for code, rule in self.on_code.items()}
+        object.__setattr__(self, "on_code", rules)
         if self.min_face and self.precheck == Precheck.OFF:
             raise UsageError(MIN_FACE_ALONE)
 

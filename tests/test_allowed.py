@@ -19,12 +19,12 @@ from enroll.calling.bench import VerifySettings
 from enroll.cli import cli
 from enroll.cli.options import Number, WholeNumber
 from enroll.errors import UsageError
-from enroll.model import Credentials
+from enroll.model import Credentials, SendAs
 from enroll.preparation import Precheck
 from enroll.removing.remove import RemoveSettings
 from enroll.repair.adopt import AdoptSettings
 from enroll.repair.resolve import ResolveSettings
-from enroll.settings import Bound, CodeRule, RunSettings, SyncSettings
+from enroll.settings import Bound, CodeRule, FailOn, RunSettings, SyncSettings
 
 LONG = "x" * 300
 
@@ -86,6 +86,9 @@ def test_every_number_of_a_setting_has_one_range_wherever_it_is_said() -> None:
     [
         ("max_duration", 0.0, "0.0"),
         ("max_duration", 1e9, "1000000000.0"),
+        ("send_as", "letter", "letter"),
+        ("precheck", "perhaps", "perhaps"),
+        ("fail_on", "some", "some"),
         ("retry", frozenset({"no face"}), "no face"),
         ("on_code", {"no face": CodeRule.STOP}, "no face=stop"),
         ("on_code", {"X": "perhaps"}, "X=perhaps"),
@@ -211,3 +214,21 @@ def test_a_file_may_have_any_name(archive: Archive, command: Command) -> None:
     run = ("run", "staff.csv", "--group-id", "staff")
     assert command.run(*run, "--results", f"{BYTES}.csv").code == 0
     assert (archive.folder / f"{BYTES}.csv").exists()
+
+
+def test_a_word_will_do_for_the_choice_that_it_stands_for() -> None:
+    said = settings(send_as="image", precheck="warn", fail_on="none", on_code={"SOME_CODE": "stop"})
+    assert said == settings(
+        send_as=SendAs.IMAGE,
+        precheck=Precheck.WARN,
+        fail_on=FailOn.NONE,
+        on_code={"SOME_CODE": CodeRule.STOP},
+    )
+    assert said.record()["send_as"] == "image"
+    assert said.record()["on_code"] == {"SOME_CODE": "stop"}
+    assert said.on_code["SOME_CODE"] is CodeRule.STOP
+
+
+def test_a_length_of_time_is_a_number() -> None:
+    with pytest.raises(UsageError, match="'--max-duration': '8h' is not a number"):
+        settings(max_duration="8h")

@@ -182,9 +182,12 @@ def test_errors_that_hide_their_reason_are_asked_for_it() -> None:
 
 
 def test_a_blocked_call_tells_nothing_of_the_service_and_something_of_this_machine() -> None:
-    reach = Reach()
+    let_go: list[str] = []
+    reach = Reach(make_room=lambda: let_go.append("what rests"))
     reach.heard(Answer(verdict=Verdict.NOT_SENT, code="CANNOT_CONNECT", message="refused"), 1.0)
+    assert not let_go
     reach.heard(Answer(verdict=Verdict.BLOCKED, message="No file."), 2.0)
+    assert let_go == ["what rests"]
     assert (reach.since, reach.because) == (1.0, "refused")
     assert (reach.shortage.since, reach.shortage.because) == (2.0, "No file.")
     assert reach.shortage.too_long(3.0, 4.9) is None

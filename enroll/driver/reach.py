@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from enroll.driver.breaker import UNKNOWN_RUNNING
@@ -14,9 +15,11 @@ class Reach:
     """Hears every answer of a run. `since` is monotonic seconds, None while all is well.
 
     `away` says that it is not only an answer or two that prove nothing: a call could not leave,
-    or many answers running were of no use. `code` and `because` are of the last one.
+    or many answers running were of no use. `code` and `because` are of the last one. `make_room`
+    lets go of files that nobody needs now: what rests would keep calls from leaving.
     """
 
+    make_room: Callable[[], None] = lambda: None
     since: float | None = None
     away: bool = False
     code: str = ""
@@ -29,6 +32,7 @@ class Reach:
         """Take an answer into account, unless it tells nothing of the service."""
         if answer.verdict is Verdict.BLOCKED:
             self.shortage.met(answer.message, now)
+            self.make_room()
             return
         self.shortage.passed()
         if answer.verdict not in (Verdict.NOT_SENT, Verdict.UNKNOWN):

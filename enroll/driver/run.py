@@ -158,7 +158,7 @@ class Driver:
         self._pulse = Pulse(self._recorder)
         self._people = People()
         rotation = rotation or Unchanging()
-        self._reach = Reach()
+        self._reach = Reach(make_room=service.let_go)
         share = Share(work.images, ledger)
         self._tasks = Tasks(calls=executors.calls, readers=executors.readers)
         self._intake = Intake(
@@ -474,7 +474,7 @@ class Driver:
             return
         now = time.monotonic()
         self._reach.shortage.met(str(error), now)
-        self._service.let_go()
+        self._reach.make_room()
         self._tasks.put_off(task, now)
 
     def _left(self, shipment: Shipment) -> None:
