@@ -84,8 +84,8 @@ class RunPace:
 class RunRecord:
     """A run as the ledger remembers it; `end` is None while it goes on or when it was killed.
 
-    `pace` is as of its last commit; `clock_offset` is the service's clock minus ours as it was
-    found when it began, in seconds.
+    `pace` is as of its last commit; `clock_offset` is the highest that the service's clock minus
+    ours, in seconds, was found to be by then.
     """
 
     run: int
