@@ -218,11 +218,12 @@ class Calls:
         self._armed.extend(self._arming)
         self._arming.clear()
 
-    def send(self, submit: Submit, executor: Executor, *, now: float, alive: bool) -> None:
-        """Let as many calls leave as there are places for, if the sign of life is young enough."""
+    def send(self, submit: Submit, executor: Executor, *, now: float) -> None:
+        """Let as many calls leave as there are places for, while the sign of life is young enough:
+        many calls take long to hand out where each has a thread started for it."""
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
-        while alive and self.may_send(now):
+        while self.may_send(now) and self._recorder.alive(time.monotonic()):
             shipment = self._armed.popleft()
             shipment.credentials = self._rotation.credentials
             self._in_flight[shipment] = permit = self._throttle.sent(now)

@@ -277,9 +277,7 @@ class Driver:
             if self._ended():
                 return  # before anything more leaves
             now = time.monotonic()
-        self._calls.send(
-            self._tasks.submit, self._executors.calls, now=now, alive=self._recorder.alive(now)
-        )
+        self._calls.send(self._tasks.submit, self._executors.calls, now=now)
         if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
             self._beaten = now
             self._pulse.beat(self._view(now), now)
