@@ -300,6 +300,13 @@ def test_a_gif_with_comments_without_end_is_refused() -> None:
     assert (fault.code, "blocks" in fault.message) == (PhotoCode.DAMAGED, True)
 
 
+@pytest.mark.parametrize("stray", [b"\0", b"\0\x99rubbish"])
+def test_what_is_no_block_is_skipped_as_decoders_do(stray: bytes) -> None:
+    content = saved(scene().quantize(200), "GIF")
+    at = 13 + 3 * 256
+    assert is_shown(content[:at] + stray + content[at:], shown(content))
+
+
 def test_a_gif_without_a_picture_is_damaged() -> None:
     assert fault_of(b"GIF89a\x40\0\x40\0\0\0\0;").code == PhotoCode.DAMAGED
 
@@ -321,6 +328,25 @@ def frames(count: int) -> bytes:
 def test_of_an_animation_in_webp_the_first_picture_is_sent() -> None:
     assert is_shown(frames(1), scene())
     assert is_shown(frames(30), scene())
+
+
+def with_exif(*orientations: int, flag: bool = True) -> bytes:
+    """A WebP of the scene with so many EXIF chunks, whose header says that there is one, or not."""
+    content = saved(scene(), "WEBP", exif=exif(1), quality=95)
+    at, kept = content.index(b"EXIF"), content[20] if flag else content[20] & ~0x08
+    blobs = [exif(orientation).tobytes() for orientation in orientations]
+    chunks = [b"EXIF" + struct.pack("<I", len(b)) + b + bytes(len(b) % 2) for b in blobs]
+    body = content[8:20] + bytes([kept]) + content[21:at] + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize(
+    "content",
+    [with_exif(6), with_exif(6, 1), with_exif(1, 6), with_exif(6, flag=False)],
+    ids=["one", "the first turns", "the second turns", "none by the flags"],
+)
+def test_the_first_exif_of_a_webp_counts_if_its_flags_say_that_there_is_one(content: bytes) -> None:
+    assert difference(shown(sent(content).content), shown(content)) < 4
 
 
 def test_a_webp_of_chunks_without_end_is_refused() -> None:

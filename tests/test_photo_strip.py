@@ -254,11 +254,19 @@ def test_all_metadata_of_a_png_is_cut_out_and_its_profile_stays() -> None:
     assert sent(found.content).content is found.content
 
 
-def png_with_profile(payload: bytes) -> bytes:
+def png_with_profile(*payloads: bytes) -> bytes:
     plain = saved(scene(), "PNG")
-    body = b"iCCP" + payload
-    chunk = len(payload).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
-    return plain[:33] + chunk + plain[33:]
+    added = b""
+    for payload in payloads:
+        body = b"iCCP" + payload
+        added += len(payload).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    return plain[:33] + added + plain[33:]
+
+
+def test_of_several_profiles_of_a_png_the_first_counts_and_no_other_is_unpacked() -> None:
+    first, other = (b"p\0\0" + zlib.compress(SRGB, level) for level in (9, 1))
+    found = sent(png_with_profile(first, *[other] * 9))
+    assert found.content == png_with_profile(first)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,7 @@ RARE = {
     "a colour map beyond 16 bits": tiff(
         levels("<B", 1), {258: [8], 262: [3], 320: [70_000] * 768}, longs=[320]
     ),
+    "more depths than samples": tiff(scene().tobytes(), RGB | {277: [1]}),
     "no sample at all": tiff(levels("<B", 1), {258: [8], 262: [1], 277: [0]}),
     "more samples than there are colours": tiff(scene().tobytes(), RGB | {277: [60_000]}),
     "no colour map": tiff(levels("<B", 1), {258: [8], 262: [3]}),
@@ -227,6 +228,35 @@ def test_of_a_raw_file_never_the_thumbnail_is_sent(name: str, tmp_path: Path) ->
 def test_a_picture_with_others_behind_it_is_sent() -> None:
     pages = tiff(scene().tobytes(), RGB, behind={256: [40], 257: [40], 254: [1]})
     assert is_shown(pages, scene())
+
+
+def astray(tag: int, kind: int, count: int) -> bytes:
+    """A sound picture with an entry whose values lie far behind the end of the file."""
+    named = tiff(scene().tobytes(), RGB | {tag: [0] * 9}, longs=[tag])
+    entry = named.index(struct.pack("<HHI", tag, LONG, 9))
+    return named[:entry] + struct.pack("<HHII", tag, kind, count, 1 << 30) + named[entry + 12 :]
+
+
+UNDEFINED, TEXT = 7, 2
+
+DAMAGED_BESIDE = {
+    "directories within, astray": astray(330, LONG, 9),
+    "directories within, as text": astray(330, TEXT, 9),
+    "a profile astray": astray(34675, UNDEFINED, 500),
+    "black and white astray": astray(532, RATIONAL, 6),
+    "an orientation as text": astray(274, TEXT, 9),
+    "another directory that makes no sense": tiff(
+        scene().tobytes(), RGB, behind={259: [7], 262: [2]}
+    ).replace(struct.pack("<HHII", 259, LONG, 1, 7), struct.pack("<HHII", 259, TEXT, 9, 1 << 30)),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_BESIDE)
+def test_damage_beside_the_picture_keeps_no_tiff_back(name: str, tmp_path: Path) -> None:
+    assert is_shown(DAMAGED_BESIDE[name], scene())
+    path = tmp_path / "damaged.tif"
+    path.write_bytes(DAMAGED_BESIDE[name])
+    assert isinstance(glance(str(path), str(tmp_path)), Glance)
 
 
 def many_offsets(count: int) -> bytes:

@@ -169,6 +169,21 @@ def test_cells_are_the_text_that_they_show(tmp_path: Path) -> None:
     assert (manifest.encoding, manifest.bom, manifest.notes) == ("utf-8", True, ())
 
 
+def test_a_moment_or_number_that_cannot_be_shown_stops_no_list(tmp_path: Path) -> None:
+    last, places = (2_958_465.99999999, "yyyy-mm-dd"), (0.5, "0." + "0" * 30)
+    unending = (7, "0" * 300)
+    people = [("a1", last, "1.jpg"), ("a2", places, "2.jpg"), ("a3", unending, "3.jpg")]
+    path = book(tmp_path / "staff.xlsx", ("Staff", [HEAD, *people]))
+    assert [row[2] for row in rows(open_manifest(path))] == ["#VALUE!", "0.5" + "0" * 29, "7"]
+
+
+def test_text_beside_the_table_is_named_as_a_workbook_has_it(tmp_path: Path) -> None:
+    people = [("a1", "A", "1.jpg"), ("a2", "B", "2.jpg", None, "left in May")]
+    path = book(tmp_path / "staff.xlsx", ("Staff", [HEAD, *people]))
+    with pytest.raises(ManifestError, match="line 3 has text to the right of the last column"):
+        open_manifest(path)
+
+
 def test_empty_cells_behind_and_rows_before_the_header_are_nothing(tmp_path: Path) -> None:
     path = book(
         tmp_path / "staff.xlsx",
@@ -261,6 +276,7 @@ def test_a_text_that_no_cell_can_hold_is_refused_before_it_is_copied(tmp_path: P
         ("package.MOST_UNPACKED", 50_000, "unpacks to more than"),
         ("nameless.MOST_COPIED", 20_000, "of text, which no list needs"),
         ("sheet.MOST_CELLS", 5_000, "has more than 5,000 cells"),
+        ("package._LARGEST_TABLE", 500, "has more parts than a workbook needs"),
     ],
 )
 def test_a_workbook_that_never_ends_is_refused(
@@ -297,6 +313,10 @@ def test_only_cells_with_text_count_as_columns(tmp_path: Path) -> None:
         ('<row r="3"', '<row r="2"', "rows that are not in order"),
         ("<worksheet", '<!DOCTYPE x [<!ENTITY a "aa">]><worksheet', "a document type"),
         ("<sheetData", f'<x y="{"z" * (5 << 20)}"/><sheetData', "a tag without an end"),
+        ("</sheetData>", "</sheetData>" + "<x>" * 1_000, "elements within elements without end"),
+        ("<sheetData", "".join(f"<x{n}/>" for n in range(20_000)) + "<sheetData", "more names"),
+        ('r="C3"', f'r="{"A" * 1_000_000}3"', "a cell behind the last column"),
+        ('<row r="3"', '<row r="1e999"', "cannot convert float infinity"),
         ("<v>12</v>", "<v>1e999</v>", "a number that is none"),
         ("<v>12</v>", "<v>twelve</v>", "could not convert string"),
     ],

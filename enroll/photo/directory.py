@@ -152,16 +152,24 @@ class Directories:
             raise UnsupportedError("TIFF whose tags are of no type that there is")
         return self._unpacked(layout[0], entry.at, min(entry.count, most) * len(layout))
 
+    def numbers_if_sound(
+        self, entries: Mapping[int, Entry], tag: Tag, most: int
+    ) -> tuple[int, ...]:
+        """The numbers of an entry that a picture can do without: none where there is no such entry,
+        or where they cannot be read."""
+        try:
+            return self.numbers(entries[tag], most)
+        except (KeyError, EndMissingError, UnsupportedError):
+            return ()
+
     def value(self, entry: Entry, largest: int) -> Value | None:
-        """An entry's value as it stands; None where it has more than so many bytes, or is of no
-        known type. Raises EndMissingError."""
+        """An entry's value as it stands; None where it has more than so many bytes, is of no known
+        type, or lies beyond the end of the file."""
         size = entry.count * calcsize("=" + _LAYOUTS.get(entry.kind, "0s"))
         if not 0 < size <= largest:
             return None
         packed = self._bytes(entry.at, size)
-        if len(packed) < size:
-            raise EndMissingError
-        return Value(entry.kind, entry.count, packed)
+        return Value(entry.kind, entry.count, packed) if len(packed) == size else None
 
     def _unpacked(self, each: str, at: int, count: int) -> tuple[int, ...]:
         layout = f"{self.order}{count}{each}"

@@ -8,7 +8,7 @@ from struct import error, unpack_from
 MOST_BLOCKS = 100_000
 """Blocks of up to 255 bytes before the picture: 25 MB of comments. Each is a step of Python's."""
 
-_EXTENSION, _PICTURE = 0x21, 0x2C
+_EXTENSION, _PICTURE, _TRAILER = 0x21, 0x2C, 0x3B
 _CONTROL = 0xF9
 """The extension that says which colour is transparent."""
 
@@ -68,6 +68,8 @@ def _walked(content: bytes) -> Gif:
             parts += [control] if control is not None else []
             size = max(width, left + wide), max(height, top + high)
             return Gif(size, (*parts, (at, len(content))))
-        else:
+        elif content[at] == _TRAILER:
             raise NotAGifError("there is no picture in it")
+        else:
+            at += 1  # decoders skip what is no block
     raise NotAGifError(f"there are more than {MOST_BLOCKS:,} blocks before its picture")

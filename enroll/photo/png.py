@@ -80,6 +80,7 @@ class Png:
     transparent: bool = False
     orientation: int = exif.UPRIGHT
     has_exif: bool = False
+    has_profile: bool = False
     data: list[tuple[int, int]] = field(default_factory=list)
     whole: bool = False
 
@@ -217,6 +218,7 @@ def _note(png: Png, content: bytes, at: int, after: int) -> None:
         png.orientation = exif.orientation(payload)
     # Of a glance's head the last chunk may not be whole.
     broken = after <= len(content) and not _is_sound(png, kind, payload)
+    png.has_profile |= kind == b"iCCP"
     if broken or kind not in _SHOWN:
         png.remains.leave_out(at, after)
     elif kind == b"tRNS":
@@ -226,7 +228,8 @@ def _note(png: Png, content: bytes, at: int, after: int) -> None:
 def _is_sound(png: Png, kind: bytes, payload: memoryview) -> bool:
     """Whether decoders can make something of a chunk; of others than a few that is not asked."""
     if kind == b"iCCP":
-        return _is_readable(payload)
+        # The first counts; a file has room for 50,000 that unpack to 1 MB each.
+        return not png.has_profile and _is_readable(payload)
     if kind == b"tRNS":
         return len(payload) in _TRANSPARENT_LENGTHS.get(png.colour, ())
     return len(payload) == _LENGTHS.get(kind, len(payload))

@@ -49,7 +49,7 @@ def prepare(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared | F
     if form is None:
         name = name_of_foreign(content[:HEAD_BYTES])
         return reasons.NO_IMAGE if name is None else reasons.foreign(name)
-    source = _SOURCES[form](content, form) if form in _SOURCES else INSPECTORS[form](content)
+    source = _SOURCES[form](content)
     del content  # what was cut out is not kept while a picture is decoded
     try:
         return source if isinstance(source, Fault) else _prepared(source, preparation)
@@ -76,7 +76,7 @@ def _prepared(source: Source, preparation: Preparation) -> Prepared | Fault:
     return Prepared(content=made.content, media_type="image/jpeg", done=deeds)
 
 
-def _jpeg_source(content: bytes, form: Form) -> Source | Fault:
+def _jpeg_source(content: bytes) -> Source | Fault:
     try:
         found = jpeg.walk(content)
     except jpeg.NotAJpegError as error:
@@ -88,7 +88,7 @@ def _jpeg_source(content: bytes, form: Form) -> Source | Fault:
         end = len(content) if found.end is None else found.end
         stripped = stripped[: lost - end]
     seen = Seen(
-        form=form,
+        form=Form.JPEG,
         size=found.size,
         length=len(stripped),
         common=found.common,
@@ -99,7 +99,7 @@ def _jpeg_source(content: bytes, form: Form) -> Source | Fault:
     return Source(content=stripped, seen=seen, jpeg=found)
 
 
-def _png_source(content: bytes, form: Form) -> Source | Fault:
+def _png_source(content: bytes) -> Source | Fault:
     try:
         found = png.walk(content)
     except png.NotAPngError as error:
@@ -108,7 +108,7 @@ def _png_source(content: bytes, form: Form) -> Source | Fault:
         return reasons.ONLY_A_STUB
     stripped = found.remains.joined()
     seen = Seen(
-        form=form,
+        form=Form.PNG,
         size=found.size,
         length=len(stripped),
         common=found.common,
@@ -119,7 +119,8 @@ def _png_source(content: bytes, form: Form) -> Source | Fault:
     return Source(content=stripped, seen=seen)
 
 
-_SOURCES: Mapping[Form, Callable[[bytes, Form], Source | Fault]] = {
+_SOURCES: Mapping[Form, Callable[[bytes], Source | Fault]] = {
+    **INSPECTORS,
     Form.JPEG: _jpeg_source,
     Form.PNG: _png_source,
 }

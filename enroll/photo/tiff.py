@@ -114,7 +114,7 @@ def walk(read: Read, length: int) -> Tiff:
     if any(_is_raw(file, one) for one in (entries, *_others(file, entries, after))):
         raise UnsupportedError(RAW)
     for tag, reduced in _THUMBNAIL.items():
-        if tag in entries and file.numbers(entries[tag], 1) == (reduced,):
+        if file.numbers_if_sound(entries, tag, 1) == (reduced,):
             raise UnsupportedError("TIFF whose first picture is a thumbnail")
     return _Picture(file, entries).checked(length)
 
@@ -136,8 +136,7 @@ def _others(file: Directories, entries: dict[int, Entry], after: int) -> Iterato
 
 
 def _within(file: Directories, entries: dict[int, Entry]) -> tuple[int, ...]:
-    found = entries.get(Tag.SUB_DIRECTORIES)
-    return () if found is None else file.numbers(found, _MOST_DIRECTORIES)
+    return file.numbers_if_sound(entries, Tag.SUB_DIRECTORIES, _MOST_DIRECTORIES)
 
 
 def _is_raw(file: Directories, entries: dict[int, Entry]) -> bool:
@@ -145,8 +144,7 @@ def _is_raw(file: Directories, entries: dict[int, Entry]) -> bool:
         return True
     marks = {Tag.PHOTOMETRIC: _RAW_COLOURS, Tag.COMPRESSION: _RAW_COMPRESSIONS}
     return any(
-        tag in entries and not raw.isdisjoint(file.numbers(entries[tag], 1))
-        for tag, raw in marks.items()
+        not raw.isdisjoint(file.numbers_if_sound(entries, tag, 1)) for tag, raw in marks.items()
     )
 
 
@@ -176,9 +174,12 @@ class _Picture:
         return self._file.numbers(self._entries[tag], most) if tag in self._entries else ()
 
     def _each(self, tag: Tag, default: int) -> tuple[int, ...]:
-        """A number for each sample, of which one may stand for all."""
+        """A number for each sample, of which one may stand for all; Pillow takes no notice of what
+        goes beyond."""
         found = self._all(tag, 8) or (default,)
-        return found * self.samples if len(found) == 1 and 1 <= self.samples <= 8 else found
+        if len(found) == 1 and 1 <= self.samples <= 8:
+            return found * self.samples
+        return found[: max(self.samples, 1)]
 
     def _likely(self) -> int:
         """The colours where they are not said, as libtiff guesses them."""
@@ -202,10 +203,10 @@ class _Picture:
         }
         values |= self._colours()
         pieces, end = self._pieces(length)
-        orientation = self._one(Tag.ORIENTATION, exif.UPRIGHT)
+        found = self._file.numbers_if_sound(self._entries, Tag.ORIENTATION, 1)
         return Tiff(
             size=self.size,
-            orientation=orientation if orientation in exif.TURNED else exif.UPRIGHT,
+            orientation=next((one for one in found if one in exif.TURNED), exif.UPRIGHT),
             end=end,
             order=self._file.order,
             values=values | pieces,

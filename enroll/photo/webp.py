@@ -12,8 +12,8 @@ from enroll.photo.colour import LARGEST_PROFILE
 MOST_CHUNKS = 10_000
 """A picture has up to six, an animation as many as it has pictures."""
 
-_ICC, _ALPHA, _ANIMATION = 0x20, 0x10, 0x02
-"""Of the flags of `VP8X` those that stay: metadata goes."""
+_ICC, _ALPHA, _EXIF, _ANIMATION = 0x20, 0x10, 0x08, 0x02
+"""Flags of `VP8X`. That of metadata goes with it."""
 
 _STILL = (b"VP8 ", b"VP8L")
 _FRAME = b"ANMF"
@@ -54,12 +54,15 @@ def walk(content: bytes) -> Webp:
     end = 8 + int.from_bytes(content[4:8], "little")
     missing = max(end - len(content), 0)
     kept: dict[bytes, Chunk] = {}
+    # Decoders look at the first EXIF, and at none where the flags do not say that there is one.
+    looks = content[12:16] == b"VP8X" and len(content) > 20 and content[20] & _EXIF > 0
     orientation = exif.UPRIGHT
     for kind, at, after in _chunks(content, min(end, len(content))):
         if kind == b"EXIF":
-            blob = memoryview(content)[at:after]
-            prefix = 6 if bytes(blob[:6]) == b"Exif\0\0" else 0
-            orientation = exif.orientation(blob[prefix:])
+            if looks:
+                blob = memoryview(content)[at:after]
+                prefix = 6 if bytes(blob[:6]) == b"Exif\0\0" else 0
+                orientation, looks = exif.orientation(blob[prefix:]), False
         elif kind in (*_STILL, _FRAME, b"VP8X", b"ALPH", b"ANIM") or (
             kind == b"ICCP" and after - at <= LARGEST_PROFILE
         ):

@@ -5,7 +5,7 @@ character that starts a formula, and one is taken off again. Counting the apostr
 already there makes it exact: `unescape(escape(cell)) == cell` for every text, however often.
 
 A user_id and a photo's path are compared, so they stay as they are, unless they break the rules for
-them (`user_id_fault`, `image_fault`) and so are nobody's and no file's.
+them (`user_id_fault`, `image_fault`), so that no person and no file can have them.
 """
 
 from __future__ import annotations

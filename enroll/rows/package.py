@@ -19,10 +19,21 @@ from typing import IO, Any
 from urllib.parse import unquote
 from xml.parsers import expat
 
+from enroll.errors import ManifestError
 from enroll.rows.bounds import BLOCK, MOST_UNPACKED, Bounded
 
 _LONGEST_TOKEN = 4 << 20
 """Bytes of a tag, of which the parser keeps all until it ends: far more than a sheet's are."""
+
+_LARGEST_TABLE = 4 << 20
+"""Bytes of the table of a file's parts: some 40,000. A part's entry takes ten times that in memory,
+and `zipfile` reads them all."""
+
+_DEEPEST = 100
+"""Elements within each other, of which the parser keeps each until it ends; sheets have ten."""
+
+_MOST_NAMES = 10_000
+"""Names of elements and attributes, of which the parser keeps each; workbooks have some hundred."""
 
 Start = Callable[[str, Mapping[str, str]], None]
 """Given an element's name and its attributes, both without prefixes."""
@@ -41,7 +52,8 @@ class Package:
 
     def __init__(self, file: IO[bytes], path: Path, *, until: float = math.inf) -> None:
         """Raises what `zipfile` raises for a file that is not sound."""
-        self._zip = zipfile.ZipFile(file)
+        bounded: Any = _Archive(file, path)  # typed as what has no more than it needs
+        self._zip = zipfile.ZipFile(bounded)
         self._path = path
         self._until = until
         self._parts = {_key(info.filename): info for info in self._zip.infolist()}
@@ -87,9 +99,7 @@ class Package:
 
     def read(self, part: str, start: Start) -> None:
         """Give `start` every element of a part."""
-        parser = _parser()
-        parser.StartElementHandler = _without_prefixes(start)
-        for _ in self.parse(part, parser):
+        for _ in self.parse(part, parser_for(start=start)):
             pass
 
     def parse(self, part: str, parser: expat.XMLParserType) -> Iterator[None]:
@@ -113,25 +123,38 @@ class Package:
             yield Bounded(unpacked, self._path, until=self._until, most=MOST_UNPACKED)
 
 
+class _Archive:
+    """A workbook's file as `zipfile` reads it, without a table of parts that has no end."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file = file
+        self._path = path
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        """Raises ManifestError for more at once than such a table may have."""
+        if size > _LARGEST_TABLE:
+            raise ManifestError(
+                f"{self._path} has more parts than a workbook needs; save the list in the "
+                "spreadsheet as 'CSV UTF-8' and give that file."
+            )
+        return self._file.read(size)
+
+
 def parser_for(
     *,
     start: Start,
-    end: Callable[[str], None],
-    text: Callable[[str], None],
+    end: Callable[[str], None] | None = None,
+    text: Callable[[str], None] | None = None,
 ) -> expat.XMLParserType:
-    """A parser that is given elements by their names without prefixes, and text."""
-    parser = _parser()
-    names = _Names()
-    parser.StartElementHandler = _without_prefixes(start)
-    parser.EndElementHandler = lambda name: end(names[name])
-    parser.CharacterDataHandler = text
-    return parser
-
-
-def _parser() -> expat.XMLParserType:
+    """A parser that gives elements by their names without prefixes, and text, within bounds."""
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_definitions
+    elements = _Elements(start, end)
+    parser.StartElementHandler = elements.begin
+    parser.EndElementHandler = elements.finish
+    parser.CharacterDataHandler = text
     return parser
 
 
@@ -143,17 +166,32 @@ class _Names(dict[str, str]):
     """Names by what they are with a prefix."""
 
     def __missing__(self, name: str) -> str:
+        if len(self) >= _MOST_NAMES:
+            raise ValueError("more names than a workbook has")
         local = self[name] = name.rpartition(":")[2]
         return local
 
 
-def _without_prefixes(start: Start) -> Callable[[str, dict[str, str]], None]:
-    names = _Names()
+class _Elements:
+    """Takes elements from a parser and gives them on, by their names without prefixes."""
 
-    def plain(name: str, attributes: dict[str, str]) -> None:
-        start(names[name], {names[key]: value for key, value in attributes.items()})
+    def __init__(self, start: Start, end: Callable[[str], None] | None) -> None:
+        self._start = start
+        self._end = end
+        self._names = _Names()
+        self._depth = 0
 
-    return plain
+    def begin(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise ValueError("elements within elements without end")
+        names = self._names
+        self._start(names[name], {names[key]: value for key, value in attributes.items()})
+
+    def finish(self, name: str) -> None:
+        self._depth -= 1
+        if self._end is not None:
+            self._end(self._names[name])
 
 
 def _key(part: str) -> str:

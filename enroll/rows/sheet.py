@@ -19,10 +19,15 @@ from enroll.errors import ManifestError
 from enroll.rows.bounds import LONGEST_CELL, MOST_CELLS, MOST_COLUMNS, MOST_TEXTS
 from enroll.rows.nameless import NamelessFile
 from enroll.rows.package import Package, parser_for
-from enroll.rows.shown import shown
+from enroll.rows.shown import GENERAL, shown
 
 LAST_ROW = 1_048_576
 """Rows of a sheet of Excel, and of LibreOffice as it is usually set."""
+
+_LAST_COLUMN = "XFD"
+
+_LONGEST_FORMAT = 255
+"""Characters of a number format that a spreadsheet takes."""
 
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
 _LONGEST_ESCAPED = LONGEST_CELL * len("_x000D_")
@@ -159,7 +164,8 @@ def read_formats(package: Package, part: str) -> Sequence[Format]:
 
     if part:
         package.read(part, start)
-    codes = [own.get(number) or BUILTIN_FORMATS.get(number, "General") for number in of_cells]
+    codes = [own.get(number) or BUILTIN_FORMATS.get(number, GENERAL) for number in of_cells]
+    codes = [code if len(code) <= _LONGEST_FORMAT else GENERAL for code in codes]
     return [Format(code, is_date_format(code), is_timedelta_format(code)) for code in codes]
 
 
@@ -273,6 +279,8 @@ class Sheet:
     def _place(self, letters: str) -> int:
         place = self._places.get(letters, 0)
         if not place:
+            if len(letters) > len(_LAST_COLUMN):
+                raise ValueError("a cell behind the last column of a spreadsheet")
             for letter in letters.upper():
                 place = 26 * place + "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter) + 1
             self._places[letters] = place
@@ -330,9 +338,9 @@ class Sheet:
             return shown(number, form.code)
         try:
             moment = self._from_number(number, self._epoch, timedelta=form.is_length)
+            return shown(moment, form.code)
         except (OverflowError, ValueError):
             return "#VALUE!"  # as the cell shows it
-        return shown(moment, form.code)
 
     def _format(self) -> Format:
         return self._formats[self._style] if self._formats else _GENERAL
@@ -348,7 +356,7 @@ class Sheet:
 
 
 _WHOLE = re.compile(r"[+-]?\d+")
-_GENERAL = Format("General")
+_GENERAL = Format(GENERAL)
 
 
 def _refuse_number(path: Path, most: int, what: str) -> NoReturn:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 
 GENERAL = "General"
@@ -22,6 +22,10 @@ EXACT_DIGITS = 15
 _PLACES = 9
 """Digits behind the point that have room in a cell without a format, with one digit before it."""
 
+_EXACTLY = Context(prec=1_000)
+"""Digits for a number of any size that the longest format shows: it has up to 255 places, each of
+which may be one more digit or, for a percent, two."""
+
 _ISO = {"mm-dd-yy": "yyyy-mm-dd", "m/d/yy h:mm": "yyyy-mm-dd hh:mm"}
 """Numbers 14 and 22 of the built-in formats, by the names that openpyxl has for them: the system's
 own short date, and with the time."""
@@ -31,7 +35,7 @@ _ISO_BEGINS = {"[$-F800]": "yyyy-mm-dd", "[$-F400]": "hh:mm:ss"}
 
 _TOKEN = re.compile(
     r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|\[\$(?P<currency>[^\]-]*)(?:-[^\]]*)?\]'
-    r"|\[(?P<elapsed>h+|m+|s+)\]|\[(?P<condition>[<>=]+)(?P<bound>-?[\d.]+)\]|\[[^\]]*\]"
+    r"|\[(?P<elapsed>h+|m+|s+)\]|\[(?P<condition>[<>=]+)(?P<bound>-?(?:\d+\.?\d*|\.\d+))\]|\[[^\]]*\]"
     r"|_.|\*.|(?P<half>AM/PM|A/P)|(?P<moment>y+|e+|m+|d+|h+|s+|\.0+)|(?P<mark>[0#?.,%@]|E[+-])"
     r"|(?P<other>.)",
     re.IGNORECASE | re.DOTALL,
@@ -166,7 +170,7 @@ def _filled(exact: Decimal, section: tuple[Token, ...]) -> str:
     exact *= Decimal(100) ** sum(mark == (True, "%") for mark in marks)
     exact /= Decimal(1000) ** sum(i > last for i in commas)
     after = [i for i in digits if i > point]
-    rounded = exact.quantize(Decimal(1).scaleb(-len(after)), ROUND_HALF_UP)
+    rounded = exact.quantize(Decimal(1).scaleb(-len(after)), ROUND_HALF_UP, context=_EXACTLY)
     left, _, right = f"{rounded:f}".partition(".")
     places = {
         **_left_of_point(left.lstrip("0"), whole, marks, grouped=grouped),

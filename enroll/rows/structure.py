@@ -165,7 +165,7 @@ def check_structure(
                 if record <= head.record:
                     continue
                 if len(cells) > width:
-                    _cut_empty(cells, source.path, start, head)
+                    _cut_empty(cells, source, start, head)
                 if cells in headers:
                     raise ManifestError(
                         f"{source.path}, line {start} is the header once more, as when two files "
@@ -271,14 +271,19 @@ def _newline(start: str, line: int) -> str:
     return "\r\n" if text.readline().endswith("\r\n") else "\n"
 
 
-def _cut_empty(cells: list[str], path: Path, line: int, head: Head) -> None:
+def _cut_empty(cells: list[str], source: Source, line: int, head: Head) -> None:
     """Take off the cells behind the last column, which are empty where a program ends every line
     with a delimiter. Raises ManifestError where they are not."""
     width = len(head.names)
     if "".join(cells[width:]).strip():
+        if source.is_workbook:
+            raise ManifestError(
+                f"{source.path}, line {line} has text to the right of the last column that the "
+                "header names; name that column, too, or remove the text."
+            )
         raise ManifestError(
-            f"{path}, line {line} has {len(cells)} fields, but the header only {width}; put a cell "
-            f"that contains a {DELIMITERS[head.delimiter]} in quotes."
+            f"{source.path}, line {line} has {len(cells)} fields, but the header only {width}; "
+            f"put a cell that contains a {DELIMITERS[head.delimiter]} in quotes."
         )
     del cells[width:]
 

@@ -37,6 +37,7 @@ _DAMAGED = (
     ExpatError,
     KeyError,
     IndexError,
+    OverflowError,
     TypeError,
     ValueError,
     RuntimeError,  # a zip's own encryption
