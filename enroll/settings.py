@@ -57,6 +57,12 @@ class CodeRule(StrEnum):
     STOP = "stop"
 
 
+_CHOICES: Mapping[str, type[StrEnum]] = {
+    "fail_on": FailOn,
+    "precheck": Precheck,
+    "send_as": SendAs,
+}
+
 NO_BOUND = "{!r} is neither a number nor a share, such as 25 or 1%."
 """What is said of a bound that is none."""
 
@@ -142,11 +148,21 @@ class RunSettings:
     written: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what the command line refuses, with the same sentence."""
+        """Raise UsageError for what the command line refuses, with the same sentence. What is to be
+        chosen may be text here, too."""
         refuse(self)
         for rule in self.on_code.values():
             if wrong := wrong_choice(rule, CodeRule):
                 raise UsageError(f"Invalid value for '--on-code': {wrong}")
+        rules = {code: CodeRule(rule) for code, rule in self.on_code.items()}
+        object.__setattr__(self, "on_code", rules)  # as a frozen dataclass sets its fields
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in list(choices):
+                listed = ", ".join(f"'{choice}'" for choice in choices)
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"Invalid value for '{option}': {value!r} is not one of {listed}.")
+            object.__setattr__(self, name, choices(value))
         if self.min_face and self.precheck == Precheck.OFF:
             raise UsageError(MIN_FACE_ALONE)
 
@@ -210,6 +226,18 @@ class SyncSettings(RunSettings):
     max_missing: Bound = Bound(10, percent=True)
     grace: float = 2.0
     differences: Path | None = None
+
+    def __post_init__(self) -> None:
+        """The same, and raise UsageError for a bound that is none."""
+        RunSettings.__post_init__(self)
+        for name in ("max_removals", "max_changes", "max_missing"):
+            value = getattr(self, name)
+            if not isinstance(value, Bound):
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"Invalid value for '{option}': {value!r} is no Bound, such as "
+                    "enroll.settings.Bound(25)."
+                )
 
     def due_rules(self) -> list[Any]:
         """A sync takes up rows whose text has changed, too."""
