@@ -162,13 +162,29 @@ def refuse(settings: Any) -> None:
     """Raise UsageError for the first field of a dataclass that has a value it may not have: the
     sentence is the one that the command says of the option."""
     for field in fields(settings):
-        for sentence in _wrong(field.name, getattr(settings, field.name)):
+        value = getattr(settings, field.name)
+        for sentence in _wrong_kind(field.name, str(field.type), value) or _wrong(
+            field.name, value
+        ):
             option = _OPTIONS.get(field.name) or f"--{field.name.replace('_', '-')}"
             raise UsageError(f"Invalid value for '{option}': {sentence}")
 
 
 _OPTIONS = {"of_run": "--run", "manifest": "MANIFEST"}
 """What fields are called on the command line whose names differ."""
+
+
+def _wrong_kind(name: str, kind: str, value: Any) -> list[str]:
+    """What is wrong with text where another kind of value belongs, as no command gives it."""
+    if not isinstance(value, str):
+        return []
+    if name in RANGES or name == "max_duration":
+        return [f"{value!r} is text, not a number."]
+    if kind.startswith("Path"):
+        return [f"{value!r} is text; give a pathlib.Path."]
+    if name == "retry":
+        return [f"{value!r} is text; give a set of codes, such as {{'NO_FACE_FOUND'}}."]
+    return []
 
 
 def _wrong(name: str, value: Any) -> Iterable[str]:

@@ -34,7 +34,7 @@ from enroll.ledger.survey import Surveyor, fingerprint
 from enroll.model import Library
 from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.output.texts import amount
-from enroll.ownership import make_folder, others_can_read
+from enroll.ownership import make_folder, others_can_read, pasteable
 from enroll.photo import marks
 from enroll.rows.manifest import READING, Manifest, open_manifest, recall_manifest
 from enroll.rows.photofolder import photos_folder
@@ -337,7 +337,8 @@ def unforgotten_notes(people: int) -> list[str]:
 def _exposed_notes(files: Mapping[str, Path | None]) -> list[str]:
     """A sentence for each file of ours that names people and that others can read."""
     return [
-        f"The {what} {path} can be read by others here, and names people: `chmod 600 {path}`."
+        f"The {what} {path} can be read by others here, and names people: "
+        f"`{pasteable('chmod 600', path)}`."
         for what, path in files.items()
         if path is not None and others_can_read(path)
     ]

@@ -12,7 +12,7 @@ import platformdirs
 
 from enroll.errors import UsageError
 from enroll.model import Credentials
-from enroll.ownership import check_trusted
+from enroll.ownership import check_trusted, pasteable
 
 SECRET_NAMES = ("api_key", "api_secret")
 """What a credentials file has a line for, and a folder of credentials a file."""
@@ -155,4 +155,4 @@ def _remedy(path: Path) -> str:
             "Mount the secret with `defaultMode: 0440`, and let the pod's `fsGroup` be a group of "
             "the process; then start again."
         )
-    return f"Run `chmod 600 {path}`, then again."
+    return f"Run `{pasteable('chmod 600', path)}`, then again."

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import stat
 from pathlib import Path
 
@@ -47,9 +48,16 @@ def check_trusted(
     if not why:
         return
     us = os.geteuid()
-    change = f"chmod go-w {path}" if found.st_uid in (us, 0) else f"chown {us} {path}"
+    verb = "chmod go-w" if found.st_uid in (us, 0) else f"chown {us}"
     remedy = f", or {otherwise}" if otherwise else ""
-    raise UsageError(f"{what} {path} {why}. Check what it holds and run `{change}`{remedy}.")
+    raise UsageError(
+        f"{what} {path} {why}. Check what it holds and run `{pasteable(verb, path)}`{remedy}."
+    )
+
+
+def pasteable(command: str, path: Path) -> str:
+    """A command on a file, such as `chmod 600`, as a shell takes it whatever the name."""
+    return f"{command} {shlex.quote(str(path))}"
 
 
 def others_can_read(path: Path) -> bool:

@@ -149,7 +149,8 @@ class RunSettings:
     written: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what the command line refuses, with the same sentence."""
+        """Raise UsageError for what the command line refuses, with the same sentence. What is to be
+        chosen may be text here, too."""
         refuse(self)
         for name, kind in _CHOICES.items():
             value = getattr(self, name)
@@ -224,6 +225,18 @@ class SyncSettings(RunSettings):
     max_missing: Bound = Bound(10, percent=True)
     grace: float = 2.0
     differences: Path | None = None
+
+    def __post_init__(self) -> None:
+        """The same, and raise UsageError for a bound that is none."""
+        RunSettings.__post_init__(self)
+        for name in ("max_removals", "max_changes", "max_missing"):
+            value = getattr(self, name)
+            if not isinstance(value, Bound):
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"Invalid value for '{option}': {value!r} is no Bound, such as "
+                    "enroll.settings.Bound(25)."
+                )
 
     def due_rules(self) -> list[Any]:
         """A sync takes up rows whose text has changed, too."""

@@ -491,6 +491,20 @@ def test_a_bugs_traceback_is_in_the_log_and_without_a_terminal_on_stderr(
     assert "Traceback (most recent call last):" in log
 
 
+@pytest.mark.parametrize("left", ["", '{"event": "ended"}\n', '{"event": "cut o'])
+def test_a_log_that_ends_within_a_line_spoils_no_other(
+    archive: Archive, command: Command, left: str
+) -> None:
+    log = archive.folder / "log.jsonl"
+    log.write_text(left)
+    log.chmod(0o600)
+    command("run", "none.csv", "--group-id", "a", "--log-file", "log.jsonl", "--log-format", "json")
+    lines = log.read_text().splitlines()
+    assert lines[: len(left.splitlines())] == left.splitlines()
+    added = [json.loads(line) for line in lines[len(left.splitlines()) :]]
+    assert [one["event"] for one in added] == ["error"]
+
+
 @pytest.mark.usefixtures("buggy")
 def test_a_bugs_traceback_is_in_one_line_where_lines_are_json(
     archive: Archive, command: Command

@@ -338,6 +338,15 @@ def test_a_pair_of_surrogates_stays_the_character_that_it_is() -> None:
     assert judge(400, b'{"error": "X: \\ud83d\\ude00 \\ud800"}').message == "X: \U0001f600 \ufffd"
 
 
+def test_what_steers_a_terminal_reaches_neither_ledger_nor_results_raw() -> None:
+    evil = "X\x1b]0;title\x07\u202e\r\nLine 2"
+    answer = judge(400, {"error": f"{evil}: {evil}", "request_id": evil})
+
+    assert answer.code == r"X\x1b]0;title\x07\u202e\r\nLine 2"
+    assert answer.message == f"{answer.code}: {answer.code}"
+    assert answer.request_id == answer.code
+
+
 @pytest.mark.parametrize(
     "echo",
     [

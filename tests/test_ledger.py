@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -639,8 +640,35 @@ def test_a_journal_of_another_user_is_not_taken_for_the_ledgers(path: Path, jour
     link = path.with_name("link.sqlite")
     link.symlink_to(path)
     for name in (path, link):
-        with pytest.raises(UsageError, match=r"journal .* belongs to user 54321"):
-            open_ledger(name, STAFF)
+        for opens in (partial(open_ledger, name, STAFF), partial(read_ledger, name)):
+            with pytest.raises(UsageError, match=r"journal .* belongs to user 54321"):
+                opens()
+    assert planted.exists()
+
+
+@needs_root
+def test_a_ledger_of_another_user_is_looked_at_with_its_own_journal(path: Path) -> None:
+    writing = open_ledger(path, STAFF)
+    for one in path.parent.iterdir():
+        os.chown(one, 54_321, -1)
+        one.chmod(0o666)
+    reader = read_ledger(path)
+    assert reader.identity() == STAFF
+    reader.close()
+    writing.close()
+
+
+@pytest.mark.parametrize("journal", ["-wal", "-shm", "-journal"])
+def test_a_journal_that_is_a_link_is_not_followed(path: Path, journal: str) -> None:
+    open_ledger(path, STAFF).close()
+    path.with_name("victim").write_bytes(b"a victim's")
+    path.with_name(path.name + journal).symlink_to("victim")
+    for mode in (0o600, 0o666):
+        path.chmod(mode)
+        for opens in (partial(open_ledger, path, STAFF), partial(read_ledger, path)):
+            with pytest.raises(UsageError, match=r"journal .* is a link.*Remove it"):
+                opens()
+    assert path.with_name("victim").read_bytes() == b"a victim's"
 
 
 def test_a_ledger_that_everybody_may_write_is_refused_and_one_of_our_group_is_not(

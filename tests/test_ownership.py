@@ -47,6 +47,14 @@ def test_a_file_of_another_user_is_refused_and_both_are_named() -> None:
     assert f"run `chown {os.geteuid()} /a`" in str(caught.value)
 
 
+def test_what_a_message_says_to_run_is_one_argument_whatever_the_files_name() -> None:
+    path = Path("/a b;reboot.sqlite")
+    with pytest.raises(UsageError, match=r"run `chmod go-w '/a b;reboot.sqlite'`"):
+        check_trusted(facts(mode=0o666, owner=os.geteuid()), path, what="The ledger")
+    with pytest.raises(UsageError, match=rf"run `chown {os.geteuid()} '/a b;reboot.sqlite'`"):
+        check_trusted(facts(mode=0o600, owner=54_321), path, what="The ledger")
+
+
 def test_a_file_of_a_group_may_be_written_by_the_group_alone_where_that_is_allowed() -> None:
     path = Path("/a")
     ours = os.geteuid()

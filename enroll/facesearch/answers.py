@@ -16,6 +16,7 @@ from enroll.facesearch.codes import (
 from enroll.facesearch.payload import parse_date, parse_object, parse_retry_after
 from enroll.facesearch.redaction import redact
 from enroll.model import Answer, CallKind, Verdict
+from enroll.visible import visible
 
 RAW_LIMIT = 2000
 """Characters of a body that are kept of an answer that was not plainly a success."""
@@ -57,7 +58,7 @@ def classify(
     are taken out of every text but the payload. Nothing that a server sends raises.
     """
     payload = None if broken else parse_object(body)
-    error = redact(_text(payload, "error"), secrets)
+    error = _words(payload, "error", secrets)
     code, message = error.partition(":")[0].strip()[:CODE_LIMIT], error[:RAW_LIMIT]
     verdict = _verdict(status, code, whole=broken is None)
     if verdict is Verdict.APPLIED:
@@ -73,7 +74,7 @@ def classify(
         code=str(code),
         message=message,
         http_status=status,
-        request_id=redact(_text(payload, "request_id"), secrets)[:CODE_LIMIT],
+        request_id=_words(payload, "request_id", secrets)[:CODE_LIMIT],
         time_used=_milliseconds(payload),
         face_token=_text(payload, "face_token") if applied and kind is CallKind.ADD else "",
         retry_after=parse_retry_after(
@@ -121,6 +122,11 @@ def _success(kind: CallKind, payload: dict[str, Any] | None) -> tuple[Verdict, s
 def _milliseconds(payload: Mapping[str, Any] | None) -> int | None:
     value = payload.get("time_used") if payload is not None else None
     return value if type(value) is int and 0 <= value < MOST_MILLISECONDS else None
+
+
+def _words(payload: Mapping[str, Any] | None, field: str, secrets: tuple[str, ...]) -> str:
+    """The service's own words without `secrets`, fit for the ledger and for a results file."""
+    return visible(redact(_text(payload, field), secrets))
 
 
 def _text(payload: Mapping[str, Any] | None, field: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import suppress
 from enum import Enum
 from functools import partial
@@ -15,7 +16,7 @@ from sqlite3 import sqlite_version, sqlite_version_info
 
 from sqlalchemy import Connection, NullPool, create_engine, event
 
-from enroll.errors import EnrollError, LocalError
+from enroll.errors import EnrollError, LocalError, UsageError
 from enroll.ledger.reading import sentences
 from enroll.ownership import check_trusted
 
@@ -82,8 +83,9 @@ def _open(path: Path, access: Access, *, journal: str) -> sqlite3.Connection:
     named = file_id(path)
     if named is None:  # or SQLite would make it, for everybody to read
         raise _not_the_one(path)
+    if access is not Access.STILL:
+        _check_journals(path, access)
     if access is Access.WRITE:
-        _check_journals(path)
         connection = _prepared(str(path))
     elif access is Access.STILL:
         connection = _prepared(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
@@ -103,12 +105,25 @@ def _open(path: Path, access: Access, *, journal: str) -> sqlite3.Connection:
     return connection
 
 
-def _check_journals(path: Path) -> None:
-    """Raise UsageError for a journal of another user, which SQLite would write into the ledger."""
+def _check_journals(path: Path, access: Access) -> None:
+    """Raise UsageError for a journal that somebody else may have put there: SQLite takes what it
+    holds for the ledger's, and writes it into the ledger even when that is only looked at.
+
+    To be looked at a ledger may be anybody's, and so may a journal that is no looser than it.
+    """
     real = os.path.realpath(path)
+    ledger = os.stat(real)  # noqa: PTH116  # as it came from os.path
     for journal in (Path(f"{real}{suffix}") for suffix in ("-wal", "-shm", "-journal")):
         with suppress(FileNotFoundError):
-            _check_ours(journal.lstat(), journal, what="The ledger's journal")
+            found = journal.lstat()
+            if stat.S_ISLNK(found.st_mode):
+                raise UsageError(
+                    f"The ledger's journal {journal} is a link, which is not followed. Remove it, "
+                    "or name another ledger with --ledger."
+                )
+            looser = found.st_mode & ~ledger.st_mode & 0o022
+            if access is Access.WRITE or looser or found.st_uid != ledger.st_uid:
+                _check_ours(found, journal, what="The ledger's journal")
 
 
 def _check_ours(found: os.stat_result, path: Path, *, what: str) -> None:

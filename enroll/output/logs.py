@@ -263,7 +263,18 @@ def _opened(file: Path) -> TextIO:
         except UsageError:
             opened.close()
             raise
+        if _is_cut_off(file):
+            opened.write("\n")
     return opened
+
+
+def _is_cut_off(file: Path) -> bool:
+    """Whether a log ends within a line, as after a full disk or a kill: the next line would be no
+    JSON either."""
+    with suppress(OSError), file.open("rb") as log:
+        log.seek(-1, os.SEEK_END)  # of an empty file an OSError
+        return log.read(1) != b"\n"
+    return False
 
 
 def _check_log(found: os.stat_result, file: Path) -> None:
