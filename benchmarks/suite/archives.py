@@ -84,7 +84,7 @@ def large(folder: Path, rows: int) -> Archive:
 
 
 def mixed(folder: Path, rows: int) -> Archive:
-    """Photos of 8 to 18 megapixels and 2 to 16 MB, as phones and cameras write them: with colour at
+    """Photos of 5 to 18 megapixels and 2 to 14 MB, as phones and cameras write them: with colour at
     every pixel or at every fourth, turned or not, one in four progressive. One in nine is sent as
     it is, of 1.9 MB."""
     pictures = [_camera_photo(number) for number in range(8)]

@@ -114,7 +114,7 @@ _bounding_rate = click.option(
     "--rate",
     type=options.number_of("rate"),
     metavar="CALLS_PER_SECOND",
-    help="Let no more calls a second leave; with --dry-run the rate for the estimate of the time.",
+    help="Let no more calls leave per second. `run --dry-run` estimates the time with it.",
 )
 
 
