@@ -21,7 +21,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageFilter, ImageStat
 
-from enroll.photo import Prepared, prepare
+from enroll.photos import Prepared, prepare
 from enroll.preparation import Preparation
 
 SIDE = 1280

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from enroll.places.throttle import Permit, Throttle
+from enroll.limiter.limits import Permit, Throttle
 
 NETWORK_SECONDS = 0.01
 """One way between client and service."""

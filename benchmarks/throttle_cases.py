@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from enroll.places.ceiling import SHARE, STEEP, AdaptiveThrottle
-from enroll.places.climb import LONGEST_INTERVAL_SECONDS, PAUSES_OF_AN_INTERVAL, Climb
-from enroll.places.throttle import FixedThrottle, Gauge, Permit, Places, Throttle
+from enroll.limiter.adaptive import SHARE, STEEP, AdaptiveThrottle
+from enroll.limiter.climb import LONGEST_INTERVAL_SECONDS, PAUSES_OF_AN_INTERVAL, Climb
+from enroll.limiter.limits import FixedThrottle, Gauge, Permit, Places, Throttle
 
 _model: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("simulated_service.py")))
 Service, Simulation = _model["Service"], _model["Simulation"]

@@ -12,13 +12,6 @@ from typing import Any
 
 from enroll import __version__
 from enroll.blocklist import BlockList
-from enroll.calling.asking import Asking
-from enroll.calling.deleting import settle_deleting
-from enroll.calling.libraries import provide_library
-from enroll.calling.opening import Connection, find_library, is_empty
-from enroll.calling.restored import requeue_deleted
-from enroll.calling.upkeep import ADOPT, run_start
-from enroll.driver.strangers import Trust
 from enroll.errors import EnrollError, LocalError, UsageError
 from enroll.facesearch.clock import CLOCK_SLACK_SECONDS, clock_sentence
 from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunStart
@@ -31,17 +24,24 @@ from enroll.ledger.files import (
 )
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.survey import Surveyor, fingerprint
+from enroll.manifest.manifest import READING, Manifest, open_manifest, recall_manifest
+from enroll.manifest.photofolder import photos_folder
+from enroll.manifest.results import default_results_path
+from enroll.manifest.source import Source
 from enroll.model import Library
-from enroll.output.outputs import InUse, Output, check_output, try_folder
-from enroll.output.texts import amount
 from enroll.ownership import make_folder, others_can_read, pasteable
-from enroll.photo import marks
-from enroll.rows.manifest import READING, Manifest, open_manifest, recall_manifest
-from enroll.rows.photofolder import photos_folder
-from enroll.rows.results import default_results_path
-from enroll.rows.source import Source
+from enroll.photos import marks
+from enroll.run.unknown_faces import Trust
+from enroll.session.account import Connection, find_library, is_empty
+from enroll.session.caller import Asking
+from enroll.session.command_record import ADOPT, run_start
+from enroll.session.deletions import settle_deleting
+from enroll.session.libraries import provide_library
+from enroll.session.recovery import requeue_deleted
 from enroll.settings import RunSettings, default_ledger_path, host_of
 from enroll.tally import Tally
+from enroll.text.outputs import InUse, Output, check_output, try_folder
+from enroll.text.wording import amount
 from enroll.visible import path_text
 
 

@@ -12,9 +12,9 @@ from random import Random
 from PIL import Image, ImageDraw, ImageFilter
 
 from enroll.errors import LocalError
-from enroll.output.newfile import new_file
 from enroll.ownership import make_folder
 from enroll.portrait import SIZE, draw_portrait
+from enroll.text.newfile import new_file
 
 __all__ = ["draw_archive", "draw_portrait"]
 

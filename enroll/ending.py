@@ -9,14 +9,14 @@ from pathlib import Path
 from enroll.beginning import Place, Standing
 from enroll.blocklist import BlockList
 from enroll.clock import now_ms
-from enroll.driver.deciding import WAITS_FOR_DOUBT
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import Followed, Ledger, RunEnd
+from enroll.limiter.limits import Gauge
+from enroll.manifest.manifest import Manifest
+from enroll.manifest.results import write_results
 from enroll.model import Entry, Row, Status
-from enroll.photo import locate
-from enroll.places.throttle import Gauge
-from enroll.rows.manifest import Manifest
-from enroll.rows.results import write_results
+from enroll.photos import locate
+from enroll.run.planner import WAITS_FOR_DOUBT
 from enroll.settings import FailOn, RunSettings
 from enroll.tally import Ended, Tally
 from enroll.visible import path_text

@@ -13,25 +13,25 @@ from typing import Protocol
 from enroll import cores
 from enroll.allowed import GROUP_ID_NEEDED
 from enroll.beginning import Held, Place, check_results, open_run, recall_or_open, results_path
-from enroll.calling.opening import Account, Connection
-from enroll.calling.patience import Patience
 from enroll.cores import OneCore
-from enroll.driver.journey import Policy
-from enroll.driver.run import Driver, Executors, Work
-from enroll.driver.strangers import Trust
-from enroll.driver.trial import Sample
 from enroll.ending import Report, close_run
 from enroll.errors import UsageError
 from enroll.facesearch.codes import why_fixed
 from enroll.ledger import Followed, Ledger
+from enroll.limiter.adaptive import MOST_IN_FLIGHT, throttle_for
+from enroll.limiter.limits import Metered, Paced, Throttle
+from enroll.manifest.manifest import Manifest
+from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import Credentials
-from enroll.photo import check_installed, marks
-from enroll.places.ceiling import MOST_IN_FLIGHT, throttle_for
-from enroll.places.throttle import Metered, Paced, Throttle
+from enroll.photos import check_installed, marks
 from enroll.preparation import Precheck
 from enroll.resources import Share, file_limit, share_out
-from enroll.rows.manifest import Manifest
-from enroll.rows.scan import CHUNK_ROWS, Scan
+from enroll.run.loop import Driver, Executors, Work
+from enroll.run.transitions import Policy
+from enroll.run.trial import Sample
+from enroll.run.unknown_faces import Trust
+from enroll.session.account import Account, Connection
+from enroll.session.patience import Patience
 from enroll.settings import RunSettings
 from enroll.tally import Ended, Observer, Quiet, Tally
 from enroll.threads import Threads

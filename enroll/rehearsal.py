@@ -11,15 +11,15 @@ from enroll.demo import draw_archive
 from enroll.ending import Report
 from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode
+from enroll.limiter.adaptive import MOST_IN_FLIGHT
 from enroll.model import Credentials
-from enroll.output.logs import LastingStream, set_up
-from enroll.output.printing import say
-from enroll.places.ceiling import MOST_IN_FLIGHT
 from enroll.reports.console import Console
 from enroll.reports.summary import summary_lines
 from enroll.resources import share_out
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
+from enroll.text.logs import LastingStream, set_up
+from enroll.text.printing import say
 
 GROUP_ID = "demo"
 

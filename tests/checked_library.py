@@ -30,7 +30,7 @@ from enroll.model import (
     Status,
     Surplus,
 )
-from enroll.photo import read_photo
+from enroll.photos import read_photo
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 

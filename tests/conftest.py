@@ -12,8 +12,8 @@ from killing import Runner
 from real_command import Command, account_of
 from small_archive import Archive
 
-from enroll.calling import asking
 from enroll.sandbox import Sandbox
+from enroll.session import caller as asking
 
 LIBRARY = "staff"
 

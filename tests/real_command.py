@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 from enroll.cli import exit_code_of
 from enroll.cli.signals import SIGNALS
-from enroll.output.logs import LOGGER
 from enroll.sandbox import Sandbox
+from enroll.text.logs import LOGGER
 
 SECONDS = 60.0
 """Nothing here takes so long; a command that does is stuck."""

@@ -11,8 +11,6 @@ import pytest
 from checked_library import GROUP, Place, Told
 from real_command import Command
 
-from enroll.calling import asking, sighting
-from enroll.driver.settling import Seen, Sight
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger.files import read_ledger
 from enroll.ledger.lock import LedgerLock
@@ -21,7 +19,10 @@ from enroll.repair import adopter
 from enroll.repair.adopt import AdoptSettings, adopt
 from enroll.repair.adopted import REPORT_COLUMNS, Adoption
 from enroll.repair.claims import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
+from enroll.run.reconcile_rules import Seen, Sight
 from enroll.sandbox import Limits, Sandbox
+from enroll.session import caller as asking
+from enroll.session import library_listing as sighting
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 

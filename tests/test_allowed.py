@@ -15,7 +15,6 @@ from small_archive import Archive
 
 from enroll import enroll_manifest, sync_manifest
 from enroll.allowed import RANGES
-from enroll.calling.bench import VerifySettings
 from enroll.cli import cli
 from enroll.cli.options import Number, WholeNumber
 from enroll.errors import UsageError
@@ -24,6 +23,7 @@ from enroll.preparation import Precheck
 from enroll.removing.remove import RemoveSettings
 from enroll.repair.adopt import AdoptSettings
 from enroll.repair.resolve import ResolveSettings
+from enroll.session.session import VerifySettings
 from enroll.settings import Bound, CodeRule, FailOn, RunSettings, SyncSettings
 
 LONG = "x" * 300

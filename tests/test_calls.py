@@ -7,12 +7,12 @@ from concurrent.futures import Executor
 from types import SimpleNamespace
 from typing import Any, cast
 
-from enroll.driver.calls import Calls, Shipment
-from enroll.driver.journey import Policy
-from enroll.driver.reach import Reach
-from enroll.driver.rotation import Unchanging
+from enroll.limiter.limits import FixedThrottle
 from enroll.model import FaceRecord, SendAs, Status
-from enroll.places.throttle import FixedThrottle
+from enroll.run.credential_refresh import Unchanging
+from enroll.run.reachability import Reach
+from enroll.run.sender import Calls, Shipment
+from enroll.run.transitions import Policy
 
 
 def test_no_call_leaves_when_the_sign_of_life_has_grown_old_while_others_were_handed_out() -> None:

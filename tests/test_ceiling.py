@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.places.ceiling import FIRST_LIMIT, MOST_IN_FLIGHT, AdaptiveThrottle
-from enroll.places.throttle import LONGEST_RETRY_AFTER_SECONDS, Cap, Permit
+from enroll.limiter.adaptive import FIRST_LIMIT, MOST_IN_FLIGHT, AdaptiveThrottle
+from enroll.limiter.limits import LONGEST_RETRY_AFTER_SECONDS, Cap, Permit
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 _cases = runpy.run_path(str(BENCHMARKS / "throttle_cases.py"))

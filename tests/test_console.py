@@ -24,10 +24,16 @@ from enroll.beginning import Place
 from enroll.ending import Report
 from enroll.errors import ExitCode, ServiceError
 from enroll.ledger import RunPace
+from enroll.limiter.limits import Gauge
 from enroll.model import CallKind, Candidate, Library, ScannedRow, SharedPhoto, Status
-from enroll.output.logs import LOGGER, LastingStream, log, mask, set_up
-from enroll.output.remedies import UNKNOWN_CODE, remedy
-from enroll.output.texts import (
+from enroll.reports.console import Console
+from enroll.reports.summary import summary_lines
+from enroll.sandbox import Sandbox
+from enroll.settings import RunSettings
+from enroll.tally import Ended, Tally
+from enroll.text.logs import LOGGER, LastingStream, log, mask, set_up
+from enroll.text.remedies import UNKNOWN_CODE, remedy
+from enroll.text.wording import (
     amount,
     columns,
     counted,
@@ -37,12 +43,6 @@ from enroll.output.texts import (
     percent,
     size,
 )
-from enroll.places.throttle import Gauge
-from enroll.reports.console import Console
-from enroll.reports.summary import summary_lines
-from enroll.sandbox import Sandbox
-from enroll.settings import RunSettings
-from enroll.tally import Ended, Tally
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 

@@ -10,13 +10,13 @@ import pytest
 from checked_library import Place, Told
 from following import about_to_delete, as_listed, night, there
 
-from enroll.calling import deleting
 from enroll.clock import now_ms
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Target
 from enroll.removing.remove import Removed, RemoveSettings, remove
 from enroll.sandbox import Sandbox
+from enroll.session import deletions as deleting
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 

@@ -22,19 +22,21 @@ from enroll import __all__ as public_names
 from enroll.blocklist import WITHHELD
 from enroll.cli import cli
 from enroll.cli.options import source_of
-from enroll.driver import calls, deciding, journey
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch.codes import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
 from enroll.ledger import INTERRUPTED, schema
+from enroll.manifest.header import EXPORT_COLUMNS, RESULT_COLUMNS
+from enroll.manifest.rules import RowCode
 from enroll.model import EventKind, Status, Verdict
-from enroll.output import remedies
-from enroll.photo import PhotoCode
+from enroll.photos import PhotoCode
 from enroll.presets import preset
 from enroll.reports.history import HISTORY_COLUMNS
-from enroll.rows.header import EXPORT_COLUMNS, RESULT_COLUMNS
-from enroll.rows.rules import RowCode
+from enroll.run import planner as deciding
+from enroll.run import sender as calls
+from enroll.run import transitions as journey
 from enroll.sandbox import FaultKind, Sandbox
 from enroll.sandbox.faults import EITHER_SIDE
+from enroll.text import remedies
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -340,7 +342,7 @@ def test_every_public_name_is_documented() -> None:
         assert re.search(rf"`{name}\b", written), name
 
 
-TOLD_OTHERWISE = ("cli/", "facesearch/", "photo/", "portrait/", "sandbox/")
+TOLD_OTHERWISE = ("cli/", "facesearch/", "photos/", "portrait/", "sandbox/")
 """Packages that are one thing, or of which a paragraph tells."""
 
 

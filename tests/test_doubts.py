@@ -38,7 +38,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 @pytest.fixture
 def _searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every library is too large to be listed whole."""
-    monkeypatch.setattr("enroll.driver.doubts.LIST_PAGE", 1)
+    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", 1)
 
 
 def run(
@@ -207,7 +207,7 @@ class Together(Executor):
 def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
     place: Place, monkeypatch: pytest.MonkeyPatch, look: str, *, backwards: bool
 ) -> None:
-    monkeypatch.setattr("enroll.driver.doubts.LIST_PAGE", 1000 if look == "list" else 1)
+    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", 1000 if look == "list" else 1)
     place.people(5)
     place.run()
     doubted(place, 1)
@@ -460,7 +460,7 @@ class Freed(Unwatched):
 def test_a_library_that_is_gone_when_doubts_are_looked_at_stops_the_run(
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("enroll.driver.doubts.LIST_PAGE", size)
+    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
     place.people(5)
     place.run()
     doubted(place, 1)
@@ -474,7 +474,7 @@ def test_a_library_that_is_gone_when_doubts_are_looked_at_stops_the_run(
 def test_a_look_that_is_sent_elsewhere_stops_the_run(
     place: Place, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    monkeypatch.setattr("enroll.driver.doubts.LIST_PAGE", 1000 if call == "list" else 1)
+    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", 1000 if call == "list" else 1)
     place.people(5)
     place.run()
     doubted(place, 1)
@@ -493,7 +493,7 @@ def late(place: Place, user_id: str) -> None:
 def test_a_face_that_is_shown_late_is_not_sent_again_once_the_run_knows_how_late(
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("enroll.driver.doubts.LIST_PAGE", size)
+    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
     place.people(5)
     place.run()
     place.box.search_lag = 5.0
@@ -509,7 +509,7 @@ def test_a_face_that_is_shown_late_is_not_sent_again_once_the_run_knows_how_late
 def test_how_late_faces_are_shown_is_known_to_later_runs_that_add_nobody(
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("enroll.driver.doubts.LIST_PAGE", size)
+    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
     place.people(5)
     place.run()
     place.box.search_lag = 5.0
@@ -530,7 +530,7 @@ def test_a_copy_of_a_face_that_was_shown_too_late_is_reported_by_the_run_that_ma
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     # Nothing else is added by this run, so that nothing tells how late the service shows faces.
-    monkeypatch.setattr("enroll.driver.doubts.LIST_PAGE", size)
+    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
     place.people(5)
     place.run()
     place.box.search_lag = 9.0
@@ -546,8 +546,8 @@ def test_a_copy_of_a_face_that_was_shown_too_late_is_reported_by_the_run_that_ma
 def test_a_face_sent_again_that_is_not_shown_is_left_for_the_next_run_to_look_for(
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("enroll.driver.doubts.LIST_PAGE", size)
-    monkeypatch.setattr("enroll.driver.settling.RECHECK_LOOKS", 2)
+    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
+    monkeypatch.setattr("enroll.run.reconcile_rules.RECHECK_LOOKS", 2)
     place.people(5)
     place.run()
     place.box.search_lag = 600.0

@@ -1,4 +1,4 @@
-"""enroll.rows.encoding."""
+"""enroll.manifest.encoding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from enroll.errors import ManifestError
-from enroll.rows.manifest import Manifest, open_manifest
+from enroll.manifest.manifest import Manifest, open_manifest
 
 WESTERN = [
     *["Müller", "Größe", "Jörg Weiß", "Pääskynen", "HÄÄL", "François", "Zoë", "Éléonore Brontë"],

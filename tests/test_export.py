@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from enroll.errors import LocalError, UsageError
+from enroll.manifest.header import EXPORT_COLUMNS
+from enroll.manifest.manifest import open_manifest
 from enroll.model import Entry, Status
 from enroll.reports.export import write_export
-from enroll.rows.header import EXPORT_COLUMNS
-from enroll.rows.manifest import open_manifest
 
 PARQUET = pytest.param(
     ".parquet", marks=pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")

@@ -23,8 +23,6 @@ from small_case import Case
 
 from enroll.beginning import Place as Opened
 from enroll.blocklist import BlockList
-from enroll.calling import asking
-from enroll.calling.deleting import ROUNDS
 from enroll.ending import Report
 from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
@@ -38,6 +36,8 @@ from enroll.removing.forget import ForgetSettings, Forgotten, forget
 from enroll.removing.readmit import readmit
 from enroll.repair.adopt import AdoptSettings, adopt
 from enroll.sandbox import Limits, Sandbox
+from enroll.session import caller as asking
+from enroll.session.deletions import ROUNDS
 from enroll.settings import Bound
 
 ADA = "ada-8400123"

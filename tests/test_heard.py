@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from enroll.driver.heard import tell
+from enroll.limiter.adaptive import AdaptiveThrottle
+from enroll.limiter.limits import FixedThrottle, Throttle
 from enroll.model import Answer, Verdict
-from enroll.places.ceiling import AdaptiveThrottle
-from enroll.places.throttle import FixedThrottle, Throttle
+from enroll.run.release import tell
 
 
 def told(throttle: Throttle, answer: Answer) -> None:

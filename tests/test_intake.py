@@ -7,14 +7,14 @@ from concurrent.futures import Executor
 from types import SimpleNamespace
 from typing import Any, cast
 
-from enroll.driver.intake import MOST_TOGETHER, Intake
-from enroll.driver.journey import Policy
-from enroll.driver.recorder import Recorder
-from enroll.driver.share import Share
 from enroll.ledger.survey import Surveyor
+from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
 from enroll.preparation import AS_USUAL
-from enroll.rows.scan import Scan
+from enroll.run.feed import MOST_TOGETHER, Intake
+from enroll.run.journal import Recorder
+from enroll.run.photo_root import Share
+from enroll.run.transitions import Policy
 
 READERS = 16
 GONE = Unusable(status=Status.FAILED, fault=Fault(code="GONE", message="It is not there."))

@@ -9,8 +9,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from enroll.driver import journey
-from enroll.driver.journey import Again, Doubtful, Hold, Policy, Send, Settled, Stop
 from enroll.model import (
     Answer,
     Candidate,
@@ -21,6 +19,8 @@ from enroll.model import (
     Status,
     Verdict,
 )
+from enroll.run import transitions as journey
+from enroll.run.transitions import Again, Doubtful, Hold, Policy, Send, Settled, Stop
 from enroll.settings import CodeRule
 
 TOKEN = "0123456789abcdef0123456789abcdef"

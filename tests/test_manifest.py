@@ -1,4 +1,4 @@
-"""enroll.rows.manifest, with what it reads through: source, structure and header."""
+"""enroll.manifest.manifest, with what it reads through: source, structure and header."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from enroll.errors import ManifestError, TimeOverError
+from enroll.manifest import source as source_module
+from enroll.manifest.header import EXPORT_COLUMNS
+from enroll.manifest.manifest import Manifest, open_manifest, recall_manifest
+from enroll.manifest.source import Source
 from enroll.model import Row
-from enroll.rows import source as source_module
-from enroll.rows.header import EXPORT_COLUMNS
-from enroll.rows.manifest import Manifest, open_manifest, recall_manifest
-from enroll.rows.source import Source
 
 PLAIN = "user_id,user_data,image\n7,Anna,a.jpg\n8,Bob,b.jpg\n"
 

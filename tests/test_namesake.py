@@ -9,7 +9,7 @@ import pytest
 from real_command import Command
 from small_archive import Archive, portrait, read_csv
 
-from enroll.photo.namesake import Listings, find_namesake, name_unseen
+from enroll.photos.similar_name import Listings, find_namesake, name_unseen
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 COMPOSED, DECOMPOSED = normalize("NFC", "Jörg.jpg"), normalize("NFD", "Jörg.jpg")

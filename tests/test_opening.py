@@ -13,12 +13,6 @@ from real_command import SECONDS
 from scarce import no_file_left
 from small_case import Case
 
-from enroll.calling import asking, patience
-from enroll.calling.asking import Asking
-from enroll.calling.bench import VerifySettings
-from enroll.calling.libraries import create_library, delete_library, describe_library
-from enroll.calling.opening import Account, Connection, list_libraries
-from enroll.calling.patience import Patience
 from enroll.ending import Report
 from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
@@ -30,6 +24,13 @@ from enroll.repair.adopt import AdoptSettings, adopt
 from enroll.repair.resolve import ResolveSettings, resolve
 from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox
+from enroll.session import caller as asking
+from enroll.session import patience
+from enroll.session.account import Account, Connection, list_libraries
+from enroll.session.caller import Asking
+from enroll.session.libraries import create_library, delete_library, describe_library
+from enroll.session.patience import Patience
+from enroll.session.session import VerifySettings
 from enroll.tally import Tally
 
 

@@ -17,7 +17,7 @@ from suite.programs import MissingError, find, need
 
 from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status
-from enroll.photo import read_photo
+from enroll.photos import read_photo
 
 PERFORMANCE = Path(__file__).parents[1] / "benchmarks/performance.py"
 SECONDS = 300.0

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from enroll.model import Fault, FileTimes, Photo, Status, Unusable
-from enroll.photo import (
+from enroll.photos import (
     LARGEST_FILE,
     Glance,
     PhotoCode,
@@ -119,7 +119,7 @@ def test_an_image_of_a_format_that_is_not_converted_names_it(name: str, tmp_path
 
 NAMING = """
 import sys
-from enroll.photo import prepare
+from enroll.photos import prepare
 for content in eval(sys.stdin.read()):
     assert "which is not converted" in prepare(content).message
 print(*sorted(name for name in sys.modules if name.endswith("ImagePlugin")))
@@ -440,15 +440,15 @@ def test_small_photos_are_read_together_and_large_ones_are_left_for_the_next(
 ) -> None:
     paths = [put(tmp_path, f"{number}.jpg", picture()) for number in range(4)]
     paths.append(str(tmp_path / "gone.jpg"))
-    monkeypatch.setattr("enroll.photo.file.TOGETHER_SECONDS", 60.0)
+    monkeypatch.setattr("enroll.photos.file.TOGETHER_SECONDS", 60.0)
     photos, quick = read_photos(paths, str(tmp_path))
     assert quick
     assert [isinstance(photo, Photo) for photo in photos] == [True] * 4 + [False]
     first_two = sum(Path(path).stat().st_size for path in paths[:2])
-    monkeypatch.setattr("enroll.photo.file.TOGETHER_BYTES", first_two)
+    monkeypatch.setattr("enroll.photos.file.TOGETHER_BYTES", first_two)
     photos, quick = read_photos(paths, str(tmp_path))
     assert (len(photos), quick) == (2, False)
-    monkeypatch.setattr("enroll.photo.file.TOGETHER_SECONDS", 0.0)
+    monkeypatch.setattr("enroll.photos.file.TOGETHER_SECONDS", 0.0)
     assert len(read_photos(paths, str(tmp_path))[0]) == 1
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault
-from enroll.photo import Glance, PhotoCode, Prepared, avif, boxes, glance, prepare
+from enroll.photos import Glance, PhotoCode, Prepared, avif, boxes, glance, prepare
 
 WIDTH, HEIGHT = scene().size
 

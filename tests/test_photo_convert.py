@@ -15,11 +15,11 @@ from PIL import Image, ImageChops, ImageCms
 from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault, Photo
-from enroll.photo import Deed, PhotoCode, Prepared, prepare, read_photo
-from enroll.photo.decode import decoding_bytes
-from enroll.photo.form import Form
-from enroll.photo.memory import Gate, decoding_limit
-from enroll.photo.remains import Pieces
+from enroll.photos import Deed, PhotoCode, Prepared, prepare, read_photo
+from enroll.photos.decode import decoding_bytes
+from enroll.photos.form import Form
+from enroll.photos.memory import Gate, decoding_limit
+from enroll.photos.strip import Pieces
 from enroll.preparation import AS_USUAL, Preparation
 from enroll.sandbox.pictures import grey_picture
 
@@ -415,7 +415,7 @@ def test_a_file_lies_in_memory_once_while_it_is_made_anew(tmp_path: Path) -> Non
 
 ASKED_AT_ONCE = """
 from threading import Barrier, Thread
-from enroll.photo.memory import decoders, reading
+from enroll.photos.memory import decoders, reading
 
 barrier, found = Barrier(16), []
 

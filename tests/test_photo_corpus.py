@@ -14,8 +14,8 @@ from PIL import Image
 from real_pictures import difference, exif, saved, shown
 
 from enroll.model import Fault
-from enroll.photo import Glance, PhotoCode, examine, glance, prepare
-from enroll.photo.facecheck import doubt_about
+from enroll.photos import Glance, PhotoCode, examine, glance, prepare
+from enroll.photos.precheck import doubt_about
 from enroll.preparation import Precheck, Preparation
 from enroll.sandbox.pictures import grey_picture
 

@@ -18,8 +18,8 @@ from small_archive import Archive, nobody, portrait
 
 from enroll.errors import UsageError
 from enroll.model import Fault, Photo
-from enroll.photo import PhotoCode, Prepared, marks, prepare, read_photo
-from enroll.photo.facecheck import check_installed, doubt_about
+from enroll.photos import PhotoCode, Prepared, marks, prepare, read_photo
+from enroll.photos.precheck import check_installed, doubt_about
 from enroll.preparation import FOR_A_LOOK, Precheck, Preparation
 from enroll.sandbox import Sandbox
 

@@ -9,7 +9,7 @@ from PIL import Image
 from real_pictures import exif, saved, scene, with_segment
 
 from enroll.model import Fault, Photo
-from enroll.photo import Glance, PhotoCode, glance, read_photo
+from enroll.photos import Glance, PhotoCode, glance, read_photo
 from enroll.preparation import AS_USUAL, Preparation
 
 LARGE = scene(600, 400)

@@ -18,12 +18,12 @@ from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown, with_segment
 
 from enroll.model import Fault, Unusable
-from enroll.photo import PhotoCode, Prepared, glance, prepare, read_photo
-from enroll.photo.decode import open_picture
-from enroll.photo.exif import orientation
-from enroll.photo.form import Form
-from enroll.photo.jpeg import EOI, walk
-from enroll.photo.lost import lost_from
+from enroll.photos import PhotoCode, Prepared, glance, prepare, read_photo
+from enroll.photos.decode import open_picture
+from enroll.photos.exif import orientation
+from enroll.photos.form import Form
+from enroll.photos.jpeg import EOI, walk
+from enroll.photos.truncation import lost_from
 from enroll.preparation import Preparation
 from enroll.sandbox.pictures import grey_picture
 
@@ -348,8 +348,8 @@ import sys, threading
 from pathlib import Path
 from typing import Any
 import enroll.enrollment
-from enroll.photo import read_photo
-from enroll.photo.memory import give_back_memory
+from enroll.photos import read_photo
+from enroll.photos.memory import give_back_memory
 
 give_back_memory()
 folder = Path(sys.argv[1])

@@ -13,10 +13,10 @@ from small_archive import portrait
 from test_photo_corpus import pictures
 
 from enroll.model import Fault
-from enroll.photo import PhotoCode, Prepared, prepare
-from enroll.photo.facecheck import doubt_about
-from enroll.photo.jpeg import EOI, walk
-from enroll.photo.lost import lost_from, without_end
+from enroll.photos import PhotoCode, Prepared, prepare
+from enroll.photos.jpeg import EOI, walk
+from enroll.photos.precheck import doubt_about
+from enroll.photos.truncation import lost_from, without_end
 from enroll.preparation import AS_USUAL, Precheck, Preparation
 
 PHOTO = portrait(1)

@@ -12,9 +12,9 @@ from PIL import Image
 from real_pictures import exif, saved, scene
 
 from enroll.model import Fault
-from enroll.photo import Deed, Prepared, prepare
-from enroll.photo.broken import RAISED
-from enroll.photo.jpeg import ESCAPED, MOST_BY_CHANCE, walk
+from enroll.photos import Deed, Prepared, prepare
+from enroll.photos.broken import RAISED
+from enroll.photos.jpeg import ESCAPED, MOST_BY_CHANCE, walk
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:PIL")
 

@@ -14,8 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 from real_pictures import exif, saved, scene, with_segment
 
 from enroll.model import Fault
-from enroll.photo import Deed, PhotoCode, Prepared, prepare
-from enroll.photo.jpeg import MOST_FILL, MOST_SCANS, MOST_SEGMENTS, walk
+from enroll.photos import Deed, PhotoCode, Prepared, prepare
+from enroll.photos.jpeg import MOST_FILL, MOST_SCANS, MOST_SEGMENTS, walk
 from enroll.preparation import Preparation
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -12,7 +12,7 @@ from PIL import Image
 from real_pictures import difference, saved, scene, shown
 
 from enroll.model import Fault
-from enroll.photo import Glance, PhotoCode, Prepared, glance, prepare
+from enroll.photos import Glance, PhotoCode, Prepared, glance, prepare
 from enroll.preparation import Preparation
 
 SHORT, LONG, RATIONAL = 3, 4, 5

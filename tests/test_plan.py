@@ -14,13 +14,13 @@ from PIL import Image
 from real_command import Command
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
+from enroll.manifest.manifest import open_manifest
 from enroll.model import Fault, SendAs, Status
-from enroll.output.remedies import UNKNOWN_CODE
 from enroll.planning.plan import Plan, Rate, make_plan
 from enroll.planning.planned import plan_lines
-from enroll.rows.manifest import open_manifest
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
+from enroll.text.remedies import UNKNOWN_CODE
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 PLAN = ("plan", "staff.csv", "--group-id", "staff")

@@ -15,15 +15,15 @@ from checked_library import GROUP, Place
 from following import night, there
 from real_command import Command
 
-from enroll.calling import asking
 from enroll.clock import now_ms
-from enroll.driver.journey import intends
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.expiry import CLOCK_BOUND_SECONDS, DEFAULT_TIMEOUT
 from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
 from enroll.repair.resolve import Resolved, ResolveSettings, resolve
+from enroll.run.transitions import intends
 from enroll.sandbox import Sandbox
+from enroll.session import caller as asking
 
 UNKNOWN = "0" * 32
 

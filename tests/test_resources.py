@@ -13,17 +13,14 @@ from facesearch_servers import free_port
 from scarce import no_file_left
 
 from enroll import resources
-from enroll.driver.reach import Reach
-from enroll.driver.share import Share as PhotosShare
-from enroll.driver.share import answers
 from enroll.errors import ShortageError
 from enroll.facesearch import FaceSearch
 from enroll.facesearch.codes import OwnCode
 from enroll.facesearch.failures import BlockedError
 from enroll.facesearch.wire import not_sent
 from enroll.model import Answer, Credentials, Verdict
-from enroll.photo import read_photo, read_photos
-from enroll.photo.glance import glance
+from enroll.photos import read_photo, read_photos
+from enroll.photos.glance import glance
 from enroll.resources import (
     RESERVE,
     Share,
@@ -34,6 +31,9 @@ from enroll.resources import (
     shortage_behind,
     shortage_in,
 )
+from enroll.run.photo_root import Share as PhotosShare
+from enroll.run.photo_root import answers
+from enroll.run.reachability import Reach
 
 
 @pytest.fixture

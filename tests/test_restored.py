@@ -134,7 +134,7 @@ def test_a_kill_while_a_put_back_ledger_is_mended_loses_nobody(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.calling.restored.requeue_missing", dies)
+        patched.setattr("enroll.session.recovery.requeue_missing", dies)
         with pytest.raises(Killed):
             place.run()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""enroll.rows.results."""
+"""enroll.manifest.results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enroll.errors import LocalError, ManifestError, UsageError
+from enroll.manifest.header import RESULT_COLUMNS
+from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.results import default_results_path, write_results
 from enroll.model import Entry, Row, Status
-from enroll.rows.header import RESULT_COLUMNS
-from enroll.rows.manifest import Manifest, open_manifest
-from enroll.rows.results import default_results_path, write_results
 
 Lookup = Callable[[Sequence[Row]], Sequence[Entry | None]]
 

@@ -1,4 +1,4 @@
-"""enroll.rows.rules."""
+"""enroll.manifest.rules."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enroll.manifest.rules import RowCode, check_row
 from enroll.model import Fault, Row
-from enroll.rows.rules import RowCode, check_row
 
 ALLOWED = string.ascii_letters + string.digits + "-%@#&_"
 

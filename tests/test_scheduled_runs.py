@@ -17,11 +17,11 @@ from real_command import SECONDS, Command
 from small_archive import Archive
 from small_case import until
 
-from enroll.calling import patience
 from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode, UnreachedError
 from enroll.model import Status
 from enroll.sandbox import Sandbox
+from enroll.session import patience
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 

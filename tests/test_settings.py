@@ -12,7 +12,7 @@ from small_archive import Archive
 
 from enroll.errors import UsageError
 from enroll.model import SendAs
-from enroll.photo import marks
+from enroll.photos import marks
 from enroll.preparation import Preparation
 from enroll.presets import Source, preset
 from enroll.sandbox import Sandbox

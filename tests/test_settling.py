@@ -9,9 +9,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from enroll.driver import journey, settling
-from enroll.driver.journey import Doubtful, Policy, Send, Settled
-from enroll.driver.settling import (
+from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
+from enroll.run import reconcile_rules as settling
+from enroll.run import transitions as journey
+from enroll.run.reconcile_rules import (
     ABSENT_LOOKS,
     FAILED_LOOKS,
     RECHECK_LOOKS,
@@ -30,7 +31,7 @@ from enroll.driver.settling import (
     look_failed,
     only_face,
 )
-from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
+from enroll.run.transitions import Doubtful, Policy, Send, Settled
 
 CONTROL = Control(score=97.0, lag=0.0)
 FACE = FaceRecord(

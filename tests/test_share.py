@@ -14,11 +14,11 @@ from following import night, sync_settings
 from small_case import picture
 
 from enroll.beginning import Place as Goal
-from enroll.driver.share import MISSING_RUNNING, Share
 from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, UsageError
 from enroll.model import Candidate, Credentials, Status
 from enroll.planning.plan import Plan, make_plan
+from enroll.run.photo_root import MISSING_RUNNING, Share
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
 from enroll.sync.night import sync_manifest

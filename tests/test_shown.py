@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.rows.shown import shown
+from enroll.manifest.celltext import shown
 
 
 @pytest.mark.parametrize(

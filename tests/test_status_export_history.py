@@ -24,10 +24,10 @@ from enroll.ledger import (
 )
 from enroll.ledger.files import read_ledger
 from enroll.model import Status
-from enroll.output.remedies import UNKNOWN_CODE, sentence
 from enroll.reports.export import write_export
 from enroll.reports.overview import RunState, status_json, status_lines
 from enroll.sandbox import Sandbox
+from enroll.text.remedies import UNKNOWN_CODE, sentence
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from small_case import Case
 
-from enroll.driver import looks, strangers
 from enroll.ending import Report
 from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch import FaceSearch
 from enroll.model import Credentials
+from enroll.run import looks
+from enroll.run import unknown_faces as strangers
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 

@@ -18,8 +18,8 @@ from enroll.facesearch import FaceSearch
 from enroll.ledger.files import recall_survey
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.ledger.survey import PartCounts, Surveyor, digest_of, pack, unpack
+from enroll.manifest import scan
 from enroll.model import Credentials, Row, Status
-from enroll.rows import scan
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff")

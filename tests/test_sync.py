@@ -18,19 +18,19 @@ from following import about_to_delete, as_listed, night, sync_settings, there
 from small_archive import read_csv
 from sqlalchemy.dialects import sqlite
 
-from enroll.calling.bench import VerifySettings
 from enroll.clock import now_ms
-from enroll.driver.journey import intends
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
 from enroll.ledger.comparing import FIND_GONE
 from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status, Unusable
-from enroll.photo import file as photo_file
-from enroll.photo import read_photo
+from enroll.photos import file as photo_file
+from enroll.photos import read_photo
 from enroll.preparation import Preparation
 from enroll.repair.verify import verify
 from enroll.reports.summary import summary_lines
+from enroll.run.transitions import intends
 from enroll.sandbox import Sandbox
+from enroll.session.session import VerifySettings
 from enroll.settings import Bound
 from enroll.sync.judging import preview
 

@@ -13,12 +13,12 @@ from checked_library import GROUP, Place
 from following import about_to_delete, night, sync_settings, there
 
 from enroll.beginning import Place as Opened
-from enroll.calling import deleting
 from enroll.ending import Report
 from enroll.enrollment import Unwatched
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger.files import read_ledger
 from enroll.sandbox import Sandbox
+from enroll.session import deletions as deleting
 from enroll.sync import night as sync
 from enroll.sync.night import sync_manifest
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.places.throttle import (
+from enroll.limiter.limits import (
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
     REFUSAL_PAUSE_SECONDS,

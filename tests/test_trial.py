@@ -8,8 +8,8 @@ import pytest
 from real_command import Command
 from small_archive import Archive, nobody
 
-from enroll.driver.trial import Sample, likely_share
 from enroll.model import Candidate, ScannedRow
+from enroll.run.trial import Sample, likely_share
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff")

@@ -15,11 +15,7 @@ import pytest
 from checked_library import GROUP, Place, Told
 from real_command import Command
 
-from enroll.calling import asking, sighting
-from enroll.calling.bench import VerifySettings
-from enroll.calling.opening import Account, Connection
 from enroll.clock import now_ms
-from enroll.driver.journey import intends
 from enroll.errors import (
     ExitCode,
     LedgerBusyError,
@@ -34,7 +30,12 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import Answer, Credentials, Event, EventKind, Status
 from enroll.repair.verified import DIFFERENCE_COLUMNS, Verified
 from enroll.repair.verify import verify
+from enroll.run.transitions import intends
 from enroll.sandbox import Limits, Sandbox
+from enroll.session import caller as asking
+from enroll.session import library_listing as sighting
+from enroll.session.account import Account, Connection
+from enroll.session.session import VerifySettings
 from enroll.tally import Tally
 
 pytestmark = pytest.mark.usefixtures("short_back_off")

@@ -15,9 +15,9 @@ from real_command import Command
 from small_archive import Archive
 
 import enroll
-from enroll.output.logs import LOGGER, LastingStream, log, set_up
-from enroll.output.printing import as_shown
 from enroll.sandbox import Sandbox
+from enroll.text.logs import LOGGER, LastingStream, log, set_up
+from enroll.text.printing import as_shown
 from enroll.visible import json_text, named_path, path_text, storable, visible
 
 PACKAGE = Path(enroll.__file__).parent
@@ -81,7 +81,7 @@ def test_a_path_that_was_stored_finds_its_file_again(tmp_path: Path) -> None:
 
 def test_only_one_module_prints() -> None:
     # Else text of others would reach a terminal raw from there.
-    doors = {"output/printing.py", "output/logs.py", "cli/signals.py", "cli/__init__.py"}
+    doors = {"text/printing.py", "text/logs.py", "cli/signals.py", "cli/__init__.py"}
     found = set()
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()

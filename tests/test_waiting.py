@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from enroll.places.throttle import Cap, Gauge
-from enroll.places.waiting import SAMPLES, View, Wait, Waits, in_words, waits_for
+from enroll.limiter.limits import Cap, Gauge
+from enroll.limiter.waiting import SAMPLES, View, Wait, Waits, in_words, waits_for
 
 FULL = Gauge(limit=4, taken=4)
 FREE = Gauge(limit=4, taken=1)

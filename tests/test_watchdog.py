@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from checked_library import GROUP, Place
 
-from enroll.driver import watchdog as watching
-from enroll.driver.reach import Reach
-from enroll.driver.watchdog import AWAY_SECONDS, STILL_SECONDS, Watchdog
 from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.model import Answer, CallKind, Verdict
+from enroll.run import watchdog as watching
+from enroll.run.reachability import Reach
+from enroll.run.watchdog import AWAY_SECONDS, STILL_SECONDS, Watchdog
 from enroll.sandbox import Sandbox
 from enroll.tally import Quiet, Tally
 

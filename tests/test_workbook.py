@@ -20,8 +20,8 @@ from real_command import Command
 from small_archive import Archive
 
 from enroll.errors import ExitCode, ManifestError, TimeOverError
-from enroll.rows.manifest import Manifest, open_manifest
-from enroll.rows.workbook import Table
+from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.workbook import Table
 from enroll.sandbox import Sandbox
 
 HEAD = ("user_id", "user_data", "image")
@@ -286,7 +286,7 @@ def test_a_workbook_that_never_ends_is_refused(
     path = book(tmp_path / "staff.xlsx", ("Staff", [HEAD, *people]))
     assert len(rows(open_manifest(path))) == 2_000
     module, name = bound.split(".")
-    monkeypatch.setattr(importlib.import_module(f"enroll.rows.{module}"), name, most)
+    monkeypatch.setattr(importlib.import_module(f"enroll.manifest.{module}"), name, most)
     with pytest.raises(ManifestError, match=sentence):
         open_manifest(path)
 

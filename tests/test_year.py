@@ -19,7 +19,7 @@ from nightly.schedule import Night, Upheaval, plan_nights
 from nightly.staff import Company, Row, manifest
 from nightly.watch import Came, Event, Went
 
-from enroll.photo import read_photo
+from enroll.photos import read_photo
 
 SMALL = Bounds(removals=6, changes=12)
 """Guards that fit a small company: the least that shares allow are larger than it is."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enroll.output.texts import columns
+from enroll.text.wording import columns
 
 OURS = "enroll"
 """The way to which the ratios of a case are."""

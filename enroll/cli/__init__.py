@@ -18,9 +18,9 @@ import click
 from enroll import __version__
 from enroll.cli.signals import Interrupted, SignalDesk
 from enroll.errors import EnrollError, ExitCode, ShortageError
-from enroll.output.logs import TRACEBACK, LastingStream, log_error, logs_json, set_up, take_over
-from enroll.output.printing import say_aside
 from enroll.resources import raise_file_limit, shortage_in
+from enroll.text.logs import TRACEBACK, LastingStream, log_error, logs_json, set_up, take_over
+from enroll.text.printing import say_aside
 
 _COMMANDS = {
     "plan": ("enroll.cli.enrolling", "plan"),

@@ -16,8 +16,8 @@ from enroll.cli.signals import SignalDesk
 from enroll.credentials import has_credentials, read_credentials
 from enroll.errors import UsageError
 from enroll.model import Credentials
-from enroll.output.printing import confirm, say, say_aside
 from enroll.settings import RunSettings, find_ledger
+from enroll.text.printing import confirm, say, say_aside
 
 PROGRESS_SECONDS = 2.0
 """How often a terminal is told how far a command is."""
@@ -44,7 +44,7 @@ class Terminal:
 
     def connecting(self, endpoint: str, credentials: str) -> None:
         """Print on stderr where calls go, and with which credentials."""
-        from enroll.output.texts import account_lines
+        from enroll.text.wording import account_lines
 
         context = click.get_current_context()
         known = "as in the ledger's last run" if context.params["endpoint"] is None else "default"
@@ -111,8 +111,8 @@ def verify(
 
     Changes nothing unless --remove-surplus or --requeue-missing is given, and asks first.
     """
-    from enroll.calling.bench import VerifySettings
     from enroll.repair.verify import verify as verify_ledger
+    from enroll.session.session import VerifySettings
 
     SignalDesk()
     reading.tame_pillow()

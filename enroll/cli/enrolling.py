@@ -17,8 +17,8 @@ from enroll.cli.running import (
     seed,
     settings_of,
 )
-from enroll.output.printing import say
 from enroll.settings import FailOn, RunSettings
+from enroll.text.printing import say
 
 if TYPE_CHECKING:
     from enroll.ending import Report

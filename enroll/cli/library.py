@@ -14,11 +14,11 @@ from enroll.cli import options
 from enroll.cli.checking import Terminal
 from enroll.credentials import read_credentials
 from enroll.errors import UsageError
-from enroll.output.printing import say, say_json
 from enroll.settings import default_ledger_path
+from enroll.text.printing import say, say_json
 
 if TYPE_CHECKING:
-    from enroll.calling.opening import Account
+    from enroll.session.account import Account
 
 _account_options = options.together(
     options.config, options.endpoint, options.credentials, options.transport
@@ -36,9 +36,9 @@ def library() -> None:
 @_as_json
 def list_(as_json: bool, **given: Any) -> int:
     """Show the account's libraries: group_id, name, model, creation time."""
-    from enroll.calling.opening import list_libraries
-    from enroll.output.texts import columns
+    from enroll.session.account import list_libraries
     from enroll.tally import Tally
+    from enroll.text.wording import columns
 
     connection = _account(given).open()
     try:
@@ -69,8 +69,8 @@ def list_(as_json: bool, **given: Any) -> int:
 @options.transport
 def show(group_id: str, as_json: bool, **given: Any) -> int:
     """Show one library: group_id, name, data, model, creation time."""
-    from enroll.calling.libraries import describe_library
-    from enroll.output.texts import facts
+    from enroll.session.libraries import describe_library
+    from enroll.text.wording import facts
 
     connection = _account(given).open()
     try:
@@ -98,7 +98,7 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
 @options.transport
 def create(group_id: str, name: str | None, data: str, model_version: str, **given: Any) -> int:
     """Make a new, empty library."""
-    from enroll.calling.libraries import create_library
+    from enroll.session.libraries import create_library
 
     connection = _account(given).open()
     try:
@@ -131,8 +131,8 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
 
     Its ledger stays where it is: it tells what the library held.
     """
-    from enroll.calling.libraries import delete_library
     from enroll.ledger.lock import LedgerLock
+    from enroll.session.libraries import delete_library
 
     kept = _ledger_of(group_id, given["endpoint"], ledger)
     with ExitStack() as stack:
@@ -169,7 +169,7 @@ def _ledger_of(group_id: str, endpoint: str, named: Path | None) -> Path | None:
 
 
 def _account(given: dict[str, Any]) -> Account:
-    from enroll.calling.opening import Account
+    from enroll.session.account import Account
 
     credentials: Path | None = given["credentials"]
     return Account(

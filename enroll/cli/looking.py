@@ -10,8 +10,8 @@ import click
 
 from enroll.cli import options
 from enroll.model import Status
-from enroll.output.printing import say, say_json
 from enroll.settings import find_ledger
+from enroll.text.printing import say, say_json
 
 _which = options.together(
     options.config,
@@ -81,9 +81,9 @@ def export(
     With - for OUTPUT they are written to standard output, as CSV.
     """
     from enroll.ledger.files import read_ledger
-    from enroll.output.outputs import InUse, Output, check_output
-    from enroll.output.texts import amount
     from enroll.reports.export import STDOUT, write_export
+    from enroll.text.outputs import InUse, Output, check_output
+    from enroll.text.wording import amount
 
     path = find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
     reader = read_ledger(path)

@@ -22,10 +22,10 @@ from enroll.allowed import RANGES, Range, wrong_duration, wrong_path, wrong_text
 from enroll.credentials import credentials_files
 from enroll.errors import EnrollError, LocalError
 from enroll.expiry import DEFAULT_TIMEOUT
-from enroll.output.logs import log, logs_json
-from enroll.output.printing import as_shown, say_aside
 from enroll.presets import CONFIG_NAME, Source, check_variables, preset, unknown_variables
 from enroll.settings import DEFAULT_ENDPOINT
+from enroll.text.logs import log, logs_json
+from enroll.text.printing import as_shown, say_aside
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=StrEnum)

@@ -211,8 +211,8 @@ send_as = click.option(
 def tame_pillow() -> None:
     """Have Pillow and its decoders say nothing of odd or broken photos, of which the rows say what
     is wrong; and the memory of one picture not be kept for the next."""
-    from enroll.photo.broken import hush_libtiff
-    from enroll.photo.memory import give_back_memory
+    from enroll.photos.broken import hush_libtiff
+    from enroll.photos.memory import give_back_memory
 
     warnings.filterwarnings("ignore", module="PIL")
     hush_libtiff()

@@ -12,7 +12,7 @@ import click
 from enroll.allowed import Range
 from enroll.cli import options
 from enroll.errors import UsageError
-from enroll.output.printing import say
+from enroll.text.printing import say
 
 if TYPE_CHECKING:
     from enroll.sandbox import Sandbox

@@ -21,9 +21,9 @@ from enroll.allowed import (
 from enroll.cli import options, reading, scheduled
 from enroll.cli.signals import SignalDesk
 from enroll.credentials import read_credentials
-from enroll.output.logs import LastingStream, log, set_up
-from enroll.output.printing import as_shown
 from enroll.settings import CodeRule, FailOn, RunSettings
+from enroll.text.logs import LastingStream, log, set_up
+from enroll.text.printing import as_shown
 
 if TYPE_CHECKING:
     from enroll.ending import Report

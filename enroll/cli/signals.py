@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import ClassVar, NoReturn
 
-from enroll.output.logs import log_signal
+from enroll.text.logs import log_signal
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

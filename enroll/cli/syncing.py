@@ -12,8 +12,8 @@ import click
 
 from enroll.cli import options, reading
 from enroll.cli.running import perform, run_options, settings_of
-from enroll.output.printing import say
 from enroll.settings import NO_BOUND, Bound, FailOn, SyncSettings
+from enroll.text.printing import say
 
 if TYPE_CHECKING:
     from enroll.ending import Report

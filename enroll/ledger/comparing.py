@@ -101,7 +101,7 @@ SAME_FACE = (
 
 
 _NO_PHOTO = "PHOTO_MISSING"
-"""`enroll.photo.PhotoCode.MISSING`, without loading Pillow for it."""
+"""`enroll.photos.PhotoCode.MISSING`, without loading Pillow for it."""
 
 
 def _accepted_before() -> ColumnElement[bool]:

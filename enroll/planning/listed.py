@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from enroll.manifest.escape import escape
+from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import Candidate, Fault, Status
-from enroll.output.newfile import new_csv
-from enroll.output.remedies import sentence
-from enroll.photo import Glance
-from enroll.rows.escape import escape
-from enroll.rows.rules import image_fault, user_id_fault
+from enroll.photos import Glance
+from enroll.text.newfile import new_csv
+from enroll.text.remedies import sentence
 
 COLUMNS = (
     *("line", "lines", "user_id", "image", "plan", "status", "error", "message"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from enroll.driver.trial import Spread
 from enroll.model import Fault, Status
-from enroll.photo import Glance
+from enroll.photos import Glance
+from enroll.run.trial import Spread
 
 
 @dataclass(slots=True)

@@ -12,26 +12,26 @@ import pandas as pd
 
 from enroll.beginning import results_path, retry_notes, unforgotten_notes
 from enroll.blocklist import WITHHELD
-from enroll.driver import journey
-from enroll.driver.journey import Policy
-from enroll.driver.share import Share
-from enroll.driver.trial import Sample
 from enroll.errors import LocalError, UsageError
 from enroll.ledger import Ledger, LibraryIdentity, RunRecord
 from enroll.ledger.files import ledger_exists, scratch_ledger
+from enroll.limiter.adaptive import FIRST_LIMIT
+from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.photofolder import photos_folder
+from enroll.manifest.rules import check_row
+from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
-from enroll.output.outputs import InUse, Output, check_output, try_folder
-from enroll.photo import Glance, PhotoCode, check_installed, examine, glance, marks
-from enroll.places.ceiling import FIRST_LIMIT
+from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, marks
 from enroll.planning.listed import PlanReport, open_plan_report
 from enroll.planning.outlook import Drawn, Outlook
 from enroll.preparation import Precheck
 from enroll.resources import share_out
-from enroll.rows.manifest import Manifest, open_manifest
-from enroll.rows.photofolder import photos_folder
-from enroll.rows.rules import check_row
-from enroll.rows.scan import CHUNK_ROWS, Scan
+from enroll.run import transitions as journey
+from enroll.run.photo_root import Share
+from enroll.run.transitions import Policy
+from enroll.run.trial import Sample
 from enroll.settings import RunSettings, default_ledger_path, host_of
+from enroll.text.outputs import InUse, Output, check_output, try_folder
 from enroll.threads import Threads
 
 ASSUMED_CALL_SECONDS = 1.9

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enroll.driver.trial import likely_count
-from enroll.output.remedies import what_to_do
-from enroll.output.texts import (
+from enroll.planning.outlook import Drawn
+from enroll.planning.plan import Plan
+from enroll.run.trial import likely_count
+from enroll.text.remedies import what_to_do
+from enroll.text.wording import (
     amount,
     columns,
     counted,
@@ -16,8 +18,6 @@ from enroll.output.texts import (
     facts,
     size,
 )
-from enroll.planning.outlook import Drawn
-from enroll.planning.plan import Plan
 
 
 def plan_lines(plan: Plan) -> list[str]:

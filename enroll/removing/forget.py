@@ -9,29 +9,29 @@ from itertools import filterfalse, islice
 from pathlib import Path
 from typing import Any
 
-from enroll.calling.bench import Bench, BenchSettings, Talk, changing, open_bench
-from enroll.calling.deleting import (
+from enroll.clock import now_ms
+from enroll.errors import ExitCode, UsageError
+from enroll.ledger import Ledger, Target
+from enroll.ledger.files import recall_survey
+from enroll.manifest.idlist import read_user_ids
+from enroll.manifest.rules import user_id_fault
+from enroll.model import Credentials
+from enroll.removing.sought import Seeker, Sought
+from enroll.removing.traces import RESULTS, files_of, find_traces
+from enroll.repair.resolve import settle_after_of
+from enroll.repair.surplus import SearchPlace
+from enroll.session.command_record import COMMAND, Upkeep
+from enroll.session.deletions import (
     DELETE_PAGE,
     Deletion,
     delete_chosen,
     delete_targets,
     settle_deleting,
 )
-from enroll.calling.upkeep import COMMAND, Upkeep
-from enroll.clock import now_ms
-from enroll.errors import ExitCode, UsageError
-from enroll.ledger import Ledger, Target
-from enroll.ledger.files import recall_survey
-from enroll.model import Credentials
-from enroll.output.logs import NAMELESS, mask
-from enroll.output.texts import amount
-from enroll.removing.sought import Seeker, Sought
-from enroll.removing.traces import RESULTS, files_of, find_traces
-from enroll.repair.resolve import settle_after_of
-from enroll.repair.surplus import SearchPlace
-from enroll.rows.idlist import read_user_ids
-from enroll.rows.rules import user_id_fault
+from enroll.session.session import Bench, BenchSettings, Talk, changing, open_bench
 from enroll.settings import FILES, files_record
+from enroll.text.logs import NAMELESS, mask
+from enroll.text.wording import amount
 
 FORGET = "forget"
 

@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from enroll.calling.bench import Talk
-from enroll.calling.upkeep import COMMAND, upkeep
 from enroll.clock import now_ms
 from enroll.ledger.files import check_library, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import SendAs
 from enroll.removing.forget import FORGET, ForgetSettings
+from enroll.session.command_record import COMMAND, upkeep
+from enroll.session.session import Talk
 from enroll.settings import DEFAULT_ENDPOINT
 from enroll.tally import Tally
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from enroll.calling.bench import Bench, BenchSettings, Talk, changing, open_bench
-from enroll.calling.deleting import chosen_pages, delete_chosen, settle_deleting
-from enroll.calling.upkeep import COMMAND, Upkeep
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import Chosen, Ledger, Removals, Target
+from enroll.manifest.idlist import read_user_ids
+from enroll.manifest.results import csv_bytes
 from enroll.model import Credentials
-from enroll.output.logs import mask
-from enroll.output.newfile import new_file
-from enroll.output.outputs import Output
-from enroll.output.texts import amount
-from enroll.rows.idlist import read_user_ids
-from enroll.rows.results import csv_bytes
+from enroll.session.command_record import COMMAND, Upkeep
+from enroll.session.deletions import chosen_pages, delete_chosen, settle_deleting
+from enroll.session.session import Bench, BenchSettings, Talk, changing, open_bench
 from enroll.settings import FILES, files_record
+from enroll.text.logs import mask
+from enroll.text.newfile import new_file
+from enroll.text.outputs import Output
+from enroll.text.wording import amount
 from enroll.visible import path_text
 
 SHOWN = 5

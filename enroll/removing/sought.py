@@ -6,18 +6,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from enroll.calling.asking import Asking
-from enroll.calling.sighting import Sighted, read_library
 from enroll.clock import now_ms
-from enroll.driver.control import CONTROL_FACES
-from enroll.driver.looks import read_again
-from enroll.driver.settling import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
 from enroll.errors import ServiceError
 from enroll.expiry import settled_from
 from enroll.facesearch import FaceSearch, FoundFace, candidates
 from enroll.ledger import Ledger, Listing
 from enroll.model import Answer, CallKind, FaceRecord
 from enroll.repair.surplus import SearchPlace
+from enroll.run.calibration import CONTROL_FACES
+from enroll.run.looks import read_again
+from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
+from enroll.session.caller import Asking
+from enroll.session.library_listing import Sighted, read_library
 
 NO_FACE = "NO_FACE_FOUND"
 """What `search` answers for a photo in which the service sees no face: none such was ever added."""

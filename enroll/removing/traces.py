@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enroll.ledger import RunRecord
-from enroll.rows.results import default_results_path
+from enroll.manifest.results import default_results_path
 from enroll.settings import FILES
 from enroll.visible import named_path
 

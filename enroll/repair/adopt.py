@@ -9,14 +9,6 @@ from pathlib import Path
 
 from enroll.allowed import refuse
 from enroll.beginning import identity_of, ledger_path, make_ledger_folder
-from enroll.calling.asking import Asking
-from enroll.calling.bench import Talk
-from enroll.calling.opening import Account, find_library
-from enroll.calling.sighting import Sighted, read_library
-from enroll.calling.upkeep import ADOPT, COMMAND, upkeep
-from enroll.driver.control import CONTROL_FACES
-from enroll.driver.looks import read_again
-from enroll.driver.settling import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import candidates
 from enroll.ledger import Ledger, LibraryIdentity
@@ -29,18 +21,26 @@ from enroll.ledger.files import (
 )
 from enroll.ledger.listing import SqliteListing
 from enroll.ledger.lock import LedgerLock
+from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.photofolder import photos_folder
+from enroll.manifest.rules import check_row
+from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import CallKind, Credentials, FaceRecord, Photo
-from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.repair.adopted import Adoption, adopted_lines, open_report, opening_lines
 from enroll.repair.adopter import Adopter
 from enroll.repair.claims import OwnScore
 from enroll.repair.surplus import SearchPlace
-from enroll.rows.manifest import Manifest, open_manifest
-from enroll.rows.photofolder import photos_folder
-from enroll.rows.rules import check_row
-from enroll.rows.scan import CHUNK_ROWS, Scan
+from enroll.run.calibration import CONTROL_FACES
+from enroll.run.looks import read_again
+from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD
+from enroll.session.account import Account, find_library
+from enroll.session.caller import Asking
+from enroll.session.command_record import ADOPT, COMMAND, upkeep
+from enroll.session.library_listing import Sighted, read_library
+from enroll.session.session import Talk
 from enroll.settings import FILES, RunSettings, files_record
 from enroll.tally import Tally
+from enroll.text.outputs import InUse, Output, check_output, try_folder
 from enroll.visible import path_text
 
 NO_GROUP_ID = "--group-id is needed: the library whose faces to adopt."

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from enroll.calling.sighting import Sighted
 from enroll.errors import ExitCode
+from enroll.manifest.escape import escape
+from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, ScannedRow
-from enroll.output.newfile import new_csv
-from enroll.output.texts import amount, facts
 from enroll.repair.claims import Decision, Outcome, OwnScore
-from enroll.rows.escape import escape
-from enroll.rows.rules import image_fault, user_id_fault
+from enroll.session.library_listing import Sighted
+from enroll.text.newfile import new_csv
+from enroll.text.wording import amount, facts
 
 REPORT_COLUMNS = ("line", "user_id", "image", "outcome", "face_token", "score", "detail")
 """What a report of an adoption has."""

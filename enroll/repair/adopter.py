@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from enroll.calling.asking import Asking
-from enroll.calling.upkeep import Upkeep
-from enroll.driver.journey import Hold, Policy, Settled, begins
-from enroll.driver.settling import LOOK_LIMIT, LOOK_THRESHOLD, Seen, Sight
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import FaceSearch, FoundFace, candidates
 from enroll.ledger import Ledger, Listing
 from enroll.model import CallKind, FaceRecord, LibraryFace, ScannedRow, Status, Unusable
-from enroll.photo import read_photo
+from enroll.photos import read_photo
 from enroll.preparation import FOR_A_LOOK
 from enroll.repair.adopted import Adoption, Remarks
 from enroll.repair.books import Books, Looked, Searched, Unsearched
 from enroll.repair.claims import Claim, Decision, Outcome, decide, learn_own_score
 from enroll.repair.surplus import SearchPlace
+from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, Seen, Sight
+from enroll.run.transitions import Hold, Policy, Settled, begins
+from enroll.session.caller import Asking
+from enroll.session.command_record import Upkeep
 
 MOST_UNDECIDED = 1000
 """People searched for, and kept in memory, before the score of own faces must be known."""

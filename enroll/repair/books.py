@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from enroll.calling.upkeep import Upkeep
 from enroll.clock import now_ms
 from enroll.ledger import Changes, Ledger
 from enroll.model import (
@@ -22,6 +21,7 @@ from enroll.model import (
     Surplus,
 )
 from enroll.repair.claims import Decision
+from enroll.session.command_record import Upkeep
 
 BY_ADOPTION = "by enroll adopt"
 """What the events say that an adoption writes."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from enroll.driver.settling import SCORE_SLACK, Seen, Sight
+from enroll.run.reconcile_rules import SCORE_SLACK, Seen, Sight
 
 HIGHEST_SCORE = 100.0
 """The most that `search` gives. A photo that gets it is as like as can be: its own face."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from enroll.calling.bench import Bench, VerifySettings, changing
-from enroll.calling.requeue import Requeued, requeue_missing
-from enroll.calling.sighting import look_up
-from enroll.calling.upkeep import Upkeep
 from enroll.ledger import DifferenceKind, Ledger
 from enroll.model import LibraryFace
-from enroll.output.texts import amount
 from enroll.repair.surplus import Copy, SearchPlace, in_time, prove_copies, remove
+from enroll.session.command_record import Upkeep
+from enroll.session.library_listing import look_up
+from enroll.session.requeue import Requeued, requeue_missing
+from enroll.session.session import Bench, VerifySettings, changing
+from enroll.text.wording import amount
 
 
 @dataclass(frozen=True, slots=True)

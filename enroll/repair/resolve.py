@@ -11,12 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll.allowed import refuse
-from enroll.calling.asking import Asking
-from enroll.calling.opening import Account, Announce, Connection, find_library, unheard
-from enroll.calling.sighting import list_small, look_up
-from enroll.calling.upkeep import COMMAND, upkeep
 from enroll.clock import now_ms
-from enroll.driver import journey
 from enroll.errors import ServiceError, UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT, settled_from
 from enroll.ledger import Changes, Ledger, LibraryIdentity, RunRecord
@@ -24,9 +19,14 @@ from enroll.ledger.files import check_library, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.reading import shown_path
 from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, SendAs, Status
-from enroll.output.texts import amount, columns
+from enroll.run import transitions as journey
+from enroll.session.account import Account, Announce, Connection, find_library, unheard
+from enroll.session.caller import Asking
+from enroll.session.command_record import COMMAND, upkeep
+from enroll.session.library_listing import list_small, look_up
 from enroll.settings import DEFAULT_ENDPOINT, host_of
 from enroll.tally import Tally
+from enroll.text.wording import amount, columns
 
 SHOWN_SHA256 = 12
 """Digits of a photo's SHA-256 that tell the faces of one person apart."""

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from enroll.calling.asking import Asking
-from enroll.calling.deleting import DELETE_PAGE, delete_faces
-from enroll.calling.upkeep import Upkeep
-from enroll.driver.looks import read_again
-from enroll.driver.settling import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
 from enroll.errors import ServiceError
 from enroll.expiry import APPLYING_SECONDS
 from enroll.facesearch import FaceSearch, FoundFace, candidates
 from enroll.ledger import Changes, Ledger, Suspect
 from enroll.model import Answer, CallKind, EventKind, FaceRecord, SendAs
+from enroll.run.looks import read_again
+from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
+from enroll.session.caller import Asking
+from enroll.session.command_record import Upkeep
+from enroll.session.deletions import DELETE_PAGE, delete_faces
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from enroll.calling.sighting import Sighted
 from enroll.errors import ExitCode
 from enroll.ledger import Difference, DifferenceKind
 from enroll.ledger.reading import iso_time
+from enroll.manifest.escape import escape
 from enroll.model import CallKind, Status
-from enroll.output.newfile import new_file
-from enroll.output.texts import amount, facts
-from enroll.rows.escape import escape
+from enroll.session.library_listing import Sighted
+from enroll.text.newfile import new_file
+from enroll.text.wording import amount, facts
 
 DIFFERENCE_COLUMNS = (
     "difference",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from enroll.calling.bench import Bench, Talk, VerifySettings, open_bench
-from enroll.calling.sighting import Sighted, look_up, read_library
 from enroll.ledger.lock import holder_of
 from enroll.model import Credentials, LibraryFace
-from enroll.output.texts import amount
 from enroll.repair.mending import mend
 from enroll.repair.verified import Verified, left_lines, verified_lines, write_differences
+from enroll.session.library_listing import Sighted, look_up, read_library
+from enroll.session.session import Bench, Talk, VerifySettings, open_bench
+from enroll.text.wording import amount
 
 
 def verify(

@@ -15,12 +15,12 @@ from enroll.beginning import Place
 from enroll.enrollment import Screen
 from enroll.ledger import RunPace
 from enroll.model import Candidate, Fault, Status
-from enroll.output.logs import LastingStream, log, mask
-from enroll.output.printing import as_shown
-from enroll.output.remedies import sentence
-from enroll.output.texts import account_lines, duration, facts, pace_words
 from enroll.settings import RunSettings
 from enroll.tally import BAD, Tally
+from enroll.text.logs import LastingStream, log, mask
+from enroll.text.printing import as_shown
+from enroll.text.remedies import sentence
+from enroll.text.wording import account_lines, duration, facts, pace_words
 from enroll.visible import path_text, visible
 
 SHOWN_OF_A_CODE = 3

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from enroll.errors import LocalError, UsageError
+from enroll.manifest.escape import Rule, escape_all
+from enroll.manifest.header import EXPORT_COLUMNS, FREE_TEXT
+from enroll.manifest.results import csv_bytes, message_of
+from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import Entry
-from enroll.output.newfile import new_file
-from enroll.output.printing import write_data
-from enroll.rows.escape import Rule, escape_all
-from enroll.rows.header import EXPORT_COLUMNS, FREE_TEXT
-from enroll.rows.results import csv_bytes, message_of
-from enroll.rows.rules import image_fault, user_id_fault
+from enroll.text.newfile import new_file
+from enroll.text.printing import write_data
 from enroll.visible import json_text, storable
 
 _ESCAPED: Mapping[str, Rule | None] = {

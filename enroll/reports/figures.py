@@ -14,9 +14,9 @@ from enroll.beginning import ledger_path
 from enroll.ending import Report
 from enroll.errors import ExitCode, GuardError, ManifestError, UsageError
 from enroll.model import CallKind, Status
-from enroll.output.newfile import new_file
 from enroll.settings import RunSettings
 from enroll.tally import Latencies
+from enroll.text.newfile import new_file
 from enroll.visible import json_text, path_text
 
 _STOPPED = "enroll status and the command's own output say why."

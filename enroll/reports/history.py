@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import islice
 
 from enroll.ledger.reading import iso_time
+from enroll.manifest.escape import escape
+from enroll.manifest.results import csv_bytes
 from enroll.model import Event
-from enroll.output.printing import write_data
-from enroll.rows.escape import escape
-from enroll.rows.results import csv_bytes
+from enroll.text.printing import write_data
 
 _BATCH = 10_000
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from enroll.errors import UsageError
-from enroll.output.newfile import new_file
 from enroll.reports.figures import Figures
 from enroll.settings import host_of
+from enroll.text.newfile import new_file
 
 MODE = 0o644
 """Anybody may read it: the collector runs as another user, who could not read a file of ours

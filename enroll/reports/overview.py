@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from enroll.calling.upkeep import COMMAND
 from enroll.ledger import LedgerReader, LedgerStatus, RunRecord
 from enroll.ledger.lock import holder_of
 from enroll.ledger.reading import iso_time
-from enroll.output.remedies import sentence
-from enroll.output.texts import amount, counted, duration, error_table, facts, one_line, pace_words
+from enroll.session.command_record import COMMAND
+from enroll.text.remedies import sentence
+from enroll.text.wording import amount, counted, duration, error_table, facts, one_line, pace_words
 from enroll.visible import path_text
 
 

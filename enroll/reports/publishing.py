@@ -12,11 +12,11 @@ from pathlib import Path
 from enroll.beginning import ledger_path, results_path
 from enroll.ending import Report
 from enroll.errors import EnrollError, ExitCode, LocalError
-from enroll.output.logs import log
-from enroll.output.outputs import InUse, Output, check_output, try_folder
 from enroll.reports.figures import Figures, figures_of, figures_of_failure, write_summary
 from enroll.reports.metrics import check_metrics, write_metrics
 from enroll.settings import RunSettings
+from enroll.text.logs import log
+from enroll.text.outputs import InUse, Output, check_output, try_folder
 
 GOES_BEFORE = frozenset(
     {ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT, ExitCode.ENDED_EARLY}

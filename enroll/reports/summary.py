@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from enroll.driver.trial import trial_lines
 from enroll.ending import Report
 from enroll.errors import ExitCode
+from enroll.limiter.limits import Gauge
 from enroll.model import CallKind, Status
-from enroll.output.logs import log, mask
-from enroll.output.texts import (
+from enroll.run.trial import trial_lines
+from enroll.sync.report import followed_lines, strange_lines
+from enroll.tally import Tally
+from enroll.text.logs import log, mask
+from enroll.text.wording import (
     amount,
     counted,
     doubtful_lines,
@@ -19,9 +22,6 @@ from enroll.output.texts import (
     facts,
     percent,
 )
-from enroll.places.throttle import Gauge
-from enroll.sync.report import followed_lines, strange_lines
-from enroll.tally import Tally
 from enroll.visible import path_text
 
 ENOUGH_MOMENTS = 20

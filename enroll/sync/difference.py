@@ -12,18 +12,18 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from enroll.driver.journey import same_face
-from enroll.driver.share import answers
 from enroll.errors import LocalError, TimeOverError
 from enroll.ledger import Changes, Counted, Ledger, ReadFile, UnreadFile
+from enroll.manifest.manifest import Manifest
+from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable
-from enroll.output.texts import duration
-from enroll.photo import read_photo
+from enroll.photos import read_photo
 from enroll.preparation import Precheck, Preparation
 from enroll.resources import share_out
-from enroll.rows.manifest import Manifest
-from enroll.rows.scan import CHUNK_ROWS, Scan
+from enroll.run.photo_root import answers
+from enroll.run.transitions import same_face
 from enroll.settings import SyncSettings
+from enroll.text.wording import duration
 from enroll.threads import Threads
 
 READ_AT_ONCE = 500

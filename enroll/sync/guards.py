@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from enroll.ledger import ChangeKind, Counted, Signs
-from enroll.output.texts import amount
 from enroll.settings import Bound, SyncSettings
+from enroll.text.wording import amount
 
 LEAST_REMOVALS = 10
 """People who may be removed however small the library is, where a share bounds it."""

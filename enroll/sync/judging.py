@@ -16,19 +16,19 @@ from enroll.errors import GuardError
 from enroll.ledger import Change, ChangeKind, Counted, Followed, Ledger, LibraryIdentity
 from enroll.ledger.files import ledger_exists, scratch_ledger
 from enroll.ledger.reading import iso_time
-from enroll.output.logs import NAMELESS, mask
-from enroll.output.newfile import new_file
-from enroll.output.outputs import InUse, Output, check_output, try_folder
+from enroll.manifest.escape import escape
+from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.photofolder import FolderGoneError, NoFolderError, photos_folder
+from enroll.manifest.results import csv_bytes
+from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.resources import shortage_in
-from enroll.rows.escape import escape
-from enroll.rows.manifest import Manifest, open_manifest
-from enroll.rows.photofolder import FolderGoneError, NoFolderError, photos_folder
-from enroll.rows.results import csv_bytes
-from enroll.rows.rules import image_fault, user_id_fault
 from enroll.settings import SyncSettings, host_of
 from enroll.sync import guards
 from enroll.sync.difference import find_difference, know_listed
 from enroll.sync.guards import Refusal, Seen
+from enroll.text.logs import NAMELESS, mask
+from enroll.text.newfile import new_file
+from enroll.text.outputs import InUse, Output, check_output, try_folder
 from enroll.visible import path_text
 
 CHANGE_COLUMNS = ("change", "user_id", "user_data", "image", "face_token", "since")

@@ -9,25 +9,25 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from enroll.beginning import Held, hold_ledger, ledger_path
-from enroll.calling.asking import Asking
-from enroll.calling.deleting import delete_chosen
-from enroll.calling.opening import Connection
-from enroll.calling.upkeep import upkeep
 from enroll.cores import OneCore
 from enroll.ending import Report
 from enroll.enrollment import Screen, enroll_manifest
 from enroll.errors import EnrollError, GuardError, ServiceError
 from enroll.ledger import SURVEY, Counted, Followed, Ledger
 from enroll.ledger.files import ledger_exists, open_known_ledger, scratch_ledger
+from enroll.manifest.manifest import Manifest
+from enroll.manifest.photofolder import resolved
 from enroll.model import Credentials
-from enroll.output.logs import mask
-from enroll.output.texts import amount, duration
-from enroll.rows.manifest import Manifest
-from enroll.rows.photofolder import resolved
+from enroll.session.account import Connection
+from enroll.session.caller import Asking
+from enroll.session.command_record import upkeep
+from enroll.session.deletions import delete_chosen
 from enroll.settings import SyncSettings, host_of
 from enroll.sync.difference import removal_cutoff
 from enroll.sync.judging import Judge, as_it_is, check_differences, identity_before
 from enroll.tally import Ended, Tally
+from enroll.text.logs import mask
+from enroll.text.wording import amount, duration
 from enroll.visible import path_text
 
 

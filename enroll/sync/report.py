@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from enroll.ledger import Counted, Followed
-from enroll.output.texts import amount
 from enroll.sync.guards import about_another
+from enroll.text.wording import amount
 
 
 def difference_lines(counted: Counted) -> Iterator[str]:

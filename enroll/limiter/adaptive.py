@@ -1,0 +1,291 @@
+"""Finds how many calls the service takes at a time, and holds that number. Pure, as `throttle`.
+
+The service refuses above a number that it does not tell, and nothing queues, so that how long a
+call takes tells nothing: only refusals do. They are cheap (no work is done), but not free.
+
+1. *Slow start*: one place more for each call that was served while the places are used, from
+   `FIRST_LIMIT` or the ceiling that an earlier run found, up to the first refusal.
+2. *Holding*: now and then one more is tried, and more boldly while that succeeds (`Climb`). A
+   refusal of a try takes it back; any other takes a place away, or a fifth of them.
+3. *A refused call keeps its place as long as a call takes.* Refusals come back at once. Calls that
+   followed at once would be refused, too, and the places cut far below what the service takes again
+   in a moment, where it counts calls in each second.
+4. *Spacing*: a call is refused although no more were in flight than were served together since
+   the last cut. Once, that is a limit that has fallen; over and over it is a service that counts
+   calls a second, which places cannot hold. Then calls are spaced out (`FoundRate`), until places
+   are what keeps them from leaving, or spacing has proved to be no remedy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from enroll.limiter.climb import Climb
+from enroll.limiter.limits import (
+    LONGEST_PAUSE_SECONDS,
+    LONGEST_RETRY_AFTER_SECONDS,
+    Bounded,
+    Cap,
+    FixedThrottle,
+    Gauge,
+    Permit,
+    Places,
+    Throttle,
+)
+from enroll.limiter.rate import FoundRate
+
+FIRST_LIMIT = 4
+"""Places at the start where nothing is known: few enough for any account, and slow start doubles
+them each time that a call takes."""
+
+MOST_IN_FLIGHT = 512
+"""Where `auto` stops: each call in flight has a thread, a socket and a photo of up to 2 MB, and
+many systems give a process 1,024 files. At half a second a call that is a thousand a second."""
+
+FULL = 0.9
+"""Of the places; with so many taken, they count as used."""
+
+AFTER_SLOW_START = 0.9
+"""Of the number at which the first call was refused: it overshot by up to twice."""
+
+FIRST_PAUSE_SECONDS = 1.0
+"""After a refusal at one place, when nothing is left to take away; it doubles each time."""
+
+CALL_SECONDS = 0.5
+"""What a call is taken to last until one has been served."""
+
+SMOOTHING = 1 / 8
+"""The weight of the newest call in the smoothed call time; TCP's for round trips (RFC 6298)."""
+
+STRANGE_REFUSALS = 4
+"""So many refusals that cannot be about places, within `STRANGE_SPANS` spans, turn spacing on."""
+
+SPAN_SECONDS = 2.0
+"""A span, and never less than `SPAN_CALLS` calls take. Long against the second that such
+services count in, short against changes of what others leave of the places."""
+
+SPAN_CALLS = 4
+
+STRANGE_SPANS = 5
+
+SHARE = 1 / 8
+"""Of the places: the largest step upwards."""
+
+STEEP = 0.8
+"""By what the places are multiplied where refusals follow each other: the service's limit has
+fallen, not by one but by much."""
+
+RATE_SECONDS = 10.0
+"""Over which the rate is measured that spacing begins with."""
+
+NO_SPACING_SECONDS = 600.0
+"""For so long it is not tried again then."""
+
+
+class AdaptiveThrottle:
+    """As many places as the service takes calls; starts small, or at what is known of it."""
+
+    def __init__(self, *, known: int | None = None, most: int = MOST_IN_FLIGHT) -> None:
+        """`known` is the ceiling that an earlier run found, `most` the most places there are."""
+        self._most = most
+        self._places = Places()
+        self._slow_start = known is None
+        self._climb = self._climb_from(FIRST_LIMIT if known is None else known)
+        self._full = False
+        self._refusals = 0
+        self._cut_at = -math.inf
+        self._pause = FIRST_PAUSE_SECONDS
+        self._closed_until = -math.inf
+        self.call_seconds = CALL_SECONDS
+        """How long a call takes, smoothed."""
+        self._proven = _Lately()
+        self._since_cut = 0  # the most that were served together of those that left since
+        self._strange: deque[float] = deque(maxlen=STRANGE_REFUSALS)
+        self._served: deque[float] = deque()
+        self._spacing: FoundRate | None = None
+        self._no_spacing_until = -math.inf
+
+    @property
+    def limit(self) -> int:
+        return int(self._climb.value)
+
+    @property
+    def ceiling(self) -> int | None:
+        """The number of calls that the service takes at a time, as far as proved: None in slow
+        start, and where it counts calls a second."""
+        if self._slow_start or self._spacing is not None:
+            return None
+        return int(self._climb.base)
+
+    @property
+    def spent(self) -> bool:
+        return False
+
+    def free(self, now: float) -> int:
+        if now < self._closed_until:
+            return 0
+        free = max(self.limit - self._places.taken(now), 0)
+        return free if self._spacing is None else min(free, self._spacing.free(now))
+
+    def sent(self, now: float) -> Permit:
+        self._places.take()
+        taken = self._places.taken(now)
+        # As it is after the last call that left: answers are heard several at a time.
+        self._full = taken >= FULL * self.limit
+        if taken >= self.limit:
+            self._climb.reached(now)
+        if self._spacing is not None:
+            self._spacing.sent(now)
+        return Permit(taken, now, self._refusals)
+
+    def answered(
+        self,
+        permit: Permit,
+        now: float,
+        *,
+        refused: bool,
+        served: bool = True,
+        blocked: bool = False,
+        retry_after: float | None = None,
+        held_until: float | None = None,
+    ) -> None:
+        if refused:
+            self._refusals += 1
+            if self._is_refused(permit, now, retry_after):
+                held_until = permit.left_at + self.call_seconds
+        self._places.give_back(held_until=held_until)
+        if served and not refused:
+            self._works(permit, now, self._full)
+
+    def opens_at(self, now: float) -> float | None:
+        if now < self._closed_until:
+            return self._closed_until
+        if self._places.taken(now) >= self.limit:
+            return self._places.next_free()
+        return None if self._spacing is None else self._spacing.opens_at(now)
+
+    def gauge(self, now: float) -> Gauge:
+        taken = self._places.taken(now)
+        at_most = taken >= self.limit >= self._most
+        return Gauge(
+            limit=self.limit,
+            taken=taken,
+            ceiling=self.ceiling,
+            spacing=None if self._spacing is None else self._spacing.rate,
+            closed=max(self._closed_until - now, 0.0),
+            cap=Cap.AUTO if at_most else None,
+        )
+
+    @property
+    def _span(self) -> float:
+        return max(SPAN_SECONDS, SPAN_CALLS * self.call_seconds)
+
+    # Calls that were served
+
+    def _works(self, permit: Permit, now: float, full: bool) -> None:
+        self._pause = FIRST_PAUSE_SECONDS
+        self.call_seconds += SMOOTHING * (now - permit.left_at - self.call_seconds)
+        # Those that were refused meanwhile had no place there.
+        together = permit.in_flight - (self._refusals - permit.refusals)
+        self._proven.seen(together, now, span=self._span)
+        if permit.left_at > self._cut_at:
+            self._since_cut = max(self._since_cut, together)
+        self._served.append(now)
+        while self._served[0] < now - RATE_SECONDS:
+            self._served.popleft()
+        if self._spacing is not None:
+            self._spacing.works(now, full=full, call_seconds=self.call_seconds)
+            if self._spacing.needless(now):
+                self._spacing = None
+        elif not self._slow_start:
+            self._climb.works(now, full=full, call_seconds=self.call_seconds)
+        elif full and self.limit < self._most:
+            self._climb.base += 1
+        # At the most there is to be had, slow start just goes on: nothing is proved.
+
+    # Calls that were refused
+
+    def _is_refused(self, permit: Permit, now: float, retry_after: float | None) -> bool:
+        """Take a refusal into account; whether the call keeps its place for a while."""
+        pause = 0.0
+        if retry_after is not None:
+            pause = min(retry_after, LONGEST_RETRY_AFTER_SECONDS)
+            self._closed_until = max(self._closed_until, now + pause)
+        if permit.left_at <= self._cut_at:
+            return False  # it left before the last cut, which was about it, too
+        strange = self._since_cut >= permit.in_flight
+        self._cut_at, self._since_cut = now, 0
+        if self._spacing is not None:
+            self._spacing.refused(now, call_seconds=self.call_seconds, pause=pause)
+            if self._spacing.useless:
+                self._spacing, self._no_spacing_until = None, now + NO_SPACING_SECONDS
+                self._climb = self._climb_from(self._places.taken(now))
+            return False
+        if strange and now >= self._no_spacing_until:
+            self._strange.append(now)
+            full = len(self._strange) == STRANGE_REFUSALS
+            if full and now - self._strange[0] < STRANGE_SPANS * self._span:
+                self._space_out(now)
+                return False
+        return self._fewer_places(permit, now, pause)
+
+    def _fewer_places(self, permit: Permit, now: float, pause: float) -> bool:
+        tried = self._climb.trying
+        if self._slow_start:
+            overshot = min(self.limit, permit.in_flight - 1)
+            self._climb = self._climb_from(int(AFTER_SLOW_START * overshot))
+            self._slow_start = False
+        elif self.limit == 1:
+            self._closed_until = max(self._closed_until, now + self._pause)
+            self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+        else:
+            self._climb.refused(
+                now, used=permit.in_flight, call_seconds=self.call_seconds, pause=pause
+            )
+            self._climb.base = max(int(self._climb.base), 1)
+        return not tried
+
+    def _climb_from(self, base: int) -> Climb:
+        return Climb(base, unit=1, share=SHARE, least=1, most=self._most, steep=STEEP)
+
+    def _space_out(self, now: float) -> None:
+        """Turn spacing on, at the rate at which calls were served lately."""
+        rate = max(len(self._served), 1) / RATE_SECONDS
+        self._spacing = FoundRate(rate, now=now)
+        # The rate holds from now on; places that are all taken would say that it need not.
+        enough = math.ceil(2 * rate * self.call_seconds)
+        self._climb = self._climb_from(max(self._proven.most, self.limit, enough))
+        self._strange.clear()
+
+
+def throttle_for(
+    max_in_flight: int | None, *, known: int | None = None, most: int | None = None
+) -> Throttle:
+    """What `--max-in-flight` says: so many places, or (None) as many as the account takes, of
+    which `known` is what was found before; never more than `most`, which this machine has room
+    for."""
+    if max_in_flight is None:
+        found: Throttle = AdaptiveThrottle(known=known)
+    else:
+        found = FixedThrottle(max_in_flight)
+    wanted = max_in_flight or MOST_IN_FLIGHT
+    return Bounded(found, most=wanted if most is None else most)
+
+
+class _Lately:
+    """The largest of the numbers seen in the last while: between one and two spans."""
+
+    def __init__(self) -> None:
+        self._began = -math.inf
+        self._now = self._before = 0
+
+    def seen(self, number: int, now: float, *, span: float) -> None:
+        """A number; `span` is seconds."""
+        if now - self._began >= span:
+            self._began, self._before, self._now = now, self._now, 0
+        self._now = max(self._now, number)
+
+    @property
+    def most(self) -> int:
+        return max(self._now, self._before)

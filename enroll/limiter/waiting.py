@@ -1,0 +1,88 @@
+"""What a run waits for: decided from what is under way at a moment, and over a while. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+from enroll.limiter.limits import Cap, Gauge
+
+SAMPLES = 20
+"""How many moments count for what a run waits for now: five seconds, a moment each tick."""
+
+
+class Wait(StrEnum):
+    """What keeps a run from going faster, in words that follow "waits for"."""
+
+    ACCOUNT = "the account"
+    """Its limit: every place is taken, or closed after refusals."""
+    PHOTOS = "photos"
+    """Places are free, and no photo is there to be sent."""
+    NETWORK = "the network"
+    """Calls cannot leave; or all places are taken and none was refused, so that only quicker
+    answers, or more places in a moment, would help."""
+    CAP = "our own bound"
+    """What an option says, not the account."""
+    MANIFEST = "the manifest"
+    """It is being read, and compared with the ledger and the photos' folder."""
+    DOUBTS = "faces in doubt"
+    """Only those are left, which must not be looked for yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is under way at a moment. `ready` are calls that could leave, `photos` those that are
+    read or to be read, `doubts` faces that are not settled; `refused` says that any call was."""
+
+    gauge: Gauge
+    away: bool = False
+    refused: bool = False
+    ready: int = 0
+    photos: int = 0
+    scanned: bool = True
+    doubts: int = 0
+
+
+def waits_for(view: View) -> Wait | None:
+    """What a run waits for at this moment; None where nothing holds it up, or nothing is left."""
+    gauge = view.gauge
+    full = gauge.taken >= gauge.limit
+    ready = view.ready > 0
+    first_that_holds = (
+        (view.away, Wait.NETWORK),
+        (gauge.closed > 0, Wait.ACCOUNT),
+        (full and gauge.cap is not None, Wait.CAP),
+        (full and (view.refused or gauge.ceiling is not None), Wait.ACCOUNT),
+        (full, Wait.NETWORK),
+        (ready and gauge.cap in (Cap.RATE, Cap.MACHINE), Wait.CAP),
+        (ready and gauge.spacing is not None, Wait.ACCOUNT),
+        (ready, None),  # it is about to leave
+        (view.photos > 0, Wait.PHOTOS),
+        (not view.scanned, Wait.MANIFEST),
+        (view.doubts > 0, Wait.DOUBTS),
+    )
+    return next((wait for holds, wait in first_that_holds if holds), None)
+
+
+def in_words(view: View) -> str:
+    """The same in words, with the option that is meant; empty for None."""
+    wait = waits_for(view)
+    if wait is Wait.CAP:
+        return f"{wait}, {view.gauge.cap}"
+    return wait or ""
+
+
+class Waits:
+    """What a run waits for, from moment to moment."""
+
+    def __init__(self) -> None:
+        self._lately: deque[str] = deque(maxlen=SAMPLES)
+        self.all: Counter[str] = Counter()
+        """How many moments each was waited for, the empty word for nothing."""
+
+    def see(self, words: str) -> str:
+        """Take a moment into account; what is waited for lately, empty where that is nothing."""
+        self._lately.append(words)
+        self.all[words] += 1
+        return Counter(self._lately).most_common(1)[0][0]

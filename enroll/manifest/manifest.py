@@ -1,0 +1,334 @@
+"""The manifest: a CSV of any common make or a workbook's sheet, checked as a whole beforehand.
+
+`open_manifest` reads the file through (hash, encoding, structure) and keeps none of it;
+`Manifest.chunks` reads it again with pandas, some thousand rows at a time. Cells are text as
+they stand in the file, blanks included: an id or path is never changed silently, `rules`
+says what is wrong with it. A line whose cells are all empty or blank is no row.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.io.parsers import TextFileReader
+
+from enroll.manifest.encoding import Encoding, find_encoding
+from enroll.manifest.escape import Rule, unescape, unescape_all
+from enroll.manifest.header import (
+    find_roles,
+    is_results_header,
+    orphan_places,
+    own_names,
+    result_names,
+    short_name,
+)
+from enroll.manifest.records import (
+    Head,
+    LineNumbers,
+    Structure,
+    check_structure,
+    find_foreign,
+    find_head,
+    open_text,
+)
+from enroll.manifest.rules import image_fault, user_id_fault
+from enroll.manifest.source import Source
+from enroll.model import Role, Row
+from enroll.text.wording import amount
+
+CHUNK_ROWS = 10_000
+"""Rows read at once: larger chunks were no faster, and cost memory."""
+
+
+READING = 2
+"""Raised when the same file is read in another way: what was remembered of it counts no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    r"""A file that has been read through once and is sound.
+
+    `sha256` (hex) is of the file as it lies there, packed or not. `header` has the names as they
+    are in the file, in order; `columns` maps `user_id`, `image` and, when there is one,
+    `user_data` to such names. `notes` are sentences for the user. `rows_at_most` counts blank
+    lines too. `newline` is how the header's line ends, `\n` or `\r\n`; `bom` says that the file
+    begins with a byte-order mark. In a results file or export (`is_results`) a results file's
+    columns are no input, and the escape of `enroll.manifest.escape` is undone in all but ids and
+    paths.
+    """
+
+    path: Path
+    sha256: str
+    encoding: str
+    encoding_was_guessed: bool
+    bom: bool
+    delimiter: str
+    newline: str
+    header: tuple[str, ...]
+    columns: Mapping[str, str]
+    is_results: bool
+    notes: tuple[str, ...]
+    rows_at_most: int
+    line_count: int
+    _source: Source = field(repr=False)
+    _codec: str = field(repr=False)
+    _header_record: int = field(repr=False)
+    _lines: LineNumbers = field(repr=False, compare=False)
+    _orphans: array[int] = field(repr=False, compare=False)
+    _heavy: array[int] = field(repr=False, compare=False)
+
+    def remembered(self) -> str:
+        """What was found out about the file, as JSON for `recall_manifest`."""
+        known: dict[str, Any] = {name: getattr(self, name) for name in _REMEMBERED}
+        lines = [self._lines.records.tolist(), self._lines.added.tolist()]
+        arrays = {"_orphans": self._orphans.tolist(), "_heavy": self._heavy.tolist()}
+        return json.dumps({**known, "_lines": lines, **arrays})
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """The header without a results file's eight columns."""
+        return own_names(self.header)
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """The columns that are escaped in results only where a cell breaks its rule."""
+        return {
+            self.columns[Role.USER_ID]: user_id_fault,
+            self.columns[Role.IMAGE]: image_fault,
+        }
+
+    def chunks(self, size: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
+        """The rows, up to `size` at a time, with the file's own columns in their order; fewer where
+        they are long.
+
+        The index, `line`, is the 1-based number of the line on which a row starts. Cells are
+        `str`, in columns of dtype object (the same with pyarrow and without, and the quickest);
+        what a short row lacks is "". ManifestError when the file is no longer the one checked.
+        """
+        own = set(self.own_columns)
+        places = [i for i, name in enumerate(self.header) if name in own]
+        names = pd.Index([self.header[i] for i in places], dtype=object)
+        first = 0
+        with open_text(self._source, self._codec) as (file, text):
+            plain: Any = text  # it has all that pandas calls, not all that its type asks for
+            frames = pd.read_csv(
+                plain,
+                sep=self.delimiter,
+                header=None,
+                names=range(len(self.header)),
+                usecols=places,
+                index_col=False,
+                dtype=object,
+                na_filter=False,
+                skip_blank_lines=False,  # so that records can be counted, and so their lines known
+                iterator=True,
+            )
+            for frame in self._frames(frames, size):
+                self._source.check_unchanged(file)
+                frame.index = pd.Index(self._lines.of(first, len(frame)), name="line")
+                frame.columns = names
+                rows = self._only_rows(self._without_orphans(frame, first))
+                first += len(frame)
+                if len(rows):
+                    yield self._unescaped(rows) if self.is_results else rows
+
+    def _frames(self, frames: TextFileReader, size: int) -> Iterator[pd.DataFrame]:
+        """Frames of up to `size` records, and of no more text than MOST_AT_ONCE and a record."""
+        heavy, first = self._heavy, 0
+        while True:
+            at = bisect_left(heavy, first)
+            end = min(first + size, heavy[at] + 1) if at < len(heavy) else first + size
+            try:
+                frame = frames.get_chunk(end - first)
+            except StopIteration:
+                return
+            yield frame
+            first = end
+
+    def rows(self, size: int = CHUNK_ROWS) -> Iterator[list[Row]]:
+        """The rows as values, in lists of up to `size`."""
+        for chunk in self.chunks(size):
+            yield self.rows_of(chunk)
+
+    def rows_of(self, chunk: pd.DataFrame) -> list[Row]:
+        """The rows of a frame that `chunks` gave."""
+        users = chunk[self.columns[Role.USER_ID]].tolist()
+        images = chunk[self.columns[Role.IMAGE]].tolist()
+        name = self.columns.get(Role.USER_DATA)
+        data = [""] * len(chunk) if name is None else chunk[name].tolist()
+        return [
+            Row(line=line, user_id=user_id, user_data=user_data, image=image)
+            for line, user_id, user_data, image in zip(
+                chunk.index.tolist(), users, data, images, strict=True
+            )
+        ]
+
+    def _without_orphans(self, frame: pd.DataFrame, first: int) -> pd.DataFrame:
+        """The records behind the header that are not an export's faces without a row; `first` is
+        the number of the frame's first record."""
+        start = max(self._header_record + 1 - first, 0)
+        if not self._orphans:
+            return frame.iloc[start:]
+        orphans = np.asarray(self._orphans)
+        here = slice(*np.searchsorted(orphans, (first, first + len(frame))))
+        keep = np.arange(len(frame)) >= start
+        keep[orphans[here] - first] = False
+        return frame.loc[keep]
+
+    def _only_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        users = frame[self.columns[Role.USER_ID]].tolist()
+        without_user = [i for i, user_id in enumerate(users) if not user_id.strip()]
+        if not without_user:
+            return frame
+        keep = [True] * len(frame)
+        suspects = frame.iloc[without_user].itertuples(index=False, name=None)
+        for i, cells in zip(without_user, suspects, strict=True):
+            keep[i] = any(cell.strip() for cell in cells)
+        return frame.loc[keep]
+
+    def _unescaped(self, frame: pd.DataFrame) -> pd.DataFrame:
+        rules = self.rules
+        cells = {
+            place: unescape_all(column, rules.get(name))
+            for place, name in enumerate(frame.columns)
+            for column in [frame.iloc[:, place].tolist()]
+        }
+        plain = pd.DataFrame(cells, index=frame.index, dtype=object)
+        plain.columns = frame.columns
+        return plain
+
+
+_NO_LONG_RECORDS = LineNumbers(array("q"), array("q"))
+"""A sheet's row is one, however many lines its cells hold."""
+
+_REMEMBERED = (
+    *("sha256", "encoding", "encoding_was_guessed", "bom", "delimiter", "newline", "header"),
+    *("columns", "is_results", "notes", "rows_at_most", "line_count", "_codec", "_header_record"),
+)
+"""The fields of a Manifest that JSON holds as they are."""
+
+
+def recall_manifest(source: Source, remembered: str) -> Manifest:
+    """The manifest in `source`, by what was found out when a file of this content was opened."""
+    known = json.loads(remembered)
+    records, added = known.pop("_lines")
+    return Manifest(
+        **{
+            **known,
+            "header": tuple(known["header"]),
+            "notes": tuple(known["notes"]),
+            "path": source.path,
+            "_source": replace(source, until=math.inf),
+            "_lines": LineNumbers(array("q", records), array("q", added)),
+            "_orphans": array("q", known["_orphans"]),
+            "_heavy": array("q", known["_heavy"]),
+        }
+    )
+
+
+def open_manifest(
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
+    source: Source | None = None,
+    until: float = math.inf,
+) -> Manifest:
+    """Read the file through and say what it is; ManifestError names the line of any fault.
+
+    `columns` is `--columns` (role to header name), `encoding` and `sheet` are those options;
+    `source` is of the file if it has been hashed before; without it `until` (monotonic) bounds the
+    time. Takes about a second for a million rows of
+    CSV, and no more memory for them than for a hundred.
+    """
+    asked = columns or {}
+    source = source or Source.of(path, sheet, until=until)
+    found = find_encoding(source, None if source.is_workbook else encoding)
+    head = find_head(source, found.codec, asked)
+    is_results = is_results_header(head.names)
+    names = tuple(unescape(name) for name in head.names) if is_results else head.names
+    roles = find_roles(names, asked, where=f"{path}, line {head.line},")
+    orphans_at = orphan_places(names, roles[Role.IMAGE])
+    structure = check_structure(source, found.codec, head, orphans_at)
+    notes = [
+        *_encoding_notes(source, found, head, roles),
+        *_hidden_notes(source, head, roles),
+        *_notes(path, names, structure),
+    ]
+    return Manifest(
+        path=path,
+        sha256=source.sha256,
+        encoding=found.name,
+        encoding_was_guessed=found.guessed,
+        bom=found.bom,
+        delimiter=head.delimiter,
+        newline=head.newline,
+        header=names,
+        columns=roles,
+        is_results=is_results,
+        notes=tuple(notes),
+        rows_at_most=structure.records - head.record - 1,
+        line_count=structure.line_count,
+        _source=replace(source, until=math.inf),  # what has been sent by then has results
+        _codec=found.codec,
+        _header_record=head.record,
+        _lines=_NO_LONG_RECORDS if source.is_workbook else structure.lines,
+        _orphans=structure.orphans,
+        _heavy=structure.heavy,
+    )
+
+
+def _encoding_notes(
+    source: Source, found: Encoding, head: Head, roles: Mapping[str, str]
+) -> Iterator[str]:
+    """What to say of a guess, with a cell by which a person sees whether it is wrong."""
+    if not found.note:
+        return
+    order = [roles[role] for role in (Role.USER_DATA, Role.IMAGE, Role.USER_ID) if role in roles]
+    seen = find_foreign(source, found.codec, head, order)
+    if seen is None:
+        yield found.note
+        return
+    line, name, text = seen
+    cell = f"{short_name(name)} {short_name(text)!r}" if name != text else f"column {name!r}"
+    yield f"{found.note} For example {cell} in line {line}."
+
+
+def _hidden_notes(source: Source, head: Head, roles: Mapping[str, str]) -> Iterator[str]:
+    """What a person who looks at the sheet does not see of what is read."""
+    hidden = source.hidden
+    if hidden is None:
+        return
+    where = f"{source.path}, sheet {hidden.title!r}"
+    if rows := sum(record > head.record for record in hidden.rows):
+        are, they = ("is", "it counts") if rows == 1 else ("are", "they count")
+        yield (
+            f"{where}: {amount(rows, 'row')} {are} hidden, by hand or by a filter; {they} like the "
+            "others. Delete what is not meant."
+        )
+    for role, name in roles.items():
+        if hidden.hides(head.names.index(name)):
+            yield f"{where}: the column {name!r}, which is the {role}, is hidden."
+    if hidden.sheet:
+        yield f"{where} is hidden itself."
+
+
+def _notes(path: Path, names: tuple[str, ...], structure: Structure) -> Iterator[str]:
+    if structure.orphans:
+        lines = amount(len(structure.orphans), "line")
+        yield (
+            f"{path} is an export: {lines} without a photo, of faces that no row points to any "
+            "more, are no rows."
+        )
+    for old, new in result_names(own_names(names)).items():
+        yield f"{path} has a column {old.strip()!r} of its own: the results file calls it {new!r}."

@@ -1,0 +1,121 @@
+"""The results file: each row of the manifest as it is, and what became of it."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enroll.errors import UsageError
+from enroll.manifest.escape import escape, escape_all
+from enroll.manifest.header import FREE_TEXT, RESULT_COLUMNS, result_names
+from enroll.model import Entry, Row
+from enroll.text.newfile import new_file
+from enroll.text.outputs import same_file
+from enroll.text.remedies import sentence
+from enroll.visible import storable
+
+if TYPE_CHECKING:  # pandas comes with it, and takes longer to load than an export of a few rows
+    from enroll.manifest.manifest import Manifest
+
+
+def default_results_path(manifest: Path) -> Path:
+    """`.results.csv` in the place of the suffix: `staff.csv.gz` gives `staff.results.csv`."""
+    plain = manifest.with_suffix("") if manifest.suffix.lower() == ".gz" else manifest
+    return plain.with_name(f"{plain.stem}.results.csv")
+
+
+def check_results_path(path: Path, manifest: Path) -> None:
+    """Raise UsageError when the results would take the manifest's place."""
+    if same_file(path, manifest):
+        raise UsageError(
+            f"The results would overwrite the manifest {manifest}; "
+            "give another name with --results."
+        )
+
+
+def write_results(
+    manifest: Manifest,
+    path: Path,
+    lookup: Callable[[Sequence[Row]], Sequence[Entry | None]],
+    *,
+    raw: bool = False,
+) -> bool:
+    r"""Write one line for each row of the manifest; whether anything had changed.
+
+    `lookup` gives for some rows their entries, in order; a row without one gets empty cells. The
+    delimiter and line end (`\n`, or `\r\n` where the header has it) are the manifest's, the
+    encoding is UTF-8, with a byte-order mark when the manifest had one or was not UTF-8: then it
+    came from a spreadsheet, which needs the mark. `raw` leaves cells unescaped that a spreadsheet
+    would run. UsageError when `path` is the manifest itself, LocalError when it cannot be written.
+    """
+    check_results_path(path, manifest.path)
+    own = manifest.own_columns
+    rules = manifest.rules
+    with new_file(path) as new:
+        spreadsheet = manifest.bom or manifest.encoding not in {"utf-8", "ascii"}
+        new.file.write(codecs.BOM_UTF8 if spreadsheet else b"")
+        new.file.write(_header_line(manifest, raw=raw))
+        for chunk in manifest.chunks():
+            entries = lookup(manifest.rows_of(chunk))
+            cells = [chunk.iloc[:, place].tolist() for place in range(len(own))]
+            if not raw:
+                cells = [
+                    escape_all(column, rules.get(name))
+                    for name, column in zip(own, cells, strict=True)
+                ]
+            cells += _result_cells(entries, raw=raw)
+            new.file.write(
+                csv_bytes(
+                    zip(*cells, strict=True),
+                    delimiter=manifest.delimiter,
+                    newline=manifest.newline,
+                )
+            )
+    return new.replaced
+
+
+def csv_bytes(
+    rows: Iterable[Iterable[object]], *, delimiter: str = ",", newline: str = "\n"
+) -> bytes:
+    """Rows as lines of a CSV in UTF-8; what UTF-8 or a CSV cannot hold is written as `\\x00`."""
+    lines = _Lines()
+    # The writer quotes `\r` and `\n` for certain only when both are in its own line end
+    # (Python 3.11 to 3.13), so the line end that is wanted is put there afterwards.
+    csv.writer(lines, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
+    whole = lines if newline == "\r\n" else [line[:-2] + newline for line in lines]
+    return storable("".join(whole)).replace("\0", "\\x00").encode()
+
+
+class _Lines(list[str]):
+    """A list that a csv.writer can write to; it writes once a row."""
+
+    write = list.append
+
+
+def message_of(entry: Entry) -> str:
+    """The sentence about an entry, as results and exports have it."""
+    return sentence(entry.error, entry.status, entry.message) if entry.error else entry.message
+
+
+def _header_line(manifest: Manifest, *, raw: bool) -> bytes:
+    own = manifest.own_columns
+    renamed = result_names(own)
+    names = [renamed.get(name, name) for name in own]
+    # Names are escaped too: a spreadsheet runs a formula wherever it stands.
+    line = [chain(names if raw else map(escape, names), RESULT_COLUMNS)]
+    return csv_bytes(line, delimiter=manifest.delimiter, newline=manifest.newline)
+
+
+def _result_cells(entries: Sequence[Entry | None], *, raw: bool) -> list[list[str]]:
+    """The eight columns, in the order of RESULT_COLUMNS."""
+    columns = []
+    for name in RESULT_COLUMNS:
+        value = message_of if name == "message" else attrgetter(name)
+        column = ["" if entry is None else value(entry) for entry in entries]
+        columns.append(escape_all(column) if name in FREE_TEXT and not raw else column)
+    return columns

@@ -1,0 +1,169 @@
+"""From the manifest to rows with their photos' paths and times, a part at a time."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from enroll.blocklist import BlockList
+from enroll.errors import LocalError, ShortageError
+from enroll.ledger.survey import Part, PartCounts, digest_of, pack, unpack
+from enroll.model import FileTimes, Row, ScannedRow
+from enroll.photos import locate, look
+from enroll.threads import Threads
+
+CHUNK_ROWS = 2_000
+"""Rows scanned at a time. Ours: some 20 ms of work, so that calls that end meanwhile are heard."""
+
+SLOW_SECONDS = 100e-6
+"""An `lstat` that takes longer waits for a network: then many are under way at once. On a disk
+whose folders are in memory one takes 3 us, threads or not."""
+
+TRIED = 32
+"""Photos of a part by which it is found out how slow the folder is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanned:
+    """A part of the manifest, scanned: `rows`, or, where it is as it was, what it came to.
+
+    `lines` counts its rows, `withheld` ones included, which are not among `rows`; `packed` are they
+    for the next survey, None where it has them. `any_photo` says whether a photo of any was seen.
+    """
+
+    lines: int
+    first_line: int
+    digest: bytes
+    any_photo: bool
+    withheld: int = 0
+    rows: Sequence[ScannedRow] = ()
+    quiet: PartCounts | None = None
+    packed: bytes | None = field(default=None, repr=False)
+
+
+class Scan:
+    """Yields the manifest's rows in parts. Each `next_part` may run on another thread."""
+
+    def __init__(
+        self,
+        chunks: Iterator[Sequence[Row]],
+        images: str,
+        *,
+        at_once: int = 16,
+        blocked: BlockList | None = None,
+    ) -> None:
+        """`images` is the resolved images root; `at_once` how many photos are looked at at once
+        where their folder is slow; who is `blocked` is only counted."""
+        self._chunks = chunks
+        self._blocked = blocked or BlockList()
+        self._images = images
+        self._at_once = at_once
+        self._pool: Threads | None = None
+
+    def close(self) -> None:
+        """Let go of the threads, if there were any."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def next_chunk(self) -> list[ScannedRow] | None:
+        """The next rows, or None behind the last one. Raises LocalError when the share is gone."""
+        rows = next(self._chunks, None)
+        return None if rows is None else _rows(rows, *self._photos(rows))
+
+    def next_part(self) -> Scanned | None:
+        """The same for a survey."""
+        found = next(self._chunks, None)
+        if found is None:
+            return None
+        rows, withheld = self._blocked.part(found)
+        first_line = found[0].line if found else 0
+        paths, times = self._photos(rows)
+        return Scanned(
+            lines=len(found),
+            first_line=first_line,
+            digest=digest_of(times),
+            any_photo=_any_photo(times),
+            withheld=len(withheld),
+            rows=_rows(rows, paths, times),
+            packed=pack(rows, first_line=first_line, withheld=len(withheld)),
+        )
+
+    def _photos(self, rows: Sequence[Row]) -> tuple[list[str], array[int]]:
+        """The photos' paths and their times."""
+        paths = [locate(self._images, row.image) for row in rows]
+        return paths, self._times(paths)
+
+    def same_part(self, part: Part) -> Scanned:
+        """A part of an earlier survey of the same manifest, looked at again."""
+        known = unpack(part.rows)
+        root = self._images
+        paths = [locate(root, image) for image in known.images]
+        times = self._times(paths)
+        digest = digest_of(times)
+        quiet = part.counts if digest == part.digest else None
+        rows: list[ScannedRow] = []
+        if quiet is None:
+            found = zip(known.lines, known.user_ids, known.user_data, known.images, strict=True)
+            rows = _rows(
+                [Row(line=n, user_id=u, user_data=d, image=i) for n, u, d, i in found], paths, times
+            )
+        return Scanned(
+            lines=len(known.lines) + known.withheld,
+            first_line=known.first_line,
+            digest=digest,
+            any_photo=_any_photo(times),
+            withheld=known.withheld,
+            rows=rows,
+            quiet=quiet,
+        )
+
+    def _times(self, paths: Sequence[str]) -> array[int]:
+        """Size and times of each photo, one after the other."""
+        try:
+            began = time.perf_counter()
+            times = look(paths[:TRIED], self._images)
+            rest = paths[TRIED:]
+            if time.perf_counter() - began <= SLOW_SECONDS * TRIED or not rest:
+                times += look(rest, self._images)
+                return times
+            for some in self._side_by_side(rest):
+                times += some
+        except OSError as error:
+            raise LocalError(
+                f"The photos below {self._images} can no longer be reached: {error.strerror}. "
+                "Mount the share again, then run the same command."
+            ) from error
+        return times
+
+    def _side_by_side(self, paths: Sequence[str]) -> Iterator[array[int]]:
+        try:
+            self._pool = self._pool or Threads(self._at_once)
+        except ShortageError:  # no thread is to be had: then one after the other, here
+            return iter([look(paths, self._images)])
+        share = -(-len(paths) // self._at_once)
+        parts = [paths[i : i + share] for i in range(0, len(paths), share)]
+        return self._pool.map(partial(look, images=self._images), parts)
+
+
+def _any_photo(times: array[int]) -> bool:
+    return max(times[::3], default=-1) >= 0  # sizes
+
+
+def _rows(rows: Sequence[Row], paths: Sequence[str], times: array[int]) -> list[ScannedRow]:
+    scanned = []
+    for place, (row, path) in enumerate(zip(rows, paths, strict=True)):
+        size, mtime_ns, ctime_ns = times[3 * place : 3 * place + 3]
+        scanned.append(
+            ScannedRow(
+                line=row.line,
+                user_id=row.user_id,
+                user_data=row.user_data,
+                image=row.image,
+                path=path,
+                times=None if size < 0 else FileTimes(size, mtime_ns, ctime_ns),
+            )
+        )
+    return scanned

@@ -1,0 +1,143 @@
+"""From bytes to pixels, with bounds on memory; what Pillow raises becomes one exception."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO, cast
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageChops,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from enroll.photos.broken import RAISED, translating
+from enroll.photos.form import Form
+from enroll.photos.jpeg import Jpeg
+from enroll.photos.strip import Pieces
+
+
+def _open_heif(file: IO[bytes]) -> ImageFile.ImageFile:
+    from pillow_heif import HeifImageFile  # noqa: PLC0415  # the extra may not be there
+
+    opened: ImageFile.ImageFile = HeifImageFile(file)  # type: ignore[no-untyped-call]
+    return opened
+
+
+# The classes are called directly: Image.open tries all formats on what one does not take, and
+# warns of large pictures before their size can be looked at.
+_OPENERS: Mapping[Form, Callable[[IO[bytes]], ImageFile.ImageFile]] = {
+    Form.JPEG: JpegImagePlugin.JpegImageFile,
+    Form.PNG: PngImagePlugin.PngImageFile,
+    Form.BMP: BmpImagePlugin.BmpImageFile,
+    Form.GIF: GifImagePlugin.GifImageFile,
+    Form.TIFF: TiffImagePlugin.TiffImageFile,
+    Form.WEBP: WebPImagePlugin.WebPImageFile,
+    Form.AVIF: AvifImagePlugin.AvifImageFile,
+    Form.HEIF: _open_heif,
+}
+
+_BESIDE: Mapping[Form, float] = {
+    Form.JPEG: 0,
+    Form.PNG: 0.5,
+    Form.BMP: 0,
+    Form.GIF: 1,
+    Form.TIFF: 4,
+    Form.WEBP: 12.5,
+    Form.AVIF: 6.5,
+    Form.HEIF: 4,
+}
+"""Memory for a pixel that decoding takes beside Pillow's own picture, by measurement: WebP holds
+two canvases and a copy, a TIFF may be one strip or has to be turned, AVIF and HEIC are copied. Of
+a HEIC it is that of 4:2:0, as every phone writes it: one of 4:4:4 takes 1.5 bytes more."""
+
+_MODE_BYTES: Mapping[str, int] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+
+
+BLOCK_BYTES = 4 * 1024 * 1024
+"""What libjpeg is given at a time. It looks for a marker from the beginning of what it skips each
+time that it is given more: 60 MB of that took it half a minute in blocks of 64 kB."""
+
+_SENTINELS: Mapping[str, int | tuple[int, ...]] = {
+    "L": 3,
+    "P": 253,
+    "RGB": (1, 254, 3),
+    "RGBA": (1, 254, 3, 7),
+    "LA": (3, 7),
+}
+"""What a picture is filled with before it is decoded, to see how far the decoder came."""
+
+
+def open_picture(content: bytes | Pieces, form: Form) -> ImageFile.ImageFile:
+    """The picture, its size known and nothing decoded. Raises BrokenError."""
+    file = Pieces([content]) if isinstance(content, bytes) else content
+    with translating():
+        picture = _OPENERS[form](cast("IO[bytes]", file))
+    if form is Form.JPEG:
+        picture.decodermaxblock = BLOCK_BYTES
+    return picture
+
+
+def pixel_bytes(picture: Image.Image) -> int:
+    """Memory for a pixel of a decoded picture: RGB is padded to 4 bytes."""
+    return _MODE_BYTES.get(picture.mode, 4)
+
+
+def decoding_bytes(picture: Image.Image, form: Form, jpeg: Jpeg | None) -> int:
+    """Memory that it takes to decode a picture that is open, by Pillow and by what it uses."""
+    pixels = picture.size[0] * picture.size[1]
+    need = pixels * (pixel_bytes(picture) + _BESIDE[form])
+    if jpeg is not None and jpeg.progressive:  # holds all coefficients, of 2 bytes each
+        wide = max(h for h, _ in jpeg.sampling)
+        high = max(v for _, v in jpeg.sampling)
+        samples = sum(h * v for h, v in jpeg.sampling) / (wide * high)
+        need += 2 * jpeg.width * jpeg.height * samples
+    return round(need)
+
+
+def load(picture: ImageFile.ImageFile) -> None:
+    """Decode it. Raises BrokenError."""
+    with translating():
+        picture.load()
+
+
+def load_what_there_is(picture: ImageFile.ImageFile) -> None:
+    """Decode as far as it goes; the rest is white, or what the decoder makes of it."""
+    with suppress(ValueError):  # a mode that has no white: the rest is black
+        picture.im = Image.new(picture.mode, picture.size, "white").im
+    _load_some(picture)
+
+
+def _load_some(picture: ImageFile.ImageFile) -> None:
+    try:
+        picture.load()
+    except RAISED:
+        picture.tile = []  # what the decoder has written into it stays
+
+
+def share_missing(picture: ImageFile.ImageFile) -> float | None:
+    """How much of a picture's height the decoder does not come to, 0 to 1; None: cannot be told.
+
+    The picture is of no use afterwards.
+    """
+    sentinel = _SENTINELS.get(picture.mode)
+    if sentinel is None:
+        return None
+    try:
+        blank = Image.new(picture.mode, picture.size, sentinel)
+        picture.im = blank.copy().im
+        _load_some(picture)
+        found = Image.new(picture.mode, picture.size)
+        found.im = picture.im
+        box = ImageChops.difference(found, blank).getbbox(alpha_only=False)
+    except RAISED:
+        return None
+    return 1 - (box[3] if box else 0) / picture.height

@@ -1,0 +1,83 @@
+"""What is left of a file's bytes when pieces of it are left out; without a copy until the end."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from enroll.photos.pace import check_time
+
+
+class Remains:
+    """Pieces are left out from the front to the back."""
+
+    __slots__ = ("_content", "_from", "_parts", "changed", "dropped")
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._from = 0
+        self._parts: list[bytes | memoryview] = []
+        self.changed = False
+        self.dropped = 0
+        """How many bytes fewer they are."""
+
+    def leave_out(self, start: int, end: int, *, instead: bytes = b"") -> None:
+        """Have `instead` in the place of what stands from `start` to `end`."""
+        if start > self._from:
+            self._parts.append(memoryview(self._content)[self._from : start])
+        if instead:
+            self._parts.append(instead)
+        self._from = end
+        self.changed = True
+        self.dropped += end - start - len(instead)
+
+    def end(self, at: int) -> None:
+        """Leave out everything from `at` on."""
+        if at < len(self._content):
+            self.leave_out(at, len(self._content))
+
+    def joined(self) -> bytes:
+        """What is left; the very bytes that there were, if nothing was left out.
+
+        The file's bytes are let go: nothing can be left out any more.
+        """
+        if not self._from:
+            return self._content
+        left = b"".join([*self._parts, memoryview(self._content)[self._from :]])
+        self._content, self._parts, self._from = left, [], 0
+        return left
+
+
+class Pieces(io.RawIOBase):
+    """Bytes that lie in several places, read as one file without a copy of them all.
+
+    A decoder reads no more of it when the time of its photo is up.
+    """
+
+    def __init__(self, pieces: Sequence[bytes | memoryview]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._length = sum(map(len, pieces))
+        self._at = 0
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go on reading there."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        self._at = max(start + offset, 0)
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As many bytes as there are, up to `size`. Raises TooSlowError."""
+        check_time()
+        until = self._length if size is None or size < 0 else self._at + size
+        found, start = [], 0
+        for piece in self._pieces:
+            if start < until and self._at < start + len(piece):
+                found.append(piece[max(self._at - start, 0) : until - start])
+            start += len(piece)
+        self._at = max(self._at, min(until, self._length))
+        return b"".join(found)

@@ -1,0 +1,242 @@
+"""The control beside which faces are looked for: a face whose token is known, looked for itself.
+
+It gives the score that a photo has for its own face, and how late the service shows a new face.
+Only a face that this run has enrolled tells that, and only from the first look that shows it on:
+so one is chosen and looked for until it is found, however many newer ones there are by then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from enroll.errors import ServiceError
+from enroll.facesearch import candidates, faces, next_start
+from enroll.model import Answer, FaceRecord, LibraryFace, Photo, Verdict
+from enroll.run.journal import Recorder
+from enroll.run.looks import Looks
+from enroll.run.reconcile_rules import Control
+
+CONTROL_TRIES = 12
+"""How often a control is looked for when no further success can come: about two minutes in all."""
+
+CHANGE_TRIES = 20
+"""How often one face is looked for while the run goes on, before another is: ten minutes."""
+
+FAILED_PAUSE_SECONDS = 10.0
+"""Before a control is looked for again after a call that did not come through."""
+
+CONTROL_FACES = 5
+"""Faces of earlier runs that may serve as control, the newest first."""
+
+FRESH_SECONDS = 5.0
+"""How old a face may be when it is chosen while newer ones may come: its age when it is found
+bounds the lag, and looks wait for that."""
+
+LAG_KEPT_SECONDS = 600.0
+"""How long a lag that was measured is relied on for further doubts."""
+
+FIRST_TRY_SECONDS = 60.0
+"""The longest lag that is taken from a face found at the first try: how long it was visible before
+is not known."""
+
+
+class ControlSeeker:
+    """Finds a run's control, once it is wanted: by `search`, or by `list`, which has no score.
+
+    `found` hears when there is one, `given_up` why there is none for now.
+    """
+
+    def __init__(
+        self,
+        looks: Looks,
+        recorder: Recorder,
+        *,
+        by_list: bool = False,
+        found: Callable[[], None],
+        given_up: Callable[[str], None],
+    ) -> None:
+        self._looks = looks
+        self._recorder = recorder
+        self._by_list = by_list
+        self._found = found
+        self._given_up = given_up
+        self._newest: tuple[FaceRecord, float] | None = None
+        self._chosen: tuple[FaceRecord, float] | None = None
+        self._wanted = False
+        self._under_way = False
+        self._idle = False
+        self._hopeless = ""
+        self._tries = 0
+        self._found_at = 0.0
+        self.next_due: float | None = None
+        """When it is looked for again (monotonic seconds)."""
+        self.control: Control | None = None
+        self.cannot_search: str | None = None
+        """Why the service lets us not search, once that is known."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a look proves something beside the control: one of an earlier run tells no lag,
+        and does only when there will be no better one."""
+        return self.control is not None and (self.control.lag is not None or self._idle)
+
+    def enrolled(self, face: FaceRecord) -> None:
+        """This run has enrolled a face: until now the newest."""
+        self._newest = (face, time.monotonic())
+        self._hopeless = ""
+
+    def want(self) -> None:
+        """Look for a control, unless that is under way."""
+        if not self._wanted and self.cannot_search is None:
+            self._wanted, self._tries = True, 0
+
+    def renew(self) -> None:
+        """Look for a control unless there is one that tells the lag as it is now."""
+        lag = self.control.lag if self.control is not None else None
+        if lag is None or time.monotonic() - self._found_at > LAG_KEPT_SECONDS:
+            if lag is not None:
+                self.control = None
+            self.want()
+
+    def work(self, *, idle: bool) -> None:
+        """Do what is due; with `idle` no further success of the run can serve as control."""
+        self._idle = idle
+        due = self.next_due is None or self.next_due <= time.monotonic()
+        if not (self._wanted and due) or self._under_way:
+            return
+        self.next_due = None
+        if idle and self._hopeless:
+            self._give_up(self._hopeless)
+        elif (fresh := self._fresh()) is not None:
+            self._ask(fresh)
+        elif idle:
+            self._do_without_fresh()
+
+    def refuse_search(self, code: str) -> str:
+        """The service lets us not search: nothing can be settled by it in this run."""
+        self.cannot_search = f"the service lets us not search ({code})"
+        return self.cannot_search
+
+    def _fresh(self) -> FaceRecord | None:
+        """The face to look for, always the same until that is done with."""
+        if self._chosen is None and self._newest is not None:
+            young = time.monotonic() - self._newest[1] <= FRESH_SECONDS
+            if young or self._idle:
+                self._chosen, self._newest = self._newest, None
+        return self._chosen[0] if self._chosen is not None else None
+
+    def _do_without_fresh(self) -> None:
+        """An earlier run's face gives the score; how late new ones are shown is known from there,
+        too, or not at all."""
+        if self._by_list:
+            self.control = Control(None, earlier_lag=self._recorder.ledger.lag)
+        if self.control is not None:
+            self._end()
+            self._found()
+            return
+        known = self._recorder.ledger.newest_enrolled(CONTROL_FACES)
+        if known:
+            self._ask(known[min(self._tries, len(known) - 1)])
+        else:
+            self._give_up("no face is known to compare it with")
+
+    def _ask(self, face: FaceRecord) -> None:
+        self._under_way = True
+        if self._by_list:
+            self._looks.list_page(1, partial(self._hear_list, face))
+        else:
+            self._looks.read_photo_of(face, partial(self._hear_photo, face))
+
+    def _hear_photo(self, face: FaceRecord, photo: Photo | None) -> None:
+        if photo is None:
+            self._chosen = None
+            self._failed("no photo of a known face is there to compare it with")
+            return
+        self._looks.search(
+            photo,
+            multi_oriented_detection=face.multi_oriented_detection,
+            heard=partial(self._hear_search, face),
+        )
+
+    def _hear_search(self, face: FaceRecord, answer: Answer) -> None:
+        if answer.verdict is Verdict.FATAL:
+            self._give_up(self.refuse_search(answer.code))
+        elif answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
+            self._try_later()
+        elif answer.verdict is not Verdict.APPLIED:
+            self._chosen = None
+            self._failed(f"looking failed: {answer.message or answer.code}")
+        else:
+            self._hear_scores(face, answer)
+
+    def _hear_scores(self, face: FaceRecord, answer: Answer) -> None:
+        try:
+            found = {one.face_token: one.score for one in candidates(answer)}
+        except ServiceError:
+            found = {}
+        if face.face_token in found:
+            self._have(found[face.face_token])
+        else:
+            self._failed("looking failed: a face that we know was not found")
+
+    def _hear_list(self, face: FaceRecord, asked_at: float, answer: Answer) -> None:
+        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
+            self._try_later()
+            return
+        listed = listed_whole(answer)
+        if listed is None:
+            self._give_up("the library cannot be listed whole")
+        elif any(one.face_token == face.face_token for one in listed):
+            self._have(None)
+        else:
+            self._failed("the list does not show a face that we have added")
+
+    def _try_later(self) -> None:
+        """A look that fails is no look."""
+        self._under_way = False
+        self.next_due = time.monotonic() + FAILED_PAUSE_SECONDS
+
+    def _have(self, score: float | None) -> None:
+        now, lag = time.monotonic(), None
+        if self._chosen is not None:
+            age = now - self._chosen[1]
+            lag = age if self._tries else min(age, FIRST_TRY_SECONDS)
+        ledger = self._recorder.ledger
+        if lag is not None:
+            ledger.remember_lag(lag)
+        self.control = Control(score, lag, earlier_lag=ledger.lag)
+        self._found_at, self._chosen = now, None
+        self._end()
+        self._found()
+
+    def _failed(self, because: str) -> None:
+        self._under_way = False
+        self._tries += 1
+        if self._idle and self._tries >= CONTROL_TRIES:
+            self._chosen, self._hopeless = None, because
+            self._give_up(because)
+            return
+        if self._tries >= CHANGE_TRIES:
+            self._chosen, self._tries = None, 0
+        # A lag is taken for half as long again as it is, at most, and every look waits for that.
+        self.next_due = time.monotonic() + min(1.5 ** min(self._tries, 20) / 2, 60.0)
+
+    def _give_up(self, because: str) -> None:
+        self._end()
+        self._given_up(because)
+
+    def _end(self) -> None:
+        self._wanted = self._under_way = False
+        self.next_due = None
+
+
+def listed_whole(answer: Answer) -> list[LibraryFace] | None:
+    """The faces of a library that one page of `list` shows whole; else None."""
+    if answer.verdict is not Verdict.APPLIED:
+        return None
+    try:
+        return list(faces(answer)) if next_start(answer) is None else None
+    except ServiceError:
+        return None

@@ -1,0 +1,271 @@
+"""From the manifest to rows whose photos have been read: scanned, compared, queued, read ahead."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from enroll.blocklist import WITHHELD
+from enroll.ledger.survey import PartCounts, Surveyor
+from enroll.manifest.rules import check_row
+from enroll.manifest.scan import Scan, Scanned
+from enroll.model import Candidate, Photo, Status, Unusable
+from enroll.photos import read_photos
+from enroll.preparation import Preparation
+from enroll.run import transitions as journey
+from enroll.run.journal import Recorder
+from enroll.run.photo_root import Share
+from enroll.run.transitions import Policy
+from enroll.run.trial import Sample
+
+MOST_TOGETHER = 8
+"""Photos that one reader reads one after another, where that is quick: handing each over by itself
+would take longer than reading it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRow:
+    """A due row and what reading its photo came to."""
+
+    due: Candidate
+    photo: Photo | Unusable
+
+
+class Submit(Protocol):
+    """Runs a task on an executor; later the driver calls `heard` with its value."""
+
+    def __call__(
+        self, executor: Executor, heard: Callable[[Any], None], task: Callable[..., Any], *args: Any
+    ) -> None: ...
+
+
+class Intake:
+    """Keeps rows read ahead. Every method runs on the driver's thread."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        recorder: Recorder,
+        *,
+        survey: Surveyor,
+        share: Share,
+        policy: Policy,
+        images: str,
+        preparation: Preparation,
+        limit: int | None,
+        reread: bool,
+        sample: Sample | None = None,
+    ) -> None:
+        """`share` hears which photos the scan has seen; `images` is the resolved images root;
+        `limit` the most rows to take up, if any; with a `sample` only those are that it draws."""
+        self._scan = scan
+        self._survey = survey
+        self._recorder = recorder
+        self._share = share
+        self._policy = policy
+        self._images = images
+        self._preparation = preparation
+        self._limit = limit
+        self._reread = reread
+        self._sample = sample
+        self._scanning = False
+        self._queued = 0
+        self._taken = 0
+        self._again: deque[Candidate] = deque()
+        self._together = 1
+        self.began_early = False
+        """Whether rows were queued before the manifest is scanned."""
+        self.reading = 0
+        """Photos that are being read."""
+        self.read: deque[ReadRow] = deque()
+        """Rows whose photo has been read, in the order in which that happened."""
+
+    @property
+    def scanned(self) -> bool:
+        """Whether the whole manifest has been compared with the ledger."""
+        return self._recorder.tally.scanned
+
+    @property
+    def left(self) -> int:
+        """Due rows that have not been taken up."""
+        return self._queued - self._taken
+
+    @property
+    def waiting(self) -> int:
+        """Rows that were taken up and whose photo has to be read (again)."""
+        return len(self._again)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the photos that were read and not decided on yet."""
+        return sum(len(row.photo.content) for row in self.read if isinstance(row.photo, Photo))
+
+    @property
+    def may_take(self) -> int:
+        """Due rows that may still be taken up: all, or what `limit` leaves of them."""
+        return self.left if self._limit is None else min(self.left, self._limit - self._taken)
+
+    def begin_early(self) -> bool:
+        """Queue what the ledger knows to be due of this very manifest, before that is scanned;
+        whether there was anything."""
+        if self._survey.recalled and self._sample is None:
+            known = self._recorder.ledger.queue_early(self._survey.mark)
+            self._queued += known
+            self._recorder.tally.due += known
+            self.began_early = known > 0
+        return self.began_early
+
+    def undecided(self, face_ids: Collection[int]) -> list[Candidate]:
+        """Due rows that point to these faces and wait here for their photos, or with these."""
+        if not face_ids:
+            return []
+        waiting = [*self._again, *(row.due for row in self.read)]
+        here = [due for due in waiting if due.face_id in face_ids]
+        return here + self._recorder.ledger.queued_of(face_ids)
+
+    def count_repeats(self) -> None:
+        """Count the lines that said again what was queued early, when that has its outcome."""
+        tally = self._recorder.tally
+        for status, code, message, lines in self._recorder.ledger.early_repeats():
+            tally.due += lines
+            if status is not Status.PENDING:
+                tally.done += lines
+                tally.count(status, code, message, lines=lines)
+
+    def scan_on(self, submit: Submit, executor: Executor) -> None:
+        """Have the next rows of the manifest scanned, unless that is under way or done."""
+        if self._scanning or self.scanned:
+            return
+        self._scanning = True
+        if not self._survey.recalled:
+            submit(executor, self._hear_part, self._scan.next_part)
+        elif (part := self._survey.next_part()) is not None:
+            submit(executor, self._hear_part, self._scan.same_part, part)
+        else:
+            self._hear_part(None)
+
+    def read_later(self, due: Candidate) -> None:
+        """Take a row up again, before those that have not been taken up yet."""
+        self._again.append(due)
+
+    def feed(
+        self, submit: Submit, executor: Executor, *, room: int, park: Callable[[Candidate], bool]
+    ) -> None:
+        """Have the photos of the next due rows read, at most `room`.
+
+        `park` keeps a row that has to wait for another of its person, and says whether so.
+        """
+        taken = [self._again.popleft() for _ in range(min(room, len(self._again)))]
+        fresh = min(room - len(taken), self.may_take)
+        if fresh > 0:
+            found = self._recorder.ledger.next_due(fresh)
+            self._taken += len(found)
+            taken += found
+        free = [due for due in taken if not park(due)]
+        self.reading += len(free)
+        for at in range(0, len(free), self._together):
+            some = free[at : at + self._together]
+            heard = partial(self._hear_photos, some)
+            paths = [due.row.path for due in some]
+            submit(executor, heard, read_photos, paths, self._images, self._preparation)
+
+    def _hear_photos(
+        self, some: Sequence[Candidate], told: tuple[Sequence[Photo | Unusable], bool]
+    ) -> None:
+        photos, quick = told
+        self.reading -= len(some)
+        self.read.extend(map(ReadRow, some, photos))
+        self._again.extendleft(reversed(some[len(photos) :]))
+        # On a slow share one at a time: else half of the readers would wait for the others' rows.
+        self._together = min(2 * len(photos), MOST_TOGETHER) if quick else len(photos)
+
+    def _hear_part(self, scanned: Scanned | None) -> None:
+        self._scanning = False
+        recorder, tally = self._recorder, self._recorder.tally
+        if scanned is None:
+            tally.scanned = True
+            self._share.scanned()
+            tally.unscanned = 0
+            self._queue_sample()
+            self._survey.whole()
+            recorder.noted()
+        else:
+            if scanned.any_photo:
+                self._share.seen()
+            tally.unscanned = max(tally.unscanned - scanned.lines, 0)
+            if scanned.withheld:
+                tally.count(
+                    Status.WITHHELD, WITHHELD.code, WITHHELD.message, lines=scanned.withheld
+                )
+            if scanned.quiet is not None:
+                self._survey.quiet()
+                self._count(scanned.quiet)
+            else:
+                self._compare(scanned)
+        recorder.observer.scanned(tally)
+
+    def _queue_sample(self) -> None:
+        if self._sample is None:
+            return
+        tally, drawn = self._recorder.tally, self._sample.drawn()
+        tally.drawn.clear()  # rows that broke a rule have ended, and are known of all rows
+        tally.sampled = sum(row.lines for row in drawn)
+        tally.left_out = self._sample.offered - tally.sampled
+        tally.due += tally.sampled
+        tally.statuses[Status.PENDING] += tally.left_out
+        self._recorder.ledger.queue(drawn)
+        self._queued += len(drawn)
+
+    def _count(self, quiet: PartCounts) -> None:
+        tally = self._recorder.tally
+        tally.unchanged += quiet.unchanged
+        tally.user_data_changed += quiet.user_data_changed
+        tally.statuses[Status.ENROLLED] += quiet.unchanged
+        for status, code, message, lines in quiet.bad:
+            tally.count(status, code, message, lines=lines)
+
+    def _compare(self, scanned: Scanned) -> None:
+        recorder, tally = self._recorder, self._recorder.tally
+        self._survey.begins(
+            first_line=scanned.first_line, packed=scanned.packed, digest=scanned.digest
+        )
+        compared = recorder.ledger.compare(scanned.rows, run=recorder.run, reread=self._reread)
+        recorder.noted()
+        tally.unchanged += compared.unchanged
+        tally.user_data_changed += compared.user_data_changed
+        tally.gone += compared.gone
+        self._share.lost(compared.gone_from)
+        tally.statuses[Status.ENROLLED] += compared.unchanged + compared.gone
+        due, known = [], Counter[tuple[Status, str, str]]()
+        before = tally.due
+        for candidate in compared.candidates:
+            fault = check_row(candidate.row)
+            same_fault = fault is not None and (candidate.status, candidate.code) == (
+                Status.INVALID,
+                fault.code,
+            )
+            if same_fault or (fault is None and not journey.is_due(candidate, self._policy)):
+                known[candidate.status, candidate.code, candidate.message] += candidate.lines
+            elif fault is not None:
+                tally.due += candidate.lines
+                recorder.row_ends(candidate, Status.INVALID, fault.code, fault.message)
+            elif self._sample is not None:
+                self._sample.offer(candidate)
+            else:
+                tally.due += candidate.lines
+                due.append(candidate)
+        for (status, code, message), lines in known.items():
+            tally.count(status, code, message, lines=lines)
+        recorder.ledger.queue(due)
+        self._queued += len(due)
+        self._survey.compared(
+            unchanged=compared.unchanged,
+            user_data_changed=compared.user_data_changed,
+            bad=known,
+            due=tally.due - before,
+            settles=not (compared.gone or compared.early or self._sample),
+        )

@@ -1,0 +1,294 @@
+"""Writes what happens to rows into the ledger, counts it, and tells the observer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from enroll.clock import now_ms
+from enroll.expiry import ALIVE_SECONDS
+from enroll.ledger import Changes, Ledger
+from enroll.ledger.survey import Surveyor
+from enroll.model import (
+    Candidate,
+    Event,
+    EventKind,
+    FaceRecord,
+    Fault,
+    FileContent,
+    Photo,
+    PhotoRecord,
+    RowRecord,
+    Status,
+    Unusable,
+)
+from enroll.run import transitions as journey
+from enroll.tally import BAD, Observer, Tally
+
+COMMIT_SECONDS = 0.03
+"""How long an outcome may wait for others to be committed with. With the time for which answers
+are gathered (`enroll.run.loop.BATCH_SECONDS`) that makes 50 ms: what a kill leaves in doubt."""
+
+_OPEN = (Status.SENDING, Status.IN_DOUBT)
+
+_EVENTS = {Status.ENROLLED: EventKind.ENROLLED, Status.IN_DOUBT: EventKind.IN_DOUBT}
+
+
+@dataclass(slots=True)
+class Recorder:
+    """What the driver says to the ledger about one run; it alone knows what is not committed."""
+
+    ledger: Ledger
+    run: int
+    tally: Tally
+    observer: Observer
+    survey: Surveyor
+    clock_offset: Callable[[], float]
+    """The highest difference of the clocks with which calls may have been signed."""
+    outcomes: int = 0
+    """Outcomes that are recorded and not committed yet."""
+    since: float | None = None
+    """When the oldest of them was recorded (monotonic seconds)."""
+    committed_at: float = float("-inf")
+    """The time of the last sign of life (monotonic seconds)."""
+    in_doubt: set[int] = field(default_factory=set)
+    """Faces in doubt to which rows of the manifest point."""
+    took: float = 0.0
+    """How many seconds the last commit took."""
+
+    def commit(self) -> None:
+        """Put all that was recorded on the disk. Raises LocalError."""
+        began = time.monotonic()
+        # The sign of life is stamped before the disk has it; ahead by what the last one took,
+        # else a slow disk would leave no time to send anything.
+        self.ledger.commit(ahead=self.took, clock_offset=self.clock_offset())
+        self.outcomes, self.since = 0, None
+        self.committed_at = began + self.took
+        self.took = time.monotonic() - began
+
+    def alive(self, now: float) -> bool:
+        """Whether the last sign of life is young enough for calls to leave."""
+        return now - self.committed_at < ALIVE_SECONDS
+
+    def late(self, now: float, *, most: int) -> bool:
+        """Whether outcomes have waited long enough, or are more than `most`."""
+        return self.since is not None and (
+            now - self.since >= COMMIT_SECONDS or self.outcomes >= most
+        )
+
+    def noted(self) -> None:
+        """Something was recorded that must be committed soon."""
+        self.outcomes += 1
+        if self.since is None:
+            self.since = time.monotonic()
+
+    def row_ends(self, due: Candidate, status: Status, code: str, message: str) -> None:
+        """An outcome that came before there was a face to hang it on."""
+        if due.face_id is not None and due.status is Status.ENROLLED:
+            # The row keeps the face that it has; the photo is looked at again next time, and why
+            # it will not do is no news then.
+            self.tally.kept += due.lines
+            if code != due.code:
+                self.ledger.record(Changes(rows=[self._kept(due, code, message)]))
+                self.noted()
+        elif due.face_id is not None and due.status in _OPEN and status is not Status.PENDING:
+            # The row still leads to the photo with which the doubt can be settled.
+            self.in_doubt.add(due.face_id)
+        elif (status, code) != (due.status, due.code):
+            row = RowRecord(
+                user_id=due.row.user_id,
+                path=due.row.path,
+                user_data=due.row.user_data,
+                status=status,
+                code=code,
+                message=message,
+                run=self.run,
+            )
+            self.ledger.record(Changes(rows=[row]))
+            self.noted()
+        self.ends(due, status, code, message)
+
+    def photo_is_not_there(
+        self, due: Candidate, unusable: Unusable, held: FaceRecord | None
+    ) -> None:
+        """The photo could not be read; `held` is the face that the row points to as yet.
+
+        It goes on pointing to a face that is not settled: the photo may come back, and the search
+        needs it.
+        """
+        fault = unusable.fault
+        if held is not None and held.open:
+            self.in_doubt.add(held.face_id)
+            self.ends(due, held.status, held.code, held.message)
+        elif held is not None and held.status in (Status.PENDING, Status.FAILED):
+            face = replace(
+                held,
+                status=unusable.status,
+                code=fault.code,
+                message=fault.message,
+                run=self.run,
+            )
+            self.ledger.record(Changes(faces=[face]))
+            self.noted()
+            self.ends(due, face.status, face.code, face.message)
+        elif held is not None and held.status is Status.ENROLLED is not due.status:
+            # Found in the library a moment ago: as any enrolled row whose photo is gone.
+            self.ends(due, held.status, held.code, held.message, recognised=True)
+        else:
+            self.row_ends(due, unusable.status, fault.code, fault.message)
+
+    def photo_is_unusable(
+        self,
+        due: Candidate,
+        unusable: Unusable,
+        content: FileContent,
+        known: FaceRecord | None,
+        *,
+        under: str | None,
+    ) -> None:
+        """The photo could be read and will never do; `known` is its face, if recorded before.
+        `under` are the settings without which it might do."""
+        face = known or FaceRecord(
+            face_id=self.ledger.new_face_id(),
+            user_id=due.row.user_id,
+            sha256=content.sha256,
+            status=unusable.status,
+            user_data=due.row.user_data,
+        )
+        if not (face.open or face.status in (Status.ENROLLED, Status.SUPERSEDED)):
+            fault = unusable.fault
+            face = replace(
+                face,
+                status=unusable.status,
+                code=fault.code,
+                message=fault.message,
+                run=self.run,
+                refused_under=under,
+            )
+        photo = PhotoRecord(path=due.row.path, times=content.times, sha256=content.sha256)
+        self.ledger.record(
+            Changes(faces=[face], rows=[self._row(due, face, photo.sha256)], photos=[photo])
+        )
+        self.noted()
+        self.ends(due, face.status, face.code, face.message)
+
+    def doubtful(self, due: Candidate, doubt: Fault) -> None:
+        """Count and tell that a photo is sent in which something is amiss with the face."""
+        self.tally.doubtful[doubt.code] += due.lines
+        self.observer.doubtful(due, doubt)
+
+    def known_face(
+        self, due: Candidate, photo: Photo, *, before: FaceRecord, now: FaceRecord
+    ) -> None:
+        """The photo belongs to a face that needs no call: the row points to it."""
+        restored = before.status is Status.SUPERSEDED
+        if now.open:
+            self.in_doubt.add(now.face_id)
+        face = replace(now, run=self.run) if restored else now
+        self.ledger.record(
+            Changes(
+                faces=[face] if restored else [],
+                rows=[self._row(due, face, photo.sha256)],
+                photos=[self._photo(due, photo)],
+                events=[self._event(EventKind.RESTORED, face)] if restored else [],
+            )
+        )
+        self.noted()
+        self.ends(due, face.status, face.code, face.message, recognised=True)
+
+    def intent(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
+        """Record that `face` will be sent; the call must not leave before the next commit."""
+        text = due.row.user_data
+        face = journey.intends(face, at=now_ms(), run=self.run, user_data=text)
+        self._point(due, photo, face)
+        return face
+
+    def doubt(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
+        """Record that the library may hold `face`, for which no call was made."""
+        face = journey.suspects(face, run=self.run, user_data=due.row.user_data)
+        self._point(due, photo, face)
+        self.noted()
+        return face
+
+    def _point(self, due: Candidate, photo: Photo, face: FaceRecord) -> None:
+        self.ledger.record(
+            Changes(
+                faces=[face],
+                rows=[self._row(due, face, photo.sha256)],
+                photos=[self._photo(due, photo)],
+            )
+        )
+
+    def face(self, face: FaceRecord, *, ended: bool = True) -> None:
+        """Record where a face stands now, with the event that this is, if it is one; none unless
+        its call has `ended`."""
+        kind = _EVENTS.get(face.status)
+        stands = face.status is Status.ENROLLED and bool(face.code)  # not added anew after all
+        events = [] if kind is None or stands or not ended else [self._event(kind, face)]
+        self.ledger.record(Changes(faces=[face], events=events))
+        self.noted()
+
+    def ends(
+        self, due: Candidate, status: Status, code: str, message: str, *, recognised: bool = False
+    ) -> None:
+        """Count a due row's outcome and tell it; `recognised` says that its face was known."""
+        tally = self.tally
+        tally.count(status, code, message, lines=due.lines)
+        tally.done += due.lines
+        tally.drawn[status] += due.lines
+        # A face that was known may bear another text than the manifest's: compared once more.
+        told = Status.PENDING if recognised else status
+        self.survey.ended(due.row.line, told, code, message, lines=due.lines)
+        if status is Status.ENROLLED and recognised:
+            tally.recognised += due.lines
+        elif status is Status.ENROLLED and code:  # it could not be added anew
+            tally.kept += due.lines
+            tally.not_renewed += due.lines
+            tally.new_bad += due.lines if code != due.code else 0
+        elif status is Status.ENROLLED and due.renews:
+            tally.renewed += due.lines
+        elif status is Status.ENROLLED:
+            tally.enrolled_now += due.lines
+        elif status in BAD and (status, code) != (_told(due, status), due.code):
+            tally.new_bad += due.lines
+        self.observer.finished(due, status, code, message)
+
+    def _kept(self, due: Candidate, code: str, message: str) -> RowRecord:
+        return RowRecord(
+            user_id=due.row.user_id,
+            path=due.row.path,
+            user_data=due.row.user_data,
+            face_id=due.face_id,
+            code=code,
+            message=message,
+            run=self.run,
+        )
+
+    def _row(self, due: Candidate, face: FaceRecord, sha256: bytes) -> RowRecord:
+        return RowRecord(
+            user_id=due.row.user_id,
+            path=due.row.path,
+            user_data=due.row.user_data,
+            face_id=face.face_id,
+            sha256=sha256,
+            run=self.run,
+        )
+
+    def _photo(self, due: Candidate, photo: Photo) -> PhotoRecord:
+        return PhotoRecord(path=due.row.path, times=photo.times, sha256=photo.sha256)
+
+    def _event(self, kind: EventKind, face: FaceRecord) -> Event:
+        return Event(
+            at=now_ms(),
+            kind=kind,
+            run=self.run,
+            face_id=face.face_id,
+            face_token=face.face_token,
+            detail=face.code,
+        )
+
+
+def _told(due: Candidate, status: Status) -> Status:
+    """The status that was told of a row last time: that of its photo, where it kept its face."""
+    return status if due.status is Status.ENROLLED else due.status

@@ -1,0 +1,583 @@
+"""The driver: the only loop, the only clock, the only user of the ledger.
+
+Tasks given to the executors are one step each (read the next rows, read one photo, make one
+call), return a value and never wait long. A row that waits lies in a heap of due times and holds
+no thread and no place.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from enroll.clock import now_ms
+from enroll.cores import OneCore
+from enroll.errors import EnrollError, LocalError, ShortageError
+from enroll.expiry import DEFAULT_TIMEOUT, last_expiry
+from enroll.ledger import Ledger
+from enroll.ledger.survey import Surveyor
+from enroll.limiter.limits import Throttle
+from enroll.limiter.waiting import View
+from enroll.manifest.scan import Scan
+from enroll.model import Candidate, FaceRecord, SendAs, Status
+from enroll.preparation import AS_USUAL, Preparation
+from enroll.run.credential_refresh import Rotation, Unchanging
+from enroll.run.feed import Intake
+from enroll.run.journal import COMMIT_SECONDS, Recorder
+from enroll.run.looks import Library, Looks
+from enroll.run.people import People
+from enroll.run.photo_root import Share
+from enroll.run.planner import Decider
+from enroll.run.progress import Pulse
+from enroll.run.reachability import Reach
+from enroll.run.reconcile import Doubts
+from enroll.run.reconcile_rules import Doubt
+from enroll.run.sender import Calls, Service, Shipment
+from enroll.run.tasks import Task, Tasks
+from enroll.run.transitions import Policy
+from enroll.run.trial import Sample
+from enroll.run.unknown_faces import Strangers, Trust
+from enroll.run.watchdog import Watchdog
+from enroll.tally import SHARED_SHOWN, Ended, Observer, Tally
+from enroll.text.wording import amount, duration
+
+BATCH_SECONDS = 0.02
+"""How long answers and photos that were read may wait for others to be worked on with them: a
+query for thirty costs little more than one for one."""
+
+AHEAD_BYTES = 64 * 1024 * 1024
+"""Photos in memory that have not left, from which on no more are read: of the largest that the
+service takes, 32, beside those that are being read. What is in flight comes on top."""
+
+TICK_SECONDS = 0.25
+"""How often the observer hears that time passes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a run is to do, as far as the driver cares.
+
+    `images` is the resolved images root, `limit` the most rows to take up, `sample` what draws the
+    rows of a trial; `give_up_after`, `drain`, `settle_after` and `timeout` (of a call) are seconds;
+    `until` is when the run is to end, on the monotonic clock, `max_duration` the seconds that this
+    comes from; with `reread` no photo is trusted to be unchanged; `trust` says how far the ledger
+    knows the library; `preparation` how photos are made fit.
+    """
+
+    run: int
+    group_id: str
+    images: str
+    policy: Policy
+    send_as: SendAs = SendAs.FILE
+    preparation: Preparation = AS_USUAL
+    limit: int | None = None
+    sample: Sample | None = None
+    give_up_after: float = 7200.0
+    drain: float = 25.0
+    settle_after: float = 10.0
+    timeout: float = DEFAULT_TIMEOUT
+    max_duration: float = math.inf
+    until: float = math.inf
+    reread: bool = False
+    trust: Trust = Trust.WHOLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executors:
+    """Who carries tasks out, in this process: `calls` the exchanges with the service, `readers`
+    the reading of photos; `scanner` reads the manifest, in one piece."""
+
+    calls: Executor
+    readers: Executor
+    scanner: Executor
+    reading_at_once: int = 16
+
+
+class FullService(Service, Library, Protocol):
+    """Every call that a run makes once it is open."""
+
+    @property
+    def most_clock_offset(self) -> float:
+        """The highest offset that any call so far may have been signed with, in seconds."""
+
+    def let_go(self) -> None:
+        """Close connections that rest, for others to be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class _InDoubt:
+    """A row whose face is being settled, how many answers it has had in this run, and the last."""
+
+    due: Candidate
+    tries: int
+    code: str
+    message: str
+
+
+class Driver:
+    """Carries one run out. Made for one call of `drive`; `interrupt` may come from a signal."""
+
+    def __init__(
+        self,
+        work: Work,
+        *,
+        ledger: Ledger,
+        service: FullService,
+        scan: Scan,
+        survey: Surveyor,
+        throttle: Throttle,
+        executors: Executors,
+        observer: Observer,
+        rotation: Rotation | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        """`rotation` are the service's credentials, where they may be exchanged.
+
+        `tally` may have counted calls already that were made before.
+        """
+        self.tally = tally or Tally()
+        self._work = work
+        self._ledger = ledger
+        self._service = service
+        self._throttle = throttle
+        self._executors = executors
+        self._observer = observer
+        self._recorder = Recorder(
+            ledger,
+            work.run,
+            self.tally,
+            observer,
+            survey,
+            clock_offset=lambda: service.most_clock_offset,
+        )
+        self._pulse = Pulse(self._recorder)
+        self._people = People()
+        rotation = rotation or Unchanging()
+        self._reach = Reach(make_room=service.let_go)
+        share = Share(work.images, ledger)
+        self._tasks = Tasks(calls=executors.calls, readers=executors.readers)
+        self._intake = Intake(
+            scan,
+            self._recorder,
+            survey=survey,
+            share=share,
+            policy=work.policy,
+            images=work.images,
+            preparation=work.preparation,
+            limit=work.limit,
+            reread=work.reread,
+            sample=work.sample,
+        )
+        self._calls = Calls(
+            service,
+            self._recorder,
+            throttle,
+            reach=self._reach,
+            group_id=work.group_id,
+            send_as=work.send_as,
+            policy=work.policy,
+            left=self._left,
+            doubted=self._doubted,
+            rotation=rotation,
+        )
+        self._looks = Looks(
+            service,
+            self._recorder,
+            throttle,
+            reach=self._reach,
+            group_id=work.group_id,
+            send_as=work.send_as,
+            images=work.images,
+            preparation=work.preparation,
+            rotation=rotation,
+        )
+        self._doubts = Doubts(
+            self._looks, self._recorder, settle_after=work.settle_after, settled=self._settled
+        )
+        self._strangers = Strangers(self._looks, self._recorder, trust=work.trust)
+        self._decider = Decider(
+            self._recorder,
+            self._people,
+            share,
+            strangers=self._strangers,
+            policy=work.policy,
+            send=self._calls.take,
+            look_first=self._doubted,
+        )
+        self._doubtful: dict[int, _InDoubt] = {}  # rows whose face is being settled, by face
+        self._left_in_doubt: set[int] = set()  # faces that no row has waited for
+        self._rechecked = False
+        self._ticked = self._beaten = self._worked = self._scanned_at = 0.0
+        self._core: OneCore | None = None
+        self._watchdog = Watchdog(observer, now=time.monotonic())
+        self._stop: EnrollError | None = None
+        self._signal: int | None = None
+        self._bound: str | None = None
+        self._bug: Exception | None = None
+
+    def interrupt(self, signal_number: int) -> None:
+        """Stop feeding, let calls in flight end and record them. Safe in a signal handler."""
+        self._signal = signal_number
+        self._tasks.wake()
+
+    @property
+    def library_known(self) -> bool:
+        """Whether the whole library was seen, and holds no face that the ledger does not know."""
+        return self._strangers.all_known()
+
+    def drive(
+        self,
+        core: OneCore | None = None,
+        *,
+        first: Callable[[], None] = lambda: None,
+        began: float | None = None,
+    ) -> Ended:
+        """Enroll what is due, on one `core` while nobody else wants it; `first` comes before it.
+
+        The run is told to have taken all the time since it `began` (monotonic). Raises only bugs;
+        what stopped the run is in the value.
+        """
+        began = time.monotonic() if began is None else began
+        self._core = core
+        try:
+            first()
+            self._watchdog = Watchdog(self._observer, now=time.monotonic())
+            self._settle_what_was_left()
+            if self._intake.begin_early():
+                self._strangers.learn()  # at once: their photos will have been read by then
+            while not self._ended():
+                self._turn()
+        except EnrollError as error:
+            self._stop = error
+        except KeyboardInterrupt:  # who uses the library need not install a handler
+            self._signal = signal.SIGINT
+        self._wind_down()
+        if self._bug is not None:
+            raise self._bug
+        return Ended(
+            tally=self.tally,
+            seconds=time.monotonic() - began,
+            scanned_after=self._scanned_at - began if self._scanned_at else 0.0,
+            stop=self._stop,
+            signal=self._signal,
+            bound=self._bound,
+        )
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        self._tasks.give_again(now)
+        if self._work_due(now) <= now:
+            self._worked = now
+            self._work_through()
+            if self._ended():
+                return  # before anything more leaves
+            now = time.monotonic()
+        self._calls.send(self._tasks.submit, self._executors.calls, now=now)
+        if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
+            self._beaten = now
+            self._pulse.beat(self._view(now), now)
+        self._listen(self._patience())
+
+    def _work_due(self, now: float) -> float:
+        """When the next work is to be done: at once where a place would stay empty for it or an
+        answer was no success, else with what comes within BATCH_SECONDS."""
+        calls, intake = self._calls, self._intake
+        if calls.urgent or not (calls.answered or intake.read):
+            return now
+        if calls.hungry(now):
+            return now
+        return self._worked + BATCH_SECONDS
+
+    def _work_through(self) -> None:
+        """Hear, decide, record, commit and have read: all that costs a query, for many at once."""
+        executors = self._executors
+        self._hear_answers()
+        if self._strangers.known or not self._intake.began_early:
+            # Else first calls come first.
+            self._intake.scan_on(self._tasks.submit, executors.scanner)
+        self._intake.feed(
+            self._tasks.submit, executors.readers, room=self._room(), park=self._people.park
+        )
+        if self._strangers.known:
+            self._decider.decide(self._intake.read)
+        elif self._intake.read:
+            self._strangers.learn()
+        self._calls.arm()
+        now = time.monotonic()
+        if self._intake.scanned and not self._scanned_at:
+            self._scanned_at = now
+        if self._calls.starving(now) or self._recorder.late(now, most=self._throttle.limit):
+            self._commit()
+        elif self._calls.may_send(now) and not self._recorder.alive(now):
+            self._commit()  # a later run reckons by our last sign of life when calls had expired
+        self._doubts.work(
+            self._tasks.submit, executors.calls, executors.readers, idle=self._only_doubts_left()
+        )
+        self.tally.in_doubt_now = len(self._doubts)
+
+    def _hear_answers(self) -> None:
+        failure = self._calls.hear_answers()
+        self._stop = self._stop or failure
+
+    def _view(self, now: float) -> View:
+        intake = self._intake
+        return View(
+            gauge=self._throttle.gauge(now),
+            away=self._reach.away,
+            refused=self.tally.refused > 0,
+            ready=self._calls.ready + self._looks.waiting,
+            photos=intake.reading + intake.waiting + intake.may_take,
+            scanned=intake.scanned,
+            doubts=len(self._doubts),
+        )
+
+    def _commit(self) -> None:
+        self._recorder.commit()
+        self._calls.committed()
+
+    def _room(self) -> int:
+        """How many more photos to have read, so that no place in flight waits for one.
+
+        Rows that wait for their back-off hold a photo, too: while the service is away they must
+        not pile up.
+        """
+        at_once, intake = self._executors.reading_at_once, self._intake
+        if intake.bytes_read + self._calls.bytes_ahead >= AHEAD_BYTES:
+            return 0
+        ahead = intake.reading + len(intake.read) + self._calls.backlog + self._calls.setbacks
+        return min(self._throttle.limit + at_once - ahead, at_once - intake.reading)
+
+    def _ended(self) -> bool:
+        stops = (self._strangers.stop, self._calls.stop, self._looks.stop, self._decider.stop)
+        self._stop = self._stop or next(filter(None, stops), None)
+        patience, now = self._work.give_up_after, time.monotonic()
+        self._stop = self._stop or self._reach.shortage.too_long(patience, now)
+        since = self._reach.since
+        if since is not None and now - since >= patience:
+            self._bound = (
+                f"The service could not be reached for {patience:,.0f} seconds "
+                f"({self._reach.because})"
+            )
+        more = self._calls.under_way or self._looks.waiting
+        if self._throttle.spent and more and not (self._in_flight() or self._calls.answered):
+            self._bound = "--max-calls was reached, and more is to be done"
+            if self._strangers.being_learned:
+                self._bound += "; all of them went into finding and listing the library"
+        if self._stop or self._signal or self._bound or self._bug:
+            return True
+        if not self._through():
+            if time.monotonic() >= self._work.until:
+                after = duration(self._work.max_duration)
+                self._bound = f"--max-duration ({after}) was reached, and more is to be done"
+            return self._bound is not None
+        intake = self._intake
+        if intake.left:
+            self._bound = (
+                f"--limit {self._work.limit} was reached; {amount(intake.left, 'row')} left"
+            )
+        elif self.tally.left_out:
+            left = amount(self.tally.left_out, "due row")
+            self._bound = f"the trial of {amount(self.tally.sampled, 'row')} is done; {left} left"
+        return True
+
+    def _through(self) -> bool:
+        """Whether nothing is left to do or to wait for."""
+        if not self._all_fed() or self._people or len(self._doubts):
+            return False
+        if not self._rechecked:
+            self._recheck()
+        return not len(self._doubts)
+
+    def _in_flight(self) -> int:
+        return self._calls.in_flight + self._looks.in_flight
+
+    def _all_fed(self) -> bool:
+        """Whether every row that this run may take up has been decided on."""
+        intake = self._intake
+        return intake.scanned and not (
+            intake.reading or intake.read or intake.waiting or intake.may_take
+        )
+
+    def _only_doubts_left(self) -> bool:
+        return self._all_fed() and not (self._calls.backlog or self._calls.under_way)
+
+    def _patience(self) -> float:
+        """Seconds until something is to be done even if no task ends."""
+        now = time.monotonic()
+        moments = [
+            now + TICK_SECONDS,
+            self._work_due(now) if self._calls.answered or self._may_decide() else None,
+            self._calls.next_due(),
+            self._doubts.next_due(),
+            self._strangers.next_due,
+            self._throttle.opens_at(now),
+            self._tasks.next_due(),
+        ]
+        if self._recorder.since is not None:
+            moments.append(self._recorder.since + COMMIT_SECONDS)
+        return max(min(moment for moment in moments if moment is not None) - now, 0.0)
+
+    def _may_decide(self) -> bool:
+        return self._strangers.known and self._decider.may_decide(self._intake.read)
+
+    def _listen(self, patience: float) -> None:
+        """Wait for a task to end, then hear all that have ended."""
+        self._hear(self._tasks.wait(patience))
+        now = time.monotonic()
+        if now - self._ticked >= TICK_SECONDS:
+            self._ticked = now
+            self._watchdog.heed(self._reach, now)
+            self._observer.ticked(self.tally)
+            if self._core is not None:
+                self._core.heed(now)
+            if self._watchdog.still(self.tally, now):
+                self._watchdog.bark(
+                    self._intake,
+                    self._calls,
+                    self._doubts,
+                    self._strangers,
+                    self._throttle,
+                    self._reach,
+                    now=now,
+                )
+
+    def _hear(self, told: list[Task]) -> None:
+        heard = []
+        for task in told:
+            try:
+                heard.append((task.heard, task.future.result()))
+                if task.executor is self._executors.readers:
+                    self._reach.shortage.passed()
+            except ShortageError as error:
+                self._give_again_later(task, error)
+            except EnrollError as error:
+                self._stop = self._stop or error
+            except Exception as error:  # noqa: BLE001  # a bug; what is in flight comes first
+                self._bug = self._bug or error
+        for hear, value in heard:
+            try:
+                hear(value)
+            except EnrollError as error:
+                self._stop = self._stop or error
+
+    def _give_again_later(self, task: Task, error: ShortageError) -> None:
+        """No file could be opened for a task: what rests is closed, and it is given once more."""
+        if task.executor is not self._executors.readers:
+            self._stop = self._stop or error  # no more of the manifest can be had
+            return
+        now = time.monotonic()
+        self._reach.shortage.met(str(error), now)
+        self._reach.make_room()
+        self._tasks.put_off(task, now)
+
+    def _left(self, shipment: Shipment) -> None:
+        """A face has its outcome; the other rows of its person may go on."""
+        if shipment.face.status is Status.ENROLLED:
+            self._doubts.enrolled(shipment.face)
+        self._person_is_free(shipment.face.user_id)
+
+    def _person_is_free(self, user_id: str) -> None:
+        for due in self._people.free(user_id):
+            self._intake.read_later(due)
+
+    # Doubts
+
+    def _settle_what_was_left(self) -> None:
+        """Earlier runs' doubts come first, whatever manifest they came from."""
+        for face in self._ledger.open_faces():
+            if face.open:
+                self._people.occupy(face.user_id)
+                self._doubts.take(Doubt(face=face))
+
+    def _recheck(self) -> None:
+        """Look once more for what landed after its face had been sent again."""
+        self._rechecked = True
+        for face in self._ledger.open_faces():
+            if face.recheck and not face.open and face.status is not Status.PENDING:
+                self._doubts.take(Doubt(face=face, recheck=True))
+
+    def _doubted(self, shipment: Shipment) -> None:
+        # Not with its photo: many doubts may wait, and it is read again when it is needed.
+        face = shipment.face
+        self._doubtful[face.face_id] = _InDoubt(
+            shipment.due, shipment.tries, face.code, face.message
+        )
+        self._doubts.take(Doubt(face=shipment.face))
+
+    def _settled(self, face: FaceRecord) -> None:
+        """Nothing more will be done about a doubt: its row has its outcome, or is sent again."""
+        row = self._doubtful.pop(face.face_id, None)
+        if row is not None and (face.status is Status.PENDING or _stands_as_before(face, row.due)):
+            if row.tries < self._work.policy.attempts:
+                self._decider.goes_on(face, tries=row.tries)
+                self._intake.read_later(row.due)
+                row = None
+            else:
+                face = replace(face, code=row.code, message=row.message)
+                if face.status is Status.PENDING:
+                    face = replace(face, status=Status.FAILED)
+                self._recorder.face(face)
+        elif face.status is Status.PENDING:
+            self._decider.goes_on(face, tries=0)  # an earlier run's: its row comes up by itself
+        if row is not None:
+            self._recorder.ends(row.due, face.status, face.code, face.message)
+        elif face.open:
+            self._left_in_doubt.add(face.face_id)
+        self._person_is_free(face.user_id)
+
+    # The end
+
+    def _wind_down(self) -> None:
+        """Hear the calls in flight, take back what has not left, and commit."""
+        until = time.monotonic() + self._work.drain
+        try:
+            while self._in_flight() and (left := until - time.monotonic()) > 0:
+                self._listen(min(TICK_SECONDS, left))
+            self._hear_answers()
+            self._watchdog.heed(self._reach, time.monotonic())  # all may have been done in a tick
+            now = time.time() + self._service.most_clock_offset
+            self._calls.withdraw(expires=last_expiry(now, timeout=self._work.timeout))
+            self._leave_in_doubt(self._doubts.left())
+            self._intake.count_repeats()
+            self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
+            if not (self._stop or self._signal or self._bound or self._bug):
+                self._settle_accounts()
+            self._pulse.remember(self._throttle.gauge(time.monotonic()))
+            self._recorder.commit()
+        except LocalError as error:
+            self._stop = self._stop or error
+
+    def _leave_in_doubt(self, faces: Sequence[FaceRecord]) -> None:
+        """Count the rows of faces that will not be settled in this run."""
+        left = {face.face_id: face for face in faces if face.open}
+        waiting = [*self._people.parked(), *self._intake.undecided(left)]
+        rows = [(left[due.face_id], due) for due in waiting if due.face_id in left]
+        for face_id in left.keys() & self._doubtful.keys():
+            rows.append((left[face_id], self._doubtful.pop(face_id).due))
+        for face, due in rows:
+            self._recorder.ends(due, face.status, face.code, face.message)
+
+    def _settle_accounts(self) -> None:
+        """What can be told only when every row of the manifest has been seen."""
+        self.tally.others_in_doubt = len(self._left_in_doubt - self._recorder.in_doubt)
+        if not self.tally.done:
+            return
+        # Asked of the ledger: an earlier run may have been interrupted in the middle of a pass.
+        people = self._ledger.people_with_several()
+        self.tally.superseded = self._ledger.supersede(people, at=now_ms(), run=self._work.run)
+        if self.tally.enrolled_now:
+            self.tally.shared = self._ledger.shared_photos(self._work.run)
+        if self.tally.shared:
+            self.tally.shared_examples = self._ledger.examples_of_shared(
+                self._work.run, most=SHARED_SHOWN
+            )
+
+
+def _stands_as_before(face: FaceRecord, due: Candidate) -> bool:
+    """Whether a face that was to be added anew was not."""
+    return due.renews and face.face_token is not None and face.user_data != due.row.user_data

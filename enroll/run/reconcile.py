@@ -1,0 +1,344 @@
+"""Settling faces in doubt: when to look, and with what.
+
+`settling` decides, `looks` makes the calls, `doubtbook` records.
+A library small enough to be listed whole is listed, once for all doubts that wait; else each face
+is looked for by `search` with its own photo, beside a control.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+
+from enroll.errors import ServiceError
+from enroll.facesearch import candidates
+from enroll.model import (
+    Answer,
+    FaceRecord,
+    LibraryFace,
+    Photo,
+    Status,
+    Verdict,
+)
+from enroll.run import reconcile_rules as settling
+from enroll.run.calibration import ControlSeeker, listed_whole
+from enroll.run.feed import Submit
+from enroll.run.journal import Recorder
+from enroll.run.looks import LIST_PAGE, Looks
+from enroll.run.reconcile_record import DoubtBook
+from enroll.run.reconcile_rules import (
+    Absent,
+    Adopt,
+    Control,
+    Doubt,
+    LookAgain,
+    Seen,
+    Sight,
+    Undecided,
+)
+from enroll.run.transitions import STRANGER
+
+TOKEN_SHOWN = frozenset({Status.ENROLLED, Status.SUPERSEDED})
+"""Where a face stands whose token the library holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """A library listed whole: its faces by `user_id`, as they were at `at` (monotonic)."""
+
+    at: float
+    people: Mapping[str, Sequence[LibraryFace]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A doubt and the moment (monotonic) from which a look at it counts."""
+
+    doubt: Doubt
+    at: float
+
+
+class Doubts:
+    """Every face in doubt, until it is settled or left to a person."""
+
+    def __init__(
+        self,
+        looks: Looks,
+        recorder: Recorder,
+        *,
+        settle_after: float,
+        settled: Callable[[FaceRecord], None],
+    ) -> None:
+        """`settle_after` is seconds; `settled` hears of each face as it stands when nothing more
+        will be done about it."""
+        self._looks = looks
+        self._recorder = recorder
+        self._settle_after = settle_after
+        self._settled = settled
+        self._book = DoubtBook(recorder)
+        self._seeker = ControlSeeker(
+            looks, recorder, found=self._control_found, given_up=self._control_given_up
+        )
+        self._lister = ControlSeeker(
+            looks, recorder, by_list=True, found=self._list_proves, given_up=self._list_proves_not
+        )
+        self._waiting: list[tuple[float, int, Doubt]] = []
+        self._order = itertools.count()
+        self._open: dict[int, Doubt] = {}
+        self._for_lister: list[_Due] = []
+        self._for_listing: list[_Due] = []
+        self._listing: _Listing | None = None
+        self._listing_asked = False
+        self._small: bool | None = None
+        self._for_control: list[_Due] = []
+
+    def __len__(self) -> int:
+        """How many faces are not settled."""
+        return len(self._open)
+
+    def take(self, doubt: Doubt) -> None:
+        """Settle this face, from the moment on at which a look can prove anything."""
+        self._open[doubt.face.face_id] = doubt
+        # At once: the younger the face that is looked for, the better is the lag known.
+        (self._lister if self._listable() else self._seeker).renew()
+        self._later(doubt, max(self._opens(doubt) - self._looks.service_time(), 0.0))
+
+    def enrolled(self, face: FaceRecord) -> None:
+        """A face was enrolled; it can serve as control."""
+        self._seeker.enrolled(face)
+        self._lister.enrolled(face)
+
+    def next_due(self) -> float | None:
+        """When something is to be done even if no task ends (monotonic seconds)."""
+        moments = [self._waiting[0][0] if self._waiting else None]
+        moments += [self._seeker.next_due, self._lister.next_due]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def work(self, submit: Submit, calls: Executor, readers: Executor, *, idle: bool) -> None:
+        """Do what is due. `idle` says that nothing else of the run is under way, so that no
+        further success will come to serve as control."""
+        now = time.monotonic()
+        while self._waiting and self._waiting[0][0] <= now:
+            at, _, doubt = heapq.heappop(self._waiting)
+            early = self._opens(doubt) - self._looks.service_time()
+            if early > 0:  # a clock was set since this was reckoned
+                self._later(doubt, early)
+            else:
+                self._look(_Due(doubt, at))
+        self._seeker.work(idle=idle)
+        self._lister.work(idle=idle)
+        self._looks.work(submit, calls, readers)
+
+    def left(self) -> list[FaceRecord]:
+        """The faces that are not settled, when the run has to end."""
+        return [doubt.face for doubt in self._open.values()]
+
+    # Looks
+
+    def _opens(self, doubt: Doubt) -> float:
+        """When a look proves something, on the service's clock."""
+        control = (self._lister if self._listable() else self._seeker).control
+        return settling.first_look_at(doubt, control=control, settle_after=self._settle_after)
+
+    def _later(self, doubt: Doubt, after: float) -> None:
+        heapq.heappush(self._waiting, (time.monotonic() + after, next(self._order), doubt))
+
+    def _look(self, due: _Due) -> None:
+        """Look for a face: in a listing that is new enough, else by search."""
+        if self._small:  # it may have grown since
+            self._small = None
+        if not self._listable():
+            self._search(due)
+        elif not self._lister.ready:
+            self._for_lister.append(due)
+            self._lister.want()
+        elif self._listing is not None and self._listing.at >= due.at:
+            self._look_in(self._listing, due)
+        else:
+            self._for_listing.append(due)
+            if not self._listing_asked:
+                self._listing_asked = True
+                self._looks.list_page(1, self._hear_list)
+
+    def _listable(self) -> bool:
+        """Whether the library is taken for small enough to be listed whole."""
+        if self._small is None:
+            self._small = self._recorder.ledger.enrolled_count() < LIST_PAGE
+        return self._small
+
+    def _list_proves(self) -> None:
+        waiting, self._for_lister = self._for_lister, []
+        for due in waiting:
+            self._look(due)
+
+    def _list_proves_not(self, because: str) -> None:
+        self._small = False  # search instead
+        self._list_proves()
+
+    def _hear_list(self, asked_at: float, answer: Answer) -> None:
+        self._listing_asked = False
+        waiting, self._for_listing = self._for_listing, []
+        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):  # a look that fails is no look
+            for due in waiting:
+                failed = settling.look_failed(due.doubt, f"looking failed: {answer.code}")
+                self._follow(due.doubt, failed)
+            return
+        listed = listed_whole(answer)
+        if listed is None:
+            self._small = False  # too large, or not ours to list: search instead
+        else:
+            people: dict[str, list[LibraryFace]] = {}
+            for face in listed:
+                people.setdefault(face.user_id, []).append(face)
+            self._listing = _Listing(asked_at, people)
+        for due in waiting:
+            self._look(due)
+
+    def _look_in(self, listing: _Listing, due: _Due) -> None:
+        face = due.doubt.face
+        there = listing.people.get(face.user_id, [])
+        strangers = self._strangers([(one.face_token, one.add_time, None) for one in there])
+        if strangers:
+            self._search(due)  # is it this photo? Only its likeness tells
+        else:
+            at = self._looks.service_time() - (time.monotonic() - listing.at)
+            sight = Sight((), at=at, own=_shows(face, {one.face_token for one in there}))
+            self._conclude(due.doubt, sight, self._lister.control)
+
+    def _search(self, due: _Due) -> None:
+        if self._seeker.cannot_search is not None:
+            self._undecided(due.doubt, self._seeker.cannot_search)
+        elif not self._seeker.ready:
+            self._for_control.append(due)
+            self._seeker.want()
+        elif not self._small and (early := self._opens(due.doubt) - self._looks.service_time()) > 0:
+            self._later(due.doubt, early)  # the lag became known while it waited
+        else:
+            self._looks.read_photo_of(due.doubt.face, partial(self._hear_photo, due.doubt))
+
+    def _control_found(self) -> None:
+        waiting, self._for_control = self._for_control, []
+        for due in waiting:
+            self._search(due)
+
+    def _control_given_up(self, because: str) -> None:
+        waiting, self._for_control = self._for_control, []
+        for due in waiting:
+            self._without_search(due.doubt, because)
+
+    def _without_search(self, doubt: Doubt, because: str) -> None:
+        stranger = self._only_stranger(doubt)
+        if stranger is None:
+            self._undecided(doubt, because)
+        else:
+            self._conclude(doubt, Sight((stranger,)), None)
+
+    def _only_stranger(self, doubt: Doubt) -> Seen | None:
+        """Where likeness cannot tell: the one listed face that can be no other that we have sent,
+        in a library that nobody but us has filled."""
+        ledger, face = self._recorder.ledger, doubt.face
+        if self._listing is None or doubt.recheck or not ledger.began_empty:
+            return None
+        if face.code == STRANGER:
+            return None  # what the ledger has sent says nothing of a face that it does not know
+        there = self._listing.people.get(face.user_id, [])
+        strangers = self._strangers([(one.face_token, one.add_time, None) for one in there])
+        known = ledger.faces_of([face.user_id])[face.user_id]
+        return strangers[0] if settling.only_face(strangers, known, face) else None
+
+    def _hear_photo(self, doubt: Doubt, photo: Photo | None) -> None:
+        if photo is None:
+            self._without_search(doubt, "its photo is no longer there to search with")
+            return
+        self._looks.search(
+            photo,
+            multi_oriented_detection=doubt.face.multi_oriented_detection,
+            heard=partial(self._hear_search, doubt, self._looks.service_time()),
+        )
+
+    def _hear_search(self, doubt: Doubt, at: float, answer: Answer) -> None:
+        if answer.verdict is Verdict.FATAL:
+            self._undecided(doubt, self._seeker.refuse_search(answer.code))
+            return
+        sight = self._sight(doubt.face, at, answer)
+        if sight is None:
+            passes = (Verdict.APPLIED, Verdict.UNKNOWN, Verdict.NOT_SENT)
+            because = f"looking failed: {(answer.message or answer.code).rstrip('.')}"
+            failed = settling.look_failed(doubt, because, for_good=answer.verdict not in passes)
+            self._follow(doubt, failed)
+        else:
+            self._conclude(doubt, sight, self._seeker.control)
+
+    def _sight(self, face: FaceRecord, at: float, answer: Answer) -> Sight | None:
+        """What a search has shown of a person; None when it has shown nothing reliable."""
+        if answer.code == "NO_FACE_FOUND":
+            # The service finds none in these bytes, and so cannot have added one.
+            return Sight((), at=at)
+        if answer.verdict is not Verdict.APPLIED:
+            return None
+        try:
+            found = candidates(answer)
+        except ServiceError:
+            return None
+        strangers = self._strangers(
+            [
+                (one.face_token, one.add_time, one.score)
+                for one in found
+                if one.user_id == face.user_id
+            ]
+        )
+        full = len(found) >= settling.LOOK_LIMIT
+        return Sight(
+            tuple(strangers),
+            at=at,
+            cut_at=min(one.score for one in found) if full else None,
+            own=_shows(face, {one.face_token for one in found}),
+        )
+
+    def _strangers(self, seen: Sequence[tuple[str, int | None, float | None]]) -> list[Seen]:
+        """Those of the faces whose tokens the ledger does not hold."""
+        held = self._recorder.ledger.holders_of([token for token, _, _ in seen])
+        return [Seen(token, at, score) for token, at, score in seen if token not in held]
+
+    # What is concluded
+
+    def _conclude(self, doubt: Doubt, sight: Sight, control: Control | None) -> None:
+        settlement = settling.judge(doubt, sight, control=control, settle_after=self._settle_after)
+        self._follow(doubt, settlement)
+
+    def _follow(self, doubt: Doubt, settlement: settling.Settlement) -> None:
+        then: settling.Settlement | None = settlement
+        if isinstance(settlement, Adopt):
+            face, then = self._book.adopt(doubt, settlement), settlement.then
+            self._recorder.noted()
+        elif isinstance(settlement, Absent):
+            face, then = self._book.absent(doubt), None
+            self._recorder.noted()
+        else:
+            face = doubt.face
+        if isinstance(then, LookAgain):
+            self._open[face.face_id] = then.doubt
+            self._later(then.doubt, then.after)
+        elif isinstance(then, Undecided):
+            self._undecided(doubt, then.because)
+        else:
+            self._close(face)
+
+    def _undecided(self, doubt: Doubt, because: str) -> None:
+        face = self._book.undecided(doubt, because)
+        self._recorder.noted()
+        self._close(face)
+
+    def _close(self, face: FaceRecord) -> None:
+        del self._open[face.face_id]
+        self._settled(face)
+
+
+def _shows(face: FaceRecord, tokens: set[str]) -> bool | None:
+    """Whether a look that shows these tokens shows the face's own; None where it has none there."""
+    return face.face_token in tokens if face.status in TOKEN_SHOWN else None

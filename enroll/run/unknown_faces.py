@@ -1,0 +1,137 @@
+"""Faces of the library that the ledger does not know, seen before the first photo is sent.
+
+A ledger that was restored from a backup, or that shares its library with another, does not know
+every face that is there. Whoever has such a face is looked for before being sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from enum import Enum
+
+from enroll.errors import LedgerMismatchError, ServiceError
+from enroll.facesearch import faces, next_start
+from enroll.model import Answer, LibraryFace, Verdict
+from enroll.run.journal import Recorder
+from enroll.run.looks import LIST_PAGE, Looks
+
+PAGES = 100
+"""Pages of `list` that are read at most: faces that a ledger lacks, and one page that it knows."""
+
+FAILED_PAGES = 10
+"""How often in a row `list` may fail before the run goes on with what was seen: some minutes."""
+
+
+class Trust(Enum):
+    """How far a ledger is believed to know its library."""
+
+    WHOLE = "whole"
+    """It was empty a moment ago, or a person answers for it."""
+    UNLESS_SEEN = "unless seen"
+    """As long as no other face is seen there: another program may have added some."""
+    LESS = "less"
+    """It was put back to an earlier state: what the library holds has to be seen."""
+
+
+class Strangers:
+    """Asks for the end of the library, where the faces are that a ledger may have missed.
+
+    `list` gives the oldest first, so what lies behind as many faces as the ledger knows is new to
+    it; one page more is read, because some that it knows may have been deleted. If it shows none
+    that the ledger knows, more of them were deleted: the start is halved until one is seen. Where
+    the service lists no further, faces beyond cannot be seen.
+    """
+
+    def __init__(self, looks: Looks, recorder: Recorder, *, trust: Trust) -> None:
+        """With a ledger that is trusted wholly nothing is asked, and nobody has such a face."""
+        self._looks = looks
+        self._recorder = recorder
+        self._tokens: dict[str, set[str]] = defaultdict(set)
+        self._whole = False
+        self._asked = False
+        self._pages = 0
+        self._met = False  # the ledger's faces: what comes behind may be new to it
+        self._failed = 0
+        self._again: tuple[float, int] | None = None
+        self._trust = trust
+        self.known = trust is Trust.WHOLE
+        """Whether everything has been seen that can be."""
+        self.stop: LedgerMismatchError | None = None
+        """Why nothing may be sent: a ledger that lacks faces, and a library that is not shown."""
+
+    @property
+    def next_due(self) -> float | None:
+        """When `list` is asked again after it has failed (monotonic seconds)."""
+        return None if self._again is None else self._again[0]
+
+    @property
+    def being_learned(self) -> bool:
+        """Whether the library is being listed."""
+        return self._asked and not self.known
+
+    def learn(self) -> None:
+        """Have the library listed, unless that is under way or done."""
+        if not (self.known or self._asked):
+            self._asked = True
+            held = self._recorder.ledger.token_count()
+            self._ask(max(held + 2 - LIST_PAGE, 1))
+        elif self._again is not None and self._again[0] <= time.monotonic():
+            start, self._again = self._again[1], None
+            self._ask(start)
+
+    def has(self, user_id: str) -> bool:
+        """Whether the library holds a face of this person that the ledger does not know."""
+        tokens = self._tokens.get(user_id, set())
+        return len(self._recorder.ledger.holders_of(list(tokens))) < len(tokens)
+
+    def all_known(self) -> bool:
+        """Whether the library was seen to its end, and the ledger knows all of it by now."""
+        return self._whole and not any(map(self.has, self._tokens))
+
+    def _ask(self, start: int) -> None:
+        self._looks.list_page(start, lambda asked_at, answer: self._hear(start, answer))
+
+    def _hear(self, start: int, answer: Answer) -> None:
+        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
+            self._failed += answer.verdict is Verdict.UNKNOWN
+            if self._failed < FAILED_PAGES:
+                self._again = (time.monotonic() + min(2.0**self._failed, 60.0), start)
+            else:
+                self._ends(whole=False)
+            return
+        self._failed = 0
+        try:
+            page, following = faces(answer), next_start(answer)
+        except ServiceError:  # also where it lists no further
+            self._ends(whole=False)
+            return
+        self._met = self._remember(page) or self._met or start == 1
+        self._pages += 1
+        if not self._met and self._pages < PAGES:
+            self._ask(start // 2)
+        elif following is None:
+            self._ends(whole=True)
+        elif following <= start or self._pages >= PAGES:
+            self._ends(whole=False)
+        else:
+            self._ask(following)
+
+    def _ends(self, *, whole: bool) -> None:
+        self.known, self._whole = True, whole
+        if self._trust is Trust.LESS and not whole:
+            self.stop = LedgerMismatchError(
+                "The ledger ends before the last run that used it, as if it had been restored from "
+                "a backup, and the service does not list the faces that it lacks: enrolling now "
+                "may add people twice. Take them in with `enroll adopt`, with every manifest that "
+                "was enrolled since, or add to the library all the same with --allow-nonempty."
+            )
+
+    def _remember(self, page: Sequence[LibraryFace]) -> bool:
+        """Note the faces that the ledger does not know; whether there is one that it knows."""
+        held = self._recorder.ledger.holders_of([face.face_token for face in page])
+        for face in page:
+            if face.face_token not in held:
+                self._tokens[face.user_id].add(face.face_token)
+        return bool(held)

@@ -1,0 +1,278 @@
+"""Calls outside of a run, made until they are answered: one, or many at a time."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from enroll.errors import ServiceError, ShortageError
+from enroll.facesearch import FaceSearch
+from enroll.limiter.adaptive import MOST_IN_FLIGHT, throttle_for
+from enroll.limiter.limits import Permit, Throttle
+from enroll.model import Answer, CallKind, Credentials, Verdict
+from enroll.resources import share_out
+from enroll.run.release import tell
+from enroll.run.transitions import CREDENTIAL_CODES
+from enroll.session.account import Connection, failed
+from enroll.tally import Tally
+from enroll.threads import Threads
+
+TRIES = 5
+"""How often a call is made that does not come through, before its failure is its answer."""
+
+BACK_OFF_SECONDS = 0.5
+"""Before the second of these; doubled each time."""
+
+REFUSALS = 20
+"""How often a call may be refused a place: the throttle's pauses make that a quarter hour."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(slots=True, eq=False)
+class _Errand(Generic[T]):
+    item: T
+    failed: int = 0
+    refused: int = 0
+    credentials: Credentials | None = None
+    permit: Permit | None = None
+
+
+class Asking:
+    """Makes calls that may be made twice without harm. A context manager; one thread uses it.
+
+    Refused calls wait and are made again, and so are those that do not come through, a few
+    times; credentials that were exchanged are read once more.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        tally: Tally,
+        *,
+        at_once: int | None,
+        known: int | None = None,
+        most_calls: int | None = None,
+    ) -> None:
+        """`at_once` is the most calls in flight, None as many as the account takes, of which
+        `known` says how many that were; `tally` counts those that have left, of which there may
+        be `most_calls`."""
+        self.tally = tally
+        self._connection = connection
+        self._most_calls = math.inf if most_calls is None else most_calls
+        # Two files each: a call may read its photo first.
+        most = max(share_out(calls=2 * (at_once or MOST_IN_FLIGHT), readers=0).calls // 2, 1)
+        self._throttle = throttle_for(at_once, known=known, most=most)
+        self._pool = Threads(most)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Not waited for: a call under way ends by its own deadline.
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def clock_offset(self) -> float:
+        """The service's clock minus ours, in seconds."""
+        return self._connection.service.clock_offset
+
+    @property
+    def least_clock_offset(self) -> float:
+        """The same, to say what has expired."""
+        return self._connection.service.least_clock_offset
+
+    def failed(self, answer: Answer) -> ServiceError:
+        """The error for an answer that stands and is not what was asked for."""
+        return failed(answer, self._connection)
+
+    def may_call(self, in_flight: int = 0) -> bool:
+        """Whether another call may be made beside those that are in flight."""
+        return self.tally.calls.total() + in_flight < self._most_calls
+
+    def ask(
+        self, kind: CallKind, call: Callable[[FaceSearch], Answer], *, tries: int = TRIES
+    ) -> Answer:
+        """Make one call; its answer. Raises ServiceError where no call would be answered.
+
+        `tries` 1 makes a call once that may have been carried out.
+        """
+        asked = self.each(
+            kind,
+            [None],
+            lambda service, _: call(service),
+            answer_of=lambda answer: answer,
+            tries=tries,
+        )
+        with closing(asked):
+            found = next(asked, None)
+        if found is None:
+            raise ServiceError("No further call may be made: --max-calls was reached.")
+        return found[1]
+
+    def each(
+        self,
+        kind: CallKind,
+        items: Iterable[T],
+        call: Callable[[FaceSearch, T], R],
+        *,
+        answer_of: Callable[[R], Answer | None],
+        tries: int = TRIES,
+    ) -> Generator[tuple[T, R]]:
+        """Make a call for each item; each with what came of it, in the order in which they end.
+
+        `call` runs on another thread; what it returns holds an answer, or None where it made
+        no call. Where no further call may be made it ends, with items left. Raises ServiceError
+        as `ask` does.
+        """
+        errands: _Errands[T, R] = _Errands(items, self._throttle)
+        try:
+            while errands.left():
+                while self._has_thread() and (errand := self._next(errands)) is not None:
+                    errand.credentials = self._connection.credentials
+                    service = self._connection.service
+                    errands.sent(errand, self._pool.submit(call, service, errand.item))
+                for errand, future in errands.ended():
+                    result = future.result()
+                    answer = answer_of(result)
+                    self._count(kind, answer)
+                    errands.answered(errand, answer, service_time=time.time() + self.clock_offset)
+                    after = self._again_after(errand, answer, tries)
+                    if after is None or not self.may_call(errands.in_flight):
+                        yield errand.item, result
+                    else:
+                        errands.put_off(errand, after)
+        finally:
+            errands.cancel()
+
+    def _has_thread(self) -> bool:
+        """Whether a call can be made now; where not, one that is under way has to end first."""
+        try:
+            self._pool.have_one_free()
+        except ShortageError:
+            return False
+        return True
+
+    def _next(self, errands: _Errands[T, R]) -> _Errand[T] | None:
+        if self.may_call(errands.in_flight):
+            return errands.next()
+        errands.stop()
+        return None
+
+    def _count(self, kind: CallKind, answer: Answer | None) -> None:
+        if answer is not None and answer.left:
+            self.tally.calls[kind] += 1
+            self.tally.refused += answer.verdict is Verdict.REFUSED
+
+    def _again_after(self, errand: _Errand[T], answer: Answer | None, tries: int) -> float | None:
+        """Seconds after which a call is to be made again; None when its answer stands."""
+        if answer is None:
+            return None
+        if answer.verdict is Verdict.FATAL:
+            if answer.code in CREDENTIAL_CODES and self._connection.others_than(errand.credentials):
+                return 0.0
+            raise self.failed(answer)
+        if answer.verdict is Verdict.BLOCKED:
+            self._connection.service.let_go()
+            errand.refused += 1
+            if errand.refused >= REFUSALS:
+                raise ShortageError(answer.message)
+            return 0.0
+        if answer.verdict is Verdict.REFUSED:
+            errand.refused += 1
+            return 0.0 if errand.refused < REFUSALS else None  # the throttle waits
+        if answer.verdict is Verdict.NOT_SENT or answer.verdict is Verdict.UNKNOWN:
+            errand.failed += 1
+            most = TRIES if answer.verdict is Verdict.NOT_SENT else tries
+            return BACK_OFF_SECONDS * 2.0**errand.failed if errand.failed < most else None
+        return None
+
+
+class _Errands(Generic[T, R]):
+    """The calls of one `each`: not made yet, in flight, put off."""
+
+    def __init__(self, items: Iterable[T], throttle: Throttle) -> None:
+        self._fresh = map(_Errand, items)
+        self._throttle = throttle
+        self._all_taken = False
+        self._put_off: list[tuple[float, int, _Errand[T]]] = []
+        self._order = itertools.count()
+        self._in_flight: dict[Future[R], _Errand[T]] = {}
+
+    def left(self) -> bool:
+        """Whether there is anything to do or to wait for."""
+        return bool(self._in_flight or self._put_off or not self._all_taken)
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are being made."""
+        return len(self._in_flight)
+
+    def stop(self) -> None:
+        """No further call is to be made."""
+        self._put_off.clear()
+        self._all_taken = True
+
+    def next(self) -> _Errand[T] | None:
+        """The next call to be made now, if there is a place for it."""
+        now = time.monotonic()
+        if self._throttle.free(now) <= 0:
+            return None
+        if self._put_off and self._put_off[0][0] <= now:
+            return heapq.heappop(self._put_off)[2]
+        errand = next(self._fresh, None)
+        self._all_taken = errand is None
+        return errand
+
+    def sent(self, errand: _Errand[T], future: Future[R]) -> None:
+        """The call is being made."""
+        errand.permit = self._throttle.sent(time.monotonic())
+        self._in_flight[future] = errand
+
+    def ended(self) -> list[tuple[_Errand[T], Future[R]]]:
+        """Wait until a call has ended, or another can be made; those that have ended."""
+        now = time.monotonic()
+        moments = [self._throttle.opens_at(now), self._put_off[0][0] if self._put_off else None]
+        until = min((moment for moment in moments if moment is not None), default=None)
+        patience = None if until is None else max(until - now, 0.0)
+        if not self._in_flight:
+            time.sleep(patience or 0.0)
+            return []
+        done, _ = wait(self._in_flight, timeout=patience, return_when=FIRST_COMPLETED)
+        return [(self._in_flight.pop(future), future) for future in done]
+
+    def answered(self, errand: _Errand[T], answer: Answer | None, *, service_time: float) -> None:
+        """A call has ended, with an answer or without having been made."""
+        permit, errand.permit = errand.permit, None
+        if permit is None:
+            return
+        now = time.monotonic()
+        if answer is None:
+            self._throttle.answered(permit, now, refused=False, served=False)
+        else:
+            tell(self._throttle, permit, answer, now=now, service_time=service_time)
+
+    def put_off(self, errand: _Errand[T], seconds: float) -> None:
+        """Make the call again after so many seconds."""
+        due = time.monotonic() + seconds
+        heapq.heappush(self._put_off, (due, next(self._order), errand))
+
+    def cancel(self) -> None:
+        """Nobody wants to hear the rest; their places are free for what is asked next."""
+        for future, errand in self._in_flight.items():
+            future.cancel()
+            self.answered(errand, None, service_time=0.0)

@@ -1,0 +1,259 @@
+"""Faces deleted from a library: called until it is known, with each intent on disk before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from itertools import takewhile
+
+from enroll.clock import now_ms
+from enroll.errors import ServiceError
+from enroll.facesearch import Deleted, deleted
+from enroll.ledger import Changes, Ledger, Target
+from enroll.model import Answer, CallKind, Event, EventKind, LibraryFace, Verdict
+from enroll.session.caller import Asking
+from enroll.session.library_listing import look_up
+
+DELETE_PAGE = 1000
+"""Tokens in one call of `delete`: the most that it takes."""
+
+ROUNDS = 3
+"""How often faces are deleted that are still there after an answer that left it open."""
+
+NOT_THERE = "FACE_NOT_IN_GROUP"
+"""The reason for which `delete` does not take out a face that the library does not hold."""
+
+
+LANDED_MS = 3_600_000
+"""When no call of `delete` can take a face out any more that was recorded so long ago: rounds,
+refusals and signatures are over by then."""
+
+
+def chosen_pages(ledger: Ledger, *, run: int) -> Iterator[list[Target]]:
+    """The faces that the ledger has chosen, at most `DELETE_PAGE` at a time."""
+    after = ""
+    while targets := ledger.removals.chosen(after=after, most=DELETE_PAGE, run=run):
+        yield targets
+        after = targets[-1].face_token
+
+
+def delete_chosen(
+    ledger: Ledger,
+    asking: Asking,
+    group_id: str,
+    *,
+    run: int,
+    told: Callable[[int], None] = lambda gone: None,
+    go_on: Callable[[], bool] = lambda: True,
+    seen: bool = False,
+) -> int:
+    """Delete the faces that the ledger has chosen; of how many it is not known whether they are
+    gone, which the next command that changes the library finds out.
+
+    `run` is the command's number; `told` hears after each call how many are gone so far, once any
+    are; `go_on` is asked before each, also before those that ask what became of a face. `seen` is
+    as for `Removals.settle`. Raises ServiceError where the service will not delete.
+    """
+    gone, unknown = 0, 0
+    for targets in chosen_pages(ledger, run=run):
+        if not go_on():
+            break
+        left = delete_targets(ledger, asking, group_id, targets, go_on=go_on, seen=seen)
+        gone, unknown = gone + len(targets) - left, unknown + left
+        if gone:
+            told(gone)
+    return unknown
+
+
+def delete_targets(
+    ledger: Ledger,
+    asking: Asking,
+    group_id: str,
+    targets: Sequence[Target],
+    *,
+    go_on: Callable[[], bool] = lambda: True,
+    seen: bool = False,
+) -> int:
+    """The same for at most `DELETE_PAGE` faces that are named."""
+    # What was recorded before may have been called for, or agreed to.
+    older = {one.face_token for one in ledger.removals.intended()}
+    ledger.removals.intend(targets)
+    _note(ledger, EventKind.REMOVING, targets)
+    ledger.commit()
+    return _carry_out(ledger, asking, group_id, targets, older=older, go_on=go_on, seen=seen)
+
+
+def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> str:
+    """Finish only what somebody has agreed to. Of what a sync was about to delete, find out what
+    is gone: the rest may be wanted again, and is for a sync to choose anew.
+
+    A face that is there is taken for one that stays only when no call can delete it any more. The
+    sentence of a service that does not delete what it should, else an empty one.
+    """
+    judged = ledger.removals.intended_by_syncs()
+    refused = ""
+    try:
+        targets = ledger.removals.intended()
+        _finish(ledger, asking, group_id, [one for one in targets if one.face_token not in judged])
+    except ServiceError as error:  # an account may not delete any more, and may add
+        refused = str(error)
+    now = now_ms()
+    doubtful = {one.face_token: one for one in ledger.removals.intended()}
+    gone, stays = list[Target](), list[str]()
+    try:
+        for token, found in look_up(asking, group_id, doubtful):
+            if found is None:
+                gone.append(doubtful[token])
+            elif isinstance(found, LibraryFace) and judged.get(token, now) < now - LANDED_MS:
+                stays.append(token)
+    except ServiceError as error:
+        refused = refused or str(error)
+    _settle(ledger, gone, {})
+    ledger.removals.withdraw(stays)
+    # A clock that was ahead has recorded these; from now on it is known how long ago.
+    _note(
+        ledger,
+        EventKind.REMOVING,
+        [one for one in ledger.removals.intended() if judged.get(one.face_token, now) > now],
+    )
+    ledger.commit()
+    return refused
+
+
+def _finish(ledger: Ledger, asking: Asking, group_id: str, targets: Sequence[Target]) -> int:
+    """What was recorded may have been carried out: an intent stays until it is known."""
+    older = {target.face_token for target in targets}
+    return sum(
+        _carry_out(ledger, asking, group_id, targets[start : start + DELETE_PAGE], older=older)
+        for start in range(0, len(targets), DELETE_PAGE)
+    )
+
+
+def _carry_out(
+    ledger: Ledger,
+    asking: Asking,
+    group_id: str,
+    targets: Sequence[Target],
+    *,
+    older: Set[str],
+    go_on: Callable[[], bool] = lambda: True,
+    seen: bool = False,
+) -> int:
+    """Make the calls for at most `DELETE_PAGE` faces and record what came of it; how many are
+    left of which nothing is known. For the `older` ones an earlier command may have called."""
+    deletion = Deletion(asking, group_id, go_on=go_on)
+    tokens = [target.face_token for target in targets]
+    try:
+        deletion.carry_out(tokens)
+    except ServiceError:
+        if not deletion.attempted:  # nothing was deleted, and nothing will be
+            ledger.removals.withdraw([token for token in tokens if token not in older])
+        raise
+    finally:
+        gone = deletion.gone
+        settled = [target for target in targets if target.face_token in gone]
+        _settle(ledger, settled, gone, seen=seen)
+        ledger.commit()
+    return len(targets) - len(settled)
+
+
+def _settle(
+    ledger: Ledger, targets: Sequence[Target], reasons: Mapping[str, str], *, seen: bool = False
+) -> None:
+    for run in {target.run for target in targets}:
+        tokens = [target.face_token for target in targets if target.run == run]
+        ledger.removals.settle(tokens, run=run, seen=seen)
+    _note(ledger, EventKind.REMOVED, targets, reasons=reasons)
+
+
+def _note(
+    ledger: Ledger,
+    kind: EventKind,
+    targets: Sequence[Target],
+    reasons: Mapping[str, str] | None = None,
+) -> None:
+    at = now_ms()
+    events = [
+        Event(
+            at=at,
+            kind=kind,
+            run=target.run,
+            face_id=target.face_id,
+            face_token=target.face_token,
+            detail=(reasons or {}).get(target.face_token, ""),
+        )
+        for target in targets
+    ]
+    ledger.record(Changes(events=events))
+
+
+def delete_faces(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> Mapping[str, str]:
+    """Delete at most `DELETE_PAGE` faces; those that are gone, as in `Deletion.gone`. Raises
+    ServiceError where the service will not delete, or cannot be asked what it has."""
+    deletion = Deletion(asking, group_id)
+    deletion.carry_out(face_tokens)
+    return deletion.gone
+
+
+class Deletion:
+    """Faces that are being deleted. `gone` are those that are known to be, with the service's
+    reason for those that were before; the others may be gone or not once a call was `attempted`.
+    """
+
+    def __init__(
+        self,
+        asking: Asking,
+        group_id: str,
+        *,
+        go_on: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`go_on` is asked before each call."""
+        self.gone: dict[str, str] = {}
+        self.attempted = False
+        self._asking = asking
+        self._group_id = group_id
+        self._go_on = go_on
+
+    def carry_out(self, face_tokens: Sequence[str]) -> None:
+        """Delete at most `DELETE_PAGE` faces, and ask what became of those of which the answer
+        leaves it open, as long as another call may be made. Raises ServiceError where the service
+        refuses."""
+        for _ in range(ROUNDS):
+            left = [token for token in face_tokens if token not in self.gone]
+            if not (left and self._asking.may_call() and self._go_on()):
+                return
+            answer = _ask_to_delete(self._asking, self._group_id, left)
+            told = _told(answer)
+            if told is not None and told.removed == len(left) - len(told.failures):
+                failed = told.failures
+                self.gone |= {
+                    token: failed.get(token, "") for token in left if _is_gone(failed.get(token))
+                }
+                return
+            if told is None and answer.verdict is not Verdict.UNKNOWN:
+                said = (answer.message or answer.code).rstrip(".")
+                raise ServiceError(f"The service does not delete faces: {said}. Try again later.")
+            # The answer leaves it open: ask about each. Deleting a token again does no harm.
+            self.attempted = True
+            asked = takewhile(lambda _: self._go_on(), left)
+            for token, found in look_up(self._asking, self._group_id, asked):
+                if found is None:
+                    self.gone[token] = ""
+
+
+def _ask_to_delete(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> Answer:
+    return asking.ask(
+        CallKind.DELETE,
+        lambda service: service.delete(group_id=group_id, face_tokens=face_tokens),
+        tries=1,
+    )
+
+
+def _told(answer: Answer) -> Deleted | None:
+    try:
+        return deleted(answer) if answer.verdict is Verdict.APPLIED else None
+    except ServiceError:
+        return None
+
+
+def _is_gone(reason: str | None) -> bool:
+    return reason is None or reason == NOT_THERE

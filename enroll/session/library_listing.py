@@ -1,0 +1,127 @@
+"""What can be seen of a library: read page by page with `list`, and face by face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from enroll.clock import now_ms
+from enroll.errors import ServiceError, UnreachedError
+from enroll.facesearch import face, faces, next_start
+from enroll.ledger import Listing
+from enroll.model import Answer, CallKind, LibraryFace, Verdict
+from enroll.run.looks import LIST_PAGE
+from enroll.session.caller import Asking
+
+MOST_FACES = 5_000_000
+"""What an account can hold, by the service's documentation; a `list` that shows more has no end."""
+
+MOST_PAGES = MOST_FACES // 100
+"""In how many pages that is shown at most: 100 faces are a page of `list` by default."""
+
+NO_SUCH_FACE = "INVALID_FACE_TOKEN"
+"""What `face_info` answers for a token that the library does not hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighted:
+    """How much of a library `list` has shown.
+
+    `began` is when it was first asked (UNIX ms, by our clock); `because` says why it showed not
+    all, and is empty where it did.
+    """
+
+    faces: int
+    began: int
+    because: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every face of the library was shown."""
+        return not self.because
+
+
+def read_library(
+    asking: Asking,
+    group_id: str,
+    listing: Listing,
+    *,
+    heard: Callable[[int], None] = lambda count: None,
+) -> Sighted:
+    """Read a library into `listing` as far as `list` shows it; `heard` is told how far it is.
+
+    Raises ServiceError when the service shows nothing at all.
+    """
+    began, start, seen = now_ms(), 1, 0
+    for _ in range(MOST_PAGES):
+        try:
+            page, following = _page(asking, group_id, start)
+        except ServiceError as error:
+            if start == 1:
+                raise
+            return Sighted(faces=seen, began=began, because=str(error))
+        new = listing.take(page)
+        seen += new
+        heard(seen)
+        if following is None:
+            return Sighted(faces=seen, began=began)
+        if seen > MOST_FACES:
+            break
+        if following <= start or not new:
+            because = f"The page from {start:,} on leads to no other faces."
+            return Sighted(faces=seen, began=began, because=because)
+        start = following
+    because = f"`list` leads on and on, beyond the {MOST_FACES:,} faces that an account can hold."
+    return Sighted(faces=seen, began=began, because=because)
+
+
+def list_small(asking: Asking, group_id: str) -> list[LibraryFace] | None:
+    """Every face of a library that one call shows whole; None where none does."""
+    try:
+        page, following = _page(asking, group_id, 1)
+    except ServiceError:
+        return None
+    return page if following is None else None
+
+
+def _page(asking: Asking, group_id: str, start: int) -> tuple[list[LibraryFace], int | None]:
+    answer = asking.ask(
+        CallKind.LIST,
+        lambda service: service.list(group_id=group_id, start=start, limit=LIST_PAGE),
+    )
+    if answer.verdict is not Verdict.APPLIED:
+        error = asking.failed(answer)
+        if isinstance(error, UnreachedError):
+            raise error
+        said = (answer.message or answer.code).rstrip(".")
+        raise ServiceError(f"The service does not list the faces from {start:,} on: {said}.")
+    return faces(answer), next_start(answer)
+
+
+def look_up(
+    asking: Asking, group_id: str, face_tokens: Iterable[str]
+) -> Iterator[tuple[str, LibraryFace | ServiceError | None]]:
+    """Ask the service for each face: the face, None where the library has none such, or the
+    error that left it open."""
+    asked = asking.each(
+        CallKind.FACE_INFO,
+        face_tokens,
+        lambda service, token: service.face_info(group_id=group_id, face_token=token),
+        answer_of=lambda answer: answer,
+    )
+    for token, answer in asked:
+        yield token, _looked_up(asking, token, answer)
+
+
+def _looked_up(asking: Asking, token: str, answer: Answer) -> LibraryFace | ServiceError | None:
+    if answer.code == NO_SUCH_FACE and answer.verdict is Verdict.REJECTED:
+        return None
+    if answer.verdict is not Verdict.APPLIED:
+        return asking.failed(answer)
+    try:
+        found = face(answer)
+    except ServiceError as error:
+        return error
+    if found.face_token != token:
+        return ServiceError("The service answered with another face than the one asked for.")
+    return found

@@ -1,0 +1,190 @@
+"""What `verify` and `remove` work with: a ledger that is read, its library proved, and a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from enroll.allowed import refuse
+from enroll.expiry import DEFAULT_TIMEOUT
+from enroll.ledger import Ledger, LibraryIdentity
+from enroll.ledger.auditing import SqliteAudit
+from enroll.ledger.files import audit_ledger, check_library, reopen_ledger
+from enroll.ledger.lock import LedgerLock
+from enroll.model import Credentials, SendAs
+from enroll.session.account import Account, find_library
+from enroll.session.caller import Asking
+from enroll.session.command_record import COMMAND, Upkeep, upkeep
+from enroll.settings import DEFAULT_ENDPOINT, FILES, files_record, host_of
+from enroll.tally import Tally
+from enroll.text.outputs import InUse, Output, check_output, try_folder
+
+S = TypeVar("S", bound="BenchSettings")
+
+
+class Talk(Protocol):
+    """Whom a command tells what it finds, and asks before it changes anything."""
+
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        """The first call is signed next: where it goes, and in words with which credentials."""
+
+    def say(self, *lines: str) -> None:
+        """Show lines."""
+
+    def progress(self, done: int, what: str) -> None:
+        """So many of something are done; told often."""
+
+    def confirm(self, question: str) -> bool:
+        """Whether a person agrees. Raises UsageError where nobody can be asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    """Which ledger and library; docs/reference.md describes the options.
+
+    `endpoint` None is the one of the ledger's last run, `group_id` None the ledger's,
+    `max_in_flight` None as many as the account takes. `timeout` is seconds. `in_use` are files
+    that the command must not take the place of, by what they are in words.
+    """
+
+    ledger: Path
+    endpoint: str | None = None
+    group_id: str | None = None
+    max_in_flight: int | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    ca_bundle: Path | None = None
+    allow_http: bool = False
+    in_use: Mapping[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what the command line refuses, with the same sentence."""
+        refuse(self)
+
+    @property
+    def output(self) -> Output | None:
+        """A file that the command writes, if it writes one."""
+        return None
+
+    def record(self) -> dict[str, Any]:
+        """What the ledger keeps of the command that changes it: its name, and how."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifySettings(BenchSettings):
+    """What `enroll verify` is to do; `differences` is a CSV to write them to."""
+
+    deep: bool = False
+    remove_surplus: bool = False
+    requeue_missing: bool = False
+    differences: Path | None = None
+
+    @property
+    def output(self) -> Output | None:
+        if self.differences is None:
+            return None
+        return Output(path=self.differences, option="--differences")
+
+    def record(self) -> dict[str, Any]:
+        return {
+            COMMAND: "verify",
+            "remove_surplus": self.remove_surplus,
+            "requeue_missing": self.requeue_missing,
+            FILES: files_record({"the differences": self.differences}),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench(Generic[S]):
+    """The ledger as it is read, the library that it was proved to be of, and how to ask it."""
+
+    settings: S
+    talk: Talk
+    audit: SqliteAudit
+    asking: Asking
+    identity: LibraryIdentity
+    endpoint: str
+    send_as: SendAs
+
+    @property
+    def group_id(self) -> str:
+        """The library's name."""
+        return self.identity.group_id
+
+
+@contextmanager
+def open_bench(
+    settings: S, read_credentials: Callable[[], Credentials], talk: Talk
+) -> Iterator[Bench[S]]:
+    """Open the ledger for reading and prove that the library is its own. Raises EnrollError."""
+    with ExitStack() as stack:
+        audit = audit_ledger(settings.ledger)
+        stack.callback(audit.close)
+        if (output := settings.output) is not None:
+            manifests = audit.manifests()
+            check_output(
+                output,
+                InUse(ledger=settings.ledger, manifests=manifests, files=settings.in_use),
+            )
+            try_folder(output)
+        known = audit.identity()
+        last = next(iter(audit.status(runs=1).runs), None)
+        options = {} if last is None else last.start.options
+        endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
+        connection = Account(
+            endpoint=endpoint,
+            read_credentials=read_credentials,
+            timeout=settings.timeout,
+            ca_bundle=settings.ca_bundle,
+            allow_http=settings.allow_http,
+            announce=talk.connecting,
+        ).open()
+        stack.callback(connection.close)
+        tally = Tally()
+        library = find_library(connection, settings.group_id or known.group_id, tally)
+        identity = LibraryIdentity(
+            host=host_of(endpoint), group_id=library.group_id, add_time=library.add_time
+        )
+        check_library(settings.ledger, known, identity)
+        asking = stack.enter_context(
+            Asking(connection, tally, at_once=settings.max_in_flight, known=audit.ceiling)
+        )
+        yield Bench(
+            settings=settings,
+            talk=talk,
+            audit=audit,
+            asking=asking,
+            identity=identity,
+            endpoint=endpoint,
+            send_as=SendAs(options.get("send_as") or SendAs.FILE),
+        )
+
+
+@contextmanager
+def changing(bench: Bench[Any]) -> Iterator[tuple[Ledger, Upkeep]]:
+    """The ledger, held by us and open for writing; what was read before may have changed since.
+
+    Raises LedgerBusyError while a run goes on.
+    """
+    settings: BenchSettings = bench.settings
+    options = {
+        **settings.record(),
+        "group_id": bench.group_id,
+        "endpoint": bench.endpoint,
+        "timeout": settings.timeout,
+        "send_as": bench.send_as.value,
+    }
+    with ExitStack() as stack:
+        stack.enter_context(LedgerLock(settings.ledger))
+        ledger = reopen_ledger(settings.ledger, bench.identity)
+        stack.callback(ledger.close)
+        bench.audit.refresh()
+        offset = bench.asking.clock_offset
+        tally = bench.asking.tally
+        yield (
+            ledger,
+            stack.enter_context(upkeep(ledger, options=options, tally=tally, clock_offset=offset)),
+        )

@@ -1,0 +1,124 @@
+"""What a run, a plan and a ledger look like as text. Pure: values in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from enroll.ledger import RunPace
+from enroll.text.remedies import what_to_do
+from enroll.visible import visible
+
+SAID_SHOWN = 200
+"""Characters that are shown of what the service said; `enroll status --json` has all."""
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: `0.01 s`, `0.8 s`, `45 s`, `12 min 5 s`, `3 h 20 min`,
+    `2 d 4 h`."""
+    if 0 < seconds < 0.1:
+        return f"{seconds:.1g} s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def amount(count: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun: `1 row`, `1,000 rows`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def size(count: float) -> str:
+    """Bytes for people, in powers of 1,000: `12 kB`, `3.4 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def facts(pairs: Iterable[tuple[str, str]], *, least: int = 0) -> list[str]:
+    """Names and values in two columns, the first of `least` characters or more."""
+    pairs = list(pairs)
+    wide = max((len(name) for name, _ in pairs), default=0)
+    wide = max(wide, least)
+    return [f"{name:<{wide}}  {value}" for name, value in pairs]
+
+
+def account_lines(endpoint: str, origin: str, credentials: str) -> list[str]:
+    """Where calls go, what says so, and with which credentials: told before the first of them."""
+    return facts([("Endpoint", f"{endpoint} ({origin})"), ("Account", credentials)])
+
+
+def counted(counts: Mapping[str, int]) -> list[str]:
+    """Names with their numbers, right-aligned."""
+    shown = [(name, f"{count:,}") for name, count in counts.items()]
+    wide = max((len(name) for name, _ in shown), default=0)
+    deep = max((len(number) for _, number in shown), default=0)
+    return [f"  {name:<{wide}}  {number:>{deep}}" for name, number in shown]
+
+
+def error_table(errors: Sequence[tuple[str, str, int, str]]) -> list[str]:
+    """Status, code, number and what to do, a line each; `errors` has the message as its last."""
+    if not errors:
+        return []
+    codes = max(len(code) for _, code, _, _ in errors)
+    states = max(len(status) for status, _, _, _ in errors)
+    numbers = max(len(f"{count:,}") for _, _, count, _ in errors)
+    return [
+        f"  {status:<{states}}  {code:<{codes}}  {count:>{numbers},}  "
+        f"{what_to_do(code, status, one_line(message))}"
+        for status, code, count, message in errors
+    ]
+
+
+def doubtful_lines(doubtful: Mapping[str, int], what: str) -> Iterable[str]:
+    """How many photos look doubtful, what becomes of them, and why."""
+    if doubtful:
+        each = ", ".join(f"{code} {count:,}" for code, count in sorted(doubtful.items()))
+        photos = sum(doubtful.values())
+        look = "looks" if photos == 1 else "look"
+        yield f"{amount(photos, 'photo')} {look} doubtful: {each}; {what}."
+
+
+def one_line(text: str) -> str:
+    """The beginning of what the service said, in which nothing can steer a terminal."""
+    plain = visible(" ".join(text.split()))
+    return plain if len(plain) <= SAID_SHOWN else f"{plain[: SAID_SHOWN - 1]}…"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells, left-aligned under each other."""
+    rows = [[*map(visible, row)] for row in rows]  # before it is known how wide they are
+    wide = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, wide, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def percent(part: int, whole: int) -> str:
+    """A share: `0 %`, `0.4 %`, `12 %`; never `0 %` of something."""
+    share = 100 * part / whole if whole else 0.0
+    if share >= 9.95 or not part:
+        return f"{share:.0f} %"
+    return f"{max(share, 0.1):.1f} %"
+
+
+def pace_words(pace: RunPace, *, brief: bool = False) -> str:
+    """How a run goes: `limit 16, 0.4 % refused, waits for the account`; `brief` for a bar."""
+    parts = [f"limit {pace.ceiling}" if pace.ceiling is not None else f"{pace.limit} at once"]
+    if pace.spacing is not None:
+        parts = [f"limit {pace.spacing:.1f} calls/s"]
+    parts.append(f"{percent(pace.refused, pace.calls)} refused")
+    if pace.waits_for and brief:
+        parts.append(f"waits: {pace.waits_for.removeprefix('the ')}")
+    elif pace.waits_for:
+        parts.append(f"waits for {pace.waits_for}")
+    return ", ".join(parts)
