@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from enroll.limiter.limits import Permit, Throttle
+from enroll.limiter.limits import Limiter, Slot
 
 NETWORK_SECONDS = 0.01
 """One way between client and service."""
@@ -69,13 +69,13 @@ class Outcome:
 
 
 class Simulation:
-    """One client with endless work, one service. `throttle` decides when calls leave."""
+    """One client with endless work, one service. `limiter` decides when calls leave."""
 
-    def __init__(self, throttle: Throttle, service: Service, *, seed: int) -> None:
-        self._throttle = throttle
+    def __init__(self, limiter: Limiter, service: Service, *, seed: int) -> None:
+        self._limiter = limiter
         self._service = service
         self._chance = random.Random(seed)
-        self._events: list[tuple[float, int, _Event, Permit | None, bool]] = []
+        self._events: list[tuple[float, int, _Event, Slot | None, bool]] = []
         self._order = itertools.count()
         self._busy = 0  # calls that the service works on
         self._second = -1
@@ -93,17 +93,17 @@ class Simulation:
         if not self._events:
             self._at(0.0, _Event.WAKES)
         while self._events and self._events[0][0] <= seconds:
-            now, _, event, permit, refused = heapq.heappop(self._events)
+            now, _, event, slot, refused = heapq.heappop(self._events)
             if event is _Event.ARRIVES:
-                assert permit is not None
-                self._arrives(now, permit)
+                assert slot is not None
+                self._arrives(now, slot)
             elif event is _Event.LEAVES:
                 self._busy -= 1
             elif event is _Event.ANSWERED:
-                assert permit is not None
+                assert slot is not None
                 self._in_flight -= 1
-                self._throttle.answered(
-                    permit,
+                self._limiter.answered(
+                    slot,
                     now,
                     refused=refused,
                     retry_after=self._service.retry_after if refused else None,
@@ -123,39 +123,39 @@ class Simulation:
         return ideal
 
     def _at(
-        self, at: float, event: _Event, permit: Permit | None = None, refused: bool = False
+        self, at: float, event: _Event, slot: Slot | None = None, refused: bool = False
     ) -> None:
-        heapq.heappush(self._events, (at, next(self._order), event, permit, refused))
+        heapq.heappush(self._events, (at, next(self._order), event, slot, refused))
 
     def _send(self, now: float, outcome: Outcome) -> None:
-        while self._throttle.free(now) > 0:
-            permit = self._throttle.sent(now)
+        while self._limiter.free(now) > 0:
+            slot = self._limiter.sent(now)
             self._in_flight += 1
-            excess = self._in_flight - self._throttle.limit
+            excess = self._in_flight - self._limiter.limit
             outcome.worst_excess = max(outcome.worst_excess, excess)
-            self._at(now + self._way(), _Event.ARRIVES, permit)
-        opens_at = self._throttle.opens_at(now)
+            self._at(now + self._way(), _Event.ARRIVES, slot)
+        opens_at = self._limiter.opens_at(now)
         if opens_at is not None and not now < self._woken <= opens_at:
             self._woken = max(opens_at, now + 1e-6)
             self._at(self._woken, _Event.WAKES)
-        if not outcome.limits or outcome.limits[-1][1] != self._throttle.limit:
-            outcome.limits.append((now, self._throttle.limit))
+        if not outcome.limits or outcome.limits[-1][1] != self._limiter.limit:
+            outcome.limits.append((now, self._limiter.limit))
 
-    def _arrives(self, now: float, permit: Permit) -> None:
+    def _arrives(self, now: float, slot: Slot) -> None:
         service = self._service
         if int(now) != self._second:
             self._second, self._in_second = int(now), 0
         full = self._busy + service.others(now) >= service.limit(now)
         too_many = service.per_second is not None and self._in_second >= service.per_second
         if full or too_many:
-            self._at(now + self._way(), _Event.ANSWERED, permit, refused=True)
+            self._at(now + self._way(), _Event.ANSWERED, slot, refused=True)
             return
         self._in_second += 1
         self._busy += 1
         mean = service.call_seconds - 2 * NETWORK_SECONDS
         took = self._chance.gammavariate(SPREAD**-2, mean * SPREAD**2)
         self._at(now + took, _Event.LEAVES)
-        self._at(now + took + self._way(), _Event.ANSWERED, permit)
+        self._at(now + took + self._way(), _Event.ANSWERED, slot)
 
     def _way(self) -> float:
         return NETWORK_SECONDS * self._chance.uniform(0.5, 1.5)

@@ -17,7 +17,7 @@ import click
 
 from enroll.limiter.adaptive import SHARE, STEEP, AdaptiveThrottle
 from enroll.limiter.climb import LONGEST_INTERVAL_SECONDS, PAUSES_OF_AN_INTERVAL, Climb
-from enroll.limiter.limits import FixedThrottle, Gauge, Permit, Places, Throttle
+from enroll.limiter.limits import FixedThrottle, Limiter, LimiterState, Places, Slot
 
 _model: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("simulated_service.py")))
 Service, Simulation = _model["Service"], _model["Simulation"]
@@ -46,13 +46,13 @@ class Aimd:
     def free(self, now: float) -> int:
         return max(self.limit - self._places.taken(now), 0)
 
-    def sent(self, now: float) -> Permit:
+    def sent(self, now: float) -> Slot:
         self._places.take()
-        return Permit(self._places.taken(now), now)
+        return Slot(self._places.taken(now), now)
 
     def answered(
         self,
-        permit: Permit,
+        slot: Slot,
         now: float,
         *,
         refused: bool,
@@ -64,15 +64,15 @@ class Aimd:
         self._places.give_back(held_until=held_until)
         if not refused:
             self._limit += 1 / self._limit
-        elif permit.left_at > self._cut_at:
+        elif slot.left_at > self._cut_at:
             self._cut_at = now
             self._limit = max(self._limit * 0.9, 1.0)
 
     def opens_at(self, now: float) -> float | None:
         return self._places.next_free()
 
-    def gauge(self, now: float) -> Gauge:
-        return Gauge(limit=self.limit, taken=self._places.taken(now))
+    def gauge(self, now: float) -> LimiterState:
+        return LimiterState(limit=self.limit, taken=self._places.taken(now))
 
 
 def step(seed: int, *, each: float) -> Callable[[float], int]:
@@ -142,13 +142,13 @@ class AsDesigned(AdaptiveThrottle):
     def _climb_from(self, base: int) -> Climb:
         return PatientClimb(base, unit=1, share=SHARE, least=1, most=self._most, steep=STEEP)
 
-    def _is_refused(self, permit: Permit, now: float, retry_after: float | None) -> bool:
+    def _is_refused(self, slot: Slot, now: float, retry_after: float | None) -> bool:
         self._strange.clear()
-        super()._is_refused(permit, now, retry_after)
+        super()._is_refused(slot, now, retry_after)
         return False
 
 
-THROTTLES: dict[str, Callable[[], Throttle]] = {
+THROTTLES: dict[str, Callable[[], Limiter]] = {
     "32 fixed with back-off": lambda: FixedThrottle(32),
     "AIMD ×0.9": Aimd,
     "ceiling memory alone": AsDesigned,

@@ -33,7 +33,7 @@ from enroll.ownership import make_folder, others_can_read, pasteable
 from enroll.photos import marks
 from enroll.run.unknown_faces import Trust
 from enroll.session.account import Connection, find_library, is_empty
-from enroll.session.caller import Asking
+from enroll.session.caller import Caller
 from enroll.session.command_record import ADOPT, run_start
 from enroll.session.deletions import settle_deleting
 from enroll.session.libraries import provide_library
@@ -210,17 +210,17 @@ def _catch_up(
     lock remembers, of faces that were deleted since its copy was taken; sentences about it."""
     if lacking is None and not ledger.removals.intended():
         return []
-    with Asking(
+    with Caller(
         connection,
         tally,
         at_once=settings.max_in_flight,
         known=ledger.ceiling,
         most_calls=settings.max_calls,
-    ) as asking:
-        said = [settle_deleting(ledger, asking, settings.group_id)]
+    ) as caller:
+        said = [settle_deleting(ledger, caller, settings.group_id)]
         if lacking is not None:
             said += requeue_deleted(
-                path, ledger, lacking, asking, settings.group_id, options=settings.record()
+                path, ledger, lacking, caller, settings.group_id, options=settings.record()
             )
     return [sentence for sentence in said if sentence]
 

@@ -11,7 +11,7 @@ from enroll.blocklist import BlockList
 from enroll.clock import now_ms
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import Followed, Ledger, RunEnd
-from enroll.limiter.limits import Gauge
+from enroll.limiter.limits import LimiterState
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.results import write_results
 from enroll.model import Entry, Row, Status
@@ -36,7 +36,7 @@ class Report:
     exit_code: ExitCode
     results: Path | None
     results_written: bool
-    gauge: Gauge
+    gauge: LimiterState
     no_results: LocalError | None = None
     on_record: Mapping[Status, int] | None = None
     followed: Followed | None = None
@@ -49,7 +49,7 @@ def close_run(
     place: Place,
     ended: Ended,
     results: Path | None,
-    gauge: Gauge,
+    gauge: LimiterState,
     standing: Standing,
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""

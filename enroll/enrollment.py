@@ -18,8 +18,8 @@ from enroll.ending import Report, close_run
 from enroll.errors import UsageError
 from enroll.facesearch.codes import why_fixed
 from enroll.ledger import Followed, Ledger
-from enroll.limiter.adaptive import MOST_IN_FLIGHT, throttle_for
-from enroll.limiter.limits import Metered, Paced, Throttle
+from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
+from enroll.limiter.limits import CallBudget, Limiter, RateLimiter
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import Credentials
@@ -170,17 +170,17 @@ def enroll_in_pools(
         )
         stack.callback(scan.close)
         tally.unscanned = manifest.rows_at_most
-        throttle = _throttle(settings, ledger, tally, share)
+        limiter = _limiter(settings, ledger, tally, share)
         driver = Driver(
             replace(_work(settings, place), trust=standing.trust, until=until),
             ledger=ledger,
             service=connection.service,
             scan=scan,
             survey=survey,
-            throttle=throttle,
+            limiter=limiter,
             executors=pools,
             observer=watching,
-            rotation=connection,
+            refresh=connection,
             tally=tally,
         )
         interrupt = driver.interrupt if night is None else night.softened(driver.interrupt)
@@ -190,8 +190,8 @@ def enroll_in_pools(
             if night is not None:
                 before = tally.calls.total()
                 night.accept(ledger, connection, tally, place.run)
-                if isinstance(throttle, Metered):
-                    throttle.left_elsewhere(tally.calls.total() - before)
+                if isinstance(limiter, CallBudget):
+                    limiter.left_elsewhere(tally.calls.total() - before)
 
         with core or nullcontext():
             ended = driver.drive(core, first=first, began=began)
@@ -203,7 +203,7 @@ def enroll_in_pools(
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         connection.close()  # no call will follow, and what is written next needs open files
         watching.closed()
-        gauge = throttle.gauge(time.monotonic())
+        gauge = limiter.gauge(time.monotonic())
         report = close_run(settings, ledger, manifest, place, ended, results, gauge, standing)
         return report if night is None else replace(report, followed=night.followed())
 
@@ -229,14 +229,14 @@ def _with_bounds(place: Place, settings: RunSettings, share: Share) -> Place:
     return replace(place, notes=[*place.notes, note], urgent=[*place.urgent, note])
 
 
-def _throttle(settings: RunSettings, ledger: Ledger, tally: Tally, share: Share) -> Throttle:
+def _limiter(settings: RunSettings, ledger: Ledger, tally: Tally, share: Share) -> Limiter:
     """What bounds the run's calls; `tally` has those that were made already."""
-    throttle = throttle_for(settings.max_in_flight, known=ledger.ceiling, most=share.calls)
+    limiter = limiter_for(settings.max_in_flight, known=ledger.ceiling, most=share.calls)
     if settings.rate is not None:
-        throttle = Paced(throttle, rate=settings.rate)
+        limiter = RateLimiter(limiter, rate=settings.rate)
     if settings.max_calls is not None:
-        throttle = Metered(throttle, left=settings.max_calls - tally.calls.total())
-    return throttle
+        limiter = CallBudget(limiter, left=settings.max_calls - tally.calls.total())
+    return limiter
 
 
 def _work(settings: RunSettings, place: Place) -> Work:

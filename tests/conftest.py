@@ -13,7 +13,7 @@ from real_command import Command, account_of
 from small_archive import Archive
 
 from enroll.sandbox import Sandbox
-from enroll.session import caller as asking
+from enroll.session import caller
 
 LIBRARY = "staff"
 
@@ -44,7 +44,7 @@ def faceless_box() -> Iterator[Sandbox]:
 @pytest.fixture
 def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls outside of a run that do not come through are made again at once."""
-    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.01)
+    monkeypatch.setattr(caller, "BACK_OFF_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from enroll.repair.adopted import REPORT_COLUMNS, Adoption
 from enroll.repair.claims import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
 from enroll.run.reconcile_rules import Seen, Sight
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import caller as asking
+from enroll.session import caller
 from enroll.session import library_listing as sighting
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
@@ -237,7 +237,7 @@ def test_a_row_without_a_photo_and_one_that_can_never_be_are_told(
 
 def test_a_search_that_fails_leaves_its_row_for_the_next_time(place: Place) -> None:
     place.add("u1", "1.jpg")
-    place.box.script(["500"] * asking.TRIES, call="search")
+    place.box.script(["500"] * caller.TRIES, call="search")
     told = Told()
     adoption = adopted(place, told)
     assert (outcomes(adoption), adoption.exit_code) == ({"failed": 1}, ExitCode.ENDED_EARLY)

@@ -24,7 +24,7 @@ from enroll.beginning import Place
 from enroll.ending import Report
 from enroll.errors import ExitCode, ServiceError
 from enroll.ledger import RunPace
-from enroll.limiter.limits import Gauge
+from enroll.limiter.limits import LimiterState
 from enroll.model import CallKind, Candidate, Library, ScannedRow, SharedPhoto, Status
 from enroll.reports.console import Console
 from enroll.reports.summary import summary_lines
@@ -69,7 +69,7 @@ def report_of(
         exit_code=ExitCode.DONE,
         results=None if results is None else Path(results),
         results_written=changed,
-        gauge=Gauge(limit=8, taken=0),
+        gauge=LimiterState(limit=8, taken=0),
     )
 
 
@@ -326,12 +326,12 @@ def test_the_summary_tells_the_limit_and_what_was_waited_for() -> None:
     tally.calls[CallKind.ADD] = 1000
     tally.waited.update({"the account": 70, "photos": 27, "the manifest": 3})
     ended = Ended(tally=tally, seconds=25.0)
-    found = replace(report_of(ended), gauge=Gauge(limit=17, taken=0, ceiling=16))
+    found = replace(report_of(ended), gauge=LimiterState(limit=17, taken=0, ceiling=16))
     lines = summary_lines(found)
     assert "Calls    1,000 add; 4 (0.4 %) refused by the service's limit" in lines
     assert "Limit    the account takes 16 calls at a time" in lines
     assert "Time     25 s; waited for the account 70 %, photos 27 % of it" in lines
-    spaced = replace(found, gauge=Gauge(limit=17, taken=0, spacing=19.96))
+    spaced = replace(found, gauge=LimiterState(limit=17, taken=0, spacing=19.96))
     assert "the account takes 20.0 calls a second" in "\n".join(summary_lines(spaced))
 
 

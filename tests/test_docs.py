@@ -33,7 +33,7 @@ from enroll.presets import preset
 from enroll.reports.history import HISTORY_COLUMNS
 from enroll.run import planner as deciding
 from enroll.run import sender as calls
-from enroll.run import transitions as journey
+from enroll.run import transitions
 from enroll.sandbox import FaultKind, Sandbox
 from enroll.sandbox.faults import EITHER_SIDE
 from enroll.text import remedies
@@ -261,7 +261,7 @@ OUR_CODES = [
     calls.REPEATED,
     INTERRUPTED,
     deciding.WAITS_FOR_DOUBT,
-    journey.STRANGER,
+    transitions.STRANGER,
 ]
 BEFORE_A_CALL = [*map(str, PhotoCode), *map(str, RowCode)]
 

@@ -36,7 +36,7 @@ from enroll.removing.forget import ForgetSettings, Forgotten, forget
 from enroll.removing.readmit import readmit
 from enroll.repair.adopt import AdoptSettings, adopt
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import caller as asking
+from enroll.session import caller
 from enroll.session.deletions import ROUNDS
 from enroll.settings import Bound
 
@@ -734,7 +734,7 @@ def test_faces_that_are_known_to_be_gone_are_counted_though_forget_could_not_go_
     place.add("x9", "1.jpg")
     place.add("x9", "2.jpg")  # of somebody whom the ledger does not know
     place.box.script(["500-after", "unknown-code"], call="delete")
-    place.box.script(["stale"] + ["500"] * asking.TRIES, call="face_info")
+    place.box.script(["stale"] + ["500"] * caller.TRIES, call="face_info")
     with pytest.raises(ServiceError):
         forgotten(place, "x9", max_in_flight=1)
     assert "x9" not in there(place)

@@ -24,10 +24,9 @@ from enroll.repair.adopt import AdoptSettings, adopt
 from enroll.repair.resolve import ResolveSettings, resolve
 from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox
-from enroll.session import caller as asking
-from enroll.session import patience
+from enroll.session import caller, patience
 from enroll.session.account import Account, Connection, list_libraries
-from enroll.session.caller import Asking
+from enroll.session.caller import Caller
 from enroll.session.libraries import create_library, delete_library, describe_library
 from enroll.session.patience import Patience
 from enroll.session.session import VerifySettings
@@ -215,21 +214,21 @@ CALLERS: dict[str, Callable[[Place, float], object]] = {
 }
 
 
-def said_of(place: Place, caller: str, *, timeout: float = 10.0) -> ServiceError:
+def said_of(place: Place, which: str, *, timeout: float = 10.0) -> ServiceError:
     """How a command ends of which no call is answered as it should be."""
     with pytest.raises(ServiceError) as ended:
-        CALLERS[caller](place, timeout)
+        CALLERS[which](place, timeout)
     said = str(ended.value)
     for foreign in ("looked at before anything is sent", "on-code", "own word", "verify"):
         assert foreign not in said
-    assert ("enroll resolve" in said, "--offline" in said) == (False, caller == "resolve")
+    assert ("enroll resolve" in said, "--offline" in said) == (False, which == "resolve")
     return ended.value
 
 
-@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("which", CALLERS)
 @pytest.mark.parametrize("trouble", ["away", "502", "timeout"])
 def test_an_outage_has_one_exit_code_and_a_remedy_that_fits_whichever_command_meets_it(
-    place: Place, caller: str, trouble: str
+    place: Place, which: str, trouble: str
 ) -> None:
     place.run()
     if trouble == "away":
@@ -237,7 +236,7 @@ def test_an_outage_has_one_exit_code_and_a_remedy_that_fits_whichever_command_me
     else:
         for call in ("group_list", "group_info"):
             place.box.script([f"{trouble}-before"] * 100, call=call)
-    ended = said_of(place, caller, timeout=0.3 if trouble == "timeout" else 10.0)
+    ended = said_of(place, which, timeout=0.3 if trouble == "timeout" else 10.0)
     assert isinstance(ended, UnreachedError)
     assert ended.exit_code is ExitCode.ENDED_EARLY
     said = str(ended)
@@ -249,15 +248,15 @@ def test_an_outage_has_one_exit_code_and_a_remedy_that_fits_whichever_command_me
     assert where in said
 
 
-@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("which", CALLERS)
 @pytest.mark.parametrize("trouble", ["not-json-before", "html-403", "auth"])
 def test_what_waiting_does_not_mend_has_another_whichever_command_meets_it(
-    place: Place, caller: str, trouble: str
+    place: Place, which: str, trouble: str
 ) -> None:
     place.run()
     for call in ("group_list", "group_info"):
         place.box.script([trouble] * 100, call=call)
-    ended = said_of(place, caller)
+    ended = said_of(place, which)
     assert not isinstance(ended, UnreachedError)
     assert ended.exit_code is ExitCode.SERVICE
     wanted = {
@@ -268,14 +267,14 @@ def test_what_waiting_does_not_mend_has_another_whichever_command_meets_it(
     assert wanted[trouble] in str(ended)
 
 
-@pytest.mark.parametrize("caller", ["verify", "adopt"])
+@pytest.mark.parametrize("which", ["verify", "adopt"])
 def test_an_outage_after_the_opening_calls_has_the_same(
-    place: Place, monkeypatch: pytest.MonkeyPatch, caller: str
+    place: Place, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    monkeypatch.setattr(asking, "BACK_OFF_SECONDS", 0.001)
+    monkeypatch.setattr(caller, "BACK_OFF_SECONDS", 0.001)
     place.run()
     place.box.script(["502-before"] * 100, call="list")
-    ended = said_of(place, caller)
+    ended = said_of(place, which)
     assert isinstance(ended, UnreachedError)
     assert "whether the service is up" in str(ended)
 
@@ -345,7 +344,7 @@ def test_a_later_call_for_which_no_file_is_left_is_made_when_there_is_one(
         return answers[-1]
 
     tally = Tally()
-    with Asking(connection, tally, at_once=2) as asking:
-        assert asking.ask(CallKind.GROUP_LIST, call, tries=1) is answers[-1]
+    with Caller(connection, tally, at_once=2) as caller:
+        assert caller.ask(CallKind.GROUP_LIST, call, tries=1) is answers[-1]
     assert [answer.verdict for answer in answers] == [Verdict.BLOCKED, Verdict.APPLIED]
     assert tally.calls == {CallKind.GROUP_LIST: 1}

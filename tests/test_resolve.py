@@ -21,9 +21,9 @@ from enroll.expiry import CLOCK_BOUND_SECONDS, DEFAULT_TIMEOUT
 from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
 from enroll.repair.resolve import Resolved, ResolveSettings, resolve
-from enroll.run.transitions import intends
+from enroll.run.transitions import mark_sending
 from enroll.sandbox import Sandbox
-from enroll.session import caller as asking
+from enroll.session import caller
 
 UNKNOWN = "0" * 32
 
@@ -266,7 +266,7 @@ def test_a_token_of_another_person_is_refused(place: Place) -> None:
 
 
 def test_a_service_that_does_not_answer_leaves_the_doubt(place: Place) -> None:
-    place.box.script(["500"] * asking.TRIES, call="face_info")
+    place.box.script(["500"] * caller.TRIES, call="face_info")
     with pytest.raises(ServiceError, match="unchecked with --offline"):
         resolved(place, token=place.token)
     assert (place.face("u1").status, decisions(place)) == (Status.IN_DOUBT, [])
@@ -297,7 +297,7 @@ def test_a_ledger_of_another_library_is_refused(place: Place) -> None:
 def renewing(place: Place) -> Place:
     """The face of `u1` was being added anew with the text of its row now; the call did not land."""
     place.record(replace(place.face("u1"), status=Status.ENROLLED, face_token=place.token))
-    intent = intends(place.face("u1"), at=now_ms(), run=1, user_data="new name")
+    intent = mark_sending(place.face("u1"), at=now_ms(), run=1, user_data="new name")
     place.record(replace(intent, status=Status.IN_DOUBT, code="TIMEOUT", expires=0.0))
     place.rows[0] = ("u1", "new name", "1.jpg")
     return place

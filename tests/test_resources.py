@@ -33,7 +33,7 @@ from enroll.resources import (
 )
 from enroll.run.photo_root import Share as PhotosShare
 from enroll.run.photo_root import answers
-from enroll.run.reachability import Reach
+from enroll.run.reachability import Reachability
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_errors_that_hide_their_reason_are_asked_for_it() -> None:
 
 def test_a_blocked_call_tells_nothing_of_the_service_and_something_of_this_machine() -> None:
     let_go: list[str] = []
-    reach = Reach(make_room=lambda: let_go.append("what rests"))
+    reach = Reachability(make_room=lambda: let_go.append("what rests"))
     reach.heard(Answer(verdict=Verdict.NOT_SENT, code="CANNOT_CONNECT", message="refused"), 1.0)
     assert not let_go
     reach.heard(Answer(verdict=Verdict.BLOCKED, message="No file."), 2.0)

@@ -28,7 +28,7 @@ from enroll.photos import read_photo
 from enroll.preparation import Preparation
 from enroll.repair.verify import verify
 from enroll.reports.summary import summary_lines
-from enroll.run.transitions import intends
+from enroll.run.transitions import mark_sending
 from enroll.sandbox import Sandbox
 from enroll.session.session import VerifySettings
 from enroll.settings import Bound
@@ -375,7 +375,7 @@ def test_what_a_dead_night_has_deleted_is_found_to_be_gone(place: Place) -> None
 def test_who_has_not_the_text_of_the_list_yet_is_counted_and_has_it_the_next_night(
     place: Place,
 ) -> None:
-    being = intends(place.face("u1"), at=now_ms(), run=1, user_data="B")
+    being = mark_sending(place.face("u1"), at=now_ms(), run=1, user_data="B")
     place.record(replace(being, status=Status.IN_DOUBT, code="INTERRUPTED", expires=0.0))
     place.add("u1", "1.jpg", user_data="B")  # the call of a night that was killed
     place.rows[0] = ("u1", "C", "1.jpg")

@@ -30,9 +30,9 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import Answer, Credentials, Event, EventKind, Status
 from enroll.repair.verified import DIFFERENCE_COLUMNS, Verified
 from enroll.repair.verify import verify
-from enroll.run.transitions import intends
+from enroll.run.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import caller as asking
+from enroll.session import caller
 from enroll.session import library_listing as sighting
 from enroll.session.account import Account, Connection
 from enroll.session.session import VerifySettings
@@ -174,14 +174,14 @@ class SameNext(FaceSearch):
 
 
 @contextmanager
-def asks(place: Place, service: type[FaceSearch]) -> Iterator[asking.Asking]:
+def asks(place: Place, service: type[FaceSearch]) -> Iterator[caller.Caller]:
     """Calls to the stand-in by a client that changes answers as a strange service might."""
     account = Account(
         endpoint=place.box.endpoint, read_credentials=lambda: place.credentials, timeout=10.0
     )
     client = service(place.box.endpoint, place.credentials, timeout=10.0)
     connection = Connection(account, place.credentials, client)
-    with asking.Asking(connection, Tally(), at_once=2) as opened:
+    with caller.Caller(connection, Tally(), at_once=2) as opened:
         yield opened
     connection.close()
 
@@ -279,17 +279,17 @@ def test_without_consent_deep_asks_for_nothing(bounded: Place) -> None:
 
 
 def test_a_face_that_the_service_says_nothing_of_is_not_missing(bounded: Place) -> None:
-    bounded.box.script(["500"] * asking.TRIES * 2, call="face_info")
+    bounded.box.script(["500"] * caller.TRIES * 2, call="face_info")
     found = verified(bounded, deep=True)
     assert DifferenceKind.MISSING not in found.differences
     assert found.unchecked == 2
 
 
 def test_a_service_that_shows_nothing_ends_the_command(place: Place) -> None:
-    place.box.script(["500"] * asking.TRIES, call="list")
+    place.box.script(["500"] * caller.TRIES, call="list")
     with pytest.raises(UnreachedError, match="could not be reached"):
         verified(place)
-    place.box.script(["unknown-code"] * asking.TRIES, call="list")
+    place.box.script(["unknown-code"] * caller.TRIES, call="list")
     with pytest.raises(ServiceError, match="does not list the faces from 1 on"):
         verified(place)
 
@@ -597,7 +597,7 @@ def test_a_deletion_that_nothing_is_known_of_stays_on_record(place: Place) -> No
     copy = place.add("u3", "3.jpg")
     place.surplus("u3", copy)
     place.box.script(["500-before"] * 3, call="delete")
-    place.box.script(["500"] * asking.TRIES * 3, call="face_info")
+    place.box.script(["500"] * caller.TRIES * 3, call="face_info")
     found = verified(place, remove_surplus=True)
     assert differences(found) == {"surplus": 1}
     assert [event[0] for event in place.history()] == ["removing"]
@@ -666,7 +666,7 @@ def test_a_missing_face_stays_while_it_is_not_known_whether_its_copy_is_there(
     place: Place,
 ) -> None:
     left_with_a_copy(place)
-    place.box.script([None, *["500"] * asking.TRIES], call="face_info")
+    place.box.script([None, *["500"] * caller.TRIES], call="face_info")
     told = Told()
     verified(place, told, requeue_missing=True)
     assert "1 face left as they are" in told.text
@@ -707,7 +707,7 @@ def test_a_face_that_another_command_has_changed_meanwhile_stays_as_it_is(place:
 @pytest.mark.parametrize("fault", ["500", "unknown-code", "html-403"])
 def test_a_missing_face_that_the_service_will_not_confirm_stays(place: Place, fault: str) -> None:
     place.delete(place.face("u1").face_token or "")
-    place.box.script([fault] * asking.TRIES, call="face_info")
+    place.box.script([fault] * caller.TRIES, call="face_info")
     told = Told()
     found = verified(place, told, requeue_missing=True)
     assert differences(found) == {"missing": 1}
@@ -735,7 +735,7 @@ def added_anew(place: Place) -> tuple[str, str]:
     yet. Both tokens."""
     old = place.face("u1").face_token or ""
     new = place.add("u1", "1.jpg", user_data="new name")
-    intent = intends(place.face("u1"), at=now_ms(), run=1, user_data="new name")
+    intent = mark_sending(place.face("u1"), at=now_ms(), run=1, user_data="new name")
     place.record(replace(intent, status=Status.ENROLLED, face_token=new))
     place.delete(new)
     return old, new
@@ -778,7 +778,7 @@ def test_a_missing_face_stays_while_it_is_not_known_whether_its_former_is_there(
     place: Place,
 ) -> None:
     _, new = added_anew(place)
-    place.box.script([None, *["500"] * asking.TRIES], call="face_info")
+    place.box.script([None, *["500"] * caller.TRIES], call="face_info")
     verified(place, requeue_missing=True)
     assert (place.face("u1").status, place.face("u1").face_token) == (Status.ENROLLED, new)
 

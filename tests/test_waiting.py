@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from enroll.limiter.limits import Cap, Gauge
+from enroll.limiter.limits import Cap, LimiterState
 from enroll.limiter.waiting import SAMPLES, View, Wait, Waits, in_words, waits_for
 
-FULL = Gauge(limit=4, taken=4)
-FREE = Gauge(limit=4, taken=1)
+FULL = LimiterState(limit=4, taken=4)
+FREE = LimiterState(limit=4, taken=1)
 
 
-def gauge(*, taken: int = 4, **more: object) -> Gauge:
-    return Gauge(limit=4, taken=taken, **more)  # type: ignore[arg-type]
+def gauge(*, taken: int = 4, **more: object) -> LimiterState:
+    return LimiterState(limit=4, taken=taken, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

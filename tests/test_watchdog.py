@@ -10,7 +10,7 @@ from checked_library import GROUP, Place
 from enroll.enrollment import Unwatched, enroll_manifest
 from enroll.model import Answer, CallKind, Verdict
 from enroll.run import watchdog as watching
-from enroll.run.reachability import Reach
+from enroll.run.reachability import Reachability
 from enroll.run.watchdog import AWAY_SECONDS, STILL_SECONDS, Watchdog
 from enroll.sandbox import Sandbox
 from enroll.tally import Quiet, Tally
@@ -47,7 +47,7 @@ class Listener(Unwatched):
 
 
 def test_a_machine_without_open_files_is_told_of_once() -> None:
-    listener, reach = Listener(), Reach()
+    listener, reach = Listener(), Reachability()
     watchdog = Watchdog(listener, now=0.0)
     reach.heard(Answer(verdict=Verdict.BLOCKED, message="All files are in use."), 1.0)
     watchdog.heed(reach, AWAY_SECONDS)

@@ -27,7 +27,7 @@ from enroll.ledger import schema as s
 from enroll.ledger.columns import face_record
 from enroll.ledger.copies import SqliteCopies
 from enroll.ledger.listing import ROWS_AT_ONCE, SqliteListing
-from enroll.ledger.reading import sentences, shown_path
+from enroll.ledger.reading import shown_path, translate_db_errors
 from enroll.model import EventKind, LibraryFace, Status
 
 
@@ -40,7 +40,7 @@ class SqliteAudit(SqliteCopies):
 
     def refresh(self) -> None:
         """From now on see what other processes have written meanwhile."""
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.commit()
 
     # Tokens of the ledger that the library did not show
@@ -52,26 +52,26 @@ class SqliteAudit(SqliteCopies):
         was being read by then.
         """
         query = self._unseen(before, after).order_by("face_token").limit(ROWS_AT_ONCE)
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return list(self._connection.scalars(query))
 
     def unseen_count(self, *, before: int) -> int:
         """How many there are in all."""
         counted = select(func.count()).select_from(self._unseen(before, "").subquery())
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.scalar(counted) or 0
 
     def present(self, faces: Sequence[LibraryFace]) -> None:
         """Remember faces of which the service said that the library holds them after all."""
         self.listing.take(faces)
         tokens = [face.face_token for face in faces]
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(delete(s.absent).where(s.absent.c.face_token.in_(tokens)))
             self._connection.commit()
 
     def deleted(self, face_tokens: Sequence[str]) -> None:
         """Remember that the library holds these faces no more."""
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(delete(s.listed).where(s.listed.c.face_token.in_(face_tokens)))
             self._connection.commit()
 
@@ -80,14 +80,14 @@ class SqliteAudit(SqliteCopies):
         if not face_tokens:
             return
         parameters = [{"face_token": token, "asked": True} for token in face_tokens]
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(insert(s.absent).on_conflict_do_nothing(), parameters)
             self._connection.commit()
 
     def all_was_listed(self, *, before: int) -> None:
         """The listing is the whole library: what it did not show is absent."""
         unseen = self._unseen(before, "").subquery()
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(
                 insert(s.absent).from_select(
                     ["face_token", "asked"], select(unseen.c.face_token, literal(False))
@@ -121,7 +121,7 @@ class SqliteAudit(SqliteCopies):
 
     def _found(self, kind: DifferenceKind, query: Select[Any]) -> Iterator[Difference]:
         images = self.images
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
                 yield _difference(kind, found, images)
 
@@ -139,7 +139,7 @@ class SqliteAudit(SqliteCopies):
             somebody_is(Status.SENDING).label("sending"),
             somebody_is(Status.IN_DOUBT).label("in_doubt"),
         ).where(_stranger())
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
                 if found.sending and under_way:
                     continue
@@ -192,7 +192,7 @@ class SqliteAudit(SqliteCopies):
         """Some faces that the library does not hold, in order, from behind face `after` on."""
         ids = s.face.c.face_id
         query = self._missing().where(ids > after).order_by(ids).limit(ROWS_AT_ONCE)
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [
                 MissingFace(
                     face_id=found.face_id,
@@ -230,7 +230,7 @@ class SqliteAudit(SqliteCopies):
             )
             .order_by(s.face.c.face_id, s.listed.c.face_token, s.event.c.event)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [_suspect(found) for found in self._connection.execute(query)]
 
 

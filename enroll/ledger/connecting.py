@@ -17,7 +17,7 @@ from sqlite3 import sqlite_version, sqlite_version_info
 from sqlalchemy import Connection, NullPool, create_engine, event
 
 from enroll.errors import EnrollError, LocalError, UsageError
-from enroll.ledger.reading import sentences
+from enroll.ledger.reading import translate_db_errors
 from enroll.ownership import check_trusted
 
 OLDEST_SQLITE = (3, 33)
@@ -46,7 +46,7 @@ def connect(path: Path, access: Access, *, journal: str = "WAL") -> Connection:
     Raises LocalError where it cannot be opened or is not the file at `path` when it is open, and
     UsageError where it is to be written and is not ours.
     """
-    with sentences(str(path)):
+    with translate_db_errors(str(path)):
         return _engine(partial(_open, path.absolute(), access, journal=journal))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, case, func, literal, select
 
 from enroll.ledger import schema as s
-from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, sentences
+from enroll.ledger.reading import PARAMETERS_AT_ONCE, SqliteReader, translate_db_errors
 from enroll.model import Status
 
 
@@ -58,7 +58,7 @@ class SqliteCopies(SqliteReader):
             .where(~adopted)
             .order_by(s.surplus.c.face_id, token)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [
                 RecordedCopy(
                     face_token=found.face_token,
@@ -76,7 +76,7 @@ class SqliteCopies(SqliteReader):
         for start in range(0, len(face_ids), PARAMETERS_AT_ONCE):
             some = face_ids[start : start + PARAMETERS_AT_ONCE]
             query = select(s.surplus.c.face_token, s.surplus.c.face_id)
-            with sentences(self._path):
+            with translate_db_errors(self._path):
                 found = self._connection.execute(query.where(s.surplus.c.face_id.in_(some)))
                 copies |= {copy.face_token: copy.face_id for copy in found}
         return copies
@@ -90,7 +90,7 @@ class SqliteCopies(SqliteReader):
             .join(s.face, s.face.c.face_token == s.absent.c.face_token)
             .where(s.face.c.former_token.is_not(None))
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.scalar(query) or 0
 
 

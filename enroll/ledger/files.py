@@ -15,7 +15,7 @@ from enroll.ledger import schema as s
 from enroll.ledger.auditing import SqliteAudit
 from enroll.ledger.connecting import Access, connect, connect_in_memory
 from enroll.ledger.listing import SqliteListing
-from enroll.ledger.reading import SqliteReader, sentences
+from enroll.ledger.reading import SqliteReader, translate_db_errors
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.ledger.survey import SurveyRecord
 from enroll.ledger.surveys import SqliteSurveys
@@ -255,7 +255,7 @@ def _create(path: Path, identity: LibraryIdentity, *, began_empty: bool) -> None
             f"The ledger {path} cannot be made: {error.strerror}. Choose a writable place "
             "with --ledger."
         ) from error
-    with sentences(str(path)):
+    with translate_db_errors(str(path)):
         connection = connect(making, Access.WRITE, journal="DELETE")
         s.metadata.create_all(connection)
         row = {**_library_row(identity), "began_empty": began_empty}

@@ -56,7 +56,7 @@ from enroll.ledger.conditions import (
     photo_is_missing,
     wanted_now,
 )
-from enroll.ledger.reading import sentences, shown_path
+from enroll.ledger.reading import shown_path, translate_db_errors
 from enroll.ledger.remembering import (
     CORRECT_MARKS,
     FORGET_FRESH,
@@ -78,7 +78,7 @@ class SqliteFollowing:
         self._connection = connection
         self._path = path
         self._cutoff = 0
-        with sentences(path):
+        with translate_db_errors(path):
             s.following_metadata.create_all(connection)
 
     @property
@@ -90,11 +90,11 @@ class SqliteFollowing:
                 [ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT],
             ),
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.scalar(query.limit(1)) is not None
 
     def take(self, rows: Sequence[ScannedRow]) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             TAKE.execute(self._connection, [(*one, None, None, 0, "") for one in scan_tuples(rows)])
 
     def know_photos(self, *, reread: bool) -> None:
@@ -122,7 +122,7 @@ class SqliteFollowing:
             .order_by(user_id, path)
             .limit(most)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [UnreadFile(one.user_id, one.path) for one in self._connection.execute(query)]
 
     def read(self, files: Iterable[ReadFile]) -> None:
@@ -146,7 +146,7 @@ class SqliteFollowing:
             for one in files
         ]
         if told:
-            with sentences(self._path):
+            with translate_db_errors(self._path):
                 self._connection.execute(statement, told)
 
     def keep(self, files: Iterable[ReadFile]) -> None:
@@ -156,7 +156,7 @@ class SqliteFollowing:
             if one.face_id is not None
         ]
         if told:
-            with sentences(self._path):
+            with translate_db_errors(self._path):
                 self._connection.execute(SAME_FACE, told)
 
     def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
@@ -179,7 +179,7 @@ class SqliteFollowing:
         """Take those who are withheld for not gone: known by hashes, they are found one by one."""
         if not withheld:
             return
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             people = self._connection.scalars(select(s.gone.c.user_id)).all()
             found = [{"who": one} for one in people if withheld.holds(one)]
             if found:
@@ -225,7 +225,7 @@ class SqliteFollowing:
         self, kinds: Sequence[ChangeKind] = tuple(ChangeKind), *, images: str
     ) -> Iterator[Change]:
         for kind in kinds:
-            with sentences(self._path):
+            with translate_db_errors(self._path):
                 query = CHANGES[kind].execution_options(yield_per=1000)
                 for found in self._connection.execute(query):
                     yield Change(
@@ -306,17 +306,17 @@ class SqliteFollowing:
         return self._number(query)
 
     def signs(self, *, manifest: str) -> Signs:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return find_signs(self._connection, manifest=manifest)
 
     def other_manifest(self, manifest: str) -> str:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return other_manifest(self._connection, manifest=manifest)
 
     def _number(self, query: Select[Any]) -> int:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return int(self._connection.scalar(query) or 0)
 
     def _do(self, statement: Executable, values: dict[str, Any] | None = None) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(statement, values or {})

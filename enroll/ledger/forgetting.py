@@ -18,7 +18,7 @@ from enroll.errors import LocalError
 from enroll.ledger import schema as s
 from enroll.ledger.blocked import count_forgotten, read_block_list
 from enroll.ledger.compiled import Query, among, listed
-from enroll.ledger.reading import sentences
+from enroll.ledger.reading import translate_db_errors
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import EventKind
 
@@ -41,12 +41,12 @@ class SqliteForgetting:
         self._path = path
 
     def unfinished(self) -> int:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             _, unfinished = count_forgotten(self._connection)
         return unfinished
 
     def strangers(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             known = self._known(user_ids)
             strangers = [one for one in user_ids if one not in known]
             by_plain: dict[str, list[str]] = {_plain(one): [] for one in strangers}
@@ -56,7 +56,7 @@ class SqliteForgetting:
         return {user_id: by_plain[_plain(user_id)] for user_id in strangers}
 
     def as_known(self, user_ids: Sequence[str]) -> list[str]:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             known = self._known(user_ids)
             blocked = read_block_list(self._connection)
             forgotten = set(self._connection.scalars(select(s.forgotten.c.digest)))
@@ -74,7 +74,7 @@ class SqliteForgetting:
         return {line.user_id for line in found}
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             known = self._keyed()
             for user_id in user_ids:
                 # Who is withheld already stays so since then: an earlier command goes on.
@@ -105,7 +105,7 @@ class SqliteForgetting:
         return BlockList(key=key)
 
     def readmit(self, user_id: str, *, at: int, run: int) -> bool:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             known = read_block_list(self._connection)
             if not known.holds(user_id):
                 return False
@@ -117,7 +117,7 @@ class SqliteForgetting:
         return True
 
     def deleted(self, user_id: str, count: int) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(
                 update(s.forgotten)
                 .where(s.forgotten.c.digest == read_block_list(self._connection).digest(user_id))
@@ -125,7 +125,7 @@ class SqliteForgetting:
             )
 
     def count_deleted(self, user_ids: Sequence[str]) -> dict[str, int]:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             known = read_block_list(self._connection)
             counts = {
                 line.digest: line.faces
@@ -136,7 +136,7 @@ class SqliteForgetting:
         return {user_id: counts.get(known.digest(user_id), 0) for user_id in user_ids}
 
     def wipe(self, user_ids: Sequence[str]) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.commit()
             # At once, and not only when the file is rewritten: a kill may come between.
             self._beyond("PRAGMA secure_delete=ON")
@@ -207,7 +207,7 @@ class SqliteForgetting:
     # The file's bytes
 
     def scrub(self, user_ids: Sequence[str], *, at: int) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.commit()
         try:
             # What an ordinary delete or update has left behind in the file, before today, too.
@@ -225,7 +225,7 @@ class SqliteForgetting:
                 "emptied, and what was deleted can still be read in its bytes. End that program, "
                 "then run the same command again."
             )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             known = read_block_list(self._connection)
             self._connection.execute(
                 update(s.forgotten)

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from enroll.ledger import schema as s
-from enroll.ledger.reading import sentences
+from enroll.ledger.reading import translate_db_errors
 from enroll.model import LibraryFace, ScannedRow
 
 ROWS_AT_ONCE = 1000
@@ -31,7 +31,7 @@ class SqliteListing:
         """`path` names the database in what is said of its faults."""
         self._connection = connection
         self._path = path
-        with sentences(path):
+        with translate_db_errors(path):
             s.listing_metadata.create_all(connection)
             connection.commit()
 
@@ -43,7 +43,7 @@ class SqliteListing:
         if not faces:
             return 0
         statement = insert(s.listed).on_conflict_do_nothing()
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             before = self._changes()
             self._connection.execute(statement, [asdict(face) for face in faces])
             new = self._changes() - before
@@ -55,7 +55,7 @@ class SqliteListing:
         return self._connection.scalar(select(func.total_changes())) or 0
 
     def count(self) -> int:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.scalar(select(func.count()).select_from(s.listed)) or 0
 
     def faces_of(self, user_id: str) -> list[LibraryFace]:
@@ -64,13 +64,13 @@ class SqliteListing:
             .where(s.listed.c.user_id == user_id)
             .order_by(s.listed.c.add_time, s.listed.c.face_token)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [LibraryFace(**found._asdict()) for found in self._connection.execute(query)]
 
     def tokens(self) -> Iterator[list[str]]:
         """The tokens of all faces that were seen, some at a time."""
         query = select(s.listed.c.face_token).execution_options(yield_per=TOKENS_AT_ONCE)
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             for found in self._connection.scalars(query).partitions():
                 yield list(found)
 
@@ -87,13 +87,13 @@ class SqliteListing:
             for row in rows
         ]
         if parameters:
-            with sentences(self._path):
+            with translate_db_errors(self._path):
                 self._connection.execute(insert(s.claim).on_conflict_do_nothing(), parameters)
                 self._connection.commit()
 
     def claimed(self, *, listed_only: bool) -> int:
         """How many rows are claimed; with `listed_only` those whose person was seen."""
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             counted = select(func.count()).select_from(s.claim)
             return self._connection.scalar(counted.where(*self._narrowed(listed_only))) or 0
 
@@ -105,7 +105,7 @@ class SqliteListing:
             .order_by(s.claim.c.user_id, s.claim.c.line)
             .execution_options(yield_per=ROWS_AT_ONCE)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = (ScannedRow(**row._asdict()) for row in self._connection.execute(query))
             for _, rows in groupby(found, key=lambda row: row.user_id):
                 yield list(rows)

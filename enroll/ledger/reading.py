@@ -51,7 +51,7 @@ PARAMETERS_AT_ONCE = 400
 
 
 @contextmanager
-def sentences(path: str) -> Iterator[None]:
+def translate_db_errors(path: str) -> Iterator[None]:
     """Turn what the database raises into one sentence (LocalError)."""
     try:
         yield
@@ -100,13 +100,13 @@ class SqliteReader:
             .order_by(s.run.c.run.desc())
             .limit(1)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = self._connection.scalar(query)
         return None if found is None else (str(found["root"]), bool(found["root_named"]))
 
     @property
     def block_list(self) -> BlockList:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return read_block_list(self._connection)
 
     @property
@@ -115,7 +115,7 @@ class SqliteReader:
         return None if found is None else int(found)
 
     def status(self, *, runs: int = 10) -> LedgerStatus:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             forgotten, unfinished = count_forgotten(self._connection)
             return LedgerStatus(
                 forgotten=forgotten,
@@ -189,7 +189,7 @@ class SqliteReader:
         if wanted:
             faces = faces.where(s.face.c.status.in_(wanted))
             rows = rows.where(s.row.c.status.in_(wanted))
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             for found in self._connection.execute(faces.execution_options(yield_per=1000)):
                 yield _face_entry(found, found.path or "", found.sha256, images)
             for found in self._connection.execute(rows.execution_options(yield_per=1000)):
@@ -197,7 +197,7 @@ class SqliteReader:
 
     def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
         images = self.images
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = ENTRIES_OF.rows(self._connection, rows=json.dumps(rows))
         known = {(one.row_user_id, one.path): _joined_entry(one, images) for one in found}
         return [known.get(row) for row in rows]
@@ -205,7 +205,7 @@ class SqliteReader:
     def history(
         self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
     ) -> Iterator[tuple[Event, str]]:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             forgotten = forgotten_events(self._connection, user_id=user_id, since=since, run=run)
             yield from heapq.merge(
                 self._events(user_id=user_id, since=since, run=run),
@@ -236,7 +236,7 @@ class SqliteReader:
 
     def has_run(self, began: int) -> bool:
         query = select(s.run.c.run).where(s.run.c.started_at == began).limit(1)
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.scalar(query) is not None
 
     def unfinished(self, command: str) -> bool:
@@ -246,7 +246,7 @@ class SqliteReader:
             .order_by(s.run.c.run.desc())
             .limit(1)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             last = self._connection.execute(query).one_or_none()
         return last is not None and last.exit_code not in (
             ExitCode.DONE,
@@ -254,7 +254,7 @@ class SqliteReader:
         )
 
     def manifests(self) -> list[Path]:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = self._connection.execute(select(s.run.c.manifest).distinct())
             return [named_path(name) for (name,) in found if name]
 
@@ -269,13 +269,13 @@ class SqliteReader:
             )
             .where(s.face.c.face_id.in_(face_ids))
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             for found in self._connection.execute(query):
                 paths[found.face_id].append(found.path)
         return paths
 
     def _one(self, query: Select[Any]) -> Row[Any]:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.execute(query).one()
 
 

@@ -35,7 +35,7 @@ from enroll.ledger.conditions import (
     is_a_sync,
     wanted_now,
 )
-from enroll.ledger.reading import sentences
+from enroll.ledger.reading import translate_db_errors
 from enroll.ledger.surveys import SqliteSurveys
 from enroll.model import EventKind, Status
 
@@ -48,7 +48,7 @@ class SqliteRemovals:
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection
         self._path = path
-        with sentences(path):
+        with translate_db_errors(path):
             s.removal_metadata.create_all(connection)
 
     def choose_run(self, run: int) -> Chosen:
@@ -62,7 +62,7 @@ class SqliteRemovals:
         return self._choose(_faces().where(s.face.c.status == Status.SUPERSEDED.value))
 
     def choose_people(self, user_ids: Sequence[str]) -> Chosen:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(delete(s.target))
             for statement in _CHOOSE_PEOPLE:
                 statement.execute(self._connection, people=listed(user_ids))
@@ -99,12 +99,12 @@ class SqliteRemovals:
 
     def _choose(self, faces: Select[str, int, str]) -> Chosen:
         self._gather(faces)
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(_CHOOSE_COPIES)
         return self._counted(opened=0)
 
     def _gather(self, *found: Select[str, int, str]) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(delete(s.target))
             for some in found:
                 new = upsert(s.target).from_select(_COLUMNS, some)
@@ -112,7 +112,7 @@ class SqliteRemovals:
 
     def _counted(self, *, opened: int) -> Chosen:
         people = func.count(s.target.c.user_id.distinct())
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = self._connection.execute(select(func.count(), people).select_from(s.target))
             faces, persons = found.one()
         return Chosen(faces=faces, people=persons, open=opened)
@@ -124,11 +124,11 @@ class SqliteRemovals:
             .order_by(s.target.c.face_token)
             .limit(most)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [_target(found, run=run) for found in self._connection.execute(query)]
 
     def intend(self, targets: Iterable[Target]) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             targets = list(targets)
             _INTEND.execute(self._connection, _INTEND.of(targets))
             for run in {target.run for target in targets}:
@@ -141,7 +141,7 @@ class SqliteRemovals:
             .join_from(s.removal, s.face, s.face.c.face_id == s.removal.c.face_id)
             .order_by(s.removal.c.face_token)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [_target(found, run=found.run) for found in self._connection.execute(query)]
 
     def intended_by_syncs(self) -> dict[str, int]:
@@ -154,18 +154,18 @@ class SqliteRemovals:
             .group_by(s.event.c.face_token)
         )
         times = select(s.event.c.face_token, s.event.c.at).where(s.event.c.event.in_(last))
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = dict.fromkeys(self._connection.scalars(tokens), 0)
             if found:  # no index leads to an event
                 found.update((token, at) for token, at in self._connection.execute(times))
         return found
 
     def withdraw(self, face_tokens: Sequence[str]) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             _FORGET_INTENTS.execute(self._connection, tokens=listed(face_tokens))
 
     def settle(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             _TAKE_FORMER.execute(self._connection, tokens=listed(face_tokens))
             _TAKE_TOKENS.execute(self._connection, tokens=listed(face_tokens), number=run)
             for statement in (_FORGET_COPIES, _FORGET_INTENTS):

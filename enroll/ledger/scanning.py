@@ -40,7 +40,7 @@ from enroll.ledger.columns import (
     scan_tuples,
 )
 from enroll.ledger.compiled import Query, among, listed
-from enroll.ledger.reading import sentences
+from enroll.ledger.reading import translate_db_errors
 from enroll.model import Candidate, ScannedRow, Status
 
 _ENROLLED = Status.ENROLLED.value
@@ -62,14 +62,14 @@ class SqliteScan:
         self._place = 0
         self._early = False
         self._taken: deque[Candidate] = deque()
-        with sentences(path):
+        with translate_db_errors(path):
             s.scan_metadata.create_all(connection)
 
     def compare(
         self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
     ) -> Comparison:
         """Hold rows against what was written; see `enroll.ledger.Ledger.compare`."""
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(s.scan.delete())
             scanned = scan_tuples(rows)
             INSERT_SCAN.execute(self._connection, scanned)
@@ -106,7 +106,7 @@ class SqliteScan:
 
     def queue_early(self, mark: str) -> int:
         """See `enroll.ledger.Ledger.queue_early`."""
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(_QUEUE_EARLY, {"mark": mark, "place": self._place})
             self._connection.execute(_REMEMBER_EARLY)
             count: int = self._connection.scalar(select(func.count()).select_from(s.early)) or 0
@@ -118,7 +118,7 @@ class SqliteScan:
         """See `enroll.ledger.Ledger.early_repeats`."""
         if not self._early:
             return []
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [
                 (Status(found.status), found.code, found.message, found.lines)
                 for found in self._connection.execute(_EARLY_REPEATS)
@@ -147,13 +147,13 @@ class SqliteScan:
         """Put rows behind those that are queued."""
         queued = [due_tuple(one, place) for place, one in enumerate(due, start=self._place + 1)]
         self._place += len(queued)
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             INSERT_DUE.execute(self._connection, queued)
 
     def next_due(self, count: int) -> list[Candidate]:
         """Take the next rows from the queue."""
         if len(self._taken) < count:
-            with sentences(self._path):
+            with translate_db_errors(self._path):
                 found = _NEXT_DUE.rows(self._connection, most=max(count, TAKEN_AT_ONCE))
                 if found:
                     _TAKE.execute(self._connection, last=found[-1].place)
@@ -162,7 +162,7 @@ class SqliteScan:
 
     def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
         """Rows that point to these faces and are still in the queue, where they stay."""
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = _QUEUED_OF.rows(self._connection, faces=listed(face_ids))
         ahead = [due for due in self._taken if due.face_id in face_ids]
         return ahead + list(map(queued_row, found))

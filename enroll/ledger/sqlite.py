@@ -40,7 +40,7 @@ from enroll.ledger.compiled import Query, among, listed
 from enroll.ledger.following import SqliteFollowing
 from enroll.ledger.forgetting import SqliteForgetting
 from enroll.ledger.moved import LedgerFile
-from enroll.ledger.reading import SqliteReader, sentences, shown_path
+from enroll.ledger.reading import SqliteReader, shown_path, translate_db_errors
 from enroll.ledger.removals import SqliteRemovals
 from enroll.ledger.scanning import SqliteScan
 from enroll.ledger.surveys import SqliteSurveys
@@ -76,7 +76,7 @@ class SqliteLedger(SqliteReader):
         self._ceiling: int | None = None  # found, and not on the disk yet
         self._lag: float | None = None  # the same
         self._file = LedgerFile(Path(path)) if Path(path).is_file() else None
-        with sentences(path):
+        with translate_db_errors(path):
             self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
             connection.commit()
 
@@ -104,7 +104,7 @@ class SqliteLedger(SqliteReader):
         return bool(self._one(select(s.library.c.began_empty)).began_empty)
 
     def begins(self, *, empty: bool) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(update(s.library).values(began_empty=empty))
 
     @property
@@ -114,7 +114,7 @@ class SqliteLedger(SqliteReader):
     def start_run(
         self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
     ) -> int:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
             died = self._connection.execute(
                 select(s.run).order_by(s.run.c.run.desc()).limit(1)
@@ -184,7 +184,7 @@ class SqliteLedger(SqliteReader):
 
     def end_run(self, run: int, end: RunEnd) -> None:
         self.commit()
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(
                 update(s.run)
                 .where(s.run.c.run == run)
@@ -228,7 +228,7 @@ class SqliteLedger(SqliteReader):
     def faces_of(self, user_ids: Iterable[str]) -> dict[str, list[FaceRecord]]:
         self._flush()
         faces: dict[str, list[FaceRecord]] = {user_id: [] for user_id in user_ids}
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             for found in _FACES_OF.rows(self._connection, people=listed(faces)):
                 faces[found.user_id].append(face_record(found._asdict()))
         return faces
@@ -237,7 +237,7 @@ class SqliteLedger(SqliteReader):
         if not face_tokens:
             return {}
         self._flush()
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = _HOLDERS_OF.rows(self._connection, tokens=listed(face_tokens))
         return {holder.face_token: holder.face_id for holder in found}
 
@@ -253,7 +253,7 @@ class SqliteLedger(SqliteReader):
         return self._faces_where(newest)
 
     def _faces_where(self, query: Select[Any]) -> list[FaceRecord]:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [face_record(found._asdict()) for found in self._connection.execute(query)]
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
@@ -266,20 +266,20 @@ class SqliteLedger(SqliteReader):
         query = select(s.face.c.face_id).where(
             or_(s.face.c.face_token.is_not(None), perhaps, s.face.c.recheck)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.scalar(query.limit(1)) is not None
 
     def token_count(self) -> int:
         copies = select(func.count()).select_from(s.surplus)
         former = select(func.count()).where(s.face.c.former_token.is_not(None))
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             further = sum(self._connection.scalar(query) or 0 for query in (copies, former))
         return self.enrolled_count() + further
 
     def enrolled_count(self) -> int:
         self._flush()
         query = select(func.count()).select_from(s.face).where(s.face.c.face_token.is_not(None))
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.scalar(query) or 0
 
     def record(self, changes: Changes) -> None:
@@ -340,7 +340,7 @@ class SqliteLedger(SqliteReader):
     def _taking_back(self) -> Iterator[None]:
         """On an error roll back, and hold what was lost by it for the next try."""
         try:
-            with sentences(self._path):
+            with translate_db_errors(self._path):
                 yield
         except LocalError:
             with suppress(DatabaseError):
@@ -359,7 +359,7 @@ class SqliteLedger(SqliteReader):
         count = 0
         for user_id in user_ids:
             left = and_(s.face.c.user_id == user_id, s.face.c.status == _ENROLLED, ~pointed_to)
-            with sentences(self._path):
+            with translate_db_errors(self._path):
                 for found in self._connection.execute(select(s.face).where(left)).all():
                     face = face_record(found._asdict())
                     self.record(_superseded(face, at=at, run=run))
@@ -375,30 +375,30 @@ class SqliteLedger(SqliteReader):
             .group_by(s.face.c.user_id)
             .having(func.count() > 1)
         )
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return [found.user_id for found in self._connection.execute(query)]
 
     def knows_photos_below(self, folder: str) -> bool:
         query = select(s.photo.c.path).where(_below(folder)).limit(1)
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.execute(query).first() is not None
 
     def some_photos_below(self, folder: str, *, most: int) -> list[str]:
         query = select(s.photo.c.path).where(_below(folder)).order_by(func.random()).limit(most)
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return list(self._connection.scalars(query))
 
     def shared_photos(self, run: int) -> int:
         self._flush()
         shared = _shared(run).subquery()
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             return self._connection.scalar(select(func.count()).select_from(shared)) or 0
 
     def examples_of_shared(self, run: int, *, most: int) -> list[SharedPhoto]:
         self._flush()
         row, face = s.row.c, s.face.c
         examples = []
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             for found in self._connection.execute(_shared(run).limit(most)).all():
                 of_two = select(face.user_id, func.min(row.path).label("path")).where(
                     face.face_id.in_([found.first, found.last]),

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Executable, delete, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
-from enroll.ledger.reading import sentences
+from enroll.ledger.reading import translate_db_errors
 from enroll.ledger.survey import Part, PartCounts, SurveyRecord
 
 
@@ -19,7 +19,7 @@ class SqliteSurveys:
 
     def survey(self) -> SurveyRecord | None:
         """The survey on record, if there is a whole one."""
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = self._connection.execute(select(s.survey)).one_or_none()
         if found is None:
             return None
@@ -35,7 +35,7 @@ class SqliteSurveys:
 
     def survey_part(self, number: int) -> Part | None:
         """A part of it, counted from 0."""
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             found = self._connection.execute(
                 select(s.survey_part).where(s.survey_part.c.number == number)
             ).one_or_none()
@@ -88,5 +88,5 @@ class SqliteSurveys:
         self._do(delete(s.survey_part))
 
     def _do(self, statement: Executable) -> None:
-        with sentences(self._path):
+        with translate_db_errors(self._path):
             self._connection.execute(statement)

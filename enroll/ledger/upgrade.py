@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from enroll.errors import LedgerMismatchError
-from enroll.ledger.reading import sentences
+from enroll.ledger.reading import translate_db_errors
 from enroll.ledger.schema import SCHEMA_VERSION
 
 STEPS: Mapping[int, Sequence[str]] = {
@@ -61,7 +61,7 @@ def upgrade(connection: Connection, path: str) -> None:
 
     The caller holds the ledger's lock. Raises LocalError where the disk will not do.
     """
-    with sentences(path):
+    with translate_db_errors(path):
         version = schema_version(connection)
         connection.commit()
         if version >= SCHEMA_VERSION:
@@ -75,7 +75,7 @@ def upgrade(connection: Connection, path: str) -> None:
 
 def refuse_older(connection: Connection, path: str) -> None:
     """Raise LedgerMismatchError for a ledger that is only to be read and has an older schema."""
-    with sentences(path):
+    with translate_db_errors(path):
         version = schema_version(connection)
         connection.rollback()
     if version < SCHEMA_VERSION:

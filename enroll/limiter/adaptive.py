@@ -1,4 +1,4 @@
-"""Finds how many calls the service takes at a time, and holds that number. Pure, as `throttle`.
+"""Finds how many calls the service takes at a time, and holds that number. Pure, as `limiter`.
 
 The service refuses above a number that it does not tell, and nothing queues, so that how long a
 call takes tells nothing: only refusals do. They are cheap (no work is done), but not free.
@@ -28,10 +28,10 @@ from enroll.limiter.limits import (
     Bounded,
     Cap,
     FixedThrottle,
-    Gauge,
-    Permit,
+    Limiter,
+    LimiterState,
     Places,
-    Throttle,
+    Slot,
 )
 from enroll.limiter.rate import FoundRate
 
@@ -128,7 +128,7 @@ class AdaptiveThrottle:
         free = max(self.limit - self._places.taken(now), 0)
         return free if self._spacing is None else min(free, self._spacing.free(now))
 
-    def sent(self, now: float) -> Permit:
+    def sent(self, now: float) -> Slot:
         self._places.take()
         taken = self._places.taken(now)
         # As it is after the last call that left: answers are heard several at a time.
@@ -137,11 +137,11 @@ class AdaptiveThrottle:
             self._climb.reached(now)
         if self._spacing is not None:
             self._spacing.sent(now)
-        return Permit(taken, now, self._refusals)
+        return Slot(taken, now, self._refusals)
 
     def answered(
         self,
-        permit: Permit,
+        slot: Slot,
         now: float,
         *,
         refused: bool,
@@ -152,11 +152,11 @@ class AdaptiveThrottle:
     ) -> None:
         if refused:
             self._refusals += 1
-            if self._is_refused(permit, now, retry_after):
-                held_until = permit.left_at + self.call_seconds
+            if self._is_refused(slot, now, retry_after):
+                held_until = slot.left_at + self.call_seconds
         self._places.give_back(held_until=held_until)
         if served and not refused:
-            self._works(permit, now, self._full)
+            self._works(slot, now, self._full)
 
     def opens_at(self, now: float) -> float | None:
         if now < self._closed_until:
@@ -165,10 +165,10 @@ class AdaptiveThrottle:
             return self._places.next_free()
         return None if self._spacing is None else self._spacing.opens_at(now)
 
-    def gauge(self, now: float) -> Gauge:
+    def gauge(self, now: float) -> LimiterState:
         taken = self._places.taken(now)
         at_most = taken >= self.limit >= self._most
-        return Gauge(
+        return LimiterState(
             limit=self.limit,
             taken=taken,
             ceiling=self.ceiling,
@@ -183,13 +183,13 @@ class AdaptiveThrottle:
 
     # Calls that were served
 
-    def _works(self, permit: Permit, now: float, full: bool) -> None:
+    def _works(self, slot: Slot, now: float, full: bool) -> None:
         self._pause = FIRST_PAUSE_SECONDS
-        self.call_seconds += SMOOTHING * (now - permit.left_at - self.call_seconds)
+        self.call_seconds += SMOOTHING * (now - slot.left_at - self.call_seconds)
         # Those that were refused meanwhile had no place there.
-        together = permit.in_flight - (self._refusals - permit.refusals)
+        together = slot.in_flight - (self._refusals - slot.refusals)
         self._proven.seen(together, now, span=self._span)
-        if permit.left_at > self._cut_at:
+        if slot.left_at > self._cut_at:
             self._since_cut = max(self._since_cut, together)
         self._served.append(now)
         while self._served[0] < now - RATE_SECONDS:
@@ -206,15 +206,15 @@ class AdaptiveThrottle:
 
     # Calls that were refused
 
-    def _is_refused(self, permit: Permit, now: float, retry_after: float | None) -> bool:
+    def _is_refused(self, slot: Slot, now: float, retry_after: float | None) -> bool:
         """Take a refusal into account; whether the call keeps its place for a while."""
         pause = 0.0
         if retry_after is not None:
             pause = min(retry_after, LONGEST_RETRY_AFTER_SECONDS)
             self._closed_until = max(self._closed_until, now + pause)
-        if permit.left_at <= self._cut_at:
+        if slot.left_at <= self._cut_at:
             return False  # it left before the last cut, which was about it, too
-        strange = self._since_cut >= permit.in_flight
+        strange = self._since_cut >= slot.in_flight
         self._cut_at, self._since_cut = now, 0
         if self._spacing is not None:
             self._spacing.refused(now, call_seconds=self.call_seconds, pause=pause)
@@ -228,12 +228,12 @@ class AdaptiveThrottle:
             if full and now - self._strange[0] < STRANGE_SPANS * self._span:
                 self._space_out(now)
                 return False
-        return self._fewer_places(permit, now, pause)
+        return self._fewer_places(slot, now, pause)
 
-    def _fewer_places(self, permit: Permit, now: float, pause: float) -> bool:
+    def _fewer_places(self, slot: Slot, now: float, pause: float) -> bool:
         tried = self._climb.trying
         if self._slow_start:
-            overshot = min(self.limit, permit.in_flight - 1)
+            overshot = min(self.limit, slot.in_flight - 1)
             self._climb = self._climb_from(int(AFTER_SLOW_START * overshot))
             self._slow_start = False
         elif self.limit == 1:
@@ -241,7 +241,7 @@ class AdaptiveThrottle:
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
         else:
             self._climb.refused(
-                now, used=permit.in_flight, call_seconds=self.call_seconds, pause=pause
+                now, used=slot.in_flight, call_seconds=self.call_seconds, pause=pause
             )
             self._climb.base = max(int(self._climb.base), 1)
         return not tried
@@ -259,14 +259,14 @@ class AdaptiveThrottle:
         self._strange.clear()
 
 
-def throttle_for(
+def limiter_for(
     max_in_flight: int | None, *, known: int | None = None, most: int | None = None
-) -> Throttle:
+) -> Limiter:
     """What `--max-in-flight` says: so many places, or (None) as many as the account takes, of
     which `known` is what was found before; never more than `most`, which this machine has room
     for."""
     if max_in_flight is None:
-        found: Throttle = AdaptiveThrottle(known=known)
+        found: Limiter = AdaptiveThrottle(known=known)
     else:
         found = FixedThrottle(max_in_flight)
     wanted = max_in_flight or MOST_IN_FLIGHT

@@ -37,7 +37,7 @@ class Cap(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Permit:
+class Slot:
     """A place that was given out: how many were taken when the call left, its own among them, and
     when that was (monotonic seconds). `refusals` are those that had been heard of by then."""
 
@@ -47,7 +47,7 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gauge:
+class LimiterState:
     """What a display shows of a throttle.
 
     `ceiling` is the service's limit as far as it is proved, None before. `spacing` is calls a
@@ -63,7 +63,7 @@ class Gauge:
     cap: Cap | None = None
 
 
-class Throttle(Protocol):
+class Limiter(Protocol):
     """Gives out places in flight. The driver takes a place before it hands a call out.
 
     `now` is monotonic seconds everywhere, and never less than before.
@@ -72,12 +72,12 @@ class Throttle(Protocol):
     def free(self, now: float) -> int:
         """How many more calls may leave at `now`."""
 
-    def sent(self, now: float) -> Permit:
+    def sent(self, now: float) -> Slot:
         """A call leaves; what to hand back when it has ended."""
 
     def answered(
         self,
-        permit: Permit,
+        slot: Slot,
         now: float,
         *,
         refused: bool,
@@ -98,7 +98,7 @@ class Throttle(Protocol):
         """When a call may leave again that may not at `now`, even if none ends; None where that
         is not known, or where one may leave."""
 
-    def gauge(self, now: float) -> Gauge:
+    def gauge(self, now: float) -> LimiterState:
         """What to show."""
 
     @property
@@ -162,13 +162,13 @@ class FixedThrottle:
             return 0
         return max(self._limit - self._places.taken(now), 0)
 
-    def sent(self, now: float) -> Permit:
+    def sent(self, now: float) -> Slot:
         self._places.take()
-        return Permit(self._places.taken(now), now)
+        return Slot(self._places.taken(now), now)
 
     def answered(
         self,
-        permit: Permit,
+        slot: Slot,
         now: float,
         *,
         refused: bool,
@@ -195,9 +195,9 @@ class FixedThrottle:
             return self._closed_until
         return None if self.free(now) else self._places.next_free()
 
-    def gauge(self, now: float) -> Gauge:
+    def gauge(self, now: float) -> LimiterState:
         taken = self._places.taken(now)
-        return Gauge(
+        return LimiterState(
             limit=self._limit,
             taken=taken,
             closed=max(self._closed_until - now, 0.0),
@@ -208,26 +208,26 @@ class FixedThrottle:
 class _Around:
     """A throttle with another one inside, which it bounds further."""
 
-    def __init__(self, throttle: Throttle) -> None:
-        self._throttle = throttle
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
 
     @property
     def limit(self) -> int:
-        return self._throttle.limit
+        return self._limiter.limit
 
     @property
     def spent(self) -> bool:
-        return self._throttle.spent
+        return self._limiter.spent
 
     def free(self, now: float) -> int:
-        return self._throttle.free(now)
+        return self._limiter.free(now)
 
-    def sent(self, now: float) -> Permit:
-        return self._throttle.sent(now)
+    def sent(self, now: float) -> Slot:
+        return self._limiter.sent(now)
 
     def answered(
         self,
-        permit: Permit,
+        slot: Slot,
         now: float,
         *,
         refused: bool,
@@ -236,8 +236,8 @@ class _Around:
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
-        self._throttle.answered(
-            permit,
+        self._limiter.answered(
+            slot,
             now,
             refused=refused,
             served=served,
@@ -247,10 +247,10 @@ class _Around:
         )
 
     def opens_at(self, now: float) -> float | None:
-        return self._throttle.opens_at(now)
+        return self._limiter.opens_at(now)
 
-    def gauge(self, now: float) -> Gauge:
-        return self._throttle.gauge(now)
+    def gauge(self, now: float) -> LimiterState:
+        return self._limiter.gauge(now)
 
 
 class Bounded(_Around):
@@ -260,8 +260,8 @@ class Bounded(_Around):
     there are none, none leaves for a moment. In time one call more is tried.
     """
 
-    def __init__(self, throttle: Throttle, *, most: int) -> None:
-        super().__init__(throttle)
+    def __init__(self, limiter: Limiter, *, most: int) -> None:
+        super().__init__(limiter)
         self._top = self._most = max(most, 1)
         self._in_flight = 0
         self._pause = BLOCKED_PAUSE_SECONDS
@@ -277,13 +277,13 @@ class Bounded(_Around):
             return 0
         return max(min(super().free(now), self._most - self._in_flight), 0)
 
-    def sent(self, now: float) -> Permit:
+    def sent(self, now: float) -> Slot:
         self._in_flight += 1
         return super().sent(now)
 
     def answered(
         self,
-        permit: Permit,
+        slot: Slot,
         now: float,
         *,
         refused: bool,
@@ -293,7 +293,7 @@ class Bounded(_Around):
         held_until: float | None = None,
     ) -> None:
         super().answered(
-            permit,
+            slot,
             now,
             refused=refused,
             served=served,
@@ -321,19 +321,19 @@ class Bounded(_Around):
             return self._closed_until
         return super().opens_at(now)
 
-    def gauge(self, now: float) -> Gauge:
+    def gauge(self, now: float) -> LimiterState:
         inner = super().gauge(now)
         ours = inner.limit > self._most and (self._in_flight >= self._most)
         cap = Cap.MACHINE if ours or now < self._closed_until else inner.cap
         return replace(inner, limit=self.limit, cap=cap)
 
 
-class Metered(_Around):
+class CallBudget(_Around):
     """A throttle that lets only so many calls leave in all (`--max-calls`)."""
 
-    def __init__(self, throttle: Throttle, *, left: int) -> None:
+    def __init__(self, limiter: Limiter, *, left: int) -> None:
         """`left` is how many calls may still leave."""
-        super().__init__(throttle)
+        super().__init__(limiter)
         self._left = max(left, 0)
 
     @property
@@ -348,13 +348,13 @@ class Metered(_Around):
     def free(self, now: float) -> int:
         return min(super().free(now), self._left)
 
-    def sent(self, now: float) -> Permit:
+    def sent(self, now: float) -> Slot:
         self._left -= 1
         return super().sent(now)
 
     def answered(
         self,
-        permit: Permit,
+        slot: Slot,
         now: float,
         *,
         refused: bool,
@@ -365,7 +365,7 @@ class Metered(_Around):
     ) -> None:
         self._left += blocked  # it was not made
         super().answered(
-            permit,
+            slot,
             now,
             refused=refused,
             served=served,
@@ -375,18 +375,18 @@ class Metered(_Around):
         )
 
 
-class Paced(_Around):
+class RateLimiter(_Around):
     """A throttle that lets only so many calls a second leave (`--rate`)."""
 
-    def __init__(self, throttle: Throttle, *, rate: float) -> None:
+    def __init__(self, limiter: Limiter, *, rate: float) -> None:
         """`rate` is calls a second."""
-        super().__init__(throttle)
+        super().__init__(limiter)
         self._spacing = Spacing(rate)
 
     def free(self, now: float) -> int:
         return min(super().free(now), self._spacing.free(now))
 
-    def sent(self, now: float) -> Permit:
+    def sent(self, now: float) -> Slot:
         self._spacing.sent(now)
         return super().sent(now)
 
@@ -396,7 +396,7 @@ class Paced(_Around):
             return moments[0]  # its turn alone is of no use to a call
         return max((moment for moment in moments if moment is not None), default=None)
 
-    def gauge(self, now: float) -> Gauge:
+    def gauge(self, now: float) -> LimiterState:
         inner = super().gauge(now)
         waits = self._spacing.opens_at(now) is not None and super().free(now) > 0
         return replace(inner, cap=Cap.RATE) if waits else inner

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from enum import StrEnum
 
-from enroll.limiter.limits import Cap, Gauge
+from enroll.limiter.limits import Cap, LimiterState
 
 SAMPLES = 20
 """How many moments count for what a run waits for now: five seconds, a moment each tick."""
@@ -35,7 +35,7 @@ class View:
     """What is under way at a moment. `ready` are calls that could leave, `photos` those that are
     read or to be read, `doubts` faces that are not settled; `refused` says that any call was."""
 
-    gauge: Gauge
+    gauge: LimiterState
     away: bool = False
     refused: bool = False
     ready: int = 0

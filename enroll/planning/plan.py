@@ -26,7 +26,7 @@ from enroll.planning.listed import PlanReport, open_plan_report
 from enroll.planning.outlook import Drawn, Outlook
 from enroll.preparation import Precheck
 from enroll.resources import share_out
-from enroll.run import transitions as journey
+from enroll.run import transitions
 from enroll.run.photo_root import Share
 from enroll.run.transitions import Policy
 from enroll.run.trial import Sample
@@ -294,7 +294,7 @@ class _Planner:
             fault = check_row(candidate.row)
             if fault is not None:
                 self._refuse(candidate, Status.INVALID, fault)
-            elif journey.is_due(candidate, self._policy):
+            elif transitions.is_due(candidate, self._policy):
                 plan.looked_at += 1
                 due.append(candidate)
                 new += [candidate] if candidate.status is Status.PENDING else []

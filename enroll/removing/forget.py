@@ -20,7 +20,7 @@ from enroll.removing.sought import Seeker, Sought
 from enroll.removing.traces import RESULTS, files_of, find_traces
 from enroll.repair.resolve import settle_after_of
 from enroll.repair.surplus import SearchPlace
-from enroll.session.command_record import COMMAND, Upkeep
+from enroll.session.command_record import COMMAND, CommandRecord
 from enroll.session.deletions import (
     DELETE_PAGE,
     Deletion,
@@ -28,7 +28,7 @@ from enroll.session.deletions import (
     delete_targets,
     settle_deleting,
 )
-from enroll.session.session import Bench, BenchSettings, Talk, changing, open_bench
+from enroll.session.session import Prompt, Session, SessionSettings, changing, open_session
 from enroll.settings import FILES, files_record
 from enroll.text.logs import NAMELESS, mask
 from enroll.text.wording import amount
@@ -43,7 +43,7 @@ ALL_RUNS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetSettings(BenchSettings):
+class ForgetSettings(SessionSettings):
     """What `enroll forget` is to do: the people in `people` and in the file `user_ids` are to be
     forgotten, or those in `readmitted` may be enrolled again."""
 
@@ -100,7 +100,7 @@ class Forgotten:
 
 
 def forget(
-    settings: ForgetSettings, read_credentials: Callable[[], Credentials], talk: Talk
+    settings: ForgetSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
 ) -> Forgotten:
     """Delete all that library and ledger hold of people, and keep a hash by which runs withhold
     them, when that is agreed to. Raises EnrollError.
@@ -109,34 +109,34 @@ def forget(
     when no face is left in the library: wherever it dies, the same command goes on.
     """
     named = settings.everybody()
-    with open_bench(settings, read_credentials, talk) as bench:
-        files = _files(bench)
-        bench.audit.refresh()
-        with changing(bench) as (ledger, work):
+    with open_session(settings, read_credentials, prompt) as session:
+        files = _files(session)
+        session.audit.refresh()
+        with changing(session) as (ledger, work):
             people = ledger.forgetting.as_known(named)
             alike = _alike(settings, ledger, people)
-            if not _agreed(bench, ledger, people, alike):
-                talk.say("Nothing was deleted, and nobody is withheld by it.")
+            if not _agreed(session, ledger, people, alike):
+                prompt.say("Nothing was deleted, and nobody is withheld by it.")
                 declined = Forgotten(agreed=False)
                 work.exit_code = declined.exit_code
                 return declined
             ledger.forgetting.block(people, at=work.began, run=work.run)
             ledger.commit()
-            forgotten = _Forgetting(bench, ledger, work, people).carry_out()
+            forgotten = _Forgetting(session, ledger, work, people).carry_out()
             work.exit_code = forgotten.exit_code
-    _say_how_it_went(settings, talk, forgotten, bench.group_id)
-    _say_who_names_them(settings, talk, files, people)
+    _say_how_it_went(settings, prompt, forgotten, session.group_id)
+    _say_who_names_them(settings, prompt, files, people)
     return forgotten
 
 
-def _files(bench: Bench[ForgetSettings]) -> dict[Path, str]:
+def _files(session: Session[ForgetSettings]) -> dict[Path, str]:
     """The files that may name people, as far as the ledger knows; before anything is deleted."""
-    settings = bench.settings
+    settings = session.settings
     others = {} if settings.user_ids is None else {settings.user_ids.absolute(): "the user ids"}
     survey = recall_survey(settings.ledger)
     if survey is not None and survey.results is not None:
         others[Path(survey.results[0])] = RESULTS
-    return files_of(bench.audit.status(runs=ALL_RUNS).runs, settings.ledger.absolute(), others)
+    return files_of(session.audit.status(runs=ALL_RUNS).runs, settings.ledger.absolute(), others)
 
 
 def _alike(
@@ -155,34 +155,34 @@ def _alike(
 
 
 def _agreed(
-    bench: Bench[ForgetSettings],
+    session: Session[ForgetSettings],
     ledger: Ledger,
     people: Sequence[str],
     alike: Mapping[str, Sequence[str]],
 ) -> bool:
-    settings, talk = bench.settings, bench.talk
+    settings, prompt = session.settings, session.prompt
     withheld = ledger.block_list
     faceless = [user_id for user_id, faces in ledger.faces_of(people).items() if not faces]
     again = [user_id for user_id in faceless if withheld.holds(user_id)]
     strangers = [user_id for user_id in faceless if not withheld.holds(user_id)]
     chosen = ledger.removals.choose_people(people)
-    talk.say(f"To be forgotten: {settings.several(people)}.")
+    prompt.say(f"To be forgotten: {settings.several(people)}.")
     if again:
-        talk.say(f"Withheld already: {settings.several(again)}; looked for once more.")
+        prompt.say(f"Withheld already: {settings.several(again)}; looked for once more.")
     if strangers:
-        talk.say(
+        prompt.say(
             f"The ledger knows no face of {settings.several(strangers)}; the user_id is looked for "
             "in the library and withheld all the same."
         )
     for user_id, others in islice(alike.items(), SHOWN):
-        talk.say(
+        prompt.say(
             f"  Beside {settings.shown(user_id)} it knows {settings.several(others)}: other zeros "
             "in front, capitals or blanks. Whoever that is stays enrolled, unless named so."
         )
-    return talk.confirm(
+    return prompt.confirm(
         f"Delete {amount(chosen.faces, 'face')} of {amount(len(people), 'person', 'people')}, and "
-        f"any other that the library {bench.group_id} shows under the same user_id, with all that "
-        "the ledger holds of them, and withhold them from now on? This cannot be undone."
+        f"any other that the library {session.group_id} shows under the same user_id, with all "
+        "that the ledger holds of them, and withhold them from now on? This cannot be undone."
     )
 
 
@@ -190,26 +190,28 @@ def _agreed(
 class _Forgetting:
     """People who are withheld already, and of whom all is to be deleted."""
 
-    bench: Bench[ForgetSettings]
+    session: Session[ForgetSettings]
     ledger: Ledger
-    work: Upkeep
+    work: CommandRecord
     people: Sequence[str]
 
     def carry_out(self) -> Forgotten:
-        bench, ledger = self.bench, self.ledger
-        if refused := settle_deleting(ledger, bench.asking, bench.group_id):
-            bench.talk.say(refused)
-        place = SearchPlace(group_id=bench.group_id, images=ledger.images, send_as=bench.send_as)
+        session, ledger = self.session, self.ledger
+        if refused := settle_deleting(ledger, session.caller, session.group_id):
+            session.prompt.say(refused)
+        place = SearchPlace(
+            group_id=session.group_id, images=ledger.images, send_as=session.send_as
+        )
         sought = Seeker(
-            bench.asking,
+            session.caller,
             ledger,
-            bench.audit.listing,
+            session.audit.listing,
             place,
             settle_after=settle_after_of(ledger.status().runs),
-            heard=lambda count: bench.talk.progress(count, "faces listed"),
+            heard=lambda count: session.prompt.progress(count, "faces listed"),
         ).seek(self.people)
         if sought.because:
-            bench.talk.say(
+            session.prompt.say(
                 f"The library cannot be listed to its end: {sought.because} Faces of these people "
                 "that others have added may be there still."
             )
@@ -218,26 +220,26 @@ class _Forgetting:
         done = [user_id for user_id in self.people if user_id not in left]
         if done:
             ledger.forgetting.wipe(done)
-            bench.audit.refresh()  # it would hold on to the file as it was
+            session.audit.refresh()  # it would hold on to the file as it was
             ledger.forgetting.scrub(done, at=now_ms())
         in_all = sum(ledger.forgetting.count_deleted(done).values())
         return Forgotten(people=self.people, gone=gone, in_all=in_all, left=left)
 
     def _delete(self, sought: Sought) -> tuple[int, dict[str, str]]:
         """Delete all faces; how many are gone, and of whom some may not be."""
-        ledger, bench = self.ledger, self.bench
+        ledger, session = self.ledger, self.session
         known, unknown = self._on_record(sought)
         gone, left = self._delete_unknown(unknown)
         for start in range(0, len(known), DELETE_PAGE):
             page = known[start : start + DELETE_PAGE]
-            gone += len(page) - delete_targets(ledger, bench.asking, bench.group_id, page)
+            gone += len(page) - delete_targets(ledger, session.caller, session.group_id, page)
         chosen = ledger.removals.choose_people(self.people)
         gone += chosen.faces - delete_chosen(
             ledger,
-            bench.asking,
-            bench.group_id,
+            session.caller,
+            session.group_id,
             run=self.work.run,
-            told=lambda count: bench.talk.progress(count, "faces deleted"),
+            told=lambda count: session.prompt.progress(count, "faces deleted"),
         )
         whose = {token: one for one, tokens in sought.strangers.items() for token in tokens}
         left |= {whose.get(one.face_token, one.user_id) for one in ledger.removals.intended()}
@@ -266,11 +268,11 @@ class _Forgetting:
     def _delete_unknown(self, owners: Mapping[str, str]) -> tuple[int, set[str]]:
         """Delete faces of people of whom the ledger has none: it would miss nothing if it died on
         the way. How many are gone, and of whom some may be left."""
-        ledger, bench, tokens = self.ledger, self.bench, list(owners)
+        ledger, session, tokens = self.ledger, self.session, list(owners)
         counts, left = Counter[str](), set[str]()
         for start in range(0, len(tokens), DELETE_PAGE):
             page = tokens[start : start + DELETE_PAGE]
-            deletion = Deletion(bench.asking, bench.group_id)
+            deletion = Deletion(session.caller, session.group_id)
             try:
                 deletion.carry_out(page)
             finally:  # nothing else is on record of these
@@ -284,35 +286,35 @@ class _Forgetting:
 
 
 def _say_how_it_went(
-    settings: ForgetSettings, talk: Talk, forgotten: Forgotten, group_id: str
+    settings: ForgetSettings, prompt: Prompt, forgotten: Forgotten, group_id: str
 ) -> None:
     total = forgotten.in_all
     in_all = f", {total:,} in all since these people are withheld" if total > forgotten.gone else ""
-    talk.say(f"{amount(forgotten.gone, 'face')} deleted from the library {group_id}{in_all}.")
+    prompt.say(f"{amount(forgotten.gone, 'face')} deleted from the library {group_id}{in_all}.")
     if done := len(forgotten.people) - len(forgotten.left):
-        talk.say(
+        prompt.say(
             f"{amount(done, 'person', 'people')} forgotten: a keyed hash of the user_id is left, "
             "by which runs withhold their rows."
         )
     if not forgotten.left:
         return
     who = amount(len(forgotten.left), "person is", "people are")
-    talk.say(f"{who} withheld, and not forgotten to the end:")
-    talk.say(*(f"  {settings.shown(one)}: {why}" for one, why in forgotten.left.items()))
-    talk.say(
+    prompt.say(f"{who} withheld, and not forgotten to the end:")
+    prompt.say(*(f"  {settings.shown(one)}: {why}" for one, why in forgotten.left.items()))
+    prompt.say(
         "What the ledger holds of them is kept for that: run the same command again, or `enroll "
         "run`, which settles doubts, and then the same command."
     )
 
 
 def _say_who_names_them(
-    settings: ForgetSettings, talk: Talk, files: Mapping[Path, str], people: Sequence[str]
+    settings: ForgetSettings, prompt: Prompt, files: Mapping[Path, str], people: Sequence[str]
 ) -> None:
     found = list(find_traces(files, people))
     naming = [one for one in found if not one.because]
     if naming:
-        talk.say("These files still name somebody of them:")
-        talk.say(
+        prompt.say("These files still name somebody of them:")
+        prompt.say(
             *(
                 f"  {settings.shown_path(one.path, people)} ({one.what}, "
                 f"{amount(len(one.people), 'person', 'people')}): {one.remedy}."
@@ -322,4 +324,4 @@ def _say_who_names_them(
     for one in found:
         if one.because:
             path = settings.shown_path(one.path, people)
-            talk.say(f"{path} ({one.what}) cannot be read: {one.because}. Look whom it names.")
+            prompt.say(f"{path} ({one.what}) cannot be read: {one.because}. Look whom it names.")

@@ -12,8 +12,8 @@ from enroll.ledger.files import check_library, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import SendAs
 from enroll.removing.forget import FORGET, ForgetSettings
-from enroll.session.command_record import COMMAND, upkeep
-from enroll.session.session import Talk
+from enroll.session.command_record import COMMAND, command_record
+from enroll.session.session import Prompt
 from enroll.settings import DEFAULT_ENDPOINT
 from enroll.tally import Tally
 
@@ -26,7 +26,7 @@ class Readmitted:
     others: Sequence[str]
 
 
-def readmit(settings: ForgetSettings, talk: Talk) -> Readmitted:
+def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
     """Take people off the block list; nothing is called. Raises EnrollError."""
     read_ledger(settings.ledger).close()  # that there is one, before anything is made beside it
     with ExitStack() as stack:
@@ -48,7 +48,7 @@ def readmit(settings: ForgetSettings, talk: Talk) -> Readmitted:
             "send_as": before.get("send_as") or SendAs.FILE.value,
         }
         # The survey, which was taken without them, is dropped by it.
-        work = stack.enter_context(upkeep(ledger, options=options, tally=Tally()))
+        work = stack.enter_context(command_record(ledger, options=options, tally=Tally()))
         holds = ledger.block_list.holds
         named = dict.fromkeys(one if holds(one) else one.strip() for one in settings.readmitted)
         lifted = [
@@ -59,7 +59,7 @@ def readmit(settings: ForgetSettings, talk: Talk) -> Readmitted:
         ledger.commit()
     others = [user_id for user_id in named if user_id not in lifted]
     if lifted:
-        talk.say(f"Not withheld any more: {settings.several(lifted)}. The next run enrolls them.")
+        prompt.say(f"Not withheld any more: {settings.several(lifted)}. The next run enrolls them.")
     if others:
-        talk.say(f"Not withheld before either: {settings.several(others)}.")
+        prompt.say(f"Not withheld before either: {settings.several(others)}.")
     return Readmitted(people=lifted, others=others)

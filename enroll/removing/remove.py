@@ -12,9 +12,9 @@ from enroll.ledger import Chosen, Ledger, Removals, Target
 from enroll.manifest.idlist import read_user_ids
 from enroll.manifest.results import csv_bytes
 from enroll.model import Credentials
-from enroll.session.command_record import COMMAND, Upkeep
+from enroll.session.command_record import COMMAND, CommandRecord
 from enroll.session.deletions import chosen_pages, delete_chosen, settle_deleting
-from enroll.session.session import Bench, BenchSettings, Talk, changing, open_bench
+from enroll.session.session import Prompt, Session, SessionSettings, changing, open_session
 from enroll.settings import FILES, files_record
 from enroll.text.logs import mask
 from enroll.text.newfile import new_file
@@ -32,7 +32,7 @@ LIST_COLUMNS = ("user_id", "face_token", "image")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveSettings(BenchSettings):
+class RemoveSettings(SessionSettings):
     """What `enroll remove` is to do: one of `of_run`, `superseded` and `user_ids` says which faces.
 
     `user_ids` is a file of them; `list` a CSV to write the faces to. The faces that are shown
@@ -77,23 +77,26 @@ class Removed:
 
 
 def remove(
-    settings: RemoveSettings, read_credentials: Callable[[], Credentials], talk: Talk
+    settings: RemoveSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
 ) -> Removed:
     """Delete faces of the ledger from its library, when that is agreed to. Raises EnrollError.
 
     The ledger is held from before they are chosen. A row whose face was deleted is due again.
     """
     people = [] if settings.user_ids is None else read_user_ids(settings.user_ids)
-    with open_bench(settings, read_credentials, talk) as bench, changing(bench) as (ledger, work):
+    with (
+        open_session(settings, read_credentials, prompt) as session,
+        changing(session) as (ledger, work),
+    ):
         if settings.of_run is not None and settings.of_run >= work.run:
             raise UsageError(f"There is no run {settings.of_run}. `enroll status` lists them.")
         before = len(ledger.removals.intended())
-        if refused := settle_deleting(ledger, bench.asking, bench.group_id):
-            talk.say(refused)
+        if refused := settle_deleting(ledger, session.caller, session.group_id):
+            prompt.say(refused)
         left = len(ledger.removals.intended())
         if settled := before - left:
             faces = amount(settled, "face")
-            talk.say(
+            prompt.say(
                 f"It was found out what became of {faces} that an earlier command was deleting."
             )
         people = ledger.forgetting.as_known(people)
@@ -102,15 +105,15 @@ def remove(
         if settings.list is not None:
             _write_list(settings.list, ledger, work)
         if strangers := _strangers(ledger, people):
-            talk.say(_about_strangers(strangers, people, settings))
+            prompt.say(_about_strangers(strangers, people, settings))
         if chosen.open:
-            talk.say(_about_doubts(chosen.open))
+            prompt.say(_about_doubts(chosen.open))
         if not chosen.faces:
-            talk.say("There is no such face in the library.")
-        elif _agreed(bench, ledger, work, chosen):
-            removed = _removed(bench, ledger, work, chosen, left)
+            prompt.say("There is no such face in the library.")
+        elif _agreed(session, ledger, work, chosen):
+            removed = _removed(session, ledger, work, chosen, left)
         else:
-            talk.say("Nothing was deleted.")
+            prompt.say("Nothing was deleted.")
             removed = replace(removed, agreed=False)
         work.exit_code = removed.exit_code
         return removed
@@ -151,48 +154,50 @@ def _about_doubts(count: int) -> str:
     )
 
 
-def _agreed(bench: Bench[RemoveSettings], ledger: Ledger, work: Upkeep, chosen: Chosen) -> bool:
+def _agreed(
+    session: Session[RemoveSettings], ledger: Ledger, work: CommandRecord, chosen: Chosen
+) -> bool:
     """Show some of the faces, and ask."""
     some = ledger.removals.chosen(after="", most=SHOWN, run=work.run)
     more = chosen.faces - len(some)
-    bench.talk.say(
+    session.prompt.say(
         *(
             f"  {user_id}  {token}  {image}".rstrip()
-            if bench.settings.show_user_ids
+            if session.settings.show_user_ids
             else f"  {mask(user_id)}  {token}"
             for user_id, token, image in _cells(ledger, some)
         ),
         *([f"  and {more:,} more"] if more else []),
     )
-    return bench.talk.confirm(
+    return session.prompt.confirm(
         f"Delete {amount(chosen.faces, 'face')} of {amount(chosen.people, 'person', 'people')} "
-        f"from the library {bench.group_id}? This cannot be undone; whoever still stands in a "
+        f"from the library {session.group_id}? This cannot be undone; whoever still stands in a "
         "manifest is enrolled again by its next run."
     )
 
 
 def _removed(
-    bench: Bench[RemoveSettings], ledger: Ledger, work: Upkeep, chosen: Chosen, left: int
+    session: Session[RemoveSettings], ledger: Ledger, work: CommandRecord, chosen: Chosen, left: int
 ) -> Removed:
     of_all = f"of {amount(chosen.faces, 'face')} deleted"
     unknown = delete_chosen(
         ledger,
-        bench.asking,
-        bench.group_id,
+        session.caller,
+        session.group_id,
         run=work.run,
-        told=lambda gone: bench.talk.progress(gone, of_all),
+        told=lambda gone: session.prompt.progress(gone, of_all),
     )
     gone = chosen.faces - unknown
-    bench.talk.say(f"{amount(gone, 'face')} deleted from the library {bench.group_id}.")
+    session.prompt.say(f"{amount(gone, 'face')} deleted from the library {session.group_id}.")
     if unknown:
-        bench.talk.say(
+        session.prompt.say(
             f"Of {amount(unknown, 'face')} it is not known: the next command that changes the "
             "library finds out, and deletes what is left."
         )
     return Removed(chosen=chosen, gone=gone, unknown=unknown + left)
 
 
-def _write_list(path: Path, ledger: Ledger, work: Upkeep) -> None:
+def _write_list(path: Path, ledger: Ledger, work: CommandRecord) -> None:
     """Every chosen face, some at a time."""
     with new_file(path) as new:
         new.file.write(csv_bytes([LIST_COLUMNS]))

@@ -16,7 +16,7 @@ from enroll.repair.surplus import SearchPlace
 from enroll.run.calibration import CONTROL_FACES
 from enroll.run.looks import read_again
 from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
-from enroll.session.caller import Asking
+from enroll.session.caller import Caller
 from enroll.session.library_listing import Sighted, read_library
 
 NO_FACE = "NO_FACE_FOUND"
@@ -40,7 +40,7 @@ class Seeker:
 
     def __init__(
         self,
-        asking: Asking,
+        caller: Caller,
         ledger: Ledger,
         listing: Listing,
         place: SearchPlace,
@@ -50,7 +50,7 @@ class Seeker:
     ) -> None:
         """`settle_after` is for how many seconds behind its signature's expiry a call may still be
         applied; `heard` is told how many faces the library has shown so far."""
-        self._asking = asking
+        self._caller = caller
         self._ledger = ledger
         self._listing = listing
         self._place = place
@@ -63,7 +63,7 @@ class Seeker:
         began = now_ms()
         try:
             sighted = read_library(
-                self._asking, self._place.group_id, self._listing, heard=self._heard
+                self._caller, self._place.group_id, self._listing, heard=self._heard
             )
         except ServiceError as error:
             sighted = Sighted(faces=0, began=began, because=str(error))
@@ -98,7 +98,7 @@ class Seeker:
         shown_from = settled_from(expires, settle_after=self._settle_after) + 2 * (
             max(self._settle_after, 1.0) + self._ledger.lag
         )
-        return math.ceil(shown_from - began / 1000 - self._asking.least_clock_offset)
+        return math.ceil(shown_from - began / 1000 - self._caller.least_clock_offset)
 
     # Where the library cannot be listed
 
@@ -136,7 +136,7 @@ class Seeker:
                 multi_oriented_detection=face.multi_oriented_detection,
             )
 
-        yield from self._asking.each(CallKind.SEARCH, faces, look, answer_of=lambda one: one)
+        yield from self._caller.each(CallKind.SEARCH, faces, look, answer_of=lambda one: one)
 
     def _own_score(self) -> float | None:
         """What a photo gets for its own face, shown by one whose token is known."""

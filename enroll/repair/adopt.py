@@ -34,10 +34,10 @@ from enroll.run.calibration import CONTROL_FACES
 from enroll.run.looks import read_again
 from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.session.account import Account, find_library
-from enroll.session.caller import Asking
-from enroll.session.command_record import ADOPT, COMMAND, upkeep
+from enroll.session.caller import Caller
+from enroll.session.command_record import ADOPT, COMMAND, command_record
 from enroll.session.library_listing import Sighted, read_library
-from enroll.session.session import Talk
+from enroll.session.session import Prompt
 from enroll.settings import FILES, RunSettings, files_record
 from enroll.tally import Tally
 from enroll.text.outputs import InUse, Output, check_output, try_folder
@@ -67,7 +67,7 @@ class AdoptSettings:
 
 
 def adopt(
-    settings: AdoptSettings, read_credentials: Callable[[], Credentials], talk: Talk
+    settings: AdoptSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
 ) -> Adoption:
     """Find the manifest's rows among the library's faces, and take their tokens into the ledger.
 
@@ -92,7 +92,7 @@ def adopt(
             timeout=run.timeout,
             ca_bundle=run.ca_bundle,
             allow_http=run.allow_http,
-            announce=talk.connecting,
+            announce=prompt.connecting,
         ).open()
         stack.callback(connection.close)
         tally = Tally()
@@ -101,15 +101,15 @@ def adopt(
         if not settings.dry_run:
             make_ledger_folder(path.parent)
             lock = stack.enter_context(LedgerLock(path))
-        asking = stack.enter_context(Asking(connection, tally, at_once=run.max_in_flight))
+        caller = stack.enter_context(Caller(connection, tally, at_once=run.max_in_flight))
         listing = scratch_listing()
         stack.callback(listing.close)
         sighted = read_library(
-            asking, run.group_id, listing, heard=lambda n: talk.progress(n, "faces listed")
+            caller, run.group_id, listing, heard=lambda n: prompt.progress(n, "faces listed")
         )
         ledger = _open_ledger(settings, path, identity)
         stack.callback(ledger.close)
-        work = _Work(settings, manifest, talk, asking, listing, ledger, lock)
+        work = _Work(settings, manifest, prompt, caller, listing, ledger, lock)
         return work.adopt(path, sighted)
 
 
@@ -125,8 +125,8 @@ class _Work:
 
     settings: AdoptSettings
     manifest: Manifest
-    talk: Talk
-    asking: Asking
+    prompt: Prompt
+    caller: Caller
     listing: SqliteListing
     ledger: Ledger
     lock: LedgerLock | None
@@ -145,9 +145,9 @@ class _Work:
         )
         if self.settings.dry_run:
             self._count(adoption, None)
-            self.talk.say(*opening_lines(adoption))
+            self.prompt.say(*opening_lines(adoption))
             return adoption
-        with upkeep(
+        with command_record(
             self.ledger,
             options={
                 **run.record(),
@@ -155,21 +155,21 @@ class _Work:
                 COMMAND: ADOPT,
                 FILES: files_record({"the report": self.settings.report}),
             },
-            tally=self.asking.tally,
+            tally=self.caller.tally,
             images=images,
             given=photos.named,
             manifest=path_text(self.manifest.path.absolute()),
             manifest_sha256=self.manifest.sha256,
-            clock_offset=self.asking.clock_offset,
+            clock_offset=self.caller.clock_offset,
         ) as work:
             self._count(adoption, work.run)
-            self.talk.say(*opening_lines(adoption))
+            self.prompt.say(*opening_lines(adoption))
             place = SearchPlace(group_id=run.group_id, images=str(images), send_as=run.send_as)
             if adoption.to_search:
                 adoption.own = self._known_own_score(place)
             with open_report(self.settings.report) as remarks:
                 Adopter(
-                    asking=self.asking,
+                    caller=self.caller,
                     ledger=self.ledger,
                     listing=self.listing,
                     work=work,
@@ -177,14 +177,14 @@ class _Work:
                     multi_oriented_detection=run.multi_oriented_detection,
                     adoption=adoption,
                     remarks=remarks,
-                    progress=self.talk.progress,
+                    progress=self.prompt.progress,
                 ).adopt(self.listing.claims(listed_only=sighted.whole))
             adoption.unknown = self._unknown()
             if self.lock is not None:
                 self.lock.began(work.began)  # what the ledger lacked has been taken in
             work.exit_code = adoption.exit_code
-        calls = self.asking.tally.calls
-        self.talk.say("", *adopted_lines(adoption, calls, self.settings.report))
+        calls = self.caller.tally.calls
+        self.prompt.say("", *adopted_lines(adoption, calls, self.settings.report))
         return adoption
 
     def _count(self, adoption: Adoption, run: int | None) -> None:
@@ -219,7 +219,7 @@ class _Work:
         return None
 
     def _control(self, place: SearchPlace, face: FaceRecord, photo: Photo) -> float | None:
-        answer = self.asking.ask(
+        answer = self.caller.ask(
             CallKind.SEARCH,
             lambda service: service.search(
                 group_id=place.group_id,

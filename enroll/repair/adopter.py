@@ -16,9 +16,9 @@ from enroll.repair.books import Books, Looked, Searched, Unsearched
 from enroll.repair.claims import Claim, Decision, Outcome, decide, learn_own_score
 from enroll.repair.surplus import SearchPlace
 from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, Seen, Sight
-from enroll.run.transitions import Hold, Policy, Settled, begins
-from enroll.session.caller import Asking
-from enroll.session.command_record import Upkeep
+from enroll.run.transitions import Hold, Policy, Settled, first_step
+from enroll.session.caller import Caller
+from enroll.session.command_record import CommandRecord
 
 MOST_UNDECIDED = 1000
 """People searched for, and kept in memory, before the score of own faces must be known."""
@@ -33,10 +33,10 @@ class Adopter:
     def __init__(
         self,
         *,
-        asking: Asking,
+        caller: Caller,
         ledger: Ledger,
         listing: Listing,
-        work: Upkeep,
+        work: CommandRecord,
         place: SearchPlace,
         multi_oriented_detection: bool,
         adoption: Adoption,
@@ -44,7 +44,7 @@ class Adopter:
         progress: Callable[[int, str], None],
     ) -> None:
         """`adoption.own` is the score of own faces where it is known already."""
-        self._asking = asking
+        self._caller = caller
         self._ledger = ledger
         self._listing = listing
         self._work = work
@@ -65,7 +65,7 @@ class Adopter:
 
         Raises UsageError where the score of own faces cannot be learned, ServiceError.
         """
-        asked = self._asking.each(
+        asked = self._caller.each(
             CallKind.SEARCH,
             self._rows(people),
             self._look,
@@ -153,7 +153,7 @@ class Adopter:
             if isinstance(looked, Unsearched):
                 self._ends(looked.row, Outcome.UNUSABLE, looked.fault.message)
                 continue
-            step = begins(known, looked.photo, policy=Policy(), run=self._work.run)
+            step = first_step(known, looked.photo, policy=Policy(), run=self._work.run)
             if isinstance(step, Settled) and step.face.status is Status.ENROLLED:
                 self._known(looked, step.face, known)
             elif isinstance(step, Hold) or (isinstance(step, Settled) and step.face.open):

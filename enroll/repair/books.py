@@ -21,7 +21,7 @@ from enroll.model import (
     Surplus,
 )
 from enroll.repair.claims import Decision
-from enroll.session.command_record import Upkeep
+from enroll.session.command_record import CommandRecord
 
 BY_ADOPTION = "by enroll adopt"
 """What the events say that an adoption writes."""
@@ -55,7 +55,7 @@ Looked = Searched | Unsearched
 class Books:
     """Records faces and the rows that point to them; committed by who uses it."""
 
-    def __init__(self, ledger: Ledger, work: Upkeep, *, turned: bool) -> None:
+    def __init__(self, ledger: Ledger, work: CommandRecord, *, turned: bool) -> None:
         """`turned` is the `multi_oriented_detection` of the searches."""
         self._ledger = ledger
         self._work = work

@@ -131,7 +131,7 @@ def decide(claims: Sequence[Claim], own: OwnScore) -> dict[bytes, Decision]:
             outcome=_outcome(claim.sight, found, token, own),
             face_token=token or "",
             surplus=copies if token is not None else (),
-            score=max((one.score or 0.0 for one in claim.sight.strangers), default=0.0),
+            score=max((one.score or 0.0 for one in claim.sight.unknown_faces), default=0.0),
             alike=any(wanted[one.face_token] > 1 for one in found),
         )
     return decisions
@@ -139,7 +139,7 @@ def decide(claims: Sequence[Claim], own: OwnScore) -> dict[bytes, Decision]:
 
 def _fitting(sight: Sight, own: OwnScore) -> list[Seen]:
     """The faces that may be the photo's own, oldest first."""
-    found = [one for one in sight.strangers if one.score is not None and own.fits(one.score)]
+    found = [one for one in sight.unknown_faces if one.score is not None and own.fits(one.score)]
     return sorted(found, key=lambda one: (one.add_time is None, one.add_time or 0, one.face_token))
 
 

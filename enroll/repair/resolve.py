@@ -19,10 +19,10 @@ from enroll.ledger.files import check_library, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.reading import shown_path
 from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, SendAs, Status
-from enroll.run import transitions as journey
+from enroll.run import transitions
 from enroll.session.account import Account, Announce, Connection, find_library, unheard
-from enroll.session.caller import Asking
-from enroll.session.command_record import COMMAND, upkeep
+from enroll.session.caller import Caller
+from enroll.session.command_record import COMMAND, command_record
 from enroll.session.library_listing import list_small, look_up
 from enroll.settings import DEFAULT_ENDPOINT, host_of
 from enroll.tally import Tally
@@ -150,7 +150,7 @@ def _resolve(
         "send_as": options.get("send_as") or SendAs.FILE.value,
         "settle_after": settle_after,
     }
-    with upkeep(ledger, options=about, tally=tally, clock_offset=seen.offset) as work:
+    with command_record(ledger, options=about, tally=tally, clock_offset=seen.offset) as work:
         face = _as_recorded(ledger, face)
         # What was there before the call in doubt, is not what the call has added.
         token = None if settings.token == face.former_token else settings.token
@@ -259,18 +259,18 @@ def _look(
     host = host_of(connection.account.endpoint)
     wanted = LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
     check_library(settings.ledger, identity, wanted)
-    with Asking(connection, tally, at_once=1) as asking:
-        at = time.time() + asking.least_clock_offset
+    with Caller(connection, tally, at_once=1) as caller:
+        at = time.time() + caller.least_clock_offset
         if settings.token is None:
-            asked, found = _refuse_there(asking, identity.group_id, ledger, face), None
+            asked, found = _refuse_there(caller, identity.group_id, ledger, face), None
         else:
-            asked, found = True, _face_of(settings.token, asking, settings, identity.group_id)
-        return _Seen(found=found, asked=asked, offset=asking.clock_offset, at=at)
+            asked, found = True, _face_of(settings.token, caller, settings, identity.group_id)
+        return _Seen(found=found, asked=asked, offset=caller.clock_offset, at=at)
 
 
-def _refuse_there(asking: Asking, group_id: str, ledger: Ledger, face: FaceRecord) -> bool:
+def _refuse_there(caller: Caller, group_id: str, ledger: Ledger, face: FaceRecord) -> bool:
     """Refuse that a face was not added which the library shows; whether it shows all it has."""
-    there = list_small(asking, group_id)
+    there = list_small(caller, group_id)
     if there is None:
         return False
     known = face.former_token  # there before the call in doubt
@@ -288,9 +288,9 @@ def _refuse_there(asking: Asking, group_id: str, ledger: Ledger, face: FaceRecor
     return True
 
 
-def _face_of(token: str, asking: Asking, settings: ResolveSettings, group_id: str) -> LibraryFace:
+def _face_of(token: str, caller: Caller, settings: ResolveSettings, group_id: str) -> LibraryFace:
     """The face of the token, as the library has it."""
-    ((_, found),) = look_up(asking, group_id, [token])
+    ((_, found),) = look_up(caller, group_id, [token])
     if isinstance(found, ServiceError):
         raise type(found)(
             f"The token could not be checked: {found} Or record it unchecked with --offline."
@@ -311,7 +311,7 @@ def _decided(
     face = replace(face, code="", message="", run=run)
     if token is None:
         # Looked up once more by the next run: what has landed by then is reported.
-        return journey.restores(replace(face, status=Status.PENDING, recheck=True))
+        return transitions.revert(replace(face, status=Status.PENDING, recheck=True))
     return replace(
         face,
         status=Status.ENROLLED,

@@ -19,8 +19,8 @@ from enroll.ledger import Changes, Ledger, Suspect
 from enroll.model import Answer, CallKind, EventKind, FaceRecord, SendAs
 from enroll.run.looks import read_again
 from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
-from enroll.session.caller import Asking
-from enroll.session.command_record import Upkeep
+from enroll.session.caller import Caller
+from enroll.session.command_record import CommandRecord
 from enroll.session.deletions import DELETE_PAGE, delete_faces
 
 
@@ -66,7 +66,7 @@ def in_time(suspects: Iterable[Suspect], *, clock_offset: float) -> list[Suspect
 
 
 def prove_copies(
-    asking: Asking,
+    caller: Caller,
     place: SearchPlace,
     suspects: Sequence[Suspect],
     paths: Mapping[int, Sequence[str]],
@@ -93,7 +93,7 @@ def prove_copies(
             multi_oriented_detection=question.face.multi_oriented_detection,
         )
 
-    asked = asking.each(CallKind.SEARCH, questions, search, answer_of=lambda answer: answer)
+    asked = caller.each(CallKind.SEARCH, questions, search, answer_of=lambda answer: answer)
     looked = [(question, _found(answer)) for question, answer in asked]
     return _proved(looked)
 
@@ -125,9 +125,9 @@ def _proved(looked: Sequence[tuple[_Question, list[FoundFace]]]) -> list[Copy]:
 def remove(
     copies: Sequence[Copy],
     *,
-    asking: Asking,
+    caller: Caller,
     ledger: Ledger,
-    work: Upkeep,
+    work: CommandRecord,
     group_id: str,
 ) -> Iterator[list[str]]:
     """Delete copies from the library; the tokens of those that are gone, call by call.
@@ -140,7 +140,7 @@ def remove(
         intents = [work.event(EventKind.REMOVING, one.face_id, one.face_token) for one in page]
         ledger.record(Changes(events=intents))
         ledger.commit()
-        gone = delete_faces(asking, group_id, [one.face_token for one in page])
+        gone = delete_faces(caller, group_id, [one.face_token for one in page])
         outcomes = [
             work.event(EventKind.REMOVED, one.face_id, one.face_token, gone[one.face_token])
             for one in page

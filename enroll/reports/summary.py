@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from enroll.ending import Report
 from enroll.errors import ExitCode
-from enroll.limiter.limits import Gauge
+from enroll.limiter.limits import LimiterState
 from enroll.model import CallKind, Status
 from enroll.run.trial import trial_lines
 from enroll.sync.report import followed_lines, strange_lines
@@ -82,7 +82,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     )
 
 
-def _limit(gauge: Gauge) -> str:
+def _limit(gauge: LimiterState) -> str:
     """The limit that was found, or else the most calls that were in flight."""
     if gauge.spacing is not None:
         return f"the account takes {gauge.spacing:.1f} calls a second"

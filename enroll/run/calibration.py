@@ -14,7 +14,7 @@ from functools import partial
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates, faces, next_start
 from enroll.model import Answer, FaceRecord, LibraryFace, Photo, Verdict
-from enroll.run.journal import Recorder
+from enroll.run.journal import Journal
 from enroll.run.looks import Looks
 from enroll.run.reconcile_rules import Control
 
@@ -51,14 +51,14 @@ class ControlSeeker:
     def __init__(
         self,
         looks: Looks,
-        recorder: Recorder,
+        journal: Journal,
         *,
         by_list: bool = False,
         found: Callable[[], None],
         given_up: Callable[[str], None],
     ) -> None:
         self._looks = looks
-        self._recorder = recorder
+        self._journal = journal
         self._by_list = by_list
         self._found = found
         self._given_up = given_up
@@ -131,12 +131,12 @@ class ControlSeeker:
         """An earlier run's face gives the score; how late new ones are shown is known from there,
         too, or not at all."""
         if self._by_list:
-            self.control = Control(None, earlier_lag=self._recorder.ledger.lag)
+            self.control = Control(None, earlier_lag=self._journal.ledger.lag)
         if self.control is not None:
             self._end()
             self._found()
             return
-        known = self._recorder.ledger.newest_enrolled(CONTROL_FACES)
+        known = self._journal.ledger.newest_enrolled(CONTROL_FACES)
         if known:
             self._ask(known[min(self._tries, len(known) - 1)])
         else:
@@ -203,7 +203,7 @@ class ControlSeeker:
         if self._chosen is not None:
             age = now - self._chosen[1]
             lag = age if self._tries else min(age, FIRST_TRY_SECONDS)
-        ledger = self._recorder.ledger
+        ledger = self._journal.ledger
         if lag is not None:
             ledger.remember_lag(lag)
         self.control = Control(score, lag, earlier_lag=ledger.lag)

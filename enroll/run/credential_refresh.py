@@ -12,7 +12,7 @@ from typing import Protocol
 from enroll.model import Credentials
 
 
-class Rotation(Protocol):
+class CredentialRefresh(Protocol):
     """The credentials of a service; `enroll.session.account.Connection` offers them.
 
     Credentials are told apart by identity: those that were read again are others only if they

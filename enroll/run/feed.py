@@ -16,8 +16,8 @@ from enroll.manifest.scan import Scan, Scanned
 from enroll.model import Candidate, Photo, Status, Unusable
 from enroll.photos import read_photos
 from enroll.preparation import Preparation
-from enroll.run import transitions as journey
-from enroll.run.journal import Recorder
+from enroll.run import transitions
+from enroll.run.journal import Journal
 from enroll.run.photo_root import Share
 from enroll.run.transitions import Policy
 from enroll.run.trial import Sample
@@ -28,7 +28,7 @@ would take longer than reading it."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadRow:
+class PreparedRow:
     """A due row and what reading its photo came to."""
 
     due: Candidate
@@ -43,13 +43,13 @@ class Submit(Protocol):
     ) -> None: ...
 
 
-class Intake:
+class Feed:
     """Keeps rows read ahead. Every method runs on the driver's thread."""
 
     def __init__(
         self,
         scan: Scan,
-        recorder: Recorder,
+        journal: Journal,
         *,
         survey: Surveyor,
         share: Share,
@@ -64,7 +64,7 @@ class Intake:
         `limit` the most rows to take up, if any; with a `sample` only those are that it draws."""
         self._scan = scan
         self._survey = survey
-        self._recorder = recorder
+        self._journal = journal
         self._share = share
         self._policy = policy
         self._images = images
@@ -81,13 +81,13 @@ class Intake:
         """Whether rows were queued before the manifest is scanned."""
         self.reading = 0
         """Photos that are being read."""
-        self.read: deque[ReadRow] = deque()
+        self.read: deque[PreparedRow] = deque()
         """Rows whose photo has been read, in the order in which that happened."""
 
     @property
     def scanned(self) -> bool:
         """Whether the whole manifest has been compared with the ledger."""
-        return self._recorder.tally.scanned
+        return self._journal.tally.scanned
 
     @property
     def left(self) -> int:
@@ -113,9 +113,9 @@ class Intake:
         """Queue what the ledger knows to be due of this very manifest, before that is scanned;
         whether there was anything."""
         if self._survey.recalled and self._sample is None:
-            known = self._recorder.ledger.queue_early(self._survey.mark)
+            known = self._journal.ledger.queue_early(self._survey.mark)
             self._queued += known
-            self._recorder.tally.due += known
+            self._journal.tally.due += known
             self.began_early = known > 0
         return self.began_early
 
@@ -125,12 +125,12 @@ class Intake:
             return []
         waiting = [*self._again, *(row.due for row in self.read)]
         here = [due for due in waiting if due.face_id in face_ids]
-        return here + self._recorder.ledger.queued_of(face_ids)
+        return here + self._journal.ledger.queued_of(face_ids)
 
     def count_repeats(self) -> None:
         """Count the lines that said again what was queued early, when that has its outcome."""
-        tally = self._recorder.tally
-        for status, code, message, lines in self._recorder.ledger.early_repeats():
+        tally = self._journal.tally
+        for status, code, message, lines in self._journal.ledger.early_repeats():
             tally.due += lines
             if status is not Status.PENDING:
                 tally.done += lines
@@ -162,7 +162,7 @@ class Intake:
         taken = [self._again.popleft() for _ in range(min(room, len(self._again)))]
         fresh = min(room - len(taken), self.may_take)
         if fresh > 0:
-            found = self._recorder.ledger.next_due(fresh)
+            found = self._journal.ledger.next_due(fresh)
             self._taken += len(found)
             taken += found
         free = [due for due in taken if not park(due)]
@@ -178,21 +178,21 @@ class Intake:
     ) -> None:
         photos, quick = told
         self.reading -= len(some)
-        self.read.extend(map(ReadRow, some, photos))
+        self.read.extend(map(PreparedRow, some, photos))
         self._again.extendleft(reversed(some[len(photos) :]))
         # On a slow share one at a time: else half of the readers would wait for the others' rows.
         self._together = min(2 * len(photos), MOST_TOGETHER) if quick else len(photos)
 
     def _hear_part(self, scanned: Scanned | None) -> None:
         self._scanning = False
-        recorder, tally = self._recorder, self._recorder.tally
+        journal, tally = self._journal, self._journal.tally
         if scanned is None:
             tally.scanned = True
             self._share.scanned()
             tally.unscanned = 0
             self._queue_sample()
             self._survey.whole()
-            recorder.noted()
+            journal.noted()
         else:
             if scanned.any_photo:
                 self._share.seen()
@@ -206,22 +206,22 @@ class Intake:
                 self._count(scanned.quiet)
             else:
                 self._compare(scanned)
-        recorder.observer.scanned(tally)
+        journal.observer.scanned(tally)
 
     def _queue_sample(self) -> None:
         if self._sample is None:
             return
-        tally, drawn = self._recorder.tally, self._sample.drawn()
+        tally, drawn = self._journal.tally, self._sample.drawn()
         tally.drawn.clear()  # rows that broke a rule have ended, and are known of all rows
         tally.sampled = sum(row.lines for row in drawn)
         tally.left_out = self._sample.offered - tally.sampled
         tally.due += tally.sampled
         tally.statuses[Status.PENDING] += tally.left_out
-        self._recorder.ledger.queue(drawn)
+        self._journal.ledger.queue(drawn)
         self._queued += len(drawn)
 
     def _count(self, quiet: PartCounts) -> None:
-        tally = self._recorder.tally
+        tally = self._journal.tally
         tally.unchanged += quiet.unchanged
         tally.user_data_changed += quiet.user_data_changed
         tally.statuses[Status.ENROLLED] += quiet.unchanged
@@ -229,12 +229,12 @@ class Intake:
             tally.count(status, code, message, lines=lines)
 
     def _compare(self, scanned: Scanned) -> None:
-        recorder, tally = self._recorder, self._recorder.tally
+        journal, tally = self._journal, self._journal.tally
         self._survey.begins(
             first_line=scanned.first_line, packed=scanned.packed, digest=scanned.digest
         )
-        compared = recorder.ledger.compare(scanned.rows, run=recorder.run, reread=self._reread)
-        recorder.noted()
+        compared = journal.ledger.compare(scanned.rows, run=journal.run, reread=self._reread)
+        journal.noted()
         tally.unchanged += compared.unchanged
         tally.user_data_changed += compared.user_data_changed
         tally.gone += compared.gone
@@ -248,11 +248,11 @@ class Intake:
                 Status.INVALID,
                 fault.code,
             )
-            if same_fault or (fault is None and not journey.is_due(candidate, self._policy)):
+            if same_fault or (fault is None and not transitions.is_due(candidate, self._policy)):
                 known[candidate.status, candidate.code, candidate.message] += candidate.lines
             elif fault is not None:
                 tally.due += candidate.lines
-                recorder.row_ends(candidate, Status.INVALID, fault.code, fault.message)
+                journal.row_ends(candidate, Status.INVALID, fault.code, fault.message)
             elif self._sample is not None:
                 self._sample.offer(candidate)
             else:
@@ -260,7 +260,7 @@ class Intake:
                 due.append(candidate)
         for (status, code, message), lines in known.items():
             tally.count(status, code, message, lines=lines)
-        recorder.ledger.queue(due)
+        journal.ledger.queue(due)
         self._queued += len(due)
         self._survey.compared(
             unchanged=compared.unchanged,

@@ -23,7 +23,7 @@ from enroll.model import (
     Status,
     Unusable,
 )
-from enroll.run import transitions as journey
+from enroll.run import transitions
 from enroll.tally import BAD, Observer, Tally
 
 COMMIT_SECONDS = 0.03
@@ -36,7 +36,7 @@ _EVENTS = {Status.ENROLLED: EventKind.ENROLLED, Status.IN_DOUBT: EventKind.IN_DO
 
 
 @dataclass(slots=True)
-class Recorder:
+class Journal:
     """What the driver says to the ledger about one run; it alone knows what is not committed."""
 
     ledger: Ledger
@@ -200,13 +200,13 @@ class Recorder:
     def intent(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
         """Record that `face` will be sent; the call must not leave before the next commit."""
         text = due.row.user_data
-        face = journey.intends(face, at=now_ms(), run=self.run, user_data=text)
+        face = transitions.mark_sending(face, at=now_ms(), run=self.run, user_data=text)
         self._point(due, photo, face)
         return face
 
     def doubt(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
         """Record that the library may hold `face`, for which no call was made."""
-        face = journey.suspects(face, run=self.run, user_data=due.row.user_data)
+        face = transitions.mark_suspect(face, run=self.run, user_data=due.row.user_data)
         self._point(due, photo, face)
         self.noted()
         return face

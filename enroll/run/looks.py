@@ -12,14 +12,14 @@ from typing import Protocol
 
 from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch.codes import OwnCode
-from enroll.limiter.limits import Permit, Throttle
+from enroll.limiter.limits import Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, SendAs, Verdict
 from enroll.photos import read_photo
 from enroll.preparation import FOR_A_LOOK, Preparation
-from enroll.run.credential_refresh import Rotation
+from enroll.run.credential_refresh import CredentialRefresh
 from enroll.run.feed import Submit
-from enroll.run.journal import Recorder
-from enroll.run.reachability import Reach
+from enroll.run.journal import Journal
+from enroll.run.reachability import Reachability
 from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.run.release import tell
 from enroll.run.sender import stopped_by
@@ -88,27 +88,27 @@ class Looks:
     def __init__(
         self,
         service: Library,
-        recorder: Recorder,
-        throttle: Throttle,
+        journal: Journal,
+        limiter: Limiter,
         *,
-        reach: Reach,
+        reach: Reachability,
         group_id: str,
         send_as: SendAs,
         images: str,
         preparation: Preparation,
-        rotation: Rotation,
+        refresh: CredentialRefresh,
     ) -> None:
-        """`images` is the resolved images root; `rotation` are the credentials that the service
+        """`images` is the resolved images root; `refresh` are the credentials that the service
         signs with."""
         self._service = service
-        self._recorder = recorder
-        self._throttle = throttle
+        self._journal = journal
+        self._limiter = limiter
         self._group_id = group_id
         self._send_as = send_as
         self._images = images
         self._preparation = replace(preparation, convert=True, accept_truncated=True)
         self._reach = reach
-        self._rotation = rotation
+        self._refresh = refresh
         self._photos = 0
         self.in_flight = 0
         """Calls that are being made."""
@@ -147,24 +147,24 @@ class Looks:
 
     def work(self, submit: Submit, calls: Executor, readers: Executor) -> None:
         """Read what is to be read, and make as many calls as there are places for."""
-        while self._reading and self._photos < self._throttle.limit:
+        while self._reading and self._photos < self._limiter.limit:
             face, heard = self._reading.popleft()
-            paths = self._recorder.ledger.paths_of([face.face_id])[face.face_id]
+            paths = self._journal.ledger.paths_of([face.face_id])[face.face_id]
             self._photos += 1
             told = partial(self._hear_photo, heard)
             submit(readers, told, read_again, paths, self._images, face, self._preparation)
         now = time.monotonic()
-        while self._asking and self._throttle.free(now) > 0:
-            permit = self._throttle.sent(now)
+        while self._asking and self._limiter.free(now) > 0:
+            slot = self._limiter.sent(now)
             look = self._asking.popleft()
-            heard = partial(self._hear, look, permit, self._rotation.credentials)
+            heard = partial(self._hear, look, slot, self._refresh.credentials)
             try:
                 submit(calls, heard, look.call)
                 self.in_flight += 1
             except ShortageError as error:  # no thread took it: it leaves when one is free
                 self._asking.appendleft(look)
                 self._reach.shortage.met(str(error), now)
-                self._throttle.answered(permit, now, refused=False, served=False, blocked=True)
+                self._limiter.answered(slot, now, refused=False, served=False, blocked=True)
                 return
 
     @property
@@ -177,17 +177,17 @@ class Looks:
             self._photos -= 1
         heard(photo)
 
-    def _hear(self, look: _Look, permit: Permit, used: Credentials, answer: Answer) -> None:
+    def _hear(self, look: _Look, slot: Slot, used: Credentials, answer: Answer) -> None:
         self.in_flight -= 1
         refused = answer.verdict is Verdict.REFUSED
         no_place = refused or answer.verdict is Verdict.BLOCKED
         now = time.monotonic()
         self._reach.heard(answer, now)
-        tell(self._throttle, permit, answer, now=now, service_time=self.service_time())
+        tell(self._limiter, slot, answer, now=now, service_time=self.service_time())
         if answer.left:
-            self._recorder.tally.calls[look.kind] += 1
-            self._recorder.tally.refused += refused
-        if no_place or (answer.code in CREDENTIAL_CODES and self._rotation.others_than(used)):
+            self._journal.tally.calls[look.kind] += 1
+            self._journal.tally.refused += refused
+        if no_place or (answer.code in CREDENTIAL_CODES and self._refresh.others_than(used)):
             self._asking.append(look)
             return
         if look.kind is CallKind.SEARCH:
@@ -195,4 +195,4 @@ class Looks:
         if answer.code in _STOPPING or 300 <= answer.http_status < 400:
             self.stop = self.stop or stopped_by(answer, used)  # and what was asked stays open
             return
-        look.heard(permit.left_at, answer)
+        look.heard(slot.left_at, answer)

@@ -21,27 +21,27 @@ from enroll.errors import EnrollError, LocalError, ShortageError
 from enroll.expiry import DEFAULT_TIMEOUT, last_expiry
 from enroll.ledger import Ledger
 from enroll.ledger.survey import Surveyor
-from enroll.limiter.limits import Throttle
+from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, FaceRecord, SendAs, Status
 from enroll.preparation import AS_USUAL, Preparation
-from enroll.run.credential_refresh import Rotation, Unchanging
-from enroll.run.feed import Intake
-from enroll.run.journal import COMMIT_SECONDS, Recorder
+from enroll.run.credential_refresh import CredentialRefresh, Unchanging
+from enroll.run.feed import Feed
+from enroll.run.journal import COMMIT_SECONDS, Journal
 from enroll.run.looks import Library, Looks
 from enroll.run.people import People
 from enroll.run.photo_root import Share
-from enroll.run.planner import Decider
-from enroll.run.progress import Pulse
-from enroll.run.reachability import Reach
-from enroll.run.reconcile import Doubts
+from enroll.run.planner import Planner
+from enroll.run.progress import Progress
+from enroll.run.reachability import Reachability
+from enroll.run.reconcile import Reconciler
 from enroll.run.reconcile_rules import Doubt
-from enroll.run.sender import Calls, Service, Shipment
+from enroll.run.sender import Calls, Job, Service
 from enroll.run.tasks import Task, Tasks
 from enroll.run.transitions import Policy
 from enroll.run.trial import Sample
-from enroll.run.unknown_faces import Strangers, Trust
+from enroll.run.unknown_faces import Trust, UnknownFaces
 from enroll.run.watchdog import Watchdog
 from enroll.tally import SHARED_SHOWN, Ended, Observer, Tally
 from enroll.text.wording import amount, duration
@@ -130,13 +130,13 @@ class Driver:
         service: FullService,
         scan: Scan,
         survey: Surveyor,
-        throttle: Throttle,
+        limiter: Limiter,
         executors: Executors,
         observer: Observer,
-        rotation: Rotation | None = None,
+        refresh: CredentialRefresh | None = None,
         tally: Tally | None = None,
     ) -> None:
-        """`rotation` are the service's credentials, where they may be exchanged.
+        """`refresh` are the service's credentials, where they may be exchanged.
 
         `tally` may have counted calls already that were made before.
         """
@@ -144,10 +144,10 @@ class Driver:
         self._work = work
         self._ledger = ledger
         self._service = service
-        self._throttle = throttle
+        self._limiter = limiter
         self._executors = executors
         self._observer = observer
-        self._recorder = Recorder(
+        self._journal = Journal(
             ledger,
             work.run,
             self.tally,
@@ -155,15 +155,15 @@ class Driver:
             survey,
             clock_offset=lambda: service.most_clock_offset,
         )
-        self._pulse = Pulse(self._recorder)
+        self._progress = Progress(self._journal)
         self._people = People()
-        rotation = rotation or Unchanging()
-        self._reach = Reach(make_room=service.let_go)
+        refresh = refresh or Unchanging()
+        self._reach = Reachability(make_room=service.let_go)
         share = Share(work.images, ledger)
         self._tasks = Tasks(calls=executors.calls, readers=executors.readers)
-        self._intake = Intake(
+        self._feed = Feed(
             scan,
-            self._recorder,
+            self._journal,
             survey=survey,
             share=share,
             policy=work.policy,
@@ -175,36 +175,36 @@ class Driver:
         )
         self._calls = Calls(
             service,
-            self._recorder,
-            throttle,
+            self._journal,
+            limiter,
             reach=self._reach,
             group_id=work.group_id,
             send_as=work.send_as,
             policy=work.policy,
             left=self._left,
             doubted=self._doubted,
-            rotation=rotation,
+            refresh=refresh,
         )
         self._looks = Looks(
             service,
-            self._recorder,
-            throttle,
+            self._journal,
+            limiter,
             reach=self._reach,
             group_id=work.group_id,
             send_as=work.send_as,
             images=work.images,
             preparation=work.preparation,
-            rotation=rotation,
+            refresh=refresh,
         )
-        self._doubts = Doubts(
-            self._looks, self._recorder, settle_after=work.settle_after, settled=self._settled
+        self._doubts = Reconciler(
+            self._looks, self._journal, settle_after=work.settle_after, settled=self._settled
         )
-        self._strangers = Strangers(self._looks, self._recorder, trust=work.trust)
-        self._decider = Decider(
-            self._recorder,
+        self._unknown_faces = UnknownFaces(self._looks, self._journal, trust=work.trust)
+        self._planner = Planner(
+            self._journal,
             self._people,
             share,
-            strangers=self._strangers,
+            unknown_faces=self._unknown_faces,
             policy=work.policy,
             send=self._calls.take,
             look_first=self._doubted,
@@ -228,7 +228,7 @@ class Driver:
     @property
     def library_known(self) -> bool:
         """Whether the whole library was seen, and holds no face that the ledger does not know."""
-        return self._strangers.all_known()
+        return self._unknown_faces.all_known()
 
     def drive(
         self,
@@ -248,8 +248,8 @@ class Driver:
             first()
             self._watchdog = Watchdog(self._observer, now=time.monotonic())
             self._settle_what_was_left()
-            if self._intake.begin_early():
-                self._strangers.learn()  # at once: their photos will have been read by then
+            if self._feed.begin_early():
+                self._unknown_faces.learn()  # at once: their photos will have been read by then
             while not self._ended():
                 self._turn()
         except EnrollError as error:
@@ -280,14 +280,14 @@ class Driver:
         self._calls.send(self._tasks.submit, self._executors.calls, now=now)
         if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
             self._beaten = now
-            self._pulse.beat(self._view(now), now)
+            self._progress.beat(self._view(now), now)
         self._listen(self._patience())
 
     def _work_due(self, now: float) -> float:
         """When the next work is to be done: at once where a place would stay empty for it or an
         answer was no success, else with what comes within BATCH_SECONDS."""
-        calls, intake = self._calls, self._intake
-        if calls.urgent or not (calls.answered or intake.read):
+        calls, feed = self._calls, self._feed
+        if calls.urgent or not (calls.answered or feed.read):
             return now
         if calls.hungry(now):
             return now
@@ -297,23 +297,23 @@ class Driver:
         """Hear, decide, record, commit and have read: all that costs a query, for many at once."""
         executors = self._executors
         self._hear_answers()
-        if self._strangers.known or not self._intake.began_early:
+        if self._unknown_faces.known or not self._feed.began_early:
             # Else first calls come first.
-            self._intake.scan_on(self._tasks.submit, executors.scanner)
-        self._intake.feed(
+            self._feed.scan_on(self._tasks.submit, executors.scanner)
+        self._feed.feed(
             self._tasks.submit, executors.readers, room=self._room(), park=self._people.park
         )
-        if self._strangers.known:
-            self._decider.decide(self._intake.read)
-        elif self._intake.read:
-            self._strangers.learn()
+        if self._unknown_faces.known:
+            self._planner.decide(self._feed.read)
+        elif self._feed.read:
+            self._unknown_faces.learn()
         self._calls.arm()
         now = time.monotonic()
-        if self._intake.scanned and not self._scanned_at:
+        if self._feed.scanned and not self._scanned_at:
             self._scanned_at = now
-        if self._calls.starving(now) or self._recorder.late(now, most=self._throttle.limit):
+        if self._calls.starving(now) or self._journal.late(now, most=self._limiter.limit):
             self._commit()
-        elif self._calls.may_send(now) and not self._recorder.alive(now):
+        elif self._calls.may_send(now) and not self._journal.alive(now):
             self._commit()  # a later run reckons by our last sign of life when calls had expired
         self._doubts.work(
             self._tasks.submit, executors.calls, executors.readers, idle=self._only_doubts_left()
@@ -325,19 +325,19 @@ class Driver:
         self._stop = self._stop or failure
 
     def _view(self, now: float) -> View:
-        intake = self._intake
+        feed = self._feed
         return View(
-            gauge=self._throttle.gauge(now),
+            gauge=self._limiter.gauge(now),
             away=self._reach.away,
             refused=self.tally.refused > 0,
             ready=self._calls.ready + self._looks.waiting,
-            photos=intake.reading + intake.waiting + intake.may_take,
-            scanned=intake.scanned,
+            photos=feed.reading + feed.waiting + feed.may_take,
+            scanned=feed.scanned,
             doubts=len(self._doubts),
         )
 
     def _commit(self) -> None:
-        self._recorder.commit()
+        self._journal.commit()
         self._calls.committed()
 
     def _room(self) -> int:
@@ -346,14 +346,14 @@ class Driver:
         Rows that wait for their back-off hold a photo, too: while the service is away they must
         not pile up.
         """
-        at_once, intake = self._executors.reading_at_once, self._intake
-        if intake.bytes_read + self._calls.bytes_ahead >= AHEAD_BYTES:
+        at_once, feed = self._executors.reading_at_once, self._feed
+        if feed.bytes_read + self._calls.bytes_ahead >= AHEAD_BYTES:
             return 0
-        ahead = intake.reading + len(intake.read) + self._calls.backlog + self._calls.setbacks
-        return min(self._throttle.limit + at_once - ahead, at_once - intake.reading)
+        ahead = feed.reading + len(feed.read) + self._calls.backlog + self._calls.setbacks
+        return min(self._limiter.limit + at_once - ahead, at_once - feed.reading)
 
     def _ended(self) -> bool:
-        stops = (self._strangers.stop, self._calls.stop, self._looks.stop, self._decider.stop)
+        stops = (self._unknown_faces.stop, self._calls.stop, self._looks.stop, self._planner.stop)
         self._stop = self._stop or next(filter(None, stops), None)
         patience, now = self._work.give_up_after, time.monotonic()
         self._stop = self._stop or self._reach.shortage.too_long(patience, now)
@@ -364,9 +364,9 @@ class Driver:
                 f"({self._reach.because})"
             )
         more = self._calls.under_way or self._looks.waiting
-        if self._throttle.spent and more and not (self._in_flight() or self._calls.answered):
+        if self._limiter.spent and more and not (self._in_flight() or self._calls.answered):
             self._bound = "--max-calls was reached, and more is to be done"
-            if self._strangers.being_learned:
+            if self._unknown_faces.being_learned:
                 self._bound += "; all of them went into finding and listing the library"
         if self._stop or self._signal or self._bound or self._bug:
             return True
@@ -375,11 +375,9 @@ class Driver:
                 after = duration(self._work.max_duration)
                 self._bound = f"--max-duration ({after}) was reached, and more is to be done"
             return self._bound is not None
-        intake = self._intake
-        if intake.left:
-            self._bound = (
-                f"--limit {self._work.limit} was reached; {amount(intake.left, 'row')} left"
-            )
+        feed = self._feed
+        if feed.left:
+            self._bound = f"--limit {self._work.limit} was reached; {amount(feed.left, 'row')} left"
         elif self.tally.left_out:
             left = amount(self.tally.left_out, "due row")
             self._bound = f"the trial of {amount(self.tally.sampled, 'row')} is done; {left} left"
@@ -398,10 +396,8 @@ class Driver:
 
     def _all_fed(self) -> bool:
         """Whether every row that this run may take up has been decided on."""
-        intake = self._intake
-        return intake.scanned and not (
-            intake.reading or intake.read or intake.waiting or intake.may_take
-        )
+        feed = self._feed
+        return feed.scanned and not (feed.reading or feed.read or feed.waiting or feed.may_take)
 
     def _only_doubts_left(self) -> bool:
         return self._all_fed() and not (self._calls.backlog or self._calls.under_way)
@@ -414,16 +410,16 @@ class Driver:
             self._work_due(now) if self._calls.answered or self._may_decide() else None,
             self._calls.next_due(),
             self._doubts.next_due(),
-            self._strangers.next_due,
-            self._throttle.opens_at(now),
+            self._unknown_faces.next_due,
+            self._limiter.opens_at(now),
             self._tasks.next_due(),
         ]
-        if self._recorder.since is not None:
-            moments.append(self._recorder.since + COMMIT_SECONDS)
+        if self._journal.since is not None:
+            moments.append(self._journal.since + COMMIT_SECONDS)
         return max(min(moment for moment in moments if moment is not None) - now, 0.0)
 
     def _may_decide(self) -> bool:
-        return self._strangers.known and self._decider.may_decide(self._intake.read)
+        return self._unknown_faces.known and self._planner.may_decide(self._feed.read)
 
     def _listen(self, patience: float) -> None:
         """Wait for a task to end, then hear all that have ended."""
@@ -437,11 +433,11 @@ class Driver:
                 self._core.heed(now)
             if self._watchdog.still(self.tally, now):
                 self._watchdog.bark(
-                    self._intake,
+                    self._feed,
                     self._calls,
                     self._doubts,
-                    self._strangers,
-                    self._throttle,
+                    self._unknown_faces,
+                    self._limiter,
                     self._reach,
                     now=now,
                 )
@@ -475,15 +471,15 @@ class Driver:
         self._reach.make_room()
         self._tasks.put_off(task, now)
 
-    def _left(self, shipment: Shipment) -> None:
+    def _left(self, job: Job) -> None:
         """A face has its outcome; the other rows of its person may go on."""
-        if shipment.face.status is Status.ENROLLED:
-            self._doubts.enrolled(shipment.face)
-        self._person_is_free(shipment.face.user_id)
+        if job.face.status is Status.ENROLLED:
+            self._doubts.enrolled(job.face)
+        self._person_is_free(job.face.user_id)
 
     def _person_is_free(self, user_id: str) -> None:
         for due in self._people.free(user_id):
-            self._intake.read_later(due)
+            self._feed.read_later(due)
 
     # Doubts
 
@@ -501,31 +497,29 @@ class Driver:
             if face.recheck and not face.open and face.status is not Status.PENDING:
                 self._doubts.take(Doubt(face=face, recheck=True))
 
-    def _doubted(self, shipment: Shipment) -> None:
+    def _doubted(self, job: Job) -> None:
         # Not with its photo: many doubts may wait, and it is read again when it is needed.
-        face = shipment.face
-        self._doubtful[face.face_id] = _InDoubt(
-            shipment.due, shipment.tries, face.code, face.message
-        )
-        self._doubts.take(Doubt(face=shipment.face))
+        face = job.face
+        self._doubtful[face.face_id] = _InDoubt(job.due, job.tries, face.code, face.message)
+        self._doubts.take(Doubt(face=job.face))
 
     def _settled(self, face: FaceRecord) -> None:
         """Nothing more will be done about a doubt: its row has its outcome, or is sent again."""
         row = self._doubtful.pop(face.face_id, None)
         if row is not None and (face.status is Status.PENDING or _stands_as_before(face, row.due)):
             if row.tries < self._work.policy.attempts:
-                self._decider.goes_on(face, tries=row.tries)
-                self._intake.read_later(row.due)
+                self._planner.goes_on(face, tries=row.tries)
+                self._feed.read_later(row.due)
                 row = None
             else:
                 face = replace(face, code=row.code, message=row.message)
                 if face.status is Status.PENDING:
                     face = replace(face, status=Status.FAILED)
-                self._recorder.face(face)
+                self._journal.face(face)
         elif face.status is Status.PENDING:
-            self._decider.goes_on(face, tries=0)  # an earlier run's: its row comes up by itself
+            self._planner.goes_on(face, tries=0)  # an earlier run's: its row comes up by itself
         if row is not None:
-            self._recorder.ends(row.due, face.status, face.code, face.message)
+            self._journal.ends(row.due, face.status, face.code, face.message)
         elif face.open:
             self._left_in_doubt.add(face.face_id)
         self._person_is_free(face.user_id)
@@ -543,28 +537,28 @@ class Driver:
             now = time.time() + self._service.most_clock_offset
             self._calls.withdraw(expires=last_expiry(now, timeout=self._work.timeout))
             self._leave_in_doubt(self._doubts.left())
-            self._intake.count_repeats()
+            self._feed.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
             if not (self._stop or self._signal or self._bound or self._bug):
                 self._settle_accounts()
-            self._pulse.remember(self._throttle.gauge(time.monotonic()))
-            self._recorder.commit()
+            self._progress.remember(self._limiter.gauge(time.monotonic()))
+            self._journal.commit()
         except LocalError as error:
             self._stop = self._stop or error
 
     def _leave_in_doubt(self, faces: Sequence[FaceRecord]) -> None:
         """Count the rows of faces that will not be settled in this run."""
         left = {face.face_id: face for face in faces if face.open}
-        waiting = [*self._people.parked(), *self._intake.undecided(left)]
+        waiting = [*self._people.parked(), *self._feed.undecided(left)]
         rows = [(left[due.face_id], due) for due in waiting if due.face_id in left]
         for face_id in left.keys() & self._doubtful.keys():
             rows.append((left[face_id], self._doubtful.pop(face_id).due))
         for face, due in rows:
-            self._recorder.ends(due, face.status, face.code, face.message)
+            self._journal.ends(due, face.status, face.code, face.message)
 
     def _settle_accounts(self) -> None:
         """What can be told only when every row of the manifest has been seen."""
-        self.tally.others_in_doubt = len(self._left_in_doubt - self._recorder.in_doubt)
+        self.tally.others_in_doubt = len(self._left_in_doubt - self._journal.in_doubt)
         if not self.tally.done:
             return
         # Asked of the ledger: an earlier run may have been interrupted in the middle of a pass.

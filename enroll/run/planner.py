@@ -9,39 +9,39 @@ from dataclasses import replace
 from enroll.errors import LocalError
 from enroll.model import FaceRecord, Fault, FileContent, Photo, Status, Unusable
 from enroll.photos import PhotoCode
-from enroll.run import transitions as journey
-from enroll.run.feed import ReadRow
-from enroll.run.journal import Recorder
+from enroll.run import transitions
+from enroll.run.feed import PreparedRow
+from enroll.run.journal import Journal
 from enroll.run.people import People
 from enroll.run.photo_root import Share
-from enroll.run.sender import Shipment
+from enroll.run.sender import Job
 from enroll.run.transitions import Hold, Policy, Send
-from enroll.run.unknown_faces import Strangers
+from enroll.run.unknown_faces import UnknownFaces
 
 WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
 """The code of a row that is pending because another face of its person is in doubt."""
 
 
-class Decider:
+class Planner:
     """Takes first steps, one a person at a time."""
 
     def __init__(
         self,
-        recorder: Recorder,
+        journal: Journal,
         people: People,
         share: Share,
         *,
-        strangers: Strangers,
+        unknown_faces: UnknownFaces,
         policy: Policy,
-        send: Callable[[Shipment], None],
-        look_first: Callable[[Shipment], None],
+        send: Callable[[Job], None],
+        look_first: Callable[[Job], None],
     ) -> None:
         """`send` takes the faces that are to be sent, `look_first` those that the library may
         hold although the ledger does not know them."""
-        self._recorder = recorder
+        self._journal = journal
         self._people = people
         self._share = share
-        self._strangers = strangers
+        self._unknown_faces = unknown_faces
         self._policy = policy
         self._send = send
         self._look_first = look_first
@@ -53,18 +53,18 @@ class Decider:
         """A face that comes up again has been looked for, and had so many answers in this run."""
         self._tries[face.face_id] = tries
 
-    def may_decide(self, read: Iterable[ReadRow]) -> bool:
+    def may_decide(self, read: Iterable[PreparedRow]) -> bool:
         """Whether a step can be taken for any of these rows."""
         return not all(map(self._waits, read))
 
-    def _waits(self, row: ReadRow) -> bool:
+    def _waits(self, row: PreparedRow) -> bool:
         """Whether it cannot be told yet if a photo or the whole share is missing."""
         return _is_missing(row) and not self._share.certain
 
-    def decide(self, read: deque[ReadRow]) -> None:
+    def decide(self, read: deque[PreparedRow]) -> None:
         """Take the first step of every row; a person's second row is left for the next time, and so
         is a row whose photo is missing until it is clear that the share is not."""
-        batch: dict[str, ReadRow] = {}
+        batch: dict[str, PreparedRow] = {}
         for _ in range(len(read)):
             row = read.popleft()
             user_id = row.due.row.user_id
@@ -76,26 +76,26 @@ class Decider:
                 batch[user_id] = row
         if not batch:
             return
-        faces = self._recorder.ledger.faces_of(batch)
+        faces = self._journal.ledger.faces_of(batch)
         for user_id, row in batch.items():
             if isinstance(row.photo, Photo):
                 self._begin(row, row.photo, faces[user_id])
             else:
                 self._cannot_send(row, row.photo, faces[user_id])
 
-    def _begin(self, row: ReadRow, photo: Photo, known: list[FaceRecord]) -> None:
+    def _begin(self, row: PreparedRow, photo: Photo, known: list[FaceRecord]) -> None:
         self._share.read()
-        step = journey.begins(
+        step = transitions.first_step(
             known,
             photo,
             policy=self._policy,
-            run=self._recorder.run,
+            run=self._journal.run,
             user_data=row.due.row.user_data,
             renews=row.due.renews,
         )
         if isinstance(step, Hold):
             message = "Another photo of this person is in doubt; this one waits for that."
-            self._recorder.row_ends(row.due, Status.PENDING, WAITS_FOR_DOUBT, message)
+            self._journal.row_ends(row.due, Status.PENDING, WAITS_FOR_DOUBT, message)
             return
         user_id = row.due.row.user_id
         if isinstance(step, Send):
@@ -107,32 +107,32 @@ class Decider:
                 if self._policy.holds_doubtful:
                     self._hold_back(row, photo, photo.doubt, step.face)
                     return
-                self._recorder.doubtful(row.due, photo.doubt)
+                self._journal.doubtful(row.due, photo.doubt)
             self._people.occupy(user_id)
             face = self._face_to_send(row, photo, step.face)
             tries = self._tries.pop(face.face_id, None)
-            shipment = Shipment(row.due, photo, face, tries=tries or 0)
-            if tries is None and self._strangers.has(user_id):
-                shipment.face = self._recorder.doubt(row.due, photo, face)
-                self._look_first(shipment)
+            job = Job(row.due, photo, face, tries=tries or 0)
+            if tries is None and self._unknown_faces.has(user_id):
+                job.face = self._journal.doubt(row.due, photo, face)
+                self._look_first(job)
             else:
-                self._send(shipment)
+                self._send(job)
         else:
             before = next(face for face in known if face.face_id == step.face.face_id)
-            self._recorder.known_face(row.due, photo, before=before, now=step.face)
+            self._journal.known_face(row.due, photo, before=before, now=step.face)
 
     def _hold_back(
-        self, row: ReadRow, photo: Photo, doubt: Fault, known: FaceRecord | None
+        self, row: PreparedRow, photo: Photo, doubt: Fault, known: FaceRecord | None
     ) -> None:
         content = FileContent(photo.times, photo.sha256)
         unusable = Unusable(status=Status.INVALID, fault=doubt, content=content)
         same = known if known is not None and known.sha256 == photo.sha256 else None
         under = self._policy.marks.get(doubt.code)
-        self._recorder.photo_is_unusable(row.due, unusable, content, same, under=under)
+        self._journal.photo_is_unusable(row.due, unusable, content, same, under=under)
 
-    def _face_to_send(self, row: ReadRow, photo: Photo, known: FaceRecord | None) -> FaceRecord:
+    def _face_to_send(self, row: PreparedRow, photo: Photo, known: FaceRecord | None) -> FaceRecord:
         face = known or FaceRecord(
-            face_id=self._recorder.ledger.new_face_id(),
+            face_id=self._journal.ledger.new_face_id(),
             user_id=row.due.row.user_id,
             sha256=photo.sha256,
             status=Status.PENDING,
@@ -146,7 +146,7 @@ class Decider:
             multi_oriented_detection=self._policy.multi_oriented_detection,
         )
 
-    def _cannot_send(self, row: ReadRow, unusable: Unusable, known: list[FaceRecord]) -> None:
+    def _cannot_send(self, row: PreparedRow, unusable: Unusable, known: list[FaceRecord]) -> None:
         fault, content = unusable.fault, unusable.content
         path = row.due.row.path
         if _is_missing(row):
@@ -155,12 +155,12 @@ class Decider:
             self.stop = self.stop or self._share.unreachable(path, fault.message)
         if content is None:
             held = next((face for face in known if face.face_id == row.due.face_id), None)
-            self._recorder.photo_is_not_there(row.due, unusable, held)
+            self._journal.photo_is_not_there(row.due, unusable, held)
             return
         same = next((face for face in known if face.sha256 == content.sha256), None)
         under = self._policy.marks.get(fault.code)
-        self._recorder.photo_is_unusable(row.due, unusable, content, same, under=under)
+        self._journal.photo_is_unusable(row.due, unusable, content, same, under=under)
 
 
-def _is_missing(row: ReadRow) -> bool:
+def _is_missing(row: PreparedRow) -> bool:
     return isinstance(row.photo, Unusable) and row.photo.fault.code == PhotoCode.MISSING

@@ -11,7 +11,7 @@ from enroll.run.shortage import Shortage
 
 
 @dataclass(slots=True)
-class Reach:
+class Reachability:
     """Hears every answer of a run. `since` is monotonic seconds, None while all is well.
 
     `away` says that it is not only an answer or two that prove nothing: a call could not leave,

@@ -28,9 +28,9 @@ from enroll.model import (
 from enroll.run import reconcile_rules as settling
 from enroll.run.calibration import ControlSeeker, listed_whole
 from enroll.run.feed import Submit
-from enroll.run.journal import Recorder
+from enroll.run.journal import Journal
 from enroll.run.looks import LIST_PAGE, Looks
-from enroll.run.reconcile_record import DoubtBook
+from enroll.run.reconcile_record import ReconcileRecord
 from enroll.run.reconcile_rules import (
     Absent,
     Adopt,
@@ -63,13 +63,13 @@ class _Due:
     at: float
 
 
-class Doubts:
+class Reconciler:
     """Every face in doubt, until it is settled or left to a person."""
 
     def __init__(
         self,
         looks: Looks,
-        recorder: Recorder,
+        journal: Journal,
         *,
         settle_after: float,
         settled: Callable[[FaceRecord], None],
@@ -77,15 +77,15 @@ class Doubts:
         """`settle_after` is seconds; `settled` hears of each face as it stands when nothing more
         will be done about it."""
         self._looks = looks
-        self._recorder = recorder
+        self._journal = journal
         self._settle_after = settle_after
         self._settled = settled
-        self._book = DoubtBook(recorder)
+        self._book = ReconcileRecord(journal)
         self._seeker = ControlSeeker(
-            looks, recorder, found=self._control_found, given_up=self._control_given_up
+            looks, journal, found=self._control_found, given_up=self._control_given_up
         )
         self._lister = ControlSeeker(
-            looks, recorder, by_list=True, found=self._list_proves, given_up=self._list_proves_not
+            looks, journal, by_list=True, found=self._list_proves, given_up=self._list_proves_not
         )
         self._waiting: list[tuple[float, int, Doubt]] = []
         self._order = itertools.count()
@@ -168,7 +168,7 @@ class Doubts:
     def _listable(self) -> bool:
         """Whether the library is taken for small enough to be listed whole."""
         if self._small is None:
-            self._small = self._recorder.ledger.enrolled_count() < LIST_PAGE
+            self._small = self._journal.ledger.enrolled_count() < LIST_PAGE
         return self._small
 
     def _list_proves(self) -> None:
@@ -202,8 +202,8 @@ class Doubts:
     def _look_in(self, listing: _Listing, due: _Due) -> None:
         face = due.doubt.face
         there = listing.people.get(face.user_id, [])
-        strangers = self._strangers([(one.face_token, one.add_time, None) for one in there])
-        if strangers:
+        unknown_faces = self._unknown_faces([(one.face_token, one.add_time, None) for one in there])
+        if unknown_faces:
             self._search(due)  # is it this photo? Only its likeness tells
         else:
             at = self._looks.service_time() - (time.monotonic() - listing.at)
@@ -241,15 +241,15 @@ class Doubts:
     def _only_stranger(self, doubt: Doubt) -> Seen | None:
         """Where likeness cannot tell: the one listed face that can be no other that we have sent,
         in a library that nobody but us has filled."""
-        ledger, face = self._recorder.ledger, doubt.face
+        ledger, face = self._journal.ledger, doubt.face
         if self._listing is None or doubt.recheck or not ledger.began_empty:
             return None
         if face.code == STRANGER:
             return None  # what the ledger has sent says nothing of a face that it does not know
         there = self._listing.people.get(face.user_id, [])
-        strangers = self._strangers([(one.face_token, one.add_time, None) for one in there])
+        unknown_faces = self._unknown_faces([(one.face_token, one.add_time, None) for one in there])
         known = ledger.faces_of([face.user_id])[face.user_id]
-        return strangers[0] if settling.only_face(strangers, known, face) else None
+        return unknown_faces[0] if settling.only_face(unknown_faces, known, face) else None
 
     def _hear_photo(self, doubt: Doubt, photo: Photo | None) -> None:
         if photo is None:
@@ -285,7 +285,7 @@ class Doubts:
             found = candidates(answer)
         except ServiceError:
             return None
-        strangers = self._strangers(
+        unknown_faces = self._unknown_faces(
             [
                 (one.face_token, one.add_time, one.score)
                 for one in found
@@ -294,15 +294,15 @@ class Doubts:
         )
         full = len(found) >= settling.LOOK_LIMIT
         return Sight(
-            tuple(strangers),
+            tuple(unknown_faces),
             at=at,
             cut_at=min(one.score for one in found) if full else None,
             own=_shows(face, {one.face_token for one in found}),
         )
 
-    def _strangers(self, seen: Sequence[tuple[str, int | None, float | None]]) -> list[Seen]:
+    def _unknown_faces(self, seen: Sequence[tuple[str, int | None, float | None]]) -> list[Seen]:
         """Those of the faces whose tokens the ledger does not hold."""
-        held = self._recorder.ledger.holders_of([token for token, _, _ in seen])
+        held = self._journal.ledger.holders_of([token for token, _, _ in seen])
         return [Seen(token, at, score) for token, at, score in seen if token not in held]
 
     # What is concluded
@@ -315,10 +315,10 @@ class Doubts:
         then: settling.Settlement | None = settlement
         if isinstance(settlement, Adopt):
             face, then = self._book.adopt(doubt, settlement), settlement.then
-            self._recorder.noted()
+            self._journal.noted()
         elif isinstance(settlement, Absent):
             face, then = self._book.absent(doubt), None
-            self._recorder.noted()
+            self._journal.noted()
         else:
             face = doubt.face
         if isinstance(then, LookAgain):
@@ -331,7 +331,7 @@ class Doubts:
 
     def _undecided(self, doubt: Doubt, because: str) -> None:
         face = self._book.undecided(doubt, because)
-        self._recorder.noted()
+        self._journal.noted()
         self._close(face)
 
     def _close(self, face: FaceRecord) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from enroll.clock import now_ms
 from enroll.ledger import Changes
 from enroll.model import Event, EventKind, FaceRecord, Status, Surplus
-from enroll.run import transitions as journey
-from enroll.run.journal import Recorder
+from enroll.run import transitions
+from enroll.run.journal import Journal
 from enroll.run.reconcile_rules import Adopt, Doubt
 
 IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
@@ -16,10 +16,10 @@ IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVE
 
 
 @dataclass(frozen=True, slots=True)
-class DoubtBook:
+class ReconcileRecord:
     """Writes to the ledger and counts; each method returns the face as it stands then."""
 
-    recorder: Recorder
+    journal: Journal
 
     def adopt(self, doubt: Doubt, found: Adopt) -> FaceRecord:
         """The library holds the face, or copies of it."""
@@ -33,20 +33,18 @@ class DoubtBook:
                 code="",
                 message="",
                 enrolled_at=now_ms(),
-                run=self.recorder.run,
+                run=self.journal.run,
             )
             events.append(self._event(EventKind.ADOPTED, face, face.face_token))
-            self.recorder.tally.adopted += 1
+            self.journal.tally.adopted += 1
         face = replace(face, recheck=found.then is not None)
         events += [self._event(EventKind.SURPLUS, face, token) for token in tokens]
         surplus = [
-            Surplus(
-                face_token=token, face_id=face.face_id, found_at=now_ms(), run=self.recorder.run
-            )
+            Surplus(face_token=token, face_id=face.face_id, found_at=now_ms(), run=self.journal.run)
             for token in tokens
         ]
-        self.recorder.ledger.record(Changes(faces=[face], events=events, surplus=surplus))
-        self.recorder.tally.surplus += len(tokens)
+        self.journal.ledger.record(Changes(faces=[face], events=events, surplus=surplus))
+        self.journal.tally.surplus += len(tokens)
         return face
 
     def absent(self, doubt: Doubt) -> FaceRecord:
@@ -55,13 +53,13 @@ class DoubtBook:
         face = replace(doubt.face, recheck=doubt.face.status is Status.FAILED)
         events = []
         if face.open:
-            pending = replace(face, status=Status.PENDING, recheck=True, run=self.recorder.run)
-            face = journey.restores(pending)
+            pending = replace(face, status=Status.PENDING, recheck=True, run=self.journal.run)
+            face = transitions.revert(pending)
             if face.face_token:  # as it stood before: nothing is amiss
                 face = replace(face, code="", message="")
             events.append(self._event(EventKind.NOT_APPLIED, face, None))
-            self.recorder.tally.not_applied += 1
-        self.recorder.ledger.record(Changes(faces=[face], events=events))
+            self.journal.tally.not_applied += 1
+        self.journal.ledger.record(Changes(faces=[face], events=events))
         return face
 
     def undecided(self, doubt: Doubt, because: str) -> FaceRecord:
@@ -69,16 +67,16 @@ class DoubtBook:
         face = doubt.face
         if face.open:
             said = f"The service may or may not have the face: {because}."
-            face = replace(face, status=Status.IN_DOUBT, message=said, run=self.recorder.run)
-            self.recorder.ledger.record(Changes(faces=[face]))
-        self.recorder.tally.unchecked += doubt.recheck
+            face = replace(face, status=Status.IN_DOUBT, message=said, run=self.journal.run)
+            self.journal.ledger.record(Changes(faces=[face]))
+        self.journal.tally.unchecked += doubt.recheck
         return face
 
     def _event(self, kind: EventKind, face: FaceRecord, token: str | None) -> Event:
         return Event(
             at=now_ms(),
             kind=kind,
-            run=self.recorder.run,
+            run=self.journal.run,
             face_id=face.face_id,
             face_token=token,
             detail=face.code,

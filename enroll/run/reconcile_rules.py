@@ -69,7 +69,7 @@ class Sight:
     `own` is whether it shows the face's own token, None where it has none.
     """
 
-    strangers: tuple[Seen, ...]
+    unknown_faces: tuple[Seen, ...]
     cut_at: float | None = None
     at: float = 0.0
     own: bool | None = None
@@ -142,7 +142,7 @@ def judge(
 ) -> Settlement:
     """What a look says. `control` is of looks of the same kind; none is needed for a stranger that
     was listed and can be no other."""
-    own = [seen for seen in sight.strangers if _is_own(seen, control)]
+    own = [seen for seen in sight.unknown_faces if _is_own(seen, control)]
     if own:
         own.sort(key=lambda seen: (seen.add_time is None, seen.add_time or 0))
         then = _own_unseen(doubt) if doubt.recheck and sight.own is False else None
@@ -178,14 +178,14 @@ def _own_unseen(doubt: Doubt) -> LookAgain | Undecided:
     return LookAgain(looked, after=float(min(2**looked.absent, 60)))
 
 
-def only_face(strangers: Sequence[Seen], faces: Sequence[FaceRecord], face: FaceRecord) -> bool:
+def only_face(unknown_faces: Sequence[Seen], faces: Sequence[FaceRecord], face: FaceRecord) -> bool:
     """Whether a stranger seen by `list` can be no other face that we have sent: it is the only
     one, and no other photo of the person was ever sent.
 
     Not who else may have added it: trust it only in a library that was empty when its ledger
     was made, and only where its likeness cannot be had.
     """
-    return len(strangers) == 1 and not any(
+    return len(unknown_faces) == 1 and not any(
         other.attempts for other in faces if other.face_id != face.face_id
     )
 

@@ -18,7 +18,7 @@ from enroll.clock import now_ms
 from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
 from enroll.facesearch.clock import clock_remark
 from enroll.ledger import INTERRUPTED, Changes
-from enroll.limiter.limits import Permit, Throttle
+from enroll.limiter.limits import Limiter, Slot
 from enroll.model import (
     Answer,
     CallKind,
@@ -31,12 +31,12 @@ from enroll.model import (
     Status,
     Verdict,
 )
-from enroll.run import transitions as journey
+from enroll.run import transitions
 from enroll.run.breaker import Breaker
-from enroll.run.credential_refresh import Rotation
+from enroll.run.credential_refresh import CredentialRefresh
 from enroll.run.feed import Submit
-from enroll.run.journal import Recorder
-from enroll.run.reachability import Reach
+from enroll.run.journal import Journal
+from enroll.run.reachability import Reachability
 from enroll.run.release import UNSERVED, tell
 from enroll.run.transitions import Again, Doubtful, Policy, Settled, Stop
 from enroll.settings import CodeRule
@@ -73,7 +73,7 @@ class Service(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Shipment:
+class Job:
     """A face on its way to the service.
 
     `tries` counts this run's answers, `setbacks` the times that it had to wait; `credentials` are
@@ -99,36 +99,36 @@ class Calls:
     def __init__(
         self,
         service: Service,
-        recorder: Recorder,
-        throttle: Throttle,
+        journal: Journal,
+        limiter: Limiter,
         *,
-        reach: Reach,
+        reach: Reachability,
         group_id: str,
         send_as: SendAs,
         policy: Policy,
-        left: Callable[[Shipment], None],
-        doubted: Callable[[Shipment], None],
-        rotation: Rotation,
+        left: Callable[[Job], None],
+        doubted: Callable[[Job], None],
+        refresh: CredentialRefresh,
     ) -> None:
         """`left` hears of each face that has its outcome, `doubted` of each that has to be
-        settled; `rotation` are the credentials that the service signs with."""
+        settled; `refresh` are the credentials that the service signs with."""
         self._service = service
-        self._recorder = recorder
-        self._throttle = throttle
+        self._journal = journal
+        self._limiter = limiter
         self._group_id = group_id
         self._send_as = send_as
         self._policy = policy
         self._reach = reach
         self._left = left
         self._doubted = doubted
-        self._rotation = rotation
-        self._ready: deque[Shipment] = deque()
-        self._arming: list[Shipment] = []
-        self._armed: deque[Shipment] = deque()
-        self._in_flight: dict[Shipment, Permit] = {}
-        self._answered: list[tuple[Shipment, Answer]] = []
+        self._refresh = refresh
+        self._ready: deque[Job] = deque()
+        self._arming: list[Job] = []
+        self._armed: deque[Job] = deque()
+        self._in_flight: dict[Job, Slot] = {}
+        self._answered: list[tuple[Job, Answer]] = []
         self._urgent = False
-        self._waiting: list[tuple[float, int, Shipment]] = []
+        self._waiting: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
         self._holders: dict[str, int] = {}
         self._breaker = Breaker()
@@ -149,9 +149,9 @@ class Calls:
     @property
     def bytes_ahead(self) -> int:
         """Bytes of the photos of shipments that have not left."""
-        waiting = (shipment for _, _, shipment in self._waiting)
+        waiting = (job for _, _, job in self._waiting)
         ahead = itertools.chain(self._ready, self._arming, self._armed, waiting)
-        return sum(len(shipment.photo.content) for shipment in ahead)
+        return sum(len(job.photo.content) for job in ahead)
 
     @property
     def under_way(self) -> bool:
@@ -186,16 +186,16 @@ class Calls:
             moments.append(self._breaker.next_due())
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def take(self, shipment: Shipment) -> None:
+    def take(self, job: Job) -> None:
         """Have a face sent."""
-        self._ready.append(shipment)
+        self._ready.append(job)
 
     def arm(self) -> None:
         """Record the intents of the next calls, at most as many ahead as there are places."""
-        while self._ready and len(self._armed) + len(self._arming) < self._throttle.limit:
-            shipment = self._ready.popleft()
-            shipment.face = self._recorder.intent(shipment.due, shipment.photo, shipment.face)
-            self._arming.append(shipment)
+        while self._ready and len(self._armed) + len(self._arming) < self._limiter.limit:
+            job = self._ready.popleft()
+            job.face = self._journal.intent(job.due, job.photo, job.face)
+            self._arming.append(job)
 
     def starving(self, now: float) -> bool:
         """Whether a place is free that only a commit can fill."""
@@ -203,13 +203,13 @@ class Calls:
 
     def hungry(self, now: float) -> bool:
         """Whether a place is free and no call is ready to leave."""
-        return not self._armed and self._throttle.free(now) > 0
+        return not self._armed and self._limiter.free(now) > 0
 
     def may_send(self, now: float) -> bool:
         """Whether a call is ready to leave and there is a place for it."""
         return (
             bool(self._armed)
-            and self._throttle.free(now) > 0
+            and self._limiter.free(now) > 0
             and self._breaker.may_send(len(self._in_flight), now)
         )
 
@@ -223,35 +223,35 @@ class Calls:
         many calls take long to hand out where each has a thread started for it."""
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
-        while self.may_send(now) and self._recorder.alive(time.monotonic()):
-            shipment = self._armed.popleft()
-            shipment.credentials = self._rotation.credentials
-            self._in_flight[shipment] = permit = self._throttle.sent(now)
-            face = shipment.face
+        while self.may_send(now) and self._journal.alive(time.monotonic()):
+            job = self._armed.popleft()
+            job.credentials = self._refresh.credentials
+            self._in_flight[job] = slot = self._limiter.sent(now)
+            face = job.face
             call = partial(
                 self._service.add,
                 group_id=self._group_id,
                 user_id=face.user_id,
                 user_data=face.user_data,
-                photo=shipment.photo,
+                photo=job.photo,
                 send_as=self._send_as,
                 multi_oriented_detection=face.multi_oriented_detection,
             )
             try:
-                submit(executor, partial(self._arrived, shipment), call)
+                submit(executor, partial(self._arrived, job), call)
             except ShortageError as error:  # no thread took it: it leaves when one is free
-                del self._in_flight[shipment]
-                self._armed.appendleft(shipment)
+                del self._in_flight[job]
+                self._armed.appendleft(job)
                 self._reach.shortage.met(str(error), now)
-                self._throttle.answered(permit, now, refused=False, served=False, blocked=True)
+                self._limiter.answered(slot, now, refused=False, served=False, blocked=True)
                 return
 
-    def _arrived(self, shipment: Shipment, answer: Answer) -> None:
+    def _arrived(self, job: Job, answer: Answer) -> None:
         """A call has ended: its place is free at once, what it means is heard with others'."""
-        permit = self._in_flight.pop(shipment)
+        slot = self._in_flight.pop(job)
         service_time = time.time() + self._service.clock_offset
-        tell(self._throttle, permit, answer, now=time.monotonic(), service_time=service_time)
-        self._answered.append((shipment, answer))
+        tell(self._limiter, slot, answer, now=time.monotonic(), service_time=service_time)
+        self._answered.append((job, answer))
         self._urgent = self._urgent or answer.verdict is not Verdict.APPLIED
 
     def hear_answers(self) -> EnrollError | None:
@@ -267,69 +267,67 @@ class Calls:
         self._holders = {}
         try:
             if tokens:
-                self._holders = self._recorder.ledger.holders_of(tokens)
+                self._holders = self._journal.ledger.holders_of(tokens)
         except LocalError as error:
             failure = error
-        for shipment, answer in answered:
+        for job, answer in answered:
             try:
-                self._hear(shipment, answer)
+                self._hear(job, answer)
             except EnrollError as error:
                 failure = failure or error
         return failure
 
-    def _hear(self, shipment: Shipment, answer: Answer) -> None:
+    def _hear(self, job: Job, answer: Answer) -> None:
         now = time.monotonic()
-        self._count(shipment, answer, now)
+        self._count(job, answer, now)
         if answer.verdict is Verdict.APPLIED:
-            answer = self._proved_new(shipment.face, answer)
+            answer = self._proved_new(job.face, answer)
         self._keep_raw(answer)
-        step = journey.after(
-            shipment.face, answer, at=now_ms(), policy=self._policy, tries=shipment.tries
+        step = transitions.after(
+            job.face, answer, at=now_ms(), policy=self._policy, tries=job.tries
         )
-        if isinstance(step, Stop) and self._credentials_changed(shipment, step.answer):
+        if isinstance(step, Stop) and self._credentials_changed(job, step.answer):
             step = Again(step.face, refused=True)
-        self._follow(shipment, step, now)
+        self._follow(job, step, now)
 
-    def _count(self, shipment: Shipment, answer: Answer, now: float) -> None:
+    def _count(self, job: Job, answer: Answer, now: float) -> None:
         refused = answer.verdict is Verdict.REFUSED
         self._reach.heard(answer, now)
         if not answer.left:
             return
-        self._recorder.tally.calls[CallKind.ADD] += 1
-        self._recorder.tally.refused += refused
-        shipment.tries += not refused
+        self._journal.tally.calls[CallKind.ADD] += 1
+        self._journal.tally.refused += refused
+        job.tries += not refused
         if answer.verdict not in UNSERVED:
-            self._recorder.tally.calls_took.add(answer.elapsed)
+            self._journal.tally.calls_took.add(answer.elapsed)
             if answer.time_used is not None:
-                self._recorder.tally.service_took.add(answer.time_used / 1000)
+                self._journal.tally.service_took.add(answer.time_used / 1000)
         if not refused:
             rejected = self._policy.on_code.get(answer.code) is CodeRule.REJECT
             code = self._breaker.heard(answer, rejected=rejected, now=now)
             if code is not None:
                 self.stop = self.stop or _over_and_over(answer)
 
-    def _follow(
-        self, shipment: Shipment, step: Settled | Doubtful | Again | Stop, now: float
-    ) -> None:
-        shipment.face = step.face
-        self._recorder.face(step.face, ended=not isinstance(step, Again | Stop))
+    def _follow(self, job: Job, step: Settled | Doubtful | Again | Stop, now: float) -> None:
+        job.face = step.face
+        self._journal.face(step.face, ended=not isinstance(step, Again | Stop))
         if isinstance(step, Again) and step.refused:
-            self._ready.appendleft(shipment)
+            self._ready.appendleft(job)
         elif isinstance(step, Again):
-            shipment.setbacks += 1
-            due_at = now + _back_off(shipment.setbacks)
-            heapq.heappush(self._waiting, (due_at, next(self._order), shipment))
+            job.setbacks += 1
+            due_at = now + _back_off(job.setbacks)
+            heapq.heappush(self._waiting, (due_at, next(self._order), job))
         elif isinstance(step, Doubtful):
-            self._doubted(shipment)
+            self._doubted(job)
         else:
             if isinstance(step, Stop):
-                self.stop = self.stop or stopped_by(step.answer, self._rotation.credentials)
-            self._ends(shipment)
+                self.stop = self.stop or stopped_by(step.answer, self._refresh.credentials)
+            self._ends(job)
 
-    def _ends(self, shipment: Shipment) -> None:
-        face = shipment.face
-        self._recorder.ends(shipment.due, face.status, face.code, face.message)
-        self._left(shipment)
+    def _ends(self, job: Job) -> None:
+        face = job.face
+        self._journal.ends(job.due, face.status, face.code, face.message)
+        self._left(job)
 
     def _keep_raw(self, answer: Answer) -> None:
         """Keep the first few answers that are not documented, for `enroll status`."""
@@ -343,9 +341,9 @@ class Calls:
             http_status=answer.http_status,
             raw=answer.raw,
             at=now_ms(),
-            run=self._recorder.run,
+            run=self._journal.run,
         )
-        self._recorder.ledger.record(Changes(raw=[kept]))
+        self._journal.ledger.record(Changes(raw=[kept]))
 
     def _proved_new(self, face: FaceRecord, answer: Answer) -> Answer:
         """An answer with the token of another face proves nothing about this one."""
@@ -358,32 +356,32 @@ class Calls:
             message="The service answered with the token of another face.",
         )
 
-    def _credentials_changed(self, shipment: Shipment, answer: Answer) -> bool:
+    def _credentials_changed(self, job: Job, answer: Answer) -> bool:
         """After a refused signature: whether there are other credentials to try it with."""
-        refused = answer.code in journey.CREDENTIAL_CODES
-        return refused and self._rotation.others_than(shipment.credentials)
+        refused = answer.code in transitions.CREDENTIAL_CODES
+        return refused and self._refresh.others_than(job.credentials)
 
     def withdraw(self, *, expires: float) -> None:
         """Take back what has not left, and leave in doubt what has not ended: the run is over.
 
         `expires` is when the last of their signatures will have (service's clock).
         """
-        for shipment in self._unsent():
-            self._recorder.ledger.record(Changes(faces=[journey.withdraws(shipment.face)]))
+        for job in self._unsent():
+            self._journal.ledger.record(Changes(faces=[transitions.cancel(job.face)]))
         if self._in_flight:
-            self._recorder.tally.calls[CallKind.ADD] += len(self._in_flight)
-        for shipment in self._in_flight:
-            shipment.face = replace(
-                shipment.face,
+            self._journal.tally.calls[CallKind.ADD] += len(self._in_flight)
+        for job in self._in_flight:
+            job.face = replace(
+                job.face,
                 status=Status.IN_DOUBT,
                 code=INTERRUPTED,
                 message="The run ended before the answer came; the service may have the face.",
                 expires=expires,
             )
-            self._recorder.face(shipment.face)
-            self._ends(shipment)
+            self._journal.face(job.face)
+            self._ends(job)
 
-    def _unsent(self) -> Iterator[Shipment]:
+    def _unsent(self) -> Iterator[Job]:
         """Shipments whose intent is recorded and whose call has not left."""
         yield from self._arming
         yield from self._armed
@@ -409,7 +407,7 @@ def _over_and_over(answer: Answer) -> ServiceError:
 def stopped_by(answer: Answer, used: Credentials) -> ServiceError:
     """What to say when the service has answered that no call of the run will do."""
     said = (answer.message or answer.code).rstrip(".")
-    clocks = clock_remark(answer, 0.0) if answer.code in journey.CREDENTIAL_CODES else ""
+    clocks = clock_remark(answer, 0.0) if answer.code in transitions.CREDENTIAL_CODES else ""
     sentence = " ".join(filter(None, [f"{said}.", clocks, remedy(answer.code, used=used)]))
     return ServiceError(
         f"The service stopped the run: {sentence} Every row that is not enrolled yet stays due."

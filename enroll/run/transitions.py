@@ -85,7 +85,7 @@ class Stop:
     answer: Answer
 
 
-def begins(
+def first_step(
     faces: Sequence[FaceRecord],
     photo: Photo,
     *,
@@ -174,7 +174,9 @@ def is_due(candidate: Candidate, policy: Policy) -> bool:
     return rejected or _preparing_may_help(candidate.code, candidate.refused_under, policy)
 
 
-def intends(face: FaceRecord, *, at: int, run: int, user_data: str | None = None) -> FaceRecord:
+def mark_sending(
+    face: FaceRecord, *, at: int, run: int, user_data: str | None = None
+) -> FaceRecord:
     """The record that must be on disk before the call leaves; `at` is UNIX ms.
 
     An enrolled face is added anew with this `user_data`, and keeps its token beside.
@@ -196,11 +198,11 @@ def intends(face: FaceRecord, *, at: int, run: int, user_data: str | None = None
     )
 
 
-def suspects(face: FaceRecord, *, run: int, user_data: str | None = None) -> FaceRecord:
+def mark_suspect(face: FaceRecord, *, run: int, user_data: str | None = None) -> FaceRecord:
     """The record of a face that is looked for before it is sent: the library holds a face of its
     person that the ledger does not know. No call of ours is under way, so no expiry is awaited.
 
-    `user_data` is as for `intends`.
+    `user_data` is as for `mark_sending`.
     """
     if face.status in (Status.ENROLLED, Status.SUPERSEDED):
         face = replace(face, former_token=face.face_token, former_user_data=face.user_data)
@@ -216,15 +218,15 @@ def suspects(face: FaceRecord, *, run: int, user_data: str | None = None) -> Fac
     )
 
 
-def withdraws(face: FaceRecord) -> FaceRecord:
+def cancel(face: FaceRecord) -> FaceRecord:
     """The record of a face whose intent is on disk but whose call never left."""
     first = face.first_attempt_at if face.attempts > 1 else None
-    return restores(
+    return revert(
         replace(face, status=Status.PENDING, attempts=face.attempts - 1, first_attempt_at=first)
     )
 
 
-def restores(face: FaceRecord) -> FaceRecord:
+def revert(face: FaceRecord) -> FaceRecord:
     """The record of a face that was not added (anew): one that had a token stands as it did before,
     with the code for which it does."""
     if face.former_token is None:
@@ -271,9 +273,9 @@ def after(
     if verdict is Verdict.UNKNOWN:
         return Doubtful(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
     if verdict in (Verdict.REFUSED, Verdict.BLOCKED, Verdict.NOT_SENT):
-        return Again(withdraws(face), refused=verdict is not Verdict.NOT_SENT)
+        return Again(cancel(face), refused=verdict is not Verdict.NOT_SENT)
     if verdict is Verdict.FATAL:
-        return Stop(withdraws(told), answer)
+        return Stop(cancel(told), answer)
     return _not_applied(told, answer, policy=policy, tries=tries)
 
 
@@ -283,12 +285,12 @@ def _not_applied(
     """The service answered that it did not add the face; `--on-code` may overrule ours."""
     rule = policy.on_code.get(answer.code)
     if rule is CodeRule.STOP:
-        return Stop(withdraws(face), answer)
+        return Stop(cancel(face), answer)
     if rule is CodeRule.RETRY:
         if tries < policy.attempts:
-            return Again(restores(replace(face, status=Status.PENDING)), refused=False)
-        return Settled(restores(replace(face, status=Status.FAILED)))
+            return Again(revert(replace(face, status=Status.PENDING)), refused=False)
+        return Settled(revert(replace(face, status=Status.FAILED)))
     if answer.verdict is not Verdict.REJECTED and rule is not CodeRule.REJECT:
-        return Settled(restores(replace(face, status=Status.FAILED)))
+        return Settled(revert(replace(face, status=Status.FAILED)))
     under = policy.marks.get(answer.code)
-    return Settled(restores(replace(face, status=Status.REJECTED, refused_under=under)))
+    return Settled(revert(replace(face, status=Status.REJECTED, refused_under=under)))

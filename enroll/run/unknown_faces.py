@@ -14,7 +14,7 @@ from enum import Enum
 from enroll.errors import LedgerMismatchError, ServiceError
 from enroll.facesearch import faces, next_start
 from enroll.model import Answer, LibraryFace, Verdict
-from enroll.run.journal import Recorder
+from enroll.run.journal import Journal
 from enroll.run.looks import LIST_PAGE, Looks
 
 PAGES = 100
@@ -35,7 +35,7 @@ class Trust(Enum):
     """It was put back to an earlier state: what the library holds has to be seen."""
 
 
-class Strangers:
+class UnknownFaces:
     """Asks for the end of the library, where the faces are that a ledger may have missed.
 
     `list` gives the oldest first, so what lies behind as many faces as the ledger knows is new to
@@ -44,10 +44,10 @@ class Strangers:
     the service lists no further, faces beyond cannot be seen.
     """
 
-    def __init__(self, looks: Looks, recorder: Recorder, *, trust: Trust) -> None:
+    def __init__(self, looks: Looks, journal: Journal, *, trust: Trust) -> None:
         """With a ledger that is trusted wholly nothing is asked, and nobody has such a face."""
         self._looks = looks
-        self._recorder = recorder
+        self._journal = journal
         self._tokens: dict[str, set[str]] = defaultdict(set)
         self._whole = False
         self._asked = False
@@ -75,7 +75,7 @@ class Strangers:
         """Have the library listed, unless that is under way or done."""
         if not (self.known or self._asked):
             self._asked = True
-            held = self._recorder.ledger.token_count()
+            held = self._journal.ledger.token_count()
             self._ask(max(held + 2 - LIST_PAGE, 1))
         elif self._again is not None and self._again[0] <= time.monotonic():
             start, self._again = self._again[1], None
@@ -84,7 +84,7 @@ class Strangers:
     def has(self, user_id: str) -> bool:
         """Whether the library holds a face of this person that the ledger does not know."""
         tokens = self._tokens.get(user_id, set())
-        return len(self._recorder.ledger.holders_of(list(tokens))) < len(tokens)
+        return len(self._journal.ledger.holders_of(list(tokens))) < len(tokens)
 
     def all_known(self) -> bool:
         """Whether the library was seen to its end, and the ledger knows all of it by now."""
@@ -130,7 +130,7 @@ class Strangers:
 
     def _remember(self, page: Sequence[LibraryFace]) -> bool:
         """Note the faces that the ledger does not know; whether there is one that it knows."""
-        held = self._recorder.ledger.holders_of([face.face_token for face in page])
+        held = self._journal.ledger.holders_of([face.face_token for face in page])
         for face in page:
             if face.face_token not in held:
                 self._tokens[face.user_id].add(face.face_token)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enroll.limiter.limits import Throttle
-from enroll.run.feed import Intake
-from enroll.run.reachability import Reach
-from enroll.run.reconcile import Doubts
+from enroll.limiter.limits import Limiter
+from enroll.run.feed import Feed
+from enroll.run.reachability import Reachability
+from enroll.run.reconcile import Reconciler
 from enroll.run.sender import Calls
-from enroll.run.unknown_faces import Strangers
+from enroll.run.unknown_faces import UnknownFaces
 from enroll.tally import Observer, Tally
 from enroll.text.wording import amount, duration
 
@@ -32,7 +32,7 @@ class Watchdog:
         self._away_since: float | None = None
         self._short_since: float | None = None
 
-    def heed(self, reach: Reach, now: float) -> None:
+    def heed(self, reach: Reachability, now: float) -> None:
         """Tell the observer that the service cannot be reached, and when it is there again; and
         once that this machine has no files or threads for the run."""
         short = reach.shortage.since
@@ -60,29 +60,29 @@ class Watchdog:
 
     def bark(
         self,
-        intake: Intake,
+        feed: Feed,
         calls: Calls,
-        doubts: Doubts,
-        strangers: Strangers,
-        throttle: Throttle,
-        reach: Reach,
+        doubts: Reconciler,
+        unknown_faces: UnknownFaces,
+        limiter: Limiter,
+        reach: Reachability,
         *,
         now: float,
     ) -> None:
         """Tell the observer what the run waits for."""
-        reasons = [*_calls(calls, throttle, reach, now), *_photos(intake), *_doubts(doubts, now)]
-        reasons += ["the list of the library's faces"] * strangers.being_learned
+        reasons = [*_calls(calls, limiter, reach, now), *_photos(feed), *_doubts(doubts, now)]
+        reasons += ["the list of the library's faces"] * unknown_faces.being_learned
         self._observer.waits("; ".join(reasons) or "rows that wait for others of their person")
 
 
-def _calls(calls: Calls, throttle: Throttle, reach: Reach, now: float) -> Iterator[str]:
+def _calls(calls: Calls, limiter: Limiter, reach: Reachability, now: float) -> Iterator[str]:
     if reach.shortage.since is not None:
         yield _short(reach)
     if calls.in_flight:
         yield f"{amount(calls.in_flight, 'call')} in flight"
     if calls.setbacks:
         yield f"{amount(calls.setbacks, 'row')} to be sent again ({reach.because})"
-    gauge = throttle.gauge(now)
+    gauge = limiter.gauge(now)
     if calls.ready and not calls.in_flight:
         because = f" ({gauge.cap})" if gauge.cap else ""
         yield f"a place in flight for {amount(calls.ready, 'row')}{because}"
@@ -90,20 +90,20 @@ def _calls(calls: Calls, throttle: Throttle, reach: Reach, now: float) -> Iterat
         yield f"the pause that the service asks for, {duration(gauge.closed)} more"
 
 
-def _short(reach: Reach) -> str:
+def _short(reach: Reachability) -> str:
     return f"open files or threads ({reach.shortage.because.rstrip('.')})"
 
 
-def _photos(intake: Intake) -> Iterator[str]:
-    if intake.reading:
-        yield f"{amount(intake.reading, 'photo')} being read"
-    elif left := intake.waiting + intake.may_take:
+def _photos(feed: Feed) -> Iterator[str]:
+    if feed.reading:
+        yield f"{amount(feed.reading, 'photo')} being read"
+    elif left := feed.waiting + feed.may_take:
         yield f"{amount(left, 'photo')} to be read"
-    if not intake.scanned:
+    if not feed.scanned:
         yield "the manifest and the photos' folder"
 
 
-def _doubts(doubts: Doubts, now: float) -> Iterator[str]:
+def _doubts(doubts: Reconciler, now: float) -> Iterator[str]:
     if len(doubts):
         due = doubts.next_due()
         when = "" if due is None else f", the next look in {duration(max(due - now, 0.0))}"

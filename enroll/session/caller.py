@@ -15,8 +15,8 @@ from typing import Generic, Self, TypeVar
 
 from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch import FaceSearch
-from enroll.limiter.adaptive import MOST_IN_FLIGHT, throttle_for
-from enroll.limiter.limits import Permit, Throttle
+from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
+from enroll.limiter.limits import Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, Verdict
 from enroll.resources import share_out
 from enroll.run.release import tell
@@ -39,15 +39,15 @@ R = TypeVar("R")
 
 
 @dataclass(slots=True, eq=False)
-class _Errand(Generic[T]):
+class _Request(Generic[T]):
     item: T
     failed: int = 0
     refused: int = 0
     credentials: Credentials | None = None
-    permit: Permit | None = None
+    slot: Slot | None = None
 
 
-class Asking:
+class Caller:
     """Makes calls that may be made twice without harm. A context manager; one thread uses it.
 
     Refused calls wait and are made again, and so are those that do not come through, a few
@@ -71,7 +71,7 @@ class Asking:
         self._most_calls = math.inf if most_calls is None else most_calls
         # Two files each: a call may read its photo first.
         most = max(share_out(calls=2 * (at_once or MOST_IN_FLIGHT), readers=0).calls // 2, 1)
-        self._throttle = throttle_for(at_once, known=known, most=most)
+        self._limiter = limiter_for(at_once, known=known, most=most)
         self._pool = Threads(most)
 
     def __enter__(self) -> Self:
@@ -139,25 +139,25 @@ class Asking:
         no call. Where no further call may be made it ends, with items left. Raises ServiceError
         as `ask` does.
         """
-        errands: _Errands[T, R] = _Errands(items, self._throttle)
+        requests: _Requests[T, R] = _Requests(items, self._limiter)
         try:
-            while errands.left():
-                while self._has_thread() and (errand := self._next(errands)) is not None:
-                    errand.credentials = self._connection.credentials
+            while requests.left():
+                while self._has_thread() and (request := self._next(requests)) is not None:
+                    request.credentials = self._connection.credentials
                     service = self._connection.service
-                    errands.sent(errand, self._pool.submit(call, service, errand.item))
-                for errand, future in errands.ended():
+                    requests.sent(request, self._pool.submit(call, service, request.item))
+                for request, future in requests.ended():
                     result = future.result()
                     answer = answer_of(result)
                     self._count(kind, answer)
-                    errands.answered(errand, answer, service_time=time.time() + self.clock_offset)
-                    after = self._again_after(errand, answer, tries)
-                    if after is None or not self.may_call(errands.in_flight):
-                        yield errand.item, result
+                    requests.answered(request, answer, service_time=time.time() + self.clock_offset)
+                    after = self._again_after(request, answer, tries)
+                    if after is None or not self.may_call(requests.in_flight):
+                        yield request.item, result
                     else:
-                        errands.put_off(errand, after)
+                        requests.put_off(request, after)
         finally:
-            errands.cancel()
+            requests.cancel()
 
     def _has_thread(self) -> bool:
         """Whether a call can be made now; where not, one that is under way has to end first."""
@@ -167,10 +167,10 @@ class Asking:
             return False
         return True
 
-    def _next(self, errands: _Errands[T, R]) -> _Errand[T] | None:
-        if self.may_call(errands.in_flight):
-            return errands.next()
-        errands.stop()
+    def _next(self, requests: _Requests[T, R]) -> _Request[T] | None:
+        if self.may_call(requests.in_flight):
+            return requests.next()
+        requests.stop()
         return None
 
     def _count(self, kind: CallKind, answer: Answer | None) -> None:
@@ -178,40 +178,41 @@ class Asking:
             self.tally.calls[kind] += 1
             self.tally.refused += answer.verdict is Verdict.REFUSED
 
-    def _again_after(self, errand: _Errand[T], answer: Answer | None, tries: int) -> float | None:
+    def _again_after(self, request: _Request[T], answer: Answer | None, tries: int) -> float | None:
         """Seconds after which a call is to be made again; None when its answer stands."""
         if answer is None:
             return None
         if answer.verdict is Verdict.FATAL:
-            if answer.code in CREDENTIAL_CODES and self._connection.others_than(errand.credentials):
+            refused = answer.code in CREDENTIAL_CODES
+            if refused and self._connection.others_than(request.credentials):
                 return 0.0
             raise self.failed(answer)
         if answer.verdict is Verdict.BLOCKED:
             self._connection.service.let_go()
-            errand.refused += 1
-            if errand.refused >= REFUSALS:
+            request.refused += 1
+            if request.refused >= REFUSALS:
                 raise ShortageError(answer.message)
             return 0.0
         if answer.verdict is Verdict.REFUSED:
-            errand.refused += 1
-            return 0.0 if errand.refused < REFUSALS else None  # the throttle waits
+            request.refused += 1
+            return 0.0 if request.refused < REFUSALS else None  # the throttle waits
         if answer.verdict is Verdict.NOT_SENT or answer.verdict is Verdict.UNKNOWN:
-            errand.failed += 1
+            request.failed += 1
             most = TRIES if answer.verdict is Verdict.NOT_SENT else tries
-            return BACK_OFF_SECONDS * 2.0**errand.failed if errand.failed < most else None
+            return BACK_OFF_SECONDS * 2.0**request.failed if request.failed < most else None
         return None
 
 
-class _Errands(Generic[T, R]):
+class _Requests(Generic[T, R]):
     """The calls of one `each`: not made yet, in flight, put off."""
 
-    def __init__(self, items: Iterable[T], throttle: Throttle) -> None:
-        self._fresh = map(_Errand, items)
-        self._throttle = throttle
+    def __init__(self, items: Iterable[T], limiter: Limiter) -> None:
+        self._fresh = map(_Request, items)
+        self._limiter = limiter
         self._all_taken = False
-        self._put_off: list[tuple[float, int, _Errand[T]]] = []
+        self._put_off: list[tuple[float, int, _Request[T]]] = []
         self._order = itertools.count()
-        self._in_flight: dict[Future[R], _Errand[T]] = {}
+        self._in_flight: dict[Future[R], _Request[T]] = {}
 
     def left(self) -> bool:
         """Whether there is anything to do or to wait for."""
@@ -227,26 +228,26 @@ class _Errands(Generic[T, R]):
         self._put_off.clear()
         self._all_taken = True
 
-    def next(self) -> _Errand[T] | None:
+    def next(self) -> _Request[T] | None:
         """The next call to be made now, if there is a place for it."""
         now = time.monotonic()
-        if self._throttle.free(now) <= 0:
+        if self._limiter.free(now) <= 0:
             return None
         if self._put_off and self._put_off[0][0] <= now:
             return heapq.heappop(self._put_off)[2]
-        errand = next(self._fresh, None)
-        self._all_taken = errand is None
-        return errand
+        request = next(self._fresh, None)
+        self._all_taken = request is None
+        return request
 
-    def sent(self, errand: _Errand[T], future: Future[R]) -> None:
+    def sent(self, request: _Request[T], future: Future[R]) -> None:
         """The call is being made."""
-        errand.permit = self._throttle.sent(time.monotonic())
-        self._in_flight[future] = errand
+        request.slot = self._limiter.sent(time.monotonic())
+        self._in_flight[future] = request
 
-    def ended(self) -> list[tuple[_Errand[T], Future[R]]]:
+    def ended(self) -> list[tuple[_Request[T], Future[R]]]:
         """Wait until a call has ended, or another can be made; those that have ended."""
         now = time.monotonic()
-        moments = [self._throttle.opens_at(now), self._put_off[0][0] if self._put_off else None]
+        moments = [self._limiter.opens_at(now), self._put_off[0][0] if self._put_off else None]
         until = min((moment for moment in moments if moment is not None), default=None)
         patience = None if until is None else max(until - now, 0.0)
         if not self._in_flight:
@@ -255,24 +256,24 @@ class _Errands(Generic[T, R]):
         done, _ = wait(self._in_flight, timeout=patience, return_when=FIRST_COMPLETED)
         return [(self._in_flight.pop(future), future) for future in done]
 
-    def answered(self, errand: _Errand[T], answer: Answer | None, *, service_time: float) -> None:
+    def answered(self, request: _Request[T], answer: Answer | None, *, service_time: float) -> None:
         """A call has ended, with an answer or without having been made."""
-        permit, errand.permit = errand.permit, None
-        if permit is None:
+        slot, request.slot = request.slot, None
+        if slot is None:
             return
         now = time.monotonic()
         if answer is None:
-            self._throttle.answered(permit, now, refused=False, served=False)
+            self._limiter.answered(slot, now, refused=False, served=False)
         else:
-            tell(self._throttle, permit, answer, now=now, service_time=service_time)
+            tell(self._limiter, slot, answer, now=now, service_time=service_time)
 
-    def put_off(self, errand: _Errand[T], seconds: float) -> None:
+    def put_off(self, request: _Request[T], seconds: float) -> None:
         """Make the call again after so many seconds."""
         due = time.monotonic() + seconds
-        heapq.heappush(self._put_off, (due, next(self._order), errand))
+        heapq.heappush(self._put_off, (due, next(self._order), request))
 
     def cancel(self) -> None:
         """Nobody wants to hear the rest; their places are free for what is asked next."""
-        for future, errand in self._in_flight.items():
+        for future, request in self._in_flight.items():
             future.cancel()
-            self.answered(errand, None, service_time=0.0)
+            self.answered(request, None, service_time=0.0)

@@ -26,7 +26,7 @@ ADOPT = "adopt"
 
 
 @dataclass(slots=True, kw_only=True)
-class Upkeep:
+class CommandRecord:
     """The command's number in the ledger, when it began (UNIX ms), and with which exit code it will
     end."""
 
@@ -49,7 +49,7 @@ class Upkeep:
 
 
 @contextmanager
-def upkeep(
+def command_record(
     ledger: Ledger,
     *,
     options: Mapping[str, Any],
@@ -59,7 +59,7 @@ def upkeep(
     manifest: str = "",
     manifest_sha256: str = "",
     clock_offset: float = 0.0,
-) -> Iterator[Upkeep]:
+) -> Iterator[CommandRecord]:
     """Record that a command begins and, whatever it comes to, how it ends.
 
     `options` name the `command` and hold what a run's do, `timeout` above all. `images` is the
@@ -73,7 +73,7 @@ def upkeep(
         given=bool(ledger.images_given) if images is None else given,
         clock_offset=clock_offset,
     )
-    work = Upkeep(run=run, began=start.at)
+    work = CommandRecord(run=run, began=start.at)
     reason = ""
     try:
         yield work

@@ -10,7 +10,7 @@ from enroll.errors import ServiceError
 from enroll.facesearch import Deleted, deleted
 from enroll.ledger import Changes, Ledger, Target
 from enroll.model import Answer, CallKind, Event, EventKind, LibraryFace, Verdict
-from enroll.session.caller import Asking
+from enroll.session.caller import Caller
 from enroll.session.library_listing import look_up
 
 DELETE_PAGE = 1000
@@ -38,7 +38,7 @@ def chosen_pages(ledger: Ledger, *, run: int) -> Iterator[list[Target]]:
 
 def delete_chosen(
     ledger: Ledger,
-    asking: Asking,
+    caller: Caller,
     group_id: str,
     *,
     run: int,
@@ -57,7 +57,7 @@ def delete_chosen(
     for targets in chosen_pages(ledger, run=run):
         if not go_on():
             break
-        left = delete_targets(ledger, asking, group_id, targets, go_on=go_on, seen=seen)
+        left = delete_targets(ledger, caller, group_id, targets, go_on=go_on, seen=seen)
         gone, unknown = gone + len(targets) - left, unknown + left
         if gone:
             told(gone)
@@ -66,7 +66,7 @@ def delete_chosen(
 
 def delete_targets(
     ledger: Ledger,
-    asking: Asking,
+    caller: Caller,
     group_id: str,
     targets: Sequence[Target],
     *,
@@ -79,10 +79,10 @@ def delete_targets(
     ledger.removals.intend(targets)
     _note(ledger, EventKind.REMOVING, targets)
     ledger.commit()
-    return _carry_out(ledger, asking, group_id, targets, older=older, go_on=go_on, seen=seen)
+    return _carry_out(ledger, caller, group_id, targets, older=older, go_on=go_on, seen=seen)
 
 
-def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> str:
+def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
     """Finish only what somebody has agreed to. Of what a sync was about to delete, find out what
     is gone: the rest may be wanted again, and is for a sync to choose anew.
 
@@ -93,14 +93,14 @@ def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> str:
     refused = ""
     try:
         targets = ledger.removals.intended()
-        _finish(ledger, asking, group_id, [one for one in targets if one.face_token not in judged])
+        _finish(ledger, caller, group_id, [one for one in targets if one.face_token not in judged])
     except ServiceError as error:  # an account may not delete any more, and may add
         refused = str(error)
     now = now_ms()
     doubtful = {one.face_token: one for one in ledger.removals.intended()}
     gone, stays = list[Target](), list[str]()
     try:
-        for token, found in look_up(asking, group_id, doubtful):
+        for token, found in look_up(caller, group_id, doubtful):
             if found is None:
                 gone.append(doubtful[token])
             elif isinstance(found, LibraryFace) and judged.get(token, now) < now - LANDED_MS:
@@ -119,18 +119,18 @@ def settle_deleting(ledger: Ledger, asking: Asking, group_id: str) -> str:
     return refused
 
 
-def _finish(ledger: Ledger, asking: Asking, group_id: str, targets: Sequence[Target]) -> int:
+def _finish(ledger: Ledger, caller: Caller, group_id: str, targets: Sequence[Target]) -> int:
     """What was recorded may have been carried out: an intent stays until it is known."""
     older = {target.face_token for target in targets}
     return sum(
-        _carry_out(ledger, asking, group_id, targets[start : start + DELETE_PAGE], older=older)
+        _carry_out(ledger, caller, group_id, targets[start : start + DELETE_PAGE], older=older)
         for start in range(0, len(targets), DELETE_PAGE)
     )
 
 
 def _carry_out(
     ledger: Ledger,
-    asking: Asking,
+    caller: Caller,
     group_id: str,
     targets: Sequence[Target],
     *,
@@ -140,7 +140,7 @@ def _carry_out(
 ) -> int:
     """Make the calls for at most `DELETE_PAGE` faces and record what came of it; how many are
     left of which nothing is known. For the `older` ones an earlier command may have called."""
-    deletion = Deletion(asking, group_id, go_on=go_on)
+    deletion = Deletion(caller, group_id, go_on=go_on)
     tokens = [target.face_token for target in targets]
     try:
         deletion.carry_out(tokens)
@@ -186,10 +186,10 @@ def _note(
     ledger.record(Changes(events=events))
 
 
-def delete_faces(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> Mapping[str, str]:
+def delete_faces(caller: Caller, group_id: str, face_tokens: Sequence[str]) -> Mapping[str, str]:
     """Delete at most `DELETE_PAGE` faces; those that are gone, as in `Deletion.gone`. Raises
     ServiceError where the service will not delete, or cannot be asked what it has."""
-    deletion = Deletion(asking, group_id)
+    deletion = Deletion(caller, group_id)
     deletion.carry_out(face_tokens)
     return deletion.gone
 
@@ -201,7 +201,7 @@ class Deletion:
 
     def __init__(
         self,
-        asking: Asking,
+        caller: Caller,
         group_id: str,
         *,
         go_on: Callable[[], bool] = lambda: True,
@@ -209,7 +209,7 @@ class Deletion:
         """`go_on` is asked before each call."""
         self.gone: dict[str, str] = {}
         self.attempted = False
-        self._asking = asking
+        self._caller = caller
         self._group_id = group_id
         self._go_on = go_on
 
@@ -219,9 +219,9 @@ class Deletion:
         refuses."""
         for _ in range(ROUNDS):
             left = [token for token in face_tokens if token not in self.gone]
-            if not (left and self._asking.may_call() and self._go_on()):
+            if not (left and self._caller.may_call() and self._go_on()):
                 return
-            answer = _ask_to_delete(self._asking, self._group_id, left)
+            answer = _ask_to_delete(self._caller, self._group_id, left)
             told = _told(answer)
             if told is not None and told.removed == len(left) - len(told.failures):
                 failed = told.failures
@@ -235,13 +235,13 @@ class Deletion:
             # The answer leaves it open: ask about each. Deleting a token again does no harm.
             self.attempted = True
             asked = takewhile(lambda _: self._go_on(), left)
-            for token, found in look_up(self._asking, self._group_id, asked):
+            for token, found in look_up(self._caller, self._group_id, asked):
                 if found is None:
                     self.gone[token] = ""
 
 
-def _ask_to_delete(asking: Asking, group_id: str, face_tokens: Sequence[str]) -> Answer:
-    return asking.ask(
+def _ask_to_delete(caller: Caller, group_id: str, face_tokens: Sequence[str]) -> Answer:
+    return caller.ask(
         CallKind.DELETE,
         lambda service: service.delete(group_id=group_id, face_tokens=face_tokens),
         tries=1,

@@ -11,7 +11,7 @@ from enroll.facesearch import face, faces, next_start
 from enroll.ledger import Listing
 from enroll.model import Answer, CallKind, LibraryFace, Verdict
 from enroll.run.looks import LIST_PAGE
-from enroll.session.caller import Asking
+from enroll.session.caller import Caller
 
 MOST_FACES = 5_000_000
 """What an account can hold, by the service's documentation; a `list` that shows more has no end."""
@@ -42,7 +42,7 @@ class Sighted:
 
 
 def read_library(
-    asking: Asking,
+    caller: Caller,
     group_id: str,
     listing: Listing,
     *,
@@ -55,7 +55,7 @@ def read_library(
     began, start, seen = now_ms(), 1, 0
     for _ in range(MOST_PAGES):
         try:
-            page, following = _page(asking, group_id, start)
+            page, following = _page(caller, group_id, start)
         except ServiceError as error:
             if start == 1:
                 raise
@@ -75,22 +75,22 @@ def read_library(
     return Sighted(faces=seen, began=began, because=because)
 
 
-def list_small(asking: Asking, group_id: str) -> list[LibraryFace] | None:
+def list_small(caller: Caller, group_id: str) -> list[LibraryFace] | None:
     """Every face of a library that one call shows whole; None where none does."""
     try:
-        page, following = _page(asking, group_id, 1)
+        page, following = _page(caller, group_id, 1)
     except ServiceError:
         return None
     return page if following is None else None
 
 
-def _page(asking: Asking, group_id: str, start: int) -> tuple[list[LibraryFace], int | None]:
-    answer = asking.ask(
+def _page(caller: Caller, group_id: str, start: int) -> tuple[list[LibraryFace], int | None]:
+    answer = caller.ask(
         CallKind.LIST,
         lambda service: service.list(group_id=group_id, start=start, limit=LIST_PAGE),
     )
     if answer.verdict is not Verdict.APPLIED:
-        error = asking.failed(answer)
+        error = caller.failed(answer)
         if isinstance(error, UnreachedError):
             raise error
         said = (answer.message or answer.code).rstrip(".")
@@ -99,25 +99,25 @@ def _page(asking: Asking, group_id: str, start: int) -> tuple[list[LibraryFace],
 
 
 def look_up(
-    asking: Asking, group_id: str, face_tokens: Iterable[str]
+    caller: Caller, group_id: str, face_tokens: Iterable[str]
 ) -> Iterator[tuple[str, LibraryFace | ServiceError | None]]:
     """Ask the service for each face: the face, None where the library has none such, or the
     error that left it open."""
-    asked = asking.each(
+    asked = caller.each(
         CallKind.FACE_INFO,
         face_tokens,
         lambda service, token: service.face_info(group_id=group_id, face_token=token),
         answer_of=lambda answer: answer,
     )
     for token, answer in asked:
-        yield token, _looked_up(asking, token, answer)
+        yield token, _looked_up(caller, token, answer)
 
 
-def _looked_up(asking: Asking, token: str, answer: Answer) -> LibraryFace | ServiceError | None:
+def _looked_up(caller: Caller, token: str, answer: Answer) -> LibraryFace | ServiceError | None:
     if answer.code == NO_SUCH_FACE and answer.verdict is Verdict.REJECTED:
         return None
     if answer.verdict is not Verdict.APPLIED:
-        return asking.failed(answer)
+        return caller.failed(answer)
     try:
         found = face(answer)
     except ServiceError as error:

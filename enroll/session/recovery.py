@@ -11,8 +11,8 @@ from enroll.errors import ServiceError
 from enroll.ledger import Ledger
 from enroll.ledger.files import audit_ledger
 from enroll.ledger.lock import LedgerLock
-from enroll.session.caller import Asking
-from enroll.session.command_record import COMMAND, upkeep
+from enroll.session.caller import Caller
+from enroll.session.command_record import COMMAND, command_record
 from enroll.session.library_listing import read_library
 from enroll.session.requeue import requeue_missing
 from enroll.text.wording import amount
@@ -27,7 +27,7 @@ def requeue_deleted(
     path: Path,
     ledger: Ledger,
     lock: LedgerLock,
-    asking: Asking,
+    caller: Caller,
     group_id: str,
     *,
     options: Mapping[str, Any],
@@ -43,7 +43,7 @@ def requeue_deleted(
         return []
     with closing(audit_ledger(path)) as audit:
         try:
-            sighted = read_library(asking, group_id, audit.listing)
+            sighted = read_library(caller, group_id, audit.listing)
         except ServiceError as error:
             return [_unseen(str(error))]
         if not sighted.whole:
@@ -51,9 +51,11 @@ def requeue_deleted(
         audit.refresh()
         audit.all_was_listed(before=sighted.began)
         try:
-            with upkeep(ledger, options={**options, COMMAND: "verify"}, tally=asking.tally) as work:
+            with command_record(
+                ledger, options={**options, COMMAND: "verify"}, tally=caller.tally
+            ) as work:
                 requeued = requeue_missing(
-                    audit, asking=asking, ledger=ledger, work=work, group_id=group_id
+                    audit, caller=caller, ledger=ledger, work=work, group_id=group_id
                 )
         except ServiceError as error:
             return [_unseen(str(error))]

@@ -10,9 +10,9 @@ from enroll.errors import ServiceError
 from enroll.ledger import Changes, Ledger, MissingFace
 from enroll.ledger.auditing import SqliteAudit
 from enroll.model import EventKind, FaceRecord, LibraryFace, Status
-from enroll.run import transitions as journey
-from enroll.session.caller import Asking
-from enroll.session.command_record import Upkeep
+from enroll.run import transitions
+from enroll.session.caller import Caller
+from enroll.session.command_record import CommandRecord
 from enroll.session.library_listing import look_up
 
 
@@ -29,7 +29,7 @@ class Requeued:
 
 
 def requeue_missing(
-    audit: SqliteAudit, *, asking: Asking, ledger: Ledger, work: Upkeep, group_id: str
+    audit: SqliteAudit, *, caller: Caller, ledger: Ledger, work: CommandRecord, group_id: str
 ) -> Requeued:
     """Make every missing face due again, once `face_info` has said of it that it is not there.
 
@@ -40,11 +40,11 @@ def requeue_missing(
     counted, after = Requeued(), 0
     while batch := audit.missing(after=after):
         after = batch[-1].face_id
-        gone = _confirmed(audit, batch, asking=asking, group_id=group_id)
+        gone = _confirmed(audit, batch, caller=caller, group_id=group_id)
         people = ledger.faces_of({one.user_id for one in gone})
         faces = {face.face_id: face for known in people.values() for face in known}
         known = [faces[one.face_id] for one in gone]
-        heirs = _heirs(audit, known, asking=asking, group_id=group_id)
+        heirs = _heirs(audit, known, caller=caller, group_id=group_id)
         sure = [face for face in known if face.face_id not in heirs.unsure]
         counted.kept += len(batch) - len(sure)
         _record(sure, heirs.tokens, ledger=ledger, work=work, counted=counted)
@@ -52,14 +52,14 @@ def requeue_missing(
 
 
 def _confirmed(
-    audit: SqliteAudit, batch: Sequence[MissingFace], *, asking: Asking, group_id: str
+    audit: SqliteAudit, batch: Sequence[MissingFace], *, caller: Caller, group_id: str
 ) -> list[MissingFace]:
     """Those of a batch that are not in the library. `list` may have left a face out: its pages
     shift when a face before is deleted meanwhile."""
     absent = {one.face_token for one in batch if one.asked}
     to_ask = [one.face_token for one in batch if not one.asked]
     there = []
-    for token, found in look_up(asking, group_id, to_ask):
+    for token, found in look_up(caller, group_id, to_ask):
         if found is None:
             absent.add(token)
         elif isinstance(found, LibraryFace):
@@ -79,14 +79,14 @@ class _Heirs:
 
 
 def _heirs(
-    audit: SqliteAudit, gone: Sequence[FaceRecord], *, asking: Asking, group_id: str
+    audit: SqliteAudit, gone: Sequence[FaceRecord], *, caller: Caller, group_id: str
 ) -> _Heirs:
     people = {face.face_id: face.user_id for face in gone}
     formers = {face.former_token: face.face_id for face in gone if face.former_token is not None}
     owners = {**audit.copies_of(list(people)), **formers}
     oldest: dict[int, LibraryFace] = {}
     unanswered = Counter(owners.values())  # no further call may be made for some
-    for token, found in look_up(asking, group_id, owners):
+    for token, found in look_up(caller, group_id, owners):
         owner = owners[token]
         if isinstance(found, ServiceError):
             continue
@@ -108,7 +108,7 @@ def _record(
     heirs: Mapping[int, LibraryFace],
     *,
     ledger: Ledger,
-    work: Upkeep,
+    work: CommandRecord,
     counted: Requeued,
 ) -> None:
     paths = ledger.paths_of([face.face_id for face in gone])
@@ -134,9 +134,9 @@ def _record(
     ledger.commit()
 
 
-def _stands_as_before(face: FaceRecord, *, work: Upkeep) -> Changes:
+def _stands_as_before(face: FaceRecord, *, work: CommandRecord) -> Changes:
     """What the library holds from before the face was added anew, is the face again."""
-    before = replace(journey.restores(face), status=face.status, run=work.run)
+    before = replace(transitions.revert(face), status=face.status, run=work.run)
     return Changes(
         faces=[before],
         events=[
@@ -146,7 +146,7 @@ def _stands_as_before(face: FaceRecord, *, work: Upkeep) -> Changes:
     )
 
 
-def _inherits(face: FaceRecord, heir: LibraryFace, *, work: Upkeep) -> Changes:
+def _inherits(face: FaceRecord, heir: LibraryFace, *, work: CommandRecord) -> Changes:
     """The copy is the face from now on."""
     token, old = heir.face_token, face.face_token
     return Changes(

@@ -16,16 +16,16 @@ from enroll.ledger.files import audit_ledger, check_library, reopen_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Credentials, SendAs
 from enroll.session.account import Account, find_library
-from enroll.session.caller import Asking
-from enroll.session.command_record import COMMAND, Upkeep, upkeep
+from enroll.session.caller import Caller
+from enroll.session.command_record import COMMAND, CommandRecord, command_record
 from enroll.settings import DEFAULT_ENDPOINT, FILES, files_record, host_of
 from enroll.tally import Tally
 from enroll.text.outputs import InUse, Output, check_output, try_folder
 
-S = TypeVar("S", bound="BenchSettings")
+S = TypeVar("S", bound="SessionSettings")
 
 
-class Talk(Protocol):
+class Prompt(Protocol):
     """Whom a command tells what it finds, and asks before it changes anything."""
 
     def connecting(self, endpoint: str, credentials: str) -> None:
@@ -42,7 +42,7 @@ class Talk(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BenchSettings:
+class SessionSettings:
     """Which ledger and library; docs/reference.md describes the options.
 
     `endpoint` None is the one of the ledger's last run, `group_id` None the ledger's,
@@ -74,7 +74,7 @@ class BenchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifySettings(BenchSettings):
+class VerifySettings(SessionSettings):
     """What `enroll verify` is to do; `differences` is a CSV to write them to."""
 
     deep: bool = False
@@ -98,13 +98,13 @@ class VerifySettings(BenchSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench(Generic[S]):
+class Session(Generic[S]):
     """The ledger as it is read, the library that it was proved to be of, and how to ask it."""
 
     settings: S
-    talk: Talk
+    prompt: Prompt
     audit: SqliteAudit
-    asking: Asking
+    caller: Caller
     identity: LibraryIdentity
     endpoint: str
     send_as: SendAs
@@ -116,9 +116,9 @@ class Bench(Generic[S]):
 
 
 @contextmanager
-def open_bench(
-    settings: S, read_credentials: Callable[[], Credentials], talk: Talk
-) -> Iterator[Bench[S]]:
+def open_session(
+    settings: S, read_credentials: Callable[[], Credentials], prompt: Prompt
+) -> Iterator[Session[S]]:
     """Open the ledger for reading and prove that the library is its own. Raises EnrollError."""
     with ExitStack() as stack:
         audit = audit_ledger(settings.ledger)
@@ -140,7 +140,7 @@ def open_bench(
             timeout=settings.timeout,
             ca_bundle=settings.ca_bundle,
             allow_http=settings.allow_http,
-            announce=talk.connecting,
+            announce=prompt.connecting,
         ).open()
         stack.callback(connection.close)
         tally = Tally()
@@ -149,14 +149,14 @@ def open_bench(
             host=host_of(endpoint), group_id=library.group_id, add_time=library.add_time
         )
         check_library(settings.ledger, known, identity)
-        asking = stack.enter_context(
-            Asking(connection, tally, at_once=settings.max_in_flight, known=audit.ceiling)
+        caller = stack.enter_context(
+            Caller(connection, tally, at_once=settings.max_in_flight, known=audit.ceiling)
         )
-        yield Bench(
+        yield Session(
             settings=settings,
-            talk=talk,
+            prompt=prompt,
             audit=audit,
-            asking=asking,
+            caller=caller,
             identity=identity,
             endpoint=endpoint,
             send_as=SendAs(options.get("send_as") or SendAs.FILE),
@@ -164,27 +164,29 @@ def open_bench(
 
 
 @contextmanager
-def changing(bench: Bench[Any]) -> Iterator[tuple[Ledger, Upkeep]]:
+def changing(session: Session[Any]) -> Iterator[tuple[Ledger, CommandRecord]]:
     """The ledger, held by us and open for writing; what was read before may have changed since.
 
     Raises LedgerBusyError while a run goes on.
     """
-    settings: BenchSettings = bench.settings
+    settings: SessionSettings = session.settings
     options = {
         **settings.record(),
-        "group_id": bench.group_id,
-        "endpoint": bench.endpoint,
+        "group_id": session.group_id,
+        "endpoint": session.endpoint,
         "timeout": settings.timeout,
-        "send_as": bench.send_as.value,
+        "send_as": session.send_as.value,
     }
     with ExitStack() as stack:
         stack.enter_context(LedgerLock(settings.ledger))
-        ledger = reopen_ledger(settings.ledger, bench.identity)
+        ledger = reopen_ledger(settings.ledger, session.identity)
         stack.callback(ledger.close)
-        bench.audit.refresh()
-        offset = bench.asking.clock_offset
-        tally = bench.asking.tally
+        session.audit.refresh()
+        offset = session.caller.clock_offset
+        tally = session.caller.tally
         yield (
             ledger,
-            stack.enter_context(upkeep(ledger, options=options, tally=tally, clock_offset=offset)),
+            stack.enter_context(
+                command_record(ledger, options=options, tally=tally, clock_offset=offset)
+            ),
         )

@@ -19,8 +19,8 @@ from enroll.manifest.manifest import Manifest
 from enroll.manifest.photofolder import resolved
 from enroll.model import Credentials
 from enroll.session.account import Connection
-from enroll.session.caller import Asking
-from enroll.session.command_record import upkeep
+from enroll.session.caller import Caller
+from enroll.session.command_record import command_record
 from enroll.session.deletions import delete_chosen
 from enroll.settings import SyncSettings, host_of
 from enroll.sync.difference import removal_cutoff
@@ -107,8 +107,8 @@ class _Night:
             return
         ledger.following.accept(run)
         ledger.commit()
-        with suppress(ServiceError), self._asking() as asking:  # it is said when all is to go
-            self._delete_replaced(asking)
+        with suppress(ServiceError), self._caller() as caller:  # it is said when all is to go
+            self._delete_replaced(caller)
 
     def softened(self, interrupt: Callable[[int], None]) -> Callable[[int], None]:
         def soften(number: int) -> None:
@@ -124,9 +124,9 @@ class _Night:
         try:
             try:
                 if through:
-                    with self._asking() as asking:
-                        self._delete_replaced(asking)
-                        self._delete_leavers(asking)
+                    with self._caller() as caller:
+                        self._delete_replaced(caller)
+                        self._delete_leavers(caller)
             finally:
                 following = self._ledger.following
                 following.tidy()
@@ -154,17 +154,17 @@ class _Night:
         )
 
     @contextmanager
-    def _asking(self) -> Iterator[Asking]:
-        with Asking(
+    def _caller(self) -> Iterator[Caller]:
+        with Caller(
             self._connection,
             self._tally,
             at_once=self._settings.max_in_flight,
             known=self._ledger.ceiling,
             most_calls=self._settings.max_calls,
-        ) as asking:
-            yield asking
+        ) as caller:
+            yield caller
 
-    def _delete_replaced(self, asking: Asking) -> None:
+    def _delete_replaced(self, caller: Caller) -> None:
         chosen = self._ledger.removals.choose_replaced()
         if chosen.faces:
             before = self._replaced
@@ -172,9 +172,9 @@ class _Night:
             def told(gone: int) -> None:
                 self._replaced = before + gone
 
-            self._delete(asking, told)
+            self._delete(caller, told)
 
-    def _delete_leavers(self, asking: Asking) -> None:
+    def _delete_leavers(self, caller: Caller) -> None:
         cutoff = removal_cutoff(self._now, self._settings.grace)
         chosen = self._ledger.removals.choose_leavers(cutoff=cutoff)
         if chosen.faces and self._may_go_on():
@@ -182,14 +182,14 @@ class _Night:
             def told(gone: int) -> None:
                 self._faces = gone
 
-            self._delete(asking, told)
+            self._delete(caller, told)
             left = self._ledger.removals.choose_leavers(cutoff=cutoff)
             self._people = chosen.people - left.people
 
-    def _delete(self, asking: Asking, told: Callable[[int], None]) -> None:
+    def _delete(self, caller: Caller, told: Callable[[int], None]) -> None:
         delete_chosen(
             self._ledger,
-            asking,
+            caller,
             self._settings.group_id,
             run=self._run,
             told=told,
@@ -226,7 +226,7 @@ def _put_on_record(
     mark = {} if survey is None else {SURVEY: survey.fingerprint}
     with (
         suppress(GuardError),
-        upkeep(
+        command_record(
             ledger,
             options={**settings.record(), **mark},
             tally=Tally(),

@@ -19,7 +19,7 @@ from enroll.model import (
     Status,
     Verdict,
 )
-from enroll.run import transitions as journey
+from enroll.run import transitions
 from enroll.run.transitions import Again, Doubtful, Hold, Policy, Send, Settled, Stop
 from enroll.settings import CodeRule
 
@@ -47,16 +47,16 @@ def answer(verdict: Verdict, code: str = "", **more: object) -> Answer:
 
 
 def begin(*known: FaceRecord, of: Photo | None = None, policy: Policy | None = None) -> object:
-    return journey.begins(list(known), of or photo(), policy=policy or Policy(), run=2)
+    return transitions.first_step(list(known), of or photo(), policy=policy or Policy(), run=2)
 
 
 def sent(tries: int = 1) -> FaceRecord:
-    intended = journey.intends(face(Status.PENDING), at=5, run=2)
+    intended = transitions.mark_sending(face(Status.PENDING), at=5, run=2)
     return replace(intended, attempts=tries)
 
 
 def after(given: Answer, policy: Policy | None = None, *, tries: int = 1) -> object:
-    return journey.after(sent(tries), given, at=9, policy=policy or Policy(), tries=tries)
+    return transitions.after(sent(tries), given, at=9, policy=policy or Policy(), tries=tries)
 
 
 def test_a_photo_that_nobody_knows_is_sent_as_a_new_face() -> None:
@@ -132,21 +132,21 @@ def test_a_second_row_of_the_same_photo_does_not_repeat_this_runs_answer(status:
 
 
 def test_an_intent_counts_an_attempt_and_keeps_the_first_attempts_time() -> None:
-    first = journey.intends(face(Status.PENDING), at=5, run=2)
+    first = transitions.mark_sending(face(Status.PENDING), at=5, run=2)
     assert (first.status, first.attempts, first.first_attempt_at) == (Status.SENDING, 1, 5)
-    second = journey.intends(replace(first, status=Status.FAILED), at=8, run=3)
+    second = transitions.mark_sending(replace(first, status=Status.FAILED), at=8, run=3)
     assert (second.attempts, second.first_attempt_at, second.run) == (2, 5, 3)
 
 
 def test_an_intent_for_a_removed_face_forgets_its_old_token() -> None:
     removed = replace(face(Status.REMOVED), face_token=TOKEN, enrolled_at=3)
-    intended = journey.intends(removed, at=5, run=2)
+    intended = transitions.mark_sending(removed, at=5, run=2)
     assert intended.face_token is None
     assert intended.enrolled_at is None
 
 
 def test_a_withdrawn_intent_costs_no_attempt() -> None:
-    withdrawn = journey.withdraws(sent())
+    withdrawn = transitions.cancel(sent())
     assert (withdrawn.status, withdrawn.attempts) == (Status.PENDING, 0)
     assert withdrawn.first_attempt_at is None
 
@@ -246,18 +246,18 @@ def candidate(status: Status, code: str = "", *, changed: bool = False) -> Candi
     ],
 )
 def test_what_is_due_of_unchanged_rows(status: Status, due: bool) -> None:
-    assert journey.is_due(candidate(status), Policy()) is due
+    assert transitions.is_due(candidate(status), Policy()) is due
 
 
 @pytest.mark.parametrize("status", list(Status))
 def test_a_row_whose_photo_changed_is_always_looked_at(status: Status) -> None:
-    assert journey.is_due(candidate(status, changed=True), Policy())
+    assert transitions.is_due(candidate(status, changed=True), Policy())
 
 
 def test_a_row_is_due_when_its_code_is_to_be_retried() -> None:
     policy = Policy(retry_codes=frozenset({"NO_FACE_FOUND"}))
-    assert journey.is_due(candidate(Status.REJECTED, "NO_FACE_FOUND"), policy)
-    assert not journey.is_due(candidate(Status.REJECTED, "BAD_ARGUMENTS"), policy)
+    assert transitions.is_due(candidate(Status.REJECTED, "NO_FACE_FOUND"), policy)
+    assert not transitions.is_due(candidate(Status.REJECTED, "BAD_ARGUMENTS"), policy)
 
 
 @pytest.mark.parametrize("status", [Status.REJECTED, Status.INVALID])
@@ -267,9 +267,9 @@ def test_a_refused_row_is_due_when_a_setting_that_matters_to_its_code_has_change
     policy = Policy(marks={"PHOTO_FORMAT": "convert=1"})
     for under, due in [("convert=1", False), ("convert=0", True), (None, True)]:
         refused = replace(candidate(status, "PHOTO_FORMAT"), refused_under=under)
-        assert journey.is_due(refused, policy) is due
+        assert transitions.is_due(refused, policy) is due
     other = replace(candidate(status, "PHOTO_EMPTY"), refused_under=None)
-    assert not journey.is_due(other, policy)
+    assert not transitions.is_due(other, policy)
 
 
 def test_a_rejection_remembers_the_settings_on_which_it_depended() -> None:
@@ -277,7 +277,7 @@ def test_a_rejection_remembers_the_settings_on_which_it_depended() -> None:
     step = after(answer(Verdict.REJECTED, "HTTP_413"), policy)
     assert isinstance(step, Settled)
     assert step.face.refused_under == "max_bytes=9"
-    again = journey.intends(step.face, at=1, run=2)
+    again = transitions.mark_sending(step.face, at=1, run=2)
     assert again.refused_under is None
     settled = after(answer(Verdict.REJECTED, "NO_FACE_FOUND"), policy)
     assert isinstance(settled, Settled)
@@ -301,12 +301,12 @@ class OnePersonsFaces(RuleBasedStateMachine):
     @rule(content=st.integers(1, 3))
     @precondition(lambda self: self.under_way is None)
     def a_row_comes_up(self, content: int) -> None:
-        step = journey.begins(
+        step = transitions.first_step(
             list(self.records.values()), photo(content), policy=Policy(), run=self.run
         )
         if isinstance(step, Send):
             known = step.face or face(Status.PENDING, content, number=content)
-            self.records[content] = journey.intends(known, at=1, run=self.run)
+            self.records[content] = transitions.mark_sending(known, at=1, run=self.run)
             self.under_way = content
 
     @rule(
@@ -352,7 +352,7 @@ class OnePersonsFaces(RuleBasedStateMachine):
     def hear(self, given: Answer) -> None:
         assert self.under_way is not None
         record = self.records[self.under_way]
-        step = journey.after(record, given, at=2, policy=Policy(), tries=1)
+        step = transitions.after(record, given, at=2, policy=Policy(), tries=1)
         self.records[self.under_way] = step.face
         self.under_way = None
 

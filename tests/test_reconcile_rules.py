@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
 from enroll.run import reconcile_rules as settling
-from enroll.run import transitions as journey
+from enroll.run import transitions
 from enroll.run.reconcile_rules import (
     ABSENT_LOOKS,
     FAILED_LOOKS,
@@ -250,12 +250,12 @@ class SettledService(RuleBasedStateMachine):
             media_type="image/jpeg",
         )
         known = list(self.records.values())
-        step = journey.begins(known, photo, policy=Policy(), run=self.run)
+        step = transitions.first_step(known, photo, policy=Policy(), run=self.run)
         if isinstance(step, Send):
             face = step.face or FaceRecord(
                 face_id=content, user_id="u", sha256=photo.sha256, status=Status.PENDING
             )
-            self.records[content] = journey.intends(face, at=1, run=self.run)
+            self.records[content] = transitions.mark_sending(face, at=1, run=self.run)
             self.under_way = content
 
     def applies(self, content: int, *, after: float) -> None:
@@ -277,7 +277,7 @@ class SettledService(RuleBasedStateMachine):
             told = Answer(verdict=Verdict.APPLIED, face_token=token)
         else:
             told = Answer(verdict=Verdict.FAILED, code="ODD")
-        step = journey.after(self.records[content], told, at=2, policy=Policy(), tries=1)
+        step = transitions.after(self.records[content], told, at=2, policy=Policy(), tries=1)
         self.records[content] = step.face
         assert isinstance(step, Doubtful if lost else Settled)
         if lost:

@@ -10,8 +10,8 @@ from typing import Any, cast
 from enroll.limiter.limits import FixedThrottle
 from enroll.model import FaceRecord, SendAs, Status
 from enroll.run.credential_refresh import Unchanging
-from enroll.run.reachability import Reach
-from enroll.run.sender import Calls, Shipment
+from enroll.run.reachability import Reachability
+from enroll.run.sender import Calls, Job
 from enroll.run.transitions import Policy
 
 
@@ -24,26 +24,26 @@ def test_no_call_leaves_when_the_sign_of_life_has_grown_old_while_others_were_ha
     ) -> None:
         handed_out.append(task)
 
-    recorder = SimpleNamespace(
+    journal = SimpleNamespace(
         intent=lambda due, photo, face: face, alive=lambda now: len(handed_out) < lasts_for
     )
     calls = Calls(
         cast(Any, SimpleNamespace(add=lambda **fields: None)),
-        cast(Any, recorder),
+        cast(Any, journal),
         FixedThrottle(10),
-        reach=Reach(),
+        reach=Reachability(),
         group_id="staff",
         send_as=SendAs.FILE,
         policy=Policy(),
-        left=lambda shipment: None,
-        doubted=lambda shipment: None,
-        rotation=Unchanging(),
+        left=lambda job: None,
+        doubted=lambda job: None,
+        refresh=Unchanging(),
     )
     for number in range(10):
         face = FaceRecord(
             face_id=number, user_id=f"u{number}", sha256=b"", status=Status.PENDING, user_data=""
         )
-        calls.take(Shipment(cast(Any, None), cast(Any, None), face))
+        calls.take(Job(cast(Any, None), cast(Any, None), face))
     calls.arm()
     calls.committed()
     calls.send(submit, cast(Any, None), now=0.0)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enroll.limiter.adaptive import FIRST_LIMIT, MOST_IN_FLIGHT, AdaptiveThrottle
-from enroll.limiter.limits import LONGEST_RETRY_AFTER_SECONDS, Cap, Permit
+from enroll.limiter.limits import LONGEST_RETRY_AFTER_SECONDS, Cap, Slot
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 _cases = runpy.run_path(str(BENCHMARKS / "throttle_cases.py"))
@@ -61,27 +61,27 @@ def test_a_limit_of_one_is_held() -> None:
 def test_where_calls_a_second_are_counted_calls_are_spaced_out(
     rate: int, call_seconds: float
 ) -> None:
-    throttle = AdaptiveThrottle()
+    limiter = AdaptiveThrottle()
     service = Service(per_second=rate, call_seconds=call_seconds)
-    outcome = Simulation(throttle, service, seed=1).run(TEN_MINUTES, warm_up=120)
-    spacing = throttle.gauge(TEN_MINUTES).spacing
+    outcome = Simulation(limiter, service, seed=1).run(TEN_MINUTES, warm_up=120)
+    spacing = limiter.gauge(TEN_MINUTES).spacing
     assert spacing == pytest.approx(rate, rel=0.25)
     assert outcome.throughput >= 95
     assert outcome.refused_share <= 3
-    assert throttle.ceiling is None
+    assert limiter.ceiling is None
 
 
 def test_spacing_ends_when_the_service_counts_calls_a_second_no_more() -> None:
-    throttle = AdaptiveThrottle()
+    limiter = AdaptiveThrottle()
     service = Service(limit=lambda t: 16, per_second=5, call_seconds=0.2)
-    simulation = Simulation(throttle, service, seed=1)
+    simulation = Simulation(limiter, service, seed=1)
     simulation.run(60.0)
-    assert throttle.gauge(60.0).spacing is not None
+    assert limiter.gauge(60.0).spacing is not None
     free = Service(limit=lambda t: 16, call_seconds=0.2)
     simulation.serve(free)
     simulation.run(TEN_MINUTES)
-    assert throttle.gauge(TEN_MINUTES).spacing is None
-    assert throttle.limit == pytest.approx(16, abs=1)
+    assert limiter.gauge(TEN_MINUTES).spacing is None
+    assert limiter.limit == pytest.approx(16, abs=1)
 
 
 def test_no_place_is_shared_with_others_for_long() -> None:
@@ -100,114 +100,114 @@ def test_the_model_tells_a_bad_throttle_from_a_good_one() -> None:
 # Step by step
 
 
-def served(throttle: AdaptiveThrottle, permits: list[Permit], now: float) -> None:
-    for permit in permits:
-        throttle.answered(permit, now, refused=False)
+def served(limiter: AdaptiveThrottle, permits: list[Slot], now: float) -> None:
+    for slot in permits:
+        limiter.answered(slot, now, refused=False)
 
 
-def full(throttle: AdaptiveThrottle, now: float) -> list[Permit]:
-    return [throttle.sent(now) for _ in range(throttle.free(now))]
+def full(limiter: AdaptiveThrottle, now: float) -> list[Slot]:
+    return [limiter.sent(now) for _ in range(limiter.free(now))]
 
 
 def test_it_starts_small_and_doubles_each_time_that_a_call_takes() -> None:
-    throttle = AdaptiveThrottle()
-    assert (throttle.limit, throttle.ceiling) == (FIRST_LIMIT, None)
-    served(throttle, full(throttle, 0.0), 0.5)
-    assert throttle.limit >= 2 * FIRST_LIMIT - 1
-    assert throttle.ceiling is None
+    limiter = AdaptiveThrottle()
+    assert (limiter.limit, limiter.ceiling) == (FIRST_LIMIT, None)
+    served(limiter, full(limiter, 0.0), 0.5)
+    assert limiter.limit >= 2 * FIRST_LIMIT - 1
+    assert limiter.ceiling is None
 
 
 def test_it_starts_at_what_an_earlier_run_found() -> None:
-    throttle = AdaptiveThrottle(known=40)
-    assert (throttle.limit, throttle.ceiling) == (40, 40)
+    limiter = AdaptiveThrottle(known=40)
+    assert (limiter.limit, limiter.ceiling) == (40, 40)
 
 
 def test_slow_start_ends_at_most_at_its_own_bound_which_proves_nothing() -> None:
-    throttle = AdaptiveThrottle(most=6)
+    limiter = AdaptiveThrottle(most=6)
     for second in range(10):
-        served(throttle, full(throttle, second), second + 0.5)
-    assert (throttle.limit, throttle.ceiling) == (6, None)
-    full(throttle, 20.0)
-    assert throttle.gauge(20.0).cap is Cap.AUTO
+        served(limiter, full(limiter, second), second + 0.5)
+    assert (limiter.limit, limiter.ceiling) == (6, None)
+    full(limiter, 20.0)
+    assert limiter.gauge(20.0).cap is Cap.AUTO
 
 
 def test_the_limit_stays_as_it_is_while_places_are_free() -> None:
-    throttle = AdaptiveThrottle()
+    limiter = AdaptiveThrottle()
     for second in range(100):
-        served(throttle, [throttle.sent(second)], second + 0.5)
-    assert throttle.limit == FIRST_LIMIT
+        served(limiter, [limiter.sent(second)], second + 0.5)
+    assert limiter.limit == FIRST_LIMIT
 
 
 def test_calls_that_did_not_leave_or_prove_nothing_raise_no_limit() -> None:
-    throttle = AdaptiveThrottle()
+    limiter = AdaptiveThrottle()
     for second in range(100):
-        for permit in full(throttle, second):
-            throttle.answered(permit, second + 0.1, refused=False, served=False)
-    assert throttle.limit == FIRST_LIMIT
+        for slot in full(limiter, second):
+            limiter.answered(slot, second + 0.1, refused=False, served=False)
+    assert limiter.limit == FIRST_LIMIT
 
 
 def test_the_first_refusal_proves_a_ceiling() -> None:
-    throttle = AdaptiveThrottle()
+    limiter = AdaptiveThrottle()
     for second in range(4):
-        served(throttle, full(throttle, second), second + 0.5)
-    permits = full(throttle, 5.0)
-    throttle.answered(permits[-1], 5.1, refused=True)
-    assert throttle.ceiling == throttle.limit == int(0.9 * (len(permits) - 1))
+        served(limiter, full(limiter, second), second + 0.5)
+    permits = full(limiter, 5.0)
+    limiter.answered(permits[-1], 5.1, refused=True)
+    assert limiter.ceiling == limiter.limit == int(0.9 * (len(permits) - 1))
 
 
 def test_a_refusal_of_a_call_that_left_before_the_last_cut_is_ignored() -> None:
-    throttle = AdaptiveThrottle(known=20)
-    first, second, *_ = full(throttle, 0.0)
-    throttle.answered(second, 0.1, refused=True)
-    limit = throttle.limit
+    limiter = AdaptiveThrottle(known=20)
+    first, second, *_ = full(limiter, 0.0)
+    limiter.answered(second, 0.1, refused=True)
+    limit = limiter.limit
     assert limit < 20
-    throttle.answered(first, 0.2, refused=True)
-    assert throttle.limit == limit
+    limiter.answered(first, 0.2, refused=True)
+    assert limiter.limit == limit
 
 
 def test_a_refused_call_keeps_its_place_as_long_as_a_call_takes() -> None:
-    throttle = AdaptiveThrottle(known=4)
-    permits = full(throttle, 0.0)
-    throttle.answered(permits[-1], 0.05, refused=True)
-    served(throttle, permits[:-1], 0.5 - 0.01)
-    assert throttle.limit == 3
-    assert throttle.free(0.5 - 0.01) == 2
-    assert throttle.free(0.5) == 3
+    limiter = AdaptiveThrottle(known=4)
+    permits = full(limiter, 0.0)
+    limiter.answered(permits[-1], 0.05, refused=True)
+    served(limiter, permits[:-1], 0.5 - 0.01)
+    assert limiter.limit == 3
+    assert limiter.free(0.5 - 0.01) == 2
+    assert limiter.free(0.5) == 3
 
 
 def test_a_try_that_is_refused_is_taken_back() -> None:
-    throttle = AdaptiveThrottle(known=8)
-    served(throttle, full(throttle, 0.0), 0.5)
-    assert (throttle.limit, throttle.ceiling) == (9, 8)
-    permits = full(throttle, 1.0)
-    throttle.answered(permits[-1], 1.1, refused=True)
-    assert (throttle.limit, throttle.ceiling) == (8, 8)
-    assert throttle.free(1.1) == 0
-    throttle.answered(permits[0], 1.2, refused=False)
-    assert throttle.free(1.2) == 1
+    limiter = AdaptiveThrottle(known=8)
+    served(limiter, full(limiter, 0.0), 0.5)
+    assert (limiter.limit, limiter.ceiling) == (9, 8)
+    permits = full(limiter, 1.0)
+    limiter.answered(permits[-1], 1.1, refused=True)
+    assert (limiter.limit, limiter.ceiling) == (8, 8)
+    assert limiter.free(1.1) == 0
+    limiter.answered(permits[0], 1.2, refused=False)
+    assert limiter.free(1.2) == 1
 
 
 def test_refused_at_one_place_it_waits_longer_each_time_up_to_a_minute() -> None:
-    throttle, now, pauses = AdaptiveThrottle(known=1), 0.0, []
+    limiter, now, pauses = AdaptiveThrottle(known=1), 0.0, []
     for _ in range(10):
-        throttle.answered(throttle.sent(now), now + 0.01, refused=True)
-        opens_at = throttle.opens_at(now + 0.01)
+        limiter.answered(limiter.sent(now), now + 0.01, refused=True)
+        opens_at = limiter.opens_at(now + 0.01)
         assert opens_at is not None
         pauses.append(opens_at - now - 0.01)
         now = opens_at
-        assert throttle.free(now) == 1
+        assert limiter.free(now) == 1
     assert pauses[:3] == pytest.approx([1.0, 2.0, 4.0])
     assert pauses[-1] == pytest.approx(60.0)
 
 
 def test_the_services_own_pause_closes_it_for_all_calls_but_for_five_minutes_at_most() -> None:
-    throttle = AdaptiveThrottle(known=8)
-    throttle.answered(throttle.sent(0.0), 0.0, refused=True, retry_after=30.0)
-    assert throttle.free(29.9) == 0
-    assert throttle.free(30.0) > 0
-    assert throttle.gauge(10.0).closed == 20.0
-    throttle.answered(throttle.sent(30.0), 30.0, refused=True, retry_after=86_400.0)
-    assert throttle.opens_at(31.0) == 30.0 + LONGEST_RETRY_AFTER_SECONDS
+    limiter = AdaptiveThrottle(known=8)
+    limiter.answered(limiter.sent(0.0), 0.0, refused=True, retry_after=30.0)
+    assert limiter.free(29.9) == 0
+    assert limiter.free(30.0) > 0
+    assert limiter.gauge(10.0).closed == 20.0
+    limiter.answered(limiter.sent(30.0), 30.0, refused=True, retry_after=86_400.0)
+    assert limiter.opens_at(31.0) == 30.0 + LONGEST_RETRY_AFTER_SECONDS
 
 
 def test_where_refusals_cost_pauses_tries_are_rare() -> None:
@@ -216,11 +216,11 @@ def test_where_refusals_cost_pauses_tries_are_rare() -> None:
 
 
 def test_a_call_that_timed_out_keeps_its_place_until_it_cannot_be_applied_any_more() -> None:
-    throttle = AdaptiveThrottle(known=1)
-    throttle.answered(throttle.sent(0.0), 60.0, refused=False, served=False, held_until=63.0)
-    assert throttle.free(62.9) == 0
-    assert throttle.opens_at(62.9) == 63.0
-    assert throttle.free(63.0) == 1
+    limiter = AdaptiveThrottle(known=1)
+    limiter.answered(limiter.sent(0.0), 60.0, refused=False, served=False, held_until=63.0)
+    assert limiter.free(62.9) == 0
+    assert limiter.opens_at(62.9) == 63.0
+    assert limiter.free(63.0) == 1
 
 
 STEPS = st.lists(
@@ -238,16 +238,16 @@ STEPS = st.lists(
 def test_whatever_happens_no_more_leave_than_there_are_places_and_there_is_always_one(
     steps: list[tuple[str, float, int, float | None]], known: int | None, most: int
 ) -> None:
-    throttle, now, in_flight = AdaptiveThrottle(known=known, most=most), 0.0, list[Permit]()
+    limiter, now, in_flight = AdaptiveThrottle(known=known, most=most), 0.0, list[Slot]()
     for what, later, which, wait in steps:
         now += later
         if what == "send":
-            free = throttle.free(now)
-            assert 0 <= free <= throttle.limit
-            in_flight += [throttle.sent(now) for _ in range(free)]
-            assert not free or len(in_flight) <= throttle.limit
+            free = limiter.free(now)
+            assert 0 <= free <= limiter.limit
+            in_flight += [limiter.sent(now) for _ in range(free)]
+            assert not free or len(in_flight) <= limiter.limit
         elif in_flight:
-            throttle.answered(
+            limiter.answered(
                 in_flight.pop(which % len(in_flight)),
                 now,
                 refused=what == "refuse",
@@ -255,15 +255,15 @@ def test_whatever_happens_no_more_leave_than_there_are_places_and_there_is_alway
                 retry_after=wait if what == "refuse" else None,
                 held_until=now + wait if what == "lose" and wait is not None else None,
             )
-        assert 1 <= throttle.limit <= most
-        assert throttle.ceiling is None or 1 <= throttle.ceiling <= throttle.limit
-        opens_at = throttle.opens_at(now)
+        assert 1 <= limiter.limit <= most
+        assert limiter.ceiling is None or 1 <= limiter.ceiling <= limiter.limit
+        opens_at = limiter.opens_at(now)
         assert opens_at is None or opens_at > now
-        assert throttle.free(now) or opens_at is not None or in_flight
+        assert limiter.free(now) or opens_at is not None or in_flight
     # Left alone, it opens again.
-    for permit in in_flight:
-        throttle.answered(permit, now, refused=False, served=False)
-    assert throttle.free(now + 1000.0) >= 1
+    for slot in in_flight:
+        limiter.answered(slot, now, refused=False, served=False)
+    assert limiter.free(now + 1000.0) >= 1
 
 
 def test_autos_bound_leaves_files_for_the_rest_of_the_process() -> None:

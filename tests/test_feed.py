@@ -11,8 +11,8 @@ from enroll.ledger.survey import Surveyor
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
 from enroll.preparation import AS_USUAL
-from enroll.run.feed import MOST_TOGETHER, Intake
-from enroll.run.journal import Recorder
+from enroll.run.feed import MOST_TOGETHER, Feed
+from enroll.run.journal import Journal
 from enroll.run.photo_root import Share
 from enroll.run.transitions import Policy
 
@@ -28,15 +28,15 @@ def due(number: int) -> Candidate:
 
 
 class Readers:
-    """Hands out as `Intake` asks for it, and answers when a test says so."""
+    """Hands out as `Feed` asks for it, and answers when a test says so."""
 
     def __init__(self, rows: int) -> None:
         self._rows = iter(range(rows))
         ledger = SimpleNamespace(next_due=self._next_due)
         tally = SimpleNamespace(scanned=True)
-        self.intake = Intake(
+        self.intake = Feed(
             cast(Scan, None),
-            cast(Recorder, SimpleNamespace(ledger=ledger, tally=tally)),
+            cast(Journal, SimpleNamespace(ledger=ledger, tally=tally)),
             survey=cast(Surveyor, None),
             share=cast(Share, None),
             policy=Policy(),

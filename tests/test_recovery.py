@@ -166,7 +166,7 @@ def test_other_commands_know_the_service_after_a_run_that_a_put_back_ledger_has_
         (last,) = reader.status(runs=1).runs
     finally:
         reader.close()
-    # What `open_bench` takes from it, else it calls the service's public address.
+    # What `open_session` takes from it, else it calls the service's public address.
     assert last.start.options.get("endpoint") == place.box.endpoint
 
 
