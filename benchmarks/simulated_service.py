@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from enroll.limiter.limits import Limiter, Slot
+from enroll.limiter.limits import CallEnd, Limiter, Slot
 
 NETWORK_SECONDS = 0.01
 """One way between client and service."""
@@ -102,10 +102,10 @@ class Simulation:
             elif event is _Event.ANSWERED:
                 assert slot is not None
                 self._in_flight -= 1
-                self._limiter.answered(
+                self._limiter.release(
                     slot,
                     now,
-                    refused=refused,
+                    CallEnd.REFUSED if refused else CallEnd.SERVED,
                     retry_after=self._service.retry_after if refused else None,
                 )
                 if now >= warm_up:

@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from enroll.limiter.adaptive import SHARE, STEEP, AdaptiveThrottle
+from enroll.limiter.adaptive import SHARE, STEEP, AdaptiveLimiter
 from enroll.limiter.climb import LONGEST_INTERVAL_SECONDS, PAUSES_OF_AN_INTERVAL, Climb
-from enroll.limiter.limits import FixedThrottle, Limiter, LimiterState, Places, Slot
+from enroll.limiter.limits import CallEnd, FixedLimiter, Limiter, LimiterState, Places, Slot
 
 _model: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("simulated_service.py")))
 Service, Simulation = _model["Service"], _model["Simulation"]
@@ -50,19 +50,17 @@ class Aimd:
         self._places.take()
         return Slot(self._places.taken(now), now)
 
-    def answered(
+    def release(
         self,
         slot: Slot,
         now: float,
+        end: CallEnd,
         *,
-        refused: bool,
-        served: bool = True,
-        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
         self._places.give_back(held_until=held_until)
-        if not refused:
+        if end is not CallEnd.REFUSED:
             self._limit += 1 / self._limit
         elif slot.left_at > self._cut_at:
             self._cut_at = now
@@ -135,7 +133,7 @@ class PatientClimb(Climb):
             self._next_try = now + max(self._interval, PAUSES_OF_AN_INTERVAL * pause)
 
 
-class AsDesigned(AdaptiveThrottle):
+class AsDesigned(AdaptiveLimiter):
     """Ceiling memory alone: refused calls give their places back, calls are never spaced out, and
     after a fall no more is tried than else."""
 
@@ -149,10 +147,10 @@ class AsDesigned(AdaptiveThrottle):
 
 
 THROTTLES: dict[str, Callable[[], Limiter]] = {
-    "32 fixed with back-off": lambda: FixedThrottle(32),
+    "32 fixed with back-off": lambda: FixedLimiter(32),
     "AIMD ×0.9": Aimd,
     "ceiling memory alone": AsDesigned,
-    "ours": AdaptiveThrottle,
+    "ours": AdaptiveLimiter,
 }
 
 

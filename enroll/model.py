@@ -136,6 +136,10 @@ class Fault:
     message: str
 
 
+TIMEOUT = "TIMEOUT"
+"""The code of an answer that did not come within the call's time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came back for one call, or what stood in the way of its coming back.
@@ -165,6 +169,11 @@ class Answer:
     def left(self) -> bool:
         """Whether the call may have reached the service."""
         return self.verdict not in (Verdict.NOT_SENT, Verdict.BLOCKED)
+
+    @property
+    def served(self) -> bool:
+        """Whether it is known that the service had a place for the call."""
+        return self.left and self.verdict not in (Verdict.UNKNOWN, Verdict.REFUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

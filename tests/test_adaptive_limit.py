@@ -1,4 +1,4 @@
-"""The adaptive throttle, against a service with a hidden limit in simulated time."""
+"""The adaptive limiter, against a service with a hidden limit in simulated time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.limiter.adaptive import FIRST_LIMIT, MOST_IN_FLIGHT, AdaptiveThrottle
-from enroll.limiter.limits import LONGEST_RETRY_AFTER_SECONDS, Cap, Slot
+from enroll.limiter.adaptive import FIRST_LIMIT, MOST_IN_FLIGHT, AdaptiveLimiter
+from enroll.limiter.limits import LONGEST_RETRY_AFTER_SECONDS, CallEnd, Cap, Slot
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 _cases = runpy.run_path(str(BENCHMARKS / "throttle_cases.py"))
@@ -23,7 +23,7 @@ TEN_MINUTES = 600.0
 
 def held(limit: Callable[[float], int], *, seconds: float = TEN_MINUTES, **more: Any) -> Any:
     """What comes of a run against a service with this limit."""
-    return Simulation(AdaptiveThrottle(), Service(limit=limit, **more), seed=1).run(seconds)
+    return Simulation(AdaptiveLimiter(), Service(limit=limit, **more), seed=1).run(seconds)
 
 
 @pytest.mark.parametrize("limit", [4, 16, 64])
@@ -61,7 +61,7 @@ def test_a_limit_of_one_is_held() -> None:
 def test_where_calls_a_second_are_counted_calls_are_spaced_out(
     rate: int, call_seconds: float
 ) -> None:
-    limiter = AdaptiveThrottle()
+    limiter = AdaptiveLimiter()
     service = Service(per_second=rate, call_seconds=call_seconds)
     outcome = Simulation(limiter, service, seed=1).run(TEN_MINUTES, warm_up=120)
     spacing = limiter.gauge(TEN_MINUTES).spacing
@@ -72,7 +72,7 @@ def test_where_calls_a_second_are_counted_calls_are_spaced_out(
 
 
 def test_spacing_ends_when_the_service_counts_calls_a_second_no_more() -> None:
-    limiter = AdaptiveThrottle()
+    limiter = AdaptiveLimiter()
     service = Service(limit=lambda t: 16, per_second=5, call_seconds=0.2)
     simulation = Simulation(limiter, service, seed=1)
     simulation.run(60.0)
@@ -100,17 +100,17 @@ def test_the_model_tells_a_bad_throttle_from_a_good_one() -> None:
 # Step by step
 
 
-def served(limiter: AdaptiveThrottle, permits: list[Slot], now: float) -> None:
+def served(limiter: AdaptiveLimiter, permits: list[Slot], now: float) -> None:
     for slot in permits:
-        limiter.answered(slot, now, refused=False)
+        limiter.release(slot, now, CallEnd.SERVED)
 
 
-def full(limiter: AdaptiveThrottle, now: float) -> list[Slot]:
+def full(limiter: AdaptiveLimiter, now: float) -> list[Slot]:
     return [limiter.sent(now) for _ in range(limiter.free(now))]
 
 
 def test_it_starts_small_and_doubles_each_time_that_a_call_takes() -> None:
-    limiter = AdaptiveThrottle()
+    limiter = AdaptiveLimiter()
     assert (limiter.limit, limiter.ceiling) == (FIRST_LIMIT, None)
     served(limiter, full(limiter, 0.0), 0.5)
     assert limiter.limit >= 2 * FIRST_LIMIT - 1
@@ -118,12 +118,12 @@ def test_it_starts_small_and_doubles_each_time_that_a_call_takes() -> None:
 
 
 def test_it_starts_at_what_an_earlier_run_found() -> None:
-    limiter = AdaptiveThrottle(known=40)
+    limiter = AdaptiveLimiter(known=40)
     assert (limiter.limit, limiter.ceiling) == (40, 40)
 
 
 def test_slow_start_ends_at_most_at_its_own_bound_which_proves_nothing() -> None:
-    limiter = AdaptiveThrottle(most=6)
+    limiter = AdaptiveLimiter(most=6)
     for second in range(10):
         served(limiter, full(limiter, second), second + 0.5)
     assert (limiter.limit, limiter.ceiling) == (6, None)
@@ -132,43 +132,43 @@ def test_slow_start_ends_at_most_at_its_own_bound_which_proves_nothing() -> None
 
 
 def test_the_limit_stays_as_it_is_while_places_are_free() -> None:
-    limiter = AdaptiveThrottle()
+    limiter = AdaptiveLimiter()
     for second in range(100):
         served(limiter, [limiter.sent(second)], second + 0.5)
     assert limiter.limit == FIRST_LIMIT
 
 
 def test_calls_that_did_not_leave_or_prove_nothing_raise_no_limit() -> None:
-    limiter = AdaptiveThrottle()
+    limiter = AdaptiveLimiter()
     for second in range(100):
         for slot in full(limiter, second):
-            limiter.answered(slot, second + 0.1, refused=False, served=False)
+            limiter.release(slot, second + 0.1, CallEnd.UNKNOWN)
     assert limiter.limit == FIRST_LIMIT
 
 
 def test_the_first_refusal_proves_a_ceiling() -> None:
-    limiter = AdaptiveThrottle()
+    limiter = AdaptiveLimiter()
     for second in range(4):
         served(limiter, full(limiter, second), second + 0.5)
     permits = full(limiter, 5.0)
-    limiter.answered(permits[-1], 5.1, refused=True)
+    limiter.release(permits[-1], 5.1, CallEnd.REFUSED)
     assert limiter.ceiling == limiter.limit == int(0.9 * (len(permits) - 1))
 
 
 def test_a_refusal_of_a_call_that_left_before_the_last_cut_is_ignored() -> None:
-    limiter = AdaptiveThrottle(known=20)
+    limiter = AdaptiveLimiter(known=20)
     first, second, *_ = full(limiter, 0.0)
-    limiter.answered(second, 0.1, refused=True)
+    limiter.release(second, 0.1, CallEnd.REFUSED)
     limit = limiter.limit
     assert limit < 20
-    limiter.answered(first, 0.2, refused=True)
+    limiter.release(first, 0.2, CallEnd.REFUSED)
     assert limiter.limit == limit
 
 
 def test_a_refused_call_keeps_its_place_as_long_as_a_call_takes() -> None:
-    limiter = AdaptiveThrottle(known=4)
+    limiter = AdaptiveLimiter(known=4)
     permits = full(limiter, 0.0)
-    limiter.answered(permits[-1], 0.05, refused=True)
+    limiter.release(permits[-1], 0.05, CallEnd.REFUSED)
     served(limiter, permits[:-1], 0.5 - 0.01)
     assert limiter.limit == 3
     assert limiter.free(0.5 - 0.01) == 2
@@ -176,21 +176,21 @@ def test_a_refused_call_keeps_its_place_as_long_as_a_call_takes() -> None:
 
 
 def test_a_try_that_is_refused_is_taken_back() -> None:
-    limiter = AdaptiveThrottle(known=8)
+    limiter = AdaptiveLimiter(known=8)
     served(limiter, full(limiter, 0.0), 0.5)
     assert (limiter.limit, limiter.ceiling) == (9, 8)
     permits = full(limiter, 1.0)
-    limiter.answered(permits[-1], 1.1, refused=True)
+    limiter.release(permits[-1], 1.1, CallEnd.REFUSED)
     assert (limiter.limit, limiter.ceiling) == (8, 8)
     assert limiter.free(1.1) == 0
-    limiter.answered(permits[0], 1.2, refused=False)
+    limiter.release(permits[0], 1.2, CallEnd.SERVED)
     assert limiter.free(1.2) == 1
 
 
 def test_refused_at_one_place_it_waits_longer_each_time_up_to_a_minute() -> None:
-    limiter, now, pauses = AdaptiveThrottle(known=1), 0.0, []
+    limiter, now, pauses = AdaptiveLimiter(known=1), 0.0, []
     for _ in range(10):
-        limiter.answered(limiter.sent(now), now + 0.01, refused=True)
+        limiter.release(limiter.sent(now), now + 0.01, CallEnd.REFUSED)
         opens_at = limiter.opens_at(now + 0.01)
         assert opens_at is not None
         pauses.append(opens_at - now - 0.01)
@@ -201,12 +201,12 @@ def test_refused_at_one_place_it_waits_longer_each_time_up_to_a_minute() -> None
 
 
 def test_the_services_own_pause_closes_it_for_all_calls_but_for_five_minutes_at_most() -> None:
-    limiter = AdaptiveThrottle(known=8)
-    limiter.answered(limiter.sent(0.0), 0.0, refused=True, retry_after=30.0)
+    limiter = AdaptiveLimiter(known=8)
+    limiter.release(limiter.sent(0.0), 0.0, CallEnd.REFUSED, retry_after=30.0)
     assert limiter.free(29.9) == 0
     assert limiter.free(30.0) > 0
     assert limiter.gauge(10.0).closed == 20.0
-    limiter.answered(limiter.sent(30.0), 30.0, refused=True, retry_after=86_400.0)
+    limiter.release(limiter.sent(30.0), 30.0, CallEnd.REFUSED, retry_after=86_400.0)
     assert limiter.opens_at(31.0) == 30.0 + LONGEST_RETRY_AFTER_SECONDS
 
 
@@ -216,8 +216,8 @@ def test_where_refusals_cost_pauses_tries_are_rare() -> None:
 
 
 def test_a_call_that_timed_out_keeps_its_place_until_it_cannot_be_applied_any_more() -> None:
-    limiter = AdaptiveThrottle(known=1)
-    limiter.answered(limiter.sent(0.0), 60.0, refused=False, served=False, held_until=63.0)
+    limiter = AdaptiveLimiter(known=1)
+    limiter.release(limiter.sent(0.0), 60.0, CallEnd.UNKNOWN, held_until=63.0)
     assert limiter.free(62.9) == 0
     assert limiter.opens_at(62.9) == 63.0
     assert limiter.free(63.0) == 1
@@ -238,7 +238,7 @@ STEPS = st.lists(
 def test_whatever_happens_no_more_leave_than_there_are_places_and_there_is_always_one(
     steps: list[tuple[str, float, int, float | None]], known: int | None, most: int
 ) -> None:
-    limiter, now, in_flight = AdaptiveThrottle(known=known, most=most), 0.0, list[Slot]()
+    limiter, now, in_flight = AdaptiveLimiter(known=known, most=most), 0.0, list[Slot]()
     for what, later, which, wait in steps:
         now += later
         if what == "send":
@@ -247,11 +247,10 @@ def test_whatever_happens_no_more_leave_than_there_are_places_and_there_is_alway
             in_flight += [limiter.sent(now) for _ in range(free)]
             assert not free or len(in_flight) <= limiter.limit
         elif in_flight:
-            limiter.answered(
+            limiter.release(
                 in_flight.pop(which % len(in_flight)),
                 now,
-                refused=what == "refuse",
-                served=what == "serve",
+                ENDS[what],
                 retry_after=wait if what == "refuse" else None,
                 held_until=now + wait if what == "lose" and wait is not None else None,
             )
@@ -262,9 +261,12 @@ def test_whatever_happens_no_more_leave_than_there_are_places_and_there_is_alway
         assert limiter.free(now) or opens_at is not None or in_flight
     # Left alone, it opens again.
     for slot in in_flight:
-        limiter.answered(slot, now, refused=False, served=False)
+        limiter.release(slot, now, CallEnd.UNKNOWN)
     assert limiter.free(now + 1000.0) >= 1
 
 
 def test_autos_bound_leaves_files_for_the_rest_of_the_process() -> None:
     assert MOST_IN_FLIGHT <= 1024 // 2
+
+
+ENDS = {"serve": CallEnd.SERVED, "refuse": CallEnd.REFUSED, "lose": CallEnd.UNKNOWN}

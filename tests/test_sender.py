@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from types import SimpleNamespace
 from typing import Any, cast
 
-from enroll.limiter.limits import FixedThrottle
+from enroll.limiter.limits import FixedLimiter
 from enroll.model import FaceRecord, SendAs, Status
 from enroll.run.credential_refresh import Unchanging
 from enroll.run.reachability import Reachability
@@ -30,7 +30,7 @@ def test_no_call_leaves_when_the_sign_of_life_has_grown_old_while_others_were_ha
     calls = Calls(
         cast(Any, SimpleNamespace(add=lambda **fields: None)),
         cast(Any, journal),
-        FixedThrottle(10),
+        FixedLimiter(10),
         reach=Reachability(),
         group_id="staff",
         send_as=SendAs.FILE,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 
-from enroll.model import Verdict
+from enroll.model import TIMEOUT, Verdict
 
 CONCURRENCY_LIMIT = "CONCURRENCY_LIMIT_EXCEEDED"
 
@@ -44,6 +44,13 @@ STATUS_VERDICTS: Mapping[int, Verdict] = {
 """What a status proves alone, whatever came with it; so does any 3xx (FATAL, 304 as well)."""
 
 
+CREDENTIAL_CODES = frozenset({"AUTHORIZATION_ERROR", "AUTHENTICATION_ERROR"})
+"""Codes after which the credentials are read once more, as they may have been exchanged."""
+
+LIBRARY_CODES = frozenset({"INVALID_OUTER_ID", "INVALID_GROUP_ID"})
+"""Codes that say that there is no such library (any more)."""
+
+
 class OwnCode(StrEnum):
     """The codes that we give where the service gave none; `HTTP_<status>` are the others."""
 
@@ -59,7 +66,7 @@ class OwnCode(StrEnum):
     """Not sent: no TLS, or a certificate that we do not trust."""
     OUT_OF_RESOURCES = "OUT_OF_RESOURCES"
     """Not sent: this machine had no file or thread left for the call."""
-    TIMEOUT = "TIMEOUT"
+    TIMEOUT = TIMEOUT
     """Unknown: the deadline passed after a part of the request had left."""
     CONNECTION_LOST = "CONNECTION_LOST"
     """Unknown: the connection ended after a part of the request had left."""

@@ -21,6 +21,11 @@ class FoundFace:
     add_time: int | None = None
 
 
+LIST_PAGE = 1000
+"""The most faces that `list` shows in one call, by the vendor's page: a library up to so many is
+listed whole."""
+
+
 def libraries(answer: Answer) -> list[Library]:
     """The account's libraries, from an answer of `group_list`."""
     return [_library(item) for item in _objects(answer, "group_infos")]

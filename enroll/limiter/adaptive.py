@@ -26,8 +26,9 @@ from enroll.limiter.limits import (
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
     Bounded,
+    CallEnd,
     Cap,
-    FixedThrottle,
+    FixedLimiter,
     Limiter,
     LimiterState,
     Places,
@@ -83,7 +84,7 @@ NO_SPACING_SECONDS = 600.0
 """For so long it is not tried again then."""
 
 
-class AdaptiveThrottle:
+class AdaptiveLimiter:
     """As many places as the service takes calls; starts small, or at what is known of it."""
 
     def __init__(self, *, known: int | None = None, most: int = MOST_IN_FLIGHT) -> None:
@@ -139,23 +140,21 @@ class AdaptiveThrottle:
             self._spacing.sent(now)
         return Slot(taken, now, self._refusals)
 
-    def answered(
+    def release(
         self,
         slot: Slot,
         now: float,
+        end: CallEnd,
         *,
-        refused: bool,
-        served: bool = True,
-        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
-        if refused:
+        if end is CallEnd.REFUSED:
             self._refusals += 1
             if self._is_refused(slot, now, retry_after):
                 held_until = slot.left_at + self.call_seconds
         self._places.give_back(held_until=held_until)
-        if served and not refused:
+        if end is CallEnd.SERVED:
             self._works(slot, now, self._full)
 
     def opens_at(self, now: float) -> float | None:
@@ -266,9 +265,9 @@ def limiter_for(
     which `known` is what was found before; never more than `most`, which this machine has room
     for."""
     if max_in_flight is None:
-        found: Limiter = AdaptiveThrottle(known=known)
+        found: Limiter = AdaptiveLimiter(known=known)
     else:
-        found = FixedThrottle(max_in_flight)
+        found = FixedLimiter(max_in_flight)
     wanted = max_in_flight or MOST_IN_FLIGHT
     return Bounded(found, most=wanted if most is None else most)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Protocol
 
 from enroll.limiter.rate import Spacing
+from enroll.model import TIMEOUT, Answer, Verdict
 
 REFUSAL_PAUSE_SECONDS = 0.25
 """The first pause after a refusal; it doubles with each further one. Ours: short against the
@@ -25,6 +26,19 @@ ROOM_SECONDS = 2.0
 
 LONGEST_RETRY_AFTER_SECONDS = 300.0
 """The most of a `Retry-After` that is obeyed: a service that asks for an hour is asked again."""
+
+
+class CallEnd(Enum):
+    """What the end of a call shows of the place that it had."""
+
+    SERVED = "served"
+    """The service had one."""
+    UNKNOWN = "unknown"
+    """Nothing: the call did not leave, or its answer proves nothing."""
+    REFUSED = "refused"
+    """The service had none."""
+    BLOCKED = "blocked"
+    """This machine did not let the call leave."""
 
 
 class Cap(StrEnum):
@@ -48,7 +62,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimiterState:
-    """What a display shows of a throttle.
+    """What a display shows of a limiter.
 
     `ceiling` is the service's limit as far as it is proved, None before. `spacing` is calls a
     second where the service seems to count those, None where calls are not spaced out. `closed`
@@ -75,23 +89,19 @@ class Limiter(Protocol):
     def sent(self, now: float) -> Slot:
         """A call leaves; what to hand back when it has ended."""
 
-    def answered(
+    def release(
         self,
         slot: Slot,
         now: float,
+        end: CallEnd,
         *,
-        refused: bool,
-        served: bool = True,
-        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
-        """A call has ended; `refused` when the service had no place for it, `blocked` when this
-        machine let it not leave.
+        """A call has ended: give its slot back.
 
-        `served` is False where it is not known that the service had one: the call did not leave,
-        or its answer proves nothing. `retry_after` is seconds; `held_until` (monotonic) says
-        that the service may go on with the call for so long, and its place stays taken.
+        `retry_after` is seconds; `held_until` (monotonic) says that the service may go on with the
+        call for so long, and its place stays taken.
         """
 
     def opens_at(self, now: float) -> float | None:
@@ -108,6 +118,25 @@ class Limiter(Protocol):
     @property
     def spent(self) -> bool:
         """Whether no call may leave any more in this run."""
+
+
+def release(
+    limiter: Limiter, slot: Slot, answer: Answer, *, now: float, service_time: float
+) -> None:
+    """Give a call's slot back. `now` is monotonic, `service_time` UNIX seconds on the service's
+    clock.
+
+    The service may go on with a call that we have given up on, until its signature has expired.
+    """
+    end = CallEnd.SERVED if answer.served else CallEnd.UNKNOWN
+    if answer.verdict is Verdict.REFUSED:
+        end = CallEnd.REFUSED
+    elif answer.verdict is Verdict.BLOCKED:
+        end = CallEnd.BLOCKED
+    held_until = None
+    if answer.code == TIMEOUT and answer.expires > service_time:
+        held_until = now + answer.expires - service_time
+    limiter.release(slot, now, end, retry_after=answer.retry_after, held_until=held_until)
 
 
 class Places:
@@ -138,7 +167,7 @@ class Places:
         return self._held[0] if self._held else None
 
 
-class FixedThrottle:
+class FixedLimiter:
     """A fixed number of places; after a refusal no call leaves for a while, longer each time."""
 
     def __init__(self, limit: int) -> None:
@@ -166,20 +195,18 @@ class FixedThrottle:
         self._places.take()
         return Slot(self._places.taken(now), now)
 
-    def answered(
+    def release(
         self,
         slot: Slot,
         now: float,
+        end: CallEnd,
         *,
-        refused: bool,
-        served: bool = True,
-        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
         self._places.give_back(held_until=held_until)
-        if not refused:
-            if served:
+        if end is not CallEnd.REFUSED:
+            if end is CallEnd.SERVED:
                 self._pause = REFUSAL_PAUSE_SECONDS
             return
         pause = self._pause
@@ -205,8 +232,8 @@ class FixedThrottle:
         )
 
 
-class _Around:
-    """A throttle with another one inside, which it bounds further."""
+class _Wrapper:
+    """A limiter with another one inside, which it bounds further."""
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
@@ -225,26 +252,16 @@ class _Around:
     def sent(self, now: float) -> Slot:
         return self._limiter.sent(now)
 
-    def answered(
+    def release(
         self,
         slot: Slot,
         now: float,
+        end: CallEnd,
         *,
-        refused: bool,
-        served: bool = True,
-        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
-        self._limiter.answered(
-            slot,
-            now,
-            refused=refused,
-            served=served,
-            blocked=blocked,
-            retry_after=retry_after,
-            held_until=held_until,
-        )
+        self._limiter.release(slot, now, end, retry_after=retry_after, held_until=held_until)
 
     def opens_at(self, now: float) -> float | None:
         return self._limiter.opens_at(now)
@@ -253,8 +270,8 @@ class _Around:
         return self._limiter.gauge(now)
 
 
-class Bounded(_Around):
-    """A throttle for a machine that lets a process have so many open files and threads.
+class Bounded(_Wrapper):
+    """A limiter for a machine that lets a process have so many open files and threads.
 
     Where it had none left for a call, no more calls may be in flight than there are then; where
     there are none, none leaves for a moment. In time one call more is tried.
@@ -281,29 +298,19 @@ class Bounded(_Around):
         self._in_flight += 1
         return super().sent(now)
 
-    def answered(
+    def release(
         self,
         slot: Slot,
         now: float,
+        end: CallEnd,
         *,
-        refused: bool,
-        served: bool = True,
-        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
-        super().answered(
-            slot,
-            now,
-            refused=refused,
-            served=served,
-            blocked=blocked,
-            retry_after=retry_after,
-            held_until=held_until,
-        )
+        super().release(slot, now, end, retry_after=retry_after, held_until=held_until)
         full = self._in_flight >= self._most
         self._in_flight -= 1
-        if blocked:
+        if end is CallEnd.BLOCKED:
             self._has_room_for(self._in_flight, now)
         else:
             self._pause = BLOCKED_PAUSE_SECONDS
@@ -328,8 +335,8 @@ class Bounded(_Around):
         return replace(inner, limit=self.limit, cap=cap)
 
 
-class CallBudget(_Around):
-    """A throttle that lets only so many calls leave in all (`--max-calls`)."""
+class CallBudget(_Wrapper):
+    """A limiter that lets only so many calls leave in all (`--max-calls`)."""
 
     def __init__(self, limiter: Limiter, *, left: int) -> None:
         """`left` is how many calls may still leave."""
@@ -342,7 +349,7 @@ class CallBudget(_Around):
         return self._left == 0
 
     def left_elsewhere(self, calls: int) -> None:
-        """So many calls have left that this throttle was not asked about."""
+        """So many calls have left that this limiter was not asked about."""
         self._left = max(self._left - calls, 0)
 
     def free(self, now: float) -> int:
@@ -352,31 +359,21 @@ class CallBudget(_Around):
         self._left -= 1
         return super().sent(now)
 
-    def answered(
+    def release(
         self,
         slot: Slot,
         now: float,
+        end: CallEnd,
         *,
-        refused: bool,
-        served: bool = True,
-        blocked: bool = False,
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
-        self._left += blocked  # it was not made
-        super().answered(
-            slot,
-            now,
-            refused=refused,
-            served=served,
-            blocked=blocked,
-            retry_after=retry_after,
-            held_until=held_until,
-        )
+        self._left += end is CallEnd.BLOCKED  # it was not made
+        super().release(slot, now, end, retry_after=retry_after, held_until=held_until)
 
 
-class RateLimiter(_Around):
-    """A throttle that lets only so many calls a second leave (`--rate`)."""
+class RateLimiter(_Wrapper):
+    """A limiter that lets only so many calls a second leave (`--rate`)."""
 
     def __init__(self, limiter: Limiter, *, rate: float) -> None:
         """`rate` is calls a second."""

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Protocol
 
 from enroll.errors import ServiceError, ShortageError
-from enroll.facesearch.codes import OwnCode
-from enroll.limiter.limits import Limiter, Slot
+from enroll.facesearch.codes import CREDENTIAL_CODES, LIBRARY_CODES, OwnCode
+from enroll.facesearch.readers import LIST_PAGE
+from enroll.limiter.limits import CallEnd, Limiter, Slot, release
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, SendAs, Verdict
 from enroll.photos import read_photo
 from enroll.preparation import FOR_A_LOOK, Preparation
@@ -21,14 +22,8 @@ from enroll.run.feed import Submit
 from enroll.run.journal import Journal
 from enroll.run.reachability import Reachability
 from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD
-from enroll.run.release import tell
 from enroll.run.sender import stopped_by
-from enroll.run.transitions import CREDENTIAL_CODES, LIBRARY_CODES, same_face
-
-LIST_PAGE = 1000
-"""Faces asked of `list` at a time, the most that it gives: a library up to so many is listed
-whole when a doubt is settled."""
-
+from enroll.run.transitions import same_face
 
 _STOPPING = LIBRARY_CODES | {OwnCode.CLOCKS_APART}
 """Codes after which no other call of the run will do."""
@@ -164,7 +159,7 @@ class Looks:
             except ShortageError as error:  # no thread took it: it leaves when one is free
                 self._asking.appendleft(look)
                 self._reach.shortage.met(str(error), now)
-                self._limiter.answered(slot, now, refused=False, served=False, blocked=True)
+                self._limiter.release(slot, now, CallEnd.BLOCKED)
                 return
 
     @property
@@ -183,7 +178,7 @@ class Looks:
         no_place = refused or answer.verdict is Verdict.BLOCKED
         now = time.monotonic()
         self._reach.heard(answer, now)
-        tell(self._limiter, slot, answer, now=now, service_time=self.service_time())
+        release(self._limiter, slot, answer, now=now, service_time=self.service_time())
         if answer.left:
             self._journal.tally.calls[look.kind] += 1
             self._journal.tally.refused += refused

@@ -17,6 +17,7 @@ from functools import partial
 
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates
+from enroll.facesearch.readers import LIST_PAGE
 from enroll.model import (
     Answer,
     FaceRecord,
@@ -29,7 +30,7 @@ from enroll.run import reconcile_rules as settling
 from enroll.run.calibration import ControlSeeker, listed_whole
 from enroll.run.feed import Submit
 from enroll.run.journal import Journal
-from enroll.run.looks import LIST_PAGE, Looks
+from enroll.run.looks import Looks
 from enroll.run.reconcile_record import ReconcileRecord
 from enroll.run.reconcile_rules import (
     Absent,

@@ -17,8 +17,9 @@ from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 from enroll.clock import now_ms
 from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
 from enroll.facesearch.clock import clock_remark
+from enroll.facesearch.codes import CREDENTIAL_CODES
 from enroll.ledger import INTERRUPTED, Changes
-from enroll.limiter.limits import Limiter, Slot
+from enroll.limiter.limits import CallEnd, Limiter, Slot, release
 from enroll.model import (
     Answer,
     CallKind,
@@ -37,7 +38,6 @@ from enroll.run.credential_refresh import CredentialRefresh
 from enroll.run.feed import Submit
 from enroll.run.journal import Journal
 from enroll.run.reachability import Reachability
-from enroll.run.release import UNSERVED, tell
 from enroll.run.transitions import Again, Doubtful, Policy, Settled, Stop
 from enroll.settings import CodeRule
 from enroll.text.remedies import remedy
@@ -243,14 +243,14 @@ class Calls:
                 del self._in_flight[job]
                 self._armed.appendleft(job)
                 self._reach.shortage.met(str(error), now)
-                self._limiter.answered(slot, now, refused=False, served=False, blocked=True)
+                self._limiter.release(slot, now, CallEnd.BLOCKED)
                 return
 
     def _arrived(self, job: Job, answer: Answer) -> None:
         """A call has ended: its place is free at once, what it means is heard with others'."""
         slot = self._in_flight.pop(job)
         service_time = time.time() + self._service.clock_offset
-        tell(self._limiter, slot, answer, now=time.monotonic(), service_time=service_time)
+        release(self._limiter, slot, answer, now=time.monotonic(), service_time=service_time)
         self._answered.append((job, answer))
         self._urgent = self._urgent or answer.verdict is not Verdict.APPLIED
 
@@ -298,7 +298,7 @@ class Calls:
         self._journal.tally.calls[CallKind.ADD] += 1
         self._journal.tally.refused += refused
         job.tries += not refused
-        if answer.verdict not in UNSERVED:
+        if answer.served:
             self._journal.tally.calls_took.add(answer.elapsed)
             if answer.time_used is not None:
                 self._journal.tally.service_took.add(answer.time_used / 1000)
@@ -358,7 +358,7 @@ class Calls:
 
     def _credentials_changed(self, job: Job, answer: Answer) -> bool:
         """After a refused signature: whether there are other credentials to try it with."""
-        refused = answer.code in transitions.CREDENTIAL_CODES
+        refused = answer.code in CREDENTIAL_CODES
         return refused and self._refresh.others_than(job.credentials)
 
     def withdraw(self, *, expires: float) -> None:
@@ -407,7 +407,7 @@ def _over_and_over(answer: Answer) -> ServiceError:
 def stopped_by(answer: Answer, used: Credentials) -> ServiceError:
     """What to say when the service has answered that no call of the run will do."""
     said = (answer.message or answer.code).rstrip(".")
-    clocks = clock_remark(answer, 0.0) if answer.code in transitions.CREDENTIAL_CODES else ""
+    clocks = clock_remark(answer, 0.0) if answer.code in CREDENTIAL_CODES else ""
     sentence = " ".join(filter(None, [f"{said}.", clocks, remedy(answer.code, used=used)]))
     return ServiceError(
         f"The service stopped the run: {sentence} Every row that is not enrolled yet stays due."

@@ -18,12 +18,6 @@ MULTI_ORIENTED_CODES = frozenset({"NO_FACE_FOUND"})
 STRANGER = "UNKNOWN_FACE"
 """The code of a face that the library may hold although the ledger knows no call for it."""
 
-CREDENTIAL_CODES = frozenset({"AUTHORIZATION_ERROR", "AUTHENTICATION_ERROR"})
-"""Codes after which the credentials are read once more, as they may have been exchanged."""
-
-LIBRARY_CODES = frozenset({"INVALID_OUTER_ID", "INVALID_GROUP_ID"})
-"""Codes that say that there is no such library (any more)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:

@@ -11,8 +11,8 @@ from enroll import __version__
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import FaceSearch, faces, libraries
 from enroll.facesearch.clock import CLOCK_SLACK_SECONDS, clock_remark
+from enroll.facesearch.codes import CREDENTIAL_CODES
 from enroll.model import Answer, CallKind, Credentials, Library, Verdict
-from enroll.run.transitions import CREDENTIAL_CODES
 from enroll.session.patience import Patience, Wait, unreached
 from enroll.tally import Tally
 from enroll.text.remedies import call_remedy

@@ -15,12 +15,11 @@ from typing import Generic, Self, TypeVar
 
 from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch import FaceSearch
+from enroll.facesearch.codes import CREDENTIAL_CODES
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
-from enroll.limiter.limits import Limiter, Slot
+from enroll.limiter.limits import CallEnd, Limiter, Slot, release
 from enroll.model import Answer, CallKind, Credentials, Verdict
 from enroll.resources import share_out
-from enroll.run.release import tell
-from enroll.run.transitions import CREDENTIAL_CODES
 from enroll.session.account import Connection, failed
 from enroll.tally import Tally
 from enroll.threads import Threads
@@ -32,7 +31,7 @@ BACK_OFF_SECONDS = 0.5
 """Before the second of these; doubled each time."""
 
 REFUSALS = 20
-"""How often a call may be refused a place: the throttle's pauses make that a quarter hour."""
+"""How often a call may be refused a place: the limiter's pauses make that a quarter hour."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -195,7 +194,7 @@ class Caller:
             return 0.0
         if answer.verdict is Verdict.REFUSED:
             request.refused += 1
-            return 0.0 if request.refused < REFUSALS else None  # the throttle waits
+            return 0.0 if request.refused < REFUSALS else None  # the limiter waits
         if answer.verdict is Verdict.NOT_SENT or answer.verdict is Verdict.UNKNOWN:
             request.failed += 1
             most = TRIES if answer.verdict is Verdict.NOT_SENT else tries
@@ -263,9 +262,9 @@ class _Requests(Generic[T, R]):
             return
         now = time.monotonic()
         if answer is None:
-            self._limiter.answered(slot, now, refused=False, served=False)
+            self._limiter.release(slot, now, CallEnd.UNKNOWN)
         else:
-            tell(self._limiter, slot, answer, now=now, service_time=service_time)
+            release(self._limiter, slot, answer, now=now, service_time=service_time)
 
     def put_off(self, request: _Request[T], seconds: float) -> None:
         """Make the call again after so many seconds."""
