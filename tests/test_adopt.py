@@ -21,8 +21,7 @@ from enroll.repair.adopted import REPORT_COLUMNS, Adoption
 from enroll.repair.claims import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
 from enroll.run.reconcile_rules import Seen, Sight
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import caller
-from enroll.session import library_listing as sighting
+from enroll.session import caller, library_listing
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 
@@ -258,7 +257,7 @@ def test_refused_and_lost_searches_are_made_again(place: Place) -> None:
 def test_where_list_stops_short_every_row_is_searched_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sighting, "LIST_PAGE", 2)
+    monkeypatch.setattr(library_listing, "LIST_PAGE", 2)
     with Sandbox(detect=False, limits=Limits(max_start=2)) as box:
         box.create_library(GROUP)
         place = Place(tmp_path, box)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
-from enroll.run import reconcile_rules as settling
-from enroll.run import transitions
+from enroll.run import reconcile_rules, transitions
 from enroll.run.reconcile_rules import (
     ABSENT_LOOKS,
     FAILED_LOOKS,
@@ -53,7 +52,7 @@ def look(
     cut_at: float | None = None,
     own: bool | None = None,
     control: Control = CONTROL,
-) -> settling.Settlement:
+) -> reconcile_rules.Settlement:
     sight = Sight(seen, cut_at, at=at, own=own)
     return judge(doubt, sight, control=control, settle_after=10.0)
 
@@ -304,7 +303,7 @@ class SettledService(RuleBasedStateMachine):
         content = data.draw(st.sampled_from(sorted(self.doubts)))
         doubt = self.doubts[content]
         if fails:
-            settlement: settling.Settlement = look_failed(doubt, "failed")
+            settlement: reconcile_rules.Settlement = look_failed(doubt, "failed")
         else:
             settlement = judge(doubt, self.sight(content), control=SLOW, settle_after=SETTLE_AFTER)
         if isinstance(settlement, LookAgain):

@@ -32,8 +32,7 @@ from enroll.repair.verified import DIFFERENCE_COLUMNS, Verified
 from enroll.repair.verify import verify
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import caller
-from enroll.session import library_listing as sighting
+from enroll.session import caller, library_listing
 from enroll.session.account import Account, Connection
 from enroll.session.session import VerifySettings
 from enroll.tally import Tally
@@ -135,7 +134,7 @@ def _new_face(place: Place) -> Any:
 @pytest.fixture
 def bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Five people in a library whose `list` shows three faces and no more."""
-    monkeypatch.setattr(sighting, "LIST_PAGE", 3)
+    monkeypatch.setattr(library_listing, "LIST_PAGE", 3)
     with Sandbox(detect=False, limits=Limits(max_start=3)) as box:
         box.create_library(GROUP)
         place = Place(tmp_path, box)
@@ -192,7 +191,7 @@ def test_a_page_that_leads_nowhere_ends_the_reading(
 ) -> None:
     listing = scratch_listing()
     with asks(place, service) as opened:
-        sighted = sighting.read_library(opened, GROUP, listing)
+        sighted = library_listing.read_library(opened, GROUP, listing)
     assert (sighted.whole, sighted.faces) == (False, seen)
     assert sighted.because == "The page from 3 on leads to no other faces."
     listing.close()
@@ -216,10 +215,10 @@ class Circle(FaceSearch):
 def test_a_list_that_has_no_end_ends_the_reading(
     place: Place, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(sighting, bound, 20)
+    monkeypatch.setattr(library_listing, bound, 20)
     listing = scratch_listing()
     with asks(place, Circle) as opened:
-        sighted = sighting.read_library(opened, GROUP, listing)
+        sighted = library_listing.read_library(opened, GROUP, listing)
     assert not sighted.whole
     assert "beyond the" in sighted.because
     assert sighted.faces < 30
@@ -234,7 +233,7 @@ def test_an_answer_about_another_face_is_none(place: Place) -> None:
             return super().face_info(group_id=group_id, face_token=other)
 
     with asks(place, Confused) as opened:
-        ((_, found),) = sighting.look_up(opened, GROUP, [place.face("u1").face_token or ""])
+        ((_, found),) = library_listing.look_up(opened, GROUP, [place.face("u1").face_token or ""])
     assert isinstance(found, ServiceError)
 
 

@@ -1,6 +1,6 @@
 """Settling faces in doubt: when to look, and with what.
 
-`settling` decides, `looks` makes the calls, `doubtbook` records.
+`reconcile_rules` decides, `looks` makes the calls, `reconcile_record` records.
 A library small enough to be listed whole is listed, once for all doubts that wait; else each face
 is looked for by `search` with its own photo, beside a control.
 """
@@ -26,7 +26,7 @@ from enroll.model import (
     Status,
     Verdict,
 )
-from enroll.run import reconcile_rules as settling
+from enroll.run import reconcile_rules
 from enroll.run.calibration import ControlSeeker, listed_whole
 from enroll.run.feed import Submit
 from enroll.run.journal import Journal
@@ -144,7 +144,9 @@ class Reconciler:
     def _opens(self, doubt: Doubt) -> float:
         """When a look proves something, on the service's clock."""
         control = (self._lister if self._listable() else self._seeker).control
-        return settling.first_look_at(doubt, control=control, settle_after=self._settle_after)
+        return reconcile_rules.first_look_at(
+            doubt, control=control, settle_after=self._settle_after
+        )
 
     def _later(self, doubt: Doubt, after: float) -> None:
         heapq.heappush(self._waiting, (time.monotonic() + after, next(self._order), doubt))
@@ -186,7 +188,7 @@ class Reconciler:
         waiting, self._for_listing = self._for_listing, []
         if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):  # a look that fails is no look
             for due in waiting:
-                failed = settling.look_failed(due.doubt, f"looking failed: {answer.code}")
+                failed = reconcile_rules.look_failed(due.doubt, f"looking failed: {answer.code}")
                 self._follow(due.doubt, failed)
             return
         listed = listed_whole(answer)
@@ -250,7 +252,7 @@ class Reconciler:
         there = self._listing.people.get(face.user_id, [])
         unknown_faces = self._unknown_faces([(one.face_token, one.add_time, None) for one in there])
         known = ledger.faces_of([face.user_id])[face.user_id]
-        return unknown_faces[0] if settling.only_face(unknown_faces, known, face) else None
+        return unknown_faces[0] if reconcile_rules.only_face(unknown_faces, known, face) else None
 
     def _hear_photo(self, doubt: Doubt, photo: Photo | None) -> None:
         if photo is None:
@@ -270,7 +272,9 @@ class Reconciler:
         if sight is None:
             passes = (Verdict.APPLIED, Verdict.UNKNOWN, Verdict.NOT_SENT)
             because = f"looking failed: {(answer.message or answer.code).rstrip('.')}"
-            failed = settling.look_failed(doubt, because, for_good=answer.verdict not in passes)
+            failed = reconcile_rules.look_failed(
+                doubt, because, for_good=answer.verdict not in passes
+            )
             self._follow(doubt, failed)
         else:
             self._conclude(doubt, sight, self._seeker.control)
@@ -293,7 +297,7 @@ class Reconciler:
                 if one.user_id == face.user_id
             ]
         )
-        full = len(found) >= settling.LOOK_LIMIT
+        full = len(found) >= reconcile_rules.LOOK_LIMIT
         return Sight(
             tuple(unknown_faces),
             at=at,
@@ -309,11 +313,13 @@ class Reconciler:
     # What is concluded
 
     def _conclude(self, doubt: Doubt, sight: Sight, control: Control | None) -> None:
-        settlement = settling.judge(doubt, sight, control=control, settle_after=self._settle_after)
+        settlement = reconcile_rules.judge(
+            doubt, sight, control=control, settle_after=self._settle_after
+        )
         self._follow(doubt, settlement)
 
-    def _follow(self, doubt: Doubt, settlement: settling.Settlement) -> None:
-        then: settling.Settlement | None = settlement
+    def _follow(self, doubt: Doubt, settlement: reconcile_rules.Settlement) -> None:
+        then: reconcile_rules.Settlement | None = settlement
         if isinstance(settlement, Adopt):
             face, then = self._book.adopt(doubt, settlement), settlement.then
             self._journal.noted()
