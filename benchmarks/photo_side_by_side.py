@@ -22,7 +22,7 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageFilter, ImageStat
 
 from enroll.photos import Prepared, prepare
-from enroll.preparation import Preparation
+from enroll.settings import Preparation
 
 SIDE = 1280
 ROUNDS = 15

@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from enroll.limiter.adaptive import SHARE, STEEP, AdaptiveLimiter
-from enroll.limiter.climb import LONGEST_INTERVAL_SECONDS, PAUSES_OF_AN_INTERVAL, Climb
 from enroll.limiter.limits import CallEnd, FixedLimiter, Limiter, LimiterState, Places, Slot
+from enroll.limiter.rate import LONGEST_INTERVAL_SECONDS, PAUSES_OF_AN_INTERVAL, Climb
 
 _model: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("simulated_service.py")))
 Service, Simulation = _model["Service"], _model["Simulation"]

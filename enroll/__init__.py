@@ -16,9 +16,9 @@ _HOMES = {
     "Status": "enroll.model",
     "RunSettings": "enroll.settings",
     "read_credentials": "enroll.credentials",
-    "Report": "enroll.ending",
-    "enroll_manifest": "enroll.enrollment",
-    "sync_manifest": "enroll.sync.night",
+    "Report": "enroll.commands.run_closing",
+    "enroll_manifest": "enroll.commands.run",
+    "sync_manifest": "enroll.commands.sync",
     "SyncSettings": "enroll.settings",
     "GuardError": "enroll.errors",
     "read_ledger": "enroll.ledger.files",
@@ -27,14 +27,14 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from enroll.commands.run import enroll_manifest
+    from enroll.commands.run_closing import Report
+    from enroll.commands.sync import sync_manifest
     from enroll.credentials import read_credentials
-    from enroll.ending import Report
-    from enroll.enrollment import enroll_manifest
     from enroll.errors import EnrollError, ExitCode, GuardError
     from enroll.ledger.files import read_ledger
     from enroll.model import Credentials, Entry, Status
     from enroll.settings import RunSettings, SyncSettings
-    from enroll.sync.night import sync_manifest
 
 __all__ = [
     "Credentials",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import Any
 
@@ -300,6 +300,22 @@ class FaceRecord:
     def open(self) -> bool:
         """Whether the service may hold this face without our knowing its token."""
         return self.status in (Status.SENDING, Status.IN_DOUBT)
+
+    def reverted(self) -> FaceRecord:
+        """The record after an attempt that did not add the face: one with a former token is
+        enrolled under it again."""
+        if self.former_token is None:
+            return self
+        return replace(
+            self,
+            status=Status.ENROLLED,
+            face_token=self.former_token,
+            user_data=self.former_user_data or "",
+            former_token=None,
+            former_user_data=None,
+            expires=None,
+            refused_under=None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

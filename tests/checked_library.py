@@ -13,12 +13,12 @@ from typing import Any
 from PIL import Image
 
 from enroll.clock import now_ms
-from enroll.ending import Report
-from enroll.enrollment import enroll_manifest
+from enroll.commands.run import enroll_manifest
+from enroll.commands.run_closing import Report
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Changes
 from enroll.ledger.files import open_ledger, read_ledger
-from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.store import SqliteLedger
 from enroll.model import (
     Credentials,
     Entry,

@@ -8,11 +8,11 @@ from typing import Any
 from checked_library import GROUP, Place
 
 from enroll.clock import now_ms
-from enroll.ending import Report
+from enroll.commands.run_closing import Report
+from enroll.commands.sync import sync_manifest
 from enroll.ledger import Changes, Target
 from enroll.model import Event, EventKind
 from enroll.settings import Bound, SyncSettings
-from enroll.sync.night import sync_manifest
 
 ANY = Bound(100, percent=True)
 """For tests that are not about guards."""

@@ -11,14 +11,14 @@ import pytest
 from checked_library import GROUP, Place, Told
 from real_command import Command
 
+from enroll.commands import adopt_search
+from enroll.commands.adopt import AdoptSettings, adopt
+from enroll.commands.adopt_report import REPORT_COLUMNS, Adoption
+from enroll.commands.matching import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger.files import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
-from enroll.repair import adopter
-from enroll.repair.adopt import AdoptSettings, adopt
-from enroll.repair.adopted import REPORT_COLUMNS, Adoption
-from enroll.repair.claims import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
 from enroll.run.reconcile_rules import Seen, Sight
 from enroll.sandbox import Limits, Sandbox
 from enroll.session import caller, library_listing
@@ -377,7 +377,7 @@ def test_where_no_score_can_be_learned_nothing_is_adopted(place: Place) -> None:
 def test_too_many_searches_without_a_score_end_the_adoption(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adopter, "MOST_UNDECIDED", 2)
+    monkeypatch.setattr(adopt_search, "MOST_UNDECIDED", 2)
     for number in (1, 2, 3):
         place.photo(f"older{number}.jpg", number * 3 + 2)
         place.add(f"u{number}", f"older{number}.jpg")

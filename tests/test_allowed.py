@@ -17,14 +17,13 @@ from enroll import enroll_manifest, sync_manifest
 from enroll.allowed import RANGES
 from enroll.cli import cli
 from enroll.cli.options import Number, WholeNumber
+from enroll.commands.adopt import AdoptSettings
+from enroll.commands.remove import RemoveSettings
+from enroll.commands.resolve import ResolveSettings
 from enroll.errors import UsageError
 from enroll.model import Credentials, SendAs
-from enroll.preparation import Precheck
-from enroll.removing.remove import RemoveSettings
-from enroll.repair.adopt import AdoptSettings
-from enroll.repair.resolve import ResolveSettings
 from enroll.session.session import VerifySettings
-from enroll.settings import Bound, CodeRule, FailOn, RunSettings, SyncSettings
+from enroll.settings import Bound, CodeRule, FailOn, Precheck, RunSettings, SyncSettings
 
 LONG = "x" * 300
 

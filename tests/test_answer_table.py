@@ -22,14 +22,14 @@ import trustme
 from facesearch_servers import LOCALHOST_CERTIFICATE, TOKEN, Peer, Server, answer
 from PIL import Image
 
-from enroll.beginning import Place
-from enroll.ending import Report
-from enroll.enrollment import Unwatched, enroll_manifest
+from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run_closing import Report
+from enroll.commands.run_opening import Place
 from enroll.errors import ExitCode
 from enroll.ledger.files import read_ledger
 from enroll.model import Credentials, Entry
+from enroll.session.tally import Tally
 from enroll.settings import RunSettings
-from enroll.tally import Tally
 
 Say = Callable[[Peer], None]
 

@@ -20,17 +20,17 @@ import pytest
 from real_command import Command
 from small_archive import Archive, nobody
 
-from enroll.beginning import Place
-from enroll.ending import Report
+from enroll.commands.run_closing import Report
+from enroll.commands.run_opening import Place
 from enroll.errors import ExitCode, ServiceError
 from enroll.ledger import RunPace
 from enroll.limiter.limits import LimiterState
 from enroll.model import CallKind, Candidate, Library, ScannedRow, SharedPhoto, Status
-from enroll.reports.console import Console
-from enroll.reports.summary import summary_lines
+from enroll.report.console import Console
+from enroll.report.summary import summary_lines
 from enroll.sandbox import Sandbox
+from enroll.session.tally import Ended, Tally
 from enroll.settings import RunSettings
-from enroll.tally import Ended, Tally
 from enroll.text.logs import LOGGER, LastingStream, log, mask, set_up
 from enroll.text.remedies import UNKNOWN_CODE, remedy
 from enroll.text.wording import (
@@ -240,7 +240,7 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("enroll.reports.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.report.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     stream = io.StringIO()
     console = watching(stream, stats=60.0)
     console.opened(PLACE, lambda _: None)
@@ -262,7 +262,7 @@ def rows_end(console: Console, status: Status, *, lines: int) -> None:
 
 def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("enroll.reports.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.report.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     lines, bar = io.StringIO(), io.StringIO()
     log_lines = io.StringIO()
     set_up(stream=LastingStream(log_lines), as_json=True, file=None, quiet=False)
@@ -296,7 +296,7 @@ def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch
 
 def test_a_bar_and_lines_tell_how_the_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("enroll.reports.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.report.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     pace = RunPace(
         limit=17, in_flight=16, ceiling=16, calls=1000, refused=4, waits_for="the account"
     )
@@ -724,7 +724,7 @@ def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("enroll.reports.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.report.console.time", SimpleNamespace(monotonic=lambda: now[0]))
     lines = io.StringIO()
     console = watching(lines)
     console.opened(PLACE, lambda _: None)
@@ -736,7 +736,7 @@ def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_the
 
 STRAY = """
 import sys, threading, warnings
-import enroll.enrollment
+import enroll.commands.run
 def stray(*_, **__):
     warnings.warn("a\\x1b[31m\\nwarning")
     import logging
@@ -749,7 +749,7 @@ def stray(*_, **__):
             raise ValueError("a\\x1b[31m\\nfinalizer")
     Final()
     raise ZeroDivisionError("a\\x1b[31m\\nbug")
-enroll.enrollment.enroll_manifest = stray
+enroll.commands.run.enroll_manifest = stray
 from enroll.cli import main
 sys.argv[0] = "enroll"
 main()
@@ -792,7 +792,7 @@ def test_a_traceback_that_no_file_takes_is_in_the_json_log(
         raise ZeroDivisionError("f\udcfcr")
 
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.enrollment.close_run", broken)
+    monkeypatch.setattr("enroll.commands.run.close_run", broken)
     done = command(*RUN, "--log-format", "json")
     assert [json.loads(line)["event"] for line in done.err.splitlines()][-1] == "error"
     monkeypatch.setattr("enroll.cli.tempfile.NamedTemporaryFile", full)

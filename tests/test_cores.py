@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from enroll import cores
-from enroll.cores import LOOK_SECONDS, SPREAD_SECONDS, OneCore, Reading
+from enroll.engine import threads
+from enroll.engine.threads import LOOK_SECONDS, SPREAD_SECONDS, OneCore, Reading
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or cores.count() < 2,
+    not hasattr(os, "sched_getaffinity") or threads.count() < 2,
     reason="a thread's core can be chosen on Linux with several of them",
 )
 
@@ -97,7 +97,7 @@ def test_nothing_raises_where_the_system_says_nothing(
 
 
 def test_a_thread_that_computes_by_itself_may_use_every_core(everywhere: set[int]) -> None:
-    with OneCore(), ThreadPoolExecutor(1, initializer=cores.use_all) as pool:
+    with OneCore(), ThreadPoolExecutor(1, initializer=threads.use_all) as pool:
         assert pool.submit(here).result() == everywhere
 
 

@@ -20,8 +20,8 @@ from real_command import SECONDS
 from small_case import Case
 from sqlalchemy import Connection, Engine, event
 
-from enroll.beginning import Place
-from enroll.enrollment import Unwatched, enroll_in_pools
+from enroll.commands.run import Unwatched, enroll_in_pools
+from enroll.commands.run_opening import Place
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Credentials
 from enroll.sandbox import Limits, Sandbox

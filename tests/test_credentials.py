@@ -12,8 +12,8 @@ from real_command import Command
 from small_archive import Archive
 
 from enroll import credentials
+from enroll.commands.run import enroll_manifest
 from enroll.credentials import credentials_files, has_credentials, read_credentials
-from enroll.enrollment import enroll_manifest
 from enroll.errors import ExitCode, UsageError
 from enroll.model import Credentials
 from enroll.sandbox import Sandbox

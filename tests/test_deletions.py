@@ -11,10 +11,10 @@ from checked_library import Place, Told
 from following import about_to_delete, as_listed, night, there
 
 from enroll.clock import now_ms
+from enroll.commands.remove import Removed, RemoveSettings, remove
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Target
-from enroll.removing.remove import Removed, RemoveSettings, remove
 from enroll.sandbox import Sandbox
 from enroll.session import deletions as deleting
 

@@ -13,11 +13,9 @@ import pytest
 from PIL import Image
 from sandbox_caller import jpeg
 
-from enroll.demo import draw_archive, draw_portrait
+from enroll.commands.demo import draw_archive, draw_portrait
 from enroll.errors import LocalError
-from enroll.sandbox.faces import FaceFinder
-from enroll.sandbox.index import LikenessIndex
-from enroll.sandbox.pictures import grey_picture
+from enroll.sandbox.faces import FaceFinder, LikenessIndex, grey_picture
 from enroll.sandbox.replies import RefusalError
 
 PEOPLE = 24
@@ -90,7 +88,7 @@ def test_drawing_an_archive_again_touches_and_draws_nothing(
     manifest = draw_archive(tmp_path, people=3)
     before = snapshot(tmp_path)
     assert manifest == tmp_path / "staff.csv"
-    monkeypatch.setattr("enroll.demo.draw_portrait", None)
+    monkeypatch.setattr("enroll.commands.demo.draw_portrait", None)
     assert draw_archive(tmp_path, people=3) == manifest
     assert snapshot(tmp_path) == before
 

@@ -19,18 +19,18 @@ import pytest
 from real_command import Command
 
 from enroll import __all__ as public_names
-from enroll.blocklist import WITHHELD
 from enroll.cli import cli
 from enroll.cli.options import source_of
 from enroll.errors import ExitCode, UsageError
-from enroll.facesearch.codes import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
+from enroll.facesearch.answers import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
 from enroll.ledger import INTERRUPTED, schema
+from enroll.ledger.blocklist import WITHHELD
 from enroll.manifest.header import EXPORT_COLUMNS, RESULT_COLUMNS
 from enroll.manifest.rules import RowCode
 from enroll.model import EventKind, Status, Verdict
 from enroll.photos import PhotoCode
 from enroll.presets import preset
-from enroll.reports.history import HISTORY_COLUMNS
+from enroll.report.export import HISTORY_COLUMNS
 from enroll.run import planner as deciding
 from enroll.run import sender as calls
 from enroll.run import transitions
@@ -342,19 +342,21 @@ def test_every_public_name_is_documented() -> None:
         assert re.search(rf"`{name}\b", written), name
 
 
-TOLD_OTHERWISE = ("cli/", "facesearch/", "photos/", "portrait/", "sandbox/")
-"""Packages that are one thing, or of which a paragraph tells."""
-
-
-def test_every_module_is_in_the_layout() -> None:
+def test_every_package_and_top_module_is_in_the_layout_and_every_module_says_what_it_owns() -> None:
     written = set(code_cells(section("CONTRIBUTING.md", "Layout")))
     package = ROOT / "enroll"
-    real = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
-    modules = {str(path.relative_to(package)) for path in package.rglob("*.py")}
-    modules = {name for name in modules if not name.endswith("__init__.py")}
-    inner = {name for name in modules if not name.startswith(TOLD_OTHERWISE)}
-    assert real | inner <= written
-    assert {name for name in written if name.endswith((".py", "/"))} <= real | modules
+    packages = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    modules = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    top = {name for name in modules if "/" not in name} - {"__init__.py"}
+    assert packages | top <= written
+    named = {name for name in written if name.endswith((".py", "/"))}
+    assert named <= packages | set(modules)
+    mute = [name for name, path in modules.items() if not path.read_text("utf-8").startswith(DOC)]
+    assert mute == []
+
+
+DOC = ('"""', 'r"""')
+"""How a module begins that says what it owns."""
 
 
 def anchors(page: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""enroll.manifest.escape."""
+"""enroll.manifest.results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.manifest.escape import Rule, escape, escape_all, unescape, unescape_all
+from enroll.manifest.results import Rule, escape, escape_all, unescape, unescape_all
 from enroll.manifest.rules import image_fault, user_id_fault
 
 TEXT = st.lists(st.sampled_from(list("'=+-@\t\r\n＝＋－＠a1 ")) | st.characters()).map("".join)

@@ -1,4 +1,4 @@
-"""enroll.reports.export."""
+"""enroll.report.export."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from enroll.errors import LocalError, UsageError
 from enroll.manifest.header import EXPORT_COLUMNS
 from enroll.manifest.manifest import open_manifest
 from enroll.model import Entry, Status
-from enroll.reports.export import write_export
+from enroll.report.export import write_export
 
 PARQUET = pytest.param(
     ".parquet", marks=pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow")

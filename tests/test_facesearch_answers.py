@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.facesearch.answers import CODE_LIMIT, RAW_LIMIT, classify
-from enroll.facesearch.codes import SERVICE_CODES, OwnCode
-from enroll.facesearch.payload import parse_date
-from enroll.facesearch.redaction import REDACTED
+from enroll.facesearch.answers import CODE_LIMIT, RAW_LIMIT, SERVICE_CODES, OwnCode, classify
+from enroll.facesearch.responses import REDACTED, parse_date
 from enroll.model import Answer, CallKind, Verdict
 
 TOKEN = "0123456789abcdef0123456789abcdef"

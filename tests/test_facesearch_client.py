@@ -35,9 +35,9 @@ from facesearch_servers import (
 
 from enroll.errors import UsageError
 from enroll.facesearch import FaceSearch, OwnCode
-from enroll.facesearch.failures import NotSentError
 from enroll.facesearch.signing import sign
 from enroll.facesearch.transport import DeadlineAdapter
+from enroll.facesearch.wire import NotSentError
 from enroll.model import Answer, CallKind, Credentials, FileTimes, Photo, SendAs, Verdict
 
 KEY, SECRET = "Kq83hTz0bLwYv5RmXc17", "Sx94kPe2nGdUa6JfWo08"

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from enroll.expiry import CLOCK_BOUND_SECONDS
-from enroll.facesearch.clock import AGREEING, ServiceClock
+from enroll.facesearch.signing import AGREEING, ServiceClock
 
 
 def test_an_unknown_clock_is_taken_for_ours() -> None:

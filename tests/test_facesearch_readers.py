@@ -6,7 +6,7 @@ import pytest
 
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates, face, faces, libraries, next_start
-from enroll.facesearch.readers import FoundFace
+from enroll.facesearch.responses import FoundFace
 from enroll.model import Answer, Library, LibraryFace, Verdict
 
 TOKEN = "0123456789abcdef0123456789abcdef"

@@ -24,9 +24,9 @@ from facesearch_servers import (
 )
 
 from enroll.facesearch import wire
-from enroll.facesearch.codes import OwnCode
-from enroll.facesearch.failures import DeadlinePassedError, LostError, NotSentError
+from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.transport import PlainSession
+from enroll.facesearch.wire import DeadlinePassedError, LostError, NotSentError
 
 
 @pytest.fixture

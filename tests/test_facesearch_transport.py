@@ -17,9 +17,9 @@ from facesearch_servers import ADDED, Peer, Server, answer, answering, free_port
 from urllib3.util import wait_for_read
 
 from enroll.facesearch import transport
-from enroll.facesearch.codes import OwnCode
-from enroll.facesearch.failures import DeadlinePassedError, LostError, NotSentError
+from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.transport import MAX_BODY, DeadlineAdapter, PlainSession
+from enroll.facesearch.wire import DeadlinePassedError, LostError, NotSentError
 
 BODY = b"x" * 300_000
 ENOUGH = 5.0

@@ -7,14 +7,14 @@ from concurrent.futures import Executor
 from types import SimpleNamespace
 from typing import Any, cast
 
-from enroll.ledger.survey import Surveyor
+from enroll.ledger.scan_cache import Surveyor
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
-from enroll.preparation import AS_USUAL
 from enroll.run.feed import MOST_TOGETHER, Feed
+from enroll.run.health import Share
 from enroll.run.journal import Journal
-from enroll.run.photo_root import Share
 from enroll.run.transitions import Policy
+from enroll.settings import AS_USUAL
 
 READERS = 16
 GONE = Unusable(status=Status.FAILED, fault=Fault(code="GONE", message="It is not there."))

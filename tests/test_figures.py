@@ -22,7 +22,7 @@ from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portra
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
-from enroll.reports.figures import Figures
+from enroll.report.figures import Figures
 from enroll.sandbox import Sandbox
 from enroll.visible import path_text
 
@@ -145,7 +145,7 @@ def test_figures_are_written_when_a_run_meets_a_bug(
         raise ZeroDivisionError("person-0001")
 
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.enrollment.close_run", broken)
+    monkeypatch.setattr("enroll.commands.run.close_run", broken)
     assert command(*RUN).code == ExitCode.BUG
     figures = summary(archive)
     assert (figures["exit_code"], figures["reason"]) == (70, "BUG")
@@ -225,7 +225,7 @@ def test_figures_that_cannot_be_written_any_more_are_exit_code_7(
     def full(*_: object, **__: object) -> None:
         (archive.folder / "run.json").mkdir()
 
-    monkeypatch.setattr("enroll.reports.summary.log_summary", full)
+    monkeypatch.setattr("enroll.report.summary.log_summary", full)
     done = command(*RUN)
     assert done.code == ExitCode.LOCAL
     assert "run.json" in done.err
@@ -242,7 +242,7 @@ def test_each_of_the_figures_files_is_written_whatever_becomes_of_the_other(
         for name in spoiled:
             (archive.folder / name).mkdir()
 
-    monkeypatch.setattr("enroll.reports.summary.log_summary", full)
+    monkeypatch.setattr("enroll.report.summary.log_summary", full)
     run = (*RUN, "--metrics-file", "run.prom")
     done = command(*run)
     assert (done.code, "run.json" in done.err) == (ExitCode.LOCAL, True)
@@ -273,7 +273,7 @@ def test_a_bug_in_one_of_the_figures_files_costs_the_other_nothing(
         raise ZeroDivisionError
 
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.reports.publishing.write_summary", broken)
+    monkeypatch.setattr("enroll.report.figures.write_summary", broken)
     assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.BUG
     assert metrics(archive)["enroll_run_exit_code", ""] == 0
 
@@ -286,7 +286,7 @@ def test_the_figures_are_written_when_the_results_cannot_be(
     def full(*_: object, **__: object) -> None:
         raise LocalError("The disk is full.")
 
-    monkeypatch.setattr("enroll.ending.write_results", full)
+    monkeypatch.setattr("enroll.commands.run_closing.write_results", full)
     assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.LOCAL
     assert metrics(archive)["enroll_run_exit_code", ""] == 7
     assert (summary(archive)["exit_code"], summary(archive)["results"]) == (7, None)

@@ -21,20 +21,19 @@ from real_command import Command, account_of
 from small_archive import let_nobody_look, read_csv
 from small_case import Case
 
-from enroll.beginning import Place as Opened
-from enroll.blocklist import BlockList
-from enroll.ending import Report
-from enroll.enrollment import Unwatched, enroll_manifest
+from enroll.commands.adopt import AdoptSettings, adopt
+from enroll.commands.forget import ForgetSettings, Forgotten, forget, readmit
+from enroll.commands.plan import make_plan
+from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run_closing import Report
+from enroll.commands.run_opening import Place as Opened
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
 from enroll.ledger import Changes
+from enroll.ledger.blocklist import BlockList
 from enroll.ledger.files import read_ledger
 from enroll.ledger.forgetting import SqliteForgetting, _plain
-from enroll.ledger.survey import unpack
+from enroll.ledger.scan_cache import unpack
 from enroll.model import RawAnswer, Row, RowRecord, Status
-from enroll.planning.plan import make_plan
-from enroll.removing.forget import ForgetSettings, Forgotten, forget
-from enroll.removing.readmit import readmit
-from enroll.repair.adopt import AdoptSettings, adopt
 from enroll.sandbox import Limits, Sandbox
 from enroll.session import caller
 from enroll.session.deletions import ROUNDS

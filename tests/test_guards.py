@@ -17,17 +17,17 @@ from real_command import Command, account_of
 from small_archive import read_csv
 
 from enroll.clock import now_ms
-from enroll.ending import Report
+from enroll.commands.remove import RemoveSettings, remove
+from enroll.commands.run_closing import Report
+from enroll.commands.sync import sync_manifest
+from enroll.commands.sync_guards import Guard, judge
+from enroll.commands.sync_judging import preview
 from enroll.errors import ExitCode, GuardError
 from enroll.ledger import Counted
 from enroll.ledger.files import read_ledger
-from enroll.removing.remove import RemoveSettings, remove
-from enroll.reports.summary import urgent_lines
+from enroll.report.summary import urgent_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings
-from enroll.sync.guards import Guard, judge
-from enroll.sync.judging import preview
-from enroll.sync.night import sync_manifest
 
 ONE, TEN = Bound(1, percent=True), Bound(10, percent=True)
 GUARDED: dict[str, Any] = {"max_removals": ONE, "max_changes": TEN, "max_missing": TEN}

@@ -1,4 +1,4 @@
-"""enroll.manifest.idlist: files of user ids, of people who are to be deleted."""
+"""enroll.manifest.rules: files of user ids, of people who are to be deleted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from openpyxl import Workbook
 
 from enroll.errors import UsageError
-from enroll.manifest.idlist import read_user_ids
+from enroll.manifest.rules import read_user_ids
 
 MARK = "\ufeff"
 

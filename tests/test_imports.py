@@ -21,7 +21,6 @@ LOWEST: tuple[str, ...] = (
     "ownership",
     "visible",
     "expiry",
-    "preparation",
     "settings",
     "credentials",
 )
@@ -73,8 +72,8 @@ def imported_by(*names: str) -> set[str]:
 def test_the_imports_of_a_module_are_found() -> None:
     # Else the tests below could not fail.
     assert {"enroll.model", "enroll.settings"} <= imported_by("enroll.run.transitions")
-    assert {"enroll.sandbox.clock", "enroll.sandbox.desk"} <= imported_by("enroll.sandbox.box")
-    assert "enroll.planning.plan" in imported_by("enroll.cli.enrolling")
+    assert {"enroll.sandbox.fields", "enroll.sandbox.desk"} <= imported_by("enroll.sandbox.box")
+    assert "enroll.commands.plan" in imported_by("enroll.cli.enrolling")
 
 
 def test_the_lowest_modules_import_none_of_the_rest() -> None:

@@ -28,7 +28,7 @@ from enroll.ledger.connecting import Access, connect
 from enroll.ledger.files import open_known_ledger, open_ledger, read_ledger
 from enroll.ledger.lock import LedgerLock, holder_of
 from enroll.ledger.schema import SCHEMA_VERSION
-from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.store import SqliteLedger
 from enroll.model import (
     Event,
     EventKind,

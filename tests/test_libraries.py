@@ -11,11 +11,11 @@ from checked_library import GROUP, Place
 from real_command import Command
 from small_archive import Archive
 
+from enroll.commands.library import delete_library
 from enroll.errors import ExitCode, ServiceError, UsageError
 from enroll.ledger.lock import LedgerLock
 from enroll.sandbox import Sandbox
 from enroll.session.account import Account
-from enroll.session.libraries import delete_library
 
 RUN = ("run", "staff.csv", "--group-id", "new")
 DELETE = ("library", "delete", "--group-id", "staff")

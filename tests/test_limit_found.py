@@ -15,8 +15,8 @@ from PIL import Image
 from real_command import Command, account_of
 from small_archive import Archive
 
-from enroll.ending import Report
-from enroll.enrollment import enroll_in_pools, enroll_manifest
+from enroll.commands.run import enroll_in_pools, enroll_manifest
+from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode
 from enroll.ledger.files import read_ledger
 from enroll.model import Credentials

@@ -1,4 +1,4 @@
-"""enroll.text.newfile."""
+"""enroll.text.files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from enroll.errors import LocalError, ManifestError, UsageError
-from enroll.text.newfile import new_file
+from enroll.text.files import new_file
 
 
 def mode(path: Path) -> int:

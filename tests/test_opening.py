@@ -13,29 +13,28 @@ from real_command import SECONDS
 from scarce import no_file_left
 from small_case import Case
 
-from enroll.ending import Report
-from enroll.enrollment import Unwatched, enroll_manifest
+from enroll.commands.adopt import AdoptSettings, adopt
+from enroll.commands.forget import ForgetSettings, forget
+from enroll.commands.library import create_library, delete_library, describe_library
+from enroll.commands.remove import RemoveSettings, remove
+from enroll.commands.resolve import ResolveSettings, resolve
+from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run_closing import Report
+from enroll.commands.verify import verify
 from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
 from enroll.facesearch import FaceSearch
 from enroll.model import Answer, CallKind, Verdict
-from enroll.removing.forget import ForgetSettings, forget
-from enroll.removing.remove import RemoveSettings, remove
-from enroll.repair.adopt import AdoptSettings, adopt
-from enroll.repair.resolve import ResolveSettings, resolve
-from enroll.repair.verify import verify
 from enroll.sandbox import Sandbox
-from enroll.session import caller, patience
-from enroll.session.account import Account, Connection, list_libraries
+from enroll.session import account, caller
+from enroll.session.account import Account, Connection, Patience, list_libraries
 from enroll.session.caller import Caller
-from enroll.session.libraries import create_library, delete_library, describe_library
-from enroll.session.patience import Patience
 from enroll.session.session import VerifySettings
-from enroll.tally import Tally
+from enroll.session.tally import Tally
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr("enroll.facesearch.client.TRYING_SECONDS", 0.01)
 
 
@@ -104,7 +103,7 @@ def test_a_command_without_a_run_waits_for_a_place_too(place: Place) -> None:
 def test_a_service_that_is_away_at_the_start_is_waited_for_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "TOLD_SECONDS", 0.0)
+    monkeypatch.setattr(account, "TOLD_SECONDS", 0.0)
     store = tmp_path / "service.sqlite"
     with ExitStack() as stack:
         box = stack.enter_context(Sandbox(detect=False, store=store))
@@ -283,7 +282,7 @@ def test_what_is_not_the_service_is_told_after_a_few_tries(place: Place) -> None
     place.box.script(["not-json-before"] * 9, call="group_list")
     with pytest.raises(ServiceError):
         run(place, give_up_after=600)
-    assert place.box.count("group_list") == patience.FEW_TRIES
+    assert place.box.count("group_list") == account.FEW_TRIES
 
 
 @pytest.mark.parametrize(("attended", "error"), [(True, ServiceError), (False, UnreachedError)])

@@ -15,7 +15,7 @@ from small_archive import Archive
 
 from enroll.errors import ExitCode, UsageError
 from enroll.sandbox import Sandbox
-from enroll.text.outputs import InUse, Output, check_output, try_folder
+from enroll.text.files import InUse, Output, check_output, try_folder
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -201,7 +201,7 @@ def test_the_manifests_own_folder_is_tried_where_no_results_are_named(
         raise PermissionError(13, "Permission denied")
 
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.text.outputs.tempfile.mkstemp", read_only)
+    monkeypatch.setattr("enroll.text.files.tempfile.mkstemp", read_only)
     done = command(*RUN)
     assert (done.code, "--results staff.results.csv cannot be written" in done.err) == (2, True)
     assert len(box.calls) == 0

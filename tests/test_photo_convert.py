@@ -16,12 +16,12 @@ from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault, Photo
 from enroll.photos import Deed, PhotoCode, Prepared, prepare, read_photo
+from enroll.photos.bounds import Gate, decoding_limit
 from enroll.photos.decode import decoding_bytes
 from enroll.photos.form import Form
-from enroll.photos.memory import Gate, decoding_limit
 from enroll.photos.strip import Pieces
-from enroll.preparation import AS_USUAL, Preparation
-from enroll.sandbox.pictures import grey_picture
+from enroll.sandbox.faces import grey_picture
+from enroll.settings import AS_USUAL, Preparation
 
 NEARLY = 2.0
 """Levels of 255 by which a JPEG may differ on average; what is wrong differs by dozens."""
@@ -415,7 +415,7 @@ def test_a_file_lies_in_memory_once_while_it_is_made_anew(tmp_path: Path) -> Non
 
 ASKED_AT_ONCE = """
 from threading import Barrier, Thread
-from enroll.photos.memory import decoders, reading
+from enroll.photos.bounds import decoders, reading
 
 barrier, found = Barrier(16), []
 

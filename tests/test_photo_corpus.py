@@ -16,8 +16,8 @@ from real_pictures import difference, exif, saved, shown
 from enroll.model import Fault
 from enroll.photos import Glance, PhotoCode, examine, glance, prepare
 from enroll.photos.precheck import doubt_about
-from enroll.preparation import Precheck, Preparation
-from enroll.sandbox.pictures import grey_picture
+from enroll.sandbox.faces import grey_picture
+from enroll.settings import Precheck, Preparation
 
 PACKAGES = ("PIL", "skimage", "matplotlib")
 SUFFIXES = frozenset(

@@ -20,8 +20,8 @@ from enroll.errors import UsageError
 from enroll.model import Fault, Photo
 from enroll.photos import PhotoCode, Prepared, marks, prepare, read_photo
 from enroll.photos.precheck import check_installed, doubt_about
-from enroll.preparation import FOR_A_LOOK, Precheck, Preparation
 from enroll.sandbox import Sandbox
+from enroll.settings import FOR_A_LOOK, Precheck, Preparation
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 PLAN = ("plan", "staff.csv", "--group-id", "staff")

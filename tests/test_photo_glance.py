@@ -10,7 +10,7 @@ from real_pictures import exif, saved, scene, with_segment
 
 from enroll.model import Fault, Photo
 from enroll.photos import Glance, PhotoCode, glance, read_photo
-from enroll.preparation import AS_USUAL, Preparation
+from enroll.settings import AS_USUAL, Preparation
 
 LARGE = scene(600, 400)
 SMALL = Preparation(max_side=480)

@@ -20,12 +20,10 @@ from real_pictures import difference, exif, saved, scene, shown, with_segment
 from enroll.model import Fault, Unusable
 from enroll.photos import PhotoCode, Prepared, glance, prepare, read_photo
 from enroll.photos.decode import open_picture
-from enroll.photos.exif import orientation
-from enroll.photos.form import Form
-from enroll.photos.jpeg import EOI, walk
-from enroll.photos.truncation import lost_from
-from enroll.preparation import Preparation
-from enroll.sandbox.pictures import grey_picture
+from enroll.photos.form import Form, orientation
+from enroll.photos.jpeg import EOI, lost_from, walk
+from enroll.sandbox.faces import grey_picture
+from enroll.settings import Preparation
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:PIL")
 """Pillow warns of odd metadata, and of large pictures; the command line keeps all of it quiet."""
@@ -347,9 +345,9 @@ MEMORY = """
 import sys, threading
 from pathlib import Path
 from typing import Any
-import enroll.enrollment
+import enroll.commands.run
 from enroll.photos import read_photo
-from enroll.photos.memory import give_back_memory
+from enroll.photos.bounds import give_back_memory
 
 give_back_memory()
 folder = Path(sys.argv[1])

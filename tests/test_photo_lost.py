@@ -14,10 +14,9 @@ from test_photo_corpus import pictures
 
 from enroll.model import Fault
 from enroll.photos import PhotoCode, Prepared, prepare
-from enroll.photos.jpeg import EOI, walk
+from enroll.photos.jpeg import EOI, lost_from, walk, without_end
 from enroll.photos.precheck import doubt_about
-from enroll.photos.truncation import lost_from, without_end
-from enroll.preparation import AS_USUAL, Precheck, Preparation
+from enroll.settings import AS_USUAL, Precheck, Preparation
 
 PHOTO = portrait(1)
 LOOKING = Preparation(precheck=Precheck.WARN)

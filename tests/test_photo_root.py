@@ -13,15 +13,15 @@ from checked_library import GROUP, Place
 from following import night, sync_settings
 from small_case import picture
 
-from enroll.beginning import Place as Goal
-from enroll.enrollment import Unwatched, enroll_manifest
+from enroll.commands.plan import Plan, make_plan
+from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run_opening import Place as Goal
+from enroll.commands.sync import sync_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, UsageError
 from enroll.model import Candidate, Credentials, Status
-from enroll.planning.plan import Plan, make_plan
-from enroll.run.photo_root import MISSING_RUNNING, Share
+from enroll.run.health import MISSING_RUNNING, Share
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
-from enroll.sync.night import sync_manifest
 
 
 class Known:

@@ -13,7 +13,7 @@ from real_pictures import exif, saved, scene
 
 from enroll.model import Fault
 from enroll.photos import Deed, Prepared, prepare
-from enroll.photos.broken import RAISED
+from enroll.photos.decode import RAISED
 from enroll.photos.jpeg import ESCAPED, MOST_BY_CHANCE, walk
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:PIL")

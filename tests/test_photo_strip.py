@@ -16,7 +16,7 @@ from real_pictures import exif, saved, scene, with_segment
 from enroll.model import Fault
 from enroll.photos import Deed, PhotoCode, Prepared, prepare
 from enroll.photos.jpeg import MOST_FILL, MOST_SCANS, MOST_SEGMENTS, walk
-from enroll.preparation import Preparation
+from enroll.settings import Preparation
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SECRET = b"52 degrees north, at the Meyers'"

@@ -13,7 +13,7 @@ from real_pictures import difference, saved, scene, shown
 
 from enroll.model import Fault
 from enroll.photos import Glance, PhotoCode, Prepared, glance, prepare
-from enroll.preparation import Preparation
+from enroll.settings import Preparation
 
 SHORT, LONG, RATIONAL = 3, 4, 5
 

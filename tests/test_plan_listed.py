@@ -10,9 +10,9 @@ from real_command import Command
 from real_pictures import exif, saved, scene
 from small_archive import Archive, nobody, portrait, read_csv
 
-from enroll.planning.plan import make_plan
-from enroll.planning.planned import plan_lines
-from enroll.run.trial import Spread, likely_count
+from enroll.commands.plan import make_plan
+from enroll.commands.plan_text import plan_lines
+from enroll.run.feed import Spread, likely_count
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 

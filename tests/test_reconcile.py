@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 from checked_library import GROUP, Place
 
-from enroll import beginning
-from enroll.ending import Report
-from enroll.enrollment import Unwatched, enroll_in_pools
+from enroll.commands import run_opening
+from enroll.commands.resolve import ResolveSettings, resolve
+from enroll.commands.run import Unwatched, enroll_in_pools
+from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode, LocalError
-from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.store import SqliteLedger
 from enroll.model import Candidate, Credentials, Photo, Status
-from enroll.repair.resolve import ResolveSettings, resolve
-from enroll.reports.summary import summary_lines
+from enroll.report.summary import summary_lines
 from enroll.sandbox import Sandbox
 
 
@@ -235,7 +235,7 @@ class PullThePlug(Unwatched):
     def __init__(self, box: Sandbox, rows: int) -> None:
         self.box, self.left = box, rows
 
-    def opened(self, place: beginning.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, place: run_opening.Place, interrupt: Callable[[int], None]) -> None:
         if not self.left:
             self.box.stop()
 
@@ -450,7 +450,7 @@ class Freed(Unwatched):
     def __init__(self, there: Place) -> None:
         self.there = there
 
-    def opened(self, place: beginning.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, place: run_opening.Place, interrupt: Callable[[int], None]) -> None:
         service = self.there.service
         service.free(group_id=GROUP, check_empty=False)
         service.close()
@@ -583,7 +583,7 @@ class FarOff(Unwatched):
     def __init__(self, box: Sandbox) -> None:
         self.box = box
 
-    def opened(self, place: beginning.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, place: run_opening.Place, interrupt: Callable[[int], None]) -> None:
         self.box.clock_skew = 3600.0
 
 
@@ -603,7 +603,7 @@ class SetBack(Unwatched):
     def __init__(self, box: Sandbox) -> None:
         self.box = box
 
-    def opened(self, place: beginning.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, place: run_opening.Place, interrupt: Callable[[int], None]) -> None:
         self.box.clock_skew = -3.0
 
 

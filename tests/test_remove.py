@@ -11,11 +11,11 @@ from checked_library import GROUP, Place, Told
 from real_command import Command
 from small_archive import read_csv
 
+from enroll.commands.remove import Removed, RemoveSettings, remove
 from enroll.errors import ExitCode, ServiceError, UsageError
 from enroll.ledger.files import read_ledger
-from enroll.manifest.idlist import read_user_ids
+from enroll.manifest.rules import read_user_ids
 from enroll.model import Status
-from enroll.removing.remove import Removed, RemoveSettings, remove
 from enroll.sandbox import Sandbox
 
 pytestmark = pytest.mark.usefixtures("short_back_off")

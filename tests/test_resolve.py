@@ -16,11 +16,11 @@ from following import night, there
 from real_command import Command
 
 from enroll.clock import now_ms
+from enroll.commands.resolve import Resolved, ResolveSettings, resolve
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.expiry import CLOCK_BOUND_SECONDS, DEFAULT_TIMEOUT
 from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
-from enroll.repair.resolve import Resolved, ResolveSettings, resolve
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Sandbox
 from enroll.session import caller

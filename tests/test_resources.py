@@ -15,9 +15,8 @@ from scarce import no_file_left
 from enroll import resources
 from enroll.errors import ShortageError
 from enroll.facesearch import FaceSearch
-from enroll.facesearch.codes import OwnCode
-from enroll.facesearch.failures import BlockedError
-from enroll.facesearch.wire import not_sent
+from enroll.facesearch.answers import OwnCode
+from enroll.facesearch.wire import BlockedError, not_sent
 from enroll.model import Answer, Credentials, Verdict
 from enroll.photos import read_photo, read_photos
 from enroll.photos.glance import glance
@@ -31,9 +30,8 @@ from enroll.resources import (
     shortage_behind,
     shortage_in,
 )
-from enroll.run.photo_root import Share as PhotosShare
-from enroll.run.photo_root import answers
-from enroll.run.reachability import Reachability
+from enroll.run.health import Reachability, answers
+from enroll.run.health import Share as PhotosShare
 
 
 @pytest.fixture

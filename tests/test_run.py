@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from enroll.beginning import Place
-from enroll.ending import Report
-from enroll.enrollment import Unwatched, enroll_in_pools, enroll_manifest
+from enroll.commands.run import Unwatched, enroll_in_pools, enroll_manifest
+from enroll.commands.run_closing import Report
+from enroll.commands.run_opening import Place
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger.files import read_ledger
 from enroll.ledger.lock import LedgerLock
@@ -594,7 +594,7 @@ class Listening(Unwatched):
 def test_a_run_that_does_not_move_says_what_it_waits_for(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.run.watchdog.STILL_SECONDS", 0.5)
+    monkeypatch.setattr("enroll.run.progress.STILL_SECONDS", 0.5)
     archive.person(1)
     archive.person(2)
     archive.box.script(["timeout-before"], user_id="u1")
@@ -687,7 +687,7 @@ def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Archive
 def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.run.watchdog.AWAY_SECONDS", 0.1)
+    monkeypatch.setattr("enroll.run.progress.AWAY_SECONDS", 0.1)
     store = tmp_path / "service.sqlite"
     with ExitStack() as stack:
         box = stack.enter_context(Sandbox(detect=False, store=store))

@@ -10,10 +10,8 @@ import pytest
 from PIL import Image
 from sandbox_caller import face_photo, face_picture, jpeg, sample
 
-from enroll.demo import draw_portrait
-from enroll.sandbox.faces import LIKENESS_LENGTH, FaceFinder, Likeness
-from enroll.sandbox.index import LikenessIndex
-from enroll.sandbox.pictures import grey_picture
+from enroll.commands.demo import draw_portrait
+from enroll.sandbox.faces import LIKENESS_LENGTH, FaceFinder, Likeness, LikenessIndex, grey_picture
 from enroll.sandbox.replies import RefusalError
 
 

@@ -17,11 +17,11 @@ from real_command import SECONDS, Command
 from small_archive import Archive
 from small_case import until
 
-from enroll.enrollment import enroll_manifest
+from enroll.commands.run import enroll_manifest
 from enroll.errors import ExitCode, UnreachedError
 from enroll.model import Status
 from enroll.sandbox import Sandbox
-from enroll.session import patience
+from enroll.session import account
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -87,7 +87,7 @@ def test_a_run_that_is_through_before_its_time_is_over_is_done(place: Place) -> 
 def test_the_opening_calls_wait_no_longer_than_the_run_may_take(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr("enroll.facesearch.client.TRYING_SECONDS", 0.01)
     place.people(1)
     settings = place.settings(max_duration=0.3, give_up_after=7200.0)

@@ -9,8 +9,7 @@ from typing import Any, cast
 
 from enroll.limiter.limits import FixedLimiter
 from enroll.model import FaceRecord, SendAs, Status
-from enroll.run.credential_refresh import Unchanging
-from enroll.run.reachability import Reachability
+from enroll.run.health import Reachability, Unchanging
 from enroll.run.sender import Calls, Job
 from enroll.run.transitions import Policy
 

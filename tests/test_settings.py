@@ -13,12 +13,12 @@ from small_archive import Archive
 from enroll.errors import UsageError
 from enroll.model import SendAs
 from enroll.photos import marks
-from enroll.preparation import Preparation
 from enroll.presets import Source, preset
 from enroll.sandbox import Sandbox
 from enroll.settings import (
     Bound,
     CodeRule,
+    Preparation,
     RunSettings,
     default_ledger_path,
     find_ledger,

@@ -12,7 +12,7 @@ import pytest
 from real_command import Command
 from small_archive import QUICK_DOUBTS, Archive, nobody, portrait, read_csv
 
-from enroll.facesearch.codes import SERVICE_CODES
+from enroll.facesearch.answers import SERVICE_CODES
 from enroll.ledger import (
     ErrorCount,
     LedgerStatus,
@@ -24,8 +24,8 @@ from enroll.ledger import (
 )
 from enroll.ledger.files import read_ledger
 from enroll.model import Status
-from enroll.reports.export import write_export
-from enroll.reports.overview import RunState, status_json, status_lines
+from enroll.report.export import write_export
+from enroll.report.status import RunState, status_json, status_lines
 from enroll.sandbox import Sandbox
 from enroll.text.remedies import UNKNOWN_CODE, sentence
 

@@ -16,8 +16,8 @@ from small_archive import Archive, nobody, portrait
 
 from enroll.facesearch import FaceSearch
 from enroll.ledger.files import recall_survey
-from enroll.ledger.sqlite import SqliteLedger
-from enroll.ledger.survey import PartCounts, Surveyor, digest_of, pack, unpack
+from enroll.ledger.scan_cache import PartCounts, Surveyor, digest_of, pack, unpack
+from enroll.ledger.store import SqliteLedger
 from enroll.manifest import scan
 from enroll.model import Credentials, Row, Status
 from enroll.sandbox import Sandbox
@@ -101,7 +101,7 @@ def test_a_part_of_which_some_rows_were_not_looked_at_stays_open() -> None:
 @pytest.fixture
 def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts so small that an archive of a few people has several."""
-    monkeypatch.setattr("enroll.enrollment.CHUNK_ROWS", 2)
+    monkeypatch.setattr("enroll.commands.run.CHUNK_ROWS", 2)
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_results_that_say_the_same_are_not_written_and_others_are(
         written.append(path)
         return False
 
-    monkeypatch.setattr("enroll.ending.write_results", noted)
+    monkeypatch.setattr("enroll.commands.run_closing.write_results", noted)
     assert "(unchanged)" in command(*RUN).out
     assert written == []
     results = archive.folder / "staff.results.csv"

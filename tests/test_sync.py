@@ -19,20 +19,19 @@ from small_archive import read_csv
 from sqlalchemy.dialects import sqlite
 
 from enroll.clock import now_ms
+from enroll.commands.sync_judging import preview
+from enroll.commands.verify import verify
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
-from enroll.ledger.comparing import FIND_GONE
+from enroll.ledger.diff_queries import FIND_GONE
 from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status, Unusable
 from enroll.photos import file as photo_file
 from enroll.photos import read_photo
-from enroll.preparation import Preparation
-from enroll.repair.verify import verify
-from enroll.reports.summary import summary_lines
+from enroll.report.summary import summary_lines
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Sandbox
 from enroll.session.session import VerifySettings
-from enroll.settings import Bound
-from enroll.sync.judging import preview
+from enroll.settings import Bound, Preparation
 
 DAY_MS = 86_400_000
 
@@ -51,7 +50,7 @@ def too_short_a_night(place: Place, monkeypatch: pytest.MonkeyPatch, **settings:
     """A night whose time is over when its first photo has been read."""
     with monkeypatch.context() as patched:
         over = SimpleNamespace(monotonic=lambda: math.inf)
-        patched.setattr("enroll.sync.difference.time", over)
+        patched.setattr("enroll.commands.sync_diff.time", over)
         night(place, max_duration=600.0, readers=1, **settings)
 
 
@@ -313,7 +312,7 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
         read.append(path)
         return read_photo(path, images, preparation)
 
-    monkeypatch.setattr("enroll.sync.difference.read_photo", counted)
+    monkeypatch.setattr("enroll.commands.sync_diff.read_photo", counted)
     for path in place.folder.glob("*.jpg"):
         path.write_bytes(path.read_bytes())
     calls = len(place.box.calls)
@@ -505,10 +504,10 @@ def test_a_mark_of_a_night_whose_clock_was_ahead_does_not_keep_a_leaver_for_year
     del place.rows[0]
     ahead = now_ms() + 3650 * DAY_MS
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.sync.judging.now_ms", lambda: ahead)
+        patched.setattr("enroll.commands.sync_judging.now_ms", lambda: ahead)
         night(place, grace=2.0)
     night(place, grace=2.0)  # the clock is right again
-    monkeypatch.setattr("enroll.sync.judging.now_ms", lambda: now_ms() + 30 * DAY_MS)
+    monkeypatch.setattr("enroll.commands.sync_judging.now_ms", lambda: now_ms() + 30 * DAY_MS)
     night(place, grace=2.0)
     assert there(place) == as_listed(place)
 

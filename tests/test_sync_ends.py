@@ -12,15 +12,15 @@ import pytest
 from checked_library import GROUP, Place
 from following import about_to_delete, night, sync_settings, there
 
-from enroll.beginning import Place as Opened
-from enroll.ending import Report
-from enroll.enrollment import Unwatched
+from enroll.commands import sync
+from enroll.commands.run import Unwatched
+from enroll.commands.run_closing import Report
+from enroll.commands.run_opening import Place as Opened
+from enroll.commands.sync import sync_manifest
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger.files import read_ledger
 from enroll.sandbox import Sandbox
 from enroll.session import deletions as deleting
-from enroll.sync import night as sync
-from enroll.sync.night import sync_manifest
 
 
 @pytest.fixture

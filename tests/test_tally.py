@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.tally import Latencies
+from enroll.session.tally import Latencies
 
 
 @given(

@@ -16,6 +16,8 @@ from checked_library import GROUP, Place, Told
 from real_command import Command
 
 from enroll.clock import now_ms
+from enroll.commands.verify import verify
+from enroll.commands.verify_report import DIFFERENCE_COLUMNS, Verified
 from enroll.errors import (
     ExitCode,
     LedgerBusyError,
@@ -28,14 +30,12 @@ from enroll.ledger import DifferenceKind
 from enroll.ledger.files import read_ledger, scratch_listing
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Answer, Credentials, Event, EventKind, Status
-from enroll.repair.verified import DIFFERENCE_COLUMNS, Verified
-from enroll.repair.verify import verify
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox
 from enroll.session import caller, library_listing
 from enroll.session.account import Account, Connection
 from enroll.session.session import VerifySettings
-from enroll.tally import Tally
+from enroll.session.tally import Tally
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 

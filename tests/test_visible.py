@@ -17,7 +17,7 @@ from small_archive import Archive
 import enroll
 from enroll.sandbox import Sandbox
 from enroll.text.logs import LOGGER, LastingStream, log, set_up
-from enroll.text.printing import as_shown
+from enroll.text.wording import as_shown
 from enroll.visible import json_text, named_path, path_text, storable, visible
 
 PACKAGE = Path(enroll.__file__).parent

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from checked_library import GROUP, Place
 
-from enroll.enrollment import Unwatched, enroll_manifest
+from enroll.commands.run import Unwatched, enroll_manifest
 from enroll.model import Answer, CallKind, Verdict
-from enroll.run import watchdog as watching
-from enroll.run.reachability import Reachability
-from enroll.run.watchdog import AWAY_SECONDS, STILL_SECONDS, Watchdog
+from enroll.run import progress as watching
+from enroll.run.health import Reachability
+from enroll.run.progress import AWAY_SECONDS, STILL_SECONDS, Watchdog
 from enroll.sandbox import Sandbox
-from enroll.tally import Quiet, Tally
+from enroll.session.tally import Quiet, Tally
 
 
 def test_a_run_that_only_makes_calls_stands_still() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from enroll import __version__
 from enroll.ledger import Changes, LibraryIdentity, RunEnd, RunStart
 from enroll.ledger.files import open_ledger
-from enroll.ledger.sqlite import SqliteLedger
+from enroll.ledger.store import SqliteLedger
 from enroll.model import Event, EventKind, FaceRecord, FileTimes, PhotoRecord, RowRecord, Status
 
 from .archives import Archive

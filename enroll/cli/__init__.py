@@ -20,7 +20,7 @@ from enroll.cli.signals import Interrupted, SignalDesk
 from enroll.errors import EnrollError, ExitCode, ShortageError
 from enroll.resources import raise_file_limit, shortage_in
 from enroll.text.logs import TRACEBACK, LastingStream, log_error, logs_json, set_up, take_over
-from enroll.text.printing import say_aside
+from enroll.text.wording import say_aside
 
 _COMMANDS = {
     "plan": ("enroll.cli.enrolling", "plan"),

@@ -17,7 +17,7 @@ from enroll.credentials import has_credentials, read_credentials
 from enroll.errors import UsageError
 from enroll.model import Credentials
 from enroll.settings import RunSettings, find_ledger
-from enroll.text.printing import confirm, say, say_aside
+from enroll.text.wording import confirm, say, say_aside
 
 PROGRESS_SECONDS = 2.0
 """How often a terminal is told how far a command is."""
@@ -111,7 +111,7 @@ def verify(
 
     Changes nothing unless --remove-surplus or --requeue-missing is given, and asks first.
     """
-    from enroll.repair.verify import verify as verify_ledger
+    from enroll.commands.verify import verify as verify_ledger
     from enroll.session.session import VerifySettings
 
     SignalDesk()
@@ -156,8 +156,8 @@ def resolve(
 
     Both are checked with the service, if there are credentials for it.
     """
-    from enroll.repair.resolve import ResolveSettings
-    from enroll.repair.resolve import resolve as resolve_doubt
+    from enroll.commands.resolve import ResolveSettings
+    from enroll.commands.resolve import resolve as resolve_doubt
 
     if (token is None) is not not_added:
         raise click.UsageError("Say one of --token TOKEN and --not-added.")
@@ -214,8 +214,8 @@ def adopt(
 
     They are matched to MANIFEST by user_id, and confirmed by a search with each row's photo.
     """
-    from enroll.repair.adopt import NO_GROUP_ID, AdoptSettings
-    from enroll.repair.adopt import adopt as adopt_faces
+    from enroll.commands.adopt import NO_GROUP_ID, AdoptSettings
+    from enroll.commands.adopt import adopt as adopt_faces
 
     if given["group_id"] is None:
         raise click.UsageError(NO_GROUP_ID)

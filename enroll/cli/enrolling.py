@@ -18,10 +18,10 @@ from enroll.cli.running import (
     settings_of,
 )
 from enroll.settings import FailOn, RunSettings
-from enroll.text.printing import say
+from enroll.text.wording import say
 
 if TYPE_CHECKING:
-    from enroll.ending import Report
+    from enroll.commands.run_closing import Report
 
 _rate = click.option(
     "--rate",
@@ -71,8 +71,8 @@ def plan(
 def _print_plan(
     settings: RunSettings, rate: float | None, *, full: bool = False, report: Path | None = None
 ) -> int:
-    from enroll.planning.plan import make_plan
-    from enroll.planning.planned import plan_lines
+    from enroll.commands.plan import make_plan
+    from enroll.commands.plan_text import plan_lines
 
     reading.tame_pillow()
     lines = plan_lines(make_plan(settings, rate=rate, full=full, report=report))
@@ -107,6 +107,6 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
 
 
 def _enrolling() -> Callable[..., Report]:
-    from enroll.enrollment import enroll_manifest
+    from enroll.commands.run import enroll_manifest
 
     return enroll_manifest

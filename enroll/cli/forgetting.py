@@ -45,9 +45,8 @@ def forget(
 
     Asks first. Whoever still stands in a manifest is withheld by its runs.
     """
-    from enroll.removing.forget import ForgetSettings
-    from enroll.removing.forget import forget as forget_people
-    from enroll.removing.readmit import readmit
+    from enroll.commands.forget import ForgetSettings, readmit
+    from enroll.commands.forget import forget as forget_people
 
     wanted = bool(given["people"] or given["user_ids"])
     if wanted is bool(given["readmitted"]):

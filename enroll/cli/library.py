@@ -15,7 +15,7 @@ from enroll.cli.checking import Terminal
 from enroll.credentials import read_credentials
 from enroll.errors import UsageError
 from enroll.settings import default_ledger_path
-from enroll.text.printing import say, say_json
+from enroll.text.wording import say, say_json
 
 if TYPE_CHECKING:
     from enroll.session.account import Account
@@ -37,7 +37,7 @@ def library() -> None:
 def list_(as_json: bool, **given: Any) -> int:
     """Show the account's libraries: group_id, name, model, creation time."""
     from enroll.session.account import list_libraries
-    from enroll.tally import Tally
+    from enroll.session.tally import Tally
     from enroll.text.wording import columns
 
     connection = _account(given).open()
@@ -69,7 +69,7 @@ def list_(as_json: bool, **given: Any) -> int:
 @options.transport
 def show(group_id: str, as_json: bool, **given: Any) -> int:
     """Show one library: group_id, name, data, model, creation time."""
-    from enroll.session.libraries import describe_library
+    from enroll.commands.library import describe_library
     from enroll.text.wording import facts
 
     connection = _account(given).open()
@@ -98,7 +98,7 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
 @options.transport
 def create(group_id: str, name: str | None, data: str, model_version: str, **given: Any) -> int:
     """Make a new, empty library."""
-    from enroll.session.libraries import create_library
+    from enroll.commands.library import create_library
 
     connection = _account(given).open()
     try:
@@ -131,8 +131,8 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
 
     Its ledger stays where it is: it tells what the library held.
     """
+    from enroll.commands.library import delete_library
     from enroll.ledger.lock import LedgerLock
-    from enroll.session.libraries import delete_library
 
     kept = _ledger_of(group_id, given["endpoint"], ledger)
     with ExitStack() as stack:

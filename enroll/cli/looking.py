@@ -11,7 +11,7 @@ import click
 from enroll.cli import options
 from enroll.model import Status
 from enroll.settings import find_ledger
-from enroll.text.printing import say, say_json
+from enroll.text.wording import say, say_json
 
 _which = options.together(
     options.config,
@@ -32,7 +32,7 @@ def status(
 ) -> int:
     """Show counts, errors and runs of a ledger; also during a run."""
     from enroll.ledger.files import read_ledger
-    from enroll.reports.overview import read_status, status_json, status_lines
+    from enroll.report.status import read_status, status_json, status_lines
 
     path = find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
     reader = read_ledger(path)
@@ -81,8 +81,8 @@ def export(
     With - for OUTPUT they are written to standard output, as CSV.
     """
     from enroll.ledger.files import read_ledger
-    from enroll.reports.export import STDOUT, write_export
-    from enroll.text.outputs import InUse, Output, check_output
+    from enroll.report.export import STDOUT, write_export
+    from enroll.text.files import InUse, Output, check_output
     from enroll.text.wording import amount
 
     path = find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
@@ -126,7 +126,7 @@ def history(
 ) -> int:
     """Print what changed in the library, and when, as CSV."""
     from enroll.ledger.files import read_ledger
-    from enroll.reports.history import print_history
+    from enroll.report.export import print_history
 
     reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))
     at = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)

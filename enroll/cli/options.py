@@ -25,7 +25,7 @@ from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.presets import CONFIG_NAME, Source, check_variables, preset, unknown_variables
 from enroll.settings import DEFAULT_ENDPOINT
 from enroll.text.logs import log, logs_json
-from enroll.text.printing import as_shown, say_aside
+from enroll.text.wording import as_shown, say_aside
 
 F = TypeVar("F", bound=Callable[..., Any])
 E = TypeVar("E", bound=StrEnum)

@@ -12,7 +12,7 @@ import click
 from enroll.allowed import wrong_code, wrong_role
 from enroll.cli import options
 from enroll.model import SendAs
-from enroll.preparation import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MAX_SIDE, Precheck
+from enroll.settings import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, DEFAULT_MAX_SIDE, Precheck
 
 AUTO = "auto"
 
@@ -211,8 +211,8 @@ send_as = click.option(
 def tame_pillow() -> None:
     """Have Pillow and its decoders say nothing of odd or broken photos, of which the rows say what
     is wrong; and the memory of one picture not be kept for the next."""
-    from enroll.photos.broken import hush_libtiff
-    from enroll.photos.memory import give_back_memory
+    from enroll.photos.bounds import give_back_memory
+    from enroll.photos.decode import hush_libtiff
 
     warnings.filterwarnings("ignore", module="PIL")
     hush_libtiff()

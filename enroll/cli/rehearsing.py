@@ -12,7 +12,7 @@ import click
 from enroll.allowed import Range
 from enroll.cli import options
 from enroll.errors import UsageError
-from enroll.text.printing import say
+from enroll.text.wording import say
 
 if TYPE_CHECKING:
     from enroll.sandbox import Sandbox
@@ -164,7 +164,7 @@ def demo(folder: Path) -> int:
     Everything stays in DIR (enroll-demo). Run it twice: the second run adds nothing.
     """
     try:
-        from enroll.rehearsal import run_demo
+        from enroll.commands.demo import run_demo
         from enroll.sandbox import StoreError
     except ImportError as error:
         raise _needs_extra(error) from error

@@ -48,8 +48,8 @@ def remove(
 
     Shows how many and which, and asks first. Faces that the ledger does not know stay.
     """
-    from enroll.removing.remove import RemoveSettings
-    from enroll.removing.remove import remove as remove_faces
+    from enroll.commands.remove import RemoveSettings
+    from enroll.commands.remove import remove as remove_faces
 
     if sum(bool(given[name]) for name in ("of_run", "superseded", "user_ids")) != 1:
         raise click.UsageError("Say one of --run R, --superseded and --user-ids FILE.")

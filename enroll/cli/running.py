@@ -23,10 +23,10 @@ from enroll.cli.signals import SignalDesk
 from enroll.credentials import read_credentials
 from enroll.settings import CodeRule, FailOn, RunSettings
 from enroll.text.logs import LastingStream, log, set_up
-from enroll.text.printing import as_shown
+from enroll.text.wording import as_shown
 
 if TYPE_CHECKING:
-    from enroll.ending import Report
+    from enroll.commands.run_closing import Report
 
 S = TypeVar("S", bound=RunSettings)
 
@@ -46,7 +46,7 @@ def _code_rules(
 
 
 def _overrulable(code: str) -> str:
-    from enroll.facesearch.codes import why_fixed
+    from enroll.facesearch.answers import why_fixed
 
     if reason := why_fixed(reading.error_code(code)):
         raise click.BadParameter(reason)
@@ -270,7 +270,7 @@ def perform(
     """
     desk = SignalDesk(holding=True)
     enroll = load()
-    from enroll.reports.publishing import publishing
+    from enroll.report.figures import publishing
 
     stream = LastingStream(sys.stderr)
     as_json = given["log_format"] == "json"
@@ -293,9 +293,9 @@ def _run(
     *,
     as_json: bool,
 ) -> Report:
-    from enroll.cores import OneCore
-    from enroll.reports.console import Console
-    from enroll.reports.summary import log_summary, needs_a_person, summary_lines, urgent_lines
+    from enroll.engine.threads import OneCore
+    from enroll.report.console import Console
+    from enroll.report.summary import log_summary, needs_a_person, summary_lines, urgent_lines
 
     reading.tame_pillow()
     console = Console(

@@ -13,10 +13,10 @@ import click
 from enroll.cli import options, reading
 from enroll.cli.running import perform, run_options, settings_of
 from enroll.settings import NO_BOUND, Bound, FailOn, SyncSettings
-from enroll.text.printing import say
+from enroll.text.wording import say
 
 if TYPE_CHECKING:
-    from enroll.ending import Report
+    from enroll.commands.run_closing import Report
 
 _BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")
 
@@ -100,14 +100,13 @@ def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> 
 
 
 def _syncing(*, show_user_ids: bool) -> Callable[..., Report]:
-    from enroll.sync.night import sync_manifest
+    from enroll.commands.sync import sync_manifest
 
     return partial(sync_manifest, show_user_ids=show_user_ids)
 
 
 def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
-    from enroll.sync.judging import preview
-    from enroll.sync.report import difference_lines, strange_lines
+    from enroll.commands.sync_judging import difference_lines, preview, strange_lines
 
     reading.tame_pillow()
     for found in preview(settings, show_user_ids=show_user_ids):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.client import FaceSearch
-from enroll.facesearch.codes import OwnCode
-from enroll.facesearch.readers import (
+from enroll.facesearch.responses import (
     Deleted,
     FoundFace,
     candidates,

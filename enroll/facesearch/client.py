@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import os
+import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import requests
@@ -22,15 +25,65 @@ from tenacity import (
 from urllib3.exceptions import HTTPError
 
 from enroll.expiry import CLOCK_BOUND_SECONDS, signed_until
-from enroll.facesearch.answers import classify
-from enroll.facesearch.clock import ServiceClock
-from enroll.facesearch.codes import SERVICE_CODES, OwnCode
+from enroll.facesearch.answers import SERVICE_CODES, OwnCode, classify
 from enroll.facesearch.endpoint import check_endpoint
-from enroll.facesearch.failures import BlockedError, LostError, NotSentError
-from enroll.facesearch.form import PhotoPart, encode, photo_part
-from enroll.facesearch.signing import SIGN_VERSION, fresh_nonce, sign
+from enroll.facesearch.signing import SIGN_VERSION, ServiceClock, fresh_nonce, sign
 from enroll.facesearch.transport import PlainSession
+from enroll.facesearch.wire import BlockedError, LostError, NotSentError
 from enroll.model import Answer, CallKind, Credentials, Photo, SendAs, Verdict
+
+_FILE_NAMES: Mapping[str, str] = {
+    "image/jpeg": "photo.jpg",
+    "image/png": "photo.png",
+    "image/bmp": "photo.bmp",
+}
+"""The name that a photo travels under: the user's path often holds an id, so it stays here."""
+
+
+_BOUNDARY = secrets.token_hex(16)
+"""Of this process's forms: nobody who made a photo can know it."""
+_DELIMITER = f"--{_BOUNDARY}\r\n".encode("ascii")
+_END = f"--{_BOUNDARY}--\r\n".encode("ascii")
+_CONTENT_TYPE = f"multipart/form-data; boundary={_BOUNDARY}"
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoPart:
+    """The photo's part of a form: the head after its boundary, and the content."""
+
+    head: bytes
+    content: bytes = field(repr=False)
+
+
+def photo_part(photo: Photo, send_as: SendAs) -> PhotoPart:
+    """The `file` or `image` part for `photo`, whose media type is JPEG, PNG or BMP."""
+    if send_as is SendAs.IMAGE:
+        return PhotoPart(_field_head("image"), base64.b64encode(photo.content))
+    name = _FILE_NAMES[photo.media_type]
+    head = f'Content-Disposition: form-data; name="file"; filename="{name}"\r\n'
+    return PhotoPart(
+        f"{head}Content-Type: {photo.media_type}\r\n\r\n".encode("ascii"), photo.content
+    )
+
+
+def encode(fields: Mapping[str, str], photo: PhotoPart | None) -> tuple[tuple[bytes, ...], str]:
+    """Body and content type of a form with `fields` in their order, and `photo` last.
+
+    The body is in pieces, so that the photo is not copied for each call.
+    """
+    parts: list[bytes] = []
+    for name, value in fields.items():
+        parts += (_DELIMITER, _field_head(name), value.encode(), b"\r\n")
+    if photo is None:
+        return (b"".join([*parts, _END]),), _CONTENT_TYPE
+    before = b"".join([*parts, _DELIMITER, photo.head])
+    return (before, photo.content, b"\r\n" + _END), _CONTENT_TYPE
+
+
+@cache
+def _field_head(name: str) -> bytes:
+    return f'Content-Disposition: form-data; name="{name}"\r\n\r\n'.encode("ascii")
+
 
 TRIES = 3
 TRYING_SECONDS = 1.0

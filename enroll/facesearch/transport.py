@@ -20,11 +20,18 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from enroll.facesearch.codes import OwnCode
-from enroll.facesearch.failures import DeadlinePassedError, LostError
+from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.plain import PlainHead, read_plain_head
 from enroll.facesearch.route import Origin, Route, find_route
-from enroll.facesearch.wire import TooMuchError, Wire, as_socket, not_sent, open_wire
+from enroll.facesearch.wire import (
+    DeadlinePassedError,
+    LostError,
+    TooMuchError,
+    Wire,
+    as_socket,
+    not_sent,
+    open_wire,
+)
 
 MAX_BODY = 1 << 20
 """Bytes of an answer's body that we read; a longer one is a broken answer."""

@@ -22,15 +22,48 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import requests
 from urllib3.util import wait_for_read
 
-from enroll.facesearch.codes import OwnCode
-from enroll.facesearch.failures import BlockedError, NotSentError
+from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.route import Origin, Proxy, host_and_port
 from enroll.resources import shortage_behind, shortage_in
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+
+class NotSentError(requests.exceptions.ConnectionError):
+    """No byte of the request can have reached the service, so that it is safe to send again."""
+
+    def __init__(self, code: OwnCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class BlockedError(NotSentError):
+    """This machine let us open no file or connection; that tells nothing of the service."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(OwnCode.OUT_OF_RESOURCES, message)
+
+
+class LostError(requests.exceptions.ConnectionError):
+    """The request had begun to leave, and no whole answer came back.
+
+    `response` holds status and headers, and an empty body, where these had arrived.
+    """
+
+    def __init__(
+        self, code: OwnCode, message: str, *, response: requests.Response | None = None
+    ) -> None:
+        super().__init__(message, response=response)
+        self.code = code
+
+
+class DeadlinePassedError(LostError, requests.exceptions.Timeout):
+    """The time for the whole call was over before the whole answer was there."""
+
 
 OPENING_SECONDS = 10.0
 """At most this much of a call's time goes into connecting: giving up early proves "not sent"."""

@@ -6,32 +6,32 @@ makes another database usable. Nothing here imports SQLAlchemy, so that `enroll 
 
 from __future__ import annotations
 
-from enroll.ledger.audited import Difference, DifferenceKind, MissingFace, Suspect
-from enroll.ledger.followed import (
-    Change,
-    ChangeKind,
-    Chosen,
-    Counted,
-    Followed,
-    ReadFile,
-    Signs,
-    Target,
-    UnreadFile,
-)
-from enroll.ledger.interface import Ledger, LedgerReader, Listing
-from enroll.ledger.keeping import Following, Forgetting, Removals
+from enroll.ledger.port import Following, Forgetting, Ledger, LedgerReader, Listing, Removals
 from enroll.ledger.records import (
     INTERRUPTED,
     SURVEY,
+    Change,
+    ChangeKind,
     Changes,
+    Chosen,
     Comparison,
+    Counted,
+    Difference,
+    DifferenceKind,
     ErrorCount,
+    Followed,
     LedgerStatus,
     LibraryIdentity,
+    MissingFace,
+    ReadFile,
     RunEnd,
     RunPace,
     RunRecord,
     RunStart,
+    Signs,
+    Suspect,
+    Target,
+    UnreadFile,
 )
 
 __all__ = [

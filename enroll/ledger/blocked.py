@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from enroll.blocklist import BlockList
 from enroll.ledger import schema as s
+from enroll.ledger.blocklist import BlockList
 from enroll.model import Event, EventKind
 
 SHOWN_DIGITS = 16

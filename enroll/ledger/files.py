@@ -15,10 +15,10 @@ from enroll.ledger import schema as s
 from enroll.ledger.auditing import SqliteAudit
 from enroll.ledger.connecting import Access, connect, connect_in_memory
 from enroll.ledger.listing import SqliteListing
-from enroll.ledger.reading import SqliteReader, translate_db_errors
-from enroll.ledger.sqlite import SqliteLedger
-from enroll.ledger.survey import SurveyRecord
-from enroll.ledger.surveys import SqliteSurveys
+from enroll.ledger.queries import SqliteReader, translate_db_errors
+from enroll.ledger.queue import SqliteSurveys
+from enroll.ledger.scan_cache import SurveyRecord
+from enroll.ledger.store import SqliteLedger
 from enroll.ledger.upgrade import refuse_older, upgrade
 
 SQLITE_HEAD = b"SQLite format 3\0"

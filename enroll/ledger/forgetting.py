@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Table, bindparam, delete, func, null, select, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from enroll.blocklist import KEY_BYTES, BlockList
 from enroll.errors import LocalError
 from enroll.ledger import schema as s
 from enroll.ledger.blocked import count_forgotten, read_block_list
-from enroll.ledger.compiled import Query, among, listed
-from enroll.ledger.reading import translate_db_errors
-from enroll.ledger.surveys import SqliteSurveys
+from enroll.ledger.blocklist import KEY_BYTES, BlockList
+from enroll.ledger.columns import Query, among, listed
+from enroll.ledger.queries import translate_db_errors
+from enroll.ledger.queue import SqliteSurveys
 from enroll.model import EventKind
 
 LOG_SECONDS = 2

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from enroll.ledger import schema as s
-from enroll.ledger.reading import translate_db_errors
+from enroll.ledger.queries import translate_db_errors
 from enroll.model import LibraryFace, ScannedRow
 
 ROWS_AT_ONCE = 1000

@@ -26,8 +26,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import Chosen, Target
 from enroll.ledger import schema as s
-from enroll.ledger.compiled import Bulk, Query, among, listed
-from enroll.ledger.conditions import (
+from enroll.ledger.columns import Bulk, Query, among, listed
+from enroll.ledger.diff_queries import (
     IN_THE_LIBRARY,
     OPEN,
     all_rows_enrolled,
@@ -35,8 +35,8 @@ from enroll.ledger.conditions import (
     is_a_sync,
     wanted_now,
 )
-from enroll.ledger.reading import translate_db_errors
-from enroll.ledger.surveys import SqliteSurveys
+from enroll.ledger.queries import translate_db_errors
+from enroll.ledger.queue import SqliteSurveys
 from enroll.model import EventKind, Status
 
 _TOKENS_OF_A_RUN = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESOLVED.value)

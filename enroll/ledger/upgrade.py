@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from enroll.errors import LedgerMismatchError
-from enroll.ledger.reading import translate_db_errors
+from enroll.ledger.queries import translate_db_errors
 from enroll.ledger.schema import SCHEMA_VERSION
 
 STEPS: Mapping[int, Sequence[str]] = {

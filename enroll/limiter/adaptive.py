@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from enroll.limiter.climb import Climb
 from enroll.limiter.limits import (
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
@@ -34,7 +33,7 @@ from enroll.limiter.limits import (
     Places,
     Slot,
 )
-from enroll.limiter.rate import FoundRate
+from enroll.limiter.rate import Climb, FoundRate
 
 FIRST_LIMIT = 4
 """Places at the start where nothing is known: few enough for any account, and slow start doubles

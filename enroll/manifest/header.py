@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from enroll.characters import as_seen, character_name, is_unseen
 from enroll.errors import ManifestError
 from enroll.model import Role
+from enroll.visible import as_seen, character_name, is_unseen
 
 RESULT_COLUMNS = (
     "status",

@@ -22,7 +22,6 @@ import pandas as pd
 from pandas.io.parsers import TextFileReader
 
 from enroll.manifest.encoding import Encoding, find_encoding
-from enroll.manifest.escape import Rule, unescape, unescape_all
 from enroll.manifest.header import (
     find_roles,
     is_results_header,
@@ -40,6 +39,7 @@ from enroll.manifest.records import (
     find_head,
     open_text,
 )
+from enroll.manifest.results import Rule, unescape, unescape_all
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.source import Source
 from enroll.model import Role, Row
@@ -62,7 +62,7 @@ class Manifest:
     `user_data` to such names. `notes` are sentences for the user. `rows_at_most` counts blank
     lines too. `newline` is how the header's line ends, `\n` or `\r\n`; `bom` says that the file
     begins with a byte-order mark. In a results file or export (`is_results`) a results file's
-    columns are no input, and the escape of `enroll.manifest.escape` is undone in all but ids and
+    columns are no input, and the escape of `enroll.manifest.results` is undone in all but ids and
     paths.
     """
 

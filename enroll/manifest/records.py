@@ -15,11 +15,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from enroll.characters import MARK
 from enroll.errors import ManifestError
 from enroll.manifest.bounds import LONGEST_LINE, MOST_AT_ONCE, MOST_COLUMNS, below
 from enroll.manifest.header import count_roles, is_orphan
 from enroll.manifest.source import Source, Stream
+from enroll.visible import MARK
 
 csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
 # The module's own limit of 131,072 is less than a photo as Base64 takes. It is one for the process.

@@ -1,9 +1,10 @@
-"""The results file: each row of the manifest as it is, and what became of it."""
+"""The results file: each row of the manifest and what became of it, safe for a spreadsheet."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -11,16 +12,55 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enroll.errors import UsageError
-from enroll.manifest.escape import escape, escape_all
 from enroll.manifest.header import FREE_TEXT, RESULT_COLUMNS, result_names
-from enroll.model import Entry, Row
-from enroll.text.newfile import new_file
-from enroll.text.outputs import same_file
+from enroll.model import Entry, Fault, Row
+from enroll.text.files import new_file, same_file
 from enroll.text.remedies import sentence
 from enroll.visible import storable
 
-if TYPE_CHECKING:  # pandas comes with it, and takes longer to load than an export of a few rows
+if TYPE_CHECKING:
     from enroll.manifest.manifest import Manifest
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+"""What spreadsheets run: the four of OWASP's page on CSV injection, the blanks that some strip
+before they look, and the full-width forms that East Asian versions take for the plain ones."""
+
+_ESCAPED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
+_FIRST = frozenset("'=+-@\t\r\n＝＋－＠")
+
+
+Rule = Callable[[str], Fault | None]
+"""What a cell must keep to; with a rule only cells that break it are escaped. That can be undone,
+too: a cell that breaks a rule breaks it with an apostrophe before it as well."""
+
+
+def escape(cell: str, rule: Rule | None = None) -> str:
+    """The cell as it may stand in a file that a spreadsheet opens."""
+    return "'" + cell if _FORMULA.match(cell) and _breaks(rule, cell) else cell
+
+
+def unescape(cell: str, rule: Rule | None = None) -> str:
+    """The cell that `escape` was given."""
+    return cell[1:] if _ESCAPED.match(cell) and _breaks(rule, cell) else cell
+
+
+def escape_all(cells: list[str], rule: Rule | None = None) -> list[str]:
+    """`escape` for a column; the same list when nothing in it can need it."""
+    return [escape(cell, rule) for cell in cells] if _may_matter(cells) else cells
+
+
+def unescape_all(cells: list[str], rule: Rule | None = None) -> list[str]:
+    """`unescape` for a column; the same list when nothing in it can need it."""
+    return [unescape(cell, rule) for cell in cells] if _may_matter(cells) else cells
+
+
+def _breaks(rule: Rule | None, cell: str) -> bool:
+    return rule is None or rule(cell) is not None
+
+
+def _may_matter(cells: Iterable[str]) -> bool:
+    # A look at the first characters is several times cheaper than a match for every cell.
+    return not _FIRST.isdisjoint({cell[:1] for cell in cells})
 
 
 def default_results_path(manifest: Path) -> Path:

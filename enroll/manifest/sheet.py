@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from enroll.errors import ManifestError
-from enroll.manifest.bounds import LONGEST_CELL, MOST_CELLS, MOST_COLUMNS, MOST_TEXTS
+from enroll.manifest.bounds import LONGEST_CELL, MOST_CELLS, MOST_COLUMNS, MOST_TEXTS, NamelessFile
 from enroll.manifest.celltext import GENERAL, shown
-from enroll.manifest.nameless import NamelessFile
 from enroll.manifest.package import Package, parser_for
 
 LAST_ROW = 1_048_576

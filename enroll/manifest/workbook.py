@@ -20,7 +20,7 @@ from typing import IO
 from xml.parsers.expat import ExpatError
 
 from enroll.errors import ManifestError
-from enroll.manifest.nameless import NamelessFile
+from enroll.manifest.bounds import NamelessFile
 from enroll.manifest.package import Package, Relationship
 from enroll.manifest.sheet import Sheet, Texts, read_formats, unescaped
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from enroll.photos.decide import Deed
+from enroll.photos.decision import LARGEST_FILE, Deed, PhotoCode, marks
 from enroll.photos.file import locate, look, read_photo, read_photos
 from enroll.photos.glance import Glance, examine, glance
 from enroll.photos.precheck import check_installed
 from enroll.photos.prepare import Prepared, prepare
-from enroll.photos.reasons import LARGEST_FILE, PhotoCode, marks
 
 __all__ = [
     "LARGEST_FILE",

@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image, ImageCms
 
-from enroll.photos.pace import check_time
+from enroll.photos.bounds import check_time
 
 LARGEST_PROFILE = 4 * 1024 * 1024
 """Bytes; profiles of presses have some two million."""

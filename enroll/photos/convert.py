@@ -2,33 +2,155 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import BytesIO
+from typing import Any
 
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from enroll.model import Fault
-from enroll.photos import colour, exif, reasons
-from enroll.photos.broken import BrokenError, translating
-from enroll.photos.decide import Seen, unfit_size
+from enroll.photos import colour, decision, form
+from enroll.photos.bounds import CONTENT_BYTES, Room, check_time, decoders, decoding_limit
+from enroll.photos.decision import MIN_SIDE, Seen, unfit_size
 from enroll.photos.decode import (
+    BrokenError,
     decoding_bytes,
     load,
     load_what_there_is,
     open_picture,
     pixel_bytes,
+    translating,
 )
-from enroll.photos.encode import Style, encode, style_of
 from enroll.photos.form import Form
-from enroll.photos.jpeg import EOI
-from enroll.photos.memory import CONTENT_BYTES, Room, decoders, decoding_limit
-from enroll.photos.resize import resized
+from enroll.photos.jpeg import EOI, without_end
 from enroll.photos.source import Source, why_cut_off
 from enroll.photos.strip import Pieces
-from enroll.photos.truncation import without_end
-from enroll.preparation import Preparation
+from enroll.settings import Preparation
+
+_STRIP_ROWS = 256
+"""Lines that are resized at a time. The filter sees beyond their edges, so that no seam shows."""
+
+
+def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """In strips: in one piece Pillow holds a third picture, of the new width and the old height."""
+    width, height = size
+    smaller = Image.new(picture.mode, size)
+    rows = picture.size[1] / height
+    for top in range(0, height, _STRIP_ROWS):
+        check_time()
+        deep = min(_STRIP_ROWS, height - top)
+        box = (0.0, top * rows, float(picture.size[0]), min((top + deep) * rows, picture.size[1]))
+        strip = picture.resize((width, deep), Image.Resampling.LANCZOS, box=box)
+        smaller.paste(strip, (0, top))
+    return smaller
+
+
+USUAL_QUALITY = 92
+"""For pictures that were no JPEG."""
+
+LOWEST_QUALITY = 50
+"""Below that a smaller picture looks better than a coarser one."""
+
+_CLOSE_ENOUGH = 0.92
+"""A JPEG that takes so much of the bytes it may have is not tried to be made better."""
+
+_FULL, _HALF_WIDTH = 0, 1
+"""Pillow's numbers for the sampling of colour: at every pixel, at every other of a line."""
+
+# Sums of the tables of the JPEG standard (Annex K), from which qualities are told.
+_STANDARD_SUMS = (3688, 5679)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How to encode: `quality` from 1 to 95, or better with the source's own `tables`."""
+
+    quality: int = USUAL_QUALITY
+    sampling: int = _FULL
+    tables: Sequence[Sequence[int]] | None = None
+
+
+def style_of(picture: JpegImagePlugin.JpegImageFile, *, on_its_side: bool) -> Style:
+    """How a JPEG was encoded, so that it can be encoded again with as little loss as possible.
+
+    `on_its_side` says that lines become columns; so do the lines of its tables, then.
+    """
+    tables = [list(picture.quantization[one]) for one in sorted(picture.quantization)]
+    sampling = JpegImagePlugin.get_sampling(picture)
+    if sampling < 0 or (sampling == _HALF_WIDTH and on_its_side):
+        sampling = _FULL
+    if on_its_side:
+        tables = [[table[8 * (i % 8) + i // 8] for i in range(64)] for table in tables]
+    quality = min(max(_quality_of(tables), LOWEST_QUALITY), 95)
+    fits = 0 < len(tables) <= 2 and all(0 < step < 256 for table in tables for step in table)
+    return Style(quality=quality, sampling=sampling, tables=tables if fits else None)
+
+
+def _quality_of(tables: Sequence[Sequence[int]]) -> int:
+    """The quality by which libjpeg would make tables like these."""
+    if not tables:
+        return USUAL_QUALITY
+    percent = 100 * sum(tables[0]) / _STANDARD_SUMS[0]
+    return round((200 - percent) / 2 if percent <= 100 else 5000 / percent)
+
+
+def encode(picture: Image.Image, style: Style, *, max_bytes: int) -> bytes:
+    """A JPEG of at most `max_bytes`: as `style` says, or as much coarser as it must be, or else
+    smaller, too."""
+    tables = {} if style.tables is None else {"qtables": style.tables}
+    first = _saved(picture, quality=style.quality, subsampling=style.sampling, **tables)
+    while len(first) > max_bytes:
+        length, first = len(first), b""
+        found = _coarser(picture, style, max_bytes, known=(style.quality, length))
+        if found is not None:
+            return found
+        smaller = math.sqrt(max_bytes / length) if length < 4 * max_bytes else 0.5
+        width, height = (max(round(side * smaller), MIN_SIDE) for side in picture.size)
+        if (width, height) == picture.size:
+            return _saved(picture, quality=LOWEST_QUALITY, subsampling=style.sampling)
+        picture = resized(picture, (width, height))
+        first = _saved(picture, quality=style.quality, subsampling=style.sampling)
+    return first
+
+
+def _coarser(
+    picture: Image.Image, style: Style, max_bytes: int, *, known: tuple[int, int]
+) -> bytes | None:
+    """The best quality that fits, or nearly so; None where the lowest does not.
+
+    Lengths grow with quality, their logarithm nearly in a line: few tries are needed.
+    """
+    best, low, high = None, LOWEST_QUALITY, style.quality - 1
+    slope = 0.03  # of the logarithm of the length, for a step of quality
+    while low <= high:
+        beyond = math.log(known[1] / max_bytes) + 0.03
+        quality = min(max(known[0] - math.ceil(beyond / slope), low), high)
+        # Not optimized: that gains some per cent, and holds all coefficients of the picture.
+        found = _saved(picture, quality=quality, subsampling=style.sampling)
+        if quality != known[0]:
+            slope = max(math.log(known[1] / len(found)) / (known[0] - quality), 0.005)
+        known = (quality, len(found))
+        if len(found) > max_bytes:
+            high = quality - 1
+        else:
+            best, low = found, quality + 1
+            if len(found) >= _CLOSE_ENOUGH * max_bytes:
+                break
+    return best
+
+
+def _saved(picture: Image.Image, **options: Any) -> bytes:
+    if "qtables" in options:
+        options.pop("quality")
+    check_time()
+    out = BytesIO()
+    picture.save(out, "JPEG", **options)
+    return out.getvalue()
+
 
 _TURNS: Mapping[int, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -79,7 +201,7 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
             full = right - left, bottom - top
             fault = fault or unfit_size(full, preparation)
         if fault is None and need > limit:
-            fault = reasons.too_much_memory(full, need)
+            fault = decision.too_much_memory(full, need)
         if fault is not None:
             return fault
         made = partial(_made, source, picture, preparation, full=full)
@@ -197,7 +319,7 @@ def _painted(opened: Image.Image, max_side: int, turn: Image.Transpose | None) -
 
 def _fitting(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     share = max_side / max(size)
-    width, height = (max(round(side * share), reasons.MIN_SIDE) for side in size)
+    width, height = (max(round(side * share), decision.MIN_SIDE) for side in size)
     return width, height
 
 
@@ -207,11 +329,11 @@ def _orientation_of(picture: Image.Image, seen: Seen) -> int:
         return seen.orientation
     blob = picture.info.get("exif")
     if not isinstance(blob, bytes):
-        return exif.UPRIGHT
-    return exif.orientation(blob.removeprefix(b"Exif\0\0"))
+        return form.UPRIGHT
+    return form.orientation(blob.removeprefix(b"Exif\0\0"))
 
 
 def _why_broken(source: Source, why: str) -> Fault:
     if source.seen.truncated:
-        return reasons.ONLY_A_STUB
-    return reasons.undecodable(why)
+        return decision.ONLY_A_STUB
+    return decision.undecodable(why)

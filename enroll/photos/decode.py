@@ -1,9 +1,12 @@
-"""From bytes to pixels, with bounds on memory; what Pillow raises becomes one exception."""
+"""From bytes to pixels, within bounds on memory and time; Pillow's exceptions become one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import ctypes
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO, cast
 
 from PIL import (
@@ -17,12 +20,45 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    _imaging,
 )
 
-from enroll.photos.broken import RAISED, translating
 from enroll.photos.form import Form
 from enroll.photos.jpeg import Jpeg
 from enroll.photos.strip import Pieces
+
+RAISED = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
+    *(AttributeError, AssertionError, RuntimeError, MemoryError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
+"""What Pillow has been seen to raise on broken files, and its kin. The bytes are in memory, so an
+OSError is about them and not about a disk."""
+
+
+class BrokenError(Exception):
+    """Pillow could not make a picture of it."""
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Turn what Pillow raises on a broken file into BrokenError."""
+    try:
+        yield
+    except RAISED as error:
+        raise BrokenError(str(error)) from error
+
+
+def hush_libtiff() -> None:
+    """Have libtiff print nothing of broken files, in this whole process, where it can be told so.
+
+    Pillow lets it write to standard error from within; what it raises says that there was an error.
+    The library is found by its symbol among those that Pillow's own one is linked with.
+    """
+    with suppress(OSError, AttributeError):
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)
 
 
 def _open_heif(file: IO[bytes]) -> ImageFile.ImageFile:

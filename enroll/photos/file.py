@@ -22,14 +22,14 @@ from pathlib import Path
 
 from enroll.errors import ShortageError
 from enroll.model import Fault, FileContent, FileTimes, Photo, Status, Unusable
+from enroll.photos import decision
 from enroll.photos import precheck as facecheck
-from enroll.photos import reasons
-from enroll.photos.memory import CONTENT_BYTES, reading
+from enroll.photos.bounds import CONTENT_BYTES, reading
+from enroll.photos.decision import LARGEST_FILE, PhotoCode
 from enroll.photos.prepare import prepare
-from enroll.photos.reasons import LARGEST_FILE, PhotoCode
 from enroll.photos.similar_name import find_namesake, name_unseen
-from enroll.preparation import AS_USUAL, Preparation
 from enroll.resources import patiently, shortage_in
+from enroll.settings import AS_USUAL, Preparation
 
 _SHARE_GONE = frozenset(
     {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN}
@@ -182,7 +182,7 @@ def opened(path: str, images: str) -> Iterator[tuple[int, os.stat_result]]:
         found = os.fstat(descriptor)
         _check_kind(found)  # once more: what is open may be something else
         if found.st_size > LARGEST_FILE:
-            raise CannotOpenError(_invalid(reasons.too_large(found.st_size)))
+            raise CannotOpenError(_invalid(decision.too_large(found.st_size)))
         yield descriptor, found
     except OSError as error:
         if (short := shortage_in(error)) is not None:
@@ -196,7 +196,7 @@ def _check_kind(found: os.stat_result) -> None:
     if stat.S_ISLNK(found.st_mode):
         raise CannotOpenError(_invalid(_SYMLINK))
     if not stat.S_ISREG(found.st_mode):
-        raise CannotOpenError(_invalid(reasons.NOT_A_FILE))
+        raise CannotOpenError(_invalid(decision.NOT_A_FILE))
 
 
 def read_photo(path: str, images: str, preparation: Preparation = AS_USUAL) -> Photo | Unusable:
@@ -334,7 +334,7 @@ def _cannot_open(error: OSError, path: str, images: str) -> Unusable:
     if error.errno == errno.ELOOP:
         return _invalid(_SYMLINK)
     if error.errno == errno.ENXIO and Path(path).is_socket():
-        return _invalid(reasons.NOT_A_FILE)
+        return _invalid(decision.NOT_A_FILE)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
         return _failed(PhotoCode.MISSING, f"There is no photo at this path{_instead(path, images)}")
     return _failed(

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from enroll.model import Fault, Unusable
-from enroll.photos import bmp, boxes, gif, jpeg, png, reasons, tiff, webp
-from enroll.photos.decide import Deed, Seen, decide
+from enroll.photos import boxes, decision, inspect, jpeg, png, tiff
+from enroll.photos.decision import Deed, Seen, decide
 from enroll.photos.directory import EndMissingError, UnsupportedError
 from enroll.photos.file import CannotOpenError, opened, read_photo
 from enroll.photos.foreign import name_of_foreign
 from enroll.photos.form import Form, form_of
 from enroll.photos.source import COMPLETABLE
-from enroll.preparation import AS_USUAL, Preparation
+from enroll.settings import AS_USUAL, Preparation
 
 _BLOCK = 4096
 """What is read at either end of a file, and where a JPEG goes on: a block of most file systems."""
@@ -82,12 +82,12 @@ def examine(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glan
 def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | Fault:
     head = os.pread(descriptor, _BLOCK, 0)
     if not head:
-        return reasons.EMPTY
+        return decision.EMPTY
     tail = os.pread(descriptor, _BLOCK, max(size - _BLOCK, 0))
     form = form_of(head)
     if form is None:
         name = name_of_foreign(head)
-        return reasons.NO_IMAGE if name is None else reasons.foreign(name)
+        return decision.NO_IMAGE if name is None else decision.foreign(name)
     seen = _seen(descriptor, head, size, form)
     if isinstance(seen, Fault):
         return seen
@@ -95,7 +95,7 @@ def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | F
     if isinstance(deeds, Fault):
         return deeds
     if seen.truncated and not preparation.accept_truncated:
-        return reasons.cut_off(completable=form in COMPLETABLE)
+        return decision.cut_off(completable=form in COMPLETABLE)
     to_send = _likely_bytes(seen, deeds, preparation)
     told = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
     likeness = int.from_bytes(told, "big", signed=True)
@@ -130,7 +130,7 @@ def _seen(descriptor: int, head: bytes, size: int, form: Form) -> Seen | Fault:
             found = _seen_gif(head, size)
         case Form.WEBP:
             missing = 8 + int.from_bytes(head[4:8], "little") > size
-            pixels = webp.size_of(head[:64])
+            pixels = inspect.size_of(head[:64])
             found = Seen(form=form, size=pixels, length=size, truncated=missing)
         case Form.AVIF | Form.HEIF:
             found = Seen(form=form, size=boxes.largest_size(head), length=size)
@@ -138,9 +138,9 @@ def _seen(descriptor: int, head: bytes, size: int, form: Form) -> Seen | Fault:
 
 
 def _seen_bmp(head: bytes, size: int) -> Seen | Fault:
-    found = bmp.walk(head)
+    found = inspect.walk_bmp(head)
     if found is None:
-        return reasons.NO_IMAGE
+        return decision.NO_IMAGE
     truncated = found.length > size
     pixels, common = found.size, found.common
     return Seen(form=Form.BMP, size=pixels, length=size, common=common, truncated=truncated)
@@ -148,13 +148,13 @@ def _seen_bmp(head: bytes, size: int) -> Seen | Fault:
 
 def _seen_gif(head: bytes, size: int) -> Seen | Fault:
     try:
-        pixels = gif.walk(head).size
-    except gif.NotAGifError as error:
-        return reasons.damaged(str(error))
-    except gif.EndMissingError:
+        pixels = inspect.walk_gif(head).size
+    except inspect.NotAGifError as error:
+        return decision.damaged(str(error))
+    except EndMissingError:
         if size <= len(head):
-            return reasons.ONLY_A_STUB
-        pixels = gif.canvas_of(head)
+            return decision.ONLY_A_STUB
+        pixels = inspect.canvas_of(head)
     return Seen(form=Form.GIF, size=pixels, length=size)
 
 
@@ -164,11 +164,11 @@ def _seen_jpeg(descriptor: int, head: bytes, size: int) -> Seen | Fault:
         try:
             found = jpeg.walk(known, whole=False)
         except jpeg.NotAJpegError as error:
-            return reasons.damaged(str(error))
+            return decision.damaged(str(error))
         except jpeg.EndMissingError as error:
             block = os.pread(descriptor, _BLOCK, error.at)
             if not block or error.at >= size or len(known) >= error.at + len(block):
-                return reasons.ONLY_A_STUB
+                return decision.ONLY_A_STUB
             between = bytes(max(error.at - len(known), 0))  # not looked at
             known = (known + between)[: error.at] + block
         else:
@@ -189,9 +189,9 @@ def _seen_png(head: bytes, size: int) -> Seen | Fault:
     try:
         found = png.walk(head, whole=False)
     except png.NotAPngError as error:
-        return reasons.damaged(str(error))
+        return decision.damaged(str(error))
     if not found.width:
-        return reasons.ONLY_A_STUB
+        return decision.ONLY_A_STUB
     return Seen(
         form=Form.PNG,
         size=found.size,
@@ -206,9 +206,9 @@ def _seen_tiff(descriptor: int, size: int) -> Seen | Fault:
     try:
         found = tiff.walk(lambda at, length: os.pread(descriptor, length, at), size)
     except EndMissingError:
-        return reasons.ONLY_A_STUB
+        return decision.ONLY_A_STUB
     except UnsupportedError as error:
-        return reasons.foreign(f"a {error}")
+        return decision.foreign(f"a {error}")
     return Seen(
         form=Form.TIFF,
         size=found.size,

@@ -6,10 +6,8 @@ import zlib
 from dataclasses import dataclass, field
 from struct import error, unpack_from
 
-from enroll.photos import exif
+from enroll.photos import form
 from enroll.photos.strip import Remains
-
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 END = b"\0\0\0\0IEND\xaeB`\x82"
 """The last chunk, which is the same in every PNG."""
@@ -78,7 +76,7 @@ class Png:
     colour: int = 0
     interlaced: bool = False
     transparent: bool = False
-    orientation: int = exif.UPRIGHT
+    orientation: int = form.UPRIGHT
     has_exif: bool = False
     has_profile: bool = False
     data: list[tuple[int, int]] = field(default_factory=list)
@@ -101,7 +99,7 @@ def walk(content: bytes, *, whole: bool = True) -> Png:
     What decoders skip when it is damaged is left out. Where the end is missing, what there is of
     the last chunk is kept. Raises NotAPngError.
     """
-    png, at, doubtful = Png(Remains(content)), len(SIGNATURE), None
+    png, at, doubtful = Png(Remains(content)), len(form.PNG_SIGNATURE), None
     _note_header(png, content)
     for _ in range(MOST_CHUNKS):
         length = int.from_bytes(content[at : at + 4], "big")
@@ -195,7 +193,7 @@ def _wrong_sum(at: int) -> NotAPngError:
 def _note_header(png: Png, content: bytes) -> None:
     try:
         length, kind, png.width, png.height, png.depth, png.colour, *_, passes = unpack_from(
-            ">I4sIIBBBBB", content, len(SIGNATURE)
+            ">I4sIIBBBBB", content, len(form.PNG_SIGNATURE)
         )
     except error:
         return  # cut off: not whole, and no size
@@ -215,7 +213,7 @@ def _note(png: Png, content: bytes, at: int, after: int) -> None:
         png.data.append((at + 8, after - 4))
     elif kind == b"eXIf" and not png.has_exif:
         png.has_exif = True
-        png.orientation = exif.orientation(payload)
+        png.orientation = form.orientation(payload)
     # Of a glance's head the last chunk may not be whole.
     broken = after <= len(content) and not _is_sound(png, kind, payload)
     png.has_profile |= kind == b"iCCP"

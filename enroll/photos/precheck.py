@@ -16,16 +16,13 @@ from PIL import Image, ImageFile
 
 from enroll.errors import UsageError
 from enroll.model import Fault
-from enroll.photos import reasons
-from enroll.photos.broken import BrokenError, translating
-from enroll.photos.decode import decoding_bytes, load, open_picture
+from enroll.photos import decision
+from enroll.photos.bounds import TooSlowError, check_time, decoders, decoding_limit
+from enroll.photos.decode import BrokenError, decoding_bytes, load, open_picture, translating
 from enroll.photos.form import Form
-from enroll.photos.jpeg import Jpeg, NotAJpegError, walk
-from enroll.photos.memory import decoders, decoding_limit
-from enroll.photos.pace import TooSlowError, check_time
+from enroll.photos.jpeg import Jpeg, NotAJpegError, walk, without_end
 from enroll.photos.strip import Pieces
-from enroll.photos.truncation import without_end
-from enroll.preparation import Precheck, Preparation
+from enroll.settings import Precheck, Preparation
 
 COARSE_SIDE = 640
 """Pixels of the long side at which a face is looked for first: a portrait's is found, in 35 ms."""
@@ -91,27 +88,27 @@ def doubt_about(content: bytes, media_type: str, preparation: Preparation) -> Fa
     try:
         picture, need = _opened(content, _FORMS[media_type], preparation)
         if need > limit:
-            return reasons.too_much_memory(picture.size, need)
+            return decision.too_much_memory(picture.size, need)
         turn = preparation.multi_oriented_detection
         faces = decoders().run(lambda _: _faces(picture, turn=turn), need=need, limit=limit)
     except BrokenError as error:
         if "truncated" in str(error) and _FORMS[media_type] is Form.JPEG:
-            return reasons.cut_off(completable=preparation.precheck == Precheck.HOLD)
-        return reasons.undecodable(str(error))
+            return decision.cut_off(completable=preparation.precheck == Precheck.HOLD)
+        return decision.undecodable(str(error))
     except TooSlowError:
-        return reasons.TOO_SLOW
+        return decision.TOO_SLOW
     return _judged(faces, preparation)
 
 
 def _judged(faces: list[Face], preparation: Preparation) -> Fault | None:
     if not faces:
-        return reasons.no_face(preparation)
+        return decision.no_face(preparation)
     largest = faces[0].side
     similar = [one for one in faces if one.side >= SIMILAR * largest and one.score >= SURE_SCORE]
     if len(similar) > 1:
-        return reasons.several_faces(len(similar), preparation)
+        return decision.several_faces(len(similar), preparation)
     min_face = preparation.min_face
-    return reasons.small_face(largest, min_face) if largest < min_face else None
+    return decision.small_face(largest, min_face) if largest < min_face else None
 
 
 def _opened(

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from enroll.model import Fault
-from enroll.photos import jpeg, png, reasons
+from enroll.photos import decision, jpeg, png
+from enroll.photos.bounds import TooSlowError
 from enroll.photos.convert import convert
-from enroll.photos.decide import Deed, Seen, decide
+from enroll.photos.decision import Deed, Seen, decide
 from enroll.photos.foreign import HEAD_BYTES, name_of_foreign
 from enroll.photos.form import Form, form_of
 from enroll.photos.inspect import INSPECTORS
-from enroll.photos.pace import TooSlowError
+from enroll.photos.jpeg import lost_from
 from enroll.photos.source import Source
-from enroll.photos.truncation import lost_from
-from enroll.preparation import AS_USUAL, Preparation
+from enroll.settings import AS_USUAL, Preparation
 
 MEDIA_TYPES: Mapping[Form, str] = {
     Form.JPEG: "image/jpeg",
@@ -44,17 +44,17 @@ def prepare(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared | F
     Never raises, whatever the bytes are.
     """
     if not content:
-        return reasons.EMPTY
+        return decision.EMPTY
     form = form_of(content[:64])
     if form is None:
         name = name_of_foreign(content[:HEAD_BYTES])
-        return reasons.NO_IMAGE if name is None else reasons.foreign(name)
+        return decision.NO_IMAGE if name is None else decision.foreign(name)
     source = _SOURCES[form](content)
     del content  # what was cut out is not kept while a picture is decoded
     try:
         return source if isinstance(source, Fault) else _prepared(source, preparation)
     except TooSlowError:
-        return reasons.TOO_SLOW
+        return decision.TOO_SLOW
 
 
 def _prepared(source: Source, preparation: Preparation) -> Prepared | Fault:
@@ -80,9 +80,9 @@ def _jpeg_source(content: bytes) -> Source | Fault:
     try:
         found = jpeg.walk(content)
     except jpeg.NotAJpegError as error:
-        return reasons.damaged(str(error))
+        return decision.damaged(str(error))
     if found.end is None and not found.scans:
-        return reasons.ONLY_A_STUB
+        return decision.ONLY_A_STUB
     stripped, lost = found.remains.joined(), lost_from(content, found)
     if lost is not None:
         end = len(content) if found.end is None else found.end
@@ -103,9 +103,9 @@ def _png_source(content: bytes) -> Source | Fault:
     try:
         found = png.walk(content)
     except png.NotAPngError as error:
-        return reasons.damaged(str(error))
+        return decision.damaged(str(error))
     if not found.width:
-        return reasons.ONLY_A_STUB
+        return decision.ONLY_A_STUB
     stripped = found.remains.joined()
     seen = Seen(
         form=Form.PNG,

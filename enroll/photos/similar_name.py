@@ -8,8 +8,8 @@ from itertools import islice
 from threading import Lock
 from unicodedata import is_normalized, normalize
 
-from enroll.characters import as_seen, find_unseen
 from enroll.resources import patiently
+from enroll.visible import as_seen, find_unseen
 
 MOST_NAMES = 100_000
 """Names that are remembered, of all folders together: some 30 MB."""

@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from PIL import ImageFile
 
 from enroll.model import Fault
-from enroll.photos import reasons
-from enroll.photos.broken import BrokenError
-from enroll.photos.decide import Seen
-from enroll.photos.decode import decoding_bytes, open_picture, share_missing
+from enroll.photos import decision
+from enroll.photos.bounds import decoders, decoding_limit
+from enroll.photos.decision import Seen
+from enroll.photos.decode import BrokenError, decoding_bytes, open_picture, share_missing
 from enroll.photos.form import Form
-from enroll.photos.jpeg import Jpeg
-from enroll.photos.memory import decoders, decoding_limit
+from enroll.photos.jpeg import BEHIND, Jpeg
 from enroll.photos.strip import Pieces
-from enroll.photos.truncation import BEHIND
-from enroll.preparation import Preparation
+from enroll.settings import Preparation
 
 COMPLETABLE = frozenset({Form.JPEG, Form.PNG, Form.BMP, Form.GIF, Form.TIFF})
 """Formats of which decoders give what there is; of the others they give all or nothing."""
@@ -44,19 +42,19 @@ def why_cut_off(source: Source, preparation: Preparation) -> Fault:
     if source.missing_bytes:
         some = "1 byte" if source.missing_bytes == 1 else f"{source.missing_bytes:,} bytes"
         verb = "is" if source.missing_bytes == 1 else "are"
-        return reasons.cut_off(f"The last {some} of the file {verb}", completable=completable)
+        return decision.cut_off(f"The last {some} of the file {verb}", completable=completable)
     if not completable:
-        return reasons.cut_off(completable=False)
+        return decision.cut_off(completable=False)
     try:
         share = _share_missing(source, decoding_limit(preparation.max_pixels))
     except BrokenError:
-        return reasons.ONLY_A_STUB
+        return decision.ONLY_A_STUB
     if share is None:
-        return reasons.cut_off()
+        return decision.cut_off()
     percent = round(100 * share)
     if percent == 0:
-        return reasons.cut_off("The end of the file, though hardly any of the picture, is")
-    return reasons.cut_off(f"The last {percent} % of the picture is")
+        return decision.cut_off("The end of the file, though hardly any of the picture, is")
+    return decision.cut_off(f"The last {percent} % of the picture is")
 
 
 def _share_missing(source: Source, limit: int) -> float | None:

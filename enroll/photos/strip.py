@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from enroll.photos.pace import check_time
+from enroll.photos.bounds import check_time
 
 
 class Remains:

@@ -13,7 +13,7 @@ from struct import pack
 
 from PIL.TiffImagePlugin import OPEN_INFO
 
-from enroll.photos import exif
+from enroll.photos import form
 from enroll.photos.colour import LARGEST_PROFILE
 from enroll.photos.directory import (
     LONG,
@@ -206,7 +206,7 @@ class _Picture:
         found = self._file.numbers_if_sound(self._entries, Tag.ORIENTATION, 1)
         return Tiff(
             size=self.size,
-            orientation=next((one for one in found if one in exif.TURNED), exif.UPRIGHT),
+            orientation=next((one for one in found if one in form.TURNED), form.UPRIGHT),
             end=end,
             order=self._file.order,
             values=values | pieces,

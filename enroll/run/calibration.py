@@ -14,8 +14,8 @@ from functools import partial
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates, faces, next_start
 from enroll.model import Answer, FaceRecord, LibraryFace, Photo, Verdict
+from enroll.run.face_search import Looks
 from enroll.run.journal import Journal
-from enroll.run.looks import Looks
 from enroll.run.reconcile_rules import Control
 
 CONTROL_TRIES = 12

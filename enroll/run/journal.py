@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enroll.clock import now_ms
 from enroll.expiry import ALIVE_SECONDS
 from enroll.ledger import Changes, Ledger
-from enroll.ledger.survey import Surveyor
+from enroll.ledger.scan_cache import Surveyor
 from enroll.model import (
     Candidate,
     Event,
@@ -24,7 +24,7 @@ from enroll.model import (
     Unusable,
 )
 from enroll.run import transitions
-from enroll.tally import BAD, Observer, Tally
+from enroll.session.tally import BAD, Observer, Tally
 
 COMMIT_SECONDS = 0.03
 """How long an outcome may wait for others to be committed with. With the time for which answers

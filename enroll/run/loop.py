@@ -16,34 +16,29 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from enroll.clock import now_ms
-from enroll.cores import OneCore
+from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, LocalError, ShortageError
 from enroll.expiry import DEFAULT_TIMEOUT, last_expiry
 from enroll.ledger import Ledger
-from enroll.ledger.survey import Surveyor
+from enroll.ledger.scan_cache import Surveyor
 from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, FaceRecord, SendAs, Status
-from enroll.preparation import AS_USUAL, Preparation
-from enroll.run.credential_refresh import CredentialRefresh, Unchanging
-from enroll.run.feed import Feed
+from enroll.run.face_search import Library, Looks
+from enroll.run.feed import Feed, Sample
+from enroll.run.health import CredentialRefresh, Reachability, Share, Unchanging
 from enroll.run.journal import COMMIT_SECONDS, Journal
-from enroll.run.looks import Library, Looks
-from enroll.run.people import People
-from enroll.run.photo_root import Share
-from enroll.run.planner import Planner
-from enroll.run.progress import Progress
-from enroll.run.reachability import Reachability
+from enroll.run.planner import People, Planner
+from enroll.run.progress import Progress, Watchdog
 from enroll.run.reconcile import Reconciler
 from enroll.run.reconcile_rules import Doubt
 from enroll.run.sender import Calls, Job, Service
 from enroll.run.tasks import Task, Tasks
 from enroll.run.transitions import Policy
-from enroll.run.trial import Sample
 from enroll.run.unknown_faces import Trust, UnknownFaces
-from enroll.run.watchdog import Watchdog
-from enroll.tally import SHARED_SHOWN, Ended, Observer, Tally
+from enroll.session.tally import SHARED_SHOWN, Ended, Observer, Tally
+from enroll.settings import AS_USUAL, Preparation
 from enroll.text.wording import amount, duration
 
 BATCH_SECONDS = 0.02

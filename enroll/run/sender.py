@@ -16,8 +16,8 @@ from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
 from enroll.clock import now_ms
 from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
-from enroll.facesearch.clock import clock_remark
-from enroll.facesearch.codes import CREDENTIAL_CODES
+from enroll.facesearch.answers import CREDENTIAL_CODES
+from enroll.facesearch.signing import clock_remark
 from enroll.ledger import INTERRUPTED, Changes
 from enroll.limiter.limits import CallEnd, Limiter, Slot, release
 from enroll.model import (
@@ -33,11 +33,9 @@ from enroll.model import (
     Verdict,
 )
 from enroll.run import transitions
-from enroll.run.breaker import Breaker
-from enroll.run.credential_refresh import CredentialRefresh
 from enroll.run.feed import Submit
+from enroll.run.health import Breaker, CredentialRefresh, Reachability
 from enroll.run.journal import Journal
-from enroll.run.reachability import Reachability
 from enroll.run.transitions import Again, Doubtful, Policy, Settled, Stop
 from enroll.settings import CodeRule
 from enroll.text.remedies import remedy

@@ -10,8 +10,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from enroll.engine.threads import Threads
 from enroll.errors import ShortageError
-from enroll.threads import Threads
 
 AGAIN_SECONDS = 1.0
 """After so long a task is given once more for which this machine had no file left."""

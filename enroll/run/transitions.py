@@ -215,26 +215,9 @@ def mark_suspect(face: FaceRecord, *, run: int, user_data: str | None = None) ->
 def cancel(face: FaceRecord) -> FaceRecord:
     """The record of a face whose intent is on disk but whose call never left."""
     first = face.first_attempt_at if face.attempts > 1 else None
-    return revert(
-        replace(face, status=Status.PENDING, attempts=face.attempts - 1, first_attempt_at=first)
-    )
-
-
-def revert(face: FaceRecord) -> FaceRecord:
-    """The record of a face that was not added (anew): one that had a token stands as it did before,
-    with the code for which it does."""
-    if face.former_token is None:
-        return face
     return replace(
-        face,
-        status=Status.ENROLLED,
-        face_token=face.former_token,
-        user_data=face.former_user_data or "",
-        former_token=None,
-        former_user_data=None,
-        expires=None,
-        refused_under=None,
-    )
+        face, status=Status.PENDING, attempts=face.attempts - 1, first_attempt_at=first
+    ).reverted()
 
 
 def after(
@@ -282,9 +265,9 @@ def _not_applied(
         return Stop(cancel(face), answer)
     if rule is CodeRule.RETRY:
         if tries < policy.attempts:
-            return Again(revert(replace(face, status=Status.PENDING)), refused=False)
-        return Settled(revert(replace(face, status=Status.FAILED)))
+            return Again(replace(face, status=Status.PENDING).reverted(), refused=False)
+        return Settled(replace(face, status=Status.FAILED).reverted())
     if answer.verdict is not Verdict.REJECTED and rule is not CodeRule.REJECT:
-        return Settled(revert(replace(face, status=Status.FAILED)))
+        return Settled(replace(face, status=Status.FAILED).reverted())
     under = policy.marks.get(answer.code)
-    return Settled(revert(replace(face, status=Status.REJECTED, refused_under=under)))
+    return Settled(replace(face, status=Status.REJECTED, refused_under=under).reverted())

@@ -13,10 +13,10 @@ from enum import Enum
 
 from enroll.errors import LedgerMismatchError, ServiceError
 from enroll.facesearch import faces, next_start
-from enroll.facesearch.readers import LIST_PAGE
+from enroll.facesearch.responses import LIST_PAGE
 from enroll.model import Answer, LibraryFace, Verdict
+from enroll.run.face_search import Looks
 from enroll.run.journal import Journal
-from enroll.run.looks import Looks
 
 PAGES = 100
 """Pages of `list` that are read at most: faces that a ledger lacks, and one page that it knows."""

@@ -6,13 +6,12 @@ a stand-in that shared the client's signing would prove nothing about it.
 
 from __future__ import annotations
 
-from .account import Face, Limits
+from .account import Face, Limits, StoreError
 from .box import Sandbox
 from .calls import CallKind
+from .desk import Call
 from .faults import Fault, FaultKind, parse_fault, parse_fault_option
-from .journal import Call
 from .serve import serve
-from .store import StoreError
 
 __all__ = [
     "Call",

@@ -13,13 +13,11 @@ from typing import Self
 
 from .account import Account, Face, Library, Limits
 from .calls import DEFAULT_MODEL, CallKind, Calls
-from .clock import Clock
-from .desk import Desk, Tempo
+from .desk import Call, Desk, Journal, Tempo
 from .faces import shared_finder
 from .faults import FaultPlan
-from .journal import Call, Journal
+from .fields import Clock, SignatureCheck
 from .server import Server
-from .signature import SignatureCheck
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

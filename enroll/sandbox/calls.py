@@ -7,9 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from .account import Account, Face, Library, Limits, NewFace
-from .clock import Clock, iso
 from .faces import FaceFinder
-from .fields import Fields
+from .fields import Clock, Fields, iso
 from .replies import RefusalError
 
 ROOT = "/finauth/search/group/"

@@ -1,18 +1,15 @@
-"""Finds the face in a picture and reduces it to what the stand-in compares.
-
-This is no biometric matcher. The detector is a real one (dlib's HOG frontal detector), but the
-likeness is that of two small grey crops: good enough to rank the same picture first and to tell
-most people apart, and worthless for telling who somebody is.
-"""
+"""Finds the face in a picture, reduces it to a likeness, and ranks faces by that."""
 
 from __future__ import annotations
 
 import os
+import struct
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
+from io import BytesIO
 from queue import Empty, LifoQueue
 from threading import Lock
 from typing import Any
@@ -21,9 +18,111 @@ import dlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
-from .pictures import grey_picture
 from .replies import RefusalError
+
+MAX_PICTURE_BYTES = 2 * 1024 * 1024
+MIN_SIDE, MAX_SIDE = 48, 4096
+
+# The classes are called directly because Image.open warns about large pictures before
+# their size can be looked at, and a stand-in must not warn inside somebody's tests.
+_FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"BM", BmpImageFile),
+)
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error)
+
+
+def grey_picture(content: bytes, *, field: str, around: int) -> Image.Image:
+    """Decode PNG, JPEG or BMP (told by content) to mode `L`.
+
+    A JPEG may come out smaller by 2, 4 or 8, yet with no side below `around`, because the
+    decoder does that for nothing. The Exif orientation is *not* applied: the vendor does not
+    say, and of the two this is the harsher, so that a client that leaves turning to the
+    service is found out.
+
+    Raises `RefusalError` with the code that the vendor's family uses, `field` for its detail.
+    """
+    if len(content) > MAX_PICTURE_BYTES:
+        raise RefusalError("IMAGE_FILE_TOO_LARGE", field)
+    kind = next((cls for magic, cls in _FORMATS if content.startswith(magic)), None)
+    if kind is None:
+        raise RefusalError("IMAGE_ERROR_UNSUPPORTED_FORMAT", field)
+    try:
+        picture = kind(BytesIO(content))
+        if not all(MIN_SIDE <= side <= MAX_SIDE for side in picture.size):
+            raise RefusalError("INVALID_IMAGE_SIZE", field)
+        picture.draft("L", (around, around))
+        picture.load()
+        return _grey(picture)
+    except _BROKEN as exc:
+        raise RefusalError("IMAGE_ERROR_UNSUPPORTED_FORMAT", field) from exc
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):
+        # 16 bits a pixel; convert("L") would clip at 255 instead of scaling.
+        return picture.convert("I").point(lambda level: level / 256).convert("L")
+    return picture.convert("L")
+
+
+# Grey crops of any two upright faces are alike to begin with. The power spreads the scores so
+# that different people mostly stay below the vendor's recommended thresholds of 75 to 90.
+_SPREAD = 12
+
+
+class LikenessIndex:
+    """A matrix with a row a face. Not safe to share between threads; its library locks."""
+
+    def __init__(self) -> None:
+        self._matrix: NDArray[np.float32] = np.empty((64, LIKENESS_LENGTH), dtype=np.float32)
+        self._visible_from: NDArray[np.float64] = np.empty(64, dtype=np.float64)
+        self._tokens: list[str] = []
+        self._row_of: dict[str, int] = {}
+
+    def add(self, token: str, likeness: Likeness, *, visible_from: float = 0.0) -> None:
+        """Make the face findable from `visible_from` on (UNIX seconds)."""
+        row = len(self._tokens)
+        if row == len(self._matrix):
+            self._matrix = np.concatenate([self._matrix, np.empty_like(self._matrix)])
+            self._visible_from = np.concatenate(
+                [self._visible_from, np.empty_like(self._visible_from)]
+            )
+        self._matrix[row] = likeness
+        self._visible_from[row] = visible_from
+        self._tokens.append(token)
+        self._row_of[token] = row
+
+    def remove(self, token: str) -> None:
+        """Take a face out; the last row takes its place."""
+        row, last = self._row_of.pop(token), len(self._tokens) - 1
+        if row != last:
+            self._matrix[row] = self._matrix[last]
+            self._visible_from[row] = self._visible_from[last]
+            self._tokens[row] = self._tokens[last]
+            self._row_of[self._tokens[row]] = row
+        self._tokens.pop()
+
+    def search(
+        self, likeness: Likeness, *, now: float, limit: int, threshold: float
+    ) -> list[tuple[str, float]]:
+        """Tokens and scores (0 to 100, three decimals), best first; 100 is the same picture."""
+        count = len(self._tokens)
+        cosines = np.clip(self._matrix[:count] @ likeness, 0.0, 1.0).astype(np.float64)
+        scores = np.round(100.0 * cosines**_SPREAD, 3)
+        scores[self._visible_from[:count] > now] = -1.0
+        best = np.argsort(-scores, kind="stable")[:limit]
+        return [
+            (self._tokens[row], float(scores[row]))
+            for row in best
+            if scores[row] >= max(threshold, 0.0)
+        ]
+
 
 Likeness = NDArray[np.float32]
 """A unit vector; the dot product of two is the likeness of the crops."""

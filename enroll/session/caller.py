@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from enroll.engine.threads import Threads
 from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch import FaceSearch
-from enroll.facesearch.codes import CREDENTIAL_CODES
+from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallEnd, Limiter, Slot, release
 from enroll.model import Answer, CallKind, Credentials, Verdict
 from enroll.resources import share_out
 from enroll.session.account import Connection, failed
-from enroll.tally import Tally
-from enroll.threads import Threads
+from enroll.session.tally import Tally
 
 TRIES = 5
 """How often a call is made that does not come through, before its failure is its answer."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enroll.clock import now_ms
 from enroll.errors import ServiceError, UnreachedError
 from enroll.facesearch import face, faces, next_start
-from enroll.facesearch.readers import LIST_PAGE
+from enroll.facesearch.responses import LIST_PAGE
 from enroll.ledger import Listing
 from enroll.model import Answer, CallKind, LibraryFace, Verdict
 from enroll.session.caller import Caller

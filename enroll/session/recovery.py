@@ -1,21 +1,182 @@
-"""A ledger that was put back to an earlier state: what the library holds no more is due again."""
+"""Faces that the library lost become due again: after an audit, or when a ledger was put back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from enroll.errors import ServiceError
-from enroll.ledger import Ledger
+from enroll.ledger import Changes, Ledger, MissingFace
+from enroll.ledger.auditing import SqliteAudit
 from enroll.ledger.files import audit_ledger
 from enroll.ledger.lock import LedgerLock
+from enroll.model import EventKind, FaceRecord, LibraryFace, Status
 from enroll.session.caller import Caller
-from enroll.session.command_record import COMMAND, command_record
-from enroll.session.library_listing import read_library
-from enroll.session.requeue import requeue_missing
+from enroll.session.library_listing import look_up, read_library
+from enroll.session.session import COMMAND, CommandRecord, command_record
 from enroll.text.wording import amount
+
+
+@dataclass(slots=True)
+class Requeued:
+    """How many faces are due again, how many have the token of a copy from now on (or the one that
+    they had before they were added anew), how many no row points to any more, and how many stay as
+    they are because the service did not say that they are gone, or whether their copies are."""
+
+    due: int = 0
+    adopted: int = 0
+    gone: int = 0
+    kept: int = 0
+
+
+def requeue_missing(
+    audit: SqliteAudit, *, caller: Caller, ledger: Ledger, work: CommandRecord, group_id: str
+) -> Requeued:
+    """Make every missing face due again, once `face_info` has said of it that it is not there.
+
+    One that has a copy on record, which the library holds, gets the copy's token instead: to add
+    it would be to add it twice. A face to which no row points is recorded as removed. The old
+    token stays in the history.
+    """
+    counted, after = Requeued(), 0
+    while batch := audit.missing(after=after):
+        after = batch[-1].face_id
+        gone = _confirmed(audit, batch, caller=caller, group_id=group_id)
+        people = ledger.faces_of({one.user_id for one in gone})
+        faces = {face.face_id: face for known in people.values() for face in known}
+        known = [faces[one.face_id] for one in gone]
+        heirs = _heirs(audit, known, caller=caller, group_id=group_id)
+        sure = [face for face in known if face.face_id not in heirs.unsure]
+        counted.kept += len(batch) - len(sure)
+        _record(sure, heirs.tokens, ledger=ledger, work=work, counted=counted)
+    return counted
+
+
+def _confirmed(
+    audit: SqliteAudit, batch: Sequence[MissingFace], *, caller: Caller, group_id: str
+) -> list[MissingFace]:
+    """Those of a batch that are not in the library. `list` may have left a face out: its pages
+    shift when a face before is deleted meanwhile."""
+    absent = {one.face_token for one in batch if one.asked}
+    to_ask = [one.face_token for one in batch if not one.asked]
+    there = []
+    for token, found in look_up(caller, group_id, to_ask):
+        if found is None:
+            absent.add(token)
+        elif isinstance(found, LibraryFace):
+            there.append(found)
+    audit.present(there)
+    return [one for one in batch if one.face_token in absent]
+
+
+@dataclass(frozen=True, slots=True)
+class _Heirs:
+    """For faces that are gone, by their numbers: the oldest copy that the library holds, or what
+    it holds from before the face was added anew, and those of whose copies the service does not
+    say whether they are there."""
+
+    tokens: Mapping[int, LibraryFace]
+    unsure: Set[int]
+
+
+def _heirs(
+    audit: SqliteAudit, gone: Sequence[FaceRecord], *, caller: Caller, group_id: str
+) -> _Heirs:
+    people = {face.face_id: face.user_id for face in gone}
+    formers = {face.former_token: face.face_id for face in gone if face.former_token is not None}
+    owners = {**audit.copies_of(list(people)), **formers}
+    oldest: dict[int, LibraryFace] = {}
+    unanswered = Counter(owners.values())  # no further call may be made for some
+    for token, found in look_up(caller, group_id, owners):
+        owner = owners[token]
+        if isinstance(found, ServiceError):
+            continue
+        unanswered[owner] -= 1
+        if found is not None and found.user_id == people[owner]:
+            best = oldest.get(owner, found)
+            # A copy has the text that the face had, what was there before it has another.
+            oldest[owner] = min(
+                best,
+                found,
+                key=lambda one: (one.face_token in formers, one.add_time, one.face_token),
+            )
+    audit.present(list(oldest.values()))
+    return _Heirs(oldest, (+unanswered).keys())
+
+
+def _record(
+    gone: Sequence[FaceRecord],
+    heirs: Mapping[int, LibraryFace],
+    *,
+    ledger: Ledger,
+    work: CommandRecord,
+    counted: Requeued,
+) -> None:
+    paths = ledger.paths_of([face.face_id for face in gone])
+    for face in gone:
+        pointed_to, heir = bool(paths[face.face_id]), heirs.get(face.face_id)
+        if heir is not None and heir.face_token == face.former_token:
+            ledger.record(_stands_as_before(face, work=work))
+            counted.adopted += 1
+            continue
+        if pointed_to and heir is not None:
+            ledger.record(_inherits(face, heir, work=work))
+            counted.adopted += 1
+            continue
+        kind = EventKind.REQUEUED if pointed_to else EventKind.GONE
+        ledger.record(
+            Changes(
+                faces=[_without_token(face, due=pointed_to, run=work.run)],
+                events=[work.event(kind, face.face_id, face.face_token)],
+            )
+        )
+        counted.due += pointed_to
+        counted.gone += not pointed_to
+    ledger.commit()
+
+
+def _stands_as_before(face: FaceRecord, *, work: CommandRecord) -> Changes:
+    """What the library holds from before the face was added anew, is the face again."""
+    before = replace(face.reverted(), status=face.status, run=work.run)
+    return Changes(
+        faces=[before],
+        events=[
+            work.event(EventKind.GONE, face.face_id, face.face_token, "stands as before"),
+            work.event(EventKind.RESTORED, face.face_id, before.face_token),
+        ],
+    )
+
+
+def _inherits(face: FaceRecord, heir: LibraryFace, *, work: CommandRecord) -> Changes:
+    """The copy is the face from now on."""
+    token, old = heir.face_token, face.face_token
+    return Changes(
+        faces=[replace(face, face_token=token, enrolled_at=heir.add_time, run=work.run)],
+        events=[
+            work.event(EventKind.GONE, face.face_id, old, "a copy takes its place"),
+            work.event(EventKind.ADOPTED, face.face_id, token, "a copy on record"),
+        ],
+        surplus_gone=[token],
+    )
+
+
+def _without_token(face: FaceRecord, *, due: bool, run: int) -> FaceRecord:
+    return replace(
+        face,
+        status=Status.PENDING if due else Status.REMOVED,
+        face_token=None,
+        former_token=None,  # not there either
+        former_user_data=None,
+        enrolled_at=None,
+        code="",
+        message="",
+        run=run,
+    )
+
 
 _PUT_BACK = "The ledger was put back to an earlier state"
 _REMEDY = (

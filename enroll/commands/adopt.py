@@ -1,0 +1,241 @@
+"""Takes faces that a library already holds into a ledger: `enroll adopt`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from enroll.allowed import refuse
+from enroll.commands.adopt_report import Adoption, adopted_lines, open_report, opening_lines
+from enroll.commands.adopt_search import Adopter
+from enroll.commands.matching import OwnScore
+from enroll.commands.run_opening import identity_of, ledger_path, make_ledger_folder
+from enroll.commands.surplus import SearchPlace
+from enroll.errors import ServiceError, UsageError
+from enroll.facesearch import candidates
+from enroll.ledger import Ledger, LibraryIdentity
+from enroll.ledger.files import (
+    check_is_ledger,
+    ledger_exists,
+    open_ledger,
+    scratch_ledger,
+    scratch_listing,
+)
+from enroll.ledger.listing import SqliteListing
+from enroll.ledger.lock import LedgerLock
+from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.rules import check_row
+from enroll.manifest.scan import CHUNK_ROWS, Scan, photos_folder
+from enroll.model import CallKind, Credentials, FaceRecord, Photo
+from enroll.run.calibration import CONTROL_FACES
+from enroll.run.face_search import read_again
+from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD
+from enroll.session.account import Account, find_library
+from enroll.session.caller import Caller
+from enroll.session.library_listing import Sighted, read_library
+from enroll.session.session import ADOPT, COMMAND, Prompt, command_record
+from enroll.session.tally import Tally
+from enroll.settings import FILES, RunSettings, files_record
+from enroll.text.files import InUse, Output, check_output, try_folder
+from enroll.visible import path_text
+
+NO_GROUP_ID = "--group-id is needed: the library whose faces to adopt."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptSettings:
+    """What `enroll adopt` is to do; docs/reference.md describes the options.
+
+    `run` holds what it has in common with `enroll run`. `score` is the least that counts as that
+    of a photo's own face, None to learn it; `report` is a CSV of the rows to look at.
+    """
+
+    run: RunSettings
+    score: float | None = None
+    dry_run: bool = False
+    report: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what the command line refuses, with the same sentence."""
+        refuse(self)
+        if not self.run.group_id:
+            raise UsageError(NO_GROUP_ID)
+
+
+def adopt(
+    settings: AdoptSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
+) -> Adoption:
+    """Find the manifest's rows among the library's faces, and take their tokens into the ledger.
+
+    With `dry_run` it is only said what that takes. Rows that the ledger knows as enrolled are
+    left out, so that an adoption that was interrupted goes on. Raises EnrollError.
+    """
+    run = settings.run
+    manifest = open_manifest(
+        run.manifest, columns=run.columns, encoding=run.encoding, sheet=run.sheet
+    )
+    path = ledger_path(run)
+    if settings.report is not None:
+        output = Output(path=settings.report, option="--report")
+        check_output(output, InUse(ledger=path, manifests=[manifest.path], files=run.in_use))
+        try_folder(output)
+    if ledger_exists(path):
+        check_is_ledger(path)  # before a lock is made beside a file that is something else
+    with ExitStack() as stack:
+        connection = Account(
+            endpoint=run.endpoint,
+            read_credentials=read_credentials,
+            timeout=run.timeout,
+            ca_bundle=run.ca_bundle,
+            allow_http=run.allow_http,
+            announce=prompt.connecting,
+        ).open()
+        stack.callback(connection.close)
+        tally = Tally()
+        identity = identity_of(run, find_library(connection, run.group_id, tally))
+        lock = None
+        if not settings.dry_run:
+            make_ledger_folder(path.parent)
+            lock = stack.enter_context(LedgerLock(path))
+        caller = stack.enter_context(Caller(connection, tally, at_once=run.max_in_flight))
+        listing = scratch_listing()
+        stack.callback(listing.close)
+        sighted = read_library(
+            caller, run.group_id, listing, heard=lambda n: prompt.progress(n, "faces listed")
+        )
+        ledger = _open_ledger(settings, path, identity)
+        stack.callback(ledger.close)
+        work = _Work(settings, manifest, prompt, caller, listing, ledger, lock)
+        return work.adopt(path, sighted)
+
+
+def _open_ledger(settings: AdoptSettings, path: Path, identity: LibraryIdentity) -> Ledger:
+    if not settings.dry_run:
+        return open_ledger(path, identity)
+    return scratch_ledger(path if ledger_exists(path) else None, identity)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An adoption whose library has been read and whose ledger is open."""
+
+    settings: AdoptSettings
+    manifest: Manifest
+    prompt: Prompt
+    caller: Caller
+    listing: SqliteListing
+    ledger: Ledger
+    lock: LedgerLock | None
+
+    def adopt(self, path: Path, sighted: Sighted) -> Adoption:
+        run = self.settings.run
+        photos = photos_folder(run.images, self.manifest, self.ledger)
+        images, notes = photos.path, photos.notes
+        adoption = Adoption(
+            ledger=path,
+            images=images,
+            group_id=run.group_id,
+            endpoint=run.endpoint,
+            sighted=sighted,
+            notes=(*self.manifest.notes, *notes),
+        )
+        if self.settings.dry_run:
+            self._count(adoption, None)
+            self.prompt.say(*opening_lines(adoption))
+            return adoption
+        with command_record(
+            self.ledger,
+            options={
+                **run.record(),
+                **photos.record(),
+                COMMAND: ADOPT,
+                FILES: files_record({"the report": self.settings.report}),
+            },
+            tally=self.caller.tally,
+            images=images,
+            given=photos.named,
+            manifest=path_text(self.manifest.path.absolute()),
+            manifest_sha256=self.manifest.sha256,
+            clock_offset=self.caller.clock_offset,
+        ) as work:
+            self._count(adoption, work.run)
+            self.prompt.say(*opening_lines(adoption))
+            place = SearchPlace(group_id=run.group_id, images=str(images), send_as=run.send_as)
+            if adoption.to_search:
+                adoption.own = self._known_own_score(place)
+            with open_report(self.settings.report) as remarks:
+                Adopter(
+                    caller=self.caller,
+                    ledger=self.ledger,
+                    listing=self.listing,
+                    work=work,
+                    place=place,
+                    multi_oriented_detection=run.multi_oriented_detection,
+                    adoption=adoption,
+                    remarks=remarks,
+                    progress=self.prompt.progress,
+                ).adopt(self.listing.claims(listed_only=sighted.whole))
+            adoption.unknown = self._unknown()
+            if self.lock is not None:
+                self.lock.began(work.began)  # what the ledger lacked has been taken in
+            work.exit_code = adoption.exit_code
+        calls = self.caller.tally.calls
+        self.prompt.say("", *adopted_lines(adoption, calls, self.settings.report))
+        return adoption
+
+    def _count(self, adoption: Adoption, run: int | None) -> None:
+        """Compare the manifest with the ledger; claim the rows that may have a face there."""
+        scan = Scan(self.manifest.rows(CHUNK_ROWS), str(adoption.images))
+        blocked = self.ledger.block_list
+        while (scanned := scan.next_chunk()) is not None:
+            rows, withheld = blocked.part(scanned)
+            adoption.withheld += len(withheld)
+            compared = self.ledger.compare(rows, run=run)
+            adoption.known += compared.unchanged + compared.gone
+            sound = [one.row for one in compared.candidates if check_row(one.row) is None]
+            adoption.invalid += len(compared.candidates) - len(sound)
+            self.listing.claim(sound)
+            if run is not None:
+                self.ledger.commit()
+        adoption.rows = self.listing.claimed(listed_only=False)
+        adoption.to_search = self.listing.claimed(listed_only=adoption.sighted.whole)
+
+    def _known_own_score(self, place: SearchPlace) -> OwnScore | None:
+        """The score of own faces, as set, or as a face has whose token the ledger knows."""
+        if self.settings.score is not None:
+            return OwnScore(self.settings.score, set_by_hand=True)
+        for face in self.ledger.newest_enrolled(CONTROL_FACES):
+            paths = self.ledger.paths_of([face.face_id])[face.face_id]
+            photo = read_again(paths, place.images, face)
+            if photo is None:
+                continue
+            score = self._control(place, face, photo)
+            if score is not None:
+                return OwnScore(score)
+        return None
+
+    def _control(self, place: SearchPlace, face: FaceRecord, photo: Photo) -> float | None:
+        answer = self.caller.ask(
+            CallKind.SEARCH,
+            lambda service: service.search(
+                group_id=place.group_id,
+                photo=photo,
+                send_as=place.send_as,
+                limit=LOOK_LIMIT,
+                threshold=LOOK_THRESHOLD,
+                multi_oriented_detection=face.multi_oriented_detection,
+            ),
+        )
+        try:
+            found = candidates(answer)
+        except ServiceError:
+            return None
+        return next((one.score for one in found if one.face_token == face.face_token), None)
+
+    def _unknown(self) -> int:
+        """How many faces of the library the ledger does not know."""
+        return sum(
+            len(tokens) - len(self.ledger.holders_of(tokens)) for tokens in self.listing.tokens()
+        )

@@ -1,0 +1,176 @@
+"""How an adoption went, as lines to read and as a CSV."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from enroll.commands.matching import Decision, Outcome, OwnScore
+from enroll.errors import ExitCode
+from enroll.manifest.results import escape
+from enroll.manifest.rules import image_fault, user_id_fault
+from enroll.model import CallKind, ScannedRow
+from enroll.session.library_listing import Sighted
+from enroll.text.files import new_csv
+from enroll.text.wording import amount, facts
+
+REPORT_COLUMNS = ("line", "user_id", "image", "outcome", "face_token", "score", "detail")
+"""What a report of an adoption has."""
+
+MEANINGS = {
+    Outcome.ADOPTED: "their faces are in the ledger now",
+    Outcome.KNOWN: "the ledger knew their faces",
+    Outcome.NOT_FOUND: "the library has another photo of the person; `enroll run` adds this one",
+    Outcome.CONTESTED: "their faces went to other photos that look the same; `run` adds these",
+    Outcome.UNCLEAR: "too many faces are as like; `enroll run` adds them, perhaps once more",
+    Outcome.IN_DOUBT: "a face of the person is in doubt; `enroll run` settles it",
+    Outcome.NO_SCORE: "not decided: the score of own faces was not learned; adopt with --score",
+    Outcome.UNUSABLE: "no photo to search with",
+    Outcome.FAILED: "the search failed; adopt again",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Adoption:
+    """How an adoption went. Rows are those of the manifest, a row that stands twice once.
+
+    `known` lines were enrolled before, `invalid` ones can never be, `withheld` ones are of people
+    who were forgotten. `rows` are the others, of
+    which `to_search`, a call each, may have a face in the library; `outcomes` counts what these
+    came to. `surplus` are further copies of adopted faces, `unknown` the library's faces that
+    the ledger still does not know.
+    """
+
+    ledger: Path
+    images: Path
+    group_id: str
+    endpoint: str
+    sighted: Sighted
+    notes: tuple[str, ...] = ()
+    known: int = 0
+    invalid: int = 0
+    withheld: int = 0
+    rows: int = 0
+    to_search: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    surplus: int = 0
+    unknown: int = 0
+    own: OwnScore | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was found out of every row whether the library holds its face."""
+        return not (self.outcomes[Outcome.FAILED] or self.outcomes[Outcome.NO_SCORE])
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """6 if it is not finished, else 1 if rows should be looked at before a run, else 0."""
+        if not self.finished:
+            return ExitCode.ENDED_EARLY
+        well = self.outcomes[Outcome.ADOPTED] + self.outcomes[Outcome.KNOWN]
+        plain = well == self.outcomes.total() and not self.surplus
+        return ExitCode.DONE if plain else ExitCode.SOME_ROWS_FAILED
+
+
+class Remarks:
+    """A CSV of the rows that a person should look at."""
+
+    def __init__(self, writer: Any) -> None:
+        """`writer` is a csv.writer, or None to write nothing."""
+        self._writer = writer
+
+    def row(self, row: ScannedRow, decision: Decision, detail: str) -> None:
+        """Write down what became of a row, unless it went plainly well."""
+        plain = decision.outcome in (Outcome.ADOPTED, Outcome.KNOWN)
+        if self._writer is None or (plain and not (decision.surplus or decision.alike)):
+            return
+        self._writer.writerow(
+            [
+                row.line,
+                escape(row.user_id, user_id_fault),
+                escape(row.image, image_fault),
+                decision.outcome.value,
+                escape(decision.face_token),
+                f"{decision.score:g}" if decision.score else "",
+                escape(detail or _detail(decision)),
+            ]
+        )
+
+
+def _detail(decision: Decision) -> str:
+    copies, alike = len(decision.surplus), decision.alike
+    said = [f"{amount(copies, 'further copy', 'further copies')} recorded as surplus"] * bool(
+        copies
+    )
+    said += ["other photos of the person look the same"] * alike
+    return "; ".join(said)
+
+
+@contextmanager
+def open_report(path: Path | None) -> Iterator[Remarks]:
+    """Remarks into a file of its owner's alone, there when all is written; None: nowhere."""
+    with new_csv(path, REPORT_COLUMNS) as writer:
+        yield Remarks(writer)
+
+
+def opening_lines(adoption: Adoption) -> list[str]:
+    """What is said before the first search."""
+    sighted = adoption.sighted
+    shown = f"{amount(sighted.faces, 'face')}{'' if sighted.whole else ' seen, not all'}"
+    lines = facts(
+        [
+            ("Library", f"{adoption.group_id} at {adoption.endpoint}, {shown}"),
+            ("Ledger", str(adoption.ledger)),
+            ("Photos", str(adoption.images)),
+        ]
+    )
+    lines += adoption.notes
+    if not sighted.whole:
+        lines.append(
+            f"`list` showed no more faces: {sighted.because} So every row is searched for."
+        )
+    known = f"{amount(adoption.known, 'line')} enrolled before" if adoption.known else ""
+    invalid = f"{amount(adoption.invalid, 'row')} invalid" if adoption.invalid else ""
+    elsewhere = adoption.rows - adoption.to_search
+    others = f"{amount(elsewhere, 'row')} of people without a face there" if elsewhere else ""
+    withheld = f"{amount(adoption.withheld, 'line')} withheld" if adoption.withheld else ""
+    told = [*filter(None, [known, invalid, withheld, others])]
+    lines += [f"{', '.join(told)}."] * bool(told)
+    lines.append(f"To search for: {amount(adoption.to_search, 'row')}, a call each.")
+    return lines
+
+
+def adopted_lines(adoption: Adoption, calls: Counter[CallKind], report: Path | None) -> list[str]:
+    """What is said in the end."""
+    counts = [(one, adoption.outcomes[one]) for one in Outcome if adoption.outcomes[one]]
+    wide = max((len(one.value) for one, _ in counts), default=0)
+    deep = max((len(f"{count:,}") for _, count in counts), default=0)
+    lines = [f"  {one.value:<{wide}}  {count:>{deep},}  {MEANINGS[one]}" for one, count in counts]
+    lines = lines or [
+        "No row has a face in the library that the ledger does not know."
+        if adoption.known
+        else "No row has a face in the library."
+    ]
+    if adoption.surplus:
+        copies = amount(adoption.surplus, "further copy", "further copies")
+        lines.append(
+            f"{copies} of these faces recorded as surplus: `enroll verify --remove-surplus` "
+            "deletes them."
+        )
+    if adoption.unknown:
+        lines.append(
+            f"{amount(adoption.unknown, 'face')} of the library still unknown to the ledger: "
+            "`enroll verify --differences FILE` lists them."
+        )
+    if report is not None:
+        lines.append(f"The rows to look at are in {report}.")
+    if not adoption.finished:
+        lines.append(
+            "The adoption is not finished, and `enroll run` refuses the ledger until it is."
+        )
+    made = ", ".join(f"{count:,} {kind}" for kind, count in calls.items())
+    return [*lines, f"Calls: {made}"]

@@ -1,0 +1,385 @@
+"""`enroll forget --readmit`: somebody who was forgotten may be enrolled again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import filterfalse, islice
+from pathlib import Path
+from typing import Any
+
+from enroll.clock import now_ms
+from enroll.commands.people_faces import Seeker, Sought
+from enroll.commands.resolve import settle_after_of
+from enroll.commands.surplus import SearchPlace
+from enroll.commands.traces import RESULTS, files_of, find_traces
+from enroll.errors import ExitCode, UsageError
+from enroll.ledger import Ledger, Target
+from enroll.ledger.files import check_library, open_ledger, read_ledger, recall_survey
+from enroll.ledger.lock import LedgerLock
+from enroll.manifest.rules import read_user_ids, user_id_fault
+from enroll.model import Credentials, SendAs
+from enroll.session.deletions import (
+    DELETE_PAGE,
+    Deletion,
+    delete_chosen,
+    delete_targets,
+    settle_deleting,
+)
+from enroll.session.session import (
+    COMMAND,
+    CommandRecord,
+    Prompt,
+    Session,
+    SessionSettings,
+    changing,
+    command_record,
+    open_session,
+)
+from enroll.session.tally import Tally
+from enroll.settings import DEFAULT_ENDPOINT, FILES, files_record
+from enroll.text.logs import NAMELESS, mask
+from enroll.text.wording import amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readmitted:
+    """Who may be enrolled again, and who was not withheld."""
+
+    people: Sequence[str]
+    others: Sequence[str]
+
+
+def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
+    """Take people off the block list; nothing is called. Raises EnrollError."""
+    read_ledger(settings.ledger).close()  # that there is one, before anything is made beside it
+    with ExitStack() as stack:
+        stack.enter_context(LedgerLock(settings.ledger))
+        reader = read_ledger(settings.ledger)
+        identity = reader.identity()
+        reader.close()
+        wanted = replace(identity, group_id=settings.group_id or identity.group_id)
+        check_library(settings.ledger, identity, wanted)
+        ledger = open_ledger(settings.ledger, identity)
+        stack.callback(ledger.close)
+        last = next(iter(ledger.status(runs=1).runs), None)
+        before: Mapping[str, Any] = {} if last is None else last.start.options
+        options = {
+            COMMAND: FORGET,
+            "group_id": identity.group_id,
+            "endpoint": before.get("endpoint") or DEFAULT_ENDPOINT,
+            "timeout": settings.timeout,
+            "send_as": before.get("send_as") or SendAs.FILE.value,
+        }
+        # The survey, which was taken without them, is dropped by it.
+        work = stack.enter_context(command_record(ledger, options=options, tally=Tally()))
+        holds = ledger.block_list.holds
+        named = dict.fromkeys(one if holds(one) else one.strip() for one in settings.readmitted)
+        lifted = [
+            user_id
+            for user_id in named
+            if ledger.forgetting.readmit(user_id, at=now_ms(), run=work.run)
+        ]
+        ledger.commit()
+    others = [user_id for user_id in named if user_id not in lifted]
+    if lifted:
+        prompt.say(f"Not withheld any more: {settings.several(lifted)}. The next run enrolls them.")
+    if others:
+        prompt.say(f"Not withheld before either: {settings.several(others)}.")
+    return Readmitted(people=lifted, others=others)
+
+
+FORGET = "forget"
+
+SHOWN = 20
+"""How many people are named in a sentence about them."""
+
+ALL_RUNS = 1_000_000
+"""More than a ledger has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetSettings(SessionSettings):
+    """What `enroll forget` is to do: the people in `people` and in the file `user_ids` are to be
+    forgotten, or those in `readmitted` may be enrolled again."""
+
+    people: Sequence[str] = ()
+    user_ids: Path | None = None
+    readmitted: Sequence[str] = ()
+    show_user_ids: bool = False
+
+    def record(self) -> dict[str, Any]:
+        return {COMMAND: FORGET, FILES: files_record({"the user ids": self.user_ids})}
+
+    def everybody(self) -> list[str]:
+        """All who are to be forgotten, each once. Raises UsageError."""
+        listed = [] if self.user_ids is None else read_user_ids(self.user_ids)
+        return list(dict.fromkeys([*self.people, *listed]))
+
+    def shown(self, user_id: str) -> str:
+        """A user id as it may be printed."""
+        return user_id if self.show_user_ids else mask(user_id)
+
+    def shown_path(self, path: Path, people: Sequence[str]) -> str:
+        """A path as it may be printed: a file may be called by its person's id."""
+        text = str(path)
+        for user_id in sorted(people, key=len, reverse=True):
+            text = text.replace(user_id, self.shown(user_id))
+        return text
+
+    def several(self, people: Sequence[str]) -> str:
+        """People as they may be printed, the first of them."""
+        if all(self.shown(user_id) == NAMELESS for user_id in people):
+            return f"{amount(len(people), 'person', 'people')} (--show-user-ids names them)"
+        more = f" and {len(people) - SHOWN:,} more" if len(people) > SHOWN else ""
+        return ", ".join(map(self.shown, people[:SHOWN])) + more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """How it went: of `people` those in `left` are not forgotten to the end, for the reasons there;
+    `gone` faces were deleted, `in_all` of those who are forgotten, also by commands that did not
+    come to their end. Nothing was done unless it was `agreed` to."""
+
+    people: Sequence[str] = ()
+    gone: int = 0
+    in_all: int = 0
+    left: Mapping[str, str] = field(default_factory=dict)
+    agreed: bool = True
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """By what is left to be decided."""
+        if not self.agreed:
+            return ExitCode.INTERRUPTED
+        return ExitCode.IN_DOUBT if self.left else ExitCode.DONE
+
+
+def forget(
+    settings: ForgetSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
+) -> Forgotten:
+    """Delete all that library and ledger hold of people, and keep a hash by which runs withhold
+    them, when that is agreed to. Raises EnrollError.
+
+    They are withheld before anything is deleted, and what the ledger holds of a person is deleted
+    when no face is left in the library: wherever it dies, the same command goes on.
+    """
+    named = settings.everybody()
+    with open_session(settings, read_credentials, prompt) as session:
+        files = _files(session)
+        session.audit.refresh()
+        with changing(session) as (ledger, work):
+            people = ledger.forgetting.as_known(named)
+            alike = _alike(settings, ledger, people)
+            if not _agreed(session, ledger, people, alike):
+                prompt.say("Nothing was deleted, and nobody is withheld by it.")
+                declined = Forgotten(agreed=False)
+                work.exit_code = declined.exit_code
+                return declined
+            ledger.forgetting.block(people, at=work.began, run=work.run)
+            ledger.commit()
+            forgotten = _Forgetting(session, ledger, work, people).carry_out()
+            work.exit_code = forgotten.exit_code
+    _say_how_it_went(settings, prompt, forgotten, session.group_id)
+    _say_who_names_them(settings, prompt, files, people)
+    return forgotten
+
+
+def _files(session: Session[ForgetSettings]) -> dict[Path, str]:
+    """The files that may name people, as far as the ledger knows; before anything is deleted."""
+    settings = session.settings
+    others = {} if settings.user_ids is None else {settings.user_ids.absolute(): "the user ids"}
+    survey = recall_survey(settings.ledger)
+    if survey is not None and survey.results is not None:
+        others[Path(survey.results[0])] = RESULTS
+    return files_of(session.audit.status(runs=ALL_RUNS).runs, settings.ledger.absolute(), others)
+
+
+def _alike(
+    settings: ForgetSettings, ledger: Ledger, people: Sequence[str]
+) -> Mapping[str, Sequence[str]]:
+    """People whom the ledger does not know, with those whom it knows under nearly the same id.
+    Raises UsageError for an id that nobody can have."""
+    strangers = ledger.forgetting.strangers(people)
+    for user_id in filterfalse(ledger.block_list.holds, strangers):  # those are gone on with
+        if fault := user_id_fault(user_id):
+            raise UsageError(
+                f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger knows no row "
+                f"of it: {fault.message} Nothing was done: correct the id."
+            )
+    return {user_id: others for user_id, others in strangers.items() if others}
+
+
+def _agreed(
+    session: Session[ForgetSettings],
+    ledger: Ledger,
+    people: Sequence[str],
+    alike: Mapping[str, Sequence[str]],
+) -> bool:
+    settings, prompt = session.settings, session.prompt
+    withheld = ledger.block_list
+    faceless = [user_id for user_id, faces in ledger.faces_of(people).items() if not faces]
+    again = [user_id for user_id in faceless if withheld.holds(user_id)]
+    strangers = [user_id for user_id in faceless if not withheld.holds(user_id)]
+    chosen = ledger.removals.choose_people(people)
+    prompt.say(f"To be forgotten: {settings.several(people)}.")
+    if again:
+        prompt.say(f"Withheld already: {settings.several(again)}; looked for once more.")
+    if strangers:
+        prompt.say(
+            f"The ledger knows no face of {settings.several(strangers)}; the user_id is looked for "
+            "in the library and withheld all the same."
+        )
+    for user_id, others in islice(alike.items(), SHOWN):
+        prompt.say(
+            f"  Beside {settings.shown(user_id)} it knows {settings.several(others)}: other zeros "
+            "in front, capitals or blanks. Whoever that is stays enrolled, unless named so."
+        )
+    return prompt.confirm(
+        f"Delete {amount(chosen.faces, 'face')} of {amount(len(people), 'person', 'people')}, and "
+        f"any other that the library {session.group_id} shows under the same user_id, with all "
+        "that the ledger holds of them, and withhold them from now on? This cannot be undone."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Forgetting:
+    """People who are withheld already, and of whom all is to be deleted."""
+
+    session: Session[ForgetSettings]
+    ledger: Ledger
+    work: CommandRecord
+    people: Sequence[str]
+
+    def carry_out(self) -> Forgotten:
+        session, ledger = self.session, self.ledger
+        if refused := settle_deleting(ledger, session.caller, session.group_id):
+            session.prompt.say(refused)
+        place = SearchPlace(
+            group_id=session.group_id, images=ledger.images, send_as=session.send_as
+        )
+        sought = Seeker(
+            session.caller,
+            ledger,
+            session.audit.listing,
+            place,
+            settle_after=settle_after_of(ledger.status().runs),
+            heard=lambda count: session.prompt.progress(count, "faces listed"),
+        ).seek(self.people)
+        if sought.because:
+            session.prompt.say(
+                f"The library cannot be listed to its end: {sought.because} Faces of these people "
+                "that others have added may be there still."
+            )
+        gone, left = self._delete(sought)
+        left = {**left, **sought.unsettled}
+        done = [user_id for user_id in self.people if user_id not in left]
+        if done:
+            ledger.forgetting.wipe(done)
+            session.audit.refresh()  # it would hold on to the file as it was
+            ledger.forgetting.scrub(done, at=now_ms())
+        in_all = sum(ledger.forgetting.count_deleted(done).values())
+        return Forgotten(people=self.people, gone=gone, in_all=in_all, left=left)
+
+    def _delete(self, sought: Sought) -> tuple[int, dict[str, str]]:
+        """Delete all faces; how many are gone, and of whom some may not be."""
+        ledger, session = self.ledger, self.session
+        known, unknown = self._on_record(sought)
+        gone, left = self._delete_unknown(unknown)
+        for start in range(0, len(known), DELETE_PAGE):
+            page = known[start : start + DELETE_PAGE]
+            gone += len(page) - delete_targets(ledger, session.caller, session.group_id, page)
+        chosen = ledger.removals.choose_people(self.people)
+        gone += chosen.faces - delete_chosen(
+            ledger,
+            session.caller,
+            session.group_id,
+            run=self.work.run,
+            told=lambda count: session.prompt.progress(count, "faces deleted"),
+        )
+        whose = {token: one for one, tokens in sought.strangers.items() for token in tokens}
+        left |= {whose.get(one.face_token, one.user_id) for one in ledger.removals.intended()}
+        because = "it is not known whether the service has deleted every face of theirs"
+        return gone, {user_id: because for user_id in self.people if user_id in left}
+
+    def _on_record(self, sought: Sought) -> tuple[list[Target], dict[str, str]]:
+        """Faces that are not on record as these people's: those with which a face of the ledger
+        goes, so that it can be recorded that they are deleted; and the others' owners by token."""
+        known, unknown = [], dict[str, str]()
+        faces = self.ledger.faces_of(sought.strangers)
+        for user_id, tokens in sought.strangers.items():
+            holders = self.ledger.holders_of(tokens)
+            own = faces[user_id][0].face_id if faces[user_id] else None
+            for token in tokens:
+                face_id = holders.get(token, own)
+                if face_id is None:
+                    unknown[token] = user_id
+                else:
+                    run = self.work.run
+                    known.append(
+                        Target(face_token=token, face_id=face_id, user_id=user_id, run=run)
+                    )
+        return known, unknown
+
+    def _delete_unknown(self, owners: Mapping[str, str]) -> tuple[int, set[str]]:
+        """Delete faces of people of whom the ledger has none: it would miss nothing if it died on
+        the way. How many are gone, and of whom some may be left."""
+        ledger, session, tokens = self.ledger, self.session, list(owners)
+        counts, left = Counter[str](), set[str]()
+        for start in range(0, len(tokens), DELETE_PAGE):
+            page = tokens[start : start + DELETE_PAGE]
+            deletion = Deletion(session.caller, session.group_id)
+            try:
+                deletion.carry_out(page)
+            finally:  # nothing else is on record of these
+                found = Counter(owners[token] for token in deletion.gone)
+                for user_id, count in found.items():
+                    ledger.forgetting.deleted(user_id, count)
+                ledger.commit()
+            counts += found
+            left |= {owners[token] for token in page if token not in deletion.gone}
+        return counts.total(), left
+
+
+def _say_how_it_went(
+    settings: ForgetSettings, prompt: Prompt, forgotten: Forgotten, group_id: str
+) -> None:
+    total = forgotten.in_all
+    in_all = f", {total:,} in all since these people are withheld" if total > forgotten.gone else ""
+    prompt.say(f"{amount(forgotten.gone, 'face')} deleted from the library {group_id}{in_all}.")
+    if done := len(forgotten.people) - len(forgotten.left):
+        prompt.say(
+            f"{amount(done, 'person', 'people')} forgotten: a keyed hash of the user_id is left, "
+            "by which runs withhold their rows."
+        )
+    if not forgotten.left:
+        return
+    who = amount(len(forgotten.left), "person is", "people are")
+    prompt.say(f"{who} withheld, and not forgotten to the end:")
+    prompt.say(*(f"  {settings.shown(one)}: {why}" for one, why in forgotten.left.items()))
+    prompt.say(
+        "What the ledger holds of them is kept for that: run the same command again, or `enroll "
+        "run`, which settles doubts, and then the same command."
+    )
+
+
+def _say_who_names_them(
+    settings: ForgetSettings, prompt: Prompt, files: Mapping[Path, str], people: Sequence[str]
+) -> None:
+    found = list(find_traces(files, people))
+    naming = [one for one in found if not one.because]
+    if naming:
+        prompt.say("These files still name somebody of them:")
+        prompt.say(
+            *(
+                f"  {settings.shown_path(one.path, people)} ({one.what}, "
+                f"{amount(len(one.people), 'person', 'people')}): {one.remedy}."
+                for one in naming
+            )
+        )
+    for one in found:
+        if one.because:
+            path = settings.shown_path(one.path, people)
+            prompt.say(f"{path} ({one.what}) cannot be read: {one.because}. Look whom it names.")

@@ -1,0 +1,203 @@
+"""Libraries of an account shown, made and deleted. No change is asked for twice without a look
+between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from enroll.errors import ServiceError, UsageError
+from enroll.facesearch import FaceSearch, faces, library, next_start
+from enroll.model import Answer, CallKind, Library, Verdict
+from enroll.session.account import NO_PLACE, Connection, Wait, ask, failed, list_libraries
+from enroll.session.tally import Tally
+from enroll.text.wording import amount
+
+LONGEST_NAME = 60
+"""Characters of a library's name that the service takes."""
+
+CALLS_TO_MAKE = 2
+"""The calls that it takes to make a library once it is known not to be there: `create`, and
+`group_list` for its creation time."""
+
+COUNTED = 1000
+"""Faces that are counted before a library is deleted: a page of `list`, the largest."""
+
+
+class Asker(Protocol):
+    """Who can agree to something."""
+
+    def confirm(self, question: str) -> bool:
+        """Whether a person agrees. Raises UsageError where nobody can be asked."""
+
+
+def describe_library(connection: Connection, group_id: str) -> Library:
+    """The library named `group_id`. Raises ServiceError where the account has none such, and as
+    `ask` does."""
+    answer = ask(
+        lambda service: service.group_info(group_id=group_id),
+        connection,
+        Tally(),
+        CallKind.GROUP_INFO,
+    )
+    return library(answer)
+
+
+def create_library(
+    connection: Connection, *, group_id: str, group_name: str, group_data: str, model_version: str
+) -> None:
+    """Make a library; an empty `model_version` leaves it to the service.
+
+    Raises UsageError for one that is there already, and ServiceError.
+    """
+    tally = Tally()
+    if _find(connection, group_id, tally) is not None:
+        raise UsageError(
+            f"The account has a library {group_id} already; `enroll library list` shows it. "
+            "Choose another --group-id."
+        )
+    answer = _change(
+        connection,
+        tally,
+        CallKind.CREATE,
+        lambda service: service.create(
+            group_id=group_id,
+            group_name=group_name,
+            group_data=group_data,
+            model_version=model_version,
+        ),
+    )
+    if answer.verdict is not Verdict.APPLIED:
+        raise _not_made(connection, answer)
+
+
+def provide_library(
+    connection: Connection,
+    group_id: str,
+    tally: Tally,
+    *,
+    ledger: Path | None,
+    most_calls: int | None,
+) -> tuple[Library, bool]:
+    """The library named `group_id`, and whether it had to be made; its name is its id.
+
+    `ledger` is that of the library if there is one, `most_calls` how many calls may be made in
+    all. Raises UsageError for a library that is gone although its ledger is there, or where too
+    few calls are left, and ServiceError.
+    """
+    found = _find(connection, group_id, tally)
+    if found is not None:
+        return found, False
+    if ledger is not None:
+        raise UsageError(
+            f"The account has no library {group_id}, and the ledger {ledger} is of one that it "
+            "had: --create-library makes none for it. Correct --group-id, or move that ledger "
+            "away first."
+        )
+    if most_calls is not None and most_calls < tally.calls.total() + CALLS_TO_MAKE:
+        raise UsageError(
+            f"The account has no library {group_id}, and --max-calls {most_calls} is too few "
+            "calls to make it. Allow some more."
+        )
+    answer = _change(
+        connection,
+        tally,
+        CallKind.CREATE,
+        lambda service: service.create(group_id=group_id, group_name=group_id[:LONGEST_NAME]),
+    )
+    found = _find(connection, group_id, tally)  # also if another program was quicker
+    if found is not None:
+        return found, True
+    if answer.verdict is Verdict.APPLIED:
+        raise ServiceError(
+            f"The library {group_id} was made, but the service does not list it yet. Run the same "
+            "command again in a minute."
+        )
+    raise _not_made(connection, answer)
+
+
+def delete_library(connection: Connection, *, group_id: str, force: bool, asker: Asker) -> bool:
+    """Delete a library when `asker` agrees; whether that was done.
+
+    Raises UsageError for one that is not there, and without `force` for one that holds faces;
+    ServiceError where the service will not, or where it is not known.
+    """
+    tally = Tally()
+    if _find(connection, group_id, tally) is None:
+        raise UsageError(
+            f"The account has no library {group_id}; `enroll library list` shows those that it "
+            "has. Nothing was deleted."
+        )
+    held = ask(
+        lambda service: service.list(group_id=group_id, limit=COUNTED),
+        connection,
+        tally,
+        CallKind.LIST,
+    )
+    count = len(faces(held))
+    holds = f"{'at least ' if next_start(held) else ''}{amount(count, 'face')}"
+    if count and not force:
+        raise UsageError(
+            f"The library {group_id} holds {holds}, and there is no way back. Delete it with "
+            "them by --force."
+        )
+    if not asker.confirm(
+        f"Delete the library {group_id}, which holds {holds if count else 'no face'}, at "
+        f"{connection.account.endpoint}?"
+    ):
+        return False
+    answer = _change(
+        connection,
+        tally,
+        CallKind.FREE,
+        # What was found empty must still be so: somebody may be enrolling.
+        lambda service: service.free(group_id=group_id, check_empty=not count),
+    )
+    if answer.code == "NOT_EMPTY":
+        raise UsageError(
+            f"The library {group_id} is not empty any more: somebody enrolls into it. Nothing was "
+            "deleted."
+        )
+    if answer.verdict is not Verdict.APPLIED and _find(connection, group_id, tally) is not None:
+        raise _not_deleted(connection, answer)
+    return True
+
+
+def _find(connection: Connection, group_id: str, tally: Tally) -> Library | None:
+    found = list_libraries(connection, tally)
+    return next((library for library in found if library.group_id == group_id), None)
+
+
+def _change(
+    connection: Connection, tally: Tally, kind: CallKind, call: Callable[[FaceSearch], Answer]
+) -> Answer:
+    """Make a call that changes something; once more only where it was refused a place."""
+    wait = Wait(connection.account.patience)
+    while True:
+        answer = call(connection.service)
+        if answer.left:
+            tally.calls[kind] += 1
+        pause = wait.pause(answer) if answer.verdict in NO_PLACE else None
+        if pause is None:
+            return answer
+        time.sleep(pause)
+
+
+def _not_made(connection: Connection, answer: Answer) -> ServiceError:
+    if answer.verdict is Verdict.UNKNOWN:
+        return ServiceError(
+            f"It is not known whether the library was made ({answer.message or answer.code}). "
+            "Look with `enroll library list`."
+        )
+    return failed(answer, connection)
+
+
+def _not_deleted(connection: Connection, answer: Answer) -> ServiceError:
+    if answer.verdict is Verdict.UNKNOWN:
+        return ServiceError(
+            f"It is not known whether the library will be deleted ({answer.message or answer.code})"
+            "; so far it is there. Look again with `enroll library list`."
+        )
+    return failed(answer, connection)

@@ -1,0 +1,170 @@
+"""What a library holds of certain people, whether or not their ledger knows of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from enroll.clock import now_ms
+from enroll.commands.surplus import SearchPlace
+from enroll.errors import ServiceError
+from enroll.expiry import settled_from
+from enroll.facesearch import FaceSearch, FoundFace, candidates
+from enroll.ledger import Ledger, Listing
+from enroll.model import Answer, CallKind, FaceRecord
+from enroll.run.calibration import CONTROL_FACES
+from enroll.run.face_search import read_again
+from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
+from enroll.session.caller import Caller
+from enroll.session.library_listing import Sighted, read_library
+
+NO_FACE = "NO_FACE_FOUND"
+"""What `search` answers for a photo in which the service sees no face: none such was ever added."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Sought:
+    """What was seen of people: the tokens of `strangers`, faces under their user_id that are not on
+    record as theirs. `unsettled` says of whom it is not known whether that is all, and why;
+    `because` why the library could not be listed to its end, and is empty where it was."""
+
+    strangers: dict[str, list[str]] = field(default_factory=dict)
+    unsettled: dict[str, str] = field(default_factory=dict)
+    because: str = ""
+
+
+class Seeker:
+    """Looks for people's faces: lists the library, and where that does not show all of it searches
+    with the photos of the faces that are in doubt."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        ledger: Ledger,
+        listing: Listing,
+        place: SearchPlace,
+        *,
+        settle_after: float,
+        heard: Callable[[int], None],
+    ) -> None:
+        """`settle_after` is for how many seconds behind its signature's expiry a call may still be
+        applied; `heard` is told how many faces the library has shown so far."""
+        self._caller = caller
+        self._ledger = ledger
+        self._listing = listing
+        self._place = place
+        self._settle_after = settle_after
+        self._heard = heard
+
+    def seek(self, people: Sequence[str]) -> Sought:
+        """Everything of theirs that can be seen, and of whom that is not enough."""
+        sought = Sought()
+        began = now_ms()
+        try:
+            sighted = read_library(
+                self._caller, self._place.group_id, self._listing, heard=self._heard
+            )
+        except ServiceError as error:
+            sighted = Sighted(faces=0, began=began, because=str(error))
+        sought.because = sighted.because
+        known = self._ledger.faces_of(people)
+        for user_id, faces in known.items():
+            shown = [one.face_token for one in self._listing.faces_of(user_id)]
+            self._strange(sought, user_id, faces, shown)
+            if (left := self._seconds_left(faces, sighted.began)) > 0:
+                sought.unsettled[user_id] = (
+                    f"a call for a face of theirs may still be applied for {left:,} s"
+                )
+        if not sighted.whole:
+            self._search(sought, known)
+        return sought
+
+    def _strange(
+        self, sought: Sought, user_id: str, faces: Sequence[FaceRecord], tokens: Sequence[str]
+    ) -> None:
+        """Take those of the tokens that are not on record as this person's."""
+        own = {face.face_id for face in faces}
+        holders = self._ledger.holders_of(tokens)
+        new = [token for token in tokens if holders.get(token) not in own]
+        if new:
+            there = sought.strangers.setdefault(user_id, [])
+            there += [token for token in new if token not in there]
+
+    def _seconds_left(self, faces: Sequence[FaceRecord], began: int) -> int:
+        """For how long the library may still not show what a call in doubt has added: as long as a
+        run waits before its second look in vain counts."""
+        expires = max((face.expires or 0.0 for face in faces if face.open), default=0.0)
+        shown_from = settled_from(expires, settle_after=self._settle_after) + 2 * (
+            max(self._settle_after, 1.0) + self._ledger.lag
+        )
+        return math.ceil(shown_from - began / 1000 - self._caller.least_clock_offset)
+
+    # Where the library cannot be listed
+
+    def _search(self, sought: Sought, known: Mapping[str, Sequence[FaceRecord]]) -> None:
+        doubts = [face for faces in known.values() for face in faces if face.open or face.recheck]
+        left = {face.face_id: face for face in doubts}
+        try:
+            own = self._own_score() if doubts else None
+            for face, answer in self._searched(doubts):
+                del left[face.face_id]
+                found = _found(answer)
+                tokens = [one.face_token for one in found or () if one.user_id == face.user_id]
+                self._strange(sought, face.user_id, known[face.user_id], tokens)
+                if because := _left_open(answer, found, own):
+                    sought.unsettled.setdefault(face.user_id, because)
+        except ServiceError as error:  # an account may have no right to search
+            for face in left.values():
+                because = f"the library can neither be listed nor searched: {error}"
+                sought.unsettled.setdefault(face.user_id, because)
+
+    def _searched(self, faces: Sequence[FaceRecord]) -> Iterator[tuple[FaceRecord, Answer | None]]:
+        """A search with the photo of each face; None where the photo is gone."""
+        paths = self._ledger.paths_of([face.face_id for face in faces])
+
+        def look(service: FaceSearch, face: FaceRecord) -> Answer | None:
+            photo = read_again(paths[face.face_id], self._place.images, face)
+            if photo is None:
+                return None
+            return service.search(
+                group_id=self._place.group_id,
+                photo=photo,
+                send_as=self._place.send_as,
+                limit=LOOK_LIMIT,
+                threshold=LOOK_THRESHOLD,
+                multi_oriented_detection=face.multi_oriented_detection,
+            )
+
+        yield from self._caller.each(CallKind.SEARCH, faces, look, answer_of=lambda one: one)
+
+    def _own_score(self) -> float | None:
+        """What a photo gets for its own face, shown by one whose token is known."""
+        for face, answer in self._searched(self._ledger.newest_enrolled(CONTROL_FACES)):
+            for one in _found(answer) or ():
+                if one.face_token == face.face_token:
+                    return one.score
+        return None
+
+
+def _found(answer: Answer | None) -> list[FoundFace] | None:
+    """The faces that a search has shown; None where it has shown nothing reliable."""
+    try:
+        return None if answer is None else candidates(answer)
+    except ServiceError:
+        return None
+
+
+def _left_open(answer: Answer | None, found: Sequence[FoundFace] | None, own: float | None) -> str:
+    """Why a search does not show whether the library holds a face; empty where it does."""
+    if answer is None:
+        return "the library cannot be listed, and the photo to search with is gone"
+    if answer.code == NO_FACE:
+        return ""
+    if found is None:
+        return f"the library cannot be listed, and the search failed: {answer.code}"
+    if own is None:
+        return "the library cannot be listed, and no known face is there to compare with"
+    if len(found) >= LOOK_LIMIT and min(one.score for one in found) >= own - SCORE_SLACK:
+        return "the library cannot be listed, and too many faces are as like the photo"
+    return ""

@@ -1,0 +1,345 @@
+"""What a run would do, told without a call: `enroll plan`."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from enroll.commands.estimate import Drawn, Outlook
+from enroll.commands.plan_report import PlanReport, open_plan_report
+from enroll.commands.run_opening import results_path, retry_notes, unforgotten_notes
+from enroll.engine.threads import Threads
+from enroll.errors import LocalError, UsageError
+from enroll.ledger import Ledger, LibraryIdentity, RunRecord
+from enroll.ledger.blocklist import WITHHELD
+from enroll.ledger.files import ledger_exists, scratch_ledger
+from enroll.limiter.adaptive import FIRST_LIMIT
+from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.rules import check_row
+from enroll.manifest.scan import CHUNK_ROWS, Scan, photos_folder
+from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
+from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, marks
+from enroll.resources import share_out
+from enroll.run import transitions
+from enroll.run.feed import Sample
+from enroll.run.health import Share
+from enroll.run.transitions import Policy
+from enroll.settings import Precheck, RunSettings, default_ledger_path, host_of
+from enroll.text.files import InUse, Output, check_output, try_folder
+
+ASSUMED_CALL_SECONDS = 1.9
+"""How long a call takes where no run has measured it: the one answer that the vendor publishes."""
+
+NO_LIBRARY = "Neither --group-id nor --ledger is given, so every row counts as new."
+
+ENOUGH_CALLS = 20
+"""Calls of `add` that a run must have made before its rate is believed. `verify` and its fellows
+make none."""
+
+MISSING_JUDGED = 1_000
+"""Missing photos by which it is judged whether their share is gone."""
+
+RUNS_LOOKED_AT = 50
+"""How far back such a run is looked for: most nights have little to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Calls a second, and where the figure comes from."""
+
+    calls_per_second: float
+    source: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan(Outlook):
+    """What a run would do with a manifest, counted in its lines.
+
+    The calls of `add` are made after the `opening` calls; `looked_at` are rows whose photo a run
+    has to read, whatever comes of it, and before them it has the library listed. `shared` photos
+    look the same and stand under more than one user_id. `doubts` are faces of the whole ledger,
+    whatever the manifest: a run looks for them before anything else. `people_known` are due rows
+    that are new to the ledger, of people who have a face. With `full` photos were read and
+    prepared. With a sample `drawn` is what became of it; then `due` and `calls` are of all rows,
+    and of their photos nothing is known.
+    """
+
+    manifest: Manifest
+    ledger: Path | None
+    images: Path
+    notes: Sequence[str]
+    rate: Rate
+    full: bool = False
+    rows: int = 0
+    enrolled: int = 0
+    user_data_changed: int = 0
+    gone: int = 0
+    looked_at: int = 0
+    to_read: int = 0
+    shared: int = 0
+    people_known: int = 0
+    doubts: int = 0
+    drawn: Drawn | None = None
+    report: Path | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the calls take at the rate."""
+        share = 1.0 if self.drawn is None else self.drawn.calls / self.drawn.size
+        return self.calls * share / self.rate.calls_per_second
+
+    @property
+    def opening(self) -> Sequence[CallKind]:
+        """The calls that a run makes before the first photo."""
+        if self.ledger and not self.looked_at:
+            return (CallKind.GROUP_LIST,)
+        return (CallKind.GROUP_LIST, CallKind.LIST)
+
+
+def make_plan(
+    settings: RunSettings, *, rate: float | None, full: bool = False, report: Path | None = None
+) -> Plan:
+    """Compare the manifest with the ledger and look at the head of every photo that is due.
+
+    `rate` is calls a second; None takes the last run's, or an assumption. With `full`, or where
+    faces are to be looked for, photos are read and prepared as for a call; where the settings ask
+    for a `sample`, only those that it draws. Nothing is written but the `report`, and nothing is
+    called. Raises EnrollError as a run would.
+    """
+    check_installed(settings.preparation)
+    full = full or settings.precheck != Precheck.OFF or settings.sample is not None
+    manifest = open_manifest(
+        settings.manifest,
+        columns=settings.columns,
+        encoding=settings.encoding,
+        sheet=settings.sheet,
+    )
+    path = settings.ledger
+    if path is None and settings.group_id:
+        path = default_ledger_path(settings.endpoint, settings.group_id)
+    if report is not None:
+        _check_report(report, settings, path)
+    there = path if path is not None and ledger_exists(path) else None
+    identity = LibraryIdentity(
+        host=host_of(settings.endpoint), group_id=settings.group_id, add_time=""
+    )
+    ledger = scratch_ledger(there, identity)
+    try:
+        _check_library(ledger, identity, there)
+        photos = photos_folder(settings.images, manifest, ledger)
+        status = ledger.status(runs=RUNS_LOOKED_AT)
+        plan = Plan(
+            manifest=manifest,
+            ledger=there,
+            images=photos.path,
+            notes=[
+                *manifest.notes,
+                *photos.notes,
+                *retry_notes(settings, ledger),
+                *unforgotten_notes(ledger.forgetting.unfinished()),
+                *([] if path else [NO_LIBRARY]),
+            ],
+            full=full,
+            report=report,
+            rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
+            doubts=sum(status.counts.get(one, 0) for one in (Status.IN_DOUBT, Status.SENDING)),
+        )
+        with open_plan_report(report) as listed:
+            planner = _Planner(plan, ledger, settings, listed)
+            planner.work()
+        if (stop := planner.gone()) is not None:
+            raise stop
+    finally:
+        ledger.close()
+    return plan
+
+
+def _check_report(report: Path, settings: RunSettings, ledger: Path | None) -> None:
+    """Raise UsageError for a report that must not or cannot be written."""
+    output = Output(path=report, option="--report")
+    files = dict(settings.in_use)
+    if (results := results_path(settings)) is not None:
+        files["the results"] = results
+    check_output(output, InUse(ledger=ledger, manifests=[settings.manifest], files=files))
+    try_folder(output)
+
+
+def _check_library(ledger: Ledger, wanted: LibraryIdentity, path: Path | None) -> None:
+    found = ledger.identity()
+    if wanted.group_id and (found.host, found.group_id) != (wanted.host, wanted.group_id):
+        raise UsageError(
+            f"The ledger {path} is of the library {found.group_id} at {found.host}, not of "
+            f"{wanted.group_id} at {wanted.host}. Correct --ledger, --group-id or --endpoint."
+        )
+
+
+def _rate(asked: float | None, runs: Sequence[RunRecord], max_in_flight: int) -> Rate:
+    if asked is not None:
+        return Rate(asked, "as asked")
+    for run in runs:
+        measured = _measured(run)
+        if measured is not None:
+            return Rate(measured, f"as in run {run.run}")
+    assumed = max_in_flight / ASSUMED_CALL_SECONDS
+    return Rate(assumed, f"assuming {max_in_flight} calls of {ASSUMED_CALL_SECONDS} s at a time")
+
+
+def _measured(run: RunRecord) -> float | None:
+    if run.end is None or run.end.calls.get(CallKind.ADD.value, 0) < ENOUGH_CALLS:
+        return None
+    seconds = (run.end.at - run.start.at) / 1000
+    return float(run.end.calls[CallKind.ADD.value] / seconds) if seconds > 0 else None
+
+
+class _Planner:
+    """Goes through the manifest once, a chunk at a time."""
+
+    def __init__(
+        self, plan: Plan, ledger: Ledger, settings: RunSettings, report: PlanReport
+    ) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._report = report
+        self._reread = settings.checksum
+        self._blocked = ledger.block_list
+        self._readers = settings.readers
+        look = examine if plan.full else glance
+        self._look = partial(look, images=str(plan.images), preparation=settings.preparation)
+        self._holds = settings.precheck == Precheck.HOLD
+        self._sample = None if settings.sample is None else Sample(settings.sample, settings.seed)
+        self._policy = Policy(
+            multi_oriented_detection=settings.multi_oriented_detection,
+            retry_codes=settings.retry,
+            marks=marks(settings.preparation),
+        )
+        self._share = Share(str(plan.images), ledger)
+        self._missing: dict[str, bool] = {}
+        # 64 bits each, so that a million rows stay small: what a photo looks like, and for whom.
+        self._likenesses = array("q")
+        self._people = array("q")
+
+    def gone(self) -> LocalError | None:
+        """Why a run would stop: the photos' share is gone."""
+        self._share.scanned()
+        stops = (
+            self._share.missing(path, was_there=was_there)
+            for path, was_there in self._missing.items()
+        )
+        return next(filter(None, stops), None)
+
+    def work(self) -> None:
+        """Look at every row."""
+        plan = self._plan
+        scan = Scan(plan.manifest.rows(CHUNK_ROWS), str(plan.images))
+        with Threads(share_out(calls=0, readers=self._readers).readers) as readers:
+            while (rows := scan.next_chunk()) is not None:
+                due = self._compare(rows)
+                if self._sample is None:
+                    self._look_at(due, readers, plan)
+                else:
+                    self._offer(due, self._sample)
+                self._report.put()
+            if self._sample is not None:
+                self._look_at_sample(self._sample, readers)
+                self._report.put()
+        plan.shared = self._shared()
+
+    def _look_at(self, due: Sequence[Candidate], readers: Threads, into: Outlook) -> None:
+        looks = readers.map(self._look, [one.row.path for one in due])
+        for candidate, look in zip(due, looks, strict=True):
+            self._count(candidate, look, into)
+
+    def _offer(self, due: Sequence[Candidate], sample: Sample) -> None:
+        for candidate in due:
+            if candidate.status is Status.ENROLLED:
+                self._plan.to_read += candidate.lines
+                self._report.compared(candidate, None)
+            else:
+                sample.offer(candidate)
+
+    def _look_at_sample(self, sample: Sample, readers: Threads) -> None:
+        """Look at what was drawn; if that is all, it is no sample but the whole."""
+        plan, chosen = self._plan, sample.drawn()
+        if sample.rows <= len(chosen):
+            self._look_at(chosen, readers, plan)
+            return
+        plan.due, plan.calls = sample.offered, sample.rows
+        plan.drawn = Drawn(size=len(chosen), of=sample.rows)
+        once = [replace(one, lines=1) for one in chosen]
+        self._look_at(once, readers, plan.drawn)
+
+    def _compare(self, scanned: list[ScannedRow]) -> list[Candidate]:
+        plan = self._plan
+        plan.rows += len(scanned)
+        if any(row.times is not None for row in scanned):
+            self._share.seen()
+        rows, withheld = self._blocked.part(scanned)
+        for row in withheld:
+            self._refuse(Candidate(row=row), Status.WITHHELD, WITHHELD)
+        compared = self._ledger.compare(rows, run=None, reread=self._reread)
+        plan.enrolled += compared.unchanged + compared.gone
+        plan.user_data_changed += compared.user_data_changed
+        plan.gone += compared.gone
+        self._share.lost(compared.gone_from)
+        due: list[Candidate] = []
+        new: list[Candidate] = []
+        for candidate in compared.candidates:
+            fault = check_row(candidate.row)
+            if fault is not None:
+                self._refuse(candidate, Status.INVALID, fault)
+            elif transitions.is_due(candidate, self._policy):
+                plan.looked_at += 1
+                due.append(candidate)
+                new += [candidate] if candidate.status is Status.PENDING else []
+            else:
+                known = Fault(code=candidate.code, message=candidate.message)
+                self._refuse(candidate, candidate.status, known)
+        known_people = self._ledger.faces_of(one.row.user_id for one in new)
+        for one in new:
+            faces = known_people[one.row.user_id]
+            plan.people_known += any(face.status is Status.ENROLLED for face in faces)
+        return due
+
+    def _refuse(self, candidate: Candidate, status: Status, fault: Fault) -> None:
+        """A row of which it is known without a look at its photo that it is not sent."""
+        self._plan.fault(status, fault, candidate.lines)
+        self._report.not_sent(candidate, status, fault)
+
+    def _count(self, candidate: Candidate, look: Glance | Fault, into: Outlook) -> None:
+        before = 0 if isinstance(into, Plan) else into.content
+        self._judge(candidate, look, into)
+        if isinstance(into, Drawn):
+            into.bytes_each.add(into.content - before)
+
+    def _judge(self, candidate: Candidate, look: Glance | Fault, into: Outlook) -> None:
+        if isinstance(look, Fault):
+            if look.code == PhotoCode.MISSING and len(self._missing) < MISSING_JUDGED:
+                self._missing[candidate.row.path] = candidate.was_there
+            failed = look.code in (PhotoCode.MISSING, PhotoCode.UNREADABLE, PhotoCode.CHANGED)
+            status = Status.FAILED if failed else Status.INVALID
+            into.fault(status, look, candidate.lines)
+            self._report.not_sent(candidate, status, look)
+        elif candidate.status is Status.ENROLLED:
+            # Touched since: read to see whether it has changed.
+            self._plan.to_read += candidate.lines
+            self._report.compared(candidate, look)
+        elif look.doubt is not None and self._holds:
+            into.fault(Status.INVALID, look.doubt, candidate.lines)
+            self._report.not_sent(candidate, Status.INVALID, look.doubt, look)
+        else:
+            into.sent(look, candidate.lines)
+            self._report.sent(candidate, look)
+            if into is self._plan:
+                self._likenesses.append(look.likeness)
+                self._people.append(hash(candidate.row.user_id))
+
+    def _shared(self) -> int:
+        """Photos that stand under more than one user_id."""
+        seen = pd.DataFrame({"likeness": self._likenesses, "person": self._people})
+        people = seen.groupby("likeness")["person"].nunique()
+        return int((people > 1).sum())

@@ -1,0 +1,217 @@
+"""`enroll remove`: faces taken out of the library again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from enroll.errors import ExitCode, UsageError
+from enroll.ledger import Chosen, Ledger, Removals, Target
+from enroll.manifest.results import csv_bytes
+from enroll.manifest.rules import read_user_ids
+from enroll.model import Credentials
+from enroll.session.deletions import chosen_pages, delete_chosen, settle_deleting
+from enroll.session.session import (
+    COMMAND,
+    CommandRecord,
+    Prompt,
+    Session,
+    SessionSettings,
+    changing,
+    open_session,
+)
+from enroll.settings import FILES, files_record
+from enroll.text.files import Output, new_file
+from enroll.text.logs import mask
+from enroll.text.wording import amount
+from enroll.visible import path_text
+
+SHOWN = 5
+"""How many faces are shown before a person is asked."""
+
+ASKED_AT_ONCE = 1_000
+"""People who are looked for in the ledger together."""
+
+LIST_COLUMNS = ("user_id", "face_token", "image")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveSettings(SessionSettings):
+    """What `enroll remove` is to do: one of `of_run`, `superseded` and `user_ids` says which faces.
+
+    `user_ids` is a file of them; `list` a CSV to write the faces to. The faces that are shown
+    before a person is asked have their user ids masked, and no path, unless `show_user_ids`.
+    """
+
+    of_run: int | None = None
+    superseded: bool = False
+    user_ids: Path | None = None
+    list: Path | None = None
+    show_user_ids: bool = False
+
+    @property
+    def output(self) -> Output | None:
+        return None if self.list is None else Output(path=self.list, option="--list")
+
+    def record(self) -> dict[str, Any]:
+        return {
+            COMMAND: "remove",
+            "remove_run": self.of_run,
+            "superseded": self.superseded,
+            "user_ids": path_text(self.user_ids or ""),
+            FILES: files_record({"the list of faces": self.list, "the user ids": self.user_ids}),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """How many faces were chosen and are gone; of `unknown` it is not known."""
+
+    chosen: Chosen
+    gone: int
+    unknown: int
+    agreed: bool = True
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """By what is left to be decided."""
+        if not self.agreed:
+            return ExitCode.INTERRUPTED
+        return ExitCode.IN_DOUBT if self.unknown or self.chosen.open else ExitCode.DONE
+
+
+def remove(
+    settings: RemoveSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
+) -> Removed:
+    """Delete faces of the ledger from its library, when that is agreed to. Raises EnrollError.
+
+    The ledger is held from before they are chosen. A row whose face was deleted is due again.
+    """
+    people = [] if settings.user_ids is None else read_user_ids(settings.user_ids)
+    with (
+        open_session(settings, read_credentials, prompt) as session,
+        changing(session) as (ledger, work),
+    ):
+        if settings.of_run is not None and settings.of_run >= work.run:
+            raise UsageError(f"There is no run {settings.of_run}. `enroll status` lists them.")
+        before = len(ledger.removals.intended())
+        if refused := settle_deleting(ledger, session.caller, session.group_id):
+            prompt.say(refused)
+        left = len(ledger.removals.intended())
+        if settled := before - left:
+            faces = amount(settled, "face")
+            prompt.say(
+                f"It was found out what became of {faces} that an earlier command was deleting."
+            )
+        people = ledger.forgetting.as_known(people)
+        chosen = _choose(settings, ledger.removals, people)
+        removed = Removed(chosen=chosen, gone=0, unknown=left)
+        if settings.list is not None:
+            _write_list(settings.list, ledger, work)
+        if strangers := _strangers(ledger, people):
+            prompt.say(_about_strangers(strangers, people, settings))
+        if chosen.open:
+            prompt.say(_about_doubts(chosen.open))
+        if not chosen.faces:
+            prompt.say("There is no such face in the library.")
+        elif _agreed(session, ledger, work, chosen):
+            removed = _removed(session, ledger, work, chosen, left)
+        else:
+            prompt.say("Nothing was deleted.")
+            removed = replace(removed, agreed=False)
+        work.exit_code = removed.exit_code
+        return removed
+
+
+def _choose(settings: RemoveSettings, removals: Removals, people: Sequence[str]) -> Chosen:
+    if settings.of_run is not None:
+        return removals.choose_run(settings.of_run)
+    return removals.choose_superseded() if settings.superseded else removals.choose_people(people)
+
+
+def _strangers(ledger: Ledger, people: Sequence[str]) -> list[str]:
+    """Those of whom the ledger knows nothing: perhaps misspelt."""
+    strangers: list[str] = []
+    for start in range(0, len(people), ASKED_AT_ONCE):
+        some = people[start : start + ASKED_AT_ONCE]
+        known = ledger.faces_of(some)
+        strangers += [user_id for user_id in some if not known[user_id]]
+    return strangers
+
+
+def _about_strangers(
+    strangers: Sequence[str], people: Sequence[str], settings: RemoveSettings
+) -> str:
+    shown = [one if settings.show_user_ids else mask(one) for one in strangers[:SHOWN]]
+    more = f" and {len(strangers) - SHOWN:,} more" if len(strangers) > SHOWN else ""
+    return (
+        f"Of {len(strangers):,} of the {amount(len(people), 'user id')} the ledger knows no face: "
+        f"{', '.join(shown)}{more}."
+    )
+
+
+def _about_doubts(count: int) -> str:
+    is_are, are_it = ("is", "it is") if count == 1 else ("are", "they are")
+    return (
+        f"{amount(count, 'face')} of these people {is_are} in doubt and not deleted: "
+        f"`enroll run` settles what became of them; remove them again when {are_it}."
+    )
+
+
+def _agreed(
+    session: Session[RemoveSettings], ledger: Ledger, work: CommandRecord, chosen: Chosen
+) -> bool:
+    """Show some of the faces, and ask."""
+    some = ledger.removals.chosen(after="", most=SHOWN, run=work.run)
+    more = chosen.faces - len(some)
+    session.prompt.say(
+        *(
+            f"  {user_id}  {token}  {image}".rstrip()
+            if session.settings.show_user_ids
+            else f"  {mask(user_id)}  {token}"
+            for user_id, token, image in _cells(ledger, some)
+        ),
+        *([f"  and {more:,} more"] if more else []),
+    )
+    return session.prompt.confirm(
+        f"Delete {amount(chosen.faces, 'face')} of {amount(chosen.people, 'person', 'people')} "
+        f"from the library {session.group_id}? This cannot be undone; whoever still stands in a "
+        "manifest is enrolled again by its next run."
+    )
+
+
+def _removed(
+    session: Session[RemoveSettings], ledger: Ledger, work: CommandRecord, chosen: Chosen, left: int
+) -> Removed:
+    of_all = f"of {amount(chosen.faces, 'face')} deleted"
+    unknown = delete_chosen(
+        ledger,
+        session.caller,
+        session.group_id,
+        run=work.run,
+        told=lambda gone: session.prompt.progress(gone, of_all),
+    )
+    gone = chosen.faces - unknown
+    session.prompt.say(f"{amount(gone, 'face')} deleted from the library {session.group_id}.")
+    if unknown:
+        session.prompt.say(
+            f"Of {amount(unknown, 'face')} it is not known: the next command that changes the "
+            "library finds out, and deletes what is left."
+        )
+    return Removed(chosen=chosen, gone=gone, unknown=unknown + left)
+
+
+def _write_list(path: Path, ledger: Ledger, work: CommandRecord) -> None:
+    """Every chosen face, some at a time."""
+    with new_file(path) as new:
+        new.file.write(csv_bytes([LIST_COLUMNS]))
+        for some in chosen_pages(ledger, run=work.run):
+            new.file.write(csv_bytes(_cells(ledger, some)))
+
+
+def _cells(ledger: Ledger, targets: Sequence[Target]) -> Iterator[tuple[str, str, str]]:
+    paths = ledger.paths_of([target.face_id for target in targets])
+    for target in targets:
+        yield target.user_id, target.face_token, next(iter(paths[target.face_id]), "")

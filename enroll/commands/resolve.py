@@ -1,0 +1,320 @@
+"""A doubt decided by hand: `enroll resolve`."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from enroll.allowed import refuse
+from enroll.clock import now_ms
+from enroll.errors import ServiceError, UsageError
+from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT, settled_from
+from enroll.ledger import Changes, Ledger, LibraryIdentity, RunRecord
+from enroll.ledger.files import check_library, open_ledger, read_ledger
+from enroll.ledger.lock import LedgerLock
+from enroll.ledger.queries import shown_path
+from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, SendAs, Status
+from enroll.session.account import Account, Announce, Connection, find_library, unheard
+from enroll.session.caller import Caller
+from enroll.session.library_listing import list_small, look_up
+from enroll.session.session import COMMAND, command_record
+from enroll.session.tally import Tally
+from enroll.settings import DEFAULT_ENDPOINT, host_of
+from enroll.text.wording import amount, columns
+
+SHOWN_SHA256 = 12
+"""Digits of a photo's SHA-256 that tell the faces of one person apart."""
+
+_TOKEN = re.compile(r"[0-9a-fA-F]{32}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveSettings:
+    """What `enroll resolve` is to do; docs/reference.md describes the options.
+
+    `token` None says that the face was not added. `sha256` is how the photo's begins, empty
+    where the person has one face in doubt. `endpoint` None is the one of the ledger's last run,
+    `group_id` None the ledger's. `timeout` is seconds.
+    """
+
+    ledger: Path
+    user_id: str
+    token: str | None
+    sha256: str = ""
+    endpoint: str | None = None
+    group_id: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    ca_bundle: Path | None = None
+    allow_http: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what the command line refuses, with the same sentence."""
+        refuse(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What was recorded; `asked` says that the service was asked for the token, or that the
+    library was looked through for the face; `added`, that the call in doubt was applied."""
+
+    face: FaceRecord
+    asked: bool
+    added: bool
+
+    @property
+    def sentence(self) -> str:
+        """What to say of it."""
+        if self.face.status is Status.PENDING:
+            look = "the library shows none" if self.asked else "not looked for in the library"
+            return f"Recorded as not added ({look}): the next run sends it."
+        if not self.added:
+            look = "the service was asked" if self.asked else "the service was not asked"
+            return (
+                f"Recorded as not added anew ({look}): the face stays as it was, with the token "
+                f"{self.face.face_token}."
+            )
+        by = "as the service has it" if self.asked else "not checked with the service"
+        return f"Recorded as enrolled, with the token {self.face.face_token} ({by})."
+
+
+def resolve(
+    settings: ResolveSettings,
+    read_credentials: Callable[[], Credentials] | None,
+    *,
+    announce: Announce = unheard,
+) -> Resolved:
+    """Record what a person has found out about a face in doubt.
+
+    Without `read_credentials` the service is not asked whether it holds the token, or a face of
+    this person that the ledger does not know. `announce` is told whom it asks. Raises EnrollError,
+    and decides nothing then.
+    """
+    if settings.token is not None and not _TOKEN.fullmatch(settings.token):
+        raise UsageError("A face token has 32 hexadecimal digits. Correct --token.")
+    read_ledger(settings.ledger).close()  # that there is one, before anything is made beside it
+    with ExitStack() as stack:
+        stack.enter_context(LedgerLock(settings.ledger))
+        reader = read_ledger(settings.ledger)
+        identity = reader.identity()
+        reader.close()
+        if settings.group_id not in (None, identity.group_id):
+            check_library(
+                settings.ledger, identity, replace(identity, group_id=settings.group_id or "")
+            )
+        ledger = open_ledger(settings.ledger, identity)
+        stack.callback(ledger.close)
+        return _resolve(settings, ledger, identity, read_credentials, announce)
+
+
+def _resolve(
+    settings: ResolveSettings,
+    ledger: Ledger,
+    identity: LibraryIdentity,
+    read_credentials: Callable[[], Credentials] | None,
+    announce: Announce,
+) -> Resolved:
+    face = _face_in_doubt(settings, ledger)
+    runs = ledger.status().runs
+    options = runs[0].start.options if runs else {}
+    endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
+    settle_after = settle_after_of(runs)
+    offset = runs[0].clock_offset if runs else 0.0
+    tally, seen = Tally(), _Seen(offset=offset, at=time.time() + offset)
+    if settings.token is not None:
+        _refuse_held(ledger, face, settings.token)
+    if read_credentials is not None:
+        account = Account(
+            endpoint=endpoint,
+            read_credentials=read_credentials,
+            timeout=settings.timeout,
+            ca_bundle=settings.ca_bundle,
+            allow_http=settings.allow_http,
+            announce=announce,
+        )
+        connection = account.open()
+        try:
+            seen = _look(connection, settings, ledger, face, tally)
+        finally:
+            connection.close()
+    about = {
+        COMMAND: "resolve",
+        "group_id": identity.group_id,
+        "endpoint": endpoint,
+        "timeout": settings.timeout,
+        "send_as": options.get("send_as") or SendAs.FILE.value,
+        "settle_after": settle_after,
+    }
+    with command_record(ledger, options=about, tally=tally, clock_offset=seen.offset) as work:
+        face = _as_recorded(ledger, face)
+        # What was there before the call in doubt, is not what the call has added.
+        token = None if settings.token == face.former_token else settings.token
+        if token is None:
+            _refuse_too_early(face, at=seen.at, settle_after=settle_after)
+        decided = _decided(face, token, seen.found, run=work.run)
+        detail = "not added" if token is None else "by token"
+        event = work.event(EventKind.RESOLVED, face.face_id, token, detail)
+        gone = [] if token is None else [token]
+        ledger.record(Changes(faces=[decided], events=[event], surplus_gone=gone))
+        ledger.commit()
+    return Resolved(face=decided, asked=seen.asked, added=token is not None)
+
+
+def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:
+    """The one that is meant. What a dead run left `sending` is in doubt: we hold the ledger."""
+    known = ledger.faces_of([settings.user_id])[settings.user_id]
+    doubts = [face for face in known if face.open]
+    wanted = settings.sha256.lower()
+    meant = [face for face in doubts if face.sha256.hex().startswith(wanted)]
+    if len(meant) == 1:
+        return meant[0]
+    if not known:
+        raise UsageError("The ledger knows nobody of this user_id. Correct --user-id.")
+    if not doubts:
+        there = ", ".join(sorted({face.status.value for face in known}))
+        raise UsageError(
+            f"No face of this person is in doubt ({amount(len(known), 'face')}: {there}). "
+            "There is nothing to decide."
+        )
+    begins = f" whose SHA-256 begins with {wanted}" if wanted else ""
+    count = amount(len(meant), "face") if meant else "no face"
+    raise UsageError(
+        f"This person has {count} in doubt{begins}. Choose one with --sha256:",
+        *_listed(ledger, doubts),
+    )
+
+
+def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
+    """The faces in doubt as lines: how their SHA-256 begins, why, and their photos."""
+    paths = ledger.paths_of([face.face_id for face in doubts])
+    rows = []
+    for face in doubts:
+        shown = ", ".join(shown_path(path, ledger.images) for path in sorted(paths[face.face_id]))
+        begins = face.sha256.hex()[:SHOWN_SHA256]
+        rows.append((f"  {begins}", face.code or face.status.value, shown or "no row"))
+    return columns(rows)
+
+
+def settle_after_of(runs: Sequence[RunRecord]) -> float:
+    """The `--settle-after` of the last run that has it on record."""
+    known = (run.start.options.get("settle_after") for run in runs)
+    return next((float(seconds) for seconds in known if seconds is not None), DEFAULT_SETTLE_AFTER)
+
+
+def _as_recorded(ledger: Ledger, face: FaceRecord) -> FaceRecord:
+    """The face as it stands now: when the call of a killed run expires is on record only since
+    this command's own beginning."""
+    known = ledger.faces_of([face.user_id])[face.user_id]
+    return next(one for one in known if one.face_id == face.face_id)
+
+
+def _refuse_too_early(face: FaceRecord, *, at: float, settle_after: float) -> None:
+    """Refuse to say what nobody can know `at` that moment (UNIX seconds, the service's clock)."""
+    left = settled_from(face.expires or 0.0, settle_after=settle_after) - at
+    if left > 0:
+        raise UsageError(
+            "The last call for this face may still be applied, so nobody can know yet that it was "
+            f"not added: say --not-added again in {math.ceil(left):,} seconds."
+        )
+
+
+def _refuse_held(ledger: Ledger, face: FaceRecord, token: str) -> None:
+    holder = ledger.holders_of([token]).get(token, face.face_id)
+    if holder != face.face_id:
+        raise UsageError(
+            "The ledger holds this token for another face, so it cannot be this one's. "
+            "Correct --token; `enroll export` shows whose it is."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What the service said: the token's face, whether it could be asked, its clock minus ours
+    (seconds), and what time it was there when it was asked (UNIX seconds)."""
+
+    found: LibraryFace | None = None
+    asked: bool = False
+    offset: float
+    at: float
+
+
+def _look(
+    connection: Connection,
+    settings: ResolveSettings,
+    ledger: Ledger,
+    face: FaceRecord,
+    tally: Tally,
+) -> _Seen:
+    """Prove the library, and ask it about the decision. Raises UsageError where it disagrees."""
+    identity = ledger.identity()
+    try:
+        library = find_library(connection, identity.group_id, tally)
+    except ServiceError as error:
+        raise type(error)(f"{error} Or decide without asking, with --offline.") from error
+    host = host_of(connection.account.endpoint)
+    wanted = LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
+    check_library(settings.ledger, identity, wanted)
+    with Caller(connection, tally, at_once=1) as caller:
+        at = time.time() + caller.least_clock_offset
+        if settings.token is None:
+            asked, found = _refuse_there(caller, identity.group_id, ledger, face), None
+        else:
+            asked, found = True, _face_of(settings.token, caller, settings, identity.group_id)
+        return _Seen(found=found, asked=asked, offset=caller.clock_offset, at=at)
+
+
+def _refuse_there(caller: Caller, group_id: str, ledger: Ledger, face: FaceRecord) -> bool:
+    """Refuse that a face was not added which the library shows; whether it shows all it has."""
+    there = list_small(caller, group_id)
+    if there is None:
+        return False
+    known = face.former_token  # there before the call in doubt
+    tokens = [
+        one.face_token for one in there if one.user_id == face.user_id and one.face_token != known
+    ]
+    holders = ledger.holders_of(tokens)
+    unknown = [token for token in tokens if holders.get(token, face.face_id) == face.face_id]
+    if unknown:
+        raise UsageError(
+            f"The library holds {amount(len(unknown), 'face')} of this person that the ledger "
+            f"does not know: {', '.join(unknown)}. If one is of this photo, say --token with it; "
+            "if none is, decide without asking, with --offline."
+        )
+    return True
+
+
+def _face_of(token: str, caller: Caller, settings: ResolveSettings, group_id: str) -> LibraryFace:
+    """The face of the token, as the library has it."""
+    ((_, found),) = look_up(caller, group_id, [token])
+    if isinstance(found, ServiceError):
+        raise type(found)(
+            f"The token could not be checked: {found} Or record it unchecked with --offline."
+        )
+    if found is None:
+        raise UsageError("The library holds no face of this token. Correct --token.")
+    if found.user_id != settings.user_id:
+        raise UsageError(
+            "The library holds the face of this token under another user_id. Correct --token."
+        )
+    return found
+
+
+def _decided(
+    face: FaceRecord, token: str | None, found: LibraryFace | None, *, run: int
+) -> FaceRecord:
+    """The face's record from now on."""
+    face = replace(face, code="", message="", run=run)
+    if token is None:
+        # Looked up once more by the next run: what has landed by then is reported.
+        return replace(face, status=Status.PENDING, recheck=True).reverted()
+    return replace(
+        face,
+        status=Status.ENROLLED,
+        face_token=token,
+        recheck=False,
+        enrolled_at=now_ms() if found is None else found.add_time,
+    )

@@ -1,0 +1,164 @@
+"""How a run ends: its results written, its end on record, and which exit code that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from enroll.clock import now_ms
+from enroll.commands.run_opening import Place, Standing
+from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
+from enroll.ledger import Followed, Ledger, RunEnd
+from enroll.ledger.blocklist import BlockList
+from enroll.limiter.limits import LimiterState
+from enroll.manifest.manifest import Manifest
+from enroll.manifest.results import write_results
+from enroll.model import Entry, Row, Status
+from enroll.photos import locate
+from enroll.run.planner import WAITS_FOR_DOUBT
+from enroll.session.tally import Ended, Tally
+from enroll.settings import FailOn, RunSettings
+from enroll.visible import path_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How a run went. `results` is None when none were to be written, or could not be.
+
+    `gauge` is how its calls stood at the end.
+    `no_results` says why they could not be. `on_record` is None when every outcome is in the
+    ledger; else what the ledger holds, its entries by status.
+    """
+
+    place: Place
+    ended: Ended
+    exit_code: ExitCode
+    results: Path | None
+    results_written: bool
+    gauge: LimiterState
+    no_results: LocalError | None = None
+    on_record: Mapping[Status, int] | None = None
+    followed: Followed | None = None
+
+
+def close_run(
+    settings: RunSettings,
+    ledger: Ledger,
+    manifest: Manifest,
+    place: Place,
+    ended: Ended,
+    results: Path | None,
+    gauge: LimiterState,
+    standing: Standing,
+) -> Report:
+    """Write results and the run's end, whatever it was; a disk that is full ends both."""
+    written, no_results, stop, survey = False, None, ended.stop, standing.survey
+    if isinstance(stop, UsageError) and not isinstance(stop, LedgerMismatchError):
+        # The manifest was changed or removed; the other is found before anything is sent.
+        stop = _nothing_is_lost(stop)
+    says_so = not ended.tally.due and survey.says(_state_of(results))
+    if results is not None and not (says_so and not _settled_any(ended.tally)):
+        try:
+            lookup = results_lookup(ledger, place.images, standing.blocked)
+            written = write_results(manifest, results, lookup)
+            survey.results_are(_state_of(results))
+        except EnrollError as error:
+            results = None
+            no_results = LocalError(str(error)) if stop else _nothing_is_lost(error)
+    ended = replace(ended, stop=stop or no_results)
+    code = exit_code(ended, settings.fail_on)
+    try:
+        ledger.end_run(place.run, _run_end(ended, code, gauge.limit))
+    except LocalError as error:
+        ended = replace(ended, stop=ended.stop or error)
+        code = exit_code(ended, settings.fail_on)
+    return Report(
+        place=place,
+        ended=ended,
+        exit_code=code,
+        results=results,
+        results_written=written,
+        gauge=gauge,
+        no_results=no_results,
+        on_record=_on_record(ledger),
+    )
+
+
+def _settled_any(tally: Tally) -> bool:
+    return bool(tally.adopted or tally.not_applied or tally.surplus or tally.others_in_doubt)
+
+
+def _state_of(results: Path | None) -> tuple[str, int, int] | None:
+    """What tells results that nobody has touched: absolute path, size, modification time (ns)."""
+    if results is None or not results.is_file():
+        return None
+    found = results.stat()
+    return path_text(results.absolute()), found.st_size, found.st_mtime_ns
+
+
+def _nothing_is_lost(error: EnrollError) -> LocalError:
+    """A fault in manifest or results when faces may have been added: no wrong usage any more."""
+    return LocalError(
+        f"{error} What the run did is in the ledger: run the same command again, which adds "
+        "nobody twice and writes the results."
+    )
+
+
+def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
+    """What the ledger holds, where it could not take every outcome."""
+    if not ledger.holds_back:
+        return None
+    try:
+        return ledger.status(runs=0).counts
+    except LocalError:
+        return {}
+
+
+def results_lookup(
+    ledger: Ledger, images: Path, blocked: BlockList
+) -> Callable[[Sequence[Row]], list[Entry | None]]:
+    """For rows of the manifest their entries in the ledger; who is `blocked` has none there."""
+    root = str(images)
+
+    def known(rows: Sequence[Row]) -> list[Entry | None]:
+        return ledger.entries_of([(row.user_id, locate(root, row.image)) for row in rows])
+
+    def lookup(rows: Sequence[Row]) -> list[Entry | None]:
+        free, withheld = blocked.part(rows)
+        if not withheld:
+            return known(rows)
+        entries = iter(known(free))
+        kept_back = set(map(id, withheld))
+        return [blocked.entry(row) if id(row) in kept_back else next(entries) for row in rows]
+
+    return lookup
+
+
+def _run_end(ended: Ended, code: ExitCode, limit: int) -> RunEnd:
+    reason = str(ended.stop) if ended.stop else ended.bound or ""
+    return RunEnd(
+        at=now_ms(),
+        exit_code=int(code),
+        reason=reason,
+        calls={kind.value: count for kind, count in ended.tally.calls.items()},
+        rows={status.value: n for status, n in ended.tally.statuses.items() if n},
+        limit=limit,
+    )
+
+
+def exit_code(ended: Ended, fail_on: FailOn) -> ExitCode:
+    """The first that applies, in the order of docs/exit-codes.md."""
+    tally = ended.tally
+    if ended.signal is not None:
+        return ExitCode(128 + ended.signal)
+    if ended.stop is not None:
+        return ended.stop.exit_code
+    if ended.bound is not None:
+        return ExitCode.ENDED_EARLY
+    doubts = tally.statuses[Status.IN_DOUBT] + tally.codes[Status.PENDING, WAITS_FOR_DOUBT]
+    if doubts or tally.undeleted:
+        return ExitCode.IN_DOUBT
+    bad = tally.bad + tally.not_renewed
+    failed = {FailOn.ANY: bad, FailOn.NEW: tally.new_bad, FailOn.NONE: 0}[fail_on]
+    return ExitCode.SOME_ROWS_FAILED if failed else ExitCode.DONE

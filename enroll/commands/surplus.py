@@ -1,0 +1,151 @@
+"""Deletes copies of faces from a library: those on record as surplus, and those that are proved.
+
+A stranger is proved to be a copy when it bears the face's `user_id`, when it was added in the
+time of an attempt that was in doubt, and when a search with the face's photo gives it the score
+of the face itself. Nothing else is ever deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+from enroll.errors import ServiceError
+from enroll.expiry import APPLYING_SECONDS
+from enroll.facesearch import FaceSearch, FoundFace, candidates
+from enroll.ledger import Changes, Ledger, Suspect
+from enroll.model import Answer, CallKind, EventKind, FaceRecord, SendAs
+from enroll.run.face_search import read_again
+from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
+from enroll.session.caller import Caller
+from enroll.session.deletions import DELETE_PAGE, delete_faces
+from enroll.session.session import CommandRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of a face: its token, and the face's number."""
+
+    face_token: str
+    face_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlace:
+    """Where and how photos are searched for; `images` is the resolved images root."""
+
+    group_id: str
+    images: str
+    send_as: SendAs
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A face, the strangers that may be its copies, and where its photo may lie."""
+
+    face: FaceRecord
+    strangers: frozenset[str]
+    paths: Sequence[str]
+
+
+def in_time(suspects: Iterable[Suspect], *, clock_offset: float) -> list[Suspect]:
+    """Those that were added while an attempt at the face was under way, or soon after.
+
+    `clock_offset` is the service's clock minus ours, in seconds.
+    """
+    slack = APPLYING_SECONDS * 1000
+    return [
+        suspect
+        for suspect in suspects
+        if suspect.earliest - slack
+        <= suspect.add_time - clock_offset * 1000
+        <= suspect.latest + slack
+    ]
+
+
+def prove_copies(
+    caller: Caller,
+    place: SearchPlace,
+    suspects: Sequence[Suspect],
+    paths: Mapping[int, Sequence[str]],
+) -> list[Copy]:
+    """Those suspects that a search with the face's photo gives the score of the face itself.
+
+    One search a face. `paths` tells for each face where its photo may lie.
+    """
+    questions = [
+        _Question(face, frozenset(one.face_token for one in group), paths[face.face_id])
+        for face, group in groupby(suspects, key=attrgetter("face"))
+    ]
+
+    def search(service: FaceSearch, question: _Question) -> Answer | None:
+        photo = read_again(question.paths, place.images, question.face)
+        if photo is None:
+            return None
+        return service.search(
+            group_id=place.group_id,
+            photo=photo,
+            send_as=place.send_as,
+            limit=LOOK_LIMIT,
+            threshold=LOOK_THRESHOLD,
+            multi_oriented_detection=question.face.multi_oriented_detection,
+        )
+
+    asked = caller.each(CallKind.SEARCH, questions, search, answer_of=lambda answer: answer)
+    looked = [(question, _found(answer)) for question, answer in asked]
+    return _proved(looked)
+
+
+def _found(answer: Answer | None) -> list[FoundFace]:
+    try:
+        return [] if answer is None else candidates(answer)
+    except ServiceError:
+        return []  # a look that fails proves nothing
+
+
+def _proved(looked: Sequence[tuple[_Question, list[FoundFace]]]) -> list[Copy]:
+    """What the searches prove. A face's own score is that of a face whose token we know; it must
+    not lie below what other photos get for theirs, or the token may be another photo's."""
+    best = max((one.score for _, found in looked for one in found), default=0.0)
+    copies: dict[str, Copy] = {}
+    for question, found in looked:
+        face = question.face
+        own = next((one.score for one in found if one.face_token == face.face_token), None)
+        if own is None or own < best - SCORE_SLACK:
+            continue
+        for one in found:
+            same = one.user_id == face.user_id and abs(one.score - own) <= SCORE_SLACK
+            if same and one.face_token in question.strangers:
+                copies.setdefault(one.face_token, Copy(one.face_token, face.face_id))
+    return list(copies.values())
+
+
+def remove(
+    copies: Sequence[Copy],
+    *,
+    caller: Caller,
+    ledger: Ledger,
+    work: CommandRecord,
+    group_id: str,
+) -> Iterator[list[str]]:
+    """Delete copies from the library; the tokens of those that are gone, call by call.
+
+    Each is in the ledger's history before the call and after it. Raises ServiceError where the
+    service will not.
+    """
+    for start in range(0, len(copies), DELETE_PAGE):
+        page = copies[start : start + DELETE_PAGE]
+        intents = [work.event(EventKind.REMOVING, one.face_id, one.face_token) for one in page]
+        ledger.record(Changes(events=intents))
+        ledger.commit()
+        gone = delete_faces(caller, group_id, [one.face_token for one in page])
+        outcomes = [
+            work.event(EventKind.REMOVED, one.face_id, one.face_token, gone[one.face_token])
+            for one in page
+            if one.face_token in gone
+        ]
+        ledger.record(Changes(events=outcomes, surplus_gone=list(gone)))
+        ledger.commit()
+        yield list(gone)

@@ -1,0 +1,248 @@
+"""`enroll verify`: the ledger compared with its library, and what is put right when asked to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from enroll.commands.surplus import Copy, SearchPlace, in_time, prove_copies, remove
+from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
+from enroll.ledger import DifferenceKind, Ledger
+from enroll.ledger.lock import holder_of
+from enroll.model import Credentials, LibraryFace
+from enroll.session.library_listing import Sighted, look_up, read_library
+from enroll.session.recovery import Requeued, requeue_missing
+from enroll.session.session import (
+    CommandRecord,
+    Prompt,
+    Session,
+    VerifySettings,
+    changing,
+    open_session,
+)
+from enroll.text.wording import amount
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """Copies to be deleted: those on record as surplus, and those proved just now."""
+
+    recorded: tuple[Copy, ...] = ()
+    proved: tuple[Copy, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.recorded) + len(self.proved)
+
+
+def mend(session: Session[VerifySettings], differences: Mapping[DifferenceKind, int]) -> bool:
+    """Do what the settings ask for and a person agrees to; whether anything may have changed."""
+    settings = session.settings
+    copies = _agreed_copies(session) if settings.remove_surplus else _Copies()
+    missing = differences.get(DifferenceKind.MISSING, 0) if settings.requeue_missing else 0
+    requeuing = missing and _agreed_to_requeue(session, missing)
+    if not (copies or requeuing):
+        return False
+    with changing(session) as (ledger, work):
+        if copies:
+            _remove(session, ledger, work, copies)
+        if requeuing:
+            requeued = requeue_missing(
+                session.audit,
+                caller=session.caller,
+                ledger=ledger,
+                work=work,
+                group_id=session.group_id,
+            )
+            session.prompt.say(*_requeued_lines(requeued))
+    return True
+
+
+def _agreed_copies(session: Session[VerifySettings]) -> _Copies:
+    copies = _Copies(_spare_copies(session), tuple(_prove(session)))
+    if not copies:
+        session.prompt.say("There is no copy to delete.")
+        return copies
+    agreed = session.prompt.confirm(
+        f"Delete {amount(len(copies), 'face')} from the library {session.group_id}: "
+        f"{len(copies.recorded):,} on record as surplus, {len(copies.proved):,} proved to be "
+        "copies? This cannot be undone."
+    )
+    return copies if agreed else _Copies()
+
+
+def _spare_copies(session: Session[VerifySettings]) -> tuple[Copy, ...]:
+    """The copies on record whose face the library holds under its own token as well."""
+    audit = session.audit
+    copies = audit.copies()
+    unknown = sorted({copy.own for copy in copies if copy.own and copy.own_there is None})
+    if unknown:
+        session.prompt.say(
+            f"{amount(len(unknown), 'face')} with copies on record were not listed: asking for "
+            f"them, with {amount(len(unknown), 'call')} of face_info."
+        )
+        for token, found in look_up(session.caller, session.group_id, unknown):
+            if isinstance(found, LibraryFace):
+                audit.listing.take([found])
+            elif found is None:
+                audit.absent([token])
+        copies = audit.copies()
+    kept = [copy for copy in copies if not copy.spare]
+    if kept:
+        session.prompt.say(
+            f"{amount(len(kept), 'copy', 'copies')} on record not deleted, because the library "
+            "does not hold the faces themselves: these may be all that it has of a person. "
+            "--requeue-missing makes the oldest copy of each the face itself."
+        )
+    return tuple(Copy(copy.face_token, copy.face_id) for copy in copies if copy.spare)
+
+
+def _agreed_to_requeue(session: Session[VerifySettings], missing: int) -> bool:
+    copies = sum(copy.own is not None and not copy.spare for copy in session.audit.copies())
+    calls = missing + copies + session.audit.formers_of_missing()
+    by_copy = " One that has a copy on record in the library gets its token instead." * bool(copies)
+    return session.prompt.confirm(
+        f"Make {amount(missing, 'face')} due again that the library does not hold? Each is asked "
+        f"for once more, with at most {amount(calls, 'call')} of face_info.{by_copy}"
+    )
+
+
+def _prove(session: Session[VerifySettings]) -> list[Copy]:
+    """The strangers that are copies of a face, proved by search."""
+    audit, caller = session.audit, session.caller
+    suspects = in_time(audit.suspects(), clock_offset=caller.clock_offset)
+    if not suspects:
+        return []
+    faces = sorted({suspect.face.face_id for suspect in suspects})
+    strangers = {suspect.face_token for suspect in suspects}
+    session.prompt.say(
+        f"{amount(len(strangers), 'stranger')} may come from an attempt that was in doubt: "
+        f"looking, with {amount(len(faces), 'call')} of search."
+    )
+    place = SearchPlace(group_id=session.group_id, images=audit.images, send_as=session.send_as)
+    return prove_copies(caller, place, suspects, audit.paths_of(faces))
+
+
+def _remove(
+    session: Session[VerifySettings], ledger: Ledger, work: CommandRecord, copies: _Copies
+) -> None:
+    """Delete what is still a copy, now that nobody else changes the ledger."""
+    audit = session.audit
+    still = {copy.face_token for copy in audit.copies() if copy.spare}
+    held = ledger.holders_of([copy.face_token for copy in copies.proved])
+    sure = [copy for copy in copies.recorded if copy.face_token in still]
+    sure += [copy for copy in copies.proved if copy.face_token not in held]
+    gone = 0
+    try:
+        for page in remove(
+            sure, caller=session.caller, ledger=ledger, work=work, group_id=session.group_id
+        ):
+            gone += len(page)
+            audit.deleted(page)
+    finally:
+        session.prompt.say(f"{gone:,} of {amount(len(copies), 'face')} deleted.")
+
+
+def _requeued_lines(requeued: Requeued) -> list[str]:
+    lines = [f"{amount(requeued.due, 'face')} due again: `enroll run` adds them."]
+    if requeued.adopted:
+        lines.append(
+            f"{amount(requeued.adopted, 'face')} with the token of a copy from now on: there is "
+            "nothing to add."
+        )
+    if requeued.gone:
+        lines.append(
+            f"{amount(requeued.gone, 'face')} recorded as removed: no row points to them any more."
+        )
+    if requeued.kept:
+        lines.append(
+            f"{amount(requeued.kept, 'face')} left as they are: the service did not say that "
+            "they are gone."
+        )
+    return lines
+
+
+def verify(
+    settings: VerifySettings, read_credentials: Callable[[], Credentials], prompt: Prompt
+) -> Verified:
+    """Compare a ledger with its library, tell the differences, and mend what is asked for.
+
+    The ledger's lock is taken only to change something. Raises EnrollError.
+    """
+    with open_session(settings, read_credentials, prompt) as session:
+        sighted = _read(session)
+        found = _compared(session, sighted)
+        if settings.differences is not None:
+            differences = session.audit.differences(under_way=_under_way(session))
+            write_differences(differences, settings.differences)
+        prompt.say(*verified_lines(found))
+        if mend(session, found.differences):
+            session.audit.refresh()
+            found = _compared(session, sighted)
+            prompt.say(*left_lines(found))
+        return found
+
+
+def _read(session: Session[VerifySettings]) -> Sighted:
+    """See as much of the library as is asked for."""
+    prompt, audit = session.prompt, session.audit
+    holder = holder_of(session.settings.ledger)
+    if holder is not None:
+        prompt.say(f"A run is going on{holder}. What it adds meanwhile is left out.")
+    sighted = read_library(
+        session.caller,
+        session.group_id,
+        audit.listing,
+        heard=lambda count: prompt.progress(count, "faces listed"),
+    )
+    audit.refresh()
+    asked = session.settings.deep and _ask_for_the_rest(session, sighted)
+    if sighted.whole and not asked:
+        audit.all_was_listed(before=sighted.began)
+    return sighted
+
+
+def _ask_for_the_rest(session: Session[VerifySettings], sighted: Sighted) -> bool:
+    """Ask for each face of the ledger that `list` did not show, if that is agreed to."""
+    audit, before = session.audit, sighted.began
+    count = audit.unseen_count(before=before)
+    if count and not session.prompt.confirm(
+        f"`list` did not show {amount(count, 'face')} of the ledger. Ask for each, with "
+        f"{amount(count, 'call')} of face_info?"
+    ):
+        return False
+    after, done = "", 0
+    while batch := audit.unseen(before=before, after=after):
+        after = batch[-1]
+        there, absent = [], []
+        for token, found in look_up(session.caller, session.group_id, batch):
+            if isinstance(found, LibraryFace):
+                there.append(found)
+            elif found is None:
+                absent.append(token)
+            done += 1
+            session.prompt.progress(done, f"of {amount(count, 'face')} asked for")
+        audit.listing.take(there)
+        audit.absent(absent)
+    return True
+
+
+def _under_way(session: Session[VerifySettings]) -> bool:
+    return holder_of(session.settings.ledger) is not None
+
+
+def _compared(session: Session[VerifySettings], sighted: Sighted) -> Verified:
+    audit = session.audit
+    differences = audit.differences(under_way=_under_way(session))
+    return Verified(
+        ledger=session.settings.ledger,
+        endpoint=session.endpoint,
+        group_id=session.group_id,
+        sighted=sighted,
+        seen=audit.listing.count(),
+        counts=audit.status(runs=0).counts,
+        differences=Counter(one.kind for one in differences),
+        unchecked=audit.unseen_count(before=sighted.began),
+        calls=session.caller.tally.calls,
+        written_to=session.settings.differences,
+    )

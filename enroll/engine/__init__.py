@@ -1,0 +1,1 @@
+"""Where reading, preparing and calling are carried out."""

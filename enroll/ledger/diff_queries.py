@@ -1,0 +1,387 @@
+"""How a manifest differs from a SQLite ledger: the conditions and statements that find it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from enroll.ledger import ChangeKind
+from enroll.ledger import schema as s
+from enroll.ledger.columns import Bulk
+from enroll.model import EventKind, Status
+
+IN_THE_LIBRARY = (Status.ENROLLED.value, Status.SUPERSEDED.value)
+
+OPEN = (Status.SENDING.value, Status.IN_DOUBT.value)
+
+DUE = (Status.PENDING.value, Status.FAILED.value)
+
+SAME_ROW = and_(s.row.c.user_id == s.wanted.c.user_id, s.row.c.path == s.wanted.c.path)
+
+TO_RENEW = and_(s.renewal.c.user_id == s.wanted.c.user_id, s.renewal.c.path == s.wanted.c.path)
+
+
+def holds_a_token(face: FromClause = s.face) -> ColumnElement[bool]:
+    """Condition: the library holds the face, under its token or the one from before."""
+    return or_(face.c.face_token.is_not(None), face.c.former_token.is_not(None))
+
+
+def may_go() -> ColumnElement[bool]:
+    """Condition: the library holds the face, or that is being settled."""
+    return or_(holds_a_token(), s.face.c.status.in_(OPEN))
+
+
+def has_a_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Condition: the ledger knows a face of this person in the library."""
+    known = s.face.alias("held")
+    return exists(select(literal(1)).where(known.c.user_id == user_id, holds_a_token(known)))
+
+
+def has_an_open_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Condition: a face of this person is being settled."""
+    known = s.face.alias("opened")
+    of_them = and_(known.c.user_id == user_id, known.c.status.in_(OPEN))
+    return exists(select(literal(1)).where(of_them))
+
+
+def is_a_sync(run: FromClause = s.run) -> ColumnElement[bool]:
+    """Condition: the run was a sync's."""
+    of_sync: ColumnElement[bool] = run.c.options["command"].as_string() == "sync"
+    return of_sync
+
+
+def by_a_sync(run: ColumnElement[int]) -> ColumnElement[bool]:
+    """Condition: the run of this number was a sync's."""
+    syncs = s.run.alias("of_sync")
+    return exists(select(literal(1)).where(syncs.c.run == run, is_a_sync(syncs)))
+
+
+def is_listed(user_id: ColumnElement[str]) -> ColumnElement[bool]:
+    listed = s.wanted.alias("listed_row")
+    return exists(select(literal(1)).select_from(listed).where(listed.c.user_id == user_id))
+
+
+def photo_is_missing() -> ColumnElement[bool]:
+    """Condition: there is no such photo; who has a face and names none now lacks it, too."""
+    named = s.wanted.c.path != ""
+    return and_(s.wanted.c.size.is_(None), or_(named, has_a_face(s.wanted.c.user_id)))
+
+
+def stands(face_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Condition: the face is enrolled, or is being added anew."""
+    known = s.face.alias("standing")
+    return exists(
+        select(literal(1)).where(
+            known.c.face_id == face_id,
+            or_(known.c.status.in_(IN_THE_LIBRARY), known.c.former_token.is_not(None)),
+        )
+    )
+
+
+def wanted_now() -> ColumnElement[bool]:
+    """Condition: a row of the manifest leads to the face, as the ledger stands now."""
+    return exists(
+        select(literal(1)).where(
+            s.wanted.c.user_id == s.face.c.user_id,
+            SAME_ROW,
+            s.row.c.face_id == s.face.c.face_id,
+        )
+    )
+
+
+def all_rows_enrolled() -> ColumnElement[bool]:
+    """Condition: every row of the face's person is enrolled with the photo and text that it has,
+    and nothing was about to delete one of these faces."""
+    of_row = s.face.alias("of_row")
+    to_renew = exists(select(literal(1)).where(TO_RENEW))
+    being_deleted = exists(select(literal(1)).where(s.removal.c.face_token == of_row.c.face_token))
+    rows = (
+        select(literal(1))
+        .select_from(
+            s.wanted.outerjoin(s.row, SAME_ROW).outerjoin(
+                of_row, of_row.c.face_id == s.row.c.face_id
+            )
+        )
+        .where(
+            s.wanted.c.user_id == s.face.c.user_id,
+            or_(
+                func.coalesce(of_row.c.status, "") != Status.ENROLLED.value,
+                being_deleted,
+                and_(  # without its photo a row cannot be given its text
+                    or_(to_renew, s.wanted.c.size.is_(None)),
+                    of_row.c.user_data != s.wanted.c.user_data,
+                ),
+                and_(
+                    s.wanted.c.sha256.is_not(None),
+                    s.wanted.c.sha256 != func.coalesce(s.row.c.sha256, b""),
+                ),
+            ),
+        )
+    )
+    return and_(is_listed(s.face.c.user_id), ~exists(rows))
+
+
+_LINES = upsert(s.wanted)
+
+TAKE = Bulk(
+    _LINES.on_conflict_do_update(
+        index_elements=["user_id", "path"],
+        set_={"lines": s.wanted.c.lines + _LINES.excluded.lines},
+    )
+)
+
+KNOW_FACES = (
+    update(s.wanted)
+    .values(face_id=s.face.c.face_id)
+    .where(
+        s.face.c.user_id == s.wanted.c.user_id,
+        s.face.c.sha256 == s.wanted.c.sha256,
+        s.face.c.status != Status.REMOVED.value,
+        s.wanted.c.face_id.is_(None),
+    )
+)
+
+# The same bytes may have been sent for another file; and a row whose photo cannot be seen keeps
+# the face that it has.
+KNOW_FACES_BY_ROW = (
+    update(s.wanted)
+    .values(face_id=s.row.c.face_id)
+    .where(
+        SAME_ROW,
+        s.wanted.c.face_id.is_(None),
+        or_(s.wanted.c.sha256.is_(None), s.wanted.c.sha256 == s.row.c.sha256),
+    )
+)
+
+
+def leads_nowhere() -> ColumnElement[bool]:
+    """Condition: what the file holds is known, and not to which face that leads: it may be one
+    for which the same bytes were sent. Rows that have a face and no code learn it by `SAME_FACE`.
+    """
+    by_content = exists(
+        select(literal(1)).where(
+            s.face.c.user_id == s.wanted.c.user_id,
+            s.face.c.sha256 == s.wanted.c.sha256,
+            s.face.c.status != Status.REMOVED.value,
+        )
+    )
+    known = and_(
+        SAME_ROW,
+        or_(s.row.c.sha256 == s.wanted.c.sha256, s.row.c.face_id.is_(None), s.row.c.code == ""),
+    )
+    return and_(~by_content, ~exists(select(literal(1)).select_from(s.row).where(known)))
+
+
+# What a run writes when it finds that a file with other bytes is the face of its row all the same.
+SAME_FACE = (
+    update(s.row)
+    .where(
+        s.row.c.user_id == bindparam("who"),
+        s.row.c.path == bindparam("where"),
+        s.row.c.face_id == bindparam("face"),
+        s.row.c.code == "",
+    )
+    .values(sha256=bindparam("content"))
+)
+
+
+_NO_PHOTO = "PHOTO_MISSING"
+"""`enroll.photos.PhotoCode.MISSING`, without loading Pillow for it."""
+
+
+def _accepted_before() -> ColumnElement[bool]:
+    """Condition: an earlier run was to enroll this row as it is, and has not come to it, or has
+    found that it cannot be."""
+    of_row = s.face.alias("of_row")
+    open_yet = exists(
+        select(literal(1)).where(
+            of_row.c.face_id == s.row.c.face_id,
+            of_row.c.status.not_in([*IN_THE_LIBRARY, Status.REMOVED.value]),
+        )
+    )
+    unread = or_(s.wanted.c.sha256.is_(None), s.wanted.c.sha256 == s.row.c.sha256)
+    # What a run has only seen was judged by nobody, nor was a row whose photo was not there.
+    judged = and_(
+        s.row.c.code != _NO_PHOTO, or_(s.row.c.status.not_in(DUE), by_a_sync(s.row.c.run))
+    )
+    known = or_(and_(s.row.c.face_id.is_(None), judged), and_(open_yet, unread))
+    return exists(select(literal(1)).select_from(s.row).where(SAME_ROW, known))
+
+
+MARK_NEW = (
+    update(s.wanted)
+    .values(
+        change=case(
+            (has_a_face(s.wanted.c.user_id), ChangeKind.PHOTO.value),
+            else_=ChangeKind.JOINER.value,
+        )
+    )
+    .where(
+        s.wanted.c.size.is_not(None),
+        ~s.wanted.c.unusable,
+        or_(s.wanted.c.face_id.is_(None), ~stands(s.wanted.c.face_id)),
+        ~_accepted_before(),
+    )
+)
+
+
+def _renewals() -> ColumnElement[bool]:
+    """Condition: the first row that leads to an enrolled face, whose text no such row has."""
+    other = s.wanted.alias("other")
+    same_face = and_(other.c.user_id == s.wanted.c.user_id, other.c.face_id == s.wanted.c.face_id)
+    text = select(s.face.c.user_data).where(s.face.c.face_id == other.c.face_id)
+    says_it = exists(
+        select(literal(1)).where(same_face, other.c.user_data == text.scalar_subquery())
+    )
+    before = exists(select(literal(1)).where(same_face, other.c.line < s.wanted.c.line))
+    there = and_(s.wanted.c.size.is_not(None), ~s.wanted.c.unusable)
+    known = and_(s.wanted.c.face_id.is_not(None), stands(s.wanted.c.face_id))
+    return and_(there, known, ~says_it, ~before)
+
+
+MARK_RENEWALS = (
+    update(s.wanted)
+    .values(change=ChangeKind.USER_DATA.value)
+    .where(s.wanted.c.change == "", _renewals())
+)
+
+
+def is_held_back() -> ColumnElement[bool]:
+    """Condition: the row's face has another text than the row, whose photo is not there."""
+    held = s.face.alias("held_back")
+    other_text = exists(
+        select(literal(1)).where(
+            held.c.face_id == s.wanted.c.face_id,
+            held.c.status == Status.ENROLLED.value,
+            held.c.user_data != s.wanted.c.user_data,
+        )
+    )
+    return and_(s.wanted.c.size.is_(None), other_text)
+
+
+def _may_be_left() -> ColumnElement[bool]:
+    """Condition: the row's face was being added anew when a run ended, and may turn out not to have
+    been: then it has the text of no row."""
+    being = s.face.alias("being")
+    other = s.wanted.alias("other")
+    says_it = exists(
+        select(literal(1)).where(
+            other.c.user_id == being.c.user_id,
+            other.c.face_id == being.c.face_id,
+            other.c.user_data == being.c.former_user_data,
+        )
+    )
+    return exists(
+        select(literal(1)).where(
+            being.c.face_id == s.wanted.c.face_id,
+            being.c.former_token.is_not(None),
+            being.c.status.not_in(IN_THE_LIBRARY),
+            ~says_it,
+        )
+    )
+
+
+QUEUE_RENEWALS = insert(s.renewal).from_select(
+    ["user_id", "path"],
+    select(s.wanted.c.user_id, s.wanted.c.path).where(
+        or_(s.wanted.c.change == ChangeKind.USER_DATA.value, _may_be_left())
+    ),
+)
+
+
+def _face_is_wanted() -> ColumnElement[bool]:
+    return exists(
+        select(literal(1)).where(
+            s.wanted.c.user_id == s.face.c.user_id, s.wanted.c.face_id == s.face.c.face_id
+        )
+    )
+
+
+FIND_GOING = insert(s.going).from_select(
+    ["face_id", "user_id", "enrolled", "superseded", "fresh"],
+    select(
+        s.face.c.face_id,
+        s.face.c.user_id,
+        s.face.c.status == Status.ENROLLED.value,
+        and_(s.face.c.status == Status.SUPERSEDED.value, ~by_a_sync(s.face.c.run)),
+        ~exists(select(literal(1)).where(s.outgoing.c.face_id == s.face.c.face_id)),
+    ).where(may_go(), is_listed(s.face.c.user_id), ~_face_is_wanted()),
+)
+
+_ADDITIONS = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESTORED.value)
+
+
+def _added_since() -> ColumnElement[bool]:
+    """Condition: a run has enrolled the leaver after the sync that found them gone; so they were
+    there, and what is known of their absence is about other faces."""
+    known = s.face.alias("added")
+    command = s.run.c.options["command"].as_string()
+    return exists(
+        select(literal(1)).where(
+            known.c.user_id == s.leaver.c.user_id,
+            known.c.run > s.leaver.c.run,
+            exists(
+                select(literal(1))
+                .where(
+                    s.event.c.face_id == known.c.face_id,
+                    s.event.c.run > s.leaver.c.run,
+                    s.event.c.kind.in_(_ADDITIONS),
+                    s.run.c.run == s.event.c.run,
+                    func.coalesce(command, "run").in_(["run", "adopt"]),
+                )
+                .correlate(known, s.leaver)
+            ),
+        )
+    )
+
+
+_MARK_HOLDS = and_(s.leaver.c.user_id == s.face.c.user_id, ~_added_since())
+
+FIND_GONE = insert(s.gone).from_select(
+    ["user_id", "since", "run", "fresh"],
+    select(
+        s.face.c.user_id,
+        # A clock may have been ahead.
+        func.min(func.coalesce(s.leaver.c.since, bindparam("now")), bindparam("now")),
+        s.leaver.c.run,
+        s.leaver.c.user_id.is_(None),
+    )
+    .select_from(s.face.outerjoin(s.leaver, _MARK_HOLDS))
+    .where(holds_a_token(), ~is_listed(s.face.c.user_id))
+    .group_by(s.face.c.user_id),
+)
+
+
+def dropped() -> Select[Any]:
+    """Faces of people in the manifest that go and for which none comes."""
+    coming = (
+        select(func.count())
+        .where(
+            s.wanted.c.user_id == s.going.c.user_id,
+            or_(s.wanted.c.face_id.is_(None), ~stands(s.wanted.c.face_id)),
+        )
+        .scalar_subquery()
+    )
+    each = (
+        select((func.count() - coming).label("more"))
+        .where(s.going.c.enrolled, s.going.c.fresh)
+        .group_by(s.going.c.user_id)
+        .subquery()
+    )
+    return select(func.sum(func.max(each.c.more, 0)))

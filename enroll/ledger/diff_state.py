@@ -1,0 +1,266 @@
+"""The lines of a manifest's difference from a SQLite ledger, what is kept of it, likely reasons."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from enroll.ledger import ChangeKind, Signs
+from enroll.ledger import schema as s
+from enroll.ledger.diff_queries import (
+    DUE,
+    SAME_ROW,
+    has_a_face,
+    has_an_open_face,
+    holds_a_token,
+    is_a_sync,
+    is_listed,
+    may_go,
+    photo_is_missing,
+)
+from enroll.model import Status
+
+
+def _of_rows(kind: ChangeKind) -> Select[Any]:
+    """Rows of a kind, with the token of the face that each has so far."""
+    token = (
+        select(func.coalesce(s.face.c.face_token, s.face.c.former_token))
+        .join_from(s.row, s.face, s.face.c.face_id == s.row.c.face_id)
+        .where(SAME_ROW)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            s.wanted.c.user_id,
+            s.wanted.c.user_data,
+            s.wanted.c.path,
+            token.label("face_token"),
+            literal(None).label("since"),
+            s.wanted.c.line,
+        )
+        .where(s.wanted.c.change == kind.value)
+        .order_by(s.wanted.c.line)
+    )
+
+
+def _path_of_face() -> Any:
+    return (
+        select(func.max(s.row.c.path))
+        .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
+        .correlate(s.face)
+        .scalar_subquery()
+    )
+
+
+def _of_faces(since: ColumnElement[Any]) -> Select[Any]:
+    return select(
+        s.face.c.user_id,
+        s.face.c.user_data,
+        _path_of_face().label("path"),
+        func.coalesce(s.face.c.face_token, s.face.c.former_token).label("face_token"),
+        since.label("since"),
+        literal(0).label("line"),
+    )
+
+
+CHANGES = {
+    ChangeKind.JOINER: _of_rows(ChangeKind.JOINER),
+    ChangeKind.PHOTO: _of_rows(ChangeKind.PHOTO),
+    ChangeKind.USER_DATA: _of_rows(ChangeKind.USER_DATA),
+    ChangeKind.OLD: _of_faces(literal(None))
+    .join_from(s.face, s.going, s.going.c.face_id == s.face.c.face_id)
+    .where(holds_a_token())
+    .order_by(s.face.c.face_id),
+    ChangeKind.LEAVER: _of_faces(s.gone.c.since)
+    .join_from(s.face, s.gone, s.gone.c.user_id == s.face.c.user_id)
+    .where(holds_a_token())
+    .order_by(s.face.c.face_id),
+    ChangeKind.MISSING: select(
+        s.wanted.c.user_id,
+        s.wanted.c.user_data,
+        s.wanted.c.path,
+        literal("").label("face_token"),
+        literal(None).label("since"),
+        s.wanted.c.line,
+    )
+    .where(photo_is_missing())
+    .order_by(s.wanted.c.line),
+}
+
+
+_NOBODYS = ~has_a_face(s.leaver.c.user_id)
+
+FORGET_RETURNED = delete(s.leaver).where(
+    or_(is_listed(s.leaver.c.user_id), and_(_NOBODYS, ~has_an_open_face(s.leaver.c.user_id)))
+)
+
+FORGET_WITHHELD = delete(s.leaver).where(
+    ~_NOBODYS,
+    ~exists(select(literal(1)).where(s.gone.c.user_id == s.leaver.c.user_id)),
+)
+
+FORGET_FRESH = delete(s.leaver).where(  # marks that hold no more
+    exists(select(literal(1)).where(s.gone.c.user_id == s.leaver.c.user_id, s.gone.c.fresh))
+)
+
+REMEMBER_GONE = (
+    upsert(s.leaver)
+    .from_select(
+        ["user_id", "since", "run"],
+        select(s.gone.c.user_id, s.gone.c.since, bindparam("run")).where(s.gone.c.fresh),
+    )
+    .on_conflict_do_nothing()
+)
+
+CORRECT_MARKS = (
+    update(s.leaver)
+    .values(since=s.gone.c.since)
+    .where(s.gone.c.user_id == s.leaver.c.user_id, s.leaver.c.since > s.gone.c.since)
+)
+
+FORGET_OUTGOING = delete(s.outgoing).where(
+    ~exists(
+        select(literal(1))
+        .select_from(s.going.join(s.face, s.face.c.face_id == s.going.c.face_id))
+        .where(s.going.c.face_id == s.outgoing.c.face_id, may_go())
+    )
+)
+
+REMEMBER_GOING = (
+    upsert(s.outgoing)
+    .from_select(
+        ["face_id", "run"],
+        select(s.going.c.face_id, bindparam("run")).where(s.going.c.fresh),
+    )
+    .on_conflict_do_nothing()
+)
+
+_ROWS = upsert(s.row)
+REMEMBER_ROWS = _ROWS.from_select(
+    ["user_id", "path", "user_data", "status", "code", "message", "run"],
+    select(
+        s.wanted.c.user_id,
+        s.wanted.c.path,
+        s.wanted.c.user_data,
+        literal(Status.PENDING.value),
+        literal(""),
+        literal(""),
+        bindparam("run"),
+    ).where(s.wanted.c.change.in_([ChangeKind.JOINER.value, ChangeKind.PHOTO.value])),
+).on_conflict_do_update(
+    index_elements=["user_id", "path"],
+    # With its text: the next run may take the row from here, without the manifest's.
+    set_={"run": bindparam("run"), "user_data": _ROWS.excluded.user_data},
+    where=and_(s.row.c.face_id.is_(None), s.row.c.status.in_(DUE)),
+)
+
+
+SAMPLE = 200
+"""Rows that are looked at for what may be wrong with a manifest."""
+
+FEW = 10
+"""One in so many does not speak against a reason."""
+
+_PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".heic", ".tif", ".tiff")
+
+
+def find_signs(connection: Connection, *, manifest: str) -> Signs:
+    """Look for them in the difference that was found; `manifest` is the absolute path of the one
+    that is followed."""
+    return Signs(
+        zeros_lost=_zeros_lost(connection),
+        swapped=_swapped(connection),
+        behind=_unlisted_behind(connection),
+        other_manifest=other_manifest(connection, manifest=manifest),
+    )
+
+
+def _zeros_lost(connection: Connection) -> int:
+    zero: ColumnElement[str] = literal_column("'0'")  # no parameter, else the index does not fit
+    stripped = func.ltrim(s.wanted.c.user_id, zero)
+    connection.exec_driver_sql(
+        "CREATE INDEX IF NOT EXISTS temp.wanted_stripped ON wanted (ltrim(user_id, '0'))"
+    )
+    there = exists(select(literal(1)).where(stripped == func.ltrim(s.gone.c.user_id, zero)))
+    return _number(
+        connection, select(func.count()).select_from(s.gone).where(s.gone.c.fresh, there)
+    )
+
+
+def _swapped(connection: Connection) -> int:
+    first = select(s.wanted.c.user_id).order_by(s.wanted.c.line).limit(SAMPLE).subquery()
+    texts = (
+        select(s.face.c.user_data)
+        .where(s.face.c.user_data.in_(select(first.c.user_id)), s.face.c.user_data != "")
+        .distinct()
+    )
+    known = set(connection.scalars(texts))
+    found = list(connection.scalars(select(first.c.user_id)))
+    odd = sum(one in known or one.lower().endswith(_PHOTO_ENDINGS) for one in found)
+    return 100 * odd // len(found) if found else 0
+
+
+def _unlisted_behind(connection: Connection) -> bool:
+    held = holds_a_token()
+    listed = select(s.face.c.face_id).where(held, is_listed(s.face.c.user_id))
+    known = _number(connection, select(func.count()).select_from(listed.subquery()))
+    most = listed.order_by(s.face.c.face_id).offset(known * (FEW - 1) // FEW).limit(1)
+    theirs = s.face.c.user_id.in_(select(s.gone.c.user_id).where(s.gone.c.fresh))
+    gone = select(func.count()).where(held, theirs)
+    # Calls side by side bring some out of order.
+    behind = gone.where(s.face.c.face_id > _number(connection, most))
+    return FEW * _number(connection, behind) >= (FEW - 1) * _number(connection, gone) > 0
+
+
+def other_manifest(connection: Connection, *, manifest: str) -> str:
+    """The manifest that most of those who are gone stand in, if it is another than this one and
+    hardly anybody else stands in it; else empty. An earlier export under a name of its own is no
+    other one: that was followed, and has not been used since this one was."""
+    theirs = (
+        select(s.row.c.user_id, func.max(s.run.c.manifest).label("manifest"))
+        .join_from(s.gone, s.row, s.row.c.user_id == s.gone.c.user_id)
+        .join(s.run, s.run.c.run == s.row.c.run)
+        .group_by(s.row.c.user_id)
+    )
+    found = Counter(one.manifest for one in connection.execute(theirs))
+    if not found:
+        return ""
+    (path, people), *_ = found.most_common(1)
+    if path == manifest or 2 * people < found.total():
+        return ""
+    runs = s.run.c.manifest == path
+    of_syncs = select(func.count()).where(runs, is_a_sync())
+    last = _number(connection, select(func.max(s.run.c.run)).where(runs))
+    before = select(func.count()).where(s.run.c.manifest == manifest, s.run.c.run < last)
+    if _number(connection, of_syncs) and not _number(connection, before):
+        return ""
+    of_it = s.row.c.run.in_(select(s.run.c.run).where(runs))
+    others = (
+        select(literal(1))
+        .select_from(s.wanted.join(s.row, and_(SAME_ROW, of_it)))
+        .limit(people // FEW + 1)
+        .subquery()
+    )
+    listed = _number(connection, select(func.count()).select_from(others))
+    return path if FEW * listed <= people else ""
+
+
+def _number(connection: Connection, query: Select[Any]) -> int:
+    return int(connection.scalar(query) or 0)

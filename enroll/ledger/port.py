@@ -1,0 +1,390 @@
+"""The ledger port: what can be asked of a ledger, and what commands need of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from enroll.ledger.blocklist import BlockList
+from enroll.ledger.records import (
+    Change,
+    ChangeKind,
+    Changes,
+    Chosen,
+    Comparison,
+    Counted,
+    LedgerStatus,
+    LibraryIdentity,
+    ReadFile,
+    RunEnd,
+    RunPace,
+    RunStart,
+    Signs,
+    Target,
+    UnreadFile,
+)
+from enroll.ledger.scan_cache import SurveyKeeper
+from enroll.model import (
+    Candidate,
+    Entry,
+    Event,
+    FaceRecord,
+    LibraryFace,
+    ScannedRow,
+    SharedPhoto,
+    Status,
+)
+
+
+class Following(Protocol):
+    """A manifest that is held against the ledger as a whole, and what is remembered of it.
+
+    What it was given is gone with the process; what `accept` remembers goes with the next commit.
+    """
+
+    @property
+    def went_through(self) -> bool:
+        """Whether a sync has come to the end of its manifest before."""
+
+    def take(self, rows: Sequence[ScannedRow]) -> None:
+        """Remember rows of the manifest."""
+
+    def know_photos(self, *, reread: bool) -> None:
+        """All rows are there: find the content of photos that are as they were, with `reread` of
+        none."""
+
+    def unread(self, *, after: tuple[str, str], most: int) -> list[UnreadFile]:
+        """Some of the others, of people who have a face, in order of user_id and path, from behind
+        `after` on."""
+
+    def read(self, files: Iterable[ReadFile]) -> None:
+        """Take what has been read."""
+
+    def keep(self, files: Iterable[ReadFile]) -> None:
+        """Remember, for later nights, which of these are the faces of their rows all the same."""
+
+    def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
+        """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms).
+        People who are `withheld` are not gone: to delete their faces is for `enroll forget`."""
+
+    def counted(self) -> Counted:
+        """The difference in numbers, but for those who are there again."""
+
+    def changes(self, kinds: Sequence[ChangeKind] = ..., *, images: str) -> Iterator[Change]:
+        """The difference itself, photos as a manifest says them whose relative paths begin at the
+        folder `images`."""
+
+    def accept(self, run: int) -> None:
+        """Remember who has gone, and what is to be added and deleted."""
+
+    def returned(self) -> int:
+        """How many people had gone and are there again."""
+
+    def unmark(self) -> None:
+        """Forget of those who are there again that they had gone."""
+
+    def tidy(self) -> None:
+        """Forget of this what has been done."""
+
+    def kept(self) -> int:
+        """How many people in the manifest have a face that is to go and is there yet."""
+
+    def behind(self) -> int:
+        """How many people have an enrolled face whose new text could not be sent yet, because the
+        face had just been found to bear another."""
+
+    def signs(self, *, manifest: str) -> Signs:
+        """What may be the reason of a difference from this manifest (an absolute path)."""
+
+    def other_manifest(self, manifest: str) -> str:
+        """The same as of the signs."""
+
+
+class Removals(Protocol):
+    """Faces that are deleted from the library. What changes goes with the next commit."""
+
+    def choose_run(self, run: int) -> Chosen:
+        """Choose the faces that a run has added and that are still there, with their copies."""
+
+    def choose_superseded(self) -> Chosen:
+        """Choose the faces to which no row points any more, with their copies."""
+
+    def choose_people(self, user_ids: Sequence[str]) -> Chosen:
+        """Choose every face of these people, copies too."""
+
+    def choose_replaced(self) -> Chosen:
+        """Choose what a sync found to go of people whose rows are all enrolled, and every token
+        under which a face was before it was added anew."""
+
+    def choose_leavers(self, *, cutoff: int) -> Chosen:
+        """Choose every face of people who do not stand in the manifest and have not since before
+        `cutoff` (UNIX ms), and copies of faces that were removed of people who do not stand in it
+        either."""
+
+    def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
+        """Some of them in the order of their tokens, from behind `after` on, to be deleted by the
+        command of this number."""
+
+    def intend(self, targets: Iterable[Target]) -> None:
+        """Record that these are about to be deleted."""
+
+    def intended(self) -> list[Target]:
+        """Those of which that is on record and nothing further."""
+
+    def intended_by_syncs(self) -> dict[str, int]:
+        """The tokens of those that nobody but a sync wanted to be deleted, each with when it was
+        last recorded (UNIX ms; 0 where that is not known)."""
+
+    def withdraw(self, face_tokens: Sequence[str]) -> None:
+        """Record that these have not been deleted after all."""
+
+    def settle(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
+        """Record that the library holds these no more, as the command of this number found.
+
+        `seen` says that no row of the manifest on which the run goes leads to one of them.
+        """
+
+
+class Forgetting(Protocol):
+    """People of whom nothing is to be kept. What changes goes with the next commit."""
+
+    def unfinished(self) -> int:
+        """Of how many people who are withheld not everything is gone yet."""
+
+    def strangers(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Those of whom the ledger has neither a face nor a row, each with people whom it knows and
+        whose ids differ from theirs only in zeros in front, capitals or blanks."""
+
+    def as_known(self, user_ids: Sequence[str]) -> list[str]:
+        """These people, each once, without the blanks around ids that it does not know so."""
+
+    def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
+        """Withhold these people from now on (UNIX ms), as the command of this number does."""
+
+    def readmit(self, user_id: str, *, at: int, run: int) -> bool:
+        """Withhold this person no more; whether they were withheld."""
+
+    def deleted(self, user_id: str, count: int) -> None:
+        """Add to the faces that were deleted for a person, as far as no event tells of them."""
+
+    def count_deleted(self, user_ids: Sequence[str]) -> dict[str, int]:
+        """How many faces of each were deleted since they are withheld, as far as is known: those
+        that no event told of, and once they are wiped all."""
+
+    def wipe(self, user_ids: Sequence[str]) -> None:
+        """Delete all that the ledger holds of these people; their faces are known to be gone.
+        Commits."""
+
+    def scrub(self, user_ids: Sequence[str], *, at: int) -> None:
+        """Rewrite the file and empty its log, so that no byte is left of what was deleted; then
+        record that these people are forgotten. Commits. Raises LocalError where it cannot."""
+
+
+class Listing(Protocol):
+    """What a library was seen to hold, outside of memory, and gone with the process."""
+
+    def take(self, faces: Sequence[LibraryFace]) -> int:
+        """Remember faces that the library holds; how many of them are new."""
+
+    def count(self) -> int:
+        """How many faces were seen."""
+
+    def faces_of(self, user_id: str) -> list[LibraryFace]:
+        """A person's faces, oldest first."""
+
+
+class LedgerReader(Protocol):
+    """What can be asked of a ledger, also while another process writes it."""
+
+    def identity(self) -> LibraryIdentity:
+        """The library whose ledger it is."""
+
+    @property
+    def images(self) -> str:
+        """The images root of the last run, an absolute path; empty before the first."""
+
+    @property
+    def images_given(self) -> str:
+        """The images root that was last given with --images, an absolute path; else empty."""
+
+    @property
+    def block_list(self) -> BlockList:
+        """Who was forgotten and is not to be enrolled again."""
+
+    @property
+    def ceiling(self) -> int | None:
+        """How many calls at a time the account was last found to allow; None before."""
+
+    def folder_of(self, manifest: str) -> tuple[str, bool] | None:
+        """The images root of the last run of this manifest (an absolute path), and whether it was
+        named; None where it has had no run."""
+
+    def status(self, *, runs: int = 10) -> LedgerStatus:
+        """Counts, errors by code, and the last `runs` runs, newest first."""
+
+    def entries(self, statuses: Iterable[Status] = ()) -> Iterator[Entry]:
+        """Every face, and every row without one; only those of `statuses` if any are given."""
+
+    def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
+        """For each (user_id, path) its entry, or None where the row is not known."""
+
+    def history(
+        self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
+    ) -> Iterator[tuple[Event, str]]:
+        """The events with their `user_id`, oldest first; `since` is UNIX ms."""
+
+    def manifests(self) -> list[Path]:
+        """The manifests of all runs, absolute paths."""
+
+    def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
+        """For each of these faces the paths of the rows that point to it."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+
+
+class Ledger(LedgerReader, Protocol):
+    """What the driver needs. One process holds a ledger; its driver alone calls these.
+
+    Every method raises LocalError when the disk or the file will not do.
+    """
+
+    @property
+    def surveys(self) -> SurveyKeeper:
+        """What the last whole scan has found. A run that does not bear its mark drops it."""
+
+    @property
+    def removals(self) -> Removals:
+        """What is deleted from the library."""
+
+    @property
+    def following(self) -> Following:
+        """The manifest as a whole."""
+
+    @property
+    def forgetting(self) -> Forgetting:
+        """Who is forgotten."""
+
+    def has_run(self, began: int) -> bool:
+        """Whether a run that began at this moment (UNIX ms) is on record."""
+
+    def unfinished(self, command: str) -> bool:
+        """Whether the last run of this command (the option `command` of its record) was stopped
+        or interrupted, so that something is left to do."""
+
+    @property
+    def began_empty(self) -> bool:
+        """Whether the library held no face when the ledger was made."""
+
+    def begins(self, *, empty: bool) -> None:
+        """Correct `began_empty`: the ledger knows no face and neither does the library; or it was
+        put back, so that others may have added to what it knows."""
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether anything was recorded that is not on the disk: a commit is due, or failed."""
+
+    def start_run(
+        self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
+    ) -> int:
+        """Record that a run begins, durably; its number. What a dead run left is in doubt, and no
+        expiry on record is later than `enroll.expiry.latest_expiry` from then on.
+
+        `images` is the run's images root, an absolute path; `given` says that it was named.
+        `clock_offset` is the service's clock minus ours, in seconds.
+        """
+
+    def end_run(self, run: int, end: RunEnd) -> None:
+        """Record how a run ended, durably."""
+
+    def compare(
+        self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
+    ) -> Comparison:
+        """What is known of these rows. Those seen for the first time are recorded as pending,
+        unless `run` is None. With `reread` no row whose photo is there counts as unchanged."""
+
+    def queue_early(self, mark: str) -> int:
+        """Queue rows that are due of the manifest whose runs bear this mark (`survey` among their
+        options), some thousands at most, and leave them out of what is compared later; their
+        number."""
+
+    def early_repeats(self) -> list[tuple[Status, str, str, int]]:
+        """Status, code, message and number of the lines that said again what was queued early."""
+
+    def queue(self, due: Iterable[Candidate]) -> None:
+        """Remember what this run has to do, outside of memory; not durable."""
+
+    def next_due(self, count: int) -> list[Candidate]:
+        """Take the next rows from the queue, in the order in which they came."""
+
+    def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
+        """Rows that point to these faces and are still in the queue, where they stay."""
+
+    def new_face_id(self) -> int:
+        """A number for a face that is not recorded yet."""
+
+    def faces_of(self, user_ids: Iterable[str]) -> dict[str, list[FaceRecord]]:
+        """Every face of these people; what was recorded and not committed is seen."""
+
+    def holders_of(self, face_tokens: Sequence[str]) -> dict[str, int]:
+        """Which of these face tokens are on record, also as surplus, and whose face each is."""
+
+    def open_faces(self) -> list[FaceRecord]:
+        """Every face in doubt, and every enrolled one to be looked up once more."""
+
+    def newest_enrolled(self, count: int) -> list[FaceRecord]:
+        """The faces that were recorded last of those that are enrolled."""
+
+    def knows_a_face(self) -> bool:
+        """Whether any face is enrolled, or may be in the library: sent, or in doubt."""
+
+    def token_count(self) -> int:
+        """How many tokens are known: those of faces, and further copies on record."""
+
+    def enrolled_count(self) -> int:
+        """How many faces the ledger believes to be in the library."""
+
+    def record(self, changes: Changes) -> None:
+        """Take changes to be written with the next commit."""
+
+    def commit(self, *, ahead: float = 0.0, clock_offset: float | None = None) -> None:
+        """Write what was recorded, in one transaction, and wait until it is on the disk.
+
+        With it goes the run's sign of life, by which a later run reckons when this one's calls
+        have expired: the time at which the commit begins, and `ahead` seconds; and the
+        `clock_offset`, the highest that they were signed with, where it may be another than before.
+        """
+
+    def remember_ceiling(self, ceiling: int) -> None:
+        """How many calls at a time the account allows: written with the next commit."""
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds at most the library was last seen not to show a new face; 0.0 where
+        no run has seen it."""
+
+    def remember_lag(self, lag: float) -> None:
+        """The same: written with the next commit."""
+
+    def note_pace(self, pace: RunPace) -> None:
+        """How the run goes: written with the sign of life of each commit from now on."""
+
+    def supersede(self, user_ids: Iterable[str], *, at: int, run: int) -> int:
+        """Mark those enrolled faces of these people superseded to which no row points any more;
+        their number."""
+
+    def people_with_several(self) -> list[str]:
+        """Everybody with more than one enrolled face."""
+
+    def knows_photos_below(self, folder: str) -> bool:
+        """Whether a photo below this folder (an absolute path) has ever been read."""
+
+    def some_photos_below(self, folder: str, *, most: int) -> list[str]:
+        """The paths of some photos that were read below this folder, drawn by chance."""
+
+    def shared_photos(self, run: int) -> int:
+        """How many photos that this run enrolled stand under more than one `user_id`."""
+
+    def examples_of_shared(self, run: int, *, most: int) -> list[SharedPhoto]:
+        """The first of these photos."""

@@ -1,0 +1,385 @@
+"""A manifest's rows compared with a SQLite ledger, the queue of due rows, and the kept scan."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Executable,
+    Insert,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from enroll.ledger import SURVEY, Comparison
+from enroll.ledger import schema as s
+from enroll.ledger.columns import (
+    INSERT_DUE,
+    INSERT_SCAN,
+    Query,
+    among,
+    candidate,
+    due_tuple,
+    listed,
+    queued_row,
+    scan_tuples,
+)
+from enroll.ledger.queries import translate_db_errors
+from enroll.ledger.scan_cache import Part, PartCounts, SurveyRecord
+from enroll.model import Candidate, ScannedRow, Status
+
+
+class SqliteSurveys:
+    """Reads and writes within the ledger's own transactions."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+
+    def survey(self) -> SurveyRecord | None:
+        """The survey on record, if there is a whole one."""
+        with translate_db_errors(self._path):
+            found = self._connection.execute(select(s.survey)).one_or_none()
+        if found is None:
+            return None
+        results = None
+        if found.results_path is not None:
+            results = (found.results_path, found.results_size, found.results_mtime_ns)
+        return SurveyRecord(
+            fingerprint=found.fingerprint,
+            manifest=found.manifest,
+            parts=found.parts,
+            results=results,
+        )
+
+    def survey_part(self, number: int) -> Part | None:
+        """A part of it, counted from 0."""
+        with translate_db_errors(self._path):
+            found = self._connection.execute(
+                select(s.survey_part).where(s.survey_part.c.number == number)
+            ).one_or_none()
+        if found is None:
+            return None
+        return Part(
+            number=number,
+            rows=found.rows,
+            digest=found.digest,
+            counts=None if found.counts is None else PartCounts.of(found.counts),
+        )
+
+    def keep_part(self, part: Part) -> None:
+        """Record a part with the next commit, in the place of the one of its number."""
+        statement = upsert(s.survey_part).values(number=part.number, rows=part.rows)
+        self._do(
+            statement.on_conflict_do_update(
+                index_elements=["number"], set_={"rows": part.rows, "digest": None, "counts": None}
+            )
+        )
+
+    def settle_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
+        """Record that every row of a part is settled."""
+        self._do(
+            update(s.survey_part)
+            .where(s.survey_part.c.number == number)
+            .values(digest=digest, counts=counts.text())
+        )
+
+    def keep_survey(self, record: SurveyRecord) -> None:
+        """Record that the survey is whole."""
+        path, size, mtime_ns = record.results or (None, None, None)
+        values = {
+            "fingerprint": record.fingerprint,
+            "manifest": record.manifest,
+            "parts": record.parts,
+            "results_path": path,
+            "results_size": size,
+            "results_mtime_ns": mtime_ns,
+        }
+        self._do(
+            upsert(s.survey)
+            .values(only=1, **values)
+            .on_conflict_do_update(index_elements=["only"], set_=values)
+        )
+
+    def drop_survey(self) -> None:
+        """Forget the survey and its parts."""
+        self._do(delete(s.survey))
+        self._do(delete(s.survey_part))
+
+    def _do(self, statement: Executable) -> None:
+        with translate_db_errors(self._path):
+            self._connection.execute(statement)
+
+
+_ENROLLED = Status.ENROLLED.value
+
+EARLY_ROWS = 20_000
+"""Rows that are queued before the manifest is scanned: enough for the fastest service until the
+scan has come to more."""
+
+TAKEN_AT_ONCE = 500
+"""Rows that are taken from the queue into memory at a time."""
+
+
+class SqliteScan:
+    """Compares and queues within the ledger's own transactions."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+        self._place = 0
+        self._early = False
+        self._taken: deque[Candidate] = deque()
+        with translate_db_errors(path):
+            s.scan_metadata.create_all(connection)
+
+    def compare(
+        self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
+    ) -> Comparison:
+        """Hold rows against what was written; see `enroll.ledger.Ledger.compare`."""
+        with translate_db_errors(self._path):
+            self._connection.execute(s.scan.delete())
+            scanned = scan_tuples(rows)
+            INSERT_SCAN.execute(self._connection, scanned)
+            return self._compared(rows, run=run, reread=reread)
+
+    def _compared(self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool) -> Comparison:
+        candidates, text_changed, early, new = [], 0, 0, False
+        gone = Counter[str]()
+        if self._early:
+            early = self._connection.scalar(_EARLY_LINES) or 0
+            self._connection.execute(_MEET_EARLY)
+            self._connection.execute(_SCAN_WITHOUT_EARLY)
+        by_key: dict[tuple[str, str], ScannedRow] = {}
+        # Most rows are enrolled and as they were: those are counted by not being among these.
+        for found in self._connection.execute(_NOT_UNCHANGED, {"reread": reread}):
+            new = new or not found.known
+            if found.gone:
+                gone[found.path.rpartition("/")[0]] += found.lines
+            elif found.unchanged:
+                text_changed += found.lines
+            else:
+                by_key = by_key or {(row.user_id, row.path): row for row in reversed(rows)}
+                candidates.append(candidate(found, by_key[found.user_id, found.path]))
+        if run is not None and new:
+            self._record_as_pending(run)
+        return Comparison(
+            unchanged=len(rows) - early - gone.total() - sum(one.lines for one in candidates),
+            user_data_changed=text_changed,
+            gone=gone.total(),
+            candidates=candidates,
+            early=early,
+            gone_from=gone,
+        )
+
+    def queue_early(self, mark: str) -> int:
+        """See `enroll.ledger.Ledger.queue_early`."""
+        with translate_db_errors(self._path):
+            self._connection.execute(_QUEUE_EARLY, {"mark": mark, "place": self._place})
+            self._connection.execute(_REMEMBER_EARLY)
+            count: int = self._connection.scalar(select(func.count()).select_from(s.early)) or 0
+        self._place += count
+        self._early = count > 0
+        return count
+
+    def early_repeats(self) -> list[tuple[Status, str, str, int]]:
+        """See `enroll.ledger.Ledger.early_repeats`."""
+        if not self._early:
+            return []
+        with translate_db_errors(self._path):
+            return [
+                (Status(found.status), found.code, found.message, found.lines)
+                for found in self._connection.execute(_EARLY_REPEATS)
+            ]
+
+    def _record_as_pending(self, run: int) -> None:
+        columns = ["user_id", "path", "user_data", "status", "code", "message", "run"]
+        self._connection.execute(
+            upsert(s.row)
+            .from_select(
+                columns,
+                select(
+                    s.scan.c.user_id,
+                    s.scan.c.path,
+                    s.scan.c.user_data,
+                    literal(Status.PENDING.value),
+                    literal(""),
+                    literal(""),
+                    literal(run),
+                ).where(literal(True)),  # SQLite cannot tell ON CONFLICT from a join's ON else
+            )
+            .on_conflict_do_nothing()
+        )
+
+    def queue(self, due: Iterable[Candidate]) -> None:
+        """Put rows behind those that are queued."""
+        queued = [due_tuple(one, place) for place, one in enumerate(due, start=self._place + 1)]
+        self._place += len(queued)
+        with translate_db_errors(self._path):
+            INSERT_DUE.execute(self._connection, queued)
+
+    def next_due(self, count: int) -> list[Candidate]:
+        """Take the next rows from the queue."""
+        if len(self._taken) < count:
+            with translate_db_errors(self._path):
+                found = _NEXT_DUE.rows(self._connection, most=max(count, TAKEN_AT_ONCE))
+                if found:
+                    _TAKE.execute(self._connection, last=found[-1].place)
+            self._taken.extend(map(queued_row, found))
+        return [self._taken.popleft() for _ in range(min(count, len(self._taken)))]
+
+    def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
+        """Rows that point to these faces and are still in the queue, where they stay."""
+        with translate_db_errors(self._path):
+            found = _QUEUED_OF.rows(self._connection, faces=listed(face_ids))
+        ahead = [due for due in self._taken if due.face_id in face_ids]
+        return ahead + list(map(queued_row, found))
+
+
+def _not_unchanged() -> Select[Any]:
+    """Rows of the scan that are not enrolled with the photo as it was, or whose text has changed.
+
+    `gone` and `unchanged` tell what is enrolled; what is neither is a candidate.
+    """
+    enrolled = func.coalesce(s.face.c.status, "") == _ENROLLED
+    same_photo = func.coalesce(
+        and_(
+            s.photo.c.size == s.scan.c.size,
+            s.photo.c.mtime_ns == s.scan.c.mtime_ns,
+            s.photo.c.ctime_ns == s.scan.c.ctime_ns,
+            s.photo.c.sha256 == s.row.c.sha256,
+        ),
+        False,
+    )
+    gone = and_(enrolled, s.scan.c.size.is_(None))
+    renewed = and_(s.renewal.c.user_id == s.scan.c.user_id, s.renewal.c.path == s.scan.c.path)
+    renews = select(literal(1)).where(renewed).exists()
+    unchanged = and_(enrolled, same_photo, ~bindparam("reread", type_=Boolean), ~renews)
+    other_text = and_(unchanged, s.face.c.user_data != s.scan.c.user_data)
+    status = func.coalesce(s.face.c.status, s.row.c.status, Status.PENDING.value)
+    return (
+        select(
+            s.scan.c.user_id,
+            s.scan.c.path,
+            s.scan.c.lines,
+            status.label("status"),
+            # An enrolled row may have kept its face for a reason of its own.
+            func.coalesce(
+                case((enrolled, func.nullif(s.row.c.code, ""))), s.face.c.code, s.row.c.code, ""
+            ).label("code"),
+            func.coalesce(s.face.c.message, s.row.c.message, "").label("message"),
+            s.row.c.face_id,
+            s.row.c.user_id.is_not(None).label("known"),
+            same_photo.label("same_photo"),
+            gone.label("gone"),
+            unchanged.label("unchanged"),
+            func.coalesce(s.row.c.user_data != s.scan.c.user_data, False).label("other_text"),
+            s.face.c.multi_oriented_detection.label("turned"),
+            s.face.c.refused_under,
+            renews.label("renews"),
+        )
+        .select_from(
+            s.scan.outerjoin(
+                s.row,
+                and_(s.row.c.user_id == s.scan.c.user_id, s.row.c.path == s.scan.c.path),
+            )
+            .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
+            .outerjoin(s.photo, s.photo.c.path == s.scan.c.path)
+        )
+        .where(or_(~unchanged, other_text))
+        .order_by(s.scan.c.line)
+    )
+
+
+_NOT_UNCHANGED = _not_unchanged()
+
+# What is due of a manifest that was compared before, taken from the ledger without scanning it.
+
+
+def _queue_early() -> Insert:
+    """Some rows last written by a run of the same mark that are due whatever their photos are.
+
+    Doubts are not among them: they are settled first, and their rows come up in the scan.
+    """
+    again = [Status.PENDING.value, Status.FAILED.value]
+    marked = select(s.run.c.run).where(s.run.c.options[SURVEY].as_string() == bindparam("mark"))
+    columns = [s.row.c.user_id, s.row.c.path, s.row.c.user_data]
+    without_face = select(*columns, s.row.c.status, s.row.c.code, s.row.c.face_id).where(
+        s.row.c.face_id.is_(None), s.row.c.status.in_(again), s.row.c.run.in_(marked)
+    )
+    with_face = (
+        select(*columns, s.face.c.status, s.face.c.code, s.row.c.face_id)
+        .join_from(
+            s.face,
+            s.row,
+            and_(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id),
+        )
+        .where(
+            s.face.c.status.in_(again),
+            s.face.c.status != _ENROLLED,  # so that the index on the others serves
+            s.row.c.run.in_(marked),
+        )
+    )
+    found = union_all(without_face, with_face).limit(EARLY_ROWS).subquery()
+    place = bindparam("place", type_=Integer) + func.row_number().over()
+    return insert(s.due).from_select(
+        [column.name for column in s.due.columns],
+        select(
+            place,
+            found.c.user_id,
+            found.c.path,
+            found.c.user_data,
+            literal(0),
+            literal(1),
+            found.c.status,
+            found.c.code,
+            found.c.face_id,
+            literal(False),
+            literal(False),
+        ),
+    )
+
+
+_QUEUE_EARLY = _queue_early()
+_REMEMBER_EARLY = insert(s.early).from_select(
+    ["user_id", "path", "lines"], select(s.due.c.user_id, s.due.c.path, literal(0))
+)
+_IS_EARLY = and_(s.early.c.user_id == s.scan.c.user_id, s.early.c.path == s.scan.c.path)
+_EARLY_LINES = select(func.sum(s.scan.c.lines)).join_from(s.scan, s.early, _IS_EARLY)
+_MEET_EARLY = (
+    update(s.early).values(lines=s.early.c.lines + s.scan.c.lines).where(_IS_EARLY)  # UPDATE … FROM
+)
+_SCAN_WITHOUT_EARLY = delete(s.scan).where(select(literal(1)).where(_IS_EARLY).exists())
+_EARLY_REPEATS = (
+    select(
+        func.coalesce(s.face.c.status, s.row.c.status).label("status"),
+        func.coalesce(s.face.c.code, s.row.c.code).label("code"),
+        func.coalesce(s.face.c.message, s.row.c.message).label("message"),
+        (s.early.c.lines - 1).label("lines"),
+    )
+    .join_from(
+        s.early, s.row, and_(s.row.c.user_id == s.early.c.user_id, s.row.c.path == s.early.c.path)
+    )
+    .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
+    .where(s.early.c.lines > 1)
+)
+
+_NEXT_DUE = Query(select(s.due).order_by(s.due.c.place).limit(bindparam("most", type_=Integer)))
+_QUEUED_OF = Query(select(s.due).where(s.due.c.face_id.in_(among("faces"))))
+_TAKE = Query(delete(s.due).where(s.due.c.place <= bindparam("last", type_=Integer)))

@@ -1,0 +1,194 @@
+"""What decoding may take: pictures at a time, by cores and memory, and how long one may last."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
+from threading import Condition, Lock
+from typing import TypeVar
+
+from enroll.engine import threads
+from enroll.engine.threads import Threads
+from enroll.errors import ShortageError
+from enroll.settings import DEFAULT_MAX_PIXELS
+
+T = TypeVar("T")
+
+SLOWEST = 30.0
+"""Seconds of the processor's time of the thread that decodes; a picture of 100 megapixels takes
+some three. Of that time and of no other: what a photo comes to must not depend on what else the
+machine does, or whether it sleeps."""
+
+
+class TooSlowError(Exception):
+    """A photo's time is up."""
+
+
+class _Mine(threading.local):
+    until: float | None = None
+
+
+_MINE = _Mine()
+
+
+def timed(task: Callable[[], T]) -> T:
+    """What the task returns, on this thread. Raises TooSlowError."""
+    _MINE.until = time.thread_time() + SLOWEST
+    try:
+        return task()
+    finally:
+        _MINE.until = None
+
+
+def check_time() -> None:
+    """Raise TooSlowError when the time of this thread's task is up."""
+    if _MINE.until is not None and time.thread_time() > _MINE.until:
+        raise TooSlowError
+
+
+R = TypeVar("R")
+
+_MMAP_THRESHOLD = -3
+"""M_MMAP_THRESHOLD of malloc.h."""
+
+DECODING_BYTES = 200_000_000
+"""Memory for one picture: decoding it, and all that is done to it. Who allows more pixels than by
+default allows as much more memory."""
+
+TOGETHER = 0.8
+"""Of that for several pictures at a time, so that a run stays below 400 MB in all: of 200 MB 160,
+beside 145 for Python with what enroll imports, and 32 for the files."""
+
+CONTENT_BYTES = 32 * 1024 * 1024
+"""What may lie in memory of files that are being read and prepared, where they are large; one that
+is larger still is read alone."""
+
+
+class Room:
+    """What one task has of a gate's memory."""
+
+    def __init__(self, gate: Gate, need: int) -> None:
+        self._gate = gate
+        self.need = need
+
+    def shrink(self, need: int) -> None:
+        """Need only so much from now on; others may have the rest."""
+        self._gate.give_back(max(self.need - need, 0))
+        self.need = min(self.need, need)
+
+
+class Gate:
+    """Lets tasks in, one after the other, while there is a place and room for what they need."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._used = 0
+        self._inside = 0
+        self._turn = Lock()  # who waits for room lets nobody pass: else large ones never get in
+        self._changed = Condition()
+
+    @contextmanager
+    def room(self, need: int, *, limit: int) -> Iterator[Room]:
+        """Be inside, with `need` bytes of the `limit` for all; who would be alone is let in."""
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: self._fits(need, limit))
+            self._inside += 1
+            self._used += need
+        room = Room(self, need)
+        try:
+            yield room
+        finally:
+            with self._changed:
+                self._inside -= 1
+            self.give_back(room.need)
+
+    def give_back(self, some: int) -> None:
+        """Have so many bytes for others."""
+        with self._changed:
+            self._used -= some
+            self._changed.notify_all()
+
+    def _fits(self, need: int, limit: int) -> bool:
+        if not self._inside:
+            return True
+        return self._inside < self._places and self._used + need <= limit
+
+
+class Decoders:
+    """Threads for all that decodes, resizes and encodes pixels, as many as there are cores.
+
+    Not the readers' own: the C library keeps freed memory for each thread that has used some.
+    """
+
+    def __init__(self) -> None:
+        places = threads.count()
+        self._gate = Gate(places)
+        try:
+            self._pool: Threads | None = Threads(places, initializer=threads.use_all)
+        except ShortageError:
+            self._pool = None  # who asks decodes by itself
+
+    def run(self, task: Callable[[Room], R], *, need: int, limit: int) -> R:
+        """What the task returns or raises, when there was room for it. Raises TooSlowError.
+
+        `limit` is what one picture may need; several at a time get less in all.
+        """
+        with self._gate.room(need, limit=round(TOGETHER * limit)) as room:
+            if self._pool is None:
+                return timed(partial(task, room))
+            return self._pool.submit(timed, partial(task, room)).result()
+
+
+_MAKING = Lock()
+"""Held while the one of a process is made: `lru_cache` alone makes one for each thread that is the
+first to ask, and each would allow as much memory."""
+
+
+def decoders() -> Decoders:
+    """Those of this process."""
+    with _MAKING:
+        return _decoders()
+
+
+def reading() -> Gate:
+    """Around large files that are read into memory; bounded by their bytes, not by their number."""
+    with _MAKING:
+        return _reading()
+
+
+@lru_cache(maxsize=1)
+def _decoders() -> Decoders:
+    return Decoders()
+
+
+@lru_cache(maxsize=1)
+def _reading() -> Gate:
+    return Gate(1_000)
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of the threads, and their locks may be held by nobody.
+    os.register_at_fork(
+        before=_MAKING.acquire, after_in_parent=_MAKING.release, after_in_child=_MAKING.release
+    )
+    os.register_at_fork(after_in_child=_decoders.cache_clear)
+    os.register_at_fork(after_in_child=_reading.cache_clear)
+
+
+def give_back_memory() -> None:
+    """Have freed blocks of 1 MB and more go back to the system at once, where that can be asked.
+
+    GNU's C library gives up doing so after the first few, and keeps up to 30 MB for each thread.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
+
+
+def decoding_limit(max_pixels: int) -> int:
+    """Bytes for decoding one picture, where a photo may have so many pixels."""
+    return max(DECODING_BYTES, DECODING_BYTES * max_pixels // DEFAULT_MAX_PIXELS)

@@ -1,0 +1,317 @@
+"""What is to be done to a photo by what was seen of it, and why one is not sent. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from enroll.model import Fault
+from enroll.photos.form import UPRIGHT, Form
+from enroll.settings import Precheck, Preparation
+
+MIN_SIDE = 48
+"""Pixels a side below which the vendor family's services take no picture."""
+
+LARGEST_FILE = 64 * 1024 * 1024
+"""Bytes that are read into memory for one photo. Ours: thirty times what the service takes."""
+
+
+class PhotoCode(StrEnum):
+    """Why a photo was not sent."""
+
+    MISSING = "PHOTO_MISSING"
+    UNREADABLE = "PHOTO_UNREADABLE"
+    CHANGED = "PHOTO_CHANGED"
+    """It changed while it was being read."""
+    OUTSIDE = "PHOTO_OUTSIDE"
+    """Its path leads out of the images root."""
+    SYMLINK = "PHOTO_SYMLINK"
+    NOT_A_FILE = "PHOTO_NOT_A_FILE"
+    EMPTY = "PHOTO_EMPTY"
+    TOO_LARGE = "PHOTO_TOO_LARGE"
+    TOO_MANY_PIXELS = "PHOTO_TOO_MANY_PIXELS"
+    TOO_SMALL = "PHOTO_TOO_SMALL"
+    NOT_AN_IMAGE = "PHOTO_NOT_AN_IMAGE"
+    TRUNCATED = "PHOTO_TRUNCATED"
+    DAMAGED = "PHOTO_DAMAGED"
+    """All of it seems to be there, and yet it cannot be decoded."""
+    TOO_SLOW = "PHOTO_TOO_SLOW"
+    """Decoding it takes longer than is waited for."""
+    FORMAT = "PHOTO_FORMAT"
+    """An image that the service does not take, and that is not converted."""
+    NO_FACE = "PHOTO_NO_FACE"
+    SEVERAL_FACES = "PHOTO_SEVERAL_FACES"
+    SMALL_FACE = "PHOTO_SMALL_FACE"
+
+
+_LOOKING = ("precheck", "multi_oriented_detection")
+
+_MATTERS: Mapping[str, tuple[str, ...]] = {
+    PhotoCode.TOO_MANY_PIXELS: ("max_pixels", "max_side", "precheck"),
+    PhotoCode.DAMAGED: ("precheck",),  # what is sent as it is, is only decoded to look for faces
+    PhotoCode.TOO_SLOW: ("max_side", "max_bytes", "precheck"),
+    PhotoCode.NO_FACE: _LOOKING,
+    PhotoCode.SEVERAL_FACES: _LOOKING,
+    PhotoCode.SMALL_FACE: (*_LOOKING, "min_face", "max_side"),
+    PhotoCode.TOO_SMALL: ("max_side",),
+    PhotoCode.TRUNCATED: ("accept_truncated", "precheck"),  # as it is with damaged ones
+    PhotoCode.FORMAT: ("convert", "heif"),
+    "IMAGE_FILE_TOO_LARGE": ("max_bytes", "max_side"),
+    "HTTP_413": ("max_bytes", "max_side"),
+    "INVALID_IMAGE_SIZE": ("max_side",),
+}
+"""For each code, ours or the service's, the fields of Preparation with which it may not come."""
+
+
+def marks(preparation: Preparation) -> Mapping[str, str]:
+    """For each code that depends on settings a short text of those settings.
+
+    It is recorded with a refusal; where it differs later, the photo is worth another look.
+    """
+    return {
+        str(code): ",".join(f"{name}={_short(getattr(preparation, name))}" for name in names)
+        for code, names in _MATTERS.items()
+    }
+
+
+def _short(setting: str | int) -> str:
+    return str(setting) if isinstance(setting, str) else str(int(setting))
+
+
+def _fault(code: PhotoCode, message: str) -> Fault:
+    return Fault(code=code, message=message)
+
+
+EMPTY = _fault(PhotoCode.EMPTY, "The file is empty. Export the photo again.")
+
+NO_IMAGE = _fault(
+    PhotoCode.NOT_AN_IMAGE,
+    "The file is not an image, whatever its name says. Export the photo again.",
+)
+
+NOT_A_FILE = _fault(PhotoCode.NOT_A_FILE, "The path names a folder or device, not a photo.")
+
+
+def too_large(size: int) -> Fault:
+    """A file of so many bytes is not read."""
+    return _fault(
+        PhotoCode.TOO_LARGE,
+        f"The file has {size:,} bytes; more than {LARGEST_FILE:,} are not read. "
+        "Export the photo in a smaller size.",
+    )
+
+
+def foreign(what: str) -> Fault:
+    """`what` the photo is, such as `a PDF`, is neither taken nor converted."""
+    return _fault(
+        PhotoCode.FORMAT,
+        f"The photo is {what}, which is not converted. Export it as JPEG, PNG or BMP.",
+    )
+
+
+def not_to_be_converted(what: str) -> Fault:
+    """`what` the photo is would have to be converted, which --no-convert forbids."""
+    return _fault(
+        PhotoCode.FORMAT,
+        f"The photo is {what}, which has to be converted, and --no-convert forbids that.",
+    )
+
+
+HEIF_MISSING = _fault(
+    PhotoCode.FORMAT,
+    "The photo is a HEIC, as phones write it; install enroll with the extra heif to convert it.",
+)
+
+
+def cut_off(missing: str = "The end of the picture is", *, completable: bool = True) -> Fault:
+    """`missing` says what is, such as `The last 12 % of the picture is`; `completable` that the
+    rest can be sent, and is not yet."""
+    instead = ", or send what there is with --accept-truncated" if completable else ""
+    return _fault(
+        PhotoCode.TRUNCATED,
+        f"{missing} missing: a broken copy or download. Copy it again{instead}.",
+    )
+
+
+ONLY_A_STUB = _fault(
+    PhotoCode.TRUNCATED,
+    "The end of the picture is missing, and nothing that is there can be decoded: a broken copy or "
+    "download. Copy it again.",
+)
+
+
+TOO_SLOW = _fault(
+    PhotoCode.TOO_SLOW,
+    "It takes too long to decode the photo: more than 30 seconds. Export it as a plain JPEG.",
+)
+
+
+def damaged(why: str) -> Fault:
+    """A picture that cannot be decoded, though its end is there."""
+    return _fault(
+        PhotoCode.DAMAGED, f"The picture is damaged: {why}. Copy or export the photo again."
+    )
+
+
+def too_many_pixels(size: tuple[int, int], preparation: Preparation) -> Fault:
+    """More pixels than are decoded."""
+    return _fault(
+        PhotoCode.TOO_MANY_PIXELS,
+        f"The photo has {size[0]:,} x {size[1]:,} pixels; more than {preparation.max_pixels:,} "
+        "are not decoded. Export it in a smaller size, or raise --max-pixels.",
+    )
+
+
+def too_much_memory(size: tuple[int, int], need: int) -> Fault:
+    """Not too many pixels, but of a kind that takes much memory to decode."""
+    return _fault(
+        PhotoCode.TOO_MANY_PIXELS,
+        f"The photo has {size[0]:,} x {size[1]:,} pixels, of a kind that takes "
+        f"{need // 1_000_000:,} MB of memory to decode. Export it in a smaller size or as a plain "
+        "JPEG, or raise --max-pixels, which raises what is allowed.",
+    )
+
+
+def too_small(size: tuple[int, int]) -> Fault:
+    """Fewer pixels a side than the service takes."""
+    return _fault(
+        PhotoCode.TOO_SMALL,
+        f"The photo has {size[0]:,} x {size[1]:,} pixels; the service takes at least "
+        f"{MIN_SIDE} a side. Use a larger photo.",
+    )
+
+
+def too_narrow(size: tuple[int, int], max_side: int) -> Fault:
+    """So long and narrow that nothing is left of it when the long side fits."""
+    return _fault(
+        PhotoCode.TOO_SMALL,
+        f"The photo has {size[0]:,} x {size[1]:,} pixels: shrunk to {max_side:,} a side it is "
+        f"narrower than the {MIN_SIDE} that the service takes. Crop it.",
+    )
+
+
+def undecodable(why: str) -> Fault:
+    """A picture whose structure is sound, and that the decoder makes nothing of."""
+    return damaged(f"it cannot be decoded ({why[:80] or 'no more is known'})")
+
+
+def no_face(preparation: Preparation) -> Fault:
+    """None that the detector sees."""
+    return _fault(
+        PhotoCode.NO_FACE,
+        "No face is found in the photo. Use one that shows the face from the front, upright and "
+        f"not too small{_or_warn(preparation)}.",
+    )
+
+
+def several_faces(faces: int, preparation: Preparation) -> Fault:
+    """Faces of similar size: the service takes the largest, who may be somebody else."""
+    return _fault(
+        PhotoCode.SEVERAL_FACES,
+        f"The photo shows {faces:,} faces of similar size, of which the service takes the largest. "
+        f"Crop it to the one that is meant{_or_warn(preparation)}.",
+    )
+
+
+def _or_warn(preparation: Preparation) -> str:
+    """How a photo is sent that is held back."""
+    held = preparation.precheck == Precheck.HOLD
+    return ", or send it all the same with --precheck warn" if held else ""
+
+
+def small_face(side: int, min_face: int) -> Fault:
+    """A face of fewer pixels than were asked for."""
+    return _fault(
+        PhotoCode.SMALL_FACE,
+        f"The face is some {side:,} pixels wide in what is sent; --min-face asks for {min_face:,}. "
+        "Use a larger or closer photo, or lower --min-face.",
+    )
+
+
+class Deed(StrEnum):
+    """What is done to a photo, in the order in which it is said."""
+
+    STRIPPED = "stripped"
+    """Its metadata was cut out; its pixels are untouched."""
+    COMPLETED = "completed"
+    """Its end is missing, and was made up."""
+    CONVERTED = "converted"
+    TURNED = "turned"
+    SHRUNK = "shrunk"
+    """In pixels, or in bytes alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a file's structure tells of a photo without decoding it.
+
+    `length` is its bytes without metadata, `cut` whether that is less than the file; `common`
+    says that every decoder shows these colours alike; of a `truncated` file the end is missing.
+    `size` None: the structure does not tell.
+    """
+
+    form: Form
+    size: tuple[int, int] | None
+    length: int
+    common: bool = False
+    orientation: int = UPRIGHT
+    cut: bool = False
+    truncated: bool = False
+
+
+_TAKEN = frozenset({Form.JPEG, Form.PNG, Form.BMP})
+"""The formats of the service (FaceSearch `add`: PNG, JPG, JPEG, BMP, JFIF)."""
+
+_NOT_COMMON = {
+    Form.JPEG: "a JPEG in CMYK, or of a kind that few programs read",
+    Form.PNG: "a PNG that is transparent or has 16 bits a colour",
+    Form.BMP: "a BMP of a kind that is read in different ways",
+}
+
+
+def decide(seen: Seen, preparation: Preparation) -> tuple[Deed, ...] | Fault:
+    """What is done to it, nothing if it is sent as it is; or why it is not sent.
+
+    That the end is missing is for the caller to say, who may know how much.
+    """
+    if seen.form is Form.HEIF and not preparation.heif:
+        return HEIF_MISSING
+    if seen.form not in _TAKEN and not preparation.convert:
+        return not_to_be_converted(f"a {seen.form}")
+    if seen.size is not None and (fault := unfit_size(seen.size, preparation)) is not None:
+        return fault
+    too_large = seen.size is not None and max(seen.size) > preparation.max_side
+    fits = not too_large and seen.length <= preparation.max_bytes
+    turned = seen.orientation != UPRIGHT
+    if seen.form in _TAKEN and seen.common and fits and not (turned or seen.truncated):
+        return (Deed.STRIPPED,) if seen.cut else ()
+    stays_jpeg = seen.form is Form.JPEG and seen.common
+    if not (stays_jpeg or preparation.convert):
+        return not_to_be_converted(_what(seen))
+    deeds = {
+        Deed.COMPLETED: seen.truncated,
+        Deed.CONVERTED: not stays_jpeg,
+        Deed.TURNED: turned,
+        Deed.SHRUNK: too_large or (stays_jpeg and not fits),
+    }
+    return tuple(deed for deed, is_done in deeds.items() if is_done)
+
+
+def _what(seen: Seen) -> str:
+    if not seen.common:
+        return _NOT_COMMON[seen.form]
+    return f"a {seen.form} that would have to be turned, completed or made to fit as a JPEG"
+
+
+def unfit_size(size: tuple[int, int], preparation: Preparation) -> Fault | None:
+    """Why a picture of this size is not even decoded, if it is not."""
+    width, height = size
+    if width * height > preparation.max_pixels:
+        return too_many_pixels(size, preparation)
+    if min(size) < MIN_SIDE:
+        return too_small(size)
+    longest = max(size)
+    if longest > preparation.max_side and min(size) * preparation.max_side < MIN_SIDE * longest:
+        return too_narrow(size, preparation.max_side)
+    return None

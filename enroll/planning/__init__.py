@@ -1,1 +1,0 @@
-"""`enroll plan`: what a run would do, told without a call."""

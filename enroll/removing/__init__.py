@@ -1,1 +1,0 @@
-"""Faces and people taken out of a library: `enroll remove`, `enroll forget`."""

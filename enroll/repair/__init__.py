@@ -1,1 +1,0 @@
-"""Ledger and library brought together: `enroll verify`, `enroll adopt`, `enroll resolve`."""

@@ -1,0 +1,304 @@
+"""What a person sees of a run: where it goes, a bar, or a line now and then."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from tqdm import tqdm
+
+from enroll.commands.run import Screen
+from enroll.commands.run_opening import Place
+from enroll.ledger import RunPace
+from enroll.model import Candidate, Fault, Status
+from enroll.session.tally import BAD, Tally
+from enroll.settings import RunSettings
+from enroll.text.logs import LastingStream, log, mask
+from enroll.text.remedies import sentence
+from enroll.text.wording import account_lines, as_shown, duration, facts, pace_words
+from enroll.visible import path_text, visible
+
+SHOWN_OF_A_CODE = 3
+"""Rows of one error that are shown on the terminal; the results and the log have all."""
+
+BAR = (
+    "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+    "[{remaining} left, {rate_noinv_fmt}{postfix}]"
+)
+
+AWAY_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+"""The bar while the service is away: without the rate, which would be that of better times."""
+
+DOUBTFUL = "doubtful"
+"""What is said of a photo that is sent although something is amiss with the face: no outcome."""
+
+READING = "Reading the manifest, at most "
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
+    """A bar without tqdm's thread, which would draw it anew now and then: each tick does."""
+
+    monitor_interval = 0
+
+
+class Console(Screen):
+    """Shows a run on stderr, with a bar on a terminal and a line every `stats` seconds else."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        stream: LastingStream,
+        *,
+        progress: bool | None = None,
+        stats: float = 60.0,
+        quiet: bool = False,
+        as_json: bool = False,
+        show_user_ids: bool = False,
+        on_opened: Callable[[Callable[[int], None]], None] = lambda interrupt: None,
+    ) -> None:
+        """`progress` None shows a bar when `stream` is a terminal; `on_opened` hears how the run
+        can be interrupted."""
+        self._settings = settings
+        self._stream = stream
+        self.attended = stream.isatty()
+        bar = stream.isatty() if progress is None else progress
+        self._with_bar = bar and not quiet and not as_json
+        self._with_lines = not self._with_bar and not quiet
+        self._stats = stats
+        self._quiet = quiet
+        self._as_json = as_json
+        self._show_user_ids = show_user_ids
+        self._on_opened = on_opened
+        self._bar: tqdm[Any] | None = None
+        self._shown: Counter[str] = Counter()
+        self._began = self._told_at = time.monotonic()
+        self._failed = self._in_doubt = 0
+        self._settling = 0  # faces in doubt that are being looked for
+        self._pace: RunPace | None = None
+        self._reading = True  # the manifest: there may be more rows
+        self._away: float | None = None  # seconds without the service, None while it is there
+
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        log(
+            "connecting",
+            f"calling {endpoint} with {credentials}",
+            {"endpoint": endpoint, "credentials": credentials},
+        )
+        if not (self._quiet or self._as_json):
+            origin = _origin(self._settings.origins, "endpoint")
+            self._write(account_lines(endpoint, origin, credentials))
+
+    def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+        self._on_opened(interrupt)
+        log(
+            "run_started",
+            f"run {place.run} of library {place.library.group_id} at {place.endpoint}",
+            {
+                "run": place.run,
+                "endpoint": place.endpoint,
+                "group_id": place.library.group_id,
+                "ledger": path_text(place.ledger),
+                "manifest": path_text(self._settings.manifest),
+            },
+        )
+        if not (self._quiet or self._as_json):
+            self._tell_place(place)
+        self._tell_notes(place)
+        self._began = self._told_at = time.monotonic()
+        if self._with_bar:
+            self._bar = _Bar(
+                total=0,
+                desc=READING,
+                unit="",
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format=BAR,
+                smoothing=0.05,
+            )
+
+    def _tell_place(self, place: Place) -> None:
+        origins = self._settings.origins
+        ledger = (
+            f"{place.ledger} ({'new, ' if place.new_ledger else ''}{_origin(origins, 'ledger')})"
+        )
+        photos = "as in the last run" if place.images_inherited else _origin(origins, "images")
+        name = f" “{place.library.group_name}”" if place.library.group_name else ""
+        self._write(
+            facts(
+                [
+                    (
+                        "Library",
+                        f"{place.library.group_id}{name}, created {place.library.add_time} "
+                        f"({_origin(origins, 'group_id')})",
+                    ),
+                    ("Ledger", ledger),
+                    ("Photos", f"{place.images} ({photos})"),
+                ],
+                least=len("Endpoint"),  # as what was told before the first call
+            )
+        )
+
+    def _tell_notes(self, place: Place) -> None:
+        """Every note goes into the log; to somebody who wants it quiet, only an urgent one."""
+        for note in place.notes:
+            urgent = note in place.urgent
+            level = logging.WARNING if urgent else logging.INFO
+            log("note", note, {}, level=level, aside=not (self._as_json or urgent))
+            if not (self._as_json or urgent or self._quiet):  # a warning is shown as it is logged
+                self._write([f"Note: {note}"])
+
+    def scanned(self, tally: Tally) -> None:
+        self._reading = not tally.scanned
+        if self._bar is not None:
+            self._bar.total = tally.due + tally.unscanned
+            if tally.scanned and self._away is None:
+                self._bar.set_description_str("", refresh=False)
+
+    def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
+        if self._bar is not None:
+            self._bar.update(row.lines)
+        if status not in BAD and status is not Status.IN_DOUBT:
+            return
+        if status is Status.IN_DOUBT:
+            self._in_doubt += row.lines
+        else:
+            self._failed += row.lines
+        self._set_postfix()
+        self._tell_row(row, status.value, code, message)
+
+    def doubtful(self, row: Candidate, doubt: Fault) -> None:
+        self._tell_row(row, DOUBTFUL, doubt.code, doubt.message)
+
+    def _set_postfix(self) -> None:
+        if self._bar is None:
+            return
+        counts = {"failed": self._failed, "in doubt": self._in_doubt + self._settling}
+        shown = [f"{count:,} {name}" for name, count in counts.items() if count]
+        if self._pace is not None:
+            shown.append(pace_words(self._pace, brief=True))
+        self._bar.set_postfix_str(visible(", ".join(shown)), refresh=False)
+
+    def _tell_row(self, row: Candidate, became: str, code: str, message: str) -> None:
+        self._shown[code] += 1
+        user_id = row.row.user_id if self._show_user_ids else mask(row.row.user_id)
+        fields = {
+            "line": row.row.line or None,
+            "user_id": user_id,
+            "status": became,
+            "code": str(code),
+        }
+        # Rows that the ledger knew to be due are sent before their lines are known.
+        line = f"Line {row.row.line:,}, " if row.row.line else ""
+        text = f"{line}{user_id}: {became}, {code}"
+        if self._show_user_ids:
+            message = sentence(code, became, message)
+            fields["image"] = row.row.path
+            fields["detail"] = message
+            text += f": {message}"
+        event = DOUBTFUL if became == DOUBTFUL else "row"
+        log(event, text, fields, level=logging.WARNING, aside=True)
+        if self._as_json or self._quiet:
+            return
+        if self._shown[code] <= SHOWN_OF_A_CODE:
+            self._print(text)
+        elif self._shown[code] == SHOWN_OF_A_CODE + 1:
+            where = "the log has" if became == DOUBTFUL else "the results have"
+            self._print(f"Further rows with {code} are not shown here; {where} them all.")
+
+    def ticked(self, tally: Tally) -> None:
+        self._pace, self._settling = tally.pace, tally.in_doubt_now
+        self._set_postfix()
+        if self._bar is not None:
+            self._bar.refresh()
+            return
+        now = time.monotonic()
+        if now - self._told_at < self._stats:
+            return
+        self._told_at = now
+        rate = tally.done / (now - self._began)
+        due = tally.due + tally.unscanned  # while the manifest is read: at most
+        left = f"{duration((due - tally.done) / rate)} left" if rate else "unknown how long"
+        if 0 < due - tally.done <= self._settling:
+            left = "the rest is being looked for in the library"
+        share = 100 * tally.done / due if due else 0.0
+        at_most = "" if tally.scanned else "at most "
+        text = (
+            f"{tally.done:,} of {at_most}{due:,} rows done ({share:.0f} %), "
+            f"{self._failed:,} failed, {self._in_doubt + self._settling:,} in doubt, "
+            f"{rate:.1f} rows/s, {left}"
+        )
+        if self._pace is not None:
+            text += f"; {pace_words(self._pace)}"
+        if self._away is not None:
+            text += f"; the service has not been reached for {duration(self._away)}"
+        fields = {
+            "done": tally.done,
+            "due": due,
+            "failed": self._failed,
+            "in_doubt": self._in_doubt + self._settling,
+            "rate": round(rate, 3),
+            **_pace_fields(self._pace),
+        }
+        log("progress", text, fields)
+        if self._with_lines and not self._as_json:
+            self._print(text)
+
+    def waits(self, what: str) -> None:
+        self._tell("waiting", f"Waiting for {what}.", {"for": what})
+
+    def unreached(self, seconds: float, code: str, because: str) -> None:
+        begins, self._away = self._away is None, seconds
+        if self._bar is not None:
+            self._bar.bar_format = AWAY_BAR
+            self._bar.set_description_str(
+                visible(f"Service not reached for {duration(seconds)} ({code}): "), refresh=False
+            )
+        if begins:
+            text = (
+                f"The service has not been reached for {duration(seconds)}: "
+                f"{because.rstrip('.')}. Rows wait and are sent again."
+            )
+            self._tell(
+                "unreached", text, {"seconds": round(seconds, 3), "code": code, "because": because}
+            )
+
+    def reached(self) -> None:
+        seconds, self._away = self._away or 0.0, None
+        if self._bar is not None:
+            self._bar.bar_format = BAR
+            self._bar.set_description_str(READING if self._reading else "", refresh=False)
+        text = f"The service is reached again, after {duration(seconds)}."
+        self._tell("reached", text, {"seconds": round(seconds, 3)})
+
+    def _tell(self, event: str, text: str, fields: Mapping[str, Any]) -> None:
+        log(event, text, fields)
+        if not (self._as_json or self._quiet):
+            self._print(text)
+
+    def closed(self) -> None:
+        if self._bar is not None:
+            self._bar.leave = bool(self._bar.total)
+            self._bar.close()
+            self._bar = None
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.write(visible(line), file=self._stream)
+        else:
+            self._write([line])
+
+    def _write(self, lines: list[str]) -> None:
+        self._stream.write(as_shown(lines))
+        self._stream.flush()
+
+
+def _pace_fields(pace: RunPace | None) -> dict[str, Any]:
+    return {} if pace is None else asdict(pace)
+
+
+def _origin(origins: Mapping[str, str], name: str) -> str:
+    return origins.get(name, "default")

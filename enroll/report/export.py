@@ -1,0 +1,170 @@
+"""What `enroll export` and `enroll history` write: entries and events, whatever their number."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import IO, Any
+
+from enroll.errors import LocalError, UsageError
+from enroll.ledger.queries import iso_time
+from enroll.manifest.header import EXPORT_COLUMNS, FREE_TEXT
+from enroll.manifest.results import Rule, csv_bytes, escape, escape_all, message_of
+from enroll.manifest.rules import image_fault, user_id_fault
+from enroll.model import Entry, Event
+from enroll.text.files import new_file
+from enroll.text.wording import write_data
+from enroll.visible import json_text, storable
+
+_EVENTS = 10_000
+
+HISTORY_COLUMNS = ("at", "event", "run", "user_id", "face_token", "detail")
+
+
+def print_history(events: Iterable[tuple[Event, str]]) -> None:
+    """One line an event, oldest first; each event comes with its `user_id`."""
+    write_data(csv_bytes([HISTORY_COLUMNS]))
+    lines = (
+        (
+            iso_time(event.at),
+            event.kind.value,
+            event.run,
+            user_id,
+            event.face_token or "",
+            escape(event.detail),
+        )
+        for event, user_id in events
+    )
+    while batch := list(islice(lines, _EVENTS)):
+        write_data(csv_bytes(batch))
+
+
+_ESCAPED: Mapping[str, Rule | None] = {
+    **dict.fromkeys(FREE_TEXT),
+    "user_id": user_id_fault,
+    "image": image_fault,
+}
+"""The columns that are escaped, two of them only where a cell breaks its rule."""
+
+_BATCH = 10_000
+_ROW_GROUP = 20_000
+"""Entries to a Parquet row group; five times as many packed no better and took 100 MB more."""
+
+STDOUT = Path("-")
+"""The output that means standard output."""
+
+
+def write_export(entries: Iterable[Entry], path: Path, *, raw: bool = False) -> int:
+    """Write the entries to a .csv, .jsonl or .parquet, or for `-` as CSV to stdout; how many.
+
+    `raw` leaves a CSV's cells unescaped that a spreadsheet would run. The file takes the old
+    one's place when it is whole. UsageError for another suffix or where pyarrow is missing,
+    LocalError when it cannot be written. BrokenPipeError passes: stdout's reader has had enough.
+    """
+    if path == STDOUT:
+        return _to_stdout(entries, raw=raw)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        with new_file(path) as new:
+            return _write_csv(entries, new.file.write, raw=raw)
+    if suffix == ".jsonl":
+        with new_file(path) as new:
+            return _write_jsonl(entries, new.file)
+    if suffix == ".parquet":
+        write_parquet = _parquet_writer()
+        with new_file(path) as new:
+            return write_parquet(entries, new.file)
+    raise UsageError(
+        f"{path} does not say which kind of export it is to be; "
+        "let its name end in .csv, .jsonl or .parquet, or give - for CSV on standard output."
+    )
+
+
+def _to_stdout(entries: Iterable[Entry], *, raw: bool) -> int:
+    try:
+        count = _write_csv(entries, write_data, raw=raw)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise LocalError(
+            f"The export cannot be written to standard output: {exc.strerror or exc}; "
+            "make room, or send it elsewhere."
+        ) from exc
+    return count
+
+
+def _write_csv(entries: Iterable[Entry], write: Callable[[bytes], object], *, raw: bool) -> int:
+    write(csv_bytes([EXPORT_COLUMNS]))
+    count = 0
+    for batch in _batches(entries, _BATCH):
+        columns = [
+            cells if raw or name not in _ESCAPED else escape_all(cells, _ESCAPED[name])
+            for name in EXPORT_COLUMNS
+            for cells in [list(map(_value(name), batch))]
+        ]
+        write(csv_bytes(zip(*columns, strict=True)))
+        count += len(batch)
+    return count
+
+
+def _write_jsonl(entries: Iterable[Entry], file: IO[bytes]) -> int:
+    count = 0
+    for batch in _batches(entries, _BATCH):
+        file.write("".join(f"{json_text(_values(entry))}\n" for entry in batch).encode())
+        count += len(batch)
+    return count
+
+
+def _parquet_writer() -> Callable[[Iterable[Entry], IO[bytes]], int]:
+    """Found before a file is begun, so that a missing pyarrow leaves nothing behind."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - of the extra, and slow to load
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError as exc:
+        raise UsageError(
+            "A .parquet export needs pyarrow: pip install 'enroll[parquet]', "
+            "or export as .csv or .jsonl."
+        ) from exc
+    numbers = {"attempts", "run", "time_used"}
+    schema = pa.schema(
+        [(name, pa.int64() if name in numbers else pa.string()) for name in EXPORT_COLUMNS]
+    )
+
+    def write(entries: Iterable[Entry], file: IO[bytes]) -> int:
+        count = 0
+        with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+            for batch in _batches(entries, _ROW_GROUP):
+                columns = {
+                    name: [_storable(value) for value in map(_value(name), batch)]
+                    for name in EXPORT_COLUMNS
+                }
+                writer.write_table(pa.table(columns, schema=schema))
+                count += len(batch)
+        return count
+
+    return write
+
+
+def _values(entry: Entry) -> dict[str, Any]:
+    return {name: _value(name)(entry) for name in EXPORT_COLUMNS}
+
+
+def _value(column: str) -> Callable[[Entry], Any]:
+    return message_of if column == "message" else attrgetter(column)
+
+
+def _storable(value: str | int | None) -> str | int | None:
+    """Arrow takes no half surrogate pair."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return storable(value)
+
+
+def _batches(entries: Iterable[Entry], size: int) -> Iterator[Sequence[Entry]]:
+    rest = iter(entries)
+    while batch := list(islice(rest, size)):
+        yield batch

@@ -1,0 +1,170 @@
+"""What `enroll status` shows, as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from enroll.ledger import LedgerReader, LedgerStatus, RunRecord
+from enroll.ledger.lock import holder_of
+from enroll.ledger.queries import iso_time
+from enroll.session.session import COMMAND
+from enroll.text.remedies import sentence
+from enroll.text.wording import amount, counted, duration, error_table, facts, one_line, pace_words
+from enroll.visible import path_text
+
+
+class RunState(StrEnum):
+    """What has become of a run, as far as its ledger can tell."""
+
+    UNDER_WAY = "under_way"
+    ENDED = "ended"
+    CUT_OFF = "cut_off"
+    """Its end is not on record and nobody holds the ledger for it: it was killed, or power or disk
+    gave out."""
+
+
+def read_status(reader: LedgerReader, path: Path) -> tuple[LedgerStatus, str | None]:
+    """The status, and who holds the ledger (as `holder_of` has it)."""
+    looked_at = None
+    while True:
+        status, holder = reader.status(), holder_of(path)
+        latest = next(iter(status.runs), None)
+        if holder is not None or latest is None or latest.end is not None:
+            return status, holder
+        if latest.run == looked_at:
+            return status, holder
+        looked_at = latest.run  # once more: it may have ended between the two looks
+
+
+def status_lines(status: LedgerStatus, path: Path, *, holder: str | None = None) -> list[str]:
+    """The status as lines, a blank one between its parts."""
+    return [line for part in _parts(status, path, holder) for line in [*part, ""] if part][:-1]
+
+
+def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[list[str]]:
+    identity = status.identity
+    yield facts(
+        [
+            ("Library", f"{identity.group_id} at {identity.host}, created {identity.add_time}"),
+            ("Ledger", str(path)),
+            ("Photos", status.images or "no run yet"),
+            *_ceiling(status),
+            *_forgotten(status),
+        ]
+    )
+    counts = {name.value: count for name, count in status.counts.items()}
+    yield counted(counts) if counts else ["  Nothing is recorded yet."]
+    errors = [(one.status.value, one.code, one.count, one.message) for one in status.errors]
+    if errors:
+        yield ["Errors, how many entries, and what to do", *error_table(errors)]
+    if status.raw:
+        yield [
+            "Answers that are not documented, as they came",
+            *(f"  {one.code}, HTTP {one.http_status}: {one_line(one.raw)}" for one in status.raw),
+        ]
+    if status.runs:
+        yield ["Runs, the latest first", *map(partial(_run_line, holder=holder), status.runs)]
+
+
+def _ceiling(status: LedgerStatus) -> Iterator[tuple[str, str]]:
+    if status.ceiling is not None:
+        yield "Account", f"takes {amount(status.ceiling, 'call')} at a time, as last found"
+
+
+def _forgotten(status: LedgerStatus) -> Iterator[tuple[str, str]]:
+    if status.forgotten:
+        left = f", {status.unfinished:,} of them not to the end: the same `enroll forget` goes on"
+        people = amount(status.forgotten, "person", "people")
+        yield "Forgotten", f"{people}, withheld by runs{left if status.unfinished else ''}"
+
+
+def _state(run: RunRecord, holder: str | None) -> RunState:
+    if run.end is not None:
+        return RunState.ENDED
+    ours = f": process {run.start.pid} on {run.start.host},"
+    if holder is not None and (not holder or holder.startswith(ours)):
+        return RunState.UNDER_WAY
+    return RunState.CUT_OFF
+
+
+def _run_line(run: RunRecord, holder: str | None) -> str:
+    began = f"  {run.run:>4}  {iso_time(run.start.at)}  {run.start.user}@{run.start.host}"
+    if COMMAND in run.start.options:
+        began += f"  {run.start.options[COMMAND]}"
+    if run.end is None:
+        if _state(run, holder) is RunState.UNDER_WAY:
+            pace = "" if run.pace is None else f"; {pace_words(run.pace)}"
+            return f"{began}  under way (process {run.start.pid}){pace}"
+        return (
+            f"{began}  cut off: killed, left at once, or power or disk gave out; running it again "
+            "settles what it left"
+        )
+    calls = ", ".join(f"{count:,} {kind}" for kind, count in run.end.calls.items()) or "no calls"
+    took = duration((run.end.at - run.start.at) / 1000)
+    reason = f": {run.end.reason.splitlines()[0]}" if run.end.reason else ""
+    return f"{began}  exit code {run.end.exit_code} after {took}, {calls}{reason}"
+
+
+def status_json(status: LedgerStatus, path: Path, *, holder: str | None = None) -> dict[str, Any]:
+    """The status as plain values; keys are stable, times are ISO 8601 in UTC."""
+    identity = status.identity
+    return {
+        "ledger": path_text(path),
+        "library": {
+            "host": identity.host,
+            "group_id": identity.group_id,
+            "add_time": identity.add_time,
+        },
+        "images": status.images,
+        "ceiling": status.ceiling,
+        "forgotten": {"people": status.forgotten, "unfinished": status.unfinished},
+        "counts": {name.value: count for name, count in status.counts.items()},
+        "errors": [
+            {
+                "status": one.status.value,
+                "code": one.code,
+                "count": one.count,
+                "message": sentence(one.code, one.status, one.message),
+            }
+            for one in status.errors
+        ],
+        "answers": [
+            {
+                "code": one.code,
+                "http_status": one.http_status,
+                "raw": one.raw,
+                "at": iso_time(one.at),
+                "run": one.run,
+            }
+            for one in status.raw
+        ],
+        "runs": [_run_json(run, holder) for run in status.runs],
+    }
+
+
+def _run_json(run: RunRecord, holder: str | None) -> dict[str, Any]:
+    start, end = run.start, run.end
+    return {
+        "run": run.run,
+        "state": _state(run, holder).value,
+        "started_at": iso_time(start.at),
+        "ended_at": "" if end is None else iso_time(end.at),
+        "host": start.host,
+        "user": start.user,
+        "pid": start.pid,
+        "version": start.version,
+        "manifest": start.manifest,
+        "manifest_sha256": start.manifest_sha256,
+        "options": dict(start.options),
+        "exit_code": None if end is None else end.exit_code,
+        "reason": "" if end is None else end.reason,
+        "calls": {} if end is None else dict(end.calls),
+        "rows": {} if end is None else dict(end.rows),
+        "limit": None if end is None else end.limit,
+        "pace": None if run.pace is None else asdict(run.pace),
+    }

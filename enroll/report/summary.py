@@ -1,0 +1,298 @@
+"""What is said of a run when it has ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from enroll.commands.run_closing import Report
+from enroll.commands.sync_judging import followed_lines, strange_lines
+from enroll.errors import ExitCode
+from enroll.limiter.limits import LimiterState
+from enroll.model import CallKind, Status
+from enroll.run.feed import trial_lines
+from enroll.session.tally import Tally
+from enroll.text.logs import log, mask
+from enroll.text.wording import (
+    amount,
+    counted,
+    doubtful_lines,
+    duration,
+    error_table,
+    facts,
+    percent,
+)
+from enroll.visible import path_text
+
+ENOUGH_MOMENTS = 20
+"""Moments, four a second, from which on it is told what a run waited for."""
+
+LEAST_SHARE = 5
+"""Percent of a run's time from which on a reason is told."""
+
+
+def summary_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
+    """The lines that are printed when a run has ended."""
+    parts = _parts(report, show_user_ids)
+    return [line for part in parts for line in [*part, ""] if part][:-1]
+
+
+def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
+    """What somebody has to see of a run although all that was asked is done."""
+    tally = report.ended.tally
+    strange = [] if report.followed is None else strange_lines(report.followed)
+    return [*_surplus(tally), *_others_in_doubt(tally), *strange, *_shared(tally, show_user_ids)]
+
+
+def needs_a_person(report: Report) -> bool:
+    """Whether the run ended otherwise than well, or has come upon something to look at."""
+    return report.exit_code is not ExitCode.DONE or bool(urgent_lines(report))
+
+
+def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
+    ended, tally = report.ended, report.ended.tally
+    yield [_headline(report)]
+    statuses = {status.value: tally.statuses[status] for status in Status if tally.statuses[status]}
+    yield counted(statuses) if statuses else [_no_rows(tally)]
+    yield list(_unrecorded(report))
+    errors = [
+        (status.value, str(code), count, tally.examples.get(code, ""))
+        for (status, code), count in tally.codes.most_common()
+    ]
+    if errors:
+        yield ["What went wrong, how often, and what to do", *error_table(errors)]
+    yield list(trial_lines(ended))
+    if report.followed is not None:
+        yield [*followed_lines(report.followed), *strange_lines(report.followed)]
+    yield list(doubtful_lines(tally.doubtful, "sent all the same"))
+    followed = report.followed is not None
+    yield [*_doubts(tally), *_remarks(tally, followed), *_shared(tally, show_user_ids)]
+    calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
+    share = percent(tally.refused, tally.calls.total())
+    refused = f"; {tally.refused:,} ({share}) refused by the service's limit"
+    yield facts(
+        [
+            ("Calls", f"{calls or 'none'}{refused if tally.refused else ''}"),
+            *([("Limit", _limit(report.gauge))] if tally.calls[CallKind.ADD] else []),
+            *_latency(tally),
+            ("Time", f"{duration(ended.seconds)}{_waited(tally)}"),
+            ("Ledger", str(report.place.ledger)),
+            ("Results", _results(report)),
+        ]
+    )
+
+
+def _limit(gauge: LimiterState) -> str:
+    """The limit that was found, or else the most calls that were in flight."""
+    if gauge.spacing is not None:
+        return f"the account takes {gauge.spacing:.1f} calls a second"
+    if gauge.ceiling is not None:
+        return f"the account takes {amount(gauge.ceiling, 'call')} at a time"
+    return f"at most {amount(gauge.limit, 'call')} in flight"
+
+
+def _latency(tally: Tally) -> Iterator[tuple[str, str]]:
+    """How long a call of `add` took, by the service's own word and as a whole."""
+    told = []
+    for took, by in ((tally.service_took, "in the service"), (tally.calls_took, "as a whole")):
+        median, most = took.quantile(0.5), took.quantile(0.95)
+        if median is not None and most is not None:
+            told.append(f"{_seconds(median)} (95 % within {_seconds(most)}) {by}")
+    if told:
+        yield "Latency", f"half of the calls within {', '.join(told)}"
+
+
+def _seconds(seconds: float) -> str:
+    """`12 ms`, `310 ms`, `1.9 s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+
+
+def _waited(tally: Tally) -> str:
+    """What the run waited for, of its time, the most first."""
+    moments = tally.waited.total()
+    if moments < ENOUGH_MOMENTS:
+        return ""
+    shares = [(what, 100 * n / moments) for what, n in tally.waited.most_common() if what]
+    told = [f"{what} {share:.0f} %" for what, share in shares if share >= LEAST_SHARE]
+    return f"; waited for {', '.join(told)} of it" if told else ""
+
+
+def _no_rows(tally: Tally) -> str:
+    return "  The manifest has no rows." if tally.scanned else "  The manifest was not read."
+
+
+def _headline(report: Report) -> str:
+    ended, tally = report.ended, report.ended.tally
+    done = f"Run {report.place.run}: {amount(tally.enrolled_now, 'row')} enrolled"
+    if tally.renewed:
+        done += f", {tally.renewed:,} enrolled anew with another user_data"
+    if ended.signal is not None:
+        return f"{done}, then interrupted. Run the same command again to go on."
+    if ended.stop is not None:
+        return f"{done}, then stopped: {ended.stop}"
+    if ended.bound is not None:
+        return f"{done}, then ended early: {ended.bound}. Run the same command again to go on."
+    if not tally.done and report.followed is not None and report.followed.deleted:
+        return f"Run {report.place.run}: {amount(report.followed.deleted, 'face')} deleted."
+    if not tally.done:
+        return f"Run {report.place.run}: {_nothing_added(tally)}"
+    before = tally.unchanged + tally.recognised + tally.gone
+    return f"{done}, {amount(before, 'row')} enrolled before."
+
+
+def _nothing_added(tally: Tally) -> str:
+    if tally.undeleted:
+        faces = amount(tally.undeleted, "face")
+        return f"no face was added; of {faces} it is not known whether they were deleted."
+    return "nothing to do; no photo was read and no face was added."
+
+
+def _unrecorded(report: Report) -> Iterator[str]:
+    """That the counts are not all on record, and what is."""
+    if report.on_record is None:
+        return
+    held = ", ".join(f"{count:,} {status}" for status, count in report.on_record.items())
+    yield (
+        "Not all of this is on record: the ledger could not take the last outcomes. "
+        f"It holds, of all manifests: {held or 'nothing that can be read now'}. "
+        "What it lacks is looked for in the library by the next run, before anything is sent."
+    )
+
+
+def _doubts(tally: Tally) -> Iterator[str]:
+    if tally.adopted:
+        yield (
+            f"{amount(tally.adopted, 'face')} found in the library that the ledger did not "
+            "know, as after an answer that was lost: enrolled with the token that it has there."
+        )
+    if tally.not_applied:
+        yield (
+            f"{amount(tally.not_applied, 'face')} looked for in the library in vain: not added "
+            "so far."
+        )
+    yield from _surplus(tally)
+    if tally.unchecked:
+        yield (
+            f"{amount(tally.unchecked, 'face')} sent again after a doubt, without a look that "
+            "shows whether there is a second copy: the next run looks again, as does "
+            "`enroll verify`."
+        )
+
+
+def _surplus(tally: Tally) -> Iterator[str]:
+    if tally.surplus:
+        yield (
+            f"{amount(tally.surplus, 'further copy', 'further copies')} of a face found in the "
+            "library: `enroll verify --remove-surplus` deletes them."
+        )
+
+
+def _remarks(tally: Tally, followed: bool) -> Iterator[str]:
+    if tally.user_data_changed:
+        rows = amount(tally.user_data_changed, "enrolled row")
+        yield (
+            f"{rows} with another user_data than the library: left as enrolled, "
+            + (
+                "as another row has the same face, and its text."
+                if followed
+                else "the service has no update."
+            )
+        )
+    if tally.gone:
+        rows = amount(tally.gone, "enrolled row")
+        yield f"{rows} whose photo is no longer there: left as enrolled."
+    if tally.kept:
+        what = "photo or text" if followed else "photo"
+        yield (
+            f"{amount(tally.kept, 'row')} whose new {what} cannot be used: the face enrolled "
+            "before stays."
+        )
+    if tally.undeleted:
+        faces = amount(tally.undeleted, "face")
+        yield (
+            f"Of {faces} it is not known whether they were deleted: the next run or sync finds out."
+        )
+    if tally.superseded and not followed:
+        yield (
+            f"{amount(tally.superseded, 'older face')} superseded by new photos: still in the "
+            "library, listed by `enroll export --status superseded`."
+        )
+    yield from _others_in_doubt(tally)
+
+
+def _others_in_doubt(tally: Tally) -> Iterator[str]:
+    if tally.others_in_doubt:
+        faces = amount(tally.others_in_doubt, "face")
+        yield (
+            f"{faces} of other manifests {'is' if tally.others_in_doubt == 1 else 'are'} in doubt: "
+            "listed by `enroll export --status in_doubt`, decided by `enroll resolve`."
+        )
+
+
+def _shared(tally: Tally, show_user_ids: bool) -> Iterator[str]:
+    if not tally.shared:
+        return
+    yield f"{amount(tally.shared, 'photo')} enrolled under more than one user_id: check them."
+    for photo in tally.shared_examples:
+        path, names = photo.path, list(photo.user_ids)
+        if not show_user_ids:
+            # A photo is often called by its person's id; the longest first, which may hold another.
+            for user_id in sorted(photo.user_ids, key=len, reverse=True):
+                path = path.replace(user_id, mask(user_id))
+            names = [mask(user_id) for user_id in photo.user_ids]
+        others = photo.people - len(names)
+        more = f" and {amount(others, 'other')}" if others > 0 else ""
+        yield f"  {path}: {', '.join(names)}{more}"
+    if tally.shared > len(tally.shared_examples):
+        yield f"  and {tally.shared - len(tally.shared_examples):,} more"
+
+
+def _results(report: Report) -> str:
+    if report.no_results is not None and str(report.no_results) not in _headline(report):
+        return f"not written: {report.no_results}"
+    if report.results is None:
+        return "not written"
+    return f"{report.results.absolute()}{'' if report.results_written else ' (unchanged)'}"
+
+
+def log_summary(report: Report, *, urgent: bool = False) -> None:
+    """Log how a run ended, with every figure as a field; `urgent` also for who wants it quiet."""
+    ended, tally = report.ended, report.ended.tally
+    log(
+        "run_ended",
+        _headline(report),
+        {
+            "run": report.place.run,
+            "exit_code": int(report.exit_code),
+            "rows": {status.value: count for status, count in tally.statuses.items() if count},
+            "errors": {str(code): count for (_, code), count in tally.codes.items()},
+            "calls": {kind.value: count for kind, count in tally.calls.items()},
+            "refused": tally.refused,
+            "limit": report.gauge.limit,
+            "ceiling": report.gauge.ceiling,
+            "spacing": report.gauge.spacing,
+            "seconds": round(ended.seconds, 3),
+            "ledger": path_text(report.place.ledger),
+            "results": None if report.results is None else path_text(report.results),
+            **_doubtful_fields(tally),
+            **_record_fields(report),
+            **_followed_fields(report),
+        },
+        level=logging.WARNING if urgent else logging.INFO,
+    )
+
+
+def _doubtful_fields(tally: Tally) -> dict[str, dict[str, int]]:
+    if not tally.doubtful:
+        return {}
+    return {"doubtful": {str(code): count for code, count in tally.doubtful.items()}}
+
+
+def _record_fields(report: Report) -> dict[str, dict[str, int]]:
+    if report.on_record is None:
+        return {}
+    return {"on_record": {status.value: count for status, count in report.on_record.items()}}
+
+
+def _followed_fields(report: Report) -> dict[str, dict[str, int]]:
+    return {} if report.followed is None else {"sync": dict(report.followed.figures())}

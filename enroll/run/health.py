@@ -1,0 +1,308 @@
+"""Whether a run can go on: service, credentials, repeated errors, photos' root, open files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from enroll.errors import LocalError, ShortageError
+from enroll.model import Answer, Credentials, Verdict
+from enroll.resources import shortage_in
+
+
+@dataclass(slots=True)
+class Shortage:
+    """Hears what could not be opened or started. `since` is monotonic seconds, None while all is
+    well; `because` is the last of the sentences."""
+
+    since: float | None = None
+    because: str = ""
+
+    def met(self, because: str, now: float) -> None:
+        """There was no file or thread left for something."""
+        self.since = now if self.since is None else self.since
+        self.because = because
+
+    def passed(self) -> None:
+        """Something had all that it needed."""
+        self.since = None
+
+    def too_long(self, most: float, now: float) -> ShortageError | None:
+        """What to stop the run with when nothing has left for `most` seconds."""
+        if self.since is None or now - self.since < most:
+            return None
+        return ShortageError(self.because)
+
+
+@dataclass(slots=True)
+class Reachability:
+    """Hears every answer of a run. `since` is monotonic seconds, None while all is well.
+
+    `away` says that it is not only an answer or two that prove nothing: a call could not leave,
+    or many answers running were of no use. `code` and `because` are of the last one. `make_room`
+    lets go of files that nobody needs now: what rests would keep calls from leaving.
+    """
+
+    make_room: Callable[[], None] = lambda: None
+    since: float | None = None
+    away: bool = False
+    code: str = ""
+    because: str = ""
+    shortage: Shortage = field(default_factory=Shortage)
+    """Whether the reason lies with this machine."""
+    _unknown: int = 0
+
+    def heard(self, answer: Answer, now: float) -> None:
+        """Take an answer into account, unless it tells nothing of the service."""
+        if answer.verdict is Verdict.BLOCKED:
+            self.shortage.met(answer.message, now)
+            self.make_room()
+            return
+        self.shortage.passed()
+        if answer.verdict not in (Verdict.NOT_SENT, Verdict.UNKNOWN):
+            self.since, self.away, self._unknown = None, False, 0
+            return
+        if self.since is None:
+            self.since = now
+        self._unknown += answer.verdict is Verdict.UNKNOWN
+        if answer.verdict is Verdict.NOT_SENT or self._unknown >= UNKNOWN_RUNNING:
+            self.away = True
+        self.code = answer.code
+        self.because = answer.message or answer.code
+
+
+class CredentialRefresh(Protocol):
+    """The credentials of a service; `enroll.session.account.Connection` offers them.
+
+    Credentials are told apart by identity: those that were read again are others only if they
+    were found to differ.
+    """
+
+    @property
+    def credentials(self) -> Credentials:
+        """Those that calls are signed with at present."""
+
+    def others_than(self, refused: Credentials | None) -> bool:
+        """Whether there are other credentials than those that a call was refused with; they are
+        read once more where these are the present ones."""
+
+
+class Unchanging:
+    """Credentials that nobody exchanges."""
+
+    credentials = Credentials("", "")
+
+    def others_than(self, refused: Credentials | None) -> bool:
+        return False
+
+
+RUNNING = 20
+"""The same error so many times running stops the run: a handful of calls, and more
+than a few bad rows that happen to stand together."""
+
+WINDOW = 100
+"""Answers that are looked back on for the same error now and then in between."""
+
+MOST = 90
+"""The same error so many times among the last WINDOW answers stops the run."""
+
+UNKNOWN_RUNNING = 10
+"""So many answers that prove nothing, with no definite one between: one call at a time."""
+
+LONGEST_CAUTION = 60.0
+"""Seconds between two calls that go one at a time, at the most."""
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Hears every answer to an `add` call that was let in."""
+
+    _last: deque[str] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    _running: int = 0
+    _unknown: int = 0
+    _caution: float = 1.0
+    _not_before: float = float("-inf")
+
+    def heard(self, answer: Answer, *, rejected: bool, now: float) -> str | None:
+        """Take an answer into account; the code to stop the run for, if it has come too often.
+
+        `rejected` says that a rule made it a rejection, as known codes are: those never stop a
+        run, as a bad row must not.
+        """
+        definite = answer.verdict in (Verdict.APPLIED, Verdict.REJECTED)
+        if definite:
+            self._unknown = 0
+            self._caution = 1.0
+        elif answer.verdict is Verdict.UNKNOWN:
+            self._unknown += 1
+            # Calls that were in flight together count, but only the first lengthens the wait.
+            if self._unknown >= UNKNOWN_RUNNING and now >= self._not_before:
+                self._not_before = now + self._caution
+                self._caution = min(2 * self._caution, LONGEST_CAUTION)
+        code = "" if definite or rejected else answer.code
+        self._running = self._running + 1 if self._last and self._last[-1] == code else 1
+        self._last.append(code)
+        if code and (self._running >= RUNNING or self._last.count(code) >= MOST):
+            return code
+        return None
+
+    def may_send(self, in_flight: int, now: float) -> bool:
+        """Whether one more call may leave, beside so many that are in flight."""
+        if self._unknown < UNKNOWN_RUNNING:
+            return True
+        return in_flight == 0 and now >= self._not_before
+
+    def next_due(self) -> float | None:
+        """When the next call may leave, if they go one at a time (monotonic seconds)."""
+        return self._not_before if self._unknown >= UNKNOWN_RUNNING else None
+
+
+MISSING_RUNNING = 20
+"""Photos that were there and are not there, or missing where nothing is, that stop a run: the
+breaker's streak."""
+
+KNOWN_TRIED = 100
+"""Photos on record that are looked for, drawn from all of them, when none has been seen yet."""
+
+
+class KnownPhotos(Protocol):
+    """What a ledger knows of photos that were read, in any run."""
+
+    def knows_photos_below(self, folder: str) -> bool:
+        """Whether a photo below this folder (an absolute path) has ever been read."""
+
+    def some_photos_below(self, folder: str, *, most: int) -> Sequence[str]:
+        """The paths of some of them, drawn by chance."""
+
+
+class Share:
+    """Watches the folders of a run's photos. Used on the driver's thread only."""
+
+    def __init__(self, images: str, known: KnownPhotos) -> None:
+        """`images` is the resolved images root, which is there."""
+        self._images = images
+        self._known = known
+        self._device = Path(images).stat().st_dev
+        self._found = False
+        self._scanned = False
+        self._asked = False
+        self._missing = 0
+        self._lost: Counter[str] = Counter()
+        self._running = 0
+
+    @property
+    def certain(self) -> bool:
+        """Whether a missing photo can be judged: a photo is there, or all were looked for."""
+        return self._found or self._scanned
+
+    def read(self) -> None:
+        """A photo was read."""
+        self._found = True
+        self._running = 0
+
+    def seen(self) -> None:
+        """The scan has seen a photo."""
+        self._found = True
+
+    def scanned(self) -> None:
+        """The scan has looked for every photo of the manifest."""
+        self._scanned = True
+
+    def lost(self, folders: Mapping[str, int]) -> None:
+        """The scan has not found so many photos of enrolled rows in these folders."""
+        self._lost.update(folders)
+
+    def missing(self, path: str, *, was_there: bool) -> LocalError | None:
+        """A photo is not there; what to stop the run with, if it is not the photo alone.
+
+        `was_there` says that the scan saw it. To be asked once that is `certain`.
+        """
+        self._missing += 1
+        self._running += was_there
+        try:
+            if Path(self._images).stat().st_dev != self._device:
+                return self._gone(self._images)
+        except OSError:
+            return self._gone(self._images)
+        folder = self._empty_above(path)
+        if self._running >= MISSING_RUNNING:
+            return self._gone(folder or str(Path(path).parent))
+        if folder and self._lost_below(folder) >= MISSING_RUNNING:
+            return self._gone(folder)
+        return None if self._found else self._nothing_seen(folder)
+
+    def unreachable(self, path: str, message: str) -> LocalError | None:
+        """The same for a photo of which the file system says, with `message`, that its server or
+        device is gone. A disk says so of a single bad file, too."""
+        self._running += 1
+        if answers(str(Path(path).parent)) and self._running < MISSING_RUNNING:
+            return None
+        return LocalError(
+            f"The photos cannot be reached any more. {message} Mount the share again, "
+            "then run the same command: every row that is not enrolled yet stays due."
+        )
+
+    def _nothing_seen(self, folder: str) -> LocalError | None:
+        """What to stop with where no photo of the manifest has been seen."""
+        known: Sequence[str] = ()
+        if not self._asked:
+            self._asked = True
+            known = self._known.some_photos_below(self._images, most=KNOWN_TRIED)
+            self._found = any(map(os.path.lexists, known))
+        if self._found:
+            return None
+        if folder and self._known.knows_photos_below(folder):
+            return self._gone(folder)
+        if len(known) >= MISSING_RUNNING:
+            return self._gone(self._images)
+        if self._missing >= MISSING_RUNNING:
+            return LocalError(
+                f"The first {self._missing} photos are all missing below {self._images}. Mount "
+                "the share, or name the folder of the photos with --images; every row stays due."
+            )
+        return None
+
+    def _empty_above(self, path: str) -> str:
+        """The uppermost folder above a photo, up to the root, that is missing or empty, as the
+        mount point of a share that is gone is; empty where there is none."""
+        uppermost = ""
+        for folder in Path(path).parents:
+            if not folder.is_relative_to(self._images) or _holds_something(folder):
+                break
+            uppermost = str(folder)
+        return uppermost
+
+    def _lost_below(self, folder: str) -> int:
+        return sum(
+            lost
+            for name, lost in self._lost.items()
+            if name == folder or name.startswith(folder.rstrip("/") + "/")
+        )
+
+    def _gone(self, folder: str) -> LocalError:
+        return LocalError(
+            f"The photos' folder {folder} is gone, which was there before. Mount the share again, "
+            "then run the same command: every row that is not enrolled yet stays due."
+        )
+
+
+def answers(folder: str) -> bool:
+    """Whether the file system of a folder still says what is in it."""
+    try:
+        with os.scandir(folder) as found:
+            next(found, None)
+    except OSError as error:
+        return shortage_in(error) is not None  # then it has not been asked
+    return True
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as found:
+            return next(found, None) is not None
+    except OSError as error:
+        return shortage_in(error) is not None  # then it cannot be told, and nothing is gone

@@ -1,1 +1,0 @@
-"""`enroll sync`: a library kept like its manifest."""

@@ -1,0 +1,291 @@
+"""Files that are whole or not there, and which files a command may write."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from enroll.errors import LocalError, UsageError
+
+_BLOCK = 1 << 20
+
+
+@dataclass(slots=True)
+class NewFile:
+    """What is being written; `replaced` is known when the `with` has ended."""
+
+    file: IO[bytes]
+    replaced: bool = False
+
+
+@contextmanager
+def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
+    """A temporary file beside `path`, moved there when the body is done; for its owner alone
+    unless `mode` says otherwise.
+
+    It is on disk before it is moved; when its bytes are those of the old file and that is ours, the
+    old one stays, times and all. On any error the old file is untouched and the temporary one is
+    gone. OSErrors of the body count as faults in writing: LocalError. UsageError when `path` is no
+    plain file.
+    """
+    temporary: Path | None = None
+    try:
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a device or pipe"
+            raise UsageError(f"{path} is {kind}, not a file to write to; give another name.")
+        descriptor, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp"
+        )
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb", buffering=_BLOCK) as file:
+            new = NewFile(file)
+            yield new
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            if not (_is_ours(path) and _same_bytes(temporary, path)):
+                os.fsync(file.fileno())
+                new.replaced = True
+        if new.replaced:
+            temporary.replace(path)
+            temporary = None
+            _sync_folder(path.parent)
+    except OSError as exc:
+        raise LocalError(
+            f"{path} cannot be written: {exc.strerror or exc}; what was there before is unchanged. "
+            "Make room or mend the permissions, or give another place for it."
+        ) from exc
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+@contextmanager
+def new_csv(path: Path | None, columns: Sequence[str]) -> Iterator[Any]:
+    """A csv.writer into such a file, its first line written; None where there is no path."""
+    if path is None:
+        yield None
+        return
+    with new_file(path) as new:
+        text = io.TextIOWrapper(new.file, encoding="utf-8", errors="backslashreplace", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        yield writer
+        text.detach()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether there is a file of ours, and not a link to one: nothing else stays in place."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def _same_bytes(new: Path, old: Path) -> bool:
+    try:
+        if new.stat().st_size != old.stat().st_size:
+            return False
+        with new.open("rb") as left, old.open("rb") as right:
+            while block := left.read(_BLOCK):
+                if block != right.read(_BLOCK):
+                    return False
+    except (FileNotFoundError, PermissionError):
+        return False  # no old file, or one that we may replace but not read
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    # So that the new name survives a power cut. Not every system opens folders or syncs them;
+    # the content itself is safe by then.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+COMPANIONS = ("-wal", "-shm", "-journal", ".lock", ".new", ".saved")
+"""What is added to a ledger's name for the files beside it: SQLite's and our own."""
+
+_DATABASES = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""https://www.sqlite.org/fileformat.html: a database, and its write-ahead log in both orders."""
+
+_PICTURES = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\0\x0cjP  ",
+)
+
+_HEAD_BYTES = 16
+"""Enough to tell a database or a picture by."""
+
+CSV = "CSV"
+
+_OTHER_KINDS = frozenset(
+    {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".pdf", ".docx", ".gz", ".zip"}
+)
+"""Suffixes of what is not written. A spreadsheet does not open a CSV that is called .xlsx."""
+
+_NO_CSV = frozenset({".json", ".jsonl", ".parquet", ".html"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A file to be written, and what named it: `--results`, `OUTPUT`.
+
+    A log is written to as it comes, also into a pipe or to a terminal; all else takes the old
+    file's place when it is whole. `content` says what is written, whatever the file is called.
+    """
+
+    path: Path
+    option: str
+    content: str = CSV
+    is_log: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUse:
+    """What a command reads and keeps: its ledger, if there is one, manifests, and others by what
+    they are."""
+
+    ledger: Path | None
+    manifests: Sequence[Path] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+def check_output(output: Output, in_use: InUse) -> None:
+    """Raise UsageError for a file that must not be written to; nothing is written or made.
+
+    What is in use is told by name and by `stat`, and never opened: closing a descriptor of a
+    ledger would drop the locks that SQLite holds on it.
+    """
+    _refuse_suffix(output)
+    found = _look(output)
+    if in_use.ledger is not None:
+        _refuse_ledger(output, in_use.ledger)
+    manifests = [("the manifest", path) for path in in_use.manifests]
+    for what, path in [*manifests, *in_use.files.items()]:
+        if same_file(output.path, path):
+            raise UsageError(f"{_named(output)} would overwrite {what} {path}; {_remedy(output)}")
+    if found is None:
+        return
+    if stat.S_ISREG(found.st_mode):
+        _refuse_content(output)
+    elif not (output.is_log and not stat.S_ISDIR(found.st_mode)):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or pipe"
+        raise UsageError(f"{_named(output)} is {kind}, not a file to write to; {_remedy(output)}")
+
+
+def try_folder(output: Output) -> None:
+    """Raise UsageError unless a new file can be made where `output` is to lie."""
+    path = output.path
+    try:
+        descriptor, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp"
+        )
+        os.close(descriptor)
+        Path(name).unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{_named(output)} cannot be written: {error.strerror or error}. Make the folder "
+            f"{path.parent} or mend its permissions, or {_remedy(output)}"
+        ) from error
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, also through links, and when it is not there yet."""
+    try:
+        return one.samefile(other)  # also where case does not tell names apart
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _refuse_suffix(output: Output) -> None:
+    suffix = output.path.suffix.lower()
+    if suffix in _OTHER_KINDS or (output.content == CSV and suffix in _NO_CSV):
+        raise UsageError(
+            f"{_named(output)} ends in {suffix}, but what is written there is {output.content}. "
+            "Let the name say so."
+        )
+
+
+def _look(output: Output) -> os.stat_result | None:
+    try:
+        return output.path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # what there is to say of the folder is said when it is tried
+    except OSError as error:
+        raise UsageError(
+            f"{_named(output)} cannot be written: {error.strerror or error}; {_remedy(output)}"
+        ) from error
+
+
+def _refuse_ledger(output: Output, ledger: Path) -> None:
+    if same_file(output.path, ledger):
+        raise UsageError(f"{_named(output)} would overwrite the ledger; {_remedy(output)}")
+    for place in (ledger, Path(os.path.realpath(ledger))):
+        for companion in COMPANIONS:
+            if same_file(output.path, place.with_name(place.name + companion)):
+                raise UsageError(
+                    f"{_named(output)} belongs to the ledger {ledger} and must not be "
+                    f"overwritten; {_remedy(output)}"
+                )
+
+
+def _refuse_content(output: Output) -> None:
+    head = _head(output.path)
+    if head.startswith(_DATABASES) or _is_beside_a_database(output.path):
+        raise UsageError(
+            f"{_named(output)} would overwrite a database, perhaps another ledger; "
+            f"{_remedy(output)}"
+        )
+    if _is_picture(head):
+        raise UsageError(f"{_named(output)} would overwrite a picture; {_remedy(output)}")
+
+
+def _is_beside_a_database(path: Path) -> bool:
+    return any(
+        path.name.endswith(companion)
+        and path.name != companion
+        and _head(path.with_name(path.name.removesuffix(companion))).startswith(_DATABASES)
+        for companion in COMPANIONS
+    )
+
+
+def _is_picture(head: bytes) -> bool:
+    bitmap = head[:2] == b"BM" and head[6:10] == b"\0\0\0\0"  # a text may begin with BM, too
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    heif = head[:3] == b"\0\0\0" and head[4:8] == b"ftyp"
+    return head.startswith(_PICTURES) or bitmap or webp or heif
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError:
+        return b""  # not there, or not to be read: then nobody knows what it holds
+
+
+def _named(output: Output) -> str:
+    return f"{output.option} {output.path}"
+
+
+def _remedy(output: Output) -> str:
+    none = ", or `--results none`" if output.option == "--results" else ""
+    return f"give another name{none}."
