@@ -12,12 +12,12 @@ import errno
 import math
 import os
 import resource
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from enroll import clock
 from enroll.errors import ShortageError
 
 R = TypeVar("R")
@@ -101,7 +101,7 @@ def patiently(task: Callable[[], R]) -> R:
 
     Raises ShortageError after that, and at once what else the task raises.
     """
-    until, pause = time.monotonic() + PATIENCE_SECONDS, 0.01
+    until, pause = clock.monotonic() + PATIENCE_SECONDS, 0.01
     while True:
         try:
             return task()
@@ -109,9 +109,9 @@ def patiently(task: Callable[[], R]) -> R:
             short = shortage_in(error)
             if short is None:
                 raise
-            if time.monotonic() + pause > until:
+            if clock.monotonic() + pause > until:
                 raise short from error
-        time.sleep(pause)
+        clock.sleep(pause)
         pause = min(2 * pause, 0.25)
 
 

@@ -240,7 +240,7 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("enroll.report.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.report.console.clock", SimpleNamespace(monotonic=lambda: now[0]))
     stream = io.StringIO()
     console = watching(stream, stats=60.0)
     console.opened(PLACE, lambda _: None)
@@ -262,7 +262,7 @@ def rows_end(console: Console, status: Status, *, lines: int) -> None:
 
 def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("enroll.report.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.report.console.clock", SimpleNamespace(monotonic=lambda: now[0]))
     lines, bar = io.StringIO(), io.StringIO()
     log_lines = io.StringIO()
     set_up(stream=LastingStream(log_lines), as_json=True, file=None, quiet=False)
@@ -296,7 +296,7 @@ def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch
 
 def test_a_bar_and_lines_tell_how_the_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("enroll.report.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.report.console.clock", SimpleNamespace(monotonic=lambda: now[0]))
     pace = RunPace(
         limit=17, in_flight=16, ceiling=16, calls=1000, refused=4, waits_for="the account"
     )
@@ -724,7 +724,7 @@ def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("enroll.report.console.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("enroll.report.console.clock", SimpleNamespace(monotonic=lambda: now[0]))
     lines = io.StringIO()
     console = watching(lines)
     console.opened(PLACE, lambda _: None)

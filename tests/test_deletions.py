@@ -10,6 +10,7 @@ import pytest
 from checked_library import Place, Told
 from following import about_to_delete, as_listed, night, there
 
+from enroll import clock
 from enroll.clock import now_ms
 from enroll.commands.remove import Removed, RemoveSettings, remove
 from enroll.errors import ExitCode
@@ -89,7 +90,7 @@ def test_an_intent_recorded_by_a_clock_that_was_ahead_is_no_doubt_for_years(
 ) -> None:
     about_to_delete(place, "u1", ago=-3650 * 86_400.0)
     assert night(place).exit_code is ExitCode.IN_DOUBT
-    monkeypatch.setattr(deleting, "now_ms", lambda: now_ms() + 2 * 3_600_000)
+    monkeypatch.setattr(clock, "now_ms", lambda: now_ms() + 2 * 3_600_000)
     assert night(place).exit_code is ExitCode.DONE
 
 

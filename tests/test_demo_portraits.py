@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from sandbox_caller import jpeg
 
-from enroll.commands.demo import draw_archive, draw_portrait
+from enroll.cli.demo import draw_archive, draw_portrait
 from enroll.errors import LocalError
 from enroll.sandbox.faces import FaceFinder, LikenessIndex, grey_picture
 from enroll.sandbox.replies import RefusalError
@@ -88,7 +88,7 @@ def test_drawing_an_archive_again_touches_and_draws_nothing(
     manifest = draw_archive(tmp_path, people=3)
     before = snapshot(tmp_path)
     assert manifest == tmp_path / "staff.csv"
-    monkeypatch.setattr("enroll.commands.demo.draw_portrait", None)
+    monkeypatch.setattr("enroll.cli.demo.draw_portrait", None)
     assert draw_archive(tmp_path, people=3) == manifest
     assert snapshot(tmp_path) == before
 

@@ -24,7 +24,7 @@ LOWEST: tuple[str, ...] = (
     "settings",
     "credentials",
 )
-LOWEST += ("presets", "allowed")
+LOWEST += ("presets", "allowed", "clock")
 BASE = {f"enroll.{name}" for name in LOWEST}
 HEAVY: tuple[str, ...] = ("pandas", "sqlalchemy", "requests", "numpy", "PIL", "dlib", "werkzeug")
 HEAVY += ("tenacity", "openpyxl", "prometheus_client")
@@ -177,6 +177,22 @@ def test_only_settings_and_the_command_line_read_the_environment() -> None:
             if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
         ]
         assert not read, name
+
+
+def test_no_module_but_clock_reads_the_time() -> None:
+    readers = {"time", "monotonic", "time_ns", "monotonic_ns", "sleep", "perf_counter"}
+    readers |= {"now", "utcnow", "today"}  # of datetime
+    found = []
+    for name, path in MODULES.items():
+        if name == "enroll.clock" or within(name, "enroll.sandbox"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                if node.value.id in ("time", "datetime", "date") and node.attr in readers:
+                    found.append((name, ast.unparse(node)))
+            elif isinstance(node, ast.ImportFrom) and node.module == "time":
+                found += [(name, alias.name) for alias in node.names if alias.name in readers]
+    assert found == []
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import characters, text
 
+from enroll import clock
 from enroll.errors import LedgerBusyError, LedgerMismatchError, LocalError, UsageError
 from enroll.expiry import bounded_offset, expiry_after_death, latest_expiry
 from enroll.ledger import INTERRUPTED, Changes, LibraryIdentity, RunEnd, RunStart
@@ -763,7 +764,7 @@ def test_who_only_looks_whether_a_ledger_is_held_keeps_no_run_from_beginning(
     looking = os.open(path.with_name("ledger.sqlite.lock"), os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     # The look ends when the run has found the ledger held, and waits to try again.
-    monkeypatch.setattr("time.sleep", lambda seconds: os.close(looking))
+    monkeypatch.setattr(clock, "sleep", lambda seconds: os.close(looking))
     with LedgerLock(path):
         assert holder_of(path) is not None
 

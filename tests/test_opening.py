@@ -13,6 +13,7 @@ from real_command import SECONDS
 from scarce import no_file_left
 from small_case import Case
 
+from enroll import clock
 from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.forget import ForgetSettings, forget
 from enroll.commands.library import create_library, delete_library, describe_library
@@ -85,7 +86,7 @@ def test_a_retry_after_that_is_longer_than_we_are_to_wait_ends_the_run_at_once(
     assert "max-in-flight" not in str(refused.value)
     assert place.box.count("group_list") == 1
     slept: list[float] = []
-    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr(clock, "sleep", slept.append)
     place.box.script(["429"], call="group_list")
     assert run(place, give_up_after=600).exit_code is ExitCode.DONE
     assert max(slept) >= 1.0  # what the stand-in asks for

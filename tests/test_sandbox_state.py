@@ -14,7 +14,7 @@ import pytest
 import requests
 from sandbox_caller import LIBRARY, Caller, face_photo, jpeg
 
-from enroll.commands.demo import draw_portrait
+from enroll.cli.demo import draw_portrait
 from enroll.sandbox import Sandbox
 
 PROGRAM = """

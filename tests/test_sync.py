@@ -18,6 +18,7 @@ from following import about_to_delete, as_listed, night, sync_settings, there
 from small_archive import read_csv
 from sqlalchemy.dialects import sqlite
 
+from enroll import clock
 from enroll.clock import now_ms
 from enroll.commands.sync_judging import preview
 from enroll.commands.verify import verify
@@ -50,7 +51,7 @@ def too_short_a_night(place: Place, monkeypatch: pytest.MonkeyPatch, **settings:
     """A night whose time is over when its first photo has been read."""
     with monkeypatch.context() as patched:
         over = SimpleNamespace(monotonic=lambda: math.inf)
-        patched.setattr("enroll.commands.sync_diff.time", over)
+        patched.setattr("enroll.commands.sync_diff.clock", over)
         night(place, max_duration=600.0, readers=1, **settings)
 
 
@@ -504,10 +505,10 @@ def test_a_mark_of_a_night_whose_clock_was_ahead_does_not_keep_a_leaver_for_year
     del place.rows[0]
     ahead = now_ms() + 3650 * DAY_MS
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.commands.sync_judging.now_ms", lambda: ahead)
+        patched.setattr(clock, "now_ms", lambda: ahead)
         night(place, grace=2.0)
     night(place, grace=2.0)  # the clock is right again
-    monkeypatch.setattr("enroll.commands.sync_judging.now_ms", lambda: now_ms() + 30 * DAY_MS)
+    monkeypatch.setattr(clock, "now_ms", lambda: now_ms() + 30 * DAY_MS)
     night(place, grace=2.0)
     assert there(place) == as_listed(place)
 

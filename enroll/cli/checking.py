@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from enroll import clock
 from enroll.cli import options, reading
 from enroll.cli.signals import SignalDesk
 from enroll.credentials import has_credentials, read_credentials
@@ -40,7 +40,7 @@ class Terminal:
     def __init__(self, *, yes: bool = False) -> None:
         """`yes` agrees to everything."""
         self._yes = yes
-        self._told_at = time.monotonic()
+        self._told_at = clock.monotonic()
 
     def connecting(self, endpoint: str, credentials: str) -> None:
         """Print on stderr where calls go, and with which credentials."""
@@ -58,7 +58,7 @@ class Terminal:
 
     def progress(self, done: int, what: str) -> None:
         """Tell a terminal now and then how far it is."""
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._told_at >= PROGRESS_SECONDS and sys.stderr.isatty():
             self._told_at = now
             say_aside(f"… {done:,} {what}")

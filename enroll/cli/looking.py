@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from enroll import clock
 from enroll.cli import options
 from enroll.model import Status
 from enroll.settings import find_ledger
@@ -48,7 +48,7 @@ def status(
                     say(*status_lines(found, path, holder=holder))
             if not watch:
                 return 0
-            time.sleep(2)
+            clock.sleep(2)
     except KeyboardInterrupt:
         return 0
     finally:

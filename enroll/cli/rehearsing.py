@@ -164,7 +164,7 @@ def demo(folder: Path) -> int:
     Everything stays in DIR (enroll-demo). Run it twice: the second run adds nothing.
     """
     try:
-        from enroll.commands.demo import run_demo
+        from enroll.cli.demo import run_demo
         from enroll.sandbox import StoreError
     except ImportError as error:
         raise _needs_extra(error) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.commands.matching import Decision
 from enroll.ledger import Changes, Ledger
 from enroll.model import (
@@ -89,7 +89,7 @@ class Books:
             prepared=photo.prepared,
             user_data=rows[0].row.user_data if there is None else there.user_data,
             multi_oriented_detection=self._turned,
-            enrolled_at=now_ms() if there is None else there.add_time,
+            enrolled_at=clock.now_ms() if there is None else there.add_time,
             run=run,
         )
         events = [self._work.event(EventKind.ADOPTED, face.face_id, face.face_token, BY_ADOPTION)]
@@ -98,7 +98,7 @@ class Books:
             for token in decision.surplus
         ]
         surplus = [
-            Surplus(face_token=token, face_id=face.face_id, found_at=now_ms(), run=run)
+            Surplus(face_token=token, face_id=face.face_id, found_at=clock.now_ms(), run=run)
             for token in decision.surplus
         ]
         self._ledger.record(Changes(faces=[face], events=events, surplus=surplus))

@@ -10,7 +10,7 @@ from itertools import filterfalse, islice
 from pathlib import Path
 from typing import Any
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.commands.people_faces import Seeker, Sought
 from enroll.commands.resolve import settle_after_of
 from enroll.commands.surplus import SearchPlace
@@ -80,7 +80,7 @@ def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
         lifted = [
             user_id
             for user_id in named
-            if ledger.forgetting.readmit(user_id, at=now_ms(), run=work.run)
+            if ledger.forgetting.readmit(user_id, at=clock.now_ms(), run=work.run)
         ]
         ledger.commit()
     others = [user_id for user_id in named if user_id not in lifted]
@@ -279,7 +279,7 @@ class _Forgetting:
         if done:
             ledger.forgetting.wipe(done)
             session.audit.refresh()  # it would hold on to the file as it was
-            ledger.forgetting.scrub(done, at=now_ms())
+            ledger.forgetting.scrub(done, at=clock.now_ms())
         in_all = sum(ledger.forgetting.count_deleted(done).values())
         return Forgotten(people=self.people, gone=gone, in_all=in_all, left=left)
 

@@ -3,11 +3,11 @@ between."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from enroll import clock
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import FaceSearch, faces, library, next_start
 from enroll.model import Answer, CallKind, Library, Verdict
@@ -182,7 +182,7 @@ def _change(
         pause = wait.pause(answer) if answer.verdict in NO_PLACE else None
         if pause is None:
             return answer
-        time.sleep(pause)
+        clock.sleep(pause)
 
 
 def _not_made(connection: Connection, answer: Answer) -> ServiceError:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.commands.surplus import SearchPlace
 from enroll.errors import ServiceError
 from enroll.expiry import settled_from
@@ -60,7 +60,7 @@ class Seeker:
     def seek(self, people: Sequence[str]) -> Sought:
         """Everything of theirs that can be seen, and of whom that is not enough."""
         sought = Sought()
-        began = now_ms()
+        began = clock.now_ms()
         try:
             sighted = read_library(
                 self._caller, self._place.group_id, self._listing, heard=self._heard

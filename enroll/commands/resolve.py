@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from enroll import clock
 from enroll.allowed import refuse
-from enroll.clock import now_ms
 from enroll.errors import ServiceError, UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT, settled_from
 from enroll.ledger import Changes, Ledger, LibraryIdentity, RunRecord
@@ -124,7 +123,7 @@ def _resolve(
     endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
     settle_after = settle_after_of(runs)
     offset = runs[0].clock_offset if runs else 0.0
-    tally, seen = Tally(), _Seen(offset=offset, at=time.time() + offset)
+    tally, seen = Tally(), _Seen(offset=offset, at=clock.time() + offset)
     if settings.token is not None:
         _refuse_held(ledger, face, settings.token)
     if read_credentials is not None:
@@ -259,7 +258,7 @@ def _look(
     wanted = LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
     check_library(settings.ledger, identity, wanted)
     with Caller(connection, tally, at_once=1) as caller:
-        at = time.time() + caller.least_clock_offset
+        at = clock.time() + caller.least_clock_offset
         if settings.token is None:
             asked, found = _refuse_there(caller, identity.group_id, ledger, face), None
         else:
@@ -316,5 +315,5 @@ def _decided(
         status=Status.ENROLLED,
         face_token=token,
         recheck=False,
-        enrolled_at=now_ms() if found is None else found.add_time,
+        enrolled_at=clock.now_ms() if found is None else found.add_time,
     )

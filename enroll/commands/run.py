@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
+from enroll import clock
 from enroll.allowed import GROUP_ID_NEEDED
 from enroll.commands.run_closing import Report, close_run
 from enroll.commands.run_opening import (
@@ -124,7 +124,7 @@ def enroll_in_pools(
     hold tasks back with it, and watch them. On other machines people would be added twice: a task
     that a dead worker had begun would be carried out once more.
     """
-    began = time.monotonic()
+    began = clock.monotonic()
     _refuse(settings)
     watching = screen or Unwatched()
     check_installed(settings.preparation)
@@ -200,14 +200,14 @@ def enroll_in_pools(
         with core or nullcontext():
             ended = driver.drive(core, first=first, began=began)
         if night is not None:
-            ended = replace(night.end(ended), seconds=time.monotonic() - began)
+            ended = replace(night.end(ended), seconds=clock.monotonic() - began)
         tally.undeleted = len(ledger.removals.intended())
         made_good = standing.trust is not Trust.LESS or standing.lock.made_good
         if driver.library_known and ended.stop is None and made_good:
             standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
         connection.close()  # no call will follow, and what is written next needs open files
         watching.closed()
-        gauge = limiter.gauge(time.monotonic())
+        gauge = limiter.gauge(clock.monotonic())
         report = close_run(settings, ledger, manifest, place, ended, results, gauge, standing)
         return report if night is None else replace(report, followed=night.followed())
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.commands.run_opening import Place, Standing
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import Followed, Ledger, RunEnd
@@ -138,7 +138,7 @@ def results_lookup(
 def _run_end(ended: Ended, code: ExitCode, limit: int) -> RunEnd:
     reason = str(ended.stop) if ended.stop else ended.bound or ""
     return RunEnd(
-        at=now_ms(),
+        at=clock.now_ms(),
         exit_code=int(code),
         reason=reason,
         calls={kind.value: count for kind, count in ended.tally.calls.items()},

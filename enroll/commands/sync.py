@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
+from enroll import clock
 from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Held, hold_ledger, ledger_path
@@ -58,7 +58,7 @@ class _Night:
         self._settings = settings
         self._show = show
         until = settings.max_duration
-        self._until = math.inf if until is None else time.monotonic() + until
+        self._until = math.inf if until is None else clock.monotonic() + until
         self._knows = False  # the ledger was there, so that something may be to be deleted
         self._signal: int | None = None
         self._bound = ""
@@ -202,7 +202,7 @@ class _Night:
         settings, more = self._settings, "and more is to be deleted"
         if self._signal is not None:
             return False
-        if time.monotonic() >= self._until:
+        if clock.monotonic() >= self._until:
             after = duration(settings.max_duration or 0.0)
             self._bound = f"--max-duration ({after}) was reached, {more}"
         elif settings.max_calls is not None and self._tally.calls.total() >= settings.max_calls:

@@ -6,12 +6,12 @@ Nothing is called. What is kept, if anything is to be, is who is there again and
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from enroll import clock
 from enroll.engine.threads import Threads
 from enroll.errors import LocalError, TimeOverError
 from enroll.ledger import Changes, Counted, Ledger, ReadFile, UnreadFile
@@ -109,7 +109,7 @@ def _read_photos(
             photos = [readers.submit(read, file.path) for file in files]
             over = False
             for file, coming in zip(files, photos, strict=True):
-                over = over or (bool(told) and time.monotonic() >= until)
+                over = over or (bool(told) and clock.monotonic() >= until)
                 if over and coming.cancel():
                     continue
                 photo = coming.result()
@@ -122,7 +122,7 @@ def _read_photos(
                 ledger.following.keep(told)
                 ledger.record(Changes(photos=records))
                 ledger.commit()
-            if over or time.monotonic() >= until:
+            if over or clock.monotonic() >= until:
                 raise TimeOverError(
                     f"--max-duration ({duration(settings.max_duration or 0.0)}) was over while "
                     "photos were read that have changed or were touched; nothing was called. What "

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.commands import sync_guards
 from enroll.commands.run_opening import ledger_path, results_path
 from enroll.commands.sync_diff import find_difference, know_listed
@@ -147,7 +147,7 @@ class Judge:
         self._ledger = ledger
         self._show = show
         self._images = Path()
-        self.now = now_ms()
+        self.now = clock.now_ms()
         self.counted = Counted()
 
     def find(self) -> Counted:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
+from enroll import clock
 from enroll.errors import ShortageError
 from enroll.resources import no_thread
 
@@ -73,7 +73,7 @@ class Reading:
             with suppress(OSError, ValueError, IndexError):
                 stat = Path(f"/proc/self/task/{thread}/schedstat").read_bytes().split()
                 used, waited = used + int(stat[0]), int(stat[1])
-        return cls(at=time.monotonic(), used=used / 1e9, waited=waited / 1e9)
+        return cls(at=clock.monotonic(), used=used / 1e9, waited=waited / 1e9)
 
     def hindered_since(self, before: Reading) -> bool:
         """Whether it was another program that the thread waited for."""

@@ -7,7 +7,6 @@ import http.client
 import os
 import secrets
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -24,6 +23,7 @@ from tenacity import (
 )
 from urllib3.exceptions import HTTPError
 
+from enroll import clock
 from enroll.expiry import CLOCK_BOUND_SECONDS, signed_until
 from enroll.facesearch.answers import SERVICE_CODES, OwnCode, classify
 from enroll.facesearch.endpoint import check_endpoint
@@ -261,7 +261,7 @@ class FaceSearch:
         self, kind: CallKind, fields: Mapping[str, str], photo: PhotoPart | None = None
     ) -> Answer:
         """One call; what provably never left is tried again, signed anew, for a second."""
-        started = time.monotonic()
+        started = clock.monotonic()
         call = _Call(kind, fields, photo, started, started + self._timeout)
         try:
             return self._attempted(call)
@@ -270,7 +270,7 @@ class FaceSearch:
                 verdict=Verdict.BLOCKED if isinstance(exc, BlockedError) else Verdict.NOT_SENT,
                 code=exc.code.value,
                 message=str(exc),
-                elapsed=time.monotonic() - started,
+                elapsed=clock.monotonic() - started,
             )
 
     def _attempted(self, call: _Call) -> Answer:
@@ -286,16 +286,16 @@ class FaceSearch:
         trouble = self.clock_trouble()
         if trouble is not None:
             return trouble
-        left = call.deadline - time.monotonic()
+        left = call.deadline - clock.monotonic()
         if call.kind is CallKind.ADD:
             with self._learning:
                 offset = self._clock.offset_to_add()
         else:
             offset = self._clock.offset
         signed = self._signed(call, left, offset=offset)
-        sent = time.time()
+        sent = clock.time()
         outcome = self._exchange(self._request(call, signed), left)
-        received = time.time()
+        received = clock.time()
         broken: tuple[OwnCode, str] | None = None
         if isinstance(outcome, LostError):
             if outcome.response is None:
@@ -304,7 +304,7 @@ class FaceSearch:
                     code=outcome.code.value,
                     message=str(outcome),
                     expires=signed.expires,
-                    elapsed=time.monotonic() - call.started,
+                    elapsed=clock.monotonic() - call.started,
                 )
             response, broken = outcome.response, (outcome.code, str(outcome))
         else:
@@ -323,14 +323,14 @@ class FaceSearch:
         if answer.server_time is not None and service_spoke:
             with self._learning:
                 self._clock.learn(answer.server_time, sent=sent, received=received)
-        elapsed = time.monotonic() - call.started
+        elapsed = clock.monotonic() - call.started
         return replace(answer, expires=signed.expires, elapsed=elapsed)
 
     def _signed(self, call: _Call, left: float, *, offset: float) -> _Signed:
         """The call's fields, signed to expire soon after the `left` seconds by a clock that is
         `offset` ahead of ours."""
         account = self._credentials  # once: another thread may change it
-        issued = time.time() + offset
+        issued = clock.time() + offset
         expires = signed_until(issued, left=left)
         signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
         # No page documents a field for the key: it is inside the signature.

@@ -10,6 +10,7 @@ import random
 import time
 from dataclasses import dataclass
 
+from enroll import clock
 from enroll.expiry import CLOCK_BOUND_SECONDS, bounded_offset
 from enroll.facesearch.answers import OwnCode
 from enroll.model import Answer, Credentials
@@ -126,7 +127,7 @@ class ServiceClock:
 
     def both(self) -> str:
         """What time it is by each of the clocks, for a person."""
-        known, now = self._known, time.time()
+        known, now = self._known, clock.time()
         theirs = now if known is None else now + known.middle
         return f"this machine's clock says {_shown(now)}, the service's {_shown(theirs)}"
 
@@ -137,7 +138,7 @@ def clock_remark(answer: Answer, offset: float) -> str:
     `offset` is what is known of them; what this answer says itself is news.
     """
     if answer.server_time is not None:
-        offset = answer.server_time - time.time()
+        offset = answer.server_time - clock.time()
     if answer.code == OwnCode.CLOCKS_APART or abs(offset) <= CLOCK_SLACK_SECONDS:
         return ""
     return clock_sentence(offset)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import io
 import re
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -20,6 +19,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from enroll import clock
 from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.plain import PlainHead, read_plain_head
 from enroll.facesearch.route import Origin, Route, find_route
@@ -85,7 +85,7 @@ class DeadlineAdapter(BaseAdapter):
         if isinstance(body, str):
             raise TypeError("a body is bytes")
         pieces = body if isinstance(body, tuple) else (body,)
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         route = self._route(str(request.url), proxies)
         trusted = DEFAULT_CA_BUNDLE_PATH if verify is True else str(verify)
         end = route.origin, trusted
@@ -96,7 +96,7 @@ class DeadlineAdapter(BaseAdapter):
             answer = _exchange(wire, _head(request, route), pieces)
             response = _read_answer(wire, answer, request)
             if not answer.will_close and wire.rest():
-                keep_until = time.monotonic() + _idle_limit(response.headers.get("Keep-Alive"))
+                keep_until = clock.monotonic() + _idle_limit(response.headers.get("Keep-Alive"))
         finally:
             self._put_back(end, wire, keep_until)
         return response
@@ -123,7 +123,7 @@ class DeadlineAdapter(BaseAdapter):
         """A connection that is open as far as can be known, at rest or new."""
         wire, keep_until = self._resting.pop(end, (None, 0.0))
         if wire is not None:
-            if time.monotonic() < keep_until and not wire.stale():
+            if clock.monotonic() < keep_until and not wire.stale():
                 return wire
             # Nothing was sent on it in this call, so that a new one is no second try.
             wire.close()
@@ -232,7 +232,7 @@ def _raise_lost(wire: Wire, exc: Exception, response: requests.Response | None =
     if isinstance(exc, TooMuchError):
         message = f"the answer is longer than {MAX_BODY} bytes"
         raise LostError(OwnCode.BODY_TOO_LARGE, message, response=response) from exc
-    if isinstance(exc, OSError) and time.monotonic() >= wire.deadline:
+    if isinstance(exc, OSError) and clock.monotonic() >= wire.deadline:
         message = "the time for the whole call was over before the answer was there"
         raise DeadlinePassedError(OwnCode.TIMEOUT, message, response=response) from exc
     if response is not None:

@@ -15,7 +15,6 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import lru_cache
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import requests
 from urllib3.util import wait_for_read
 
+from enroll import clock
 from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.route import Origin, Proxy, host_and_port
 from enroll.resources import shortage_behind, shortage_in
@@ -204,7 +204,7 @@ class Wire(io.RawIOBase):
                 continue  # the slice is over
 
     def _time_left(self) -> float:
-        left = self.deadline - time.monotonic()
+        left = self.deadline - clock.monotonic()
         if left <= 0:
             raise TimeoutError(_TIME_IS_OVER)
         return left
@@ -241,7 +241,7 @@ def open_wire(origin: Origin, *, verify: str, deadline: float) -> Wire:
     `verify` is a file or folder of trusted certificates. Raises `NotSentError` only: this is
     where foreign exceptions from before the first byte are mapped.
     """
-    deadline = min(deadline, time.monotonic() + OPENING_SECONDS)
+    deadline = min(deadline, clock.monotonic() + OPENING_SECONDS)
     ends_at = origin.proxy or origin
     wire = Wire(_connect(ends_at.host, ends_at.port, deadline), deadline)
     try:
@@ -264,7 +264,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
         raise not_sent(OwnCode.NAME_LOOKUP_FAILED, message, exc) from exc
     failure: OSError = TimeoutError(_TIME_IS_OVER)
     for count, (family, kind, protocol, _, address) in enumerate(addresses):
-        left = deadline - time.monotonic()
+        left = deadline - clock.monotonic()
         if left <= 0:
             break
         try:

@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import stat
-import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from enroll import clock
 from enroll.errors import LedgerBusyError, LocalError, UsageError
 from enroll.ledger.connecting import FileId, file_id, refuse_network
 from enroll.ownership import check_trusted, make_folder
@@ -152,7 +152,7 @@ class LedgerLock:
         about = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "since": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+            "since": datetime.fromtimestamp(clock.time(), UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
             "last_run": self.last_run,
             "made_good": self._made_good,
         }
@@ -247,14 +247,14 @@ def _parsed(content: bytes) -> Any:
 
 def _take(descriptor: int) -> None:
     """Lock it for this process alone. Raises OSError, one of `_HELD` where somebody keeps it."""
-    until = time.monotonic() + LOOK_SECONDS
+    until = clock.monotonic() + LOOK_SECONDS
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in _HELD or time.monotonic() >= until:
+            if error.errno not in _HELD or clock.monotonic() >= until:
                 raise
-        time.sleep(LOOK_SECONDS / 50)
+        clock.sleep(LOOK_SECONDS / 50)
 
 
 def _remembered(descriptor: int, name: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -28,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DatabaseError
 
+from enroll import clock
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT, bounded_offset, expiry_after_death, latest_expiry
 from enroll.ledger import INTERRUPTED, SURVEY, Changes, Comparison, RunEnd, RunPace, RunStart
@@ -275,7 +275,7 @@ class SqliteLedger(SqliteReader):
     def commit(self, *, ahead: float = 0.0, clock_offset: float | None = None) -> None:
         if clock_offset is not None:
             self._clock_offset = clock_offset
-        alive_at = time.time_ns() // 1_000_000 + round(ahead * 1000)
+        alive_at = clock.time_ns() // 1_000_000 + round(ahead * 1000)
         self._flush()
         with self._taking_back():
             if self._run is not None:

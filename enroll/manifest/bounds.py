@@ -11,11 +11,11 @@ import io
 import math
 import os
 import tempfile
-import time
 import weakref
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from enroll import clock
 from enroll.errors import LocalError, ManifestError, TimeOverError
 
 _BLOCK = 1 << 20
@@ -141,7 +141,7 @@ class Bounded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Raises TimeOverError when the time is up, and ManifestError for a file that goes on."""
-        if time.monotonic() >= self._until:
+        if clock.monotonic() >= self._until:
             raise TimeOverError(
                 f"--max-duration was over while {self._path} was still being read; nothing was "
                 "sent. Give it more time, or a shorter list."

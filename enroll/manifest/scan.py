@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from enroll import clock
 from enroll.engine.threads import Threads
 from enroll.errors import LocalError, ShortageError, UsageError
 from enroll.ledger import LedgerReader
@@ -218,10 +218,10 @@ class Scan:
     def _times(self, paths: Sequence[str]) -> array[int]:
         """Size and times of each photo, one after the other."""
         try:
-            began = time.perf_counter()
+            began = clock.monotonic()
             times = look(paths[:TRIED], self._images)
             rest = paths[TRIED:]
-            if time.perf_counter() - began <= SLOW_SECONDS * TRIED or not rest:
+            if clock.monotonic() - began <= SLOW_SECONDS * TRIED or not rest:
                 times += look(rest, self._images)
                 return times
             for some in self._side_by_side(rest):

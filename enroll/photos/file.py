@@ -12,7 +12,6 @@ import errno
 import hashlib
 import os
 import stat
-import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from enroll import clock
 from enroll.errors import ShortageError
 from enroll.model import Fault, FileContent, FileTimes, Photo, Status, Unusable
 from enroll.photos import decision
@@ -220,7 +220,7 @@ def read_photos(
 ) -> tuple[list[Photo | Unusable], bool]:
     """`read_photo` of the first of these, at least of one, until that has taken TOGETHER_SECONDS or
     TOGETHER_BYTES; and whether it took less for all of them. Raises ShortageError as that does."""
-    until = time.monotonic() + TOGETHER_SECONDS
+    until = clock.monotonic() + TOGETHER_SECONDS
     photos: list[Photo | Unusable] = []
     left = TOGETHER_BYTES
     for path in paths:
@@ -232,7 +232,7 @@ def read_photos(
             return photos, False
         photos.append(photo)
         left -= len(photo.content) if isinstance(photo, Photo) else 0
-        if left <= 0 or time.monotonic() >= until:
+        if left <= 0 or clock.monotonic() >= until:
             return photos, False
     return photos, True
 
@@ -265,7 +265,7 @@ def _has_changed(descriptor: int, before: os.stat_result, content: bytes, path: 
     after = os.fstat(descriptor)
     if len(content) != after.st_size or _times(after) != _times(before):
         return True
-    if abs(time.time_ns() - max(after.st_mtime_ns, after.st_ctime_ns)) < FRESH_NS:
+    if abs(clock.time_ns() - max(after.st_mtime_ns, after.st_ctime_ns)) < FRESH_NS:
         # Written within one tick of the file system's clock its times are the same: look again.
         os.lseek(descriptor, 0, os.SEEK_SET)
         if _content(descriptor, before.st_size) != content:

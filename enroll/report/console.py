@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from enroll import clock
 from enroll.commands.run import Screen
 from enroll.commands.run_opening import Place
 from enroll.ledger import RunPace
@@ -75,7 +75,7 @@ class Console(Screen):
         self._on_opened = on_opened
         self._bar: tqdm[Any] | None = None
         self._shown: Counter[str] = Counter()
-        self._began = self._told_at = time.monotonic()
+        self._began = self._told_at = clock.monotonic()
         self._failed = self._in_doubt = 0
         self._settling = 0  # faces in doubt that are being looked for
         self._pace: RunPace | None = None
@@ -108,7 +108,7 @@ class Console(Screen):
         if not (self._quiet or self._as_json):
             self._tell_place(place)
         self._tell_notes(place)
-        self._began = self._told_at = time.monotonic()
+        self._began = self._told_at = clock.monotonic()
         if self._with_bar:
             self._bar = _Bar(
                 total=0,
@@ -215,7 +215,7 @@ class Console(Screen):
         if self._bar is not None:
             self._bar.refresh()
             return
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._told_at < self._stats:
             return
         self._told_at = now

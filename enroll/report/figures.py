@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from enroll import __version__
+from enroll import __version__, clock
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import ledger_path, results_path
 from enroll.errors import EnrollError, ExitCode, GuardError, LocalError, ManifestError, UsageError
@@ -156,7 +155,7 @@ def write_summary(path: Path, figures: Figures) -> None:
 
 
 def _of_command(settings: RunSettings, code: ExitCode, started: float) -> dict[str, Any]:
-    now = time.time()
+    now = clock.time()
     return {
         "exit_code": int(code),
         "reason": code.name,
@@ -321,7 +320,7 @@ def publishing(settings: RunSettings, publications: Publications) -> Iterator[Ou
 
     Raises LocalError where they cannot be, and nothing worse has happened.
     """
-    started, outcome = time.time(), Outcome()
+    started, outcome = clock.time(), Outcome()
     try:
         yield outcome
     except BaseException as error:  # an interruption, too

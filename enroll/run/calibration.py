@@ -7,10 +7,10 @@ so one is chosen and looked for until it is found, however many newer ones there
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
+from enroll import clock
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates, faces, next_start
 from enroll.model import Answer, FaceRecord, LibraryFace, Photo, Verdict
@@ -84,7 +84,7 @@ class ControlSeeker:
 
     def enrolled(self, face: FaceRecord) -> None:
         """This run has enrolled a face: until now the newest."""
-        self._newest = (face, time.monotonic())
+        self._newest = (face, clock.monotonic())
         self._hopeless = ""
 
     def want(self) -> None:
@@ -95,7 +95,7 @@ class ControlSeeker:
     def renew(self) -> None:
         """Look for a control unless there is one that tells the lag as it is now."""
         lag = self.control.lag if self.control is not None else None
-        if lag is None or time.monotonic() - self._found_at > LAG_KEPT_SECONDS:
+        if lag is None or clock.monotonic() - self._found_at > LAG_KEPT_SECONDS:
             if lag is not None:
                 self.control = None
             self.want()
@@ -103,7 +103,7 @@ class ControlSeeker:
     def work(self, *, idle: bool) -> None:
         """Do what is due; with `idle` no further success of the run can serve as control."""
         self._idle = idle
-        due = self.next_due is None or self.next_due <= time.monotonic()
+        due = self.next_due is None or self.next_due <= clock.monotonic()
         if not (self._wanted and due) or self._under_way:
             return
         self.next_due = None
@@ -122,7 +122,7 @@ class ControlSeeker:
     def _fresh(self) -> FaceRecord | None:
         """The face to look for, always the same until that is done with."""
         if self._chosen is None and self._newest is not None:
-            young = time.monotonic() - self._newest[1] <= FRESH_SECONDS
+            young = clock.monotonic() - self._newest[1] <= FRESH_SECONDS
             if young or self._idle:
                 self._chosen, self._newest = self._newest, None
         return self._chosen[0] if self._chosen is not None else None
@@ -196,10 +196,10 @@ class ControlSeeker:
     def _try_later(self) -> None:
         """A look that fails is no look."""
         self._under_way = False
-        self.next_due = time.monotonic() + FAILED_PAUSE_SECONDS
+        self.next_due = clock.monotonic() + FAILED_PAUSE_SECONDS
 
     def _have(self, score: float | None) -> None:
-        now, lag = time.monotonic(), None
+        now, lag = clock.monotonic(), None
         if self._chosen is not None:
             age = now - self._chosen[1]
             lag = age if self._tries else min(age, FIRST_TRY_SECONDS)
@@ -221,7 +221,7 @@ class ControlSeeker:
         if self._tries >= CHANGE_TRIES:
             self._chosen, self._tries = None, 0
         # A lag is taken for half as long again as it is, at most, and every look waits for that.
-        self.next_due = time.monotonic() + min(1.5 ** min(self._tries, 20) / 2, 60.0)
+        self.next_due = clock.monotonic() + min(1.5 ** min(self._tries, 20) / 2, 60.0)
 
     def _give_up(self, because: str) -> None:
         self._end()

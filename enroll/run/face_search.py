@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from enroll import clock
 from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch.answers import CREDENTIAL_CODES, LIBRARY_CODES, OwnCode
 from enroll.facesearch.responses import LIST_PAGE
@@ -113,7 +113,7 @@ class Looks:
 
     def service_time(self) -> float:
         """What time it is on the service's clock, at the earliest, in UNIX seconds."""
-        return time.time() + self._service.least_clock_offset
+        return clock.time() + self._service.least_clock_offset
 
     def read_photo_of(self, face: FaceRecord, heard: Callable[[Photo | None], None]) -> None:
         """Have a face's photo read again; None where no file has its content any more."""
@@ -147,7 +147,7 @@ class Looks:
             self._photos += 1
             told = partial(self._hear_photo, heard)
             submit(readers, told, read_again, paths, self._images, face, self._preparation)
-        now = time.monotonic()
+        now = clock.monotonic()
         while self._asking and self._limiter.free(now) > 0:
             slot = self._limiter.sent(now)
             look = self._asking.popleft()
@@ -175,7 +175,7 @@ class Looks:
         self.in_flight -= 1
         refused = answer.verdict is Verdict.REFUSED
         no_place = refused or answer.verdict is Verdict.BLOCKED
-        now = time.monotonic()
+        now = clock.monotonic()
         self._reach.heard(answer, now)
         release(self._limiter, slot, answer, now=now, service_time=self.service_time())
         if answer.left:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.expiry import ALIVE_SECONDS
 from enroll.ledger import Changes, Ledger
 from enroll.ledger.scan_cache import Surveyor
@@ -59,13 +58,13 @@ class Journal:
 
     def commit(self) -> None:
         """Put all that was recorded on the disk. Raises LocalError."""
-        began = time.monotonic()
+        began = clock.monotonic()
         # The sign of life is stamped before the disk has it; ahead by what the last one took,
         # else a slow disk would leave no time to send anything.
         self.ledger.commit(ahead=self.took, clock_offset=self.clock_offset())
         self.outcomes, self.since = 0, None
         self.committed_at = began + self.took
-        self.took = time.monotonic() - began
+        self.took = clock.monotonic() - began
 
     def alive(self, now: float) -> bool:
         """Whether the last sign of life is young enough for calls to leave."""
@@ -81,7 +80,7 @@ class Journal:
         """Something was recorded that must be committed soon."""
         self.outcomes += 1
         if self.since is None:
-            self.since = time.monotonic()
+            self.since = clock.monotonic()
 
     def row_ends(self, due: Candidate, status: Status, code: str, message: str) -> None:
         """An outcome that came before there was a face to hang it on."""
@@ -200,7 +199,7 @@ class Journal:
     def intent(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
         """Record that `face` will be sent; the call must not leave before the next commit."""
         text = due.row.user_data
-        face = transitions.mark_sending(face, at=now_ms(), run=self.run, user_data=text)
+        face = transitions.mark_sending(face, at=clock.now_ms(), run=self.run, user_data=text)
         self._point(due, photo, face)
         return face
 
@@ -280,7 +279,7 @@ class Journal:
 
     def _event(self, kind: EventKind, face: FaceRecord) -> Event:
         return Event(
-            at=now_ms(),
+            at=clock.now_ms(),
             kind=kind,
             run=self.run,
             face_id=face.face_id,

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import signal
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, LocalError, ShortageError
 from enroll.expiry import DEFAULT_TIMEOUT, last_expiry
@@ -209,7 +208,7 @@ class Driver:
         self._rechecked = False
         self._ticked = self._beaten = self._worked = self._scanned_at = 0.0
         self._core: OneCore | None = None
-        self._watchdog = Watchdog(observer, now=time.monotonic())
+        self._watchdog = Watchdog(observer, now=clock.monotonic())
         self._stop: EnrollError | None = None
         self._signal: int | None = None
         self._bound: str | None = None
@@ -237,11 +236,11 @@ class Driver:
         The run is told to have taken all the time since it `began` (monotonic). Raises only bugs;
         what stopped the run is in the value.
         """
-        began = time.monotonic() if began is None else began
+        began = clock.monotonic() if began is None else began
         self._core = core
         try:
             first()
-            self._watchdog = Watchdog(self._observer, now=time.monotonic())
+            self._watchdog = Watchdog(self._observer, now=clock.monotonic())
             self._settle_what_was_left()
             if self._feed.begin_early():
                 self._unknown_faces.learn()  # at once: their photos will have been read by then
@@ -256,7 +255,7 @@ class Driver:
             raise self._bug
         return Ended(
             tally=self.tally,
-            seconds=time.monotonic() - began,
+            seconds=clock.monotonic() - began,
             scanned_after=self._scanned_at - began if self._scanned_at else 0.0,
             stop=self._stop,
             signal=self._signal,
@@ -264,14 +263,14 @@ class Driver:
         )
 
     def _turn(self) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         self._tasks.give_again(now)
         if self._work_due(now) <= now:
             self._worked = now
             self._work_through()
             if self._ended():
                 return  # before anything more leaves
-            now = time.monotonic()
+            now = clock.monotonic()
         self._calls.send(self._tasks.submit, self._executors.calls, now=now)
         if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
             self._beaten = now
@@ -303,7 +302,7 @@ class Driver:
         elif self._feed.read:
             self._unknown_faces.learn()
         self._calls.arm()
-        now = time.monotonic()
+        now = clock.monotonic()
         if self._feed.scanned and not self._scanned_at:
             self._scanned_at = now
         if self._calls.starving(now) or self._journal.late(now, most=self._limiter.limit):
@@ -350,7 +349,7 @@ class Driver:
     def _ended(self) -> bool:
         stops = (self._unknown_faces.stop, self._calls.stop, self._looks.stop, self._planner.stop)
         self._stop = self._stop or next(filter(None, stops), None)
-        patience, now = self._work.give_up_after, time.monotonic()
+        patience, now = self._work.give_up_after, clock.monotonic()
         self._stop = self._stop or self._reach.shortage.too_long(patience, now)
         since = self._reach.since
         if since is not None and now - since >= patience:
@@ -366,7 +365,7 @@ class Driver:
         if self._stop or self._signal or self._bound or self._bug:
             return True
         if not self._through():
-            if time.monotonic() >= self._work.until:
+            if clock.monotonic() >= self._work.until:
                 after = duration(self._work.max_duration)
                 self._bound = f"--max-duration ({after}) was reached, and more is to be done"
             return self._bound is not None
@@ -399,7 +398,7 @@ class Driver:
 
     def _patience(self) -> float:
         """Seconds until something is to be done even if no task ends."""
-        now = time.monotonic()
+        now = clock.monotonic()
         moments = [
             now + TICK_SECONDS,
             self._work_due(now) if self._calls.answered or self._may_decide() else None,
@@ -419,7 +418,7 @@ class Driver:
     def _listen(self, patience: float) -> None:
         """Wait for a task to end, then hear all that have ended."""
         self._hear(self._tasks.wait(patience))
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._ticked >= TICK_SECONDS:
             self._ticked = now
             self._watchdog.heed(self._reach, now)
@@ -461,7 +460,7 @@ class Driver:
         if task.executor is not self._executors.readers:
             self._stop = self._stop or error  # no more of the manifest can be had
             return
-        now = time.monotonic()
+        now = clock.monotonic()
         self._reach.shortage.met(str(error), now)
         self._reach.make_room()
         self._tasks.put_off(task, now)
@@ -523,20 +522,20 @@ class Driver:
 
     def _wind_down(self) -> None:
         """Hear the calls in flight, take back what has not left, and commit."""
-        until = time.monotonic() + self._work.drain
+        until = clock.monotonic() + self._work.drain
         try:
-            while self._in_flight() and (left := until - time.monotonic()) > 0:
+            while self._in_flight() and (left := until - clock.monotonic()) > 0:
                 self._listen(min(TICK_SECONDS, left))
             self._hear_answers()
-            self._watchdog.heed(self._reach, time.monotonic())  # all may have been done in a tick
-            now = time.time() + self._service.most_clock_offset
+            self._watchdog.heed(self._reach, clock.monotonic())  # all may have been done in a tick
+            now = clock.time() + self._service.most_clock_offset
             self._calls.withdraw(expires=last_expiry(now, timeout=self._work.timeout))
             self._leave_in_doubt(self._doubts.left())
             self._feed.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
             if not (self._stop or self._signal or self._bound or self._bug):
                 self._settle_accounts()
-            self._progress.remember(self._limiter.gauge(time.monotonic()))
+            self._progress.remember(self._limiter.gauge(clock.monotonic()))
             self._journal.commit()
         except LocalError as error:
             self._stop = self._stop or error
@@ -558,7 +557,9 @@ class Driver:
             return
         # Asked of the ledger: an earlier run may have been interrupted in the middle of a pass.
         people = self._ledger.people_with_several()
-        self.tally.superseded = self._ledger.supersede(people, at=now_ms(), run=self._work.run)
+        self.tally.superseded = self._ledger.supersede(
+            people, at=clock.now_ms(), run=self._work.run
+        )
         if self.tally.enrolled_now:
             self.tally.shared = self._ledger.shared_photos(self._work.run)
         if self.tally.shared:

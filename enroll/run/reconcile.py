@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.errors import ServiceError
 from enroll.facesearch import candidates
 from enroll.facesearch.responses import LIST_PAGE
@@ -69,7 +68,7 @@ class ReconcileRecord:
                 face_token=tokens.pop(0),
                 code="",
                 message="",
-                enrolled_at=now_ms(),
+                enrolled_at=clock.now_ms(),
                 run=self.journal.run,
             )
             events.append(self._event(EventKind.ADOPTED, face, face.face_token))
@@ -77,7 +76,12 @@ class ReconcileRecord:
         face = replace(face, recheck=found.then is not None)
         events += [self._event(EventKind.SURPLUS, face, token) for token in tokens]
         surplus = [
-            Surplus(face_token=token, face_id=face.face_id, found_at=now_ms(), run=self.journal.run)
+            Surplus(
+                face_token=token,
+                face_id=face.face_id,
+                found_at=clock.now_ms(),
+                run=self.journal.run,
+            )
             for token in tokens
         ]
         self.journal.ledger.record(Changes(faces=[face], events=events, surplus=surplus))
@@ -111,7 +115,7 @@ class ReconcileRecord:
 
     def _event(self, kind: EventKind, face: FaceRecord, token: str | None) -> Event:
         return Event(
-            at=now_ms(),
+            at=clock.now_ms(),
             kind=kind,
             run=self.journal.run,
             face_id=face.face_id,
@@ -199,7 +203,7 @@ class Reconciler:
     def work(self, submit: Submit, calls: Executor, readers: Executor, *, idle: bool) -> None:
         """Do what is due. `idle` says that nothing else of the run is under way, so that no
         further success will come to serve as control."""
-        now = time.monotonic()
+        now = clock.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
             at, _, doubt = heapq.heappop(self._waiting)
             early = self._opens(doubt) - self._looks.service_time()
@@ -225,7 +229,7 @@ class Reconciler:
         )
 
     def _later(self, doubt: Doubt, after: float) -> None:
-        heapq.heappush(self._waiting, (time.monotonic() + after, next(self._order), doubt))
+        heapq.heappush(self._waiting, (clock.monotonic() + after, next(self._order), doubt))
 
     def _look(self, due: _Due) -> None:
         """Look for a face: in a listing that is new enough, else by search."""
@@ -285,7 +289,7 @@ class Reconciler:
         if unknown_faces:
             self._search(due)  # is it this photo? Only its likeness tells
         else:
-            at = self._looks.service_time() - (time.monotonic() - listing.at)
+            at = self._looks.service_time() - (clock.monotonic() - listing.at)
             sight = Sight((), at=at, own=_shows(face, {one.face_token for one in there}))
             self._conclude(due.doubt, sight, self._lister.control)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -14,7 +13,7 @@ from typing import Protocol
 
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
 from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.facesearch.signing import clock_remark
@@ -221,7 +220,7 @@ class Calls:
         many calls take long to hand out where each has a thread started for it."""
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
-        while self.may_send(now) and self._journal.alive(time.monotonic()):
+        while self.may_send(now) and self._journal.alive(clock.monotonic()):
             job = self._armed.popleft()
             job.credentials = self._refresh.credentials
             self._in_flight[job] = slot = self._limiter.sent(now)
@@ -247,8 +246,8 @@ class Calls:
     def _arrived(self, job: Job, answer: Answer) -> None:
         """A call has ended: its place is free at once, what it means is heard with others'."""
         slot = self._in_flight.pop(job)
-        service_time = time.time() + self._service.clock_offset
-        release(self._limiter, slot, answer, now=time.monotonic(), service_time=service_time)
+        service_time = clock.time() + self._service.clock_offset
+        release(self._limiter, slot, answer, now=clock.monotonic(), service_time=service_time)
         self._answered.append((job, answer))
         self._urgent = self._urgent or answer.verdict is not Verdict.APPLIED
 
@@ -276,13 +275,13 @@ class Calls:
         return failure
 
     def _hear(self, job: Job, answer: Answer) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         self._count(job, answer, now)
         if answer.verdict is Verdict.APPLIED:
             answer = self._proved_new(job.face, answer)
         self._keep_raw(answer)
         step = transitions.after(
-            job.face, answer, at=now_ms(), policy=self._policy, tries=job.tries
+            job.face, answer, at=clock.now_ms(), policy=self._policy, tries=job.tries
         )
         if isinstance(step, Stop) and self._credentials_changed(job, step.answer):
             step = Again(step.face, refused=True)
@@ -338,7 +337,7 @@ class Calls:
             number=self._kept[answer.code],
             http_status=answer.http_status,
             raw=answer.raw,
-            at=now_ms(),
+            at=clock.now_ms(),
             run=self._journal.run,
         )
         self._journal.ledger.record(Changes(raw=[kept]))

@@ -6,11 +6,11 @@ every face that is there. Whoever has such a face is looked for before being sen
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from enum import Enum
 
+from enroll import clock
 from enroll.errors import LedgerMismatchError, ServiceError
 from enroll.facesearch import faces, next_start
 from enroll.facesearch.responses import LIST_PAGE
@@ -78,7 +78,7 @@ class UnknownFaces:
             self._asked = True
             held = self._journal.ledger.token_count()
             self._ask(max(held + 2 - LIST_PAGE, 1))
-        elif self._again is not None and self._again[0] <= time.monotonic():
+        elif self._again is not None and self._again[0] <= clock.monotonic():
             start, self._again = self._again[1], None
             self._ask(start)
 
@@ -98,7 +98,7 @@ class UnknownFaces:
         if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
             self._failed += answer.verdict is Verdict.UNKNOWN
             if self._failed < FAILED_PAGES:
-                self._again = (time.monotonic() + min(2.0**self._failed, 60.0), start)
+                self._again = (clock.monotonic() + min(2.0**self._failed, 60.0), start)
             else:
                 self._ends(whole=False)
             return

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from enroll import __version__
+from enroll import __version__, clock
 from enroll.errors import ServiceError, ShortageError, UnreachedError, UsageError
 from enroll.facesearch import FaceSearch, faces, libraries
 from enroll.facesearch.answers import CREDENTIAL_CODES, OwnCode
@@ -81,7 +80,7 @@ class Wait:
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._began = time.monotonic()
+        self._began = clock.monotonic()
         self._failed = 0
         self._refused = 0
         self._blocked = 0
@@ -123,7 +122,7 @@ class Wait:
             self._patience.observer.reached()
 
     def _within(self, bound: float, after: float, answer: Answer) -> float:
-        waited = time.monotonic() - self._began
+        waited = clock.monotonic() - self._began
         bound = min(bound, max(self._patience.until - self._began, 0.0))
         refused = answer.verdict is Verdict.REFUSED
         # What was asked for is kept to: a refused call is not made earlier than the service says.
@@ -305,7 +304,7 @@ def ask(
         pause = wait.pause(answer)
         if pause is None:
             raise failed(answer, connection)
-        time.sleep(pause)
+        clock.sleep(pause)
 
 
 ITS_OWN_WORD = "That is the service's own word, not known to us: ask its vendor what lifts it."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import time
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from enroll import clock
 from enroll.engine.threads import Threads
 from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch import FaceSearch
@@ -149,7 +149,9 @@ class Caller:
                     result = future.result()
                     answer = answer_of(result)
                     self._count(kind, answer)
-                    requests.answered(request, answer, service_time=time.time() + self.clock_offset)
+                    requests.answered(
+                        request, answer, service_time=clock.time() + self.clock_offset
+                    )
                     after = self._again_after(request, answer, tries)
                     if after is None or not self.may_call(requests.in_flight):
                         yield request.item, result
@@ -229,7 +231,7 @@ class _Requests(Generic[T, R]):
 
     def next(self) -> _Request[T] | None:
         """The next call to be made now, if there is a place for it."""
-        now = time.monotonic()
+        now = clock.monotonic()
         if self._limiter.free(now) <= 0:
             return None
         if self._put_off and self._put_off[0][0] <= now:
@@ -240,17 +242,17 @@ class _Requests(Generic[T, R]):
 
     def sent(self, request: _Request[T], future: Future[R]) -> None:
         """The call is being made."""
-        request.slot = self._limiter.sent(time.monotonic())
+        request.slot = self._limiter.sent(clock.monotonic())
         self._in_flight[future] = request
 
     def ended(self) -> list[tuple[_Request[T], Future[R]]]:
         """Wait until a call has ended, or another can be made; those that have ended."""
-        now = time.monotonic()
+        now = clock.monotonic()
         moments = [self._limiter.opens_at(now), self._put_off[0][0] if self._put_off else None]
         until = min((moment for moment in moments if moment is not None), default=None)
         patience = None if until is None else max(until - now, 0.0)
         if not self._in_flight:
-            time.sleep(patience or 0.0)
+            clock.sleep(patience or 0.0)
             return []
         done, _ = wait(self._in_flight, timeout=patience, return_when=FIRST_COMPLETED)
         return [(self._in_flight.pop(future), future) for future in done]
@@ -260,7 +262,7 @@ class _Requests(Generic[T, R]):
         slot, request.slot = request.slot, None
         if slot is None:
             return
-        now = time.monotonic()
+        now = clock.monotonic()
         if answer is None:
             self._limiter.release(slot, now, CallEnd.UNKNOWN)
         else:
@@ -268,7 +270,7 @@ class _Requests(Generic[T, R]):
 
     def put_off(self, request: _Request[T], seconds: float) -> None:
         """Make the call again after so many seconds."""
-        due = time.monotonic() + seconds
+        due = clock.monotonic() + seconds
         heapq.heappush(self._put_off, (due, next(self._order), request))
 
     def cancel(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import takewhile
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.errors import ServiceError
 from enroll.facesearch import Deleted, deleted
 from enroll.ledger import Changes, Ledger, Target
@@ -96,7 +96,7 @@ def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
         _finish(ledger, caller, group_id, [one for one in targets if one.face_token not in judged])
     except ServiceError as error:  # an account may not delete any more, and may add
         refused = str(error)
-    now = now_ms()
+    now = clock.now_ms()
     doubtful = {one.face_token: one for one in ledger.removals.intended()}
     gone, stays = list[Target](), list[str]()
     try:
@@ -171,7 +171,7 @@ def _note(
     targets: Sequence[Target],
     reasons: Mapping[str, str] | None = None,
 ) -> None:
-    at = now_ms()
+    at = clock.now_ms()
     events = [
         Event(
             at=at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from enroll.clock import now_ms
+from enroll import clock
 from enroll.errors import ServiceError, UnreachedError
 from enroll.facesearch import face, faces, next_start
 from enroll.facesearch.responses import LIST_PAGE
@@ -52,7 +52,7 @@ def read_library(
 
     Raises ServiceError when the service shows nothing at all.
     """
-    began, start, seen = now_ms(), 1, 0
+    began, start, seen = clock.now_ms(), 1, 0
     for _ in range(MOST_PAGES):
         try:
             page, following = _page(caller, group_id, start)

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from enroll import __version__
+from enroll import __version__, clock
 from enroll.allowed import refuse
-from enroll.clock import now_ms
 from enroll.errors import ExitCode
 from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.ledger import Ledger, LibraryIdentity, RunEnd, RunStart
@@ -48,7 +47,7 @@ class CommandRecord:
     ) -> Event:
         """What happened to a face just now."""
         return Event(
-            at=now_ms(),
+            at=clock.now_ms(),
             kind=kind,
             run=self.run,
             face_id=face_id,
@@ -94,7 +93,7 @@ def command_record(
         ledger.end_run(
             run,
             RunEnd(
-                at=now_ms(),
+                at=clock.now_ms(),
                 exit_code=int(work.exit_code),
                 reason=reason,
                 calls={kind.value: count for kind, count in tally.calls.items()},
@@ -117,7 +116,7 @@ def run_start(options: Mapping[str, Any], *, manifest: str, manifest_sha256: str
     except (OSError, KeyError):  # no such user: a container's bare number
         user = str(os.getuid())
     return RunStart(
-        at=now_ms(),
+        at=clock.now_ms(),
         host=socket.gethostname(),
         user=user,
         pid=os.getpid(),
