@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import json
 import os
+import pkgutil
 import selectors
 import signal
 import subprocess
@@ -192,8 +193,11 @@ def _load() -> None:
     """Everything that a run needs, so that a child has it at once."""
     from PIL import Image
 
-    for name in ("cli.enrolling", "reports.console", "enrollment", "reports.summary"):
-        importlib.import_module(f"enroll.{name}")
+    import enroll
+
+    for module in pkgutil.walk_packages(enroll.__path__, "enroll."):
+        if not module.name.startswith(("enroll.__main__", "enroll.sandbox")):
+            importlib.import_module(module.name)
     importlib.import_module("sqlalchemy.dialects.sqlite")
     Image.init()
 

@@ -274,7 +274,7 @@ def test_a_text_that_no_cell_can_hold_is_refused_before_it_is_copied(tmp_path: P
     ("bound", "most", "sentence"),
     [
         ("package.MOST_UNPACKED", 50_000, "unpacks to more than"),
-        ("nameless.MOST_COPIED", 20_000, "of text, which no list needs"),
+        ("bounds.MOST_COPIED", 20_000, "of text, which no list needs"),
         ("sheet.MOST_CELLS", 5_000, "has more than 5,000 cells"),
         ("package._LARGEST_TABLE", 500, "has more parts than a workbook needs"),
     ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -175,15 +176,11 @@ def _load() -> None:
     """Everything that a run needs, so that a child has it at once."""
     from PIL import Image  # noqa: PLC0415 - not for the driver
 
-    for name in (
-        "cli.syncing",
-        "cli.checking",
-        "reports.console",
-        "reports.publishing",
-        "sync.night",
-        "repair.verify",
-    ):
-        importlib.import_module(f"enroll.{name}")
+    import enroll  # noqa: PLC0415 - the same
+
+    for module in pkgutil.walk_packages(enroll.__path__, "enroll."):
+        if not module.name.startswith(("enroll.__main__", "enroll.sandbox")):
+            importlib.import_module(module.name)
     importlib.import_module("sqlalchemy.dialects.sqlite")
     Image.init()
 
