@@ -28,7 +28,7 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.model import EventKind, Status
 from enroll.sandbox import Limits, Sandbox
 

@@ -21,7 +21,7 @@ _HOMES = {
     "sync_manifest": "enroll.commands.sync",
     "SyncSettings": "enroll.settings",
     "GuardError": "enroll.errors",
-    "read_ledger": "enroll.ledger.files",
+    "read_ledger": "enroll.ledger",
     "EnrollError": "enroll.errors",
     "ExitCode": "enroll.errors",
 }
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from enroll.commands.sync import sync_manifest
     from enroll.credentials import read_credentials
     from enroll.errors import EnrollError, ExitCode, GuardError
-    from enroll.ledger.files import read_ledger
+    from enroll.ledger import read_ledger
     from enroll.model import Credentials, Entry, Status
     from enroll.settings import RunSettings, SyncSettings
 

@@ -16,9 +16,9 @@ from enroll.clock import now_ms
 from enroll.commands.run import enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.facesearch import FaceSearch
-from enroll.ledger import Changes
-from enroll.ledger.files import open_ledger, read_ledger
-from enroll.ledger.store import SqliteLedger
+from enroll.ledger import Changes, read_ledger
+from enroll.ledger.journal import SqliteLedger
+from enroll.ledger.store import SqliteStore
 from enroll.model import (
     Credentials,
     Entry,
@@ -160,7 +160,7 @@ class Place:
         reader = read_ledger(self.ledger)
         identity = reader.identity()
         reader.close()
-        ledger = open_ledger(self.ledger, identity)
+        ledger = SqliteStore(self.ledger).open(identity)
         try:
             yield ledger
             ledger.commit()

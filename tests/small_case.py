@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from real_command import SECONDS, Command
 
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.model import Entry, Status
 from enroll.sandbox import Sandbox
 

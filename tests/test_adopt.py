@@ -16,7 +16,7 @@ from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.adopt_report import REPORT_COLUMNS, Adoption
 from enroll.commands.matching import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
 from enroll.run.reconcile_rules import Seen, Sight

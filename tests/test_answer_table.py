@@ -26,7 +26,7 @@ from enroll.commands.run import Unwatched, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place
 from enroll.errors import ExitCode
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.model import Credentials, Entry
 from enroll.session.tally import Tally
 from enroll.settings import RunSettings

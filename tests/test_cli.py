@@ -17,7 +17,7 @@ from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portra
 from enroll.cli import exit_code_of
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.schema import SCHEMA_VERSION
 from enroll.model import Credentials, Photo, SendAs

@@ -23,8 +23,7 @@ from enroll.cli import cli
 from enroll.cli.options import source_of
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch.answers import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
-from enroll.ledger import INTERRUPTED, schema
-from enroll.ledger.blocklist import WITHHELD
+from enroll.ledger import INTERRUPTED, WITHHELD, schema
 from enroll.manifest.header import EXPORT_COLUMNS, RESULT_COLUMNS
 from enroll.manifest.rules import RowCode
 from enroll.model import EventKind, Status, Verdict

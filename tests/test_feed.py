@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from types import SimpleNamespace
 from typing import Any, cast
 
-from enroll.ledger.scan_cache import Surveyor
+from enroll.ledger import Surveyor
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
 from enroll.run.feed import MOST_TOGETHER, Feed

@@ -23,8 +23,7 @@ from enroll.commands.sync import sync_manifest
 from enroll.commands.sync_guards import Guard, judge
 from enroll.commands.sync_judging import preview
 from enroll.errors import ExitCode, GuardError
-from enroll.ledger import Counted
-from enroll.ledger.files import read_ledger
+from enroll.ledger import Counted, read_ledger
 from enroll.report.summary import urgent_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings

@@ -22,14 +22,21 @@ from hypothesis import given
 from hypothesis.strategies import characters, text
 
 from enroll import clock
-from enroll.errors import LedgerBusyError, LedgerMismatchError, LocalError, UsageError
+from enroll.errors import ExitCode, LedgerBusyError, LedgerMismatchError, LocalError, UsageError
 from enroll.expiry import bounded_offset, expiry_after_death, latest_expiry
-from enroll.ledger import INTERRUPTED, Changes, LibraryIdentity, RunEnd, RunStart
-from enroll.ledger.connecting import Access, connect
-from enroll.ledger.files import open_known_ledger, open_ledger, read_ledger
+from enroll.ledger import (
+    INTERRUPTED,
+    Changes,
+    LibraryIdentity,
+    RunEnd,
+    RunStart,
+    read_ledger,
+)
+from enroll.ledger.connection import Access, connect
+from enroll.ledger.journal import SqliteLedger
 from enroll.ledger.lock import LedgerLock, holder_of
 from enroll.ledger.schema import SCHEMA_VERSION
-from enroll.ledger.store import SqliteLedger
+from enroll.ledger.store import SqliteStore
 from enroll.model import (
     Event,
     EventKind,
@@ -115,18 +122,18 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path) -> Iterator[SqliteLedger]:
-    opened = open_ledger(path, STAFF)
+    opened = SqliteStore(path).open(STAFF)
     opened.start_run(START, images="/p", given=False)
     yield opened
     opened.close()
 
 
 def test_what_was_committed_is_there_when_the_ledger_is_opened_again(path: Path) -> None:
-    first = open_ledger(path, STAFF)
+    first = SqliteStore(path).open(STAFF)
     first.start_run(START, images="/p", given=True)
     enroll(first, 1)
     first.close()
-    again = open_ledger(path, STAFF)
+    again = SqliteStore(path).open(STAFF)
     assert again.faces_of(["u1"]) == {"u1": [face(1)]}
     assert again.images_given == "/p"
     assert again.new_face_id() == 2
@@ -342,12 +349,12 @@ def test_a_run_is_remembered_with_its_end(ledger: SqliteLedger) -> None:
 
 
 def test_what_a_dead_run_left_sending_is_in_doubt_and_in_the_history(path: Path) -> None:
-    died = open_ledger(path, STAFF)
+    died = SqliteStore(path).open(STAFF)
     died.start_run(START, images="/p", given=False)
     died.record(Changes(faces=[face(1, Status.SENDING), face(2)]))
     died.commit()
     died.close()
-    ledger = open_ledger(path, STAFF)
+    ledger = SqliteStore(path).open(STAFF)
     assert ledger.start_run(START, images="/p", given=False) == 2
     (left,) = ledger.faces_of(["u1"])["u1"]
     assert (left.status, left.code) == (Status.IN_DOUBT, INTERRUPTED)
@@ -363,7 +370,7 @@ def begun(ledger: SqliteLedger, at: float, **options: object) -> None:
 
 
 def test_no_expiry_on_record_lies_beyond_what_a_call_can_have_been_signed_for(path: Path) -> None:
-    ledger = open_ledger(path, STAFF)
+    ledger = SqliteStore(path).open(STAFF)
     begun(ledger, 1000, timeout=600.0)
     far = [
         replace(face(1, Status.IN_DOUBT), expires=4e9),
@@ -389,7 +396,7 @@ def test_no_expiry_on_record_lies_beyond_what_a_call_can_have_been_signed_for(pa
 def test_a_killed_runs_calls_are_reckoned_by_the_highest_offset_of_its_last_commit(
     path: Path, offset: float
 ) -> None:
-    ledger = open_ledger(path, STAFF)
+    ledger = SqliteStore(path).open(STAFF)
     begun(ledger, 1000, timeout=5.0)
     ledger.record(Changes(faces=[face(1, Status.SENDING)]))
     ledger.commit(clock_offset=offset)
@@ -460,7 +467,7 @@ def test_folders_with_known_photos_are_known(ledger: SqliteLedger) -> None:
 
 
 def test_nothing_is_lost_when_a_commit_fails_and_a_later_one_works(path: Path) -> None:
-    ledger = open_ledger(path, STAFF)
+    ledger = SqliteStore(path).open(STAFF)
     ledger.start_run(START, images="/p", given=False)
     ledger._connection.exec_driver_sql("PRAGMA max_page_count = 1")
     pages = int(ledger._connection.exec_driver_sql("PRAGMA page_count").scalar() or 0)
@@ -479,15 +486,15 @@ def test_nothing_is_lost_when_a_commit_fails_and_a_later_one_works(path: Path) -
 
 
 def test_a_ledger_of_another_library_is_refused(path: Path) -> None:
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     with pytest.raises(LedgerMismatchError, match="of the library staff at host, not of guests"):
-        open_ledger(path, replace(STAFF, group_id="guests"))
+        SqliteStore(path).open(replace(STAFF, group_id="guests"))
 
 
 def test_a_library_that_was_made_anew_under_the_old_name_is_another(path: Path) -> None:
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     with pytest.raises(LedgerMismatchError, match="was created at 2026-02-02") as refused:
-        open_ledger(path, replace(STAFF, add_time="2026-02-02"))
+        SqliteStore(path).open(replace(STAFF, add_time="2026-02-02"))
     assert "stand-in" not in str(refused.value)
 
 
@@ -521,13 +528,13 @@ def test_a_ledger_is_the_file_that_was_named_and_its_owners_alone(
     try:
         for path in (tmp_path / name / "staff.sqlite", tmp_path / name / name):
             monkeypatch.chdir(path.parent)
-            opened = open_ledger(path, STAFF)
+            opened = SqliteStore(path).open(STAFF)
             opened.start_run(START, images="/p", given=False)
             enroll(opened, 1)
             modes = {one.stat().st_mode & 0o777 for one in path.parent.glob(f"{path.name}*")}
             assert modes == {0o600}
             opened.close()
-            again = open_ledger(path, STAFF)
+            again = SqliteStore(path).open(STAFF)
             assert again.knows_a_face()
             again.close()
             for reader in (read_ledger(path), read_ledger(Path(path.name))):
@@ -560,7 +567,7 @@ def test_no_name_leads_to_another_file(name: str) -> None:
 def test_a_file_that_is_exchanged_while_it_is_opened_is_not_taken(
     path: Path, access: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     ours = sqlite3.connect
 
     def exchanged(*arguments: Any, **options: Any) -> sqlite3.Connection:
@@ -584,7 +591,7 @@ def test_a_file_that_vanishes_is_not_made_by_opening_it(path: Path) -> None:
 def test_a_ledger_with_any_name_is_put_back(tmp_path: Path) -> None:
     for name in ODD_NAMES:
         path = tmp_path / f"{name}.sqlite"
-        opened = open_ledger(path, STAFF)
+        opened = SqliteStore(path).open(STAFF)
         opened.start_run(START, images="/p", given=False)
         path.unlink()
         with pytest.raises(LocalError, match="has been put back"):
@@ -609,8 +616,8 @@ def test_what_is_no_file_is_not_replaced_by_a_ledger(
         monkeypatch.chdir(tmp_path)  # a socket's path is short
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(path.name)
-    with pytest.raises(LedgerMismatchError, match="is no file"):
-        open_ledger(path, STAFF)
+    with pytest.raises(LedgerMismatchError, match="is not a file"):
+        SqliteStore(path).open(STAFF)
     assert path.exists()
     assert not path.is_file()
 
@@ -620,12 +627,12 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a fil
 
 @needs_root
 def test_a_ledger_of_another_user_is_not_written(path: Path) -> None:
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     os.chown(path, 54_321, -1)
     with pytest.raises(UsageError, match=r"ledger .* belongs to user 54321.*--ledger"):
-        open_ledger(path, STAFF)
+        SqliteStore(path).open(STAFF)
     with pytest.raises(UsageError, match="belongs to user 54321"):
-        open_known_ledger(path, host=STAFF.host, group_id=STAFF.group_id)
+        SqliteStore(path).open(replace(STAFF, add_time=""))
     reader = read_ledger(path)  # to look at it does no harm
     assert reader.identity() == STAFF
     reader.close()
@@ -634,14 +641,14 @@ def test_a_ledger_of_another_user_is_not_written(path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("journal", ["-wal", "-shm", "-journal"])
 def test_a_journal_of_another_user_is_not_taken_for_the_ledgers(path: Path, journal: str) -> None:
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     planted = path.with_name(path.name + journal)
     planted.write_bytes(b"")
     os.chown(planted, 54_321, -1)
     link = path.with_name("link.sqlite")
     link.symlink_to(path)
     for name in (path, link):
-        for opens in (partial(open_ledger, name, STAFF), partial(read_ledger, name)):
+        for opens in (partial(SqliteStore(name).open, STAFF), partial(read_ledger, name)):
             with pytest.raises(UsageError, match=r"journal .* belongs to user 54321"):
                 opens()
     assert planted.exists()
@@ -649,7 +656,7 @@ def test_a_journal_of_another_user_is_not_taken_for_the_ledgers(path: Path, jour
 
 @needs_root
 def test_a_ledger_of_another_user_is_looked_at_with_its_own_journal(path: Path) -> None:
-    writing = open_ledger(path, STAFF)
+    writing = SqliteStore(path).open(STAFF)
     for one in path.parent.iterdir():
         os.chown(one, 54_321, -1)
         one.chmod(0o666)
@@ -661,12 +668,12 @@ def test_a_ledger_of_another_user_is_looked_at_with_its_own_journal(path: Path) 
 
 @pytest.mark.parametrize("journal", ["-wal", "-shm", "-journal"])
 def test_a_journal_that_is_a_link_is_not_followed(path: Path, journal: str) -> None:
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     path.with_name("victim").write_bytes(b"a victim's")
     path.with_name(path.name + journal).symlink_to("victim")
     for mode in (0o600, 0o666):
         path.chmod(mode)
-        for opens in (partial(open_ledger, path, STAFF), partial(read_ledger, path)):
+        for opens in (partial(SqliteStore(path).open, STAFF), partial(read_ledger, path)):
             with pytest.raises(UsageError, match=r"journal .* is a link.*Remove it"):
                 opens()
     assert path.with_name("victim").read_bytes() == b"a victim's"
@@ -675,19 +682,19 @@ def test_a_journal_that_is_a_link_is_not_followed(path: Path, journal: str) -> N
 def test_a_ledger_that_everybody_may_write_is_refused_and_one_of_our_group_is_not(
     path: Path,
 ) -> None:
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     path.chmod(0o660)  # as Kubernetes leaves it to a pod's fsGroup
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     path.chmod(0o666)
     with pytest.raises(UsageError, match=r"can be written by others \(mode 0666\).*chmod go-w"):
-        open_ledger(path, STAFF)
+        SqliteStore(path).open(STAFF)
 
 
 @pytest.mark.parametrize("content", [b"user_id,image\n1,a.jpg\n", b"\0" * 4096])
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(LedgerMismatchError, match="is not a ledger"):
-        open_ledger(path, STAFF)
+        SqliteStore(path).open(STAFF)
     with pytest.raises(LedgerMismatchError, match="is not a ledger"):
         read_ledger(path)
     assert path.read_bytes() == content
@@ -699,35 +706,66 @@ def test_another_programs_database_is_refused(path: Path) -> None:
         database.execute("CREATE TABLE cookies (name)")
     database.close()
     with pytest.raises(LedgerMismatchError, match="is not a ledger"):
-        open_ledger(path, STAFF)
+        SqliteStore(path).open(STAFF)
 
 
-def test_a_ledger_of_a_newer_version_is_refused(path: Path) -> None:
-    open_ledger(path, STAFF).close()
+@pytest.mark.parametrize("version", [*range(SCHEMA_VERSION), SCHEMA_VERSION + 1])
+def test_a_ledger_of_another_schema_is_refused_and_left_as_it_is(path: Path, version: int) -> None:
+    store = SqliteStore(path)
+    store.open(STAFF).close()
     with sqlite3.connect(path) as database:
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        database.execute(f"PRAGMA user_version = {version}")
     database.close()
-    with pytest.raises(LedgerMismatchError, match="newer version of enroll"):
-        open_ledger(path, STAFF)
+    before = path.read_bytes()
+    for opens in (
+        partial(store.open, STAFF),
+        partial(store.scratch, STAFF),
+        store.read,
+        store.audit,
+        store.check,
+    ):
+        with pytest.raises(LedgerMismatchError, match=f"schema {version}.*`enroll adopt`") as told:
+            opens()
+        assert told.value.exit_code is ExitCode.USAGE
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_that_is_open_here_keeps_its_locks_when_it_is_opened_again(path: Path) -> None:
+    # Whoever closes a descriptor of a file loses every lock on it; SQLite in another process would
+    # then take itself for the last user of the -wal file, and delete it with what was committed.
+    store = SqliteStore(path)
+    writing = store.open(STAFF)
+    store.check()
+    store.audit().close()
+    look = (
+        "import sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1])\n"
+        "database.execute('SELECT * FROM run').fetchall()\n"
+        "database.close()"
+    )
+    subprocess.run([sys.executable, "-c", look, str(path)], check=True)
+    assert path.with_name(path.name + "-wal").exists()
+    writing.close()
 
 
 def test_a_damaged_ledger_is_one_sentence(path: Path) -> None:
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     content = bytearray(path.read_bytes())
     content[100:] = b"\xaa" * (len(content) - 100)
     path.write_bytes(content)
     with pytest.raises(LocalError, match="cannot be used"):
-        open_ledger(path, STAFF)
+        SqliteStore(path).open(STAFF)
 
 
 def test_a_ledger_whose_folder_cannot_hold_it_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(LocalError, match="cannot be made"):
-        open_ledger(tmp_path / "file" / "ledger.sqlite", STAFF)
+        SqliteStore(tmp_path / "file" / "ledger.sqlite").open(STAFF)
 
 
 def test_a_link_to_a_ledger_is_the_same_ledger(path: Path) -> None:
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     link = path.with_name("link.sqlite")
     link.symlink_to(path)
     with LedgerLock(path), pytest.raises(LedgerBusyError):
@@ -736,13 +774,13 @@ def test_a_link_to_a_ledger_is_the_same_ledger(path: Path) -> None:
 
 def test_a_half_made_ledger_of_a_killed_process_is_no_obstacle(path: Path) -> None:
     path.with_name(path.name + ".new").write_bytes(b"half")
-    open_ledger(path, STAFF).close()
+    SqliteStore(path).open(STAFF).close()
     assert not path.with_name(path.name + ".new").exists()
 
 
 def test_a_path_with_signs_that_mean_something_in_an_address(tmp_path: Path) -> None:
     odd = tmp_path / "50% off?#1 ü.sqlite"
-    open_ledger(odd, STAFF).close()
+    SqliteStore(odd).open(STAFF).close()
     assert odd.exists()
 
 
@@ -790,9 +828,9 @@ def test_a_ledger_that_another_process_holds_says_who_and_is_free_after_its_deat
 def test_a_python_with_too_old_a_sqlite_is_told_so(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.ledger.connecting.sqlite_version_info", (3, 26, 0))
+    monkeypatch.setattr("enroll.ledger.connection.sqlite_version_info", (3, 26, 0))
     with pytest.raises(LocalError, match=r"needs 3\.33 or newer"):
-        open_ledger(path, STAFF)
+        SqliteStore(path).open(STAFF)
 
 
 VICTIM = b"a file of somebody's"

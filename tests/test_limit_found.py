@@ -18,7 +18,7 @@ from small_archive import Archive
 from enroll.commands.run import enroll_in_pools, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.model import Credentials
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings

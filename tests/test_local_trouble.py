@@ -20,7 +20,7 @@ from small_case import Case
 from sqlalchemy.exc import OperationalError
 
 from enroll.errors import ExitCode
-from enroll.ledger.store import SqliteLedger
+from enroll.ledger.journal import SqliteLedger
 from enroll.model import Status
 from enroll.sandbox import Sandbox
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from enroll.errors import LocalError
-from enroll.ledger import connecting
-from enroll.ledger.connecting import file_system, is_network
+from enroll.ledger import connection
+from enroll.ledger.connection import file_system, is_network
 from enroll.ledger.lock import LedgerLock
 
 MOUNTS = r"""
@@ -67,7 +67,7 @@ def test_a_ledger_on_a_network_file_system_is_refused_before_anything_is_made(
     (tmp_path / "link").symlink_to(share)
     point = str(share.resolve()).replace(" ", r"\040")
     listed.write_text(f"{MOUNTS}50 27 0:50 / {point} rw - nfs4 server:/share rw\n", "utf-8")
-    monkeypatch.setattr(connecting, "MOUNTINFO", listed)
+    monkeypatch.setattr(connection, "MOUNTINFO", listed)
     with pytest.raises(LocalError, match=r"network file system \(nfs4\).*--ledger"):
         LedgerLock(tmp_path / "link" / "ledger.sqlite")
     assert list(share.iterdir()) == []
@@ -78,6 +78,6 @@ def test_a_ledger_on_a_network_file_system_is_refused_before_anything_is_made(
 def test_a_system_that_lists_no_mounts_refuses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connecting, "MOUNTINFO", tmp_path / "nowhere")
+    monkeypatch.setattr(connection, "MOUNTINFO", tmp_path / "nowhere")
     with LedgerLock(tmp_path / "ledger.sqlite"):
         pass

@@ -15,7 +15,7 @@ from suite.figures import OURS, figure, rows
 from suite.ledgers import fabricate
 from suite.programs import MissingError, find, need
 
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.model import Photo, Status
 from enroll.photos import read_photo
 

@@ -22,7 +22,7 @@ from enroll.commands.resolve import ResolveSettings, resolve
 from enroll.commands.run import Unwatched, enroll_in_pools
 from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode, LocalError
-from enroll.ledger.store import SqliteLedger
+from enroll.ledger.journal import SqliteLedger
 from enroll.model import Candidate, Credentials, Photo, Status
 from enroll.report.summary import summary_lines
 from enroll.sandbox import Sandbox

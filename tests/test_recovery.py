@@ -10,7 +10,7 @@ from checked_library import Place
 from following import as_listed, night, there
 
 from enroll.errors import ExitCode, UsageError
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.sandbox import Sandbox
 
 pytestmark = pytest.mark.usefixtures("short_back_off")

@@ -13,7 +13,7 @@ from small_archive import read_csv
 
 from enroll.commands.remove import Removed, RemoveSettings, remove
 from enroll.errors import ExitCode, ServiceError, UsageError
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.manifest.rules import read_user_ids
 from enroll.model import Status
 from enroll.sandbox import Sandbox

@@ -21,7 +21,7 @@ from enroll.commands.run import Unwatched, enroll_in_pools, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Candidate, Credentials, Entry, SendAs, Status
 from enroll.sandbox import Sandbox

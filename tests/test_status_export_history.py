@@ -21,8 +21,8 @@ from enroll.ledger import (
     RunPace,
     RunRecord,
     RunStart,
+    read_ledger,
 )
-from enroll.ledger.files import read_ledger
 from enroll.model import Status
 from enroll.report.export import write_export
 from enroll.report.status import RunState, status_json, status_lines

@@ -15,9 +15,8 @@ from real_command import Command
 from small_archive import Archive, nobody, portrait
 
 from enroll.facesearch import FaceSearch
-from enroll.ledger.files import recall_survey
-from enroll.ledger.scan_cache import PartCounts, Surveyor, digest_of, pack, unpack
-from enroll.ledger.store import SqliteLedger
+from enroll.ledger import PartCounts, Surveyor, digest_of, pack, read_ledger, unpack
+from enroll.ledger.journal import SqliteLedger
 from enroll.manifest import scan
 from enroll.model import Credentials, Row, Status
 from enroll.sandbox import Sandbox
@@ -198,7 +197,7 @@ def test_a_face_that_a_command_has_made_due_again_is_sent(
     service.close()
     verified = command("verify", "--group-id", "staff", "--requeue-missing", "--yes")
     assert "person-0002" not in {face.user_id for face in box.faces("staff")}, verified
-    assert recall_survey(command.ledger) is None
+    assert read_ledger(command.ledger).last_scan() is None
     assert "1 row enrolled" in command(*RUN).out
     assert {face.user_id for face in box.faces("staff")} == {
         *("person-0001", "person-0002", "person-0003")

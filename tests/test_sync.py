@@ -23,8 +23,8 @@ from enroll.clock import now_ms
 from enroll.commands.sync_judging import preview
 from enroll.commands.verify import verify
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
+from enroll.ledger import read_ledger
 from enroll.ledger.diff_queries import FIND_GONE
-from enroll.ledger.files import read_ledger
 from enroll.model import Photo, Status, Unusable
 from enroll.photos import file as photo_file
 from enroll.photos import read_photo
@@ -600,7 +600,7 @@ def test_a_dry_run_changes_nothing_in_the_ledger(place: Place) -> None:
 def test_a_dry_run_goes_on_beside_a_ledger_that_it_may_only_read(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.ledger.files.os.access", lambda path, mode: False)
+    monkeypatch.setattr("enroll.ledger.store.os.access", lambda path, mode: False)
     list(preview(sync_settings(place)))
 
 

@@ -18,7 +18,7 @@ from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place as Opened
 from enroll.commands.sync import sync_manifest
 from enroll.errors import ExitCode, LocalError
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.sandbox import Sandbox
 from enroll.session import deletions as deleting
 

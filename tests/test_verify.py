@@ -26,8 +26,7 @@ from enroll.errors import (
     UnreachedError,
 )
 from enroll.facesearch import FaceSearch
-from enroll.ledger import DifferenceKind
-from enroll.ledger.files import read_ledger, scratch_listing
+from enroll.ledger import DifferenceKind, empty_listing, read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Answer, Credentials, Event, EventKind, Status
 from enroll.run.transitions import mark_sending
@@ -189,7 +188,7 @@ def asks(place: Place, service: type[FaceSearch]) -> Iterator[caller.Caller]:
 def test_a_page_that_leads_nowhere_ends_the_reading(
     place: Place, service: type[FaceSearch], seen: int
 ) -> None:
-    listing = scratch_listing()
+    listing = empty_listing()
     with asks(place, service) as opened:
         sighted = library_listing.read_library(opened, GROUP, listing)
     assert (sighted.whole, sighted.faces) == (False, seen)
@@ -216,7 +215,7 @@ def test_a_list_that_has_no_end_ends_the_reading(
     place: Place, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
     monkeypatch.setattr(library_listing, bound, 20)
-    listing = scratch_listing()
+    listing = empty_listing()
     with asks(place, Circle) as opened:
         sighted = library_listing.read_library(opened, GROUP, listing)
     assert not sighted.whole

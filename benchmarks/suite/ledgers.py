@@ -9,9 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from enroll import __version__
-from enroll.ledger import Changes, LibraryIdentity, RunEnd, RunStart
-from enroll.ledger.files import open_ledger
-from enroll.ledger.store import SqliteLedger
+from enroll.ledger import Changes, Ledger, LibraryIdentity, RunEnd, RunStart, ledger_at
 from enroll.model import Event, EventKind, FaceRecord, FileTimes, PhotoRecord, RowRecord, Status
 
 from .archives import Archive
@@ -25,7 +23,7 @@ def fabricate(path: Path, archive: Archive, rows: int, *, enrolled: float = 1.0)
     times. The rest is not in it: a run that scans the manifest records it as pending.
     """
     identity = LibraryIdentity(host="127.0.0.1", group_id=GROUP_ID, add_time=ADD_TIME)
-    ledger = open_ledger(path, identity, began_empty=True)
+    ledger = ledger_at(path).open(identity, began_empty=True)
     try:
         run = ledger.start_run(
             _start(archive.manifest(rows)), images=str(archive.folder.resolve()), given=False
@@ -49,7 +47,7 @@ def fabricate(path: Path, archive: Archive, rows: int, *, enrolled: float = 1.0)
 
 
 def _changes(
-    ledger: SqliteLedger,
+    ledger: Ledger,
     archive: Archive,
     lines: list[tuple[int, tuple[str, str, str]]],
     *,

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enroll.ledger.files import read_ledger
+from enroll.ledger import read_ledger
 from enroll.model import Status
 from enroll.sandbox import Call, Sandbox
 

@@ -132,12 +132,12 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
     Its ledger stays where it is: it tells what the library held.
     """
     from enroll.commands.library import delete_library
-    from enroll.ledger.lock import LedgerLock
+    from enroll.ledger import ledger_at
 
     kept = _ledger_of(group_id, given["endpoint"], ledger)
     with ExitStack() as stack:
         if kept is not None:
-            stack.enter_context(LedgerLock(kept))  # no run is to enroll into it meanwhile
+            stack.enter_context(ledger_at(kept).hold())  # no run is to enroll into it meanwhile
         connection = _account(given).open()
         stack.callback(connection.close)
         asker = Terminal(yes=yes)
@@ -156,15 +156,16 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
 def _ledger_of(group_id: str, endpoint: str, named: Path | None) -> Path | None:
     """The library's ledger, if there is one. Raises LedgerMismatchError where a file that is none
     was named."""
-    from enroll.ledger.files import check_is_ledger, ledger_exists
+    from enroll.ledger import ledger_at
 
     try:
         path = named or default_ledger_path(endpoint, group_id)
     except UsageError:  # no home folder, so no ledger in it
         return None
-    if not ledger_exists(path):
+    store = ledger_at(path)
+    if not store.exists():
         return None
-    check_is_ledger(path)
+    store.check()
     return path.absolute()
 
 

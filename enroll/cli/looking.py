@@ -31,7 +31,7 @@ def status(
     ledger: Path | None, group_id: str | None, endpoint: str | None, as_json: bool, watch: bool
 ) -> int:
     """Show counts, errors and runs of a ledger; also during a run."""
-    from enroll.ledger.files import read_ledger
+    from enroll.ledger import read_ledger
     from enroll.report.status import read_status, status_json, status_lines
 
     path = find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id)
@@ -80,7 +80,7 @@ def export(
 
     With - for OUTPUT they are written to standard output, as CSV.
     """
-    from enroll.ledger.files import read_ledger
+    from enroll.ledger import read_ledger
     from enroll.report.export import STDOUT, write_export
     from enroll.text.files import InUse, Output, check_output
     from enroll.text.wording import amount
@@ -125,7 +125,7 @@ def history(
     run: int | None,
 ) -> int:
     """Print what changed in the library, and when, as CSV."""
-    from enroll.ledger.files import read_ledger
+    from enroll.ledger import read_ledger
     from enroll.report.export import print_history
 
     reader = read_ledger(find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id))

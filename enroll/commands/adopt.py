@@ -11,20 +11,11 @@ from enroll.allowed import refuse
 from enroll.commands.adopt_report import Adoption, adopted_lines, open_report, opening_lines
 from enroll.commands.adopt_search import Adopter
 from enroll.commands.matching import OwnScore
-from enroll.commands.run_opening import identity_of, ledger_path, make_ledger_folder
+from enroll.commands.run_opening import identity_of, ledger_path
 from enroll.commands.surplus import SearchPlace
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import candidates
-from enroll.ledger import Ledger, LibraryIdentity
-from enroll.ledger.files import (
-    check_is_ledger,
-    ledger_exists,
-    open_ledger,
-    scratch_ledger,
-    scratch_listing,
-)
-from enroll.ledger.listing import SqliteListing
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger import Ledger, LedgerHold, Listing, empty_listing, ledger_at
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, photos_folder
@@ -81,8 +72,9 @@ def adopt(
         output = Output(path=settings.report, option="--report")
         check_output(output, InUse(ledger=path, manifests=[manifest.path], files=run.in_use))
         try_folder(output)
-    if ledger_exists(path):
-        check_is_ledger(path)  # before a lock is made beside a file that is something else
+    store = ledger_at(path)
+    if store.exists():
+        store.check()  # before a lock is made beside a file that is something else
     with ExitStack() as stack:
         connection = Account(
             endpoint=run.endpoint,
@@ -97,24 +89,17 @@ def adopt(
         identity = identity_of(run, find_library(connection, run.group_id, tally))
         lock = None
         if not settings.dry_run:
-            make_ledger_folder(path.parent)
-            lock = stack.enter_context(LedgerLock(path))
+            lock = stack.enter_context(store.hold())
         caller = stack.enter_context(Caller(connection, tally, at_once=run.max_in_flight))
-        listing = scratch_listing()
+        listing = empty_listing()
         stack.callback(listing.close)
         sighted = read_library(
             caller, run.group_id, listing, heard=lambda n: prompt.progress(n, "faces listed")
         )
-        ledger = _open_ledger(settings, path, identity)
+        ledger = store.scratch(identity) if settings.dry_run else store.open(identity)
         stack.callback(ledger.close)
         work = _Work(settings, manifest, prompt, caller, listing, ledger, lock)
         return work.adopt(path, sighted)
-
-
-def _open_ledger(settings: AdoptSettings, path: Path, identity: LibraryIdentity) -> Ledger:
-    if not settings.dry_run:
-        return open_ledger(path, identity)
-    return scratch_ledger(path if ledger_exists(path) else None, identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +110,9 @@ class _Work:
     manifest: Manifest
     prompt: Prompt
     caller: Caller
-    listing: SqliteListing
+    listing: Listing
     ledger: Ledger
-    lock: LedgerLock | None
+    lock: LedgerHold | None
 
     def adopt(self, path: Path, sighted: Sighted) -> Adoption:
         run = self.settings.run
@@ -179,7 +164,7 @@ class _Work:
                 ).adopt(self.listing.claims(listed_only=sighted.whole))
             adoption.unknown = self._unknown()
             if self.lock is not None:
-                self.lock.began(work.began)  # what the ledger lacked has been taken in
+                self.lock.remember_run(work.began)  # what the ledger lacked has been taken in
             work.exit_code = adoption.exit_code
         calls = self.caller.tally.calls
         self.prompt.say("", *adopted_lines(adoption, calls, self.settings.report))

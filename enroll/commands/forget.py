@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import filterfalse, islice
 from pathlib import Path
@@ -16,9 +16,7 @@ from enroll.commands.resolve import settle_after_of
 from enroll.commands.surplus import SearchPlace
 from enroll.commands.traces import RESULTS, files_of, find_traces
 from enroll.errors import ExitCode, UsageError
-from enroll.ledger import Ledger, Target
-from enroll.ledger.files import check_library, open_ledger, read_ledger, recall_survey
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger import Ledger, Target, check_library, ledger_at
 from enroll.manifest.rules import read_user_ids, user_id_fault
 from enroll.model import Credentials, SendAs
 from enroll.session.deletions import (
@@ -54,15 +52,15 @@ class Readmitted:
 
 def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
     """Take people off the block list; nothing is called. Raises EnrollError."""
-    read_ledger(settings.ledger).close()  # that there is one, before anything is made beside it
+    store = ledger_at(settings.ledger)
+    store.check()  # that there is one, before anything is made beside it
     with ExitStack() as stack:
-        stack.enter_context(LedgerLock(settings.ledger))
-        reader = read_ledger(settings.ledger)
-        identity = reader.identity()
-        reader.close()
+        stack.enter_context(store.hold())
+        with closing(store.read()) as reader:
+            identity = reader.identity()
         wanted = replace(identity, group_id=settings.group_id or identity.group_id)
         check_library(settings.ledger, identity, wanted)
-        ledger = open_ledger(settings.ledger, identity)
+        ledger = store.open(identity)
         stack.callback(ledger.close)
         last = next(iter(ledger.status(runs=1).runs), None)
         before: Mapping[str, Any] = {} if last is None else last.start.options
@@ -191,7 +189,7 @@ def _files(session: Session[ForgetSettings]) -> dict[Path, str]:
     """The files that may name people, as far as the ledger knows; before anything is deleted."""
     settings = session.settings
     others = {} if settings.user_ids is None else {settings.user_ids.absolute(): "the user ids"}
-    survey = recall_survey(settings.ledger)
+    survey = session.audit.last_scan()
     if survey is not None and survey.results is not None:
         others[Path(survey.results[0])] = RESULTS
     return files_of(session.audit.status(runs=ALL_RUNS).runs, settings.ledger.absolute(), others)

@@ -15,9 +15,7 @@ from enroll.commands.plan_report import PlanReport, open_plan_report
 from enroll.commands.run_opening import results_path, retry_notes, unforgotten_notes
 from enroll.engine.threads import Threads
 from enroll.errors import LocalError, UsageError
-from enroll.ledger import Ledger, LibraryIdentity, RunRecord
-from enroll.ledger.blocklist import WITHHELD
-from enroll.ledger.files import ledger_exists, scratch_ledger
+from enroll.ledger import WITHHELD, Ledger, LibraryIdentity, RunRecord, empty_ledger, ledger_at
 from enroll.limiter.adaptive import FIRST_LIMIT
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.rules import check_row
@@ -124,11 +122,11 @@ def make_plan(
         path = default_ledger_path(settings.endpoint, settings.group_id)
     if report is not None:
         _check_report(report, settings, path)
-    there = path if path is not None and ledger_exists(path) else None
+    there = path if path is not None and ledger_at(path).exists() else None
     identity = LibraryIdentity(
         host=host_of(settings.endpoint), group_id=settings.group_id, add_time=""
     )
-    ledger = scratch_ledger(there, identity)
+    ledger = empty_ledger(identity) if path is None else ledger_at(path).scratch(identity)
     try:
         _check_library(ledger, identity, there)
         photos = photos_folder(settings.images, manifest, ledger)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +13,15 @@ from enroll import clock
 from enroll.allowed import refuse
 from enroll.errors import ServiceError, UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT, settled_from
-from enroll.ledger import Changes, Ledger, LibraryIdentity, RunRecord
-from enroll.ledger.files import check_library, open_ledger, read_ledger
-from enroll.ledger.lock import LedgerLock
-from enroll.ledger.queries import shown_path
+from enroll.ledger import (
+    Changes,
+    Ledger,
+    LibraryIdentity,
+    RunRecord,
+    check_library,
+    ledger_at,
+    shown_path,
+)
 from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, SendAs, Status
 from enroll.session.account import Account, Announce, Connection, find_library, unheard
 from enroll.session.caller import Caller
@@ -95,17 +100,17 @@ def resolve(
     """
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
         raise UsageError("A face token has 32 hexadecimal digits. Correct --token.")
-    read_ledger(settings.ledger).close()  # that there is one, before anything is made beside it
+    store = ledger_at(settings.ledger)
+    store.check()  # that there is one, before anything is made beside it
     with ExitStack() as stack:
-        stack.enter_context(LedgerLock(settings.ledger))
-        reader = read_ledger(settings.ledger)
-        identity = reader.identity()
-        reader.close()
+        stack.enter_context(store.hold())
+        with closing(store.read()) as reader:
+            identity = reader.identity()
         if settings.group_id not in (None, identity.group_id):
             check_library(
                 settings.ledger, identity, replace(identity, group_id=settings.group_id or "")
             )
-        ledger = open_ledger(settings.ledger, identity)
+        ledger = store.open(identity)
         stack.callback(ledger.close)
         return _resolve(settings, ledger, identity, read_credentials, announce)
 

@@ -202,9 +202,10 @@ def enroll_in_pools(
         if night is not None:
             ended = replace(night.end(ended), seconds=clock.monotonic() - began)
         tally.undeleted = len(ledger.removals.intended())
-        made_good = standing.trust is not Trust.LESS or standing.lock.made_good
+        made_good = standing.trust is not Trust.LESS or standing.lock.caught_up
         if driver.library_known and ended.stop is None and made_good:
-            standing.lock.began(standing.began)  # what a ledger lacked that was put back is in it
+            # What a ledger lacked that was put back is in it.
+            standing.lock.remember_run(standing.began)
         connection.close()  # no call will follow, and what is written next needs open files
         watching.closed()
         gauge = limiter.gauge(clock.monotonic())

@@ -9,8 +9,7 @@ from pathlib import Path
 from enroll import clock
 from enroll.commands.run_opening import Place, Standing
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
-from enroll.ledger import Followed, Ledger, RunEnd
-from enroll.ledger.blocklist import BlockList
+from enroll.ledger import BlockList, Followed, Ledger, RunEnd
 from enroll.limiter.limits import LimiterState
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.results import write_results

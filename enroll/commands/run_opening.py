@@ -5,32 +5,33 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from enroll import __version__
 from enroll.commands.library import provide_library
-from enroll.errors import EnrollError, LocalError, UsageError
+from enroll.errors import EnrollError, UsageError
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_sentence
-from enroll.ledger import SURVEY, Ledger, LibraryIdentity, RunStart
-from enroll.ledger.blocklist import BlockList
-from enroll.ledger.files import (
-    check_is_ledger,
+from enroll.ledger import (
+    SURVEY,
+    BlockList,
+    Ledger,
+    LedgerHold,
+    LibraryIdentity,
+    RunStart,
+    Surveyor,
     check_library,
-    ledger_exists,
-    open_ledger,
-    recall_survey,
+    fingerprint,
+    ledger_at,
 )
-from enroll.ledger.lock import LedgerLock
-from enroll.ledger.scan_cache import Surveyor, fingerprint
 from enroll.manifest.manifest import READING, Manifest, open_manifest, recall_manifest
 from enroll.manifest.results import default_results_path
 from enroll.manifest.scan import photos_folder
 from enroll.manifest.source import Source
 from enroll.model import Library
-from enroll.ownership import make_folder, others_can_read, pasteable
+from enroll.ownership import others_can_read, pasteable
 from enroll.photos import marks
 from enroll.run.unknown_faces import Trust
 from enroll.session.account import Connection, find_library, is_empty
@@ -70,7 +71,7 @@ class Place:
 class Held:
     """A ledger that is held before the service is called, and may be open by then."""
 
-    lock: LedgerLock
+    lock: LedgerHold
     ledger: Ledger | None = None
 
 
@@ -80,7 +81,7 @@ class Standing:
     ms), what the last scan of this manifest found, and who was forgotten."""
 
     trust: Trust
-    lock: LedgerLock
+    lock: LedgerHold
     began: int
     survey: Surveyor
     blocked: BlockList
@@ -124,11 +125,10 @@ def open_run(
     For a new ledger the library is proved first: a run that cannot begin leaves nothing behind.
     """
     path = ledger_path(settings)
-    new, empty = not ledger_exists(path), False
+    new, empty = not ledger_at(path).exists(), False
     if new:
         library, made = _library(settings, connection, tally, ledger=None)
         empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
-        make_ledger_folder(path.parent)
     else:
         held = held or hold_ledger(stack, path)
         library, made = _library(settings, connection, tally, ledger=path)
@@ -169,7 +169,7 @@ def open_run(
     if empty or settings.allow_nonempty:
         trust = Trust.WHOLE
     if trust is not Trust.LESS:
-        lock.began(start.at)
+        lock.remember_run(start.at)
     place = Place(
         endpoint=settings.endpoint,
         library=library,
@@ -190,7 +190,7 @@ def open_run(
     )
     survey = Surveyor(
         ledger.surveys,
-        recalled=ledger.surveys.survey(),
+        recalled=ledger.last_scan(),
         manifest=json.dumps([key, manifest.remembered()]),
         mark=mark,
     )
@@ -204,7 +204,7 @@ def _catch_up(
     ledger: Ledger,
     path: Path,
     *,
-    lacking: LedgerLock | None,
+    lacking: LedgerHold | None,
 ) -> list[str]:
     """Find out what became of deletions that were begun, and, where the ledger lacks a run that its
     lock remembers, of faces that were deleted since its copy was taken; sentences about it."""
@@ -227,19 +227,19 @@ def _catch_up(
 
 def hold_ledger(stack: ExitStack, path: Path) -> Held:
     """Lock a ledger that is there. Raises LedgerBusyError, and for a file that is none."""
-    check_is_ledger(path)  # before a lock is made beside a file that is something else
-    return Held(stack.enter_context(LedgerLock(path)))
+    ledger_at(path).check()  # before a lock is made beside a file that is something else
+    return Held(stack.enter_context(ledger_at(path).hold()))
 
 
 def _opened(
     stack: ExitStack, path: Path, held: Held | None, identity: LibraryIdentity, *, empty: bool
-) -> tuple[LedgerLock, Ledger]:
+) -> tuple[LedgerHold, Ledger]:
     """The ledger of this library, whether it was held or not, and open or not."""
-    held = held or Held(stack.enter_context(LedgerLock(path)))
+    held = held or Held(stack.enter_context(ledger_at(path).hold()))
     if held.ledger is not None:
         check_library(path, held.ledger.identity(), identity)
         return held.lock, held.ledger
-    ledger = open_ledger(path, identity, began_empty=empty)
+    ledger = ledger_at(path).open(identity, began_empty=empty)
     stack.callback(ledger.close)
     return held.lock, ledger
 
@@ -273,11 +273,12 @@ def recall_or_open(settings: RunSettings, *, until: float = math.inf) -> Manifes
     """The manifest, by what the ledger remembers of a file of the same content if it does. It is
     read no longer than `until` (monotonic), else TimeOverError is raised."""
     source = Source.of(settings.manifest, settings.sheet, until=until)
-    try:
-        path = ledger_path(settings)
-        known = recall_survey(path) if ledger_exists(path) else None
-    except EnrollError:
-        known = None  # what is wrong with the ledger is said when it is opened
+    known = None
+    with suppress(EnrollError):  # what is wrong with the ledger is said when it is opened
+        store = ledger_at(ledger_path(settings))
+        if store.exists():
+            with closing(store.read()) as reader:
+                known = reader.last_scan()
     if known is not None:
         key, remembered = json.loads(known.manifest)
         if key == _manifest_key(settings, source.sha256):
@@ -342,17 +343,6 @@ def _exposed_notes(files: Mapping[str, Path | None]) -> list[str]:
         for what, path in files.items()
         if path is not None and others_can_read(path)
     ]
-
-
-def make_ledger_folder(folder: Path) -> None:
-    """Make the folder that a ledger is to lie in. Raises LocalError."""
-    try:
-        make_folder(folder)
-    except OSError as error:
-        raise LocalError(
-            f"The ledger's folder {folder} cannot be made: {error.strerror}. Choose a writable "
-            "place with --ledger."
-        ) from error
 
 
 def _run_start(settings: RunSettings, manifest: Manifest, found: Mapping[str, object]) -> RunStart:

@@ -15,8 +15,7 @@ from enroll.commands.sync_diff import removal_cutoff
 from enroll.commands.sync_judging import Judge, as_it_is, check_differences, identity_before
 from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, GuardError, ServiceError
-from enroll.ledger import SURVEY, Counted, Followed, Ledger
-from enroll.ledger.files import ledger_exists, open_known_ledger, scratch_ledger
+from enroll.ledger import SURVEY, Counted, Followed, Ledger, ledger_at
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.scan import resolved
 from enroll.model import Credentials
@@ -25,7 +24,7 @@ from enroll.session.caller import Caller
 from enroll.session.deletions import delete_chosen
 from enroll.session.session import command_record
 from enroll.session.tally import Ended, Tally
-from enroll.settings import SyncSettings, host_of
+from enroll.settings import SyncSettings
 from enroll.text.logs import mask
 from enroll.text.wording import amount, duration
 from enroll.visible import path_text
@@ -73,17 +72,15 @@ class _Night:
 
     def begin(self, stack: ExitStack, manifest: Manifest) -> Held | None:
         settings, path = self._settings, ledger_path(self._settings)
-        if not ledger_exists(path):
-            ledger: Ledger = scratch_ledger(None, identity_before(settings))
+        if not ledger_at(path).exists():
+            ledger: Ledger = ledger_at(path).scratch(identity_before(settings))
             try:
                 self._judged(manifest, ledger)
             finally:
                 ledger.close()
             return None
         lock = hold_ledger(stack, path).lock
-        ledger = open_known_ledger(
-            path, host=host_of(settings.endpoint), group_id=settings.group_id
-        )
+        ledger = ledger_at(path).open(identity_before(settings))
         stack.callback(ledger.close)
         try:
             self._judged(manifest, ledger)
@@ -222,7 +219,7 @@ def _put_on_record(
     ledger: Ledger, settings: SyncSettings, manifest: Manifest, error: GuardError
 ) -> None:
     """Let the ledger remember that a sync was refused, and nothing else."""
-    survey = ledger.surveys.survey()
+    survey = ledger.last_scan()
     mark = {} if survey is None else {SURVEY: survey.fingerprint}
     with (
         suppress(GuardError),

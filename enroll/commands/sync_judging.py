@@ -16,9 +16,16 @@ from enroll.commands.run_opening import ledger_path, results_path
 from enroll.commands.sync_diff import find_difference, know_listed
 from enroll.commands.sync_guards import Refusal, Seen, about_another
 from enroll.errors import GuardError
-from enroll.ledger import Change, ChangeKind, Counted, Followed, Ledger, LibraryIdentity
-from enroll.ledger.files import ledger_exists, scratch_ledger
-from enroll.ledger.queries import iso_time
+from enroll.ledger import (
+    Change,
+    ChangeKind,
+    Counted,
+    Followed,
+    Ledger,
+    LibraryIdentity,
+    iso_time,
+    ledger_at,
+)
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.results import csv_bytes, escape
 from enroll.manifest.rules import image_fault, user_id_fault
@@ -102,7 +109,7 @@ def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[
     )
     path = ledger_path(settings)
     with ExitStack() as stack:
-        ledger = scratch_ledger(path if ledger_exists(path) else None, identity_before(settings))
+        ledger = ledger_at(path).scratch(identity_before(settings))
         stack.callback(ledger.close)
         show = as_it_is if show_user_ids else mask
         judge = Judge(settings, manifest, ledger, show=show, keep=False)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from enroll.commands.surplus import Copy, SearchPlace, in_time, prove_copies, remove
 from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
-from enroll.ledger import DifferenceKind, Ledger
-from enroll.ledger.lock import holder_of
+from enroll.ledger import DifferenceKind, Ledger, ledger_at
 from enroll.model import Credentials, LibraryFace
 from enroll.session.library_listing import Sighted, look_up, read_library
 from enroll.session.recovery import Requeued, requeue_missing
@@ -186,7 +185,7 @@ def verify(
 def _read(session: Session[VerifySettings]) -> Sighted:
     """See as much of the library as is asked for."""
     prompt, audit = session.prompt, session.audit
-    holder = holder_of(session.settings.ledger)
+    holder = ledger_at(session.settings.ledger).holder()
     if holder is not None:
         prompt.say(f"A run is going on{holder}. What it adds meanwhile is left out.")
     sighted = read_library(
@@ -228,7 +227,7 @@ def _ask_for_the_rest(session: Session[VerifySettings], sighted: Sighted) -> boo
 
 
 def _under_way(session: Session[VerifySettings]) -> bool:
-    return holder_of(session.settings.ledger) is not None
+    return ledger_at(session.settings.ledger).holder() is not None
 
 
 def _compared(session: Session[VerifySettings], sighted: Sighted) -> Verified:

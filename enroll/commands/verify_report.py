@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enroll.errors import ExitCode
-from enroll.ledger import Difference, DifferenceKind
-from enroll.ledger.queries import iso_time
+from enroll.ledger import Difference, DifferenceKind, iso_time
 from enroll.manifest.results import escape
 from enroll.model import CallKind, Status
 from enroll.session.library_listing import Sighted

@@ -1,42 +1,77 @@
-"""The durable record of one library, whatever manifests fed it.
+"""The durable record of one library, whatever manifests fed it: the door of the package.
 
-`Ledger` is what the driver needs of a database; a module beside `sqlite` that offers the same
-makes another database usable. Nothing here imports SQLAlchemy, so that `enroll --help` is quick.
+`ledger_at` gives the place of a ledger, which can be asked whether it exists, opened for a run or
+for reading, and held. Everything else uses the protocols and values named here. Nothing here
+imports SQLAlchemy before a ledger is used, so that `enroll --help` is quick.
 """
 
 from __future__ import annotations
 
-from enroll.ledger.port import Following, Forgetting, Ledger, LedgerReader, Listing, Removals
+from pathlib import Path
+
+from enroll.ledger.blocklist import (
+    WITHHELD,
+    BlockList,
+)
+from enroll.ledger.diff_records import (
+    Change,
+    ChangeKind,
+    Counted,
+    Followed,
+    ReadFile,
+    Signs,
+    UnreadFile,
+)
+from enroll.ledger.port import (
+    Following,
+    Forgetting,
+    Ledger,
+    LedgerAudit,
+    LedgerHold,
+    LedgerReader,
+    LedgerStore,
+    Listing,
+    Removals,
+)
 from enroll.ledger.records import (
     INTERRUPTED,
     SURVEY,
-    Change,
-    ChangeKind,
     Changes,
     Chosen,
     Comparison,
-    Counted,
     Difference,
     DifferenceKind,
     ErrorCount,
-    Followed,
     LedgerStatus,
     LibraryIdentity,
     MissingFace,
-    ReadFile,
+    RecordedCopy,
     RunEnd,
     RunPace,
     RunRecord,
     RunStart,
-    Signs,
     Suspect,
     Target,
-    UnreadFile,
+    check_library,
+    iso_time,
+    shown_path,
+)
+from enroll.ledger.scan_cache import (
+    Part,
+    PartCounts,
+    Surveyor,
+    SurveyRecord,
+    digest_of,
+    fingerprint,
+    pack,
+    unpack,
 )
 
 __all__ = [
     "INTERRUPTED",
     "SURVEY",
+    "WITHHELD",
+    "BlockList",
     "Change",
     "ChangeKind",
     "Changes",
@@ -50,19 +85,68 @@ __all__ = [
     "Following",
     "Forgetting",
     "Ledger",
+    "LedgerAudit",
+    "LedgerHold",
     "LedgerReader",
     "LedgerStatus",
+    "LedgerStore",
     "LibraryIdentity",
     "Listing",
     "MissingFace",
+    "Part",
+    "PartCounts",
     "ReadFile",
+    "RecordedCopy",
     "Removals",
     "RunEnd",
     "RunPace",
     "RunRecord",
     "RunStart",
     "Signs",
+    "SurveyRecord",
+    "Surveyor",
     "Suspect",
     "Target",
     "UnreadFile",
+    "check_library",
+    "digest_of",
+    "empty_ledger",
+    "empty_listing",
+    "fingerprint",
+    "iso_time",
+    "ledger_at",
+    "pack",
+    "read_ledger",
+    "shown_path",
+    "unpack",
 ]
+
+
+def ledger_at(name: Path) -> LedgerStore:
+    """The ledger that --ledger names. The adapter is chosen here, and nowhere else."""
+    from enroll.ledger.store import SqliteStore
+
+    return SqliteStore(name)
+
+
+def read_ledger(name: Path) -> LedgerReader:
+    """The ledger of this name, open for reading, also while a run writes it.
+
+    Raises LedgerMismatchError where there is none that this version reads, LocalError where it
+    cannot be read.
+    """
+    return ledger_at(name).read()
+
+
+def empty_ledger(identity: LibraryIdentity) -> Ledger:
+    """A ledger that knows nothing, in memory: to compare with where there is none yet."""
+    from enroll.ledger import store
+
+    return store.empty_ledger(identity)
+
+
+def empty_listing() -> Listing:
+    """A listing of a library, in memory."""
+    from enroll.ledger import store
+
+    return store.empty_listing()

@@ -26,10 +26,9 @@ from sqlalchemy import (
 )
 
 from enroll.errors import ExitCode
-from enroll.ledger import Change, ChangeKind, Counted, ReadFile, Signs, UnreadFile
 from enroll.ledger import schema as s
 from enroll.ledger.blocklist import BlockList
-from enroll.ledger.columns import scan_tuples
+from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.diff_queries import (
     FIND_GOING,
     FIND_GONE,
@@ -53,6 +52,7 @@ from enroll.ledger.diff_queries import (
     photo_is_missing,
     wanted_now,
 )
+from enroll.ledger.diff_records import Change, ChangeKind, Counted, ReadFile, Signs, UnreadFile
 from enroll.ledger.diff_state import (
     CHANGES,
     CORRECT_MARKS,
@@ -66,7 +66,8 @@ from enroll.ledger.diff_state import (
     find_signs,
     other_manifest,
 )
-from enroll.ledger.queries import shown_path, translate_db_errors
+from enroll.ledger.records import shown_path
+from enroll.ledger.statements import scan_tuples
 from enroll.model import ScannedRow, Status
 
 

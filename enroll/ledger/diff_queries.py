@@ -21,9 +21,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from enroll.ledger import ChangeKind
 from enroll.ledger import schema as s
-from enroll.ledger.columns import Bulk
+from enroll.ledger.diff_records import ChangeKind
+from enroll.ledger.statements import Bulk
 from enroll.model import EventKind, Status
 
 IN_THE_LIBRARY = (Status.ENROLLED.value, Status.SUPERSEDED.value)

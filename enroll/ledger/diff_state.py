@@ -22,7 +22,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from enroll.ledger import ChangeKind, Signs
 from enroll.ledger import schema as s
 from enroll.ledger.diff_queries import (
     DUE,
@@ -35,6 +34,7 @@ from enroll.ledger.diff_queries import (
     may_go,
     photo_is_missing,
 )
+from enroll.ledger.diff_records import ChangeKind, Signs
 from enroll.model import Status
 
 

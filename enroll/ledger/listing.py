@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from enroll.ledger import schema as s
-from enroll.ledger.queries import translate_db_errors
+from enroll.ledger.connection import translate_db_errors
 from enroll.model import LibraryFace, ScannedRow
 
 ROWS_AT_ONCE = 1000
@@ -68,14 +68,12 @@ class SqliteListing:
             return [LibraryFace(**found._asdict()) for found in self._connection.execute(query)]
 
     def tokens(self) -> Iterator[list[str]]:
-        """The tokens of all faces that were seen, some at a time."""
         query = select(s.listed.c.face_token).execution_options(yield_per=TOKENS_AT_ONCE)
         with translate_db_errors(self._path):
             for found in self._connection.scalars(query).partitions():
                 yield list(found)
 
     def claim(self, rows: Iterable[ScannedRow]) -> None:
-        """Remember rows that may have a face in the library; a row counts once."""
         parameters = [
             {
                 "user_id": row.user_id,
@@ -92,13 +90,11 @@ class SqliteListing:
                 self._connection.commit()
 
     def claimed(self, *, listed_only: bool) -> int:
-        """How many rows are claimed; with `listed_only` those whose person was seen."""
         with translate_db_errors(self._path):
             counted = select(func.count()).select_from(s.claim)
             return self._connection.scalar(counted.where(*self._narrowed(listed_only))) or 0
 
     def claims(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
-        """The claimed rows, a list for each person, in the order of their lines."""
         query = (
             select(s.claim)
             .where(*self._narrowed(listed_only))

@@ -15,71 +15,13 @@ import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from sqlite3 import DatabaseError
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection
-
 from enroll import clock
 from enroll.errors import LedgerBusyError, LocalError, UsageError
-from enroll.ledger.connecting import FileId, file_id, refuse_network
-from enroll.ownership import check_trusted, make_folder
-
-
-class LedgerFile:
-    """The file at `path` as it is now, which a connection has open."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._opened = file_id(path)
-        self._saved: FileId | None = None
-
-    def check(self, connection: Connection) -> None:
-        """Raise LocalError where the path no longer leads to the file that was opened.
-
-        What has been committed is put back there first, unless something else is there now.
-        Not within a transaction.
-        """
-        there = file_id(self._path)
-        if there == self._opened:
-            return
-        sentence = f"The ledger {self._path} was moved or removed while this run wrote it. "
-        if there not in (None, self._saved):
-            raise LocalError(
-                f"{sentence}Another file is there now, and was left alone. What the run did since "
-                "then is in its results only: put the ledger back, then run the same command again."
-            )
-        self._put_back(connection)
-        raise LocalError(
-            f"{sentence}What it held has been put back there; run the same command again."
-        )
-
-    def _put_back(self, connection: Connection) -> None:
-        saving = self._path.with_name(self._path.name + ".saved")
-        try:
-            make_folder(self._path.parent)
-            saving.unlink(missing_ok=True)
-            # VACUUM INTO takes an empty file that is there, with its mode.
-            os.close(os.open(saving, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            # Past SQLAlchemy, which would begin a transaction first. The name as bytes, as it need
-            # not be UTF-8, and absolute, as `file:…` would be a URI.
-            into = os.fsencode(saving.absolute())
-            connection.connection.cursor().execute("VACUUM INTO CAST(? AS TEXT)", (into,))
-            # The journals of the file that is gone, which SQLite would apply to the new one.
-            for journal in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + journal).unlink(missing_ok=True)
-            saving.replace(self._path)
-        except (OSError, DatabaseError) as error:
-            with suppress(OSError):
-                saving.unlink()
-            raise LocalError(
-                f"The ledger {self._path} was moved or removed while this run wrote it, and cannot "
-                f"be put back ({error}). What the run did is in its results only: put the "
-                "ledger back, then run the same command again."
-            ) from error
-        self._saved = file_id(self._path)
-
+from enroll.ledger.connection import refuse_network
+from enroll.ownership import check_trusted
 
 LOOK_SECONDS = 0.5
 """For so long a lock that is held may be held by somebody who only looks whether it is: `status`
@@ -128,23 +70,23 @@ class LedgerLock:
         self.last_run = _remembered(self._descriptor, "last_run")
         """When the last run began that added faces by this ledger (UNIX ms), as far as the lock
         file remembers it, else 0: a ledger without that run was put back since."""
-        self._made_good = _remembered(self._descriptor, "made_good")
+        self._caught_up = _remembered(self._descriptor, "made_good")
         self._sign()
 
-    def began(self, at: int) -> None:
+    def remember_run(self, at: int) -> None:
         """Remember that a run that may add faces began at `at` (UNIX ms)."""
         self.last_run = at
         self._sign()
 
     @property
-    def made_good(self) -> bool:
+    def caught_up(self) -> bool:
         """Whether it is known what was deleted by the last run that a ledger lacks that was put
         back, and by those before it."""
-        return self._made_good == self.last_run != 0
+        return self._caught_up == self.last_run != 0
 
-    def is_made_good(self) -> None:
+    def mark_caught_up(self) -> None:
         """Remember that."""
-        self._made_good = self.last_run
+        self._caught_up = self.last_run
         self._sign()
 
     def _sign(self) -> None:
@@ -154,7 +96,7 @@ class LedgerLock:
             "pid": os.getpid(),
             "since": datetime.fromtimestamp(clock.time(), UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
             "last_run": self.last_run,
-            "made_good": self._made_good,
+            "made_good": self._caught_up,
         }
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)

@@ -1,30 +1,41 @@
-"""The ledger port: what can be asked of a ledger, and what commands need of it."""
+"""The ledger port: where a ledger is (`LedgerStore`), and what can be asked of it once it is open.
+
+An adapter offers these protocols; `enroll.ledger.ledger_at` chooses it, and nothing else knows
+which. tests/test_ledger_port.py is what every adapter has to pass.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
 from enroll.ledger.blocklist import BlockList
-from enroll.ledger.records import (
+from enroll.ledger.diff_records import (
     Change,
     ChangeKind,
+    Counted,
+    ReadFile,
+    Signs,
+    UnreadFile,
+)
+from enroll.ledger.records import (
     Changes,
     Chosen,
     Comparison,
-    Counted,
+    Difference,
     LedgerStatus,
     LibraryIdentity,
-    ReadFile,
+    MissingFace,
+    RecordedCopy,
     RunEnd,
     RunPace,
     RunStart,
-    Signs,
+    Suspect,
     Target,
-    UnreadFile,
 )
-from enroll.ledger.scan_cache import SurveyKeeper
+from enroll.ledger.scan_cache import SurveyKeeper, SurveyRecord
 from enroll.model import (
     Candidate,
     Entry,
@@ -35,6 +46,75 @@ from enroll.model import (
     SharedPhoto,
     Status,
 )
+
+
+class LedgerHold(Protocol):
+    """A ledger that this process alone may write, until it is closed; a context manager."""
+
+    @property
+    def last_run(self) -> int:
+        """When the last run began that added faces by this ledger (UNIX ms), as far as is
+        remembered outside of it, else 0: a ledger without that run was put back since."""
+
+    def remember_run(self, at: int) -> None:
+        """Remember that a run that may add faces began at `at` (UNIX ms)."""
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it is known what was deleted by the last run that a ledger lacks that was put
+        back, and by those before it."""
+
+    def mark_caught_up(self) -> None:
+        """Remember that."""
+
+    def close(self) -> None:
+        """Let the ledger go."""
+
+    def __enter__(self) -> LedgerHold: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class LedgerStore(Protocol):
+    """The place of one ledger, which may not have been made yet.
+
+    What is opened is closed by the caller. Opening raises LedgerMismatchError for what is not a
+    ledger of this version or is another library's, and LocalError where it cannot be used.
+    """
+
+    def exists(self) -> bool:
+        """Whether anything is there. Raises LedgerMismatchError where no ledger can ever be."""
+
+    def check(self) -> None:
+        """Raise unless a ledger is there that this version reads. Leaves nothing behind."""
+
+    def hold(self) -> LedgerHold:
+        """Hold it, also before it is made. Raises LedgerBusyError, saying who holds it; LocalError
+        where others could not be kept out; UsageError where somebody has tampered with it."""
+
+    def holder(self) -> str | None:
+        """Who holds it, in words that may be empty; None where nobody does. Does not wait, and
+        does not keep others from holding it."""
+
+    def open(self, identity: LibraryIdentity, *, began_empty: bool = False) -> Ledger:
+        """Open the ledger of this library for writing, made first if nothing is there; it is held
+        by the caller. `began_empty` says of a new one that its library holds no face. A creation
+        time that is empty is not compared."""
+
+    def read(self) -> LedgerReader:
+        """Open it for reading, also while another process writes it."""
+
+    def audit(self) -> LedgerAudit:
+        """The same, to compare it with its library."""
+
+    def scratch(self, identity: LibraryIdentity) -> Ledger:
+        """A ledger to compare with and never to commit to: the one that is there, which is not
+        written to, else one that knows nothing."""
 
 
 class Following(Protocol):
@@ -193,6 +273,21 @@ class Listing(Protocol):
     def faces_of(self, user_id: str) -> list[LibraryFace]:
         """A person's faces, oldest first."""
 
+    def tokens(self) -> Iterator[list[str]]:
+        """The tokens of all faces that were seen, some at a time."""
+
+    def claim(self, rows: Iterable[ScannedRow]) -> None:
+        """Remember rows that may have a face in the library; a row counts once."""
+
+    def claimed(self, *, listed_only: bool) -> int:
+        """How many rows are claimed; with `listed_only` those whose person was seen."""
+
+    def claims(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
+        """The claimed rows, a list for each person, in the order of their lines."""
+
+    def close(self) -> None:
+        """Forget it."""
+
 
 class LedgerReader(Protocol):
     """What can be asked of a ledger, also while another process writes it."""
@@ -237,11 +332,70 @@ class LedgerReader(Protocol):
     def manifests(self) -> list[Path]:
         """The manifests of all runs, absolute paths."""
 
+    def last_scan(self) -> SurveyRecord | None:
+        """What is remembered of the last whole scan of a manifest, if there is one."""
+
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         """For each of these faces the paths of the rows that point to it."""
 
     def close(self) -> None:
         """Let go of the database."""
+
+
+class LedgerAudit(LedgerReader, Protocol):
+    """A ledger that is read, and compared with a listing of its library."""
+
+    @property
+    def listing(self) -> Listing:
+        """What the library was seen to hold."""
+
+    def refresh(self) -> None:
+        """From now on see what other processes have written meanwhile."""
+
+    def copies(self) -> list[RecordedCopy]:
+        """Every copy on record as surplus, and nothing else, by the faces' numbers."""
+
+    def copies_of(self, face_ids: Sequence[int]) -> dict[str, int]:
+        """The copies on record of some faces, and whose copy each is."""
+
+    def formers_of_missing(self) -> int:
+        """Of how many missing faces the library may hold what was there before they were added
+        again with another text."""
+
+    def unseen(self, *, before: int, after: str) -> list[str]:
+        """Some tokens of the ledger of which nothing is known, in order, from behind `after` on.
+
+        Those of faces that were enrolled at `before` (UNIX ms) or later are left out: the library
+        was being read by then.
+        """
+
+    def unseen_count(self, *, before: int) -> int:
+        """How many there are in all."""
+
+    def present(self, faces: Sequence[LibraryFace]) -> None:
+        """Remember faces of which the service said that the library holds them after all."""
+
+    def deleted(self, face_tokens: Sequence[str]) -> None:
+        """Remember that the library holds these faces no more."""
+
+    def absent(self, face_tokens: Sequence[str]) -> None:
+        """Remember tokens of which the service said that the library does not hold them."""
+
+    def all_was_listed(self, *, before: int) -> None:
+        """The listing is the whole library: what it did not show is absent."""
+
+    def differences(self, *, under_way: bool) -> Iterator[Difference]:
+        """Every face about which ledger and library differ, kind by kind.
+
+        With `under_way` a run goes on, and what it is sending right now is no difference.
+        """
+
+    def missing(self, *, after: int) -> list[MissingFace]:
+        """Some faces that the library does not hold, in order, from behind face `after` on."""
+
+    def suspects(self) -> list[Suspect]:
+        """The strangers of people who have an enrolled face that was in doubt once, with the
+        time of each such attempt."""
 
 
 class Ledger(LedgerReader, Protocol):

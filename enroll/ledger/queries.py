@@ -6,10 +6,7 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +18,18 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
-    exc,
     func,
     select,
     union_all,
 )
 
-from enroll.errors import ExitCode, LocalError
+from enroll.errors import ExitCode
 from enroll.expiry import bounded_offset
-from enroll.ledger import (
+from enroll.ledger import schema as s
+from enroll.ledger.blocked import count_forgotten, forgotten_events, read_block_list
+from enroll.ledger.blocklist import BlockList
+from enroll.ledger.connection import translate_db_errors
+from enroll.ledger.records import (
     ErrorCount,
     LedgerStatus,
     LibraryIdentity,
@@ -37,31 +37,16 @@ from enroll.ledger import (
     RunPace,
     RunRecord,
     RunStart,
+    iso_time,
+    shown_path,
 )
-from enroll.ledger import schema as s
-from enroll.ledger.blocked import count_forgotten, forgotten_events, read_block_list
-from enroll.ledger.blocklist import BlockList
-from enroll.ledger.columns import Query
+from enroll.ledger.scan_cache import SurveyRecord
+from enroll.ledger.statements import Query
 from enroll.model import Entry, Event, EventKind, RawAnswer, Status
-from enroll.resources import shortage_behind
 from enroll.visible import named_path
 
 PARAMETERS_AT_ONCE = 400
 """Pairs in one IN list. SQLite takes 32,766 parameters; long lists are slow to compile."""
-
-
-@contextmanager
-def translate_db_errors(path: str) -> Iterator[None]:
-    """Turn what the database raises into one sentence (LocalError)."""
-    try:
-        yield
-    except exc.DatabaseError as error:
-        if (short := shortage_behind(error)) is not None:  # SQLite does not say why
-            raise short from error
-        raise LocalError(
-            f"The ledger {path} cannot be used: {error.orig}. Nothing that it recorded is lost; "
-            "make room or mend the file's permissions, then run the same command again."
-        ) from error
 
 
 class SqliteReader:
@@ -258,6 +243,21 @@ class SqliteReader:
             found = self._connection.execute(select(s.run.c.manifest).distinct())
             return [named_path(name) for (name,) in found if name]
 
+    def last_scan(self) -> SurveyRecord | None:
+        with translate_db_errors(self._path):
+            found = self._connection.execute(select(s.survey)).one_or_none()
+        if found is None:
+            return None
+        results = None
+        if found.results_path is not None:
+            results = (found.results_path, found.results_size, found.results_mtime_ns)
+        return SurveyRecord(
+            fingerprint=found.fingerprint,
+            manifest=found.manifest,
+            parts=found.parts,
+            results=results,
+        )
+
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         paths: dict[int, list[str]] = {face_id: [] for face_id in face_ids}
         query = (
@@ -305,22 +305,6 @@ def _entries_of() -> Select[Any]:
 
 
 ENTRIES_OF = Query(_entries_of())
-
-
-def iso_time(at: int | None) -> str:
-    """UNIX ms as ISO 8601 in UTC, to the second; empty for None."""
-    return "" if at is None else _second(at // 1000)
-
-
-@lru_cache(maxsize=64)  # many faces are enrolled in the same second
-def _second(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def shown_path(path: str, images: str) -> str:
-    """A photo's path as a manifest would say it: relative to the images root, if below it."""
-    below = images.rstrip("/") + "/"
-    return path[len(below) :] if images and path.startswith(below) else path
 
 
 def _face_entry(found: Row[Any], path: str, sha256: bytes | None, images: str) -> Entry:

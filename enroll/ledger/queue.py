@@ -27,9 +27,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from enroll.ledger import SURVEY, Comparison
 from enroll.ledger import schema as s
-from enroll.ledger.columns import (
+from enroll.ledger.connection import translate_db_errors
+from enroll.ledger.records import SURVEY, Comparison
+from enroll.ledger.scan_cache import Part, PartCounts, SurveyRecord
+from enroll.ledger.statements import (
     INSERT_DUE,
     INSERT_SCAN,
     Query,
@@ -40,8 +42,6 @@ from enroll.ledger.columns import (
     queued_row,
     scan_tuples,
 )
-from enroll.ledger.queries import translate_db_errors
-from enroll.ledger.scan_cache import Part, PartCounts, SurveyRecord
 from enroll.model import Candidate, ScannedRow, Status
 
 
@@ -51,22 +51,6 @@ class SqliteSurveys:
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection
         self._path = path
-
-    def survey(self) -> SurveyRecord | None:
-        """The survey on record, if there is a whole one."""
-        with translate_db_errors(self._path):
-            found = self._connection.execute(select(s.survey)).one_or_none()
-        if found is None:
-            return None
-        results = None
-        if found.results_path is not None:
-            results = (found.results_path, found.results_size, found.results_mtime_ns)
-        return SurveyRecord(
-            fingerprint=found.fingerprint,
-            manifest=found.manifest,
-            parts=found.parts,
-            results=results,
-        )
 
     def survey_part(self, number: int) -> Part | None:
         """A part of it, counted from 0."""

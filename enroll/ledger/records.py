@@ -1,12 +1,16 @@
-"""What a ledger has on record, how it differs from a library or a manifest: values without I/O."""
+"""What a ledger has on record, and how it differs from its library: values without I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from enroll.errors import LedgerMismatchError
 from enroll.model import (
     Candidate,
     Event,
@@ -17,6 +21,9 @@ from enroll.model import (
     Status,
     Surplus,
 )
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Hosts at which a stand-in listens, and no service."""
 
 SURVEY = "survey"
 """Among the options of a run on record: the mark of its manifest's survey."""
@@ -236,161 +243,68 @@ class Chosen:
     open: int = 0
 
 
-class ChangeKind(StrEnum):
-    """How a manifest can differ from the ledger, or what is to be known of it."""
-
-    JOINER = "joiner"
-    """A row of somebody who has no face in the library."""
-    PHOTO = "photo"
-    """A row of somebody who has one, with a photo that is new."""
-    USER_DATA = "user_data"
-    """A row with another text than its face has in the library."""
-    OLD = "old"
-    """A face of somebody in the manifest to which no row leads any more."""
-    LEAVER = "leaver"
-    """A face of somebody who does not stand in the manifest."""
-    MISSING = "missing"
-    """A row whose photo is not there."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One row or face by which manifest and ledger differ; `line` is the manifest's, 0 for a face.
+class RecordedCopy:
+    """A copy on record as surplus, and the face that it is a copy of.
 
-    `face_token` is the one in the library, if there is one; `since` is when somebody was first
-    found gone (UNIX ms).
+    `own` is that face's own token, if it has one; `own_there` says whether the library holds
+    that, and is None where nothing is known of it. `wanted` says that the face is to be in the
+    library.
     """
 
-    kind: ChangeKind
-    user_id: str
-    user_data: str
-    image: str
-    face_token: str = ""
-    since: int | None = None
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """The difference between a manifest and a ledger.
-
-    `first`: no sync has gone through a manifest yet. `rows` are the manifest's lines, `missing`
-    those whose photo is not there; `listed` are its people, `people` those of whom the ledger knows
-    a face in the library. `joiners`, `photos` and `user_data` are rows to be added (anew),
-    `joining` people; `emptied` are those of `user_data` whose text becomes empty, `held_back`
-    further rows with another text, which cannot be added as their photo is not there. `dropped` are
-    faces of people in the manifest that go without another in their place, `superseded` those in
-    whose place another command than a sync has put others. Of people who do not stand in it,
-    `newly_gone` are so for the first time, `waiting` not for long enough to be removed, `leaving`
-    are to be removed now, `together` the most of these whom one sync has found gone; `returned` had
-    gone and are there again.
-    """
-
-    first: bool = False
-    rows: int = 0
-    missing: int = 0
-    listed: int = 0
-    people: int = 0
-    joiners: int = 0
-    joining: int = 0
-    photos: int = 0
-    user_data: int = 0
-    emptied: int = 0
-    held_back: int = 0
-    dropped: int = 0
-    superseded: int = 0
-    newly_gone: int = 0
-    waiting: int = 0
-    leaving: int = 0
-    together: int = 0
-    returned: int = 0
-
-    def figures(self) -> dict[str, int]:
-        """The numbers by their names, but for those that are only judged by."""
-        told = asdict(self)
-        del told["first"], told["together"]
-        return told
+    face_token: str
+    face_id: int
+    own: str | None
+    own_there: bool | None
+    wanted: bool
 
     @property
-    def added(self) -> int:
-        """Faces that are to be added."""
-        return self.joiners + self.photos + self.user_data
-
-    @property
-    def removed(self) -> int:
-        """People whom one sync has found gone, and further faces, that are to be removed now.
-
-        Where nights end early leavers of several come together, each of which was judged.
-        """
-        return self.together + self.dropped + self.superseded
+    def spare(self) -> bool:
+        """Whether the library is known to be no poorer without this copy."""
+        return self.own_there is True or not self.wanted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Followed:
-    """The difference in numbers, and what was deleted.
-
-    `people` were removed, with `faces` of theirs; `replaced` are faces of people in the manifest
-    that were deleted. `kept` people have a face yet that is to go, because another of their rows is
-    not enrolled, or as the sync has not come to it. `other_manifest` is as of
-    `Signs`; `notes` are what is to be said of the manifest where no run says it.
-    """
-
-    counted: Counted
-    people: int = 0
-    faces: int = 0
-    replaced: int = 0
-    kept: int = 0
-    other_manifest: str = ""
-    notes: Sequence[str] = ()
-
-    @property
-    def deleted(self) -> int:
-        """Faces that were deleted."""
-        return self.faces + self.replaced
-
-    def figures(self) -> Mapping[str, int]:
-        """Every number by its name."""
-        return {
-            **self.counted.figures(),
-            "removed_people": self.people,
-            "removed_faces": self.faces,
-            "replaced_faces": self.replaced,
-            "kept_people": self.kept,
-        }
+def check_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) -> None:
+    """Raise LedgerMismatchError unless the ledger at `path` is of the library that is wanted, whose
+    creation time is not compared where it is not known yet (empty)."""
+    if found != replace(wanted, add_time=wanted.add_time or found.add_time):
+        raise LedgerMismatchError(_other_library(path, found, wanted))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
-    """What may be the reason of a difference that is too large.
-
-    Of those who are newly gone `zeros_lost` stand in the manifest with more or fewer zeros in
-    front; `behind` says that nearly all of them were enrolled behind those who are listed: the file
-    may have ended too early. `swapped` is in how many of a hundred rows the user id is a text of
-    the ledger, or a photo's name. `other_manifest` is the one that those who are gone stand in, if
-    it is another and hardly anybody else does; else empty.
-    """
-
-    zeros_lost: int = 0
-    swapped: int = 0
-    behind: bool = False
-    other_manifest: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadFile:
-    """A row's photo that has to be read to know whether it is another than before."""
-
-    user_id: str
-    path: str
+def _other_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) -> str:
+    rehearsal = ""
+    if (found.host, found.group_id) == (wanted.host, wanted.group_id):
+        difference = (
+            f"the library {found.group_id} as it was created at {found.add_time}, and the one "
+            f"there now was created at {wanted.add_time}"
+        )
+        if wanted.host in LOOPBACK:
+            rehearsal = (
+                " A stand-in without --store forgets its libraries when it stops: start it with "
+                "--store, or take a new ledger for each."
+            )
+    else:
+        difference = (
+            f"the library {found.group_id} at {found.host}, not of {wanted.group_id} at "
+            f"{wanted.host}"
+        )
+    return (
+        f"The ledger {path} is of {difference}. Nothing was sent. Give this library a ledger of "
+        f"its own with --ledger, or correct --group-id and --endpoint.{rehearsal}"
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadFile:
-    """The same when it was read: its content (SHA-256), and the person's face with it, if any;
-    `unusable` is what is no photo that can be sent."""
+def iso_time(at: int | None) -> str:
+    """UNIX ms as ISO 8601 in UTC, to the second; empty for None."""
+    return "" if at is None else _second(at // 1000)
 
-    user_id: str
-    path: str
-    sha256: bytes | None = None
-    face_id: int | None = None
-    unusable: bool = False
+
+@lru_cache(maxsize=64)  # many faces are enrolled in the same second
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def shown_path(path: str, images: str) -> str:
+    """A photo's path as a manifest would say it: relative to the images root, if below it."""
+    below = images.rstrip("/") + "/"
+    return path[len(below) :] if images and path.startswith(below) else path

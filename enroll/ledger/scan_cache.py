@@ -87,9 +87,6 @@ class SurveyRecord:
 class SurveyKeeper(Protocol):
     """What a ledger offers for surveys."""
 
-    def survey(self) -> SurveyRecord | None:
-        """The survey on record, if there is a whole one."""
-
     def survey_part(self, number: int) -> Part | None:
         """A part of it, counted from 0."""
 

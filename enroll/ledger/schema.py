@@ -1,4 +1,4 @@
-"""The tables of a ledger. A change here is a new SCHEMA_VERSION, and a step in `upgrade`."""
+"""The tables of a ledger. A change here is a new SCHEMA_VERSION."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from sqlalchemy import (
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 5
-"""Kept in SQLite's `user_version`; a ledger of a higher one is refused, one of a lower one is
-brought up to date when it is opened for writing."""
+SCHEMA_VERSION = 6
+"""Kept in SQLite's `user_version`; a ledger of another one is refused. No number is used twice."""
 
 APPLICATION_ID = 0x656E726C
 """Kept in SQLite's `application_id`: "enrl", so that `file` and we know a ledger by its head."""

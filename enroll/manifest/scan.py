@@ -12,9 +12,7 @@ from pathlib import Path
 from enroll import clock
 from enroll.engine.threads import Threads
 from enroll.errors import LocalError, ShortageError, UsageError
-from enroll.ledger import LedgerReader
-from enroll.ledger.blocklist import BlockList
-from enroll.ledger.scan_cache import Part, PartCounts, digest_of, pack, unpack
+from enroll.ledger import BlockList, LedgerReader, Part, PartCounts, digest_of, pack, unpack
 from enroll.manifest.manifest import Manifest
 from enroll.model import FileTimes, Row, ScannedRow
 from enroll.photos import locate, look

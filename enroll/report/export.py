@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from enroll.errors import LocalError, UsageError
-from enroll.ledger.queries import iso_time
+from enroll.ledger import iso_time
 from enroll.manifest.header import EXPORT_COLUMNS, FREE_TEXT
 from enroll.manifest.results import Rule, csv_bytes, escape, escape_all, message_of
 from enroll.manifest.rules import image_fault, user_id_fault

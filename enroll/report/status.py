@@ -9,9 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from enroll.ledger import LedgerReader, LedgerStatus, RunRecord
-from enroll.ledger.lock import holder_of
-from enroll.ledger.queries import iso_time
+from enroll.ledger import LedgerReader, LedgerStatus, RunRecord, iso_time, ledger_at
 from enroll.session.session import COMMAND
 from enroll.text.remedies import sentence
 from enroll.text.wording import amount, counted, duration, error_table, facts, one_line, pace_words
@@ -32,7 +30,7 @@ def read_status(reader: LedgerReader, path: Path) -> tuple[LedgerStatus, str | N
     """The status, and who holds the ledger (as `holder_of` has it)."""
     looked_at = None
     while True:
-        status, holder = reader.status(), holder_of(path)
+        status, holder = reader.status(), ledger_at(path).holder()
         latest = next(iter(status.runs), None)
         if holder is not None or latest is None or latest.end is not None:
             return status, holder

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from enroll.ledger.blocklist import WITHHELD
-from enroll.ledger.scan_cache import PartCounts, Surveyor
+from enroll.ledger import WITHHELD, PartCounts, Surveyor
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import Scan, Scanned
 from enroll.model import CallKind, Candidate, Photo, Status, Unusable

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from enroll import clock
 from enroll.expiry import ALIVE_SECONDS
-from enroll.ledger import Changes, Ledger
-from enroll.ledger.scan_cache import Surveyor
+from enroll.ledger import Changes, Ledger, Surveyor
 from enroll.model import (
     Candidate,
     Event,

@@ -18,8 +18,7 @@ from enroll import clock
 from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, LocalError, ShortageError
 from enroll.expiry import DEFAULT_TIMEOUT, last_expiry
-from enroll.ledger import Ledger
-from enroll.ledger.scan_cache import Surveyor
+from enroll.ledger import Ledger, Surveyor
 from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
 from enroll.manifest.scan import Scan

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from enroll.errors import ServiceError
-from enroll.ledger import Changes, Ledger, MissingFace
-from enroll.ledger.auditing import SqliteAudit
-from enroll.ledger.files import audit_ledger
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger import Changes, Ledger, LedgerAudit, LedgerHold, MissingFace, ledger_at
 from enroll.model import EventKind, FaceRecord, LibraryFace, Status
 from enroll.session.caller import Caller
 from enroll.session.library_listing import look_up, read_library
@@ -34,7 +31,7 @@ class Requeued:
 
 
 def requeue_missing(
-    audit: SqliteAudit, *, caller: Caller, ledger: Ledger, work: CommandRecord, group_id: str
+    audit: LedgerAudit, *, caller: Caller, ledger: Ledger, work: CommandRecord, group_id: str
 ) -> Requeued:
     """Make every missing face due again, once `face_info` has said of it that it is not there.
 
@@ -57,7 +54,7 @@ def requeue_missing(
 
 
 def _confirmed(
-    audit: SqliteAudit, batch: Sequence[MissingFace], *, caller: Caller, group_id: str
+    audit: LedgerAudit, batch: Sequence[MissingFace], *, caller: Caller, group_id: str
 ) -> list[MissingFace]:
     """Those of a batch that are not in the library. `list` may have left a face out: its pages
     shift when a face before is deleted meanwhile."""
@@ -84,7 +81,7 @@ class _Heirs:
 
 
 def _heirs(
-    audit: SqliteAudit, gone: Sequence[FaceRecord], *, caller: Caller, group_id: str
+    audit: LedgerAudit, gone: Sequence[FaceRecord], *, caller: Caller, group_id: str
 ) -> _Heirs:
     people = {face.face_id: face.user_id for face in gone}
     formers = {face.former_token: face.face_id for face in gone if face.former_token is not None}
@@ -187,7 +184,7 @@ _REMEDY = (
 def requeue_deleted(
     path: Path,
     ledger: Ledger,
-    lock: LedgerLock,
+    lock: LedgerHold,
     caller: Caller,
     group_id: str,
     *,
@@ -200,9 +197,9 @@ def requeue_deleted(
     put back. Where the library does not show all, the ledger goes on as it is. `options` are those
     of the run for which it is done.
     """
-    if lock.made_good:
+    if lock.caught_up:
         return []
-    with closing(audit_ledger(path)) as audit:
+    with closing(ledger_at(path).audit()) as audit:
         try:
             sighted = read_library(caller, group_id, audit.listing)
         except ServiceError as error:
@@ -229,7 +226,7 @@ def requeue_deleted(
         kept = amount(requeued.kept, "face")
         said.append(f"Of {kept} it is not known yet: the next run asks again.")
     else:
-        lock.is_made_good()
+        lock.mark_caught_up()
     return said
 
 

@@ -15,10 +15,15 @@ from enroll import __version__, clock
 from enroll.allowed import refuse
 from enroll.errors import ExitCode
 from enroll.expiry import DEFAULT_TIMEOUT
-from enroll.ledger import Ledger, LibraryIdentity, RunEnd, RunStart
-from enroll.ledger.auditing import SqliteAudit
-from enroll.ledger.files import audit_ledger, check_library, reopen_ledger
-from enroll.ledger.lock import LedgerLock
+from enroll.ledger import (
+    Ledger,
+    LedgerAudit,
+    LibraryIdentity,
+    RunEnd,
+    RunStart,
+    check_library,
+    ledger_at,
+)
 from enroll.model import Credentials, Event, EventKind, SendAs
 from enroll.session.account import Account, find_library
 from enroll.session.caller import Caller
@@ -208,7 +213,7 @@ class Session(Generic[S]):
 
     settings: S
     prompt: Prompt
-    audit: SqliteAudit
+    audit: LedgerAudit
     caller: Caller
     identity: LibraryIdentity
     endpoint: str
@@ -226,7 +231,7 @@ def open_session(
 ) -> Iterator[Session[S]]:
     """Open the ledger for reading and prove that the library is its own. Raises EnrollError."""
     with ExitStack() as stack:
-        audit = audit_ledger(settings.ledger)
+        audit = ledger_at(settings.ledger).audit()
         stack.callback(audit.close)
         if (output := settings.output) is not None:
             manifests = audit.manifests()
@@ -283,8 +288,8 @@ def changing(session: Session[Any]) -> Iterator[tuple[Ledger, CommandRecord]]:
         "send_as": session.send_as.value,
     }
     with ExitStack() as stack:
-        stack.enter_context(LedgerLock(settings.ledger))
-        ledger = reopen_ledger(settings.ledger, session.identity)
+        stack.enter_context(ledger_at(settings.ledger).hold())
+        ledger = ledger_at(settings.ledger).open(session.identity)
         stack.callback(ledger.close)
         session.audit.refresh()
         offset = session.caller.clock_offset

@@ -9,18 +9,19 @@ import os
 import re
 import sqlite3
 import stat
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from sqlite3 import sqlite_version, sqlite_version_info
+from sqlite3 import DatabaseError, sqlite_version, sqlite_version_info
 
-from sqlalchemy import Connection, NullPool, create_engine, event
+from sqlalchemy import Connection, NullPool, create_engine, event, exc
 
 from enroll.errors import EnrollError, LocalError, UsageError
-from enroll.ledger.queries import translate_db_errors
-from enroll.ownership import check_trusted
-from enroll.resources import shortage_in
+from enroll.ownership import check_trusted, make_folder
+from enroll.resources import shortage_behind, shortage_in
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 """The kernel's list of mounts: proc_pid_mountinfo(5). Linux only; elsewhere nothing is known."""
@@ -39,6 +40,20 @@ NETWORK_FUSE = frozenset(
 """The same behind FUSE, which the kernel calls `fuse.` and this name."""
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+@contextmanager
+def translate_db_errors(path: str) -> Iterator[None]:
+    """Turn what the database raises into one message (LocalError)."""
+    try:
+        yield
+    except exc.DatabaseError as error:
+        if (short := shortage_behind(error)) is not None:  # SQLite does not say why
+            raise short from error
+        raise LocalError(
+            f"The ledger {path} cannot be used: {error.orig}. Nothing that it recorded is lost; "
+            "make room or correct the file's permissions, then run the same command again."
+        ) from error
 
 
 def refuse_network(ledger: Path) -> None:
@@ -89,6 +104,9 @@ OLDEST_SQLITE = (3, 33)
 FileId = tuple[int, int]
 """Device and inode: what tells one file from another, whatever their names."""
 
+_OPEN_HERE = Counter[FileId | None]()
+"""The connections of this process to each file."""
+
 
 class Access(Enum):
     """What may be done to a ledger's file; the value is for SQLite's URI, where one is needed."""
@@ -110,7 +128,20 @@ def connect(path: Path, access: Access, *, journal: str = "WAL") -> Connection:
     UsageError where it is to be written and is not ours.
     """
     with translate_db_errors(str(path)):
-        return _engine(partial(_open, path.absolute(), access, journal=journal))
+        connection = _engine(partial(_open, path.absolute(), access, journal=journal))
+    opened = file_id(path)
+    _OPEN_HERE[opened] += 1
+
+    @event.listens_for(connection.engine, "close")
+    def closed(*_: object) -> None:
+        _OPEN_HERE[opened] -= 1
+
+    return connection
+
+
+def is_open_here(path: Path) -> bool:
+    """Whether this process has the file at `path` open as a database."""
+    return _OPEN_HERE[file_id(path)] > 0
 
 
 def connect_in_memory() -> Connection:
@@ -221,3 +252,57 @@ def _not_the_one(path: Path) -> LocalError:
         f"The ledger {path} was moved or exchanged while it was opened. Put it back, then run the "
         "same command again."
     )
+
+
+class LedgerFile:
+    """The file at `path` as it is now, which a connection has open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened = file_id(path)
+        self._saved: FileId | None = None
+
+    def check(self, connection: Connection) -> None:
+        """Raise LocalError where the path no longer leads to the file that was opened.
+
+        What has been committed is put back there first, unless something else is there now.
+        Not within a transaction.
+        """
+        there = file_id(self._path)
+        if there == self._opened:
+            return
+        sentence = f"The ledger {self._path} was moved or removed while this run wrote it. "
+        if there not in (None, self._saved):
+            raise LocalError(
+                f"{sentence}Another file is there now, and was left alone. What the run did since "
+                "then is in its results only: put the ledger back, then run the same command again."
+            )
+        self._put_back(connection)
+        raise LocalError(
+            f"{sentence}What it held has been put back there; run the same command again."
+        )
+
+    def _put_back(self, connection: Connection) -> None:
+        saving = self._path.with_name(self._path.name + ".saved")
+        try:
+            make_folder(self._path.parent)
+            saving.unlink(missing_ok=True)
+            # VACUUM INTO takes an empty file that is there, with its mode.
+            os.close(os.open(saving, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            # Past SQLAlchemy, which would begin a transaction first. The name as bytes, as it need
+            # not be UTF-8, and absolute, as `file:…` would be a URI.
+            into = os.fsencode(saving.absolute())
+            connection.connection.cursor().execute("VACUUM INTO CAST(? AS TEXT)", (into,))
+            # The journals of the file that is gone, which SQLite would apply to the new one.
+            for journal in ("-wal", "-shm"):
+                self._path.with_name(self._path.name + journal).unlink(missing_ok=True)
+            saving.replace(self._path)
+        except (OSError, DatabaseError) as error:
+            with suppress(OSError):
+                saving.unlink()
+            raise LocalError(
+                f"The ledger {self._path} was moved or removed while this run wrote it, and cannot "
+                f"be put back ({error}). What the run did is in its results only: put the "
+                "ledger back, then run the same command again."
+            ) from error
+        self._saved = file_id(self._path)

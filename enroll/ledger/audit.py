@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -24,40 +23,26 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death, last_expiry
-from enroll.ledger import Difference, DifferenceKind, MissingFace, Suspect
 from enroll.ledger import schema as s
-from enroll.ledger.columns import face_record
+from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.listing import ROWS_AT_ONCE, SqliteListing
-from enroll.ledger.queries import PARAMETERS_AT_ONCE, SqliteReader, shown_path, translate_db_errors
+from enroll.ledger.queries import PARAMETERS_AT_ONCE, SqliteReader
+from enroll.ledger.records import (
+    Difference,
+    DifferenceKind,
+    MissingFace,
+    RecordedCopy,
+    Suspect,
+    shown_path,
+)
+from enroll.ledger.statements import face_record
 from enroll.model import EventKind, LibraryFace, Status
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedCopy:
-    """A copy on record as surplus, and the face that it is a copy of.
-
-    `own` is that face's own token, if it has one; `own_there` says whether the library holds
-    that, and is None where nothing is known of it. `wanted` says that the face is to be in the
-    library.
-    """
-
-    face_token: str
-    face_id: int
-    own: str | None
-    own_there: bool | None
-    wanted: bool
-
-    @property
-    def spare(self) -> bool:
-        """Whether the library is known to be no poorer without this copy."""
-        return self.own_there is True or not self.wanted
 
 
 class SqliteCopies(SqliteReader):
     """A ledger whose copies are looked at; what was listed is in the same database."""
 
     def copies(self) -> list[RecordedCopy]:
-        """Every copy on record as surplus, and nothing else, by the faces' numbers."""
         token, own = s.surplus.c.face_token, s.face.c.face_token
         borne = s.face.alias("bearer")
         adopted = select(literal(1)).where(borne.c.face_token == token).exists()
@@ -102,8 +87,6 @@ class SqliteCopies(SqliteReader):
         return copies
 
     def formers_of_missing(self) -> int:
-        """Of how many missing faces the library may hold what was there before they were added
-        anew."""
         query = (
             select(func.count())
             .select_from(s.absent)
@@ -126,7 +109,6 @@ class SqliteAudit(SqliteCopies):
         self.listing = SqliteListing(connection, path)
 
     def refresh(self) -> None:
-        """From now on see what other processes have written meanwhile."""
         with translate_db_errors(self._path):
             self._connection.commit()
 
@@ -291,8 +273,6 @@ class SqliteAudit(SqliteCopies):
             ]
 
     def suspects(self) -> list[Suspect]:
-        """The strangers of people who have an enrolled face that was in doubt once, with the
-        time of each such attempt."""
         died = s.run.alias("died")  # the run before the one that found what it had left
         query = (
             select(

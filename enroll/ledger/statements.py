@@ -29,8 +29,8 @@ from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.sql.selectable import CompoundSelect
 
-from enroll.ledger import Changes
 from enroll.ledger import schema as s
+from enroll.ledger.records import Changes
 from enroll.model import (
     Candidate,
     Event,

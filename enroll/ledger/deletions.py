@@ -24,9 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from enroll.ledger import Chosen, Target
 from enroll.ledger import schema as s
-from enroll.ledger.columns import Bulk, Query, among, listed
+from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.diff_queries import (
     IN_THE_LIBRARY,
     OPEN,
@@ -35,8 +34,9 @@ from enroll.ledger.diff_queries import (
     is_a_sync,
     wanted_now,
 )
-from enroll.ledger.queries import translate_db_errors
 from enroll.ledger.queue import SqliteSurveys
+from enroll.ledger.records import Chosen, Target
+from enroll.ledger.statements import Bulk, Query, among, listed
 from enroll.model import EventKind, Status
 
 _TOKENS_OF_A_RUN = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESOLVED.value)

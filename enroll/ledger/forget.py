@@ -17,9 +17,9 @@ from enroll.errors import LocalError
 from enroll.ledger import schema as s
 from enroll.ledger.blocked import count_forgotten, read_block_list
 from enroll.ledger.blocklist import KEY_BYTES, BlockList
-from enroll.ledger.columns import Query, among, listed
-from enroll.ledger.queries import translate_db_errors
+from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.queue import SqliteSurveys
+from enroll.ledger.statements import Query, among, listed
 from enroll.model import EventKind
 
 LOG_SECONDS = 2

@@ -1,0 +1,469 @@
+"""The ledger in a SQLite file: WAL, synchronous=FULL, one writer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.exc import DatabaseError
+
+from enroll import clock
+from enroll.errors import LocalError
+from enroll.expiry import DEFAULT_TIMEOUT, bounded_offset, expiry_after_death, latest_expiry
+from enroll.ledger import schema as s
+from enroll.ledger.connection import LedgerFile, translate_db_errors
+from enroll.ledger.deletions import SqliteRemovals
+from enroll.ledger.diff import SqliteFollowing
+from enroll.ledger.forget import SqliteForgetting
+from enroll.ledger.queries import SqliteReader
+from enroll.ledger.queue import SqliteScan, SqliteSurveys
+from enroll.ledger.records import (
+    INTERRUPTED,
+    SURVEY,
+    Changes,
+    Comparison,
+    RunEnd,
+    RunPace,
+    RunStart,
+    shown_path,
+)
+from enroll.ledger.statements import Buffer, Query, among, face_record, listed
+from enroll.model import Candidate, Event, EventKind, FaceRecord, ScannedRow, SharedPhoto, Status
+from enroll.visible import storable
+
+_ENROLLED = Status.ENROLLED.value
+
+
+class SqliteLedger(SqliteReader):
+    """The driver's side of a SQLite ledger; see `enroll.ledger.Ledger` for the contract."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        super().__init__(connection, path)
+        self._unwritten = Buffer()  # recorded, not in the open transaction yet
+        self._written = Buffer()  # in the open transaction, not committed
+        self._scan = SqliteScan(connection, path)
+        self._surveys = SqliteSurveys(connection, path)
+        self._removals = SqliteRemovals(connection, path)
+        self._following = SqliteFollowing(connection, path)
+        self._forgetting = SqliteForgetting(connection, path)
+        self._run: int | None = None
+        self._clock_offset = 0.0
+        self._pace: RunPace | None = None
+        self._ceiling: int | None = None  # found, and not on the disk yet
+        self._lag: float | None = None  # the same
+        self._file = LedgerFile(Path(path)) if Path(path).is_file() else None
+        with translate_db_errors(path):
+            self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
+            connection.commit()
+
+    @property
+    def surveys(self) -> SqliteSurveys:
+        return self._surveys
+
+    @property
+    def removals(self) -> SqliteRemovals:
+        self._flush()
+        return self._removals
+
+    @property
+    def following(self) -> SqliteFollowing:
+        self._flush()
+        return self._following
+
+    @property
+    def forgetting(self) -> SqliteForgetting:
+        self._flush()
+        return self._forgetting
+
+    @property
+    def began_empty(self) -> bool:
+        return bool(self._one(select(s.library.c.began_empty)).began_empty)
+
+    def begins(self, *, empty: bool) -> None:
+        with translate_db_errors(self._path):
+            self._connection.execute(update(s.library).values(began_empty=empty))
+
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._unwritten or self._written)
+
+    def start_run(
+        self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
+    ) -> int:
+        with translate_db_errors(self._path):
+            number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
+            died = self._connection.execute(
+                select(s.run).order_by(s.run.c.run.desc()).limit(1)
+            ).one_or_none()
+            self._connection.execute(
+                insert(s.run).values(
+                    run=number,
+                    started_at=start.at,
+                    alive_at=start.at,
+                    clock_offset=clock_offset,
+                    host=storable(start.host),
+                    user=storable(start.user),
+                    pid=start.pid,
+                    version=start.version,
+                    manifest=start.manifest,
+                    manifest_sha256=start.manifest_sha256,
+                    options=dict(start.options),
+                )
+            )
+            self._connection.execute(update(s.library).values(images=images, images_given=given))
+            if died is not None:
+                alive_at = died.alive_at / 1000 + bounded_offset(died.clock_offset)
+                timeout = died.options.get("timeout", DEFAULT_TIMEOUT)
+                expires = expiry_after_death(alive_at, timeout=timeout)
+                self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
+                self._bound_expiries(at=start.at)
+            survey = self.last_scan()
+            if survey is None or survey.fingerprint != start.options.get(SURVEY):
+                self._surveys.drop_survey()
+            self._connection.commit()
+        self._run, self._clock_offset = number, clock_offset
+        return number
+
+    def _doubt_what_a_dead_run_left(self, run: int, *, at: int, expires: float) -> None:
+        left = s.face.c.status == Status.SENDING.value
+        message = "The run ended while this call was under way; the service may have the face."
+        self._connection.execute(
+            insert(s.event).from_select(
+                ["at", "kind", "run", "face_id", "detail"],
+                select(
+                    literal(at),
+                    literal(EventKind.IN_DOUBT.value),
+                    literal(run),
+                    s.face.c.face_id,
+                    literal(INTERRUPTED),
+                ).where(left),
+            )
+        )
+        self._connection.execute(
+            update(s.face)
+            .where(left)
+            .values(
+                status=Status.IN_DOUBT.value, code=INTERRUPTED, message=message, expires=expires
+            )
+        )
+
+    def _bound_expiries(self, *, at: int) -> None:
+        """Cut to the bound what cannot be the expiry of a call that was made before `at`."""
+        timeout = self._connection.scalar(select(func.max(s.run.c.options["timeout"].as_float())))
+        latest = latest_expiry(at / 1000, timeout=timeout or DEFAULT_TIMEOUT)
+        # Each condition as its index has it.
+        enrolled = literal(_ENROLLED, literal_execute=True)
+        for some in (s.face.c.status != enrolled, s.face.c.recheck):
+            self._connection.execute(
+                update(s.face).where(some, s.face.c.expires > latest).values(expires=latest)
+            )
+
+    def end_run(self, run: int, end: RunEnd) -> None:
+        self.commit()
+        with translate_db_errors(self._path):
+            self._connection.execute(
+                update(s.run)
+                .where(s.run.c.run == run)
+                .values(
+                    ended_at=end.at,
+                    exit_code=end.exit_code,
+                    reason=storable(end.reason),
+                    calls=dict(end.calls),
+                    rows=dict(end.rows),
+                    limit=end.limit,
+                )
+            )
+            self._connection.commit()
+
+    def compare(
+        self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
+    ) -> Comparison:
+        self._flush()
+        return self._scan.compare(rows, run=run, reread=reread)
+
+    def queue_early(self, mark: str) -> int:
+        return self._scan.queue_early(mark)
+
+    def early_repeats(self) -> list[tuple[Status, str, str, int]]:
+        self._flush()
+        return self._scan.early_repeats()
+
+    def queue(self, due: Iterable[Candidate]) -> None:
+        self._scan.queue(due)
+
+    def next_due(self, count: int) -> list[Candidate]:
+        return self._scan.next_due(count)
+
+    def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
+        return self._scan.queued_of(face_ids)
+
+    def new_face_id(self) -> int:
+        self._last_face_id += 1
+        return self._last_face_id
+
+    def faces_of(self, user_ids: Iterable[str]) -> dict[str, list[FaceRecord]]:
+        self._flush()
+        faces: dict[str, list[FaceRecord]] = {user_id: [] for user_id in user_ids}
+        with translate_db_errors(self._path):
+            for found in _FACES_OF.rows(self._connection, people=listed(faces)):
+                faces[found.user_id].append(face_record(found._asdict()))
+        return faces
+
+    def holders_of(self, face_tokens: Sequence[str]) -> dict[str, int]:
+        if not face_tokens:
+            return {}
+        self._flush()
+        with translate_db_errors(self._path):
+            found = _HOLDERS_OF.rows(self._connection, tokens=listed(face_tokens))
+        return {holder.face_token: holder.face_id for holder in found}
+
+    def open_faces(self) -> list[FaceRecord]:
+        self._flush()
+        wanted = or_(s.face.c.status == Status.IN_DOUBT.value, s.face.c.recheck)
+        return self._faces_where(select(s.face).where(wanted).order_by(s.face.c.face_id))
+
+    def newest_enrolled(self, count: int) -> list[FaceRecord]:
+        self._flush()
+        enrolled = s.face.c.status == _ENROLLED
+        newest = select(s.face).where(enrolled).order_by(s.face.c.face_id.desc()).limit(count)
+        return self._faces_where(newest)
+
+    def _faces_where(self, query: Select[Any]) -> list[FaceRecord]:
+        with translate_db_errors(self._path):
+            return [face_record(found._asdict()) for found in self._connection.execute(query)]
+
+    def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
+        self._flush()
+        return super().paths_of(face_ids)
+
+    def knows_a_face(self) -> bool:
+        self._flush()
+        perhaps = s.face.c.status.in_([Status.SENDING.value, Status.IN_DOUBT.value])
+        query = select(s.face.c.face_id).where(
+            or_(s.face.c.face_token.is_not(None), perhaps, s.face.c.recheck)
+        )
+        with translate_db_errors(self._path):
+            return self._connection.scalar(query.limit(1)) is not None
+
+    def token_count(self) -> int:
+        copies = select(func.count()).select_from(s.surplus)
+        former = select(func.count()).where(s.face.c.former_token.is_not(None))
+        with translate_db_errors(self._path):
+            further = sum(self._connection.scalar(query) or 0 for query in (copies, former))
+        return self.enrolled_count() + further
+
+    def enrolled_count(self) -> int:
+        self._flush()
+        query = select(func.count()).select_from(s.face).where(s.face.c.face_token.is_not(None))
+        with translate_db_errors(self._path):
+            return self._connection.scalar(query) or 0
+
+    def record(self, changes: Changes) -> None:
+        self._unwritten.add(changes)
+
+    def commit(self, *, ahead: float = 0.0, clock_offset: float | None = None) -> None:
+        if clock_offset is not None:
+            self._clock_offset = clock_offset
+        alive_at = clock.time_ns() // 1_000_000 + round(ahead * 1000)
+        self._flush()
+        with self._taking_back():
+            if self._run is not None:
+                pace = None if self._pace is None else json.dumps(asdict(self._pace))
+                _ALIVE.execute(
+                    self._connection,
+                    number=self._run,
+                    alive_at=alive_at,
+                    clock_offset=self._clock_offset,
+                    pace=pace,
+                )
+            if self._ceiling is not None:
+                self._connection.execute(update(s.library).values(ceiling=self._ceiling))
+            if self._lag is not None:
+                self._connection.execute(update(s.library).values(lag=self._lag))
+            self._connection.commit()
+        self._ceiling = self._lag = None
+        self._written.clear()
+        if self._file is not None:
+            self._file.check(self._connection)
+
+    def remember_ceiling(self, ceiling: int) -> None:
+        self._ceiling = ceiling
+
+    @property
+    def lag(self) -> float:
+        if self._lag is not None:
+            return self._lag
+        return float(self._one(select(s.library.c.lag)).lag or 0.0)
+
+    def remember_lag(self, lag: float) -> None:
+        self._lag = lag
+
+    def note_pace(self, pace: RunPace) -> None:
+        self._pace = pace
+
+    def _flush(self) -> None:
+        """Write what was recorded into the open transaction, parents before children."""
+        new = self._unwritten
+        if not new:
+            return
+        with self._taking_back():
+            if self._run is None:  # nobody has said whether the survey holds beside this
+                self._surveys.drop_survey()
+            new.write(self._connection)
+        self._written.take(new)
+
+    @contextmanager
+    def _taking_back(self) -> Iterator[None]:
+        """On an error roll back, and hold what was lost by it for the next try."""
+        try:
+            with translate_db_errors(self._path):
+                yield
+        except LocalError:
+            with suppress(DatabaseError):
+                self._connection.rollback()
+            self._written.take(self._unwritten)
+            self._unwritten, self._written = self._written, Buffer()
+            raise
+
+    def supersede(self, user_ids: Iterable[str], *, at: int, run: int) -> int:
+        self._flush()
+        pointed_to = (
+            select(literal(1))
+            .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
+            .exists()
+        )
+        count = 0
+        for user_id in user_ids:
+            left = and_(s.face.c.user_id == user_id, s.face.c.status == _ENROLLED, ~pointed_to)
+            with translate_db_errors(self._path):
+                for found in self._connection.execute(select(s.face).where(left)).all():
+                    face = face_record(found._asdict())
+                    self.record(_superseded(face, at=at, run=run))
+                    count += 1
+        self._flush()
+        return count
+
+    def people_with_several(self) -> list[str]:
+        self._flush()
+        query = (
+            select(s.face.c.user_id)
+            .where(s.face.c.status == _ENROLLED)
+            .group_by(s.face.c.user_id)
+            .having(func.count() > 1)
+        )
+        with translate_db_errors(self._path):
+            return [found.user_id for found in self._connection.execute(query)]
+
+    def knows_photos_below(self, folder: str) -> bool:
+        query = select(s.photo.c.path).where(_below(folder)).limit(1)
+        with translate_db_errors(self._path):
+            return self._connection.execute(query).first() is not None
+
+    def some_photos_below(self, folder: str, *, most: int) -> list[str]:
+        query = select(s.photo.c.path).where(_below(folder)).order_by(func.random()).limit(most)
+        with translate_db_errors(self._path):
+            return list(self._connection.scalars(query))
+
+    def shared_photos(self, run: int) -> int:
+        self._flush()
+        shared = _shared(run).subquery()
+        with translate_db_errors(self._path):
+            return self._connection.scalar(select(func.count()).select_from(shared)) or 0
+
+    def examples_of_shared(self, run: int, *, most: int) -> list[SharedPhoto]:
+        self._flush()
+        row, face = s.row.c, s.face.c
+        examples = []
+        with translate_db_errors(self._path):
+            for found in self._connection.execute(_shared(run).limit(most)).all():
+                of_two = select(face.user_id, func.min(row.path).label("path")).where(
+                    face.face_id.in_([found.first, found.last]),
+                    row.user_id == face.user_id,
+                    row.face_id == face.face_id,
+                )
+                people = self._connection.execute(of_two.group_by(face.face_id)).all()
+                if people:  # rows may be of one person only, by now
+                    ids = tuple(one.user_id for one in people)
+                    path = shown_path(people[0].path, self.images)
+                    examples.append(SharedPhoto(path=path, user_ids=ids, people=found.people))
+        return examples
+
+
+_FACES_OF = Query(select(s.face).where(s.face.c.user_id.in_(among("people"))))
+_HOLDERS_OF = Query(
+    union_all(
+        *(
+            select(token.label("face_token"), token.table.c.face_id).where(
+                token.in_(among("tokens"))
+            )
+            for token in (s.face.c.face_token, s.surplus.c.face_token, s.face.c.former_token)
+        )
+    )
+)
+_ALIVE = Query(
+    update(s.run)
+    .where(s.run.c.run == bindparam("number", type_=Integer))
+    .values(
+        alive_at=bindparam("alive_at"),
+        clock_offset=bindparam("clock_offset"),
+        pace=bindparam("pace", type_=Text),
+    )
+)
+
+
+def _below(folder: str) -> ColumnElement[bool]:
+    # "0" is the character after "/": the range is every path that begins with the folder.
+    above = folder.rstrip("/")
+    return and_(s.photo.c.path > above + "/", s.photo.c.path < above + "0")
+
+
+def _shared(run: int) -> Select[int, int, int]:
+    """Each content that is enrolled for several people, one of them by this run."""
+    face = s.face.c
+    return (
+        select(
+            func.min(face.face_id).label("first"),
+            func.max(face.face_id).label("last"),
+            func.count().label("people"),
+        )
+        # Who has gone may have another id by now.
+        .where(face.status == _ENROLLED, face.user_id.not_in(select(s.leaver.c.user_id)))
+        .group_by(face.sha256)
+        .having(func.count() > 1, func.max(face.run) == run)
+        .order_by(func.min(face.face_id))
+    )
+
+
+def _superseded(face: FaceRecord, *, at: int, run: int) -> Changes:
+    return Changes(
+        faces=[replace(face, status=Status.SUPERSEDED, run=run)],
+        events=[
+            Event(
+                at=at,
+                kind=EventKind.SUPERSEDED,
+                run=run,
+                face_id=face.face_id,
+                face_token=face.face_token,
+            )
+        ],
+    )
