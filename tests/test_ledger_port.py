@@ -1,0 +1,671 @@
+"""The contract of the ledger port, which every adapter has to pass.
+
+A new adapter is one more of `ADAPTERS`: what --ledger names for a ledger that is not there yet.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ledger_rows import STAFF, START, enroll, face, photo, row, scanned, sha, token
+
+from enroll.errors import LedgerBusyError, LedgerMismatchError
+from enroll.expiry import bounded_offset, expiry_after_death, latest_expiry
+from enroll.ledger import (
+    INTERRUPTED,
+    BlockList,
+    Changes,
+    DifferenceKind,
+    Ledger,
+    LedgerStore,
+    Part,
+    RunEnd,
+    SurveyRecord,
+    Target,
+    ledger_at,
+)
+from enroll.model import (
+    Event,
+    EventKind,
+    FaceRecord,
+    FileTimes,
+    LibraryFace,
+    RowRecord,
+    Status,
+)
+
+ADAPTERS: dict[str, Callable[[Path], Path]] = {"sqlite": lambda folder: folder / "ledger.sqlite"}
+
+
+@pytest.fixture(params=ADAPTERS)
+def name(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return ADAPTERS[request.param](tmp_path)
+
+
+@pytest.fixture
+def store(name: Path) -> LedgerStore:
+    return ledger_at(name)
+
+
+@pytest.fixture
+def ledger(store: LedgerStore) -> Iterator[Ledger]:
+    opened = store.open(STAFF)
+    opened.start_run(START, images="/p", given=False)
+    yield opened
+    opened.close()
+
+
+OTHER_PROCESS = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[2])
+from ledger_rows import STAFF, START, enroll, face, row, scanned
+from enroll.ledger import Changes, ledger_at
+from enroll.model import Status
+
+store = ledger_at(Path(sys.argv[1]))
+
+def wait():
+    print("here", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def another_process(name: Path, script: str) -> Iterator[Callable[[], str]]:
+    """Runs a script that calls `wait()`; what is yielded lets it go on to its next, and says what
+    it printed. The process is killed in the end, as with `kill -9`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER_PROCESS + script, str(name), str(Path(__file__).parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+
+        def go_on() -> str:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return process.stdout.readline()
+
+        yield go_on
+        process.kill()
+
+
+# Where it is
+
+
+def test_where_there_is_no_ledger_nothing_is_read_and_nothing_left_behind(
+    store: LedgerStore, tmp_path: Path
+) -> None:
+    assert not store.exists()
+    assert store.holder() is None
+    for opens in (store.check, store.read, store.audit):
+        with pytest.raises(LedgerMismatchError, match="There is no ledger"):
+            opens()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_ledger_is_made_by_opening_it(store: LedgerStore, *, empty: bool) -> None:
+    with closing(store.open(STAFF, began_empty=empty)) as made:
+        assert made.began_empty is empty
+        assert made.identity() == STAFF
+    assert store.exists()
+    store.check()
+    with closing(store.open(STAFF)) as again:
+        assert again.began_empty is empty
+
+
+def test_a_creation_time_that_is_not_known_yet_is_not_compared(store: LedgerStore) -> None:
+    store.open(STAFF).close()
+    with closing(store.open(replace(STAFF, add_time=""))) as opened:
+        assert opened.identity() == STAFF
+    with pytest.raises(LedgerMismatchError, match="staff"):
+        store.open(replace(STAFF, group_id="others", add_time=""))
+
+
+def test_a_scratch_ledger_knows_what_is_there_and_what_it_takes_is_not_kept(
+    store: LedgerStore,
+) -> None:
+    with closing(store.scratch(STAFF)) as nothing:
+        assert nothing.status().counts == {}
+    assert not store.exists()
+    with closing(store.open(STAFF)) as writing:
+        enroll(writing, 1)
+        with closing(store.scratch(STAFF)) as scratch:
+            found = scratch.compare([scanned(1), scanned(2)], run=None)
+            assert (found.unchanged, len(found.candidates)) == (1, 1)
+            scratch.queue(found.candidates)
+            assert len(scratch.next_due(9)) == 1
+        assert writing.status().counts == {Status.ENROLLED: 1}
+
+
+# Who holds it
+
+
+HOLDS = """
+with store.hold():
+    wait()
+    wait()
+print("let go", flush=True)
+"""
+
+
+def test_one_process_holds_it_and_death_lets_it_go(name: Path, store: LedgerStore) -> None:
+    with another_process(name, HOLDS):
+        with pytest.raises(LedgerBusyError, match=r"process [0-9]+ on .*, since "):
+            store.hold()
+        assert "process" in (store.holder() or "")
+    assert store.holder() is None
+    with store.hold():
+        assert store.holder() is not None
+
+
+def test_it_is_held_until_it_is_let_go(name: Path, store: LedgerStore) -> None:
+    with another_process(name, HOLDS) as go_on:
+        assert go_on() == "here\n"
+        with pytest.raises(LedgerBusyError):
+            store.hold()
+        assert go_on() == "let go\n"
+        store.hold().close()
+
+
+def test_what_a_restored_ledger_lacks_is_remembered_outside_of_it(store: LedgerStore) -> None:
+    with store.hold() as hold:
+        assert (hold.last_run, hold.caught_up) == (0, False)
+        hold.remember_run(1_000)
+    with store.hold() as hold:
+        assert (hold.last_run, hold.caught_up) == (1_000, False)
+        hold.mark_caught_up()
+    with store.hold() as hold:
+        assert hold.caught_up
+        hold.remember_run(2_000)
+        assert not hold.caught_up
+
+
+# What is on record after a death
+
+
+WRITES = """
+ledger = store.open(STAFF)
+ledger.start_run(START, images="/p", given=True)
+enroll(ledger, 1)
+ledger.record(Changes(faces=[face(2, Status.SENDING)]))
+ledger.commit()
+ledger.record(Changes(faces=[face(3, Status.SENDING)]))
+assert len(ledger.faces_of(["u3"])["u3"]) == 1
+wait()
+enroll(ledger, 4)
+wait()
+"""
+
+
+def test_what_was_committed_outlives_a_kill_and_nothing_else_does(
+    name: Path, store: LedgerStore
+) -> None:
+    with another_process(name, WRITES):
+        pass
+    with closing(store.open(STAFF)) as ledger:
+        known = ledger.faces_of(["u1", "u2", "u3"])
+    assert known == {"u1": [face(1)], "u2": [face(2, Status.SENDING)], "u3": []}
+
+
+def test_an_intent_of_a_killed_run_is_in_doubt_when_the_next_run_begins(
+    name: Path, store: LedgerStore
+) -> None:
+    with another_process(name, WRITES):
+        pass
+    with closing(store.open(STAFF)) as ledger:
+        ledger.start_run(START, images="/p", given=False)
+        (open_face,) = ledger.open_faces()
+        assert (open_face.user_id, open_face.status) == ("u2", Status.IN_DOUBT)
+        assert [event.kind for event, _ in ledger.history()] == [EventKind.IN_DOUBT]
+
+
+def test_it_is_read_while_another_process_writes_it(name: Path, store: LedgerStore) -> None:
+    with another_process(name, WRITES) as go_on, closing(store.read()) as reader:
+        assert reader.status().counts == {Status.ENROLLED: 1, Status.SENDING: 1}
+        go_on()
+        with closing(store.read()) as later:
+            assert later.status().counts[Status.ENROLLED] == 2
+
+
+def test_an_audit_keeps_its_listing_and_sees_what_was_written_meanwhile(
+    name: Path, store: LedgerStore
+) -> None:
+    with another_process(name, WRITES) as go_on, closing(store.audit()) as audit:
+        unknown = LibraryFace(face_token=token(9), user_id="u9", user_data="", add_time=5)
+        assert audit.listing.take([unknown]) == 1
+        audit.refresh()
+        assert audit.unseen(before=10_000, after="") == [token(1)]
+        go_on()
+        audit.refresh()
+        assert audit.unseen(before=10_000, after="") == [token(1), token(4)]
+        audit.all_was_listed(before=10_000)
+        differences = [(one.kind, one.face_token) for one in audit.differences(under_way=True)]
+        assert differences == [
+            (DifferenceKind.MISSING, token(1)),
+            (DifferenceKind.MISSING, token(4)),
+            (DifferenceKind.STRANGER, token(9)),
+        ]
+
+
+def test_deletions_that_were_begun_are_known_after_a_death(store: LedgerStore) -> None:
+    with closing(store.open(STAFF)) as ledger:
+        run = ledger.start_run(START, images="/p", given=False)
+        enroll(ledger, 1, 2)
+        assert ledger.removals.choose_people(["u1", "u2"]).faces == 2
+        targets = ledger.removals.chosen(after="", most=9, run=run)
+        ledger.removals.intend(targets[:1])
+        ledger.commit()
+        ledger.removals.intend(targets[1:])  # dies before the commit
+    with closing(store.open(STAFF)) as ledger:
+        left = Target(face_token=token(1), face_id=1, user_id="u1", run=run)
+        assert ledger.removals.intended() == [left]
+        ledger.removals.settle([token(1)], run=run)
+        ledger.commit()
+        assert ledger.removals.intended() == []
+        assert ledger.status().counts == {Status.REMOVED: 1, Status.ENROLLED: 1}
+
+
+# The queue
+
+
+def test_queued_rows_of_a_face_are_found_and_stay_queued(ledger: Ledger) -> None:
+    doubtful = replace(face(1, Status.FAILED), face_token=None)
+    ledger.record(Changes(faces=[doubtful], rows=[row(1)]))
+    ledger.queue(ledger.compare([scanned(1), scanned(2)], run=1).candidates)
+    assert [due.row.user_id for due in ledger.queued_of([1])] == ["u1"]
+    assert len(ledger.next_due(9)) == 2
+    assert ledger.queued_of([1]) == []
+
+
+def test_the_queue_is_not_kept_with_the_ledger(store: LedgerStore) -> None:
+    with closing(store.open(STAFF)) as ledger:
+        ledger.queue(ledger.compare([scanned(1)], run=1).candidates)
+        ledger.commit()
+    with closing(store.open(STAFF)) as ledger:
+        assert ledger.next_due(9) == []
+
+
+# The scan cache, and who is withheld
+
+
+def test_a_kept_scan_is_recalled_until_a_run_with_another_mark_begins(store: LedgerStore) -> None:
+    scan = SurveyRecord(fingerprint="mark", manifest="m", parts=1, results=("/r.csv", 1, 2))
+    with closing(store.open(STAFF)) as ledger:
+        marked(ledger, "mark")
+        ledger.surveys.keep_part(Part(number=0, rows=b"packed"))
+        ledger.surveys.keep_survey(scan)
+        ledger.commit()
+    with closing(store.read()) as reader:
+        assert reader.last_scan() == scan
+    with closing(store.open(STAFF)) as ledger:
+        marked(ledger, "mark")
+        assert ledger.surveys.survey_part(0) == Part(number=0, rows=b"packed")
+        marked(ledger, "another")
+        assert ledger.last_scan() is None
+        assert ledger.surveys.survey_part(0) is None
+
+
+def marked(ledger: Ledger, mark: str) -> None:
+    """A run begins whose scan has this mark."""
+    ledger.start_run(replace(START, options={"survey": mark}), images="/p", given=False)
+
+
+def test_a_person_who_was_forgotten_is_withheld_and_nothing_else_is_left_of_them(
+    store: LedgerStore,
+) -> None:
+    with closing(store.open(STAFF)) as ledger:
+        run = ledger.start_run(START, images="/p", given=False)
+        enroll(ledger, 1, 2)
+        assert ledger.block_list == BlockList()
+        ledger.forgetting.block(["u1"], at=5, run=run)
+        ledger.commit()
+        assert ledger.forgetting.unfinished() == 1
+        ledger.removals.settle([token(1)], run=run)
+        ledger.commit()
+        ledger.forgetting.wipe(["u1"])
+        ledger.forgetting.scrub(["u1"], at=6)
+    with closing(store.open(STAFF)) as ledger:
+        assert ledger.block_list.holds("u1")
+        assert not ledger.block_list.holds("u2")
+        assert ledger.forgetting.unfinished() == 0
+        assert ledger.faces_of(["u1", "u2"]) == {"u1": [], "u2": [face(2)]}
+
+
+# Rows, faces and runs
+
+
+def test_what_was_committed_is_there_when_the_ledger_is_opened_again(store: LedgerStore) -> None:
+    first = store.open(STAFF)
+    first.start_run(START, images="/p", given=True)
+    enroll(first, 1)
+    first.close()
+    again = store.open(STAFF)
+    assert again.faces_of(["u1"]) == {"u1": [face(1)]}
+    assert again.images_given == "/p"
+    assert again.new_face_id() == 2
+    again.close()
+
+
+def test_what_was_recorded_and_not_committed_is_seen_here_and_lost_with_the_process(
+    ledger: Ledger, store: LedgerStore
+) -> None:
+    ledger.record(Changes(faces=[face(1)]))
+    assert ledger.faces_of(["u1"]) == {"u1": [face(1)]}
+    reader = store.read()
+    assert reader.status().counts == {}
+    reader.close()
+
+
+def test_a_later_change_of_the_same_face_wins(ledger: Ledger) -> None:
+    ledger.record(Changes(faces=[face(1, Status.SENDING)]))
+    ledger.record(Changes(faces=[face(1)]))
+    ledger.commit()
+    assert ledger.faces_of(["u1"]) == {"u1": [face(1)]}
+
+
+def test_every_field_of_a_face_survives(ledger: Ledger) -> None:
+    full = FaceRecord(
+        face_id=9,
+        user_id="u9",
+        sha256=sha(9),
+        status=Status.IN_DOUBT,
+        face_token=None,
+        attempts=3,
+        first_attempt_at=7,
+        code="TIMEOUT",
+        message="späť",
+        request_id="r",
+        sent_sha256=sha(8),
+        prepared="turned",
+        user_data="李雷",
+        multi_oriented_detection=True,
+        expires=12.5,
+        enrolled_at=None,
+        run=4,
+    )
+    ledger.record(Changes(faces=[full]))
+    ledger.commit()
+    assert ledger.faces_of(["u9"]) == {"u9": [full]}
+
+
+def test_rows_that_are_enrolled_and_unchanged_are_no_candidates(ledger: Ledger) -> None:
+    enroll(ledger, 1, 2)
+    found = ledger.compare([scanned(1), scanned(2), scanned(3)], run=1)
+    assert (found.unchanged, found.gone, found.user_data_changed) == (2, 0, 0)
+    assert [(one.row.user_id, one.status) for one in found.candidates] == [("u3", Status.PENDING)]
+
+
+@pytest.mark.parametrize(
+    "times", [FileTimes(11, 20, 30), FileTimes(10, 21, 30), FileTimes(10, 20, 31)]
+)
+def test_a_photo_with_other_times_is_a_candidate(ledger: Ledger, times: FileTimes) -> None:
+    enroll(ledger, 1)
+    (found,) = ledger.compare([scanned(1, times=times)], run=1).candidates
+    assert found.changed
+    assert (found.status, found.face_id) == (Status.ENROLLED, 1)
+
+
+def test_a_row_whose_photo_was_read_with_other_content_since_is_a_candidate(
+    ledger: Ledger,
+) -> None:
+    enroll(ledger, 1)
+    other = replace(photo(1), sha256=sha(7))  # another row of the same path has seen it
+    ledger.record(Changes(photos=[other]))
+    (found,) = ledger.compare([scanned(1)], run=1).candidates
+    assert found.changed
+
+
+def test_everything_is_a_candidate_when_photos_are_to_be_read_again(ledger: Ledger) -> None:
+    enroll(ledger, 1)
+    assert len(ledger.compare([scanned(1)], run=1, reread=True).candidates) == 1
+
+
+def test_an_enrolled_row_whose_photo_is_gone_stays_enrolled(ledger: Ledger) -> None:
+    enroll(ledger, 1)
+    found = ledger.compare([scanned(1, times=None)], run=1)
+    assert (found.gone, found.unchanged, list(found.candidates)) == (1, 0, [])
+
+
+def test_another_user_data_is_counted_only(ledger: Ledger) -> None:
+    enroll(ledger, 1)
+    found = ledger.compare([scanned(1, user_data="new")], run=1)
+    assert (found.unchanged, found.user_data_changed) == (1, 1)
+
+
+def test_a_row_that_stands_twice_in_a_chunk_is_one_candidate_of_two_lines(
+    ledger: Ledger,
+) -> None:
+    twice = [scanned(1), replace(scanned(1), line=9)]
+    (found,) = ledger.compare(twice, run=1).candidates
+    assert (found.lines, found.row.line) == (2, 2)
+
+
+def test_rows_seen_for_the_first_time_are_pending_unless_only_planned(
+    ledger: Ledger,
+) -> None:
+    ledger.compare([scanned(1)], run=None)
+    ledger.commit()
+    assert ledger.status().counts == {}
+    ledger.compare([scanned(1)], run=1)
+    ledger.commit()
+    assert ledger.status().counts == {Status.PENDING: 1}
+
+
+def test_due_rows_come_back_in_order_and_once(ledger: Ledger) -> None:
+    rows = [scanned(number) for number in (3, 1, 2)]
+    ledger.queue(ledger.compare(rows, run=1).candidates)
+    taken = ledger.next_due(2) + ledger.next_due(2) + ledger.next_due(2)
+    assert [due.row.line for due in taken] == [2, 3, 4]
+
+
+def test_entries_say_what_a_row_came_to(ledger: Ledger) -> None:
+    enroll(ledger, 1)
+    failed = RowRecord(
+        user_id="u2",
+        path="/p/2.jpg",
+        user_data="d",
+        status=Status.FAILED,
+        code="PHOTO_MISSING",
+        message="not there",
+    )
+    ledger.record(Changes(rows=[failed]))
+    ledger.commit()
+    one, two, none = ledger.entries_of([("u1", "/p/1.jpg"), ("u2", "/p/2.jpg"), ("u3", "/p/3")])
+    assert none is None
+    assert one is not None
+    assert (one.status, one.face_token, one.image, one.sha256, one.enrolled_at) == (
+        Status.ENROLLED,
+        token(1),
+        "1.jpg",
+        sha(1).hex(),
+        "1970-01-01T00:00:05Z",
+    )
+    assert two is not None
+    assert (two.status, two.error, two.message) == (Status.FAILED, "PHOTO_MISSING", "not there")
+
+
+def test_an_export_has_each_face_once_and_rows_without_a_face(ledger: Ledger) -> None:
+    enroll(ledger, 1)
+    renamed = replace(row(1), path="/p/other.jpg")
+    waiting = RowRecord(user_id="u2", path="/p/2.jpg", user_data="", status=Status.PENDING)
+    ledger.record(Changes(rows=[renamed, waiting], faces=[face(5, Status.REJECTED)]))
+    ledger.commit()
+    everything = list(ledger.entries())
+    assert [(one.user_id, one.status) for one in everything] == [
+        ("u1", Status.ENROLLED),
+        ("u5", Status.REJECTED),
+        ("u2", Status.PENDING),
+    ]
+    assert [one.user_id for one in ledger.entries([Status.PENDING])] == ["u2"]
+
+
+def test_status_counts_entries_and_their_errors(ledger: Ledger) -> None:
+    enroll(ledger, 1, 2)
+    rejected = [replace(face(n, Status.REJECTED), code="NO_FACE_FOUND") for n in (3, 4)]
+    lost = RowRecord(
+        user_id="u5", path="/p/5", user_data="", status=Status.FAILED, code="PHOTO_MISSING"
+    )
+    ledger.record(Changes(faces=rejected, rows=[lost]))
+    ledger.commit()
+    status = ledger.status()
+    assert status.counts == {Status.ENROLLED: 2, Status.REJECTED: 2, Status.FAILED: 1}
+    assert [(error.code, error.count) for error in status.errors] == [
+        ("NO_FACE_FOUND", 2),
+        ("PHOTO_MISSING", 1),
+    ]
+
+
+def test_a_run_is_remembered_with_its_end(ledger: Ledger) -> None:
+    end = RunEnd(at=2_000, exit_code=1, reason="", calls={"add": 3}, rows={"enrolled": 2}, limit=8)
+    ledger.end_run(1, end)
+    (found,) = ledger.status().runs
+    assert (found.start, found.end) == (START, end)
+
+
+def test_what_a_dead_run_left_sending_is_in_doubt_and_in_the_history(store: LedgerStore) -> None:
+    died = store.open(STAFF)
+    died.start_run(START, images="/p", given=False)
+    died.record(Changes(faces=[face(1, Status.SENDING), face(2)]))
+    died.commit()
+    died.close()
+    ledger = store.open(STAFF)
+    assert ledger.start_run(START, images="/p", given=False) == 2
+    (left,) = ledger.faces_of(["u1"])["u1"]
+    assert (left.status, left.code) == (Status.IN_DOUBT, INTERRUPTED)
+    ((event, user_id),) = ledger.history()
+    assert (event.kind, event.run, user_id) == (EventKind.IN_DOUBT, 2, "u1")
+    ledger.close()
+
+
+def begun(ledger: Ledger, at: float, **options: object) -> None:
+    """A run begins at that second."""
+    start = replace(START, at=round(at * 1000), options=options)
+    ledger.start_run(start, images="/p", given=False, clock_offset=0.0)
+
+
+def test_no_expiry_on_record_lies_beyond_what_a_call_can_have_been_signed_for(
+    store: LedgerStore,
+) -> None:
+    ledger = store.open(STAFF)
+    begun(ledger, 1000, timeout=600.0)
+    far = [
+        replace(face(1, Status.IN_DOUBT), expires=4e9),
+        replace(face(2), recheck=True, expires=4e9),
+        replace(face(3, Status.IN_DOUBT), expires=2500.0),
+    ]
+    ledger.record(Changes(faces=far))
+    ledger.commit()
+
+    def expiries() -> list[float | None]:
+        faces = ledger.faces_of(["u1", "u2", "u3"])
+        return [faces[user_id][0].expires for user_id in ("u1", "u2", "u3")]
+
+    begun(ledger, 2000, timeout=5.0)  # the earlier run's calls took longer
+    bound = latest_expiry(2000, timeout=600.0)
+    assert expiries() == [bound, bound, 2500.0]
+    begun(ledger, 3000, timeout=5.0)
+    assert expiries() == [bound, bound, 2500.0]
+    ledger.close()
+
+
+@pytest.mark.parametrize("offset", [4e9, -4e9, 300.0])
+def test_a_killed_runs_calls_are_reckoned_by_the_highest_offset_of_its_last_commit(
+    store: LedgerStore, offset: float
+) -> None:
+    ledger = store.open(STAFF)
+    begun(ledger, 1000, timeout=5.0)
+    ledger.record(Changes(faces=[face(1, Status.SENDING)]))
+    ledger.commit(clock_offset=offset)
+    alive_at = ledger.status().runs[0]
+    begun(ledger, time.time(), timeout=5.0)
+    (left,) = ledger.faces_of(["u1"])["u1"]
+    expected = expiry_after_death(time.time() + bounded_offset(offset), timeout=5.0)
+    assert left.expires == pytest.approx(expected, abs=30)
+    assert alive_at.clock_offset == bounded_offset(offset)
+    ledger.close()
+
+
+def test_the_history_can_be_asked_by_person_time_and_run(ledger: Ledger) -> None:
+    enroll(ledger, 1, 2)
+    events = [
+        Event(at=100, kind=EventKind.ENROLLED, run=1, face_id=1, face_token=token(1)),
+        Event(at=200, kind=EventKind.SUPERSEDED, run=1, face_id=1, face_token=token(1)),
+        Event(at=300, kind=EventKind.ENROLLED, run=1, face_id=2, face_token=token(2)),
+    ]
+    ledger.record(Changes(events=events))
+    ledger.commit()
+    assert [event for event, _ in ledger.history()] == events
+    assert [event.at for event, _ in ledger.history(user_id="u1")] == [100, 200]
+    assert [event.at for event, _ in ledger.history(since=200)] == [200, 300]
+    assert list(ledger.history(run=2)) == []
+
+
+def test_a_face_that_no_row_points_to_is_superseded(ledger: Ledger) -> None:
+    enroll(ledger, 1)
+    newer = replace(face(2), user_id="u1")
+    ledger.record(Changes(faces=[newer], rows=[replace(row(1), face_id=2, sha256=sha(2))]))
+    assert ledger.supersede(["u1"], at=1, run=1) == 1
+    ledger.commit()
+    assert [one.status for one in ledger.faces_of(["u1"])["u1"]] == [
+        Status.SUPERSEDED,
+        Status.ENROLLED,
+    ]
+    assert [event.kind for event, _ in ledger.history()] == [EventKind.SUPERSEDED]
+
+
+def test_a_photo_of_two_people_is_counted_when_this_run_enrolled_one_of_them(
+    ledger: Ledger,
+) -> None:
+    enroll(ledger, 1)
+    changes = Changes(
+        faces=[replace(face(2), sha256=sha(1), run=2)],
+        rows=[replace(row(2), sha256=sha(1))],
+    )
+    ledger.record(changes)
+    assert ledger.shared_photos(2) == 1
+    assert ledger.shared_photos(3) == 0
+    (example,) = ledger.examples_of_shared(2, most=3)
+    assert (example.user_ids, example.people) == (("u1", "u2"), 2)
+    assert example.path == "1.jpg"  # relative to the images root
+    assert ledger.examples_of_shared(3, most=3) == []
+
+
+def test_the_holders_of_tokens_are_known(ledger: Ledger) -> None:
+    enroll(ledger, 1)
+    assert ledger.holders_of([token(1), token(2)]) == {token(1): 1}
+
+
+def test_folders_with_known_photos_are_known(ledger: Ledger) -> None:
+    enroll(ledger, 1)
+    assert ledger.knows_photos_below("/p")
+    assert not ledger.knows_photos_below("/p/deeper")
+    assert ledger.knows_photos_below("/")
+
+
+def test_a_ledger_of_another_library_is_refused(store: LedgerStore) -> None:
+    store.open(STAFF).close()
+    with pytest.raises(LedgerMismatchError, match="of the library staff at host, not of guests"):
+        store.open(replace(STAFF, group_id="guests"))
+
+
+def test_a_library_that_was_made_anew_under_the_old_name_is_another(store: LedgerStore) -> None:
+    store.open(STAFF).close()
+    with pytest.raises(LedgerMismatchError, match="was created at 2026-02-02") as refused:
+        store.open(replace(STAFF, add_time="2026-02-02"))
+    assert "stand-in" not in str(refused.value)
