@@ -270,7 +270,7 @@ def perform(
     """
     desk = SignalDesk(holding=True)
     enroll = load()
-    from enroll.report.figures import publishing
+    from enroll.report.publishing import publishing
 
     stream = LastingStream(sys.stderr)
     as_json = given["log_format"] == "json"

@@ -12,7 +12,7 @@ from enroll.cli import options
 from enroll.settings import RunSettings
 
 if TYPE_CHECKING:
-    from enroll.report.figures import Publications
+    from enroll.report.publishing import Publications
 
 max_duration = click.option(
     "--max-duration",
@@ -50,7 +50,7 @@ def written(given: Mapping[str, Any]) -> dict[str, Path]:
 
 def publications(settings: RunSettings, given: Mapping[str, Any]) -> Publications:
     """Where figures and log go. Raises UsageError for a file that is something else."""
-    from enroll.report.figures import Publications
+    from enroll.report.publishing import Publications
 
     where = Publications(
         summary=given["summary"], metrics=given["metrics_file"], log=given["log_file"]

@@ -1,127 +1,114 @@
-"""A run's figures for programs: what `--summary` writes. No user id, no path of a photo."""
+"""A run's figures in one table: the name of each, its value, and what every output makes of it.
+
+`--summary` (JSON), `--metrics-file` (OpenMetrics), the log's line `run_ended` and the remarks of
+the printed summary come from this table; docs/reference.md is checked against it. No figure holds a
+user id or the path of a photo.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from enroll import __version__, clock
+from enroll import __version__
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import ledger_path, results_path
-from enroll.errors import EnrollError, ExitCode, GuardError, LocalError, ManifestError, UsageError
+from enroll.errors import ExitCode
 from enroll.model import CallKind, Status
 from enroll.session.tally import Latencies
 from enroll.settings import RunSettings, host_of
-from enroll.text.files import InUse, Output, check_output, new_file, try_folder
-from enroll.text.logs import log
+from enroll.text.wording import amount
 from enroll.visible import json_text, path_text
 
-_STOPPED = "enroll status and the command's own output say why."
-"""A sentence about a row's error may name its person or photo: those two are for their owner."""
+Value = datetime | str | float | Mapping[str, int] | None
+"""What a figure comes to; None where it is not known."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure(Generic[T]):
+    """One figure of a `T`: of a command that has ended, or of a run's report.
+
+    `name` is its key in JSON; without `in_json` only the log has it. `help` is its text as the
+    metric `enroll_run_NAME`, or `metric` in place of NAME; without `help` there is none. `label` is
+    the second label of a mapping's numbers. `log` is its key in the log, where a `sparse` one has
+    no zeros, and an `optional` one is left out if it is unknown. `remark` words it for the summary,
+    from the number and whether it is a sync's; those that are `urgent` are shown with --quiet, too.
+    """
+
+    name: str
+    value: Callable[[T], Value]
+    _: KW_ONLY
+    in_json: bool = True
+    help: str = ""
+    metric: str = ""
+    label: str = ""
+    log: str = ""
+    sparse: bool = False
+    optional: bool = False
+    remark: Callable[[int, bool], str] | None = None
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """How a command went; docs/reference.md describes each. Times are UNIX seconds.
+class Command:
+    """A command that has ended. Times are UNIX seconds; `report` is None where no run was begun or
+    it met a bug, `counts` are then of a difference that was refused."""
 
-    What is not known is None: all that comes of a run, where none could be begun.
-    """
-
-    exit_code: int
-    reason: str
+    settings: RunSettings
+    exit_code: ExitCode
     message: str
     started: float
     ended: float
-    seconds: float
-    version: str
-    manifest: str
-    group_id: str
-    endpoint: str
     ledger: str | None
-    library_created: str | None = None
-    run: int | None = None
-    results: str | None = None
-    rows: Mapping[str, int] | None = None
-    errors: Mapping[str, int] | None = None
-    enrolled_now: int | None = None
-    enrolled_before: int | None = None
-    renewed: int | None = None
-    bad: int | None = None
-    new_bad: int | None = None
-    calls: Mapping[str, int] | None = None
-    refused: int | None = None
-    refused_share: float | None = None
-    service_seconds_median: float | None = None
-    service_seconds_p95: float | None = None
-    call_seconds_median: float | None = None
-    call_seconds_p95: float | None = None
-    limit: int | None = None
-    limit_per_second: float | None = None
-    adopted: int | None = None
-    not_applied: int | None = None
-    surplus: int | None = None
-    others_in_doubt: int | None = None
-    superseded: int | None = None
-    gone: int | None = None
-    kept: int | None = None
-    user_data_changed: int | None = None
-    shared_photos: int | None = None
-    unforgotten: int | None = None
-    sync: Mapping[str, int] | None = None
-
-    def as_json(self) -> str:
-        """One object, times in ISO 8601 and UTC."""
-        known: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("started", "ended"):
-            at = datetime.fromtimestamp(known[name], UTC).isoformat(timespec="milliseconds")
-            known[name] = at.replace("+00:00", "Z")
-        return json_text(known, indent=2) + "\n"
+    report: Report | None = None
+    counts: Mapping[str, int] | None = None
 
 
-def figures_of(report: Report, settings: RunSettings, *, started: float) -> Figures:
-    """The figures of a run that was begun; `started` is when the command was."""
-    tally, gauge = report.ended.tally, report.gauge
-    calls = tally.calls.total()
-    return Figures(
-        **_of_command(settings, report.exit_code, started),
-        message=_message(report),
-        ledger=path_text(report.place.ledger),
-        library_created=report.place.library.add_time,
-        run=report.place.run,
-        results=None if report.results is None else path_text(report.results.absolute()),
-        rows={status.value: tally.statuses[status] for status in Status},
-        errors={str(code): count for (_, code), count in sorted(tally.codes.items())},
-        enrolled_now=tally.enrolled_now,
-        enrolled_before=tally.unchanged + tally.recognised + tally.gone,
-        renewed=tally.renewed,
-        bad=tally.bad,
-        new_bad=tally.new_bad,
-        calls={kind.value: tally.calls[kind] for kind in CallKind},
-        refused=tally.refused,
-        refused_share=round(tally.refused / calls, 4) if calls else 0.0,
-        service_seconds_median=_quantile(tally.service_took, 0.5),
-        service_seconds_p95=_quantile(tally.service_took, 0.95),
-        call_seconds_median=_quantile(tally.calls_took, 0.5),
-        call_seconds_p95=_quantile(tally.calls_took, 0.95),
-        limit=gauge.ceiling,
-        limit_per_second=gauge.spacing,
-        adopted=tally.adopted,
-        not_applied=tally.not_applied,
-        surplus=tally.surplus,
-        others_in_doubt=tally.others_in_doubt,
-        superseded=tally.superseded,
-        gone=tally.gone,
-        kept=tally.kept,
-        user_data_changed=tally.user_data_changed,
-        shared_photos=tally.shared,
-        unforgotten=report.place.unforgotten,
-        sync=None if report.followed is None else report.followed.figures(),
-    )
+OF_COMMAND: Sequence[Figure[Command]] = (
+    Figure(
+        "exit_code",
+        lambda command: int(command.exit_code),
+        help="How the last run ended, as docs/exit-codes.md has it; 0 is done.",
+    ),
+    Figure("reason", lambda command: command.exit_code.name),
+    Figure("message", lambda command: command.message),
+    Figure(
+        "started",
+        lambda command: datetime.fromtimestamp(command.started, UTC),
+        help="When the last run was started.",
+        metric="start_timestamp_seconds",
+    ),
+    Figure(
+        "ended",
+        lambda command: datetime.fromtimestamp(command.ended, UTC),
+        help="When the last run ended.",
+        metric="end_timestamp_seconds",
+    ),
+    Figure(
+        "seconds",
+        lambda command: round(max(command.ended - command.started, 0.0), 3),
+        help="How long the last run took.",
+        metric="duration_seconds",
+    ),
+    Figure("version", lambda _: __version__),
+    Figure("manifest", lambda command: path_text(command.settings.manifest.absolute())),
+    Figure("group_id", lambda command: command.settings.group_id),
+    Figure("endpoint", lambda command: command.settings.endpoint),
+    Figure("ledger", lambda command: command.ledger),
+)
+"""What is known of every command that had usable options."""
+
+
+def _result_path(run: Report) -> str | None:
+    return None if run.results is None else path_text(run.results.absolute())
+
+
+def _refused_share(run: Report) -> float:
+    calls = run.ended.tally.calls.total()
+    return round(run.ended.tally.refused / calls, 4) if calls else 0.0
 
 
 def _quantile(took: Latencies, share: float) -> float | None:
@@ -129,103 +116,273 @@ def _quantile(took: Latencies, share: float) -> float | None:
     return None if seconds is None else round(seconds, 4)
 
 
-def figures_of_failure(error: BaseException, settings: RunSettings, *, started: float) -> Figures:
-    """The figures of a command that could not begin a run, or met a bug in it."""
-    code = ExitCode(getattr(error, "exit_code", ExitCode.BUG))
-    message = str(error)
-    if isinstance(error, ManifestError):  # it may quote cells
-        message = "The manifest cannot be used; the command's own output says why."
-    counts = error.counts if isinstance(error, GuardError) else None
-    if code is ExitCode.GUARD:
-        message = "Refused: the difference is too large; the command's own output says why."
-    if code is ExitCode.BUG:
-        message = "A bug; the command's own output names the file with the traceback."
-    try:
-        ledger = path_text(ledger_path(settings))
-    except UsageError:
-        ledger = None
-    command = _of_command(settings, code, started)
-    return Figures(**command, message=message, ledger=ledger, sync=counts)
+def _on_record(run: Report) -> dict[str, int] | None:
+    held = run.on_record
+    return None if held is None else {status.value: count for status, count in held.items()}
 
 
-def write_summary(path: Path, figures: Figures) -> None:
-    """Put the figures where `path` is, for their owner alone. Raises LocalError."""
-    with new_file(path) as new:
-        new.file.write(figures.as_json().encode())
+OF_RUN: Sequence[Figure[Report]] = (
+    Figure("library_created", lambda run: run.place.library.add_time),
+    Figure("run", lambda run: run.place.run, log="run"),
+    Figure("run_exit_code", lambda run: int(run.exit_code), in_json=False, log="exit_code"),
+    Figure(
+        "rows",
+        lambda run: {status.value: run.ended.tally.statuses[status] for status in Status},
+        help="Rows of the manifest after the last run.",
+        label="status",
+        log="rows",
+        sparse=True,
+    ),
+    Figure(
+        "errors",
+        lambda run: {str(code): n for (_, code), n in sorted(run.ended.tally.codes.items())},
+        log="errors",
+    ),
+    Figure(
+        "enrolled_now",
+        lambda run: run.ended.tally.enrolled_now,
+        help="Rows that the last run enrolled.",
+    ),
+    Figure(
+        "enrolled_before",
+        lambda run: run.ended.tally.enrolled_before,
+        help="Rows that were enrolled before the last run.",
+    ),
+    Figure("renewed", lambda run: run.ended.tally.renewed),
+    Figure("bad", lambda run: run.ended.tally.bad),
+    Figure(
+        "new_bad",
+        lambda run: run.ended.tally.new_bad,
+        help="Rows that are rejected, invalid or failed since the last run.",
+    ),
+    Figure(
+        "calls",
+        lambda run: {kind.value: run.ended.tally.calls[kind] for kind in CallKind},
+        help="Calls that the last run made.",
+        label="kind",
+        log="calls",
+        sparse=True,
+    ),
+    Figure(
+        "refused",
+        lambda run: run.ended.tally.refused,
+        help="Calls of the last run that the account's limit refused.",
+        log="refused",
+    ),
+    Figure(
+        "refused_share",
+        _refused_share,
+        help="Share of the last run's calls that the account's limit refused, 0 to 1.",
+    ),
+    Figure(
+        "service_seconds_median",
+        lambda run: _quantile(run.ended.tally.service_took, 0.5),
+        help="Half of the last run's adds took the service no longer.",
+    ),
+    Figure(
+        "service_seconds_p95",
+        lambda run: _quantile(run.ended.tally.service_took, 0.95),
+        help="95 % of the last run's adds took the service no longer.",
+    ),
+    Figure(
+        "call_seconds_median",
+        lambda run: _quantile(run.ended.tally.calls_took, 0.5),
+        help="Half of the last run's adds took no longer as a whole.",
+    ),
+    Figure(
+        "call_seconds_p95",
+        lambda run: _quantile(run.ended.tally.calls_took, 0.95),
+        help="95 % of the last run's adds took no longer as a whole.",
+    ),
+    Figure("in_flight", lambda run: run.gauge.limit, in_json=False, log="limit"),
+    Figure(
+        "limit",
+        lambda run: run.gauge.ceiling,
+        help="Calls at a time that the account takes, as far as it was found.",
+        log="ceiling",
+    ),
+    Figure(
+        "limit_per_second",
+        lambda run: run.gauge.spacing,
+        help="Calls a second that the account takes, where it counts those.",
+        log="spacing",
+    ),
+    Figure("run_seconds", lambda run: round(run.ended.seconds, 3), in_json=False, log="seconds"),
+    Figure("run_ledger", lambda run: path_text(run.place.ledger), in_json=False, log="ledger"),
+    Figure("results", _result_path, log="results"),
+    Figure(
+        "adopted",
+        lambda run: run.ended.tally.adopted,
+        help="Faces in doubt that the last run found in the library.",
+        remark=lambda count, _: (
+            f"{amount(count, 'face')} found in the library that the ledger did not know, as after "
+            "an answer that was lost: enrolled with the token that it has there."
+        ),
+    ),
+    Figure(
+        "not_applied",
+        lambda run: run.ended.tally.not_applied,
+        remark=lambda count, _: (
+            f"{amount(count, 'face')} looked for in the library in vain: not added so far."
+        ),
+    ),
+    Figure(
+        "surplus",
+        lambda run: run.ended.tally.surplus,
+        help="Further copies of faces that the last run found in the library.",
+        remark=lambda count, _: (
+            f"{amount(count, 'further copy', 'further copies')} of a face found in the library: "
+            "`enroll verify --remove-surplus` deletes them."
+        ),
+        urgent=True,
+    ),
+    Figure(
+        "unchecked",
+        lambda run: run.ended.tally.unchecked,
+        in_json=False,
+        remark=lambda count, _: (
+            f"{amount(count, 'face')} sent again after a doubt, without a look that shows whether "
+            "there is a second copy: the next run looks again, as does `enroll verify`."
+        ),
+    ),
+    Figure(
+        "user_data_changed",
+        lambda run: run.ended.tally.user_data_changed,
+        remark=lambda count, sync: (
+            f"{amount(count, 'enrolled row')} with another user_data than the library: left as "
+            + (
+                "enrolled, as another row has the same face, and its text."
+                if sync
+                else "enrolled, the service has no update."
+            )
+        ),
+    ),
+    Figure(
+        "gone",
+        lambda run: run.ended.tally.gone,
+        remark=lambda count, _: (
+            f"{amount(count, 'enrolled row')} whose photo is no longer there: left as enrolled."
+        ),
+    ),
+    Figure(
+        "kept",
+        lambda run: run.ended.tally.kept,
+        remark=lambda count, sync: (
+            f"{amount(count, 'row')} whose new {'photo or text' if sync else 'photo'} cannot be "
+            "used: the face enrolled before stays."
+        ),
+    ),
+    Figure(
+        "undeleted",
+        lambda run: run.ended.tally.undeleted,
+        in_json=False,
+        remark=lambda count, _: (
+            f"Of {amount(count, 'face')} it is not known whether they were deleted: the next run "
+            "or sync finds out."
+        ),
+    ),
+    Figure(
+        "superseded",
+        lambda run: run.ended.tally.superseded,
+        remark=lambda count, sync: (
+            ""
+            if sync
+            else f"{amount(count, 'older face')} superseded by new photos: still in the library, "
+            "listed by `enroll export --status superseded`."
+        ),
+    ),
+    Figure(
+        "others_in_doubt",
+        lambda run: run.ended.tally.others_in_doubt,
+        help="Faces in doubt that are none of the manifest's.",
+        remark=lambda count, _: (
+            f"{amount(count, 'face')} of other manifests {'is' if count == 1 else 'are'} in doubt: "
+            "listed by `enroll export --status in_doubt`, decided by `enroll resolve`."
+        ),
+        urgent=True,
+    ),
+    Figure("shared_photos", lambda run: run.ended.tally.shared),
+    Figure(
+        "unforgotten",
+        lambda run: run.place.unforgotten,
+        help="People of whom `enroll forget` has not deleted everything yet.",
+    ),
+    Figure(
+        "sync",
+        lambda run: None if run.followed is None else run.followed.figures(),
+        help="What the last sync found and did.",
+        label="what",
+        log="sync",
+        optional=True,
+    ),
+    Figure(
+        "doubtful",
+        lambda run: {str(code): n for code, n in run.ended.tally.doubtful.items()} or None,
+        in_json=False,
+        log="doubtful",
+        optional=True,
+    ),
+    Figure(
+        "on_record",
+        _on_record,
+        in_json=False,
+        log="on_record",
+        optional=True,
+    ),
+)
+"""What only a run knows: None of a command that began none. The order is that of the remarks in the
+summary, too."""
 
 
-def _of_command(settings: RunSettings, code: ExitCode, started: float) -> dict[str, Any]:
-    now = clock.time()
-    return {
-        "exit_code": int(code),
-        "reason": code.name,
-        "started": started,
-        "ended": now,
-        "seconds": round(max(now - started, 0.0), 3),
-        "version": __version__,
-        "manifest": path_text(settings.manifest.absolute()),
-        "group_id": settings.group_id,
-        "endpoint": settings.endpoint,
-    }
+def remarks(report: Report, *, urgent: bool = False) -> list[str]:
+    """What the summary says of a run's figures that are not zero; only the `urgent` ones."""
+    sync = report.followed is not None
+    lines = []
+    for figure in OF_RUN:
+        count = figure.value(report)
+        if urgent and not figure.urgent:
+            continue
+        if figure.remark and isinstance(count, int | float) and count:
+            lines.append(figure.remark(int(count), sync))
+    return [line for line in lines if line]
 
 
-def _message(report: Report) -> str:
-    ended = report.ended
-    if ended.signal is not None:
-        return "Interrupted by a signal; run the same command again to go on."
-    if ended.stop is not None:
-        by = "the service" if ended.stop.exit_code is ExitCode.SERVICE else "this machine"
-        return f"Stopped by {by}; {_STOPPED}"
-    if ended.bound is not None:
-        return f"{ended.bound}. Run the same command again to go on."
-    return ""
+def log_fields(report: Report) -> dict[str, Any]:
+    """A run's figures as the log has them."""
+    fields: dict[str, Any] = {}
+    for figure in OF_RUN:
+        value = figure.value(report)
+        if figure.sparse and isinstance(value, Mapping):
+            value = {name: number for name, number in value.items() if number}
+        if figure.log and not (figure.optional and value is None):
+            fields[figure.log] = value
+    return fields
 
 
-MODE = 0o644
-"""Anybody may read it: the collector runs as another user, who could not read a file of ours
-otherwise. It holds counts, times, and the names of host and library; nothing of a person."""
-
-Labels = tuple[str, ...]
-
-_NUMBERS = {
-    "exit_code": "How the last run ended, as docs/exit-codes.md has it; 0 is done.",
-    "enrolled_now": "Rows that the last run enrolled.",
-    "enrolled_before": "Rows that were enrolled before the last run.",
-    "new_bad": "Rows that are rejected, invalid or failed since the last run.",
-    "refused": "Calls of the last run that the account's limit refused.",
-    "refused_share": "Share of the last run's calls that the account's limit refused, 0 to 1.",
-    "service_seconds_median": "Half of the last run's adds took the service no longer.",
-    "service_seconds_p95": "95 % of the last run's adds took the service no longer.",
-    "call_seconds_median": "Half of the last run's adds took no longer as a whole.",
-    "call_seconds_p95": "95 % of the last run's adds took no longer as a whole.",
-    "limit": "Calls at a time that the account takes, as far as it was found.",
-    "limit_per_second": "Calls a second that the account takes, where it counts those.",
-    "adopted": "Faces in doubt that the last run found in the library.",
-    "surplus": "Further copies of faces that the last run found in the library.",
-    "others_in_doubt": "Faces in doubt that are none of the manifest's.",
-    "unforgotten": "People of whom `enroll forget` has not deleted everything yet.",
-}
-"""Figures that are one number, by their name there and in the metric."""
+def figures_of(command: Command) -> Iterator[tuple[Figure[Any], Value]]:
+    """Every figure of a command, with its value."""
+    for of_command in OF_COMMAND:
+        yield of_command, of_command.value(command)
+    for figure in OF_RUN:
+        if command.report is not None:
+            yield figure, figure.value(command.report)
+        else:
+            yield figure, command.counts if figure.name == "sync" else None
 
 
-def check_metrics() -> None:
-    """Raise UsageError where the extra `metrics` is not installed."""
-    try:
-        import prometheus_client  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise UsageError(
-            "--metrics-file needs the package prometheus_client: "
-            "run `pip install 'enroll[metrics]'`."
-        ) from error
+def as_json(command: Command) -> str:
+    """The figures as one object, times in ISO 8601 and UTC."""
+    known = {figure.name: _plain(value) for figure, value in figures_of(command) if figure.in_json}
+    return json_text(known, indent=2) + "\n"
 
 
-def write_metrics(path: Path, figures: Figures) -> None:
-    """Put the metrics where `path` is, readable by everybody. Raises LocalError."""
-    with new_file(path, mode=MODE) as new:
-        new.file.write(metrics_text(figures))
+def _plain(value: Value) -> Value:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return value
 
 
-def metrics_text(figures: Figures) -> bytes:
+def metrics_text(command: Command) -> bytes:
     """The metrics, each labelled with the endpoint's `host` and the library's `group_id`; what is
     not known is left out."""
     # Here, not above: it is an extra, and nobody else waits for it.
@@ -233,124 +390,23 @@ def metrics_text(figures: Figures) -> bytes:
     from prometheus_client.openmetrics.exposition import generate_latest  # noqa: PLC0415
 
     registry = CollectorRegistry()
-    library = (host_of(figures.endpoint), figures.group_id)
-    for name, meaning, label, values in _metrics(figures):
-        labels = ["host", "group_id", *([label] if label else [])]
-        gauge = Gauge(f"enroll_run_{name}", meaning, labels, registry=registry)
-        for value_of, number in values.items():
-            gauge.labels(*library, *([value_of] if label else [])).set(number)
+    library = (host_of(command.settings.endpoint), command.settings.group_id)
+    for figure, value in figures_of(command):
+        if not figure.help or value is None:
+            continue
+        name, further = figure.metric or figure.name, [figure.label] if figure.label else []
+        labels = ["host", "group_id", *further]
+        gauge = Gauge(f"enroll_run_{name}", figure.help, labels, registry=registry)
+        for labelled, number in _numbers(value).items():
+            gauge.labels(*library, *([labelled] if further else [])).set(number)
     text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
     return text
 
 
-def _metrics(figures: Figures) -> Iterator[tuple[str, str, str, Mapping[str, float]]]:
-    """Name, meaning, second label (or none), and the values by that label's."""
-    yield (
-        "start_timestamp_seconds",
-        "When the last run was started.",
-        "",
-        {"": figures.started},
-    )
-    yield "end_timestamp_seconds", "When the last run ended.", "", {"": figures.ended}
-    yield "duration_seconds", "How long the last run took.", "", {"": figures.seconds}
-    for name, meaning in _NUMBERS.items():
-        number = getattr(figures, name)
-        if number is not None:
-            yield name, meaning, "", {"": number}
-    if figures.rows is not None:
-        yield "rows", "Rows of the manifest after the last run.", "status", figures.rows
-    if figures.sync is not None:
-        yield "sync", "What the last sync found and did.", "what", figures.sync
-    if figures.calls is not None:
-        yield "calls", "Calls that the last run made.", "kind", figures.calls
-
-
-GOES_BEFORE = frozenset(
-    {ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT, ExitCode.ENDED_EARLY}
-)
-"""Exit codes before which 7 comes, as docs/exit-codes.md has it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publications:
-    """Where a run's figures and log go, None for nowhere."""
-
-    summary: Path | None = None
-    metrics: Path | None = None
-    log: Path | None = None
-
-    def check(self, settings: RunSettings) -> None:
-        """Raise UsageError for a file that must not or cannot be written; hours before it is."""
-        if self.metrics is not None:
-            check_metrics()
-        outputs = [
-            Output(path=path, option=option, content=content, is_log=path is self.log)
-            for option, path, content in (
-                ("--summary", self.summary, "JSON"),
-                ("--metrics-file", self.metrics, "metrics as text"),
-                ("--log-file", self.log, "log lines"),
-            )
-            if path is not None
-        ]
-        results = results_path(settings)
-        for output in outputs:
-            files = {f"what {one.option} names,": one.path for one in outputs if one is not output}
-            files |= {
-                what: path for what, path in settings.in_use.items() if path is not output.path
-            }
-            if results is not None:
-                files["the results"] = results
-            manifests = [settings.manifest]
-            in_use = InUse(ledger=ledger_path(settings), manifests=manifests, files=files)
-            check_output(output, in_use)
-            if not output.is_log:
-                try_folder(output)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What has become of a run; `report` stays None where it was not begun or met a bug."""
-
-    report: Report | None = None
-
-
-@contextmanager
-def publishing(settings: RunSettings, publications: Publications) -> Iterator[Outcome]:
-    """Around a run: its figures are written when it ends, also by an exception, which goes on.
-
-    Raises LocalError where they cannot be, and nothing worse has happened.
-    """
-    started, outcome = clock.time(), Outcome()
-    try:
-        yield outcome
-    except BaseException as error:  # an interruption, too
-        _publish(figures_of_failure(error, settings, started=started), publications, later=True)
-        raise
-    if outcome.report is not None:
-        worse = outcome.report.exit_code not in GOES_BEFORE
-        figures = figures_of(outcome.report, settings, started=started)
-        _publish(figures, publications, later=worse)
-
-
-def _publish(figures: Figures, publications: Publications, *, later: bool) -> None:
-    """Write the figures, each file whatever became of the other; with `later` a fault in that is
-    only logged, as there is worse to say."""
-    faults: list[str] = []
-    with ExitStack() as writing:  # which goes on to the other file after a bug, too
-        if publications.metrics is not None:
-            writing.callback(_try, faults, write_metrics, publications.metrics, figures)
-        if publications.summary is not None:
-            writing.callback(_try, faults, write_summary, publications.summary, figures)
-    if not later and faults:  # no wrong usage any more: faces may have been added
-        raise LocalError(*faults)
-    for fault in faults:
-        log("warning", f"Warning: {fault}", {}, level=logging.WARNING)
-
-
-def _try(
-    faults: list[str], write: Callable[[Path, Figures], None], path: Path, figures: Figures
-) -> None:
-    try:
-        write(path, figures)
-    except EnrollError as error:
-        faults.append(str(error))
+def _numbers(value: Value) -> Mapping[str, float]:
+    """The numbers of a figure by their label, which a single one does not have."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, datetime):
+        return {"": value.timestamp()}
+    return {"": float(str(value))}

@@ -10,6 +10,7 @@ from enroll.commands.sync_judging import followed_lines, strange_lines
 from enroll.errors import ExitCode
 from enroll.limiter.limits import LimiterState
 from enroll.model import CallKind, Status
+from enroll.report.figures import log_fields, remarks
 from enroll.run.feed import trial_lines
 from enroll.session.tally import Tally
 from enroll.text.logs import log, mask
@@ -22,7 +23,6 @@ from enroll.text.wording import (
     facts,
     percent,
 )
-from enroll.visible import path_text
 
 ENOUGH_MOMENTS = 20
 """Moments, four a second, from which on it is told what a run waited for."""
@@ -41,7 +41,7 @@ def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
     """What somebody has to see of a run although all that was asked is done."""
     tally = report.ended.tally
     strange = [] if report.followed is None else strange_lines(report.followed)
-    return [*_surplus(tally), *_others_in_doubt(tally), *strange, *_shared(tally, show_user_ids)]
+    return [*remarks(report, urgent=True), *strange, *_shared(tally, show_user_ids)]
 
 
 def needs_a_person(report: Report) -> bool:
@@ -65,8 +65,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     if report.followed is not None:
         yield [*followed_lines(report.followed), *strange_lines(report.followed)]
     yield list(doubtful_lines(tally.doubtful, "sent all the same"))
-    followed = report.followed is not None
-    yield [*_doubts(tally), *_remarks(tally, followed), *_shared(tally, show_user_ids)]
+    yield [*remarks(report), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
     share = percent(tally.refused, tally.calls.total())
     refused = f"; {tally.refused:,} ({share}) refused by the service's limit"
@@ -136,8 +135,7 @@ def _headline(report: Report) -> str:
         return f"Run {report.place.run}: {amount(report.followed.deleted, 'face')} deleted."
     if not tally.done:
         return f"Run {report.place.run}: {_nothing_added(tally)}"
-    before = tally.unchanged + tally.recognised + tally.gone
-    return f"{done}, {amount(before, 'row')} enrolled before."
+    return f"{done}, {amount(tally.enrolled_before, 'row')} enrolled before."
 
 
 def _nothing_added(tally: Tally) -> str:
@@ -157,76 +155,6 @@ def _unrecorded(report: Report) -> Iterator[str]:
         f"It holds, of all manifests: {held or 'nothing that can be read now'}. "
         "What it lacks is looked for in the library by the next run, before anything is sent."
     )
-
-
-def _doubts(tally: Tally) -> Iterator[str]:
-    if tally.adopted:
-        yield (
-            f"{amount(tally.adopted, 'face')} found in the library that the ledger did not "
-            "know, as after an answer that was lost: enrolled with the token that it has there."
-        )
-    if tally.not_applied:
-        yield (
-            f"{amount(tally.not_applied, 'face')} looked for in the library in vain: not added "
-            "so far."
-        )
-    yield from _surplus(tally)
-    if tally.unchecked:
-        yield (
-            f"{amount(tally.unchecked, 'face')} sent again after a doubt, without a look that "
-            "shows whether there is a second copy: the next run looks again, as does "
-            "`enroll verify`."
-        )
-
-
-def _surplus(tally: Tally) -> Iterator[str]:
-    if tally.surplus:
-        yield (
-            f"{amount(tally.surplus, 'further copy', 'further copies')} of a face found in the "
-            "library: `enroll verify --remove-surplus` deletes them."
-        )
-
-
-def _remarks(tally: Tally, followed: bool) -> Iterator[str]:
-    if tally.user_data_changed:
-        rows = amount(tally.user_data_changed, "enrolled row")
-        yield (
-            f"{rows} with another user_data than the library: left as enrolled, "
-            + (
-                "as another row has the same face, and its text."
-                if followed
-                else "the service has no update."
-            )
-        )
-    if tally.gone:
-        rows = amount(tally.gone, "enrolled row")
-        yield f"{rows} whose photo is no longer there: left as enrolled."
-    if tally.kept:
-        what = "photo or text" if followed else "photo"
-        yield (
-            f"{amount(tally.kept, 'row')} whose new {what} cannot be used: the face enrolled "
-            "before stays."
-        )
-    if tally.undeleted:
-        faces = amount(tally.undeleted, "face")
-        yield (
-            f"Of {faces} it is not known whether they were deleted: the next run or sync finds out."
-        )
-    if tally.superseded and not followed:
-        yield (
-            f"{amount(tally.superseded, 'older face')} superseded by new photos: still in the "
-            "library, listed by `enroll export --status superseded`."
-        )
-    yield from _others_in_doubt(tally)
-
-
-def _others_in_doubt(tally: Tally) -> Iterator[str]:
-    if tally.others_in_doubt:
-        faces = amount(tally.others_in_doubt, "face")
-        yield (
-            f"{faces} of other manifests {'is' if tally.others_in_doubt == 1 else 'are'} in doubt: "
-            "listed by `enroll export --status in_doubt`, decided by `enroll resolve`."
-        )
 
 
 def _shared(tally: Tally, show_user_ids: bool) -> Iterator[str]:
@@ -256,43 +184,6 @@ def _results(report: Report) -> str:
 
 
 def log_summary(report: Report, *, urgent: bool = False) -> None:
-    """Log how a run ended, with every figure as a field; `urgent` also for who wants it quiet."""
-    ended, tally = report.ended, report.ended.tally
-    log(
-        "run_ended",
-        _headline(report),
-        {
-            "run": report.place.run,
-            "exit_code": int(report.exit_code),
-            "rows": {status.value: count for status, count in tally.statuses.items() if count},
-            "errors": {str(code): count for (_, code), count in tally.codes.items()},
-            "calls": {kind.value: count for kind, count in tally.calls.items()},
-            "refused": tally.refused,
-            "limit": report.gauge.limit,
-            "ceiling": report.gauge.ceiling,
-            "spacing": report.gauge.spacing,
-            "seconds": round(ended.seconds, 3),
-            "ledger": path_text(report.place.ledger),
-            "results": None if report.results is None else path_text(report.results),
-            **_doubtful_fields(tally),
-            **_record_fields(report),
-            **_followed_fields(report),
-        },
-        level=logging.WARNING if urgent else logging.INFO,
-    )
-
-
-def _doubtful_fields(tally: Tally) -> dict[str, dict[str, int]]:
-    if not tally.doubtful:
-        return {}
-    return {"doubtful": {str(code): count for code, count in tally.doubtful.items()}}
-
-
-def _record_fields(report: Report) -> dict[str, dict[str, int]]:
-    if report.on_record is None:
-        return {}
-    return {"on_record": {status.value: count for status, count in report.on_record.items()}}
-
-
-def _followed_fields(report: Report) -> dict[str, dict[str, int]]:
-    return {} if report.followed is None else {"sync": dict(report.followed.figures())}
+    """Log how a run ended, with its figures as fields; `urgent` also for who wants it quiet."""
+    level = logging.WARNING if urgent else logging.INFO
+    log("run_ended", _headline(report), log_fields(report), level=level)

@@ -107,6 +107,11 @@ class Tally:
             self.examples.setdefault(code, message)
 
     @property
+    def enrolled_before(self) -> int:
+        """Lines that were enrolled before the run."""
+        return self.unchanged + self.recognised + self.gone
+
+    @property
     def bad(self) -> int:
         """Lines that are rejected, invalid or failed."""
         return sum(self.statuses[status] for status in BAD)

@@ -1,0 +1,191 @@
+"""Writes a run's figures, for programs, when it ends: whatever its end was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from enroll import clock
+from enroll.commands.run_closing import Report
+from enroll.commands.run_opening import ledger_path, results_path
+from enroll.errors import EnrollError, ExitCode, GuardError, LocalError, ManifestError, UsageError
+from enroll.report.figures import Command, as_json, metrics_text
+from enroll.settings import RunSettings
+from enroll.text.files import InUse, Output, check_output, new_file, try_folder
+from enroll.text.logs import log
+from enroll.visible import path_text
+
+_STOPPED = "enroll status and the command's own output say why."
+"""A sentence about a row's error may name its person or photo: those two are for their owner."""
+
+
+def command_of(report: Report, settings: RunSettings, *, started: float) -> Command:
+    """A command whose run has ended; `started` is when the command was."""
+    return Command(
+        settings=settings,
+        exit_code=report.exit_code,
+        message=_message(report),
+        started=started,
+        ended=clock.time(),
+        ledger=path_text(report.place.ledger),
+        report=report,
+    )
+
+
+def _message(report: Report) -> str:
+    ended = report.ended
+    if ended.signal is not None:
+        return "Interrupted by a signal; run the same command again to go on."
+    if ended.stop is not None:
+        by = "the service" if ended.stop.exit_code is ExitCode.SERVICE else "this machine"
+        return f"Stopped by {by}; {_STOPPED}"
+    if ended.bound is not None:
+        return f"{ended.bound}. Run the same command again to go on."
+    return ""
+
+
+def failed_command(error: BaseException, settings: RunSettings, *, started: float) -> Command:
+    """A command that could not begin a run, or met a bug in it."""
+    code = ExitCode(getattr(error, "exit_code", ExitCode.BUG))
+    message = str(error)
+    if isinstance(error, ManifestError):  # it may quote cells
+        message = "The manifest cannot be used; the command's own output says why."
+    if code is ExitCode.GUARD:
+        message = "Refused: the difference is too large; the command's own output says why."
+    if code is ExitCode.BUG:
+        message = "A bug; the command's own output names the file with the traceback."
+    try:
+        ledger = path_text(ledger_path(settings))
+    except UsageError:
+        ledger = None
+    return Command(
+        settings=settings,
+        exit_code=code,
+        message=message,
+        started=started,
+        ended=clock.time(),
+        ledger=ledger,
+        counts=error.counts if isinstance(error, GuardError) else None,
+    )
+
+
+MODE = 0o644
+"""Anybody may read it: the collector runs as another user, who could not read a file of ours
+otherwise. It holds counts, times, and the names of host and library; nothing of a person."""
+
+
+def write_summary(path: Path, command: Command) -> None:
+    """Put the figures where `path` is, for their owner alone. Raises LocalError."""
+    with new_file(path) as new:
+        new.file.write(as_json(command).encode())
+
+
+def write_metrics(path: Path, command: Command) -> None:
+    """Put the metrics where `path` is, readable by everybody. Raises LocalError."""
+    with new_file(path, mode=MODE) as new:
+        new.file.write(metrics_text(command))
+
+
+def check_metrics() -> None:
+    """Raise UsageError where the extra `metrics` is not installed."""
+    try:
+        import prometheus_client  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise UsageError(
+            "--metrics-file needs the package prometheus_client: "
+            "run `pip install 'enroll[metrics]'`."
+        ) from error
+
+
+GOES_BEFORE = frozenset(
+    {ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT, ExitCode.ENDED_EARLY}
+)
+"""Exit codes before which 7 comes, as docs/exit-codes.md has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publications:
+    """Where a run's figures and log go, None for nowhere."""
+
+    summary: Path | None = None
+    metrics: Path | None = None
+    log: Path | None = None
+
+    def check(self, settings: RunSettings) -> None:
+        """Raise UsageError for a file that must not or cannot be written; hours before it is."""
+        if self.metrics is not None:
+            check_metrics()
+        outputs = [
+            Output(path=path, option=option, content=content, is_log=path is self.log)
+            for option, path, content in (
+                ("--summary", self.summary, "JSON"),
+                ("--metrics-file", self.metrics, "metrics as text"),
+                ("--log-file", self.log, "log lines"),
+            )
+            if path is not None
+        ]
+        results = results_path(settings)
+        for output in outputs:
+            files = {f"what {one.option} names,": one.path for one in outputs if one is not output}
+            files |= {
+                what: path for what, path in settings.in_use.items() if path is not output.path
+            }
+            if results is not None:
+                files["the results"] = results
+            manifests = [settings.manifest]
+            in_use = InUse(ledger=ledger_path(settings), manifests=manifests, files=files)
+            check_output(output, in_use)
+            if not output.is_log:
+                try_folder(output)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What has become of a run; `report` stays None where it was not begun or met a bug."""
+
+    report: Report | None = None
+
+
+@contextmanager
+def publishing(settings: RunSettings, publications: Publications) -> Iterator[Outcome]:
+    """Around a run: its figures are written when it ends, also by an exception, which goes on.
+
+    Raises LocalError where they cannot be, and nothing worse has happened.
+    """
+    started, outcome = clock.time(), Outcome()
+    try:
+        yield outcome
+    except BaseException as error:  # an interruption, too
+        _publish(failed_command(error, settings, started=started), publications, later=True)
+        raise
+    if outcome.report is not None:
+        worse = outcome.report.exit_code not in GOES_BEFORE
+        command = command_of(outcome.report, settings, started=started)
+        _publish(command, publications, later=worse)
+
+
+def _publish(command: Command, publications: Publications, *, later: bool) -> None:
+    """Write the figures, each file whatever became of the other; with `later` a fault in that is
+    only logged, as there is worse to say."""
+    faults: list[str] = []
+    with ExitStack() as writing:  # which goes on to the other file after a bug, too
+        if publications.metrics is not None:
+            writing.callback(_try, faults, write_metrics, publications.metrics, command)
+        if publications.summary is not None:
+            writing.callback(_try, faults, write_summary, publications.summary, command)
+    if not later and faults:  # no wrong usage any more: faces may have been added
+        raise LocalError(*faults)
+    for fault in faults:
+        log("warning", f"Warning: {fault}", {}, level=logging.WARNING)
+
+
+def _try(
+    faults: list[str], write: Callable[[Path, Command], None], path: Path, command: Command
+) -> None:
+    try:
+        write(path, command)
+    except EnrollError as error:
+        faults.append(str(error))
