@@ -16,7 +16,7 @@ from small_archive import Archive
 from enroll import enroll_manifest, sync_manifest
 from enroll.allowed import RANGES
 from enroll.cli import cli
-from enroll.cli.options import Number, WholeNumber
+from enroll.cli.parameters import Number, WholeNumber
 from enroll.commands.adopt import AdoptSettings
 from enroll.commands.remove import RemoveSettings
 from enroll.commands.resolve import ResolveSettings

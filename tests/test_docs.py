@@ -20,7 +20,7 @@ from real_command import Command
 
 from enroll import __all__ as public_names
 from enroll.cli import cli
-from enroll.cli.options import source_of
+from enroll.cli.command import source_of
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch.answers import SERVICE_CODES, STATUS_VERDICTS, OwnCode, http_code
 from enroll.ledger import INTERRUPTED, WITHHELD, schema

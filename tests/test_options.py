@@ -9,7 +9,7 @@ import pytest
 from real_command import Command
 from small_archive import Archive
 
-from enroll.cli.reading import pairs
+from enroll.cli.parameters import pairs
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 ADOPT = ("adopt", "staff.csv", "--group-id", "staff")

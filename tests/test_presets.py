@@ -11,7 +11,8 @@ from real_command import Command
 from small_archive import Archive
 
 from enroll.cli import cli
-from enroll.cli.options import File, source_of
+from enroll.cli.command import source_of
+from enroll.cli.parameters import File
 from enroll.errors import UsageError
 from enroll.presets import Source, preset
 from enroll.sandbox import Sandbox

@@ -151,7 +151,7 @@ def test_the_summary_names_the_bound_and_says_to_run_again(
 def test_a_length_of_time_can_be_written_in_several_ways(
     archive: Archive, command: Command, given: str
 ) -> None:
-    from enroll.cli.options import Duration
+    from enroll.cli.parameters import Duration
 
     assert Duration().convert(given, None, None) == 21_600.0
     archive.manifest(archive.people(1))

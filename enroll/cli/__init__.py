@@ -22,22 +22,14 @@ from enroll.resources import raise_file_limit, shortage_in
 from enroll.text.logs import TRACEBACK, LastingStream, log_error, logs_json, set_up, take_over
 from enroll.text.wording import say_aside
 
-_COMMANDS = {
-    "plan": ("enroll.cli.enrolling", "plan"),
-    "run": ("enroll.cli.enrolling", "run"),
-    "sync": ("enroll.cli.syncing", "sync"),
-    "status": ("enroll.cli.looking", "status"),
-    "export": ("enroll.cli.looking", "export"),
-    "history": ("enroll.cli.looking", "history"),
-    "verify": ("enroll.cli.checking", "verify"),
-    "adopt": ("enroll.cli.checking", "adopt"),
-    "resolve": ("enroll.cli.checking", "resolve"),
-    "remove": ("enroll.cli.removing", "remove"),
-    "forget": ("enroll.cli.forgetting", "forget"),
-    "library": ("enroll.cli.library", "library"),
-    "sandbox": ("enroll.cli.rehearsing", "sandbox"),
-    "demo": ("enroll.cli.rehearsing", "demo"),
-}
+_COMMANDS = (
+    *("plan", "run", "sync"),
+    *("status", "export", "history"),
+    *("verify", "adopt", "resolve"),
+    *("remove", "forget"),
+    *("library", "sandbox", "demo"),
+)
+"""In the order of help; each is in the module of its name."""
 
 
 class _Commands(click.Group):
@@ -49,8 +41,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module, name = _COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), name)
+        module = "rehearsing" if cmd_name == "demo" else cmd_name
+        command: click.Command = getattr(importlib.import_module(f"enroll.cli.{module}"), cmd_name)
         return command
 
 

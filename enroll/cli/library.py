@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from enroll.cli import options
-from enroll.cli.checking import Terminal
-from enroll.credentials import read_credentials
+from enroll.cli.command import SettingsCommand, command_line_option, option, together
+from enroll.cli.terminal import Terminal, credentials_reader, printing
 from enroll.errors import UsageError
 from enroll.settings import default_ledger_path
 from enroll.text.wording import say, say_json
@@ -20,10 +19,8 @@ from enroll.text.wording import say, say_json
 if TYPE_CHECKING:
     from enroll.session.account import Account
 
-_account_options = options.together(
-    options.config, options.endpoint, options.credentials, options.transport
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_account_options = together(options.config, options.endpoint, options.connection)
+_as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group()
@@ -31,7 +28,7 @@ def library() -> None:
     """List the account's libraries, show one, make one, or delete one."""
 
 
-@library.command("list", cls=options.SettingsCommand)
+@library.command("list", cls=SettingsCommand)
 @_account_options
 @_as_json
 def list_(as_json: bool, **given: Any) -> int:
@@ -46,7 +43,7 @@ def list_(as_json: bool, **given: Any) -> int:
     finally:
         connection.close()
     if as_json:
-        with options.printing():
+        with printing():
             libraries = [asdict(one) for one in found]
             say_json({"libraries": libraries})
         return 0
@@ -55,18 +52,17 @@ def list_(as_json: bool, **given: Any) -> int:
         return 0
     head = ("group_id", "group_name", "model_version", "add_time")
     rows = [(one.group_id, one.group_name, one.model_version, one.add_time) for one in found]
-    with options.printing():
+    with printing():
         say(*columns([head, *rows]))
     return 0
 
 
-@library.command(cls=options.SettingsCommand)
+@library.command(cls=SettingsCommand)
 @options.config
-@click.option("--group-id", required=True, metavar="ID", help="The library's group_id.")
+@option("--group-id", required=True, metavar="ID", help="The library's group_id.")
 @_as_json
 @options.endpoint
-@options.credentials
-@options.transport
+@options.connection
 def show(group_id: str, as_json: bool, **given: Any) -> int:
     """Show one library: group_id, name, data, model, creation time."""
     from enroll.commands.library import describe_library
@@ -77,7 +73,7 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
         found = asdict(describe_library(connection, group_id))
     finally:
         connection.close()
-    with options.printing():
+    with printing():
         if as_json:
             say_json(found)
         else:
@@ -85,17 +81,14 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
     return 0
 
 
-@library.command(cls=options.SettingsCommand)
+@library.command(cls=SettingsCommand)
 @options.config
-@click.option("--group-id", required=True, metavar="ID", help="The new library's group_id.")
-@click.option("--name", metavar="TEXT", help="Its name, 1 to 60 characters.  [default: the ID]")
-@click.option("--data", default="", metavar="TEXT", help="Its group_data, at most 128 characters.")
-@click.option(
-    "--model-version", default="", metavar="VERSION", help="[default: left to the service]"
-)
+@option("--group-id", required=True, metavar="ID", help="The new library's group_id.")
+@option("--name", metavar="TEXT", help="Its name, 1 to 60 characters.  [default: the ID]")
+@option("--data", default="", metavar="TEXT", help="Its group_data, at most 128 characters.")
+@option("--model-version", default="", metavar="VERSION", help="[default: left to the service]")
 @options.endpoint
-@options.credentials
-@options.transport
+@options.connection
 def create(group_id: str, name: str | None, data: str, model_version: str, **given: Any) -> int:
     """Make a new, empty library."""
     from enroll.commands.library import create_library
@@ -115,17 +108,14 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
     return 0
 
 
-@library.command(cls=options.SettingsCommand)
+@library.command(cls=SettingsCommand)
 @options.config
-@click.option("--group-id", required=True, metavar="ID", help="The library's group_id.")
-@options.command_line_option(
-    "--force", is_flag=True, help="Delete it with the faces that it holds."
-)
+@option("--group-id", required=True, metavar="ID", help="The library's group_id.")
+@command_line_option("--force", is_flag=True, help="Delete it with the faces that it holds.")
 @options.yes
 @options.endpoint
 @options.ledger
-@options.credentials
-@options.transport
+@options.connection
 def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: Any) -> int:
     """Delete a library. Asks first; one that holds faces only with --force.
 
@@ -172,10 +162,9 @@ def _ledger_of(group_id: str, endpoint: str, named: Path | None) -> Path | None:
 def _account(given: dict[str, Any]) -> Account:
     from enroll.session.account import Account
 
-    credentials: Path | None = given["credentials"]
     return Account(
         endpoint=given["endpoint"],
-        read_credentials=lambda: read_credentials(credentials, os.environ),
+        read_credentials=credentials_reader(given["credentials"]),
         timeout=given["timeout"],
         ca_bundle=given["ca_bundle"],
         allow_http=given["allow_http"],

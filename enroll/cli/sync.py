@@ -1,49 +1,29 @@
-"""`enroll sync`."""
+"""`enroll sync`: the library kept like a manifest."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from enroll.cli import options, reading
-from enroll.cli.running import perform, run_options, settings_of
-from enroll.settings import NO_BOUND, Bound, FailOn, SyncSettings
+from enroll.cli.command import SettingsCommand, named_option, option, together
+from enroll.cli.parameters import FILE, BoundType, number_of
+from enroll.cli.run_options import perform, run_options, settings_of
+from enroll.cli.signals import SignalDesk
+from enroll.cli.terminal import printing, tame_pillow
+from enroll.settings import FailOn, SyncSettings
 from enroll.text.wording import say
-
-if TYPE_CHECKING:
-    from enroll.commands.run_closing import Report
-
-_BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")
-
-
-class BoundType(click.ParamType[Bound]):
-    """A number, or a share in percent: `25`, `1%`, `0.5%`."""
-
-    name = "bound"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Bound:
-        if isinstance(value, Bound):
-            return value
-        found = _BOUND.fullmatch(str(value).strip())
-        if found is None or ("." in found["number"] and not found["percent"]):
-            self.fail(NO_BOUND.format(value), param, ctx)
-        return Bound(float(found["number"]), percent=bool(found["percent"]))
 
 
 def _bound(name: str, default: str, text: str) -> Any:
-    return click.option(
+    return option(
         name, type=BoundType(), default=default, show_default=True, metavar="N|P%", help=text
     )
 
 
-_following = options.together(
+_guards = together(
     _bound(
         "--max-removals",
         "1%",
@@ -61,25 +41,26 @@ _following = options.together(
         "10%",
         "Photos that may be missing: a number, or a share of the manifest's rows.",
     ),
-    click.option(
+    option(
         "--grace",
-        type=options.number_of("grace"),
+        type=number_of("grace"),
         default=2.0,
         show_default=True,
         metavar="DAYS",
         help="Remove people only when they have been gone for so long.",
     ),
-    options.named_option(
+    named_option(
         "--differences",
-        type=options.FILE,
+        type=FILE,
         help="Write what differs to this CSV, a row or face each.",
     ),
+    heading="What may differ",
 )
 
 
-@click.command(cls=options.SettingsCommand)
+@click.command(cls=SettingsCommand)
 @run_options(
-    _following,
+    _guards,
     give_up_after=600.0,
     fail_on=FailOn.NEW,
     dry_run="Print what differs, and call nothing.",
@@ -96,21 +77,20 @@ def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> 
     show = given["show_user_ids"]
     if dry_run:
         return _print_difference(settings, show_user_ids=show)
-    return perform(ctx, settings, given, partial(_syncing, show_user_ids=show))
-
-
-def _syncing(*, show_user_ids: bool) -> Callable[..., Report]:
+    desk = SignalDesk(holding=True)
     from enroll.commands.sync import sync_manifest
 
-    return partial(sync_manifest, show_user_ids=show_user_ids)
+    return perform(
+        ctx, settings, given, desk=desk, enroll=partial(sync_manifest, show_user_ids=show)
+    )
 
 
 def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
     from enroll.commands.sync_judging import difference_lines, preview, strange_lines
 
-    reading.tame_pillow()
+    tame_pillow()
     for found in preview(settings, show_user_ids=show_user_ids):
-        with options.printing():
+        with printing():
             say(f"How {settings.manifest} differs from the ledger; nothing was called.")
             say(*(f"Note: {note}" for note in found.notes))
             say(*difference_lines(found.counted), *strange_lines(found))

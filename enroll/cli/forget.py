@@ -7,31 +7,33 @@ from typing import Any
 
 import click
 
-from enroll.cli import options, reading
-from enroll.cli.checking import Terminal, credentials_reader, known_ledger
+from enroll.cli import options
+from enroll.cli.command import SettingsCommand, command_line_option, option
+from enroll.cli.parameters import FILE
 from enroll.cli.signals import SignalDesk
+from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
 from enroll.settings import find_ledger
 
 
-@click.command(cls=options.SettingsCommand)
-@known_ledger
-@reading.max_in_flight
-@options.command_line_option(
+@click.command(cls=SettingsCommand)
+@options.known_ledger
+@options.max_in_flight
+@command_line_option(
     "--user-id", "people", multiple=True, metavar="ID", help="Whom to forget; repeatable."
 )
-@options.command_line_option(
+@command_line_option(
     "--user-ids",
-    type=options.FILE,
+    type=FILE,
     help="Everybody in this file: one id a line, or a CSV with a column user_id.",
 )
-@options.command_line_option(
+@command_line_option(
     "--readmit",
     "readmitted",
     multiple=True,
     metavar="ID",
     help="Enroll this person again, who was forgotten; calls nothing; repeatable.",
 )
-@click.option("--show-user-ids", is_flag=True, help="Show user ids in what is printed.")
+@option("--show-user-ids", is_flag=True, help="Show user ids in what is printed.")
 @options.yes
 def forget(
     ledger: Path | None,
@@ -56,7 +58,7 @@ def forget(
     if not all(user_id.strip() for user_id in (*given["people"], *given["readmitted"])):
         raise click.UsageError("An empty user_id names nobody. Correct it.")
     SignalDesk()
-    reading.tame_pillow()
+    tame_pillow()
     settings = ForgetSettings(
         ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
         endpoint=endpoint,

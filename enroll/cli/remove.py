@@ -7,33 +7,33 @@ from typing import Any
 
 import click
 
-from enroll.cli import options, reading
-from enroll.cli.checking import Terminal, credentials_reader, known_ledger
+from enroll.cli import options
+from enroll.cli.command import SettingsCommand, command_line_option, in_use, named_option
+from enroll.cli.parameters import FILE, number_of
 from enroll.cli.signals import SignalDesk
+from enroll.cli.terminal import Terminal, credentials_reader
 from enroll.settings import find_ledger
 
 
-@click.command(cls=options.SettingsCommand)
-@known_ledger
-@reading.max_in_flight
-@options.command_line_option(
+@click.command(cls=SettingsCommand)
+@options.known_ledger
+@options.max_in_flight
+@command_line_option(
     "--run",
     "of_run",
-    type=options.number_of("of_run"),
+    type=number_of("of_run"),
     metavar="R",
     help="The faces that this run has added; `enroll status` lists the runs.",
 )
-@options.command_line_option(
+@command_line_option(
     "--superseded", is_flag=True, help="The faces to which no row points any more."
 )
-@options.command_line_option(
+@command_line_option(
     "--user-ids",
-    type=options.FILE,
+    type=FILE,
     help="Every face of the people in this file: one id a line, or a CSV with a column user_id.",
 )
-@options.named_option(
-    "--list", type=options.FILE, help="Write the faces to this CSV before asking."
-)
+@named_option("--list", type=FILE, help="Write the faces to this CSV before asking.")
 @options.show_user_ids
 @options.yes
 def remove(
@@ -59,7 +59,7 @@ def remove(
         endpoint=endpoint,
         group_id=group_id,
         in_use={
-            **options.in_use(credentials, ca_bundle=given["ca_bundle"]),
+            **in_use(credentials, ca_bundle=given["ca_bundle"]),
             **({"the user ids": given["user_ids"]} if given["user_ids"] else {}),
         },
         **given,

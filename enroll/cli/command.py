@@ -1,0 +1,254 @@
+"""A command whose options may also come from the environment or from enroll.toml."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from enroll.allowed import wrong_text
+from enroll.credentials import credentials_files
+from enroll.errors import EnrollError
+from enroll.presets import Source, check_variables, preset, unknown_variables
+from enroll.text.logs import log, logs_json
+from enroll.text.wording import as_shown, say_aside
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ORIGINS = "enroll.origins"
+_WARNINGS = "enroll.warnings"
+_CONFIG = "enroll.config"
+
+MANY_OPTIONS = 20
+"""From so many options on, help lists them under headings."""
+
+
+class Option(click.Option):
+    """An option; help lists it under its `heading` where a command has many."""
+
+    source = Source.ANY
+    heading = ""
+
+
+class _CommandLineOption(Option):
+    """Forces, confirms, retries or decides: no variable and no file may do that unseen."""
+
+    source = Source.COMMAND_LINE
+
+
+class _NamedOption(Option):
+    """Says where photos and signatures go, what vouches for that, or which file is written."""
+
+    source = Source.NAMED
+
+
+option = partial(click.option, cls=Option)
+"""As click.option."""
+
+command_line_option = partial(click.option, cls=_CommandLineOption)
+"""As click.option, of an option that only the command line gives."""
+
+named_option = partial(click.option, cls=_NamedOption)
+"""As click.option, of an option that is not taken from a settings file that was only found."""
+
+
+def together(*decorators: Callable[[F], F], heading: str = "") -> Callable[[F], F]:
+    """Several option decorators as one, in the order in which help shows them; those of them that
+    have no heading get this one."""
+
+    def decorate(function: F) -> F:
+        known = len(getattr(function, "__click_params__", ()))
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        for parameter in getattr(function, "__click_params__", ())[known:]:
+            if isinstance(parameter, Option) and not parameter.heading:
+                parameter.heading = heading
+        return function
+
+    return decorate
+
+
+def source_of(option: click.Option) -> Source:
+    """Where an option's value may come from."""
+    found: Source = getattr(option, "source", Source.ANY)
+    return found
+
+
+@lru_cache
+def _all_options() -> dict[str, Source]:
+    """The names of every command's options, which one enroll.toml may hold, and where their values
+    may come from."""
+    commands = importlib.import_module("enroll.cli").cli
+    context = click.Context(commands)
+    sources: dict[str, Source] = {}
+    waiting: list[click.Command] = [commands]
+    while waiting:
+        command = waiting.pop()
+        sources.update({name: source_of(option) for name, option in _by_name(command).items()})
+        if isinstance(command, click.Group):
+            found = [command.get_command(context, name) for name in command.list_commands(context)]
+            waiting.extend(one for one in found if one is not None)
+    return sources
+
+
+def _by_name(command: click.Command) -> dict[str, click.Option]:
+    """A command's options by the names that they have in enroll.toml and, as ENROLL_NAME, in
+    the environment."""
+    return {
+        max(option.opts, key=len).lstrip("-").replace("-", "_"): option
+        for option in command.params
+        if isinstance(option, click.Option)
+    }
+
+
+class SettingsCommand(click.Command):
+    """A command whose options may also come from the environment or from enroll.toml."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        # Defaults are shown there, and may come from an enroll.toml.
+        return as_shown(super().get_help(ctx).split("\n")).removesuffix("\n")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
+                records.setdefault(getattr(parameter, "heading", ""), []).append(record)
+        if sum(map(len, records.values())) < MANY_OPTIONS:
+            super().format_options(ctx, formatter)
+            return
+        records["Options"] = records.pop("", [])  # those of no heading come last
+        for heading, of_heading in records.items():
+            with formatter.section(heading):
+                formatter.write_dl(of_heading)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return self._parsed(ctx, args)
+        except click.UsageError as error:
+            self._settle_log_format(given)
+            with_origin = self._with_origin(ctx, error)
+            if with_origin is None:
+                raise
+            raise with_origin from error
+
+    def _settle_log_format(self, args: list[str]) -> None:
+        """Choose the form of log lines although the options are wrong: that is said in it, too."""
+        deciding = [param for param in self.params if param.name in ("config", "log_format")]
+        if len(deciding) == 2 and not logs_json():
+            lenient = click.Command(
+                self.name,
+                params=deciding,
+                add_help_option=False,
+                context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+            )
+            with suppress(click.ClickException, EnrollError):
+                lenient.make_context(self.name, args)
+
+    def _with_origin(
+        self, ctx: click.Context, error: click.UsageError
+    ) -> click.BadParameter | None:
+        """The error with where the value came from, unless that is the command line."""
+        if isinstance(error, click.BadParameter) and error.param is not None:
+            name = error.param.name or ""
+            origin = _origins_of(ctx).get(name)
+            if origin is not None and not typed(ctx, name):
+                message = f"{error.message} (from {origin})"
+                return click.BadParameter(message, ctx=ctx, param=error.param)
+        return None
+
+    def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            # `--results` is a file's name, or `none`.
+            if parameter.name != "results" and (wrong := wrong_text(value)):
+                raise click.BadParameter(wrong, ctx=ctx, param=parameter)
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        check_variables(os.environ, _all_options())
+        if "log_format" not in ctx.params or ctx.params.get("dry_run"):
+            for warning in warnings(ctx):
+                if logs_json():
+                    log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
+                else:
+                    say_aside(f"Warning: {warning}")
+        return super().invoke(ctx)
+
+
+def warnings(ctx: click.Context) -> list[str]:
+    """What to tell the user about the settings: a command without log lines prints it itself."""
+    found: list[str] = ctx.meta.get(_WARNINGS, [])
+    return found
+
+
+def _origins_of(ctx: click.Context) -> dict[str, str]:
+    found: dict[str, str] = ctx.meta.get(_ORIGINS, {})
+    return found
+
+
+def typed(ctx: click.Context, name: str) -> bool:
+    """Whether an option was given on the command line."""
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def load_preset(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
+    """Callback of --config: give the command's options what environment and file say."""
+    options = _by_name(ctx.command)
+    found = preset(options, config=value, environ=os.environ, known=_all_options())
+    ctx.meta[_WARNINGS] = unknown_variables(os.environ, _all_options())
+    ctx.meta[_CONFIG] = found.file
+    ctx.default_map = {}
+    for name, setting in found.values.items():
+        option, origin = options[name], found.origins[name]
+        key = option.name or name
+        ctx.default_map[key] = _as_typed(option, setting, origin)
+        ctx.meta.setdefault(_ORIGINS, {})[key] = origin
+    return value
+
+
+def _quoted(value: str) -> str:
+    """A value of a table as a list of pairs may hold it."""
+    return '"' + value.replace('"', '""') + '"' if {",", '"'} & set(value) else value
+
+
+def _as_typed(option: click.Option, setting: Any, origin: str) -> Any:
+    """A setting as the command line would have given it: text, or several for a repeatable."""
+    if isinstance(setting, Mapping):
+        setting = [f"{name}={_quoted(str(value))}" for name, value in setting.items()]
+    if option.multiple:
+        return setting if isinstance(setting, list) else str(setting).split(",")
+    if isinstance(setting, list):
+        raise click.BadParameter(f"one value is wanted (from {origin})", param=option)
+    return setting if isinstance(setting, bool) else str(setting)
+
+
+def origins(ctx: click.Context) -> dict[str, str]:
+    """For each option of the command, where its value came from: for people to read."""
+    told = {}
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if typed(ctx, name):
+            told[name] = max(parameter.opts, key=len)
+        elif name in _origins_of(ctx):
+            told[name] = _origins_of(ctx)[name]
+    return told
+
+
+def in_use(credentials: Path | None = None, *, ca_bundle: Path | None = None) -> dict[str, Path]:
+    """The files that the running command reads beside ledger and manifest, by what they are."""
+    files = {
+        **credentials_files(credentials, os.environ),
+        "the settings file": click.get_current_context().meta.get(_CONFIG),
+        "the certificates": ca_bundle,
+    }
+    return {what: path for what, path in files.items() if path is not None}

@@ -1,0 +1,195 @@
+"""The types of options: what each takes, as text or from a settings file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from enroll import allowed
+from enroll.allowed import RANGES, Range, wrong_code, wrong_duration, wrong_path
+from enroll.settings import NO_BOUND, Bound
+
+E = TypeVar("E", bound=StrEnum)
+
+AUTO = "auto"
+
+
+class File(click.Path):
+    """A file's name, which may not be longer than file names are."""
+
+    def __init__(self, *, stdio: bool = False) -> None:
+        """`stdio` says that `-` is standard input or output, and no file's name."""
+        super().__init__(path_type=Path)
+        self._stdio = stdio
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "-" and not self._stdio:
+            self.fail("- is no file here: name one (./- is a file of that name).", param, ctx)
+        path = Path(str(super().convert(value, param, ctx)))
+        if wrong := wrong_path(path):
+            self.fail(wrong, param, ctx)
+        return path
+
+
+FILE = File()
+
+
+class Member(click.Choice[E]):
+    """A choice among an enum's values; click by itself would have its members' names typed."""
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        return super().normalize_choice(str(choice), ctx)
+
+
+class Number(click.FloatRange):
+    """A finite number within a range."""
+
+    def __init__(self, within: Range) -> None:
+        super().__init__(min=within.least, max=within.most)
+        self._within = within
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if wrong := self._within.wrong(value):
+            self.fail(wrong, param, ctx)
+        return float(value)
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within a range."""
+
+    def __init__(self, least: int | None = None, most: int | None = None) -> None:
+        super().__init__(min=least, max=most)
+        self._within = Range(least=least, most=most, whole=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if wrong := self._within.wrong(value):
+            self.fail(wrong, param, ctx)
+        return int(value)
+
+
+def number_of(setting: str) -> Number | WholeNumber:
+    """The type of an option by the name of its setting, whose range it has."""
+    within = RANGES[setting]
+    if not within.whole:
+        return Number(within)
+    least, most = within.least, within.most
+    return WholeNumber(None if least is None else int(least), None if most is None else int(most))
+
+
+SECONDS = Number(allowed.SECONDS)
+
+_LENGTH = re.compile(
+    r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?"
+)
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+class Duration(click.ParamType[float]):
+    """A length of time in seconds: `21600`, `6h`, `90m`, `1h30m`; more than nothing."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        parts = _LENGTH.fullmatch("".join(str(value).lower().split()))
+        if parts is None:
+            self.fail(f"{value!r} is no length of time, such as 21600, 6h or 1h30m.", param, ctx)
+        found = {unit: float(number) for unit, number in parts.groupdict().items() if number}
+        seconds = sum(number * _UNITS[unit] for unit, number in found.items())
+        if wrong := wrong_duration(value, seconds):
+            self.fail(wrong, param, ctx)
+        return seconds
+
+
+class InFlight(click.ParamType[int | None]):
+    """A number of calls, or `auto`: as many as the account takes (None)."""
+
+    name = "calls"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        if str(value).strip().lower() == AUTO:
+            return None
+        try:
+            return int(number_of("max_in_flight").convert(value, param, ctx))
+        except click.BadParameter as error:
+            self.fail(f"{error.message.rstrip('.')}, nor {AUTO}.", param, ctx)
+
+
+_BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")
+
+
+class BoundType(click.ParamType[Bound]):
+    """A number, or a share in percent: `25`, `1%`, `0.5%`."""
+
+    name = "bound"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Bound:
+        if isinstance(value, Bound):
+            return value
+        found = _BOUND.fullmatch(str(value).strip())
+        if found is None or ("." in found["number"] and not found["percent"]):
+            self.fail(NO_BOUND.format(value), param, ctx)
+        return Bound(float(found["number"]), percent=bool(found["percent"]))
+
+
+_PAIR = re.compile(
+    r"""
+    \s*(?:
+        "(?P<both>(?:[^"]|"")*)"
+        | (?P<name>[^,="]+)=\s*(?:"(?P<quoted>(?:[^"]|"")+)" | (?P<plain>[^"].*?))
+    )
+    (?:\s*,[\s,]*(?="|\w+\s*=) | [\s,]*$)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""A pair, and the comma behind it: where no other pair begins, it belongs to the value."""
+
+
+def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, str]:
+    """`A=B,C=D`, also given several times, as a mapping.
+
+    A comma that another pair does not follow belongs to the value; as in a CSV, quotes are around
+    values or pairs that hold any other, and a quote within them is written twice.
+    """
+    found: dict[str, str] = {}
+    rest = ",".join(value).lstrip(", ")
+    while rest:
+        pair = _PAIR.match(rest)
+        name, equals, text = _halves(pair) if pair else ("", "", "")
+        if pair is None or not (name and equals and text):
+            raise click.BadParameter(f"{rest!r} is not of the form NAME=VALUE")
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice; say it once")
+        found[name] = text
+        rest = rest[pair.end() :].lstrip(", ")
+    return found
+
+
+def _halves(pair: re.Match[str]) -> tuple[str, str, str]:
+    """Name, equals sign and value."""
+    if pair["both"] is not None:
+        name, equals, text = pair["both"].replace('""', '"').partition("=")
+        return name.strip(), equals, text.strip()
+    quoted = pair["quoted"]
+    text = pair["plain"].strip() if quoted is None else quoted.replace('""', '"')
+    return pair["name"].strip(), "=", text
+
+
+def error_code(text: str) -> str:
+    """An error code as it was typed. Raises BadParameter for what no code looks like."""
+    code = text.strip()
+    if wrong := wrong_code(code):
+        raise click.BadParameter(wrong)
+    return code

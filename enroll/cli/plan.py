@@ -1,0 +1,77 @@
+"""`enroll plan`: what a run would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enroll.cli import options
+from enroll.cli.command import SettingsCommand, named_option, option
+from enroll.cli.parameters import FILE, number_of
+from enroll.cli.run_options import settings_of
+from enroll.cli.terminal import printing, tame_pillow
+from enroll.settings import RunSettings
+from enroll.text.wording import say
+
+_rate = option(
+    "--rate",
+    type=number_of("rate"),
+    metavar="CALLS_PER_SECOND",
+    help="Rate for the estimate of the time.  [default: the last run's]",
+)
+
+
+@click.command(cls=SettingsCommand)
+@options.manifest
+@options.library
+@options.manifest_options
+@options.photos
+@options.retry
+@options.max_in_flight
+@_rate
+@option("--full", is_flag=True, help="Read and prepare every photo that is due, as for a call.")
+@option(
+    "--sample",
+    type=number_of("sample"),
+    metavar="N",
+    help="Read and prepare N of the due photos, drawn from the whole manifest, and reckon what all "
+    "of them would come to.",
+)
+@options.seed
+@named_option("--report", type=FILE, help="Write what is done to each photo to this CSV.")
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    /,
+    manifest: Path,
+    rate: float | None,
+    full: bool,
+    report: Path | None,
+    **given: Any,
+) -> int:
+    """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing but --report."""
+    if full and given["sample"] is not None:
+        raise click.UsageError("Say one of --full and --sample.", ctx=ctx)
+    return print_plan(
+        settings_of(ctx, manifest, given, RunSettings), rate, full=full, report=report
+    )
+
+
+def print_plan(
+    settings: RunSettings, rate: float | None, *, full: bool = False, report: Path | None = None
+) -> int:
+    from enroll.commands.plan import make_plan
+    from enroll.commands.plan_text import plan_lines
+
+    tame_pillow()
+    lines = plan_lines(make_plan(settings, rate=rate, full=full, report=report))
+    if settings.create_library:
+        lines += [
+            "",
+            f"The library {settings.group_id} would be made if the account has none such.",
+        ]
+    with printing():
+        say(*lines)
+    return 0

@@ -1,0 +1,93 @@
+"""What commands do around their one call: speak, ask, read credentials, keep Pillow quiet."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from enroll import clock
+from enroll.cli.command import origins
+from enroll.credentials import read_credentials
+from enroll.errors import LocalError, UsageError
+from enroll.model import Credentials
+from enroll.text.wording import confirm, say, say_aside
+
+PROGRESS_SECONDS = 2.0
+"""How often a terminal is told how far a command is."""
+
+
+class Terminal:
+    """Says things on standard output, tells progress on a terminal, and asks a person there."""
+
+    def __init__(self, *, yes: bool = False) -> None:
+        """`yes` agrees to everything."""
+        self._yes = yes
+        self._told_at = clock.monotonic()
+
+    def connecting(self, endpoint: str, credentials: str) -> None:
+        """Print on stderr where calls go, and with which credentials."""
+        from enroll.text.wording import account_lines
+
+        context = click.get_current_context()
+        known = "as in the ledger's last run" if context.params["endpoint"] is None else "default"
+        origin = origins(context).get("endpoint", known)
+        say_aside(*account_lines(endpoint, origin, credentials))
+
+    def say(self, *lines: str) -> None:
+        """Print lines."""
+        with printing():
+            say(*lines)
+
+    def progress(self, done: int, what: str) -> None:
+        """Tell a terminal now and then how far it is."""
+        now = clock.monotonic()
+        if now - self._told_at >= PROGRESS_SECONDS and sys.stderr.isatty():
+            self._told_at = now
+            say_aside(f"… {done:,} {what}")
+
+    def confirm(self, question: str) -> bool:
+        """Ask a person. Raises UsageError where there is none."""
+        if self._yes:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"Nothing was done, as nobody can be asked here: {question} Agree with --yes."
+            )
+        return confirm(question)
+
+
+def credentials_reader(path: Path | None) -> Callable[[], Credentials]:
+    """Reads key and secret, from the environment or a file."""
+    return lambda: read_credentials(path, os.environ)
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Around what prints a command's answer. Raises LocalError where stdout takes no more of it;
+    where its reader has had enough, as in `enroll export - | head`, the command is done."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise click.exceptions.Exit(0) from None
+    except OSError as error:
+        raise LocalError(
+            f"Standard output takes no more: {error.strerror}. Make room, or send it elsewhere."
+        ) from error
+
+
+def tame_pillow() -> None:
+    """Have Pillow and its decoders say nothing of odd or broken photos, of which the rows say what
+    is wrong; and the memory of one picture not be kept for the next."""
+    from enroll.photos.bounds import give_back_memory
+    from enroll.photos.decode import hush_libtiff
+
+    warnings.filterwarnings("ignore", module="PIL")
+    hush_libtiff()
+    give_back_memory()

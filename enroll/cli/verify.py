@@ -1,0 +1,62 @@
+"""`enroll verify`: the ledger compared with the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enroll.cli import options
+from enroll.cli.command import SettingsCommand, command_line_option, in_use, named_option, option
+from enroll.cli.parameters import FILE
+from enroll.cli.signals import SignalDesk
+from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
+from enroll.settings import find_ledger
+
+
+@click.command(cls=SettingsCommand)
+@options.known_ledger
+@options.max_in_flight
+@option(
+    "--deep",
+    is_flag=True,
+    help="Ask for each face of the ledger that `list` does not show, a call each.",
+)
+@command_line_option(
+    "--remove-surplus",
+    is_flag=True,
+    help="Delete copies from the library that are on record as surplus, or proved by search.",
+)
+@command_line_option(
+    "--requeue-missing",
+    is_flag=True,
+    help="Make faces due again that the library does not hold any more.",
+)
+@named_option("--differences", type=FILE, help="Write the differences to this CSV.")
+@options.yes
+def verify(
+    ledger: Path | None,
+    group_id: str | None,
+    endpoint: str | None,
+    credentials: Path | None,
+    yes: bool,
+    **given: Any,
+) -> int:
+    """Compare the ledger with the library.
+
+    Changes nothing unless --remove-surplus or --requeue-missing is given, and asks first.
+    """
+    from enroll.commands.verify import verify as verify_ledger
+    from enroll.session.session import VerifySettings
+
+    SignalDesk()
+    tame_pillow()
+    settings = VerifySettings(
+        ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
+        endpoint=endpoint,
+        group_id=group_id,
+        in_use=in_use(credentials, ca_bundle=given["ca_bundle"]),
+        **given,
+    )
+    return verify_ledger(settings, credentials_reader(credentials), Terminal(yes=yes)).exit_code
