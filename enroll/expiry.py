@@ -5,8 +5,11 @@ in time within `--settle-after`. So the promise that no face is added twice hang
 a signature for expired that is not. Times are UNIX seconds on the service's clock, as far as it
 is known. Why nothing can be applied after what is returned here:
 
-1. *A call that has ended* names its expiry itself: `signed_until`. That is a number in the
-   signature, so no error of ours is in it, and the service goes by that number.
+1. *A call that the run itself has seen leave* names its expiry: `signed_until`. That is a number
+   in the signature, so no error of ours is in it, and the service goes by that number. It is
+   signed once, by the loop, as it is handed out. Later tries of what never left bear the same
+   signature, and a call that finds a thread only when its time is over does not leave. So neither
+   the call's answer nor the end of its run has to estimate anything.
 2. *The look* comes when our reckoning of the service's clock says so (`settled_from`). That
    reckoning comes from `Date` headers, which are cut off to whole seconds: the middle of the
    bounds is wrong by half a second and half the shortest round trip, `CLOCK_ERROR_SECONDS` at
@@ -14,30 +17,30 @@ is known. Why nothing can be applied after what is returned here:
    contradict what was learned, because one of the clocks was set or because one answer is wrong:
    until enough of them agree which it is, a look goes by the lower of the two
    (`least_clock_offset`), so that it comes too late rather than too early.
-3. *A call that is still under way when its run ends* (`last_expiry`) began at the latest now. It
-   is signed anew each time that it could not leave, but always for the rest of the one time that
-   it has: it expires `timeout` and `SIGNED_BEYOND_SECONDS` after it began, rounded up. Which
-   offset it was signed with is not known, but not a higher one than the highest that the run has
-   gone by (`most_clock_offset`).
-4. *A call that a killed run left* (`expiry_after_death`) left after the run's last commit, whose
-   sign of life is in the ledger: when that commit began, before the disk was waited for, and as
-   much later as the commit before it took. However long the disk takes, no call is handed out
-   later than `ALIVE_SECONDS` after it without a new commit. It is on its way out to a thread for
-   `LEAVING_SECONDS` at most, and from its beginning on 3 holds. The highest offset up to then is
-   written with the sign of life.
+3. *A call that a killed run left* expires no later than its intent says, which was on disk before
+   the call left. The loop signs first, then compares the two numbers, and hands the call out only
+   if its signature expires no later than the intent allows. Otherwise the intent is recorded again
+   with a later expiry, and the call waits for that commit. However long the disk takes, the
+   process is held up, or the call waits for a thread, and whatever the clocks do meanwhile, both
+   numbers stay as they are.
+4. *The run's sign of life* bounds the same calls once more (`expiry_after_death`), and the later of
+   the two bounds holds; an intent that names no expiry has only this one. The last commit has
+   recorded it: when that commit began, before the disk was waited for, and as much later as the
+   commit before it took. No call is signed later than `ALIVE_SECONDS` after it without a new
+   commit. The highest offset that any call was signed with up to then (`most_clock_offset`) is
+   written with it, and a call expires at the latest as `last_expiry` says.
 5. *No expiry is believed beyond `latest_expiry`*, neither a new one nor one that is on record.
    That takes nothing away from 1 to 4. Where our clock has only run on since the call was signed,
    it was signed before now, with an offset of at most `CLOCK_BOUND_SECONDS`. Where our clock was
    set since, the call began before now by the service's clock, which is at most that far ahead of
    ours now, or else no call is made. Either way it expires by now + the bound + its time and the
-   margins of 3. Its time is the longest of any run on record: an earlier one may have allowed its
-   calls more than this one does. What lies later comes from a version that believed any `Date`.
-   It is cut to the bound once, when a command begins to write, and from then on draws nearer.
-   Such a signature may be good for years in fact; what ends the call is its connection, which is
-   gone with the process that made it.
+   margins of `last_expiry`. Its time is the longest of any run on record: an earlier one may have
+   allowed its calls more than this one does. What lies later comes from a version that believed
+   any `Date`, or is an intent's margin. It is cut to the bound once, when a command begins to
+   write, and from then on draws nearer. A signature by such a `Date` may be good for years; what
+   ends its call is the connection, which is gone with the process that made it.
 
-What this leaves out: a clock that is set within the last second before a run is killed, and a
-service whose answers agree on a wrong time.
+What this leaves out: a service whose answers agree on a wrong time.
 """
 
 from __future__ import annotations
@@ -62,8 +65,9 @@ CLOCK_ERROR_SECONDS = 1.0
 ALIVE_SECONDS = 1.0
 """No call leaves longer than this after the sign of life that its run's last commit gave."""
 
-LEAVING_SECONDS = 1.0
-"""From handing a call out to its beginning, on another thread of a busy machine."""
+INTENT_SECONDS = 2.0
+"""How long a call has to leave after its intent is recorded, beyond what a commit takes; after that
+its intent is renewed."""
 
 CLOCK_BOUND_SECONDS = 900.0
 """How far the service's clock may be from ours; where it is farther, nothing is signed. No clock
@@ -85,13 +89,13 @@ def settled_from(expires: float, *, settle_after: float) -> float:
 
 
 def last_expiry(now: float, *, timeout: float) -> float:
-    """When no call that has begun by `now` can be accepted any more."""
+    """When no call that was signed by `now` can be accepted any more."""
     return now + timeout + SIGNED_BEYOND_SECONDS + ROUNDING_SECONDS + CLOCK_ERROR_SECONDS
 
 
 def expiry_after_death(alive_at: float, *, timeout: float) -> float:
     """The same for the calls of a run that committed last at `alive_at` and was killed."""
-    return last_expiry(alive_at + ALIVE_SECONDS + LEAVING_SECONDS, timeout=timeout)
+    return last_expiry(alive_at + ALIVE_SECONDS, timeout=timeout)
 
 
 def latest_expiry(now: float, *, timeout: float) -> float:

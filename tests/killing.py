@@ -183,7 +183,7 @@ def _watch_points(kill: Kill) -> None:
 
     for owner, name, point in (
         (Connection, "commit", "commit"),
-        (FaceSearch, "_call", "call"),
+        (FaceSearch, "send", "call"),
         (Path, "replace", "rename"),
     ):
         setattr(owner, name, watched(point, getattr(owner, name)))

@@ -9,7 +9,7 @@ from enroll.expiry import (
     ALIVE_SECONDS,
     CLOCK_BOUND_SECONDS,
     CLOCK_ERROR_SECONDS,
-    LEAVING_SECONDS,
+    INTENT_SECONDS,
     bounded_offset,
     expiry_after_death,
     last_expiry,
@@ -24,12 +24,18 @@ ERRORS = st.floats(-CLOCK_ERROR_SECONDS, CLOCK_ERROR_SECONDS)
 """By how much the service's clock is misjudged when something is reckoned."""
 
 
-@given(began=MOMENTS, timeout=TIMEOUTS, tried=st.floats(0.0, 1.0))
-def test_a_signature_outlasts_its_call_however_often_it_was_signed_anew(
-    began: float, timeout: float, tried: float
-) -> None:
-    expires = signed_until(began + tried * timeout, left=timeout - tried * timeout)
+@given(began=MOMENTS, timeout=TIMEOUTS)
+def test_a_signature_outlasts_its_call(began: float, timeout: float) -> None:
+    expires = signed_until(began, left=timeout)
     assert began + timeout + 1.9 <= expires <= began + timeout + 3.1
+
+
+@given(recorded=MOMENTS, later=st.floats(0.0, INTENT_SECONDS), timeout=TIMEOUTS)
+def test_a_call_that_leaves_soon_after_its_intent_expires_no_later_than_that_says(
+    recorded: float, later: float, timeout: float
+) -> None:
+    intended = signed_until(recorded + INTENT_SECONDS, left=timeout)
+    assert signed_until(recorded + later, left=timeout) <= intended
 
 
 @given(expires=MOMENTS, wrong=ERRORS, settle_after=st.floats(0.0, 60.0))
@@ -51,16 +57,14 @@ def test_no_call_that_has_begun_expires_after_the_last_expiry(
 
 @given(
     alive_at=MOMENTS,
-    committing=st.floats(0.0, ALIVE_SECONDS),
-    leaving=st.floats(0.0, LEAVING_SECONDS),
+    later=st.floats(0.0, ALIVE_SECONDS),
     timeout=TIMEOUTS,
     then=ERRORS,
 )
 def test_no_call_of_a_killed_run_expires_after_what_is_reckoned_from_its_last_commit(
-    alive_at: float, committing: float, leaving: float, timeout: float, then: float
+    alive_at: float, later: float, timeout: float, then: float
 ) -> None:
-    began = alive_at + committing + leaving
-    expires = signed_until(began + then, left=timeout)
+    expires = signed_until(alive_at + later + then, left=timeout)
     assert expires <= expiry_after_death(alive_at, timeout=timeout)
 
 

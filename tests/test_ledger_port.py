@@ -669,3 +669,17 @@ def test_a_library_that_was_made_anew_under_the_old_name_is_another(store: Ledge
     with pytest.raises(LedgerMismatchError, match="was created at 2026-02-02") as refused:
         store.open(replace(STAFF, add_time="2026-02-02"))
     assert "stand-in" not in str(refused.value)
+
+
+def test_a_killed_runs_call_expires_no_earlier_than_its_intent_says(
+    store: LedgerStore,
+) -> None:
+    ledger = store.open(STAFF)
+    begun(ledger, time.time() - 100, timeout=5.0)
+    intended = time.time() + 60.0
+    ledger.record(Changes(faces=[replace(face(1, Status.SENDING), expires=intended)]))
+    ledger.commit()
+    begun(ledger, time.time(), timeout=5.0)
+    (left,) = ledger.faces_of(["u1"])["u1"]
+    assert (left.status, left.expires) == (Status.IN_DOUBT, intended)
+    ledger.close()

@@ -23,7 +23,7 @@ from enroll.commands.run import Unwatched, enroll_in_pools
 from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger.journal import SqliteLedger
-from enroll.model import Candidate, Credentials, Photo, Status
+from enroll.model import CallKind, Candidate, Credentials, Photo, Status
 from enroll.report.summary import summary_lines
 from enroll.sandbox import Sandbox
 
@@ -279,15 +279,16 @@ class AtOnce(Executor):
 
     def __init__(self, calls: int) -> None:
         self.calls = calls
-        self.kinds: set[str] = set()
+        self.kinds: set[CallKind] = set()
         self.held: list[Callable[[], None]] = []
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
         value = fn(*args, **named)
         assert isinstance(fn, partial)
-        if fn.func.__name__ not in self.kinds:
-            self.kinds.add(fn.func.__name__)
+        kind = fn.args[0].kind if fn.args else CallKind.LIST
+        if kind not in self.kinds:
+            self.kinds.add(kind)
             future.set_result(value)
             return future
         self.held.append(lambda: future.set_result(value))

@@ -232,6 +232,7 @@ class SettledService(RuleBasedStateMachine):
         self.library: list[Copy] = []
         self.surplus: set[str] = set()
         self.under_way: int | None = None
+        self.expired: float | None = None
         self.run = 1
         self.now = 0.0
 
@@ -254,7 +255,10 @@ class SettledService(RuleBasedStateMachine):
             face = step.face or FaceRecord(
                 face_id=content, user_id="u", sha256=photo.sha256, status=Status.PENDING
             )
-            self.records[content] = transitions.mark_sending(face, at=1, run=self.run)
+            self.expired = face.expires
+            self.records[content] = transitions.mark_sending(
+                face, at=1, run=self.run, expires=self.now + EXPIRES
+            )
             self.under_way = content
 
     def applies(self, content: int, *, after: float) -> None:
@@ -276,7 +280,8 @@ class SettledService(RuleBasedStateMachine):
             told = Answer(verdict=Verdict.APPLIED, face_token=token)
         else:
             told = Answer(verdict=Verdict.FAILED, code="ODD")
-        step = transitions.after(self.records[content], told, at=2, policy=Policy(), tries=1)
+        face = self.records[content]
+        step = transitions.after(face, told, at=2, policy=Policy(), tries=1, expired=self.expired)
         self.records[content] = step.face
         assert isinstance(step, Doubtful if lost else Settled)
         if lost:

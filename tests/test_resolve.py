@@ -297,7 +297,7 @@ def test_a_ledger_of_another_library_is_refused(place: Place) -> None:
 def renewing(place: Place) -> Place:
     """The face of `u1` was being added anew with the text of its row now; the call did not land."""
     place.record(replace(place.face("u1"), status=Status.ENROLLED, face_token=place.token))
-    intent = mark_sending(place.face("u1"), at=now_ms(), run=1, user_data="new name")
+    intent = mark_sending(place.face("u1"), at=now_ms(), run=1, expires=0.0, user_data="new name")
     place.record(replace(intent, status=Status.IN_DOUBT, code="TIMEOUT", expires=0.0))
     place.rows[0] = ("u1", "new name", "1.jpg")
     return place

@@ -375,7 +375,7 @@ def test_what_a_dead_night_has_deleted_is_found_to_be_gone(place: Place) -> None
 def test_who_has_not_the_text_of_the_list_yet_is_counted_and_has_it_the_next_night(
     place: Place,
 ) -> None:
-    being = mark_sending(place.face("u1"), at=now_ms(), run=1, user_data="B")
+    being = mark_sending(place.face("u1"), at=now_ms(), run=1, expires=0.0, user_data="B")
     place.record(replace(being, status=Status.IN_DOUBT, code="INTERRUPTED", expires=0.0))
     place.add("u1", "1.jpg", user_data="B")  # the call of a night that was killed
     place.rows[0] = ("u1", "C", "1.jpg")

@@ -51,7 +51,7 @@ def begin(*known: FaceRecord, of: Photo | None = None, policy: Policy | None = N
 
 
 def sent(tries: int = 1) -> FaceRecord:
-    intended = transitions.mark_sending(face(Status.PENDING), at=5, run=2)
+    intended = transitions.mark_sending(face(Status.PENDING), at=5, run=2, expires=9.0)
     return replace(intended, attempts=tries)
 
 
@@ -132,22 +132,41 @@ def test_a_second_row_of_the_same_photo_does_not_repeat_this_runs_answer(status:
 
 
 def test_an_intent_counts_an_attempt_and_keeps_the_first_attempts_time() -> None:
-    first = transitions.mark_sending(face(Status.PENDING), at=5, run=2)
+    first = transitions.mark_sending(face(Status.PENDING), at=5, run=2, expires=9.0)
     assert (first.status, first.attempts, first.first_attempt_at) == (Status.SENDING, 1, 5)
-    second = transitions.mark_sending(replace(first, status=Status.FAILED), at=8, run=3)
+    second = transitions.mark_sending(
+        replace(first, status=Status.FAILED), at=8, run=3, expires=9.0
+    )
     assert (second.attempts, second.first_attempt_at, second.run) == (2, 5, 3)
 
 
 def test_an_intent_for_a_removed_face_forgets_its_old_token() -> None:
     removed = replace(face(Status.REMOVED), face_token=TOKEN, enrolled_at=3)
-    intended = transitions.mark_sending(removed, at=5, run=2)
+    intended = transitions.mark_sending(removed, at=5, run=2, expires=9.0)
     assert intended.face_token is None
     assert intended.enrolled_at is None
 
 
+@pytest.mark.parametrize(
+    "verdict",
+    [Verdict.APPLIED, Verdict.REJECTED, Verdict.FAILED, Verdict.REFUSED, Verdict.NOT_SENT],
+)
+def test_a_call_whose_end_is_known_leaves_the_expiry_of_the_last_doubtful_one(
+    verdict: Verdict,
+) -> None:
+    given = answer(verdict, expires=60.0)
+    step = transitions.after(sent(), given, at=9, policy=Policy(), tries=1, expired=7.0)
+    assert step.face.expires == 7.0
+    doubtful = transitions.after(
+        sent(), answer(Verdict.UNKNOWN, expires=60.0), at=9, policy=Policy(), tries=1, expired=7.0
+    )
+    assert doubtful.face.expires == 60.0
+
+
 def test_a_withdrawn_intent_costs_no_attempt() -> None:
-    withdrawn = transitions.cancel(sent())
+    withdrawn = transitions.cancel(sent(), expired=None)
     assert (withdrawn.status, withdrawn.attempts) == (Status.PENDING, 0)
+    assert withdrawn.expires is None
     assert withdrawn.first_attempt_at is None
 
 
@@ -277,7 +296,7 @@ def test_a_rejection_remembers_the_settings_on_which_it_depended() -> None:
     step = after(answer(Verdict.REJECTED, "HTTP_413"), policy)
     assert isinstance(step, Settled)
     assert step.face.refused_under == "max_bytes=9"
-    again = transitions.mark_sending(step.face, at=1, run=2)
+    again = transitions.mark_sending(step.face, at=1, run=2, expires=9.0)
     assert again.refused_under is None
     settled = after(answer(Verdict.REJECTED, "NO_FACE_FOUND"), policy)
     assert isinstance(settled, Settled)
@@ -306,7 +325,7 @@ class OnePersonsFaces(RuleBasedStateMachine):
         )
         if isinstance(step, Send):
             known = step.face or face(Status.PENDING, content, number=content)
-            self.records[content] = transitions.mark_sending(known, at=1, run=self.run)
+            self.records[content] = transitions.mark_sending(known, at=1, run=self.run, expires=9.0)
             self.under_way = content
 
     @rule(

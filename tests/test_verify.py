@@ -733,7 +733,7 @@ def added_anew(place: Place) -> tuple[str, str]:
     yet. Both tokens."""
     old = place.face("u1").face_token or ""
     new = place.add("u1", "1.jpg", user_data="new name")
-    intent = mark_sending(place.face("u1"), at=now_ms(), run=1, user_data="new name")
+    intent = mark_sending(place.face("u1"), at=now_ms(), run=1, expires=0.0, user_data="new name")
     place.record(replace(intent, status=Status.ENROLLED, face_token=new))
     place.delete(new)
     return old, new

@@ -166,7 +166,7 @@ def _watch_points(strike: Strike) -> None:
 
     for owner, name, point in (
         (Connection, "commit", "commit"),
-        (FaceSearch, "_call", "call"),
+        (FaceSearch, "send", "call"),
         (Path, "replace", "rename"),
     ):
         setattr(owner, name, watched(point, getattr(owner, name)))

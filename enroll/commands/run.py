@@ -264,7 +264,6 @@ def _work(settings: RunSettings, place: Place) -> Work:
         give_up_after=settings.give_up_after,
         drain=settings.drain,
         settle_after=settings.settle_after,
-        timeout=settings.timeout,
         max_duration=settings.max_duration or math.inf,
         reread=settings.checksum,
     )

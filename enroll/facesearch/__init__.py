@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enroll.facesearch.answers import OwnCode
-from enroll.facesearch.client import FaceSearch
+from enroll.facesearch.client import FaceSearch, SignedCall
 from enroll.facesearch.responses import (
     Deleted,
     FoundFace,
@@ -21,6 +21,7 @@ __all__ = [
     "FaceSearch",
     "FoundFace",
     "OwnCode",
+    "SignedCall",
     "candidates",
     "deleted",
     "face",

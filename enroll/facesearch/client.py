@@ -91,27 +91,31 @@ TRYING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class SignedCall:
+    """A call that whoever holds it may make until `deadline` (monotonic seconds): it carries its
+    signature and not the secret.
+
+    `fields` are the form's, without a photo, which travels as `send_as` says. The signature
+    `expires` at that UNIX second on the service's clock, which is `offset` seconds ahead of ours.
+    `hidden` is taken out of everything that the service says.
+    """
+
     kind: CallKind
-    fields: Mapping[str, str]
-    photo: PhotoPart | None
-    started: float  # both on the monotonic clock
-    deadline: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Signed:
     fields: Mapping[str, str] = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
-    expires: float
+    hidden: tuple[str, ...] = field(repr=False)
+    expires: int
+    offset: float
+    deadline: float
+    send_as: SendAs = SendAs.FILE
 
 
 class FaceSearch:
     """An account's view of one endpoint. Safe to use from any thread.
 
-    Every method makes one call of at most `timeout` seconds and returns what is known of it;
-    none raises for what the network or the service does. Each thread has its own Session and
-    connection, kept until `close`. UsageError for an endpoint that must not be used.
+    `sign_…` signs a call, which `send` makes, on any thread. Every other method signs and makes
+    one of at most `timeout` seconds. They return what is known of it; none raises for what the
+    network or the service does. Each thread has its own Session and connection, kept until
+    `close`. UsageError for an endpoint that must not be used.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class FaceSearch:
     ) -> None:
         self._endpoint = check_endpoint(endpoint, ca_bundle=ca_bundle, allow_http=allow_http)
         self._credentials = credentials
+        self._secrets = frozenset({credentials.api_secret})
         self._timeout = timeout
         self._user_agent = user_agent
         self._clock = ServiceClock()
@@ -168,6 +173,51 @@ class FaceSearch:
     def use_credentials(self, credentials: Credentials) -> None:
         """Sign with `credentials` from now on, after a rotation; the clock stays known."""
         self._credentials = credentials
+        self._secrets |= {credentials.api_secret}
+
+    def expiry(self, *, within: float) -> int:
+        """When a call expires, at the latest, that is signed `within` so many seconds from now:
+        UNIX seconds on the service's clock as it is known now."""
+        return signed_until(clock.time() + self._clock.offset + within, left=self._timeout)
+
+    def sign_add(
+        self,
+        *,
+        group_id: str,
+        user_id: str,
+        user_data: str,
+        send_as: SendAs,
+        multi_oriented_detection: bool,
+    ) -> SignedCall | Answer:
+        """Sign an `add`. Like all of these, an answer at once where nothing can be signed."""
+        fields = {"group_id": group_id, "user_id": user_id}
+        if user_data:
+            fields["user_data"] = user_data
+        if multi_oriented_detection:
+            fields["multi_oriented_detection"] = "1"
+        return self._sign(CallKind.ADD, fields, send_as)
+
+    def sign_search(
+        self,
+        *,
+        group_id: str,
+        send_as: SendAs,
+        limit: int = 1,
+        threshold: float | None = None,
+        multi_oriented_detection: bool = False,
+    ) -> SignedCall | Answer:
+        """Sign a `search`."""
+        fields = {"group_id": group_id, "limit": str(limit)}
+        if threshold is not None:
+            fields["threshold"] = f"{threshold:g}"
+        if multi_oriented_detection:
+            fields["multi_oriented_detection"] = "1"
+        return self._sign(CallKind.SEARCH, fields, send_as)
+
+    def sign_list(self, *, group_id: str, start: int = 1, limit: int = 100) -> SignedCall | Answer:
+        """Sign a `list`."""
+        fields = {"group_id": group_id, "start": str(start), "limit": str(limit)}
+        return self._sign(CallKind.LIST, fields)
 
     def add(
         self,
@@ -180,12 +230,14 @@ class FaceSearch:
         multi_oriented_detection: bool,
     ) -> Answer:
         """Add a face to a library. Not idempotent: twice is two faces."""
-        fields = {"group_id": group_id, "user_id": user_id}
-        if user_data:
-            fields["user_data"] = user_data
-        if multi_oriented_detection:
-            fields["multi_oriented_detection"] = "1"
-        return self._call(CallKind.ADD, fields, photo_part(photo, send_as))
+        call = self.sign_add(
+            group_id=group_id,
+            user_id=user_id,
+            user_data=user_data,
+            send_as=send_as,
+            multi_oriented_detection=multi_oriented_detection,
+        )
+        return self._made(call, photo)
 
     def search(
         self,
@@ -198,17 +250,18 @@ class FaceSearch:
         multi_oriented_detection: bool = False,
     ) -> Answer:
         """Find the faces most like a photo's: at most `limit` (100), best first."""
-        fields = {"group_id": group_id, "limit": str(limit)}
-        if threshold is not None:
-            fields["threshold"] = f"{threshold:g}"
-        if multi_oriented_detection:
-            fields["multi_oriented_detection"] = "1"
-        return self._call(CallKind.SEARCH, fields, photo_part(photo, send_as))
+        call = self.sign_search(
+            group_id=group_id,
+            send_as=send_as,
+            limit=limit,
+            threshold=threshold,
+            multi_oriented_detection=multi_oriented_detection,
+        )
+        return self._made(call, photo)
 
     def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
         """One page of a library's faces from the `start`-th (1-based), at most `limit` (1000)."""
-        fields = {"group_id": group_id, "start": str(start), "limit": str(limit)}
-        return self._call(CallKind.LIST, fields)
+        return self._made(self.sign_list(group_id=group_id, start=start, limit=limit))
 
     def group_list(self) -> Answer:
         """The account's libraries."""
@@ -257,14 +310,50 @@ class FaceSearch:
     def __repr__(self) -> str:
         return f"FaceSearch({self._endpoint.base!r})"
 
-    def _call(
-        self, kind: CallKind, fields: Mapping[str, str], photo: PhotoPart | None = None
-    ) -> Answer:
-        """One call; what provably never left is tried again, signed anew, for a second."""
+    def _call(self, kind: CallKind, fields: Mapping[str, str]) -> Answer:
+        return self._made(self._sign(kind, fields))
+
+    def _made(self, call: SignedCall | Answer, photo: Photo | None = None) -> Answer:
+        return call if isinstance(call, Answer) else self.send(call, photo)
+
+    def _sign(
+        self, kind: CallKind, fields: Mapping[str, str], send_as: SendAs = SendAs.FILE
+    ) -> SignedCall | Answer:
+        trouble = self.clock_trouble()
+        if trouble is not None:
+            return trouble
+        account = self._credentials  # once: another thread may change it
+        if kind is CallKind.ADD:
+            with self._learning:
+                offset = self._clock.offset_to_add()
+        else:
+            offset = self._clock.offset
+        deadline = clock.monotonic() + self._timeout
+        issued = clock.time() + offset
+        expires = signed_until(issued, left=self._timeout)
+        signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
+        return SignedCall(
+            kind=kind,
+            # No page documents a field for the key: it is inside the signature.
+            fields={"sign": signature, "sign_version": SIGN_VERSION, **fields},
+            hidden=(signature, account.api_key),
+            expires=expires,
+            offset=offset,
+            deadline=deadline,
+            send_as=send_as,
+        )
+
+    def send(self, call: SignedCall, photo: Photo | None = None) -> Answer:
+        """Make a signed call; what provably never left is tried again, for a second.
+
+        One that has waited for its thread until its time was over does not leave.
+        """
         started = clock.monotonic()
-        call = _Call(kind, fields, photo, started, started + self._timeout)
+        part = None if photo is None else photo_part(photo, call.send_as)
         try:
-            return self._attempted(call)
+            if started >= call.deadline:
+                raise BlockedError("no thread was free for the call within its time")
+            return self._attempted(call, part, started)
         except NotSentError as exc:
             return Answer(
                 verdict=Verdict.BLOCKED if isinstance(exc, BlockedError) else Verdict.NOT_SENT,
@@ -273,28 +362,18 @@ class FaceSearch:
                 elapsed=clock.monotonic() - started,
             )
 
-    def _attempted(self, call: _Call) -> Answer:
+    def _attempted(self, call: SignedCall, photo: PhotoPart | None, started: float) -> Answer:
         try:
-            return self._attempt(call)
+            return self._attempt(call, photo, started)
         except BlockedError:
             raise  # its place is of more use to another
         except NotSentError:  # rare, so that tenacity's bookkeeping is no part of a usual call
-            return self._retrying(self._attempt, call)
+            return self._retrying(self._attempt, call, photo, started)
 
-    def _attempt(self, call: _Call) -> Answer:
-        """Sign, send and judge once. Raises `NotSentError` only: any other failure is an answer."""
-        trouble = self.clock_trouble()
-        if trouble is not None:
-            return trouble
-        left = call.deadline - clock.monotonic()
-        if call.kind is CallKind.ADD:
-            with self._learning:
-                offset = self._clock.offset_to_add()
-        else:
-            offset = self._clock.offset
-        signed = self._signed(call, left, offset=offset)
+    def _attempt(self, call: SignedCall, photo: PhotoPart | None, started: float) -> Answer:
+        """Send and judge once. Raises `NotSentError` only: any other failure is an answer."""
         sent = clock.time()
-        outcome = self._exchange(self._request(call, signed), left)
+        outcome = self._exchange(self._request(call, photo), call.deadline - clock.monotonic())
         received = clock.time()
         broken: tuple[OwnCode, str] | None = None
         if isinstance(outcome, LostError):
@@ -303,8 +382,8 @@ class FaceSearch:
                     verdict=Verdict.UNKNOWN,
                     code=outcome.code.value,
                     message=str(outcome),
-                    expires=signed.expires,
-                    elapsed=clock.monotonic() - call.started,
+                    expires=call.expires,
+                    elapsed=clock.monotonic() - started,
                 )
             response, broken = outcome.response, (outcome.code, str(outcome))
         else:
@@ -314,29 +393,16 @@ class FaceSearch:
             status=response.status_code,
             headers=response.headers,
             body=b"" if broken else response.content,
-            now=received + self._clock.offset,
+            now=received + call.offset,
             broken=broken,
-            secrets=signed.secrets,
+            secrets=(*call.hidden, *self._secrets),
         )
         # Only what the service itself answered shows its clock; a gateway may have another.
         service_spoke = answer.request_id or answer.payload or answer.code in SERVICE_CODES
         if answer.server_time is not None and service_spoke:
             with self._learning:
                 self._clock.learn(answer.server_time, sent=sent, received=received)
-        elapsed = clock.monotonic() - call.started
-        return replace(answer, expires=signed.expires, elapsed=elapsed)
-
-    def _signed(self, call: _Call, left: float, *, offset: float) -> _Signed:
-        """The call's fields, signed to expire soon after the `left` seconds by a clock that is
-        `offset` ahead of ours."""
-        account = self._credentials  # once: another thread may change it
-        issued = clock.time() + offset
-        expires = signed_until(issued, left=left)
-        signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
-        # No page documents a field for the key: it is inside the signature.
-        fields = {"sign": signature, "sign_version": SIGN_VERSION, **call.fields}
-        secrets = signature, account.api_key, account.api_secret
-        return _Signed(fields, secrets, float(expires))
+        return replace(answer, expires=call.expires, elapsed=clock.monotonic() - started)
 
     def _exchange(
         self, request: requests.PreparedRequest, left: float
@@ -359,9 +425,9 @@ class FaceSearch:
             message = f"the exchange failed: {type(exc).__name__}"
             return LostError(OwnCode.CONNECTION_LOST, message)
 
-    def _request(self, call: _Call, signed: _Signed) -> requests.PreparedRequest:
+    def _request(self, call: SignedCall, photo: PhotoPart | None) -> requests.PreparedRequest:
         """What Session.prepare_request would make, without its dealings in cookies and .netrc."""
-        body, content_type = encode(signed.fields, call.photo)
+        body, content_type = encode(call.fields, photo)
         request = requests.PreparedRequest()
         request.method = "POST"
         request.url = self._endpoint.url(call.kind)

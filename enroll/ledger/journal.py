@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     func,
     insert,
     literal,
@@ -163,7 +164,11 @@ class SqliteLedger(SqliteReader):
             update(s.face)
             .where(left)
             .values(
-                status=Status.IN_DOUBT.value, code=INTERRUPTED, message=message, expires=expires
+                status=Status.IN_DOUBT.value,
+                code=INTERRUPTED,
+                message=message,
+                # What the intent says holds; the other is for one that says nothing.
+                expires=case((s.face.c.expires > expires, s.face.c.expires), else_=expires),
             )
         )
 

@@ -195,11 +195,22 @@ class Journal:
         self.noted()
         self.ends(due, face.status, face.code, face.message, recognised=True)
 
-    def intent(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
-        """Record that `face` will be sent; the call must not leave before the next commit."""
-        text = due.row.user_data
-        face = transitions.mark_sending(face, at=clock.now_ms(), run=self.run, user_data=text)
+    def intent(
+        self, due: Candidate, photo: Photo, face: FaceRecord, *, expires: float
+    ) -> FaceRecord:
+        """Record that `face` will be sent by a call whose signature expires no later than
+        `expires`; it must not leave before the next commit."""
+        face = transitions.mark_sending(
+            face, at=clock.now_ms(), run=self.run, expires=expires, user_data=due.row.user_data
+        )
         self._point(due, photo, face)
+        return face
+
+    def renew_intent(self, face: FaceRecord, *, expires: float) -> FaceRecord:
+        """Record a later expiry for an intent whose call has not left; it must not before the
+        next commit."""
+        face = replace(face, expires=expires)
+        self.ledger.record(Changes(faces=[face]))
         return face
 
     def doubt(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:

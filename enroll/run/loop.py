@@ -17,7 +17,6 @@ from typing import Protocol
 from enroll import clock
 from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, LocalError, ShortageError
-from enroll.expiry import DEFAULT_TIMEOUT, last_expiry
 from enroll.ledger import Ledger, Surveyor
 from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
@@ -56,7 +55,7 @@ class Work:
     """What a run is to do, as far as the driver cares.
 
     `images` is the resolved images root, `limit` the most rows to take up, `sample` what draws the
-    rows of a trial; `give_up_after`, `drain`, `settle_after` and `timeout` (of a call) are seconds;
+    rows of a trial; `give_up_after`, `drain` and `settle_after` are seconds;
     `until` is when the run is to end, on the monotonic clock, `max_duration` the seconds that this
     comes from; with `reread` no photo is trusted to be unchanged; `trust` says how far the ledger
     knows the library; `preparation` how photos are made fit.
@@ -73,7 +72,6 @@ class Work:
     give_up_after: float = 7200.0
     drain: float = 25.0
     settle_after: float = 10.0
-    timeout: float = DEFAULT_TIMEOUT
     max_duration: float = math.inf
     until: float = math.inf
     reread: bool = False
@@ -527,8 +525,7 @@ class Driver:
                 self._listen(min(TICK_SECONDS, left))
             self._hear_answers()
             self._watchdog.heed(self._reach, clock.monotonic())  # all may have been done in a tick
-            now = clock.time() + self._service.most_clock_offset
-            self._calls.withdraw(expires=last_expiry(now, timeout=self._work.timeout))
+            self._calls.withdraw()
             self._leave_in_doubt(self._doubts.left())
             self._feed.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done

@@ -15,6 +15,8 @@ from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
 from enroll import clock
 from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
+from enroll.expiry import INTENT_SECONDS
+from enroll.facesearch import SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.facesearch.signing import clock_remark
 from enroll.ledger import INTERRUPTED, Changes
@@ -56,17 +58,23 @@ class Service(Protocol):
     def clock_offset(self) -> float:
         """The service's clock minus ours, in seconds."""
 
-    def add(
+    def expiry(self, *, within: float) -> int:
+        """When a call expires, at the latest, that is signed `within` so many seconds from now:
+        UNIX seconds on the service's clock as it is known now."""
+
+    def sign_add(
         self,
         *,
         group_id: str,
         user_id: str,
         user_data: str,
-        photo: Photo,
         send_as: SendAs,
         multi_oriented_detection: bool,
-    ) -> Answer:
-        """Add a face; never raises for what the network or the service does."""
+    ) -> SignedCall | Answer:
+        """Sign an `add`; an answer at once where nothing can be signed."""
+
+    def send(self, call: SignedCall, photo: Photo | None = None) -> Answer:
+        """Make a signed call; never raises for what the network or the service does."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,7 +82,8 @@ class Job:
     """A face on its way to the service.
 
     `tries` counts this run's answers, `setbacks` the times that it had to wait; `credentials` are
-    those that it was last sent with.
+    those that it was last sent with, `expires` is when that call's signature does, `expired` when
+    that of the last attempt before did which ended in doubt.
     """
 
     due: Candidate
@@ -83,6 +92,8 @@ class Job:
     credentials: Credentials | None = None
     tries: int = 0
     setbacks: int = 0
+    expires: float = 0.0
+    expired: float | None = None
 
 
 class Calls:
@@ -191,8 +202,14 @@ class Calls:
         """Record the intents of the next calls, at most as many ahead as there are places."""
         while self._ready and len(self._armed) + len(self._arming) < self._limiter.limit:
             job = self._ready.popleft()
-            job.face = self._journal.intent(job.due, job.photo, job.face)
+            job.expired, expires = job.face.expires, self._latest_expiry()
+            job.face = self._journal.intent(job.due, job.photo, job.face, expires=expires)
             self._arming.append(job)
+
+    def _latest_expiry(self) -> int:
+        """What an intent says that is recorded now: after a commit like the last one, its call has
+        `INTENT_SECONDS` to leave."""
+        return self._service.expiry(within=self._journal.took + INTENT_SECONDS)
 
     def starving(self, now: float) -> bool:
         """Whether a place is free that only a commit can fill."""
@@ -223,19 +240,22 @@ class Calls:
         while self.may_send(now) and self._journal.alive(clock.monotonic()):
             job = self._armed.popleft()
             job.credentials = self._refresh.credentials
+            call = self._signed(job.face)
+            if isinstance(call, Answer):  # what is in flight may say it better
+                if self._in_flight:
+                    self._armed.appendleft(job)
+                    return
+                self._hear_later(job, call)
+                continue
+            if call.expires > (job.face.expires or 0.0):  # it has waited, or the clock was set
+                expires = self._latest_expiry()
+                job.face = self._journal.renew_intent(job.face, expires=expires)
+                self._arming.append(job)
+                continue
+            job.expires = call.expires
             self._in_flight[job] = slot = self._limiter.sent(now)
-            face = job.face
-            call = partial(
-                self._service.add,
-                group_id=self._group_id,
-                user_id=face.user_id,
-                user_data=face.user_data,
-                photo=job.photo,
-                send_as=self._send_as,
-                multi_oriented_detection=face.multi_oriented_detection,
-            )
             try:
-                submit(executor, partial(self._arrived, job), call)
+                submit(executor, partial(self._arrived, job), self._service.send, call, job.photo)
             except ShortageError as error:  # no thread took it: it leaves when one is free
                 del self._in_flight[job]
                 self._armed.appendleft(job)
@@ -243,11 +263,23 @@ class Calls:
                 self._limiter.release(slot, now, CallEnd.BLOCKED)
                 return
 
+    def _signed(self, face: FaceRecord) -> SignedCall | Answer:
+        return self._service.sign_add(
+            group_id=self._group_id,
+            user_id=face.user_id,
+            user_data=face.user_data,
+            send_as=self._send_as,
+            multi_oriented_detection=face.multi_oriented_detection,
+        )
+
     def _arrived(self, job: Job, answer: Answer) -> None:
         """A call has ended: its place is free at once, what it means is heard with others'."""
         slot = self._in_flight.pop(job)
         service_time = clock.time() + self._service.clock_offset
         release(self._limiter, slot, answer, now=clock.monotonic(), service_time=service_time)
+        self._hear_later(job, answer)
+
+    def _hear_later(self, job: Job, answer: Answer) -> None:
         self._answered.append((job, answer))
         self._urgent = self._urgent or answer.verdict is not Verdict.APPLIED
 
@@ -281,7 +313,12 @@ class Calls:
             answer = self._proved_new(job.face, answer)
         self._keep_raw(answer)
         step = transitions.after(
-            job.face, answer, at=clock.now_ms(), policy=self._policy, tries=job.tries
+            job.face,
+            answer,
+            at=clock.now_ms(),
+            policy=self._policy,
+            tries=job.tries,
+            expired=job.expired,
         )
         if isinstance(step, Stop) and self._credentials_changed(job, step.answer):
             step = Again(step.face, refused=True)
@@ -358,13 +395,11 @@ class Calls:
         refused = answer.code in CREDENTIAL_CODES
         return refused and self._refresh.others_than(job.credentials)
 
-    def withdraw(self, *, expires: float) -> None:
-        """Take back what has not left, and leave in doubt what has not ended: the run is over.
-
-        `expires` is when the last of their signatures will have (service's clock).
-        """
+    def withdraw(self) -> None:
+        """Take back what has not left, and leave in doubt what has not ended: the run is over."""
         for job in self._unsent():
-            self._journal.ledger.record(Changes(faces=[transitions.cancel(job.face)]))
+            face = transitions.cancel(job.face, expired=job.expired)
+            self._journal.ledger.record(Changes(faces=[face]))
         if self._in_flight:
             self._journal.tally.calls[CallKind.ADD] += len(self._in_flight)
         for job in self._in_flight:
@@ -373,7 +408,7 @@ class Calls:
                 status=Status.IN_DOUBT,
                 code=INTERRUPTED,
                 message="The run ended before the answer came; the service may have the face.",
-                expires=expires,
+                expires=job.expires,
             )
             self._journal.face(job.face)
             self._ends(job)

@@ -169,11 +169,12 @@ def is_due(candidate: Candidate, policy: Policy) -> bool:
 
 
 def mark_sending(
-    face: FaceRecord, *, at: int, run: int, user_data: str | None = None
+    face: FaceRecord, *, at: int, run: int, expires: float, user_data: str | None = None
 ) -> FaceRecord:
-    """The record that must be on disk before the call leaves; `at` is UNIX ms.
+    """The record that must be on disk before the call leaves; `at` is UNIX ms, `expires` the
+    latest that its signature may expire.
 
-    An enrolled face is added anew with this `user_data`, and keeps its token beside.
+    An enrolled face is added again with this `user_data`, and keeps its token beside.
     """
     if face.status in (Status.ENROLLED, Status.SUPERSEDED):
         face = replace(face, former_token=face.face_token, former_user_data=face.user_data)
@@ -182,6 +183,7 @@ def mark_sending(
         status=Status.SENDING,
         attempts=face.attempts + 1,
         first_attempt_at=face.first_attempt_at or at,
+        expires=expires,
         face_token=None,
         user_data=face.user_data if user_data is None else user_data,
         enrolled_at=face.enrolled_at if face.former_token else None,
@@ -212,18 +214,32 @@ def mark_suspect(face: FaceRecord, *, run: int, user_data: str | None = None) ->
     )
 
 
-def cancel(face: FaceRecord) -> FaceRecord:
-    """The record of a face whose intent is on disk but whose call never left."""
-    first = face.first_attempt_at if face.attempts > 1 else None
+def cancel(face: FaceRecord, *, expired: float | None) -> FaceRecord:
+    """The record of a face whose intent is on disk but whose call never left; `expired` is as for
+    `after`."""
     return replace(
-        face, status=Status.PENDING, attempts=face.attempts - 1, first_attempt_at=first
+        face,
+        status=Status.PENDING,
+        attempts=face.attempts - 1,
+        first_attempt_at=face.first_attempt_at if face.attempts > 1 else None,
+        expires=expired,
     ).reverted()
 
 
 def after(
-    face: FaceRecord, answer: Answer, *, at: int, policy: Policy, tries: int
+    face: FaceRecord,
+    answer: Answer,
+    *,
+    at: int,
+    policy: Policy,
+    tries: int,
+    expired: float | None = None,
 ) -> Settled | Doubtful | Again | Stop:
-    """The step after the answer to an `add` call; `tries` are this run's calls for the row."""
+    """The step after the answer to an `add` call; `tries` are this run's calls for the row.
+
+    `expired` is the expiry of the last attempt before this one that ended in doubt, None without
+    one: what proves how this one ended leaves only that on record.
+    """
     verdict = answer.verdict
     if verdict is Verdict.APPLIED:
         if answer.face_token == face.former_token:  # the service has given the same one again
@@ -234,6 +250,7 @@ def after(
                 status=Status.ENROLLED,
                 face_token=answer.face_token,
                 enrolled_at=at,
+                expires=expired,
                 code=answer.code,
                 message=answer.message,
                 request_id=answer.request_id,
@@ -242,6 +259,7 @@ def after(
         )
     told = replace(
         face,
+        expires=expired,
         code=answer.code,
         message=answer.message,
         request_id=answer.request_id,
@@ -250,9 +268,9 @@ def after(
     if verdict is Verdict.UNKNOWN:
         return Doubtful(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
     if verdict in (Verdict.REFUSED, Verdict.BLOCKED, Verdict.NOT_SENT):
-        return Again(cancel(face), refused=verdict is not Verdict.NOT_SENT)
+        return Again(cancel(face, expired=expired), refused=verdict is not Verdict.NOT_SENT)
     if verdict is Verdict.FATAL:
-        return Stop(cancel(told), answer)
+        return Stop(cancel(told, expired=expired), answer)
     return _not_applied(told, answer, policy=policy, tries=tries)
 
 
@@ -262,7 +280,7 @@ def _not_applied(
     """The service answered that it did not add the face; `--on-code` may overrule ours."""
     rule = policy.on_code.get(answer.code)
     if rule is CodeRule.STOP:
-        return Stop(cancel(face), answer)
+        return Stop(cancel(face, expired=face.expires), answer)
     if rule is CodeRule.RETRY:
         if tries < policy.attempts:
             return Again(replace(face, status=Status.PENDING).reverted(), refused=False)
