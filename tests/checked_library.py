@@ -30,7 +30,7 @@ from enroll.model import (
     Status,
     Surplus,
 )
-from enroll.photos import read_photo
+from enroll.photos import open_store, read_photo
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 
@@ -129,7 +129,7 @@ class Place:
 
     def add(self, user_id: str, image: str, *, user_data: str = "by others") -> str:
         """Another program adds a face; its token."""
-        photo = read_photo(str(self.folder / image), str(self.folder))
+        photo = read_photo(str(self.folder / image), open_store(self.folder))
         assert isinstance(photo, Photo)
         service = self.service
         answer = service.add(

@@ -21,7 +21,7 @@ from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.schema import SCHEMA_VERSION
 from enroll.model import Credentials, Photo, SendAs
-from enroll.photos import read_photo
+from enroll.photos import open_store, read_photo
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
@@ -612,7 +612,7 @@ def test_a_stand_in_shows_faces_late_and_carries_calls_out_late_when_told_to(
             FaceSearch(told["ENROLL_ENDPOINT"], credentials, timeout=timeout)
             for timeout in (3.0, SECONDS)
         )
-        photo = read_photo(str(archive.folder / "1.jpg"), str(archive.folder))
+        photo = read_photo(str(archive.folder / "1.jpg"), open_store(archive.folder))
         assert isinstance(photo, Photo)
         added = short.add(
             group_id="visitors",

@@ -26,6 +26,7 @@ from enroll.errors import ExitCode, ServiceError
 from enroll.ledger import RunPace
 from enroll.limiter.limits import LimiterState
 from enroll.model import CallKind, Candidate, Library, ScannedRow, SharedPhoto, Status
+from enroll.photos import open_store
 from enroll.report.console import Console
 from enroll.report.summary import summary_lines
 from enroll.sandbox import Sandbox
@@ -50,7 +51,7 @@ PLACE = Place(
     endpoint="https://a.example",
     library=Library(group_id="staff"),
     ledger=Path("/state/staff.sqlite"),
-    images=Path("/photos"),
+    store=open_store("/photos"),
     new_ledger=False,
     run=7,
     notes=(),

@@ -10,6 +10,7 @@ from typing import Any, cast
 from enroll.ledger import Surveyor
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
+from enroll.photos import open_store
 from enroll.run.feed import MOST_TOGETHER, Feed
 from enroll.run.health import Share
 from enroll.run.journal import Journal
@@ -40,7 +41,7 @@ class Readers:
             survey=cast(Surveyor, None),
             share=cast(Share, None),
             policy=Policy(),
-            images="/",
+            store=open_store("/"),
             preparation=AS_USUAL,
             limit=None,
             reread=False,

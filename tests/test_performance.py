@@ -17,7 +17,7 @@ from suite.programs import MissingError, find, need
 
 from enroll.ledger import read_ledger
 from enroll.model import Photo, Status
-from enroll.photos import read_photo
+from enroll.photos import open_store, read_photo
 
 PERFORMANCE = Path(__file__).parents[1] / "benchmarks/performance.py"
 SECONDS = 300.0
@@ -71,7 +71,8 @@ def test_a_program_that_is_missing_is_exit_code_2_and_how_to_get_it(
 def test_photos_have_their_size_and_are_unlike_each_other(tmp_path: Path) -> None:
     archive = usual(tmp_path, 3)
     first, last = (
-        read_photo(str(archive.folder / archive.image(number)), str(tmp_path)) for number in (0, 2)
+        read_photo(str(archive.folder / archive.image(number)), open_store(tmp_path))
+        for number in (0, 2)
     )
     assert isinstance(first, Photo)
     assert isinstance(last, Photo)

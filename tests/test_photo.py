@@ -20,14 +20,13 @@ from enroll.photos import (
     Glance,
     PhotoCode,
     Prepared,
-    file,
     glance,
-    locate,
-    look,
+    open_store,
     prepare,
     read_photo,
     read_photos,
 )
+from enroll.photos import folder as photo_folder
 
 
 def picture(form: str = "JPEG", *, size: tuple[int, int] = (96, 128), **options: object) -> bytes:
@@ -62,7 +61,7 @@ def test_a_photo_is_told_by_its_content_whatever_its_name(
     tmp_path: Path, form: str, media_type: str
 ) -> None:
     content = picture(form)
-    found = read_photo(put(tmp_path, "portrait.gif", content), str(tmp_path))
+    found = read_photo(put(tmp_path, "portrait.gif", content), open_store(tmp_path))
     assert isinstance(found, Photo)
     assert found.media_type == media_type
     assert found.content == content
@@ -72,7 +71,7 @@ def test_a_photo_is_told_by_its_content_whatever_its_name(
 
 def test_the_hash_of_what_is_sent_is_told_where_that_is_not_the_file(tmp_path: Path) -> None:
     content = picture(comment=b"Summer in the garden")
-    found = read_photo(put(tmp_path, "a.jpg", content), str(tmp_path))
+    found = read_photo(put(tmp_path, "a.jpg", content), open_store(tmp_path))
     assert isinstance(found, Photo)
     assert found.sha256 == hashlib.sha256(content).digest()
     assert found.content == picture_without_its_comment(content)
@@ -114,7 +113,7 @@ def test_an_image_of_a_format_that_is_not_converted_names_it(name: str, tmp_path
     fault = fault_of(FOREIGN[name])
     assert fault.code == PhotoCode.FORMAT
     assert f"The photo is {name}, which is not converted." in fault.message
-    assert glance(put(tmp_path, "a.jpg", FOREIGN[name]), str(tmp_path)) == fault
+    assert glance(put(tmp_path, "a.jpg", FOREIGN[name]), open_store(tmp_path)) == fault
 
 
 NAMING = """
@@ -172,7 +171,7 @@ def test_a_png_with_a_broken_chunk_is_damaged() -> None:
 def test_what_is_no_image_is_invalid_and_its_content_is_known(
     tmp_path: Path, content: bytes, code: PhotoCode
 ) -> None:
-    found = read_photo(put(tmp_path, "a.jpg", content), str(tmp_path))
+    found = read_photo(put(tmp_path, "a.jpg", content), open_store(tmp_path))
     assert isinstance(found, Unusable)
     assert (found.status, found.fault.code) == (Status.INVALID, code)
     assert found.content is not None
@@ -180,15 +179,15 @@ def test_what_is_no_image_is_invalid_and_its_content_is_known(
 
 
 def test_a_photo_that_is_not_there_is_failed_and_due_again(tmp_path: Path) -> None:
-    found = read_photo(str(tmp_path / "gone.jpg"), str(tmp_path))
+    found = read_photo(str(tmp_path / "gone.jpg"), open_store(tmp_path))
     assert isinstance(found, Unusable)
     assert (found.status, found.fault.code) == (Status.FAILED, PhotoCode.MISSING)
     assert found.content is None
-    assert list(look([str(tmp_path / "gone.jpg")], str(tmp_path))) == [-1, -1, -1]
+    assert list(open_store(tmp_path).stat([str(tmp_path / "gone.jpg")])) == [-1, -1, -1]
 
 
 def test_a_path_in_the_words_of_windows_gets_a_hint(tmp_path: Path) -> None:
-    found = read_photo(str(tmp_path / "a\\b.jpg"), str(tmp_path))
+    found = read_photo(str(tmp_path / "a\\b.jpg"), open_store(tmp_path))
     assert isinstance(found, Unusable)
     assert "/" in found.fault.message
 
@@ -199,7 +198,7 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path, target: str) -> None:
     put(root, "inside.jpg", picture())
     put(tmp_path, "outside.jpg", picture())
     (root / "link.jpg").symlink_to(root / target)
-    assert code_of(read_photo(str(root / "link.jpg"), str(root))) == PhotoCode.SYMLINK
+    assert code_of(read_photo(str(root / "link.jpg"), open_store(root))) == PhotoCode.SYMLINK
 
 
 def test_a_folder_that_leads_out_of_the_root_is_refused(tmp_path: Path) -> None:
@@ -207,7 +206,7 @@ def test_a_folder_that_leads_out_of_the_root_is_refused(tmp_path: Path) -> None:
     root.mkdir()
     put(tmp_path, "elsewhere/a.jpg", picture())
     (root / "photos").symlink_to(tmp_path / "elsewhere")
-    assert code_of(read_photo(str(root / "photos/a.jpg"), str(root))) == PhotoCode.OUTSIDE
+    assert code_of(read_photo(str(root / "photos/a.jpg"), open_store(root))) == PhotoCode.OUTSIDE
 
 
 NOTHING = [-1, -1, -1]
@@ -218,7 +217,7 @@ def where_open_files_are_told(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A system that says where an open file lies, and one that does not."""
-    monkeypatch.setattr(file, "_DESCRIPTORS", request.param)
+    monkeypatch.setattr(photo_folder, "_DESCRIPTORS", request.param)
 
 
 @pytest.mark.usefixtures("where_open_files_are_told")
@@ -227,13 +226,13 @@ def test_a_folder_that_is_exchanged_for_a_link_leads_nowhere(tmp_path: Path, wha
     root = tmp_path / "root"
     path = put(root, "photos/2026/a.jpg", picture())
     private = put(tmp_path, "private/photos/2026/a.jpg", picture())
-    assert isinstance(read_photo(path, str(root)), Photo)
-    assert list(look([path], str(root))) != NOTHING
+    assert isinstance(read_photo(path, open_store(root)), Photo)
+    assert list(open_store(root).stat([path])) != NOTHING
     (root / what).rename(tmp_path / "away")
     (root / what).symlink_to(tmp_path / "private" / what)
     assert Path(path).samefile(private)
-    assert code_of(read_photo(path, str(root))) == PhotoCode.OUTSIDE
-    assert list(look([path], str(root))) == NOTHING
+    assert code_of(read_photo(path, open_store(root))) == PhotoCode.OUTSIDE
+    assert list(open_store(root).stat([path])) == NOTHING
 
 
 @pytest.mark.usefixtures("where_open_files_are_told")
@@ -252,7 +251,7 @@ def test_a_folder_that_is_exchanged_in_the_very_moment_leads_nowhere(
         return plain(*arguments, **options)
 
     monkeypatch.setattr(os, "open", exchanged)
-    assert code_of(read_photo(path, str(root))) == PhotoCode.OUTSIDE
+    assert code_of(read_photo(path, open_store(root))) == PhotoCode.OUTSIDE
 
 
 @pytest.mark.usefixtures("where_open_files_are_told")
@@ -264,8 +263,10 @@ def test_folders_that_are_links_which_stay_below_the_root_are_followed(
     put(root, "2026/a.jpg", picture())
     (root / "now").symlink_to(root / "2026" if absolute else "2026")
     path = str(root / "now" / "a.jpg")
-    assert isinstance(read_photo(path, str(root)), Photo)
-    assert list(look([path], str(root))) == list(look([str(root / "2026/a.jpg")], str(root)))
+    assert isinstance(read_photo(path, open_store(root)), Photo)
+    assert list(open_store(root).stat([path])) == list(
+        open_store(root).stat([str(root / "2026/a.jpg")])
+    )
 
 
 def test_a_folder_may_be_a_link_out_of_the_root_and_then_none(tmp_path: Path) -> None:
@@ -274,10 +275,10 @@ def test_a_folder_may_be_a_link_out_of_the_root_and_then_none(tmp_path: Path) ->
     put(root, "kept/a.jpg", picture())
     (root / "photos").symlink_to(tmp_path / "elsewhere")
     path = str(root / "photos/a.jpg")
-    assert code_of(read_photo(path, str(root))) == PhotoCode.OUTSIDE
+    assert code_of(read_photo(path, open_store(root))) == PhotoCode.OUTSIDE
     (root / "photos").unlink()
     (root / "kept").rename(root / "photos")
-    assert isinstance(read_photo(path, str(root)), Photo)
+    assert isinstance(read_photo(path, open_store(root)), Photo)
 
 
 @pytest.mark.usefixtures("where_open_files_are_told")
@@ -285,15 +286,15 @@ def test_links_that_go_round_in_circles_are_no_bug(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     path = str(tmp_path / "a" / "1.jpg")
-    assert code_of(read_photo(path, str(tmp_path))) == PhotoCode.SYMLINK
-    assert list(look([path], str(tmp_path))) == NOTHING
-    assert code_of(read_photo(path, str(tmp_path / "a"))) == PhotoCode.SYMLINK
+    assert code_of(read_photo(path, open_store(tmp_path))) == PhotoCode.SYMLINK
+    assert list(open_store(tmp_path).stat([path])) == NOTHING
+    assert code_of(read_photo(path, open_store(tmp_path / "a"))) == PhotoCode.SYMLINK
 
 
 def test_photos_lie_below_the_systems_root(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jpg", picture())
-    assert isinstance(read_photo(path, "/"), Photo)
-    assert list(look([path, "/a.jpg"], "/"))[3:] == NOTHING
+    assert isinstance(read_photo(path, open_store("/")), Photo)
+    assert list(open_store("/").stat([path, "/a.jpg"]))[3:] == NOTHING
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -309,7 +310,7 @@ def test_photos_are_looked_at_when_no_descriptor_is_left(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(os, "open", none_left)
-    assert (list(look([str(root / "photos/a.jpg")], str(root))) != NOTHING) is inside
+    assert (list(open_store(root).stat([str(root / "photos/a.jpg")])) != NOTHING) is inside
 
 
 def test_a_photo_that_another_has_taken_the_place_of_is_not_taken(
@@ -326,8 +327,8 @@ def test_a_photo_that_another_has_taken_the_place_of_is_not_taken(
         return plain(descriptor, size)
 
     monkeypatch.setattr(os, "read", exchanged)
-    assert code_of(read_photo(path, str(tmp_path))) == PhotoCode.CHANGED
-    assert isinstance(read_photo(path, str(tmp_path)), Photo)
+    assert code_of(read_photo(path, open_store(tmp_path))) == PhotoCode.CHANGED
+    assert isinstance(read_photo(path, open_store(tmp_path)), Photo)
 
 
 def test_a_photo_that_is_rewritten_within_one_tick_of_the_clock_is_not_taken(
@@ -336,7 +337,7 @@ def test_a_photo_that_is_rewritten_within_one_tick_of_the_clock_is_not_taken(
     old = picture()
     new = old[:-40] + bytes(38) + old[-2:]
     path = put(tmp_path, "a.jpg", old)
-    monkeypatch.setattr(file, "_times", lambda found: FileTimes(found.st_size, 0, 0))
+    monkeypatch.setattr(photo_folder, "_times", lambda found: FileTimes(found.st_size, 0, 0))
     plain = os.read
     writes = iter([new])
 
@@ -347,21 +348,24 @@ def test_a_photo_that_is_rewritten_within_one_tick_of_the_clock_is_not_taken(
         return content
 
     monkeypatch.setattr(os, "read", rewritten)
-    assert code_of(read_photo(path, str(tmp_path))) == PhotoCode.CHANGED
+    assert code_of(read_photo(path, open_store(tmp_path))) == PhotoCode.CHANGED
 
 
 def test_a_path_that_climbs_out_of_the_root_is_refused(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     put(tmp_path, "a.jpg", picture())
-    assert code_of(read_photo(locate(str(root), "../a.jpg"), str(root))) == PhotoCode.OUTSIDE
+    assert (
+        code_of(read_photo(open_store(root).locate("../a.jpg"), open_store(root)))
+        == PhotoCode.OUTSIDE
+    )
 
 
 def test_a_folder_a_pipe_and_a_device_are_never_read(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for path, root in [("folder", tmp_path), ("pipe", tmp_path), ("null", Path("/dev"))]:
-        found = read_photo(str(root / path), str(root))
+        found = read_photo(str(root / path), open_store(root))
         assert code_of(found) == PhotoCode.NOT_A_FILE, path
 
 
@@ -369,14 +373,14 @@ def test_a_file_too_large_for_a_photo_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.bmp"
     with path.open("wb") as file:
         file.truncate(LARGEST_FILE + 1)  # a hole: takes no space
-    assert code_of(read_photo(str(path), str(tmp_path))) == PhotoCode.TOO_LARGE
+    assert code_of(read_photo(str(path), open_store(tmp_path))) == PhotoCode.TOO_LARGE
 
 
 def test_looking_tells_times_without_reading(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jpg", b"12345")
     found = Path(path).lstat()
     times = [5, found.st_mtime_ns, found.st_ctime_ns]
-    told = look([path, "/no\0where", "", path], str(tmp_path))
+    told = open_store(tmp_path).stat([path, "/no\0where", "", path])
     assert list(told) == [*times, *NOTHING, *NOTHING, *times]
 
 
@@ -395,7 +399,7 @@ def test_looking_tells_times_without_reading(tmp_path: Path) -> None:
     ],
 )
 def test_where_a_manifests_photo_lies(image: str, path: str) -> None:
-    assert locate("/photos", image) == path
+    assert open_store("/photos").locate(image) == path
 
 
 def test_a_glance_agrees_with_reading_on_what_it_can_see(tmp_path: Path) -> None:
@@ -409,7 +413,7 @@ def test_a_glance_agrees_with_reading_on_what_it_can_see(tmp_path: Path) -> None
     }
     for name, content in cases.items():
         path = put(tmp_path, name, content)
-        seen, read = glance(path, str(tmp_path)), read_photo(path, str(tmp_path))
+        seen, read = glance(path, open_store(tmp_path)), read_photo(path, open_store(tmp_path))
         if isinstance(read, Photo):
             assert isinstance(seen, Glance)
             assert seen.size == len(content)
@@ -421,16 +425,16 @@ def test_a_glance_agrees_with_reading_on_what_it_can_see(tmp_path: Path) -> None
 def test_a_glance_never_reads_a_folder_or_a_device(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path, root in [(tmp_path / "folder", tmp_path), (Path("/dev/null"), Path("/dev"))]:
-        seen = glance(str(path), str(root))
+        seen = glance(str(path), open_store(root))
         assert not isinstance(seen, Glance)
         assert seen.code == PhotoCode.NOT_A_FILE
 
 
 def test_photos_look_alike_only_with_the_same_content(tmp_path: Path) -> None:
     first, other = picture(), picture()
-    one = glance(put(tmp_path, "1.jpg", first), str(tmp_path))
-    same = glance(put(tmp_path, "2.jpg", first), str(tmp_path))
-    different = glance(put(tmp_path, "3.jpg", other), str(tmp_path))
+    one = glance(put(tmp_path, "1.jpg", first), open_store(tmp_path))
+    same = glance(put(tmp_path, "2.jpg", first), open_store(tmp_path))
+    different = glance(put(tmp_path, "3.jpg", other), open_store(tmp_path))
     assert one == same
     assert one != different
 
@@ -440,19 +444,19 @@ def test_small_photos_are_read_together_and_large_ones_are_left_for_the_next(
 ) -> None:
     paths = [put(tmp_path, f"{number}.jpg", picture()) for number in range(4)]
     paths.append(str(tmp_path / "gone.jpg"))
-    monkeypatch.setattr("enroll.photos.file.TOGETHER_SECONDS", 60.0)
-    photos, quick = read_photos(paths, str(tmp_path))
+    monkeypatch.setattr("enroll.photos.read.TOGETHER_SECONDS", 60.0)
+    photos, quick = read_photos(paths, open_store(tmp_path))
     assert quick
     assert [isinstance(photo, Photo) for photo in photos] == [True] * 4 + [False]
     first_two = sum(Path(path).stat().st_size for path in paths[:2])
-    monkeypatch.setattr("enroll.photos.file.TOGETHER_BYTES", first_two)
-    photos, quick = read_photos(paths, str(tmp_path))
+    monkeypatch.setattr("enroll.photos.read.TOGETHER_BYTES", first_two)
+    photos, quick = read_photos(paths, open_store(tmp_path))
     assert (len(photos), quick) == (2, False)
-    monkeypatch.setattr("enroll.photos.file.TOGETHER_SECONDS", 0.0)
-    assert len(read_photos(paths, str(tmp_path))[0]) == 1
+    monkeypatch.setattr("enroll.photos.read.TOGETHER_SECONDS", 0.0)
+    assert len(read_photos(paths, open_store(tmp_path))[0]) == 1
 
 
 def test_a_folder_with_a_slash_behind_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    found = read_photo(locate(str(tmp_path), "photos/"), str(tmp_path))
+    found = read_photo(open_store(tmp_path).locate("photos/"), open_store(tmp_path))
     assert code_of(found) == PhotoCode.NOT_A_FILE

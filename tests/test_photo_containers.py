@@ -14,7 +14,7 @@ from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault
-from enroll.photos import Glance, PhotoCode, Prepared, boxes, glance, inspect, prepare
+from enroll.photos import Glance, PhotoCode, Prepared, boxes, glance, inspect, open_store, prepare
 
 WIDTH, HEIGHT = scene().size
 
@@ -290,7 +290,7 @@ def test_a_gif_is_sent_without_what_stands_before_its_picture(tmp_path: Path) ->
     )
     path = tmp_path / "comments.gif"
     path.write_bytes(with_comments(40_000))
-    found = glance(str(path), str(tmp_path))
+    found = glance(str(path), open_store(tmp_path))
     assert isinstance(found, Glance)
     assert found.pixels == scene().size
 
@@ -423,5 +423,5 @@ def test_a_bmp_that_decoders_take_in_different_ways_is_never_sent_as_it_is(
     assert isinstance(found, Fault) or found.words == "converted"
     path = tmp_path / "odd.bmp"
     path.write_bytes(ODD_BMP[name])
-    seen = glance(str(path), str(tmp_path))
+    seen = glance(str(path), open_store(tmp_path))
     assert isinstance(seen, Fault) or "converted" in seen.deeds

@@ -15,7 +15,7 @@ from PIL import Image, ImageChops, ImageCms
 from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault, Photo
-from enroll.photos import Deed, PhotoCode, Prepared, prepare, read_photo
+from enroll.photos import Deed, PhotoCode, Prepared, open_store, prepare, read_photo
 from enroll.photos.bounds import Gate, decoding_limit
 from enroll.photos.decode import decoding_bytes
 from enroll.photos.form import Form
@@ -403,7 +403,7 @@ def test_a_file_lies_in_memory_once_while_it_is_made_anew(tmp_path: Path) -> Non
     path.write_bytes(saved(grain, quality=100, exif=exif(6), comment=bytes(60_000)))
     tracemalloc.start()
     try:
-        read = read_photo(str(path), str(tmp_path))
+        read = read_photo(str(path), open_store(tmp_path))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

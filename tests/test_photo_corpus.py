@@ -14,7 +14,7 @@ from PIL import Image
 from real_pictures import difference, exif, saved, shown
 
 from enroll.model import Fault
-from enroll.photos import Glance, PhotoCode, examine, glance, prepare
+from enroll.photos import Glance, PhotoCode, examine, glance, open_store, prepare
 from enroll.photos.precheck import doubt_about
 from enroll.sandbox.faces import grey_picture
 from enroll.settings import Precheck, Preparation
@@ -94,8 +94,8 @@ def test_a_glance_tells_about_how_many_bytes_would_be_sent(name: str, tmp_path: 
         picture.thumbnail((500, 500))
         photo = tmp_path / path.name
         photo.write_bytes(SAVED[name](picture))
-        seen = glance(str(photo), str(tmp_path), preparation)
-        read = examine(str(photo), str(tmp_path), preparation)
+        seen = glance(str(photo), open_store(tmp_path), preparation)
+        read = examine(str(photo), open_store(tmp_path), preparation)
         assert isinstance(seen, Glance)
         assert isinstance(read, Glance)
         assert seen.deeds == read.deeds != ()

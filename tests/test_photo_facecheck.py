@@ -18,7 +18,7 @@ from small_archive import Archive, nobody, portrait
 
 from enroll.errors import UsageError
 from enroll.model import Fault, Photo
-from enroll.photos import PhotoCode, Prepared, marks, prepare, read_photo
+from enroll.photos import PhotoCode, Prepared, marks, open_store, prepare, read_photo
 from enroll.photos.precheck import check_installed, doubt_about
 from enroll.sandbox import Sandbox
 from enroll.settings import FOR_A_LOOK, Precheck, Preparation
@@ -132,10 +132,10 @@ def test_to_send_it_all_the_same_is_said_only_where_it_is_held_back(precheck: Pr
 def test_a_look_for_a_doubt_looks_for_no_face(tmp_path: Path) -> None:
     path = tmp_path / "nobody.jpg"
     path.write_bytes(nobody())
-    read = read_photo(str(path), str(tmp_path), FOR_A_LOOK)
+    read = read_photo(str(path), open_store(tmp_path), FOR_A_LOOK)
     assert isinstance(read, Photo)
     assert read.doubt is None
-    warned = read_photo(str(path), str(tmp_path), WARN)
+    warned = read_photo(str(path), open_store(tmp_path), WARN)
     assert isinstance(warned, Photo)
     assert warned.doubt is not None
 

@@ -9,7 +9,7 @@ from PIL import Image
 from real_pictures import exif, saved, scene, with_segment
 
 from enroll.model import Fault, Photo
-from enroll.photos import Glance, PhotoCode, glance, read_photo
+from enroll.photos import Glance, PhotoCode, glance, open_store, read_photo
 from enroll.settings import AS_USUAL, Preparation
 
 LARGE = scene(600, 400)
@@ -53,8 +53,8 @@ def test_a_glance_tells_what_reading_does(
 ) -> None:
     path = tmp_path / "photo"
     path.write_bytes(PHOTOS[name])
-    seen = glance(str(path), str(tmp_path), preparation)
-    read = read_photo(str(path), str(tmp_path), preparation)
+    seen = glance(str(path), open_store(tmp_path), preparation)
+    read = read_photo(str(path), open_store(tmp_path), preparation)
     if isinstance(read, Photo):
         assert isinstance(seen, Glance), seen
         assert (", ".join(seen.deeds), seen.size) == (read.prepared, len(PHOTOS[name]))
@@ -68,10 +68,10 @@ def test_a_glance_tells_what_reading_does(
 def test_a_heic_is_told_by_its_head(tmp_path: Path) -> None:
     path = tmp_path / "photo.heic"
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
-    seen = glance(str(path), str(tmp_path), Preparation(heif=False))
+    seen = glance(str(path), open_store(tmp_path), Preparation(heif=False))
     assert isinstance(seen, Fault)
     assert seen.code == PhotoCode.FORMAT
-    assert isinstance(glance(str(path), str(tmp_path), Preparation(heif=True)), Glance)
+    assert isinstance(glance(str(path), open_store(tmp_path), Preparation(heif=True)), Glance)
 
 
 def test_only_the_ends_of_a_large_file_are_read(tmp_path: Path) -> None:
@@ -80,4 +80,4 @@ def test_only_the_ends_of_a_large_file_are_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.truncate(60_000_000)
-    assert isinstance(glance(str(path), str(tmp_path)), Glance)
+    assert isinstance(glance(str(path), open_store(tmp_path)), Glance)

@@ -18,7 +18,7 @@ from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown, with_segment
 
 from enroll.model import Fault, Unusable
-from enroll.photos import PhotoCode, Prepared, glance, prepare, read_photo
+from enroll.photos import PhotoCode, Prepared, glance, open_store, prepare, read_photo
 from enroll.photos.decode import open_picture
 from enroll.photos.form import Form, orientation
 from enroll.photos.jpeg import EOI, lost_from, walk
@@ -117,7 +117,7 @@ def test_absurd_sizes_are_refused_without_decoding(name: str, tmp_path: Path) ->
     assert code_of(BOMBS[name]) == PhotoCode.TOO_MANY_PIXELS
     path = tmp_path / "bomb"
     path.write_bytes(BOMBS[name])
-    seen = glance(str(path), str(tmp_path))
+    seen = glance(str(path), open_store(tmp_path))
     assert isinstance(seen, Fault)
     assert seen.code == PhotoCode.TOO_MANY_PIXELS
 
@@ -137,7 +137,7 @@ def test_directories_in_a_circle_end(tmp_path: Path) -> None:
     assert isinstance(prepare(padded, HOPEFUL), Prepared | Fault)
     path = tmp_path / "circle.tif"
     path.write_bytes(padded)
-    glance(str(path), str(tmp_path))
+    glance(str(path), open_store(tmp_path))
 
 
 LIES = {
@@ -253,7 +253,7 @@ def test_a_file_that_grows_or_shrinks_while_it_is_read_is_due_again(tmp_path: Pa
     codes = set()
     try:
         for _ in range(5_000):
-            one = read_photo(str(path), str(tmp_path))
+            one = read_photo(str(path), open_store(tmp_path))
             if isinstance(one, Unusable):
                 codes.add(one.fault.code)
             else:

@@ -10,7 +10,7 @@ import pytest
 from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault, Status, Unusable
-from enroll.photos import PhotoCode, Prepared, examine, prepare, read_photo
+from enroll.photos import PhotoCode, Prepared, examine, open_store, prepare, read_photo
 from enroll.photos.bounds import TooSlowError, timed
 from enroll.photos.decode import load, open_picture
 from enroll.photos.form import Form
@@ -50,10 +50,10 @@ def test_a_photo_whose_time_is_up_is_given_up(name: str, tmp_path: Path) -> None
     assert fault.code == PhotoCode.TOO_SLOW
     path = tmp_path / "slow"
     path.write_bytes(MADE_ANEW[name]())
-    read = read_photo(str(path), str(tmp_path))
+    read = read_photo(str(path), open_store(tmp_path))
     assert isinstance(read, Unusable)
     assert (read.status, read.fault) == (Status.INVALID, fault)
-    assert examine(str(path), str(tmp_path)) == fault
+    assert examine(str(path), open_store(tmp_path)) == fault
 
 
 @pytest.mark.usefixtures("no_time")

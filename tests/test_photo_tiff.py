@@ -12,7 +12,7 @@ from PIL import Image
 from real_pictures import difference, saved, scene, shown
 
 from enroll.model import Fault
-from enroll.photos import Glance, PhotoCode, Prepared, glance, prepare
+from enroll.photos import Glance, PhotoCode, Prepared, glance, open_store, prepare
 from enroll.settings import Preparation
 
 SHORT, LONG, RATIONAL = 3, 4, 5
@@ -177,7 +177,7 @@ def test_a_tiff_that_would_be_shown_wrong_is_refused_as_a_format(name: str, tmp_
     assert fault.message.startswith("The photo is a TIFF ")
     path = tmp_path / "rare.tif"
     path.write_bytes(RARE[name])
-    assert glance(str(path), str(tmp_path)) == fault
+    assert glance(str(path), open_store(tmp_path)) == fault
 
 
 def palette(step: int) -> bytes:
@@ -222,7 +222,7 @@ def test_of_a_raw_file_never_the_thumbnail_is_sent(name: str, tmp_path: Path) ->
     assert (fault.code, "a camera's raw file" in fault.message) == (PhotoCode.FORMAT, True)
     path = tmp_path / "raw.tif"
     path.write_bytes(RAWS[name])
-    assert glance(str(path), str(tmp_path)) == fault
+    assert glance(str(path), open_store(tmp_path)) == fault
 
 
 def test_a_picture_with_others_behind_it_is_sent() -> None:
@@ -256,7 +256,7 @@ def test_damage_beside_the_picture_keeps_no_tiff_back(name: str, tmp_path: Path)
     assert is_shown(DAMAGED_BESIDE[name], scene())
     path = tmp_path / "damaged.tif"
     path.write_bytes(DAMAGED_BESIDE[name])
-    assert isinstance(glance(str(path), str(tmp_path)), Glance)
+    assert isinstance(glance(str(path), open_store(tmp_path)), Glance)
 
 
 def many_offsets(count: int) -> bytes:
@@ -275,7 +275,7 @@ def test_a_directory_takes_no_memory_by_what_it_claims(offsets: int, tmp_path: P
     path.write_bytes(content)
     tracemalloc.start()
     try:
-        assert isinstance(glance(str(path), str(tmp_path)), Glance)
+        assert isinstance(glance(str(path), open_store(tmp_path)), Glance)
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
         tracemalloc.reset_peak()
         assert isinstance(prepare(content), Prepared)

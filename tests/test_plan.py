@@ -18,6 +18,7 @@ from enroll.commands.plan import Plan, Rate, make_plan
 from enroll.commands.plan_text import plan_lines
 from enroll.manifest.manifest import open_manifest
 from enroll.model import Fault, SendAs, Status
+from enroll.photos import open_store
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 from enroll.text.remedies import UNKNOWN_CODE
@@ -233,7 +234,7 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
     plan = Plan(
         manifest=open_manifest(tmp_path / "staff.csv"),
         ledger=None,
-        images=tmp_path,
+        store=open_store(tmp_path),
         notes=["Photos are looked for elsewhere."],
         rate=Rate(2.0, "as asked"),
         rows=1_005,

@@ -18,8 +18,7 @@ from enroll.facesearch import FaceSearch
 from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.wire import BlockedError, not_sent
 from enroll.model import Answer, Credentials, Verdict
-from enroll.photos import read_photo, read_photos
-from enroll.photos.glance import glance
+from enroll.photos import glance, open_store, read_photo, read_photos
 from enroll.resources import (
     RESERVE,
     Share,
@@ -30,7 +29,7 @@ from enroll.resources import (
     shortage_behind,
     shortage_in,
 )
-from enroll.run.health import Reachability, answers
+from enroll.run.health import Reachability
 from enroll.run.health import Share as PhotosShare
 
 
@@ -124,20 +123,20 @@ def test_a_file_that_can_be_opened_in_a_moment_is_waited_for() -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_a_photo_that_cannot_be_opened_for_want_of_files_is_not_judged(tmp_path: Path) -> None:
-    images = str(tmp_path)
+    store = open_store(tmp_path)
     path = tmp_path / "1.jpg"
     path.write_bytes(b"x")
     for read in (read_photo, glance):
         with no_file_left(), pytest.raises(ShortageError, match="ulimit -n"):
-            read(str(path), images)
+            read(str(path), store)
     with no_file_left(), pytest.raises(ShortageError):
-        read_photos([str(path)], images)
+        read_photos([str(path)], store)
 
 
 @pytest.mark.usefixtures("at_once")
 def test_a_missing_photo_whose_folder_cannot_be_listed_is_not_judged_either(tmp_path: Path) -> None:
     with no_file_left(), pytest.raises(ShortageError):
-        read_photo(str(tmp_path / "none.jpg"), str(tmp_path))
+        read_photo(str(tmp_path / "none.jpg"), open_store(tmp_path))
 
 
 class Known:
@@ -151,10 +150,10 @@ class Known:
 
 
 def test_a_folder_that_cannot_be_listed_for_want_of_files_is_not_gone(tmp_path: Path) -> None:
-    share = PhotosShare(str(tmp_path), Known())
+    share = PhotosShare(open_store(tmp_path), Known())
     with no_file_left():
         assert share.missing(str(tmp_path / "1.jpg"), was_there=False) is None
-        assert answers(str(tmp_path))
+        assert open_store(tmp_path).is_reachable(str(tmp_path / "1.jpg"))
     assert share.missing(str(tmp_path / "1.jpg"), was_there=False) is not None  # it is empty
 
 

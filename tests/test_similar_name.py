@@ -9,7 +9,7 @@ import pytest
 from real_command import Command
 from small_archive import Archive, portrait, read_csv
 
-from enroll.photos.similar_name import Listings, find_namesake, name_unseen
+from enroll.photos.similar_name import Listings, describe_similar, describe_unseen
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 COMPOSED, DECOMPOSED = normalize("NFC", "Jörg.jpg"), normalize("NFD", "Jörg.jpg")
@@ -61,7 +61,7 @@ def test_a_name_that_differs_in_case_or_form_only_is_found(
     tmp_path: Path, there: str, named: str, said: str
 ) -> None:
     (tmp_path / there).touch()
-    assert find_namesake(f"{tmp_path}/{named}") == said
+    assert describe_similar(f"{tmp_path}/{named}") == said
 
 
 @pytest.mark.parametrize(
@@ -74,18 +74,18 @@ def test_a_name_that_differs_in_case_or_form_only_is_found(
     ],
 )
 def test_what_nobody_sees_in_a_path_is_named(path: str, said: str) -> None:
-    assert name_unseen(f"/with\xa0blank/{path}", "/with\xa0blank") == said
+    assert describe_unseen(f"/with\xa0blank/{path}", "/with\xa0blank") == said
 
 
 def test_a_folder_that_is_not_there_has_no_namesake(tmp_path: Path) -> None:
-    assert find_namesake(f"{tmp_path}/photos/x.jpg") == ""
+    assert describe_similar(f"{tmp_path}/photos/x.jpg") == ""
 
 
 def test_a_namesake_that_has_gone_is_not_said(tmp_path: Path) -> None:
     (tmp_path / "X.JPG").touch()
-    assert find_namesake(f"{tmp_path}/x.jpg") != ""
+    assert describe_similar(f"{tmp_path}/x.jpg") != ""
     (tmp_path / "X.JPG").unlink()
-    assert find_namesake(f"{tmp_path}/x.jpg") == ""
+    assert describe_similar(f"{tmp_path}/x.jpg") == ""
 
 
 def test_a_folder_is_listed_once_and_what_is_remembered_has_bounds(tmp_path: Path) -> None:

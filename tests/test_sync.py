@@ -26,8 +26,7 @@ from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
 from enroll.ledger import read_ledger
 from enroll.ledger.diff_queries import FIND_GONE
 from enroll.model import Photo, Status, Unusable
-from enroll.photos import file as photo_file
-from enroll.photos import read_photo
+from enroll.photos import PhotoStore, folder, read_photo
 from enroll.report.summary import summary_lines
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Sandbox
@@ -309,9 +308,9 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
 ) -> None:
     read: list[str] = []
 
-    def counted(path: str, images: str, preparation: Preparation) -> Photo | Unusable:
+    def counted(path: str, store: PhotoStore, preparation: Preparation) -> Photo | Unusable:
         read.append(path)
-        return read_photo(path, images, preparation)
+        return read_photo(path, store, preparation)
 
     monkeypatch.setattr("enroll.commands.sync_diff.read_photo", counted)
     for path in place.folder.glob("*.jpg"):
@@ -658,7 +657,7 @@ def test_joiners_whose_photos_cannot_be_opened_are_judged_once(
         return os.open(path, flags)
 
     fake = SimpleNamespace(**{**vars(os), "open": refused})
-    monkeypatch.setattr(photo_file, "os", fake)
+    monkeypatch.setattr(folder, "os", fake)
     night(place, max_changes=Bound(6, percent=False))  # said once
     assert place.box.count("add") == 3
     night(place, max_changes=Bound(5, percent=False))

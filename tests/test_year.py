@@ -19,7 +19,7 @@ from nightly.schedule import Night, Upheaval, plan_nights
 from nightly.staff import Company, Row, manifest
 from nightly.watch import Came, Event, Went
 
-from enroll.photos import read_photo
+from enroll.photos import open_store, read_photo
 
 SMALL = Bounds(removals=6, changes=12)
 """Guards that fit a small company: the least that shares allow are larger than it is."""
@@ -154,7 +154,7 @@ def test_every_export_is_judged_as_its_kind_must_be(kind: Export, tmp_path: Path
 
 def test_a_comment_in_a_photo_leaves_what_would_be_sent_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(with_comment(picture(1), "edited"))
-    assert read_photo(str(tmp_path / "a.jpg"), str(tmp_path)).content == picture(1)
+    assert read_photo(str(tmp_path / "a.jpg"), open_store(tmp_path)).content == picture(1)
 
 
 def test_what_happens_in_a_company_follows_from_its_seed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, photos_folder
 from enroll.model import CallKind, Credentials, FaceRecord, Photo
+from enroll.photos import PhotoStore
 from enroll.run.calibration import CONTROL_FACES
 from enroll.run.face_search import read_again
 from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD
@@ -117,17 +118,17 @@ class _Work:
     def adopt(self, path: Path, sighted: Sighted) -> Adoption:
         run = self.settings.run
         photos = photos_folder(run.images, self.manifest, self.ledger)
-        images, notes = photos.path, photos.notes
+        store, notes = photos.store, photos.notes
         adoption = Adoption(
             ledger=path,
-            images=images,
+            images=store.root,
             group_id=run.group_id,
             endpoint=run.endpoint,
             sighted=sighted,
             notes=(*self.manifest.notes, *notes),
         )
         if self.settings.dry_run:
-            self._count(adoption, None)
+            self._count(adoption, store, None)
             self.prompt.say(*opening_lines(adoption))
             return adoption
         with command_record(
@@ -139,15 +140,15 @@ class _Work:
                 FILES: files_record({"the report": self.settings.report}),
             },
             tally=self.caller.tally,
-            images=images,
+            images=Path(store.root),
             given=photos.named,
             manifest=path_text(self.manifest.path.absolute()),
             manifest_sha256=self.manifest.sha256,
             clock_offset=self.caller.clock_offset,
         ) as work:
-            self._count(adoption, work.run)
+            self._count(adoption, store, work.run)
             self.prompt.say(*opening_lines(adoption))
-            place = SearchPlace(group_id=run.group_id, images=str(images), send_as=run.send_as)
+            place = SearchPlace(group_id=run.group_id, store=store, send_as=run.send_as)
             if adoption.to_search:
                 adoption.own = self._known_own_score(place)
             with open_report(self.settings.report) as remarks:
@@ -170,9 +171,9 @@ class _Work:
         self.prompt.say("", *adopted_lines(adoption, calls, self.settings.report))
         return adoption
 
-    def _count(self, adoption: Adoption, run: int | None) -> None:
+    def _count(self, adoption: Adoption, store: PhotoStore, run: int | None) -> None:
         """Compare the manifest with the ledger; claim the rows that may have a face there."""
-        scan = Scan(self.manifest.rows(CHUNK_ROWS), str(adoption.images))
+        scan = Scan(self.manifest.rows(CHUNK_ROWS), store)
         blocked = self.ledger.block_list
         while (scanned := scan.next_chunk()) is not None:
             rows, withheld = blocked.part(scanned)
@@ -193,7 +194,7 @@ class _Work:
             return OwnScore(self.settings.score, set_by_hand=True)
         for face in self.ledger.newest_enrolled(CONTROL_FACES):
             paths = self.ledger.paths_of([face.face_id])[face.face_id]
-            photo = read_again(paths, place.images, face)
+            photo = read_again(paths, place.store, face)
             if photo is None:
                 continue
             score = self._control(place, face, photo)

@@ -46,7 +46,7 @@ class Adoption:
     """
 
     ledger: Path
-    images: Path
+    images: str
     group_id: str
     endpoint: str
     sighted: Sighted
@@ -125,7 +125,7 @@ def opening_lines(adoption: Adoption) -> list[str]:
         [
             ("Library", f"{adoption.group_id} at {adoption.endpoint}, {shown}"),
             ("Ledger", str(adoption.ledger)),
-            ("Photos", str(adoption.images)),
+            ("Photos", adoption.images),
         ]
     )
     lines += adoption.notes

@@ -90,7 +90,7 @@ class Adopter:
 
     def _look(self, service: FaceSearch, row: ScannedRow) -> Looked:
         """Read a photo and search with it. Runs on another thread."""
-        photo = read_photo(row.path, self._place.images, FOR_A_LOOK)
+        photo = read_photo(row.path, self._place.store, FOR_A_LOOK)
         if isinstance(photo, Unusable):
             return Unsearched(row, photo.fault)
         answer = service.search(

@@ -19,6 +19,7 @@ from enroll.errors import ExitCode, UsageError
 from enroll.ledger import Ledger, Target, check_library, ledger_at
 from enroll.manifest.rules import read_user_ids, user_id_fault
 from enroll.model import Credentials, SendAs
+from enroll.photos import open_store
 from enroll.session.deletions import (
     DELETE_PAGE,
     Deletion,
@@ -256,7 +257,7 @@ class _Forgetting:
         if refused := settle_deleting(ledger, session.caller, session.group_id):
             session.prompt.say(refused)
         place = SearchPlace(
-            group_id=session.group_id, images=ledger.images, send_as=session.send_as
+            group_id=session.group_id, store=open_store(ledger.images), send_as=session.send_as
         )
         sought = Seeker(
             session.caller,

@@ -124,7 +124,7 @@ class Seeker:
         paths = self._ledger.paths_of([face.face_id for face in faces])
 
         def look(service: FaceSearch, face: FaceRecord) -> Answer | None:
-            photo = read_again(paths[face.face_id], self._place.images, face)
+            photo = read_again(paths[face.face_id], self._place.store, face)
             if photo is None:
                 return None
             return service.search(

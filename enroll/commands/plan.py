@@ -21,7 +21,7 @@ from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, photos_folder
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
-from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, marks
+from enroll.photos import Glance, PhotoCode, PhotoStore, check_installed, examine, glance, marks
 from enroll.resources import share_out
 from enroll.run import transitions
 from enroll.run.feed import Sample
@@ -69,7 +69,7 @@ class Plan(Outlook):
 
     manifest: Manifest
     ledger: Path | None
-    images: Path
+    store: PhotoStore
     notes: Sequence[str]
     rate: Rate
     full: bool = False
@@ -134,7 +134,7 @@ def make_plan(
         plan = Plan(
             manifest=manifest,
             ledger=there,
-            images=photos.path,
+            store=photos.store,
             notes=[
                 *manifest.notes,
                 *photos.notes,
@@ -207,7 +207,7 @@ class _Planner:
         self._blocked = ledger.block_list
         self._readers = settings.readers
         look = examine if plan.full else glance
-        self._look = partial(look, images=str(plan.images), preparation=settings.preparation)
+        self._look = partial(look, store=plan.store, preparation=settings.preparation)
         self._holds = settings.precheck == Precheck.HOLD
         self._sample = None if settings.sample is None else Sample(settings.sample, settings.seed)
         self._policy = Policy(
@@ -215,7 +215,7 @@ class _Planner:
             retry_codes=settings.retry,
             marks=marks(settings.preparation),
         )
-        self._share = Share(str(plan.images), ledger)
+        self._share = Share(plan.store, ledger)
         self._missing: dict[str, bool] = {}
         # 64 bits each, so that a million rows stay small: what a photo looks like, and for whom.
         self._likenesses = array("q")
@@ -233,7 +233,7 @@ class _Planner:
     def work(self) -> None:
         """Look at every row."""
         plan = self._plan
-        scan = Scan(plan.manifest.rows(CHUNK_ROWS), str(plan.images))
+        scan = Scan(plan.manifest.rows(CHUNK_ROWS), plan.store)
         with Threads(share_out(calls=0, readers=self._readers).readers) as readers:
             while (rows := scan.next_chunk()) is not None:
                 due = self._compare(rows)

@@ -64,7 +64,7 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
                 f"{_about(plan)}{duration(plan.seconds)} at {plan.rate.calls_per_second:.1f} calls "
                 f"a second ({plan.rate.source})",
             ),
-            ("Photos", str(plan.images)),
+            ("Photos", plan.store.root),
             ("Ledger", str(plan.ledger) if plan.ledger else "none yet"),
             *([("Report", str(plan.report))] if plan.report else []),
         ]

@@ -168,7 +168,7 @@ def enroll_in_pools(
         place = _with_bounds(place, settings, share)
         scan = Scan(
             manifest.rows(CHUNK_ROWS),
-            str(place.images),
+            place.store,
             at_once=share.readers,
             blocked=standing.blocked,
         )
@@ -248,7 +248,7 @@ def _work(settings: RunSettings, place: Place) -> Work:
     return Work(
         run=place.run,
         group_id=settings.group_id,
-        images=str(place.images),
+        store=place.store,
         policy=Policy(
             attempts=settings.attempts,
             multi_oriented_detection=settings.multi_oriented_detection,

@@ -14,7 +14,7 @@ from enroll.limiter.limits import LimiterState
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.results import write_results
 from enroll.model import Entry, Row, Status
-from enroll.photos import locate
+from enroll.photos import PhotoStore
 from enroll.run.planner import WAITS_FOR_DOUBT
 from enroll.session.tally import Ended, Tally
 from enroll.settings import FailOn, RunSettings
@@ -59,7 +59,7 @@ def close_run(
     says_so = not ended.tally.due and survey.says(_state_of(results))
     if results is not None and not (says_so and not _settled_any(ended.tally)):
         try:
-            lookup = results_lookup(ledger, place.images, standing.blocked)
+            lookup = results_lookup(ledger, place.store, standing.blocked)
             written = write_results(manifest, results, lookup)
             survey.results_are(_state_of(results))
         except EnrollError as error:
@@ -115,13 +115,12 @@ def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
 
 
 def results_lookup(
-    ledger: Ledger, images: Path, blocked: BlockList
+    ledger: Ledger, store: PhotoStore, blocked: BlockList
 ) -> Callable[[Sequence[Row]], list[Entry | None]]:
     """For rows of the manifest their entries in the ledger; who is `blocked` has none there."""
-    root = str(images)
 
     def known(rows: Sequence[Row]) -> list[Entry | None]:
-        return ledger.entries_of([(row.user_id, locate(root, row.image)) for row in rows])
+        return ledger.entries_of([(row.user_id, store.locate(row.image)) for row in rows])
 
     def lookup(rows: Sequence[Row]) -> list[Entry | None]:
         free, withheld = blocked.part(rows)

@@ -32,7 +32,7 @@ from enroll.manifest.scan import photos_folder
 from enroll.manifest.source import Source
 from enroll.model import Library
 from enroll.ownership import others_can_read, pasteable
-from enroll.photos import marks
+from enroll.photos import PhotoStore, marks
 from enroll.run.unknown_faces import Trust
 from enroll.session.account import Connection, find_library, is_empty
 from enroll.session.caller import Caller
@@ -58,7 +58,7 @@ class Place:
     endpoint: str
     library: Library
     ledger: Path
-    images: Path
+    store: PhotoStore
     new_ledger: bool
     run: int
     notes: Sequence[str]
@@ -149,7 +149,7 @@ def open_run(
     if put_back:
         ledger.begins(empty=False)
     photos = photos_folder(settings.images, manifest, ledger)
-    images, notes = photos.path, [*made, *photos.notes, *found]
+    store, notes = photos.store, [*made, *photos.notes, *found]
     offset = connection.service.clock_offset
     urgent = list(manifest.notes[:1]) if manifest.encoding_was_guessed else []
     if abs(offset) > CLOCK_SLACK_SECONDS:
@@ -160,10 +160,10 @@ def open_run(
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     blocked = ledger.block_list
     key = _manifest_key(settings, manifest.sha256)
-    mark = fingerprint(*key, str(images), due_rules, blocked.mark)
+    mark = fingerprint(*key, store.root, due_rules, blocked.mark)
     start = _run_start(settings, manifest, {**photos.record(), SURVEY: mark})
     run = ledger.start_run(
-        start, images=str(images), given=photos.named, clock_offset=connection.service.clock_offset
+        start, images=store.root, given=photos.named, clock_offset=connection.service.clock_offset
     )
     trust = Trust.LESS if put_back else Trust.UNLESS_SEEN
     if empty or settings.allow_nonempty:
@@ -174,7 +174,7 @@ def open_run(
         endpoint=settings.endpoint,
         library=library,
         ledger=path,
-        images=images,
+        store=store,
         new_ledger=new,
         run=run,
         notes=[

@@ -17,6 +17,7 @@ from enroll.expiry import APPLYING_SECONDS
 from enroll.facesearch import FaceSearch, FoundFace, candidates
 from enroll.ledger import Changes, Ledger, Suspect
 from enroll.model import Answer, CallKind, EventKind, FaceRecord, SendAs
+from enroll.photos import PhotoStore
 from enroll.run.face_search import read_again
 from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
 from enroll.session.caller import Caller
@@ -34,10 +35,10 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPlace:
-    """Where and how photos are searched for; `images` is the resolved images root."""
+    """Where photos are and how they are searched for."""
 
     group_id: str
-    images: str
+    store: PhotoStore
     send_as: SendAs
 
 
@@ -81,7 +82,7 @@ def prove_copies(
     ]
 
     def search(service: FaceSearch, question: _Question) -> Answer | None:
-        photo = read_again(question.paths, place.images, question.face)
+        photo = read_again(question.paths, place.store, question.face)
         if photo is None:
             return None
         return service.search(

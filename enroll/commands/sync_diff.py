@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from enroll import clock
 from enroll.engine.threads import Threads
@@ -18,9 +17,8 @@ from enroll.ledger import Changes, Counted, Ledger, ReadFile, UnreadFile
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable
-from enroll.photos import read_photo
+from enroll.photos import PhotoStore, read_photo
 from enroll.resources import share_out
-from enroll.run.health import answers
 from enroll.run.transitions import same_face
 from enroll.settings import Precheck, Preparation, SyncSettings
 from enroll.text.wording import duration
@@ -44,7 +42,7 @@ def removal_cutoff(now: int, grace: float) -> int:
 def find_difference(
     manifest: Manifest,
     ledger: Ledger,
-    images: Path,
+    store: PhotoStore,
     settings: SyncSettings,
     *,
     now: int,
@@ -57,9 +55,9 @@ def find_difference(
     TimeOverError then, and LocalError where the photos cannot be reached.
     """
     following, blocked = ledger.following, ledger.block_list
-    withheld, returned = know_listed(manifest, ledger, images, settings, keep=keep)
+    withheld, returned = know_listed(manifest, ledger, store, settings, keep=keep)
     following.know_photos(reread=settings.checksum)
-    _read_photos(ledger, images, settings, until, keep=keep)
+    _read_photos(ledger, store, settings, until, keep=keep)
     cutoff = removal_cutoff(now, settings.grace)
     following.compare(now=now, cutoff=cutoff, withheld=blocked)
     counted = following.counted()
@@ -67,13 +65,13 @@ def find_difference(
 
 
 def know_listed(
-    manifest: Manifest, ledger: Ledger, images: Path, settings: SyncSettings, *, keep: bool
+    manifest: Manifest, ledger: Ledger, store: PhotoStore, settings: SyncSettings, *, keep: bool
 ) -> tuple[int, int]:
     """Take the whole manifest, and `keep` that those are there who stand in it, whatever becomes of
     the night. How many rows are of people who were forgotten, and how many people had gone and are
     back."""
     following, blocked = ledger.following, ledger.block_list
-    scan = Scan(manifest.rows(CHUNK_ROWS), str(images), at_once=settings.readers)
+    scan = Scan(manifest.rows(CHUNK_ROWS), store, at_once=settings.readers)
     withheld = 0
     try:
         while (rows := scan.next_chunk()) is not None:
@@ -90,7 +88,7 @@ def know_listed(
 
 
 def _read_photos(
-    ledger: Ledger, images: Path, settings: SyncSettings, until: float, *, keep: bool
+    ledger: Ledger, store: PhotoStore, settings: SyncSettings, until: float, *, keep: bool
 ) -> None:
     """Read what may be another photo than before, as a run would.
 
@@ -99,7 +97,7 @@ def _read_photos(
     all the same.
     """
     preparation = replace(settings.preparation, precheck=Precheck.OFF)
-    read = partial(_read, images=str(images), preparation=preparation)
+    read = partial(_read, store=store, preparation=preparation)
     after = ("", "")
     with Threads(share_out(calls=0, readers=settings.readers).readers) as readers:
         while files := ledger.following.unread(after=after, most=READ_AT_ONCE):
@@ -113,7 +111,7 @@ def _read_photos(
                 if over and coming.cancel():
                     continue
                 photo = coming.result()
-                told.append(_told(file, photo, faces[file.user_id]))
+                told.append(_told(file, photo, faces[file.user_id], store))
                 if isinstance(photo, Photo):
                     record = PhotoRecord(path=file.path, times=photo.times, sha256=photo.sha256)
                     records.append(record)
@@ -131,12 +129,14 @@ def _read_photos(
             after = (files[-1].user_id, files[-1].path)
 
 
-def _read(path: str, *, images: str, preparation: Preparation) -> Photo | Unusable:
-    photo = read_photo(path, images, preparation)
+def _read(path: str, *, store: PhotoStore, preparation: Preparation) -> Photo | Unusable:
+    photo = read_photo(path, store, preparation)
     return replace(photo, content=b"") if isinstance(photo, Photo) else photo
 
 
-def _told(file: UnreadFile, photo: Photo | Unusable, faces: Sequence[FaceRecord]) -> ReadFile:
+def _told(
+    file: UnreadFile, photo: Photo | Unusable, faces: Sequence[FaceRecord], store: PhotoStore
+) -> ReadFile:
     if isinstance(photo, Photo):
         face = same_face(faces, photo)
         return ReadFile(
@@ -145,7 +145,7 @@ def _told(file: UnreadFile, photo: Photo | Unusable, faces: Sequence[FaceRecord]
             sha256=photo.sha256,
             face_id=None if face is None else face.face_id,
         )
-    if photo.share_gone and not answers(str(Path(file.path).parent)):
+    if photo.share_gone and not store.is_reachable(file.path):
         raise LocalError(
             f"The photos cannot be reached any more. {photo.fault.message} Mount the share again, "
             "then run the same command: nothing was done."

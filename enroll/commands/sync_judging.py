@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,7 +29,7 @@ from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.results import csv_bytes, escape
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.scan import FolderGoneError, NoFolderError, photos_folder
-from enroll.resources import shortage_in
+from enroll.photos import PhotoStore, open_store
 from enroll.settings import SyncSettings, host_of
 from enroll.text.files import InUse, Output, check_output, new_file, try_folder
 from enroll.text.logs import NAMELESS, mask
@@ -153,7 +152,7 @@ class Judge:
         self._manifest = manifest
         self._ledger = ledger
         self._show = show
-        self._images = Path()
+        self._store: PhotoStore | None = None
         self.now = clock.now_ms()
         self.counted = Counted()
 
@@ -162,20 +161,22 @@ class Judge:
         try:
             photos = photos_folder(self._settings.images, self._manifest, self._ledger)
         except (FolderGoneError, NoFolderError) as error:
-            know_listed(self._manifest, self._ledger, Path(), self._settings, keep=self._keep)
+            know_listed(
+                self._manifest, self._ledger, open_store("."), self._settings, keep=self._keep
+            )
             raise GuardError([f"Nothing was done. {error}"]) from error
-        self._images = photos.path
+        self._store = photos.store
         self.counted = find_difference(
             self._manifest,
             self._ledger,
-            photos.path,
+            photos.store,
             self._settings,
             now=self.now,
             until=self._until,
             keep=self._keep,
         )
         if self._settings.differences is not None:
-            changes = self._ledger.following.changes(images=str(photos.path))
+            changes = self._ledger.following.changes(images=photos.store.root)
             write_changes(changes, self._settings.differences)
         return self.counted
 
@@ -185,7 +186,7 @@ class Judge:
         if refusals:
             seen = Seen(
                 signs=self._ledger.following.signs(manifest=self.path),
-                folder_empty=_is_empty(self._images),
+                folder_empty=self._store is not None and self._store.is_empty(),
             )
             lines, masked = (
                 sync_guards.refusal_lines(
@@ -243,16 +244,6 @@ def write_changes(changes: Iterator[Change], path: Path) -> None:
 def identity_before(settings: SyncSettings) -> LibraryIdentity:
     """What is known of the library before the service was asked."""
     return LibraryIdentity(host=host_of(settings.endpoint), group_id=settings.group_id, add_time="")
-
-
-def _is_empty(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as found:
-            return next(found, None) is None
-    except OSError as error:
-        if (short := shortage_in(error)) is not None:
-            raise short from error
-        return True
 
 
 def as_it_is(user_id: str) -> str:

@@ -10,6 +10,7 @@ from enroll.commands.surplus import Copy, SearchPlace, in_time, prove_copies, re
 from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
 from enroll.ledger import DifferenceKind, Ledger, ledger_at
 from enroll.model import Credentials, LibraryFace
+from enroll.photos import open_store
 from enroll.session.library_listing import Sighted, look_up, read_library
 from enroll.session.recovery import Requeued, requeue_missing
 from enroll.session.session import (
@@ -118,7 +119,9 @@ def _prove(session: Session[VerifySettings]) -> list[Copy]:
         f"{amount(len(strangers), 'stranger')} may come from an attempt that was in doubt: "
         f"looking, with {amount(len(faces), 'call')} of search."
     )
-    place = SearchPlace(group_id=session.group_id, images=audit.images, send_as=session.send_as)
+    place = SearchPlace(
+        group_id=session.group_id, store=open_store(audit.images), send_as=session.send_as
+    )
     return prove_copies(caller, place, suspects, audit.paths_of(faces))
 
 

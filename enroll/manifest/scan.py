@@ -6,7 +6,6 @@ import os
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from enroll import clock
@@ -15,7 +14,7 @@ from enroll.errors import LocalError, ShortageError, UsageError
 from enroll.ledger import BlockList, LedgerReader, Part, PartCounts, digest_of, pack, unpack
 from enroll.manifest.manifest import Manifest
 from enroll.model import FileTimes, Row, ScannedRow
-from enroll.photos import locate, look
+from enroll.photos import PhotoStore, open_store
 from enroll.visible import path_text
 
 ROOT = "root"
@@ -35,21 +34,21 @@ class NoFolderError(UsageError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PhotosFolder:
-    """The folder, resolved. `named` says that --images named it, now or in an earlier run;
+class ChosenStore:
+    """Where a manifest's photos are. `named` says that --images named it, now or in an earlier run;
     `inherited` that an earlier run decided. `notes` are sentences for the user."""
 
-    path: Path
+    store: PhotoStore
     named: bool
     inherited: bool
     notes: Sequence[str] = ()
 
     def record(self) -> dict[str, object]:
         """What the ledger keeps of it among a run's options."""
-        return {ROOT: str(self.path), NAMED: self.named}
+        return {ROOT: self.store.root, NAMED: self.named}
 
 
-def photos_folder(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> PhotosFolder:
+def photos_folder(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
     """The folder of this manifest's photos; `given` is --images.
 
     Without it, what the last run of the same manifest used; for a manifest that is new to the
@@ -61,24 +60,26 @@ def photos_folder(given: Path | None, manifest: Manifest, ledger: LedgerReader) 
     before = ledger.folder_of(path_text(manifest.path.absolute()))
     last_named = ledger.images_given
     if given is not None:
-        found = PhotosFolder(path=resolved(given), named=True, inherited=False)
+        found = ChosenStore(store=open_store(resolved(given)), named=True, inherited=False)
     elif before is not None:
         path, named = Path(before[0]), before[1]
         notes = [] if path == own else [f"Photos are looked for below {path}, as in the last run."]
-        found = PhotosFolder(path=path, named=named, inherited=bool(notes), notes=notes)
+        found = ChosenStore(store=open_store(path), named=named, inherited=bool(notes), notes=notes)
     elif last_named and Path(last_named) != own:
         _refuse_two(manifest, own, Path(last_named))
         note = f"Photos are looked for below {last_named}, as in the last run that was told."
-        found = PhotosFolder(path=Path(last_named), named=True, inherited=True, notes=[note])
+        store = open_store(last_named)
+        found = ChosenStore(store=store, named=True, inherited=True, notes=[note])
     else:
-        found = PhotosFolder(path=own, named=bool(last_named), inherited=False)
+        found = ChosenStore(store=open_store(own), named=bool(last_named), inherited=False)
     return _checked(found, known=(last_named, ledger.images, before[0] if before else ""))
 
 
 def _refuse_two(manifest: Manifest, own: Path, named: Path) -> None:
     rows = next(manifest.rows(ROWS_TRIED), [])
     relative = [row.image for row in rows if row.image and not row.image.startswith("/")]
-    if any(Path(locate(str(own), image)).is_file() for image in relative):
+    store = open_store(own)
+    if _any_photo(store.stat([store.locate(image) for image in relative])):
         raise UsageError(
             f"The photos of {manifest.path} may be those below {own}, the manifest's own folder, "
             f"or those below {named}, which --images named in an earlier run of another manifest. "
@@ -86,21 +87,21 @@ def _refuse_two(manifest: Manifest, own: Path, named: Path) -> None:
         )
 
 
-def _checked(found: PhotosFolder, *, known: tuple[str, ...]) -> PhotosFolder:
-    path = found.path
-    if path_text(path) != str(path):
+def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
+    root = found.store.root
+    if path_text(root) != root:
         raise UsageError(
-            f"The name of the photos' folder {path_text(path)} is not in UTF-8, as the manifest's "
+            f"The name of the photos' folder {path_text(root)} is not in UTF-8, as the manifest's "
             "paths are. Rename the folder, or name another with --images."
         )
-    if path.is_dir():
+    if not found.store.is_gone():
         return found
-    if str(path) in known:
+    if root in known:
         raise FolderGoneError(
-            f"The photos' folder {path} is gone, which was there in an earlier run. Mount the "
+            f"The photos' folder {root} is gone, which was there in an earlier run. Mount the "
             "share again, then run the same command; every row stays due."
         )
-    raise NoFolderError(f"The photos' folder {path} does not exist. Correct --images.")
+    raise NoFolderError(f"The photos' folder {root} does not exist. Correct --images.")
 
 
 def resolved(folder: Path) -> Path:
@@ -143,16 +144,16 @@ class Scan:
     def __init__(
         self,
         chunks: Iterator[Sequence[Row]],
-        images: str,
+        store: PhotoStore,
         *,
         at_once: int = 16,
         blocked: BlockList | None = None,
     ) -> None:
-        """`images` is the resolved images root; `at_once` how many photos are looked at at once
-        where their folder is slow; who is `blocked` is only counted."""
+        """`at_once` is how many photos are looked at at once where their store is slow; people who
+        are `blocked` are only counted."""
         self._chunks = chunks
         self._blocked = blocked or BlockList()
-        self._images = images
+        self._store = store
         self._at_once = at_once
         self._pool: Threads | None = None
 
@@ -186,14 +187,13 @@ class Scan:
 
     def _photos(self, rows: Sequence[Row]) -> tuple[list[str], array[int]]:
         """The photos' paths and their times."""
-        paths = [locate(self._images, row.image) for row in rows]
+        paths = [self._store.locate(row.image) for row in rows]
         return paths, self._times(paths)
 
     def same_part(self, part: Part) -> Scanned:
         """A part of an earlier survey of the same manifest, looked at again."""
         known = unpack(part.rows)
-        root = self._images
-        paths = [locate(root, image) for image in known.images]
+        paths = [self._store.locate(image) for image in known.images]
         times = self._times(paths)
         digest = digest_of(times)
         quiet = part.counts if digest == part.digest else None
@@ -215,30 +215,24 @@ class Scan:
 
     def _times(self, paths: Sequence[str]) -> array[int]:
         """Size and times of each photo, one after the other."""
-        try:
-            began = clock.monotonic()
-            times = look(paths[:TRIED], self._images)
-            rest = paths[TRIED:]
-            if clock.monotonic() - began <= SLOW_SECONDS * TRIED or not rest:
-                times += look(rest, self._images)
-                return times
-            for some in self._side_by_side(rest):
-                times += some
-        except OSError as error:
-            raise LocalError(
-                f"The photos below {self._images} can no longer be reached: {error.strerror}. "
-                "Mount the share again, then run the same command."
-            ) from error
+        began = clock.monotonic()
+        times = self._store.stat(paths[:TRIED])
+        rest = paths[TRIED:]
+        if clock.monotonic() - began <= SLOW_SECONDS * TRIED or not rest:
+            times += self._store.stat(rest)
+            return times
+        for some in self._side_by_side(rest):
+            times += some
         return times
 
     def _side_by_side(self, paths: Sequence[str]) -> Iterator[array[int]]:
         try:
             self._pool = self._pool or Threads(self._at_once)
         except ShortageError:  # no thread is to be had: then one after the other, here
-            return iter([look(paths, self._images)])
+            return iter([self._store.stat(paths)])
         share = -(-len(paths) // self._at_once)
         parts = [paths[i : i + share] for i in range(0, len(paths), share)]
-        return self._pool.map(partial(look, images=self._images), parts)
+        return self._pool.map(self._store.stat, parts)
 
 
 def _any_photo(times: array[int]) -> bool:

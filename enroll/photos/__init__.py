@@ -1,26 +1,36 @@
-"""From a file to a photo that the service takes, or to the reason why it is none."""
+"""From where photos are kept to a photo that the service takes, or to the reason why it is none."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from enroll.photos.decision import LARGEST_FILE, Deed, PhotoCode, marks
-from enroll.photos.file import locate, look, read_photo, read_photos
+from enroll.photos.folder import FolderStore
 from enroll.photos.glance import Glance, examine, glance
 from enroll.photos.precheck import check_installed
 from enroll.photos.prepare import Prepared, prepare
+from enroll.photos.read import read_photo, read_photos
+from enroll.photos.store import PhotoStore
 
 __all__ = [
     "LARGEST_FILE",
     "Deed",
     "Glance",
     "PhotoCode",
+    "PhotoStore",
     "Prepared",
     "check_installed",
     "examine",
     "glance",
-    "locate",
-    "look",
     "marks",
+    "open_store",
     "prepare",
     "read_photo",
     "read_photos",
 ]
+
+
+def open_store(root: Path | str) -> PhotoStore:
+    """The photos below `root`, the absolute, resolved path of a folder. It may be missing, which
+    `is_gone` says."""
+    return FolderStore(root)

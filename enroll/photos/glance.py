@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -11,10 +10,11 @@ from enroll.model import Fault, Unusable
 from enroll.photos import boxes, decision, inspect, jpeg, png, tiff
 from enroll.photos.decision import Deed, Seen, decide
 from enroll.photos.directory import EndMissingError, UnsupportedError
-from enroll.photos.file import CannotOpenError, opened, read_photo
 from enroll.photos.foreign import name_of_foreign
 from enroll.photos.form import Form, form_of
+from enroll.photos.read import open_photo, read_photo
 from enroll.photos.source import COMPLETABLE
+from enroll.photos.store import OpenPhoto, PhotoStore, UnusableError
 from enroll.settings import AS_USUAL, Preparation
 
 _BLOCK = 4096
@@ -52,23 +52,23 @@ class Glance:
     doubt: Fault | None = None
 
 
-def glance(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glance | Fault:
+def glance(path: str, store: PhotoStore, preparation: Preparation = AS_USUAL) -> Glance | Fault:
     """What would become of a photo, as far as some 8 kB of it tell; it may be worse."""
     try:
-        with opened(path, images) as (descriptor, found):
-            return _glanced(descriptor, found.st_size, preparation)
-    except CannotOpenError as error:
+        with open_photo(path, store) as photo:
+            return _glanced(photo, preparation)
+    except UnusableError as error:
         return error.unusable.fault
 
 
-def examine(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glance | Fault:
+def examine(path: str, store: PhotoStore, preparation: Preparation = AS_USUAL) -> Glance | Fault:
     """What becomes of a photo: it is read and prepared as for a call, and let go."""
-    read = read_photo(path, images, preparation)
+    read = read_photo(path, store, preparation)
     if isinstance(read, Unusable):
         return read.fault
     likeness = int.from_bytes(read.sha256[:8], "big", signed=True)
     deeds = tuple(Deed(word) for word in read.prepared.split(", ") if word)
-    head = glance(path, images, preparation)
+    head = glance(path, store, preparation)
     return Glance(
         size=read.times.size,
         likeness=likeness,
@@ -79,16 +79,16 @@ def examine(path: str, images: str, preparation: Preparation = AS_USUAL) -> Glan
     )
 
 
-def _glanced(descriptor: int, size: int, preparation: Preparation) -> Glance | Fault:
-    head = os.pread(descriptor, _BLOCK, 0)
+def _glanced(photo: OpenPhoto, preparation: Preparation) -> Glance | Fault:
+    size, head = photo.times.size, photo.part(0, _BLOCK)
     if not head:
         return decision.EMPTY
-    tail = os.pread(descriptor, _BLOCK, max(size - _BLOCK, 0))
+    tail = photo.part(max(size - _BLOCK, 0), _BLOCK)
     form = form_of(head)
     if form is None:
         name = name_of_foreign(head)
         return decision.NO_IMAGE if name is None else decision.foreign(name)
-    seen = _seen(descriptor, head, size, form)
+    seen = _seen(photo, head, form)
     if isinstance(seen, Fault):
         return seen
     deeds = decide(seen, preparation)
@@ -116,16 +116,17 @@ def _likely_bytes(seen: Seen, deeds: tuple[Deed, ...], preparation: Preparation)
     return min(round(likely), preparation.max_bytes)
 
 
-def _seen(descriptor: int, head: bytes, size: int, form: Form) -> Seen | Fault:
+def _seen(photo: OpenPhoto, head: bytes, form: Form) -> Seen | Fault:
+    size = photo.times.size
     match form:
         case Form.JPEG:
-            found = _seen_jpeg(descriptor, head, size)
+            found = _seen_jpeg(photo, head)
         case Form.PNG:
             found = _seen_png(head, size)
         case Form.BMP:
             found = _seen_bmp(head, size)
         case Form.TIFF:
-            found = _seen_tiff(descriptor, size)
+            found = _seen_tiff(photo)
         case Form.GIF:
             found = _seen_gif(head, size)
         case Form.WEBP:
@@ -158,15 +159,15 @@ def _seen_gif(head: bytes, size: int) -> Seen | Fault:
     return Seen(form=Form.GIF, size=pixels, length=size)
 
 
-def _seen_jpeg(descriptor: int, head: bytes, size: int) -> Seen | Fault:
-    known = head
+def _seen_jpeg(photo: OpenPhoto, head: bytes) -> Seen | Fault:
+    size, known = photo.times.size, head
     for _ in range(_MOST_BLOCKS):
         try:
             found = jpeg.walk(known, whole=False)
         except jpeg.NotAJpegError as error:
             return decision.damaged(str(error))
         except jpeg.EndMissingError as error:
-            block = os.pread(descriptor, _BLOCK, error.at)
+            block = photo.part(error.at, _BLOCK)
             if not block or error.at >= size or len(known) >= error.at + len(block):
                 return decision.ONLY_A_STUB
             between = bytes(max(error.at - len(known), 0))  # not looked at
@@ -202,9 +203,10 @@ def _seen_png(head: bytes, size: int) -> Seen | Fault:
     )
 
 
-def _seen_tiff(descriptor: int, size: int) -> Seen | Fault:
+def _seen_tiff(photo: OpenPhoto) -> Seen | Fault:
+    size = photo.times.size
     try:
-        found = tiff.walk(lambda at, length: os.pread(descriptor, length, at), size)
+        found = tiff.walk(photo.part, size)
     except EndMissingError:
         return decision.ONLY_A_STUB
     except UnsupportedError as error:

@@ -19,7 +19,7 @@ MOST_FOLDERS = 1_000
 missing must not cost a listing a row. Who has so many has seen what is wrong."""
 
 
-def find_namesake(path: str) -> str:
+def describe_similar(path: str) -> str:
     """What to say of a file beside the missing `path` that looks the same but for case; empty where
     there is none, or where too much has been looked through."""
     folder, _, name = path.rpartition("/")
@@ -36,7 +36,7 @@ def find_namesake(path: str) -> str:
     return f"{there!r}, which differs in case only"
 
 
-def name_unseen(path: str, images: str) -> str:
+def describe_unseen(path: str, images: str) -> str:
     """What to say of the first character in a photo's path that nobody sees; empty where there is
     none. `images` is the folder that relative paths begin at, which is none of the manifest's."""
     for part in path.removeprefix(images).split("/"):

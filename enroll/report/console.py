@@ -136,7 +136,7 @@ class Console(Screen):
                         f"({_origin(origins, 'group_id')})",
                     ),
                     ("Ledger", ledger),
-                    ("Photos", f"{place.images} ({photos})"),
+                    ("Photos", f"{place.store.root} ({photos})"),
                 ],
                 least=len("Endpoint"),  # as what was told before the first call
             )

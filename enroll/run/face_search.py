@@ -15,7 +15,7 @@ from enroll.facesearch.answers import CREDENTIAL_CODES, LIBRARY_CODES, OwnCode
 from enroll.facesearch.responses import LIST_PAGE
 from enroll.limiter.limits import CallEnd, Limiter, Slot, release
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, SendAs, Verdict
-from enroll.photos import read_photo
+from enroll.photos import PhotoStore, read_photo
 from enroll.run.feed import Submit
 from enroll.run.health import CredentialRefresh, Reachability
 from enroll.run.journal import Journal
@@ -52,12 +52,15 @@ class Library(Protocol):
 
 
 def read_again(
-    paths: Sequence[str], images: str, face: FaceRecord, preparation: Preparation = FOR_A_LOOK
+    paths: Sequence[str],
+    store: PhotoStore,
+    face: FaceRecord,
+    preparation: Preparation = FOR_A_LOOK,
 ) -> Photo | None:
     """A face's photo from the first of the paths that still has it, or has it with other
     metadata."""
     for path in paths:
-        photo = read_photo(path, images, preparation)
+        photo = read_photo(path, store, preparation)
         if isinstance(photo, Photo) and same_face([face], photo) is not None:
             return photo
     return None
@@ -88,18 +91,17 @@ class Looks:
         reach: Reachability,
         group_id: str,
         send_as: SendAs,
-        images: str,
+        store: PhotoStore,
         preparation: Preparation,
         refresh: CredentialRefresh,
     ) -> None:
-        """`images` is the resolved images root; `refresh` are the credentials that the service
-        signs with."""
+        """`refresh` are the credentials that the service signs with."""
         self._service = service
         self._journal = journal
         self._limiter = limiter
         self._group_id = group_id
         self._send_as = send_as
-        self._images = images
+        self._store = store
         self._preparation = replace(preparation, convert=True, accept_truncated=True)
         self._reach = reach
         self._refresh = refresh
@@ -146,7 +148,7 @@ class Looks:
             paths = self._journal.ledger.paths_of([face.face_id])[face.face_id]
             self._photos += 1
             told = partial(self._hear_photo, heard)
-            submit(readers, told, read_again, paths, self._images, face, self._preparation)
+            submit(readers, told, read_again, paths, self._store, face, self._preparation)
         now = clock.monotonic()
         while self._asking and self._limiter.free(now) > 0:
             slot = self._limiter.sent(now)

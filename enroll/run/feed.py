@@ -15,7 +15,7 @@ from enroll.ledger import WITHHELD, PartCounts, Surveyor
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import Scan, Scanned
 from enroll.model import CallKind, Candidate, Photo, Status, Unusable
-from enroll.photos import read_photos
+from enroll.photos import PhotoStore, read_photos
 from enroll.run import transitions
 from enroll.run.health import Share
 from enroll.run.journal import Journal
@@ -171,20 +171,20 @@ class Feed:
         survey: Surveyor,
         share: Share,
         policy: Policy,
-        images: str,
+        store: PhotoStore,
         preparation: Preparation,
         limit: int | None,
         reread: bool,
         sample: Sample | None = None,
     ) -> None:
-        """`share` hears which photos the scan has seen; `images` is the resolved images root;
-        `limit` the most rows to take up, if any; with a `sample` only those are that it draws."""
+        """`share` hears which photos the scan has seen; `limit` is the most rows to process, if
+        any; with a `sample` only those are that it draws."""
         self._scan = scan
         self._survey = survey
         self._journal = journal
         self._share = share
         self._policy = policy
-        self._images = images
+        self._store = store
         self._preparation = preparation
         self._limit = limit
         self._reread = reread
@@ -288,7 +288,7 @@ class Feed:
             some = free[at : at + self._together]
             heard = partial(self._hear_photos, some)
             paths = [due.row.path for due in some]
-            submit(executor, heard, read_photos, paths, self._images, self._preparation)
+            submit(executor, heard, read_photos, paths, self._store, self._preparation)
 
     def _hear_photos(
         self, some: Sequence[Candidate], told: tuple[Sequence[Photo | Unusable], bool]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from enroll.errors import LocalError, ShortageError
 from enroll.model import Answer, Credentials, Verdict
-from enroll.resources import shortage_in
+from enroll.photos import PhotoStore
 
 
 @dataclass(slots=True)
@@ -182,11 +180,9 @@ class KnownPhotos(Protocol):
 class Share:
     """Watches the folders of a run's photos. Used on the driver's thread only."""
 
-    def __init__(self, images: str, known: KnownPhotos) -> None:
-        """`images` is the resolved images root, which is there."""
-        self._images = images
+    def __init__(self, store: PhotoStore, known: KnownPhotos) -> None:
+        self._store = store
         self._known = known
-        self._device = Path(images).stat().st_dev
         self._found = False
         self._scanned = False
         self._asked = False
@@ -223,14 +219,11 @@ class Share:
         """
         self._missing += 1
         self._running += was_there
-        try:
-            if Path(self._images).stat().st_dev != self._device:
-                return self._gone(self._images)
-        except OSError:
-            return self._gone(self._images)
-        folder = self._empty_above(path)
+        if self._store.is_gone():
+            return self._gone(self._store.root)
+        folder = self._store.empty_above(path)
         if self._running >= MISSING_RUNNING:
-            return self._gone(folder or str(Path(path).parent))
+            return self._gone(folder or path.rpartition("/")[0])
         if folder and self._lost_below(folder) >= MISSING_RUNNING:
             return self._gone(folder)
         return None if self._found else self._nothing_seen(folder)
@@ -239,7 +232,7 @@ class Share:
         """The same for a photo of which the file system says, with `message`, that its server or
         device is gone. A disk says so of a single bad file, too."""
         self._running += 1
-        if answers(str(Path(path).parent)) and self._running < MISSING_RUNNING:
+        if self._store.is_reachable(path) and self._running < MISSING_RUNNING:
             return None
         return LocalError(
             f"The photos cannot be reached any more. {message} Mount the share again, "
@@ -251,30 +244,26 @@ class Share:
         known: Sequence[str] = ()
         if not self._asked:
             self._asked = True
-            known = self._known.some_photos_below(self._images, most=KNOWN_TRIED)
-            self._found = any(map(os.path.lexists, known))
+            known = self._known.some_photos_below(self._store.root, most=KNOWN_TRIED)
+            self._found = any(map(self._is_there, known))
         if self._found:
             return None
         if folder and self._known.knows_photos_below(folder):
             return self._gone(folder)
         if len(known) >= MISSING_RUNNING:
-            return self._gone(self._images)
+            return self._gone(self._store.root)
         if self._missing >= MISSING_RUNNING:
             return LocalError(
-                f"The first {self._missing} photos are all missing below {self._images}. Mount "
+                f"The first {self._missing} photos are all missing below {self._store.root}. Mount "
                 "the share, or name the folder of the photos with --images; every row stays due."
             )
         return None
 
-    def _empty_above(self, path: str) -> str:
-        """The uppermost folder above a photo, up to the root, that is missing or empty, as the
-        mount point of a share that is gone is; empty where there is none."""
-        uppermost = ""
-        for folder in Path(path).parents:
-            if not folder.is_relative_to(self._images) or _holds_something(folder):
-                break
-            uppermost = str(folder)
-        return uppermost
+    def _is_there(self, path: str) -> bool:
+        try:
+            return self._store.stat([path])[0] >= 0
+        except LocalError:  # its folder does not answer
+            return False
 
     def _lost_below(self, folder: str) -> int:
         return sum(
@@ -288,21 +277,3 @@ class Share:
             f"The photos' folder {folder} is gone, which was there before. Mount the share again, "
             "then run the same command: every row that is not enrolled yet stays due."
         )
-
-
-def answers(folder: str) -> bool:
-    """Whether the file system of a folder still says what is in it."""
-    try:
-        with os.scandir(folder) as found:
-            next(found, None)
-    except OSError as error:
-        return shortage_in(error) is not None  # then it has not been asked
-    return True
-
-
-def _holds_something(folder: Path) -> bool:
-    try:
-        with os.scandir(folder) as found:
-            return next(found, None) is not None
-    except OSError as error:
-        return shortage_in(error) is not None  # then it cannot be told, and nothing is gone

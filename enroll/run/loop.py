@@ -22,6 +22,7 @@ from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, FaceRecord, SendAs, Status
+from enroll.photos import PhotoStore
 from enroll.run.face_search import Library, Looks
 from enroll.run.feed import Feed, Sample
 from enroll.run.health import CredentialRefresh, Reachability, Share, Unchanging
@@ -54,8 +55,8 @@ TICK_SECONDS = 0.25
 class Work:
     """What a run is to do, as far as the driver cares.
 
-    `images` is the resolved images root, `limit` the most rows to take up, `sample` what draws the
-    rows of a trial; `give_up_after`, `drain` and `settle_after` are seconds;
+    `store` has the photos, `limit` is the most rows to process, `sample` what draws the rows of a
+    trial; `give_up_after`, `drain` and `settle_after` are seconds;
     `until` is when the run is to end, on the monotonic clock, `max_duration` the seconds that this
     comes from; with `reread` no photo is trusted to be unchanged; `trust` says how far the ledger
     knows the library; `preparation` how photos are made fit.
@@ -63,7 +64,7 @@ class Work:
 
     run: int
     group_id: str
-    images: str
+    store: PhotoStore
     policy: Policy
     send_as: SendAs = SendAs.FILE
     preparation: Preparation = AS_USUAL
@@ -150,7 +151,7 @@ class Driver:
         self._people = People()
         refresh = refresh or Unchanging()
         self._reach = Reachability(make_room=service.let_go)
-        share = Share(work.images, ledger)
+        share = Share(work.store, ledger)
         self._tasks = Tasks(calls=executors.calls, readers=executors.readers)
         self._feed = Feed(
             scan,
@@ -158,7 +159,7 @@ class Driver:
             survey=survey,
             share=share,
             policy=work.policy,
-            images=work.images,
+            store=work.store,
             preparation=work.preparation,
             limit=work.limit,
             reread=work.reread,
@@ -183,7 +184,7 @@ class Driver:
             reach=self._reach,
             group_id=work.group_id,
             send_as=work.send_as,
-            images=work.images,
+            store=work.store,
             preparation=work.preparation,
             refresh=refresh,
         )

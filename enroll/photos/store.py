@@ -1,0 +1,86 @@
+"""The photo store port: where a manifest's photos are, what is known of them, and their bytes.
+
+`enroll.photos.open_store` chooses the adapter. Another one has to pass `tests/test_photo_store.py`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from enroll.model import FileTimes, Unusable
+
+
+class UnusableError(Exception):
+    """A photo that a store does not open, or that cannot be read to its end."""
+
+    def __init__(self, unusable: Unusable) -> None:
+        super().__init__(unusable.fault.message)
+        self.unusable = unusable
+
+
+class OpenPhoto(Protocol):
+    """A photo that is open: always the same version, whatever replaces it meanwhile."""
+
+    @property
+    def times(self) -> FileTimes:
+        """What was known of it when it was opened."""
+
+    def part(self, at: int, length: int) -> bytes:
+        """The bytes from `at` on; fewer than `length` at its end."""
+
+    def content(self) -> bytes:
+        """All of its bytes. Raises UnusableError with PhotoCode.CHANGED where it changed, or was
+        replaced, since it was opened."""
+
+
+class PhotoStore(Protocol):
+    """Where the photos of a manifest are. Every method may run on any thread.
+
+    A path is absolute, begins with `root`, and has `/` between its parts: it is what the ledger
+    keeps and what messages show. A path that leads out of the store is refused by every method that
+    looks something up.
+    """
+
+    @property
+    def root(self) -> str:
+        """What a manifest's relative paths begin at: for a folder its absolute, resolved path."""
+
+    def locate(self, image: str) -> str:
+        """The path of what a manifest calls `image`; empty for an empty one.
+
+        From the text alone: there need be no such photo, and the path may lead out of the store.
+        """
+
+    def stat(self, paths: Sequence[str]) -> array[int]:
+        """What is known of each photo without reading it, as three numbers: those of FileTimes.
+
+        Each is -1 where the store has no such photo. A store without mtime and ctime gives numbers
+        that differ when the photo's content does, such as 63 bits of its version. Raises LocalError
+        where the store can no longer be reached.
+        """
+
+    def open(self, path: str) -> AbstractContextManager[OpenPhoto]:
+        """Open a photo to read it.
+
+        Raises UnusableError, on entry or in the block, with the reason for the user: MISSING,
+        which names a similar name that exists, OUTSIDE, SYMLINK, NOT_A_FILE or UNREADABLE. Its
+        `share_gone` says that the store does not answer. Raises ShortageError where this machine
+        allows no further file or connection.
+        """
+
+    def is_gone(self) -> bool:
+        """Whether the store is missing, or another has taken its place since it was opened."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing at all in the store, as where nothing is mounted. Raises
+        ShortageError."""
+
+    def is_reachable(self, path: str) -> bool:
+        """Whether that part of the store answers in which a photo lies."""
+
+    def empty_above(self, path: str) -> str:
+        """The uppermost folder above a photo, up to the root, that is missing or empty, as the
+        mount point of a share that is gone; an empty string where there is none."""
