@@ -15,7 +15,7 @@ import requests
 from PIL import Image
 from sandbox_caller import LIBRARY, Caller, face_photo, face_picture, faceless_photo, jpeg
 
-from enroll.cli.demo import draw_portrait
+from enroll.cli.demo import portrait
 from enroll.sandbox import CallKind, Limits, Sandbox
 
 
@@ -298,7 +298,7 @@ def test_free_refuses_a_library_with_faces_unless_told_otherwise(caller: Caller)
 
 
 def test_search_ranks_the_same_picture_first_with_100(caller: Caller) -> None:
-    strangers = {caller.add(f"s{seed}", file=jpeg(draw_portrait(seed))) for seed in range(4)}
+    strangers = {caller.add(f"s{seed}", file=portrait(seed)) for seed in range(4)}
     token = caller.add("me", user_data="x")
     results = caller.call("search", limit="10", file=face_photo()).json()["results"]
     assert set(results[0]) == {"face_token", "user_id", "user_data", "confidence"}
@@ -310,7 +310,7 @@ def test_search_ranks_the_same_picture_first_with_100(caller: Caller) -> None:
 
 
 def test_search_honours_limit_and_threshold(caller: Caller) -> None:
-    caller.add("stranger", file=jpeg(draw_portrait(1)))
+    caller.add("stranger", file=portrait(1))
     for _ in range(3):
         caller.add("me")
     assert len(caller.call("search", file=face_photo()).json()["results"]) == 1

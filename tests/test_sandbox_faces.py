@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sandbox_caller import face_photo, face_picture, jpeg, sample
 
-from enroll.cli.demo import draw_portrait
+from enroll.cli.demo import portrait
 from enroll.sandbox.faces import LIKENESS_LENGTH, FaceFinder, Likeness, LikenessIndex, grey_picture
 from enroll.sandbox.replies import RefusalError
 
@@ -46,7 +46,8 @@ def test_no_face_is_found_where_there_is_none_to_be_seen(name: str) -> None:
 
 
 def test_the_largest_of_two_faces_is_used() -> None:
-    large, small = draw_portrait(5, size=(400, 500)), draw_portrait(2)
+    five, small = (Image.open(io.BytesIO(portrait(number))) for number in (5, 2))
+    large = five.resize((400, 500))
     both = Image.new("RGB", (640, 500), "white")
     both.paste(small, (0, 0))
     both.paste(large, (240, 0))
@@ -97,7 +98,7 @@ def test_the_same_picture_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_threads_share_a_finder_and_agree() -> None:
     finder = FaceFinder(detect=True)
-    photos = [jpeg(draw_portrait(seed)) for seed in range(12)]
+    photos = [portrait(seed) for seed in range(12)]
     alone = [find(photo) for photo in photos]
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda p: finder.find(p, field="file", turn=False)[1], photos))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from sandbox_caller import LIBRARY, Caller, face_photo, jpeg
+from sandbox_caller import LIBRARY, Caller, face_photo
 
-from enroll.cli.demo import draw_portrait
+from enroll.cli.demo import portrait
 from enroll.sandbox import Sandbox
 
 PROGRAM = """
@@ -34,13 +34,13 @@ def test_a_store_survives_a_restart_with_its_credentials_and_faces(tmp_path: Pat
     store = tmp_path / "box.sqlite"
     with Sandbox(store=store) as box, Caller(box) as caller:
         box.create_library(LIBRARY)
-        tokens = [caller.add(f"u{seed}", file=jpeg(draw_portrait(seed))) for seed in range(3)]
+        tokens = [caller.add(f"u{seed}", file=portrait(seed)) for seed in range(3)]
         caller.call("delete", face_tokens=tokens[1])
         before, key = box.faces(LIBRARY), (box.api_key, box.api_secret)
     with Sandbox(store=store) as box, Caller(box) as caller:
         assert (box.api_key, box.api_secret) == key
         assert box.faces(LIBRARY) == before
-        results = caller.call("search", limit="9", file=jpeg(draw_portrait(2))).json()["results"]
+        results = caller.call("search", limit="9", file=portrait(2)).json()["results"]
         assert [result["face_token"] for result in results] == [tokens[2], tokens[0]]
         assert results[0]["confidence"] == 100.0
         assert len(caller.call("group_list").json()["group_infos"]) == 1

@@ -120,7 +120,7 @@ def look_of(seed: int) -> Look:
 
     The bounds of each length are those between which the detector was measured to be sure.
     """
-    rng = Random(seed * 2654435761 + 97)  # noqa: S311 - a drawing, not a secret
+    rng = Random(seed * 2654435761 + 97)
     skin = rng.choice(SKINS)
     long_haired = rng.random() < 0.5
     return Look(
