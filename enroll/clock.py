@@ -9,6 +9,10 @@ from __future__ import annotations
 import time as _time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -29,6 +33,10 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         """Return after so many seconds."""
         _time.sleep(seconds)
+
+    def wait(self, queue: SimpleQueue[T], seconds: float) -> T:
+        """The next item of the queue. Raises `queue.Empty` when none came in so many seconds."""
+        return queue.get(timeout=seconds)
 
 
 _clock = Clock()
@@ -57,6 +65,14 @@ def monotonic() -> float:
 def sleep(seconds: float) -> None:
     """Return after so many seconds."""
     _clock.sleep(seconds)
+
+
+def wait(queue: SimpleQueue[T], seconds: float) -> T:
+    """The next item of a queue that only an interruption fills: otherwise this is a `sleep`.
+
+    Raises `queue.Empty` when none came in so many seconds.
+    """
+    return _clock.wait(queue, seconds)
 
 
 @contextmanager

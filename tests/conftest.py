@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from killing import Runner
+from moved_clock import MovedClock, standin
 from real_command import Command, account_of
 from small_archive import Archive
 
+from enroll import clock
 from enroll.sandbox import Sandbox
 from enroll.session import caller
 
@@ -26,9 +28,17 @@ settings.load_profile("untimed")
 
 
 @pytest.fixture
+def moved_clock() -> Iterator[MovedClock]:
+    """The clock of this process and its stand-ins, by which waiting takes no time."""
+    moved = MovedClock()
+    with clock.using(moved):
+        yield moved
+
+
+@pytest.fixture
 def box() -> Iterator[Sandbox]:
     """A running stand-in with the empty library `staff`."""
-    with Sandbox() as running:
+    with standin() as running:
         running.create_library(LIBRARY)
         yield running
 
@@ -36,7 +46,7 @@ def box() -> Iterator[Sandbox]:
 @pytest.fixture
 def faceless_box() -> Iterator[Sandbox]:
     """The same, looking for no face in a photo; calls that are late are late for long."""
-    with Sandbox(detect=False, fault_lag=600.0) as running:
+    with standin(detect=False, fault_lag=600.0) as running:
         running.create_library(LIBRARY)
         yield running
 

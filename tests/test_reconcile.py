@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place
+from moved_clock import standin
 
 from enroll.commands import run_opening
 from enroll.commands.resolve import ResolveSettings, resolve
@@ -27,10 +28,12 @@ from enroll.model import CallKind, Candidate, Credentials, Photo, Status
 from enroll.report.summary import summary_lines
 from enroll.sandbox import Sandbox
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with Sandbox(detect=False) as box:
+    with standin(detect=False) as box:
         box.create_library(GROUP)
         yield Place(tmp_path, box)
 

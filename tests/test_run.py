@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moved_clock import standin
 from PIL import Image
 
 from enroll.commands.run import Unwatched, enroll_in_pools, enroll_manifest
@@ -26,6 +27,8 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import Candidate, Credentials, Entry, SendAs, Status
 from enroll.sandbox import Sandbox
 from enroll.settings import CodeRule, FailOn, RunSettings
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
 
 GROUP = "staff"
 
@@ -119,7 +122,7 @@ class Archive:
 
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False) as running:
+    with standin(detect=False) as running:
         running.create_library(GROUP)
         yield running
 
@@ -644,7 +647,7 @@ def test_a_fatal_answer_stops_the_run_after_a_handful_of_calls(
 def test_a_rejected_face_is_not_sent_again_until_its_code_is_to_be_retried(
     tmp_path: Path,
 ) -> None:
-    with Sandbox() as box:
+    with standin() as box:
         box.create_library(GROUP)
         archive = Archive(tmp_path, box)
         archive.person(1)  # a gradient: no face in it
@@ -690,7 +693,7 @@ def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for
     monkeypatch.setattr("enroll.run.progress.AWAY_SECONDS", 0.1)
     store = tmp_path / "service.sqlite"
     with ExitStack() as stack:
-        box = stack.enter_context(Sandbox(detect=False, store=store))
+        box = stack.enter_context(standin(detect=False, store=store))
         box.create_library(GROUP)
         archive = Archive(tmp_path, box)
         for number in range(3):
@@ -703,7 +706,7 @@ def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for
 
             def unreached(self, seconds: float, code: str, because: str) -> None:
                 if not said:
-                    again = Sandbox(detect=False, store=store, port=box.port)
+                    again = standin(detect=False, store=store, port=box.port)
                     stack.enter_context(again)
                 said.append(f"{code}: {because}")
                 assert seconds >= 0.1

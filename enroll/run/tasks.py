@@ -10,6 +10,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from enroll import clock
 from enroll.engine.threads import Threads
 from enroll.errors import ShortageError
 
@@ -36,6 +37,7 @@ class Tasks:
         self._calls = calls
         self._readers = readers
         self._ended: SimpleQueue[Task | None] = SimpleQueue()
+        self._under_way = 0
         self._put_off: deque[tuple[float, Task]] = deque()
 
     def submit(
@@ -46,6 +48,7 @@ class Tasks:
             self._have_one_free(executor)
         call = partial(task, *args)
         future = executor.submit(call)
+        self._under_way += 1
         future.add_done_callback(lambda done: self._ended.put(Task(heard, done, executor, call)))
 
     def _have_one_free(self, calls: Threads) -> None:
@@ -62,16 +65,23 @@ class Tasks:
 
     def wait(self, patience: float) -> list[Task]:
         """Wait so many seconds at most for a task to end; all that have ended."""
-        ended: list[Task | None] = []
+        queued: list[Task | None] = []
         try:
-            ended.append(
-                self._ended.get(timeout=patience) if patience else self._ended.get_nowait()
-            )
+            queued.append(self._next(patience))
             while True:
-                ended.append(self._ended.get_nowait())
+                queued.append(self._ended.get_nowait())
         except Empty:
             pass
-        return [task for task in ended if task is not None]
+        ended = [task for task in queued if task is not None]
+        self._under_way -= len(ended)
+        return ended
+
+    def _next(self, patience: float) -> Task | None:
+        if not patience:
+            return self._ended.get_nowait()
+        if self._under_way:
+            return self._ended.get(timeout=patience)
+        return clock.wait(self._ended, patience)  # only time has to pass, or a signal to come
 
     def put_off(self, task: Task, now: float) -> None:
         """Give it once more in a while: it changed nothing, for want of a file to open."""

@@ -1,0 +1,71 @@
+"""A clock that tests move: waiting for nothing but time takes none. As a program, a later `enroll`.
+
+It runs as fast as this machine's clock. A stand-in from `standin` lives by the same clock, and time
+is not moved while a call is under way at one: what is late there lands before the waiting is over.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from enroll import clock
+from enroll.sandbox import Sandbox
+
+T = TypeVar("T")
+
+_running: list[Sandbox] = []
+
+
+class MovedClock(clock.Clock):
+    """This machine's clock, `ahead` by some seconds; whoever sleeps moves it further."""
+
+    def __init__(self, ahead: float = 0.0) -> None:
+        self.ahead = ahead
+
+    def time_ns(self) -> int:
+        return super().time_ns() + round(self.ahead * 1e9)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        """Return at once, so many seconds later."""
+        until = time.monotonic() + seconds
+        for box in list(_running):
+            box.wait_idle(max(until - time.monotonic(), 0.0))
+        self.ahead += max(until - time.monotonic(), 0.0)
+
+    def wait(self, queue: SimpleQueue[T], seconds: float) -> T:
+        if queue.empty():
+            self.sleep(seconds)
+        return queue.get_nowait()
+
+
+class LaterClock(MovedClock):
+    """The clock of a process of its own, which waits as everybody does."""
+
+    sleep = clock.Clock.sleep
+    wait = clock.Clock.wait
+
+
+@contextmanager
+def standin(**options: Any) -> Iterator[Sandbox]:
+    """A running stand-in that lives by the clock in use."""
+    with Sandbox(clock=clock.time, **options) as box:
+        _running.append(box)
+        try:
+            yield box
+        finally:
+            _running.remove(box)
+
+
+if __name__ == "__main__":
+    with clock.using(LaterClock(float(sys.argv.pop(1)))):
+        from enroll.__main__ import main
+
+        main()
