@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from killing import Runner
-from moved_clock import MovedClock, standin
+from moved_clock import MovedClock, StoppedClock, standin
 from real_command import Command, account_of
 from small_archive import Archive
 
@@ -33,6 +33,14 @@ def moved_clock() -> Iterator[MovedClock]:
     moved = MovedClock()
     with clock.using(moved):
         yield moved
+
+
+@pytest.fixture
+def stopped_clock() -> Iterator[StoppedClock]:
+    """A clock of this process that only the test moves."""
+    stopped = StoppedClock(100.0)
+    with clock.using(stopped):
+        yield stopped
 
 
 @pytest.fixture

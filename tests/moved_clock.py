@@ -46,6 +46,19 @@ class MovedClock(clock.Clock):
         return queue.get_nowait()
 
 
+class StoppedClock(clock.Clock):
+    """A clock that stays `at` a number of seconds until a test moves it."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def time_ns(self) -> int:
+        return round(self.at * 1e9)
+
+    def monotonic(self) -> float:
+        return self.at
+
+
 class LaterClock(MovedClock):
     """The clock of a process of its own, which waits as everybody does."""
 

@@ -15,6 +15,7 @@ from real_command import SECONDS, Command, account_of
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
 from enroll.cli import exit_code_of
+from enroll.commands import run
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
 from enroll.ledger import read_ledger
@@ -23,6 +24,7 @@ from enroll.ledger.schema import SCHEMA_VERSION
 from enroll.model import Credentials, Photo, SendAs
 from enroll.photos import open_store, read_photo
 from enroll.sandbox import Sandbox
+from enroll.session import account
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -319,7 +321,7 @@ def test_a_service_that_cannot_be_reached_is_exit_code_6_before_the_run(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.session.account.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.01)
     done = command(*RUN, "--endpoint", "http://127.0.0.1:1", "--give-up-after", "1")
     assert done.code == ExitCode.ENDED_EARLY
     assert "no connection to 127.0.0.1:1" in done.err
@@ -455,7 +457,7 @@ def test_a_bug_is_one_sentence_and_a_file_for_its_owner(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
-    monkeypatch.setattr("enroll.commands.run.enroll_manifest", broken)
+    monkeypatch.setattr(run, "enroll_manifest", broken)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     done = command(*RUN)
     assert done.code == ExitCode.BUG
@@ -473,7 +475,7 @@ def buggy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
-    monkeypatch.setattr("enroll.commands.run.enroll_manifest", broken)
+    monkeypatch.setattr(run, "enroll_manifest", broken)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -540,7 +542,7 @@ def test_a_bug_on_a_full_disk_is_told_on_the_terminal(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.commands.run.enroll_manifest", None)
+    monkeypatch.setattr(run, "enroll_manifest", None)
     monkeypatch.setattr(tempfile, "tempdir", "/dev/full")
     done = command(*RUN)
     assert done.code == ExitCode.BUG

@@ -8,18 +8,20 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import termios
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from moved_clock import StoppedClock
 from real_command import Command
 from small_archive import Archive, nobody
 
+from enroll.commands import run
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place
 from enroll.errors import ExitCode, ServiceError
@@ -238,18 +240,17 @@ def watching(stream: io.StringIO, *, stats: float = 60.0, progress: bool | None 
 
 
 def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_clock: StoppedClock,
 ) -> None:
-    now = [100.0]
-    monkeypatch.setattr("enroll.report.console.clock", SimpleNamespace(monotonic=lambda: now[0]))
+    stopped_clock.at = 100.0
     stream = io.StringIO()
     console = watching(stream, stats=60.0)
     console.opened(PLACE, lambda _: None)
     tally = Tally(due=400, done=100, scanned=True)
-    now[0] += 59.0
+    stopped_clock.at += 59.0
     console.ticked(tally)
     assert "rows done" not in stream.getvalue()
-    now[0] += 1.0
+    stopped_clock.at += 1.0
     console.ticked(tally)
     console.ticked(tally)
     (line,) = [line for line in stream.getvalue().splitlines() if "rows done" in line]
@@ -261,9 +262,8 @@ def rows_end(console: Console, status: Status, *, lines: int) -> None:
     console.finished(Candidate(row=row, lines=lines), status, "CODE", "")
 
 
-def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr("enroll.report.console.clock", SimpleNamespace(monotonic=lambda: now[0]))
+def test_rows_in_doubt_are_not_counted_as_failed(stopped_clock: StoppedClock) -> None:
+    stopped_clock.at = 100.0
     lines, bar = io.StringIO(), io.StringIO()
     log_lines = io.StringIO()
     set_up(stream=LastingStream(log_lines), as_json=True, file=None, quiet=False)
@@ -276,7 +276,7 @@ def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch
             rows_end(console, Status.INVALID, lines=1)
             rows_end(console, Status.IN_DOUBT, lines=3)
             rows_end(console, Status.ENROLLED, lines=1)
-            now[0] += 61.0
+            stopped_clock.at += 61.0
             console.ticked(tally)
             console.closed()
     finally:
@@ -295,9 +295,8 @@ def test_rows_in_doubt_are_not_counted_as_failed(monkeypatch: pytest.MonkeyPatch
     assert (told["failed"], told["in_doubt"], told["rate"]) == (3, 3, 0.115)
 
 
-def test_a_bar_and_lines_tell_how_the_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("enroll.report.console.clock", SimpleNamespace(monotonic=lambda: now[0]))
+def test_a_bar_and_lines_tell_how_the_calls_go(stopped_clock: StoppedClock) -> None:
+    stopped_clock.at = 0.0
     pace = RunPace(
         limit=17, in_flight=16, ceiling=16, calls=1000, refused=4, waits_for="the account"
     )
@@ -307,7 +306,7 @@ def test_a_bar_and_lines_tell_how_the_calls_go(monkeypatch: pytest.MonkeyPatch) 
         console.opened(PLACE, lambda _: None)
         console.scanned(tally)
         rows_end(console, Status.FAILED, lines=2)
-        now[0] += 61.0
+        stopped_clock.at += 61.0
         console.ticked(tally)
         console.closed()
     told = "limit 16, 0.4 % refused, waits for the account"
@@ -722,14 +721,13 @@ def test_what_to_do_is_a_remedy_and_not_what_the_service_said(
 
 
 def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_them(
-    monkeypatch: pytest.MonkeyPatch,
+    stopped_clock: StoppedClock,
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr("enroll.report.console.clock", SimpleNamespace(monotonic=lambda: now[0]))
+    stopped_clock.at = 0.0
     lines = io.StringIO()
     console = watching(lines)
     console.opened(PLACE, lambda _: None)
-    now[0] += 70.0
+    stopped_clock.at += 70.0
     console.ticked(Tally(due=9, done=7, scanned=True, in_doubt_now=2))
     told = "7 of 9 rows done (78 %), 0 failed, 2 in doubt, 0.1 rows/s, "
     assert f"{told}the rest is being looked for in the library\n" in lines.getvalue()
@@ -793,10 +791,10 @@ def test_a_traceback_that_no_file_takes_is_in_the_json_log(
         raise ZeroDivisionError("f\udcfcr")
 
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.commands.run.close_run", broken)
+    monkeypatch.setattr(run, "close_run", broken)
     done = command(*RUN, "--log-format", "json")
     assert [json.loads(line)["event"] for line in done.err.splitlines()][-1] == "error"
-    monkeypatch.setattr("enroll.cli.tempfile.NamedTemporaryFile", full)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
     done = command(*RUN, "--log-format", "json")
     bug = json.loads(done.err.splitlines()[-1])
     assert (done.code, bug["event"], "ZeroDivisionError" in bug["traceback"]) == (70, "error", True)

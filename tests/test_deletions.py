@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from checked_library import Place, Told
 from following import about_to_delete, as_listed, night, there
+from moved_clock import MovedClock
 
-from enroll import clock
-from enroll.clock import now_ms
 from enroll.commands.remove import Removed, RemoveSettings, remove
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
@@ -86,11 +85,11 @@ def test_what_somebody_has_agreed_to_remove_is_finished_though_one_call_is_refus
 
 
 def test_an_intent_recorded_by_a_clock_that_was_ahead_is_no_doubt_for_years(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, moved_clock: MovedClock
 ) -> None:
     about_to_delete(place, "u1", ago=-3650 * 86_400.0)
     assert night(place).exit_code is ExitCode.IN_DOUBT
-    monkeypatch.setattr(clock, "now_ms", lambda: now_ms() + 2 * 3_600_000)
+    moved_clock.ahead += 2 * 3600.0
     assert night(place).exit_code is ExitCode.DONE
 
 

@@ -16,7 +16,7 @@ import requests
 from facesearch_servers import ADDED, Peer, Server, answer, answering, free_port
 from urllib3.util import wait_for_read
 
-from enroll.facesearch import transport
+from enroll.facesearch import transport, wire
 from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.transport import MAX_BODY, DeadlineAdapter, PlainSession
 from enroll.facesearch.wire import DeadlinePassedError, LostError, NotSentError
@@ -541,7 +541,7 @@ def test_a_call_ends_in_time_in_a_thread_that_handles_signals() -> None:
 def test_a_call_in_a_worker_ends_in_time_though_its_kernel_waits_in_slices(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("enroll.facesearch.wire.SLICE_SECONDS", 0.05)
+    monkeypatch.setattr(wire, "SLICE_SECONDS", 0.05)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         PlainSession() as session,

@@ -18,9 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 from real_command import SECONDS, Command
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
+from enroll.commands import run, run_closing
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
+from enroll.report import publishing
+from enroll.report import summary as run_summary
 from enroll.report.figures import OF_COMMAND, OF_RUN, Figure
 from enroll.sandbox import Sandbox
 from enroll.visible import path_text
@@ -145,7 +148,7 @@ def test_figures_are_written_when_a_run_meets_a_bug(
         raise ZeroDivisionError("person-0001")
 
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.commands.run.close_run", broken)
+    monkeypatch.setattr(run, "close_run", broken)
     assert command(*RUN).code == ExitCode.BUG
     figures = summary(archive)
     assert (figures["exit_code"], figures["reason"]) == (70, "BUG")
@@ -225,7 +228,7 @@ def test_figures_that_cannot_be_written_any_more_are_exit_code_7(
     def full(*_: object, **__: object) -> None:
         (archive.folder / "run.json").mkdir()
 
-    monkeypatch.setattr("enroll.report.summary.log_summary", full)
+    monkeypatch.setattr(run_summary, "log_summary", full)
     done = command(*RUN)
     assert done.code == ExitCode.LOCAL
     assert "run.json" in done.err
@@ -242,7 +245,7 @@ def test_each_of_the_figures_files_is_written_whatever_becomes_of_the_other(
         for name in spoiled:
             (archive.folder / name).mkdir()
 
-    monkeypatch.setattr("enroll.report.summary.log_summary", full)
+    monkeypatch.setattr(run_summary, "log_summary", full)
     run = (*RUN, "--metrics-file", "run.prom")
     done = command(*run)
     assert (done.code, "run.json" in done.err) == (ExitCode.LOCAL, True)
@@ -273,7 +276,7 @@ def test_a_bug_in_one_of_the_figures_files_costs_the_other_nothing(
         raise ZeroDivisionError
 
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.report.publishing.write_summary", broken)
+    monkeypatch.setattr(publishing, "write_summary", broken)
     assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.BUG
     assert metrics(archive)["enroll_run_exit_code", ""] == 0
 
@@ -286,7 +289,7 @@ def test_the_figures_are_written_when_the_results_cannot_be(
     def full(*_: object, **__: object) -> None:
         raise LocalError("The disk is full.")
 
-    monkeypatch.setattr("enroll.commands.run_closing.write_results", full)
+    monkeypatch.setattr(run_closing, "write_results", full)
     assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.LOCAL
     assert metrics(archive)["enroll_run_exit_code", ""] == 7
     assert (summary(archive)["exit_code"], summary(archive)["results"]) == (7, None)

@@ -29,6 +29,7 @@ from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place as Opened
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
 from enroll.ledger import BlockList, Changes, read_ledger, unpack
+from enroll.ledger import forget as ledger_forget
 from enroll.ledger.forget import SqliteForgetting, _plain
 from enroll.model import RawAnswer, Row, RowRecord, Status
 from enroll.sandbox import Limits, Sandbox
@@ -151,7 +152,7 @@ def test_a_log_that_others_hold_open_is_emptied_too(place: Place) -> None:
 def test_a_log_that_cannot_be_emptied_is_said_and_the_same_command_does_it_later(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.ledger.forget.LOG_SECONDS", 0)
+    monkeypatch.setattr(ledger_forget, "LOG_SECONDS", 0)
     with closing(sqlite3.connect(place.ledger, isolation_level=None)) as looking:
         looking.execute("BEGIN")
         looking.execute("SELECT count(*) FROM face").fetchone()
@@ -702,7 +703,7 @@ def test_people_with_nearly_the_same_id_are_looked_for_in_one_go(
         asked += 1
         return _plain(user_id)
 
-    monkeypatch.setattr("enroll.ledger.forget._plain", plain)
+    monkeypatch.setattr(ledger_forget, "_plain", plain)
     with place.writing() as ledger:
         found = ledger.forgetting.strangers([str(n) for n in range(1000, 1000 + people)])
     assert len(found) == people and all(len(others) == 1 for others in found.values())

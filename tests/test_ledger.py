@@ -25,6 +25,7 @@ from enroll import clock
 from enroll.errors import ExitCode, LedgerBusyError, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import (
     Changes,
+    connection,
     read_ledger,
 )
 from enroll.ledger.connection import Access, connect
@@ -431,7 +432,7 @@ def test_a_ledger_that_another_process_holds_says_who_and_is_free_after_its_deat
 def test_a_python_with_too_old_a_sqlite_is_told_so(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.ledger.connection.sqlite_version_info", (3, 26, 0))
+    monkeypatch.setattr(connection, "sqlite_version_info", (3, 26, 0))
     with pytest.raises(LocalError, match=r"needs 3\.33 or newer"):
         SqliteStore(path).open(STAFF)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from checked_library import GROUP, Place, Told
+from moved_clock import MovedClock, standin
 from real_command import SECONDS
 from scarce import no_file_left
 from small_case import Case
 
-from enroll import clock
 from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.forget import ForgetSettings, forget
 from enroll.commands.library import create_library, delete_library, describe_library
@@ -23,9 +23,8 @@ from enroll.commands.run import Unwatched, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.verify import verify
 from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
-from enroll.facesearch import FaceSearch
+from enroll.facesearch import FaceSearch, client
 from enroll.model import Answer, CallKind, Verdict
-from enroll.sandbox import Sandbox
 from enroll.session import account, caller
 from enroll.session.account import Account, Connection, Patience, list_libraries
 from enroll.session.caller import Caller
@@ -36,12 +35,12 @@ from enroll.session.tally import Tally
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("enroll.facesearch.client.TRYING_SECONDS", 0.01)
+    monkeypatch.setattr(client, "TRYING_SECONDS", 0.01)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with Sandbox(detect=False) as box:
+    with standin(detect=False) as box:
         box.create_library(GROUP)
         there = Place(tmp_path, box)
         there.people(1)
@@ -77,7 +76,7 @@ def test_a_refused_opening_call_is_made_again_as_often_as_it_takes(place: Place,
 
 
 def test_a_retry_after_that_is_longer_than_we_are_to_wait_ends_the_run_at_once(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, moved_clock: MovedClock
 ) -> None:
     place.box.script(["429"], call="group_list")
     with pytest.raises(UnreachedError, match="had no place for a call") as refused:
@@ -85,11 +84,10 @@ def test_a_retry_after_that_is_longer_than_we_are_to_wait_ends_the_run_at_once(
     assert refused.value.exit_code is ExitCode.ENDED_EARLY
     assert "max-in-flight" not in str(refused.value)
     assert place.box.count("group_list") == 1
-    slept: list[float] = []
-    monkeypatch.setattr(clock, "sleep", slept.append)
+    before = moved_clock.ahead
     place.box.script(["429"], call="group_list")
     assert run(place, give_up_after=600).exit_code is ExitCode.DONE
-    assert max(slept) >= 1.0  # what the stand-in asks for
+    assert moved_clock.ahead - before >= 1.0  # what the stand-in asks for
 
 
 def test_a_command_without_a_run_waits_for_a_place_too(place: Place) -> None:
@@ -107,7 +105,7 @@ def test_a_service_that_is_away_at_the_start_is_waited_for_and_that_is_said(
     monkeypatch.setattr(account, "TOLD_SECONDS", 0.0)
     store = tmp_path / "service.sqlite"
     with ExitStack() as stack:
-        box = stack.enter_context(Sandbox(detect=False, store=store))
+        box = stack.enter_context(standin(detect=False, store=store))
         box.create_library(GROUP)
         place = Place(tmp_path, box)
         place.people(1)
@@ -117,7 +115,7 @@ def test_a_service_that_is_away_at_the_start_is_waited_for_and_that_is_said(
             def unreached(self, seconds: float, code: str, because: str) -> None:
                 super().unreached(seconds, code, because)
                 if len(self.said) == 5:  # more often than what seems to be a mistake is tried
-                    stack.enter_context(Sandbox(detect=False, store=store, port=box.port))
+                    stack.enter_context(standin(detect=False, store=store, port=box.port))
 
         screen = Restart()
         assert run(place, screen).exit_code is ExitCode.DONE
@@ -300,7 +298,7 @@ def test_an_unknown_name_is_told_at_once_to_who_sits_at_a_terminal(
 
 
 def test_a_run_that_waits_for_the_service_says_so_and_ends_at_ctrl_c(tmp_path: Path) -> None:
-    with Sandbox(detect=False) as box:
+    with standin(detect=False) as box:
         case = Case(tmp_path / "away", box)
         case.people(1)
     with case.command.started(*case.arguments) as process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -201,7 +202,7 @@ def test_the_manifests_own_folder_is_tried_where_no_results_are_named(
         raise PermissionError(13, "Permission denied")
 
     archive.manifest(archive.people(1))
-    monkeypatch.setattr("enroll.text.files.tempfile.mkstemp", read_only)
+    monkeypatch.setattr(tempfile, "mkstemp", read_only)
     done = command(*RUN)
     assert (done.code, "--results staff.results.csv cannot be written" in done.err) == (2, True)
     assert len(box.calls) == 0

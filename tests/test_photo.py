@@ -23,6 +23,7 @@ from enroll.photos import (
     glance,
     open_store,
     prepare,
+    read,
     read_photo,
     read_photos,
 )
@@ -444,15 +445,15 @@ def test_small_photos_are_read_together_and_large_ones_are_left_for_the_next(
 ) -> None:
     paths = [put(tmp_path, f"{number}.jpg", picture()) for number in range(4)]
     paths.append(str(tmp_path / "gone.jpg"))
-    monkeypatch.setattr("enroll.photos.read.TOGETHER_SECONDS", 60.0)
+    monkeypatch.setattr(read, "TOGETHER_SECONDS", 60.0)
     photos, quick = read_photos(paths, open_store(tmp_path))
     assert quick
     assert [isinstance(photo, Photo) for photo in photos] == [True] * 4 + [False]
     first_two = sum(Path(path).stat().st_size for path in paths[:2])
-    monkeypatch.setattr("enroll.photos.read.TOGETHER_BYTES", first_two)
+    monkeypatch.setattr(read, "TOGETHER_BYTES", first_two)
     photos, quick = read_photos(paths, open_store(tmp_path))
     assert (len(photos), quick) == (2, False)
-    monkeypatch.setattr("enroll.photos.read.TOGETHER_SECONDS", 0.0)
+    monkeypatch.setattr(read, "TOGETHER_SECONDS", 0.0)
     assert len(read_photos(paths, open_store(tmp_path))[0]) == 1
 
 

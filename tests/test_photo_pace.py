@@ -10,7 +10,7 @@ import pytest
 from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault, Status, Unusable
-from enroll.photos import PhotoCode, Prepared, examine, open_store, prepare, read_photo
+from enroll.photos import PhotoCode, Prepared, bounds, examine, open_store, prepare, read_photo
 from enroll.photos.bounds import TooSlowError, timed
 from enroll.photos.decode import load, open_picture
 from enroll.photos.form import Form
@@ -39,7 +39,7 @@ MADE_ANEW: dict[str, Callable[[], bytes]] = {
 
 @pytest.fixture
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("enroll.photos.bounds.SLOWEST", -1.0)
+    monkeypatch.setattr(bounds, "SLOWEST", -1.0)
 
 
 @pytest.mark.usefixtures("no_time")
@@ -77,7 +77,7 @@ def test_decoding_ends_between_two_blocks_and_not_only_when_it_is_done(
     form: Form, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = open_picture(saved(scene(), form.value), form)
-    monkeypatch.setattr("enroll.photos.bounds.SLOWEST", -1.0)
+    monkeypatch.setattr(bounds, "SLOWEST", -1.0)
     with pytest.raises(TooSlowError):
         timed(lambda: load(picture))
     assert picture.tile  # not done
@@ -86,7 +86,7 @@ def test_decoding_ends_between_two_blocks_and_not_only_when_it_is_done(
 def test_the_next_photo_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(scene(), exif=exif(6))
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.photos.bounds.SLOWEST", -1.0)
+        patched.setattr(bounds, "SLOWEST", -1.0)
         for _ in range(20):  # more than there are threads that decode
             assert isinstance(prepare(content), Fault)
     found = prepare(content)

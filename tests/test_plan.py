@@ -14,6 +14,7 @@ from PIL import Image
 from real_command import Command
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
+from enroll.commands import plan
 from enroll.commands.plan import Plan, Rate, make_plan
 from enroll.commands.plan_text import plan_lines
 from enroll.manifest.manifest import open_manifest
@@ -170,7 +171,7 @@ def test_the_time_is_of_the_rate_asked_for_or_else_of_the_last_run(
     assert planned(archive, command).rate == Rate(4 / 1.9, "assuming 4 calls of 1.9 s at a time")
     asked = command(*PLAN, "--rate", "0.5").out
     assert "2.0 s at 0.5 calls a second (as asked)" in asked
-    monkeypatch.setattr("enroll.commands.plan.ENOUGH_CALLS", 1)
+    monkeypatch.setattr(plan, "ENOUGH_CALLS", 1)
     assert command(*RUN).code == 0
     assert command(*RUN).code == 0  # without a call: its rate says nothing
     rate = planned(archive, command).rate
@@ -180,7 +181,7 @@ def test_the_time_is_of_the_rate_asked_for_or_else_of_the_last_run(
 def test_the_rate_is_that_of_the_last_run_that_has_one_however_many_commands_came_after(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.commands.plan.ENOUGH_CALLS", 1)
+    monkeypatch.setattr(plan, "ENOUGH_CALLS", 1)
     archive.manifest(archive.people(1))
     assert command(*RUN).code == 0
     for _ in range(3):

@@ -12,6 +12,7 @@ import pytest
 from real_command import Command
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody
 
+from enroll.facesearch import client
 from enroll.facesearch.signing import sign
 from enroll.model import Credentials
 from enroll.sandbox import Sandbox
@@ -86,7 +87,7 @@ def test_no_key_secret_or_signature_is_in_a_bugs_traceback(
         raise ZeroDivisionError("nobody thought of this")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("enroll.facesearch.client.classify", broken)
+    monkeypatch.setattr(client, "classify", broken)
     done = command(*RUN)
     assert done.code == 70, done
     (told,) = tmp_path.glob("enroll-bug-*")

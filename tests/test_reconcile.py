@@ -23,9 +23,11 @@ from enroll.commands.resolve import ResolveSettings, resolve
 from enroll.commands.run import Unwatched, enroll_in_pools
 from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode, LocalError
+from enroll.facesearch import client
 from enroll.ledger.journal import SqliteLedger
 from enroll.model import CallKind, Candidate, Credentials, Photo, Status
 from enroll.report.summary import summary_lines
+from enroll.run import reconcile, reconcile_rules
 from enroll.sandbox import Sandbox
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
@@ -41,7 +43,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 @pytest.fixture
 def _searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every library is too large to be listed whole."""
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", 1)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", 1)
 
 
 def run(
@@ -122,7 +124,7 @@ def test_no_more_photos_are_in_memory_for_searches_than_calls_may_be_in_flight(
 def test_photos_that_wait_for_a_service_that_is_away_do_not_pile_up(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.facesearch.client.TRYING_SECONDS", 0.01)
+    monkeypatch.setattr(client, "TRYING_SECONDS", 0.01)
     place.people(*range(80))
     gc.collect()
     Counting.most = 0
@@ -210,7 +212,7 @@ class Together(Executor):
 def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
     place: Place, monkeypatch: pytest.MonkeyPatch, look: str, *, backwards: bool
 ) -> None:
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", 1000 if look == "list" else 1)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", 1000 if look == "list" else 1)
     place.people(5)
     place.run()
     doubted(place, 1)
@@ -464,7 +466,7 @@ class Freed(Unwatched):
 def test_a_library_that_is_gone_when_doubts_are_looked_at_stops_the_run(
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
     place.people(5)
     place.run()
     doubted(place, 1)
@@ -478,7 +480,7 @@ def test_a_library_that_is_gone_when_doubts_are_looked_at_stops_the_run(
 def test_a_look_that_is_sent_elsewhere_stops_the_run(
     place: Place, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", 1000 if call == "list" else 1)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", 1000 if call == "list" else 1)
     place.people(5)
     place.run()
     doubted(place, 1)
@@ -497,7 +499,7 @@ def late(place: Place, user_id: str) -> None:
 def test_a_face_that_is_shown_late_is_not_sent_again_once_the_run_knows_how_late(
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
     place.people(5)
     place.run()
     place.box.search_lag = 5.0
@@ -513,7 +515,7 @@ def test_a_face_that_is_shown_late_is_not_sent_again_once_the_run_knows_how_late
 def test_how_late_faces_are_shown_is_known_to_later_runs_that_add_nobody(
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
     place.people(5)
     place.run()
     place.box.search_lag = 5.0
@@ -534,7 +536,7 @@ def test_a_copy_of_a_face_that_was_shown_too_late_is_reported_by_the_run_that_ma
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     # Nothing else is added by this run, so that nothing tells how late the service shows faces.
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
     place.people(5)
     place.run()
     place.box.search_lag = 9.0
@@ -550,8 +552,8 @@ def test_a_copy_of_a_face_that_was_shown_too_late_is_reported_by_the_run_that_ma
 def test_a_face_sent_again_that_is_not_shown_is_left_for_the_next_run_to_look_for(
     place: Place, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", size)
-    monkeypatch.setattr("enroll.run.reconcile_rules.RECHECK_LOOKS", 2)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
+    monkeypatch.setattr(reconcile_rules, "RECHECK_LOOKS", 2)
     place.people(5)
     place.run()
     place.box.search_lag = 600.0

@@ -9,9 +9,11 @@ import pytest
 from checked_library import Place
 from following import as_listed, night, there
 
+from enroll.commands import run_opening
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import read_ledger
 from enroll.sandbox import Sandbox
+from enroll.session import recovery
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 
@@ -134,7 +136,7 @@ def test_a_kill_while_a_put_back_ledger_is_mended_loses_nobody(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.session.recovery.requeue_missing", dies)
+        patched.setattr(recovery, "requeue_missing", dies)
         with pytest.raises(Killed):
             place.run()
     for _ in range(2):
@@ -158,7 +160,7 @@ def test_other_commands_know_the_service_after_a_run_that_a_put_back_ledger_has_
 ) -> None:
     deleted_since(place, 1)
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.commands.run_opening.photos_folder", nowhere)
+        patched.setattr(run_opening, "photos_folder", nowhere)
         with pytest.raises(UsageError):
             place.run()
     reader = read_ledger(place.ledger)

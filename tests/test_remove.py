@@ -17,6 +17,7 @@ from enroll.ledger import read_ledger
 from enroll.manifest.rules import read_user_ids
 from enroll.model import Status
 from enroll.sandbox import Sandbox
+from enroll.session import deletions
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 
@@ -169,7 +170,7 @@ def test_a_run_finishes_what_a_killed_command_was_about_to_delete(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("enroll.session.deletions._carry_out", die)
+        patched.setattr(deletions, "_carry_out", die)
         with pytest.raises(Killed):
             removed(place, of_run=2)
     place.delete(place.face("u4").face_token or "")  # applied in part, before it was killed
@@ -191,7 +192,7 @@ def test_faces_in_doubt_stay_and_are_said(place: Place) -> None:
 def test_more_faces_than_a_call_takes_are_deleted_in_several(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.session.deletions.DELETE_PAGE", 2)
+    monkeypatch.setattr(deletions, "DELETE_PAGE", 2)
     assert removed(place, of_run=1).gone == 3
     assert place.box.count("delete") == 2
     assert there(place) == ["u4", "u5"]

@@ -25,6 +25,7 @@ from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Candidate, Credentials, Entry, SendAs, Status
+from enroll.run import progress, reconcile
 from enroll.sandbox import Sandbox
 from enroll.settings import CodeRule, FailOn, RunSettings
 
@@ -361,7 +362,7 @@ def test_answers_that_prove_nothing_are_settled_and_each_face_is_there_once(
 def test_a_doubt_in_a_large_library_is_settled_by_search_beside_a_control(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", 1)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", 1)
     for number in range(6):
         archive.person(number)
     archive.box.script(["500-after"], user_id="u1")
@@ -440,7 +441,7 @@ def test_an_older_face_is_superseded_though_the_first_pass_was_cut_short(
 def test_without_the_right_to_search_a_doubt_stays_in_doubt(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.run.reconcile.LIST_PAGE", 1)
+    monkeypatch.setattr(reconcile, "LIST_PAGE", 1)
     for number in range(3):
         archive.person(number)
     archive.box.script(["500-after"], user_id="u1")
@@ -597,7 +598,7 @@ class Listening(Unwatched):
 def test_a_run_that_does_not_move_says_what_it_waits_for(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.run.progress.STILL_SECONDS", 0.5)
+    monkeypatch.setattr(progress, "STILL_SECONDS", 0.5)
     archive.person(1)
     archive.person(2)
     archive.box.script(["timeout-before"], user_id="u1")
@@ -690,7 +691,7 @@ def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Archive
 def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.run.progress.AWAY_SECONDS", 0.1)
+    monkeypatch.setattr(progress, "AWAY_SECONDS", 0.1)
     store = tmp_path / "service.sqlite"
     with ExitStack() as stack:
         box = stack.enter_context(standin(detect=False, store=store))

@@ -16,10 +16,12 @@ from sandbox_caller import LIBRARY, Caller, face_photo
 
 from enroll.cli.demo import portrait
 from enroll.sandbox import Sandbox
+from enroll.sandbox.fields import Fields
 
 PROGRAM = """
 import sys
 from pathlib import Path
+from enroll.sandbox.fields import Fields
 from enroll.sandbox import serve
 
 def ready(box):
@@ -144,7 +146,7 @@ def test_a_bug_at_the_desk_comes_out_where_the_sandbox_is_left(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("enroll.sandbox.desk.Fields.of", broken)
+    monkeypatch.setattr(Fields, "of", broken)
     with (
         pytest.raises(ZeroDivisionError, match="a bug"),
         Sandbox() as box,
@@ -189,6 +191,7 @@ def test_serve_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) 
 
 SIGNALLED = """
 import signal, sys, threading
+from enroll.sandbox.fields import Fields
 from enroll.sandbox import serve
 
 def when_it_waits(box):

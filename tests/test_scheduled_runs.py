@@ -19,6 +19,7 @@ from small_case import until
 
 from enroll.commands.run import enroll_manifest
 from enroll.errors import ExitCode, UnreachedError
+from enroll.facesearch import client
 from enroll.model import Status
 from enroll.sandbox import Sandbox
 from enroll.session import account
@@ -88,7 +89,7 @@ def test_the_opening_calls_wait_no_longer_than_the_run_may_take(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr("enroll.facesearch.client.TRYING_SECONDS", 0.01)
+    monkeypatch.setattr(client, "TRYING_SECONDS", 0.01)
     place.people(1)
     settings = place.settings(max_duration=0.3, give_up_after=7200.0)
     place.box.stop()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from real_command import Command
 from small_archive import Archive, nobody, portrait
 
+from enroll.commands import run, run_closing
 from enroll.facesearch import FaceSearch
 from enroll.ledger import PartCounts, Surveyor, digest_of, pack, read_ledger, unpack
 from enroll.ledger.journal import SqliteLedger
@@ -101,7 +102,7 @@ def test_a_part_of_which_some_rows_were_not_looked_at_stays_open() -> None:
 @pytest.fixture
 def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts so small that an archive of a few people has several."""
-    monkeypatch.setattr("enroll.commands.run.CHUNK_ROWS", 2)
+    monkeypatch.setattr(run, "CHUNK_ROWS", 2)
 
 
 @pytest.fixture
@@ -252,7 +253,7 @@ def test_results_that_say_the_same_are_not_written_and_others_are(
         written.append(path)
         return False
 
-    monkeypatch.setattr("enroll.commands.run_closing.write_results", noted)
+    monkeypatch.setattr(run_closing, "write_results", noted)
     assert "(unchanged)" in command(*RUN).out
     assert written == []
     results = archive.folder / "staff.results.csv"

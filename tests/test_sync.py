@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from checked_library import GROUP, Place, Told
 from following import about_to_delete, as_listed, night, sync_settings, there
+from moved_clock import MovedClock, StoppedClock
 from small_archive import read_csv
 from sqlalchemy.dialects import sqlite
 
 from enroll import clock
 from enroll.clock import now_ms
+from enroll.commands import sync_diff
 from enroll.commands.sync_judging import preview
 from enroll.commands.verify import verify
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
@@ -49,8 +51,7 @@ def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
 def too_short_a_night(place: Place, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     """A night whose time is over when its first photo has been read."""
     with monkeypatch.context() as patched:
-        over = SimpleNamespace(monotonic=lambda: math.inf)
-        patched.setattr("enroll.commands.sync_diff.clock", over)
+        patched.setattr(sync_diff, "clock", StoppedClock(math.inf))
         night(place, max_duration=600.0, readers=1, **settings)
 
 
@@ -312,7 +313,7 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
         read.append(path)
         return read_photo(path, store, preparation)
 
-    monkeypatch.setattr("enroll.commands.sync_diff.read_photo", counted)
+    monkeypatch.setattr(sync_diff, "read_photo", counted)
     for path in place.folder.glob("*.jpg"):
         path.write_bytes(path.read_bytes())
     calls = len(place.box.calls)
@@ -499,16 +500,12 @@ def test_an_old_photo_that_was_in_doubt_goes_in_the_night_that_settles_it(place:
 
 
 def test_a_mark_of_a_night_whose_clock_was_ahead_does_not_keep_a_leaver_for_years(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place,
 ) -> None:
     del place.rows[0]
-    ahead = now_ms() + 3650 * DAY_MS
-    with monkeypatch.context() as patched:
-        patched.setattr(clock, "now_ms", lambda: ahead)
-        night(place, grace=2.0)
-    night(place, grace=2.0)  # the clock is right again
-    monkeypatch.setattr(clock, "now_ms", lambda: now_ms() + 30 * DAY_MS)
-    night(place, grace=2.0)
+    for days in (3650, 0, 30):  # ahead, right again, later
+        with clock.using(MovedClock(days * DAY_MS / 1000)):
+            night(place, grace=2.0)
     assert there(place) == as_listed(place)
 
 
@@ -599,7 +596,7 @@ def test_a_dry_run_changes_nothing_in_the_ledger(place: Place) -> None:
 def test_a_dry_run_goes_on_beside_a_ledger_that_it_may_only_read(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.ledger.store.os.access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     list(preview(sync_settings(place)))
 
 
