@@ -11,7 +11,7 @@ import sys
 import tempfile
 import termios
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from enroll.ledger import RunPace
 from enroll.limiter.limits import LimiterState
 from enroll.model import CallKind, Candidate, Library, ScannedRow, SharedPhoto, Status
 from enroll.photos import open_store
-from enroll.report.console import Console
+from enroll.report.console import BAR, Console, _Bar
 from enroll.report.summary import summary_lines
 from enroll.sandbox import Sandbox
 from enroll.session.tally import Ended, Tally
@@ -38,6 +38,7 @@ from enroll.text.logs import LOGGER, LastingStream, log, mask, set_up
 from enroll.text.remedies import UNKNOWN_CODE, remedy
 from enroll.text.wording import (
     amount,
+    as_shown,
     columns,
     counted,
     duration,
@@ -444,6 +445,58 @@ def test_every_origin_is_said_before_the_first_photo_is_sent() -> None:
         "Ledger    /state/staff.sqlite (--ledger)",
         "Photos    /photos (default)",
     ]
+
+
+# Terminals
+
+
+@pytest.fixture
+def narrow() -> Iterator[LastingStream]:
+    """A terminal of 60 columns."""
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 60))
+    with open(end, "w", encoding="utf-8") as stream:  # noqa: PTH123  # a descriptor
+        yield LastingStream(stream)
+    os.close(terminal)
+
+
+def test_lines_wrap_at_words_below_their_last_column_on_a_terminal_only(
+    narrow: LastingStream,
+) -> None:
+    lines = [
+        "Latency  half of the calls within 402 ms (95 % within 410 ms) in the service",
+        "  rejected  NO_FACE_FOUND  3  Take a photo with the face clear.",
+        "Run the same command again with --max-in-flight 16 to go on with the rest.",
+        "Ledger   /srv/" + 60 * "x",
+    ]
+    assert as_shown(lines, narrow).splitlines() == [
+        "Latency  half of the calls within 402 ms (95 % within 410",
+        "         ms) in the service",
+        "  rejected  NO_FACE_FOUND  3  Take a photo with the face",
+        "                              clear.",
+        "Run the same command again with --max-in-flight 16 to go on",
+        "with the rest.",
+        "Ledger   /srv/" + 60 * "x",
+    ]
+    assert as_shown(lines, io.StringIO()).splitlines() == lines
+    assert as_shown(lines).splitlines() == lines
+
+
+def test_a_bar_leaves_out_remarks_that_its_terminal_has_no_room_for() -> None:
+    pace = RunPace(
+        limit=16, in_flight=16, ceiling=16, spacing=None, calls=1000, refused=4, waits_for="it"
+    )
+    bars = []
+    for width in (60, 80, 120):
+        drawn = io.StringIO()
+        bar = _Bar(total=40, file=drawn, ncols=width - 1, bar_format=BAR)
+        bar.set_postfix_str(f"2 failed, {pace_words(pace, brief=True)}", refresh=False)
+        bars.append(str(bar))
+        bar.close()
+    assert [len(bar) for bar in bars] == [59, 79, 119]
+    assert bars[0].endswith("it/s, 2 failed, limit 16]")
+    assert bars[1].endswith(", 2 failed, limit 16, 0.4 % refused]")
+    assert bars[2].endswith(", 2 failed, limit 16, 0.4 % refused, waits: it]")
 
 
 # The summary

@@ -172,7 +172,8 @@ def run_demo(folder: Path) -> int:
         console = Console(settings, stream)
         report = enroll_manifest(settings, lambda: credentials, screen=console)
         faces = len(box.faces(GROUP_ID))
-    say("", *summary_lines(report), *_afterwards(folder, report, faces))
+    say("", *summary_lines(report))
+    say(*_afterwards(folder, report, faces), wrap=False)
     code = report.exit_code
     return ExitCode.DONE if code is ExitCode.SOME_ROWS_FAILED else code
 

@@ -319,5 +319,5 @@ def _run(
         well = given["quiet"] and report.exit_code == 0
         told = urgent_lines if well else summary_lines
         lines = told(report, show_user_ids=given["show_user_ids"])
-        LastingStream(sys.stdout).write(as_shown(lines))
+        LastingStream(sys.stdout).write(as_shown(lines, sys.stdout))
     return report

@@ -154,4 +154,5 @@ def _tell_ready(box: Sandbox) -> None:
         f"  export ENROLL_API_SECRET={box.api_secret}",
         "  enroll library list",
         "",
+        wrap=False,
     )

@@ -40,9 +40,20 @@ READING = "Reading the manifest, at most "
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
-    """A bar without tqdm's thread, which would draw it anew now and then: each tick does."""
+    """A bar without tqdm's thread, which would draw it again now and then: each tick does."""
 
     monitor_interval = 0
+
+    def __str__(self) -> str:
+        """What fits the terminal: the last remarks are left out where they would be cut off."""
+        values = self.format_dict
+        remarks = values["postfix"].split(", ") if values["postfix"] else []
+        while remarks and values["ncols"]:
+            whole = self.format_meter(**{**values, "ncols": None, "postfix": ", ".join(remarks)})
+            if len(whole) <= values["ncols"]:
+                break
+            remarks.pop()
+        return self.format_meter(**{**values, "postfix": ", ".join(remarks)})
 
 
 class Console(Screen):
@@ -287,12 +298,12 @@ class Console(Screen):
 
     def _print(self, line: str) -> None:
         if self._bar is not None:
-            self._bar.write(visible(line), file=self._stream)
+            self._bar.write(as_shown([line], self._stream).rstrip("\n"), file=self._stream)
         else:
             self._write([line])
 
     def _write(self, lines: list[str]) -> None:
-        self._stream.write(as_shown(lines))
+        self._stream.write(as_shown(lines, self._stream))
         self._stream.flush()
 
 

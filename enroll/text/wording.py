@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, Protocol
 
 import click
 
@@ -13,19 +17,59 @@ from enroll.text.remedies import what_to_do
 from enroll.visible import json_text, visible
 
 
-def as_shown(lines: Iterable[str]) -> str:
-    """Lines as they are printed, each ended; a line end within one of them is escaped."""
-    return "".join(f"{visible(line)}\n" for line in lines)
+class Stream(Protocol):
+    """A stream that may be a terminal."""
+
+    def isatty(self) -> bool: ...
+
+    def fileno(self) -> int: ...
 
 
-def say(*lines: str) -> None:
-    """Print lines on standard output."""
-    click.echo(as_shown(lines), nl=False)
+def as_shown(lines: Iterable[str], terminal: Stream | None = None) -> str:
+    """Lines as they are printed, each ended; a line end within one of them is escaped.
+
+    If `terminal` is one, they are wrapped at words to its width; else they stay as they are, for
+    programs that read them.
+    """
+    shown: Iterable[str] = map(visible, lines)
+    width = None if terminal is None else _width(terminal)
+    if width is not None:
+        shown = chain.from_iterable(_wrapped(line, width) for line in shown)
+    return "".join(f"{line}\n" for line in shown)
+
+
+def _width(stream: Stream) -> int | None:
+    """The columns of a terminal; None of any other stream, and where it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """A line in pieces, the further ones below the beginning of its last column."""
+    *_, last = re.finditer(r"^\s*|\s{2,}(?=\S)", line)
+    if len(line) <= width or " " not in line[last.end() :]:
+        return [line]
+    indent = last.end() if last.end() <= width // 2 else len(line) - len(line.lstrip()) + 2
+    wrapper = textwrap.TextWrapper(
+        width=width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+    return wrapper.wrap(line)
+
+
+def say(*lines: str, wrap: bool = True) -> None:
+    """Print lines on standard output; without `wrap` as they are, for commands to be copied."""
+    click.echo(as_shown(lines, sys.stdout if wrap else None), nl=False)
 
 
 def say_aside(*lines: str) -> None:
     """Print lines on standard error."""
-    click.echo(as_shown(lines), nl=False, err=True)
+    click.echo(as_shown(lines, sys.stderr), nl=False, err=True)
 
 
 def say_json(value: Any) -> None:
