@@ -41,8 +41,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = "rehearsing" if cmd_name == "demo" else cmd_name
-        command: click.Command = getattr(importlib.import_module(f"enroll.cli.{module}"), cmd_name)
+        module = importlib.import_module(f"enroll.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
 

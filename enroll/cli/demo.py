@@ -10,21 +10,23 @@ from importlib.resources import files
 from io import StringIO
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
-from enroll.commands.run import enroll_manifest
-from enroll.commands.run_closing import Report
+import click
+
+from enroll.cli.command import SettingsCommand
+from enroll.cli.parameters import FILE
+from enroll.cli.sandbox import needs_extra, with_remedy
 from enroll.errors import ExitCode, LocalError
-from enroll.limiter.adaptive import MOST_IN_FLIGHT
 from enroll.model import Credentials
 from enroll.ownership import make_folder
-from enroll.report.console import Console
-from enroll.report.summary import summary_lines
-from enroll.resources import share_out
-from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 from enroll.text.files import new_file
-from enroll.text.logs import LastingStream, set_up
 from enroll.text.wording import say
+
+if TYPE_CHECKING:
+    from enroll.commands.run_closing import Report
+    from enroll.sandbox import Sandbox
 
 PEOPLE = 60
 """People whose portraits are in the package. `benchmarks/portraits` drew them."""
@@ -149,38 +151,60 @@ def _write(path: Path, content: bytes) -> None:
 GROUP_ID = "demo"
 
 
-def run_demo(folder: Path) -> int:
-    """Enroll an archive of drawn people into the stand-in; every file is in `folder`.
+@click.command(cls=SettingsCommand)
+@click.argument("folder", type=FILE, default=Path("enroll-demo"), metavar="[DIR]")
+def demo(folder: Path) -> int:
+    """Write an archive of portraits, start the stand-in, enroll into it.
 
-    Returns the run's exit code, but 0 for rows that fail: some of the demo's do on purpose.
+    Everything stays in DIR (enroll-demo). Run it twice: the second run adds nothing.
     """
+    try:
+        from enroll.sandbox import Sandbox, StoreError
+    except ImportError as error:
+        raise needs_extra(error) from error
+    from enroll.report.summary import summary_lines
+
     say(f"Writing an archive of portraits into {folder}; some of its rows fail on purpose.", "")
     manifest = write_archive(folder)
-    with Sandbox(store=folder / "service.sqlite") as box:
-        box.create_library(GROUP_ID)
-        credentials = Credentials(box.api_key, box.api_secret)
-        settings = RunSettings(
-            manifest=manifest,
-            group_id=GROUP_ID,
-            endpoint=box.endpoint,
-            ledger=folder / "ledger.sqlite",
-            origins={"endpoint": "the stand-in", "group_id": "the demo", "ledger": "the demo"},
-        )
-        settings = replace(settings, max_in_flight=_most_in_flight(settings.readers))
-        stream = LastingStream(sys.stderr)
-        set_up(stream=stream, as_json=False, file=None, quiet=False)
-        console = Console(settings, stream)
-        report = enroll_manifest(settings, lambda: credentials, screen=console)
-        faces = len(box.faces(GROUP_ID))
+    try:
+        with Sandbox(store=folder / "service.sqlite") as box:
+            report = _enroll(manifest, box)
+            faces = len(box.faces(GROUP_ID))
+    except StoreError as error:
+        raise with_remedy(error, "Name another folder for this demo.") from error
     say("", *summary_lines(report))
     say(*_afterwards(folder, report, faces), wrap=False)
+    # Some of the demo's rows fail on purpose.
     code = report.exit_code
     return ExitCode.DONE if code is ExitCode.SOME_ROWS_FAILED else code
+
+
+def _enroll(manifest: Path, box: Sandbox) -> Report:
+    from enroll.commands.run import enroll_manifest
+    from enroll.report.console import Console
+    from enroll.text.logs import LastingStream, set_up
+
+    box.create_library(GROUP_ID)
+    settings = RunSettings(
+        manifest=manifest,
+        group_id=GROUP_ID,
+        endpoint=box.endpoint,
+        ledger=manifest.with_name("ledger.sqlite"),
+        origins={"endpoint": "the stand-in", "group_id": "the demo", "ledger": "the demo"},
+    )
+    settings = replace(settings, max_in_flight=_most_in_flight(settings.readers))
+    stream = LastingStream(sys.stderr)
+    set_up(stream=stream, as_json=False, file=None, quiet=False)
+    credentials = Credentials(box.api_key, box.api_secret)
+    return enroll_manifest(settings, lambda: credentials, screen=Console(settings, stream))
 
 
 def _most_in_flight(readers: int) -> int | None:
     """None for as many as the stand-in takes; fewer where this process, which holds both ends of
     every connection, may not open so many files."""
+    from enroll.limiter.adaptive import MOST_IN_FLIGHT
+    from enroll.resources import share_out
+
     calls = share_out(calls=2 * MOST_IN_FLIGHT, readers=readers).calls // 2
     return None if calls == MOST_IN_FLIGHT else max(calls, 1)
 
