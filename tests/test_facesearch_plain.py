@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from enroll.facesearch.plain import PlainHead, read_plain_head
+from enroll.facesearch.transport import PlainHead, read_plain_head
 
 
 def reader_of(data: bytes) -> io.BufferedReader:

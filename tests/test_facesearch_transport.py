@@ -8,7 +8,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ import requests
 from facesearch_servers import ADDED, Peer, Server, answer, answering, free_port
 from urllib3.util import wait_for_read
 
-from enroll.facesearch import transport, wire
+from enroll.facesearch import transport
 from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.transport import MAX_BODY, DeadlineAdapter, PlainSession
 from enroll.facesearch.wire import DeadlinePassedError, LostError, NotSentError
@@ -26,24 +25,9 @@ ENOUGH = 5.0
 """Seconds within which a call of a fraction of a second has to be over."""
 
 
-class InAWorker(PlainSession):
-    """Makes its calls in a thread of its own, where the kernel keeps the time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._pool = ThreadPoolExecutor(1)
-
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        return self._pool.submit(super().send, request, **kwargs).result()
-
-    def close(self) -> None:
-        super().close()
-        self._pool.shutdown()
-
-
-@pytest.fixture(params=[PlainSession, InAWorker])
-def session(request: pytest.FixtureRequest) -> Iterator[requests.Session]:
-    with request.param() as opened:
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with PlainSession() as opened:
         yield opened
 
 
@@ -63,7 +47,7 @@ def adapter_of(session: requests.Session) -> DeadlineAdapter:
 
 def heard_at_rest(session: requests.Session) -> bool:
     """Wait until our end has heard what the server sent or did after its answer."""
-    resting = adapter_of(session)._resting.values()
+    resting = adapter_of(session)._idle.values()
     return all(wait_for_read(wire._socket, timeout=10) for wire, _ in resting)
 
 
@@ -147,7 +131,7 @@ def test_a_connection_that_the_server_closed_while_it_rested_costs_no_call(
     assert server.seen.connections == 20
 
 
-def test_a_page_sent_to_a_resting_connection_is_not_taken_for_an_answer(
+def test_a_page_sent_to_an_idle_connection_is_not_taken_for_an_answer(
     session: requests.Session,
 ) -> None:
     def unasked(peer: Peer) -> None:
@@ -502,11 +486,11 @@ def test_a_closed_session_keeps_no_connection() -> None:
     with Server(answering(answer())) as server:
         session = PlainSession()
         post(session, server.port)
-        assert len(adapter_of(session)._resting) == 1
+        assert len(adapter_of(session)._idle) == 1
         session.close()
-        assert adapter_of(session)._resting == {}
+        assert adapter_of(session)._idle == {}
         post(session, server.port)
-        assert adapter_of(session)._resting == {}
+        assert adapter_of(session)._idle == {}
 
 
 @pytest.mark.parametrize(
@@ -521,7 +505,7 @@ def test_what_the_adapter_does_not_honour_it_refuses(
 
 
 def test_a_call_ends_in_time_in_a_thread_that_handles_signals() -> None:
-    # Each signal has the kernel's own timeout begin anew.
+    # Python waits again for what is left after each signal.
     ticks: list[None] = []
     before = signal.signal(signal.SIGALRM, lambda *_: ticks.append(None))
     try:
@@ -536,19 +520,3 @@ def test_a_call_ends_in_time_in_a_thread_that_handles_signals() -> None:
         signal.signal(signal.SIGALRM, before)
     assert len(ticks) > 2
     assert took < 5.0  # without end, if every signal began it anew
-
-
-def test_a_call_in_a_worker_ends_in_time_though_its_kernel_waits_in_slices(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(wire, "SLICE_SECONDS", 0.05)
-    with (
-        socket.create_server(("127.0.0.1", 0)) as silent,
-        PlainSession() as session,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        began = time.monotonic()
-        called = pool.submit(post, session, silent.getsockname()[1], timeout=0.4)
-        with pytest.raises(DeadlinePassedError):
-            called.result(timeout=20)
-        assert time.monotonic() - began >= 0.4

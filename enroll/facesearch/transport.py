@@ -1,8 +1,8 @@
-"""The adapter under the requests Session: one deadline a call, and the truth about what left.
+"""The adapter under the requests Session: one deadline per call, and what was sent of it.
 
-requests cannot bound a whole call, and merges "never connected" with "lost on the way". This
-adapter does both: it keeps one connection for each origin and never tries anything twice by
-itself. An answer of the usual plain form is read by `plain`, any other by http.client.
+requests cannot bound a whole call, and does not tell "never connected" from "lost on the way". This
+adapter does both. It keeps one connection for each origin, and never sends anything twice by
+itself. An answer of the usual form is read as a PlainHead, any other by http.client.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NoReturn
 
 import requests
@@ -21,8 +22,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from enroll import clock
 from enroll.facesearch.answers import OwnCode
-from enroll.facesearch.plain import PlainHead, read_plain_head
-from enroll.facesearch.route import Origin, Route, find_route
+from enroll.facesearch.endpoint import Origin, Route, find_route
 from enroll.facesearch.wire import (
     DeadlinePassedError,
     LostError,
@@ -34,21 +34,49 @@ from enroll.facesearch.wire import (
 )
 
 MAX_BODY = 1 << 20
-"""Bytes of an answer's body that we read; a longer one is a broken answer."""
+"""Bytes of an answer's body that are read; a longer one is a broken answer."""
 IDLE_SECONDS = 4.0
-"""How long a connection may rest and be used again, unless the server says: the shortest
-keep-alive that is common among gateways is 5 seconds, and a server that closes while we send
-leaves a call in doubt."""
+"""How long a connection may be idle and be used again, unless the server says: the shortest
+keep-alive that is common among gateways is 5 seconds, and a server that closes while a call is sent
+leaves that in doubt."""
 MAX_IDLE_SECONDS = 60.0
-"""The same where the server says more."""
+"""The same, at most, where the server says more."""
 IDLE_MARGIN = 1.0
-"""Seconds that we stay below the server's own `Keep-Alive: timeout=`."""
-
-_AnyAnswer = PlainHead | http.client.HTTPResponse
+"""Seconds subtracted from the server's own `Keep-Alive: timeout=`."""
 
 _End = tuple[Origin, str]
-"""Where a connection leads, and the certificates by which that was checked."""
+"""An origin, and the certificates by which it was checked."""
 _KEEP_ALIVE_TIMEOUT = re.compile(r"\btimeout\s*=\s*\"?(\d{1,6})", re.ASCII | re.IGNORECASE)
+
+
+_STATUS_LINE = re.compile(r"HTTP/1\.1 ([2-5][0-9]{2})(?: ([\x20-\x7e]*))?", re.ASCII)
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*?)[ \t]*", re.ASCII)
+_LENGTH = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+_NO_BODY = (204, 304)
+"""RFC 9110: these have none, whatever Content-Length says."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainHead:
+    """The head of an answer in its usual, plain form, read at a fraction of http.client's cost.
+
+    http.client gives every head to the parser of e-mails, which takes 0.07 ms of CPU: more than a
+    tenth of what a row of 64 KB costs (`row-cost` in docs/performance.md). What is not plain (a
+    chunked body, a folded line, a name twice, a 1xx, anything unusual) is left to http.client.
+
+    `headers` have names in lower case; `length` is the body's, in bytes; `will_close` says that the
+    server closes the connection after this answer.
+    """
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    length: int
+    will_close: bool
+
+
+_AnyAnswer = PlainHead | http.client.HTTPResponse
 
 
 class DeadlineAdapter(BaseAdapter):
@@ -60,11 +88,11 @@ class DeadlineAdapter(BaseAdapter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._resting: dict[_End, tuple[Wire, float]] = {}
+        self._idle: dict[_End, tuple[Wire, float]] = {}
         self._routes: dict[tuple[object, ...], Route] = {}
         self._closed = False
 
-    def send(  # type: ignore[override]  # narrower on purpose: what we do not honour, we refuse
+    def send(  # type: ignore[override]  # narrower on purpose: what is not supported is refused
         self,
         request: requests.PreparedRequest,
         stream: bool = False,
@@ -95,22 +123,22 @@ class DeadlineAdapter(BaseAdapter):
         try:
             answer = _exchange(wire, _head(request, route), pieces)
             response = _read_answer(wire, answer, request)
-            if not answer.will_close and wire.rest():
+            if not answer.will_close and wire.end():
                 keep_until = clock.monotonic() + _idle_limit(response.headers.get("Keep-Alive"))
         finally:
             self._put_back(end, wire, keep_until)
         return response
 
     def close(self) -> None:
-        """Close what rests; a connection in use is closed at the end of its call."""
+        """Close idle connections; one in use is closed at the end of its call."""
         self._closed = True
         self.let_go()
 
     def let_go(self) -> None:
-        """Close what rests, for others to have its place. Any thread may ask for it."""
-        with suppress(KeyError):  # taken by a call in this very moment
-            while self._resting:
-                self._resting.popitem()[1][0].close()
+        """Close idle connections, so that others can be opened. Any thread may call this."""
+        with suppress(KeyError):  # a call has just taken it
+            while self._idle:
+                self._idle.popitem()[1][0].close()
 
     def _route(self, url: str, proxies: Mapping[str, str] | None) -> Route:
         key = (url, *sorted((proxies or {}).items()))
@@ -120,18 +148,18 @@ class DeadlineAdapter(BaseAdapter):
         return route
 
     def _take(self, end: _End, deadline: float) -> Wire:
-        """A connection that is open as far as can be known, at rest or new."""
-        wire, keep_until = self._resting.pop(end, (None, 0.0))
+        """A connection that is open as far as can be known, idle or new."""
+        wire, keep_until = self._idle.pop(end, (None, 0.0))
         if wire is not None:
             if clock.monotonic() < keep_until and not wire.stale():
                 return wire
-            # Nothing was sent on it in this call, so that a new one is no second try.
+            # Nothing was sent on it in this call, so a new one is no second attempt.
             wire.close()
         return open_wire(end[0], verify=end[1], deadline=deadline)
 
     def _put_back(self, end: _End, wire: Wire, keep_until: float) -> None:
         if keep_until and not self._closed:
-            self._resting[end] = wire, keep_until
+            self._idle[end] = wire, keep_until
         else:
             wire.close()
 
@@ -151,7 +179,7 @@ def _exchange(wire: Wire, head: bytes, body: Sequence[bytes]) -> _AnyAnswer:
     try:
         wire.send(head, *body)
     except OSError as exc:
-        # The kernel took nothing. Under TLS that is not ours to see.
+        # The kernel took nothing. Under TLS that cannot be seen.
         if not wire.sent and not wire.encrypted:
             message = f"nothing could be sent: {exc}"
             raise not_sent(OwnCode.CANNOT_CONNECT, message, exc) from exc
@@ -160,6 +188,50 @@ def _exchange(wire: Wire, head: bytes, body: Sequence[bytes]) -> _AnyAnswer:
         return read_plain_head(wire.reader) or _final_answer(wire)
     except (OSError, TooMuchError) as exc:
         _raise_lost(wire, exc)
+
+
+def read_plain_head(reader: io.BufferedReader) -> PlainHead | None:
+    """The head of the answer that `reader` has next; None leaves it unread.
+
+    Raises what reading raises. Only a head that arrives whole with the first bytes is parsed; a
+    server that sends it in pieces is left to http.client.
+    """
+    seen = reader.peek(1)
+    end = seen.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    head = _parsed(seen[:end])
+    if head is not None:
+        reader.read(end + 4)
+    return head
+
+
+def _parsed(head: bytes) -> PlainHead | None:
+    try:
+        first, *lines = head.decode("ascii").split("\r\n")
+    except UnicodeDecodeError:
+        return None
+    status_line = _STATUS_LINE.fullmatch(first)
+    if status_line is None:
+        return None
+    headers: dict[str, str] = {}
+    for line in lines:
+        header = _HEADER.fullmatch(line)
+        if header is None or header[1].lower() in headers:
+            return None
+        headers[header[1].lower()] = header[2]
+    status = int(status_line[1])
+    length = _LENGTH.fullmatch(headers.get("content-length", ""))
+    if length is None or "transfer-encoding" in headers or status in _NO_BODY:
+        return None
+    connection = headers.get("connection", "keep-alive").lower()
+    return PlainHead(
+        status=status,
+        reason=status_line[2] or "",
+        headers=headers,
+        length=int(length[0]),
+        will_close=connection != "keep-alive",
+    )
 
 
 def _early_answer(wire: Wire, failure: OSError) -> http.client.HTTPResponse:
@@ -226,7 +298,7 @@ def _whole_body(answer: http.client.HTTPResponse) -> bytes:
 
 
 def _raise_lost(wire: Wire, exc: Exception, response: requests.Response | None = None) -> NoReturn:
-    """The one place where exceptions from after the first byte are mapped."""
+    """Map an exception from after the first byte; the only place that does."""
     if isinstance(exc, LostError):
         raise exc
     if isinstance(exc, TooMuchError):
@@ -245,12 +317,12 @@ def _raise_lost(wire: Wire, exc: Exception, response: requests.Response | None =
 
 
 def _in_words(exc: Exception) -> str:
-    """The class alone where the text would repeat what the server sent."""
+    """The class alone, where the text would repeat what the server sent."""
     return str(exc) if isinstance(exc, OSError) else type(exc).__name__
 
 
 def _idle_limit(keep_alive: str | None) -> float:
-    """How long the connection may rest, in seconds, by the answer's `Keep-Alive`."""
+    """How long the connection may be idle, in seconds, by the answer's `Keep-Alive`."""
     told = _KEEP_ALIVE_TIMEOUT.search(keep_alive or "")
     if told is None:
         return IDLE_SECONDS
@@ -258,7 +330,7 @@ def _idle_limit(keep_alive: str | None) -> float:
 
 
 class PlainSession(requests.Session):
-    """A Session over our adapter alone, which reads no environment and follows nothing."""
+    """A Session with this adapter alone, which reads no environment and follows no redirect."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,7 +341,7 @@ class PlainSession(requests.Session):
         self.mount("http://", self._adapter)
 
     def let_go(self) -> None:
-        """Close the connection that rests, if there is one."""
+        """Close idle connections."""
         self._adapter.let_go()
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:

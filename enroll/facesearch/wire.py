@@ -1,24 +1,19 @@
 """A connection whose every read and write ends at one deadline, and how one is opened.
 
 The deadline is the whole call's: before each operation on the socket its timeout is set to the
-time that is left, so that a server that drips single bytes gains nothing by it. Only the lookup
-of a name cannot be interrupted; the resolver's own limits bound it (resolv.conf, by default
-some 10 to 30 seconds), and a call whose time it used up ends right after it.
+time that is left, so a server that sends single bytes slowly does not get more of it. Only a name
+lookup cannot be interrupted; the resolver's own limits bound it (resolv.conf, by default 10 to 30
+seconds), and a call whose time it used up ends right after it.
 """
 
 from __future__ import annotations
 
 import http.client
 import io
-import math
 import socket
 import ssl
-import struct
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import requests
@@ -26,7 +21,7 @@ from urllib3.util import wait_for_read
 
 from enroll import clock
 from enroll.facesearch.answers import OwnCode
-from enroll.facesearch.route import Origin, Proxy, host_and_port
+from enroll.facesearch.endpoint import Origin, Proxy, host_and_port, tls_context
 from enroll.resources import shortage_behind, shortage_in
 
 if TYPE_CHECKING:
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class NotSentError(requests.exceptions.ConnectionError):
-    """No byte of the request can have reached the service, so that it is safe to send again."""
+    """No byte of the request can have reached the service, so it is safe to send it again."""
 
     def __init__(self, code: OwnCode, message: str) -> None:
         super().__init__(message)
@@ -42,16 +37,16 @@ class NotSentError(requests.exceptions.ConnectionError):
 
 
 class BlockedError(NotSentError):
-    """This machine let us open no file or connection; that tells nothing of the service."""
+    """This machine allows no further file or connection, which says nothing about the service."""
 
     def __init__(self, message: str) -> None:
         super().__init__(OwnCode.OUT_OF_RESOURCES, message)
 
 
 class LostError(requests.exceptions.ConnectionError):
-    """The request had begun to leave, and no whole answer came back.
+    """Some of the request was sent, and no whole answer came back.
 
-    `response` holds status and headers, and an empty body, where these had arrived.
+    `response` holds status and headers, and an empty body, if these had arrived.
     """
 
     def __init__(
@@ -62,7 +57,7 @@ class LostError(requests.exceptions.ConnectionError):
 
 
 class DeadlinePassedError(LostError, requests.exceptions.Timeout):
-    """The time for the whole call was over before the whole answer was there."""
+    """The time for the whole call was over before the whole answer arrived."""
 
 
 OPENING_SECONDS = 10.0
@@ -71,17 +66,9 @@ MAX_RECEIVED = 2 << 20
 """Bytes of one answer with its head and framing; a head that never ends stops here."""
 
 
-SLICE_SECONDS = 1.0
-"""For so long at most the kernel waits by itself: whatever interrupts it, such as a terminal's
-Ctrl-Z and fg, has it begin anew."""
-
 JOINED = 256 * 1024
-"""Bytes up to which a request is put together before it is encrypted: each piece would be a record,
-and a system call, of its own."""
-
-_TIMEVAL = struct.Struct("@ll")
-"""Seconds and microseconds, as setsockopt(2) takes SO_RCVTIMEO."""
-
+"""A request of up to this many bytes is joined before it is encrypted, as each piece would be a
+record and a system call of its own."""
 
 _TIME_IS_OVER = "the time for the whole call is over"
 
@@ -94,35 +81,33 @@ class Wire(io.RawIOBase):
     """A connected socket under a deadline, readable through the one buffer in `reader`.
 
     `deadline` is on the monotonic clock. `sent` counts the bytes of this call that the kernel
-    took. Between calls the wire is at rest and reads nothing.
+    took. Between calls the wire is idle and reads nothing.
     """
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         super().__init__()
         self._socket = sock
         self._received = 0
-        self._resting = False
+        self._idle = False
         self.encrypted = False
-        """Whether TLS lies between us and the other end."""
+        """Whether the connection uses TLS."""
         self.deadline = deadline
         self.sent = 0
         self.reader = _LastingReader(self)
-        self._timeouts: dict[int, int] = {}
-        self._kernel_keeps_time = self._let_the_kernel_keep_time()
 
     def begin(self, deadline: float) -> None:
         """Start a call that has to end at `deadline`."""
         self.deadline = deadline
         self.sent = self._received = 0
-        self._resting = False
+        self._idle = False
 
-    def rest(self) -> bool:
-        """End a call; whether nothing is left over of what the server sent."""
-        self._resting = True
+    def end(self) -> bool:
+        """End a call; whether everything that the server sent has been read."""
+        self._idle = True
         return not self.reader.peek(1)
 
     def stale(self) -> bool:
-        """Whether a resting connection has something to say: its end, or what nobody asked for.
+        """Whether an idle connection was closed, or sent something unasked for.
 
         In both cases nothing may be sent on it any more.
         """
@@ -138,7 +123,7 @@ class Wire(io.RawIOBase):
         count = 0
         if not self.encrypted:
             # One system call for what is usual.
-            count = self._in_time(socket.SO_SNDTIMEO, self._socket.sendmsg, pieces)
+            count = self._in_time(self._socket.sendmsg, pieces)
             self.sent += count
         elif sum(map(len, pieces)) <= JOINED:
             pieces = [b"".join(pieces)]
@@ -146,26 +131,26 @@ class Wire(io.RawIOBase):
             view = memoryview(piece)[count:]
             count = max(count - len(piece), 0)
             while view:
-                sent = self._in_time(socket.SO_SNDTIMEO, self._socket.send, view)
+                sent = self._in_time(self._socket.send, view)
                 self.sent += sent
                 view = view[sent:]
 
     def readable(self) -> bool:
-        """Always: a wire is there to be read."""
+        """Always."""
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
-        """Read what has come, at most to the deadline; None at rest."""
-        if self._resting:
+        """Read what has arrived, waiting until the deadline at most; None while idle."""
+        if self._idle:
             return None
         if self._received > MAX_RECEIVED:
             raise TooMuchError
-        count = self._in_time(socket.SO_RCVTIMEO, self._socket.recv_into, buffer)
+        count = self._in_time(self._socket.recv_into, buffer)
         self._received += count
         return count
 
     def makefile(self, mode: str) -> _LastingReader:
-        """The reader, for http.client, which takes us for a socket."""
+        """The reader, for http.client, which uses the wire as a socket."""
         del mode
         return self.reader
 
@@ -177,7 +162,7 @@ class Wire(io.RawIOBase):
             self._socket, server_hostname=host, do_handshake_on_connect=False
         )
         wrapped.settimeout(self._time_left())
-        self._socket, self.encrypted, self._kernel_keeps_time = wrapped, True, False
+        self._socket, self.encrypted = wrapped, True
         wrapped.do_handshake()
 
     def close(self) -> None:
@@ -185,23 +170,10 @@ class Wire(io.RawIOBase):
         self._socket.close()
         super().close()
 
-    def _in_time(self, option: int, operation: Callable[..., int], given: Any) -> int:
-        """Do an operation of the socket's before the deadline, or raise TimeoutError; `option` is
-        the kernel's name for its timeout."""
-        while True:
-            left = self._time_left()
-            if not self._kernel_keeps_time:
-                self._socket.settimeout(left)
-                return operation(given)
-            micros = math.ceil(min(left, SLICE_SECONDS) * 1_000_000)  # none at all is for ever
-            if self._timeouts.get(option) != micros:
-                timeval = _TIMEVAL.pack(*divmod(micros, 1_000_000))
-                self._socket.setsockopt(socket.SOL_SOCKET, option, timeval)
-                self._timeouts[option] = micros
-            try:
-                return operation(given)
-            except BlockingIOError:
-                continue  # the slice is over
+    def _in_time(self, operation: Callable[..., int], given: Any) -> int:
+        """Do an operation of the socket's before the deadline, or raise TimeoutError."""
+        self._socket.settimeout(self._time_left())
+        return operation(given)
 
     def _time_left(self) -> float:
         left = self.deadline - clock.monotonic()
@@ -209,24 +181,9 @@ class Wire(io.RawIOBase):
             raise TimeoutError(_TIME_IS_OVER)
         return left
 
-    def _let_the_kernel_keep_time(self) -> bool:
-        """Whether it does: Python would ask it whether the socket is ready before each operation,
-        one more call in which this thread gives the interpreter away.
-
-        Not in the main thread, where signals are handled: each begins the kernel's time anew.
-        """
-        if threading.current_thread() is threading.main_thread():
-            return False
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(1, 0))
-        except OSError:  # another form of the time than ours
-            return False
-        self._socket.settimeout(None)
-        return True
-
 
 class _LastingReader(io.BufferedReader):
-    """A buffer that lasts as long as its wire: http.client closes its file after each answer."""
+    """A buffer that stays open like its wire; http.client closes its file after each answer."""
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
@@ -279,7 +236,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
 
 def not_sent(code: OwnCode, message: str, exc: Exception) -> NotSentError:
     """What to raise for an exception from before the first byte: a BlockedError where the reason is
-    that this machine has no file left for us. Lookup and TLS open files, too, and do not say so."""
+    that this machine allows no further file. Lookup and TLS open files, too, and do not say so."""
     short = shortage_behind(exc) if code is not OwnCode.CANNOT_CONNECT else shortage_in(exc)
     return NotSentError(code, message) if short is None else BlockedError(str(short))
 
@@ -324,18 +281,6 @@ def _start_tls(wire: Wire, host: str, verify: str) -> None:
         wire.start_tls(tls_context(verify), host)
     except OSError as exc:
         raise not_sent(OwnCode.TLS_FAILED, f"no TLS with {host}: {exc}", exc) from exc
-
-
-@lru_cache(maxsize=8)
-def tls_context(verify: str) -> ssl.SSLContext:
-    """The context that trusts `verify`, a file or folder; OSError when it cannot be read.
-
-    One for the process, because reading the certificates takes as long as many calls.
-    """
-    folder = Path(verify).is_dir()
-    return ssl.create_default_context(
-        cafile=None if folder else verify, capath=verify if folder else None
-    )
 
 
 def as_socket(wire: Wire) -> socket.socket:
