@@ -20,9 +20,9 @@ from enroll.cli.parameters import Number, WholeNumber
 from enroll.commands.adopt import AdoptSettings
 from enroll.commands.remove import RemoveSettings
 from enroll.commands.resolve import ResolveSettings
+from enroll.commands.verify import VerifySettings
 from enroll.errors import UsageError
 from enroll.model import Credentials, SendAs
-from enroll.session.session import VerifySettings
 from enroll.settings import Bound, CodeRule, FailOn, Precheck, RunSettings, SyncSettings
 
 LONG = "x" * 300

@@ -20,8 +20,8 @@ from enroll.clock import now_ms
 from enroll.commands.remove import RemoveSettings, remove
 from enroll.commands.run_closing import Report
 from enroll.commands.sync import sync_manifest
-from enroll.commands.sync_guards import Guard, judge
-from enroll.commands.sync_judging import preview
+from enroll.commands.sync_compare import preview
+from enroll.commands.sync_guards import Guard, refusals
 from enroll.errors import ExitCode, GuardError
 from enroll.ledger import Counted, read_ledger
 from enroll.report.summary import urgent_lines
@@ -63,7 +63,7 @@ def refused(place: Place, **changed: Any) -> str:
 
 def judged(**counts: Any) -> list[Guard]:
     settings = SyncSettings(manifest=Path("m.csv"), group_id="g")
-    return [one.guard for one in judge(Counted(**{"rows": 1000, **counts}), settings)]
+    return [one.guard for one in refusals(Counted(**{"rows": 1000, **counts}), settings)]
 
 
 @pytest.mark.parametrize(

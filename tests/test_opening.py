@@ -21,14 +21,13 @@ from enroll.commands.remove import RemoveSettings, remove
 from enroll.commands.resolve import ResolveSettings, resolve
 from enroll.commands.run import Unwatched, enroll_manifest
 from enroll.commands.run_closing import Report
-from enroll.commands.verify import verify
+from enroll.commands.verify import VerifySettings, verify
 from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
 from enroll.facesearch import FaceSearch, client
 from enroll.model import Answer, CallKind, Verdict
 from enroll.session import account, caller
 from enroll.session.account import Account, Connection, Patience, list_libraries
 from enroll.session.caller import Caller
-from enroll.session.session import VerifySettings
 from enroll.session.tally import Tally
 
 

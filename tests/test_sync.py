@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 from checked_library import GROUP, Place, Told
 from following import about_to_delete, as_listed, night, sync_settings, there
-from moved_clock import MovedClock, StoppedClock
+from moved_clock import MovedClock
 from small_archive import read_csv
 from sqlalchemy.dialects import sqlite
 
 from enroll import clock
-from enroll.clock import now_ms
-from enroll.commands import sync_diff
-from enroll.commands.sync_judging import preview
-from enroll.commands.verify import verify
+from enroll.clock import Clock, now_ms
+from enroll.commands import sync_compare
+from enroll.commands.sync_compare import preview
+from enroll.commands.verify import VerifySettings, verify
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
 from enroll.ledger import read_ledger
 from enroll.ledger.diff_queries import FIND_GONE
@@ -32,7 +32,6 @@ from enroll.photos import PhotoStore, folder, read_photo
 from enroll.report.summary import summary_lines
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Sandbox
-from enroll.session.session import VerifySettings
 from enroll.settings import Bound, Preparation
 
 DAY_MS = 86_400_000
@@ -48,10 +47,26 @@ def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
     return there
 
 
+class Late(Clock):
+    """A clock that is `by` seconds ahead."""
+
+    by = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.by
+
+
 def too_short_a_night(place: Place, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     """A night whose time is over when its first photo has been read."""
-    with monkeypatch.context() as patched:
-        patched.setattr(sync_diff, "clock", StoppedClock(math.inf))
+    late = Late()
+    read: Callable[..., Photo | Unusable] = vars(sync_compare)["read_photo"]
+
+    def slowly(path: str, store: PhotoStore, preparation: Preparation) -> Photo | Unusable:
+        late.by = 600.0
+        return read(path, store, preparation)
+
+    with monkeypatch.context() as patched, clock.using(late):
+        patched.setattr(sync_compare, "read_photo", slowly)
         night(place, max_duration=600.0, readers=1, **settings)
 
 
@@ -313,7 +328,7 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
         read.append(path)
         return read_photo(path, store, preparation)
 
-    monkeypatch.setattr(sync_diff, "read_photo", counted)
+    monkeypatch.setattr(sync_compare, "read_photo", counted)
     for path in place.folder.glob("*.jpg"):
         path.write_bytes(path.read_bytes())
     calls = len(place.box.calls)

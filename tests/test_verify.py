@@ -16,7 +16,7 @@ from checked_library import GROUP, Place, Told
 from real_command import Command
 
 from enroll.clock import now_ms
-from enroll.commands.verify import verify
+from enroll.commands.verify import VerifySettings, verify
 from enroll.commands.verify_report import DIFFERENCE_COLUMNS, Verified
 from enroll.errors import (
     ExitCode,
@@ -33,7 +33,6 @@ from enroll.run.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox
 from enroll.session import caller, library_listing
 from enroll.session.account import Account, Connection
-from enroll.session.session import VerifySettings
 from enroll.session.tally import Tally
 
 pytestmark = pytest.mark.usefixtures("short_back_off")

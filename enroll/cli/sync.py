@@ -86,7 +86,8 @@ def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> 
 
 
 def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
-    from enroll.commands.sync_judging import difference_lines, preview, strange_lines
+    from enroll.commands.sync_compare import preview
+    from enroll.commands.sync_report import difference_lines, strange_lines
 
     tame_pillow()
     for found in preview(settings, show_user_ids=show_user_ids):

@@ -47,8 +47,8 @@ def verify(
 
     Changes nothing unless --remove-surplus or --requeue-missing is given, and asks first.
     """
+    from enroll.commands.verify import VerifySettings
     from enroll.commands.verify import verify as verify_ledger
-    from enroll.session.session import VerifySettings
 
     SignalDesk()
     tame_pillow()

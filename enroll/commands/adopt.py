@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,18 @@ from enroll.allowed import refuse
 from enroll.commands.adopt_report import Adoption, adopted_lines, open_report, opening_lines
 from enroll.commands.adopt_search import Adopter
 from enroll.commands.matching import OwnScore
-from enroll.commands.run_opening import identity_of, ledger_path
+from enroll.commands.run_opening import ledger_path, named_library
 from enroll.commands.surplus import SearchPlace
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import candidates
-from enroll.ledger import Ledger, LedgerHold, Listing, empty_listing, ledger_at
+from enroll.ledger import (
+    Ledger,
+    LedgerHold,
+    Listing,
+    check_library,
+    empty_listing,
+    ledger_at,
+)
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, photos_folder
@@ -24,10 +31,17 @@ from enroll.photos import PhotoStore
 from enroll.run.calibration import CONTROL_FACES
 from enroll.run.face_search import read_again
 from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD
-from enroll.session.account import Account, find_library
+from enroll.session.account import connect, find_library
 from enroll.session.caller import Caller
 from enroll.session.library_listing import Sighted, read_library
-from enroll.session.session import ADOPT, COMMAND, Prompt, command_record
+from enroll.session.session import (
+    ADOPT,
+    COMMAND,
+    Prompt,
+    command_record,
+    hold_ledger,
+    identity_of,
+)
 from enroll.session.tally import Tally
 from enroll.settings import FILES, RunSettings, files_record
 from enroll.text.files import InUse, Output, check_output, try_folder
@@ -73,34 +87,33 @@ def adopt(
         output = Output(path=settings.report, option="--report")
         check_output(output, InUse(ledger=path, manifests=[manifest.path], files=run.in_use))
         try_folder(output)
-    store = ledger_at(path)
-    if store.exists():
-        store.check()  # before a lock is made beside a file that is something else
     with ExitStack() as stack:
-        connection = Account(
-            endpoint=run.endpoint,
-            read_credentials=read_credentials,
-            timeout=run.timeout,
-            ca_bundle=run.ca_bundle,
-            allow_http=run.allow_http,
-            announce=prompt.connecting,
-        ).open()
-        stack.callback(connection.close)
+        store, held = ledger_at(path), None
+        if store.exists() and settings.dry_run:
+            store.check()  # before anything is called
+        elif store.exists():
+            held = stack.enter_context(hold_ledger(path, named_library(run)))
+        connection = stack.enter_context(
+            connect(run, read_credentials, endpoint=run.endpoint, announce=prompt.connecting)
+        )
         tally = Tally()
-        identity = identity_of(run, find_library(connection, run.group_id, tally))
-        lock = None
-        if not settings.dry_run:
-            lock = stack.enter_context(store.hold())
+        identity = identity_of(connection, find_library(connection, run.group_id, tally))
+        if held is not None:
+            check_library(path, held.ledger.identity(), identity)
         caller = stack.enter_context(Caller(connection, tally, at_once=run.max_in_flight))
-        listing = empty_listing()
-        stack.callback(listing.close)
+        listing = stack.enter_context(closing(empty_listing()))
         sighted = read_library(
             caller, run.group_id, listing, heard=lambda n: prompt.progress(n, "faces listed")
         )
-        ledger = store.scratch(identity) if settings.dry_run else store.open(identity)
-        stack.callback(ledger.close)
-        work = _Work(settings, manifest, prompt, caller, listing, ledger, lock)
-        return work.adopt(path, sighted)
+        ledger: Ledger
+        if settings.dry_run:
+            ledger = store.scratch(identity)
+            stack.callback(ledger.close)
+        else:  # a new one is made once the library has shown something
+            held = held or stack.enter_context(hold_ledger(path, identity))
+            ledger = held.ledger
+        lock = None if held is None else held.lock
+        return _Work(settings, manifest, prompt, caller, listing, ledger, lock).adopt(path, sighted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,23 @@
-"""`enroll forget --readmit`: somebody who was forgotten may be enrolled again."""
+"""`enroll forget`: all that library and ledger hold of people is deleted; with --readmit they may
+be enrolled again."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import filterfalse, islice
 from pathlib import Path
 from typing import Any
 
 from enroll import clock
 from enroll.commands.people_faces import Seeker, Sought
-from enroll.commands.resolve import settle_after_of
 from enroll.commands.surplus import SearchPlace
 from enroll.commands.traces import RESULTS, files_of, find_traces
 from enroll.errors import ExitCode, UsageError
-from enroll.ledger import Ledger, Target, check_library, ledger_at
+from enroll.ledger import Ledger, Target
 from enroll.manifest.rules import read_user_ids, user_id_fault
-from enroll.model import Credentials, SendAs
+from enroll.model import Credentials
 from enroll.photos import open_store
 from enroll.session.deletions import (
     DELETE_PAGE,
@@ -35,60 +34,15 @@ from enroll.session.session import (
     SessionSettings,
     changing,
     command_record,
+    hold_ledger,
+    known_library,
     open_session,
+    run_defaults,
 )
 from enroll.session.tally import Tally
-from enroll.settings import DEFAULT_ENDPOINT, FILES, files_record
+from enroll.settings import FILES, files_record
 from enroll.text.logs import NAMELESS, mask
 from enroll.text.wording import amount
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readmitted:
-    """Who may be enrolled again, and who was not withheld."""
-
-    people: Sequence[str]
-    others: Sequence[str]
-
-
-def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
-    """Take people off the block list; nothing is called. Raises EnrollError."""
-    store = ledger_at(settings.ledger)
-    store.check()  # that there is one, before anything is made beside it
-    with ExitStack() as stack:
-        stack.enter_context(store.hold())
-        with closing(store.read()) as reader:
-            identity = reader.identity()
-        wanted = replace(identity, group_id=settings.group_id or identity.group_id)
-        check_library(settings.ledger, identity, wanted)
-        ledger = store.open(identity)
-        stack.callback(ledger.close)
-        last = next(iter(ledger.status(runs=1).runs), None)
-        before: Mapping[str, Any] = {} if last is None else last.start.options
-        options = {
-            COMMAND: FORGET,
-            "group_id": identity.group_id,
-            "endpoint": before.get("endpoint") or DEFAULT_ENDPOINT,
-            "timeout": settings.timeout,
-            "send_as": before.get("send_as") or SendAs.FILE.value,
-        }
-        # The survey, which was taken without them, is dropped by it.
-        work = stack.enter_context(command_record(ledger, options=options, tally=Tally()))
-        holds = ledger.block_list.holds
-        named = dict.fromkeys(one if holds(one) else one.strip() for one in settings.readmitted)
-        lifted = [
-            user_id
-            for user_id in named
-            if ledger.forgetting.readmit(user_id, at=clock.now_ms(), run=work.run)
-        ]
-        ledger.commit()
-    others = [user_id for user_id in named if user_id not in lifted]
-    if lifted:
-        prompt.say(f"Not withheld any more: {settings.several(lifted)}. The next run enrolls them.")
-    if others:
-        prompt.say(f"Not withheld before either: {settings.several(others)}.")
-    return Readmitted(people=lifted, others=others)
-
 
 FORGET = "forget"
 
@@ -257,14 +211,16 @@ class _Forgetting:
         if refused := settle_deleting(ledger, session.caller, session.group_id):
             session.prompt.say(refused)
         place = SearchPlace(
-            group_id=session.group_id, store=open_store(ledger.images), send_as=session.send_as
+            group_id=session.group_id,
+            store=open_store(ledger.images),
+            send_as=session.defaults.send_as,
         )
         sought = Seeker(
             session.caller,
             ledger,
             session.audit.listing,
             place,
-            settle_after=settle_after_of(ledger.status().runs),
+            settle_after=session.defaults.settle_after,
             heard=lambda count: session.prompt.progress(count, "faces listed"),
         ).seek(self.people)
         if sought.because:
@@ -382,3 +338,37 @@ def _say_who_names_them(
         if one.because:
             path = settings.shown_path(one.path, people)
             prompt.say(f"{path} ({one.what}) cannot be read: {one.because}. Look whom it names.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readmitted:
+    """Who may be enrolled again, and who was not withheld."""
+
+    people: Sequence[str]
+    others: Sequence[str]
+
+
+def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
+    """Take people off the block list; nothing is called. Raises EnrollError."""
+    library = known_library(settings.ledger, group_id=settings.group_id)
+    with hold_ledger(settings.ledger, library) as held:
+        ledger = held.ledger
+        defaults = run_defaults(ledger, endpoint=None)
+        common = defaults.record(group_id=library.group_id, timeout=settings.timeout)
+        options = {COMMAND: FORGET, **common}
+        # The survey, which was taken without them, is dropped by it.
+        with command_record(ledger, options=options, tally=Tally()) as work:
+            holds = ledger.block_list.holds
+            named = dict.fromkeys(one if holds(one) else one.strip() for one in settings.readmitted)
+            lifted = [
+                user_id
+                for user_id in named
+                if ledger.forgetting.readmit(user_id, at=clock.now_ms(), run=work.run)
+            ]
+            ledger.commit()
+    others = [user_id for user_id in named if user_id not in lifted]
+    if lifted:
+        prompt.say(f"Not withheld any more: {settings.several(lifted)}. The next run enrolls them.")
+    if others:
+        prompt.say(f"Not withheld before either: {settings.several(others)}.")
+    return Readmitted(people=lifted, others=others)

@@ -5,30 +5,28 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 from enroll import clock
-from enroll.allowed import refuse
 from enroll.errors import ServiceError, UsageError
-from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT, settled_from
-from enroll.ledger import (
-    Changes,
-    Ledger,
-    LibraryIdentity,
-    RunRecord,
-    check_library,
-    ledger_at,
-    shown_path,
-)
-from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, SendAs, Status
-from enroll.session.account import Account, Announce, Connection, find_library, unheard
+from enroll.expiry import settled_from
+from enroll.ledger import Changes, Ledger, shown_path
+from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, Status
+from enroll.session.account import Announce, Connection, connect, unheard
 from enroll.session.caller import Caller
 from enroll.session.library_listing import list_small, look_up
-from enroll.session.session import COMMAND, command_record
+from enroll.session.session import (
+    COMMAND,
+    CommandRecord,
+    SessionSettings,
+    command_record,
+    hold_ledger,
+    known_library,
+    prove_library,
+    run_defaults,
+)
 from enroll.session.tally import Tally
-from enroll.settings import DEFAULT_ENDPOINT, host_of
 from enroll.text.wording import amount, columns
 
 SHOWN_SHA256 = 12
@@ -38,27 +36,20 @@ _TOKEN = re.compile(r"[0-9a-fA-F]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResolveSettings:
+class ResolveSettings(SessionSettings):
     """What `enroll resolve` is to do; docs/reference.md describes the options.
 
     `token` None says that the face was not added. `sha256` is how the photo's begins, empty
-    where the person has one face in doubt. `endpoint` None is the one of the ledger's last run,
-    `group_id` None the ledger's. `timeout` is seconds.
+    where the person has one face in doubt.
     """
 
-    ledger: Path
     user_id: str
     token: str | None
     sha256: str = ""
-    endpoint: str | None = None
-    group_id: str | None = None
-    timeout: float = DEFAULT_TIMEOUT
-    ca_bundle: Path | None = None
-    allow_http: bool = False
+    max_in_flight: int | None = 1
 
-    def __post_init__(self) -> None:
-        """Raise UsageError for what the command line refuses, with the same sentence."""
-        refuse(self)
+    def record(self) -> dict[str, Any]:
+        return {COMMAND: "resolve"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,71 +91,53 @@ def resolve(
     """
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
         raise UsageError("A face token has 32 hexadecimal digits. Correct --token.")
-    store = ledger_at(settings.ledger)
-    store.check()  # that there is one, before anything is made beside it
-    with ExitStack() as stack:
-        stack.enter_context(store.hold())
-        with closing(store.read()) as reader:
-            identity = reader.identity()
-        if settings.group_id not in (None, identity.group_id):
-            check_library(
-                settings.ledger, identity, replace(identity, group_id=settings.group_id or "")
-            )
-        ledger = store.open(identity)
-        stack.callback(ledger.close)
-        return _resolve(settings, ledger, identity, read_credentials, announce)
+    library = known_library(settings.ledger, group_id=settings.group_id)
+    with hold_ledger(settings.ledger, library) as held:
+        ledger = held.ledger
+        face = _face_in_doubt(settings, ledger)
+        if settings.token is not None:
+            _refuse_held(ledger, face, settings.token)
+        defaults = run_defaults(ledger, endpoint=settings.endpoint)
+        tally = Tally()
+        if read_credentials is None:
+            offset = defaults.clock_offset
+            seen = _Seen(offset=offset, at=clock.time() + offset)
+        else:
+            with connect(
+                settings, read_credentials, endpoint=defaults.endpoint, announce=announce
+            ) as connection:
+                seen = _look(connection, settings, ledger, face, tally)
+        options = {
+            **settings.record(),
+            **defaults.record(group_id=library.group_id, timeout=settings.timeout),
+            "settle_after": defaults.settle_after,
+        }
+        with command_record(ledger, options=options, tally=tally, clock_offset=seen.offset) as work:
+            return _decide(settings, ledger, work, face, seen, defaults.settle_after)
 
 
-def _resolve(
+def _decide(
     settings: ResolveSettings,
     ledger: Ledger,
-    identity: LibraryIdentity,
-    read_credentials: Callable[[], Credentials] | None,
-    announce: Announce,
+    work: CommandRecord,
+    face: FaceRecord,
+    seen: _Seen,
+    settle_after: float,
 ) -> Resolved:
-    face = _face_in_doubt(settings, ledger)
-    runs = ledger.status().runs
-    options = runs[0].start.options if runs else {}
-    endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
-    settle_after = settle_after_of(runs)
-    offset = runs[0].clock_offset if runs else 0.0
-    tally, seen = Tally(), _Seen(offset=offset, at=clock.time() + offset)
-    if settings.token is not None:
-        _refuse_held(ledger, face, settings.token)
-    if read_credentials is not None:
-        account = Account(
-            endpoint=endpoint,
-            read_credentials=read_credentials,
-            timeout=settings.timeout,
-            ca_bundle=settings.ca_bundle,
-            allow_http=settings.allow_http,
-            announce=announce,
-        )
-        connection = account.open()
-        try:
-            seen = _look(connection, settings, ledger, face, tally)
-        finally:
-            connection.close()
-    about = {
-        COMMAND: "resolve",
-        "group_id": identity.group_id,
-        "endpoint": endpoint,
-        "timeout": settings.timeout,
-        "send_as": options.get("send_as") or SendAs.FILE.value,
-        "settle_after": settle_after,
-    }
-    with command_record(ledger, options=about, tally=tally, clock_offset=seen.offset) as work:
-        face = _as_recorded(ledger, face)
-        # What was there before the call in doubt, is not what the call has added.
-        token = None if settings.token == face.former_token else settings.token
-        if token is None:
-            _refuse_too_early(face, at=seen.at, settle_after=settle_after)
-        decided = _decided(face, token, seen.found, run=work.run)
-        detail = "not added" if token is None else "by token"
-        event = work.event(EventKind.RESOLVED, face.face_id, token, detail)
-        gone = [] if token is None else [token]
-        ledger.record(Changes(faces=[decided], events=[event], surplus_gone=gone))
-        ledger.commit()
+    """Record what was decided, now that the record has begun: only since then it is known when
+    the call of a killed run expires."""
+    known = ledger.faces_of([face.user_id])[face.user_id]
+    face = next(one for one in known if one.face_id == face.face_id)
+    # What was there before the call in doubt, is not what the call has added.
+    token = None if settings.token == face.former_token else settings.token
+    if token is None:
+        _refuse_too_early(face, at=seen.at, settle_after=settle_after)
+    decided = _decided(face, token, seen.found, run=work.run)
+    detail = "not added" if token is None else "by token"
+    event = work.event(EventKind.RESOLVED, face.face_id, token, detail)
+    gone = [] if token is None else [token]
+    ledger.record(Changes(faces=[decided], events=[event], surplus_gone=gone))
+    ledger.commit()
     return Resolved(face=decided, asked=seen.asked, added=token is not None)
 
 
@@ -201,19 +174,6 @@ def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
         begins = face.sha256.hex()[:SHOWN_SHA256]
         rows.append((f"  {begins}", face.code or face.status.value, shown or "no row"))
     return columns(rows)
-
-
-def settle_after_of(runs: Sequence[RunRecord]) -> float:
-    """The `--settle-after` of the last run that has it on record."""
-    known = (run.start.options.get("settle_after") for run in runs)
-    return next((float(seconds) for seconds in known if seconds is not None), DEFAULT_SETTLE_AFTER)
-
-
-def _as_recorded(ledger: Ledger, face: FaceRecord) -> FaceRecord:
-    """The face as it stands now: when the call of a killed run expires is on record only since
-    this command's own beginning."""
-    known = ledger.faces_of([face.user_id])[face.user_id]
-    return next(one for one in known if one.face_id == face.face_id)
 
 
 def _refuse_too_early(face: FaceRecord, *, at: float, settle_after: float) -> None:
@@ -256,13 +216,10 @@ def _look(
     """Prove the library, and ask it about the decision. Raises UsageError where it disagrees."""
     identity = ledger.identity()
     try:
-        library = find_library(connection, identity.group_id, tally)
+        prove_library(connection, tally, ledger=settings.ledger, known=identity)
     except ServiceError as error:
         raise type(error)(f"{error} Or decide without asking, with --offline.") from error
-    host = host_of(connection.account.endpoint)
-    wanted = LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
-    check_library(settings.ledger, identity, wanted)
-    with Caller(connection, tally, at_once=1) as caller:
+    with Caller(connection, tally, at_once=settings.max_in_flight) as caller:
         at = clock.time() + caller.least_clock_offset
         if settings.token is None:
             asked, found = _refuse_there(caller, identity.group_id, ledger, face), None

@@ -1,65 +1,35 @@
-"""One run from beginning to end: manifest, opening calls, ledger, driver, results."""
+"""`enroll run`: a manifest's photos enrolled, from the opening calls to the results."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack, nullcontext
-from dataclasses import replace
-from typing import Protocol
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cached_property
 
 from enroll import clock
-from enroll.allowed import GROUP_ID_NEEDED
 from enroll.commands.run_closing import Report, close_run
-from enroll.commands.run_opening import (
-    Held,
-    Place,
-    check_results,
-    open_run,
-    recall_or_open,
-    results_path,
-)
+from enroll.commands.run_opening import Opened, Place, RunInput, begin_run, hold_known, prepare
 from enroll.engine import threads
 from enroll.engine.threads import OneCore, Threads
-from enroll.errors import UsageError
-from enroll.facesearch.answers import why_fixed
+from enroll.errors import EnrollError
 from enroll.ledger import Followed, Ledger
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallBudget, Limiter, RateLimiter
-from enroll.manifest.manifest import Manifest
 from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import Credentials
-from enroll.photos import check_installed, marks
-from enroll.resources import Share, file_limit, share_out
+from enroll.photos import marks
+from enroll.resources import Share, share_out
 from enroll.run.feed import Sample
 from enroll.run.loop import Driver, Executors, Work
 from enroll.run.transitions import Policy
 from enroll.run.unknown_faces import Trust
-from enroll.session.account import Account, Connection, Patience
+from enroll.session.account import Connection, Patience, connect
+from enroll.session.caller import Caller
+from enroll.session.session import Held
 from enroll.session.tally import Ended, Observer, Quiet, Tally
 from enroll.settings import Precheck, RunSettings
-
-
-class Night(Protocol):
-    """What a sync does besides a run: it judges first, and deletes last."""
-
-    def begin(self, stack: ExitStack, manifest: Manifest) -> Held | None:
-        """Before any call: hold the ledger, if there is one, and judge the difference. Raises
-        GuardError."""
-
-    def accept(self, ledger: Ledger, connection: Connection, tally: Tally, run: int) -> None:
-        """The run has begun: remember what it is to do, and delete what is due already. What is
-        raised stops the run."""
-
-    def softened(self, interrupt: Callable[[int], None]) -> Callable[[int], None]:
-        """What a signal is to be given to, for it to end the run and the deletions softly."""
-
-    def end(self, ended: Ended) -> Ended:
-        """Delete what is to go, if the run came to its end; how it has ended then."""
-
-    def followed(self) -> Followed:
-        """What became of the difference."""
 
 
 class Screen(Observer):
@@ -78,11 +48,15 @@ class Screen(Observer):
         """The run begins; `interrupt(signal number)` ends it softly."""
 
     def closed(self) -> None:
-        """The driver has ended; results are written next."""
+        """No call will follow; results are written next."""
 
 
 class Unwatched(Quiet, Screen):
     """Nobody watches."""
+
+
+Pool = Callable[[int], Executor]
+"""Makes what carries out up to so many tasks at once within this process."""
 
 
 def enroll_manifest(
@@ -91,164 +65,218 @@ def enroll_manifest(
     *,
     screen: Screen | None = None,
     core: OneCore | None = None,
-    night: Night | None = None,
 ) -> Report:
     """Enroll what the manifest says and is not enrolled yet; what `enroll run` does.
 
     `read_credentials` is called at the start, and again when the service refuses a signature.
     `core` keeps the calling thread on one core meanwhile, and those that read photos and make
-    calls. `night` is what makes a sync of it. Raises EnrollError where nothing could be begun; what
-    stops a run later is in `Report.ended`.
+    calls. Raises EnrollError where nothing could be begun; what stops a run later is in
+    `Report.ended`.
     """
+    return enroll_in_pools(settings, read_credentials, pool=pool_on(core), screen=screen, core=core)
+
+
+def pool_on(core: OneCore | None) -> Pool:
+    """Makes threads, on that core if there is one."""
     joining = None if core is None else core.join
-    return enroll_in_pools(
-        settings,
-        read_credentials,
-        pool=lambda count: Threads(count, initializer=joining),
-        screen=screen,
-        core=core,
-        night=night,
-    )
+    return lambda count: Threads(count, initializer=joining)
 
 
 def enroll_in_pools(
     settings: RunSettings,
     read_credentials: Callable[[], Credentials],
     *,
-    pool: Callable[[int], Executor],
+    pool: Pool,
     screen: Screen | None = None,
     core: OneCore | None = None,
-    night: Night | None = None,
 ) -> Report:
-    """The same. `pool(n)` makes what carries out up to n tasks at once within this process: tests
-    hold tasks back with it, and watch them. On other machines people would be added twice: a task
-    that a dead worker had begun would be carried out once more.
+    """The same with other pools: tests hold tasks back with them, and watch them. On other machines
+    people would be added twice: a task that a dead worker had begun would be carried out once more.
     """
-    began = clock.monotonic()
-    _refuse(settings)
-    watching = screen or Unwatched()
-    check_installed(settings.preparation)
-    until = began + (math.inf if settings.max_duration is None else settings.max_duration)
-    manifest = recall_or_open(settings, until=until)
-    results = results_path(settings)
-    if results is not None:
-        check_results(settings, results)
-    account = Account(
-        endpoint=settings.endpoint,
-        read_credentials=read_credentials,
-        timeout=settings.timeout,
-        ca_bundle=settings.ca_bundle,
-        allow_http=settings.allow_http,
-        patience=Patience(
-            seconds=settings.give_up_after,
-            until=until,
-            attended=watching.attended,
-            observer=watching,
-        ),
-        announce=watching.connecting,
-    )
-    with ExitStack() as stack:
-        held = None if night is None else night.begin(stack, manifest)
-        connection = account.open()
-        stack.callback(connection.close)
-        share = share_out(calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.readers)
-        pools = Executors(
-            calls=pool(share.calls),
-            readers=pool(share.readers),
-            # A manifest is read in one piece, in this process.
-            scanner=Threads(1, initializer=threads.use_all),
-            reading_at_once=share.readers,
+    given = prepare(settings)
+    with open_run(given, read_credentials, pool=pool, screen=screen) as run:
+        return run.close(run.drive(core))
+
+
+class Run:
+    """A run that is on record, with its ledger held and its library proved.
+
+    `drive` once, or not at all, then `close`.
+    """
+
+    def __init__(
+        self,
+        given: RunInput,
+        opened: Opened,
+        connection: Connection,
+        tally: Tally,
+        *,
+        share: Share,
+        executors: Executors,
+        screen: Screen,
+    ) -> None:
+        self.given = given
+        self.tally = tally
+        self.signal: int | None = None
+        """The signal that has interrupted it."""
+        self._opened = opened
+        self._connection = connection
+        self._share = share
+        self._executors = executors
+        self._screen = screen
+        self._driver: Driver | None = None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, which this run holds."""
+        return self._opened.held.ledger
+
+    @property
+    def number(self) -> int:
+        """The run's number in the ledger."""
+        return self._opened.place.run
+
+    def interrupt(self, signal_number: int) -> None:
+        """Take nothing up any more; what is in flight ends. Safe in a signal handler."""
+        self.signal = signal_number
+        if self._driver is not None:
+            self._driver.interrupt(signal_number)
+
+    def caller(self) -> Caller:
+        """Makes other calls than the driver's, which count with them; before it or after it."""
+        settings = self.given.settings
+        return Caller(
+            self._connection,
+            self.tally,
+            at_once=settings.max_in_flight,
+            known=self.ledger.ceiling,
+            most_calls=settings.max_calls,
         )
-        for executor in (pools.calls, pools.readers, pools.scanner):
-            # Not waited for: a call that outlasts --drain ends by its own deadline.
-            stack.callback(executor.shutdown, wait=False, cancel_futures=True)
-        tally = Tally()
-        ledger, place, standing = open_run(stack, settings, manifest, connection, tally, held=held)
-        survey = standing.survey
-        place = _with_bounds(place, settings, share)
+
+    def drive(self, core: OneCore | None = None) -> Ended:
+        """Enroll what is due, on one `core` while nobody else wants it. Raises only bugs."""
+        given, opened = self.given, self._opened
         scan = Scan(
-            manifest.rows(CHUNK_ROWS),
-            place.store,
-            at_once=share.readers,
-            blocked=standing.blocked,
+            given.manifest.rows(CHUNK_ROWS),
+            opened.place.store,
+            at_once=self._share.readers,
+            blocked=opened.blocked,
         )
-        stack.callback(scan.close)
-        tally.unscanned = manifest.rows_at_most
-        limiter = _limiter(settings, ledger, tally, share)
-        driver = Driver(
-            replace(_work(settings, place), trust=standing.trust, until=until),
-            ledger=ledger,
-            service=connection.service,
+        self.tally.unscanned = given.manifest.rows_at_most
+        driver = self._driver = Driver(
+            _work(given, opened),
+            ledger=self.ledger,
+            service=self._connection.service,
             scan=scan,
-            survey=survey,
-            limiter=limiter,
-            executors=pools,
-            observer=watching,
-            refresh=connection,
-            tally=tally,
+            survey=opened.survey,
+            limiter=self._limiter,
+            executors=self._executors,
+            observer=self._screen,
+            refresh=self._connection,
+            tally=self.tally,
         )
-        interrupt = driver.interrupt if night is None else night.softened(driver.interrupt)
-        watching.opened(place, interrupt)
+        if self.signal is not None:
+            driver.interrupt(self.signal)
+        try:
+            with core or nullcontext():
+                return driver.drive(core, began=given.began)
+        finally:
+            scan.close()
 
-        def first() -> None:
-            if night is not None:
-                before = tally.calls.total()
-                night.accept(ledger, connection, tally, place.run)
-                if isinstance(limiter, CallBudget):
-                    limiter.left_elsewhere(tally.calls.total() - before)
+    def ended(self, *, stop: EnrollError | None = None, signal: int | None = None) -> Ended:
+        """How it has ended now, without the driver or after it."""
+        seconds = clock.monotonic() - self.given.began
+        return Ended(tally=self.tally, seconds=seconds, stop=stop, signal=signal)
 
-        with core or nullcontext():
-            ended = driver.drive(core, first=first, began=began)
-        if night is not None:
-            ended = replace(night.end(ended), seconds=clock.monotonic() - began)
-        tally.undeleted = len(ledger.removals.intended())
-        made_good = standing.trust is not Trust.LESS or standing.lock.caught_up
-        if driver.library_known and ended.stop is None and made_good:
+    def close(self, ended: Ended, *, followed: Followed | None = None) -> Report:
+        """Write results and the end; `followed` is what became of a difference, for the report."""
+        held, trust = self._opened.held, self._opened.trust
+        self.tally.undeleted = len(self.ledger.removals.intended())
+        known = self._driver is not None and self._driver.library_known
+        if known and ended.stop is None and (trust is not Trust.LESS or held.lock.caught_up):
             # What a ledger lacked that was put back is in it.
-            standing.lock.remember_run(standing.began)
-        connection.close()  # no call will follow, and what is written next needs open files
-        watching.closed()
-        gauge = limiter.gauge(clock.monotonic())
-        report = close_run(settings, ledger, manifest, place, ended, results, gauge, standing)
-        return report if night is None else replace(report, followed=night.followed())
+            held.lock.remember_run(self._opened.began)
+        self._connection.close()  # what is written next needs open files
+        self._screen.closed()
+        gauge = self._limiter.gauge(clock.monotonic())
+        return close_run(self.given, self._opened, ended, gauge, followed)
+
+    @cached_property
+    def _limiter(self) -> Limiter:
+        """What bounds the driver's calls, by those that were made before."""
+        settings = self.given.settings
+        limiter: Limiter = limiter_for(
+            settings.max_in_flight, known=self.ledger.ceiling, most=self._share.calls
+        )
+        if settings.rate is not None:
+            limiter = RateLimiter(limiter, rate=settings.rate)
+        if settings.max_calls is not None:
+            limiter = CallBudget(limiter, left=settings.max_calls - self.tally.calls.total())
+        return limiter
 
 
-def _refuse(settings: RunSettings) -> None:
-    """Raise UsageError for what a run cannot do, as the command line does."""
-    if not settings.group_id:
-        raise UsageError(GROUP_ID_NEEDED)
-    for reason in filter(None, map(why_fixed, settings.on_code)):
-        raise UsageError(f"Invalid value for '--on-code': {reason}")
+@contextmanager
+def open_run(
+    given: RunInput,
+    read_credentials: Callable[[], Credentials],
+    *,
+    pool: Pool,
+    screen: Screen | None = None,
+    held: Held | None = None,
+) -> Iterator[Run]:
+    """Hold the ledger, prove the library, finish what a dead run left, record that a run begins.
+
+    `held` is the ledger where it is held already. A ledger that is not there is made once its
+    library is proved: a run that cannot begin leaves nothing behind. Raises EnrollError.
+    """
+    settings, watching = given.settings, screen or Unwatched()
+    with ExitStack() as stack:
+        held = held or hold_known(stack, given)
+        connection = stack.enter_context(
+            connect(
+                settings,
+                read_credentials,
+                endpoint=settings.endpoint,
+                announce=watching.connecting,
+                patience=Patience(
+                    seconds=settings.give_up_after,
+                    until=given.until,
+                    attended=watching.attended,
+                    observer=watching,
+                ),
+            )
+        )
+        share = share_out(calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.readers)
+        executors = _executors(stack, share, pool)
+        tally = Tally()
+        opened = begin_run(stack, given, connection, tally, held=held, share=share)
+        run = Run(
+            given, opened, connection, tally, share=share, executors=executors, screen=watching
+        )
+        watching.opened(opened.place, run.interrupt)
+        yield run
 
 
-def _with_bounds(place: Place, settings: RunSettings, share: Share) -> Place:
-    """Where a run goes, and that less of it goes at a time than was asked for."""
-    wanted = settings.max_in_flight
-    if wanted is None or wanted <= share.calls:
-        return place
-    note = (
-        f"--max-in-flight {wanted:,} is more than this command may have connections: of "
-        f"{file_limit():,.0f} open files (ulimit -n) there are {share.calls:,} for calls. Raise "
-        "that limit for more."
+def _executors(stack: ExitStack, share: Share, pool: Pool) -> Executors:
+    executors = Executors(
+        calls=pool(share.calls),
+        readers=pool(share.readers),
+        # A manifest is read in one piece, in this process.
+        scanner=Threads(1, initializer=threads.use_all),
+        reading_at_once=share.readers,
     )
-    return replace(place, notes=[*place.notes, note], urgent=[*place.urgent, note])
+    for executor in (executors.calls, executors.readers, executors.scanner):
+        # Not waited for: a call that outlasts --drain ends by its own deadline.
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+    return executors
 
 
-def _limiter(settings: RunSettings, ledger: Ledger, tally: Tally, share: Share) -> Limiter:
-    """What bounds the run's calls; `tally` has those that were made already."""
-    limiter = limiter_for(settings.max_in_flight, known=ledger.ceiling, most=share.calls)
-    if settings.rate is not None:
-        limiter = RateLimiter(limiter, rate=settings.rate)
-    if settings.max_calls is not None:
-        limiter = CallBudget(limiter, left=settings.max_calls - tally.calls.total())
-    return limiter
-
-
-def _work(settings: RunSettings, place: Place) -> Work:
+def _work(given: RunInput, opened: Opened) -> Work:
+    settings = given.settings
     return Work(
-        run=place.run,
+        run=opened.place.run,
         group_id=settings.group_id,
-        store=place.store,
+        store=opened.place.store,
         policy=Policy(
             attempts=settings.attempts,
             multi_oriented_detection=settings.multi_oriented_detection,
@@ -265,5 +293,7 @@ def _work(settings: RunSettings, place: Place) -> Work:
         drain=settings.drain,
         settle_after=settings.settle_after,
         max_duration=settings.max_duration or math.inf,
+        until=given.until,
         reread=settings.checksum,
+        trust=opened.trust,
     )

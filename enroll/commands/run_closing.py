@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll import clock
-from enroll.commands.run_opening import Place, Standing
+from enroll.commands.run_opening import Opened, Place, RunInput
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import BlockList, Followed, Ledger, RunEnd
 from enroll.limiter.limits import LimiterState
-from enroll.manifest.manifest import Manifest
 from enroll.manifest.results import write_results
 from enroll.model import Entry, Row, Status
 from enroll.photos import PhotoStore
 from enroll.run.planner import WAITS_FOR_DOUBT
 from enroll.session.tally import Ended, Tally
-from enroll.settings import FailOn, RunSettings
+from enroll.settings import FailOn
 from enroll.visible import path_text
 
 
@@ -42,25 +41,23 @@ class Report:
 
 
 def close_run(
-    settings: RunSettings,
-    ledger: Ledger,
-    manifest: Manifest,
-    place: Place,
+    given: RunInput,
+    opened: Opened,
     ended: Ended,
-    results: Path | None,
     gauge: LimiterState,
-    standing: Standing,
+    followed: Followed | None,
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""
-    written, no_results, stop, survey = False, None, ended.stop, standing.survey
+    settings, results, ledger = given.settings, given.results, opened.held.ledger
+    written, no_results, stop, survey = False, None, ended.stop, opened.survey
     if isinstance(stop, UsageError) and not isinstance(stop, LedgerMismatchError):
         # The manifest was changed or removed; the other is found before anything is sent.
         stop = _nothing_is_lost(stop)
     says_so = not ended.tally.due and survey.says(_state_of(results))
     if results is not None and not (says_so and not _settled_any(ended.tally)):
         try:
-            lookup = results_lookup(ledger, place.store, standing.blocked)
-            written = write_results(manifest, results, lookup)
+            lookup = results_lookup(ledger, opened.place.store, opened.blocked)
+            written = write_results(given.manifest, results, lookup)
             survey.results_are(_state_of(results))
         except EnrollError as error:
             results = None
@@ -68,12 +65,12 @@ def close_run(
     ended = replace(ended, stop=stop or no_results)
     code = exit_code(ended, settings.fail_on)
     try:
-        ledger.end_run(place.run, _run_end(ended, code, gauge.limit))
+        ledger.end_run(opened.place.run, _run_end(ended, code, gauge.limit))
     except LocalError as error:
         ended = replace(ended, stop=ended.stop or error)
         code = exit_code(ended, settings.fail_on)
     return Report(
-        place=place,
+        place=opened.place,
         ended=ended,
         exit_code=code,
         results=results,
@@ -81,6 +78,7 @@ def close_run(
         gauge=gauge,
         no_results=no_results,
         on_record=_on_record(ledger),
+        followed=followed,
     )
 
 

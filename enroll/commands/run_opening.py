@@ -1,4 +1,4 @@
-"""How a run begins: its ledger held, its library proved, what an earlier one left made good."""
+"""How a run begins: its ledger held, its library proved, what a dead run left finished."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enroll import __version__
+from enroll import __version__, clock
+from enroll.allowed import GROUP_ID_NEEDED
 from enroll.commands.library import provide_library
 from enroll.errors import EnrollError, UsageError
+from enroll.facesearch.answers import why_fixed
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_sentence
 from enroll.ledger import (
     SURVEY,
     BlockList,
     Ledger,
-    LedgerHold,
     LibraryIdentity,
-    RunStart,
     Surveyor,
     check_library,
     fingerprint,
@@ -28,22 +28,44 @@ from enroll.ledger import (
 )
 from enroll.manifest.manifest import READING, Manifest, open_manifest, recall_manifest
 from enroll.manifest.results import default_results_path
-from enroll.manifest.scan import photos_folder
+from enroll.manifest.scan import ChosenStore, photos_folder
 from enroll.manifest.source import Source
 from enroll.model import Library
 from enroll.ownership import others_can_read, pasteable
-from enroll.photos import PhotoStore, marks
+from enroll.photos import PhotoStore, check_installed, marks
+from enroll.resources import Share, file_limit
 from enroll.run.unknown_faces import Trust
 from enroll.session.account import Connection, find_library, is_empty
 from enroll.session.caller import Caller
 from enroll.session.deletions import settle_deleting
 from enroll.session.recovery import requeue_deleted
-from enroll.session.session import ADOPT, run_start
+from enroll.session.session import (
+    ADOPT,
+    Held,
+    hold_ledger,
+    identity_of,
+    run_start,
+)
 from enroll.session.tally import Tally
 from enroll.settings import RunSettings, default_ledger_path, host_of
 from enroll.text.files import InUse, Output, check_output, try_folder
 from enroll.text.wording import amount
 from enroll.visible import path_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInput:
+    """What a run goes by, checked as far as it can be before the ledger is held or anything called.
+
+    `results` is None where none are to be written. `began` and `until` are on the monotonic clock.
+    """
+
+    settings: RunSettings
+    manifest: Manifest
+    ledger: Path
+    results: Path | None
+    began: float
+    until: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +89,15 @@ class Place:
     unforgotten: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A ledger that is held before the service is called, and may be open by then."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A run on record: its ledger, where it goes, how far the ledger is believed to know the
+    library, when it began (UNIX ms), what the last scan of this manifest found, and who was
+    forgotten."""
 
-    lock: LedgerHold
-    ledger: Ledger | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far the ledger is believed to know the library, its lock, when this run began (UNIX
-    ms), what the last scan of this manifest found, and who was forgotten."""
-
+    held: Held
+    place: Place
     trust: Trust
-    lock: LedgerHold
     began: int
     survey: Surveyor
     blocked: BlockList
@@ -100,81 +116,135 @@ def ledger_path(settings: RunSettings) -> Path:
     return named.absolute()
 
 
-def check_results(settings: RunSettings, results: Path) -> None:
-    """Raise UsageError for results that must not or cannot be written; hours before they are."""
-    output = Output(path=results, option="--results")
-    manifests = [settings.manifest]
-    check_output(
-        output,
-        InUse(ledger=ledger_path(settings), manifests=manifests, files=settings.in_use),
+def prepare(settings: RunSettings) -> RunInput:
+    """Read the manifest's head and check the settings. Raises UsageError for what a run cannot do,
+    and for results that must not or cannot be written; hours before they are."""
+    began = clock.monotonic()
+    if not settings.group_id:
+        raise UsageError(GROUP_ID_NEEDED)
+    for reason in filter(None, map(why_fixed, settings.on_code)):
+        raise UsageError(f"Invalid value for '--on-code': {reason}")
+    check_installed(settings.preparation)
+    until = began + (math.inf if settings.max_duration is None else settings.max_duration)
+    manifest = _recall_or_open(settings, until=until)
+    ledger, results = ledger_path(settings), results_path(settings)
+    if results is not None:
+        output = Output(path=results, option="--results")
+        in_use = InUse(ledger=ledger, manifests=[settings.manifest], files=settings.in_use)
+        check_output(output, in_use)
+        try_folder(output)
+    return RunInput(
+        settings=settings,
+        manifest=manifest,
+        ledger=ledger,
+        results=results,
+        began=began,
+        until=until,
     )
-    try_folder(output)
 
 
-def open_run(
+def named_library(settings: RunSettings) -> LibraryIdentity:
+    """The library that the settings name, before the service was asked when it was created."""
+    return LibraryIdentity(host=host_of(settings.endpoint), group_id=settings.group_id, add_time="")
+
+
+def hold_known(stack: ExitStack, given: RunInput) -> Held | None:
+    """Hold the ledger until the stack is closed, None where there is none yet. Raises
+    LedgerBusyError, and LedgerMismatchError for another library's."""
+    if not ledger_at(given.ledger).exists():
+        return None
+    return stack.enter_context(hold_ledger(given.ledger, named_library(given.settings)))
+
+
+def begin_run(
     stack: ExitStack,
-    settings: RunSettings,
-    manifest: Manifest,
+    given: RunInput,
     connection: Connection,
     tally: Tally,
     *,
     held: Held | None,
-) -> tuple[Ledger, Place, Standing]:
-    """Lock the ledger, prove the library, open the ledger, record that the run begins.
+    share: Share,
+) -> Opened:
+    """Prove the library, finish what a dead run left, and record that the run begins.
 
-    For a new ledger the library is proved first: a run that cannot begin leaves nothing behind.
+    `held` is the ledger, None for one to be made: then the library is proved first. `share` is
+    what of this machine the run may have. Raises EnrollError.
     """
-    path = ledger_path(settings)
-    new, empty = not ledger_at(path).exists(), False
-    if new:
-        library, made = _library(settings, connection, tally, ledger=None)
+    settings, path = given.settings, given.ledger
+    new, empty = held is None, False
+    library, notes = _library(given, connection, tally, known=not new)
+    identity = identity_of(connection, library)
+    if held is None:
         empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
-    else:
-        held = held or hold_ledger(stack, path)
-        library, made = _library(settings, connection, tally, ledger=path)
-    lock, ledger = _opened(stack, path, held, identity_of(settings, library), empty=empty)
-    if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
-        raise UsageError(
-            f"The adoption of the library {settings.group_id} into {path} was not finished: "
-            "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
-            "the library all the same with --allow-nonempty."
-        )
-    put_back = bool(not new and lock.last_run and not ledger.has_run(lock.last_run))
-    lacking = lock if put_back and not settings.allow_nonempty else None
-    found = _catch_up(settings, connection, tally, ledger, path, lacking=lacking)
-    if not (new or put_back or ledger.knows_a_face()):
+        held = stack.enter_context(hold_ledger(path, identity, began_empty=empty))
+    check_library(path, held.ledger.identity(), identity)
+    ledger, last_run = held.ledger, held.lock.last_run
+    _refuse_unfinished_adoption(given, ledger)
+    put_back = bool(not new and last_run and not ledger.has_run(last_run))
+    found = _finish_left_over(given, connection, tally, held, put_back=put_back)
+    if put_back:
+        ledger.begins(empty=False)
+    elif not (new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:
             ledger.begins(empty=True)
-    if put_back:
-        ledger.begins(empty=False)
-    photos = photos_folder(settings.images, manifest, ledger)
-    store, notes = photos.store, [*made, *photos.notes, *found]
-    offset = connection.service.clock_offset
-    urgent = list(manifest.notes[:1]) if manifest.encoding_was_guessed else []
-    if abs(offset) > CLOCK_SLACK_SECONDS:
-        notes = [*notes, clock_sentence(offset)]
-        urgent.append(clock_sentence(offset))
-    unforgotten = ledger.forgetting.unfinished()
-    urgent += [*found, *unforgotten_notes(unforgotten)]
-    due_rules = [settings.due_rules(), marks(settings.preparation)]
-    blocked = ledger.block_list
-    key = _manifest_key(settings, manifest.sha256)
-    mark = fingerprint(*key, store.root, due_rules, blocked.mark)
-    start = _run_start(settings, manifest, {**photos.record(), SURVEY: mark})
-    run = ledger.start_run(
-        start, images=store.root, given=photos.named, clock_offset=connection.service.clock_offset
-    )
     trust = Trust.LESS if put_back else Trust.UNLESS_SEEN
     if empty or settings.allow_nonempty:
         trust = Trust.WHOLE
+    photos = photos_folder(settings.images, given.manifest, ledger)
+    offset = connection.service.clock_offset
+    notes = [*notes, *photos.notes, *found]
+    urgent = [*found]
+    if abs(offset) > CLOCK_SLACK_SECONDS:
+        notes, urgent = [*notes, clock_sentence(offset)], [clock_sentence(offset), *urgent]
+    return _record(
+        given,
+        held,
+        library,
+        photos,
+        new=new,
+        trust=trust,
+        clock_offset=offset,
+        notes=notes,
+        urgent=urgent,
+        bounds=_bound_notes(settings, share),
+    )
+
+
+def _record(
+    given: RunInput,
+    held: Held,
+    library: Library,
+    photos: ChosenStore,
+    *,
+    new: bool,
+    trust: Trust,
+    clock_offset: float,
+    notes: Sequence[str],
+    urgent: Sequence[str],
+    bounds: Sequence[str],
+) -> Opened:
+    """Record that the run begins; from then on what a dead run left is in doubt."""
+    settings, manifest, ledger = given.settings, given.manifest, held.ledger
+    unforgotten, blocked = ledger.forgetting.unfinished(), ledger.block_list
+    key = _manifest_key(settings, manifest.sha256)
+    due_rules = [settings.due_rules(), marks(settings.preparation)]
+    mark = fingerprint(*key, photos.store.root, due_rules, blocked.mark)
+    start = run_start(
+        {**settings.record(), **photos.record(), SURVEY: mark},
+        manifest=path_text(manifest.path.absolute()),
+        manifest_sha256=manifest.sha256,
+    )
+    run = ledger.start_run(
+        start, images=photos.store.root, given=photos.named, clock_offset=clock_offset
+    )
     if trust is not Trust.LESS:
-        lock.remember_run(start.at)
+        held.lock.remember_run(start.at)
     place = Place(
         endpoint=settings.endpoint,
         library=library,
-        ledger=path,
-        store=store,
+        ledger=given.ledger,
+        store=photos.store,
         new_ledger=new,
         run=run,
         notes=[
@@ -182,10 +252,16 @@ def open_run(
             *notes,
             *retry_notes(settings, ledger),
             *unforgotten_notes(unforgotten),
-            *_exposed_notes({"ledger": path, "results file": results_path(settings)}),
+            *_exposed_notes({"ledger": given.ledger, "results file": given.results}),
+            *bounds,
         ],
         images_inherited=photos.inherited,
-        urgent=urgent,
+        urgent=[
+            *(manifest.notes[:1] if manifest.encoding_was_guessed else []),
+            *urgent,
+            *unforgotten_notes(unforgotten),
+            *bounds,
+        ],
         unforgotten=unforgotten,
     )
     survey = Surveyor(
@@ -194,98 +270,23 @@ def open_run(
         manifest=json.dumps([key, manifest.remembered()]),
         mark=mark,
     )
-    return ledger, place, Standing(trust, lock, start.at, survey, blocked)
-
-
-def _catch_up(
-    settings: RunSettings,
-    connection: Connection,
-    tally: Tally,
-    ledger: Ledger,
-    path: Path,
-    *,
-    lacking: LedgerHold | None,
-) -> list[str]:
-    """Find out what became of deletions that were begun, and, where the ledger lacks a run that its
-    lock remembers, of faces that were deleted since its copy was taken; sentences about it."""
-    if lacking is None and not ledger.removals.intended():
-        return []
-    with Caller(
-        connection,
-        tally,
-        at_once=settings.max_in_flight,
-        known=ledger.ceiling,
-        most_calls=settings.max_calls,
-    ) as caller:
-        said = [settle_deleting(ledger, caller, settings.group_id)]
-        if lacking is not None:
-            said += requeue_deleted(
-                path, ledger, lacking, caller, settings.group_id, options=settings.record()
-            )
-    return [sentence for sentence in said if sentence]
-
-
-def hold_ledger(stack: ExitStack, path: Path) -> Held:
-    """Lock a ledger that is there. Raises LedgerBusyError, and for a file that is none."""
-    ledger_at(path).check()  # before a lock is made beside a file that is something else
-    return Held(stack.enter_context(ledger_at(path).hold()))
-
-
-def _opened(
-    stack: ExitStack, path: Path, held: Held | None, identity: LibraryIdentity, *, empty: bool
-) -> tuple[LedgerHold, Ledger]:
-    """The ledger of this library, whether it was held or not, and open or not."""
-    held = held or Held(stack.enter_context(ledger_at(path).hold()))
-    if held.ledger is not None:
-        check_library(path, held.ledger.identity(), identity)
-        return held.lock, held.ledger
-    ledger = ledger_at(path).open(identity, began_empty=empty)
-    stack.callback(ledger.close)
-    return held.lock, ledger
+    return Opened(
+        held=held, place=place, trust=trust, began=start.at, survey=survey, blocked=blocked
+    )
 
 
 def _library(
-    settings: RunSettings, connection: Connection, tally: Tally, *, ledger: Path | None
+    given: RunInput, connection: Connection, tally: Tally, *, known: bool
 ) -> tuple[Library, Sequence[str]]:
-    """The library, made first where that is wanted, and what there is to say of it."""
+    """The library, made first where that is wanted, and what there is to say of it; `known` says
+    that it has a ledger."""
+    settings, ledger = given.settings, given.ledger if known else None
     if not settings.create_library:
         return find_library(connection, settings.group_id, tally, ledger=ledger), []
     library, made = provide_library(
         connection, settings.group_id, tally, ledger=ledger, most_calls=settings.max_calls
     )
     return library, [f"The account had no library {library.group_id}; it was made."] * made
-
-
-def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
-    """What a manifest's rows depend on, beside the photos' folder."""
-    columns = [list(pair) for pair in sorted(settings.columns.items())]
-    return [
-        __version__,
-        READING,
-        sha256,
-        columns,
-        settings.encoding,
-        settings.sheet,
-    ]  # as JSON gives it back
-
-
-def recall_or_open(settings: RunSettings, *, until: float = math.inf) -> Manifest:
-    """The manifest, by what the ledger remembers of a file of the same content if it does. It is
-    read no longer than `until` (monotonic), else TimeOverError is raised."""
-    source = Source.of(settings.manifest, settings.sheet, until=until)
-    known = None
-    with suppress(EnrollError):  # what is wrong with the ledger is said when it is opened
-        store = ledger_at(ledger_path(settings))
-        if store.exists():
-            with closing(store.read()) as reader:
-                known = reader.last_scan()
-    if known is not None:
-        key, remembered = json.loads(known.manifest)
-        if key == _manifest_key(settings, source.sha256):
-            return recall_manifest(source, remembered)
-    return open_manifest(
-        settings.manifest, columns=settings.columns, encoding=settings.encoding, source=source
-    )
 
 
 def _proved_empty(
@@ -305,10 +306,73 @@ def _proved_empty(
     return empty
 
 
-def identity_of(settings: RunSettings, library: Library) -> LibraryIdentity:
-    """What the ledger knows a library by."""
-    return LibraryIdentity(
-        host=host_of(settings.endpoint), group_id=library.group_id, add_time=library.add_time
+def _refuse_unfinished_adoption(given: RunInput, ledger: Ledger) -> None:
+    if ledger.unfinished(ADOPT) and not given.settings.allow_nonempty:
+        raise UsageError(
+            f"The adoption of the library {given.settings.group_id} into {given.ledger} was not "
+            "finished: enrolling now may add people twice. Run the same `enroll adopt` again, or "
+            "add to the library all the same with --allow-nonempty."
+        )
+
+
+def _finish_left_over(
+    given: RunInput, connection: Connection, tally: Tally, held: Held, *, put_back: bool
+) -> list[str]:
+    """Find out what became of deletions that were begun, and, where the ledger lacks a run that its
+    lock remembers, of faces that were deleted since its copy was taken; sentences about it."""
+    settings, ledger = given.settings, held.ledger
+    lacking = put_back and not settings.allow_nonempty
+    if not (lacking or ledger.removals.intended()):
+        return []
+    with Caller(
+        connection,
+        tally,
+        at_once=settings.max_in_flight,
+        known=ledger.ceiling,
+        most_calls=settings.max_calls,
+    ) as caller:
+        said = [settle_deleting(ledger, caller, settings.group_id)]
+        if lacking:
+            said += requeue_deleted(
+                given.ledger,
+                ledger,
+                held.lock,
+                caller,
+                settings.group_id,
+                options=settings.record(),
+            )
+    return [sentence for sentence in said if sentence]
+
+
+def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
+    """What a manifest's rows depend on, beside the photos' folder."""
+    columns = [list(pair) for pair in sorted(settings.columns.items())]
+    return [
+        __version__,
+        READING,
+        sha256,
+        columns,
+        settings.encoding,
+        settings.sheet,
+    ]  # as JSON gives it back
+
+
+def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
+    """The manifest, by what the ledger remembers of a file of the same content if it does. It is
+    read no longer than `until` (monotonic), else TimeOverError is raised."""
+    source = Source.of(settings.manifest, settings.sheet, until=until)
+    known = None
+    with suppress(EnrollError):  # what is wrong with the ledger is said when it is opened
+        store = ledger_at(ledger_path(settings))
+        if store.exists():
+            with closing(store.read()) as reader:
+                known = reader.last_scan()
+    if known is not None:
+        key, remembered = json.loads(known.manifest)
+        if key == _manifest_key(settings, source.sha256):
+            return recall_manifest(source, remembered)
+    return open_manifest(
+        settings.manifest, columns=settings.columns, encoding=settings.encoding, source=source
     )
 
 
@@ -345,9 +409,13 @@ def _exposed_notes(files: Mapping[str, Path | None]) -> list[str]:
     ]
 
 
-def _run_start(settings: RunSettings, manifest: Manifest, found: Mapping[str, object]) -> RunStart:
-    return run_start(
-        {**settings.record(), **found},
-        manifest=path_text(manifest.path.absolute()),
-        manifest_sha256=manifest.sha256,
-    )
+def _bound_notes(settings: RunSettings, share: Share) -> list[str]:
+    """What to say where fewer calls may be made at a time than was asked for."""
+    wanted = settings.max_in_flight
+    if wanted is None or wanted <= share.calls:
+        return []
+    return [
+        f"--max-in-flight {wanted:,} is more than this command may have connections: of "
+        f"{file_limit():,.0f} open files (ulimit -n) there are {share.calls:,} for calls. Raise "
+        "that limit for more."
+    ]

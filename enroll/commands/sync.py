@@ -1,26 +1,29 @@
-"""`enroll sync`: the manifest is the whole truth for the faces that the ledger knows."""
+"""`enroll sync`: compare the manifest with the ledger, enroll what is new, delete what has gone."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 
 from enroll import clock
-from enroll.commands.run import Screen, enroll_manifest
+from enroll.commands.run import Run, Screen, open_run, pool_on
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import Held, hold_ledger, ledger_path
-from enroll.commands.sync_diff import removal_cutoff
-from enroll.commands.sync_judging import Judge, as_it_is, check_differences, identity_before
+from enroll.commands.run_opening import RunInput, hold_known, named_library, prepare
+from enroll.commands.sync_compare import (
+    Difference,
+    as_it_is,
+    check_differences,
+    compare,
+    refuse_too_much,
+    removal_cutoff,
+)
 from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, GuardError, ServiceError
-from enroll.ledger import SURVEY, Counted, Followed, Ledger, ledger_at
-from enroll.manifest.manifest import Manifest
+from enroll.ledger import SURVEY, Followed, Ledger, empty_ledger
 from enroll.manifest.scan import resolved
 from enroll.model import Credentials
-from enroll.session.account import Connection
-from enroll.session.caller import Caller
 from enroll.session.deletions import delete_chosen
 from enroll.session.session import command_record
 from enroll.session.tally import Ended, Tally
@@ -43,89 +46,108 @@ def sync_manifest(
     The arguments are those of `enroll_manifest`; `show_user_ids` is about the message of a
     GuardError, which says why nothing was done.
     """
-    if settings.images is not None:  # once, so that what is judged is what is sent
+    if settings.images is not None:  # once, so that what is compared is what is sent
         settings = replace(settings, images=resolved(settings.images))
     check_differences(settings)
-    night = _Night(settings, show=as_it_is if show_user_ids else mask)
-    return enroll_manifest(settings, read_credentials, screen=screen, core=core, night=night)
+    given = prepare(settings)
+    show = as_it_is if show_user_ids else mask
+    with ExitStack() as stack:
+        held = hold_known(stack, given)
+        if held is None:
+            with closing(empty_ledger(named_library(settings))) as nothing:
+                difference = _compare(settings, given, nothing, show)
+        else:
+            difference = _compare_on_record(settings, given, held.ledger, show)
+        run = stack.enter_context(
+            open_run(given, read_credentials, pool=pool_on(core), screen=screen, held=held)
+        )
+        followed = Followed(counted=difference.counted, other_manifest=difference.other_manifest)
+        if held is None:  # nobody was there before, so there is nobody to delete
+            return run.close(run.drive(core), followed=followed)
+        deletions = _Deletions(settings, run, difference)
+        ended = deletions.finish(_enroll(run, deletions, core))
+        return run.close(ended, followed=deletions.followed(followed))
 
 
-class _Night:
-    """See `enroll.commands.run.Night`."""
+def _compare(
+    settings: SyncSettings, given: RunInput, ledger: Ledger, show: Callable[[str], str]
+) -> Difference:
+    """The difference, which may be carried out. Raises GuardError."""
+    difference = compare(settings, given.manifest, ledger, until=given.until)
+    refuse_too_much(difference, settings, given.manifest, ledger, show=show)
+    return difference
 
-    def __init__(self, settings: SyncSettings, *, show: Callable[[str], str]) -> None:
+
+def _compare_on_record(
+    settings: SyncSettings, given: RunInput, ledger: Ledger, show: Callable[[str], str]
+) -> Difference:
+    """The same; the ledger remembers a refusal, and nothing else of it."""
+    try:
+        difference = _compare(settings, given, ledger, show)
+    except GuardError as error:
+        survey = ledger.last_scan()
+        mark = {} if survey is None else {SURVEY: survey.fingerprint}
+        with (
+            suppress(GuardError),
+            command_record(
+                ledger,
+                options={**settings.record(), **mark},
+                tally=Tally(),
+                manifest=path_text(given.manifest.path.absolute()),
+                manifest_sha256=given.manifest.sha256,
+            ),
+        ):
+            raise GuardError(error.masked) from None
+        raise
+    ledger.commit()
+    return difference
+
+
+def _enroll(run: Run, deletions: _Deletions, core: OneCore | None) -> Ended:
+    """Delete what earlier syncs have left to be deleted at once, then enroll."""
+    try:
+        run.ledger.following.accept(run.number)
+        run.ledger.commit()
+        with suppress(ServiceError):  # it is said when the rest is to go
+            deletions.delete_replaced()
+    except EnrollError as error:
+        return run.ended(stop=error)
+    except KeyboardInterrupt:  # who uses the library need not install a handler
+        return run.ended(signal=signal.SIGINT)
+    return run.drive(core)
+
+
+class _Deletions:
+    """What a sync deletes: replaced faces as soon as their new ones are there, leavers last."""
+
+    def __init__(self, settings: SyncSettings, run: Run, difference: Difference) -> None:
         self._settings = settings
-        self._show = show
-        until = settings.max_duration
-        self._until = math.inf if until is None else clock.monotonic() + until
-        self._knows = False  # the ledger was there, so that something may be to be deleted
-        self._signal: int | None = None
+        self._run = run
+        self._ledger = run.ledger
+        self._cutoff = removal_cutoff(difference.at, settings.grace)
         self._bound = ""
-        self._other_manifest = ""
-        self._counted = Counted()
-        self._now = 0
         self._people = self._faces = self._replaced = self._kept = 0
-        self._run = 0
-        self._ledger: Ledger
-        self._connection: Connection
-        self._tally: Tally
 
-    def begin(self, stack: ExitStack, manifest: Manifest) -> Held | None:
-        settings, path = self._settings, ledger_path(self._settings)
-        if not ledger_at(path).exists():
-            ledger: Ledger = ledger_at(path).scratch(identity_before(settings))
-            try:
-                self._judged(manifest, ledger)
-            finally:
-                ledger.close()
-            return None
-        lock = hold_ledger(stack, path).lock
-        ledger = ledger_at(path).open(identity_before(settings))
-        stack.callback(ledger.close)
-        try:
-            self._judged(manifest, ledger)
-        except GuardError as error:
-            _put_on_record(ledger, settings, manifest, error)
-            raise
-        ledger.commit()
-        self._knows = True
-        return Held(lock, ledger)
+    def followed(self, followed: Followed) -> Followed:
+        """What became of the difference."""
+        return replace(
+            followed,
+            people=self._people,
+            faces=self._faces,
+            replaced=self._replaced,
+            kept=self._kept,
+        )
 
-    def _judged(self, manifest: Manifest, ledger: Ledger) -> None:
-        judge = Judge(self._settings, manifest, ledger, show=self._show, until=self._until)
-        self._counted = judge.find()
-        self._now = judge.now
-        judge.refuse()
-        self._other_manifest = ledger.following.other_manifest(judge.path)
-
-    def accept(self, ledger: Ledger, connection: Connection, tally: Tally, run: int) -> None:
-        self._ledger, self._connection, self._tally, self._run = ledger, connection, tally, run
-        if not self._knows:
-            return
-        ledger.following.accept(run)
-        ledger.commit()
-        with suppress(ServiceError), self._caller() as caller:  # it is said when all is to go
-            self._delete_replaced(caller)
-
-    def softened(self, interrupt: Callable[[int], None]) -> Callable[[int], None]:
-        def soften(number: int) -> None:
-            self._signal = number
-            interrupt(number)
-
-        return soften
-
-    def end(self, ended: Ended) -> Ended:
+    def finish(self, ended: Ended) -> Ended:
+        """Delete what is to go if the run came to its end; how the sync has ended then."""
         through = not (ended.stop or ended.signal or ended.bound)
-        if not self._knows:
-            return ended
+        following = self._ledger.following
         try:
             try:
                 if through:
-                    with self._caller() as caller:
-                        self._delete_replaced(caller)
-                        self._delete_leavers(caller)
+                    self.delete_replaced()
+                    self._delete_leavers()
             finally:
-                following = self._ledger.following
                 following.tidy()
                 self._kept = following.kept()
             if through and (behind := following.behind()):
@@ -133,76 +155,56 @@ class _Night:
                 self._bound = self._bound or _about_those_behind(behind)
             self._ledger.commit()
         except EnrollError as error:
-            return replace(ended, stop=ended.stop or error)
-        if not through:
-            return ended
-        if self._signal is not None:
-            return replace(ended, signal=self._signal)
-        return replace(ended, bound=self._bound or None)
+            ended = replace(ended, stop=ended.stop or error)
+        else:
+            if through and self._run.signal is not None:
+                ended = replace(ended, signal=self._run.signal)
+            elif through:
+                ended = replace(ended, bound=self._bound or None)
+        return replace(ended, seconds=self._run.ended().seconds)
 
-    def followed(self) -> Followed:
-        return Followed(
-            counted=self._counted,
-            people=self._people,
-            faces=self._faces,
-            replaced=self._replaced,
-            kept=self._kept,
-            other_manifest=self._other_manifest,
-        )
-
-    @contextmanager
-    def _caller(self) -> Iterator[Caller]:
-        with Caller(
-            self._connection,
-            self._tally,
-            at_once=self._settings.max_in_flight,
-            known=self._ledger.ceiling,
-            most_calls=self._settings.max_calls,
-        ) as caller:
-            yield caller
-
-    def _delete_replaced(self, caller: Caller) -> None:
-        chosen = self._ledger.removals.choose_replaced()
-        if chosen.faces:
+    def delete_replaced(self) -> None:
+        """Delete faces of people whose rows are all enrolled. Raises ServiceError."""
+        if self._ledger.removals.choose_replaced().faces:
             before = self._replaced
 
             def told(gone: int) -> None:
                 self._replaced = before + gone
 
-            self._delete(caller, told)
+            self._delete(told)
 
-    def _delete_leavers(self, caller: Caller) -> None:
-        cutoff = removal_cutoff(self._now, self._settings.grace)
-        chosen = self._ledger.removals.choose_leavers(cutoff=cutoff)
+    def _delete_leavers(self) -> None:
+        chosen = self._ledger.removals.choose_leavers(cutoff=self._cutoff)
         if chosen.faces and self._may_go_on():
 
             def told(gone: int) -> None:
                 self._faces = gone
 
-            self._delete(caller, told)
-            left = self._ledger.removals.choose_leavers(cutoff=cutoff)
+            self._delete(told)
+            left = self._ledger.removals.choose_leavers(cutoff=self._cutoff)
             self._people = chosen.people - left.people
 
-    def _delete(self, caller: Caller, told: Callable[[int], None]) -> None:
-        delete_chosen(
-            self._ledger,
-            caller,
-            self._settings.group_id,
-            run=self._run,
-            told=told,
-            go_on=self._may_go_on,
-            seen=True,
-        )
+    def _delete(self, told: Callable[[int], None]) -> None:
+        with self._run.caller() as caller:
+            delete_chosen(
+                self._ledger,
+                caller,
+                self._settings.group_id,
+                run=self._run.number,
+                told=told,
+                go_on=self._may_go_on,
+                seen=True,
+            )
 
     def _may_go_on(self) -> bool:
         """Whether another call may be made; else it is remembered why not."""
         settings, more = self._settings, "and more is to be deleted"
-        if self._signal is not None:
+        if self._run.signal is not None:
             return False
-        if clock.monotonic() >= self._until:
+        if clock.monotonic() >= self._run.given.until:
             after = duration(settings.max_duration or 0.0)
             self._bound = f"--max-duration ({after}) was reached, {more}"
-        elif settings.max_calls is not None and self._tally.calls.total() >= settings.max_calls:
+        elif settings.max_calls is not None and self._run.tally.calls.total() >= settings.max_calls:
             self._bound = f"--max-calls was reached, {more}"
         return not self._bound
 
@@ -213,22 +215,3 @@ def _about_those_behind(people: int) -> str:
         f"{amount(people, 'person', 'people')} {have} another text in the library yet than in the "
         "manifest: it had to be found out first what an earlier night had added"
     )
-
-
-def _put_on_record(
-    ledger: Ledger, settings: SyncSettings, manifest: Manifest, error: GuardError
-) -> None:
-    """Let the ledger remember that a sync was refused, and nothing else."""
-    survey = ledger.last_scan()
-    mark = {} if survey is None else {SURVEY: survey.fingerprint}
-    with (
-        suppress(GuardError),
-        command_record(
-            ledger,
-            options={**settings.record(), **mark},
-            tally=Tally(),
-            manifest=path_text(manifest.path.absolute()),
-            manifest_sha256=manifest.sha256,
-        ),
-    ):
-        raise GuardError(error.masked)

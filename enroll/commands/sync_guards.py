@@ -69,21 +69,21 @@ KINDS = {
 """Of which changes a guard's message gives examples."""
 
 
-def judge(found: Counted, settings: SyncSettings) -> list[Refusal]:
+def refusals(found: Counted, settings: SyncSettings) -> list[Refusal]:
     """Every guard that says no; none where all may be done."""
     if not found.rows:
         return [Refusal(guard=Guard.EMPTY)]
     removals, changes = settings.max_removals, settings.max_changes
     people, least = found.people, LEAST_REMOVALS
-    refusals = [
+    said = [
         _over(Guard.MISSING, found.missing, settings.max_missing, of=found.rows),
         _over(Guard.GONE, found.newly_gone, removals, of=people, least=least),
         _over(Guard.REMOVALS, found.removed, removals, of=people, least=least),
     ]
     if found.people and not found.first:  # where nobody has a face there is nothing to spoil
         least = 0 if _texts_are_lost(found) else LEAST_CHANGES
-        refusals.append(_over(Guard.CHANGES, found.added, changes, of=people, least=least))
-    return [one for one in refusals if one is not None]
+        said.append(_over(Guard.CHANGES, found.added, changes, of=people, least=least))
+    return [one for one in said if one is not None]
 
 
 def _texts_are_lost(found: Counted) -> bool:

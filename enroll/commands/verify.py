@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from enroll.commands.surplus import Copy, SearchPlace, in_time, prove_copies, remove
 from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
@@ -14,14 +16,41 @@ from enroll.photos import open_store
 from enroll.session.library_listing import Sighted, look_up, read_library
 from enroll.session.recovery import Requeued, requeue_missing
 from enroll.session.session import (
+    COMMAND,
     CommandRecord,
     Prompt,
     Session,
-    VerifySettings,
+    SessionSettings,
     changing,
     open_session,
 )
+from enroll.settings import FILES, files_record
+from enroll.text.files import Output
 from enroll.text.wording import amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifySettings(SessionSettings):
+    """What `enroll verify` is to do; `differences` is a CSV to write them to."""
+
+    deep: bool = False
+    remove_surplus: bool = False
+    requeue_missing: bool = False
+    differences: Path | None = None
+
+    @property
+    def output(self) -> Output | None:
+        if self.differences is None:
+            return None
+        return Output(path=self.differences, option="--differences")
+
+    def record(self) -> dict[str, Any]:
+        return {
+            COMMAND: "verify",
+            "remove_surplus": self.remove_surplus,
+            "requeue_missing": self.requeue_missing,
+            FILES: files_record({"the differences": self.differences}),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +64,7 @@ class _Copies:
         return len(self.recorded) + len(self.proved)
 
 
-def mend(session: Session[VerifySettings], differences: Mapping[DifferenceKind, int]) -> bool:
+def _change(session: Session[VerifySettings], differences: Mapping[DifferenceKind, int]) -> bool:
     """Do what the settings ask for and a person agrees to; whether anything may have changed."""
     settings = session.settings
     copies = _agreed_copies(session) if settings.remove_surplus else _Copies()
@@ -120,7 +149,9 @@ def _prove(session: Session[VerifySettings]) -> list[Copy]:
         f"looking, with {amount(len(faces), 'call')} of search."
     )
     place = SearchPlace(
-        group_id=session.group_id, store=open_store(audit.images), send_as=session.send_as
+        group_id=session.group_id,
+        store=open_store(audit.images),
+        send_as=session.defaults.send_as,
     )
     return prove_copies(caller, place, suspects, audit.paths_of(faces))
 
@@ -167,7 +198,7 @@ def _requeued_lines(requeued: Requeued) -> list[str]:
 def verify(
     settings: VerifySettings, read_credentials: Callable[[], Credentials], prompt: Prompt
 ) -> Verified:
-    """Compare a ledger with its library, tell the differences, and mend what is asked for.
+    """Compare a ledger with its library, report the differences, and fix those it is asked to.
 
     The ledger's lock is taken only to change something. Raises EnrollError.
     """
@@ -178,7 +209,7 @@ def verify(
             differences = session.audit.differences(under_way=_under_way(session))
             write_differences(differences, settings.differences)
         prompt.say(*verified_lines(found))
-        if mend(session, found.differences):
+        if _change(session, found.differences):
             session.audit.refresh()
             found = _compared(session, sighted)
             prompt.say(*left_lines(found))
@@ -238,7 +269,7 @@ def _compared(session: Session[VerifySettings], sighted: Sighted) -> Verified:
     differences = audit.differences(under_way=_under_way(session))
     return Verified(
         ledger=session.settings.ledger,
-        endpoint=session.endpoint,
+        endpoint=session.defaults.endpoint,
         group_id=session.group_id,
         sighted=sighted,
         seen=audit.listing.count(),

@@ -348,10 +348,6 @@ class CallBudget(_Wrapper):
         """Whether no further call may leave."""
         return self._left == 0
 
-    def left_elsewhere(self, calls: int) -> None:
-        """So many calls have left that this limiter was not asked about."""
-        self._left = max(self._left - calls, 0)
-
     def free(self, now: float) -> int:
         return min(super().free(now), self._left)
 

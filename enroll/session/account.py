@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from enroll import __version__, clock
 from enroll.errors import ServiceError, ShortageError, UnreachedError, UsageError
@@ -236,6 +238,50 @@ class Connection:
     def others_than(self, refused: Credentials | None) -> bool:
         """Whether there are other credentials than those that a call was refused with."""
         return refused is not self.credentials or self.renew()
+
+
+class Transport(Protocol):
+    """How calls are made, as every command's settings have it; `timeout` is seconds."""
+
+    @property
+    def timeout(self) -> float:
+        """How long one call may take."""
+
+    @property
+    def ca_bundle(self) -> Path | None:
+        """Certificates to trust instead of the system's."""
+
+    @property
+    def allow_http(self) -> bool:
+        """Whether an endpoint without TLS will do."""
+
+
+@contextmanager
+def connect(
+    transport: Transport,
+    read_credentials: Callable[[], Credentials],
+    *,
+    endpoint: str,
+    announce: Announce = unheard,
+    patience: Patience | None = None,
+) -> Iterator[Connection]:
+    """The service, with the credentials as they are now, until the block ends.
+
+    Raises UsageError without any, and for an unusable endpoint.
+    """
+    connection = Account(
+        endpoint=endpoint,
+        read_credentials=read_credentials,
+        timeout=transport.timeout,
+        ca_bundle=transport.ca_bundle,
+        allow_http=transport.allow_http,
+        patience=patience or Patience(),
+        announce=announce,
+    ).open()
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def list_libraries(connection: Connection, tally: Tally) -> list[Library]:

@@ -1,4 +1,4 @@
-"""What `verify` and `remove` work with: a ledger that is read, its library proved, and a person."""
+"""How a command opens: its ledger held or read, its library proved, the command on record."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from enroll import __version__, clock
 from enroll.allowed import refuse
 from enroll.errors import ExitCode
-from enroll.expiry import DEFAULT_TIMEOUT
+from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.ledger import (
     Ledger,
     LedgerAudit,
+    LedgerHold,
+    LedgerReader,
     LibraryIdentity,
     RunEnd,
     RunStart,
     check_library,
     ledger_at,
 )
-from enroll.model import Credentials, Event, EventKind, SendAs
-from enroll.session.account import Account, find_library
+from enroll.model import Credentials, Event, EventKind, Library, SendAs
+from enroll.session.account import Connection, connect, find_library
 from enroll.session.caller import Caller
 from enroll.session.tally import Tally
-from enroll.settings import DEFAULT_ENDPOINT, FILES, files_record, host_of
+from enroll.settings import DEFAULT_ENDPOINT, host_of
 from enroll.text.files import InUse, Output, check_output, try_folder
 
 COMMAND = "command"
@@ -36,6 +38,104 @@ COMMAND = "command"
 
 ADOPT = "adopt"
 """The command whose being unfinished keeps a run from adding everybody once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A ledger that nobody else writes meanwhile, open for writing."""
+
+    lock: LedgerHold
+    ledger: Ledger
+
+
+@contextmanager
+def hold_ledger(
+    path: Path, library: LibraryIdentity, *, began_empty: bool = False
+) -> Iterator[Held]:
+    """Hold the ledger of this library, made first where nothing is there.
+
+    `began_empty` says of a new one that its library holds no face. Before the service was asked
+    when the library was created, that is empty and not compared: `check_library` does it later.
+    Raises LedgerBusyError while another command holds it, LedgerMismatchError for another
+    library's ledger or none, and LocalError.
+    """
+    store = ledger_at(path)
+    if store.exists():
+        store.check()  # before a lock is made beside a file that is something else
+    with store.hold() as lock, closing(store.open(library, began_empty=began_empty)) as ledger:
+        yield Held(lock, ledger)
+
+
+def known_library(path: Path, *, group_id: str | None) -> LibraryIdentity:
+    """The library that a ledger is of, by the name that is given if one is: `hold_ledger` refuses
+    another one's. Raises LedgerMismatchError where there is no ledger."""
+    with closing(ledger_at(path).read()) as reader:
+        known = reader.identity()
+    return replace(known, group_id=group_id or known.group_id)
+
+
+def identity_of(connection: Connection, library: Library) -> LibraryIdentity:
+    """What a ledger knows a library by."""
+    host = host_of(connection.account.endpoint)
+    return LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
+
+
+def prove_library(
+    connection: Connection,
+    tally: Tally,
+    *,
+    ledger: Path,
+    known: LibraryIdentity,
+    group_id: str | None = None,
+) -> LibraryIdentity:
+    """The account's library, which must be the one that the ledger is of.
+
+    `group_id` is its name if one is given, `known` what the ledger has on record. Raises
+    LedgerMismatchError for another one, and as `find_library`.
+    """
+    library = find_library(connection, group_id or known.group_id, tally)
+    identity = identity_of(connection, library)
+    check_library(ledger, known, identity)
+    return identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDefaults:
+    """What a command takes from the ledger's last run where nobody says otherwise.
+
+    `settle_after` is seconds, `clock_offset` the service's clock minus ours in seconds.
+    """
+
+    endpoint: str
+    send_as: SendAs
+    settle_after: float
+    clock_offset: float
+
+    def record(self, *, group_id: str, timeout: float) -> dict[str, Any]:
+        """What every command that changes the ledger has among its options on record."""
+        return {
+            "group_id": group_id,
+            "endpoint": self.endpoint,
+            "timeout": timeout,
+            "send_as": self.send_as.value,
+        }
+
+
+def run_defaults(ledger: LedgerReader, *, endpoint: str | None) -> RunDefaults:
+    """Read them from the ledger; `endpoint` is the one that was named, if any was."""
+    runs = ledger.status().runs
+    last = runs[0].start.options if runs else {}
+    settle_after = (run.start.options.get("settle_after") for run in runs)
+    return RunDefaults(
+        endpoint=endpoint or last.get("endpoint") or DEFAULT_ENDPOINT,
+        send_as=SendAs(last.get("send_as") or SendAs.FILE),
+        # Of the last run that has it: `verify` and its like have none.
+        settle_after=next(
+            (float(seconds) for seconds in settle_after if seconds is not None),
+            DEFAULT_SETTLE_AFTER,
+        ),
+        clock_offset=runs[0].clock_offset if runs else 0.0,
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -184,30 +284,6 @@ class SessionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifySettings(SessionSettings):
-    """What `enroll verify` is to do; `differences` is a CSV to write them to."""
-
-    deep: bool = False
-    remove_surplus: bool = False
-    requeue_missing: bool = False
-    differences: Path | None = None
-
-    @property
-    def output(self) -> Output | None:
-        if self.differences is None:
-            return None
-        return Output(path=self.differences, option="--differences")
-
-    def record(self) -> dict[str, Any]:
-        return {
-            COMMAND: "verify",
-            "remove_surplus": self.remove_surplus,
-            "requeue_missing": self.requeue_missing,
-            FILES: files_record({"the differences": self.differences}),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Session(Generic[S]):
     """The ledger as it is read, the library that it was proved to be of, and how to ask it."""
 
@@ -216,8 +292,7 @@ class Session(Generic[S]):
     audit: LedgerAudit
     caller: Caller
     identity: LibraryIdentity
-    endpoint: str
-    send_as: SendAs
+    defaults: RunDefaults
 
     @property
     def group_id(self) -> str:
@@ -231,8 +306,7 @@ def open_session(
 ) -> Iterator[Session[S]]:
     """Open the ledger for reading and prove that the library is its own. Raises EnrollError."""
     with ExitStack() as stack:
-        audit = ledger_at(settings.ledger).audit()
-        stack.callback(audit.close)
+        audit = stack.enter_context(closing(ledger_at(settings.ledger).audit()))
         if (output := settings.output) is not None:
             manifests = audit.manifests()
             check_output(
@@ -240,25 +314,23 @@ def open_session(
                 InUse(ledger=settings.ledger, manifests=manifests, files=settings.in_use),
             )
             try_folder(output)
-        known = audit.identity()
-        last = next(iter(audit.status(runs=1).runs), None)
-        options = {} if last is None else last.start.options
-        endpoint = settings.endpoint or options.get("endpoint") or DEFAULT_ENDPOINT
-        connection = Account(
-            endpoint=endpoint,
-            read_credentials=read_credentials,
-            timeout=settings.timeout,
-            ca_bundle=settings.ca_bundle,
-            allow_http=settings.allow_http,
-            announce=prompt.connecting,
-        ).open()
-        stack.callback(connection.close)
-        tally = Tally()
-        library = find_library(connection, settings.group_id or known.group_id, tally)
-        identity = LibraryIdentity(
-            host=host_of(endpoint), group_id=library.group_id, add_time=library.add_time
+        defaults = run_defaults(audit, endpoint=settings.endpoint)
+        connection = stack.enter_context(
+            connect(
+                settings,
+                read_credentials,
+                endpoint=defaults.endpoint,
+                announce=prompt.connecting,
+            )
         )
-        check_library(settings.ledger, known, identity)
+        tally = Tally()
+        identity = prove_library(
+            connection,
+            tally,
+            ledger=settings.ledger,
+            known=audit.identity(),
+            group_id=settings.group_id,
+        )
         caller = stack.enter_context(
             Caller(connection, tally, at_once=settings.max_in_flight, known=audit.ceiling)
         )
@@ -268,8 +340,7 @@ def open_session(
             audit=audit,
             caller=caller,
             identity=identity,
-            endpoint=endpoint,
-            send_as=SendAs(options.get("send_as") or SendAs.FILE),
+            defaults=defaults,
         )
 
 
@@ -280,23 +351,13 @@ def changing(session: Session[Any]) -> Iterator[tuple[Ledger, CommandRecord]]:
     Raises LedgerBusyError while a run goes on.
     """
     settings: SessionSettings = session.settings
-    options = {
-        **settings.record(),
-        "group_id": session.group_id,
-        "endpoint": session.endpoint,
-        "timeout": settings.timeout,
-        "send_as": session.send_as.value,
-    }
-    with ExitStack() as stack:
-        stack.enter_context(ledger_at(settings.ledger).hold())
-        ledger = ledger_at(settings.ledger).open(session.identity)
-        stack.callback(ledger.close)
+    common = session.defaults.record(group_id=session.group_id, timeout=settings.timeout)
+    with hold_ledger(settings.ledger, session.identity) as held:
         session.audit.refresh()
-        offset = session.caller.clock_offset
-        tally = session.caller.tally
-        yield (
-            ledger,
-            stack.enter_context(
-                command_record(ledger, options=options, tally=tally, clock_offset=offset)
-            ),
-        )
+        with command_record(
+            held.ledger,
+            options={**settings.record(), **common},
+            tally=session.caller.tally,
+            clock_offset=session.caller.clock_offset,
+        ) as work:
+            yield held.ledger, work
