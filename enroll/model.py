@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import Any
@@ -316,6 +316,19 @@ class FaceRecord:
             expires=None,
             refused_under=None,
         )
+
+
+def same_face(faces: Sequence[FaceRecord], photo: Photo) -> FaceRecord | None:
+    """The face with this photo's content, or else one for which the same bytes were sent; one that
+    was removed only where there is no other."""
+    exact = next((face for face in faces if face.sha256 == photo.sha256), None)
+    if exact is not None and exact.status is not Status.REMOVED:
+        return exact
+    sent = photo.sent_sha256 or photo.sha256
+    for face in faces:
+        if (face.sent_sha256 or face.sha256) == sent and face.status is not Status.REMOVED:
+            return face
+    return exact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

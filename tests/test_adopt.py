@@ -19,9 +19,9 @@ from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
-from enroll.run.reconcile_rules import Seen, Sight
 from enroll.sandbox import Limits, Sandbox
 from enroll.session import caller, library_listing
+from enroll.session.face_search import Findings, SeenFace
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 
@@ -405,8 +405,8 @@ OWN = OwnScore(98.0)
 
 
 def claim(name: str, *seen: tuple[str, int | None, float], cut_at: float | None = None) -> Claim:
-    strangers = tuple(Seen(token, at, score) for token, at, score in seen)
-    return Claim(content=name.encode(), line=ord(name), sight=Sight(strangers, cut_at))
+    strangers = tuple(SeenFace(token, at, score) for token, at, score in seen)
+    return Claim(content=name.encode(), line=ord(name), findings=Findings(strangers, cut_at))
 
 
 def decided(*claims: Claim, own: OwnScore = OWN) -> dict[str, Decision]:

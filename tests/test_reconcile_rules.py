@@ -16,14 +16,11 @@ from enroll.run.reconcile_rules import (
     FAILED_LOOKS,
     RECHECK_LOOKS,
     REFUSED_LOOKS,
-    SCORE_SLACK,
     Absent,
     Adopt,
-    Control,
+    Calibration,
     Doubt,
     LookAgain,
-    Seen,
-    Sight,
     Undecided,
     first_look_at,
     judge,
@@ -31,8 +28,9 @@ from enroll.run.reconcile_rules import (
     only_face,
 )
 from enroll.run.transitions import Doubtful, Policy, Send, Settled
+from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
 
-CONTROL = Control(score=97.0, lag=0.0)
+CONTROL = Calibration(score=97.0, lag=0.0)
 FACE = FaceRecord(
     face_id=1, user_id="u1", sha256=b"\1" * 32, status=Status.IN_DOUBT, expires=100.0, attempts=1
 )
@@ -46,34 +44,34 @@ NOW = 1000.0
 
 
 def look(
-    *seen: Seen,
+    *seen: SeenFace,
     doubt: Doubt = DOUBT,
     at: float = NOW,
     cut_at: float | None = None,
     own: bool | None = None,
-    control: Control = CONTROL,
+    calibration: Calibration = CONTROL,
 ) -> reconcile_rules.Settlement:
-    sight = Sight(seen, cut_at, at=at, own=own)
-    return judge(doubt, sight, control=control, settle_after=10.0)
+    findings = Findings(seen, cut_at, at=at, own=own)
+    return judge(doubt, findings, calibration=calibration, settle_after=10.0)
 
 
 def test_the_first_look_waits_for_the_signatures_expiry_and_the_settling_time() -> None:
     # And for the second by which the service's clock may be misjudged.
-    assert first_look_at(DOUBT, control=None, settle_after=10.0) == 111.0
-    assert first_look_at(DOUBT, control=CONTROL, settle_after=10.0) == 111.0
+    assert first_look_at(DOUBT, calibration=None, settle_after=10.0) == 111.0
+    assert first_look_at(DOUBT, calibration=CONTROL, settle_after=10.0) == 111.0
 
 
 def test_the_first_look_waits_for_as_long_as_the_service_shows_new_faces_late() -> None:
-    slow = Control(97.0, lag=30.0)
-    assert first_look_at(DOUBT, control=slow, settle_after=10.0) == 141.0
+    slow = Calibration(97.0, lag=30.0)
+    assert first_look_at(DOUBT, calibration=slow, settle_after=10.0) == 141.0
     # A face that is shown itself proves that what came before it is visible.
     again = Doubt(face=SENT_AGAIN, recheck=True)
-    assert first_look_at(again, control=slow, settle_after=10.0) == 111.0
+    assert first_look_at(again, calibration=slow, settle_after=10.0) == 111.0
 
 
 @pytest.mark.parametrize(("at", "absent"), [(140.9, 0), (141.0, 1), (170.0, 1)])
 def test_a_look_before_new_faces_are_visible_proves_no_absence(at: float, absent: int) -> None:
-    found = look(at=at, control=Control(97.0, lag=30.0))
+    found = look(at=at, calibration=Calibration(97.0, lag=30.0))
     assert isinstance(found, LookAgain)
     assert found.doubt.absent == absent
     if not absent:
@@ -81,20 +79,24 @@ def test_a_look_before_new_faces_are_visible_proves_no_absence(at: float, absent
 
 
 def test_a_face_that_is_seen_early_is_adopted_all_the_same() -> None:
-    assert look(Seen("t1", 5, 97.0), at=0.0, control=Control(97.0, lag=30.0)) == Adopt("t1", ())
+    assert look(SeenFace("t1", 5, 97.0), at=0.0, calibration=Calibration(97.0, lag=30.0)) == Adopt(
+        "t1", ()
+    )
 
 
 def test_a_stranger_with_the_controls_score_is_adopted() -> None:
-    assert look(Seen("t1", 5, 97.0)) == Adopt("t1", ())
-    assert look(Seen("t1", 5, 97.0 - SCORE_SLACK / 2)) == Adopt("t1", ())
+    assert look(SeenFace("t1", 5, 97.0)) == Adopt("t1", ())
+    assert look(SeenFace("t1", 5, 97.0 - SCORE_SLACK / 2)) == Adopt("t1", ())
 
 
 def test_a_stranger_that_is_less_like_the_photo_is_another_photo_of_the_person() -> None:
-    assert isinstance(look(Seen("t1", 5, 96.0)), LookAgain)
+    assert isinstance(look(SeenFace("t1", 5, 96.0)), LookAgain)
 
 
 def test_of_several_the_oldest_is_adopted_and_the_rest_are_surplus() -> None:
-    found = look(Seen("young", 9, 97.0), Seen("old", 5, 97.0), Seen("no time", None, 97.0))
+    found = look(
+        SeenFace("young", 9, 97.0), SeenFace("old", 5, 97.0), SeenFace("no time", None, 97.0)
+    )
     assert found == Adopt("old", ("young", "no time"))
 
 
@@ -108,7 +110,7 @@ def test_a_face_is_absent_only_when_it_was_looked_for_twice_with_a_longer_wait_b
 
 
 def test_a_service_that_shows_new_faces_late_is_given_longer() -> None:
-    slow = look(control=Control(97.0, lag=30.0))
+    slow = look(calibration=Calibration(97.0, lag=30.0))
     quick = look()
     assert isinstance(slow, LookAgain)
     assert isinstance(quick, LookAgain)
@@ -121,7 +123,7 @@ def test_a_search_that_is_full_of_likenesses_proves_nothing() -> None:
 
 
 def test_a_full_search_that_shows_the_face_is_enough() -> None:
-    assert look(Seen("t1", 5, 97.0), cut_at=97.0) == Adopt("t1", ())
+    assert look(SeenFace("t1", 5, 97.0), cut_at=97.0) == Adopt("t1", ())
 
 
 def test_a_look_that_fails_is_no_look_and_is_repeated_a_few_times() -> None:
@@ -181,11 +183,11 @@ def test_a_look_that_does_not_show_a_face_sent_again_is_repeated_and_never_settl
 
 
 def test_a_copy_that_is_seen_before_the_face_itself_is_reported_and_others_are_looked_for() -> None:
-    found = look(Seen("copy", 5, 97.0), doubt=RECHECK, own=False)
+    found = look(SeenFace("copy", 5, 97.0), doubt=RECHECK, own=False)
     assert isinstance(found, Adopt)
     assert isinstance(found.then, LookAgain)
     assert (found.face_token, found.then.doubt.recheck) == ("copy", True)
-    assert look(Seen("copy", 5, 97.0), doubt=RECHECK, own=True) == Adopt("copy", ())
+    assert look(SeenFace("copy", 5, 97.0), doubt=RECHECK, own=True) == Adopt("copy", ())
 
 
 @pytest.mark.parametrize(("attempts", "only"), [(0, True), (1, False)])
@@ -195,16 +197,16 @@ def test_a_listed_stranger_is_the_face_only_if_no_other_photo_was_ever_sent(
     other = FaceRecord(
         face_id=2, user_id="u1", sha256=b"\2" * 32, status=Status.PENDING, attempts=attempts
     )
-    stranger = Seen("t1", 5, None)
+    stranger = SeenFace("t1", 5, None)
     assert only_face([stranger], [FACE, other], FACE) is only
     assert not only_face([], [FACE], FACE)
-    assert not only_face([stranger, Seen("t2", 6, None)], [FACE], FACE)
+    assert not only_face([stranger, SeenFace("t2", 6, None)], [FACE], FACE)
 
 
 EXPIRES, SETTLE_AFTER, LAG = 5.0, 10.0, 30.0
 """Seconds from a call's end to its signature's expiry, and what the service takes at most."""
 
-SLOW = Control(97.0, lag=LAG)
+SLOW = Calibration(97.0, lag=LAG)
 LATE = st.sampled_from([0.0, EXPIRES, EXPIRES + SETTLE_AFTER])
 
 
@@ -222,7 +224,7 @@ class SettledService(RuleBasedStateMachine):
 
     The service applies a call at the latest SETTLE_AFTER after its signature's expiry or never, as
     the promise says, and shows a face LAG seconds later. A look shows each of the person's
-    faces with a score: the control's for the same photo, less for another.
+    faces with a score: the calibration's for the same photo, less for another.
     """
 
     def __init__(self) -> None:
@@ -310,7 +312,9 @@ class SettledService(RuleBasedStateMachine):
         if fails:
             settlement: reconcile_rules.Settlement = look_failed(doubt, "failed")
         else:
-            settlement = judge(doubt, self.sight(content), control=SLOW, settle_after=SETTLE_AFTER)
+            settlement = judge(
+                doubt, self.findings(content), calibration=SLOW, settle_after=SETTLE_AFTER
+            )
         if isinstance(settlement, LookAgain):
             self.doubts[content] = settlement.doubt
             return
@@ -323,11 +327,11 @@ class SettledService(RuleBasedStateMachine):
             face = replace(face, status=Status.PENDING)
         self.records[content] = face
 
-    def sight(self, content: int) -> Sight:
+    def findings(self, content: int) -> Findings:
         held = {record.face_token for record in self.records.values()} | self.surplus
-        return Sight(
+        return Findings(
             tuple(
-                Seen(copy.token, number, 97.0 if copy.content == content else 91.0)
+                SeenFace(copy.token, number, 97.0 if copy.content == content else 91.0)
                 for number, copy in enumerate(self.library)
                 if copy.token not in held and copy.visible_at <= self.now
             ),

@@ -16,7 +16,7 @@ from enroll.commands.run_closing import Report
 from enroll.errors import ExitCode, UsageError
 from enroll.facesearch import FaceSearch
 from enroll.model import Credentials
-from enroll.run import face_search, unknown_faces
+from enroll.run import lookups, unknown_faces
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 
@@ -73,7 +73,7 @@ def test_the_library_is_listed_from_where_the_ledger_ends(
     case: Case, monkeypatch: pytest.MonkeyPatch, *, whole: bool
 ) -> None:
     page = 100 if whole else 4
-    for module in (face_search, unknown_faces):
+    for module in (lookups, unknown_faces):
         monkeypatch.setattr(module, "LIST_PAGE", page)
     restored(case, before=9, after=10)
     asked = case.box.count("list")
@@ -89,7 +89,7 @@ def test_the_library_is_listed_from_where_the_ledger_ends(
 def test_what_a_ledger_has_lost_is_found_though_others_have_deleted_most_that_it_knows(
     case: Case, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
-    for module in (face_search, unknown_faces):
+    for module in (lookups, unknown_faces):
         monkeypatch.setattr(module, "LIST_PAGE", 4)
     restored(case, before=19, after=3)
     there = [face.face_token for face in case.box.faces(case.group_id)]

@@ -12,9 +12,7 @@ from enroll.commands.adopt_report import Adoption, adopted_lines, open_report, o
 from enroll.commands.adopt_search import Adopter
 from enroll.commands.matching import OwnScore
 from enroll.commands.run_opening import ledger_path, named_library
-from enroll.commands.surplus import SearchPlace
-from enroll.errors import ServiceError, UsageError
-from enroll.facesearch import candidates
+from enroll.errors import UsageError
 from enroll.ledger import (
     Ledger,
     LedgerHold,
@@ -26,13 +24,11 @@ from enroll.ledger import (
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, photos_folder
-from enroll.model import CallKind, Credentials, FaceRecord, Photo
+from enroll.model import Credentials
 from enroll.photos import PhotoStore
-from enroll.run.calibration import CONTROL_FACES
-from enroll.run.face_search import read_again
-from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD
 from enroll.session.account import connect, find_library
 from enroll.session.caller import Caller
+from enroll.session.face_search import PhotoSearch
 from enroll.session.library_listing import Sighted, read_library
 from enroll.session.session import (
     ADOPT,
@@ -161,16 +157,16 @@ class _Work:
         ) as work:
             self._count(adoption, store, work.run)
             self.prompt.say(*opening_lines(adoption))
-            place = SearchPlace(group_id=run.group_id, store=store, send_as=run.send_as)
+            photo_search = PhotoSearch(group_id=run.group_id, store=store, send_as=run.send_as)
             if adoption.to_search:
-                adoption.own = self._known_own_score(place)
+                adoption.own = self._known_own_score(photo_search)
             with open_report(self.settings.report) as remarks:
                 Adopter(
                     caller=self.caller,
                     ledger=self.ledger,
                     listing=self.listing,
                     work=work,
-                    place=place,
+                    photo_search=photo_search,
                     multi_oriented_detection=run.multi_oriented_detection,
                     adoption=adoption,
                     remarks=remarks,
@@ -201,37 +197,12 @@ class _Work:
         adoption.rows = self.listing.claimed(listed_only=False)
         adoption.to_search = self.listing.claimed(listed_only=adoption.sighted.whole)
 
-    def _known_own_score(self, place: SearchPlace) -> OwnScore | None:
+    def _known_own_score(self, photo_search: PhotoSearch) -> OwnScore | None:
         """The score of own faces, as set, or as a face has whose token the ledger knows."""
         if self.settings.score is not None:
             return OwnScore(self.settings.score, set_by_hand=True)
-        for face in self.ledger.newest_enrolled(CONTROL_FACES):
-            paths = self.ledger.paths_of([face.face_id])[face.face_id]
-            photo = read_again(paths, place.store, face)
-            if photo is None:
-                continue
-            score = self._control(place, face, photo)
-            if score is not None:
-                return OwnScore(score)
-        return None
-
-    def _control(self, place: SearchPlace, face: FaceRecord, photo: Photo) -> float | None:
-        answer = self.caller.ask(
-            CallKind.SEARCH,
-            lambda service: service.search(
-                group_id=place.group_id,
-                photo=photo,
-                send_as=place.send_as,
-                limit=LOOK_LIMIT,
-                threshold=LOOK_THRESHOLD,
-                multi_oriented_detection=face.multi_oriented_detection,
-            ),
-        )
-        try:
-            found = candidates(answer)
-        except ServiceError:
-            return None
-        return next((one.score for one in found if one.face_token == face.face_token), None)
+        score = photo_search.own_score(self.caller, self.ledger)
+        return None if score is None else OwnScore(score)
 
     def _unknown(self) -> int:
         """How many faces of the library the ledger does not know."""

@@ -8,17 +8,16 @@ from dataclasses import replace
 from enroll.commands.adopt_report import Adoption, Remarks
 from enroll.commands.adopt_writer import Books, Looked, Searched, Unsearched
 from enroll.commands.matching import Claim, Decision, Outcome, decide, learn_own_score
-from enroll.commands.surplus import SearchPlace
-from enroll.errors import ServiceError, UsageError
-from enroll.facesearch import FaceSearch, FoundFace, candidates
+from enroll.errors import UsageError
+from enroll.facesearch import FaceSearch, FoundFace
+from enroll.facesearch.answers import OwnCode
 from enroll.ledger import Ledger, Listing
 from enroll.model import CallKind, FaceRecord, LibraryFace, ScannedRow, Status, Unusable
 from enroll.photos import read_photo
-from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, Seen, Sight
 from enroll.run.transitions import Hold, Policy, Settled, first_step
 from enroll.session.caller import Caller
+from enroll.session.face_search import Findings, PhotoSearch, SeenFace, cut_at, found_faces
 from enroll.session.session import CommandRecord
-from enroll.settings import FOR_A_LOOK
 
 MOST_UNDECIDED = 1000
 """People searched for, and kept in memory, before the score of own faces must be known."""
@@ -37,7 +36,7 @@ class Adopter:
         ledger: Ledger,
         listing: Listing,
         work: CommandRecord,
-        place: SearchPlace,
+        photo_search: PhotoSearch,
         multi_oriented_detection: bool,
         adoption: Adoption,
         remarks: Remarks,
@@ -49,7 +48,7 @@ class Adopter:
         self._listing = listing
         self._work = work
         self._books = Books(ledger, work, turned=multi_oriented_detection)
-        self._place = place
+        self._photo_search = photo_search
         self._turn = multi_oriented_detection
         self._adoption = adoption
         self._remarks = remarks
@@ -90,17 +89,11 @@ class Adopter:
 
     def _look(self, service: FaceSearch, row: ScannedRow) -> Looked:
         """Read a photo and search with it. Runs on another thread."""
-        photo = read_photo(row.path, self._place.store, FOR_A_LOOK)
+        photo_search = self._photo_search
+        photo = read_photo(row.path, photo_search.store, photo_search.preparation)
         if isinstance(photo, Unusable):
             return Unsearched(row, photo.fault)
-        answer = service.search(
-            group_id=self._place.group_id,
-            photo=photo,
-            send_as=self._place.send_as,
-            limit=LOOK_LIMIT,
-            threshold=LOOK_THRESHOLD,
-            multi_oriented_detection=self._turn,
-        )
+        answer = photo_search.search(service, photo, multi_oriented_detection=self._turn)
         return Searched(row, replace(photo, content=b""), answer)
 
     # The score of own faces
@@ -179,7 +172,7 @@ class Adopter:
         """Give a person's photos their faces."""
         own = self._adoption.own
         claims = [
-            Claim(content=content, line=rows[0].row.line, sight=self._sight(rows[0], there))
+            Claim(content=content, line=rows[0].row.line, findings=self._findings(rows[0], there))
             for content, rows in claiming.items()
         ]
         decisions = {} if own is None else decide(claims, own)
@@ -196,18 +189,17 @@ class Adopter:
             for searched in rows:
                 self._remarks.row(searched.row, decision, "")
 
-    def _sight(self, looked: Searched, there: dict[str, LibraryFace]) -> Sight:
+    def _findings(self, looked: Searched, there: dict[str, LibraryFace]) -> Findings:
         """What a search has shown of the row's person, but for what the ledger knows."""
         found = _found(looked)
         ours = [one for one in found if one.user_id == looked.row.user_id]
         held = self._ledger.holders_of([one.face_token for one in ours])
         strangers = tuple(
-            Seen(one.face_token, _add_time(one, there), one.score)
+            SeenFace(one.face_token, _add_time(one, there), one.score)
             for one in ours
             if one.face_token not in held
         )
-        full = len(found) >= LOOK_LIMIT
-        return Sight(strangers, min(one.score for one in found) if full else None)
+        return Findings(strangers, cut_at(found))
 
     def _known(self, searched: Searched, face: FaceRecord, known: Sequence[FaceRecord]) -> None:
         """The row's face is enrolled, or was until no row pointed to it any more."""
@@ -224,23 +216,14 @@ class Adopter:
 
 def _found(looked: Looked) -> list[FoundFace]:
     """The faces that a search has shown; none where it has shown nothing reliable."""
-    try:
-        return candidates(looked.answer) if isinstance(looked, Searched) else []
-    except ServiceError:
-        return []
+    return (found_faces(looked.answer) if isinstance(looked, Searched) else None) or []
 
 
 def _trouble(looked: Searched) -> str | None:
-    """Why a search proves nothing; None where it does. A service that finds no face in a photo
-    cannot have added it."""
-    answer = looked.answer
-    if answer.code == "NO_FACE_FOUND":
+    """Why a search proves nothing; None where it does."""
+    if found_faces(looked.answer) is not None:
         return None
-    try:
-        candidates(answer)
-    except ServiceError as error:
-        return answer.code or str(error)
-    return None
+    return looked.answer.code or OwnCode.FIELD_MISSING.value
 
 
 def _add_time(one: FoundFace, there: dict[str, LibraryFace]) -> int | None:

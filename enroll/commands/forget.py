@@ -12,7 +12,6 @@ from typing import Any
 
 from enroll import clock
 from enroll.commands.people_faces import Seeker, Sought
-from enroll.commands.surplus import SearchPlace
 from enroll.commands.traces import RESULTS, files_of, find_traces
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import Ledger, Target
@@ -26,6 +25,7 @@ from enroll.session.deletions import (
     delete_targets,
     settle_deleting,
 )
+from enroll.session.face_search import PhotoSearch
 from enroll.session.session import (
     COMMAND,
     CommandRecord,
@@ -210,7 +210,7 @@ class _Forgetting:
         session, ledger = self.session, self.ledger
         if refused := settle_deleting(ledger, session.caller, session.group_id):
             session.prompt.say(refused)
-        place = SearchPlace(
+        photo_search = PhotoSearch(
             group_id=session.group_id,
             store=open_store(ledger.images),
             send_as=session.defaults.send_as,
@@ -219,7 +219,7 @@ class _Forgetting:
             session.caller,
             ledger,
             session.audit.listing,
-            place,
+            photo_search,
             settle_after=session.defaults.settle_after,
             heard=lambda count: session.prompt.progress(count, "faces listed"),
         ).seek(self.people)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from enroll.run.reconcile_rules import SCORE_SLACK, Seen, Sight
+from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
 
 HIGHEST_SCORE = 100.0
 """The most that `search` gives. A photo that gets it is as like as can be: its own face."""
@@ -70,7 +70,7 @@ class Claim:
 
     content: bytes
     line: int
-    sight: Sight
+    findings: Findings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def decide(claims: Sequence[Claim], own: OwnScore) -> dict[bytes, Decision]:
     A face goes to one photo only, the oldest first. Where several photos look the same to the
     service, those with the fewest candidates choose first, then those that stand first.
     """
-    fitting = {claim.content: _fitting(claim.sight, own) for claim in claims}
+    fitting = {claim.content: _fitting(claim.findings, own) for claim in claims}
     claims = sorted(claims, key=lambda claim: (len(fitting[claim.content]), claim.line))
     wanted = Counter(seen.face_token for found in fitting.values() for seen in found)
     taken: set[str] = set()
@@ -128,26 +128,28 @@ def decide(claims: Sequence[Claim], own: OwnScore) -> dict[bytes, Decision]:
         if token is not None:
             taken.update(copies)  # a copy is recorded once
         decisions[claim.content] = Decision(
-            outcome=_outcome(claim.sight, found, token, own),
+            outcome=_outcome(claim.findings, found, token, own),
             face_token=token or "",
             surplus=copies if token is not None else (),
-            score=max((one.score or 0.0 for one in claim.sight.unknown_faces), default=0.0),
+            score=max((one.score or 0.0 for one in claim.findings.unknown_faces), default=0.0),
             alike=any(wanted[one.face_token] > 1 for one in found),
         )
     return decisions
 
 
-def _fitting(sight: Sight, own: OwnScore) -> list[Seen]:
+def _fitting(findings: Findings, own: OwnScore) -> list[SeenFace]:
     """The faces that may be the photo's own, oldest first."""
-    found = [one for one in sight.unknown_faces if one.score is not None and own.fits(one.score)]
+    found = [one for one in findings.unknown_faces if one.score is not None and own.fits(one.score)]
     return sorted(found, key=lambda one: (one.add_time is None, one.add_time or 0, one.face_token))
 
 
-def _outcome(sight: Sight, found: Sequence[Seen], token: str | None, own: OwnScore) -> Outcome:
+def _outcome(
+    findings: Findings, found: Sequence[SeenFace], token: str | None, own: OwnScore
+) -> Outcome:
     if token is not None:
         return Outcome.ADOPTED
     if found:
         return Outcome.CONTESTED
-    if sight.cut_at is not None and sight.cut_at >= own.score - SCORE_SLACK:
+    if findings.cut_at is not None and findings.cut_at >= own.score - SCORE_SLACK:
         return Outcome.UNCLEAR
     return Outcome.NOT_FOUND

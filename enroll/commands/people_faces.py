@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from enroll import clock
-from enroll.commands.surplus import SearchPlace
 from enroll.errors import ServiceError
 from enroll.expiry import settled_from
-from enroll.facesearch import FaceSearch, FoundFace, candidates
+from enroll.facesearch import FoundFace
 from enroll.ledger import Ledger, Listing
-from enroll.model import Answer, CallKind, FaceRecord
-from enroll.run.calibration import CONTROL_FACES
-from enroll.run.face_search import read_again
-from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
+from enroll.model import Answer, FaceRecord
 from enroll.session.caller import Caller
+from enroll.session.face_search import (
+    NO_FACE_FOUND,
+    SCORE_SLACK,
+    PhotoSearch,
+    cut_at,
+    found_faces,
+)
 from enroll.session.library_listing import Sighted, read_library
-
-NO_FACE = "NO_FACE_FOUND"
-"""What `search` answers for a photo in which the service sees no face: none such was ever added."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Seeker:
         caller: Caller,
         ledger: Ledger,
         listing: Listing,
-        place: SearchPlace,
+        photo_search: PhotoSearch,
         *,
         settle_after: float,
         heard: Callable[[int], None],
@@ -53,7 +53,7 @@ class Seeker:
         self._caller = caller
         self._ledger = ledger
         self._listing = listing
-        self._place = place
+        self._photo_search = photo_search
         self._settle_after = settle_after
         self._heard = heard
 
@@ -63,7 +63,7 @@ class Seeker:
         began = clock.now_ms()
         try:
             sighted = read_library(
-                self._caller, self._place.group_id, self._listing, heard=self._heard
+                self._caller, self._photo_search.group_id, self._listing, heard=self._heard
             )
         except ServiceError as error:
             sighted = Sighted(faces=0, began=began, because=str(error))
@@ -106,10 +106,11 @@ class Seeker:
         doubts = [face for faces in known.values() for face in faces if face.open or face.recheck]
         left = {face.face_id: face for face in doubts}
         try:
-            own = self._own_score() if doubts else None
-            for face, answer in self._searched(doubts):
+            own = self._photo_search.own_score(self._caller, self._ledger) if doubts else None
+            paths = self._ledger.paths_of(list(left))
+            for face, answer in self._photo_search.each(self._caller, doubts, paths):
                 del left[face.face_id]
-                found = _found(answer)
+                found = found_faces(answer)
                 tokens = [one.face_token for one in found or () if one.user_id == face.user_id]
                 self._strange(sought, face.user_id, known[face.user_id], tokens)
                 if because := _left_open(answer, found, own):
@@ -119,52 +120,18 @@ class Seeker:
                 because = f"the library can neither be listed nor searched: {error}"
                 sought.unsettled.setdefault(face.user_id, because)
 
-    def _searched(self, faces: Sequence[FaceRecord]) -> Iterator[tuple[FaceRecord, Answer | None]]:
-        """A search with the photo of each face; None where the photo is gone."""
-        paths = self._ledger.paths_of([face.face_id for face in faces])
-
-        def look(service: FaceSearch, face: FaceRecord) -> Answer | None:
-            photo = read_again(paths[face.face_id], self._place.store, face)
-            if photo is None:
-                return None
-            return service.search(
-                group_id=self._place.group_id,
-                photo=photo,
-                send_as=self._place.send_as,
-                limit=LOOK_LIMIT,
-                threshold=LOOK_THRESHOLD,
-                multi_oriented_detection=face.multi_oriented_detection,
-            )
-
-        yield from self._caller.each(CallKind.SEARCH, faces, look, answer_of=lambda one: one)
-
-    def _own_score(self) -> float | None:
-        """What a photo gets for its own face, shown by one whose token is known."""
-        for face, answer in self._searched(self._ledger.newest_enrolled(CONTROL_FACES)):
-            for one in _found(answer) or ():
-                if one.face_token == face.face_token:
-                    return one.score
-        return None
-
-
-def _found(answer: Answer | None) -> list[FoundFace] | None:
-    """The faces that a search has shown; None where it has shown nothing reliable."""
-    try:
-        return None if answer is None else candidates(answer)
-    except ServiceError:
-        return None
-
 
 def _left_open(answer: Answer | None, found: Sequence[FoundFace] | None, own: float | None) -> str:
     """Why a search does not show whether the library holds a face; empty where it does."""
     if answer is None:
         return "the library cannot be listed, and the photo to search with is gone"
-    if answer.code == NO_FACE:
+    if answer.code == NO_FACE_FOUND:
         return ""
     if found is None:
         return f"the library cannot be listed, and the search failed: {answer.code}"
     if own is None:
         return "the library cannot be listed, and no known face is there to compare with"
-    if len(found) >= LOOK_LIMIT and min(one.score for one in found) >= own - SCORE_SLACK:
+    least = cut_at(found)
+    if least is not None and least >= own - SCORE_SLACK:
         return "the library cannot be listed, and too many faces are as like the photo"
     return ""

@@ -7,21 +7,16 @@ of the face itself. Nothing else is ever deleted.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 
-from enroll.errors import ServiceError
 from enroll.expiry import APPLYING_SECONDS
-from enroll.facesearch import FaceSearch, FoundFace, candidates
 from enroll.ledger import Changes, Ledger, Suspect
-from enroll.model import Answer, CallKind, EventKind, FaceRecord, SendAs
-from enroll.photos import PhotoStore
-from enroll.run.face_search import read_again
-from enroll.run.reconcile_rules import LOOK_LIMIT, LOOK_THRESHOLD, SCORE_SLACK
+from enroll.model import EventKind
 from enroll.session.caller import Caller
 from enroll.session.deletions import DELETE_PAGE, delete_faces
+from enroll.session.face_search import SCORE_SLACK, PhotoSearch, found_faces, score_of
 from enroll.session.session import CommandRecord
 
 
@@ -31,24 +26,6 @@ class Copy:
 
     face_token: str
     face_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchPlace:
-    """Where photos are and how they are searched for."""
-
-    group_id: str
-    store: PhotoStore
-    send_as: SendAs
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A face, the strangers that may be its copies, and where its photo may lie."""
-
-    face: FaceRecord
-    strangers: frozenset[str]
-    paths: Sequence[str]
 
 
 def in_time(suspects: Iterable[Suspect], *, clock_offset: float) -> list[Suspect]:
@@ -68,7 +45,7 @@ def in_time(suspects: Iterable[Suspect], *, clock_offset: float) -> list[Suspect
 
 def prove_copies(
     caller: Caller,
-    place: SearchPlace,
+    photo_search: PhotoSearch,
     suspects: Sequence[Suspect],
     paths: Mapping[int, Sequence[str]],
 ) -> list[Copy]:
@@ -76,49 +53,26 @@ def prove_copies(
 
     One search a face. `paths` tells for each face where its photo may lie.
     """
-    questions = [
-        _Question(face, frozenset(one.face_token for one in group), paths[face.face_id])
-        for face, group in groupby(suspects, key=attrgetter("face"))
+    faces = {suspect.face.face_id: suspect.face for suspect in suspects}
+    strangers: dict[int, set[str]] = defaultdict(set)
+    for suspect in suspects:
+        strangers[suspect.face.face_id].add(suspect.face_token)
+    # A search that fails proves nothing.
+    searched = [
+        (face, found_faces(answer) or [])
+        for face, answer in photo_search.each(caller, faces.values(), paths)
     ]
-
-    def search(service: FaceSearch, question: _Question) -> Answer | None:
-        photo = read_again(question.paths, place.store, question.face)
-        if photo is None:
-            return None
-        return service.search(
-            group_id=place.group_id,
-            photo=photo,
-            send_as=place.send_as,
-            limit=LOOK_LIMIT,
-            threshold=LOOK_THRESHOLD,
-            multi_oriented_detection=question.face.multi_oriented_detection,
-        )
-
-    asked = caller.each(CallKind.SEARCH, questions, search, answer_of=lambda answer: answer)
-    looked = [(question, _found(answer)) for question, answer in asked]
-    return _proved(looked)
-
-
-def _found(answer: Answer | None) -> list[FoundFace]:
-    try:
-        return [] if answer is None else candidates(answer)
-    except ServiceError:
-        return []  # a look that fails proves nothing
-
-
-def _proved(looked: Sequence[tuple[_Question, list[FoundFace]]]) -> list[Copy]:
-    """What the searches prove. A face's own score is that of a face whose token we know; it must
-    not lie below what other photos get for theirs, or the token may be another photo's."""
-    best = max((one.score for _, found in looked for one in found), default=0.0)
+    # A face's own score is that of a face whose token we know; it must not lie below what other
+    # photos get for theirs, or the token may be another photo's.
+    best = max((one.score for _, found in searched for one in found), default=0.0)
     copies: dict[str, Copy] = {}
-    for question, found in looked:
-        face = question.face
-        own = next((one.score for one in found if one.face_token == face.face_token), None)
+    for face, found in searched:
+        own = score_of(face, found)
         if own is None or own < best - SCORE_SLACK:
             continue
         for one in found:
             same = one.user_id == face.user_id and abs(one.score - own) <= SCORE_SLACK
-            if same and one.face_token in question.strangers:
+            if same and one.face_token in strangers[face.face_id]:
                 copies.setdefault(one.face_token, Copy(one.face_token, face.face_id))
     return list(copies.values())
 

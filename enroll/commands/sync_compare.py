@@ -33,10 +33,9 @@ from enroll.ledger import (
 )
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.scan import CHUNK_ROWS, FolderGoneError, NoFolderError, Scan, photos_folder
-from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable
+from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable, same_face
 from enroll.photos import PhotoStore, open_store, read_photo
 from enroll.resources import share_out
-from enroll.run.transitions import same_face
 from enroll.settings import Precheck, Preparation, SyncSettings
 from enroll.text.files import InUse, Output, check_output, try_folder
 from enroll.text.logs import NAMELESS, mask

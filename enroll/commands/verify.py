@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enroll.commands.surplus import Copy, SearchPlace, in_time, prove_copies, remove
+from enroll.commands.surplus import Copy, in_time, prove_copies, remove
 from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
 from enroll.ledger import DifferenceKind, Ledger, ledger_at
 from enroll.model import Credentials, LibraryFace
 from enroll.photos import open_store
+from enroll.session.face_search import PhotoSearch
 from enroll.session.library_listing import Sighted, look_up, read_library
 from enroll.session.recovery import Requeued, requeue_missing
 from enroll.session.session import (
@@ -148,12 +149,12 @@ def _prove(session: Session[VerifySettings]) -> list[Copy]:
         f"{amount(len(strangers), 'stranger')} may come from an attempt that was in doubt: "
         f"looking, with {amount(len(faces), 'call')} of search."
     )
-    place = SearchPlace(
+    photo_search = PhotoSearch(
         group_id=session.group_id,
         store=open_store(audit.images),
         send_as=session.defaults.send_as,
     )
-    return prove_copies(caller, place, suspects, audit.paths_of(faces))
+    return prove_copies(caller, photo_search, suspects, audit.paths_of(faces))
 
 
 def _remove(

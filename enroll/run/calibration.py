@@ -1,6 +1,6 @@
-"""The control beside which faces are looked for: a face whose token is known, looked for itself.
+"""A run's calibration: a face whose token is known is looked for, beside those in doubt.
 
-It gives the score that a photo has for its own face, and how late the service shows a new face.
+It shows the score that a photo has for its own face, and how late the service shows a new face.
 Only a face that this run has enrolled tells that, and only from the first look that shows it on:
 so one is chosen and looked for until it is found, however many newer ones there are by then.
 """
@@ -12,23 +12,21 @@ from functools import partial
 
 from enroll import clock
 from enroll.errors import ServiceError
-from enroll.facesearch import candidates, faces, next_start
+from enroll.facesearch import faces, next_start
 from enroll.model import Answer, FaceRecord, LibraryFace, Photo, Verdict
-from enroll.run.face_search import Looks
 from enroll.run.journal import Journal
-from enroll.run.reconcile_rules import Control
+from enroll.run.lookups import Lookups
+from enroll.run.reconcile_rules import Calibration
+from enroll.session.face_search import CALIBRATION_FACES, found_faces, score_of
 
-CONTROL_TRIES = 12
-"""How often a control is looked for when no further success can come: about two minutes in all."""
+CALIBRATION_TRIES = 12
+"""How often it is tried when no further success can come: about two minutes in all."""
 
 CHANGE_TRIES = 20
 """How often one face is looked for while the run goes on, before another is: ten minutes."""
 
 FAILED_PAUSE_SECONDS = 10.0
-"""Before a control is looked for again after a call that did not come through."""
-
-CONTROL_FACES = 5
-"""Faces of earlier runs that may serve as control, the newest first."""
+"""Before a calibration is looked for again after a call that did not come through."""
 
 FRESH_SECONDS = 5.0
 """How old a face may be when it is chosen while newer ones may come: its age when it is found
@@ -42,22 +40,22 @@ FIRST_TRY_SECONDS = 60.0
 is not known."""
 
 
-class ControlSeeker:
-    """Finds a run's control, once it is wanted: by `search`, or by `list`, which has no score.
+class Calibrator:
+    """Finds a run's calibration, once it is wanted: by `search`, or by `list`, which has no score.
 
     `found` hears when there is one, `given_up` why there is none for now.
     """
 
     def __init__(
         self,
-        looks: Looks,
+        lookups: Lookups,
         journal: Journal,
         *,
         by_list: bool = False,
         found: Callable[[], None],
         given_up: Callable[[str], None],
     ) -> None:
-        self._looks = looks
+        self._lookups = lookups
         self._journal = journal
         self._by_list = by_list
         self._found = found
@@ -72,15 +70,15 @@ class ControlSeeker:
         self._found_at = 0.0
         self.next_due: float | None = None
         """When it is looked for again (monotonic seconds)."""
-        self.control: Control | None = None
+        self.calibration: Calibration | None = None
         self.cannot_search: str | None = None
         """Why the service lets us not search, once that is known."""
 
     @property
     def ready(self) -> bool:
-        """Whether a look proves something beside the control: one of an earlier run tells no lag,
-        and does only when there will be no better one."""
-        return self.control is not None and (self.control.lag is not None or self._idle)
+        """Whether looks can be judged: a calibration with an earlier run's face shows no lag, and
+        is used only when there will be no better one."""
+        return self.calibration is not None and (self.calibration.lag is not None or self._idle)
 
     def enrolled(self, face: FaceRecord) -> None:
         """This run has enrolled a face: until now the newest."""
@@ -88,20 +86,20 @@ class ControlSeeker:
         self._hopeless = ""
 
     def want(self) -> None:
-        """Look for a control, unless that is under way."""
+        """Look for a calibration, unless that is under way."""
         if not self._wanted and self.cannot_search is None:
             self._wanted, self._tries = True, 0
 
     def renew(self) -> None:
-        """Look for a control unless there is one that tells the lag as it is now."""
-        lag = self.control.lag if self.control is not None else None
+        """Look for a calibration unless there is one that tells the lag as it is now."""
+        lag = self.calibration.lag if self.calibration is not None else None
         if lag is None or clock.monotonic() - self._found_at > LAG_KEPT_SECONDS:
             if lag is not None:
-                self.control = None
+                self.calibration = None
             self.want()
 
     def work(self, *, idle: bool) -> None:
-        """Do what is due; with `idle` no further success of the run can serve as control."""
+        """Do what is due; with `idle` no further success of the run can serve as calibration."""
         self._idle = idle
         due = self.next_due is None or self.next_due <= clock.monotonic()
         if not (self._wanted and due) or self._under_way:
@@ -131,12 +129,12 @@ class ControlSeeker:
         """An earlier run's face gives the score; how late new ones are shown is known from there,
         too, or not at all."""
         if self._by_list:
-            self.control = Control(None, earlier_lag=self._journal.ledger.lag)
-        if self.control is not None:
+            self.calibration = Calibration(None, earlier_lag=self._journal.ledger.lag)
+        if self.calibration is not None:
             self._end()
             self._found()
             return
-        known = self._journal.ledger.newest_enrolled(CONTROL_FACES)
+        known = self._journal.ledger.newest_enrolled(CALIBRATION_FACES)
         if known:
             self._ask(known[min(self._tries, len(known) - 1)])
         else:
@@ -145,22 +143,22 @@ class ControlSeeker:
     def _ask(self, face: FaceRecord) -> None:
         self._under_way = True
         if self._by_list:
-            self._looks.list_page(1, partial(self._hear_list, face))
+            self._lookups.list_page(1, partial(self._listed, face))
         else:
-            self._looks.read_photo_of(face, partial(self._hear_photo, face))
+            self._lookups.read_photo_of(face, partial(self._photo_read, face))
 
-    def _hear_photo(self, face: FaceRecord, photo: Photo | None) -> None:
+    def _photo_read(self, face: FaceRecord, photo: Photo | None) -> None:
         if photo is None:
             self._chosen = None
             self._failed("no photo of a known face is there to compare it with")
             return
-        self._looks.search(
+        self._lookups.search(
             photo,
             multi_oriented_detection=face.multi_oriented_detection,
-            heard=partial(self._hear_search, face),
+            on_answer=partial(self._searched, face),
         )
 
-    def _hear_search(self, face: FaceRecord, answer: Answer) -> None:
+    def _searched(self, face: FaceRecord, answer: Answer) -> None:
         if answer.verdict is Verdict.FATAL:
             self._give_up(self.refuse_search(answer.code))
         elif answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
@@ -168,20 +166,12 @@ class ControlSeeker:
         elif answer.verdict is not Verdict.APPLIED:
             self._chosen = None
             self._failed(f"looking failed: {answer.message or answer.code}")
-        else:
-            self._hear_scores(face, answer)
-
-    def _hear_scores(self, face: FaceRecord, answer: Answer) -> None:
-        try:
-            found = {one.face_token: one.score for one in candidates(answer)}
-        except ServiceError:
-            found = {}
-        if face.face_token in found:
-            self._have(found[face.face_token])
-        else:
+        elif (score := score_of(face, found_faces(answer) or [])) is None:
             self._failed("looking failed: a face that we know was not found")
+        else:
+            self._have(score)
 
-    def _hear_list(self, face: FaceRecord, asked_at: float, answer: Answer) -> None:
+    def _listed(self, face: FaceRecord, asked_at: float, answer: Answer) -> None:
         if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
             self._try_later()
             return
@@ -206,7 +196,7 @@ class ControlSeeker:
         ledger = self._journal.ledger
         if lag is not None:
             ledger.remember_lag(lag)
-        self.control = Control(score, lag, earlier_lag=ledger.lag)
+        self.calibration = Calibration(score, lag, earlier_lag=ledger.lag)
         self._found_at, self._chosen = now, None
         self._end()
         self._found()
@@ -214,7 +204,7 @@ class ControlSeeker:
     def _failed(self, because: str) -> None:
         self._under_way = False
         self._tries += 1
-        if self._idle and self._tries >= CONTROL_TRIES:
+        if self._idle and self._tries >= CALIBRATION_TRIES:
             self._chosen, self._hopeless = None, because
             self._give_up(because)
             return

@@ -23,10 +23,10 @@ from enroll.limiter.waiting import View
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, FaceRecord, SendAs, Status
 from enroll.photos import PhotoStore
-from enroll.run.face_search import Library, Looks
 from enroll.run.feed import Feed, Sample
 from enroll.run.health import CredentialRefresh, Reachability, Share, Unchanging
 from enroll.run.journal import COMMIT_SECONDS, Journal
+from enroll.run.lookups import Library, Lookups
 from enroll.run.planner import People, Planner
 from enroll.run.progress import Progress, Watchdog
 from enroll.run.reconcile import Reconciler
@@ -35,6 +35,7 @@ from enroll.run.sender import Calls, Job, Service
 from enroll.run.tasks import Task, Tasks
 from enroll.run.transitions import Policy
 from enroll.run.unknown_faces import Trust, UnknownFaces
+from enroll.session.face_search import PhotoSearch
 from enroll.session.tally import SHARED_SHOWN, Ended, Observer, Tally
 from enroll.settings import AS_USUAL, Preparation
 from enroll.text.wording import amount, duration
@@ -177,21 +178,23 @@ class Driver:
             doubted=self._doubted,
             refresh=refresh,
         )
-        self._looks = Looks(
+        self._lookups = Lookups(
             service,
             self._journal,
             limiter,
             reach=self._reach,
-            group_id=work.group_id,
-            send_as=work.send_as,
-            store=work.store,
-            preparation=work.preparation,
+            photo_search=PhotoSearch(
+                group_id=work.group_id,
+                store=work.store,
+                send_as=work.send_as,
+                preparation=replace(work.preparation, convert=True, accept_truncated=True),
+            ),
             refresh=refresh,
         )
         self._doubts = Reconciler(
-            self._looks, self._journal, settle_after=work.settle_after, settled=self._settled
+            self._lookups, self._journal, settle_after=work.settle_after, settled=self._settled
         )
-        self._unknown_faces = UnknownFaces(self._looks, self._journal, trust=work.trust)
+        self._unknown_faces = UnknownFaces(self._lookups, self._journal, trust=work.trust)
         self._planner = Planner(
             self._journal,
             self._people,
@@ -322,7 +325,7 @@ class Driver:
             gauge=self._limiter.gauge(now),
             away=self._reach.away,
             refused=self.tally.refused > 0,
-            ready=self._calls.ready + self._looks.waiting,
+            ready=self._calls.ready + self._lookups.waiting,
             photos=feed.reading + feed.waiting + feed.may_take,
             scanned=feed.scanned,
             doubts=len(self._doubts),
@@ -345,7 +348,7 @@ class Driver:
         return min(self._limiter.limit + at_once - ahead, at_once - feed.reading)
 
     def _ended(self) -> bool:
-        stops = (self._unknown_faces.stop, self._calls.stop, self._looks.stop, self._planner.stop)
+        stops = (self._unknown_faces.stop, self._calls.stop, self._lookups.stop, self._planner.stop)
         self._stop = self._stop or next(filter(None, stops), None)
         patience, now = self._work.give_up_after, clock.monotonic()
         self._stop = self._stop or self._reach.shortage.too_long(patience, now)
@@ -355,7 +358,7 @@ class Driver:
                 f"The service could not be reached for {patience:,.0f} seconds "
                 f"({self._reach.because})"
             )
-        more = self._calls.under_way or self._looks.waiting
+        more = self._calls.under_way or self._lookups.waiting
         if self._limiter.spent and more and not (self._in_flight() or self._calls.answered):
             self._bound = "--max-calls was reached, and more is to be done"
             if self._unknown_faces.being_learned:
@@ -384,7 +387,7 @@ class Driver:
         return not len(self._doubts)
 
     def _in_flight(self) -> int:
-        return self._calls.in_flight + self._looks.in_flight
+        return self._calls.in_flight + self._lookups.in_flight
 
     def _all_fed(self) -> bool:
         """Whether every row that this run may take up has been decided on."""

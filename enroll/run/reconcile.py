@@ -1,8 +1,8 @@
 """Settling faces in doubt: when to look, and with what.
 
-`reconcile_rules` decides, `looks` makes the calls, `reconcile_record` records.
+`reconcile_rules` decides, `lookups` makes the calls, `ReconcileRecord` records.
 A library small enough to be listed whole is listed, once for all doubts that wait; else each face
-is looked for by `search` with its own photo, beside a control.
+is looked for by `search` with its own photo, beside a calibration.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from enroll import clock
-from enroll.errors import ServiceError
-from enroll.facesearch import candidates
 from enroll.facesearch.responses import LIST_PAGE
 from enroll.ledger import Changes
 from enroll.model import (
@@ -31,21 +29,26 @@ from enroll.model import (
     Verdict,
 )
 from enroll.run import reconcile_rules
-from enroll.run.calibration import ControlSeeker, listed_whole
-from enroll.run.face_search import Looks
+from enroll.run.calibration import Calibrator, listed_whole
 from enroll.run.feed import Submit
 from enroll.run.journal import Journal
+from enroll.run.lookups import Lookups
 from enroll.run.reconcile_rules import (
     Absent,
     Adopt,
-    Control,
+    Calibration,
     Doubt,
     LookAgain,
-    Seen,
-    Sight,
     Undecided,
 )
 from enroll.run.transitions import STRANGER
+from enroll.session.face_search import (
+    NO_FACE_FOUND,
+    Findings,
+    SeenFace,
+    cut_at,
+    found_faces,
+)
 
 IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
 """Where a face has stood that has, or had, a token of its own: what is found are copies of it."""
@@ -149,7 +152,7 @@ class Reconciler:
 
     def __init__(
         self,
-        looks: Looks,
+        lookups: Lookups,
         journal: Journal,
         *,
         settle_after: float,
@@ -157,26 +160,30 @@ class Reconciler:
     ) -> None:
         """`settle_after` is seconds; `settled` hears of each face as it stands when nothing more
         will be done about it."""
-        self._looks = looks
+        self._lookups = lookups
         self._journal = journal
         self._settle_after = settle_after
         self._settled = settled
         self._book = ReconcileRecord(journal)
-        self._seeker = ControlSeeker(
-            looks, journal, found=self._control_found, given_up=self._control_given_up
+        self._calibrator = Calibrator(
+            lookups, journal, found=self._calibrated, given_up=self._not_calibrated
         )
-        self._lister = ControlSeeker(
-            looks, journal, by_list=True, found=self._list_proves, given_up=self._list_proves_not
+        self._list_calibrator = Calibrator(
+            lookups,
+            journal,
+            by_list=True,
+            found=self._list_calibrated,
+            given_up=self._list_not_calibrated,
         )
         self._waiting: list[tuple[float, int, Doubt]] = []
         self._order = itertools.count()
         self._open: dict[int, Doubt] = {}
-        self._for_lister: list[_Due] = []
+        self._for_list_calibration: list[_Due] = []
         self._for_listing: list[_Due] = []
         self._listing: _Listing | None = None
         self._listing_asked = False
         self._small: bool | None = None
-        self._for_control: list[_Due] = []
+        self._for_calibration: list[_Due] = []
 
     def __len__(self) -> int:
         """How many faces are not settled."""
@@ -186,46 +193,46 @@ class Reconciler:
         """Settle this face, from the moment on at which a look can prove anything."""
         self._open[doubt.face.face_id] = doubt
         # At once: the younger the face that is looked for, the better is the lag known.
-        (self._lister if self._listable() else self._seeker).renew()
-        self._later(doubt, max(self._opens(doubt) - self._looks.service_time(), 0.0))
+        (self._list_calibrator if self._listable() else self._calibrator).renew()
+        self._later(doubt, max(self._opens(doubt) - self._lookups.service_time(), 0.0))
 
     def enrolled(self, face: FaceRecord) -> None:
-        """A face was enrolled; it can serve as control."""
-        self._seeker.enrolled(face)
-        self._lister.enrolled(face)
+        """A face was enrolled; it can serve as calibration."""
+        self._calibrator.enrolled(face)
+        self._list_calibrator.enrolled(face)
 
     def next_due(self) -> float | None:
         """When something is to be done even if no task ends (monotonic seconds)."""
         moments = [self._waiting[0][0] if self._waiting else None]
-        moments += [self._seeker.next_due, self._lister.next_due]
+        moments += [self._calibrator.next_due, self._list_calibrator.next_due]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def work(self, submit: Submit, calls: Executor, readers: Executor, *, idle: bool) -> None:
         """Do what is due. `idle` says that nothing else of the run is under way, so that no
-        further success will come to serve as control."""
+        further success will come to serve as calibration."""
         now = clock.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
             at, _, doubt = heapq.heappop(self._waiting)
-            early = self._opens(doubt) - self._looks.service_time()
+            early = self._opens(doubt) - self._lookups.service_time()
             if early > 0:  # a clock was set since this was reckoned
                 self._later(doubt, early)
             else:
                 self._look(_Due(doubt, at))
-        self._seeker.work(idle=idle)
-        self._lister.work(idle=idle)
-        self._looks.work(submit, calls, readers)
+        self._calibrator.work(idle=idle)
+        self._list_calibrator.work(idle=idle)
+        self._lookups.work(submit, calls, readers)
 
     def left(self) -> list[FaceRecord]:
         """The faces that are not settled, when the run has to end."""
         return [doubt.face for doubt in self._open.values()]
 
-    # Looks
+    # Lookups
 
     def _opens(self, doubt: Doubt) -> float:
         """When a look proves something, on the service's clock."""
-        control = (self._lister if self._listable() else self._seeker).control
+        calibration = (self._list_calibrator if self._listable() else self._calibrator).calibration
         return reconcile_rules.first_look_at(
-            doubt, control=control, settle_after=self._settle_after
+            doubt, calibration=calibration, settle_after=self._settle_after
         )
 
     def _later(self, doubt: Doubt, after: float) -> None:
@@ -237,16 +244,16 @@ class Reconciler:
             self._small = None
         if not self._listable():
             self._search(due)
-        elif not self._lister.ready:
-            self._for_lister.append(due)
-            self._lister.want()
+        elif not self._list_calibrator.ready:
+            self._for_list_calibration.append(due)
+            self._list_calibrator.want()
         elif self._listing is not None and self._listing.at >= due.at:
             self._look_in(self._listing, due)
         else:
             self._for_listing.append(due)
             if not self._listing_asked:
                 self._listing_asked = True
-                self._looks.list_page(1, self._hear_list)
+                self._lookups.list_page(1, self._library_listed)
 
     def _listable(self) -> bool:
         """Whether the library is taken for small enough to be listed whole."""
@@ -254,16 +261,16 @@ class Reconciler:
             self._small = self._journal.ledger.enrolled_count() < LIST_PAGE
         return self._small
 
-    def _list_proves(self) -> None:
-        waiting, self._for_lister = self._for_lister, []
+    def _list_calibrated(self) -> None:
+        waiting, self._for_list_calibration = self._for_list_calibration, []
         for due in waiting:
             self._look(due)
 
-    def _list_proves_not(self, because: str) -> None:
+    def _list_not_calibrated(self, because: str) -> None:
         self._small = False  # search instead
-        self._list_proves()
+        self._list_calibrated()
 
-    def _hear_list(self, asked_at: float, answer: Answer) -> None:
+    def _library_listed(self, asked_at: float, answer: Answer) -> None:
         self._listing_asked = False
         waiting, self._for_listing = self._for_listing, []
         if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):  # a look that fails is no look
@@ -289,28 +296,30 @@ class Reconciler:
         if unknown_faces:
             self._search(due)  # is it this photo? Only its likeness tells
         else:
-            at = self._looks.service_time() - (clock.monotonic() - listing.at)
-            sight = Sight((), at=at, own=_shows(face, {one.face_token for one in there}))
-            self._conclude(due.doubt, sight, self._lister.control)
+            at = self._lookups.service_time() - (clock.monotonic() - listing.at)
+            findings = Findings((), at=at, own=_shows(face, {one.face_token for one in there}))
+            self._conclude(due.doubt, findings, self._list_calibrator.calibration)
 
     def _search(self, due: _Due) -> None:
-        if self._seeker.cannot_search is not None:
-            self._undecided(due.doubt, self._seeker.cannot_search)
-        elif not self._seeker.ready:
-            self._for_control.append(due)
-            self._seeker.want()
-        elif not self._small and (early := self._opens(due.doubt) - self._looks.service_time()) > 0:
+        if self._calibrator.cannot_search is not None:
+            self._undecided(due.doubt, self._calibrator.cannot_search)
+        elif not self._calibrator.ready:
+            self._for_calibration.append(due)
+            self._calibrator.want()
+        elif (
+            not self._small and (early := self._opens(due.doubt) - self._lookups.service_time()) > 0
+        ):
             self._later(due.doubt, early)  # the lag became known while it waited
         else:
-            self._looks.read_photo_of(due.doubt.face, partial(self._hear_photo, due.doubt))
+            self._lookups.read_photo_of(due.doubt.face, partial(self._photo_read, due.doubt))
 
-    def _control_found(self) -> None:
-        waiting, self._for_control = self._for_control, []
+    def _calibrated(self) -> None:
+        waiting, self._for_calibration = self._for_calibration, []
         for due in waiting:
             self._search(due)
 
-    def _control_given_up(self, because: str) -> None:
-        waiting, self._for_control = self._for_control, []
+    def _not_calibrated(self, because: str) -> None:
+        waiting, self._for_calibration = self._for_calibration, []
         for due in waiting:
             self._without_search(due.doubt, because)
 
@@ -319,9 +328,9 @@ class Reconciler:
         if stranger is None:
             self._undecided(doubt, because)
         else:
-            self._conclude(doubt, Sight((stranger,)), None)
+            self._conclude(doubt, Findings((stranger,)), None)
 
-    def _only_stranger(self, doubt: Doubt) -> Seen | None:
+    def _only_stranger(self, doubt: Doubt) -> SeenFace | None:
         """Where likeness cannot tell: the one listed face that can be no other that we have sent,
         in a library that nobody but us has filled."""
         ledger, face = self._journal.ledger, doubt.face
@@ -334,22 +343,22 @@ class Reconciler:
         known = ledger.faces_of([face.user_id])[face.user_id]
         return unknown_faces[0] if reconcile_rules.only_face(unknown_faces, known, face) else None
 
-    def _hear_photo(self, doubt: Doubt, photo: Photo | None) -> None:
+    def _photo_read(self, doubt: Doubt, photo: Photo | None) -> None:
         if photo is None:
             self._without_search(doubt, "its photo is no longer there to search with")
             return
-        self._looks.search(
+        self._lookups.search(
             photo,
             multi_oriented_detection=doubt.face.multi_oriented_detection,
-            heard=partial(self._hear_search, doubt, self._looks.service_time()),
+            on_answer=partial(self._searched, doubt, self._lookups.service_time()),
         )
 
-    def _hear_search(self, doubt: Doubt, at: float, answer: Answer) -> None:
+    def _searched(self, doubt: Doubt, at: float, answer: Answer) -> None:
         if answer.verdict is Verdict.FATAL:
-            self._undecided(doubt, self._seeker.refuse_search(answer.code))
+            self._undecided(doubt, self._calibrator.refuse_search(answer.code))
             return
-        sight = self._sight(doubt.face, at, answer)
-        if sight is None:
+        findings = self._findings(doubt.face, at, answer)
+        if findings is None:
             passes = (Verdict.APPLIED, Verdict.UNKNOWN, Verdict.NOT_SENT)
             because = f"looking failed: {(answer.message or answer.code).rstrip('.')}"
             failed = reconcile_rules.look_failed(
@@ -357,19 +366,15 @@ class Reconciler:
             )
             self._follow(doubt, failed)
         else:
-            self._conclude(doubt, sight, self._seeker.control)
+            self._conclude(doubt, findings, self._calibrator.calibration)
 
-    def _sight(self, face: FaceRecord, at: float, answer: Answer) -> Sight | None:
+    def _findings(self, face: FaceRecord, at: float, answer: Answer) -> Findings | None:
         """What a search has shown of a person; None when it has shown nothing reliable."""
-        if answer.code == "NO_FACE_FOUND":
-            # The service finds none in these bytes, and so cannot have added one.
-            return Sight((), at=at)
-        if answer.verdict is not Verdict.APPLIED:
+        found = found_faces(answer)
+        if found is None:
             return None
-        try:
-            found = candidates(answer)
-        except ServiceError:
-            return None
+        if answer.code == NO_FACE_FOUND:
+            return Findings((), at=at)
         unknown_faces = self._unknown_faces(
             [
                 (one.face_token, one.add_time, one.score)
@@ -377,24 +382,25 @@ class Reconciler:
                 if one.user_id == face.user_id
             ]
         )
-        full = len(found) >= reconcile_rules.LOOK_LIMIT
-        return Sight(
+        return Findings(
             tuple(unknown_faces),
             at=at,
-            cut_at=min(one.score for one in found) if full else None,
+            cut_at=cut_at(found),
             own=_shows(face, {one.face_token for one in found}),
         )
 
-    def _unknown_faces(self, seen: Sequence[tuple[str, int | None, float | None]]) -> list[Seen]:
+    def _unknown_faces(
+        self, seen: Sequence[tuple[str, int | None, float | None]]
+    ) -> list[SeenFace]:
         """Those of the faces whose tokens the ledger does not hold."""
         held = self._journal.ledger.holders_of([token for token, _, _ in seen])
-        return [Seen(token, at, score) for token, at, score in seen if token not in held]
+        return [SeenFace(token, at, score) for token, at, score in seen if token not in held]
 
     # What is concluded
 
-    def _conclude(self, doubt: Doubt, sight: Sight, control: Control | None) -> None:
+    def _conclude(self, doubt: Doubt, findings: Findings, calibration: Calibration | None) -> None:
         settlement = reconcile_rules.judge(
-            doubt, sight, control=control, settle_after=self._settle_after
+            doubt, findings, calibration=calibration, settle_after=self._settle_after
         )
         self._follow(doubt, settlement)
 

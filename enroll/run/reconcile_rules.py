@@ -10,17 +10,7 @@ from dataclasses import dataclass, replace
 
 from enroll.expiry import settled_from
 from enroll.model import FaceRecord
-
-LOOK_LIMIT = 100
-"""Results asked of `search`: the most that it gives."""
-
-LOOK_THRESHOLD = 50.0
-"""Score below which `search` need not answer. The service recommends 75 and more to tell people
-apart; a photo's own face lies far above."""
-
-SCORE_SLACK = 0.1
-"""By how much a photo's score for its own face may lie below the control's: room for rounding,
-and far less than what two photos of one person differ by."""
+from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
 
 ABSENT_LOOKS = 2
 """How often a face must be looked for in vain before it counts as not added."""
@@ -38,7 +28,7 @@ RECHECK_LOOKS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class Calibration:
     """What a search for a face whose token we know has shown.
 
     `score` is what a photo gets for its own face, None where `list` was asked; `lag` is for how
@@ -49,30 +39,6 @@ class Control:
     score: float | None
     lag: float | None = None
     earlier_lag: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A face of the library that a look has shown; `score` is None where it came from `list`."""
-
-    face_token: str
-    add_time: int | None
-    score: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What one look has shown: the person's faces that the ledger does not know.
-
-    `cut_at` is the score of the last result where there may be more behind it, else None; `at` is
-    when it was asked for, 0 where nothing is to be concluded from a face that it does not show;
-    `own` is whether it shows the face's own token, None where it has none.
-    """
-
-    unknown_faces: tuple[Seen, ...]
-    cut_at: float | None = None
-    at: float = 0.0
-    own: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,39 +92,41 @@ class Undecided:
 Settlement = Adopt | Absent | LookAgain | Undecided
 
 
-def first_look_at(doubt: Doubt, *, control: Control | None, settle_after: float) -> float:
+def first_look_at(doubt: Doubt, *, calibration: Calibration | None, settle_after: float) -> float:
     """When the last attempt's signature has expired, what came in time has been applied, and what
     was applied is visible, as far as is known.
 
     A face that was sent again and is shown itself proves that everything before it is visible.
     """
     proves_itself = doubt.recheck and doubt.face.face_token is not None
-    lag = 0.0 if proves_itself else _lag(control)
+    lag = 0.0 if proves_itself else _lag(calibration)
     return settled_from(doubt.face.expires or 0.0, settle_after=settle_after) + lag
 
 
 def judge(
-    doubt: Doubt, sight: Sight, *, control: Control | None, settle_after: float
+    doubt: Doubt, findings: Findings, *, calibration: Calibration | None, settle_after: float
 ) -> Settlement:
-    """What a look says. `control` is of looks of the same kind; none is needed for a stranger that
-    was listed and can be no other."""
-    own = [seen for seen in sight.unknown_faces if _is_own(seen, control)]
+    """What a look proves. `calibration` is for looks of the same kind; none is needed for an
+    unknown face that was listed and can be no other."""
+    own = [seen for seen in findings.unknown_faces if _is_own(seen, calibration)]
     if own:
         own.sort(key=lambda seen: (seen.add_time is None, seen.add_time or 0))
-        then = _own_unseen(doubt) if doubt.recheck and sight.own is False else None
+        then = _own_unseen(doubt) if doubt.recheck and findings.own is False else None
         return Adopt(own[0].face_token, tuple(seen.face_token for seen in own[1:]), then)
-    if sight.cut_at is not None and (control is None or sight.cut_at >= _least(control)):
+    if findings.cut_at is not None and (
+        calibration is None or findings.cut_at >= _least(calibration)
+    ):
         return Undecided("more faces are as like this photo as its own than a search shows")
     came = replace(doubt, failed=0, refused=0)
-    early = first_look_at(doubt, control=control, settle_after=settle_after) - sight.at
+    early = first_look_at(doubt, calibration=calibration, settle_after=settle_after) - findings.at
     if early > 0:
         return LookAgain(came, after=early)
     if doubt.recheck:
-        return _own_unseen(came) if sight.own is False else Absent()
+        return _own_unseen(came) if findings.own is False else Absent()
     looked = replace(came, absent=doubt.absent + 1)
     if looked.absent >= ABSENT_LOOKS:
         return Absent()
-    return LookAgain(looked, after=2 * max(settle_after, 1.0) + 2 * _lag(control))
+    return LookAgain(looked, after=2 * max(settle_after, 1.0) + 2 * _lag(calibration))
 
 
 def look_failed(doubt: Doubt, because: str, *, for_good: bool = False) -> LookAgain | Undecided:
@@ -178,7 +146,9 @@ def _own_unseen(doubt: Doubt) -> LookAgain | Undecided:
     return LookAgain(looked, after=float(min(2**looked.absent, 60)))
 
 
-def only_face(unknown_faces: Sequence[Seen], faces: Sequence[FaceRecord], face: FaceRecord) -> bool:
+def only_face(
+    unknown_faces: Sequence[SeenFace], faces: Sequence[FaceRecord], face: FaceRecord
+) -> bool:
     """Whether a stranger seen by `list` can be no other face that we have sent: it is the only
     one, and no other photo of the person was ever sent.
 
@@ -190,17 +160,17 @@ def only_face(unknown_faces: Sequence[Seen], faces: Sequence[FaceRecord], face: 
     )
 
 
-def _lag(control: Control | None) -> float:
-    if control is None:
+def _lag(calibration: Calibration | None) -> float:
+    if calibration is None:
         return 0.0
-    return control.earlier_lag if control.lag is None else control.lag
+    return calibration.earlier_lag if calibration.lag is None else calibration.lag
 
 
-def _least(control: Control) -> float:
-    return float("inf") if control.score is None else control.score - SCORE_SLACK
+def _least(calibration: Calibration) -> float:
+    return float("inf") if calibration.score is None else calibration.score - SCORE_SLACK
 
 
-def _is_own(seen: Seen, control: Control | None) -> bool:
+def _is_own(seen: SeenFace, calibration: Calibration | None) -> bool:
     if seen.score is None:  # from `list`, where the caller has made sure of it
         return True
-    return control is not None and seen.score >= _least(control)
+    return calibration is not None and seen.score >= _least(calibration)

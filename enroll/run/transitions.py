@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from enroll.model import Answer, Candidate, FaceRecord, Photo, Status, Verdict
+from enroll.model import Answer, Candidate, FaceRecord, Photo, Status, Verdict, same_face
 from enroll.settings import CodeRule
 
 MULTI_ORIENTED_CODES = frozenset({"NO_FACE_FOUND"})
@@ -107,19 +107,6 @@ def first_step(
     if same is not None and not _may_try_again(same, policy=policy, run=run, mended=mended):
         return Settled(same)
     return Send(same)
-
-
-def same_face(faces: Sequence[FaceRecord], photo: Photo) -> FaceRecord | None:
-    """The face with this photo's content, or else one for which the same bytes were sent; one that
-    was removed only where there is no other."""
-    exact = next((face for face in faces if face.sha256 == photo.sha256), None)
-    if exact is not None and exact.status is not Status.REMOVED:
-        return exact
-    sent = photo.sent_sha256 or photo.sha256
-    for face in faces:
-        if (face.sent_sha256 or face.sha256) == sent and face.status is not Status.REMOVED:
-            return face
-    return exact
 
 
 def _may_be_renewed(face: FaceRecord, user_data: str | None) -> bool:

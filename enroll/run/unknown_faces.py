@@ -15,8 +15,8 @@ from enroll.errors import LedgerMismatchError, ServiceError
 from enroll.facesearch import faces, next_start
 from enroll.facesearch.responses import LIST_PAGE
 from enroll.model import Answer, LibraryFace, Verdict
-from enroll.run.face_search import Looks
 from enroll.run.journal import Journal
+from enroll.run.lookups import Lookups
 
 PAGES = 100
 """Pages of `list` that are read at most: faces that a ledger lacks, and one page that it knows."""
@@ -45,9 +45,9 @@ class UnknownFaces:
     the service lists no further, faces beyond cannot be seen.
     """
 
-    def __init__(self, looks: Looks, journal: Journal, *, trust: Trust) -> None:
+    def __init__(self, lookups: Lookups, journal: Journal, *, trust: Trust) -> None:
         """With a ledger that is trusted wholly nothing is asked, and nobody has such a face."""
-        self._looks = looks
+        self._lookups = lookups
         self._journal = journal
         self._tokens: dict[str, set[str]] = defaultdict(set)
         self._whole = False
@@ -92,7 +92,7 @@ class UnknownFaces:
         return self._whole and not any(map(self.has, self._tokens))
 
     def _ask(self, start: int) -> None:
-        self._looks.list_page(start, lambda asked_at, answer: self._hear(start, answer))
+        self._lookups.list_page(start, lambda asked_at, answer: self._hear(start, answer))
 
     def _hear(self, start: int, answer: Answer) -> None:
         if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):

@@ -1,0 +1,158 @@
+"""Searching a library with photos: the request, what it shows, and the score of own faces.
+
+The loop, `adopt`, `forget` and `verify` search through this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from enroll.errors import ServiceError
+from enroll.facesearch import FoundFace, candidates
+from enroll.ledger import Ledger
+from enroll.model import Answer, CallKind, FaceRecord, Photo, SendAs, same_face
+from enroll.photos import PhotoStore, read_photo
+from enroll.session.caller import Caller
+from enroll.settings import FOR_A_LOOK, Preparation
+
+SEARCH_LIMIT = 100
+"""Results asked of `search`: the most that it gives."""
+
+SEARCH_THRESHOLD = 50.0
+"""Score below which `search` need not answer. The service recommends 75 and more to tell people
+apart; a photo's own face lies far above."""
+
+SCORE_SLACK = 0.1
+"""By how much a photo's score for its own face may lie below another's: room for rounding, and
+far less than what two photos of one person differ by."""
+
+CALIBRATION_FACES = 5
+"""Enrolled faces that are searched for to learn the score of own faces, the newest first."""
+
+NO_FACE_FOUND = "NO_FACE_FOUND"
+"""What `search` answers for a photo in which the service sees no face: it cannot have added one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """A face of the library that a look has shown; `score` is None where it came from `list`."""
+
+    face_token: str
+    add_time: int | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one look has shown: the person's faces that the ledger does not know.
+
+    `cut_at` is the score of the last result where there may be more behind it, else None; `at` is
+    when it was asked for, 0 where nothing is to be concluded from a face that it does not show;
+    `own` is whether it shows the face's own token, None where it has none.
+    """
+
+    unknown_faces: tuple[SeenFace, ...]
+    cut_at: float | None = None
+    at: float = 0.0
+    own: bool | None = None
+
+
+class Searchable(Protocol):
+    """The call that a search makes; `enroll.facesearch.FaceSearch` offers it."""
+
+    def search(
+        self,
+        *,
+        group_id: str,
+        photo: Photo,
+        send_as: SendAs,
+        limit: int = 1,
+        threshold: float | None = None,
+        multi_oriented_detection: bool = False,
+    ) -> Answer:
+        """Find the faces most like a photo's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoSearch:
+    """How a library is searched; `preparation` is how photos are read for it."""
+
+    group_id: str
+    store: PhotoStore
+    send_as: SendAs
+    preparation: Preparation = FOR_A_LOOK
+
+    def read(self, face: FaceRecord, paths: Sequence[str]) -> Photo | None:
+        """A face's photo from the first of the paths that still has it, or has it with other
+        metadata; None where no file has its content."""
+        for path in paths:
+            photo = read_photo(path, self.store, self.preparation)
+            if isinstance(photo, Photo) and same_face([face], photo) is not None:
+                return photo
+        return None
+
+    def search(
+        self, service: Searchable, photo: Photo, *, multi_oriented_detection: bool
+    ) -> Answer:
+        """Make one call for the faces most like a photo's, as many as there are to be had."""
+        return service.search(
+            group_id=self.group_id,
+            photo=photo,
+            send_as=self.send_as,
+            limit=SEARCH_LIMIT,
+            threshold=SEARCH_THRESHOLD,
+            multi_oriented_detection=multi_oriented_detection,
+        )
+
+    def each(
+        self, caller: Caller, faces: Iterable[FaceRecord], paths: Mapping[int, Sequence[str]]
+    ) -> Iterator[tuple[FaceRecord, Answer | None]]:
+        """Search with the photo of each face, which lies at one of its `paths` (by number); None
+        where the photo is gone. Raises ServiceError as `Caller.each`."""
+
+        def search(service: Searchable, face: FaceRecord) -> Answer | None:
+            photo = self.read(face, paths[face.face_id])
+            if photo is None:
+                return None
+            return self.search(
+                service, photo, multi_oriented_detection=face.multi_oriented_detection
+            )
+
+        yield from caller.each(CallKind.SEARCH, faces, search, answer_of=lambda answer: answer)
+
+    def own_score(self, caller: Caller, ledger: Ledger) -> float | None:
+        """The score that a photo gets for its own face, shown by one whose token the ledger knows;
+        None where no search shows it. Raises ServiceError as `Caller.each`."""
+        known = ledger.newest_enrolled(CALIBRATION_FACES)
+        paths = ledger.paths_of([face.face_id for face in known])
+        for one in known:  # one after the other: the first is usually enough
+            for face, answer in self.each(caller, [one], paths):
+                score = score_of(face, found_faces(answer) or [])
+                if score is not None:
+                    return score
+        return None
+
+
+def found_faces(answer: Answer | None) -> list[FoundFace] | None:
+    """The faces that a search has shown, best first; None where it has shown nothing reliable."""
+    if answer is None:
+        return None
+    if answer.code == NO_FACE_FOUND:
+        return []
+    try:
+        return candidates(answer)
+    except ServiceError:
+        return None
+
+
+def score_of(face: FaceRecord, found: Iterable[FoundFace]) -> float | None:
+    """The score of the face itself among those that were found; None where it is not shown."""
+    return next((one.score for one in found if one.face_token == face.face_token), None)
+
+
+def cut_at(found: Collection[FoundFace]) -> float | None:
+    """The lowest score where there may be more faces behind it, as `search` shows no more; else
+    None."""
+    return min(one.score for one in found) if len(found) >= SEARCH_LIMIT else None
