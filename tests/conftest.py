@@ -15,7 +15,7 @@ from small_archive import Archive
 
 from enroll import clock
 from enroll.sandbox import Sandbox
-from enroll.session import caller
+from enroll.session import retry
 
 LIBRARY = "staff"
 
@@ -62,7 +62,7 @@ def faceless_box() -> Iterator[Sandbox]:
 @pytest.fixture
 def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls outside of a run that do not come through are made again at once."""
-    monkeypatch.setattr(caller, "BACK_OFF_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")

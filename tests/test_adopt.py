@@ -20,8 +20,12 @@ from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import caller, library_listing
+from enroll.session import library_listing
 from enroll.session.face_search import Findings, SeenFace
+from enroll.session.retry import COMMAND
+
+TRIES = int(COMMAND.unknown)
+
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 
@@ -236,7 +240,7 @@ def test_a_row_without_a_photo_and_one_that_can_never_be_are_told(
 
 def test_a_search_that_fails_leaves_its_row_for_the_next_time(place: Place) -> None:
     place.add("u1", "1.jpg")
-    place.box.script(["500"] * caller.TRIES, call="search")
+    place.box.script(["500"] * TRIES, call="search")
     told = Told()
     adoption = adopted(place, told)
     assert (outcomes(adoption), adoption.exit_code) == ({"failed": 1}, ExitCode.ENDED_EARLY)

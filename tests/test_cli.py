@@ -24,7 +24,7 @@ from enroll.ledger.schema import SCHEMA_VERSION
 from enroll.model import Credentials, Photo, SendAs
 from enroll.photos import open_store, read_photo
 from enroll.sandbox import Sandbox
-from enroll.session import account
+from enroll.session import retry
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -321,7 +321,7 @@ def test_a_service_that_cannot_be_reached_is_exit_code_6_before_the_run(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.manifest(archive.people(1))
-    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     done = command(*RUN, "--endpoint", "http://127.0.0.1:1", "--give-up-after", "1")
     assert done.code == ExitCode.ENDED_EARLY
     assert "no connection to 127.0.0.1:1" in done.err

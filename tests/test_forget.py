@@ -33,9 +33,12 @@ from enroll.ledger import forget as ledger_forget
 from enroll.ledger.forget import SqliteForgetting, _plain
 from enroll.model import RawAnswer, Row, RowRecord, Status
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import caller
 from enroll.session.deletions import ROUNDS
+from enroll.session.retry import COMMAND
 from enroll.settings import Bound
+
+TRIES = int(COMMAND.unknown)
+
 
 ADA = "ada-8400123"
 """A user_id that is nowhere part of anything else."""
@@ -731,7 +734,7 @@ def test_faces_that_are_known_to_be_gone_are_counted_though_forget_could_not_go_
     place.add("x9", "1.jpg")
     place.add("x9", "2.jpg")  # of somebody whom the ledger does not know
     place.box.script(["500-after", "unknown-code"], call="delete")
-    place.box.script(["stale"] + ["500"] * caller.TRIES, call="face_info")
+    place.box.script(["stale"] + ["500"] * TRIES, call="face_info")
     with pytest.raises(ServiceError):
         forgotten(place, "x9", max_in_flight=1)
     assert "x9" not in there(place)

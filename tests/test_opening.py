@@ -25,7 +25,7 @@ from enroll.commands.verify import VerifySettings, verify
 from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
 from enroll.facesearch import FaceSearch, client
 from enroll.model import Answer, CallKind, Verdict
-from enroll.session import account, caller
+from enroll.session import account, retry
 from enroll.session.account import Account, Connection, Patience, list_libraries
 from enroll.session.caller import Caller
 from enroll.session.tally import Tally
@@ -33,7 +33,7 @@ from enroll.session.tally import Tally
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(client, "TRYING_SECONDS", 0.01)
 
 
@@ -268,7 +268,7 @@ def test_what_waiting_does_not_mend_has_another_whichever_command_meets_it(
 def test_an_outage_after_the_opening_calls_has_the_same(
     place: Place, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
-    monkeypatch.setattr(caller, "BACK_OFF_SECONDS", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
     place.run()
     place.box.script(["502-before"] * 100, call="list")
     ended = said_of(place, which)
@@ -280,7 +280,7 @@ def test_what_is_not_the_service_is_told_after_a_few_tries(place: Place) -> None
     place.box.script(["not-json-before"] * 9, call="group_list")
     with pytest.raises(ServiceError):
         run(place, give_up_after=600)
-    assert place.box.count("group_list") == account.FEW_TRIES
+    assert place.box.count("group_list") == retry.OPENING.unknown
 
 
 @pytest.mark.parametrize(("attended", "error"), [(True, ServiceError), (False, UnreachedError)])
@@ -341,7 +341,7 @@ def test_a_later_call_for_which_no_file_is_left_is_made_when_there_is_one(
         return answers[-1]
 
     tally = Tally()
-    with Caller(connection, tally, at_once=2) as caller:
-        assert caller.ask(CallKind.GROUP_LIST, call, tries=1) is answers[-1]
+    with Caller(connection, tally, concurrency=2) as caller:
+        assert caller.ask(CallKind.GROUP_LIST, call, policy=retry.COMMAND_ONCE) is answers[-1]
     assert [answer.verdict for answer in answers] == [Verdict.BLOCKED, Verdict.APPLIED]
     assert tally.calls == {CallKind.GROUP_LIST: 1}

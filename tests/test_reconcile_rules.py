@@ -13,7 +13,6 @@ from enroll.model import Answer, FaceRecord, FileTimes, Photo, Status, Verdict
 from enroll.run import reconcile_rules, transitions
 from enroll.run.reconcile_rules import (
     ABSENT_LOOKS,
-    FAILED_LOOKS,
     RECHECK_LOOKS,
     REFUSED_LOOKS,
     Absent,
@@ -24,7 +23,7 @@ from enroll.run.reconcile_rules import (
     Undecided,
     first_look_at,
     judge,
-    look_failed,
+    look_refused,
     only_face,
 )
 from enroll.run.transitions import Doubtful, Policy, Send, Settled
@@ -126,38 +125,21 @@ def test_a_full_search_that_shows_the_face_is_enough() -> None:
     assert look(SeenFace("t1", 5, 97.0), cut_at=97.0) == Adopt("t1", ())
 
 
-def test_a_look_that_fails_is_no_look_and_is_repeated_a_few_times() -> None:
-    doubt, waits = replace(DOUBT, absent=1), []
-    for _ in range(FAILED_LOOKS - 1):
-        again = look_failed(doubt, "why")
-        assert isinstance(again, LookAgain)
-        assert again.doubt.absent == 1
-        waits.append(again.after)
-        doubt = again.doubt
-    assert waits == sorted(waits)
-    assert waits[-1] <= 60.0
-    assert look_failed(doubt, "why") == Undecided("why")
-
-
-def test_a_look_that_is_refused_for_good_is_repeated_only_a_few_times() -> None:
+def test_a_look_that_is_refused_is_no_look_and_is_repeated_only_a_few_times() -> None:
     doubt = replace(DOUBT, absent=1)
     for _ in range(REFUSED_LOOKS - 1):
-        again = look_failed(doubt, "why", for_good=True)
+        again = look_refused(doubt, "why")
         assert isinstance(again, LookAgain)
         assert again.doubt.absent == 1
         assert again.after <= 60.0
         doubt = again.doubt
-    assert look_failed(doubt, "why", for_good=True) == Undecided("why")
-    # Trouble on the way proves no end of that.
-    outage = look_failed(doubt, "why")
-    assert isinstance(outage, LookAgain)
-    assert isinstance(look_failed(outage.doubt, "why", for_good=True), LookAgain)
+    assert look_refused(doubt, "why") == Undecided("why")
 
 
-def test_a_look_that_works_forgets_those_that_failed() -> None:
-    again = look(doubt=replace(DOUBT, failed=5, refused=2))
+def test_a_look_that_works_forgets_those_that_were_refused() -> None:
+    again = look(doubt=replace(DOUBT, refused=2))
     assert isinstance(again, LookAgain)
-    assert (again.doubt.failed, again.doubt.refused) == (0, 0)
+    assert again.doubt.refused == 0
 
 
 def test_one_look_that_shows_a_face_sent_again_is_enough_to_find_no_copy() -> None:
@@ -310,7 +292,7 @@ class SettledService(RuleBasedStateMachine):
         content = data.draw(st.sampled_from(sorted(self.doubts)))
         doubt = self.doubts[content]
         if fails:
-            settlement: reconcile_rules.Settlement = look_failed(doubt, "failed")
+            settlement: reconcile_rules.Settlement = look_refused(doubt, "refused")
         else:
             settlement = judge(
                 doubt, self.findings(content), calibration=SLOW, settle_after=SETTLE_AFTER

@@ -23,7 +23,10 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Sandbox
-from enroll.session import caller
+from enroll.session.retry import COMMAND
+
+TRIES = int(COMMAND.unknown)
+
 
 UNKNOWN = "0" * 32
 
@@ -266,7 +269,7 @@ def test_a_token_of_another_person_is_refused(place: Place) -> None:
 
 
 def test_a_service_that_does_not_answer_leaves_the_doubt(place: Place) -> None:
-    place.box.script(["500"] * caller.TRIES, call="face_info")
+    place.box.script(["500"] * TRIES, call="face_info")
     with pytest.raises(ServiceError, match="unchecked with --offline"):
         resolved(place, token=place.token)
     assert (place.face("u1").status, decisions(place)) == (Status.IN_DOUBT, [])

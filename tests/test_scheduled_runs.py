@@ -22,7 +22,7 @@ from enroll.errors import ExitCode, UnreachedError
 from enroll.facesearch import client
 from enroll.model import Status
 from enroll.sandbox import Sandbox
-from enroll.session import account
+from enroll.session import retry
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -88,7 +88,7 @@ def test_a_run_that_is_through_before_its_time_is_over_is_done(place: Place) -> 
 def test_the_opening_calls_wait_no_longer_than_the_run_may_take(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(client, "TRYING_SECONDS", 0.01)
     place.people(1)
     settings = place.settings(max_duration=0.3, give_up_after=7200.0)

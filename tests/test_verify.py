@@ -31,9 +31,14 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import Answer, Credentials, Event, EventKind, Status
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import caller, library_listing
+from enroll.session import library_listing
 from enroll.session.account import Account, Connection
+from enroll.session.caller import Caller
+from enroll.session.retry import COMMAND
 from enroll.session.tally import Tally
+
+TRIES = int(COMMAND.unknown)
+
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 
@@ -171,14 +176,14 @@ class SameNext(FaceSearch):
 
 
 @contextmanager
-def asks(place: Place, service: type[FaceSearch]) -> Iterator[caller.Caller]:
+def asks(place: Place, service: type[FaceSearch]) -> Iterator[Caller]:
     """Calls to the stand-in by a client that changes answers as a strange service might."""
     account = Account(
         endpoint=place.box.endpoint, read_credentials=lambda: place.credentials, timeout=10.0
     )
     client = service(place.box.endpoint, place.credentials, timeout=10.0)
     connection = Connection(account, place.credentials, client)
-    with caller.Caller(connection, Tally(), at_once=2) as opened:
+    with Caller(connection, Tally(), concurrency=2) as opened:
         yield opened
     connection.close()
 
@@ -276,17 +281,17 @@ def test_without_consent_deep_asks_for_nothing(bounded: Place) -> None:
 
 
 def test_a_face_that_the_service_says_nothing_of_is_not_missing(bounded: Place) -> None:
-    bounded.box.script(["500"] * caller.TRIES * 2, call="face_info")
+    bounded.box.script(["500"] * TRIES * 2, call="face_info")
     found = verified(bounded, deep=True)
     assert DifferenceKind.MISSING not in found.differences
     assert found.unchecked == 2
 
 
 def test_a_service_that_shows_nothing_ends_the_command(place: Place) -> None:
-    place.box.script(["500"] * caller.TRIES, call="list")
+    place.box.script(["500"] * TRIES, call="list")
     with pytest.raises(UnreachedError, match="could not be reached"):
         verified(place)
-    place.box.script(["unknown-code"] * caller.TRIES, call="list")
+    place.box.script(["unknown-code"] * TRIES, call="list")
     with pytest.raises(ServiceError, match="does not list the faces from 1 on"):
         verified(place)
 
@@ -594,7 +599,7 @@ def test_a_deletion_that_nothing_is_known_of_stays_on_record(place: Place) -> No
     copy = place.add("u3", "3.jpg")
     place.surplus("u3", copy)
     place.box.script(["500-before"] * 3, call="delete")
-    place.box.script(["500"] * caller.TRIES * 3, call="face_info")
+    place.box.script(["500"] * TRIES * 3, call="face_info")
     found = verified(place, remove_surplus=True)
     assert differences(found) == {"surplus": 1}
     assert [event[0] for event in place.history()] == ["removing"]
@@ -663,7 +668,7 @@ def test_a_missing_face_stays_while_it_is_not_known_whether_its_copy_is_there(
     place: Place,
 ) -> None:
     left_with_a_copy(place)
-    place.box.script([None, *["500"] * caller.TRIES], call="face_info")
+    place.box.script([None, *["500"] * TRIES], call="face_info")
     told = Told()
     verified(place, told, requeue_missing=True)
     assert "1 face left as they are" in told.text
@@ -704,7 +709,7 @@ def test_a_face_that_another_command_has_changed_meanwhile_stays_as_it_is(place:
 @pytest.mark.parametrize("fault", ["500", "unknown-code", "html-403"])
 def test_a_missing_face_that_the_service_will_not_confirm_stays(place: Place, fault: str) -> None:
     place.delete(place.face("u1").face_token or "")
-    place.box.script([fault] * caller.TRIES, call="face_info")
+    place.box.script([fault] * TRIES, call="face_info")
     told = Told()
     found = verified(place, told, requeue_missing=True)
     assert differences(found) == {"missing": 1}
@@ -775,7 +780,7 @@ def test_a_missing_face_stays_while_it_is_not_known_whether_its_former_is_there(
     place: Place,
 ) -> None:
     _, new = added_anew(place)
-    place.box.script([None, *["500"] * caller.TRIES], call="face_info")
+    place.box.script([None, *["500"] * TRIES], call="face_info")
     verified(place, requeue_missing=True)
     assert (place.face("u1").status, place.face("u1").face_token) == (Status.ENROLLED, new)
 

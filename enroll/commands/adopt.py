@@ -96,7 +96,7 @@ def adopt(
         identity = identity_of(connection, find_library(connection, run.group_id, tally))
         if held is not None:
             check_library(path, held.ledger.identity(), identity)
-        caller = stack.enter_context(Caller(connection, tally, at_once=run.max_in_flight))
+        caller = stack.enter_context(Caller(connection, tally, concurrency=run.max_in_flight))
         listing = stack.enter_context(closing(empty_listing()))
         sighted = read_library(
             caller, run.group_id, listing, heard=lambda n: prompt.progress(n, "faces listed")

@@ -3,15 +3,13 @@ between."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from enroll import clock
 from enroll.errors import ServiceError, UsageError
-from enroll.facesearch import FaceSearch, faces, library, next_start
+from enroll.facesearch import faces, library, next_start
 from enroll.model import Answer, CallKind, Library, Verdict
-from enroll.session.account import NO_PLACE, Connection, Wait, ask, failed, list_libraries
+from enroll.session.account import Connection, ask, failed, list_libraries, make_call
 from enroll.session.tally import Tally
 from enroll.text.wording import amount
 
@@ -58,16 +56,17 @@ def create_library(
             f"The account has a library {group_id} already; `enroll library list` shows it. "
             "Choose another --group-id."
         )
-    answer = _change(
-        connection,
-        tally,
-        CallKind.CREATE,
+    answer = make_call(
         lambda service: service.create(
             group_id=group_id,
             group_name=group_name,
             group_data=group_data,
             model_version=model_version,
         ),
+        connection,
+        tally,
+        CallKind.CREATE,
+        changes=True,
     )
     if answer.verdict is not Verdict.APPLIED:
         raise _not_made(connection, answer)
@@ -101,11 +100,12 @@ def provide_library(
             f"The account has no library {group_id}, and --max-calls {most_calls} is too few "
             "calls to make it. Allow some more."
         )
-    answer = _change(
+    answer = make_call(
+        lambda service: service.create(group_id=group_id, group_name=group_id[:LONGEST_NAME]),
         connection,
         tally,
         CallKind.CREATE,
-        lambda service: service.create(group_id=group_id, group_name=group_id[:LONGEST_NAME]),
+        changes=True,
     )
     found = _find(connection, group_id, tally)  # also if another program was quicker
     if found is not None:
@@ -148,12 +148,13 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
         f"{connection.account.endpoint}?"
     ):
         return False
-    answer = _change(
+    answer = make_call(
+        # What was found empty must still be so: somebody may be enrolling.
+        lambda service: service.free(group_id=group_id, check_empty=not count),
         connection,
         tally,
         CallKind.FREE,
-        # What was found empty must still be so: somebody may be enrolling.
-        lambda service: service.free(group_id=group_id, check_empty=not count),
+        changes=True,
     )
     if answer.code == "NOT_EMPTY":
         raise UsageError(
@@ -168,21 +169,6 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
 def _find(connection: Connection, group_id: str, tally: Tally) -> Library | None:
     found = list_libraries(connection, tally)
     return next((library for library in found if library.group_id == group_id), None)
-
-
-def _change(
-    connection: Connection, tally: Tally, kind: CallKind, call: Callable[[FaceSearch], Answer]
-) -> Answer:
-    """Make a call that changes something; once more only where it was refused a place."""
-    wait = Wait(connection.account.patience)
-    while True:
-        answer = call(connection.service)
-        if answer.left:
-            tally.calls[kind] += 1
-        pause = wait.pause(answer) if answer.verdict in NO_PLACE else None
-        if pause is None:
-            return answer
-        clock.sleep(pause)
 
 
 def _not_made(connection: Connection, answer: Answer) -> ServiceError:

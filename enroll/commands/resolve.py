@@ -219,7 +219,7 @@ def _look(
         prove_library(connection, tally, ledger=settings.ledger, known=identity)
     except ServiceError as error:
         raise type(error)(f"{error} Or decide without asking, with --offline.") from error
-    with Caller(connection, tally, at_once=settings.max_in_flight) as caller:
+    with Caller(connection, tally, concurrency=settings.max_in_flight) as caller:
         at = clock.time() + caller.least_clock_offset
         if settings.token is None:
             asked, found = _refuse_there(caller, identity.group_id, ledger, face), None

@@ -148,9 +148,9 @@ class Run:
         return Caller(
             self._connection,
             self.tally,
-            at_once=settings.max_in_flight,
+            concurrency=settings.max_in_flight,
             known=self.ledger.ceiling,
-            most_calls=settings.max_calls,
+            max_calls=settings.max_calls,
         )
 
     def drive(self, core: OneCore | None = None) -> Ended:

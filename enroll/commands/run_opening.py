@@ -327,9 +327,9 @@ def _finish_left_over(
     with Caller(
         connection,
         tally,
-        at_once=settings.max_in_flight,
+        concurrency=settings.max_in_flight,
         known=ledger.ceiling,
-        most_calls=settings.max_calls,
+        max_calls=settings.max_calls,
     ) as caller:
         said = [settle_deleting(ledger, caller, settings.group_id)]
         if lacking:

@@ -13,9 +13,9 @@ from functools import partial
 from enroll import clock
 from enroll.errors import ServiceError
 from enroll.facesearch import faces, next_start
-from enroll.model import Answer, FaceRecord, LibraryFace, Photo, Verdict
+from enroll.model import Answer, FaceRecord, LibraryFace, Verdict
 from enroll.run.journal import Journal
-from enroll.run.lookups import Lookups
+from enroll.run.lookups import Lookup, Lookups
 from enroll.run.reconcile_rules import Calibration
 from enroll.session.face_search import CALIBRATION_FACES, found_faces, score_of
 
@@ -24,9 +24,6 @@ CALIBRATION_TRIES = 12
 
 CHANGE_TRIES = 20
 """How often one face is looked for while the run goes on, before another is: ten minutes."""
-
-FAILED_PAUSE_SECONDS = 10.0
-"""Before a calibration is looked for again after a call that did not come through."""
 
 FRESH_SECONDS = 5.0
 """How old a face may be when it is chosen while newer ones may come: its age when it is found
@@ -145,24 +142,17 @@ class Calibrator:
         if self._by_list:
             self._lookups.list_page(1, partial(self._listed, face))
         else:
-            self._lookups.read_photo_of(face, partial(self._photo_read, face))
+            self._lookups.search(
+                face, on_answer=partial(self._searched, face), on_no_photo=self._no_photo
+            )
 
-    def _photo_read(self, face: FaceRecord, photo: Photo | None) -> None:
-        if photo is None:
-            self._chosen = None
-            self._failed("no photo of a known face is there to compare it with")
-            return
-        self._lookups.search(
-            photo,
-            multi_oriented_detection=face.multi_oriented_detection,
-            on_answer=partial(self._searched, face),
-        )
+    def _no_photo(self) -> None:
+        self._chosen = None
+        self._failed("no photo of a known face is there to compare it with")
 
-    def _searched(self, face: FaceRecord, answer: Answer) -> None:
+    def _searched(self, face: FaceRecord, _: Lookup, answer: Answer) -> None:
         if answer.verdict is Verdict.FATAL:
             self._give_up(self.refuse_search(answer.code))
-        elif answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
-            self._try_later()
         elif answer.verdict is not Verdict.APPLIED:
             self._chosen = None
             self._failed(f"looking failed: {answer.message or answer.code}")
@@ -171,10 +161,7 @@ class Calibrator:
         else:
             self._have(score)
 
-    def _listed(self, face: FaceRecord, asked_at: float, answer: Answer) -> None:
-        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
-            self._try_later()
-            return
+    def _listed(self, face: FaceRecord, _: Lookup, answer: Answer) -> None:
         listed = listed_whole(answer)
         if listed is None:
             self._give_up("the library cannot be listed whole")
@@ -182,11 +169,6 @@ class Calibrator:
             self._have(None)
         else:
             self._failed("the list does not show a face that we have added")
-
-    def _try_later(self) -> None:
-        """A look that fails is no look."""
-        self._under_way = False
-        self.next_due = clock.monotonic() + FAILED_PAUSE_SECONDS
 
     def _have(self, score: float | None) -> None:
         now, lag = clock.monotonic(), None

@@ -84,9 +84,10 @@ class CredentialRefresh(Protocol):
     def credentials(self) -> Credentials:
         """Those that calls are signed with at present."""
 
-    def others_than(self, refused: Credentials | None) -> bool:
-        """Whether there are other credentials than those that a call was refused with; they are
-        read once more where these are the present ones."""
+    def credentials_changed(self, answer: Answer, used: Credentials | None) -> bool:
+        """Whether the service has refused the signature of a call that was made with `used`, and
+        there are other credentials by now; they are read once more where these are the present
+        ones."""
 
 
 class Unchanging:
@@ -94,7 +95,7 @@ class Unchanging:
 
     credentials = Credentials("", "")
 
-    def others_than(self, refused: Credentials | None) -> bool:
+    def credentials_changed(self, answer: Answer, used: Credentials | None) -> bool:
         return False
 
 

@@ -1,17 +1,22 @@
-"""The calls by which a run looks at its library: list, and search with photos read again for it."""
+"""The calls by which a run looks at its library: list, and search with photos read again for it.
+
+Each is made until its answer proves something, as `enroll.session.retry.RUN` has it.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
+import itertools
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from enroll import clock
 from enroll.errors import ServiceError, ShortageError
-from enroll.facesearch.answers import CREDENTIAL_CODES, LIBRARY_CODES, OwnCode
+from enroll.facesearch.answers import LIBRARY_CODES, OwnCode
 from enroll.facesearch.responses import LIST_PAGE
 from enroll.limiter.limits import CallEnd, Limiter, Slot, release
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, Verdict
@@ -20,6 +25,7 @@ from enroll.run.health import CredentialRefresh, Reachability
 from enroll.run.journal import Journal
 from enroll.run.sender import stopped_by
 from enroll.session.face_search import PhotoSearch, Searchable
+from enroll.session.retry import NO_SLOT, RUN, RetryPolicy
 
 _STOPPING = LIBRARY_CODES | {OwnCode.CLOCKS_APART}
 """Codes after which no other call of the run will do."""
@@ -36,21 +42,31 @@ class Library(Searchable, Protocol):
         """One page of the library's faces."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Lookup:
-    """A call to be made, perhaps more than once; `on_answer` gets when it left, and the answer.
+@dataclass(slots=True, eq=False, kw_only=True)
+class Lookup:
+    """A page of `list` from the face number `start` on, or a search with the photo of `face`.
 
-    It does not know itself, as a function that hands itself on does: its photo would stay in
-    memory until garbage is collected.
+    `sent_at` is when the call left last, on the monotonic clock and on the service's (UNIX
+    seconds, at the earliest).
     """
 
-    kind: CallKind
-    call: Callable[[], Answer]
-    on_answer: Callable[[float, Answer], None]
+    start: int = 1
+    face: FaceRecord | None = None
+    policy: RetryPolicy = RUN
+    on_answer: Callable[[Lookup, Answer], None]
+    on_no_photo: Callable[[], None] = lambda: None
+    photo: Photo | None = None
+    tries: Counter[Verdict] = field(default_factory=Counter)
+    sent_at: float = 0.0
+    service_time: float = 0.0
 
 
 class Lookups:
-    """Makes the calls when there are slots for them, and again when they are refused one."""
+    """Makes the calls when there are slots for them, and again until they are answered.
+
+    At most as many photos lie in memory as there may be calls in flight: a search that has to
+    wait reads its photo once more.
+    """
 
     def __init__(
         self,
@@ -74,83 +90,118 @@ class Lookups:
         """Calls that are being made."""
         self.stop: ServiceError | None = None
         """What the service said to stop the run."""
-        self._waiting: deque[_Lookup] = deque()
-        self._to_read: deque[tuple[FaceRecord, Callable[[Photo | None], None]]] = deque()
+        self._ready: deque[Lookup] = deque()
+        self._to_read: deque[tuple[FaceRecord, Lookup]] = deque()
+        self._put_off: list[tuple[float, int, Lookup]] = []
+        self._order = itertools.count()
 
     def service_time(self) -> float:
         """What time it is on the service's clock, at the earliest, in UNIX seconds."""
         return clock.time() + self._service.least_clock_offset
 
-    def read_photo_of(self, face: FaceRecord, on_photo: Callable[[Photo | None], None]) -> None:
-        """Have a face's photo read again; None where no file has its content any more."""
-        self._to_read.append((face, on_photo))
+    def next_due(self) -> float | None:
+        """When the first of the calls that failed is to be made again (monotonic seconds)."""
+        return self._put_off[0][0] if self._put_off else None
 
-    def list_page(self, start: int, on_answer: Callable[[float, Answer], None]) -> None:
-        """Ask for a page of the library; `on_answer` gets when (monotonic), and the answer."""
-        group_id = self._photo_search.group_id
-        call = partial(self._service.list, group_id=group_id, start=start, limit=LIST_PAGE)
-        self._waiting.append(_Lookup(CallKind.LIST, call, on_answer))
+    @property
+    def ready(self) -> int:
+        """How many calls wait for their slots."""
+        return len(self._ready)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for their slots, or to be made again."""
+        return len(self._ready) + len(self._put_off)
+
+    def list_page(
+        self, start: int, on_answer: Callable[[Lookup, Answer], None], *, policy: RetryPolicy = RUN
+    ) -> None:
+        """Ask for a page of the library; `on_answer` gets the answer that stands."""
+        self._ready.append(Lookup(start=start, policy=policy, on_answer=on_answer))
 
     def search(
-        self, photo: Photo, *, multi_oriented_detection: bool, on_answer: Callable[[Answer], None]
+        self,
+        face: FaceRecord,
+        *,
+        on_answer: Callable[[Lookup, Answer], None],
+        on_no_photo: Callable[[], None],
     ) -> None:
-        """Ask for the faces most like this photo's, as many as there are to be had."""
-        call = partial(
-            self._photo_search.search,
-            self._service,
-            photo,
-            multi_oriented_detection=multi_oriented_detection,
-        )
-        self._waiting.append(_Lookup(CallKind.SEARCH, call, lambda _, answer: on_answer(answer)))
+        """Have a face's photo read and ask for the faces most like it, as many as there are;
+        `on_no_photo` is called where no file has its content any more."""
+        lookup = Lookup(face=face, on_answer=on_answer, on_no_photo=on_no_photo)
+        self._to_read.append((face, lookup))
 
     def work(self, submit: Submit, calls: Executor, readers: Executor) -> None:
         """Read what is to be read, and make as many calls as there are slots for."""
+        now = clock.monotonic()
+        while self._put_off and self._put_off[0][0] <= now:
+            lookup = heapq.heappop(self._put_off)[2]
+            if lookup.face is None:
+                self._ready.append(lookup)
+            else:
+                self._to_read.append((lookup.face, lookup))
         while self._to_read and self._photos < self._limiter.limit:
-            face, on_photo = self._to_read.popleft()
+            face, lookup = self._to_read.popleft()
             paths = self._journal.ledger.paths_of([face.face_id])[face.face_id]
             self._photos += 1
-            read = partial(self._photo_read, on_photo)
+            read = partial(self._photo_read, lookup)
             submit(readers, read, self._photo_search.read, face, paths)
-        now = clock.monotonic()
-        while self._waiting and self._limiter.free(now) > 0:
+        while self._ready and self._limiter.free(now) > 0:
+            lookup = self._ready.popleft()
+            lookup.sent_at, lookup.service_time = now, self.service_time()
             slot = self._limiter.sent(now)
-            lookup = self._waiting.popleft()
             answered = partial(self._answered, lookup, slot, self._refresh.credentials)
             try:
-                submit(calls, answered, lookup.call)
+                submit(calls, answered, self._call_of(lookup))
                 self.in_flight += 1
             except ShortageError as error:  # no thread took it: it leaves when one is free
-                self._waiting.appendleft(lookup)
+                self._ready.appendleft(lookup)
                 self._reach.shortage.met(str(error), now)
                 self._limiter.release(slot, now, CallEnd.BLOCKED)
                 return
 
-    @property
-    def waiting(self) -> int:
-        """How many calls wait for their slots."""
-        return len(self._waiting)
-
-    def _photo_read(self, on_photo: Callable[[Photo | None], None], photo: Photo | None) -> None:
+    def _photo_read(self, lookup: Lookup, photo: Photo | None) -> None:
         if photo is None:
             self._photos -= 1
-        on_photo(photo)
+            lookup.on_no_photo()
+        else:
+            lookup.photo = photo
+            self._ready.append(lookup)
 
-    def _answered(self, lookup: _Lookup, slot: Slot, used: Credentials, answer: Answer) -> None:
+    def _call_of(self, lookup: Lookup) -> Callable[[], Answer]:
+        if lookup.face is None or lookup.photo is None:
+            group_id = self._photo_search.group_id
+            return partial(
+                self._service.list, group_id=group_id, start=lookup.start, limit=LIST_PAGE
+            )
+        return partial(
+            self._photo_search.search,
+            self._service,
+            lookup.photo,
+            multi_oriented_detection=lookup.face.multi_oriented_detection,
+        )
+
+    def _answered(self, lookup: Lookup, slot: Slot, used: Credentials, answer: Answer) -> None:
         self.in_flight -= 1
-        refused = answer.verdict is Verdict.REFUSED
-        no_place = refused or answer.verdict is Verdict.BLOCKED
         now = clock.monotonic()
         self._reach.heard(answer, now)
         release(self._limiter, slot, answer, now=now, service_time=self.service_time())
         if answer.left:
-            self._journal.tally.calls[lookup.kind] += 1
-            self._journal.tally.refused += refused
-        if no_place or (answer.code in CREDENTIAL_CODES and self._refresh.others_than(used)):
-            self._waiting.append(lookup)
+            kind = CallKind.LIST if lookup.face is None else CallKind.SEARCH
+            self._journal.tally.calls[kind] += 1
+            self._journal.tally.refused += answer.verdict is Verdict.REFUSED
+        lookup.tries[answer.verdict] += 1
+        after = lookup.policy.again_after(answer, lookup.tries)
+        no_slot = after is not None and answer.verdict in NO_SLOT
+        if no_slot or self._refresh.credentials_changed(answer, used):
+            self._ready.append(lookup)
             return
-        if lookup.kind is CallKind.SEARCH:
-            self._photos -= 1  # the call held the photo; no more of them lie in memory than slots
-        if answer.code in _STOPPING or 300 <= answer.http_status < 400:
+        if lookup.photo is not None:
+            lookup.photo = None
+            self._photos -= 1
+        if after is not None:
+            heapq.heappush(self._put_off, (now + after, next(self._order), lookup))
+        elif answer.code in _STOPPING or 300 <= answer.http_status < 400:
             self.stop = self.stop or stopped_by(answer, used)  # and what was asked stays open
-            return
-        lookup.on_answer(slot.left_at, answer)
+        else:
+            lookup.on_answer(lookup, answer)

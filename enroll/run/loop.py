@@ -325,7 +325,7 @@ class Driver:
             gauge=self._limiter.gauge(now),
             away=self._reach.away,
             refused=self.tally.refused > 0,
-            ready=self._calls.ready + self._lookups.waiting,
+            ready=self._calls.ready + self._lookups.ready,
             photos=feed.reading + feed.waiting + feed.may_take,
             scanned=feed.scanned,
             doubts=len(self._doubts),
@@ -405,7 +405,6 @@ class Driver:
             self._work_due(now) if self._calls.answered or self._may_decide() else None,
             self._calls.next_due(),
             self._doubts.next_due(),
-            self._unknown_faces.next_due,
             self._limiter.opens_at(now),
             self._tasks.next_due(),
         ]

@@ -23,7 +23,6 @@ from enroll.model import (
     EventKind,
     FaceRecord,
     LibraryFace,
-    Photo,
     Status,
     Surplus,
     Verdict,
@@ -32,7 +31,7 @@ from enroll.run import reconcile_rules
 from enroll.run.calibration import Calibrator, listed_whole
 from enroll.run.feed import Submit
 from enroll.run.journal import Journal
-from enroll.run.lookups import Lookups
+from enroll.run.lookups import Lookup, Lookups
 from enroll.run.reconcile_rules import (
     Absent,
     Adopt,
@@ -49,6 +48,7 @@ from enroll.session.face_search import (
     cut_at,
     found_faces,
 )
+from enroll.session.retry import NO_ANSWER
 
 IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
 """Where a face has stood that has, or had, a token of its own: what is found are copies of it."""
@@ -205,6 +205,7 @@ class Reconciler:
         """When something is to be done even if no task ends (monotonic seconds)."""
         moments = [self._waiting[0][0] if self._waiting else None]
         moments += [self._calibrator.next_due, self._list_calibrator.next_due]
+        moments.append(self._lookups.next_due())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def work(self, submit: Submit, calls: Executor, readers: Executor, *, idle: bool) -> None:
@@ -270,14 +271,9 @@ class Reconciler:
         self._small = False  # search instead
         self._list_calibrated()
 
-    def _library_listed(self, asked_at: float, answer: Answer) -> None:
+    def _library_listed(self, lookup: Lookup, answer: Answer) -> None:
         self._listing_asked = False
         waiting, self._for_listing = self._for_listing, []
-        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):  # a look that fails is no look
-            for due in waiting:
-                failed = reconcile_rules.look_failed(due.doubt, f"looking failed: {answer.code}")
-                self._follow(due.doubt, failed)
-            return
         listed = listed_whole(answer)
         if listed is None:
             self._small = False  # too large, or not ours to list: search instead
@@ -285,7 +281,7 @@ class Reconciler:
             people: dict[str, list[LibraryFace]] = {}
             for face in listed:
                 people.setdefault(face.user_id, []).append(face)
-            self._listing = _Listing(asked_at, people)
+            self._listing = _Listing(lookup.sent_at, people)
         for due in waiting:
             self._look(due)
 
@@ -311,7 +307,12 @@ class Reconciler:
         ):
             self._later(due.doubt, early)  # the lag became known while it waited
         else:
-            self._lookups.read_photo_of(due.doubt.face, partial(self._photo_read, due.doubt))
+            doubt, because = due.doubt, "its photo is no longer there to search with"
+            self._lookups.search(
+                doubt.face,
+                on_answer=partial(self._searched, doubt),
+                on_no_photo=partial(self._without_search, doubt, because),
+            )
 
     def _calibrated(self) -> None:
         waiting, self._for_calibration = self._for_calibration, []
@@ -343,30 +344,19 @@ class Reconciler:
         known = ledger.faces_of([face.user_id])[face.user_id]
         return unknown_faces[0] if reconcile_rules.only_face(unknown_faces, known, face) else None
 
-    def _photo_read(self, doubt: Doubt, photo: Photo | None) -> None:
-        if photo is None:
-            self._without_search(doubt, "its photo is no longer there to search with")
-            return
-        self._lookups.search(
-            photo,
-            multi_oriented_detection=doubt.face.multi_oriented_detection,
-            on_answer=partial(self._searched, doubt, self._lookups.service_time()),
-        )
-
-    def _searched(self, doubt: Doubt, at: float, answer: Answer) -> None:
+    def _searched(self, doubt: Doubt, lookup: Lookup, answer: Answer) -> None:
         if answer.verdict is Verdict.FATAL:
             self._undecided(doubt, self._calibrator.refuse_search(answer.code))
             return
-        findings = self._findings(doubt.face, at, answer)
-        if findings is None:
-            passes = (Verdict.APPLIED, Verdict.UNKNOWN, Verdict.NOT_SENT)
-            because = f"looking failed: {(answer.message or answer.code).rstrip('.')}"
-            failed = reconcile_rules.look_failed(
-                doubt, because, for_good=answer.verdict not in passes
-            )
-            self._follow(doubt, failed)
-        else:
+        findings = self._findings(doubt.face, lookup.service_time, answer)
+        if findings is not None:
             self._conclude(doubt, findings, self._calibrator.calibration)
+            return
+        because = f"looking failed: {(answer.message or answer.code).rstrip('.')}"
+        if answer.verdict in NO_ANSWER:
+            self._undecided(doubt, because)
+        else:
+            self._follow(doubt, reconcile_rules.look_refused(doubt, because))
 
     def _findings(self, face: FaceRecord, at: float, answer: Answer) -> Findings | None:
         """What a search has shown of a person; None when it has shown nothing reliable."""

@@ -15,10 +15,6 @@ from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
 ABSENT_LOOKS = 2
 """How often a face must be looked for in vain before it counts as not added."""
 
-FAILED_LOOKS = 120
-"""How many looks may fail in a row before the doubt is left to the next run: some two hours, as
-long as a run waits for a service that is away."""
-
 REFUSED_LOOKS = 3
 """How many looks in a row may be refused for a reason that is none of the network's or of too many
 calls before the doubt is left: what the service says to the same call will hardly change."""
@@ -43,8 +39,8 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """A face in doubt. `absent` counts looks in vain; `failed` and `refused` count, in a row, looks
-    that failed and those of them that the service refused for good.
+    """A face in doubt. `absent` counts looks in vain, `refused` those in a row that the service
+    refused.
 
     `recheck` looks once more for what may have landed after the face was sent again; then
     `absent` counts looks that did not show the face's own token.
@@ -52,7 +48,6 @@ class Doubt:
 
     face: FaceRecord
     absent: int = 0
-    failed: int = 0
     refused: int = 0
     recheck: bool = False
 
@@ -117,7 +112,7 @@ def judge(
         calibration is None or findings.cut_at >= _least(calibration)
     ):
         return Undecided("more faces are as like this photo as its own than a search shows")
-    came = replace(doubt, failed=0, refused=0)
+    came = replace(doubt, refused=0)
     early = first_look_at(doubt, calibration=calibration, settle_after=settle_after) - findings.at
     if early > 0:
         return LookAgain(came, after=early)
@@ -129,13 +124,12 @@ def judge(
     return LookAgain(looked, after=2 * max(settle_after, 1.0) + 2 * _lag(calibration))
 
 
-def look_failed(doubt: Doubt, because: str, *, for_good: bool = False) -> LookAgain | Undecided:
-    """A look that fails is no look: try again, a few times; fewer where it was refused
-    `for_good`, and not for the moment."""
-    again = replace(doubt, failed=doubt.failed + 1, refused=doubt.refused + 1 if for_good else 0)
-    if again.failed >= FAILED_LOOKS or again.refused >= REFUSED_LOOKS:
+def look_refused(doubt: Doubt, because: str) -> LookAgain | Undecided:
+    """A look that is refused is no look: try again, a few times."""
+    again = replace(doubt, refused=doubt.refused + 1)
+    if again.refused >= REFUSED_LOOKS:
         return Undecided(because)
-    return LookAgain(again, after=float(min(2 ** min(again.failed, 6), 60)))
+    return LookAgain(again, after=2.0**again.refused)
 
 
 def _own_unseen(doubt: Doubt) -> LookAgain | Undecided:

@@ -320,7 +320,7 @@ class Calls:
             tries=job.tries,
             expired=job.expired,
         )
-        if isinstance(step, Stop) and self._credentials_changed(job, step.answer):
+        if isinstance(step, Stop) and self._refresh.credentials_changed(answer, job.credentials):
             step = Again(step.face, refused=True)
         self._follow(job, step, now)
 
@@ -389,11 +389,6 @@ class Calls:
             code=REPEATED,
             message="The service answered with the token of another face.",
         )
-
-    def _credentials_changed(self, job: Job, answer: Answer) -> bool:
-        """After a refused signature: whether there are other credentials to try it with."""
-        refused = answer.code in CREDENTIAL_CODES
-        return refused and self._refresh.others_than(job.credentials)
 
     def withdraw(self) -> None:
         """Take back what has not left, and leave in doubt what has not ended: the run is over."""

@@ -10,19 +10,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from enum import Enum
 
-from enroll import clock
 from enroll.errors import LedgerMismatchError, ServiceError
 from enroll.facesearch import faces, next_start
 from enroll.facesearch.responses import LIST_PAGE
-from enroll.model import Answer, LibraryFace, Verdict
+from enroll.model import Answer, LibraryFace
 from enroll.run.journal import Journal
-from enroll.run.lookups import Lookups
+from enroll.run.lookups import Lookup, Lookups
+from enroll.session.retry import RUN_FIRST_LIST
 
 PAGES = 100
 """Pages of `list` that are read at most: faces that a ledger lacks, and one page that it knows."""
-
-FAILED_PAGES = 10
-"""How often in a row `list` may fail before the run goes on with what was seen: some minutes."""
 
 
 class Trust(Enum):
@@ -54,18 +51,11 @@ class UnknownFaces:
         self._asked = False
         self._pages = 0
         self._met = False  # the ledger's faces: what comes behind may be new to it
-        self._failed = 0
-        self._again: tuple[float, int] | None = None
         self._trust = trust
         self.known = trust is Trust.WHOLE
         """Whether everything has been seen that can be."""
         self.stop: LedgerMismatchError | None = None
         """Why nothing may be sent: a ledger that lacks faces, and a library that is not shown."""
-
-    @property
-    def next_due(self) -> float | None:
-        """When `list` is asked again after it has failed (monotonic seconds)."""
-        return None if self._again is None else self._again[0]
 
     @property
     def being_learned(self) -> bool:
@@ -78,9 +68,6 @@ class UnknownFaces:
             self._asked = True
             held = self._journal.ledger.token_count()
             self._ask(max(held + 2 - LIST_PAGE, 1))
-        elif self._again is not None and self._again[0] <= clock.monotonic():
-            start, self._again = self._again[1], None
-            self._ask(start)
 
     def has(self, user_id: str) -> bool:
         """Whether the library holds a face of this person that the ledger does not know."""
@@ -92,17 +79,10 @@ class UnknownFaces:
         return self._whole and not any(map(self.has, self._tokens))
 
     def _ask(self, start: int) -> None:
-        self._lookups.list_page(start, lambda asked_at, answer: self._hear(start, answer))
+        self._lookups.list_page(start, self._listed, policy=RUN_FIRST_LIST)
 
-    def _hear(self, start: int, answer: Answer) -> None:
-        if answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN):
-            self._failed += answer.verdict is Verdict.UNKNOWN
-            if self._failed < FAILED_PAGES:
-                self._again = (clock.monotonic() + min(2.0**self._failed, 60.0), start)
-            else:
-                self._ends(whole=False)
-            return
-        self._failed = 0
+    def _listed(self, lookup: Lookup, answer: Answer) -> None:
+        start = lookup.start
         try:
             page, following = faces(answer), next_start(answer)
         except ServiceError:  # also where it lists no further

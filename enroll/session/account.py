@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,18 +16,11 @@ from enroll.errors import ServiceError, ShortageError, UnreachedError, UsageErro
 from enroll.facesearch import FaceSearch, faces, libraries
 from enroll.facesearch.answers import CREDENTIAL_CODES, OwnCode
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_remark
-from enroll.limiter.limits import LONGEST_PAUSE_SECONDS
 from enroll.model import Answer, CallKind, Credentials, Library, Verdict
+from enroll.session.retry import CHANGE, NO_ANSWER, OPENING, OPENING_WAITS
 from enroll.session.tally import Observer, Quiet, Tally
 from enroll.text.remedies import call_remedy
 from enroll.text.wording import duration
-
-FEW_TRIES = 3
-"""How often a call is made that does not come through, where waiting would not help or nobody has
-said how long to wait."""
-
-FIRST_PAUSE_SECONDS = 1.0
-"""After the first try; doubled each time. Somebody may be waiting at the terminal."""
 
 REFUSED_SECONDS = 900.0
 """How long to wait for a place where nobody has said so: a quarter hour, as later calls do."""
@@ -73,19 +67,16 @@ class Patience:
         return wrong or (unknown_name and self.attended)
 
 
-NO_PLACE = frozenset({Verdict.REFUSED, Verdict.BLOCKED})
-"""The service, or this machine, had no place for the call, which did nothing."""
-
-
 class Wait:
     """The waiting for one call, from its first try on."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: Patience, *, changes: bool = False) -> None:
+        """`changes` says that the call changes something: it is made again only where it was
+        certainly not carried out, and not begun while the service is away."""
         self._patience = patience
+        self._changes = changes
         self._began = clock.monotonic()
-        self._failed = 0
-        self._refused = 0
-        self._blocked = 0
+        self._tries: Counter[Verdict] = Counter()
         self._only_mistakes = True
         self._told = False
 
@@ -96,27 +87,25 @@ class Wait:
         Raises UnreachedError when it has taken too long, and ShortageError where this machine does
         not let the call leave.
         """
-        if answer.verdict is Verdict.BLOCKED:
-            self._blocked += 1
-            if self._blocked >= FEW_TRIES:
+        verdict, seconds = answer.verdict, self._patience.seconds
+        self._tries[verdict] += 1
+        if verdict in NO_ANSWER:
+            self._only_mistakes &= self._patience.seems_a_mistake(answer)
+        policy = OPENING if seconds is None or self._only_mistakes else OPENING_WAITS
+        if self._changes:
+            policy = CHANGE
+        after = policy.again_after(answer, self._tries)
+        if after is None:
+            if verdict is Verdict.BLOCKED:
                 raise ShortageError(answer.message)
-            return _doubled(self._blocked)
-        seconds = self._patience.seconds
-        if answer.verdict is Verdict.REFUSED:
-            self._refused += 1
-            after = _doubled(self._refused) if answer.retry_after is None else answer.retry_after
-            return self._within(REFUSED_SECONDS if seconds is None else seconds, after, answer)
-        if answer.verdict not in (Verdict.NOT_SENT, Verdict.UNKNOWN):
+            if verdict in NO_ANSWER and not (self._changes or self._only_mistakes):
+                raise unreached(answer)
             return None
-        self._failed += 1
-        self._only_mistakes &= self._patience.seems_a_mistake(answer)
-        if seconds is None or self._only_mistakes:
-            if self._failed < FEW_TRIES:
-                return _doubled(self._failed)
-            if self._only_mistakes:
-                return None
-            raise unreached(answer)
-        return self._within(seconds, _doubled(self._failed), answer)
+        if verdict is Verdict.REFUSED:
+            return self._within(REFUSED_SECONDS if seconds is None else seconds, after, answer)
+        if policy is OPENING_WAITS and verdict in NO_ANSWER:
+            return self._within(seconds or 0.0, after, answer)
+        return after
 
     def answered(self) -> None:
         """The call has come through."""
@@ -158,10 +147,6 @@ def unreached(answer: Answer, *, waited: float | None = None) -> UnreachedError:
         f"The service could not be reached{lasted} ({_said(answer)}). {call_remedy(answer.code)} "
         "Then run the same command again."
     )
-
-
-def _doubled(tries: int) -> float:
-    return min(FIRST_PAUSE_SECONDS * 2.0 ** min(tries - 1, 16), LONGEST_PAUSE_SECONDS)
 
 
 def _said(answer: Answer) -> str:
@@ -223,8 +208,16 @@ class Connection:
         """Let go of the service's connections."""
         self.service.close()
 
-    def renew(self) -> bool:
-        """Read the credentials once more, and sign with them if they have changed; whether so."""
+    def credentials_changed(self, answer: Answer, used: Credentials | None) -> bool:
+        """Whether a call that was signed with `used` is worth making again after this answer: the
+        service has refused the signature, and there are other credentials by now.
+
+        They are read once more where these are the present ones.
+        """
+        if answer.code not in CREDENTIAL_CODES:
+            return False
+        if used is not self.credentials:  # another call has had them read again
+            return True
         try:
             credentials = self.account.read_credentials()
         except UsageError:
@@ -234,10 +227,6 @@ class Connection:
         self.credentials = credentials
         self.service.use_credentials(credentials)
         return True
-
-    def others_than(self, refused: Credentials | None) -> bool:
-        """Whether there are other credentials than those that a call was refused with."""
-        return refused is not self.credentials or self.renew()
 
 
 class Transport(Protocol):
@@ -328,28 +317,46 @@ def ask(
 
     Raises ServiceError, and UnreachedError as `list_libraries`.
     """
-    wait = Wait(connection.account.patience)
-    renewed = False
+    answer = make_call(call, connection, tally, kind)
+    if answer.verdict is not Verdict.APPLIED:
+        raise failed(answer, connection)
+    return answer
+
+
+def make_call(
+    call: Callable[[FaceSearch], Answer],
+    connection: Connection,
+    tally: Tally,
+    kind: CallKind,
+    *,
+    changes: bool = False,
+) -> Answer:
+    """The same for any call, whatever its answer is; one that `changes` something is not made
+    twice once it may have been carried out."""
+    service, wait = connection.service, Wait(connection.account.patience, changes=changes)
+    clock_learned = False
     while True:
-        answer = call(connection.service)
+        used = connection.credentials
+        answer = call(service)
         if answer.left:
             tally.calls[kind] += 1
-        # What this answer tells of the clock holds for the next call, and nothing is begun that
-        # could not go on.
-        answer = connection.service.clock_trouble() or answer
+        if not changes:
+            # What this answer tells of the clock holds for the next call, and nothing is begun
+            # that could not go on.
+            answer = service.clock_trouble() or answer
         if answer.verdict is Verdict.APPLIED:
             wait.answered()
             return answer
-        if answer.code in CREDENTIAL_CODES and not renewed:
-            # The client has learned the service's clock from this very answer, and somebody may
-            # have exchanged the credentials: once more is worth it.
-            renewed = True
-            changed = connection.renew()
-            if changed or abs(connection.service.clock_offset) > CLOCK_SLACK_SECONDS:
+        if connection.credentials_changed(answer, used):
+            continue
+        if answer.code in CREDENTIAL_CODES and not clock_learned:
+            # The client has learned the service's clock from this very answer.
+            clock_learned = True
+            if abs(service.clock_offset) > CLOCK_SLACK_SECONDS:
                 continue
         pause = wait.pause(answer)
         if pause is None:
-            raise failed(answer, connection)
+            return answer
         clock.sleep(pause)
 
 

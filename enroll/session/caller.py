@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -16,22 +17,13 @@ from enroll import clock
 from enroll.engine.threads import Threads
 from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch import FaceSearch
-from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallEnd, Limiter, Slot, release
 from enroll.model import Answer, CallKind, Credentials, Verdict
 from enroll.resources import share_out
 from enroll.session.account import Connection, failed
+from enroll.session.retry import COMMAND, RetryPolicy
 from enroll.session.tally import Tally
-
-TRIES = 5
-"""How often a call is made that does not come through, before its failure is its answer."""
-
-BACK_OFF_SECONDS = 0.5
-"""Before the second of these; doubled each time."""
-
-REFUSALS = 20
-"""How often a call may be refused a place: the limiter's pauses make that a quarter hour."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,8 +32,7 @@ R = TypeVar("R")
 @dataclass(slots=True, eq=False)
 class _Request(Generic[T]):
     item: T
-    failed: int = 0
-    refused: int = 0
+    tries: Counter[Verdict] = field(default_factory=Counter)
     credentials: Credentials | None = None
     slot: Slot | None = None
 
@@ -58,20 +49,21 @@ class Caller:
         connection: Connection,
         tally: Tally,
         *,
-        at_once: int | None,
+        concurrency: int | None,
         known: int | None = None,
-        most_calls: int | None = None,
+        max_calls: int | None = None,
     ) -> None:
-        """`at_once` is the most calls in flight, None as many as the account takes, of which
+        """`concurrency` is the most calls in flight, None as many as the account takes, of which
         `known` says how many that were; `tally` counts those that have left, of which there may
-        be `most_calls`."""
+        be `max_calls`."""
         self.tally = tally
         self._connection = connection
-        self._most_calls = math.inf if most_calls is None else most_calls
+        self._max_calls = math.inf if max_calls is None else max_calls
         # Two files each: a call may read its photo first.
-        most = max(share_out(calls=2 * (at_once or MOST_IN_FLIGHT), readers=0).calls // 2, 1)
-        self._limiter = limiter_for(at_once, known=known, most=most)
-        self._pool = Threads(most)
+        wanted = concurrency or MOST_IN_FLIGHT
+        limit = max(share_out(calls=2 * wanted, readers=0).calls // 2, 1)
+        self._limiter = limiter_for(concurrency, known=known, most=limit)
+        self._pool = Threads(limit)
 
     def __enter__(self) -> Self:
         return self
@@ -101,21 +93,22 @@ class Caller:
 
     def may_call(self, in_flight: int = 0) -> bool:
         """Whether another call may be made beside those that are in flight."""
-        return self.tally.calls.total() + in_flight < self._most_calls
+        return self.tally.calls.total() + in_flight < self._max_calls
 
     def ask(
-        self, kind: CallKind, call: Callable[[FaceSearch], Answer], *, tries: int = TRIES
+        self,
+        kind: CallKind,
+        call: Callable[[FaceSearch], Answer],
+        *,
+        policy: RetryPolicy = COMMAND,
     ) -> Answer:
-        """Make one call; its answer. Raises ServiceError where no call would be answered.
-
-        `tries` 1 makes a call once that may have been carried out.
-        """
+        """Make one call; its answer. Raises ServiceError where no call would be answered."""
         asked = self.each(
             kind,
             [None],
             lambda service, _: call(service),
             answer_of=lambda answer: answer,
-            tries=tries,
+            policy=policy,
         )
         with closing(asked):
             found = next(asked, None)
@@ -130,7 +123,7 @@ class Caller:
         call: Callable[[FaceSearch, T], R],
         *,
         answer_of: Callable[[R], Answer | None],
-        tries: int = TRIES,
+        policy: RetryPolicy = COMMAND,
     ) -> Generator[tuple[T, R]]:
         """Make a call for each item; each with what came of it, in the order in which they end.
 
@@ -152,7 +145,7 @@ class Caller:
                     requests.answered(
                         request, answer, service_time=clock.time() + self.clock_offset
                     )
-                    after = self._again_after(request, answer, tries)
+                    after = self._again_after(request, answer, policy)
                     if after is None or not self.may_call(requests.in_flight):
                         yield request.item, result
                     else:
@@ -179,29 +172,23 @@ class Caller:
             self.tally.calls[kind] += 1
             self.tally.refused += answer.verdict is Verdict.REFUSED
 
-    def _again_after(self, request: _Request[T], answer: Answer | None, tries: int) -> float | None:
+    def _again_after(
+        self, request: _Request[T], answer: Answer | None, policy: RetryPolicy
+    ) -> float | None:
         """Seconds after which a call is to be made again; None when its answer stands."""
         if answer is None:
             return None
-        if answer.verdict is Verdict.FATAL:
-            refused = answer.code in CREDENTIAL_CODES
-            if refused and self._connection.others_than(request.credentials):
-                return 0.0
-            raise self.failed(answer)
+        request.tries[answer.verdict] += 1
+        after = policy.again_after(answer, request.tries)
         if answer.verdict is Verdict.BLOCKED:
             self._connection.service.let_go()
-            request.refused += 1
-            if request.refused >= REFUSALS:
+            if after is None:
                 raise ShortageError(answer.message)
-            return 0.0
-        if answer.verdict is Verdict.REFUSED:
-            request.refused += 1
-            return 0.0 if request.refused < REFUSALS else None  # the limiter waits
-        if answer.verdict is Verdict.NOT_SENT or answer.verdict is Verdict.UNKNOWN:
-            request.failed += 1
-            most = TRIES if answer.verdict is Verdict.NOT_SENT else tries
-            return BACK_OFF_SECONDS * 2.0**request.failed if request.failed < most else None
-        return None
+        if answer.verdict is Verdict.FATAL:
+            if self._connection.credentials_changed(answer, request.credentials):
+                return 0.0
+            raise self.failed(answer)
+        return after
 
 
 class _Requests(Generic[T, R]):
@@ -230,7 +217,7 @@ class _Requests(Generic[T, R]):
         self._all_taken = True
 
     def next(self) -> _Request[T] | None:
-        """The next call to be made now, if there is a place for it."""
+        """The next call to be made now, if there is a slot for it."""
         now = clock.monotonic()
         if self._limiter.free(now) <= 0:
             return None
@@ -274,7 +261,7 @@ class _Requests(Generic[T, R]):
         heapq.heappush(self._put_off, (due, next(self._order), request))
 
     def cancel(self) -> None:
-        """Nobody wants to hear the rest; their places are free for what is asked next."""
+        """Nobody waits for the rest; their slots are free for the next calls."""
         for future, request in self._in_flight.items():
             future.cancel()
             self.answered(request, None, service_time=0.0)

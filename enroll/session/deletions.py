@@ -12,6 +12,7 @@ from enroll.ledger import Changes, Ledger, Target
 from enroll.model import Answer, CallKind, Event, EventKind, LibraryFace, Verdict
 from enroll.session.caller import Caller
 from enroll.session.library_listing import look_up
+from enroll.session.retry import COMMAND_ONCE
 
 DELETE_PAGE = 1000
 """Tokens in one call of `delete`: the most that it takes."""
@@ -244,7 +245,7 @@ def _ask_to_delete(caller: Caller, group_id: str, face_tokens: Sequence[str]) ->
     return caller.ask(
         CallKind.DELETE,
         lambda service: service.delete(group_id=group_id, face_tokens=face_tokens),
-        tries=1,
+        policy=COMMAND_ONCE,
     )
 
 

@@ -332,7 +332,7 @@ def open_session(
             group_id=settings.group_id,
         )
         caller = stack.enter_context(
-            Caller(connection, tally, at_once=settings.max_in_flight, known=audit.ceiling)
+            Caller(connection, tally, concurrency=settings.max_in_flight, known=audit.ceiling)
         )
         yield Session(
             settings=settings,
