@@ -16,7 +16,8 @@ is known. Why nothing can be applied after what is returned here:
    most where any answer took no longer than a second. So much later is late enough. Answers may
    contradict what was learned, because one of the clocks was set or because one answer is wrong:
    until enough of them agree which it is, a look goes by the lower of the two
-   (`least_clock_offset`), so that it comes too late rather than too early.
+   (`least_clock_offset`), so that it comes too late rather than too early. Who decides without
+   asking the service goes by the lowest of a whole run, which is in the ledger (`ClockOffsets`).
 3. *A call that a killed run left* expires no later than its intent says, which was on disk before
    the call left. The loop signs first, then compares the two numbers, and hands the call out only
    if its signature expires no later than the intent allows. Otherwise the intent is recorded again
@@ -46,6 +47,7 @@ What this leaves out: a service whose answers agree on a wrong time.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a whole call may take where nobody says otherwise."""
@@ -107,3 +109,20 @@ def latest_expiry(now: float, *, timeout: float) -> float:
 def bounded_offset(offset: float) -> float:
     """A difference of the clocks (the service's minus ours), as far as one is believed."""
     return min(max(offset, -CLOCK_BOUND_SECONDS), CLOCK_BOUND_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockOffsets:
+    """The lowest and the highest that the service's clock minus ours was judged to be, in seconds:
+    what has expired is judged by `least`, what may still be accepted by `most`."""
+
+    least: float = 0.0
+    most: float = 0.0
+
+    def bounded(self) -> ClockOffsets:
+        """The same, as far as differences are believed."""
+        return ClockOffsets(least=bounded_offset(self.least), most=bounded_offset(self.most))
+
+    def including(self, other: ClockOffsets) -> ClockOffsets:
+        """The widest of both."""
+        return ClockOffsets(least=min(self.least, other.least), most=max(self.most, other.most))

@@ -17,7 +17,7 @@ import pytest
 from ledger_rows import STAFF, START, enroll, face, photo, row, scanned, sha, token
 
 from enroll.errors import LedgerBusyError, LedgerMismatchError
-from enroll.expiry import bounded_offset, expiry_after_death, latest_expiry
+from enroll.expiry import ClockOffsets, bounded_offset, expiry_after_death, latest_expiry
 from enroll.ledger import (
     INTERRUPTED,
     BlockList,
@@ -38,6 +38,7 @@ from enroll.model import (
     FileTimes,
     LibraryFace,
     RowRecord,
+    SendAs,
     Status,
 )
 
@@ -323,7 +324,7 @@ def test_a_kept_scan_is_recalled_until_a_run_with_another_mark_begins(store: Led
 
 def marked(ledger: Ledger, mark: str) -> None:
     """A run begins whose scan has this mark."""
-    ledger.start_run(replace(START, options={"survey": mark}), images="/p", given=False)
+    ledger.start_run(replace(START, scan_mark=mark), images="/p", given=False)
 
 
 def test_a_person_who_was_forgotten_is_withheld_and_nothing_else_is_left_of_them(
@@ -553,10 +554,10 @@ def test_what_a_dead_run_left_sending_is_in_doubt_and_in_the_history(store: Ledg
     ledger.close()
 
 
-def begun(ledger: Ledger, at: float, **options: object) -> None:
-    """A run begins at that second."""
-    start = replace(START, at=round(at * 1000), options=options)
-    ledger.start_run(start, images="/p", given=False, clock_offset=0.0)
+def begun(ledger: Ledger, at: float, *, timeout: float) -> None:
+    """A run begins at that second, whose calls take no longer than `timeout` seconds."""
+    start = replace(START, at=round(at * 1000), timeout=timeout)
+    ledger.start_run(start, images="/p", given=False, offsets=ClockOffsets())
 
 
 def test_no_expiry_on_record_lies_beyond_what_a_call_can_have_been_signed_for(
@@ -591,14 +592,49 @@ def test_a_killed_runs_calls_are_reckoned_by_the_highest_offset_of_its_last_comm
     ledger = store.open(STAFF)
     begun(ledger, 1000, timeout=5.0)
     ledger.record(Changes(faces=[face(1, Status.SENDING)]))
-    ledger.commit(clock_offset=offset)
+    ledger.commit(offsets=ClockOffsets(least=-4e9, most=offset))
     alive_at = ledger.status().runs[0]
     begun(ledger, time.time(), timeout=5.0)
     (left,) = ledger.faces_of(["u1"])["u1"]
-    expected = expiry_after_death(time.time() + bounded_offset(offset), timeout=5.0)
+    expected = expiry_after_death(time.time() + max(bounded_offset(offset), 0.0), timeout=5.0)
     assert left.expires == pytest.approx(expected, abs=30)
-    assert alive_at.clock_offset == bounded_offset(offset)
+    assert alive_at.offsets.most == max(bounded_offset(offset), 0.0)
     ledger.close()
+
+
+def test_a_run_keeps_the_lowest_and_the_highest_that_it_has_judged_the_clock_to_be(
+    ledger: Ledger,
+) -> None:
+    for least, most in ((-1.0, 2.0), (-3.0, -3.0), (5.0, 6.0)):
+        ledger.commit(offsets=ClockOffsets(least=least, most=most))
+    ledger.commit()
+    assert ledger.status().runs[0].offsets == ClockOffsets(least=-3.0, most=6.0)
+    # A command that has not asked the service goes by what was known before it.
+    ledger.start_run(START, images="/p", given=False)
+    assert ledger.status().runs[0].offsets == ClockOffsets(least=-3.0, most=6.0)
+    ledger.start_run(START, images="/p", given=False, offsets=ClockOffsets(least=1.0, most=1.0))
+    assert ledger.status().runs[0].offsets == ClockOffsets(least=1.0, most=1.0)
+
+
+def test_what_later_commands_rely_on_is_kept_with_a_run(store: LedgerStore) -> None:
+    start = replace(
+        START,
+        command="adopt",
+        endpoint="https://host/api",
+        timeout=7.5,
+        send_as=SendAs.IMAGE,
+        settle_after=2.5,
+        scan_mark="mark",
+        photos_folder="/p",
+        photos_named=True,
+        files={"the report": "/r.csv"},
+    )
+    with closing(store.open(STAFF)) as ledger:
+        ledger.start_run(start, images="/p", given=True)
+        assert ledger.unfinished("adopt")
+        assert not ledger.unfinished("run")
+        assert ledger.folder_of(START.manifest) == ("/p", True)
+        assert ledger.status().runs[0].start == start
 
 
 def test_the_history_can_be_asked_by_person_time_and_run(ledger: Ledger) -> None:

@@ -20,6 +20,7 @@ from small_case import Case
 from sqlalchemy.exc import OperationalError
 
 from enroll.errors import ExitCode
+from enroll.expiry import ClockOffsets
 from enroll.ledger.journal import SqliteLedger
 from enroll.model import Status
 from enroll.sandbox import Sandbox
@@ -273,10 +274,10 @@ def test_a_summary_says_what_is_on_record_where_the_disk_takes_no_more(
     commit = SqliteLedger.commit
 
     def full(
-        ledger: SqliteLedger, *, ahead: float = 0.0, clock_offset: float | None = None
+        ledger: SqliteLedger, *, ahead: float = 0.0, offsets: ClockOffsets | None = None
     ) -> None:
         if box.count("add") < 8:
-            commit(ledger, ahead=ahead, clock_offset=clock_offset)
+            commit(ledger, ahead=ahead, offsets=offsets)
             return
         with ledger._taking_back():
             raise OperationalError("COMMIT", None, sqlite3.OperationalError("disk is full"))

@@ -18,7 +18,7 @@ from real_command import Command
 from enroll.clock import now_ms
 from enroll.commands.resolve import Resolved, ResolveSettings, resolve
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
-from enroll.expiry import CLOCK_BOUND_SECONDS, DEFAULT_TIMEOUT
+from enroll.expiry import CLOCK_BOUND_SECONDS, DEFAULT_TIMEOUT, ClockOffsets
 from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
 from enroll.run.transitions import mark_sending
@@ -162,6 +162,26 @@ def test_not_added_is_refused_while_the_last_call_can_still_be_applied(
     place.record(replace(place.face("u1"), expires=expires - 92))
     assert resolved(place, offline=offline).face.status is Status.PENDING
     assert (place.face("u1").expires, place.face("u1").recheck) == (expires - 92, True)
+
+
+@pytest.mark.parametrize("before", ["run", "forget"])
+def test_offline_the_least_that_the_clock_was_judged_to_be_says_what_has_expired(
+    place: Place, before: str
+) -> None:
+    place.delete(place.token)
+    expires = time.time() + 60
+    place.record(replace(place.doubt("u1"), expires=expires))
+    with place.writing() as ledger:
+        last = ledger.status().runs[0].start
+        # For a while the run took the service's clock for 10 minutes ahead, by wrong answers.
+        ledger.start_run(last, images=ledger.images, given=False, offsets=ClockOffsets())
+        ledger.commit(offsets=ClockOffsets(least=0.0, most=600.0))
+        if before == "forget":  # which asks nothing, and learns nothing of the clock
+            ledger.start_run(replace(last, command="forget"), images=ledger.images, given=False)
+    with pytest.raises(UsageError, match=r"in \d\d seconds"):
+        resolved(place, offline=True)
+    place.record(replace(place.face("u1"), expires=expires - 92))
+    assert resolved(place, offline=True).face.status is Status.PENDING
 
 
 @pytest.mark.parametrize("offline", [False, True])

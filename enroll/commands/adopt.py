@@ -153,7 +153,7 @@ class _Work:
             given=photos.named,
             manifest=path_text(self.manifest.path.absolute()),
             manifest_sha256=self.manifest.sha256,
-            clock_offset=self.caller.clock_offset,
+            offsets=self.caller.clock_offsets,
         ) as work:
             self._count(adoption, store, work.run)
             self.prompt.say(*opening_lines(adoption))

@@ -10,7 +10,7 @@ from typing import Any
 
 from enroll import clock
 from enroll.errors import ServiceError, UsageError
-from enroll.expiry import settled_from
+from enroll.expiry import ClockOffsets, settled_from
 from enroll.ledger import Changes, Ledger, shown_path
 from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, Status
 from enroll.session.account import Announce, Connection, connect, unheard
@@ -100,8 +100,8 @@ def resolve(
         defaults = run_defaults(ledger, endpoint=settings.endpoint)
         tally = Tally()
         if read_credentials is None:
-            offset = defaults.clock_offset
-            seen = _Seen(offset=offset, at=clock.time() + offset)
+            # By the least: a clock that was taken for ahead must not make a call expire early.
+            seen = _Seen(at=clock.time() + defaults.least_clock_offset)
         else:
             with connect(
                 settings, read_credentials, endpoint=defaults.endpoint, announce=announce
@@ -112,7 +112,7 @@ def resolve(
             **defaults.record(group_id=library.group_id, timeout=settings.timeout),
             "settle_after": defaults.settle_after,
         }
-        with command_record(ledger, options=options, tally=tally, clock_offset=seen.offset) as work:
+        with command_record(ledger, options=options, tally=tally, offsets=seen.offsets) as work:
             return _decide(settings, ledger, work, face, seen, defaults.settle_after)
 
 
@@ -197,12 +197,12 @@ def _refuse_held(ledger: Ledger, face: FaceRecord, token: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What the service said: the token's face, whether it could be asked, its clock minus ours
-    (seconds), and what time it was there when it was asked (UNIX seconds)."""
+    """What the service said: the token's face, whether it could be asked, how its clock is judged
+    (None where it was not asked), and what time it was there (UNIX seconds), at least."""
 
     found: LibraryFace | None = None
     asked: bool = False
-    offset: float
+    offsets: ClockOffsets | None = None
     at: float
 
 
@@ -225,7 +225,7 @@ def _look(
             asked, found = _refuse_there(caller, identity.group_id, ledger, face), None
         else:
             asked, found = True, _face_of(settings.token, caller, settings, identity.group_id)
-        return _Seen(found=found, asked=asked, offset=caller.clock_offset, at=at)
+        return _Seen(found=found, asked=asked, offsets=caller.clock_offsets, at=at)
 
 
 def _refuse_there(caller: Caller, group_id: str, ledger: Ledger, face: FaceRecord) -> bool:

@@ -14,10 +14,10 @@ from enroll import __version__, clock
 from enroll.allowed import GROUP_ID_NEEDED
 from enroll.commands.library import provide_library
 from enroll.errors import EnrollError, UsageError
+from enroll.expiry import ClockOffsets
 from enroll.facesearch.answers import why_fixed
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_sentence
 from enroll.ledger import (
-    SURVEY,
     BlockList,
     Ledger,
     LibraryIdentity,
@@ -41,6 +41,7 @@ from enroll.session.deletions import settle_deleting
 from enroll.session.recovery import requeue_deleted
 from enroll.session.session import (
     ADOPT,
+    SCAN_MARK,
     Held,
     hold_ledger,
     identity_of,
@@ -204,7 +205,7 @@ def begin_run(
         photos,
         new=new,
         trust=trust,
-        clock_offset=offset,
+        offsets=connection.service.clock_offsets,
         notes=notes,
         urgent=urgent,
         bounds=_bound_notes(settings, share),
@@ -219,7 +220,7 @@ def _record(
     *,
     new: bool,
     trust: Trust,
-    clock_offset: float,
+    offsets: ClockOffsets,
     notes: Sequence[str],
     urgent: Sequence[str],
     bounds: Sequence[str],
@@ -231,13 +232,11 @@ def _record(
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     mark = fingerprint(*key, photos.store.root, due_rules, blocked.mark)
     start = run_start(
-        {**settings.record(), **photos.record(), SURVEY: mark},
+        {**settings.record(), **photos.record(), SCAN_MARK: mark},
         manifest=path_text(manifest.path.absolute()),
         manifest_sha256=manifest.sha256,
     )
-    run = ledger.start_run(
-        start, images=photos.store.root, given=photos.named, clock_offset=clock_offset
-    )
+    run = ledger.start_run(start, images=photos.store.root, given=photos.named, offsets=offsets)
     if trust is not Trust.LESS:
         held.lock.remember_run(start.at)
     place = Place(

@@ -21,11 +21,11 @@ from enroll.commands.sync_compare import (
 )
 from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, GuardError, ServiceError
-from enroll.ledger import SURVEY, Followed, Ledger, empty_ledger
+from enroll.ledger import Followed, Ledger, empty_ledger
 from enroll.manifest.scan import resolved
 from enroll.model import Credentials
 from enroll.session.deletions import delete_chosen
-from enroll.session.session import command_record
+from enroll.session.session import SCAN_MARK, command_record
 from enroll.session.tally import Ended, Tally
 from enroll.settings import SyncSettings
 from enroll.text.logs import mask
@@ -86,7 +86,7 @@ def _compare_on_record(
         difference = _compare(settings, given, ledger, show)
     except GuardError as error:
         survey = ledger.last_scan()
-        mark = {} if survey is None else {SURVEY: survey.fingerprint}
+        mark = {} if survey is None else {SCAN_MARK: survey.fingerprint}
         with (
             suppress(GuardError),
             command_record(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from enroll.ledger import RunRecord
 from enroll.manifest.results import default_results_path
-from enroll.settings import FILES
 from enroll.visible import named_path
 
 MANIFEST = "a manifest"
@@ -63,10 +62,8 @@ def files_of(
             manifest = named_path(run.start.manifest)
             found[manifest] = MANIFEST
             found.setdefault(default_results_path(manifest), RESULTS)
-        for what, path in run.start.options.get(FILES, {}).items():
+        for what, path in run.start.files.items():
             found.setdefault(named_path(path), what)
-        if path := run.start.options.get("user_ids"):
-            found.setdefault(named_path(path).absolute(), "the user ids")
     return {**others, **found}
 
 

@@ -24,7 +24,7 @@ from tenacity import (
 from urllib3.exceptions import HTTPError
 
 from enroll import clock
-from enroll.expiry import CLOCK_BOUND_SECONDS, signed_until
+from enroll.expiry import CLOCK_BOUND_SECONDS, ClockOffsets, signed_until
 from enroll.facesearch.answers import SERVICE_CODES, OwnCode, classify
 from enroll.facesearch.endpoint import check_endpoint
 from enroll.facesearch.signing import SIGN_VERSION, ServiceClock, fresh_nonce, sign
@@ -159,6 +159,11 @@ class FaceSearch:
     def most_clock_offset(self) -> float:
         """The highest that any face so far may have been sent with."""
         return self._clock.most
+
+    @property
+    def clock_offsets(self) -> ClockOffsets:
+        """Both, to be put on record."""
+        return ClockOffsets(least=self._clock.least, most=self._clock.most)
 
     def clock_trouble(self) -> Answer | None:
         """What every call from now on is answered with, unsent, if the clocks are too far apart to

@@ -35,7 +35,7 @@ from enroll.ledger.port import (
 )
 from enroll.ledger.records import (
     INTERRUPTED,
-    SURVEY,
+    RUN,
     Changes,
     Chosen,
     Comparison,
@@ -69,7 +69,7 @@ from enroll.ledger.scan_cache import (
 
 __all__ = [
     "INTERRUPTED",
-    "SURVEY",
+    "RUN",
     "WITHHELD",
     "BlockList",
     "Change",

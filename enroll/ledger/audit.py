@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from enroll.expiry import DEFAULT_TIMEOUT, expiry_after_death, last_expiry
+from enroll.expiry import expiry_after_death, last_expiry
 from enroll.ledger import schema as s
 from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.listing import ROWS_AT_ONCE, SqliteListing
@@ -279,10 +279,10 @@ class SqliteAudit(SqliteCopies):
                 s.face,
                 s.event.c.at,
                 s.run.c.started_at,
-                s.run.c.options,
+                s.run.c.timeout,
                 died.c.started_at.label("died_started_at"),
                 died.c.alive_at.label("died_alive_at"),
-                died.c.options.label("died_options"),
+                died.c.timeout.label("died_timeout"),
                 s.listed.c.face_token.label("stranger"),
                 s.listed.c.add_time,
             )
@@ -348,12 +348,12 @@ def _suspect(found: Row[Any]) -> Suspect:
     if found.at == found.started_at and found.died_started_at is not None:
         # The run began with this doubt: the attempt was the dead run's before it.
         earliest = found.died_started_at
-        alive_at, timeout = found.died_alive_at / 1000, _timeout(found.died_options)
-        latest = _ms(expiry_after_death(alive_at, timeout=timeout))
+        alive_at = found.died_alive_at / 1000
+        latest = _ms(expiry_after_death(alive_at, timeout=found.died_timeout))
     else:
         # The doubt came when the call had failed, after at most its time; it may be applied
         # until its signature expires.
-        timeout = _timeout(found.options)
+        timeout = found.timeout
         earliest = max(found.started_at, found.at - _ms(timeout))
         latest = _ms(last_expiry(found.at / 1000, timeout=timeout))
     columns = {column.name: getattr(found, column.name) for column in s.face.columns}
@@ -364,10 +364,6 @@ def _suspect(found: Row[Any]) -> Suspect:
         earliest=earliest,
         latest=latest,
     )
-
-
-def _timeout(options: Any) -> float:
-    return float(options.get("timeout", DEFAULT_TIMEOUT))
 
 
 def _ms(seconds: float) -> int:

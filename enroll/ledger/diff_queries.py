@@ -62,7 +62,7 @@ def has_an_open_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 def is_a_sync(run: FromClause = s.run) -> ColumnElement[bool]:
     """Condition: the run was a sync's."""
-    of_sync: ColumnElement[bool] = run.c.options["command"].as_string() == "sync"
+    of_sync: ColumnElement[bool] = run.c.command == "sync"
     return of_sync
 
 
@@ -331,7 +331,6 @@ def _added_since() -> ColumnElement[bool]:
     """Condition: a run has enrolled the leaver after the sync that found them gone; so they were
     there, and what is known of their absence is about other faces."""
     known = s.face.alias("added")
-    command = s.run.c.options["command"].as_string()
     return exists(
         select(literal(1)).where(
             known.c.user_id == s.leaver.c.user_id,
@@ -343,7 +342,7 @@ def _added_since() -> ColumnElement[bool]:
                     s.event.c.run > s.leaver.c.run,
                     s.event.c.kind.in_(_ADDITIONS),
                     s.run.c.run == s.event.c.run,
-                    func.coalesce(command, "run").in_(["run", "adopt"]),
+                    s.run.c.command.in_(["run", "adopt"]),
                 )
                 .correlate(known, s.leaver)
             ),

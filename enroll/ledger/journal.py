@@ -30,17 +30,16 @@ from sqlalchemy.exc import DatabaseError
 
 from enroll import clock
 from enroll.errors import LocalError
-from enroll.expiry import DEFAULT_TIMEOUT, bounded_offset, expiry_after_death, latest_expiry
+from enroll.expiry import DEFAULT_TIMEOUT, ClockOffsets, expiry_after_death, latest_expiry
 from enroll.ledger import schema as s
 from enroll.ledger.connection import LedgerFile, translate_db_errors
 from enroll.ledger.deletions import SqliteRemovals
 from enroll.ledger.diff import SqliteFollowing
 from enroll.ledger.forget import SqliteForgetting
-from enroll.ledger.queries import SqliteReader
+from enroll.ledger.queries import SqliteReader, offsets_of, run_columns
 from enroll.ledger.queue import SqliteScan, SqliteSurveys
 from enroll.ledger.records import (
     INTERRUPTED,
-    SURVEY,
     Changes,
     Comparison,
     RunEnd,
@@ -68,7 +67,7 @@ class SqliteLedger(SqliteReader):
         self._following = SqliteFollowing(connection, path)
         self._forgetting = SqliteForgetting(connection, path)
         self._run: int | None = None
-        self._clock_offset = 0.0
+        self._offsets = ClockOffsets()
         self._pace: RunPace | None = None
         self._ceiling: int | None = None  # found, and not on the disk yet
         self._lag: float | None = None  # the same
@@ -109,40 +108,35 @@ class SqliteLedger(SqliteReader):
         return bool(self._unwritten or self._written)
 
     def start_run(
-        self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
+        self, start: RunStart, *, images: str, given: bool, offsets: ClockOffsets | None = None
     ) -> int:
         with translate_db_errors(self._path):
             number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
             died = self._connection.execute(
                 select(s.run).order_by(s.run.c.run.desc()).limit(1)
             ).one_or_none()
+            if offsets is None:
+                offsets = ClockOffsets() if died is None else offsets_of(died)
             self._connection.execute(
                 insert(s.run).values(
                     run=number,
-                    started_at=start.at,
                     alive_at=start.at,
-                    clock_offset=clock_offset,
-                    host=storable(start.host),
-                    user=storable(start.user),
-                    pid=start.pid,
-                    version=start.version,
-                    manifest=start.manifest,
-                    manifest_sha256=start.manifest_sha256,
-                    options=dict(start.options),
+                    least_clock_offset=offsets.least,
+                    clock_offset=offsets.most,
+                    **run_columns(start),
                 )
             )
             self._connection.execute(update(s.library).values(images=images, images_given=given))
             if died is not None:
-                alive_at = died.alive_at / 1000 + bounded_offset(died.clock_offset)
-                timeout = died.options.get("timeout", DEFAULT_TIMEOUT)
-                expires = expiry_after_death(alive_at, timeout=timeout)
+                alive_at = died.alive_at / 1000 + offsets_of(died).most
+                expires = expiry_after_death(alive_at, timeout=died.timeout)
                 self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
                 self._bound_expiries(at=start.at)
             survey = self.last_scan()
-            if survey is None or survey.fingerprint != start.options.get(SURVEY):
+            if survey is None or survey.fingerprint != start.scan_mark:
                 self._surveys.drop_survey()
             self._connection.commit()
-        self._run, self._clock_offset = number, clock_offset
+        self._run, self._offsets = number, offsets
         return number
 
     def _doubt_what_a_dead_run_left(self, run: int, *, at: int, expires: float) -> None:
@@ -174,7 +168,7 @@ class SqliteLedger(SqliteReader):
 
     def _bound_expiries(self, *, at: int) -> None:
         """Cut to the bound what cannot be the expiry of a call that was made before `at`."""
-        timeout = self._connection.scalar(select(func.max(s.run.c.options["timeout"].as_float())))
+        timeout = self._connection.scalar(select(func.max(s.run.c.timeout)))
         latest = latest_expiry(at / 1000, timeout=timeout or DEFAULT_TIMEOUT)
         # Each condition as its index has it.
         enrolled = literal(_ENROLLED, literal_execute=True)
@@ -286,9 +280,9 @@ class SqliteLedger(SqliteReader):
     def record(self, changes: Changes) -> None:
         self._unwritten.add(changes)
 
-    def commit(self, *, ahead: float = 0.0, clock_offset: float | None = None) -> None:
-        if clock_offset is not None:
-            self._clock_offset = clock_offset
+    def commit(self, *, ahead: float = 0.0, offsets: ClockOffsets | None = None) -> None:
+        if offsets is not None:
+            self._offsets = self._offsets.including(offsets)
         alive_at = clock.time_ns() // 1_000_000 + round(ahead * 1000)
         self._flush()
         with self._taking_back():
@@ -298,7 +292,8 @@ class SqliteLedger(SqliteReader):
                     self._connection,
                     number=self._run,
                     alive_at=alive_at,
-                    clock_offset=self._clock_offset,
+                    least_clock_offset=self._offsets.least,
+                    clock_offset=self._offsets.most,
                     pace=pace,
                 )
             if self._ceiling is not None:
@@ -430,6 +425,7 @@ _ALIVE = Query(
     .where(s.run.c.run == bindparam("number", type_=Integer))
     .values(
         alive_at=bindparam("alive_at"),
+        least_clock_offset=bindparam("least_clock_offset"),
         clock_offset=bindparam("clock_offset"),
         pace=bindparam("pace", type_=Text),
     )

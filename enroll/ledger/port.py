@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from enroll.expiry import ClockOffsets
 from enroll.ledger.blocklist import BlockList
 from enroll.ledger.diff_records import (
     Change,
@@ -440,13 +441,14 @@ class Ledger(LedgerReader, Protocol):
         """Whether anything was recorded that is not on the disk: a commit is due, or failed."""
 
     def start_run(
-        self, start: RunStart, *, images: str, given: bool, clock_offset: float = 0.0
+        self, start: RunStart, *, images: str, given: bool, offsets: ClockOffsets | None = None
     ) -> int:
         """Record that a run begins, durably; its number. What a dead run left is in doubt, and no
         expiry on record is later than `enroll.expiry.latest_expiry` from then on.
 
         `images` is the run's images root, an absolute path; `given` says that it was named.
-        `clock_offset` is the service's clock minus ours, in seconds.
+        `offsets` is how the service's clock is judged, None by a command that has not asked the
+        service: then it is as in the run before.
         """
 
     def end_run(self, run: int, end: RunEnd) -> None:
@@ -459,8 +461,8 @@ class Ledger(LedgerReader, Protocol):
         unless `run` is None. With `reread` no row whose photo is there counts as unchanged."""
 
     def queue_early(self, mark: str) -> int:
-        """Queue rows that are due of the manifest whose runs bear this mark (`survey` among their
-        options), some thousands at most, and leave them out of what is compared later; their
+        """Queue rows that are due of the manifest whose runs bear this `scan_mark`,
+        some thousands at most, and leave them out of what is compared later; their
         number."""
 
     def early_repeats(self) -> list[tuple[Status, str, str, int]]:
@@ -502,12 +504,12 @@ class Ledger(LedgerReader, Protocol):
     def record(self, changes: Changes) -> None:
         """Take changes to be written with the next commit."""
 
-    def commit(self, *, ahead: float = 0.0, clock_offset: float | None = None) -> None:
+    def commit(self, *, ahead: float = 0.0, offsets: ClockOffsets | None = None) -> None:
         """Write what was recorded, in one transaction, and wait until it is on the disk.
 
         With it goes the run's sign of life, by which a later run reckons when this one's calls
         have expired: the time at which the commit begins, and `ahead` seconds; and the
-        `clock_offset`, the highest that they were signed with, where it may be another than before.
+        lowest and the highest of all `offsets` that this run has given.
         """
 
     def remember_ceiling(self, ceiling: int) -> None:

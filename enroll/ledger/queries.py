@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from enroll.errors import ExitCode
-from enroll.expiry import bounded_offset
+from enroll.expiry import ClockOffsets
 from enroll.ledger import schema as s
 from enroll.ledger.blocked import count_forgotten, forgotten_events, read_block_list
 from enroll.ledger.blocklist import BlockList
@@ -42,8 +42,8 @@ from enroll.ledger.records import (
 )
 from enroll.ledger.scan_cache import SurveyRecord
 from enroll.ledger.statements import Query
-from enroll.model import Entry, Event, EventKind, RawAnswer, Status
-from enroll.visible import named_path
+from enroll.model import Entry, Event, EventKind, RawAnswer, SendAs, Status
+from enroll.visible import named_path, storable
 
 PARAMETERS_AT_ONCE = 400
 """Pairs in one IN list. SQLite takes 32,766 parameters; long lists are slow to compile."""
@@ -78,16 +78,16 @@ class SqliteReader:
         return str(found.images) if found.images_given else ""
 
     def folder_of(self, manifest: str) -> tuple[str, bool] | None:
-        options = s.run.c.options
+        columns = s.run.c
         query = (
-            select(options)
-            .where(s.run.c.manifest == manifest, options["root"].as_string().is_not(None))
+            select(columns.photos_folder, columns.photos_named)
+            .where(columns.manifest == manifest, columns.photos_folder != "")
             .order_by(s.run.c.run.desc())
             .limit(1)
         )
         with translate_db_errors(self._path):
-            found = self._connection.scalar(query)
-        return None if found is None else (str(found["root"]), bool(found["root_named"]))
+            found = self._connection.execute(query).one_or_none()
+        return None if found is None else (found.photos_folder, found.photos_named)
 
     @property
     def block_list(self) -> BlockList:
@@ -227,7 +227,7 @@ class SqliteReader:
     def unfinished(self, command: str) -> bool:
         query = (
             select(s.run.c.exit_code)
-            .where(s.run.c.options["command"].as_string() == command)
+            .where(s.run.c.command == command)
             .order_by(s.run.c.run.desc())
             .limit(1)
         )
@@ -367,6 +367,15 @@ def _run_record(found: Row[Any]) -> RunRecord:
         manifest=found.manifest,
         manifest_sha256=found.manifest_sha256,
         options=found.options,
+        command=found.command,
+        endpoint=found.endpoint,
+        timeout=found.timeout,
+        send_as=SendAs(found.send_as),
+        settle_after=found.settle_after,
+        scan_mark=found.scan_mark,
+        photos_folder=found.photos_folder,
+        photos_named=found.photos_named,
+        files=found.files,
     )
     end = None
     if found.ended_at is not None:
@@ -384,5 +393,33 @@ def _run_record(found: Row[Any]) -> RunRecord:
         start=start,
         end=end,
         pace=pace,
-        clock_offset=bounded_offset(found.clock_offset),
+        offsets=offsets_of(found),
     )
+
+
+def offsets_of(run: Row[Any]) -> ClockOffsets:
+    """How a run judged the service's clock, as far as differences are believed."""
+    return ClockOffsets(least=run.least_clock_offset, most=run.clock_offset).bounded()
+
+
+def run_columns(start: RunStart) -> dict[str, Any]:
+    """What a run begins with, by the columns of its table."""
+    return {
+        "started_at": start.at,
+        "host": storable(start.host),
+        "user": storable(start.user),
+        "pid": start.pid,
+        "version": start.version,
+        "manifest": start.manifest,
+        "manifest_sha256": start.manifest_sha256,
+        "options": dict(start.options),
+        "command": start.command,
+        "endpoint": start.endpoint,
+        "timeout": start.timeout,
+        "send_as": start.send_as.value,
+        "settle_after": start.settle_after,
+        "scan_mark": start.scan_mark,
+        "photos_folder": start.photos_folder,
+        "photos_named": start.photos_named,
+        "files": dict(start.files),
+    }

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
 from enroll.ledger.connection import translate_db_errors
-from enroll.ledger.records import SURVEY, Comparison
+from enroll.ledger.records import Comparison
 from enroll.ledger.scan_cache import Part, PartCounts, SurveyRecord
 from enroll.ledger.statements import (
     INSERT_DUE,
@@ -302,7 +302,7 @@ def _queue_early() -> Insert:
     Doubts are not among them: they are settled first, and their rows come up in the scan.
     """
     again = [Status.PENDING.value, Status.FAILED.value]
-    marked = select(s.run.c.run).where(s.run.c.options[SURVEY].as_string() == bindparam("mark"))
+    marked = select(s.run.c.run).where(s.run.c.scan_mark == bindparam("mark"))
     columns = [s.row.c.user_id, s.row.c.path, s.row.c.user_data]
     without_face = select(*columns, s.row.c.status, s.row.c.code, s.row.c.face_id).where(
         s.row.c.face_id.is_(None), s.row.c.status.in_(again), s.row.c.run.in_(marked)

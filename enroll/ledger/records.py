@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from enroll.errors import LedgerMismatchError
+from enroll.expiry import DEFAULT_TIMEOUT, ClockOffsets
 from enroll.model import (
     Candidate,
     Event,
@@ -18,6 +19,7 @@ from enroll.model import (
     PhotoRecord,
     RawAnswer,
     RowRecord,
+    SendAs,
     Status,
     Surplus,
 )
@@ -25,8 +27,8 @@ from enroll.model import (
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Hosts at which a stand-in listens, and no service."""
 
-SURVEY = "survey"
-"""Among the options of a run on record: the mark of its manifest's survey."""
+RUN = "run"
+"""The command of a run's record where nothing else is said."""
 
 
 INTERRUPTED = "INTERRUPTED"
@@ -48,7 +50,16 @@ class LibraryIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStart:
-    """What is known of a run when it begins; `options` without secrets; `at` is UNIX ms."""
+    """What is known of a run, or of another command that writes, when it begins; `at` is UNIX ms.
+
+    `options` are a record for people, without secrets: the code relies on none of them. What it
+    does rely on has a field of its own. `timeout` and `settle_after` are seconds, `settle_after`
+    None where the command has none. `scan_mark` is the fingerprint of the manifest and of the
+    settings that decide about its rows, empty where no manifest was scanned. `photos_folder` is
+    the absolute path of the manifest's photos, empty without a manifest, and `photos_named`
+    says that --images named it. `files` are those that the command wrote or was given, by what
+    they are in words.
+    """
 
     at: int
     host: str
@@ -58,6 +69,15 @@ class RunStart:
     manifest: str
     manifest_sha256: str
     options: Mapping[str, Any]
+    command: str = RUN
+    endpoint: str = ""
+    timeout: float = DEFAULT_TIMEOUT
+    send_as: SendAs = SendAs.FILE
+    settle_after: float | None = None
+    scan_mark: str = ""
+    photos_folder: str = ""
+    photos_named: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +112,14 @@ class RunPace:
 class RunRecord:
     """A run as the ledger remembers it; `end` is None while it goes on or when it was killed.
 
-    `pace` is as of its last commit; `clock_offset` is the highest that the service's clock minus
-    ours, in seconds, was found to be by then.
+    `pace` and `offsets`, how the service's clock was judged, are as of its last commit.
     """
 
     run: int
     start: RunStart
     end: RunEnd | None
     pace: RunPace | None = None
-    clock_offset: float = 0.0
+    offsets: ClockOffsets = field(default_factory=ClockOffsets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Kept in SQLite's `user_version`; a ledger of another one is refused. No number is used twice."""
 
 APPLICATION_ID = 0x656E726C
@@ -174,7 +174,17 @@ run = Table(
     Column("manifest", Text, nullable=False),
     Column("manifest_sha256", Text, nullable=False),
     Column("options", JSON, nullable=False),
+    Column("command", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("timeout", Float, nullable=False),
+    Column("send_as", Text, nullable=False),
+    Column("settle_after", Float),
+    Column("scan_mark", Text, nullable=False),
+    Column("photos_folder", Text, nullable=False),
+    Column("photos_named", Boolean, nullable=False),
+    Column("files", JSON, nullable=False),
     Column("alive_at", BigInteger, nullable=False),
+    Column("least_clock_offset", Float, nullable=False),
     Column("clock_offset", Float, nullable=False),
     Column("ended_at", BigInteger),
     Column("exit_code", Integer),

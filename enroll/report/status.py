@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from enroll.ledger import LedgerReader, LedgerStatus, RunRecord, iso_time, ledger_at
-from enroll.session.session import COMMAND
+from enroll.ledger import RUN, LedgerReader, LedgerStatus, RunRecord, iso_time, ledger_at
 from enroll.text.remedies import sentence
 from enroll.text.wording import amount, counted, duration, error_table, facts, one_line, pace_words
 from enroll.visible import path_text
@@ -92,8 +91,8 @@ def _state(run: RunRecord, holder: str | None) -> RunState:
 
 def _run_line(run: RunRecord, holder: str | None) -> str:
     began = f"  {run.run:>4}  {iso_time(run.start.at)}  {run.start.user}@{run.start.host}"
-    if COMMAND in run.start.options:
-        began += f"  {run.start.options[COMMAND]}"
+    if run.start.command != RUN:
+        began += f"  {run.start.command}"
     if run.end is None:
         if _state(run, holder) is RunState.UNDER_WAY:
             pace = "" if run.pace is None else f"; {pace_words(run.pace)}"

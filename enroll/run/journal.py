@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from enroll import clock
-from enroll.expiry import ALIVE_SECONDS
+from enroll.expiry import ALIVE_SECONDS, ClockOffsets
 from enroll.ledger import Changes, Ledger, Surveyor
 from enroll.model import (
     Candidate,
@@ -42,8 +42,8 @@ class Journal:
     tally: Tally
     observer: Observer
     survey: Surveyor
-    clock_offset: Callable[[], float]
-    """The highest difference of the clocks with which calls may have been signed."""
+    offsets: Callable[[], ClockOffsets]
+    """How the service's clock was judged so far: with the highest, calls may have been signed."""
     outcomes: int = 0
     """Outcomes that are recorded and not committed yet."""
     since: float | None = None
@@ -60,7 +60,7 @@ class Journal:
         began = clock.monotonic()
         # The sign of life is stamped before the disk has it; ahead by what the last one took,
         # else a slow disk would leave no time to send anything.
-        self.ledger.commit(ahead=self.took, clock_offset=self.clock_offset())
+        self.ledger.commit(ahead=self.took, offsets=self.offsets())
         self.outcomes, self.since = 0, None
         self.committed_at = began + self.took
         self.took = clock.monotonic() - began

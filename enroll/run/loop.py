@@ -17,6 +17,7 @@ from typing import Protocol
 from enroll import clock
 from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, LocalError, ShortageError
+from enroll.expiry import ClockOffsets
 from enroll.ledger import Ledger, Surveyor
 from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
@@ -98,6 +99,10 @@ class FullService(Service, Library, Protocol):
     def most_clock_offset(self) -> float:
         """The highest offset that any call so far may have been signed with, in seconds."""
 
+    @property
+    def clock_offsets(self) -> ClockOffsets:
+        """How the service's clock was judged so far."""
+
     def let_go(self) -> None:
         """Close connections that rest, for others to be opened."""
 
@@ -146,7 +151,7 @@ class Driver:
             self.tally,
             observer,
             survey,
-            clock_offset=lambda: service.most_clock_offset,
+            offsets=lambda: service.clock_offsets,
         )
         self._progress = Progress(self._journal)
         self._people = People()

@@ -16,6 +16,7 @@ from typing import Generic, Self, TypeVar
 from enroll import clock
 from enroll.engine.threads import Threads
 from enroll.errors import ServiceError, ShortageError
+from enroll.expiry import ClockOffsets
 from enroll.facesearch import FaceSearch
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallEnd, Limiter, Slot, release
@@ -81,6 +82,11 @@ class Caller:
     def clock_offset(self) -> float:
         """The service's clock minus ours, in seconds."""
         return self._connection.service.clock_offset
+
+    @property
+    def clock_offsets(self) -> ClockOffsets:
+        """How the service's clock was judged, to be put on record."""
+        return self._connection.service.clock_offsets
 
     @property
     def least_clock_offset(self) -> float:

@@ -14,8 +14,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from enroll import __version__, clock
 from enroll.allowed import refuse
 from enroll.errors import ExitCode
-from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
+from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT, ClockOffsets
 from enroll.ledger import (
+    RUN,
     Ledger,
     LedgerAudit,
     LedgerHold,
@@ -26,15 +27,19 @@ from enroll.ledger import (
     check_library,
     ledger_at,
 )
+from enroll.manifest.scan import NAMED, ROOT
 from enroll.model import Credentials, Event, EventKind, Library, SendAs
 from enroll.session.account import Connection, connect, find_library
 from enroll.session.caller import Caller
 from enroll.session.tally import Tally
-from enroll.settings import DEFAULT_ENDPOINT, host_of
+from enroll.settings import DEFAULT_ENDPOINT, FILES, host_of
 from enroll.text.files import InUse, Output, check_output, try_folder
 
 COMMAND = "command"
-"""Among the options of a run on record: the command, where it is another than `run`."""
+"""Among the options of a command: its name, where it is another than `run`."""
+
+SCAN_MARK = "survey"
+"""Among the options of a run: the mark of its manifest's scan."""
 
 ADOPT = "adopt"
 """The command whose being unfinished keeps a run from adding everybody once more."""
@@ -103,13 +108,14 @@ def prove_library(
 class RunDefaults:
     """What a command takes from the ledger's last run where nobody says otherwise.
 
-    `settle_after` is seconds, `clock_offset` the service's clock minus ours in seconds.
+    `settle_after` is seconds; `least_clock_offset` is the lowest that the run judged the
+    service's clock minus ours to be, in seconds.
     """
 
     endpoint: str
     send_as: SendAs
     settle_after: float
-    clock_offset: float
+    least_clock_offset: float
 
     def record(self, *, group_id: str, timeout: float) -> dict[str, Any]:
         """What every command that changes the ledger has among its options on record."""
@@ -124,17 +130,16 @@ class RunDefaults:
 def run_defaults(ledger: LedgerReader, *, endpoint: str | None) -> RunDefaults:
     """Read them from the ledger; `endpoint` is the one that was named, if any was."""
     runs = ledger.status().runs
-    last = runs[0].start.options if runs else {}
-    settle_after = (run.start.options.get("settle_after") for run in runs)
+    last = runs[0].start if runs else None
+    settle_after = (run.start.settle_after for run in runs)
     return RunDefaults(
-        endpoint=endpoint or last.get("endpoint") or DEFAULT_ENDPOINT,
-        send_as=SendAs(last.get("send_as") or SendAs.FILE),
+        endpoint=endpoint or (last and last.endpoint) or DEFAULT_ENDPOINT,
+        send_as=SendAs.FILE if last is None else last.send_as,
         # Of the last run that has it: `verify` and its like have none.
         settle_after=next(
-            (float(seconds) for seconds in settle_after if seconds is not None),
-            DEFAULT_SETTLE_AFTER,
+            (seconds for seconds in settle_after if seconds is not None), DEFAULT_SETTLE_AFTER
         ),
-        clock_offset=runs[0].clock_offset if runs else 0.0,
+        least_clock_offset=runs[0].offsets.least if runs else 0.0,
     )
 
 
@@ -171,7 +176,7 @@ def command_record(
     given: bool = False,
     manifest: str = "",
     manifest_sha256: str = "",
-    clock_offset: float = 0.0,
+    offsets: ClockOffsets | None = None,
 ) -> Iterator[CommandRecord]:
     """Record that a command begins and, whatever it comes to, how it ends.
 
@@ -184,7 +189,7 @@ def command_record(
         start,
         images=ledger.images if images is None else str(images),
         given=bool(ledger.images_given) if images is None else given,
-        clock_offset=clock_offset,
+        offsets=offsets,
     )
     work = CommandRecord(run=run, began=start.at)
     reason = ""
@@ -229,6 +234,15 @@ def run_start(options: Mapping[str, Any], *, manifest: str, manifest_sha256: str
         manifest=manifest,
         manifest_sha256=manifest_sha256,
         options=options,
+        command=options.get(COMMAND, RUN),
+        endpoint=options.get("endpoint", ""),
+        timeout=options.get("timeout", DEFAULT_TIMEOUT),
+        send_as=SendAs(options.get("send_as", SendAs.FILE)),
+        settle_after=options.get("settle_after"),
+        scan_mark=options.get(SCAN_MARK, ""),
+        photos_folder=options.get(ROOT, ""),
+        photos_named=options.get(NAMED, False),
+        files=options.get(FILES, {}),
     )
 
 
@@ -358,6 +372,6 @@ def changing(session: Session[Any]) -> Iterator[tuple[Ledger, CommandRecord]]:
             held.ledger,
             options={**settings.record(), **common},
             tally=session.caller.tally,
-            clock_offset=session.caller.clock_offset,
+            offsets=session.caller.clock_offsets,
         ) as work:
             yield held.ledger, work
