@@ -66,6 +66,16 @@ class LaterClock(MovedClock):
     wait = clock.Clock.wait
 
 
+def ahead() -> float:
+    """By how many seconds the clock in use is ahead of this machine's."""
+    return clock._clock.ahead if isinstance(clock._clock, MovedClock) else 0.0
+
+
+def later() -> list[str]:
+    """What Python is started with for an `enroll` that lives by the clock in use."""
+    return [__file__, str(ahead())] if ahead() else []
+
+
 @contextmanager
 def standin(**options: Any) -> Iterator[Sandbox]:
     """A running stand-in that lives by the clock in use."""

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import forked
+from forked import Forked
+from moved_clock import ahead, later
+
 from enroll.cli import exit_code_of
 from enroll.cli.signals import SIGNALS
 from enroll.sandbox import Sandbox
@@ -73,26 +77,42 @@ class Command:
             **self.environ,
         }
 
-    def run(self, *arguments: object, wrapped: Sequence[str] = ()) -> Done:
-        """Run it as a process; `wrapped` stands before it, as `nohup` does."""
-        with self.started(*arguments, wrapped=wrapped) as process:
+    def run(self, *arguments: object, wrapped: Sequence[str] = (), fresh: bool = False) -> Done:
+        """Run it as a process; `wrapped` stands before it, as `nohup` does, and a `fresh` one loads
+        its modules by itself."""
+        with self.started(*arguments, wrapped=wrapped, fresh=fresh) as process:
             out, err = process.communicate(timeout=SECONDS)
         return Done(process.returncode, out, err)
 
     @contextmanager
     def started(
-        self, *arguments: object, wrapped: Sequence[str] = (), **streams: Any
+        self,
+        *arguments: object,
+        wrapped: Sequence[str] = (),
+        fresh: bool = False,
+        **streams: Any,
     ) -> Iterator[subprocess.Popen[str]]:
-        """Start it as a process, which is killed if it is still there in the end."""
+        """Start it as a process, which is killed if it is still there in the end.
+
+        A `fresh` one loads its modules by itself.
+        """
         pipes: Mapping[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(
-            [*wrapped, sys.executable, "-m", "enroll", *map(str, arguments)],
-            cwd=self.folder,
-            env=self.surroundings(),
-            stdin=subprocess.DEVNULL,
-            text=True,
-            **{**pipes, **streams},
-        ) as process:
+        options = {
+            "cwd": self.folder,
+            "env": self.surroundings(),
+            "stdin": subprocess.DEVNULL,
+            **pipes,
+            **streams,
+        }
+        given = [str(argument) for argument in arguments]
+        process: subprocess.Popen[str]
+        fresh = fresh or any(name.startswith(("PYTHON", "LC_")) for name in self.environ)
+        if forked.available and not (fresh or wrapped or streams.keys() - pipes.keys()):
+            process = Forked(given, ahead=ahead(), **options)
+        else:
+            begun = [*wrapped, sys.executable, *(later() or ("-m", "enroll")), *given]
+            process = subprocess.Popen(begun, text=True, **options)
+        with process:
             try:
                 yield process
             finally:
