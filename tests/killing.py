@@ -8,6 +8,7 @@ kernel, with no handler, flush or rollback of its own.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -21,17 +22,28 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
+
+ANY = "any"
+"""Every point, whatever its kind."""
+
+PASSED = "passed.txt"
+"""Where a run that is watched leaves the points that it passes, in its folder."""
+
+UNWATCHED = "unwatched"
 
 
 @dataclass(frozen=True)
 class Kill:
     """SIGKILL before or after the `number`-th passing of a point.
 
-    Points are: "commit", each of the database; "call", each to the service, before it leaves,
-    or after its answer is there and before anybody has heard it; "rename", each file that is
-    moved to its place.
+    Points are: "commit", each of the database; "beyond", what is written to it outside of
+    transactions; "close", of a database; "call", each to the service, before it leaves, or after
+    its answer is there and before anybody has heard it; "rename", "unlink" and "make", each file
+    that is moved to its place, removed, or made; "write", each into a lock file; and `ANY`, which
+    numbers all of them.
     """
 
     point: str
@@ -63,8 +75,14 @@ class Runner:
         folder: Path,
         environ: Mapping[str, str],
         kill: Kill | None = None,
+        watch: bool = False,
+        ahead: float = 0.0,
     ) -> int:
-        """Run the command in `folder`; its exit code, or the negative number of a signal."""
+        """Run the command in `folder`; its exit code, or the negative number of a signal.
+
+        With `watch` it leaves `PASSED` there, as a run that is to be killed does. Its clock is so
+        many seconds `ahead`.
+        """
         with self._lock:
             self._number += 1
             number = self._number
@@ -75,6 +93,8 @@ class Runner:
                 "folder": str(folder),
                 "environ": dict(environ),
                 "kill": kill and asdict(kill),
+                "watch": watch or kill is not None,
+                "ahead": ahead,
             }
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(job) + "\n")
@@ -144,7 +164,15 @@ def _fork(job: dict[str, Any]) -> int:
 
 
 def _child(job: dict[str, Any]) -> int:
+    from enroll import clock
     from enroll.cli import exit_code_of
+
+    class _Ahead(clock.Clock):
+        def __init__(self, seconds: float) -> None:
+            self._ahead = round(seconds * 1e9)
+
+        def time_ns(self) -> int:
+            return super().time_ns() + self._ahead
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -153,40 +181,114 @@ def _child(job: dict[str, Any]) -> int:
     for number in (1, 2):
         os.dup2(said, number)
     os.environ.update(job["environ"])
-    if job["kill"]:
-        _watch_points(Kill(**job["kill"]))
-    return int(exit_code_of(job["arguments"]))
+    if job["watch"]:
+        _watch_points(job["kill"] and Kill(**job["kill"]))
+    with clock.using(_Ahead(job["ahead"])):
+        return int(exit_code_of(job["arguments"]))
 
 
-def _watch_points(kill: Kill) -> None:
-    """Wrap what passes a point."""
-    from sqlalchemy import Connection
+class _Boundaries:
+    """Numbers everything that lasts beyond the process, and kills where it is to be killed.
 
-    from enroll.facesearch import FaceSearch
+    All is watched where it leaves the process: SQLite's connections, requests' sessions, and the
+    functions of `os` by which files come, go and are cut. An fsync is none: it changes nothing
+    that outlives a process but not a kill.
+    """
 
-    counts: Counter[str] = Counter()
-    lock = threading.Lock()
+    def __init__(self, kill: Kill | None) -> None:
+        self._kill = kill
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._within = threading.local()
+        self._log = os.open(PASSED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 
-    def watched(point: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(
+        self,
+        point: str,
+        function: Callable[..., Any],
+        only_if: Callable[..., bool] = lambda *_, **__: True,
+    ) -> Callable[..., Any]:
+        """The same function, each use of it a boundary where `only_if` says so."""
+
         def passing(*args: Any, **named: Any) -> Any:
-            with lock:
-                counts[point] += 1
-                number = counts[point]
-            if kill == Kill(point, "before", number):
-                os.kill(os.getpid(), signal.SIGKILL)
-            value = function(*args, **named)
-            if kill == Kill(point, "after", number):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return value
+            if getattr(self._within, "one", False) or not only_if(*args, **named):
+                return function(*args, **named)
+            with self._lock:
+                self._counts[point] += 1
+                self._counts[ANY] += 1
+                here = {(name, self._counts[name]) for name in (point, ANY)}
+                os.write(self._log, f"{point}\n".encode())
+            self._strike("before", here)
+            self._within.one = True
+            try:
+                return function(*args, **named)
+            finally:
+                self._within.one = False
+                self._strike("after", here)
 
         return passing
 
+    def _strike(self, when: str, here: set[tuple[str, int]]) -> None:
+        kill = self._kill
+        if kill and kill.when == when and (kill.point, kill.number) in here:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def audit(self, event: str, args: tuple[Any, ...]) -> None:
+        """Note a change of files that is no boundary: a way to write that nobody watches."""
+        opened = event == "open" and isinstance(args[2], int) and args[2] & _WRITES
+        by_name = bool(args) and not isinstance(args[0], int)
+        if by_name and (opened or event in _CHANGES) and not getattr(self._within, "one", False):
+            self._within.one = True
+            os.write(self._log, f"{UNWATCHED} {event} {args[0]}\n".encode())
+            self._within.one = False
+
+
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_CHANGES = ("os.rename", "os.remove", "os.truncate", "os.mkdir", "os.rmdir", "os.link")
+"""Python's audit events, as its documentation lists them."""
+
+
+def _makes(path: Any, flags: int, *_: Any, **__: Any) -> bool:
+    return bool(flags & os.O_CREAT)
+
+
+def _watch_points(kill: Kill | None) -> None:
+    """Wrap what passes a boundary."""
+    import sqlite3
+
+    import requests
+
+    boundaries = _Boundaries(kill)
+
+    def beyond_transactions(self: sqlite3.Cursor, statement: str, *_: Any) -> bool:
+        durable = ("VACUUM", "PRAGMA JOURNAL_MODE=", "PRAGMA WAL_CHECKPOINT")
+        return not self.connection.in_transaction and statement.upper().startswith(durable)
+
+    class Cursor(sqlite3.Cursor):
+        execute = boundaries.watched("beyond", sqlite3.Cursor.execute, beyond_transactions)
+
+    class Connection(sqlite3.Connection):
+        commit = boundaries.watched("commit", sqlite3.Connection.commit)
+        close = boundaries.watched("close", sqlite3.Connection.close)
+
+        def cursor(self, factory: Any = Cursor) -> Any:
+            return super().cursor(factory)
+
+    setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Connection))  # noqa: B010
     for owner, name, point in (
-        (Connection, "commit", "commit"),
-        (FaceSearch, "send", "call"),
-        (Path, "replace", "rename"),
+        (requests.Session, "send", "call"),
+        (os, "replace", "rename"),
+        (os, "rename", "rename"),
+        (os, "unlink", "unlink"),
+        (os, "remove", "unlink"),
+        (os, "mkdir", "make"),
+        (os, "ftruncate", "write"),
+        (os, "truncate", "write"),
+        (os, "pwrite", "write"),
     ):
-        setattr(owner, name, watched(point, getattr(owner, name)))
+        setattr(owner, name, boundaries.watched(point, getattr(owner, name)))
+    os.open = boundaries.watched("make", os.open, _makes)
+    sys.addaudithook(boundaries.audit)
 
 
 def _load() -> None:
@@ -200,6 +302,7 @@ def _load() -> None:
             importlib.import_module(module.name)
     importlib.import_module("sqlalchemy.dialects.sqlite")
     Image.init()
+    gc.freeze()  # so that no child's collection touches, and copies, all of it
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killing import Kill, Runner
 from real_command import SECONDS
 from small_case import Case
 from sqlalchemy import Connection, Engine, event
@@ -27,12 +26,6 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import CallKind, Credentials
 from enroll.sandbox import Limits, Sandbox
 from enroll.settings import RunSettings
-
-FEWEST_POINTS = {"commit": 12, "call": 10, "rename": 2}
-"""How often a run of ours passes each kind of point, at the least."""
-
-POINTS_AT_ONCE = {"commit": 18, "call": 17, "rename": 3}
-"""How often it does so mostly, and once more."""
 
 
 def troubled(folder: Path, box: Sandbox) -> Case:
@@ -66,46 +59,6 @@ def until_done(case: Case, run: Callable[[], int]) -> None:
         # Once is enough but for doubts that the stand-in's own troubles leave open.
         assert len(codes) < 3, f"{case.folder}: {codes}"
         codes.append(run())
-
-
-def killed_and_done(case: Case, runner: Runner, kill: Kill) -> tuple[bool, list[str]]:
-    """Kill a run at a point, start it again until it is done; whether it was killed at all, and
-    what is wrong in the end."""
-
-    def run(kill: Kill | None = None) -> int:
-        return runner.run(case.arguments, folder=case.folder, environ=case.environ, kill=kill)
-
-    code = run(kill)
-    assert code in (0, -signal.SIGKILL), (case.folder, code)
-    until_done(case, run)
-    return code != 0, [f"{kill}: {problem}" for problem in case.problems()]
-
-
-@pytest.mark.parametrize("points", [["commit"], ["call", "rename"]])
-def test_a_kill_at_any_point_adds_nobody_twice_and_loses_nobody(
-    box: Sandbox, runner: Runner, tmp_path: Path, points: list[str]
-) -> None:
-    # All at a time: runs with doubts spend most of theirs waiting for signatures to expire.
-    kinds = [(point, when) for point in points for when in ("before", "after")]
-    with ThreadPoolExecutor(sum(POINTS_AT_ONCE[point] for point, _ in kinds)) as threads:
-
-        def kill_at(point: str, when: str, numbers: range) -> list[Future[tuple[bool, list[str]]]]:
-            cases = [(troubled(tmp_path / f"{point}-{when}-{n}", box), n) for n in numbers]
-            return [
-                threads.submit(killed_and_done, case, runner, Kill(point, when, number))
-                for case, number in cases
-            ]
-
-        started = {kind: kill_at(*kind, range(1, POINTS_AT_ONCE[kind[0]] + 1)) for kind in kinds}
-        for kind, futures in started.items():
-            while futures[-1].result()[0]:  # there may be further points in a run
-                futures.extend(kill_at(*kind, range(len(futures) + 1, len(futures) + 4)))
-    problems = [
-        problem for futures in started.values() for one in futures for problem in one.result()[1]
-    ]
-    assert problems == []
-    for (point, _), futures in started.items():
-        assert sum(one.result()[0] for one in futures) >= FEWEST_POINTS[point]
 
 
 def killed_at_random(case: Case, moments: random.Random) -> int:

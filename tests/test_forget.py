@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +14,8 @@ from typing import Any
 import pytest
 from checked_library import GROUP, Place, Told
 from following import night
-from killing import Kill, Runner
 from real_command import Command, account_of
 from small_archive import let_nobody_look, read_csv
-from small_case import Case
 
 from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.forget import ForgetSettings, Forgotten, forget, readmit
@@ -505,58 +501,6 @@ def test_a_hash_needs_its_key() -> None:
     assert listed.part(rows) == ([rows[0], rows[2]], [rows[1]])
     assert one.part(rows) == (rows, ())
     assert listed.mark != one.mark
-
-
-def killed_and_forgotten(case: Case, runner: Runner, kill: Kill) -> tuple[bool, list[str]]:
-    """Kill the command at a point, run, and give it again; whether it was killed, and what is
-    wrong in the end."""
-    person = case.rows[0][0]
-
-    def run(*arguments: str, kill: Kill | None = None) -> int:
-        return runner.run([*arguments], folder=case.folder, environ=case.environ, kill=kill)
-
-    command = ("forget", "--ledger", str(case.ledger), "--user-id", person, "--yes")
-    assert run(*case.arguments) == 0
-    code = run(*command, kill=kill)
-    problems = []
-    reader = read_ledger(case.ledger)
-    withheld = reader.status().forgotten
-    reader.close()
-    if run(*case.arguments) != 0:
-        problems.append("the run after it did not end well")
-    (line,) = [line for line in case.results() if line["user_id"] == person]
-    if line["status"] != ("withheld" if withheld else "enrolled"):
-        problems.append(f"then {line['status']}")
-    if run(*command) != 0:
-        problems.append("the same command did not end it")
-    left = sorted(face.user_id for face in case.box.faces(case.group_id))
-    if left != sorted(user_id for user_id, _ in case.rows[1:]):
-        problems.append(f"the library holds {left}")
-    problems += [f"in the bytes: {found}" for found in in_bytes(case.ledger, person, "/0.jpg")]
-    return code == -signal.SIGKILL, [f"{kill}: {problem}" for problem in problems]
-
-
-def test_a_kill_at_any_point_keeps_the_person_withheld_and_the_same_command_ends_it(
-    box: Sandbox, runner: Runner, tmp_path: Path
-) -> None:
-    # From before she is blocked to the end, and on both sides of the call that deletes. What comes
-    # after a commit comes before the next one.
-    kills = [Kill("commit", "before", number) for number in range(5, 18, 2)]
-    kills += [Kill("call", when, 3) for when in ("before", "after")]
-    with ThreadPoolExecutor(8) as threads:
-        cases = []
-        for kill in kills:
-            case = Case(tmp_path / f"{kill.point}-{kill.when}-{kill.number}", box)
-            case.people(3)
-            cases.append(case)
-        ended = list(
-            threads.map(
-                lambda one: killed_and_forgotten(one[0], runner, one[1]),
-                zip(cases, kills, strict=True),
-            )
-        )
-    assert [problem for _, problems in ended for problem in problems] == []
-    assert sum(killed for killed, _ in ended) >= 7
 
 
 # And the nightly sync
