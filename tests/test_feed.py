@@ -13,6 +13,7 @@ from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
 from enroll.photos import open_store
 from enroll.run.feed import MOST_TOGETHER, Feed
 from enroll.run.health import Share
+from enroll.run.job import People
 from enroll.run.journal import Journal
 from enroll.run.transitions import Policy
 from enroll.settings import AS_USUAL
@@ -62,8 +63,8 @@ class Readers:
         self.intake.feed(
             self._submit,
             cast(Executor, None),
+            People(),
             room=READERS - self.intake.reading,
-            park=lambda _: False,
         )
 
     def answer(self, *, photos: int, quick: bool) -> None:

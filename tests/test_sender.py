@@ -13,14 +13,17 @@ from enroll.clock import Clock
 from enroll.expiry import INTENT_SECONDS
 from enroll.facesearch import FaceSearch, SignedCall
 from enroll.limiter.limits import FixedLimiter
-from enroll.model import Credentials, FaceRecord, SendAs, Status
+from enroll.model import Credentials, FaceRecord, FileTimes, Photo, SendAs, Status
 from enroll.run.health import Reachability, Unchanging
-from enroll.run.sender import Calls, Job
+from enroll.run.job import Job
+from enroll.run.sender import Sender
 from enroll.run.transitions import Policy
 
+PHOTO = Photo(times=FileTimes(4, 0, 0), sha256=b"", content=b"jpeg", media_type="image/jpeg")
 
-def calls_of(journal: object) -> Calls:
-    return Calls(
+
+def calls_of(journal: object) -> Sender:
+    return Sender(
         FaceSearch("http://127.0.0.1:9", Credentials("key", "secret"), timeout=5.0),
         cast(Any, journal),
         FixedLimiter(10),
@@ -28,8 +31,6 @@ def calls_of(journal: object) -> Calls:
         group_id="staff",
         send_as=SendAs.FILE,
         policy=Policy(),
-        left=lambda job: None,
-        doubted=lambda job: None,
         refresh=Unchanging(),
     )
 
@@ -38,7 +39,9 @@ def job(number: int) -> Job:
     face = FaceRecord(
         face_id=number, user_id=f"u{number}", sha256=b"", status=Status.PENDING, user_data=""
     )
-    return Job(cast(Any, None), cast(Any, None), face)
+    made = Job(cast(Any, None), PHOTO)
+    made.face = face
+    return made
 
 
 def test_no_call_leaves_when_the_sign_of_life_has_grown_old_while_others_were_handed_out() -> None:

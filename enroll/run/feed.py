@@ -18,6 +18,7 @@ from enroll.model import CallKind, Candidate, Photo, Status, Unusable
 from enroll.photos import PhotoStore, read_photos
 from enroll.run import transitions
 from enroll.run.health import Share
+from enroll.run.job import Job, People
 from enroll.run.journal import Journal
 from enroll.run.transitions import Policy
 from enroll.session.tally import Ended
@@ -144,14 +145,6 @@ MOST_TOGETHER = 8
 would take longer than reading it."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRow:
-    """A due row and what reading its photo came to."""
-
-    due: Candidate
-    photo: Photo | Unusable
-
-
 class Submit(Protocol):
     """Runs a task on an executor; later the driver calls `heard` with its value."""
 
@@ -192,14 +185,14 @@ class Feed:
         self._scanning = False
         self._queued = 0
         self._taken = 0
-        self._again: deque[Candidate] = deque()
+        self._again: deque[Job] = deque()
         self._together = 1
         self.began_early = False
         """Whether rows were queued before the manifest is scanned."""
         self.reading = 0
         """Photos that are being read."""
-        self.read: deque[PreparedRow] = deque()
-        """Rows whose photo has been read, in the order in which that happened."""
+        self.read: deque[Job] = deque()
+        """Those whose photo has been read, in the order in which that happened."""
 
     @property
     def scanned(self) -> bool:
@@ -219,7 +212,7 @@ class Feed:
     @property
     def bytes_read(self) -> int:
         """Bytes of the photos that were read and not decided on yet."""
-        return sum(len(row.photo.content) for row in self.read if isinstance(row.photo, Photo))
+        return sum(len(job.seen.content) for job in self.read if isinstance(job.seen, Photo))
 
     @property
     def may_take(self) -> int:
@@ -240,8 +233,7 @@ class Feed:
         """Due rows that point to these faces and wait here for their photos, or with these."""
         if not face_ids:
             return []
-        waiting = [*self._again, *(row.due for row in self.read)]
-        here = [due for due in waiting if due.face_id in face_ids]
+        here = [job.due for job in (*self._again, *self.read) if job.due.face_id in face_ids]
         return here + self._journal.ledger.queued_of(face_ids)
 
     def count_repeats(self) -> None:
@@ -265,37 +257,40 @@ class Feed:
         else:
             self._hear_part(None)
 
-    def read_later(self, due: Candidate) -> None:
-        """Take a row up again, before those that have not been taken up yet."""
-        self._again.append(due)
+    def read_later(self, job: Job) -> None:
+        """Process a job again, before the rows that have not been processed yet."""
+        self._again.append(job)
 
-    def feed(
-        self, submit: Submit, executor: Executor, *, room: int, park: Callable[[Candidate], bool]
-    ) -> None:
-        """Have the photos of the next due rows read, at most `room`.
-
-        `park` keeps a row that has to wait for another of its person, and says whether so.
-        """
+    def feed(self, submit: Submit, executor: Executor, people: People, *, room: int) -> None:
+        """Have the photos of the next due rows read, at most `room`; rows of people who are busy
+        wait for that."""
         taken = [self._again.popleft() for _ in range(min(room, len(self._again)))]
         fresh = min(room - len(taken), self.may_take)
         if fresh > 0:
             found = self._journal.ledger.next_due(fresh)
             self._taken += len(found)
-            taken += found
-        free = [due for due in taken if not park(due)]
+            taken += map(Job, found)
+        free = []
+        for job in taken:
+            if people.busy(job.due.row.user_id):
+                people.park(job)
+            else:
+                free.append(job)
         self.reading += len(free)
         for at in range(0, len(free), self._together):
             some = free[at : at + self._together]
             heard = partial(self._hear_photos, some)
-            paths = [due.row.path for due in some]
+            paths = [job.due.row.path for job in some]
             submit(executor, heard, read_photos, paths, self._store, self._preparation)
 
     def _hear_photos(
-        self, some: Sequence[Candidate], told: tuple[Sequence[Photo | Unusable], bool]
+        self, some: Sequence[Job], told: tuple[Sequence[Photo | Unusable], bool]
     ) -> None:
         photos, quick = told
         self.reading -= len(some)
-        self.read.extend(map(PreparedRow, some, photos))
+        for job, photo in zip(some, photos, strict=False):
+            job.seen = photo
+            self.read.append(job)
         self._again.extendleft(reversed(some[len(photos) :]))
         # On a slow share one at a time: else half of the readers would wait for the others' rows.
         self._together = min(2 * len(photos), MOST_TOGETHER) if quick else len(photos)

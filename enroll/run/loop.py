@@ -26,13 +26,14 @@ from enroll.model import Candidate, FaceRecord, SendAs, Status
 from enroll.photos import PhotoStore
 from enroll.run.feed import Feed, Sample
 from enroll.run.health import CredentialRefresh, Reachability, Share, Unchanging
+from enroll.run.job import Job, People
 from enroll.run.journal import COMMIT_SECONDS, Journal
 from enroll.run.lookups import Library, Lookups
-from enroll.run.planner import People, Planner
+from enroll.run.planner import Planner
 from enroll.run.progress import Progress, Watchdog
 from enroll.run.reconcile import Reconciler
 from enroll.run.reconcile_rules import Doubt
-from enroll.run.sender import Calls, Job, Service
+from enroll.run.sender import Sender, Service
 from enroll.run.tasks import Task, Tasks
 from enroll.run.transitions import Policy
 from enroll.run.unknown_faces import Trust, UnknownFaces
@@ -108,13 +109,12 @@ class FullService(Service, Library, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _InDoubt:
-    """A row whose face is being settled, how many answers it has had in this run, and the last."""
+class End:
+    """Why a run is over: what stopped it, or which bound was reached. Neither where all is done,
+    or where a signal or a bug ended it."""
 
-    due: Candidate
-    tries: int
-    code: str
-    message: str
+    stop: EnrollError | None = None
+    bound: str | None = None
 
 
 class Driver:
@@ -171,7 +171,7 @@ class Driver:
             reread=work.reread,
             sample=work.sample,
         )
-        self._calls = Calls(
+        self._sender = Sender(
             service,
             self._journal,
             limiter,
@@ -179,8 +179,6 @@ class Driver:
             group_id=work.group_id,
             send_as=work.send_as,
             policy=work.policy,
-            left=self._left,
-            doubted=self._doubted,
             refresh=refresh,
         )
         self._lookups = Lookups(
@@ -196,9 +194,7 @@ class Driver:
             ),
             refresh=refresh,
         )
-        self._doubts = Reconciler(
-            self._lookups, self._journal, settle_after=work.settle_after, settled=self._settled
-        )
+        self._doubts = Reconciler(self._lookups, self._journal, settle_after=work.settle_after)
         self._unknown_faces = UnknownFaces(self._lookups, self._journal, trust=work.trust)
         self._planner = Planner(
             self._journal,
@@ -206,10 +202,8 @@ class Driver:
             share,
             unknown_faces=self._unknown_faces,
             policy=work.policy,
-            send=self._calls.take,
-            look_first=self._doubted,
         )
-        self._doubtful: dict[int, _InDoubt] = {}  # rows whose face is being settled, by face
+        self._doubtful: dict[int, Job] = {}  # those whose face is being settled, by face
         self._left_in_doubt: set[int] = set()  # faces that no row has waited for
         self._rechecked = False
         self._ticked = self._beaten = self._worked = self._scanned_at = 0.0
@@ -250,8 +244,9 @@ class Driver:
             self._settle_what_was_left()
             if self._feed.begin_early():
                 self._unknown_faces.learn()  # at once: their photos will have been read by then
-            while not self._ended():
+            while (end := self._end(clock.monotonic())) is None:
                 self._turn()
+            self._stop, self._bound = end.stop, end.bound
         except EnrollError as error:
             self._stop = error
         except KeyboardInterrupt:  # who uses the library need not install a handler
@@ -274,10 +269,10 @@ class Driver:
         if self._work_due(now) <= now:
             self._worked = now
             self._work_through()
-            if self._ended():
-                return  # before anything more leaves
             now = clock.monotonic()
-        self._calls.send(self._tasks.submit, self._executors.calls, now=now)
+            if self._end(now) is not None:
+                return  # before anything more leaves
+        self._sender.send(self._tasks.submit, self._executors.calls, now=now)
         if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
             self._beaten = now
             self._progress.beat(self._view(now), now)
@@ -286,43 +281,100 @@ class Driver:
     def _work_due(self, now: float) -> float:
         """When the next work is to be done: at once where a place would stay empty for it or an
         answer was no success, else with what comes within BATCH_SECONDS."""
-        calls, feed = self._calls, self._feed
-        if calls.urgent or not (calls.answered or feed.read):
+        sender, feed = self._sender, self._feed
+        if sender.urgent or not (sender.answered or feed.read):
             return now
-        if calls.hungry(now):
+        if sender.hungry(now):
             return now
         return self._worked + BATCH_SECONDS
 
     def _work_through(self) -> None:
-        """Hear, decide, record, commit and have read: all that costs a query, for many at once."""
-        executors = self._executors
+        """All of a row's way that costs a query, for many at once: only the call is left out."""
         self._hear_answers()
-        if self._unknown_faces.known or not self._feed.began_early:
-            # Else first calls come first.
-            self._feed.scan_on(self._tasks.submit, executors.scanner)
-        self._feed.feed(
-            self._tasks.submit, executors.readers, room=self._room(), park=self._people.park
-        )
-        if self._unknown_faces.known:
-            self._planner.decide(self._feed.read)
-        elif self._feed.read:
-            self._unknown_faces.learn()
-        self._calls.arm()
-        now = clock.monotonic()
-        if self._feed.scanned and not self._scanned_at:
-            self._scanned_at = now
-        if self._calls.starving(now) or self._journal.late(now, most=self._limiter.limit):
-            self._commit()
-        elif self._calls.may_send(now) and not self._journal.alive(now):
-            self._commit()  # a later run reckons by our last sign of life when calls had expired
-        self._doubts.work(
-            self._tasks.submit, executors.calls, executors.readers, idle=self._only_doubts_left()
-        )
-        self.tally.in_doubt_now = len(self._doubts)
+        self._read_ahead()
+        self._plan()
+        self._sender.arm()
+        self._commit_when_due(clock.monotonic())
+        self._reconcile()
 
     def _hear_answers(self) -> None:
-        failure = self._calls.hear_answers()
-        self._stop = self._stop or failure
+        """Record what calls have come to. They bear face tokens: each is heard whatever became of
+        the others."""
+        answered = self._sender.take_answers()
+        if not answered:
+            return
+        try:
+            self._sender.look_up(answered)
+        except LocalError as error:
+            self._stop = self._stop or error
+        for job, answer in answered:
+            try:
+                if self._sender.hear(job, answer):
+                    self._leave_sender(job)
+            except EnrollError as error:
+                self._stop = self._stop or error
+
+    def _leave_sender(self, job: Job) -> None:
+        """No further call is made for a job's face: it is in doubt, or it has its outcome."""
+        if job.face.open:
+            self._look_for(job)
+            return
+        self._ends(job)
+        if job.face.status is Status.ENROLLED:
+            self._doubts.enrolled(job.face)
+
+    def _ends(self, job: Job) -> None:
+        """Record a job's outcome; the other rows of its person may go on."""
+        face = job.face
+        self._journal.ends(job.due, face.status, face.code, face.message)
+        self._person_is_free(face.user_id)
+
+    def _person_is_free(self, user_id: str) -> None:
+        for job in self._people.free(user_id):
+            self._feed.read_later(job)
+
+    def _read_ahead(self) -> None:
+        """Scan the manifest and have photos read, as long as there is room."""
+        submit, executors, feed = self._tasks.submit, self._executors, self._feed
+        if self._unknown_faces.known or not feed.began_early:  # else first calls come first
+            feed.scan_on(submit, executors.scanner)
+        feed.feed(submit, executors.readers, self._people, room=self._room())
+        if feed.scanned and not self._scanned_at:
+            self._scanned_at = clock.monotonic()
+
+    def _plan(self) -> None:
+        """Take the first steps of rows whose photos were read."""
+        if self._unknown_faces.known:
+            for job in self._planner.plan(self._feed.read):
+                if job.face.open:  # the library may hold it
+                    self._look_for(job)
+                else:
+                    self._sender.take(job)
+        elif self._feed.read:
+            self._unknown_faces.learn()
+
+    def _commit_when_due(self, now: float) -> None:
+        if self._sender.starving(now) or self._journal.late(now, most=self._limiter.limit):
+            self._commit()
+        elif self._sender.may_send(now) and not self._journal.alive(now):
+            self._commit()  # calls leave only beside a young sign of life
+
+    def _commit(self) -> None:
+        self._journal.commit()
+        self._sender.committed()
+
+    def _reconcile(self) -> None:
+        """Look for faces in doubt, and let their rows go on that are settled."""
+        self._doubts.work(
+            self._tasks.submit,
+            self._executors.calls,
+            self._executors.readers,
+            idle=self._only_doubts_left(),
+        )
+        self._go_on_with_settled()
+        if not self._rechecked and self._all_settled():
+            self._recheck()
+        self.tally.in_doubt_now = len(self._doubts)
 
     def _view(self, now: float) -> View:
         feed = self._feed
@@ -330,15 +382,11 @@ class Driver:
             gauge=self._limiter.gauge(now),
             away=self._reach.away,
             refused=self.tally.refused > 0,
-            ready=self._calls.ready + self._lookups.ready,
+            ready=self._sender.ready + self._lookups.ready,
             photos=feed.reading + feed.waiting + feed.may_take,
             scanned=feed.scanned,
             doubts=len(self._doubts),
         )
-
-    def _commit(self) -> None:
-        self._journal.commit()
-        self._calls.committed()
 
     def _room(self) -> int:
         """How many more photos to have read, so that no place in flight waits for one.
@@ -347,52 +395,61 @@ class Driver:
         not pile up.
         """
         at_once, feed = self._executors.reading_at_once, self._feed
-        if feed.bytes_read + self._calls.bytes_ahead >= AHEAD_BYTES:
+        if feed.bytes_read + self._sender.bytes_ahead >= AHEAD_BYTES:
             return 0
-        ahead = feed.reading + len(feed.read) + self._calls.backlog + self._calls.setbacks
+        ahead = feed.reading + len(feed.read) + self._sender.backlog + self._sender.setbacks
         return min(self._limiter.limit + at_once - ahead, at_once - feed.reading)
 
-    def _ended(self) -> bool:
-        stops = (self._unknown_faces.stop, self._calls.stop, self._lookups.stop, self._planner.stop)
-        self._stop = self._stop or next(filter(None, stops), None)
-        patience, now = self._work.give_up_after, clock.monotonic()
-        self._stop = self._stop or self._reach.shortage.too_long(patience, now)
-        since = self._reach.since
-        if since is not None and now - since >= patience:
-            self._bound = (
-                f"The service could not be reached for {patience:,.0f} seconds "
-                f"({self._reach.because})"
-            )
-        more = self._calls.under_way or self._lookups.waiting
-        if self._limiter.spent and more and not (self._in_flight() or self._calls.answered):
-            self._bound = "--max-calls was reached, and more is to be done"
-            if self._unknown_faces.being_learned:
-                self._bound += "; all of them went into finding and listing the library"
-        if self._stop or self._signal or self._bound or self._bug:
-            return True
-        if not self._through():
-            if clock.monotonic() >= self._work.until:
-                after = duration(self._work.max_duration)
-                self._bound = f"--max-duration ({after}) was reached, and more is to be done"
-            return self._bound is not None
-        feed = self._feed
-        if feed.left:
-            self._bound = f"--limit {self._work.limit} was reached; {amount(feed.left, 'row')} left"
-        elif self.tally.left_out:
-            left = amount(self.tally.left_out, "due row")
-            self._bound = f"the trial of {amount(self.tally.sampled, 'row')} is done; {left} left"
-        return True
+    def _end(self, now: float) -> End | None:
+        """Why the run is over; None while it goes on."""
+        parts = (
+            self._unknown_faces.stop,
+            self._sender.stop,
+            self._lookups.stop,
+            self._planner.stop,
+        )
+        stop = self._stop or next(filter(None, parts), None)
+        stop = stop or self._reach.shortage.too_long(self._work.give_up_after, now)
+        bound = self._why_calls_end(now)
+        if stop or bound or self._signal or self._bug:
+            return End(stop=stop, bound=bound)
+        if self._rechecked and self._all_settled():
+            return End(bound=self._why_rows_are_left())
+        if now >= self._work.until:
+            after = duration(self._work.max_duration)
+            return End(bound=f"--max-duration ({after}) was reached, and more is to be done")
+        return None
 
-    def _through(self) -> bool:
-        """Whether nothing is left to do or to wait for."""
-        if not self._all_fed() or self._people or len(self._doubts):
-            return False
-        if not self._rechecked:
-            self._recheck()
-        return not len(self._doubts)
+    def _why_calls_end(self, now: float) -> str | None:
+        """Which bound keeps all further calls from being made."""
+        more = self._sender.under_way or self._lookups.waiting
+        if self._limiter.spent and more and not (self._in_flight() or self._sender.answered):
+            why = "--max-calls was reached, and more is to be done"
+            if self._unknown_faces.being_learned:
+                why += "; all of them went into finding and listing the library"
+            return why
+        since, patience = self._reach.since, self._work.give_up_after
+        if since is not None and now - since >= patience:
+            because = self._reach.because
+            return f"The service could not be reached for {patience:,.0f} seconds ({because})"
+        return None
+
+    def _why_rows_are_left(self) -> str | None:
+        """Which bound keeps a run that is done from the rest of its rows."""
+        left = self._feed.left
+        if left:
+            return f"--limit {self._work.limit} was reached; {amount(left, 'row')} left"
+        if self.tally.left_out:
+            left_out = amount(self.tally.left_out, "due row")
+            return f"the trial of {amount(self.tally.sampled, 'row')} is done; {left_out} left"
+        return None
+
+    def _all_settled(self) -> bool:
+        """Whether every row has its outcome, and no face is being looked for."""
+        return self._all_fed() and not (self._people or len(self._doubts))
 
     def _in_flight(self) -> int:
-        return self._calls.in_flight + self._lookups.in_flight
+        return self._sender.in_flight + self._lookups.in_flight
 
     def _all_fed(self) -> bool:
         """Whether every row that this run may take up has been decided on."""
@@ -400,15 +457,15 @@ class Driver:
         return feed.scanned and not (feed.reading or feed.read or feed.waiting or feed.may_take)
 
     def _only_doubts_left(self) -> bool:
-        return self._all_fed() and not (self._calls.backlog or self._calls.under_way)
+        return self._all_fed() and not (self._sender.backlog or self._sender.under_way)
 
     def _patience(self) -> float:
         """Seconds until something is to be done even if no task ends."""
         now = clock.monotonic()
         moments = [
             now + TICK_SECONDS,
-            self._work_due(now) if self._calls.answered or self._may_decide() else None,
-            self._calls.next_due(),
+            self._work_due(now) if self._sender.answered or self._may_plan() else None,
+            self._sender.next_due(),
             self._doubts.next_due(),
             self._limiter.opens_at(now),
             self._tasks.next_due(),
@@ -417,12 +474,13 @@ class Driver:
             moments.append(self._journal.since + COMMIT_SECONDS)
         return max(min(moment for moment in moments if moment is not None) - now, 0.0)
 
-    def _may_decide(self) -> bool:
-        return self._unknown_faces.known and self._planner.may_decide(self._feed.read)
+    def _may_plan(self) -> bool:
+        return self._unknown_faces.known and self._planner.may_plan(self._feed.read)
 
     def _listen(self, patience: float) -> None:
         """Wait for a task to end, then hear all that have ended."""
         self._hear(self._tasks.wait(patience))
+        self._go_on_with_settled()
         now = clock.monotonic()
         if now - self._ticked >= TICK_SECONDS:
             self._ticked = now
@@ -433,7 +491,7 @@ class Driver:
             if self._watchdog.still(self.tally, now):
                 self._watchdog.bark(
                     self._feed,
-                    self._calls,
+                    self._sender,
                     self._doubts,
                     self._unknown_faces,
                     self._limiter,
@@ -470,16 +528,6 @@ class Driver:
         self._reach.make_room()
         self._tasks.put_off(task, now)
 
-    def _left(self, job: Job) -> None:
-        """A face has its outcome; the other rows of its person may go on."""
-        if job.face.status is Status.ENROLLED:
-            self._doubts.enrolled(job.face)
-        self._person_is_free(job.face.user_id)
-
-    def _person_is_free(self, user_id: str) -> None:
-        for due in self._people.free(user_id):
-            self._feed.read_later(due)
-
     # Doubts
 
     def _settle_what_was_left(self) -> None:
@@ -496,32 +544,39 @@ class Driver:
             if face.recheck and not face.open and face.status is not Status.PENDING:
                 self._doubts.take(Doubt(face=face, recheck=True))
 
-    def _doubted(self, job: Job) -> None:
-        # Not with its photo: many doubts may wait, and it is read again when it is needed.
-        face = job.face
-        self._doubtful[face.face_id] = _InDoubt(job.due, job.tries, face.code, face.message)
+    def _look_for(self, job: Job) -> None:
+        """Have a job's face looked for in the library; its photo is read again when it is needed,
+        as many may wait."""
+        job.seen = None
+        self._doubtful[job.face.face_id] = job
         self._doubts.take(Doubt(face=job.face))
 
-    def _settled(self, face: FaceRecord) -> None:
-        """Nothing more will be done about a doubt: its row has its outcome, or is sent again."""
-        row = self._doubtful.pop(face.face_id, None)
-        if row is not None and (face.status is Status.PENDING or _stands_as_before(face, row.due)):
-            if row.tries < self._work.policy.attempts:
-                self._planner.goes_on(face, tries=row.tries)
-                self._feed.read_later(row.due)
-                row = None
-            else:
-                face = replace(face, code=row.code, message=row.message)
-                if face.status is Status.PENDING:
-                    face = replace(face, status=Status.FAILED)
-                self._journal.face(face)
-        elif face.status is Status.PENDING:
-            self._planner.goes_on(face, tries=0)  # an earlier run's: its row comes up by itself
-        if row is not None:
-            self._journal.ends(row.due, face.status, face.code, face.message)
-        elif face.open:
-            self._left_in_doubt.add(face.face_id)
-        self._person_is_free(face.user_id)
+    def _go_on_with_settled(self) -> None:
+        for face in self._doubts.take_settled():
+            try:
+                self._go_on(face)
+            except EnrollError as error:
+                self._stop = self._stop or error
+            self._person_is_free(face.user_id)
+
+    def _go_on(self, face: FaceRecord) -> None:
+        """Nothing more is done about a doubt: its row has its outcome, or is sent again."""
+        job = self._doubtful.pop(face.face_id, None)
+        if job is None:  # an earlier run's: its row comes up by itself
+            if face.status is Status.PENDING:
+                self._planner.was_looked_for(face)
+            elif face.open:
+                self._left_in_doubt.add(face.face_id)
+            return
+        if face.status is Status.PENDING or _stands_as_before(face, job.due):
+            if job.tries < self._work.policy.attempts:
+                self._planner.was_looked_for(face)
+                self._feed.read_later(job)
+                return
+            status = Status.FAILED if face.status is Status.PENDING else face.status
+            face = replace(face, status=status, code=job.face.code, message=job.face.message)
+            self._journal.face(face)
+        self._journal.ends(job.due, face.status, face.code, face.message)
 
     # The end
 
@@ -533,7 +588,8 @@ class Driver:
                 self._listen(min(TICK_SECONDS, left))
             self._hear_answers()
             self._watchdog.heed(self._reach, clock.monotonic())  # all may have been done in a tick
-            self._calls.withdraw()
+            for job in self._sender.withdraw():
+                self._ends(job)
             self._leave_in_doubt(self._doubts.left())
             self._feed.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
@@ -547,7 +603,8 @@ class Driver:
     def _leave_in_doubt(self, faces: Sequence[FaceRecord]) -> None:
         """Count the rows of faces that will not be settled in this run."""
         left = {face.face_id: face for face in faces if face.open}
-        waiting = [*self._people.parked(), *self._feed.undecided(left)]
+        parked = (job.due for job in self._people.parked())
+        waiting = [*parked, *self._feed.undecided(left)]
         rows = [(left[due.face_id], due) for due in waiting if due.face_id in left]
         for face_id in left.keys() & self._doubtful.keys():
             rows.append((left[face_id], self._doubtful.pop(face_id).due))

@@ -11,7 +11,7 @@ from enroll.run.feed import Feed
 from enroll.run.health import Reachability
 from enroll.run.journal import Journal
 from enroll.run.reconcile import Reconciler
-from enroll.run.sender import Calls
+from enroll.run.sender import Sender
 from enroll.run.unknown_faces import UnknownFaces
 from enroll.session.tally import Observer, Tally
 from enroll.text.wording import amount, duration
@@ -102,7 +102,7 @@ class Watchdog:
     def bark(
         self,
         feed: Feed,
-        calls: Calls,
+        sender: Sender,
         doubts: Reconciler,
         unknown_faces: UnknownFaces,
         limiter: Limiter,
@@ -111,22 +111,22 @@ class Watchdog:
         now: float,
     ) -> None:
         """Tell the observer what the run waits for."""
-        reasons = [*_calls(calls, limiter, reach, now), *_photos(feed), *_doubts(doubts, now)]
+        reasons = [*_calls(sender, limiter, reach, now), *_photos(feed), *_doubts(doubts, now)]
         reasons += ["the list of the library's faces"] * unknown_faces.being_learned
         self._observer.waits("; ".join(reasons) or "rows that wait for others of their person")
 
 
-def _calls(calls: Calls, limiter: Limiter, reach: Reachability, now: float) -> Iterator[str]:
+def _calls(sender: Sender, limiter: Limiter, reach: Reachability, now: float) -> Iterator[str]:
     if reach.shortage.since is not None:
         yield _short(reach)
-    if calls.in_flight:
-        yield f"{amount(calls.in_flight, 'call')} in flight"
-    if calls.setbacks:
-        yield f"{amount(calls.setbacks, 'row')} to be sent again ({reach.because})"
+    if sender.in_flight:
+        yield f"{amount(sender.in_flight, 'call')} in flight"
+    if sender.setbacks:
+        yield f"{amount(sender.setbacks, 'row')} to be sent again ({reach.because})"
     gauge = limiter.gauge(now)
-    if calls.ready and not calls.in_flight:
+    if sender.ready and not sender.in_flight:
         because = f" ({gauge.cap})" if gauge.cap else ""
-        yield f"a place in flight for {amount(calls.ready, 'row')}{because}"
+        yield f"a place in flight for {amount(sender.ready, 'row')}{because}"
     if gauge.closed:
         yield f"the pause that the service asks for, {duration(gauge.closed)} more"
 

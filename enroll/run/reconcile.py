@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -156,14 +156,12 @@ class Reconciler:
         journal: Journal,
         *,
         settle_after: float,
-        settled: Callable[[FaceRecord], None],
     ) -> None:
-        """`settle_after` is seconds; `settled` hears of each face as it stands when nothing more
-        will be done about it."""
+        """`settle_after` is seconds."""
         self._lookups = lookups
         self._journal = journal
         self._settle_after = settle_after
-        self._settled = settled
+        self._settled: list[FaceRecord] = []
         self._book = ReconcileRecord(journal)
         self._calibrator = Calibrator(
             lookups, journal, found=self._calibrated, given_up=self._not_calibrated
@@ -222,6 +220,11 @@ class Reconciler:
         self._calibrator.work(idle=idle)
         self._list_calibrator.work(idle=idle)
         self._lookups.work(submit, calls, readers)
+
+    def take_settled(self) -> list[FaceRecord]:
+        """The faces about which nothing more will be done, as they stand now; each once."""
+        settled, self._settled = self._settled, []
+        return settled
 
     def left(self) -> list[FaceRecord]:
         """The faces that are not settled, when the run has to end."""
@@ -419,7 +422,7 @@ class Reconciler:
 
     def _close(self, face: FaceRecord) -> None:
         del self._open[face.face_id]
-        self._settled(face)
+        self._settled.append(face)
 
 
 def _shows(face: FaceRecord, tokens: set[str]) -> bool | None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
 from enroll import clock
-from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
+from enroll.errors import ServiceError, ShortageError
 from enroll.expiry import INTENT_SECONDS
 from enroll.facesearch import SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES
@@ -24,7 +24,6 @@ from enroll.limiter.limits import CallEnd, Limiter, Slot, release
 from enroll.model import (
     Answer,
     CallKind,
-    Candidate,
     Credentials,
     FaceRecord,
     Photo,
@@ -36,6 +35,7 @@ from enroll.model import (
 from enroll.run import transitions
 from enroll.run.feed import Submit
 from enroll.run.health import Breaker, CredentialRefresh, Reachability
+from enroll.run.job import Job
 from enroll.run.journal import Journal
 from enroll.run.transitions import Again, Doubtful, Policy, Settled, Stop
 from enroll.settings import CodeRule
@@ -77,29 +77,10 @@ class Service(Protocol):
         """Make a signed call; never raises for what the network or the service does."""
 
 
-@dataclass(slots=True, eq=False)
-class Job:
-    """A face on its way to the service.
+class Sender:
+    """Every job between the decision to send its face and what the answer means.
 
-    `tries` counts this run's answers, `setbacks` the times that it had to wait; `credentials` are
-    those that it was last sent with, `expires` is when that call's signature does, `expired` when
-    that of the last attempt before did which ended in doubt.
-    """
-
-    due: Candidate
-    photo: Photo
-    face: FaceRecord
-    credentials: Credentials | None = None
-    tries: int = 0
-    setbacks: int = 0
-    expires: float = 0.0
-    expired: float | None = None
-
-
-class Calls:
-    """Every face between the decision to send it and its outcome.
-
-    A shipment goes from ready (intent not recorded) to arming (recorded, not committed) to armed
+    A job goes from ready (intent not recorded) to arming (recorded, not committed) to armed
     (intent on the disk) to in flight and to answered, where its place is free again; from there it
     leaves, or goes back to ready or waiting.
     """
@@ -114,12 +95,9 @@ class Calls:
         group_id: str,
         send_as: SendAs,
         policy: Policy,
-        left: Callable[[Job], None],
-        doubted: Callable[[Job], None],
         refresh: CredentialRefresh,
     ) -> None:
-        """`left` hears of each face that has its outcome, `doubted` of each that has to be
-        settled; `refresh` are the credentials that the service signs with."""
+        """`refresh` are the credentials that the service signs with."""
         self._service = service
         self._journal = journal
         self._limiter = limiter
@@ -127,8 +105,6 @@ class Calls:
         self._send_as = send_as
         self._policy = policy
         self._reach = reach
-        self._left = left
-        self._doubted = doubted
         self._refresh = refresh
         self._ready: deque[Job] = deque()
         self._arming: list[Job] = []
@@ -146,24 +122,24 @@ class Calls:
 
     @property
     def backlog(self) -> int:
-        """Shipments that wait for their intent to be recorded."""
+        """Jobs that wait for their intent to be recorded."""
         return len(self._ready)
 
     @property
     def ready(self) -> int:
-        """Shipments that could leave if there were places."""
+        """Jobs that could leave if there were places."""
         return len(self._ready) + len(self._arming) + len(self._armed)
 
     @property
     def bytes_ahead(self) -> int:
-        """Bytes of the photos of shipments that have not left."""
+        """Bytes of the photos of jobs that have not left."""
         waiting = (job for _, _, job in self._waiting)
         ahead = itertools.chain(self._ready, self._arming, self._armed, waiting)
         return sum(len(job.photo.content) for job in ahead)
 
     @property
     def under_way(self) -> bool:
-        """Whether any shipment is on its way."""
+        """Whether any job is on its way."""
         on_their_way = (self._ready, self._arming, self._armed, self._in_flight, self._answered)
         return any(on_their_way) or bool(self._waiting)
 
@@ -179,7 +155,7 @@ class Calls:
 
     @property
     def setbacks(self) -> int:
-        """Shipments that wait for their back-off."""
+        """Jobs that wait for their back-off."""
         return len(self._waiting)
 
     @property
@@ -283,30 +259,21 @@ class Calls:
         self._answered.append((job, answer))
         self._urgent = self._urgent or answer.verdict is not Verdict.APPLIED
 
-    def hear_answers(self) -> EnrollError | None:
-        """Decide and record what the answers mean that have come; the first error, if any.
-
-        They bear face tokens: each is heard whatever became of the others.
-        """
-        if not self._answered:
-            return None
+    def take_answers(self) -> list[tuple[Job, Answer]]:
+        """The answers that have come, each for `hear`."""
         answered, self._answered, self._urgent = self._answered, [], False
-        failure: EnrollError | None = None
-        tokens = [answer.face_token for _, answer in answered if answer.face_token]
-        self._holders = {}
-        try:
-            if tokens:
-                self._holders = self._journal.ledger.holders_of(tokens)
-        except LocalError as error:
-            failure = error
-        for job, answer in answered:
-            try:
-                self._hear(job, answer)
-            except EnrollError as error:
-                failure = failure or error
-        return failure
+        return answered
 
-    def _hear(self, job: Job, answer: Answer) -> None:
+    def look_up(self, answered: Sequence[tuple[Job, Answer]]) -> None:
+        """Find out whose tokens the answers bear, before they are heard. Raises LocalError."""
+        self._holders = {}
+        tokens = [answer.face_token for _, answer in answered if answer.face_token]
+        if tokens:
+            self._holders = self._journal.ledger.holders_of(tokens)
+
+    def hear(self, job: Job, answer: Answer) -> bool:
+        """Record what an answer means; whether no further call is to be made for its face, which
+        has its outcome then or is in doubt."""
         now = clock.monotonic()
         self._count(job, answer, now)
         if answer.verdict is Verdict.APPLIED:
@@ -322,7 +289,7 @@ class Calls:
         )
         if isinstance(step, Stop) and self._refresh.credentials_changed(answer, job.credentials):
             step = Again(step.face, refused=True)
-        self._follow(job, step, now)
+        return self._follow(job, step, now)
 
     def _count(self, job: Job, answer: Answer, now: float) -> None:
         refused = answer.verdict is Verdict.REFUSED
@@ -342,26 +309,20 @@ class Calls:
             if code is not None:
                 self.stop = self.stop or _over_and_over(answer)
 
-    def _follow(self, job: Job, step: Settled | Doubtful | Again | Stop, now: float) -> None:
+    def _follow(self, job: Job, step: Settled | Doubtful | Again | Stop, now: float) -> bool:
         job.face = step.face
         self._journal.face(step.face, ended=not isinstance(step, Again | Stop))
-        if isinstance(step, Again) and step.refused:
+        if isinstance(step, Stop):
+            self.stop = self.stop or stopped_by(step.answer, self._refresh.credentials)
+        if not isinstance(step, Again):
+            return True
+        if step.refused:
             self._ready.appendleft(job)
-        elif isinstance(step, Again):
+        else:
             job.setbacks += 1
             due_at = now + _back_off(job.setbacks)
             heapq.heappush(self._waiting, (due_at, next(self._order), job))
-        elif isinstance(step, Doubtful):
-            self._doubted(job)
-        else:
-            if isinstance(step, Stop):
-                self.stop = self.stop or stopped_by(step.answer, self._refresh.credentials)
-            self._ends(job)
-
-    def _ends(self, job: Job) -> None:
-        face = job.face
-        self._journal.ends(job.due, face.status, face.code, face.message)
-        self._left(job)
+        return False
 
     def _keep_raw(self, answer: Answer) -> None:
         """Keep the first few answers that are not documented, for `enroll status`."""
@@ -390,13 +351,12 @@ class Calls:
             message="The service answered with the token of another face.",
         )
 
-    def withdraw(self) -> None:
-        """Take back what has not left, and leave in doubt what has not ended: the run is over."""
+    def withdraw(self) -> list[Job]:
+        """Take back what has not left; the jobs whose calls have not ended, now in doubt."""
         for job in self._unsent():
             face = transitions.cancel(job.face, expired=job.expired)
             self._journal.ledger.record(Changes(faces=[face]))
-        if self._in_flight:
-            self._journal.tally.calls[CallKind.ADD] += len(self._in_flight)
+        self._journal.tally.calls[CallKind.ADD] += len(self._in_flight)
         for job in self._in_flight:
             job.face = replace(
                 job.face,
@@ -406,10 +366,10 @@ class Calls:
                 expires=job.expires,
             )
             self._journal.face(job.face)
-            self._ends(job)
+        return list(self._in_flight)
 
     def _unsent(self) -> Iterator[Job]:
-        """Shipments whose intent is recorded and whose call has not left."""
+        """Jobs whose intent is recorded and whose call has not left."""
         yield from self._arming
         yield from self._armed
 

@@ -1,0 +1,70 @@
+"""A due row on its way: the one object that carries it from the feed to its outcome."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+from enroll.model import Candidate, Credentials, FaceRecord, Photo, Unusable
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A due row, what reading its photo has shown, and the face that it is about.
+
+    `seen` is None until the photo is read, and again while the job waits for its person or for a
+    look at the library: many of them may wait, and a photo is soon read again. `face` is set by the
+    planner. `tries` counts this run's answers, `setbacks` the times that a call had to be put off.
+    Of the last call `credentials` signed it and `expires` is when its signature does; `expired` is
+    the expiry of the last attempt before it that ended in doubt.
+    """
+
+    due: Candidate
+    seen: Photo | Unusable | None = None
+    face: FaceRecord = field(init=False, repr=False)
+    tries: int = 0
+    setbacks: int = 0
+    credentials: Credentials | None = None
+    expires: float = 0.0
+    expired: float | None = None
+
+    @property
+    def photo(self) -> Photo:
+        """The photo of a job that is planned to be sent."""
+        if not isinstance(self.seen, Photo):
+            raise TypeError("a job whose photo was not read is not sent")
+        return self.seen
+
+
+class People:
+    """Persons with a face that is on its way or in doubt, and the jobs that wait for that."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[Job]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anybody is busy."""
+        return bool(self._waiting)
+
+    def busy(self, user_id: str) -> bool:
+        """Whether a face of this person is under way."""
+        return user_id in self._waiting
+
+    def occupy(self, user_id: str) -> None:
+        """A face of this person is under way from now on."""
+        self._waiting.setdefault(user_id, deque())
+
+    def park(self, job: Job) -> None:
+        """Keep a job back whose person is busy, without its photo."""
+        job.seen = None
+        self._waiting[job.due.row.user_id].append(job)
+
+    def parked(self) -> Iterator[Job]:
+        """Every job that waits."""
+        return chain.from_iterable(self._waiting.values())
+
+    def free(self, user_id: str) -> deque[Job]:
+        """The person's face has its outcome; the jobs that have waited for that."""
+        return self._waiting.pop(user_id, deque())
