@@ -75,6 +75,10 @@ CLOCK_BOUND_SECONDS = 900.0
 """How far the service's clock may be from ours; where it is farther, nothing is signed. No clock
 that anybody looks after drifts so far, and a quarter of an hour can be waited for."""
 
+DELETING_SECONDS = 3600.0
+"""When no call of `delete` can take a face out any more that was recorded so long ago: its rounds,
+refusals and signatures are over by then."""
+
 APPLYING_SECONDS = 60.0
 """What a copy's time may lie outside of its attempt's, beside all this: what the service takes to
 apply a call, and clocks that were set since."""
@@ -85,9 +89,21 @@ def signed_until(now: float, *, left: float) -> int:
     return math.ceil(now + left + SIGNED_BEYOND_SECONDS)
 
 
-def settled_from(expires: float, *, settle_after: float) -> float:
-    """When a look by our reckoning of the service's clock shows all that came in time."""
-    return expires + CLOCK_ERROR_SECONDS + settle_after
+def settled_from(expires: float | None, *, settle_after: float, lag: float = 0.0) -> float:
+    """When a look by our reckoning of the service's clock shows all that came in time, in a library
+    that shows a new face `lag` seconds late. `expires` is None where no call was made."""
+    return (expires or 0.0) + CLOCK_ERROR_SECONDS + settle_after + lag
+
+
+def look_again_after(*, settle_after: float, lag: float) -> float:
+    """Seconds from a look in vain to the one that confirms it."""
+    return 2 * max(settle_after, 1.0) + 2 * lag
+
+
+def absent_from(expires: float | None, *, settle_after: float, lag: float) -> float:
+    """When a single look in vain proves as much as a run's two: that nothing was added."""
+    settled = settled_from(expires, settle_after=settle_after, lag=lag)
+    return settled + look_again_after(settle_after=settle_after, lag=lag)
 
 
 def last_expiry(now: float, *, timeout: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from enroll import clock
 from enroll.errors import ServiceError
-from enroll.expiry import settled_from
+from enroll.expiry import absent_from
 from enroll.facesearch import FoundFace
 from enroll.ledger import Ledger, Listing
 from enroll.model import Answer, FaceRecord
@@ -94,10 +94,8 @@ class Seeker:
     def _seconds_left(self, faces: Sequence[FaceRecord], began: int) -> int:
         """For how long the library may still not show what a call in doubt has added: as long as a
         run waits before its second look in vain counts."""
-        expires = max((face.expires or 0.0 for face in faces if face.open), default=0.0)
-        shown_from = settled_from(expires, settle_after=self._settle_after) + 2 * (
-            max(self._settle_after, 1.0) + self._ledger.lag
-        )
+        expires = max((face.expires or 0.0 for face in faces if face.open), default=None)
+        shown_from = absent_from(expires, settle_after=self._settle_after, lag=self._ledger.lag)
         return math.ceil(shown_from - began / 1000 - self._caller.least_clock_offset)
 
     # Where the library cannot be listed

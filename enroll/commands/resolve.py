@@ -178,7 +178,7 @@ def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
 
 def _refuse_too_early(face: FaceRecord, *, at: float, settle_after: float) -> None:
     """Refuse to say what nobody can know `at` that moment (UNIX seconds, the service's clock)."""
-    left = settled_from(face.expires or 0.0, settle_after=settle_after) - at
+    left = settled_from(face.expires, settle_after=settle_after) - at
     if left > 0:
         raise UsageError(
             "The last call for this face may still be applied, so nobody can know yet that it was "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from enroll.expiry import settled_from
+from enroll.expiry import look_again_after, settled_from
 from enroll.model import FaceRecord
 from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
 
@@ -95,7 +95,7 @@ def first_look_at(doubt: Doubt, *, calibration: Calibration | None, settle_after
     """
     proves_itself = doubt.recheck and doubt.face.face_token is not None
     lag = 0.0 if proves_itself else _lag(calibration)
-    return settled_from(doubt.face.expires or 0.0, settle_after=settle_after) + lag
+    return settled_from(doubt.face.expires, settle_after=settle_after, lag=lag)
 
 
 def judge(
@@ -121,7 +121,7 @@ def judge(
     looked = replace(came, absent=doubt.absent + 1)
     if looked.absent >= ABSENT_LOOKS:
         return Absent()
-    return LookAgain(looked, after=2 * max(settle_after, 1.0) + 2 * _lag(calibration))
+    return LookAgain(looked, after=look_again_after(settle_after=settle_after, lag=_lag(calibration)))
 
 
 def look_refused(doubt: Doubt, because: str) -> LookAgain | Undecided:

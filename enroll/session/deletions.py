@@ -7,6 +7,7 @@ from itertools import takewhile
 
 from enroll import clock
 from enroll.errors import ServiceError
+from enroll.expiry import DELETING_SECONDS
 from enroll.facesearch import Deleted, deleted
 from enroll.ledger import Changes, Ledger, Target
 from enroll.model import Answer, CallKind, Event, EventKind, LibraryFace, Verdict
@@ -22,11 +23,6 @@ ROUNDS = 3
 
 NOT_THERE = "FACE_NOT_IN_GROUP"
 """The reason for which `delete` does not take out a face that the library does not hold."""
-
-
-LANDED_MS = 3_600_000
-"""When no call of `delete` can take a face out any more that was recorded so long ago: rounds,
-refusals and signatures are over by then."""
 
 
 def chosen_pages(ledger: Ledger, *, run: int) -> Iterator[list[Target]]:
@@ -104,7 +100,7 @@ def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
         for token, found in look_up(caller, group_id, doubtful):
             if found is None:
                 gone.append(doubtful[token])
-            elif isinstance(found, LibraryFace) and judged.get(token, now) < now - LANDED_MS:
+            elif isinstance(found, LibraryFace) and judged.get(token, now) < now - DELETING_SECONDS * 1000:
                 stays.append(token)
     except ServiceError as error:
         refused = refused or str(error)
