@@ -14,7 +14,14 @@ from real_command import Command
 from enroll.commands import adopt_search
 from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.adopt_report import REPORT_COLUMNS, Adoption
-from enroll.commands.matching import Claim, Decision, Outcome, OwnScore, decide, learn_own_score
+from enroll.commands.matching import (
+    Decision,
+    Outcome,
+    OwnScore,
+    SearchedPhoto,
+    decide,
+    learn_own_score,
+)
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
@@ -408,18 +415,20 @@ def test_a_score_above_that_of_own_faces_ends_the_adoption(place: Place) -> None
 OWN = OwnScore(98.0)
 
 
-def claim(name: str, *seen: tuple[str, int | None, float], cut_at: float | None = None) -> Claim:
-    strangers = tuple(SeenFace(token, at, score) for token, at, score in seen)
-    return Claim(content=name.encode(), line=ord(name), findings=Findings(strangers, cut_at))
+def searched(
+    name: str, *seen: tuple[str, int | None, float], cut_at: float | None = None
+) -> SearchedPhoto:
+    faces = tuple(SeenFace(token, at, score) for token, at, score in seen)
+    return SearchedPhoto(content=name.encode(), line=ord(name), findings=Findings(faces, cut_at))
 
 
-def decided(*claims: Claim, own: OwnScore = OWN) -> dict[str, Decision]:
-    return {content.decode(): one for content, one in decide(claims, own).items()}
+def decided(*photos: SearchedPhoto, own: OwnScore = OWN) -> dict[str, Decision]:
+    return {content.decode(): one for content, one in decide(photos, own).items()}
 
 
 def test_the_oldest_face_at_the_own_score_is_the_photos() -> None:
     seen = [("new", 20, 98.0), ("old", 10, 97.95), ("unlike", 5, 91.0), ("undated", None, 98.0)]
-    assert decided(claim("a", *seen)) == {
+    assert decided(searched("a", *seen)) == {
         "a": Decision(
             outcome=Outcome.ADOPTED, face_token="old", surplus=("new", "undated"), score=98.0
         )
@@ -428,7 +437,7 @@ def test_the_oldest_face_at_the_own_score_is_the_photos() -> None:
 
 def test_photos_that_look_the_same_get_one_face_each_and_no_surplus() -> None:
     both = [("t1", 1, 98.0), ("t2", 2, 98.0)]
-    found = decided(claim("a", *both), claim("b", *both))
+    found = decided(searched("a", *both), searched("b", *both))
     assert [(one.face_token, one.surplus, one.alike) for one in found.values()] == [
         ("t1", (), True),
         ("t2", (), True),
@@ -437,27 +446,27 @@ def test_photos_that_look_the_same_get_one_face_each_and_no_surplus() -> None:
 
 def test_a_copy_of_two_photos_that_look_the_same_is_recorded_once() -> None:
     three = [("t1", 1, 98.0), ("t2", 2, 98.0), ("t3", 3, 98.0)]
-    found = decided(claim("a", *three), claim("b", *three))
+    found = decided(searched("a", *three), searched("b", *three))
     assert [one.surplus for one in found.values()] == [("t3",), ()]
 
 
 def test_the_photo_with_fewer_choices_chooses_first() -> None:
-    found = decided(claim("a", ("t1", 1, 98.0), ("t2", 2, 98.0)), claim("b", ("t1", 1, 98.0)))
+    found = decided(searched("a", ("t1", 1, 98.0), ("t2", 2, 98.0)), searched("b", ("t1", 1, 98.0)))
     assert {name: one.face_token for name, one in found.items()} == {"a": "t2", "b": "t1"}
 
 
 def test_a_photo_whose_faces_went_to_others_is_contested() -> None:
-    found = decided(claim("a", ("t1", 1, 98.0)), claim("b", ("t1", 1, 98.0)))
+    found = decided(searched("a", ("t1", 1, 98.0)), searched("b", ("t1", 1, 98.0)))
     assert [found[name].outcome for name in "ab"] == [Outcome.ADOPTED, Outcome.CONTESTED]
 
 
 def test_a_search_that_shows_a_hundred_others_as_like_is_unclear() -> None:
-    found = decided(claim("a", cut_at=97.95), claim("b", cut_at=97.0))
+    found = decided(searched("a", cut_at=97.95), searched("b", cut_at=97.0))
     assert [found[name].outcome for name in "ab"] == [Outcome.UNCLEAR, Outcome.NOT_FOUND]
 
 
 def test_a_score_set_by_hand_takes_all_above() -> None:
-    seen = claim("a", ("t1", 1, 91.0), ("t2", 2, 99.0))
+    seen = searched("a", ("t1", 1, 91.0), ("t2", 2, 99.0))
     assert decided(seen, own=OwnScore(90.0, set_by_hand=True))["a"].face_token == "t1"
     assert decided(seen, own=OwnScore(90.0))["a"].outcome is Outcome.NOT_FOUND
 

@@ -120,7 +120,7 @@ def test_a_library_of_several_pages_is_followed_to_its_end(place: Place) -> None
     for _ in range(1003):
         place.box._account.add(GROUP, _new_face(place))
     found = verified(place)
-    assert (found.sighted.whole, found.seen, place.box.count("list")) == (True, 1008, 3)
+    assert (found.listed.whole, found.seen, place.box.count("list")) == (True, 1008, 3)
     assert differences(found) == {"stranger": 1003}
 
 
@@ -150,7 +150,7 @@ def bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 def test_a_service_that_stops_short_is_told_with_how_much_it_showed(bounded: Place) -> None:
     told = Told()
     found = verified(bounded, told)
-    assert (found.sighted.whole, found.seen, found.unchecked) == (False, 3, 2)
+    assert (found.listed.whole, found.seen, found.unchecked) == (False, 3, 2)
     assert "`list` showed 3 faces and no more" in told.text
     assert "BAD_ARGUMENTS: start" in told.text
     assert "2 faces of the ledger could not be compared. --deep asks for each" in told.text
@@ -194,9 +194,9 @@ def test_a_page_that_leads_nowhere_ends_the_reading(
 ) -> None:
     listing = empty_listing()
     with asks(place, service) as opened:
-        sighted = library_listing.read_library(opened, GROUP, listing)
-    assert (sighted.whole, sighted.faces) == (False, seen)
-    assert sighted.because == "The page from 3 on leads to no other faces."
+        listed = library_listing.read_library(opened, GROUP, listing)
+    assert (listed.whole, listed.faces) == (False, seen)
+    assert listed.because == "The page from 3 on leads to no other faces."
     listing.close()
 
 
@@ -221,10 +221,10 @@ def test_a_list_that_has_no_end_ends_the_reading(
     monkeypatch.setattr(library_listing, bound, 20)
     listing = empty_listing()
     with asks(place, Circle) as opened:
-        sighted = library_listing.read_library(opened, GROUP, listing)
-    assert not sighted.whole
-    assert "beyond the" in sighted.because
-    assert sighted.faces < 30
+        listed = library_listing.read_library(opened, GROUP, listing)
+    assert not listed.whole
+    assert "beyond the" in listed.because
+    assert listed.faces < 30
     listing.close()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from enroll.allowed import refuse
 from enroll.commands.adopt_report import Adoption, adopted_lines, open_report, opening_lines
-from enroll.commands.adopt_search import Adopter
+from enroll.commands.adopt_search import AdoptSearch
 from enroll.commands.matching import OwnScore
 from enroll.commands.run_opening import ledger_path, named_library
 from enroll.errors import UsageError
@@ -29,7 +29,7 @@ from enroll.photos import PhotoStore
 from enroll.session.account import connect, find_library
 from enroll.session.caller import Caller
 from enroll.session.face_search import PhotoSearch
-from enroll.session.library_listing import Sighted, read_library
+from enroll.session.library_listing import ListedLibrary, read_library
 from enroll.session.session import (
     ADOPT,
     COMMAND,
@@ -98,8 +98,8 @@ def adopt(
             check_library(path, held.ledger.identity(), identity)
         caller = stack.enter_context(Caller(connection, tally, concurrency=run.max_in_flight))
         listing = stack.enter_context(closing(empty_listing()))
-        sighted = read_library(
-            caller, run.group_id, listing, heard=lambda n: prompt.progress(n, "faces listed")
+        listed = read_library(
+            caller, run.group_id, listing, on_progress=lambda n: prompt.progress(n, "faces listed")
         )
         ledger: Ledger
         if settings.dry_run:
@@ -109,7 +109,7 @@ def adopt(
             held = held or stack.enter_context(hold_ledger(path, identity))
             ledger = held.ledger
         lock = None if held is None else held.lock
-        return _Work(settings, manifest, prompt, caller, listing, ledger, lock).adopt(path, sighted)
+        return _Work(settings, manifest, prompt, caller, listing, ledger, lock).adopt(path, listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class _Work:
     ledger: Ledger
     lock: LedgerHold | None
 
-    def adopt(self, path: Path, sighted: Sighted) -> Adoption:
+    def adopt(self, path: Path, listed: ListedLibrary) -> Adoption:
         run = self.settings.run
         photos = photos_folder(run.images, self.manifest, self.ledger)
         store, notes = photos.store, photos.notes
@@ -133,7 +133,7 @@ class _Work:
             images=store.root,
             group_id=run.group_id,
             endpoint=run.endpoint,
-            sighted=sighted,
+            listed=listed,
             notes=(*self.manifest.notes, *notes),
         )
         if self.settings.dry_run:
@@ -161,7 +161,7 @@ class _Work:
             if adoption.to_search:
                 adoption.own = self._known_own_score(photo_search)
             with open_report(self.settings.report) as remarks:
-                Adopter(
+                AdoptSearch(
                     caller=self.caller,
                     ledger=self.ledger,
                     listing=self.listing,
@@ -171,7 +171,7 @@ class _Work:
                     adoption=adoption,
                     remarks=remarks,
                     progress=self.prompt.progress,
-                ).adopt(self.listing.claims(listed_only=sighted.whole))
+                ).adopt(self.listing.claims(listed_only=listed.whole))
             adoption.unknown = self._unknown()
             if self.lock is not None:
                 self.lock.remember_run(work.began)  # what the ledger lacked has been taken in
@@ -195,7 +195,7 @@ class _Work:
             if run is not None:
                 self.ledger.commit()
         adoption.rows = self.listing.claimed(listed_only=False)
-        adoption.to_search = self.listing.claimed(listed_only=adoption.sighted.whole)
+        adoption.to_search = self.listing.claimed(listed_only=adoption.listed.whole)
 
     def _known_own_score(self, photo_search: PhotoSearch) -> OwnScore | None:
         """The score of own faces, as set, or as a face has whose token the ledger knows."""

@@ -14,7 +14,7 @@ from enroll.errors import ExitCode
 from enroll.manifest.results import escape
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, ScannedRow
-from enroll.session.library_listing import Sighted
+from enroll.session.library_listing import ListedLibrary
 from enroll.text.files import new_csv
 from enroll.text.wording import amount, facts
 
@@ -49,7 +49,7 @@ class Adoption:
     images: str
     group_id: str
     endpoint: str
-    sighted: Sighted
+    listed: ListedLibrary
     notes: tuple[str, ...] = ()
     known: int = 0
     invalid: int = 0
@@ -119,8 +119,8 @@ def open_report(path: Path | None) -> Iterator[Remarks]:
 
 def opening_lines(adoption: Adoption) -> list[str]:
     """What is said before the first search."""
-    sighted = adoption.sighted
-    shown = f"{amount(sighted.faces, 'face')}{'' if sighted.whole else ' seen, not all'}"
+    listed = adoption.listed
+    shown = f"{amount(listed.faces, 'face')}{'' if listed.whole else ' seen, not all'}"
     lines = facts(
         [
             ("Library", f"{adoption.group_id} at {adoption.endpoint}, {shown}"),
@@ -129,10 +129,8 @@ def opening_lines(adoption: Adoption) -> list[str]:
         ]
     )
     lines += adoption.notes
-    if not sighted.whole:
-        lines.append(
-            f"`list` showed no more faces: {sighted.because} So every row is searched for."
-        )
+    if not listed.whole:
+        lines.append(f"`list` showed no more faces: {listed.because} So every row is searched for.")
     known = f"{amount(adoption.known, 'line')} enrolled before" if adoption.known else ""
     invalid = f"{amount(adoption.invalid, 'row')} invalid" if adoption.invalid else ""
     elsewhere = adoption.rows - adoption.to_search

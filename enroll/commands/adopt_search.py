@@ -1,18 +1,32 @@
-"""Searches for the photos of rows, person by person, and decides which faces are theirs."""
+"""Searches for the photos of rows, decides person by person which faces are theirs, records it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from enroll import clock
 from enroll.commands.adopt_report import Adoption, Remarks
-from enroll.commands.adopt_writer import Books, Looked, Searched, Unsearched
-from enroll.commands.matching import Claim, Decision, Outcome, decide, learn_own_score
+from enroll.commands.matching import Decision, Outcome, SearchedPhoto, decide, learn_own_score
 from enroll.errors import UsageError
 from enroll.facesearch import FaceSearch, FoundFace
 from enroll.facesearch.answers import OwnCode
-from enroll.ledger import Ledger, Listing
-from enroll.model import CallKind, FaceRecord, LibraryFace, ScannedRow, Status, Unusable
+from enroll.ledger import Changes, Ledger, Listing
+from enroll.model import (
+    Answer,
+    CallKind,
+    EventKind,
+    FaceRecord,
+    Fault,
+    LibraryFace,
+    Photo,
+    PhotoRecord,
+    RowRecord,
+    ScannedRow,
+    Status,
+    Surplus,
+    Unusable,
+)
 from enroll.photos import read_photo
 from enroll.run.transitions import Hold, Policy, Settled, first_step
 from enroll.session.caller import Caller
@@ -26,7 +40,36 @@ PEOPLE_A_COMMIT = 50
 """After how many people what was found is written; what a kill loses is searched for again."""
 
 
-class Adopter:
+BY_ADOPTION = "by enroll adopt"
+"""What the events say that an adoption writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A row, its photo without the content, and the answer to a search with it."""
+
+    row: ScannedRow
+    photo: Photo
+    answer: Answer
+
+    @property
+    def content(self) -> bytes:
+        """What tells photos apart: the SHA-256 of what is sent."""
+        return self.photo.sent_sha256 or self.photo.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Unsearched:
+    """A row that has no photo to search with, and why."""
+
+    row: ScannedRow
+    fault: Fault
+
+
+RowSearch = Searched | Unsearched
+
+
+class AdoptSearch:
     """Carries one adoption out; `adoption` and the ledger hold what it came to."""
 
     def __init__(
@@ -47,15 +90,15 @@ class Adopter:
         self._ledger = ledger
         self._listing = listing
         self._work = work
-        self._books = Books(ledger, work, turned=multi_oriented_detection)
+        self._writer = AdoptWriter(ledger, work, turned=multi_oriented_detection)
         self._photo_search = photo_search
         self._turn = multi_oriented_detection
         self._adoption = adoption
         self._remarks = remarks
         self._progress = progress
         self._sizes: dict[str, int] = {}
-        self._incomplete: dict[str, list[Looked]] = {}
-        self._undecided: list[list[Looked]] = []
+        self._incomplete: dict[str, list[RowSearch]] = {}
+        self._undecided: list[list[RowSearch]] = []
         self._tops: list[tuple[str, float]] = []
         self._uncommitted = 0
 
@@ -67,13 +110,13 @@ class Adopter:
         asked = self._caller.each(
             CallKind.SEARCH,
             self._rows(people),
-            self._look,
-            answer_of=lambda looked: looked.answer if isinstance(looked, Searched) else None,
+            self._search_row,
+            answer_of=lambda result: result.answer if isinstance(result, Searched) else None,
         )
-        for done, (row, looked) in enumerate(asked, start=1):
+        for done, (row, result) in enumerate(asked, start=1):
             self._progress(done, f"of {self._adoption.to_search:,} rows searched for")
             person = self._incomplete.setdefault(row.user_id, [])
-            person.append(looked)
+            person.append(result)
             if len(person) == self._sizes[row.user_id]:
                 del self._incomplete[row.user_id], self._sizes[row.user_id]
                 self._complete(sorted(person, key=lambda one: one.row.line))
@@ -87,7 +130,7 @@ class Adopter:
             self._sizes[person[0].user_id] = len(person)
             yield from person
 
-    def _look(self, service: FaceSearch, row: ScannedRow) -> Looked:
+    def _search_row(self, service: FaceSearch, row: ScannedRow) -> RowSearch:
         """Read a photo and search with it. Runs on another thread."""
         photo_search = self._photo_search
         photo = read_photo(row.path, photo_search.store, photo_search.preparation)
@@ -98,9 +141,9 @@ class Adopter:
 
     # The score of own faces
 
-    def _complete(self, person: list[Looked]) -> None:
+    def _complete(self, person: list[RowSearch]) -> None:
         """Every row of a person has been searched for."""
-        tops = [max((one.score for one in _found(looked)), default=0.0) for looked in person]
+        tops = [max((one.score for one in _found(result)), default=0.0) for result in person]
         self._refuse_refuted(max(tops))
         if self._adoption.own is not None:
             self._decide(person)
@@ -136,28 +179,28 @@ class Adopter:
 
     # What is decided and recorded
 
-    def _decide(self, person: Sequence[Looked]) -> None:
+    def _decide(self, person: Sequence[RowSearch]) -> None:
         user_id = person[0].row.user_id
         known = self._ledger.faces_of([user_id])[user_id]
         there = {face.face_token: face for face in self._listing.faces_of(user_id)}
-        claiming: dict[bytes, list[Searched]] = {}
+        searched_photos: dict[bytes, list[Searched]] = {}
         bases: dict[bytes, FaceRecord | None] = {}
-        for looked in person:
-            if isinstance(looked, Unsearched):
-                self._ends(looked.row, Outcome.UNUSABLE, looked.fault.message)
+        for result in person:
+            if isinstance(result, Unsearched):
+                self._ends(result.row, Outcome.UNUSABLE, result.fault.message)
                 continue
-            step = first_step(known, looked.photo, policy=Policy(), run=self._work.run)
+            step = first_step(known, result.photo, policy=Policy(), run=self._work.run)
             if isinstance(step, Settled) and step.face.status is Status.ENROLLED:
-                self._known(looked, step.face, known)
+                self._known(result, step.face, known)
             elif isinstance(step, Hold) or (isinstance(step, Settled) and step.face.open):
-                self._ends(looked.row, Outcome.IN_DOUBT, "")
-            elif (trouble := _trouble(looked)) is not None:
-                self._ends(looked.row, Outcome.FAILED, trouble)
+                self._ends(result.row, Outcome.IN_DOUBT, "")
+            elif (trouble := _trouble(result)) is not None:
+                self._ends(result.row, Outcome.FAILED, trouble)
             else:
-                claiming.setdefault(looked.content, []).append(looked)
-                bases[looked.content] = step.face
-        if claiming:
-            self._settle(claiming, bases, there)
+                searched_photos.setdefault(result.content, []).append(result)
+                bases[result.content] = step.face
+        if searched_photos:
+            self._settle(searched_photos, bases, there)
         self._uncommitted += 1
         if self._uncommitted >= PEOPLE_A_COMMIT:
             self._ledger.commit()
@@ -165,34 +208,36 @@ class Adopter:
 
     def _settle(
         self,
-        claiming: dict[bytes, list[Searched]],
+        searched_photos: dict[bytes, list[Searched]],
         bases: dict[bytes, FaceRecord | None],
         there: dict[str, LibraryFace],
     ) -> None:
         """Give a person's photos their faces."""
         own = self._adoption.own
-        claims = [
-            Claim(content=content, line=rows[0].row.line, findings=self._findings(rows[0], there))
-            for content, rows in claiming.items()
+        photos = [
+            SearchedPhoto(
+                content=content, line=rows[0].row.line, findings=self._findings(rows[0], there)
+            )
+            for content, rows in searched_photos.items()
         ]
-        decisions = {} if own is None else decide(claims, own)
-        for content, rows in claiming.items():
+        decisions = {} if own is None else decide(photos, own)
+        for content, rows in searched_photos.items():
             decision = decisions.get(content, Decision(outcome=Outcome.NO_SCORE))
             if decision.outcome is Outcome.ADOPTED:
-                face = self._books.adopt(
+                face = self._writer.adopt(
                     rows, decision, bases[content], there.get(decision.face_token)
                 )
                 self._adoption.surplus += len(decision.surplus)
                 for searched in rows:
-                    self._books.point(searched, face)
+                    self._writer.point(searched, face)
             self._adoption.outcomes[decision.outcome] += len(rows)
             for searched in rows:
                 self._remarks.row(searched.row, decision, "")
 
-    def _findings(self, looked: Searched, there: dict[str, LibraryFace]) -> Findings:
+    def _findings(self, result: Searched, there: dict[str, LibraryFace]) -> Findings:
         """What a search has shown of the row's person, but for what the ledger knows."""
-        found = _found(looked)
-        ours = [one for one in found if one.user_id == looked.row.user_id]
+        found = _found(result)
+        ours = [one for one in found if one.user_id == result.row.user_id]
         held = self._ledger.holders_of([one.face_token for one in ours])
         strangers = tuple(
             SeenFace(one.face_token, _add_time(one, there), one.score)
@@ -205,8 +250,8 @@ class Adopter:
         """The row's face is enrolled, or was until no row pointed to it any more."""
         before = next(one for one in known if one.face_id == face.face_id)
         if before.status is Status.SUPERSEDED:
-            self._books.restore(face)
-        self._books.point(searched, face)
+            self._writer.restore(face)
+        self._writer.point(searched, face)
         self._ends(searched.row, Outcome.KNOWN, "")
 
     def _ends(self, row: ScannedRow, outcome: Outcome, detail: str) -> None:
@@ -214,18 +259,90 @@ class Adopter:
         self._remarks.row(row, Decision(outcome=outcome), detail)
 
 
-def _found(looked: Looked) -> list[FoundFace]:
+def _found(result: RowSearch) -> list[FoundFace]:
     """The faces that a search has shown; none where it has shown nothing reliable."""
-    return (found_faces(looked.answer) if isinstance(looked, Searched) else None) or []
+    return (found_faces(result.answer) if isinstance(result, Searched) else None) or []
 
 
-def _trouble(looked: Searched) -> str | None:
+def _trouble(result: Searched) -> str | None:
     """Why a search proves nothing; None where it does."""
-    if found_faces(looked.answer) is not None:
+    if found_faces(result.answer) is not None:
         return None
-    return looked.answer.code or OwnCode.FIELD_MISSING.value
+    return result.answer.code or OwnCode.FIELD_MISSING.value
 
 
 def _add_time(one: FoundFace, there: dict[str, LibraryFace]) -> int | None:
     face = there.get(one.face_token)
     return one.add_time if face is None else face.add_time
+
+
+class AdoptWriter:
+    """Records faces and the rows that point to them; committed by who uses it."""
+
+    def __init__(self, ledger: Ledger, work: CommandRecord, *, turned: bool) -> None:
+        """`turned` is the `multi_oriented_detection` of the searches."""
+        self._ledger = ledger
+        self._work = work
+        self._turned = turned
+
+    def adopt(
+        self,
+        rows: Sequence[Searched],
+        decision: Decision,
+        base: FaceRecord | None,
+        there: LibraryFace | None,
+    ) -> FaceRecord:
+        """Take over a token for rows of one content, and note further copies; the face.
+
+        `base` is the face's record, if there is one; `there` is the library's, if it was listed.
+        """
+        photo, run = rows[0].photo, self._work.run
+        face = base or FaceRecord(
+            face_id=self._ledger.new_face_id(),
+            user_id=rows[0].row.user_id,
+            sha256=photo.sha256,
+            status=Status.PENDING,
+        )
+        face = replace(
+            face,
+            status=Status.ENROLLED,
+            face_token=decision.face_token,
+            code="",
+            message="",
+            sent_sha256=photo.sent_sha256,
+            prepared=photo.prepared,
+            user_data=rows[0].row.user_data if there is None else there.user_data,
+            multi_oriented_detection=self._turned,
+            enrolled_at=clock.now_ms() if there is None else there.add_time,
+            run=run,
+        )
+        events = [self._work.event(EventKind.ADOPTED, face.face_id, face.face_token, BY_ADOPTION)]
+        events += [
+            self._work.event(EventKind.SURPLUS, face.face_id, token, BY_ADOPTION)
+            for token in decision.surplus
+        ]
+        surplus = [
+            Surplus(face_token=token, face_id=face.face_id, found_at=clock.now_ms(), run=run)
+            for token in decision.surplus
+        ]
+        self._ledger.record(Changes(faces=[face], events=events, surplus=surplus))
+        return face
+
+    def restore(self, face: FaceRecord) -> None:
+        """A row points again to a face to which none pointed; `face` is as it stands now."""
+        event = self._work.event(EventKind.RESTORED, face.face_id, face.face_token)
+        self._ledger.record(Changes(faces=[replace(face, run=self._work.run)], events=[event]))
+
+    def point(self, searched: Searched, face: FaceRecord) -> None:
+        """Record that a row's photo is this face."""
+        photo, row = searched.photo, searched.row
+        record = RowRecord(
+            user_id=row.user_id,
+            path=row.path,
+            user_data=row.user_data,
+            face_id=face.face_id,
+            sha256=photo.sha256,
+            run=self._work.run,
+        )
+        seen = PhotoRecord(path=row.path, times=photo.times, sha256=photo.sha256)
+        self._ledger.record(Changes(rows=[record], photos=[seen]))

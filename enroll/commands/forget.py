@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from enroll import clock
-from enroll.commands.people_faces import Seeker, Sought
+from enroll.commands.people_faces import PeopleFaces, PeopleSearch
 from enroll.commands.traces import RESULTS, files_of, find_traces
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import Ledger, Target
@@ -215,21 +215,21 @@ class _Forgetting:
             store=open_store(ledger.images),
             send_as=session.defaults.send_as,
         )
-        sought = Seeker(
+        theirs = PeopleSearch(
             session.caller,
             ledger,
             session.audit.listing,
             photo_search,
             settle_after=session.defaults.settle_after,
-            heard=lambda count: session.prompt.progress(count, "faces listed"),
-        ).seek(self.people)
-        if sought.because:
+            on_progress=lambda count: session.prompt.progress(count, "faces listed"),
+        ).find(self.people)
+        if theirs.because:
             session.prompt.say(
-                f"The library cannot be listed to its end: {sought.because} Faces of these people "
+                f"The library cannot be listed to its end: {theirs.because} Faces of these people "
                 "that others have added may be there still."
             )
-        gone, left = self._delete(sought)
-        left = {**left, **sought.unsettled}
+        gone, left = self._delete(theirs)
+        left = {**left, **theirs.unsettled}
         done = [user_id for user_id in self.people if user_id not in left]
         if done:
             ledger.forgetting.wipe(done)
@@ -238,10 +238,10 @@ class _Forgetting:
         in_all = sum(ledger.forgetting.count_deleted(done).values())
         return Forgotten(people=self.people, gone=gone, in_all=in_all, left=left)
 
-    def _delete(self, sought: Sought) -> tuple[int, dict[str, str]]:
+    def _delete(self, theirs: PeopleFaces) -> tuple[int, dict[str, str]]:
         """Delete all faces; how many are gone, and of whom some may not be."""
         ledger, session = self.ledger, self.session
-        known, unknown = self._on_record(sought)
+        known, unknown = self._on_record(theirs)
         gone, left = self._delete_unknown(unknown)
         for start in range(0, len(known), DELETE_PAGE):
             page = known[start : start + DELETE_PAGE]
@@ -252,19 +252,19 @@ class _Forgetting:
             session.caller,
             session.group_id,
             run=self.work.run,
-            told=lambda count: session.prompt.progress(count, "faces deleted"),
+            on_progress=lambda count: session.prompt.progress(count, "faces deleted"),
         )
-        whose = {token: one for one, tokens in sought.strangers.items() for token in tokens}
+        whose = {token: one for one, tokens in theirs.unknown.items() for token in tokens}
         left |= {whose.get(one.face_token, one.user_id) for one in ledger.removals.intended()}
         because = "it is not known whether the service has deleted every face of theirs"
         return gone, {user_id: because for user_id in self.people if user_id in left}
 
-    def _on_record(self, sought: Sought) -> tuple[list[Target], dict[str, str]]:
+    def _on_record(self, theirs: PeopleFaces) -> tuple[list[Target], dict[str, str]]:
         """Faces that are not on record as these people's: those with which a face of the ledger
         goes, so that it can be recorded that they are deleted; and the others' owners by token."""
         known, unknown = [], dict[str, str]()
-        faces = self.ledger.faces_of(sought.strangers)
-        for user_id, tokens in sought.strangers.items():
+        faces = self.ledger.faces_of(theirs.unknown)
+        for user_id, tokens in theirs.unknown.items():
             holders = self.ledger.holders_of(tokens)
             own = faces[user_id][0].face_id if faces[user_id] else None
             for token in tokens:

@@ -64,7 +64,7 @@ class OwnScore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class SearchedPhoto:
     """A photo of a person, by what is sent of it, the manifest's line, and what a search showed:
     the person's faces that the ledger does not know."""
 
@@ -104,34 +104,34 @@ def learn_own_score(tops: Sequence[tuple[str, float]], *, all_asked: bool) -> Ow
     return OwnScore(best) if len(sharing) >= AGREEING else None
 
 
-def decide(claims: Sequence[Claim], own: OwnScore) -> dict[bytes, Decision]:
+def decide(photos: Sequence[SearchedPhoto], own: OwnScore) -> dict[bytes, Decision]:
     """What each photo of one person is given, by its content.
 
     A face goes to one photo only, the oldest first. Where several photos look the same to the
     service, those with the fewest candidates choose first, then those that stand first.
     """
-    fitting = {claim.content: _fitting(claim.findings, own) for claim in claims}
-    claims = sorted(claims, key=lambda claim: (len(fitting[claim.content]), claim.line))
+    fitting = {photo.content: _fitting(photo.findings, own) for photo in photos}
+    photos = sorted(photos, key=lambda photo: (len(fitting[photo.content]), photo.line))
     wanted = Counter(seen.face_token for found in fitting.values() for seen in found)
     taken: set[str] = set()
     given: dict[bytes, str] = {}
-    for claim in claims:
-        free = [one.face_token for one in fitting[claim.content] if one.face_token not in taken]
+    for photo in photos:
+        free = [one.face_token for one in fitting[photo.content] if one.face_token not in taken]
         if free:
-            given[claim.content] = free[0]
+            given[photo.content] = free[0]
             taken.add(free[0])
     decisions = {}
-    for claim in claims:
-        found = fitting[claim.content]
+    for photo in photos:
+        found = fitting[photo.content]
         copies = tuple(one.face_token for one in found if one.face_token not in taken)
-        token = given.get(claim.content)
+        token = given.get(photo.content)
         if token is not None:
             taken.update(copies)  # a copy is recorded once
-        decisions[claim.content] = Decision(
-            outcome=_outcome(claim.findings, found, token, own),
+        decisions[photo.content] = Decision(
+            outcome=_outcome(photo.findings, found, token, own),
             face_token=token or "",
             surplus=copies if token is not None else (),
-            score=max((one.score or 0.0 for one in claim.findings.unknown_faces), default=0.0),
+            score=max((one.score or 0.0 for one in photo.findings.unknown_faces), default=0.0),
             alike=any(wanted[one.face_token] > 1 for one in found),
         )
     return decisions

@@ -20,21 +20,21 @@ from enroll.session.face_search import (
     cut_at,
     found_faces,
 )
-from enroll.session.library_listing import Sighted, read_library
+from enroll.session.library_listing import ListedLibrary, read_library
 
 
 @dataclass(slots=True, kw_only=True)
-class Sought:
-    """What was seen of people: the tokens of `strangers`, faces under their user_id that are not on
-    record as theirs. `unsettled` says of whom it is not known whether that is all, and why;
+class PeopleFaces:
+    """What was seen of people: by `user_id` the tokens of `unknown` faces, which are not on record
+    as theirs. `unsettled` says of whom it is not known whether that is all, and why;
     `because` why the library could not be listed to its end, and is empty where it was."""
 
-    strangers: dict[str, list[str]] = field(default_factory=dict)
+    unknown: dict[str, list[str]] = field(default_factory=dict)
     unsettled: dict[str, str] = field(default_factory=dict)
     because: str = ""
 
 
-class Seeker:
+class PeopleSearch:
     """Looks for people's faces: lists the library, and where that does not show all of it searches
     with the photos of the faces that are in doubt."""
 
@@ -46,49 +46,52 @@ class Seeker:
         photo_search: PhotoSearch,
         *,
         settle_after: float,
-        heard: Callable[[int], None],
+        on_progress: Callable[[int], None],
     ) -> None:
         """`settle_after` is for how many seconds behind its signature's expiry a call may still be
-        applied; `heard` is told how many faces the library has shown so far."""
+        applied; `on_progress` hears how many faces the library has shown so far."""
         self._caller = caller
         self._ledger = ledger
         self._listing = listing
         self._photo_search = photo_search
         self._settle_after = settle_after
-        self._heard = heard
+        self._on_progress = on_progress
 
-    def seek(self, people: Sequence[str]) -> Sought:
+    def find(self, people: Sequence[str]) -> PeopleFaces:
         """Everything of theirs that can be seen, and of whom that is not enough."""
-        sought = Sought()
+        theirs = PeopleFaces()
         began = clock.now_ms()
         try:
-            sighted = read_library(
-                self._caller, self._photo_search.group_id, self._listing, heard=self._heard
+            listed = read_library(
+                self._caller,
+                self._photo_search.group_id,
+                self._listing,
+                on_progress=self._on_progress,
             )
         except ServiceError as error:
-            sighted = Sighted(faces=0, began=began, because=str(error))
-        sought.because = sighted.because
+            listed = ListedLibrary(faces=0, began=began, because=str(error))
+        theirs.because = listed.because
         known = self._ledger.faces_of(people)
         for user_id, faces in known.items():
             shown = [one.face_token for one in self._listing.faces_of(user_id)]
-            self._strange(sought, user_id, faces, shown)
-            if (left := self._seconds_left(faces, sighted.began)) > 0:
-                sought.unsettled[user_id] = (
+            self._add_unknown(theirs, user_id, faces, shown)
+            if (left := self._seconds_left(faces, listed.began)) > 0:
+                theirs.unsettled[user_id] = (
                     f"a call for a face of theirs may still be applied for {left:,} s"
                 )
-        if not sighted.whole:
-            self._search(sought, known)
-        return sought
+        if not listed.whole:
+            self._search(theirs, known)
+        return theirs
 
-    def _strange(
-        self, sought: Sought, user_id: str, faces: Sequence[FaceRecord], tokens: Sequence[str]
+    def _add_unknown(
+        self, theirs: PeopleFaces, user_id: str, faces: Sequence[FaceRecord], tokens: Sequence[str]
     ) -> None:
         """Take those of the tokens that are not on record as this person's."""
         own = {face.face_id for face in faces}
         holders = self._ledger.holders_of(tokens)
         new = [token for token in tokens if holders.get(token) not in own]
         if new:
-            there = sought.strangers.setdefault(user_id, [])
+            there = theirs.unknown.setdefault(user_id, [])
             there += [token for token in new if token not in there]
 
     def _seconds_left(self, faces: Sequence[FaceRecord], began: int) -> int:
@@ -100,7 +103,7 @@ class Seeker:
 
     # Where the library cannot be listed
 
-    def _search(self, sought: Sought, known: Mapping[str, Sequence[FaceRecord]]) -> None:
+    def _search(self, theirs: PeopleFaces, known: Mapping[str, Sequence[FaceRecord]]) -> None:
         doubts = [face for faces in known.values() for face in faces if face.open or face.recheck]
         left = {face.face_id: face for face in doubts}
         try:
@@ -110,13 +113,13 @@ class Seeker:
                 del left[face.face_id]
                 found = found_faces(answer)
                 tokens = [one.face_token for one in found or () if one.user_id == face.user_id]
-                self._strange(sought, face.user_id, known[face.user_id], tokens)
+                self._add_unknown(theirs, face.user_id, known[face.user_id], tokens)
                 if because := _left_open(answer, found, own):
-                    sought.unsettled.setdefault(face.user_id, because)
+                    theirs.unsettled.setdefault(face.user_id, because)
         except ServiceError as error:  # an account may have no right to search
             for face in left.values():
                 because = f"the library can neither be listed nor searched: {error}"
-                sought.unsettled.setdefault(face.user_id, because)
+                theirs.unsettled.setdefault(face.user_id, because)
 
 
 def _left_open(answer: Answer | None, found: Sequence[FoundFace] | None, own: float | None) -> str:

@@ -191,7 +191,7 @@ def _removed(
         session.caller,
         session.group_id,
         run=work.run,
-        told=lambda gone: session.prompt.progress(gone, of_all),
+        on_progress=lambda gone: session.prompt.progress(gone, of_all),
     )
     gone = chosen.faces - unknown
     session.prompt.say(f"{amount(gone, 'face')} deleted from the library {session.group_id}.")

@@ -168,30 +168,30 @@ class _Deletions:
         if self._ledger.removals.choose_replaced().faces:
             before = self._replaced
 
-            def told(gone: int) -> None:
+            def on_progress(gone: int) -> None:
                 self._replaced = before + gone
 
-            self._delete(told)
+            self._delete(on_progress)
 
     def _delete_leavers(self) -> None:
         chosen = self._ledger.removals.choose_leavers(cutoff=self._cutoff)
         if chosen.faces and self._may_go_on():
 
-            def told(gone: int) -> None:
+            def on_progress(gone: int) -> None:
                 self._faces = gone
 
-            self._delete(told)
+            self._delete(on_progress)
             left = self._ledger.removals.choose_leavers(cutoff=self._cutoff)
             self._people = chosen.people - left.people
 
-    def _delete(self, told: Callable[[int], None]) -> None:
+    def _delete(self, on_progress: Callable[[int], None]) -> None:
         with self._run.caller() as caller:
             delete_chosen(
                 self._ledger,
                 caller,
                 self._settings.group_id,
                 run=self._run.number,
-                told=told,
+                on_progress=on_progress,
                 go_on=self._may_go_on,
                 seen=True,
             )

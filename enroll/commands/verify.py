@@ -1,20 +1,27 @@
-"""`enroll verify`: the ledger compared with its library, and what is put right when asked to."""
+"""`enroll verify`: the ledger compared with its library, and what is put right when asked to.
+
+An unknown face is proved to be a copy when it bears the face's `user_id`, when it was added in the
+time of an attempt that was in doubt, and when a search with the face's photo gives it the score
+of the face itself. Beside those and copies on record nothing is ever deleted.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enroll.commands.surplus import Copy, in_time, prove_copies, remove
 from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
-from enroll.ledger import DifferenceKind, Ledger, ledger_at
-from enroll.model import Credentials, LibraryFace
+from enroll.expiry import APPLYING_SECONDS
+from enroll.ledger import Changes, DifferenceKind, Ledger, Suspect, ledger_at
+from enroll.model import Credentials, EventKind, LibraryFace
 from enroll.photos import open_store
-from enroll.session.face_search import PhotoSearch
-from enroll.session.library_listing import Sighted, look_up, read_library
+from enroll.session.caller import Caller
+from enroll.session.deletions import DELETE_PAGE, delete_faces
+from enroll.session.face_search import SCORE_SLACK, PhotoSearch, found_faces, score_of
+from enroll.session.library_listing import ListedLibrary, look_up, read_library
 from enroll.session.recovery import Requeued, requeue_missing
 from enroll.session.session import (
     COMMAND,
@@ -52,6 +59,14 @@ class VerifySettings(SessionSettings):
             "requeue_missing": self.requeue_missing,
             FILES: files_record({"the differences": self.differences}),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of a face: its token, and the face's number."""
+
+    face_token: str
+    face_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +155,7 @@ def _agreed_to_requeue(session: Session[VerifySettings], missing: int) -> bool:
 def _prove(session: Session[VerifySettings]) -> list[Copy]:
     """The strangers that are copies of a face, proved by search."""
     audit, caller = session.audit, session.caller
-    suspects = in_time(audit.suspects(), clock_offset=caller.clock_offset)
+    suspects = _in_time(audit.suspects(), clock_offset=caller.clock_offset)
     if not suspects:
         return []
     faces = sorted({suspect.face.face_id for suspect in suspects})
@@ -154,7 +169,7 @@ def _prove(session: Session[VerifySettings]) -> list[Copy]:
         store=open_store(audit.images),
         send_as=session.defaults.send_as,
     )
-    return prove_copies(caller, photo_search, suspects, audit.paths_of(faces))
+    return _prove_copies(caller, photo_search, suspects, audit.paths_of(faces))
 
 
 def _remove(
@@ -168,13 +183,91 @@ def _remove(
     sure += [copy for copy in copies.proved if copy.face_token not in held]
     gone = 0
     try:
-        for page in remove(
+        for page in _delete_copies(
             sure, caller=session.caller, ledger=ledger, work=work, group_id=session.group_id
         ):
             gone += len(page)
             audit.deleted(page)
     finally:
         session.prompt.say(f"{gone:,} of {amount(len(copies), 'face')} deleted.")
+
+
+def _in_time(suspects: Iterable[Suspect], *, clock_offset: float) -> list[Suspect]:
+    """Those that were added while an attempt at the face was under way, or soon after.
+
+    `clock_offset` is the service's clock minus ours, in seconds.
+    """
+    slack = APPLYING_SECONDS * 1000
+    return [
+        suspect
+        for suspect in suspects
+        if suspect.earliest - slack
+        <= suspect.add_time - clock_offset * 1000
+        <= suspect.latest + slack
+    ]
+
+
+def _prove_copies(
+    caller: Caller,
+    photo_search: PhotoSearch,
+    suspects: Sequence[Suspect],
+    paths: Mapping[int, Sequence[str]],
+) -> list[Copy]:
+    """Those suspects that a search with the face's photo gives the score of the face itself.
+
+    One search a face. `paths` tells for each face where its photo may lie.
+    """
+    faces = {suspect.face.face_id: suspect.face for suspect in suspects}
+    strangers: dict[int, set[str]] = defaultdict(set)
+    for suspect in suspects:
+        strangers[suspect.face.face_id].add(suspect.face_token)
+    # A search that fails proves nothing.
+    searched = [
+        (face, found_faces(answer) or [])
+        for face, answer in photo_search.each(caller, faces.values(), paths)
+    ]
+    # A face's own score is that of a face whose token we know; it must not lie below what other
+    # photos get for theirs, or the token may be another photo's.
+    best = max((one.score for _, found in searched for one in found), default=0.0)
+    copies: dict[str, Copy] = {}
+    for face, found in searched:
+        own = score_of(face, found)
+        if own is None or own < best - SCORE_SLACK:
+            continue
+        for one in found:
+            same = one.user_id == face.user_id and abs(one.score - own) <= SCORE_SLACK
+            if same and one.face_token in strangers[face.face_id]:
+                copies.setdefault(one.face_token, Copy(one.face_token, face.face_id))
+    return list(copies.values())
+
+
+def _delete_copies(
+    copies: Sequence[Copy],
+    *,
+    caller: Caller,
+    ledger: Ledger,
+    work: CommandRecord,
+    group_id: str,
+) -> Iterator[list[str]]:
+    """Delete copies from the library; the tokens of those that are gone, call by call.
+
+    Each is in the ledger's history before the call and after it. Raises ServiceError where the
+    service will not.
+    """
+    for start in range(0, len(copies), DELETE_PAGE):
+        page = copies[start : start + DELETE_PAGE]
+        intents = [work.event(EventKind.REMOVING, one.face_id, one.face_token) for one in page]
+        ledger.record(Changes(events=intents))
+        ledger.commit()
+        gone = delete_faces(caller, group_id, [one.face_token for one in page])
+        outcomes = [
+            work.event(EventKind.REMOVED, one.face_id, one.face_token, gone[one.face_token])
+            for one in page
+            if one.face_token in gone
+        ]
+        ledger.record(Changes(events=outcomes, surplus_gone=list(gone)))
+        ledger.commit()
+        yield list(gone)
 
 
 def _requeued_lines(requeued: Requeued) -> list[str]:
@@ -204,41 +297,41 @@ def verify(
     The ledger's lock is taken only to change something. Raises EnrollError.
     """
     with open_session(settings, read_credentials, prompt) as session:
-        sighted = _read(session)
-        found = _compared(session, sighted)
+        listed = _read(session)
+        found = _compared(session, listed)
         if settings.differences is not None:
             differences = session.audit.differences(under_way=_under_way(session))
             write_differences(differences, settings.differences)
         prompt.say(*verified_lines(found))
         if _change(session, found.differences):
             session.audit.refresh()
-            found = _compared(session, sighted)
+            found = _compared(session, listed)
             prompt.say(*left_lines(found))
         return found
 
 
-def _read(session: Session[VerifySettings]) -> Sighted:
+def _read(session: Session[VerifySettings]) -> ListedLibrary:
     """See as much of the library as is asked for."""
     prompt, audit = session.prompt, session.audit
     holder = ledger_at(session.settings.ledger).holder()
     if holder is not None:
         prompt.say(f"A run is going on{holder}. What it adds meanwhile is left out.")
-    sighted = read_library(
+    listed = read_library(
         session.caller,
         session.group_id,
         audit.listing,
-        heard=lambda count: prompt.progress(count, "faces listed"),
+        on_progress=lambda count: prompt.progress(count, "faces listed"),
     )
     audit.refresh()
-    asked = session.settings.deep and _ask_for_the_rest(session, sighted)
-    if sighted.whole and not asked:
-        audit.all_was_listed(before=sighted.began)
-    return sighted
+    asked = session.settings.deep and _ask_for_the_rest(session, listed)
+    if listed.whole and not asked:
+        audit.all_was_listed(before=listed.began)
+    return listed
 
 
-def _ask_for_the_rest(session: Session[VerifySettings], sighted: Sighted) -> bool:
+def _ask_for_the_rest(session: Session[VerifySettings], listed: ListedLibrary) -> bool:
     """Ask for each face of the ledger that `list` did not show, if that is agreed to."""
-    audit, before = session.audit, sighted.began
+    audit, before = session.audit, listed.began
     count = audit.unseen_count(before=before)
     if count and not session.prompt.confirm(
         f"`list` did not show {amount(count, 'face')} of the ledger. Ask for each, with "
@@ -265,18 +358,18 @@ def _under_way(session: Session[VerifySettings]) -> bool:
     return ledger_at(session.settings.ledger).holder() is not None
 
 
-def _compared(session: Session[VerifySettings], sighted: Sighted) -> Verified:
+def _compared(session: Session[VerifySettings], listed: ListedLibrary) -> Verified:
     audit = session.audit
     differences = audit.differences(under_way=_under_way(session))
     return Verified(
         ledger=session.settings.ledger,
         endpoint=session.defaults.endpoint,
         group_id=session.group_id,
-        sighted=sighted,
+        listed=listed,
         seen=audit.listing.count(),
         counts=audit.status(runs=0).counts,
         differences=Counter(one.kind for one in differences),
-        unchecked=audit.unseen_count(before=sighted.began),
+        unchecked=audit.unseen_count(before=listed.began),
         calls=session.caller.tally.calls,
         written_to=session.settings.differences,
     )

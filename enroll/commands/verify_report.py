@@ -12,7 +12,7 @@ from enroll.errors import ExitCode
 from enroll.ledger import Difference, DifferenceKind, iso_time
 from enroll.manifest.results import escape
 from enroll.model import CallKind, Status
-from enroll.session.library_listing import Sighted
+from enroll.session.library_listing import ListedLibrary
 from enroll.text.files import new_file
 from enroll.text.wording import amount, facts
 
@@ -47,7 +47,7 @@ class Verified:
     ledger: Path
     endpoint: str
     group_id: str
-    sighted: Sighted
+    listed: ListedLibrary
     seen: int
     counts: Mapping[Status, int]
     differences: Mapping[DifferenceKind, int]
@@ -115,15 +115,15 @@ def _parts(found: Verified) -> Iterator[list[str]]:
 
 def _sight(found: Verified) -> str:
     seen = f"{amount(found.seen, 'face')} seen"
-    return f"all {seen}" if found.sighted.whole else f"only {seen}"
+    return f"all {seen}" if found.listed.whole else f"only {seen}"
 
 
 def _reach(found: Verified) -> Iterator[str]:
     """What could not be seen, and why."""
-    sighted = found.sighted
-    if not sighted.whole:
+    listed = found.listed
+    if not listed.whole:
         yield (
-            f"`list` showed {amount(sighted.faces, 'face')} and no more: {sighted.because} "
+            f"`list` showed {amount(listed.faces, 'face')} and no more: {listed.because} "
             "Strangers and copies beyond cannot be seen."
         )
     if found.unchecked:

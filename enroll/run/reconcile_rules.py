@@ -121,7 +121,9 @@ def judge(
     looked = replace(came, absent=doubt.absent + 1)
     if looked.absent >= ABSENT_LOOKS:
         return Absent()
-    return LookAgain(looked, after=look_again_after(settle_after=settle_after, lag=_lag(calibration)))
+    return LookAgain(
+        looked, after=look_again_after(settle_after=settle_after, lag=_lag(calibration))
+    )
 
 
 def look_refused(doubt: Doubt, because: str) -> LookAgain | Undecided:

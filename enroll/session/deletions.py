@@ -39,16 +39,16 @@ def delete_chosen(
     group_id: str,
     *,
     run: int,
-    told: Callable[[int], None] = lambda gone: None,
+    on_progress: Callable[[int], None] = lambda gone: None,
     go_on: Callable[[], bool] = lambda: True,
     seen: bool = False,
 ) -> int:
     """Delete the faces that the ledger has chosen; of how many it is not known whether they are
     gone, which the next command that changes the library finds out.
 
-    `run` is the command's number; `told` hears after each call how many are gone so far, once any
-    are; `go_on` is asked before each, also before those that ask what became of a face. `seen` is
-    as for `Removals.settle`. Raises ServiceError where the service will not delete.
+    `run` is the command's number; `on_progress` hears after each call how many are gone so far,
+    once any are; `go_on` is asked before each, also before those that ask what became of a face.
+    `seen` is as for `Removals.settle`. Raises ServiceError where the service will not delete.
     """
     gone, unknown = 0, 0
     for targets in chosen_pages(ledger, run=run):
@@ -57,7 +57,7 @@ def delete_chosen(
         left = delete_targets(ledger, caller, group_id, targets, go_on=go_on, seen=seen)
         gone, unknown = gone + len(targets) - left, unknown + left
         if gone:
-            told(gone)
+            on_progress(gone)
     return unknown
 
 
@@ -100,7 +100,10 @@ def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
         for token, found in look_up(caller, group_id, doubtful):
             if found is None:
                 gone.append(doubtful[token])
-            elif isinstance(found, LibraryFace) and judged.get(token, now) < now - DELETING_SECONDS * 1000:
+            elif (
+                isinstance(found, LibraryFace)
+                and judged.get(token, now) < now - DELETING_SECONDS * 1000
+            ):
                 stays.append(token)
     except ServiceError as error:
         refused = refused or str(error)
@@ -219,14 +222,14 @@ class Deletion:
             if not (left and self._caller.may_call() and self._go_on()):
                 return
             answer = _ask_to_delete(self._caller, self._group_id, left)
-            told = _told(answer)
-            if told is not None and told.removed == len(left) - len(told.failures):
-                failed = told.failures
+            report = _report_of(answer)
+            if report is not None and report.removed == len(left) - len(report.failures):
+                failed = report.failures
                 self.gone |= {
                     token: failed.get(token, "") for token in left if _is_gone(failed.get(token))
                 }
                 return
-            if told is None and answer.verdict is not Verdict.UNKNOWN:
+            if report is None and answer.verdict is not Verdict.UNKNOWN:
                 said = (answer.message or answer.code).rstrip(".")
                 raise ServiceError(f"The service does not delete faces: {said}. Try again later.")
             # The answer leaves it open: ask about each. Deleting a token again does no harm.
@@ -245,7 +248,7 @@ def _ask_to_delete(caller: Caller, group_id: str, face_tokens: Sequence[str]) ->
     )
 
 
-def _told(answer: Answer) -> Deleted | None:
+def _report_of(answer: Answer) -> Deleted | None:
     try:
         return deleted(answer) if answer.verdict is Verdict.APPLIED else None
     except ServiceError:

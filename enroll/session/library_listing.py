@@ -24,7 +24,7 @@ NO_SUCH_FACE = "INVALID_FACE_TOKEN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighted:
+class ListedLibrary:
     """How much of a library `list` has shown.
 
     `began` is when it was first asked (UNIX ms, by our clock); `because` says why it showed not
@@ -46,9 +46,9 @@ def read_library(
     group_id: str,
     listing: Listing,
     *,
-    heard: Callable[[int], None] = lambda count: None,
-) -> Sighted:
-    """Read a library into `listing` as far as `list` shows it; `heard` is told how far it is.
+    on_progress: Callable[[int], None] = lambda count: None,
+) -> ListedLibrary:
+    """Read a library into `listing` as far as `list` shows it; `on_progress` hears how far it is.
 
     Raises ServiceError when the service shows nothing at all.
     """
@@ -59,20 +59,20 @@ def read_library(
         except ServiceError as error:
             if start == 1:
                 raise
-            return Sighted(faces=seen, began=began, because=str(error))
+            return ListedLibrary(faces=seen, began=began, because=str(error))
         new = listing.take(page)
         seen += new
-        heard(seen)
+        on_progress(seen)
         if following is None:
-            return Sighted(faces=seen, began=began)
+            return ListedLibrary(faces=seen, began=began)
         if seen > MOST_FACES:
             break
         if following <= start or not new:
             because = f"The page from {start:,} on leads to no other faces."
-            return Sighted(faces=seen, began=began, because=because)
+            return ListedLibrary(faces=seen, began=began, because=because)
         start = following
     because = f"`list` leads on and on, beyond the {MOST_FACES:,} faces that an account can hold."
-    return Sighted(faces=seen, began=began, because=because)
+    return ListedLibrary(faces=seen, began=began, because=because)
 
 
 def list_small(caller: Caller, group_id: str) -> list[LibraryFace] | None:

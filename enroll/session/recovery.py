@@ -201,13 +201,13 @@ def requeue_deleted(
         return []
     with closing(ledger_at(path).audit()) as audit:
         try:
-            sighted = read_library(caller, group_id, audit.listing)
+            listed = read_library(caller, group_id, audit.listing)
         except ServiceError as error:
             return [_unseen(str(error))]
-        if not sighted.whole:
-            return [_unseen(sighted.because)]
+        if not listed.whole:
+            return [_unseen(listed.because)]
         audit.refresh()
-        audit.all_was_listed(before=sighted.began)
+        audit.all_was_listed(before=listed.began)
         try:
             with command_record(
                 ledger, options={**options, COMMAND: "verify"}, tally=caller.tally
