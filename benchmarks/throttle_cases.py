@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from enroll.limiter.adaptive import SHARE, STEEP, AdaptiveLimiter
-from enroll.limiter.limits import CallEnd, FixedLimiter, Limiter, LimiterState, Places, Slot
+from enroll.limiter.limits import FixedLimiter, Limiter, Slot, SlotLimiter
 from enroll.limiter.rate import LONGEST_INTERVAL_SECONDS, PAUSES_OF_AN_INTERVAL, Climb
 
 _model: dict[str, Any] = runpy.run_path(str(Path(__file__).with_name("simulated_service.py")))
@@ -27,50 +27,25 @@ QUICK_STEP = "16→6→24 in 9 min"
 """The name of the case whose time is over after nine minutes."""
 
 
-class Aimd:
-    """The usual: one place more for each round trip, ×0.9 at a refusal, once a round trip."""
+class Aimd(SlotLimiter):
+    """The usual: one slot more for each round trip, ×0.9 at a refusal, once a round trip."""
 
     def __init__(self) -> None:
-        self._limit = 4.0
-        self._places = Places()
+        super().__init__()
+        self._slots = 4.0
         self._cut_at = float("-inf")
 
     @property
     def limit(self) -> int:
-        return max(int(self._limit), 1)
+        return max(int(self._slots), 1)
 
-    @property
-    def spent(self) -> bool:
-        return False
+    def _served(self, slot: Slot, now: float) -> None:
+        self._slots += 1 / self._slots
 
-    def free(self, now: float) -> int:
-        return max(self.limit - self._places.taken(now), 0)
-
-    def sent(self, now: float) -> Slot:
-        self._places.take()
-        return Slot(self._places.taken(now), now)
-
-    def release(
-        self,
-        slot: Slot,
-        now: float,
-        end: CallEnd,
-        *,
-        retry_after: float | None = None,
-        held_until: float | None = None,
-    ) -> None:
-        self._places.give_back(held_until=held_until)
-        if end is not CallEnd.REFUSED:
-            self._limit += 1 / self._limit
-        elif slot.left_at > self._cut_at:
+    def _refused(self, slot: Slot, now: float, retry_after: float | None) -> None:
+        if slot.left_at > self._cut_at:
             self._cut_at = now
-            self._limit = max(self._limit * 0.9, 1.0)
-
-    def opens_at(self, now: float) -> float | None:
-        return self._places.next_free()
-
-    def gauge(self, now: float) -> LimiterState:
-        return LimiterState(limit=self.limit, taken=self._places.taken(now))
+            self._slots = max(self._slots * 0.9, 1.0)
 
 
 def step(seed: int, *, each: float) -> Callable[[float], int]:
@@ -81,7 +56,7 @@ def step(seed: int, *, each: float) -> Callable[[float], int]:
 
 
 def others(seed: int) -> Callable[[float], int]:
-    """What others hold of 32 places: 0 to 16, another number every 5 to 20 s."""
+    """What others hold of 32 slots: 0 to 16, another number every 5 to 20 s."""
     chance, moments, at = random.Random(seed), [(0.0, 8)], 0.0
     while at < 3600:
         at += chance.uniform(5, 20)
@@ -134,16 +109,15 @@ class PatientClimb(Climb):
 
 
 class AsDesigned(AdaptiveLimiter):
-    """Ceiling memory alone: refused calls give their places back, calls are never spaced out, and
+    """Ceiling memory alone: refused calls give their slots back, calls are never spaced out, and
     after a fall no more is tried than else."""
 
     def _climb_from(self, base: int) -> Climb:
         return PatientClimb(base, unit=1, share=SHARE, least=1, most=self._most, steep=STEEP)
 
-    def _is_refused(self, slot: Slot, now: float, retry_after: float | None) -> bool:
+    def _refused(self, slot: Slot, now: float, retry_after: float | None) -> None:
         self._strange.clear()
-        super()._is_refused(slot, now, retry_after)
-        return False
+        super()._refused(slot, now, retry_after)
 
 
 THROTTLES: dict[str, Callable[[], Limiter]] = {

@@ -137,6 +137,7 @@ def test_journey_and_throttle_do_nothing_but_decide() -> None:
             "collections.abc",
             "dataclasses",
             "enum",
+            "abc",
             "heapq",
             "math",
             "typing",

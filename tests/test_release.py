@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from enroll.limiter.adaptive import AdaptiveLimiter
-from enroll.limiter.limits import FixedLimiter, Limiter, release
+from enroll.limiter.limits import FixedLimiter, Limiter
 from enroll.model import Answer, Verdict
 
 
 def ended(limiter: Limiter, answer: Answer) -> None:
     """A call that left at 0 is answered at 1, ten seconds past the UNIX thousand."""
-    release(limiter, limiter.sent(0.0), answer, now=1.0, service_time=1010.0)
+    limiter.answered(limiter.sent(0.0), answer, now=1.0, service_time=1010.0)
 
 
 def test_a_call_that_timed_out_keeps_its_place_until_its_signature_has_expired() -> None:
@@ -58,5 +58,5 @@ def test_only_a_call_that_was_served_shows_that_there_was_a_place(
 ) -> None:
     limiter = AdaptiveLimiter()
     permits = [limiter.sent(0.0) for _ in range(limiter.free(0.0))]
-    release(limiter, permits[0], Answer(verdict=verdict), now=1.0, service_time=0.0)
+    limiter.answered(permits[0], Answer(verdict=verdict), now=1.0, service_time=0.0)
     assert (limiter.limit > len(permits)) is grows

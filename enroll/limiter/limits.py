@@ -4,45 +4,45 @@ from __future__ import annotations
 
 import heapq
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
-from typing import Protocol
 
 from enroll.limiter.rate import Spacing
 from enroll.model import TIMEOUT, Answer, Verdict
 
 REFUSAL_PAUSE_SECONDS = 0.25
-"""The first pause after a refusal; it doubles with each further one. Ours: short against the
-half second that a call takes, so that little is lost where the limit was met by chance."""
+"""The first pause after a refusal; it doubles with each further one. It is short compared with the
+half second that a call takes, so little is lost where the limit was reached by chance."""
 
 LONGEST_PAUSE_SECONDS = 60.0
 
 BLOCKED_PAUSE_SECONDS = 0.25
-"""The first pause after a call for which this machine had no file or thread left; doubled each time
-that none leaves in between."""
+"""The first pause after a call for which this machine had no file or thread left; it doubles while
+none leaves in between."""
 
 ROOM_SECONDS = 2.0
-"""How often it is tried then whether there is room for one call more."""
+"""How often one more call is tried then."""
 
 LONGEST_RETRY_AFTER_SECONDS = 300.0
-"""The most of a `Retry-After` that is obeyed: a service that asks for an hour is asked again."""
+"""The longest `Retry-After` that is obeyed; a service that asks for an hour is asked earlier."""
 
 
 class CallEnd(Enum):
-    """What the end of a call shows of the place that it had."""
+    """What the end of a call shows about the slot that it had."""
 
     SERVED = "served"
-    """The service had one."""
+    """The service had room for it."""
     UNKNOWN = "unknown"
-    """Nothing: the call did not leave, or its answer proves nothing."""
+    """Nothing: the call was not sent, or its answer proves nothing."""
     REFUSED = "refused"
-    """The service had none."""
+    """The service had no room for it."""
     BLOCKED = "blocked"
-    """This machine did not let the call leave."""
+    """This machine could not send it."""
 
 
 class Cap(StrEnum):
-    """What of ours, and not the service, keeps more calls from being in flight."""
+    """What keeps more calls from being in flight where it is not the service."""
 
     MAX_IN_FLIGHT = "--max-in-flight"
     AUTO = "the most that --max-in-flight auto goes up to"
@@ -52,8 +52,8 @@ class Cap(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place that was given out: how many were taken when the call left, its own among them, and
-    when that was (monotonic seconds). `refusals` are those that had been heard of by then."""
+    """A call's slot in flight: how many were taken when the call left, its own included, and when
+    that was (monotonic seconds). `refusals` are those that were known by then."""
 
     in_flight: int
     left_at: float
@@ -66,7 +66,8 @@ class LimiterState:
 
     `ceiling` is the service's limit as far as it is proved, None before. `spacing` is calls a
     second where the service seems to count those, None where calls are not spaced out. `closed`
-    is how many seconds no call leaves because of refusals. `cap` is what of ours limits the run.
+    is for how many seconds no call leaves because of refusals. `cap` is what limits the run where
+    the service does not.
     """
 
     limit: int
@@ -77,18 +78,31 @@ class LimiterState:
     cap: Cap | None = None
 
 
-class Limiter(Protocol):
-    """Gives out places in flight. The driver takes a place before it hands a call out.
+class Limiter(ABC):
+    """Says how many calls may be in flight. Whoever sends a call takes a slot first.
 
     `now` is monotonic seconds everywhere, and never less than before.
     """
 
+    @property
+    @abstractmethod
+    def limit(self) -> int:
+        """The number of slots, taken and free."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether no call may leave any more in this run."""
+        return False
+
+    @abstractmethod
     def free(self, now: float) -> int:
         """How many more calls may leave at `now`."""
 
+    @abstractmethod
     def sent(self, now: float) -> Slot:
-        """A call leaves; what to hand back when it has ended."""
+        """A call leaves; what to give back when it has ended."""
 
+    @abstractmethod
     def release(
         self,
         slot: Slot,
@@ -101,99 +115,56 @@ class Limiter(Protocol):
         """A call has ended: give its slot back.
 
         `retry_after` is seconds; `held_until` (monotonic) says that the service may go on with the
-        call for so long, and its place stays taken.
+        call until then, so its slot stays taken.
         """
 
-    def opens_at(self, now: float) -> float | None:
-        """When a call may leave again that may not at `now`, even if none ends; None where that
-        is not known, or where one may leave."""
+    def answered(self, slot: Slot, answer: Answer, *, now: float, service_time: float) -> None:
+        """A call has ended with this answer: `release` its slot by what that shows.
 
+        `service_time` is UNIX seconds on the service's clock. The service may go on with a call
+        whose time is over for us until its signature has expired.
+        """
+        end = CallEnd.SERVED if answer.served else CallEnd.UNKNOWN
+        if answer.verdict is Verdict.REFUSED:
+            end = CallEnd.REFUSED
+        elif answer.verdict is Verdict.BLOCKED:
+            end = CallEnd.BLOCKED
+        held_until = None
+        if answer.code == TIMEOUT and answer.expires > service_time:
+            held_until = now + answer.expires - service_time
+        self.release(slot, now, end, retry_after=answer.retry_after, held_until=held_until)
+
+    @abstractmethod
+    def opens_at(self, now: float) -> float | None:
+        """When a call may leave that may not at `now`, even if none ends; None where that is not
+        known, or where one may leave."""
+
+    @abstractmethod
     def gauge(self, now: float) -> LimiterState:
         """What to show."""
 
-    @property
-    def limit(self) -> int:
-        """The number of places, taken and free."""
 
-    @property
-    def spent(self) -> bool:
-        """Whether no call may leave any more in this run."""
-
-
-def release(
-    limiter: Limiter, slot: Slot, answer: Answer, *, now: float, service_time: float
-) -> None:
-    """Give a call's slot back. `now` is monotonic, `service_time` UNIX seconds on the service's
-    clock.
-
-    The service may go on with a call that we have given up on, until its signature has expired.
-    """
-    end = CallEnd.SERVED if answer.served else CallEnd.UNKNOWN
-    if answer.verdict is Verdict.REFUSED:
-        end = CallEnd.REFUSED
-    elif answer.verdict is Verdict.BLOCKED:
-        end = CallEnd.BLOCKED
-    held_until = None
-    if answer.code == TIMEOUT and answer.expires > service_time:
-        held_until = now + answer.expires - service_time
-    limiter.release(slot, now, end, retry_after=answer.retry_after, held_until=held_until)
-
-
-class Places:
-    """Places that are taken: by calls in flight, and by calls that have ended for us only."""
+class SlotLimiter(Limiter):
+    """Counts slots: those of calls in flight, and those that ended calls still hold. How many there
+    are, and what served and refused calls mean for that, is for a subclass."""
 
     def __init__(self) -> None:
         self._in_flight = 0
-        self._held: list[float] = []
+        self._held: list[float] = []  # heap of the moments until which slots are held
+        self._closed_until = -math.inf
 
     def taken(self, now: float) -> int:
-        """How many are taken at `now`."""
+        """How many slots are taken at `now`."""
         while self._held and self._held[0] <= now:
             heapq.heappop(self._held)
         return self._in_flight + len(self._held)
 
-    def take(self) -> None:
-        """Take one for a call that leaves."""
-        self._in_flight += 1
-
-    def give_back(self, *, held_until: float | None = None) -> None:
-        """A call has ended; its place is free, or is so from `held_until` on."""
-        self._in_flight -= 1
-        if held_until is not None:
-            heapq.heappush(self._held, held_until)
-
-    def next_free(self) -> float | None:
-        """When the first of those becomes free that no call holds any more."""
-        return self._held[0] if self._held else None
-
-
-class FixedLimiter:
-    """A fixed number of places; after a refusal no call leaves for a while, longer each time."""
-
-    def __init__(self, limit: int) -> None:
-        if limit < 1:
-            raise ValueError(f"at least one call must be allowed in flight, not {limit}")
-        self._limit = limit
-        self._places = Places()
-        self._pause = REFUSAL_PAUSE_SECONDS
-        self._closed_until = -math.inf
-
-    @property
-    def limit(self) -> int:
-        return self._limit
-
-    @property
-    def spent(self) -> bool:
-        return False
-
     def free(self, now: float) -> int:
-        if now < self._closed_until:
-            return 0
-        return max(self._limit - self._places.taken(now), 0)
+        return 0 if now < self._closed_until else max(self.limit - self.taken(now), 0)
 
     def sent(self, now: float) -> Slot:
-        self._places.take()
-        return Slot(self._places.taken(now), now)
+        self._in_flight += 1
+        return Slot(self.taken(now), now)
 
     def release(
         self,
@@ -204,11 +175,54 @@ class FixedLimiter:
         retry_after: float | None = None,
         held_until: float | None = None,
     ) -> None:
-        self._places.give_back(held_until=held_until)
-        if end is not CallEnd.REFUSED:
-            if end is CallEnd.SERVED:
-                self._pause = REFUSAL_PAUSE_SECONDS
-            return
+        if end is CallEnd.REFUSED:
+            held_until = self._refused(slot, now, retry_after) or held_until
+        self._in_flight -= 1
+        if held_until is not None:
+            heapq.heappush(self._held, held_until)
+        if end is CallEnd.SERVED:
+            self._served(slot, now)
+
+    def opens_at(self, now: float) -> float | None:
+        if now < self._closed_until:
+            return self._closed_until
+        return self._held[0] if self.taken(now) >= self.limit and self._held else None
+
+    def gauge(self, now: float) -> LimiterState:
+        closed = max(self._closed_until - now, 0.0)
+        return LimiterState(limit=self.limit, taken=self.taken(now), closed=closed)
+
+    @abstractmethod
+    def _served(self, slot: Slot, now: float) -> None:
+        """A call was served; its slot is free."""
+
+    @abstractmethod
+    def _refused(self, slot: Slot, now: float, retry_after: float | None) -> float | None:
+        """A call was refused; until when its slot stays taken, if it does."""
+
+
+class FixedLimiter(SlotLimiter):
+    """A fixed number of slots; after a refusal no call leaves for a while, longer each time."""
+
+    def __init__(self, limit: int) -> None:
+        if limit < 1:
+            raise ValueError(f"at least one call must be allowed in flight, not {limit}")
+        super().__init__()
+        self._limit = limit
+        self._pause = REFUSAL_PAUSE_SECONDS
+
+    @property
+    def limit(self) -> int:
+        return self._limit
+
+    def gauge(self, now: float) -> LimiterState:
+        state = super().gauge(now)
+        return replace(state, cap=Cap.MAX_IN_FLIGHT) if state.taken >= state.limit else state
+
+    def _served(self, slot: Slot, now: float) -> None:
+        self._pause = REFUSAL_PAUSE_SECONDS
+
+    def _refused(self, slot: Slot, now: float, retry_after: float | None) -> None:
         pause = self._pause
         if retry_after is not None:
             pause = min(retry_after, LONGEST_RETRY_AFTER_SECONDS)
@@ -217,22 +231,8 @@ class FixedLimiter:
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
         self._closed_until = max(self._closed_until, now + pause)
 
-    def opens_at(self, now: float) -> float | None:
-        if now < self._closed_until:
-            return self._closed_until
-        return None if self.free(now) else self._places.next_free()
 
-    def gauge(self, now: float) -> LimiterState:
-        taken = self._places.taken(now)
-        return LimiterState(
-            limit=self._limit,
-            taken=taken,
-            closed=max(self._closed_until - now, 0.0),
-            cap=Cap.MAX_IN_FLIGHT if taken >= self._limit else None,
-        )
-
-
-class _Wrapper:
+class _Wrapper(Limiter):
     """A limiter with another one inside, which it bounds further."""
 
     def __init__(self, limiter: Limiter) -> None:
@@ -262,6 +262,10 @@ class _Wrapper:
         held_until: float | None = None,
     ) -> None:
         self._limiter.release(slot, now, end, retry_after=retry_after, held_until=held_until)
+        self._ended(end, now)
+
+    def _ended(self, end: CallEnd, now: float) -> None:
+        """A call has ended, and the limiter inside has its slot back."""
 
     def opens_at(self, now: float) -> float | None:
         return self._limiter.opens_at(now)
@@ -271,10 +275,10 @@ class _Wrapper:
 
 
 class Bounded(_Wrapper):
-    """A limiter for a machine that lets a process have so many open files and threads.
+    """A limiter for a machine that allows a process only so many open files and threads.
 
-    Where it had none left for a call, no more calls may be in flight than there are then; where
-    there are none, none leaves for a moment. In time one call more is tried.
+    When it has none left for a call, no more calls may be in flight than there are then; if there
+    are none, none leaves for a moment. After a while one more call is tried.
     """
 
     def __init__(self, limiter: Limiter, *, most: int) -> None:
@@ -298,28 +302,19 @@ class Bounded(_Wrapper):
         self._in_flight += 1
         return super().sent(now)
 
-    def release(
-        self,
-        slot: Slot,
-        now: float,
-        end: CallEnd,
-        *,
-        retry_after: float | None = None,
-        held_until: float | None = None,
-    ) -> None:
-        super().release(slot, now, end, retry_after=retry_after, held_until=held_until)
+    def _ended(self, end: CallEnd, now: float) -> None:
         full = self._in_flight >= self._most
         self._in_flight -= 1
         if end is CallEnd.BLOCKED:
-            self._has_room_for(self._in_flight, now)
+            self._allow_only(self._in_flight, now)
         else:
             self._pause = BLOCKED_PAUSE_SECONDS
             if full and self._most < self._top and now - self._changed_at >= ROOM_SECONDS:
                 self._most, self._changed_at = self._most + 1, now
 
-    def _has_room_for(self, calls: int, now: float) -> None:
+    def _allow_only(self, calls: int, now: float) -> None:
         self._most, self._changed_at = max(min(self._most, calls), 1), now
-        if not calls:  # else the next leaves when one of them has ended
+        if not calls:  # otherwise the next leaves when one of them has ended
             self._closed_until = now + self._pause
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -330,8 +325,8 @@ class Bounded(_Wrapper):
 
     def gauge(self, now: float) -> LimiterState:
         inner = super().gauge(now)
-        ours = inner.limit > self._most and (self._in_flight >= self._most)
-        cap = Cap.MACHINE if ours or now < self._closed_until else inner.cap
+        full = inner.limit > self._most and self._in_flight >= self._most
+        cap = Cap.MACHINE if full or now < self._closed_until else inner.cap
         return replace(inner, limit=self.limit, cap=cap)
 
 
@@ -355,17 +350,8 @@ class CallBudget(_Wrapper):
         self._left -= 1
         return super().sent(now)
 
-    def release(
-        self,
-        slot: Slot,
-        now: float,
-        end: CallEnd,
-        *,
-        retry_after: float | None = None,
-        held_until: float | None = None,
-    ) -> None:
+    def _ended(self, end: CallEnd, now: float) -> None:
         self._left += end is CallEnd.BLOCKED  # it was not made
-        super().release(slot, now, end, retry_after=retry_after, held_until=held_until)
 
 
 class RateLimiter(_Wrapper):
@@ -386,7 +372,7 @@ class RateLimiter(_Wrapper):
     def opens_at(self, now: float) -> float | None:
         moments = (super().opens_at(now), self._spacing.opens_at(now))
         if super().free(now) <= 0:
-            return moments[0]  # its turn alone is of no use to a call
+            return moments[0]  # no slot is free, so its turn is not enough
         return max((moment for moment in moments if moment is not None), default=None)
 
     def gauge(self, now: float) -> LimiterState:

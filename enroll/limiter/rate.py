@@ -1,19 +1,19 @@
-"""A number held just below where a service refuses, and calls a second let out evenly. Pure."""
+"""A number held just below where a service refuses, and calls a second sent evenly. Pure."""
 
 from __future__ import annotations
 
 import math
 
 FIRST_INTERVAL_SECONDS = 2.0
-"""From one try upwards to the next, while none was refused."""
+"""The time from one try upwards to the next, while none was refused."""
 
 LONGEST_INTERVAL_SECONDS = 30.0
-"""The same after many that were: at four places and half a second a call, a try each 30 s that is
+"""The same after many that were: at four slots and half a second a call, a try each 30 s that is
 refused once is 0.4 % of the calls."""
 
 AFTER_A_FALL_SECONDS = 8.0
-"""The same while the value has fallen lately: what fell may rise again as suddenly. At six places
-and half a second a call, a try each 8 s that is refused is 1 % of the calls of that while."""
+"""The same while the value has fallen recently: what fell may rise again as suddenly. At six slots
+and half a second a call, a try each 8 s that is refused is 1 % of the calls in that time."""
 
 LATELY_SECONDS = 900.0
 
@@ -23,15 +23,15 @@ PROOF_SECONDS = 1.0
 CALLS_OF_A_PROOF = 2
 
 PAUSES_OF_AN_INTERVAL = 50.0
-"""Where a refusal costs a pause (`Retry-After`), a try comes so many pauses after the last: those
-pauses are 2 % of the time then."""
+"""Where a refusal costs a pause (`Retry-After`), a try comes so many pauses after the last, so that
+pauses are 2 % of the time."""
 
 AGAIN_CALLS = 8
 """Drops within so many calls' time follow each other."""
 
 
 class Climb:
-    """A value, and the tries to raise it. `value` is what holds now, `base` what is proved.
+    """A value, and the tries to raise it. `value` is what applies now, `base` what is proved.
 
     The step of a try is `unit` first, and doubles with each that succeeds, up to `share` of the
     base; it is one unit again after a refusal.
@@ -69,7 +69,7 @@ class Climb:
 
     @property
     def value(self) -> float:
-        """What holds now: the base, and what is being tried above it."""
+        """What applies now: the base, and what is being tried above it."""
         return self.base + self._tried
 
     @property
@@ -78,7 +78,7 @@ class Climb:
         return self._tried > 0
 
     def reached(self, now: float) -> None:
-        """The value is used to the full: from now on a try is put to the test."""
+        """The value is fully used: from now on a try is tested."""
         if self._tried and self._tested_at is None:
             self._tested_at = now
 
@@ -115,29 +115,29 @@ class Climb:
 
 
 CATCH_UP_SECONDS = 0.1
-"""Spaced calls that could not leave in their turn are made up for so long, or one of them: the
-driver wakes late now and then, and the rate would be missed by that."""
+"""Spaced calls that could not leave in their turn may leave up to this much later, or one of them:
+the loop sometimes wakes late, and the rate would not be reached otherwise."""
 
 RATE_UNIT = 0.05
-"""Of that rate: the first step upwards."""
+"""Share of the first rate: the first step upwards."""
 
 RATE_SHARE = 0.4
-"""Of the rate: the largest."""
+"""Share of the rate: the largest step upwards."""
 
 RATE_STEEP = 0.95
-"""By what the rate is multiplied where refusals follow each other; `STEEP` for places."""
+"""Factor of the rate when refusals follow each other; `STEEP` for slots."""
 
 RATE_EXCESS = 1.5
-"""A higher rate is proved when so many calls have left that the lower one would have kept."""
+"""A higher rate is proved when this many calls have left that the lower one would not have let."""
 
 USELESS = 0.7
-"""Of the rate that spacing began with: below it spacing is no remedy for what is refused."""
+"""Share of the rate that spacing began with; below it, spacing is no remedy for refusals."""
 
 LEAST_RATE = 0.01
-"""Calls a second: what spacing does not go below."""
+"""Calls a second: the lowest rate."""
 
 UNSPACED_SECONDS = 10.0
-"""After so long with all places taken spacing is turned off."""
+"""After this long with all slots taken, spacing is turned off."""
 
 
 class Spacing:
@@ -171,7 +171,7 @@ class Spacing:
 
 class FoundRate(Spacing):
     """The rate at which a service takes calls: begins with what it took lately, and is tried
-    upwards as places are."""
+    upwards as slots are."""
 
     def __init__(self, rate: float, *, now: float) -> None:
         super().__init__(rate)
@@ -186,10 +186,10 @@ class FoundRate(Spacing):
             steep=RATE_STEEP,
             excess=RATE_EXCESS,
         )
-        self.sent(now)  # the place of the call that was refused
+        self.sent(now)  # the slot of the call that was refused
 
     def works(self, now: float, *, full: bool, call_seconds: float) -> None:
-        """A call was served; `full` says that all places are taken, so that the rate is not what
+        """A call was served; `full` says that all slots are taken, so that the rate is not what
         keeps more from leaving."""
         if not full:
             self._full_since = None
@@ -206,7 +206,7 @@ class FoundRate(Spacing):
         self.rate = self._climb.value
 
     def needless(self, now: float) -> bool:
-        """Whether places alone would do."""
+        """Whether slots alone would do."""
         return self._full_since is not None and now - self._full_since > UNSPACED_SECONDS
 
     @property

@@ -1,4 +1,4 @@
-"""What a run waits for: decided from what is under way at a moment, and over a while. Pure."""
+"""What a run waits for, at a moment and recently, by what is in progress. Pure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from enum import StrEnum
 from enroll.limiter.limits import Cap, LimiterState
 
 SAMPLES = 20
-"""How many moments count for what a run waits for now: five seconds, a moment each tick."""
+"""How many moments count for what a run waits for now: five seconds, one moment each tick."""
 
 
 class Wait(StrEnum):
     """What keeps a run from going faster, in words that follow "waits for"."""
 
     ACCOUNT = "the account"
-    """Its limit: every place is taken, or closed after refusals."""
+    """Its limit: every slot is taken, or closed after refusals."""
     PHOTOS = "photos"
-    """Places are free, and no photo is there to be sent."""
+    """Slots are free, and no photo is ready to be sent."""
     NETWORK = "the network"
-    """Calls cannot leave; or all places are taken and none was refused, so that only quicker
-    answers, or more places in a moment, would help."""
+    """Calls cannot leave; or all slots are taken and none was refused, so that only quicker
+    answers, or more slots a moment later, would help."""
     CAP = "our own bound"
-    """What an option says, not the account."""
+    """What an option allows, not what the account does."""
     MANIFEST = "the manifest"
     """It is being read, and compared with the ledger and the photos' folder."""
     DOUBTS = "faces in doubt"
@@ -33,7 +33,7 @@ class Wait(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """What is under way at a moment. `ready` are calls that could leave, `photos` those that are
-    read or to be read, `doubts` faces that are not settled; `refused` says that any call was."""
+    read or to be read, `doubts` faces in doubt; `refused` says whether any call was."""
 
     gauge: LimiterState
     away: bool = False
@@ -79,10 +79,10 @@ class Waits:
     def __init__(self) -> None:
         self._lately: deque[str] = deque(maxlen=SAMPLES)
         self.all: Counter[str] = Counter()
-        """How many moments each was waited for, the empty word for nothing."""
+        """How many moments each was waited for; the empty string is for nothing."""
 
     def see(self, words: str) -> str:
-        """Take a moment into account; what is waited for lately, empty where that is nothing."""
+        """Add a moment; what the run has mostly waited for recently, empty for nothing."""
         self._lately.append(words)
         self.all[words] += 1
         return Counter(self._lately).most_common(1)[0][0]

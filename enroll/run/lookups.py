@@ -18,7 +18,7 @@ from enroll import clock
 from enroll.errors import ServiceError, ShortageError
 from enroll.facesearch.answers import LIBRARY_CODES, OwnCode
 from enroll.facesearch.responses import LIST_PAGE
-from enroll.limiter.limits import CallEnd, Limiter, Slot, release
+from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, Verdict
 from enroll.run.feed import Submit
 from enroll.run.health import CredentialRefresh, Reachability
@@ -185,7 +185,7 @@ class Lookups:
         self.in_flight -= 1
         now = clock.monotonic()
         self._reach.heard(answer, now)
-        release(self._limiter, slot, answer, now=now, service_time=self.service_time())
+        self._limiter.answered(slot, answer, now=now, service_time=self.service_time())
         if answer.left:
             kind = CallKind.LIST if lookup.face is None else CallKind.SEARCH
             self._journal.tally.calls[kind] += 1

@@ -20,7 +20,7 @@ from enroll.facesearch import SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.facesearch.signing import clock_remark
 from enroll.ledger import INTERRUPTED, Changes
-from enroll.limiter.limits import CallEnd, Limiter, Slot, release
+from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import (
     Answer,
     CallKind,
@@ -252,7 +252,7 @@ class Sender:
         """A call has ended: its place is free at once, what it means is heard with others'."""
         slot = self._in_flight.pop(job)
         service_time = clock.time() + self._service.clock_offset
-        release(self._limiter, slot, answer, now=clock.monotonic(), service_time=service_time)
+        self._limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)
         self._hear_later(job, answer)
 
     def _hear_later(self, job: Job, answer: Answer) -> None:

@@ -19,7 +19,7 @@ from enroll.errors import ServiceError, ShortageError
 from enroll.expiry import ClockOffsets
 from enroll.facesearch import FaceSearch
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
-from enroll.limiter.limits import CallEnd, Limiter, Slot, release
+from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, Verdict
 from enroll.resources import share_out
 from enroll.session.account import Connection, failed
@@ -259,7 +259,7 @@ class _Requests(Generic[T, R]):
         if answer is None:
             self._limiter.release(slot, now, CallEnd.UNKNOWN)
         else:
-            release(self._limiter, slot, answer, now=now, service_time=service_time)
+            self._limiter.answered(slot, answer, now=now, service_time=service_time)
 
     def put_off(self, request: _Request[T], seconds: float) -> None:
         """Make the call again after so many seconds."""
