@@ -107,7 +107,7 @@ def wrong_code(code: str) -> str:
     if _CODE.fullmatch(code):
         return ""
     return (
-        f"{code!r} is no error code: they are capitals, digits and underscores, such as "
+        f"{code!r} is not an error code: those have capitals, digits and underscores, such as "
         "NO_FACE_FOUND"
     )
 
@@ -115,7 +115,7 @@ def wrong_code(code: str) -> str:
 def wrong_choice(value: str, choices: Iterable[str]) -> str:
     """What is wrong with a value that is to be one of `choices`; empty where nothing is."""
     known = list(choices)
-    return "" if value in known else f"{value!r} is none of {', '.join(known)}"
+    return "" if value in known else f"{value!r} is not one of {', '.join(known)}"
 
 
 def wrong_member(value: object, kind: type[StrEnum]) -> str:
@@ -150,7 +150,7 @@ def wrong_path(path: Path) -> str:
         if error.errno == errno.ENAMETOOLONG:
             return f"{path} is longer than a file's name may be."
     except ValueError:
-        return f"{str(path)!r} holds a character that no file's name may hold."
+        return f"{str(path)!r} has a character that no file's name may have."
     return ""
 
 

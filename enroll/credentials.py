@@ -74,7 +74,7 @@ def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentia
         return Credentials(key.strip(), secret.strip(), "ENROLL_API_KEY and ENROLL_API_SECRET")
     if path is None and (key or secret):
         missing = "ENROLL_API_SECRET" if key else "ENROLL_API_KEY"
-        raise UsageError(f"{missing} is not set, though its fellow is. Set both.")
+        raise UsageError(f"{missing} is not set, but the other one is. Set both.")
     place = credentials_path(path, environ)
     if place is None or (path is None and not place.exists()):
         by_itself = f" (by itself {place} is read)" if place is not None else ""
@@ -115,7 +115,7 @@ def _of_folder(folder: Path) -> Credentials:
             raise
         if key and secret:
             return Credentials(key, secret, str(folder))
-        raise UsageError(f"A file of the credentials in {folder} is empty. Fill it.")
+        raise UsageError(f"A credentials file in {folder} is empty. Fill it.")
 
 
 def _read(path: Path) -> str:
@@ -126,12 +126,13 @@ def _read(path: Path) -> str:
             found = os.fstat(descriptor)  # of what is read, which a link leads to
             if not stat.S_ISREG(found.st_mode):
                 raise UsageError(
-                    f"The credentials file {path} is no ordinary file, and could not be read again "
-                    "when the service asks for other credentials. Write them into a file."
+                    f"The credentials file {path} is not a regular file, so it could not be read "
+                    "again when the service refuses the credentials. Write them into a file."
                 )
             if found.st_mode & stat.S_IROTH:
                 raise UsageError(
-                    f"Everybody here can read the credentials file {path}. {_remedy(path)}"
+                    f"Everybody on this machine can read the credentials file {path}. "
+                    f"{_remedy(path)}"
                 )
             check_trusted(
                 found,

@@ -119,7 +119,7 @@ def unknown_variables(environ: Mapping[str, str], known: Mapping[str, Source]) -
             if known.get(near) is Source.COMMAND_LINE:
                 hint = f" Is {_option(near)} meant? It is taken from the command line only."
         sentences.append(
-            f"The variable {variable} is no setting of enroll, so it is ignored.{hint}"
+            f"The variable {variable} is not a setting of enroll, so it is ignored.{hint}"
         )
     return sentences
 
@@ -194,7 +194,7 @@ def _found() -> tuple[Path | None, bytes]:
             if why := distrust(found):
                 raise _untrusted(path, why)
             if why := distrust(os.fstat(folder)):
-                raise _untrusted(path, f"lies in a folder that {why}")
+                raise _untrusted(path, f"is in a folder that {why}")
             return path, file.read()
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -206,8 +206,8 @@ def _untrusted(path: Path, why: str) -> UsageError:
     place = path.absolute()
     return UsageError(
         f"The settings file {place} {why}: somebody else may have written it, so nothing was "
-        "done. Read it through; if it says what you want, name it with "
-        f"--config {CONFIG_NAME}, else delete it or start in another folder."
+        f"done. Check it; if it is what you want, name it with --config {CONFIG_NAME}, else "
+        "delete it or start in another folder."
     )
 
 
@@ -223,7 +223,8 @@ def _settings(
         _refuse_setting(path, name, known, named=named)
         if isinstance(value, dict) and name not in TABLE_OPTIONS:
             raise UsageError(
-                f"{path} has a section [{name}]; settings stand in it without sections, one a line."
+                f"{path} has a section [{name}]; settings are written without sections, one on a "
+                "line."
             )
     return {
         name: _below(path.parent, value) if name in PATH_OPTIONS else value
@@ -244,25 +245,25 @@ TABLE_OPTIONS = frozenset({"columns", "on_code"})
 def _refuse_setting(path: Path, name: str, known: Mapping[str, Source], *, named: bool) -> None:
     if name in SECRET_NAMES:
         raise UsageError(
-            f"{path} holds {name}: key and secret belong in a credentials file (--credentials) "
-            "or in ENROLL_API_KEY and ENROLL_API_SECRET. Take it out, and exchange it if others "
+            f"{path} holds {name}: key and secret belong in a credentials file (--credentials) or "
+            "in ENROLL_API_KEY and ENROLL_API_SECRET. Remove it, and replace the key if others "
             "can read the file."
         )
     if name not in known:
         near = _near(name, known)
         hint = f" Is {near} meant?" if near else ""
-        raise UsageError(f"{path} sets {name}, which is no option of enroll.{hint}")
+        raise UsageError(f"{path} sets {name}, which is not an option of enroll.{hint}")
     if known[name] is Source.COMMAND_LINE:
         raise UsageError(
-            f"{path} sets {name}, which only the command line can: it forces, confirms, retries "
-            "or decides. Take it out of the file."
+            f"{path} sets {name}, which can only be given on the command line: it forces, "
+            "confirms, retries or decides. Remove it from the file."
         )
     if known[name] is Source.NAMED and not named:
         raise UsageError(
-            f"{path.absolute()} sets {name}, which is not taken from a file that was only found in "
-            "the current folder: it decides where something goes or is written. If that is what "
-            f"you want, name the file with --config {path}; else take {name} out of it, and use "
-            f"{_option(name)} or {variable_of(name)}."
+            f"{path.absolute()} sets {name}, which is not taken from a file that was only found "
+            "in the current folder: it decides where something is sent or written. If that is "
+            f"what you want, name the file with --config {path}; else remove {name} from it, and "
+            f"use {_option(name)} or {variable_of(name)}."
         )
 
 

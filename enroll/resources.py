@@ -145,9 +145,9 @@ def shortage_behind(error: BaseException) -> ShortageError | None:
 def no_thread(error: BaseException) -> ShortageError:
     """What to say where no thread could be started."""
     return ShortageError(
-        f"This machine lets the command start no further thread ({error}). Raise the limit of "
-        "processes (ulimit -u, or the container's limit of pids), or run the same command again "
-        "when less is running; nothing that was recorded is lost."
+        f"This machine does not let the command start another thread ({error}). Raise the limit "
+        "of processes (ulimit -u, or the container's limit of pids), or run the same command "
+        "again when fewer programs are running; nothing that was recorded is lost."
     )
 
 
@@ -160,7 +160,7 @@ def _in_words(number: int) -> str:
         )
     if number == errno.ENFILE:
         return (
-            "All programs of this machine together have as many files open as it allows. End "
+            "All programs of this machine together have as many files open as it allows. Stop "
             f"those that have many open, or raise fs.file-max, {again}"
         )
     return f"This machine has no memory left for another file or connection. Make room, {again}"

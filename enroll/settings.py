@@ -287,7 +287,7 @@ class SyncSettings(RunSettings):
             if not isinstance(value, Bound):
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(
-                    f"Invalid value for '{option}': {value!r} is no Bound, such as "
+                    f"Invalid value for '{option}': {value!r} is not a Bound, such as "
                     "enroll.settings.Bound(25)."
                 )
 
@@ -315,9 +315,7 @@ def host_of(endpoint: str) -> str:
 def ledgers_folder() -> Path:
     """Where ledgers lie that no --ledger names. Raises UsageError without a home folder."""
     if not (os.environ.get("XDG_STATE_HOME") or _has_home()):
-        raise UsageError(
-            "There is no home folder to keep the ledger in. Name a place with --ledger FILE."
-        )
+        raise UsageError("There is no home folder for the ledger. Name a place with --ledger FILE.")
     return platformdirs.user_state_path("enroll")
 
 

@@ -127,7 +127,7 @@ def test_what_else_is_no_value_is_refused_in_the_same_words(
         ("ledger", "staff.sqlite", "'staff.sqlite' is text; give a pathlib.Path."),
         ("differences", "d.csv", "'d.csv' is text; give a pathlib.Path."),
         ("retry", "NO_FACE", "'NO_FACE' is text; give a set of codes, such as {'NO_FACE_FOUND'}."),
-        ("max_removals", 25, "25 is no Bound, such as enroll.settings.Bound(25)."),
+        ("max_removals", 25, "25 is not a Bound, such as enroll.settings.Bound(25)."),
     ],
 )
 def test_a_value_of_another_kind_is_refused_where_the_settings_are_made(

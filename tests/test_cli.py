@@ -108,7 +108,7 @@ def test_a_photo_goes_as_a_file_or_as_text(
         ([*RUN, "--endpoint", "http://192.0.2.1"], "--allow-http"),
         ([*RUN, "--images", "nothere"], "does not exist. Correct --images"),
         ([*RUN, "--results", "staff.csv"], "would overwrite the manifest"),
-        (["export", "out.txt"], "let its name end in .csv, .jsonl or .parquet"),
+        (["export", "out.txt"], "end its name in .csv, .jsonl or .parquet"),
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
 )

@@ -143,9 +143,8 @@ def test_a_text_log_file_has_every_row_with_its_time(archive: Archive, command: 
 
     shown = [line for line in done.err.splitlines() if "PHOTO_MISSING" in line]
     assert [line.startswith("Line ") for line in shown] == [True, True, True, False]
-    assert (
-        shown[3] == "Further rows with PHOTO_MISSING are not shown here; the results have them all."
-    )
+    further = "Further rows with PHOTO_MISSING are not shown here; the results have all of them."
+    assert shown[3] == further
 
 
 def test_rows_of_one_error_have_one_level_however_many_there_are(
@@ -381,19 +380,19 @@ def test_a_service_that_is_away_is_said_at_once_on_the_bar_and_once_in_the_log(
         console.ticked(tally)
     bar = stream.getvalue().rpartition("\r")[2]
     if progress:
-        assert bar.startswith("Service not reached for 1 min 15 s (CANNOT_CONNECT): ")
+        assert bar.startswith("Service away for 1 min 15 s (CANNOT_CONNECT): ")
         assert "rows/s" not in bar
     console.reached()
     console.ticked(tally)
     console.closed()
     shown = stream.getvalue()
-    assert "not reached" not in shown.rpartition("\r")[2]
+    assert "Service away" not in shown.rpartition("\r")[2]
     began = (
-        "The service has not been reached for 3.1 s: no connection to a.example:443: refused. "
+        "The service has been away for 3.1 s: no connection to a.example:443: refused. "
         "Rows wait and are sent again.\n"
     )
     assert shown.count(began) == 1
-    assert shown.count("The service is reached again, after 1 min 15 s.\n") == 1
+    assert shown.count("The service is back, after 1 min 15 s.\n") == 1
 
 
 def test_json_lines_say_when_the_service_is_away_and_when_it_is_back() -> None:
@@ -567,7 +566,7 @@ def test_the_summary_says_when_there_was_nothing_to_do_and_nothing_to_write() ->
 def test_the_summary_remarks_on_what_a_person_should_look_at() -> None:
     tally = Tally(user_data_changed=1, gone=2, kept=1, superseded=1, shared=2)
     remarks = "\n".join(summary_lines(report_of(whole(tally))))
-    assert "1 enrolled row with another user_data than the library" in remarks
+    assert "1 enrolled row whose user_data differs from the library's" in remarks
     assert "2 enrolled rows whose photo is no longer there" in remarks
     assert "1 row whose new photo cannot be used: the face enrolled before stays" in remarks
     assert "1 older face superseded by new photos" in remarks
@@ -578,9 +577,9 @@ def test_the_summary_says_what_became_of_doubts() -> None:
     tally = Tally(adopted=3, not_applied=1, surplus=2)
     remarks = "\n".join(summary_lines(report_of(whole(tally))))
     assert "3 faces found in the library that the ledger did not know" in remarks
-    assert "1 face looked for in the library in vain" in remarks
+    assert "1 face not found in the library" in remarks
     assert "2 further copies of a face found in the library: `enroll verify" in remarks
-    assert "in vain" not in "\n".join(summary_lines(report_of(whole(Tally()))))
+    assert "not found in the library" not in "\n".join(summary_lines(report_of(whole(Tally()))))
 
 
 def test_the_summary_names_photos_of_several_people_and_masks_their_ids() -> None:
@@ -758,7 +757,7 @@ def test_the_note_about_the_clock_is_a_warning_in_every_log_and_is_shown_once(
 @pytest.mark.parametrize(
     ("status", "code", "told"),
     [
-        ("failed", "HTTP_403", "Ask who runs proxy or firewall; run again."),
+        ("failed", "HTTP_403", "Ask whoever runs the proxy or firewall; run again."),
         ("pending", "HTTP_302", "Check --endpoint."),
         ("in_doubt", "HTTP_502", remedy("HTTP_502")),
         # In a 5xx a known code proves nothing.
@@ -783,7 +782,7 @@ def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_the
     stopped_clock.at += 70.0
     console.ticked(Tally(due=9, done=7, scanned=True, in_doubt_now=2))
     told = "7 of 9 rows done (78 %), 0 failed, 2 in doubt, 0.1 rows/s, "
-    assert f"{told}the rest is being looked for in the library\n" in lines.getvalue()
+    assert f"{told}the rest is being searched for in the library\n" in lines.getvalue()
 
 
 STRAY = """

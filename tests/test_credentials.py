@@ -89,8 +89,8 @@ def test_the_credentials_file_in_the_configuration_folder_is_found(
 @pytest.mark.parametrize(
     ("environ", "sentence"),
     [
-        ({"ENROLL_API_KEY": "key"}, "ENROLL_API_SECRET is not set, though its fellow is"),
-        ({"ENROLL_API_SECRET": "secret"}, "ENROLL_API_KEY is not set, though its fellow is"),
+        ({"ENROLL_API_KEY": "key"}, "ENROLL_API_SECRET is not set, but the other one is"),
+        ({"ENROLL_API_SECRET": "secret"}, "ENROLL_API_KEY is not set, but the other one is"),
     ],
 )
 def test_half_of_the_credentials_is_none(environ: dict[str, str], sentence: str) -> None:
@@ -266,5 +266,5 @@ def test_a_run_goes_on_with_a_mounted_secret_that_is_exchanged_meanwhile(place: 
 
 def test_a_pipe_is_no_credentials_file_and_nobody_waits_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
-    with pytest.raises(UsageError, match="is no ordinary file, and could not be read again"):
+    with pytest.raises(UsageError, match="is not a regular file, so it could not be read again"):
         read_credentials(tmp_path / "pipe", {})

@@ -65,7 +65,7 @@ def test_a_dry_run_says_that_the_library_would_be_made(
 ) -> None:
     archive.manifest(archive.people(1))
     done = command(*RUN, "--create-library", "--dry-run")
-    assert "The library new would be made if the account has none such." in done.out
+    assert "The library new would be created if the account does not have it." in done.out
     assert "would be made" not in command(*RUN, "--dry-run").out
     assert box.calls == []
 
@@ -74,7 +74,10 @@ def test_no_settings_make_a_library(archive: Archive, command: Command) -> None:
     archive.manifest(archive.people(1))
     (archive.folder / "enroll.toml").write_text("create_library = true\n")
     done = command(*RUN)
-    assert (done.code, "only the command line can" in done.err) == (ExitCode.USAGE, True)
+    assert (done.code, "can only be given on the command line" in done.err) == (
+        ExitCode.USAGE,
+        True,
+    )
 
 
 def test_a_library_whose_making_is_not_known_is_looked_for(place: Place) -> None:

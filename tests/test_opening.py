@@ -216,7 +216,7 @@ def said_of(place: Place, which: str, *, timeout: float = 10.0) -> ServiceError:
     with pytest.raises(ServiceError) as ended:
         CALLERS[which](place, timeout)
     said = str(ended.value)
-    for foreign in ("looked at before anything is sent", "on-code", "own word", "verify"):
+    for foreign in ("checked before anything is sent", "on-code", "own word", "verify"):
         assert foreign not in said
     assert ("enroll resolve" in said, "--offline" in said) == (False, which == "resolve")
     return ended.value
@@ -258,7 +258,7 @@ def test_what_waiting_does_not_mend_has_another_whichever_command_meets_it(
     assert ended.exit_code is ExitCode.SERVICE
     wanted = {
         "not-json-before": "what answers there does not seem to be the service",
-        "html-403": "Ask who runs proxy or firewall",
+        "html-403": "Ask whoever runs the proxy or firewall",
         "auth": "credentials that were used",
     }
     assert wanted[trouble] in str(ended)
@@ -304,7 +304,7 @@ def test_a_run_that_waits_for_the_service_says_so_and_ends_at_ctrl_c(tmp_path: P
         assert process.stderr is not None
         lines = [process.stderr.readline() for _ in range(3)]
         assert [line.split()[0] for line in lines[:2]] == ["Endpoint", "Account"]
-        assert "The service has not been reached for" in lines[2]
+        assert "The service has been away for" in lines[2]
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=SECONDS)
     assert process.returncode == ExitCode.INTERRUPTED

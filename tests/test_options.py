@@ -170,7 +170,7 @@ def test_a_variable_that_is_no_setting_is_warned_of(
 ) -> None:
     archive.manifest(archive.people(1))
     command.environ[name] = "1"
-    warning = f"Warning: The variable {name} is no setting of enroll, so it is ignored.{hint}"
+    warning = f"Warning: The variable {name} is not a setting of enroll, so it is ignored.{hint}"
     for arguments in (
         RUN,
         (*RUN, "--quiet"),

@@ -108,7 +108,7 @@ def test_what_is_not_written_as_a_workbook_is_not_named_like_one(
     done = command(*{**WRITERS, **OTHER_WRITERS}[option], name)
     suffix = f".{name.lower().rpartition('.')[2]}"
     assert done.code == ExitCode.USAGE, done
-    assert f"{name} ends in {suffix}, but what is written there is " in done.err
+    assert f"{name} ends in {suffix}, but its content is " in done.err
     assert state(kept.folder) == before
     assert len(box.calls) == calls
 
@@ -119,7 +119,7 @@ def test_a_csv_is_not_named_like_what_only_an_export_is(
     kept: Archive, command: Command, option: str, name: str
 ) -> None:
     done = command(*WRITERS[option], name)
-    assert (done.code, "what is written there is CSV" in done.err) == (ExitCode.USAGE, True), done
+    assert (done.code, "its content is CSV" in done.err) == (ExitCode.USAGE, True), done
     assert not (kept.folder / name).exists()
 
 

@@ -262,8 +262,8 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
         f"  failed   UNHEARD_OF   1  {UNKNOWN_CODE} It said: What now?",
         "",
         "1 photo under more than one user_id: each would be enrolled for each; check them.",
-        "1 enrolled row with another user_data than the library: left as enrolled, the service "
-        "has no update.",
+        "1 enrolled row whose user_data differs from the library's: left as enrolled, because "
+        "the service cannot update it.",
         "2 enrolled rows whose photo is no longer there.",
         "",
         "Calls    1 group_list, 1 list, 1,000 add",

@@ -137,7 +137,7 @@ def test_only_what_may_be_misspelt_draws_a_suggestion(
     command.environ[name] = "1"
     done = command("plan", "staff.csv")
     assert done.err == (
-        f"Warning: The variable {name} is no setting of enroll, so it is ignored.{hint}\n"
+        f"Warning: The variable {name} is not a setting of enroll, so it is ignored.{hint}\n"
     )
 
 
@@ -177,7 +177,7 @@ def test_a_settings_file_found_in_a_folder_that_others_may_write_is_refused(
     archive.manifest(archive.people(1))
     planted(archive)
     archive.folder.chmod(mode)
-    refused(command, box, f"lies in a folder that can be written by others (mode {mode:04o})")
+    refused(command, box, f"is in a folder that can be written by others (mode {mode:04o})")
     assert command("run", "staff.csv", "--config", "enroll.toml").code == 0
 
 

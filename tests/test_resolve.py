@@ -407,7 +407,7 @@ def test_the_command_needs_no_credentials(place: Place, command: Command) -> Non
 def test_the_command_takes_one_decision(place: Place, command: Command, choice: list[str]) -> None:
     done = command("resolve", "--ledger", place.ledger, "--user-id", "u1", *choice)
     assert done.code == ExitCode.USAGE
-    assert "Say one of --token TOKEN and --not-added" in done.err
+    assert "Give one of --token TOKEN and --not-added" in done.err
 
 
 def test_the_command_says_who_holds_the_ledger(place: Place, command: Command) -> None:

@@ -278,7 +278,7 @@ def test_what_is_missing_without_a_home_is_said_in_a_sentence(
     archive.manifest(archive.people(1))
     done = bare(archive.folder, *bare_run(archive, box))
     assert done.returncode == ExitCode.USAGE
-    assert "no home folder to keep the ledger in. Name a place with --ledger" in done.stderr
+    assert "no home folder for the ledger. Name a place with --ledger" in done.stderr
     run = ["run", archive.folder / "staff.csv", "--group-id", "staff", "--endpoint", box.endpoint]
     run += ["--ledger", archive.folder / "ledger.sqlite"]
     done = bare(archive.folder, *run)

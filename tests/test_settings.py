@@ -69,10 +69,13 @@ def test_a_path_in_the_file_is_relative_to_the_file(
     [
         ('api_key = "hidden"', "holds api_key: key and secret belong in a credentials file"),
         ('api-secret = "hidden"', "holds api_secret"),
-        ("allow_nonempty = true", "sets allow_nonempty, which only the command line can"),
-        ('retry = "NO_FACE_FOUND"', "sets retry, which only the command line can"),
-        ("max_in_fligth = 3", "no option of enroll. Is max_in_flight meant?"),
-        ("zebra = 3", "sets zebra, which is no option of enroll."),
+        (
+            "allow_nonempty = true",
+            "sets allow_nonempty, which can only be given on the command line",
+        ),
+        ('retry = "NO_FACE_FOUND"', "sets retry, which can only be given on the command line"),
+        ("max_in_fligth = 3", "not an option of enroll. Is max_in_flight meant?"),
+        ("zebra = 3", "sets zebra, which is not an option of enroll."),
         ('[endpoint]\nurl = "x"', "has a section [endpoint]"),
         ("group_id = ", "is not valid TOML"),
         ("group_id = 'caf\\ud800'", "is not valid TOML"),

@@ -89,7 +89,7 @@ def test_the_second_signal_leaves_at_once_and_nothing_is_added_twice(
         _, err = process.communicate(timeout=SECONDS)
         assert process.returncode == ExitCode.INTERRUPTED
         assert time.monotonic() - began < 10  # --drain would let it wait for 25 s
-    assert err == "Left at once; calls that were under way are settled by the next run.\n"
+    assert err == "Left at once; the next run settles the calls that were in flight.\n"
     assert not (archive.folder / "staff.results.csv").exists()
 
     # What was in flight, and at most as many again whose intent was on the disk.
@@ -250,7 +250,7 @@ def test_a_run_can_be_looked_at_and_keeps_others_out_while_it_goes_on(
         assert box.wait_count("add", 1)
         status = command("status")
         assert status.code == 0
-        assert f"under way (process {process.pid})" in status.out
+        assert f"in progress (process {process.pid})" in status.out
         told = json.loads(command("status", "--json").out)
         # One is in flight, and the intent of the next may be on the disk already.
         sending = told["counts"]["sending"]

@@ -91,7 +91,7 @@ def test_status_shows_counts_errors_and_runs() -> None:
         f"  rejected  UNHEARD_OF     12  {UNKNOWN_CODE} It said: What now?",
         "",
         "Runs, the latest first",
-        "     2  2025-01-02T03:04:05Z  ada@desk  under way (process 42)",
+        "     2  2025-01-02T03:04:05Z  ada@desk  in progress (process 42)",
         "     1  2025-01-02T03:04:05Z  ada@desk  exit code 3 after 1 min 0 s, 1,200 add, "
         "1 group_list: No key.",
     ]
@@ -133,11 +133,13 @@ def test_status_tells_a_killed_run_from_one_under_way(
     look = ("status", "--ledger", linked)
     with command.started(*RUN) as process:
         assert box.wait_count("add", 1)
-        assert f"under way (process {process.pid})" in command(*look).out
+        assert f"in progress (process {process.pid})" in command(*look).out
         assert json.loads(command(*look, "--json").out)["runs"][0]["state"] == "under_way"
         process.kill()
         process.wait()
-    assert "cut off: killed, left at once, or power or disk gave out" in command(*look).out
+    assert (
+        "cut off: killed, ended by a second signal, or power or disk failed" in command(*look).out
+    )
     assert json.loads(command(*look, "--json").out)["runs"][0]["state"] == "cut_off"
 
 

@@ -27,10 +27,12 @@ from enroll.settings import RunSettings
     "--score",
     type=number_of("score"),
     metavar="SCORE",
-    help="The least score at which a face counts as a photo's own.  [default: learned]",
+    help="The minimum score at which a face counts as the photo's own.  [default: learned]",
 )
-@named_option("--report", type=FILE, help="Write the rows to look at to this CSV.")
-@command_line_option("--dry-run", is_flag=True, help="Only tell what it takes; search for nothing.")
+@named_option("--report", type=FILE, help="Write the rows that need a look to this CSV.")
+@command_line_option(
+    "--dry-run", is_flag=True, help="Only report what it would take; search for nothing."
+)
 def adopt(
     manifest: Path,
     credentials: Path | None,

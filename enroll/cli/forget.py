@@ -19,7 +19,7 @@ from enroll.settings import find_ledger
 @options.known_ledger
 @options.max_in_flight
 @command_line_option(
-    "--user-id", "people", multiple=True, metavar="ID", help="Whom to forget; repeatable."
+    "--user-id", "people", multiple=True, metavar="ID", help="The person to forget; repeatable."
 )
 @command_line_option(
     "--user-ids",
@@ -31,7 +31,7 @@ from enroll.settings import find_ledger
     "readmitted",
     multiple=True,
     metavar="ID",
-    help="Enroll this person again, who was forgotten; calls nothing; repeatable.",
+    help="Allow a forgotten person to be enrolled again; calls nothing; repeatable.",
 )
 @option("--show-user-ids", is_flag=True, help="Show user ids in what is printed.")
 @options.yes
@@ -53,10 +53,10 @@ def forget(
     wanted = bool(given["people"] or given["user_ids"])
     if wanted is bool(given["readmitted"]):
         raise click.UsageError(
-            "Say whom: --user-id ID or --user-ids FILE. --readmit ID is given without these."
+            "Give --user-id ID or --user-ids FILE. --readmit ID is given without these."
         )
     if not all(user_id.strip() for user_id in (*given["people"], *given["readmitted"])):
-        raise click.UsageError("An empty user_id names nobody. Correct it.")
+        raise click.UsageError("An empty user_id is nobody's. Correct it.")
     SignalDesk()
     tame_pillow()
     settings = ForgetSettings(

@@ -23,7 +23,7 @@ from enroll.settings import find_ledger
         ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
     ),
     metavar="TIME",
-    help="Only what happened since then, in UTC: 2025-01-31 or 2025-01-31T09:30:00Z.",
+    help="Only what happened since this time, in UTC: 2025-01-31 or 2025-01-31T09:30:00Z.",
 )
 @command_line_option("--run", type=WholeNumber(1, 1_000_000_000), help="Only what this run did.")
 def history(

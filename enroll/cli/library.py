@@ -48,7 +48,7 @@ def list_(as_json: bool, **given: Any) -> int:
             say_json({"libraries": libraries})
         return 0
     if not found:
-        say("The account has no library; `enroll library create` makes one.")
+        say("The account has no library; `enroll library create` creates one.")
         return 0
     head = ("group_id", "group_name", "model_version", "add_time")
     rows = [(one.group_id, one.group_name, one.model_version, one.add_time) for one in found]
@@ -104,7 +104,7 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
         )
     finally:
         connection.close()
-    say(f"The library {group_id} is made at {given['endpoint']}.")
+    say(f"The library {group_id} was created at {given['endpoint']}.")
     return 0
 
 
@@ -133,12 +133,12 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
         asker = Terminal(yes=yes)
         if not delete_library(connection, group_id=group_id, force=force, asker=asker):
             raise click.Abort
-    say(f"The library {group_id} is deleted at {given['endpoint']}.")
+    say(f"The library {group_id} was deleted at {given['endpoint']}.")
     if kept is not None:
         say(
-            f"Its ledger {kept} stays. It is of a library that is gone: one of the same name that "
-            "is made anew has another creation time, and a run refuses this ledger for it. Keep "
-            "it elsewhere, or delete it."
+            f"Its ledger {kept} stays. It belongs to a library that no longer exists: a new "
+            "library of the same name has another creation time, and a run refuses this ledger "
+            "for it. Keep it elsewhere, or delete it."
         )
     return 0
 

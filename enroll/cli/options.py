@@ -83,7 +83,7 @@ connection = together(
         default=DEFAULT_TIMEOUT,
         show_default=True,
         metavar="SECONDS",
-        help="The longest that a whole call may take.",
+        help="Time limit of a whole call.",
     ),
     heading=CALLS,
 )
@@ -113,18 +113,18 @@ manifest_options = together(
     option(
         "--images",
         type=FILE,
-        help="Folder that relative photo paths begin at.  [default: as in this manifest's "
-        "last run; for a new manifest as last given for this ledger, else its own folder]",
+        help="Base folder of relative photo paths.  [default: as in this manifest's last run; "
+        "for a new manifest as last given for this ledger, else its own folder]",
     ),
     option(
         "--columns",
         multiple=True,
         callback=_columns,
         metavar="ROLE=NAME",
-        help="The name of a manifest's column, such as user_id=EMP_NO; repeatable. Several are set "
-        "apart by commas: user_id=EMP_NO,image=PHOTO.",
+        help="The name of a manifest's column, such as user_id=EMP_NO; repeatable. Separate "
+        "several by commas: user_id=EMP_NO,image=PHOTO.",
     ),
-    option("--encoding", help="The manifest's encoding.  [default: guessed, and said]"),
+    option("--encoding", help="The manifest's encoding.  [default: detected and reported]"),
     option(
         "--sheet", metavar="NAME", help="The sheet of a workbook (.xlsx).  [default: the only one]"
     ),
@@ -134,7 +134,7 @@ manifest_options = together(
 multi_oriented_detection = option(
     "--multi-oriented-detection",
     is_flag=True,
-    help="Have the service turn a photo in which it finds no face upright.",
+    help="Let the service try other orientations of a photo in which it finds no face.",
 )
 
 send_as = option(
@@ -152,7 +152,7 @@ photos = together(
         default=DEFAULT_MAX_SIDE,
         show_default=True,
         metavar="PIXELS",
-        help="Photos with a longer side are shrunk.",
+        help="Shrink photos with a longer side.",
     ),
     option(
         "--max-bytes",
@@ -160,7 +160,7 @@ photos = together(
         default=DEFAULT_MAX_BYTES,
         show_default=True,
         metavar="BYTES",
-        help="Photos of more bytes are encoded anew, with as little loss as possible.",
+        help="Re-encode larger photos, with as little loss as possible.",
     ),
     option(
         "--max-pixels",
@@ -168,7 +168,7 @@ photos = together(
         default=DEFAULT_MAX_PIXELS,
         show_default=True,
         metavar="PIXELS",
-        help="Photos of more pixels in all are not decoded, and refused.",
+        help="Refuse photos with more pixels in total, without decoding them.",
     ),
     option(
         "--convert/--no-convert",
@@ -179,7 +179,7 @@ photos = together(
     option(
         "--accept-truncated",
         is_flag=True,
-        help="Send what there is of a photo whose end is missing.",
+        help="Send what is left of a truncated photo.",
     ),
     send_as,
     multi_oriented_detection,
@@ -188,8 +188,8 @@ photos = together(
         type=Member(Precheck),
         default=Precheck.OFF.value,
         show_default=True,
-        help="Look for the face before a call: of photos with none, several of similar size or "
-        "too small a one, warn, or hold them back. Needs the sandbox extra.",
+        help="Look for a face before each call, and warn of photos with none, several of similar "
+        "size or too small a one, or hold them back. Needs the sandbox extra.",
     ),
     option(
         "--min-face",
@@ -197,16 +197,16 @@ photos = together(
         default=0,
         show_default=True,
         metavar="PIXELS",
-        help="With --precheck: the least width of a face in what is sent.",
+        help="With --precheck: the minimum width of a face in the photo that is sent.",
     ),
-    option("--checksum", is_flag=True, help="Read every photo, also unchanged ones."),
+    option("--checksum", is_flag=True, help="Read every photo, even unchanged ones."),
     option(
         "--readers",
         type=number_of("readers"),
         default=16,
         show_default=True,
         metavar="N",
-        help="Photos read at the same time; more hide the round trips of a slow share.",
+        help="Photos read in parallel; more hide the latency of a slow share.",
     ),
     heading=PHOTOS,
 )
@@ -219,7 +219,7 @@ max_in_flight = option(
     default=AUTO,
     show_default=True,
     metavar="auto|N",
-    help="Calls made at the same time: N, or as many as the account turns out to take.",
+    help="Calls in flight: N, or as many as the account takes.",
 )
 
 retry = command_line_option(
@@ -227,7 +227,7 @@ retry = command_line_option(
     multiple=True,
     callback=_codes,
     metavar="CODE,…",
-    help="Try rows again that ended with one of these error codes; repeatable.",
+    help="Retry rows that ended with one of these error codes; repeatable.",
 )
 
 seed = option(
@@ -236,13 +236,13 @@ seed = option(
     default=0,
     show_default=True,
     metavar="S",
-    help="Which rows --sample draws: the same ones for the same number.",
+    help="Random seed of --sample: the same seed draws the same rows.",
 )
 
 show_user_ids = option(
     "--show-user-ids",
     is_flag=True,
-    help="Show user ids, photo paths and the service's messages in what is logged and printed.",
+    help="Show user ids, photo paths and the service's messages in log and output.",
 )
 
 yes = command_line_option("--yes", is_flag=True, help="Do not ask.")

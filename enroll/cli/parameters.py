@@ -29,7 +29,7 @@ class File(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "-" and not self._stdio:
-            self.fail("- is no file here: name one (./- is a file of that name).", param, ctx)
+            self.fail("- is not a file here: name one (./- is a file of that name).", param, ctx)
         path = Path(str(super().convert(value, param, ctx)))
         if wrong := wrong_path(path):
             self.fail(wrong, param, ctx)
@@ -101,7 +101,7 @@ class Duration(click.ParamType[float]):
     ) -> float:
         parts = _LENGTH.fullmatch("".join(str(value).lower().split()))
         if parts is None:
-            self.fail(f"{value!r} is no length of time, such as 21600, 6h or 1h30m.", param, ctx)
+            self.fail(f"{value!r} is not a length of time, such as 21600, 6h or 1h30m.", param, ctx)
         found = {unit: float(number) for unit, number in parts.groupdict().items() if number}
         seconds = sum(number * _UNITS[unit] for unit, number in found.items())
         if wrong := wrong_duration(value, seconds):
@@ -171,7 +171,7 @@ def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) 
         if pair is None or not (name and equals and text):
             raise click.BadParameter(f"{rest!r} is not of the form NAME=VALUE")
         if name in found:
-            raise click.BadParameter(f"{name} is given twice; say it once")
+            raise click.BadParameter(f"{name} is given twice; give it once")
         found[name] = text
         rest = rest[pair.end() :].lstrip(", ")
     return found

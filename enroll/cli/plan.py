@@ -19,7 +19,7 @@ _rate = option(
     "--rate",
     type=number_of("rate"),
     metavar="CALLS_PER_SECOND",
-    help="Rate for the estimate of the time.  [default: the last run's]",
+    help="Rate for estimating the time.  [default: the last run's]",
 )
 
 
@@ -31,13 +31,13 @@ _rate = option(
 @options.retry
 @options.max_in_flight
 @_rate
-@option("--full", is_flag=True, help="Read and prepare every photo that is due, as for a call.")
+@option("--full", is_flag=True, help="Read and prepare every due photo, as for a call.")
 @option(
     "--sample",
     type=number_of("sample"),
     metavar="N",
-    help="Read and prepare N of the due photos, drawn from the whole manifest, and reckon what all "
-    "of them would come to.",
+    help="Read and prepare N of the due photos, drawn at random from the whole manifest, and "
+    "estimate the totals for all of them.",
 )
 @options.seed
 @named_option("--report", type=FILE, help="Write what is done to each photo to this CSV.")
@@ -53,7 +53,7 @@ def plan(
 ) -> int:
     """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing but --report."""
     if full and given["sample"] is not None:
-        raise click.UsageError("Say one of --full and --sample.", ctx=ctx)
+        raise click.UsageError("Give only one of --full and --sample.", ctx=ctx)
     return print_plan(
         settings_of(ctx, manifest, given, RunSettings), rate, full=full, report=report
     )
@@ -70,7 +70,7 @@ def print_plan(
     if settings.create_library:
         lines += [
             "",
-            f"The library {settings.group_id} would be made if the account has none such.",
+            f"The library {settings.group_id} would be created if the account does not have it.",
         ]
     with printing():
         say(*lines)

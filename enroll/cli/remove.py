@@ -25,9 +25,7 @@ from enroll.settings import find_ledger
     metavar="R",
     help="The faces that this run has added; `enroll status` lists the runs.",
 )
-@command_line_option(
-    "--superseded", is_flag=True, help="The faces to which no row points any more."
-)
+@command_line_option("--superseded", is_flag=True, help="The faces that no row points to any more.")
 @command_line_option(
     "--user-ids",
     type=FILE,
@@ -52,7 +50,7 @@ def remove(
     from enroll.commands.remove import remove as remove_faces
 
     if sum(bool(given[name]) for name in ("of_run", "superseded", "user_ids")) != 1:
-        raise click.UsageError("Say one of --run R, --superseded and --user-ids FILE.")
+        raise click.UsageError("Give one of --run R, --superseded and --user-ids FILE.")
     SignalDesk()
     settings = RemoveSettings(
         ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),

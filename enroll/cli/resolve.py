@@ -27,9 +27,9 @@ from enroll.settings import find_ledger
     "--sha256",
     default="",
     metavar="PREFIX",
-    help="Of several faces in doubt, the one whose photo's SHA-256 begins so.",
+    help="Of several faces in doubt, the one whose photo's SHA-256 begins with this.",
 )
-@option("--offline", is_flag=True, help="Do not ask the service whether that is so.")
+@option("--offline", is_flag=True, help="Do not check with the service.")
 def resolve(
     ledger: Path | None,
     group_id: str | None,
@@ -48,7 +48,7 @@ def resolve(
     from enroll.commands.resolve import resolve as resolve_doubt
 
     if (token is None) is not not_added:
-        raise click.UsageError("Say one of --token TOKEN and --not-added.")
+        raise click.UsageError("Give one of --token TOKEN and --not-added.")
     SignalDesk()
     settings = ResolveSettings(
         ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),

@@ -16,13 +16,13 @@ from enroll.cli.signals import SignalDesk
 from enroll.settings import FailOn, RunSettings
 
 _part = together(
-    option("--limit", type=number_of("limit"), metavar="N", help="Take up at most N due rows."),
+    option("--limit", type=number_of("limit"), metavar="N", help="Process at most N due rows."),
     option(
         "--sample",
         type=number_of("sample"),
         metavar="N",
-        help="A trial: take up N of the due rows, drawn from the whole manifest, and reckon what "
-        "all of them would come to.",
+        help="A trial: process N of the due rows, drawn at random from the whole manifest, and "
+        "estimate the totals for all of them.",
     ),
     options.seed,
     heading=options.ROWS,

@@ -75,14 +75,14 @@ def _calls(give_up_after: float) -> Callable[[F], F]:
             "--rate",
             type=number_of("rate"),
             metavar="CALLS_PER_SECOND",
-            help="Let no more calls leave per second. `run --dry-run` estimates the time with it.",
+            help="Send no more calls a second. `run --dry-run` estimates the time with it.",
         ),
         option(
             "--attempts",
             type=number_of("attempts"),
             default=5,
             show_default=True,
-            help="Calls for a row in one run, refused ones not counted.",
+            help="Maximum calls for a row in one run, not counting refused ones.",
         ),
         option(
             "--give-up-after",
@@ -90,7 +90,7 @@ def _calls(give_up_after: float) -> Callable[[F], F]:
             default=give_up_after,
             show_default=True,
             metavar="SECONDS",
-            help="End when the service could not be reached for so long.",
+            help="End when the service has been away for this long.",
         ),
         option(
             "--drain",
@@ -98,7 +98,7 @@ def _calls(give_up_after: float) -> Callable[[F], F]:
             default=25.0,
             show_default=True,
             metavar="SECONDS",
-            help="How long calls in flight may take to end after a signal.",
+            help="How long to wait for calls in flight after a signal.",
         ),
         option(
             "--settle-after",
@@ -106,15 +106,14 @@ def _calls(give_up_after: float) -> Callable[[F], F]:
             default=10.0,
             show_default=True,
             metavar="SECONDS",
-            help="How long after its signature's expiry a call may still be applied by the "
-            "service.",
+            help="How long after its signature expired the service may still apply a call.",
         ),
         option(
             "--on-code",
             multiple=True,
             callback=_code_rules,
             metavar="CODE=RULE",
-            help="What to do about a service's code: reject, retry or stop; repeatable.",
+            help="How to handle a code of the service: reject, retry or stop; repeatable.",
         ),
         heading=options.CALLS,
     )
@@ -133,25 +132,25 @@ def _rows(fail_on: FailOn, dry_run: str) -> Callable[[F], F]:
             "--max-duration",
             type=Duration(),
             metavar="SECONDS|6h|90m",
-            help="End softly after so long: nothing more is sent, calls in flight may end.",
+            help="End gracefully after this time: nothing more is sent, calls in flight may end.",
         ),
         option(
             "--fail-on",
             type=Member(FailOn),
             default=fail_on.value,
             show_default=True,
-            help="Which bad rows make exit code 1: any, only new ones, none.",
+            help="Which bad rows lead to exit code 1: any, only new ones, none.",
         ),
         command_line_option("--dry-run", is_flag=True, help=dry_run),
         command_line_option(
             "--allow-nonempty",
             is_flag=True,
-            help="Add to a library that holds faces which the ledger does not know.",
+            help="Enroll into a library that holds faces although the ledger knows none.",
         ),
         command_line_option(
             "--create-library",
             is_flag=True,
-            help="Make the library first, if the account has none such.",
+            help="Create the library first, if the account does not have it.",
         ),
         heading=options.ROWS,
     )
@@ -162,14 +161,15 @@ _output = together(
         "--results",
         type=FILE,
         metavar="FILE",
-        help="Where the results go; none writes none.  [default: MANIFEST with .results.csv "
-        "for its suffix]",
+        help="Where to write the results; none for nowhere.  [default: MANIFEST with "
+        ".results.csv for its suffix]",
     ),
     named_option("--summary", type=FILE, help="Write the run's figures to this file, as JSON."),
     named_option(
         "--metrics-file",
         type=FILE,
-        help="Write them to this file as metrics, for node_exporter's textfile collector.",
+        help="Write the run's figures to this file as metrics, for node_exporter's textfile "
+        "collector.",
     ),
     option("--progress/--no-progress", default=None, help="Show a bar.  [default: on a terminal]"),
     option(
@@ -178,7 +178,7 @@ _output = together(
         default=60.0,
         show_default=True,
         metavar="SECONDS",
-        help="Without a bar: how often a line tells how far it is.",
+        help="Without a bar: print a progress line this often.",
     ),
     option("--quiet", is_flag=True, help="Print only what needs a person."),
     option(
@@ -188,9 +188,9 @@ _output = together(
         show_default=True,
         is_eager=True,
         callback=_choose_log_format,
-        help="Log lines for people, or one JSON object a line.",
+        help="Write log lines as text, or as one JSON object a line.",
     ),
-    named_option("--log-file", type=FILE, help="Write every log line to this file, too."),
+    named_option("--log-file", type=FILE, help="Also append every log line to this file."),
     options.show_user_ids,
     heading=options.OUTPUT,
 )

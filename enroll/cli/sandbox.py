@@ -62,7 +62,7 @@ def needs_extra(error: ImportError) -> UsageError:
     "faults",
     multiple=True,
     metavar="KIND=PROBABILITY",
-    help="Answer calls with this fault; repeatable. A wrong KIND lists them all.",
+    help="Answer calls with this fault; repeatable. A wrong KIND lists all kinds.",
 )
 @option(
     "--seed",
@@ -82,7 +82,7 @@ def needs_extra(error: ImportError) -> UsageError:
     "--late-after",
     type=SECONDS,
     metavar="SECONDS",
-    help="When a `late` call is carried out.  [default: when the caller has gone away]",
+    help="When a `late` call is carried out.  [default: when the caller has disconnected]",
 )
 @option(
     "--clock-skew",

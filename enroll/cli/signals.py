@@ -79,7 +79,7 @@ class SignalDesk:
 
     def _leave(self, number: int) -> NoReturn:
         soft = self._interrupt is not None
-        settled = "; calls that were under way are settled by the next run" if soft else ""
+        settled = "; the next run settles the calls that were in flight" if soft else ""
         _say(f"Left at once{settled}.", number)
         # Not sys.exit: a thread pool would wait for its calls first.
         os._exit(128 + number)

@@ -27,19 +27,19 @@ _guards = together(
     _bound(
         "--max-removals",
         "1%",
-        "People who may be removed, and who may be missing for the first time: a number, or a "
-        "share of those in the library, 10 at least.",
+        "How many people may be removed, and how many may be missing for the first time: a "
+        "number, or a share of those in the library, at least 10.",
     ),
     _bound(
         "--max-changes",
         "10%",
-        "Faces that may be added or replaced: a number, or a share of the people in the library, "
-        "100 at least; none on a first sync.",
+        "How many faces may be added or replaced: a number, or a share of the people in the "
+        "library, at least 100; no limit on a first sync.",
     ),
     _bound(
         "--max-missing",
         "10%",
-        "Photos that may be missing: a number, or a share of the manifest's rows.",
+        "How many photos may be missing: a number, or a share of the manifest's rows.",
     ),
     option(
         "--grace",
@@ -47,12 +47,12 @@ _guards = together(
         default=2.0,
         show_default=True,
         metavar="DAYS",
-        help="Remove people only when they have been gone for so long.",
+        help="Remove people only after they have been missing for this long.",
     ),
     named_option(
         "--differences",
         type=FILE,
-        help="Write what differs to this CSV, a row or face each.",
+        help="Write the differences to this CSV, one line for each row or face.",
     ),
     heading="What may differ",
 )
@@ -63,7 +63,7 @@ _guards = together(
     _guards,
     give_up_after=600.0,
     fail_on=FailOn.NEW,
-    dry_run="Print what differs, and call nothing.",
+    dry_run="Print the differences, and call nothing.",
 )
 @click.pass_context
 def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:

@@ -57,7 +57,7 @@ class Terminal:
             return True
         if not sys.stdin.isatty():
             raise UsageError(
-                f"Nothing was done, as nobody can be asked here: {question} Agree with --yes."
+                f"Nothing was done, because there is nobody to ask: {question} Agree with --yes."
             )
         return confirm(question)
 
@@ -78,7 +78,7 @@ def printing() -> Iterator[None]:
         raise click.exceptions.Exit(0) from None
     except OSError as error:
         raise LocalError(
-            f"Standard output takes no more: {error.strerror}. Make room, or send it elsewhere."
+            f"Standard output cannot be written: {error.strerror}. Make room, or send it elsewhere."
         ) from error
 
 

@@ -21,17 +21,17 @@ from enroll.settings import find_ledger
 @option(
     "--deep",
     is_flag=True,
-    help="Ask for each face of the ledger that `list` does not show, a call each.",
+    help="Look up each face of the ledger that `list` does not show, one call each.",
 )
 @command_line_option(
     "--remove-surplus",
     is_flag=True,
-    help="Delete copies from the library that are on record as surplus, or proved by search.",
+    help="Delete copies that are recorded as surplus, or that search has proved to be copies.",
 )
 @command_line_option(
     "--requeue-missing",
     is_flag=True,
-    help="Make faces due again that the library does not hold any more.",
+    help="Make faces due again that are missing from the library.",
 )
 @named_option("--differences", type=FILE, help="Write the differences to this CSV.")
 @options.yes

@@ -53,7 +53,7 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
     ]
     if errors:
         yield ["Not to be sent, how often, and what to do", *error_table(errors)]
-    yield list(doubtful_lines(plan.doubtful, "sent all the same"))
+    yield list(doubtful_lines(plan.doubtful, "sent anyway"))
     yield list(_remarks(plan))
     yield facts(
         [
@@ -138,8 +138,8 @@ def _remarks(plan: Plan) -> Iterator[str]:
         )
     if plan.user_data_changed:
         yield (
-            f"{amount(plan.user_data_changed, 'enrolled row')} with another user_data than the "
-            "library: left as enrolled, the service has no update."
+            f"{amount(plan.user_data_changed, 'enrolled row')} whose user_data differs from the "
+            "library's: left as enrolled, because the service cannot update it."
         )
     if plan.gone:
         yield f"{amount(plan.gone, 'enrolled row')} whose photo is no longer there."

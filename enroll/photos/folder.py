@@ -51,7 +51,8 @@ _OUTSIDE = Fault(
 
 _SYMLINK = Fault(
     code=PhotoCode.SYMLINK,
-    message="The photo is a symbolic link, which is not followed. Put the file itself there.",
+    message="The photo is a symbolic link, which is not followed. Replace the link with the file "
+    "itself.",
 )
 
 _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC

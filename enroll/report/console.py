@@ -218,7 +218,7 @@ class Console(Screen):
             self._print(text)
         elif self._shown[code] == SHOWN_OF_A_CODE + 1:
             where = "the log has" if became == DOUBTFUL else "the results have"
-            self._print(f"Further rows with {code} are not shown here; {where} them all.")
+            self._print(f"Further rows with {code} are not shown here; {where} all of them.")
 
     def ticked(self, tally: Tally) -> None:
         self._pace, self._settling = tally.pace, tally.in_doubt_now
@@ -234,7 +234,7 @@ class Console(Screen):
         due = tally.due + tally.unscanned  # while the manifest is read: at most
         left = f"{duration((due - tally.done) / rate)} left" if rate else "unknown how long"
         if 0 < due - tally.done <= self._settling:
-            left = "the rest is being looked for in the library"
+            left = "the rest is being searched for in the library"
         share = 100 * tally.done / due if due else 0.0
         at_most = "" if tally.scanned else "at most "
         text = (
@@ -245,7 +245,7 @@ class Console(Screen):
         if self._pace is not None:
             text += f"; {pace_words(self._pace)}"
         if self._away is not None:
-            text += f"; the service has not been reached for {duration(self._away)}"
+            text += f"; the service has been away for {duration(self._away)}"
         fields = {
             "done": tally.done,
             "due": due,
@@ -266,12 +266,12 @@ class Console(Screen):
         if self._bar is not None:
             self._bar.bar_format = AWAY_BAR
             self._bar.set_description_str(
-                visible(f"Service not reached for {duration(seconds)} ({code}): "), refresh=False
+                visible(f"Service away for {duration(seconds)} ({code}): "), refresh=False
             )
         if begins:
             text = (
-                f"The service has not been reached for {duration(seconds)}: "
-                f"{because.rstrip('.')}. Rows wait and are sent again."
+                f"The service has been away for {duration(seconds)}: {because.rstrip('.')}. Rows "
+                "wait and are sent again."
             )
             self._tell(
                 "unreached", text, {"seconds": round(seconds, 3), "code": code, "because": because}
@@ -282,7 +282,7 @@ class Console(Screen):
         if self._bar is not None:
             self._bar.bar_format = BAR
             self._bar.set_description_str(READING if self._reading else "", refresh=False)
-        text = f"The service is reached again, after {duration(seconds)}."
+        text = f"The service is back, after {duration(seconds)}."
         self._tell("reached", text, {"seconds": round(seconds, 3)})
 
     def _tell(self, event: str, text: str, fields: Mapping[str, Any]) -> None:

@@ -78,8 +78,8 @@ def write_export(entries: Iterable[Entry], path: Path, *, raw: bool = False) -> 
         with new_file(path) as new:
             return write_parquet(entries, new.file)
     raise UsageError(
-        f"{path} does not say which kind of export it is to be; "
-        "let its name end in .csv, .jsonl or .parquet, or give - for CSV on standard output."
+        f"{path} does not show which kind of export you want; end its name in .csv, .jsonl or "
+        ".parquet, or give - for CSV on standard output."
     )
 
 

@@ -71,7 +71,7 @@ OF_COMMAND: Sequence[Figure[Command]] = (
     Figure(
         "exit_code",
         lambda command: int(command.exit_code),
-        help="How the last run ended, as docs/exit-codes.md has it; 0 is done.",
+        help="How the last run ended, as in docs/exit-codes.md; 0 is done.",
     ),
     Figure("reason", lambda command: command.exit_code.name),
     Figure("message", lambda command: command.message),
@@ -166,45 +166,46 @@ OF_RUN: Sequence[Figure[Report]] = (
     Figure(
         "refused",
         lambda run: run.ended.tally.refused,
-        help="Calls of the last run that the account's limit refused.",
+        help="Calls of the last run that were refused because of the account's limit.",
         log="refused",
     ),
     Figure(
         "refused_share",
         _refused_share,
-        help="Share of the last run's calls that the account's limit refused, 0 to 1.",
+        help="Share of the last run's calls that were refused because of the account's limit, 0 "
+        "to 1.",
     ),
     Figure(
         "service_seconds_median",
         lambda run: _quantile(run.ended.tally.service_took, 0.5),
-        help="Half of the last run's adds took the service no longer.",
+        help="Median of the service's time for the last run's adds.",
     ),
     Figure(
         "service_seconds_p95",
         lambda run: _quantile(run.ended.tally.service_took, 0.95),
-        help="95 % of the last run's adds took the service no longer.",
+        help="95th percentile of the service's time for the last run's adds.",
     ),
     Figure(
         "call_seconds_median",
         lambda run: _quantile(run.ended.tally.calls_took, 0.5),
-        help="Half of the last run's adds took no longer as a whole.",
+        help="Median of the whole time of the last run's adds.",
     ),
     Figure(
         "call_seconds_p95",
         lambda run: _quantile(run.ended.tally.calls_took, 0.95),
-        help="95 % of the last run's adds took no longer as a whole.",
+        help="95th percentile of the whole time of the last run's adds.",
     ),
     Figure("in_flight", lambda run: run.gauge.limit, in_json=False, log="limit"),
     Figure(
         "limit",
         lambda run: run.gauge.ceiling,
-        help="Calls at a time that the account takes, as far as it was found.",
+        help="Calls at a time that the account takes, once found.",
         log="ceiling",
     ),
     Figure(
         "limit_per_second",
         lambda run: run.gauge.spacing,
-        help="Calls a second that the account takes, where it counts those.",
+        help="Calls a second that the account takes, if it limits those.",
         log="spacing",
     ),
     Figure("run_seconds", lambda run: round(run.ended.seconds, 3), in_json=False, log="seconds"),
@@ -215,21 +216,21 @@ OF_RUN: Sequence[Figure[Report]] = (
         lambda run: run.ended.tally.adopted,
         help="Faces in doubt that the last run found in the library.",
         remark=lambda count, _: (
-            f"{amount(count, 'face')} found in the library that the ledger did not know, as after "
-            "an answer that was lost: enrolled with the token that it has there."
+            f"{amount(count, 'face')} found in the library that the ledger did not know, for "
+            "example after a lost answer: enrolled with the token from the library."
         ),
     ),
     Figure(
         "not_applied",
         lambda run: run.ended.tally.not_applied,
         remark=lambda count, _: (
-            f"{amount(count, 'face')} looked for in the library in vain: not added so far."
+            f"{amount(count, 'face')} not found in the library: not added so far."
         ),
     ),
     Figure(
         "surplus",
         lambda run: run.ended.tally.surplus,
-        help="Further copies of faces that the last run found in the library.",
+        help="Surplus copies of faces that the last run found in the library.",
         remark=lambda count, _: (
             f"{amount(count, 'further copy', 'further copies')} of a face found in the library: "
             "`enroll verify --remove-surplus` deletes them."
@@ -241,19 +242,19 @@ OF_RUN: Sequence[Figure[Report]] = (
         lambda run: run.ended.tally.unchecked,
         in_json=False,
         remark=lambda count, _: (
-            f"{amount(count, 'face')} sent again after a doubt, without a look that shows whether "
-            "there is a second copy: the next run looks again, as does `enroll verify`."
+            f"{amount(count, 'face')} sent again after a doubt, and not yet checked for a second "
+            "copy: the next run checks, as does `enroll verify`."
         ),
     ),
     Figure(
         "user_data_changed",
         lambda run: run.ended.tally.user_data_changed,
         remark=lambda count, sync: (
-            f"{amount(count, 'enrolled row')} with another user_data than the library: left as "
+            f"{amount(count, 'enrolled row')} whose user_data differs from the library's: left as "
             + (
-                "enrolled, as another row has the same face, and its text."
+                "enrolled, because another row has the same face, and its user_data."
                 if sync
-                else "enrolled, the service has no update."
+                else "enrolled, because the service cannot update it."
             )
         ),
     ),
@@ -277,8 +278,8 @@ OF_RUN: Sequence[Figure[Report]] = (
         lambda run: run.ended.tally.undeleted,
         in_json=False,
         remark=lambda count, _: (
-            f"Of {amount(count, 'face')} it is not known whether they were deleted: the next run "
-            "or sync finds out."
+            f"It is not known whether {amount(count, 'face')} {'was' if count == 1 else 'were'} "
+            "deleted: the next run or sync finds out."
         ),
     ),
     Figure(
@@ -294,7 +295,7 @@ OF_RUN: Sequence[Figure[Report]] = (
     Figure(
         "others_in_doubt",
         lambda run: run.ended.tally.others_in_doubt,
-        help="Faces in doubt that are none of the manifest's.",
+        help="Faces in doubt that do not belong to the manifest.",
         remark=lambda count, _: (
             f"{amount(count, 'face')} of other manifests {'is' if count == 1 else 'are'} in doubt: "
             "listed by `enroll export --status in_doubt`, decided by `enroll resolve`."
@@ -305,7 +306,7 @@ OF_RUN: Sequence[Figure[Report]] = (
     Figure(
         "unforgotten",
         lambda run: run.place.unforgotten,
-        help="People of whom `enroll forget` has not deleted everything yet.",
+        help="People that `enroll forget` has not completely forgotten.",
     ),
     Figure(
         "sync",

@@ -18,7 +18,7 @@ from enroll.text.files import InUse, Output, check_output, new_file, try_folder
 from enroll.text.logs import log
 from enroll.visible import path_text
 
-_STOPPED = "enroll status and the command's own output say why."
+_STOPPED = "enroll status and the command's own output show why."
 """A sentence about a row's error may name its person or photo: those two are for their owner."""
 
 
@@ -52,9 +52,9 @@ def failed_command(error: BaseException, settings: RunSettings, *, started: floa
     code = ExitCode(getattr(error, "exit_code", ExitCode.BUG))
     message = str(error)
     if isinstance(error, ManifestError):  # it may quote cells
-        message = "The manifest cannot be used; the command's own output says why."
+        message = "The manifest cannot be used; the command's own output shows why."
     if code is ExitCode.GUARD:
-        message = "Refused: the difference is too large; the command's own output says why."
+        message = "Refused: the difference is too large; the command's own output shows why."
     if code is ExitCode.BUG:
         message = "A bug; the command's own output names the file with the traceback."
     try:

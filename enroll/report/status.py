@@ -61,7 +61,7 @@ def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[lis
         yield ["Errors, how many entries, and what to do", *error_table(errors)]
     if status.raw:
         yield [
-            "Answers that are not documented, as they came",
+            "Undocumented answers, as received",
             *(f"  {one.code}, HTTP {one.http_status}: {one_line(one.raw)}" for one in status.raw),
         ]
     if status.runs:
@@ -75,7 +75,7 @@ def _ceiling(status: LedgerStatus) -> Iterator[tuple[str, str]]:
 
 def _forgotten(status: LedgerStatus) -> Iterator[tuple[str, str]]:
     if status.forgotten:
-        left = f", {status.unfinished:,} of them not to the end: the same `enroll forget` goes on"
+        left = f", {status.unfinished:,} of them not completely: run the same `enroll forget` again"
         people = amount(status.forgotten, "person", "people")
         yield "Forgotten", f"{people}, withheld by runs{left if status.unfinished else ''}"
 
@@ -96,10 +96,10 @@ def _run_line(run: RunRecord, holder: str | None) -> str:
     if run.end is None:
         if _state(run, holder) is RunState.UNDER_WAY:
             pace = "" if run.pace is None else f"; {pace_words(run.pace)}"
-            return f"{began}  under way (process {run.start.pid}){pace}"
+            return f"{began}  in progress (process {run.start.pid}){pace}"
         return (
-            f"{began}  cut off: killed, left at once, or power or disk gave out; running it again "
-            "settles what it left"
+            f"{began}  cut off: killed, ended by a second signal, or power or disk failed; "
+            "running it again settles what it left"
         )
     calls = ", ".join(f"{count:,} {kind}" for kind, count in run.end.calls.items()) or "no calls"
     took = duration((run.end.at - run.start.at) / 1000)

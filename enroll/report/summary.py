@@ -64,7 +64,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     yield list(trial_lines(ended))
     if report.followed is not None:
         yield [*followed_lines(report.followed), *strange_lines(report.followed)]
-    yield list(doubtful_lines(tally.doubtful, "sent all the same"))
+    yield list(doubtful_lines(tally.doubtful, "sent anyway"))
     yield [*remarks(report), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
     share = percent(tally.refused, tally.calls.total())
@@ -124,7 +124,7 @@ def _headline(report: Report) -> str:
     ended, tally = report.ended, report.ended.tally
     done = f"Run {report.place.run}: {amount(tally.enrolled_now, 'row')} enrolled"
     if tally.renewed:
-        done += f", {tally.renewed:,} enrolled anew with another user_data"
+        done += f", {tally.renewed:,} enrolled again with another user_data"
     if ended.signal is not None:
         return f"{done}, then interrupted. Run the same command again to go on."
     if ended.stop is not None:
@@ -140,8 +140,8 @@ def _headline(report: Report) -> str:
 
 def _nothing_added(tally: Tally) -> str:
     if tally.undeleted:
-        faces = amount(tally.undeleted, "face")
-        return f"no face was added; of {faces} it is not known whether they were deleted."
+        faces, were = amount(tally.undeleted, "face"), "was" if tally.undeleted == 1 else "were"
+        return f"no face was added; it is not known whether {faces} {were} deleted."
     return "nothing to do; no photo was read and no face was added."
 
 
@@ -151,9 +151,9 @@ def _unrecorded(report: Report) -> Iterator[str]:
         return
     held = ", ".join(f"{count:,} {status}" for status, count in report.on_record.items())
     yield (
-        "Not all of this is on record: the ledger could not take the last outcomes. "
-        f"It holds, of all manifests: {held or 'nothing that can be read now'}. "
-        "What it lacks is looked for in the library by the next run, before anything is sent."
+        "Not all of this is on record: the ledger could not record the last outcomes. It holds, "
+        f"of all manifests: {held or 'nothing that can be read now'}. The next run searches the "
+        "library for the rest before it sends anything."
     )
 
 

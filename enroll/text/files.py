@@ -59,8 +59,8 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
             _sync_folder(path.parent)
     except OSError as exc:
         raise LocalError(
-            f"{path} cannot be written: {exc.strerror or exc}; what was there before is unchanged. "
-            "Make room or mend the permissions, or give another place for it."
+            f"{path} cannot be written: {exc.strerror or exc}; what was there before is "
+            "unchanged. Make room or fix the permissions, or give another place for it."
         ) from exc
     finally:
         if temporary is not None:
@@ -203,7 +203,7 @@ def try_folder(output: Output) -> None:
     except OSError as error:
         raise UsageError(
             f"{_named(output)} cannot be written: {error.strerror or error}. Make the folder "
-            f"{path.parent} or mend its permissions, or {_remedy(output)}"
+            f"{path.parent} or fix its permissions, or {_remedy(output)}"
         ) from error
 
 
@@ -219,8 +219,8 @@ def _refuse_suffix(output: Output) -> None:
     suffix = output.path.suffix.lower()
     if suffix in _OTHER_KINDS or (output.content == CSV and suffix in _NO_CSV):
         raise UsageError(
-            f"{_named(output)} ends in {suffix}, but what is written there is {output.content}. "
-            "Let the name say so."
+            f"{_named(output)} ends in {suffix}, but its content is {output.content}. Choose a "
+            "name that fits."
         )
 
 

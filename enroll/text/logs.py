@@ -287,6 +287,6 @@ def _check_log(found: os.stat_result, file: Path) -> None:
     )
     if found.st_nlink > 1:
         raise UsageError(
-            f"The log file {file} has another name, too (a hard link), and might be any file. Name "
+            f"The log file {file} has another name (a hard link) and might be any file. Name "
             "another with --log-file."
         )

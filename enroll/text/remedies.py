@@ -11,7 +11,7 @@ _REMEDIES = {
     "IMAGE_ERROR_UNSUPPORTED_FORMAT": "Export the photo as JPEG, PNG or BMP.",
     "INVALID_IMAGE_SIZE": "Resize the photo to between 48 and 4,096 pixels a side.",
     "IMAGE_FILE_TOO_LARGE": "Export the photo below 2 MB.",
-    "COEXISTENCE_ARGUMENTS": "A bug in enroll, if it comes; report it.",
+    "COEXISTENCE_ARGUMENTS": "A bug in enroll; report it.",
     "INVALID_FACE_TOKEN": "Report it.",
     "NOT_EMPTY": "Report it.",
     "BAD_ARGUMENTS": "Correct the field that the message names.",
@@ -37,35 +37,37 @@ _REMEDIES = {
     # this machine's
     "PHOTO_MISSING": "Check the path in the manifest, and --images.",
     "PHOTO_UNREADABLE": "Check the file's permissions and its disk.",
-    "PHOTO_CHANGED": "Run again when nothing writes the photo any more.",
+    "PHOTO_CHANGED": "Run again when no program is writing the photo.",
     "PHOTO_OUTSIDE": "Correct the path, or name the folder of the photos with --images.",
-    "PHOTO_SYMLINK": "Put the file itself there.",
+    "PHOTO_SYMLINK": "Replace the link with the file itself.",
     "PHOTO_NOT_A_FILE": "Name a photo, not a folder or device.",
     "PHOTO_EMPTY": "Export the photo again.",
     "PHOTO_TOO_LARGE": "Export the photo in a smaller size.",
     "PHOTO_TOO_MANY_PIXELS": "Export the photo in a smaller size, or raise --max-pixels.",
     "PHOTO_TOO_SMALL": "Use a photo of at least 48 pixels a side.",
     "PHOTO_NOT_AN_IMAGE": "Export the photo again.",
-    "PHOTO_TRUNCATED": "Copy the file again from where it came. --accept-truncated sends what "
-    "there is of a JPEG, PNG, BMP, GIF or TIFF.",
+    "PHOTO_TRUNCATED": "Copy the file again from its source. --accept-truncated sends what there "
+    "is of a JPEG, PNG, BMP, GIF or TIFF.",
     "PHOTO_DAMAGED": "Copy or export the photo again.",
     "PHOTO_TOO_SLOW": "Export the photo as a plain JPEG.",
     "PHOTO_FORMAT": "Export the photo as JPEG, PNG or BMP; for HEIC install the extra heif.",
-    "PHOTO_NO_FACE": "Use a photo with the face from the front and not too small, or --precheck "
-    "warn.",
-    "PHOTO_SEVERAL_FACES": "Crop the photo to the one that is meant, or use --precheck warn.",
+    "PHOTO_NO_FACE": "Use a photo that shows the face from the front and not too small, or "
+    "--precheck warn.",
+    "PHOTO_SEVERAL_FACES": "Crop the photo to the right person, or use --precheck warn.",
     "PHOTO_SMALL_FACE": "Use a larger or closer photo, or lower --min-face.",
     "USER_ID_EMPTY": "Fill the cell.",
     "USER_ID_TOO_LONG": "Use at most 48 bytes.",
     "USER_ID_CHARACTER": "Use only letters, digits and -%@#&_.",
     "USER_ID_ROUNDED": "Enter or import the ids as text, then export the list again.",
     "USER_DATA_TOO_LONG": "Use at most 128 characters.",
-    "USER_DATA_CHARACTER": "Take the character out that the message names.",
+    "USER_DATA_CHARACTER": "Remove the character that the message names.",
     "IMAGE_EMPTY": "Fill the cell.",
-    "IMAGE_TOO_LONG": "Write the photo's path there, as a file can have it, not the photo.",
+    "IMAGE_TOO_LONG": "Write the photo's path there, not the photo itself, and no longer than a "
+    "file's path may be.",
     "IMAGE_CHARACTER": "Correct the path, or rename the file.",
-    "FORGOTTEN": "Nothing: the person was forgotten. `enroll forget --readmit` lifts that.",
-    "WAITS_FOR_DOUBT": "Nothing: it goes on when the other photo of this person is settled.",
+    "FORGOTTEN": "Nothing: the person was forgotten. `enroll forget --readmit` allows enrolling "
+    "them again.",
+    "WAITS_FOR_DOUBT": "Nothing: the row continues when the other photo of this person is settled.",
 }
 
 
@@ -75,9 +77,9 @@ _SENTENCES = {
     "INVALID_IMAGE_SIZE": "The photo has too many or too few pixels for the service",
     "IMAGE_FILE_TOO_LARGE": "The photo has too many bytes for the service",
     "BAD_ARGUMENTS": "A field of the call breaks a rule of the service",
-    "MISSING_ARGUMENTS": "The service misses a field in the call",
-    "COEXISTENCE_ARGUMENTS": "The call has two fields that the service does not take together",
-    "INVALID_FACE_TOKEN": "The service knows no face of this token",
+    "MISSING_ARGUMENTS": "A field is missing in the call",
+    "COEXISTENCE_ARGUMENTS": "The call has two fields that exclude each other",
+    "INVALID_FACE_TOKEN": "The service knows no face with this token",
     "NOT_EMPTY": "The library holds faces",
     "AUTHENTICATION_ERROR": "The service does not accept key or signature",
     "AUTHORIZATION_ERROR": "The service does not accept key or signature, or does not allow the "
@@ -93,7 +95,7 @@ _OTHER_THAN_THE_SERVICE = frozenset({"NOT_HTTP", "NOT_JSON", "BODY_TOO_LARGE", "
 after an `add` they prove nothing, and are doubts first of all."""
 
 _IN_DOUBT = (
-    "Run again: the library is looked at before anything is sent. `enroll resolve` decides by hand."
+    "Run again: the library is checked before anything is sent. `enroll resolve` decides by hand."
 )
 _DOUBTFUL = frozenset(
     {
@@ -115,13 +117,14 @@ _DOUBTFUL = frozenset(
 _FAMILIES = {
     "HTTP_2": _IN_DOUBT,
     "HTTP_3": "Check --endpoint.",
-    "HTTP_4": "Ask who runs proxy or firewall; run again.",
+    "HTTP_4": "Ask whoever runs the proxy or firewall; run again.",
     "HTTP_5": _IN_DOUBT,
 }
 """What to do about a status without a code of the service's that has no remedy of its own."""
 
 UNKNOWN_CODE = (
-    "The service's own word: see its answer in `enroll status`, then decide with --on-code."
+    "A code that enroll does not know: see the answer in `enroll status`, then decide with "
+    "--on-code."
 )
 """What to do about a code that nobody has told us of."""
 
