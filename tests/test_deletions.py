@@ -57,7 +57,7 @@ def agreed_to_remove(place: Place, user_id: str) -> str:
             [Target(face_token=token, face_id=face.face_id, user_id=user_id, run=1)]
         )
     with closing(sqlite3.connect(place.ledger)) as raw, raw:
-        raw.execute("UPDATE run SET options = json_set(options, '$.command', 'remove')")
+        raw.execute("UPDATE run SET command = 'remove'")
     return token
 
 
