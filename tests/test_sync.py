@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from checked_library import GROUP, Place, Told
 from following import about_to_delete, as_listed, night, sync_settings, there
-from moved_clock import MovedClock
+from moved_clock import LaterClock, MovedClock
 from small_archive import read_csv
 from sqlalchemy.dialects import sqlite
 
 from enroll import clock
-from enroll.clock import Clock, now_ms
+from enroll.clock import now_ms
 from enroll.commands import sync_compare
 from enroll.commands.sync_compare import preview
 from enroll.commands.verify import VerifySettings, verify
@@ -47,22 +47,13 @@ def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
     return there
 
 
-class Late(Clock):
-    """A clock that is `by` seconds ahead."""
-
-    by = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.by
-
-
 def too_short_a_night(place: Place, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
     """A night whose time is over when its first photo has been read."""
-    late = Late()
+    late = LaterClock()
     read: Callable[..., Photo | Unusable] = vars(sync_compare)["read_photo"]
 
     def slowly(path: str, store: PhotoStore, preparation: Preparation) -> Photo | Unusable:
-        late.by = 600.0
+        late.ahead = 600.0
         return read(path, store, preparation)
 
     with monkeypatch.context() as patched, clock.using(late):
