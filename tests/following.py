@@ -65,5 +65,5 @@ def about_to_delete(place: Place, *user_ids: str, ago: float = 86_400.0) -> None
         for one in targets
     ]
     with place.writing() as ledger:
-        ledger.removals.intend(targets)
+        ledger.deletions.intend(targets)
         ledger.record(Changes(events=removing))

@@ -53,7 +53,7 @@ def agreed_to_remove(place: Place, user_id: str) -> str:
     face = place.face(user_id)
     token = face.face_token or ""
     with place.writing() as ledger:
-        ledger.removals.intend(
+        ledger.deletions.intend(
             [Target(face_token=token, face_id=face.face_id, user_id=user_id, run=1)]
         )
     with closing(sqlite3.connect(place.ledger)) as raw, raw:

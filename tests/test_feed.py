@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from types import SimpleNamespace
 from typing import Any, cast
 
-from enroll.ledger import Surveyor
+from enroll.ledger import ScanCache
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
 from enroll.photos import open_store
@@ -39,7 +39,7 @@ class Readers:
         self.intake = Feed(
             cast(Scan, None),
             cast(Journal, SimpleNamespace(ledger=ledger, tally=tally)),
-            survey=cast(Surveyor, None),
+            survey=cast(ScanCache, None),
             share=cast(Share, None),
             policy=Policy(),
             store=open_store("/"),

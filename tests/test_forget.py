@@ -218,7 +218,7 @@ def test_tomorrows_list_does_not_enroll_them_again_and_records_nothing(place: Pl
     assert "--readmit" in line["message"]
     assert line_of(place, "u1")["status"] == "enrolled"
     with closing(sqlite3.connect(place.ledger)) as database:
-        (packed,) = database.execute("SELECT rows FROM survey_part").fetchone()
+        (packed,) = database.execute("SELECT rows FROM scan_cache_part").fetchone()
     assert set(unpack(packed).user_ids) == {"u1", "u2"}
 
 
@@ -227,7 +227,7 @@ def test_a_survey_from_before_does_not_hide_that_somebody_is_withheld(place: Pla
     with place.writing() as ledger:  # as a command leaves it that dies when she is blocked
         ledger.forgetting.block([ADA], at=1, run=1)
     with closing(sqlite3.connect(place.ledger)) as database:
-        assert database.execute("SELECT count(*) FROM survey").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM scan_cache").fetchone() == (1,)
     report = place.run()
     assert rows(report) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
     assert line_of(place)["status"] == "withheld"
@@ -532,7 +532,7 @@ def test_nothing_stays_of_who_has_left_or_was_being_given_another_text(place: Pl
     del place.rows[2]
     night(place, grace=2.0)
     with closing(sqlite3.connect(place.ledger)) as ledger:
-        assert ledger.execute("SELECT count(*) FROM leaver").fetchone() == (1,)
+        assert ledger.execute("SELECT count(*) FROM absence").fetchone() == (1,)
     assert forgotten(place).exit_code is ExitCode.DONE
     assert there(place) == ["u1", "u2"]
     assert in_bytes(place.ledger, *HERS, "Ada King") == []

@@ -23,7 +23,7 @@ from enroll.commands.sync import sync_manifest
 from enroll.commands.sync_compare import preview
 from enroll.commands.sync_guards import Guard, refusals
 from enroll.errors import ExitCode, GuardError
-from enroll.ledger import Counted, read_ledger
+from enroll.ledger import DiffCounts, read_ledger
 from enroll.report.summary import urgent_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings
@@ -63,7 +63,7 @@ def refused(place: Place, **changed: Any) -> str:
 
 def judged(**counts: Any) -> list[Guard]:
     settings = SyncSettings(manifest=Path("m.csv"), group_id="g")
-    return [one.guard for one in refusals(Counted(**{"rows": 1000, **counts}), settings)]
+    return [one.guard for one in refusals(DiffCounts(**{"rows": 1000, **counts}), settings)]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_list_of_people_who_are_all_withheld_is_not_called_empty(place: Place)
     assert len(there(place)) == 30
 
 
-def counted(report: Report) -> Counted:
+def counted(report: Report) -> DiffCounts:
     assert report.followed is not None
     return report.followed.counted
 

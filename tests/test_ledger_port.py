@@ -21,13 +21,13 @@ from enroll.expiry import ClockOffsets, bounded_offset, expiry_after_death, late
 from enroll.ledger import (
     INTERRUPTED,
     BlockList,
+    CachedScan,
     Changes,
     DifferenceKind,
     Ledger,
     LedgerStore,
     Part,
     RunEnd,
-    SurveyRecord,
     Target,
     ledger_at,
 )
@@ -268,17 +268,17 @@ def test_deletions_that_were_begun_are_known_after_a_death(store: LedgerStore) -
     with closing(store.open(STAFF)) as ledger:
         run = ledger.start_run(START, images="/p", given=False)
         enroll(ledger, 1, 2)
-        assert ledger.removals.choose_people(["u1", "u2"]).faces == 2
-        targets = ledger.removals.chosen(after="", most=9, run=run)
-        ledger.removals.intend(targets[:1])
+        assert ledger.deletions.choose_people(["u1", "u2"]).faces == 2
+        targets = ledger.deletions.chosen(after="", most=9, run=run)
+        ledger.deletions.intend(targets[:1])
         ledger.commit()
-        ledger.removals.intend(targets[1:])  # dies before the commit
+        ledger.deletions.intend(targets[1:])  # dies before the commit
     with closing(store.open(STAFF)) as ledger:
         left = Target(face_token=token(1), face_id=1, user_id="u1", run=run)
-        assert ledger.removals.intended() == [left]
-        ledger.removals.settle([token(1)], run=run)
+        assert ledger.deletions.intended() == [left]
+        ledger.deletions.settle([token(1)], run=run)
         ledger.commit()
-        assert ledger.removals.intended() == []
+        assert ledger.deletions.intended() == []
         assert ledger.status().counts == {Status.REMOVED: 1, Status.ENROLLED: 1}
 
 
@@ -306,20 +306,20 @@ def test_the_queue_is_not_kept_with_the_ledger(store: LedgerStore) -> None:
 
 
 def test_a_kept_scan_is_recalled_until_a_run_with_another_mark_begins(store: LedgerStore) -> None:
-    scan = SurveyRecord(fingerprint="mark", manifest="m", parts=1, results=("/r.csv", 1, 2))
+    scan = CachedScan(fingerprint="mark", manifest="m", parts=1, results=("/r.csv", 1, 2))
     with closing(store.open(STAFF)) as ledger:
         marked(ledger, "mark")
-        ledger.surveys.keep_part(Part(number=0, rows=b"packed"))
-        ledger.surveys.keep_survey(scan)
+        ledger.scan_cache.save_part(Part(number=0, rows=b"packed"))
+        ledger.scan_cache.save(scan)
         ledger.commit()
     with closing(store.read()) as reader:
         assert reader.last_scan() == scan
     with closing(store.open(STAFF)) as ledger:
         marked(ledger, "mark")
-        assert ledger.surveys.survey_part(0) == Part(number=0, rows=b"packed")
+        assert ledger.scan_cache.load_part(0) == Part(number=0, rows=b"packed")
         marked(ledger, "another")
         assert ledger.last_scan() is None
-        assert ledger.surveys.survey_part(0) is None
+        assert ledger.scan_cache.load_part(0) is None
 
 
 def marked(ledger: Ledger, mark: str) -> None:
@@ -337,7 +337,7 @@ def test_a_person_who_was_forgotten_is_withheld_and_nothing_else_is_left_of_them
         ledger.forgetting.block(["u1"], at=5, run=run)
         ledger.commit()
         assert ledger.forgetting.unfinished() == 1
-        ledger.removals.settle([token(1)], run=run)
+        ledger.deletions.settle([token(1)], run=run)
         ledger.commit()
         ledger.forgetting.wipe(["u1"])
         ledger.forgetting.scrub(["u1"], at=6)

@@ -90,7 +90,7 @@ def test_a_run_makes_no_more_threads_than_calls_were_in_flight(
 ) -> None:
     threads: set[int] = set()
 
-    class Counted(ThreadPoolExecutor):
+    class DiffCounts(ThreadPoolExecutor):
         def __init__(self, most: int) -> None:
             self.asked = most
             super().__init__(most, initializer=self._begin)
@@ -101,7 +101,7 @@ def test_a_run_makes_no_more_threads_than_calls_were_in_flight(
 
     rows(archive, 0, 120)
     report = enroll_in_pools(
-        settings, lambda: Credentials(box.api_key, box.api_secret), pool=Counted
+        settings, lambda: Credentials(box.api_key, box.api_secret), pool=DiffCounts
     )
     assert report.exit_code is ExitCode.DONE
     assert 4 <= len(threads) <= 2 * LIMIT + 4

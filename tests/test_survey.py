@@ -16,7 +16,7 @@ from small_archive import Archive, nobody, portrait
 
 from enroll.commands import run, run_closing
 from enroll.facesearch import FaceSearch
-from enroll.ledger import PartCounts, Surveyor, digest_of, pack, read_ledger, unpack
+from enroll.ledger import PartCounts, ScanCache, digest_of, pack, read_ledger, unpack
 from enroll.ledger.journal import SqliteLedger
 from enroll.manifest import scan
 from enroll.model import Credentials, Row, Status
@@ -66,9 +66,9 @@ class Kept:
         self.settled[number] = counts
 
 
-def begun(*, due: int, settles: bool = True) -> tuple[Surveyor, Kept]:
+def begun(*, due: int, settles: bool = True) -> tuple[ScanCache, Kept]:
     kept = Kept()
-    surveyor = Surveyor(kept, recalled=None, manifest="", mark="m")
+    surveyor = ScanCache(kept, recalled=None, manifest="", mark="m")
     surveyor.begins(first_line=2, packed=b"rows", digest=b"d")
     surveyor.compared(unchanged=3, user_data_changed=1, bad={}, due=due, settles=settles)
     return surveyor, kept

@@ -26,7 +26,7 @@ from enroll.commands.sync_compare import preview
 from enroll.commands.verify import VerifySettings, verify
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
 from enroll.ledger import read_ledger
-from enroll.ledger.diff_queries import FIND_GONE
+from enroll.ledger.diff_queries import FIND_UNLISTED
 from enroll.model import Photo, Status, Unusable
 from enroll.photos import PhotoStore, folder, read_photo
 from enroll.report.summary import summary_lines
@@ -480,7 +480,7 @@ def test_who_stands_in_a_list_that_could_not_be_followed_is_marked_anew_when_the
     row = place.rows.pop(0)
     night(place, grace=2.0)
     with closing(sqlite3.connect(place.ledger)) as raw, raw:
-        raw.execute("UPDATE leaver SET since = since - ?", [3 * DAY_MS])  # three days ago
+        raw.execute("UPDATE absence SET since = since - ?", [3 * DAY_MS])  # three days ago
     place.rows.insert(0, row)  # is back, on the night before last
     with pytest.raises(EnrollError):
         if trouble == "no folder":
@@ -539,7 +539,7 @@ def test_a_leaver_whose_face_verify_has_mended_has_not_been_there_meanwhile(plac
     del place.rows[0]
     night(place, grace=2.0)
     with closing(sqlite3.connect(place.ledger)) as raw, raw:
-        raw.execute("UPDATE leaver SET since = since - ?", [3 * DAY_MS])
+        raw.execute("UPDATE absence SET since = since - ?", [3 * DAY_MS])
     place.delete(place.face("u1").face_token or "")
     mending = VerifySettings(ledger=place.ledger, requeue_missing=True)
     verify(mending, lambda: place.credentials, Told())
@@ -572,7 +572,7 @@ def told_of(place: Place, user_id: str) -> tuple[str, str, str]:
 
 def marks(place: Place) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(place.ledger)) as raw:
-        return raw.execute("SELECT user_id, since, run FROM leaver").fetchall()
+        return raw.execute("SELECT user_id, since, run FROM absence").fetchall()
 
 
 def test_a_joiner_whom_a_run_did_not_come_to_is_added_with_the_text_of_the_manifest(
@@ -635,7 +635,7 @@ def test_a_mark_holds_though_somebody_else_was_marked_before_the_face_was_added(
 
 
 def test_whether_a_face_was_added_since_a_mark_is_asked_of_that_mark_alone() -> None:
-    sql = str(FIND_GONE.compile(dialect=sqlite.dialect()))
+    sql = str(FIND_UNLISTED.compile(dialect=sqlite.dialect()))
     assert "FROM event, leaver" not in sql  # each mark held against every other one
 
 

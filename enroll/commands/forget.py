@@ -176,7 +176,7 @@ def _agreed(
     faceless = [user_id for user_id, faces in ledger.faces_of(people).items() if not faces]
     again = [user_id for user_id in faceless if withheld.holds(user_id)]
     strangers = [user_id for user_id in faceless if not withheld.holds(user_id)]
-    chosen = ledger.removals.choose_people(people)
+    chosen = ledger.deletions.choose_people(people)
     prompt.say(f"To be forgotten: {settings.several(people)}.")
     if again:
         prompt.say(f"Withheld already: {settings.several(again)}; looked for once more.")
@@ -246,7 +246,7 @@ class _Forgetting:
         for start in range(0, len(known), DELETE_PAGE):
             page = known[start : start + DELETE_PAGE]
             gone += len(page) - delete_targets(ledger, session.caller, session.group_id, page)
-        chosen = ledger.removals.choose_people(self.people)
+        chosen = ledger.deletions.choose_people(self.people)
         gone += chosen.faces - delete_chosen(
             ledger,
             session.caller,
@@ -255,7 +255,7 @@ class _Forgetting:
             on_progress=lambda count: session.prompt.progress(count, "faces deleted"),
         )
         whose = {token: one for one, tokens in theirs.unknown.items() for token in tokens}
-        left |= {whose.get(one.face_token, one.user_id) for one in ledger.removals.intended()}
+        left |= {whose.get(one.face_token, one.user_id) for one in ledger.deletions.intended()}
         because = "it is not known whether the service has deleted every face of theirs"
         return gone, {user_id: because for user_id in self.people if user_id in left}
 

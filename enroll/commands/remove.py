@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enroll.errors import ExitCode, UsageError
-from enroll.ledger import Chosen, Ledger, Removals, Target
+from enroll.ledger import Chosen, Deletions, Ledger, Target
 from enroll.manifest.results import csv_bytes
 from enroll.manifest.rules import read_user_ids
 from enroll.model import Credentials
@@ -96,17 +96,17 @@ def remove(
     ):
         if settings.of_run is not None and settings.of_run >= work.run:
             raise UsageError(f"There is no run {settings.of_run}. `enroll status` lists them.")
-        before = len(ledger.removals.intended())
+        before = len(ledger.deletions.intended())
         if refused := settle_deleting(ledger, session.caller, session.group_id):
             prompt.say(refused)
-        left = len(ledger.removals.intended())
+        left = len(ledger.deletions.intended())
         if settled := before - left:
             faces = amount(settled, "face")
             prompt.say(
                 f"It was found out what became of {faces} that an earlier command was deleting."
             )
         people = ledger.forgetting.as_known(people)
-        chosen = _choose(settings, ledger.removals, people)
+        chosen = _choose(settings, ledger.deletions, people)
         removed = Removed(chosen=chosen, gone=0, unknown=left)
         if settings.list is not None:
             _write_list(settings.list, ledger, work)
@@ -125,7 +125,7 @@ def remove(
         return removed
 
 
-def _choose(settings: RemoveSettings, removals: Removals, people: Sequence[str]) -> Chosen:
+def _choose(settings: RemoveSettings, removals: Deletions, people: Sequence[str]) -> Chosen:
     if settings.of_run is not None:
         return removals.choose_run(settings.of_run)
     return removals.choose_superseded() if settings.superseded else removals.choose_people(people)
@@ -164,7 +164,7 @@ def _agreed(
     session: Session[RemoveSettings], ledger: Ledger, work: CommandRecord, chosen: Chosen
 ) -> bool:
     """Show some of the faces, and ask."""
-    some = ledger.removals.chosen(after="", most=SHOWN, run=work.run)
+    some = ledger.deletions.chosen(after="", most=SHOWN, run=work.run)
     more = chosen.faces - len(some)
     session.prompt.say(
         *(

@@ -14,7 +14,7 @@ from enroll.commands.run_opening import Opened, Place, RunInput, begin_run, hold
 from enroll.engine import threads
 from enroll.engine.threads import OneCore, Threads
 from enroll.errors import EnrollError
-from enroll.ledger import Followed, Ledger
+from enroll.ledger import Ledger, SyncResult
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallBudget, Limiter, RateLimiter
 from enroll.manifest.scan import CHUNK_ROWS, Scan
@@ -188,10 +188,10 @@ class Run:
         seconds = clock.monotonic() - self.given.began
         return Ended(tally=self.tally, seconds=seconds, stop=stop, signal=signal)
 
-    def close(self, ended: Ended, *, followed: Followed | None = None) -> Report:
+    def close(self, ended: Ended, *, followed: SyncResult | None = None) -> Report:
         """Write results and the end; `followed` is what became of a difference, for the report."""
         held, trust = self._opened.held, self._opened.trust
-        self.tally.undeleted = len(self.ledger.removals.intended())
+        self.tally.undeleted = len(self.ledger.deletions.intended())
         known = self._driver is not None and self._driver.library_known
         if known and ended.stop is None and (trust is not Trust.LESS or held.lock.caught_up):
             # What a ledger lacked that was put back is in it.

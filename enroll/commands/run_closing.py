@@ -9,7 +9,7 @@ from pathlib import Path
 from enroll import clock
 from enroll.commands.run_opening import Opened, Place, RunInput
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
-from enroll.ledger import BlockList, Followed, Ledger, RunEnd
+from enroll.ledger import BlockList, Ledger, RunEnd, SyncResult
 from enroll.limiter.limits import LimiterState
 from enroll.manifest.results import write_results
 from enroll.model import Entry, Row, Status
@@ -37,7 +37,7 @@ class Report:
     gauge: LimiterState
     no_results: LocalError | None = None
     on_record: Mapping[Status, int] | None = None
-    followed: Followed | None = None
+    followed: SyncResult | None = None
 
 
 def close_run(
@@ -45,7 +45,7 @@ def close_run(
     opened: Opened,
     ended: Ended,
     gauge: LimiterState,
-    followed: Followed | None,
+    followed: SyncResult | None,
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""
     settings, results, ledger = given.settings, given.results, opened.held.ledger

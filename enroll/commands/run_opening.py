@@ -21,7 +21,7 @@ from enroll.ledger import (
     BlockList,
     Ledger,
     LibraryIdentity,
-    Surveyor,
+    ScanCache,
     check_library,
     fingerprint,
     ledger_at,
@@ -100,7 +100,7 @@ class Opened:
     place: Place
     trust: Trust
     began: int
-    survey: Surveyor
+    survey: ScanCache
     blocked: BlockList
 
 
@@ -263,8 +263,8 @@ def _record(
         ],
         unforgotten=unforgotten,
     )
-    survey = Surveyor(
-        ledger.surveys,
+    survey = ScanCache(
+        ledger.scan_cache,
         recalled=ledger.last_scan(),
         manifest=json.dumps([key, manifest.remembered()]),
         mark=mark,
@@ -321,7 +321,7 @@ def _finish_left_over(
     lock remembers, of faces that were deleted since its copy was taken; sentences about it."""
     settings, ledger = given.settings, held.ledger
     lacking = put_back and not settings.allow_nonempty
-    if not (lacking or ledger.removals.intended()):
+    if not (lacking or ledger.deletions.intended()):
         return []
     with Caller(
         connection,

@@ -21,7 +21,7 @@ from enroll.commands.sync_compare import (
 )
 from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, GuardError, ServiceError
-from enroll.ledger import Followed, Ledger, empty_ledger
+from enroll.ledger import Ledger, SyncResult, empty_ledger
 from enroll.manifest.scan import resolved
 from enroll.model import Credentials
 from enroll.session.deletions import delete_chosen
@@ -61,7 +61,7 @@ def sync_manifest(
         run = stack.enter_context(
             open_run(given, read_credentials, pool=pool_on(core), screen=screen, held=held)
         )
-        followed = Followed(counted=difference.counted, other_manifest=difference.other_manifest)
+        followed = SyncResult(counted=difference.counted, other_manifest=difference.other_manifest)
         if held is None:  # nobody was there before, so there is nobody to delete
             return run.close(run.drive(core), followed=followed)
         deletions = _Deletions(settings, run, difference)
@@ -106,7 +106,7 @@ def _compare_on_record(
 def _enroll(run: Run, deletions: _Deletions, core: OneCore | None) -> Ended:
     """Delete what earlier syncs have left to be deleted at once, then enroll."""
     try:
-        run.ledger.following.accept(run.number)
+        run.ledger.diff.accept(run.number)
         run.ledger.commit()
         with suppress(ServiceError):  # it is said when the rest is to go
             deletions.delete_replaced()
@@ -128,7 +128,7 @@ class _Deletions:
         self._bound = ""
         self._people = self._faces = self._replaced = self._kept = 0
 
-    def followed(self, followed: Followed) -> Followed:
+    def followed(self, followed: SyncResult) -> SyncResult:
         """What became of the difference."""
         return replace(
             followed,
@@ -141,7 +141,7 @@ class _Deletions:
     def finish(self, ended: Ended) -> Ended:
         """Delete what is to go if the run came to its end; how the sync has ended then."""
         through = not (ended.stop or ended.signal or ended.bound)
-        following = self._ledger.following
+        following = self._ledger.diff
         try:
             try:
                 if through:
@@ -165,7 +165,7 @@ class _Deletions:
 
     def delete_replaced(self) -> None:
         """Delete faces of people whose rows are all enrolled. Raises ServiceError."""
-        if self._ledger.removals.choose_replaced().faces:
+        if self._ledger.deletions.choose_replaced().faces:
             before = self._replaced
 
             def on_progress(gone: int) -> None:
@@ -174,14 +174,14 @@ class _Deletions:
             self._delete(on_progress)
 
     def _delete_leavers(self) -> None:
-        chosen = self._ledger.removals.choose_leavers(cutoff=self._cutoff)
+        chosen = self._ledger.deletions.choose_leavers(cutoff=self._cutoff)
         if chosen.faces and self._may_go_on():
 
             def on_progress(gone: int) -> None:
                 self._faces = gone
 
             self._delete(on_progress)
-            left = self._ledger.removals.choose_leavers(cutoff=self._cutoff)
+            left = self._ledger.deletions.choose_leavers(cutoff=self._cutoff)
             self._people = chosen.people - left.people
 
     def _delete(self, on_progress: Callable[[int], None]) -> None:

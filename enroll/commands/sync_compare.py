@@ -21,13 +21,13 @@ from enroll.commands.sync_report import write_changes
 from enroll.engine.threads import Threads
 from enroll.errors import GuardError, LocalError, TimeOverError
 from enroll.ledger import (
-    Change,
-    ChangeKind,
     Changes,
-    Counted,
-    Followed,
+    DiffCounts,
     Ledger,
     ReadFile,
+    RowDiff,
+    RowDiffKind,
+    SyncResult,
     UnreadFile,
     ledger_at,
 )
@@ -60,13 +60,13 @@ class Difference:
     one that hardly anybody but the leavers was enrolled from, empty where there is none such.
     """
 
-    counted: Counted
+    counted: DiffCounts
     at: int
     store: PhotoStore
     other_manifest: str
 
 
-def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[Followed]:
+def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[SyncResult]:
     """What a sync would do, told without a call; nothing is written but `differences`.
 
     Yields the difference, then raises GuardError where it would be refused.
@@ -80,7 +80,7 @@ def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[
     )
     with closing(ledger_at(ledger_path(settings)).scratch(named_library(settings))) as ledger:
         found = compare(settings, manifest, ledger, keep=False)
-        yield Followed(
+        yield SyncResult(
             counted=found.counted, other_manifest=found.other_manifest, notes=manifest.notes
         )
         show = as_it_is if show_user_ids else mask
@@ -121,7 +121,7 @@ def compare(
     except (FolderGoneError, NoFolderError) as error:
         _take_rows(settings, manifest, ledger, open_store("."), keep=keep)
         raise GuardError([f"Nothing was done. {error}"]) from error
-    following = ledger.following
+    following = ledger.diff
     withheld, returned = _take_rows(settings, manifest, ledger, store, keep=keep)
     following.know_photos(reread=settings.checksum)
     _read_photos(settings, ledger, store, until, keep=keep)
@@ -152,7 +152,7 @@ def refuse_too_much(
     if not refusals:
         return
     seen = Seen(
-        signs=ledger.following.signs(manifest=_path_of(manifest)),
+        signs=ledger.diff.diagnose(manifest=_path_of(manifest)),
         folder_empty=found.store.is_empty(),
     )
     lines, masked = (
@@ -169,8 +169,8 @@ def refuse_too_much(
 
 def _examples(
     ledger: Ledger, refusals: Sequence[Refusal], show: Callable[[str], str]
-) -> dict[ChangeKind, list[str]]:
-    def shown(change: Change) -> str:
+) -> dict[RowDiffKind, list[str]]:
+    def shown(change: RowDiff) -> str:
         name = show(change.user_id)
         if change.line:
             return f"{name} (line {change.line})"
@@ -180,7 +180,7 @@ def _examples(
     return {
         kind: list(dict.fromkeys(filter(None, map(shown, islice(found, EXAMPLES)))))
         for kind in kinds
-        for found in [ledger.following.changes([kind], images="")]
+        for found in [ledger.diff.changes([kind], images="")]
     }
 
 
@@ -209,7 +209,7 @@ def _take_rows(
     """Take the whole manifest, and `keep` that those are there who are in it, whatever becomes of
     the sync. How many rows are of people who were forgotten, and how many people had gone and are
     back."""
-    following, blocked = ledger.following, ledger.block_list
+    following, blocked = ledger.diff, ledger.block_list
     scan = Scan(manifest.rows(CHUNK_ROWS), store, at_once=settings.readers)
     withheld = 0
     try:
@@ -239,7 +239,7 @@ def _read_photos(
     read = partial(_read, store=store, preparation=preparation)
     after = ("", "")
     with Threads(share_out(calls=0, readers=settings.readers).readers) as readers:
-        while files := ledger.following.unread(after=after, most=READ_AT_ONCE):
+        while files := ledger.diff.unread(after=after, most=READ_AT_ONCE):
             faces = ledger.faces_of({file.user_id for file in files})
             told: list[ReadFile] = []
             records: list[PhotoRecord] = []
@@ -254,9 +254,9 @@ def _read_photos(
                 if isinstance(photo, Photo):
                     record = PhotoRecord(path=file.path, times=photo.times, sha256=photo.sha256)
                     records.append(record)
-            ledger.following.read(told)
+            ledger.diff.read(told)
             if keep:
-                ledger.following.keep(told)
+                ledger.diff.keep(told)
                 ledger.record(Changes(photos=records))
                 ledger.commit()
             if over or clock.monotonic() >= until:

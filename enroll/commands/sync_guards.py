@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from enroll.ledger import ChangeKind, Counted, Signs
+from enroll.ledger import Diagnosis, DiffCounts, RowDiffKind
 from enroll.settings import Bound, SyncSettings
 from enroll.text.wording import amount
 
@@ -54,22 +54,22 @@ class Seen:
     """What was seen of a refused manifest: its `signs`, whether there is no photo at all, and some
     rows of each kind of change, as they may be shown."""
 
-    signs: Signs = field(default_factory=Signs)
+    signs: Diagnosis = field(default_factory=Diagnosis)
     folder_empty: bool = False
-    examples: Mapping[ChangeKind, Sequence[str]] = field(default_factory=dict)
+    examples: Mapping[RowDiffKind, Sequence[str]] = field(default_factory=dict)
 
 
 KINDS = {
     Guard.EMPTY: (),
-    Guard.REMOVALS: (ChangeKind.LEAVER, ChangeKind.OLD),
-    Guard.GONE: (ChangeKind.LEAVER,),
-    Guard.CHANGES: (ChangeKind.JOINER, ChangeKind.PHOTO, ChangeKind.USER_DATA),
-    Guard.MISSING: (ChangeKind.MISSING,),
+    Guard.REMOVALS: (RowDiffKind.LEAVER, RowDiffKind.OLD),
+    Guard.GONE: (RowDiffKind.LEAVER,),
+    Guard.CHANGES: (RowDiffKind.JOINER, RowDiffKind.PHOTO, RowDiffKind.USER_DATA),
+    Guard.MISSING: (RowDiffKind.MISSING,),
 }
 """Of which changes a guard's message gives examples."""
 
 
-def refusals(found: Counted, settings: SyncSettings) -> list[Refusal]:
+def refusals(found: DiffCounts, settings: SyncSettings) -> list[Refusal]:
     """Every guard that says no; none where all may be done."""
     if not found.rows:
         return [Refusal(guard=Guard.EMPTY)]
@@ -86,7 +86,7 @@ def refusals(found: Counted, settings: SyncSettings) -> list[Refusal]:
     return [one for one in said if one is not None]
 
 
-def _texts_are_lost(found: Counted) -> bool:
+def _texts_are_lost(found: DiffCounts) -> bool:
     """Whether hardly anybody would keep a text: a column that is missing is none of the changes
     that every small library may make."""
     return found.emptied >= LEAST_EMPTIED and 2 * found.emptied >= found.people
@@ -109,7 +109,7 @@ _OPTIONS = {
 
 def refusal_lines(
     refusals: Sequence[Refusal],
-    found: Counted,
+    found: DiffCounts,
     seen: Seen,
     *,
     manifest: str,
@@ -149,7 +149,7 @@ def _too_much(refusals: Sequence[Refusal]) -> str:
     return ", and ".join(dict.fromkeys(words[refusal.guard] for refusal in refusals))
 
 
-def _sentence(refusal: Refusal, found: Counted) -> str:
+def _sentence(refusal: Refusal, found: DiffCounts) -> str:
     count = refusal.count
     allowed = f"{refusal.most:,} may be ({refusal.option} {refusal.bound})"
     if refusal.guard is Guard.GONE:
@@ -175,7 +175,7 @@ def _sentence(refusal: Refusal, found: Counted) -> str:
     return f"{count:,} of {amount(found.rows, 'photo')} are not there; {allowed}."
 
 
-def _reason(guard: Guard, found: Counted, seen: Seen) -> str:
+def _reason(guard: Guard, found: DiffCounts, seen: Seen) -> str:
     """What probably happened, if that can be told."""
     signs = seen.signs
     if guard is Guard.MISSING:
@@ -216,7 +216,7 @@ def about_another(manifest: str) -> str:
     )
 
 
-_OF_REMOVALS: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
+_OF_REMOVALS: Sequence[tuple[Callable[[DiffCounts, Diagnosis], bool], str]] = (
     (
         lambda found, signs: signs.behind and not found.joiners,
         "All of them come behind those who are there: the file was probably not written to its "
@@ -232,7 +232,7 @@ _OF_REMOVALS: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
     ),
 )
 
-_OF_CHANGES: Sequence[tuple[Callable[[Counted, Signs], bool], str]] = (
+_OF_CHANGES: Sequence[tuple[Callable[[DiffCounts, Diagnosis], bool], str]] = (
     (
         lambda found, _: found.emptied * 2 >= found.added,
         "Their user_data has become empty: its column was probably renamed.",

@@ -7,14 +7,14 @@ from itertools import islice
 from pathlib import Path
 
 from enroll.commands.sync_guards import about_another
-from enroll.ledger import Change, Counted, Followed, iso_time
+from enroll.ledger import DiffCounts, RowDiff, SyncResult, iso_time
 from enroll.manifest.results import csv_bytes, escape
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.text.files import new_file
 from enroll.text.wording import amount
 
 
-def difference_lines(counted: Counted) -> Iterator[str]:
+def difference_lines(counted: DiffCounts) -> Iterator[str]:
     """A difference, a line each."""
     yield f"  {counted.joiners:>9,}  joiners: rows of people who have no face in the library"
     yield f"  {counted.photos:>9,}  new photos of people who have one"
@@ -37,7 +37,7 @@ def difference_lines(counted: Counted) -> Iterator[str]:
         yield f"  {counted.missing:>9,}  photos that are not there"
 
 
-def strange_lines(found: Followed) -> Iterator[str]:
+def strange_lines(found: SyncResult) -> Iterator[str]:
     """What somebody has to see of a sync although all was done."""
     if found.other_manifest:
         gone = found.counted.waiting + found.counted.leaving
@@ -45,7 +45,7 @@ def strange_lines(found: Followed) -> Iterator[str]:
         yield f"{count} probably none. {about_another(found.other_manifest)}"
 
 
-def followed_lines(found: Followed) -> Iterator[str]:
+def followed_lines(found: SyncResult) -> Iterator[str]:
     """What a summary says of a sync."""
     yield "How the manifest differed from the ledger"
     yield from difference_lines(found.counted)
@@ -67,7 +67,7 @@ CHANGE_COLUMNS = ("change", "user_id", "user_data", "image", "face_token", "sinc
 """What a file of differences has."""
 
 
-def write_changes(changes: Iterator[Change], path: Path) -> None:
+def write_changes(changes: Iterator[RowDiff], path: Path) -> None:
     """Write them as CSV, readable by its owner alone. Raises LocalError."""
     with new_file(path) as new:
         new.file.write(csv_bytes([CHANGE_COLUMNS]))

@@ -32,9 +32,9 @@ from enroll.ledger.diff_queries import (
     all_rows_enrolled,
     by_a_sync,
     is_a_sync,
-    wanted_now,
+    leads_to_face,
 )
-from enroll.ledger.queue import SqliteSurveys
+from enroll.ledger.queue import SqliteScanCache
 from enroll.ledger.records import Chosen, Target
 from enroll.ledger.statements import Bulk, Query, among, listed
 from enroll.model import EventKind, Status
@@ -42,7 +42,7 @@ from enroll.model import EventKind, Status
 _TOKENS_OF_A_RUN = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESOLVED.value)
 
 
-class SqliteRemovals:
+class SqliteDeletions:
     """Reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection, path: str) -> None:
@@ -52,7 +52,7 @@ class SqliteRemovals:
             s.removal_metadata.create_all(connection)
 
     def choose_run(self, run: int) -> Chosen:
-        """See `enroll.ledger.Removals`; so for every method."""
+        """See `enroll.ledger.Deletions`; so for every method."""
         added = select(s.event.c.face_token).where(
             s.event.c.run == run, s.event.c.kind.in_(_TOKENS_OF_A_RUN)
         )
@@ -63,15 +63,15 @@ class SqliteRemovals:
 
     def choose_people(self, user_ids: Sequence[str]) -> Chosen:
         with translate_db_errors(self._path):
-            self._connection.execute(delete(s.target))
+            self._connection.execute(delete(s.chosen_face))
             for statement in _CHOOSE_PEOPLE:
                 statement.execute(self._connection, people=listed(user_ids))
             found = _OPEN_FACES.rows(self._connection, people=listed(user_ids))
         return self._counted(opened=found[0].opened)
 
     def choose_replaced(self) -> Chosen:
-        outgoing = s.face.c.face_id.in_(select(s.outgoing.c.face_id))
-        may_go = and_(outgoing, ~wanted_now(), all_rows_enrolled())
+        outgoing = s.face.c.face_id.in_(select(s.face_to_delete.c.face_id))
+        may_go = and_(outgoing, ~leads_to_face(), all_rows_enrolled())
         renewed = _formers().where(
             s.face.c.status == Status.ENROLLED.value, s.face.c.face_token != s.face.c.former_token
         )
@@ -82,13 +82,13 @@ class SqliteRemovals:
         return self._counted(opened=0)
 
     def choose_leavers(self, *, cutoff: int) -> Chosen:
-        listed_again = select(literal(1)).where(s.wanted.c.user_id == s.leaver.c.user_id)
-        gone = select(s.leaver.c.user_id).where(s.leaver.c.since <= cutoff, ~exists(listed_again))
+        listed_again = select(literal(1)).where(s.manifest_row.c.user_id == s.absence.c.user_id)
+        gone = select(s.absence.c.user_id).where(s.absence.c.since <= cutoff, ~exists(listed_again))
         theirs = s.face.c.user_id.in_(gone)
         # A copy that has landed since its face was removed: of nobody who is to have a face.
-        wanted = select(literal(1)).where(s.wanted.c.user_id == s.face.c.user_id)
+        wanted = select(literal(1)).where(s.manifest_row.c.user_id == s.face.c.user_id)
         waits = select(literal(1)).where(
-            s.leaver.c.user_id == s.face.c.user_id, s.leaver.c.since > cutoff
+            s.absence.c.user_id == s.face.c.user_id, s.absence.c.since > cutoff
         )
         late = _COPIES.where(
             s.face.c.status == Status.REMOVED.value, ~exists(wanted), ~exists(waits)
@@ -105,23 +105,25 @@ class SqliteRemovals:
 
     def _gather(self, *found: Select[str, int, str]) -> None:
         with translate_db_errors(self._path):
-            self._connection.execute(delete(s.target))
+            self._connection.execute(delete(s.chosen_face))
             for some in found:
-                new = upsert(s.target).from_select(_COLUMNS, some)
+                new = upsert(s.chosen_face).from_select(_COLUMNS, some)
                 self._connection.execute(new.on_conflict_do_nothing())
 
     def _counted(self, *, opened: int) -> Chosen:
-        people = func.count(s.target.c.user_id.distinct())
+        people = func.count(s.chosen_face.c.user_id.distinct())
         with translate_db_errors(self._path):
-            found = self._connection.execute(select(func.count(), people).select_from(s.target))
+            found = self._connection.execute(
+                select(func.count(), people).select_from(s.chosen_face)
+            )
             faces, persons = found.one()
         return Chosen(faces=faces, people=persons, open=opened)
 
     def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
         query = (
-            select(s.target)
-            .where(s.target.c.face_token > after)
-            .order_by(s.target.c.face_token)
+            select(s.chosen_face)
+            .where(s.chosen_face.c.face_token > after)
+            .order_by(s.chosen_face.c.face_token)
             .limit(most)
         )
         with translate_db_errors(self._path):
@@ -137,16 +139,16 @@ class SqliteRemovals:
 
     def intended(self) -> list[Target]:
         query = (
-            select(s.removal, s.face.c.user_id)
-            .join_from(s.removal, s.face, s.face.c.face_id == s.removal.c.face_id)
-            .order_by(s.removal.c.face_token)
+            select(s.deletion, s.face.c.user_id)
+            .join_from(s.deletion, s.face, s.face.c.face_id == s.deletion.c.face_id)
+            .order_by(s.deletion.c.face_token)
         )
         with translate_db_errors(self._path):
             return [_target(found, run=found.run) for found in self._connection.execute(query)]
 
     def intended_by_syncs(self) -> dict[str, int]:
-        tokens = select(s.removal.c.face_token).where(
-            s.removal.c.run.in_(select(s.run.c.run).where(is_a_sync()))
+        tokens = select(s.deletion.c.face_token).where(
+            s.deletion.c.run.in_(select(s.run.c.run).where(is_a_sync()))
         )
         last = (
             select(func.max(s.event.c.event))
@@ -171,7 +173,7 @@ class SqliteRemovals:
             for statement in (_FORGET_COPIES, _FORGET_INTENTS):
                 statement.execute(self._connection, tokens=listed(face_tokens))
         if not seen:  # what was seen of the manifest's rows holds no more
-            SqliteSurveys(self._connection, self._path).drop_survey()
+            SqliteScanCache(self._connection, self._path).drop()
 
 
 def _target(found: Any, *, run: int) -> Target:
@@ -206,25 +208,25 @@ _OF_PEOPLE = s.face.c.user_id.in_(among("people"))
 
 def _choosing(found: Select[str, int, str]) -> Query:
     """Adds to the chosen faces; one may be there already: a copy is another row's face."""
-    new = upsert(s.target).from_select(_COLUMNS, found.where(_OF_PEOPLE))
+    new = upsert(s.chosen_face).from_select(_COLUMNS, found.where(_OF_PEOPLE))
     return Query(new.on_conflict_do_nothing())
 
 
 _CHOOSE_PEOPLE = tuple(_choosing(found) for found in (_faces(), _formers(), _COPIES))
 _CHOOSE_COPIES = (
-    upsert(s.target)
-    .from_select(_COLUMNS, _COPIES.where(s.surplus.c.face_id.in_(select(s.target.c.face_id))))
+    upsert(s.chosen_face)
+    .from_select(_COLUMNS, _COPIES.where(s.surplus.c.face_id.in_(select(s.chosen_face.c.face_id))))
     .on_conflict_do_nothing()
 )
 _OPEN_FACES = Query(
     select(func.count().label("opened")).where(_OF_PEOPLE, _one_of(s.face.c.status, *OPEN))
 )
-_INTEND = Bulk(upsert(s.removal).on_conflict_do_nothing())
+_INTEND = Bulk(upsert(s.deletion).on_conflict_do_nothing())
 # What somebody has agreed to is theirs, though a sync was about to delete it before.
 _TAKE_OVER = (
-    update(s.removal)
+    update(s.deletion)
     .where(
-        s.removal.c.face_token.in_(among("tokens")),
+        s.deletion.c.face_token.in_(among("tokens")),
         ~by_a_sync(bindparam("number", type_=Integer)),
     )
     .values(run=bindparam("number", type_=Integer))
@@ -235,7 +237,7 @@ def _of_tokens(statement: Delete) -> Query:
     return Query(statement.where(statement.table.c.face_token.in_(among("tokens"))))
 
 
-_FORGET_INTENTS = _of_tokens(delete(s.removal))
+_FORGET_INTENTS = _of_tokens(delete(s.deletion))
 _FORGET_COPIES = _of_tokens(delete(s.surplus))
 _TAKE_FORMER = Query(
     update(s.face)

@@ -1,7 +1,7 @@
-"""A manifest that a sync follows: held whole against a SQLite ledger, before anything is called.
+"""The diff of a whole manifest and a SQLite ledger, which a sync makes before it calls anything.
 
-All of it lies in temporary tables, which SQLite keeps in a file of its own; two tables of the
-ledger remember from sync to sync who has gone and which faces are to go.
+All of it is in temporary tables, which SQLite keeps in a file of its own. Two tables of the ledger
+keep from sync to sync who is in no manifest any more and which faces are to be deleted.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from enroll.ledger import schema as s
 from enroll.ledger.blocklist import BlockList
 from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.diff_queries import (
-    FIND_GOING,
-    FIND_GONE,
+    FIND_UNLISTED,
+    FIND_UNMATCHED,
     KNOW_FACES,
     KNOW_FACES_BY_ROW,
     MARK_NEW,
@@ -49,21 +49,28 @@ from enroll.ledger.diff_queries import (
     is_held_back,
     is_listed,
     leads_nowhere,
+    leads_to_face,
     photo_is_missing,
-    wanted_now,
 )
-from enroll.ledger.diff_records import Change, ChangeKind, Counted, ReadFile, Signs, UnreadFile
+from enroll.ledger.diff_records import (
+    Diagnosis,
+    DiffCounts,
+    ReadFile,
+    RowDiff,
+    RowDiffKind,
+    UnreadFile,
+)
 from enroll.ledger.diff_state import (
-    CHANGES,
     CORRECT_MARKS,
+    FORGET_FACES_TO_DELETE,
     FORGET_FRESH,
-    FORGET_OUTGOING,
     FORGET_RETURNED,
     FORGET_WITHHELD,
-    REMEMBER_GOING,
-    REMEMBER_GONE,
+    REMEMBER_ABSENCES,
+    REMEMBER_FACES_TO_DELETE,
     REMEMBER_ROWS,
-    find_signs,
+    ROW_DIFFS,
+    find_reasons,
     other_manifest,
 )
 from enroll.ledger.records import shown_path
@@ -71,7 +78,7 @@ from enroll.ledger.statements import scan_tuples
 from enroll.model import ScannedRow, Status
 
 
-class SqliteFollowing:
+class SqliteManifestDiff:
     """Reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection, path: str) -> None:
@@ -79,11 +86,11 @@ class SqliteFollowing:
         self._path = path
         self._cutoff = 0
         with translate_db_errors(path):
-            s.following_metadata.create_all(connection)
+            s.diff_metadata.create_all(connection)
 
     @property
     def went_through(self) -> bool:
-        """See `enroll.ledger.Following`; so for every method."""
+        """See `enroll.ledger.ManifestDiff`; so for every method."""
         query = select(s.run.c.run).where(
             is_a_sync(),
             s.run.c.exit_code.in_(
@@ -99,24 +106,24 @@ class SqliteFollowing:
 
     def know_photos(self, *, reread: bool) -> None:
         same = and_(
-            s.photo.c.path == s.wanted.c.path,
-            s.photo.c.size == s.wanted.c.size,
-            s.photo.c.mtime_ns == s.wanted.c.mtime_ns,
-            s.photo.c.ctime_ns == s.wanted.c.ctime_ns,
+            s.photo.c.path == s.manifest_row.c.path,
+            s.photo.c.size == s.manifest_row.c.size,
+            s.photo.c.mtime_ns == s.manifest_row.c.mtime_ns,
+            s.photo.c.ctime_ns == s.manifest_row.c.ctime_ns,
         )
         if not reread:
-            self._do(update(s.wanted).values(sha256=s.photo.c.sha256).where(same))
+            self._do(update(s.manifest_row).values(sha256=s.photo.c.sha256).where(same))
 
     def unread(self, *, after: tuple[str, str], most: int) -> list[UnreadFile]:
-        user_id, path = s.wanted.c.user_id, s.wanted.c.path
+        user_id, path = s.manifest_row.c.user_id, s.manifest_row.c.path
         behind = or_(user_id > after[0], and_(user_id == after[0], path > after[1]))
         query = (
             select(user_id, path)
             .where(
                 user_id >= after[0],
                 behind,
-                s.wanted.c.size.is_not(None),
-                or_(s.wanted.c.sha256.is_(None), leads_nowhere()),
+                s.manifest_row.c.size.is_not(None),
+                or_(s.manifest_row.c.sha256.is_(None), leads_nowhere()),
                 or_(has_a_face(user_id), has_an_open_face(user_id)),
             )
             .order_by(user_id, path)
@@ -127,8 +134,11 @@ class SqliteFollowing:
 
     def read(self, files: Iterable[ReadFile]) -> None:
         statement = (
-            update(s.wanted)
-            .where(s.wanted.c.user_id == bindparam("who"), s.wanted.c.path == bindparam("where"))
+            update(s.manifest_row)
+            .where(
+                s.manifest_row.c.user_id == bindparam("who"),
+                s.manifest_row.c.path == bindparam("where"),
+            )
             .values(
                 sha256=bindparam("content"),
                 face_id=bindparam("face"),
@@ -160,7 +170,7 @@ class SqliteFollowing:
                 self._connection.execute(SAME_FACE, told)
 
     def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
-        for table in (s.gone, s.going, s.renewal):
+        for table in (s.unlisted_person, s.unmatched_face, s.renewal):
             self._do(delete(table))
         for statement in (
             KNOW_FACES,
@@ -168,10 +178,10 @@ class SqliteFollowing:
             MARK_NEW,
             MARK_RENEWALS,
             QUEUE_RENEWALS,
-            FIND_GOING,
+            FIND_UNMATCHED,
         ):
             self._do(statement)
-        self._do(FIND_GONE, {"now": now})
+        self._do(FIND_UNLISTED, {"now": now})
         self._spare(withheld)
         self._cutoff = cutoff
 
@@ -180,40 +190,42 @@ class SqliteFollowing:
         if not withheld:
             return
         with translate_db_errors(self._path):
-            people = self._connection.scalars(select(s.gone.c.user_id)).all()
+            people = self._connection.scalars(select(s.unlisted_person.c.user_id)).all()
             found = [{"who": one} for one in people if withheld.holds(one)]
             if found:
-                spared = delete(s.gone).where(s.gone.c.user_id == bindparam("who"))
+                spared = delete(s.unlisted_person).where(
+                    s.unlisted_person.c.user_id == bindparam("who")
+                )
                 self._connection.execute(spared, found)
 
-    def counted(self) -> Counted:
-        w, gone = s.wanted.c, s.gone.c
+    def counted(self) -> DiffCounts:
+        w, gone = s.manifest_row.c, s.unlisted_person.c
         changed = {
             kind: select(func.count()).where(w.change == kind.value)
-            for kind in (ChangeKind.JOINER, ChangeKind.PHOTO, ChangeKind.USER_DATA)
+            for kind in (RowDiffKind.JOINER, RowDiffKind.PHOTO, RowDiffKind.USER_DATA)
         }
         people = select(func.count(s.face.c.user_id.distinct())).where(holds_a_token())
         overdue = gone.since <= self._cutoff
         of_one = select(func.count().label("people")).where(overdue).group_by(gone.run)
         together = of_one.subquery()
         joiners = select(func.count(w.user_id.distinct())).where(
-            w.change == ChangeKind.JOINER.value
+            w.change == RowDiffKind.JOINER.value
         )
-        return Counted(
+        return DiffCounts(
             first=not self.went_through,
             rows=self._number(select(func.sum(w.lines))),
             missing=self._number(select(func.sum(w.lines)).where(photo_is_missing())),
             listed=self._number(select(func.count(w.user_id.distinct()))),
             people=self._number(people),
-            joiners=self._number(changed[ChangeKind.JOINER]),
+            joiners=self._number(changed[RowDiffKind.JOINER]),
             joining=self._number(joiners),
-            photos=self._number(changed[ChangeKind.PHOTO]),
-            user_data=self._number(changed[ChangeKind.USER_DATA]),
-            emptied=self._number(changed[ChangeKind.USER_DATA].where(w.user_data == "")),
+            photos=self._number(changed[RowDiffKind.PHOTO]),
+            user_data=self._number(changed[RowDiffKind.USER_DATA]),
+            emptied=self._number(changed[RowDiffKind.USER_DATA].where(w.user_data == "")),
             held_back=self._number(select(func.count()).where(is_held_back())),
             dropped=self._number(dropped()),
             superseded=self._number(
-                select(func.count()).where(s.going.c.superseded, s.going.c.fresh)
+                select(func.count()).where(s.unmatched_face.c.superseded, s.unmatched_face.c.fresh)
             ),
             newly_gone=self._number(select(func.count()).where(gone.fresh)),
             waiting=self._number(select(func.count()).where(not_(overdue))),
@@ -222,13 +234,13 @@ class SqliteFollowing:
         )
 
     def changes(
-        self, kinds: Sequence[ChangeKind] = tuple(ChangeKind), *, images: str
-    ) -> Iterator[Change]:
+        self, kinds: Sequence[RowDiffKind] = tuple(RowDiffKind), *, images: str
+    ) -> Iterator[RowDiff]:
         for kind in kinds:
             with translate_db_errors(self._path):
-                query = CHANGES[kind].execution_options(yield_per=1000)
+                query = ROW_DIFFS[kind].execution_options(yield_per=1000)
                 for found in self._connection.execute(query):
-                    yield Change(
+                    yield RowDiff(
                         kind=kind,
                         user_id=found.user_id,
                         user_data=found.user_data,
@@ -244,17 +256,17 @@ class SqliteFollowing:
             (FORGET_RETURNED, {}),
             (FORGET_WITHHELD, {}),
             (FORGET_FRESH, {}),
-            (REMEMBER_GONE, {"run": run}),
+            (REMEMBER_ABSENCES, {"run": run}),
             (CORRECT_MARKS, {}),
-            (FORGET_OUTGOING, {}),
-            (REMEMBER_GOING, {"run": run}),
+            (FORGET_FACES_TO_DELETE, {}),
+            (REMEMBER_FACES_TO_DELETE, {"run": run}),
             (REMEMBER_ROWS, {"run": run}),
         ):
             self._do(statement, values)
 
     def returned(self) -> int:
         return self._number(
-            select(func.count()).where(is_listed(s.leaver.c.user_id)).select_from(s.leaver)
+            select(func.count()).where(is_listed(s.absence.c.user_id)).select_from(s.absence)
         )
 
     def unmark(self) -> None:
@@ -262,16 +274,16 @@ class SqliteFollowing:
 
     def tidy(self) -> None:
         self._do(FORGET_RETURNED)
-        self._do(FORGET_OUTGOING)
+        self._do(FORGET_FACES_TO_DELETE)
 
     def kept(self) -> int:
         query = select(func.count(s.face.c.user_id.distinct())).join_from(
-            s.outgoing, s.face, s.face.c.face_id == s.outgoing.c.face_id
+            s.face_to_delete, s.face, s.face.c.face_id == s.face_to_delete.c.face_id
         )
-        return self._number(query.where(is_listed(s.face.c.user_id), ~wanted_now()))
+        return self._number(query.where(is_listed(s.face.c.user_id), ~leads_to_face()))
 
     def behind(self) -> int:
-        other, of_other = s.wanted.alias("other"), s.row.alias("of_other")
+        other, of_other = s.manifest_row.alias("other"), s.row.alias("of_other")
         says_it = exists(
             select(literal(1))
             .select_from(
@@ -287,9 +299,9 @@ class SqliteFollowing:
             )
         )
         query = (
-            select(func.count(s.wanted.c.user_id.distinct()))
+            select(func.count(s.manifest_row.c.user_id.distinct()))
             .select_from(
-                s.renewal.join(s.wanted, TO_RENEW)
+                s.renewal.join(s.manifest_row, TO_RENEW)
                 .join(s.row, SAME_ROW)
                 .join(s.face, s.face.c.face_id == s.row.c.face_id)
             )
@@ -298,16 +310,16 @@ class SqliteFollowing:
                 # else the service, or a rule, does not let it be renewed
                 s.face.c.code == "",
                 s.row.c.code == "",
-                s.wanted.c.size.is_not(None),
-                ~s.wanted.c.unusable,
+                s.manifest_row.c.size.is_not(None),
+                ~s.manifest_row.c.unusable,
                 ~says_it,
             )
         )
         return self._number(query)
 
-    def signs(self, *, manifest: str) -> Signs:
+    def diagnose(self, *, manifest: str) -> Diagnosis:
         with translate_db_errors(self._path):
-            return find_signs(self._connection, manifest=manifest)
+            return find_reasons(self._connection, manifest=manifest)
 
     def other_manifest(self, manifest: str) -> str:
         with translate_db_errors(self._path):

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
-from enroll.ledger.diff_records import ChangeKind
+from enroll.ledger.diff_records import RowDiffKind
 from enroll.ledger.statements import Bulk
 from enroll.model import EventKind, Status
 
@@ -32,9 +32,11 @@ OPEN = (Status.SENDING.value, Status.IN_DOUBT.value)
 
 DUE = (Status.PENDING.value, Status.FAILED.value)
 
-SAME_ROW = and_(s.row.c.user_id == s.wanted.c.user_id, s.row.c.path == s.wanted.c.path)
+SAME_ROW = and_(s.row.c.user_id == s.manifest_row.c.user_id, s.row.c.path == s.manifest_row.c.path)
 
-TO_RENEW = and_(s.renewal.c.user_id == s.wanted.c.user_id, s.renewal.c.path == s.wanted.c.path)
+TO_RENEW = and_(
+    s.renewal.c.user_id == s.manifest_row.c.user_id, s.renewal.c.path == s.manifest_row.c.path
+)
 
 
 def holds_a_token(face: FromClause = s.face) -> ColumnElement[bool]:
@@ -73,14 +75,14 @@ def by_a_sync(run: ColumnElement[int]) -> ColumnElement[bool]:
 
 
 def is_listed(user_id: ColumnElement[str]) -> ColumnElement[bool]:
-    listed = s.wanted.alias("listed_row")
+    listed = s.manifest_row.alias("listed_row")
     return exists(select(literal(1)).select_from(listed).where(listed.c.user_id == user_id))
 
 
 def photo_is_missing() -> ColumnElement[bool]:
     """Condition: there is no such photo; who has a face and names none now lacks it, too."""
-    named = s.wanted.c.path != ""
-    return and_(s.wanted.c.size.is_(None), or_(named, has_a_face(s.wanted.c.user_id)))
+    named = s.manifest_row.c.path != ""
+    return and_(s.manifest_row.c.size.is_(None), or_(named, has_a_face(s.manifest_row.c.user_id)))
 
 
 def stands(face_id: ColumnElement[int]) -> ColumnElement[bool]:
@@ -94,11 +96,11 @@ def stands(face_id: ColumnElement[int]) -> ColumnElement[bool]:
     )
 
 
-def wanted_now() -> ColumnElement[bool]:
+def leads_to_face() -> ColumnElement[bool]:
     """Condition: a row of the manifest leads to the face, as the ledger stands now."""
     return exists(
         select(literal(1)).where(
-            s.wanted.c.user_id == s.face.c.user_id,
+            s.manifest_row.c.user_id == s.face.c.user_id,
             SAME_ROW,
             s.row.c.face_id == s.face.c.face_id,
         )
@@ -110,26 +112,26 @@ def all_rows_enrolled() -> ColumnElement[bool]:
     and nothing was about to delete one of these faces."""
     of_row = s.face.alias("of_row")
     to_renew = exists(select(literal(1)).where(TO_RENEW))
-    being_deleted = exists(select(literal(1)).where(s.removal.c.face_token == of_row.c.face_token))
+    being_deleted = exists(select(literal(1)).where(s.deletion.c.face_token == of_row.c.face_token))
     rows = (
         select(literal(1))
         .select_from(
-            s.wanted.outerjoin(s.row, SAME_ROW).outerjoin(
+            s.manifest_row.outerjoin(s.row, SAME_ROW).outerjoin(
                 of_row, of_row.c.face_id == s.row.c.face_id
             )
         )
         .where(
-            s.wanted.c.user_id == s.face.c.user_id,
+            s.manifest_row.c.user_id == s.face.c.user_id,
             or_(
                 func.coalesce(of_row.c.status, "") != Status.ENROLLED.value,
                 being_deleted,
                 and_(  # without its photo a row cannot be given its text
-                    or_(to_renew, s.wanted.c.size.is_(None)),
-                    of_row.c.user_data != s.wanted.c.user_data,
+                    or_(to_renew, s.manifest_row.c.size.is_(None)),
+                    of_row.c.user_data != s.manifest_row.c.user_data,
                 ),
                 and_(
-                    s.wanted.c.sha256.is_not(None),
-                    s.wanted.c.sha256 != func.coalesce(s.row.c.sha256, b""),
+                    s.manifest_row.c.sha256.is_not(None),
+                    s.manifest_row.c.sha256 != func.coalesce(s.row.c.sha256, b""),
                 ),
             ),
         )
@@ -137,35 +139,35 @@ def all_rows_enrolled() -> ColumnElement[bool]:
     return and_(is_listed(s.face.c.user_id), ~exists(rows))
 
 
-_LINES = upsert(s.wanted)
+_LINES = upsert(s.manifest_row)
 
 TAKE = Bulk(
     _LINES.on_conflict_do_update(
         index_elements=["user_id", "path"],
-        set_={"lines": s.wanted.c.lines + _LINES.excluded.lines},
+        set_={"lines": s.manifest_row.c.lines + _LINES.excluded.lines},
     )
 )
 
 KNOW_FACES = (
-    update(s.wanted)
+    update(s.manifest_row)
     .values(face_id=s.face.c.face_id)
     .where(
-        s.face.c.user_id == s.wanted.c.user_id,
-        s.face.c.sha256 == s.wanted.c.sha256,
+        s.face.c.user_id == s.manifest_row.c.user_id,
+        s.face.c.sha256 == s.manifest_row.c.sha256,
         s.face.c.status != Status.REMOVED.value,
-        s.wanted.c.face_id.is_(None),
+        s.manifest_row.c.face_id.is_(None),
     )
 )
 
 # The same bytes may have been sent for another file; and a row whose photo cannot be seen keeps
 # the face that it has.
 KNOW_FACES_BY_ROW = (
-    update(s.wanted)
+    update(s.manifest_row)
     .values(face_id=s.row.c.face_id)
     .where(
         SAME_ROW,
-        s.wanted.c.face_id.is_(None),
-        or_(s.wanted.c.sha256.is_(None), s.wanted.c.sha256 == s.row.c.sha256),
+        s.manifest_row.c.face_id.is_(None),
+        or_(s.manifest_row.c.sha256.is_(None), s.manifest_row.c.sha256 == s.row.c.sha256),
     )
 )
 
@@ -176,14 +178,16 @@ def leads_nowhere() -> ColumnElement[bool]:
     """
     by_content = exists(
         select(literal(1)).where(
-            s.face.c.user_id == s.wanted.c.user_id,
-            s.face.c.sha256 == s.wanted.c.sha256,
+            s.face.c.user_id == s.manifest_row.c.user_id,
+            s.face.c.sha256 == s.manifest_row.c.sha256,
             s.face.c.status != Status.REMOVED.value,
         )
     )
     known = and_(
         SAME_ROW,
-        or_(s.row.c.sha256 == s.wanted.c.sha256, s.row.c.face_id.is_(None), s.row.c.code == ""),
+        or_(
+            s.row.c.sha256 == s.manifest_row.c.sha256, s.row.c.face_id.is_(None), s.row.c.code == ""
+        ),
     )
     return and_(~by_content, ~exists(select(literal(1)).select_from(s.row).where(known)))
 
@@ -215,7 +219,7 @@ def _accepted_before() -> ColumnElement[bool]:
             of_row.c.status.not_in([*IN_THE_LIBRARY, Status.REMOVED.value]),
         )
     )
-    unread = or_(s.wanted.c.sha256.is_(None), s.wanted.c.sha256 == s.row.c.sha256)
+    unread = or_(s.manifest_row.c.sha256.is_(None), s.manifest_row.c.sha256 == s.row.c.sha256)
     # What a run has only seen was judged by nobody, nor was a row whose photo was not there.
     judged = and_(
         s.row.c.code != _NO_PHOTO, or_(s.row.c.status.not_in(DUE), by_a_sync(s.row.c.run))
@@ -225,17 +229,17 @@ def _accepted_before() -> ColumnElement[bool]:
 
 
 MARK_NEW = (
-    update(s.wanted)
+    update(s.manifest_row)
     .values(
         change=case(
-            (has_a_face(s.wanted.c.user_id), ChangeKind.PHOTO.value),
-            else_=ChangeKind.JOINER.value,
+            (has_a_face(s.manifest_row.c.user_id), RowDiffKind.PHOTO.value),
+            else_=RowDiffKind.JOINER.value,
         )
     )
     .where(
-        s.wanted.c.size.is_not(None),
-        ~s.wanted.c.unusable,
-        or_(s.wanted.c.face_id.is_(None), ~stands(s.wanted.c.face_id)),
+        s.manifest_row.c.size.is_not(None),
+        ~s.manifest_row.c.unusable,
+        or_(s.manifest_row.c.face_id.is_(None), ~stands(s.manifest_row.c.face_id)),
         ~_accepted_before(),
     )
 )
@@ -243,22 +247,24 @@ MARK_NEW = (
 
 def _renewals() -> ColumnElement[bool]:
     """Condition: the first row that leads to an enrolled face, whose text no such row has."""
-    other = s.wanted.alias("other")
-    same_face = and_(other.c.user_id == s.wanted.c.user_id, other.c.face_id == s.wanted.c.face_id)
+    other = s.manifest_row.alias("other")
+    same_face = and_(
+        other.c.user_id == s.manifest_row.c.user_id, other.c.face_id == s.manifest_row.c.face_id
+    )
     text = select(s.face.c.user_data).where(s.face.c.face_id == other.c.face_id)
     says_it = exists(
         select(literal(1)).where(same_face, other.c.user_data == text.scalar_subquery())
     )
-    before = exists(select(literal(1)).where(same_face, other.c.line < s.wanted.c.line))
-    there = and_(s.wanted.c.size.is_not(None), ~s.wanted.c.unusable)
-    known = and_(s.wanted.c.face_id.is_not(None), stands(s.wanted.c.face_id))
+    before = exists(select(literal(1)).where(same_face, other.c.line < s.manifest_row.c.line))
+    there = and_(s.manifest_row.c.size.is_not(None), ~s.manifest_row.c.unusable)
+    known = and_(s.manifest_row.c.face_id.is_not(None), stands(s.manifest_row.c.face_id))
     return and_(there, known, ~says_it, ~before)
 
 
 MARK_RENEWALS = (
-    update(s.wanted)
-    .values(change=ChangeKind.USER_DATA.value)
-    .where(s.wanted.c.change == "", _renewals())
+    update(s.manifest_row)
+    .values(change=RowDiffKind.USER_DATA.value)
+    .where(s.manifest_row.c.change == "", _renewals())
 )
 
 
@@ -267,19 +273,19 @@ def is_held_back() -> ColumnElement[bool]:
     held = s.face.alias("held_back")
     other_text = exists(
         select(literal(1)).where(
-            held.c.face_id == s.wanted.c.face_id,
+            held.c.face_id == s.manifest_row.c.face_id,
             held.c.status == Status.ENROLLED.value,
-            held.c.user_data != s.wanted.c.user_data,
+            held.c.user_data != s.manifest_row.c.user_data,
         )
     )
-    return and_(s.wanted.c.size.is_(None), other_text)
+    return and_(s.manifest_row.c.size.is_(None), other_text)
 
 
 def _may_be_left() -> ColumnElement[bool]:
     """Condition: the row's face was being added anew when a run ended, and may turn out not to have
     been: then it has the text of no row."""
     being = s.face.alias("being")
-    other = s.wanted.alias("other")
+    other = s.manifest_row.alias("other")
     says_it = exists(
         select(literal(1)).where(
             other.c.user_id == being.c.user_id,
@@ -289,7 +295,7 @@ def _may_be_left() -> ColumnElement[bool]:
     )
     return exists(
         select(literal(1)).where(
-            being.c.face_id == s.wanted.c.face_id,
+            being.c.face_id == s.manifest_row.c.face_id,
             being.c.former_token.is_not(None),
             being.c.status.not_in(IN_THE_LIBRARY),
             ~says_it,
@@ -299,8 +305,8 @@ def _may_be_left() -> ColumnElement[bool]:
 
 QUEUE_RENEWALS = insert(s.renewal).from_select(
     ["user_id", "path"],
-    select(s.wanted.c.user_id, s.wanted.c.path).where(
-        or_(s.wanted.c.change == ChangeKind.USER_DATA.value, _may_be_left())
+    select(s.manifest_row.c.user_id, s.manifest_row.c.path).where(
+        or_(s.manifest_row.c.change == RowDiffKind.USER_DATA.value, _may_be_left())
     ),
 )
 
@@ -308,19 +314,20 @@ QUEUE_RENEWALS = insert(s.renewal).from_select(
 def _face_is_wanted() -> ColumnElement[bool]:
     return exists(
         select(literal(1)).where(
-            s.wanted.c.user_id == s.face.c.user_id, s.wanted.c.face_id == s.face.c.face_id
+            s.manifest_row.c.user_id == s.face.c.user_id,
+            s.manifest_row.c.face_id == s.face.c.face_id,
         )
     )
 
 
-FIND_GOING = insert(s.going).from_select(
+FIND_UNMATCHED = insert(s.unmatched_face).from_select(
     ["face_id", "user_id", "enrolled", "superseded", "fresh"],
     select(
         s.face.c.face_id,
         s.face.c.user_id,
         s.face.c.status == Status.ENROLLED.value,
         and_(s.face.c.status == Status.SUPERSEDED.value, ~by_a_sync(s.face.c.run)),
-        ~exists(select(literal(1)).where(s.outgoing.c.face_id == s.face.c.face_id)),
+        ~exists(select(literal(1)).where(s.face_to_delete.c.face_id == s.face.c.face_id)),
     ).where(may_go(), is_listed(s.face.c.user_id), ~_face_is_wanted()),
 )
 
@@ -333,35 +340,35 @@ def _added_since() -> ColumnElement[bool]:
     known = s.face.alias("added")
     return exists(
         select(literal(1)).where(
-            known.c.user_id == s.leaver.c.user_id,
-            known.c.run > s.leaver.c.run,
+            known.c.user_id == s.absence.c.user_id,
+            known.c.run > s.absence.c.run,
             exists(
                 select(literal(1))
                 .where(
                     s.event.c.face_id == known.c.face_id,
-                    s.event.c.run > s.leaver.c.run,
+                    s.event.c.run > s.absence.c.run,
                     s.event.c.kind.in_(_ADDITIONS),
                     s.run.c.run == s.event.c.run,
                     s.run.c.command.in_(["run", "adopt"]),
                 )
-                .correlate(known, s.leaver)
+                .correlate(known, s.absence)
             ),
         )
     )
 
 
-_MARK_HOLDS = and_(s.leaver.c.user_id == s.face.c.user_id, ~_added_since())
+_MARK_HOLDS = and_(s.absence.c.user_id == s.face.c.user_id, ~_added_since())
 
-FIND_GONE = insert(s.gone).from_select(
+FIND_UNLISTED = insert(s.unlisted_person).from_select(
     ["user_id", "since", "run", "fresh"],
     select(
         s.face.c.user_id,
         # A clock may have been ahead.
-        func.min(func.coalesce(s.leaver.c.since, bindparam("now")), bindparam("now")),
-        s.leaver.c.run,
-        s.leaver.c.user_id.is_(None),
+        func.min(func.coalesce(s.absence.c.since, bindparam("now")), bindparam("now")),
+        s.absence.c.run,
+        s.absence.c.user_id.is_(None),
     )
-    .select_from(s.face.outerjoin(s.leaver, _MARK_HOLDS))
+    .select_from(s.face.outerjoin(s.absence, _MARK_HOLDS))
     .where(holds_a_token(), ~is_listed(s.face.c.user_id))
     .group_by(s.face.c.user_id),
 )
@@ -372,15 +379,15 @@ def dropped() -> Select[Any]:
     coming = (
         select(func.count())
         .where(
-            s.wanted.c.user_id == s.going.c.user_id,
-            or_(s.wanted.c.face_id.is_(None), ~stands(s.wanted.c.face_id)),
+            s.manifest_row.c.user_id == s.unmatched_face.c.user_id,
+            or_(s.manifest_row.c.face_id.is_(None), ~stands(s.manifest_row.c.face_id)),
         )
         .scalar_subquery()
     )
     each = (
         select((func.count() - coming).label("more"))
-        .where(s.going.c.enrolled, s.going.c.fresh)
-        .group_by(s.going.c.user_id)
+        .where(s.unmatched_face.c.enrolled, s.unmatched_face.c.fresh)
+        .group_by(s.unmatched_face.c.user_id)
         .subquery()
     )
     return select(func.sum(func.max(each.c.more, 0)))

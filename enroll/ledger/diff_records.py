@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 
-class ChangeKind(StrEnum):
+class RowDiffKind(StrEnum):
     """How a manifest can differ from the ledger, or what is to be known of it."""
 
     JOINER = "joiner"
@@ -25,14 +25,14 @@ class ChangeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class RowDiff:
     """One row or face by which manifest and ledger differ; `line` is the manifest's, 0 for a face.
 
     `face_token` is the one in the library, if there is one; `since` is when somebody was first
     found gone (UNIX ms).
     """
 
-    kind: ChangeKind
+    kind: RowDiffKind
     user_id: str
     user_data: str
     image: str
@@ -42,7 +42,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class DiffCounts:
     """The difference between a manifest and a ledger.
 
     `first`: no sync has gone through a manifest yet. `rows` are the manifest's lines, `missing`
@@ -97,16 +97,16 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Followed:
+class SyncResult:
     """The difference in numbers, and what was deleted.
 
     `people` were removed, with `faces` of theirs; `replaced` are faces of people in the manifest
     that were deleted. `kept` people have a face yet that is to go, because another of their rows is
     not enrolled, or as the sync has not come to it. `other_manifest` is as of
-    `Signs`; `notes` are what is to be said of the manifest where no run says it.
+    `Diagnosis`; `notes` are what is to be said of the manifest where no run says it.
     """
 
-    counted: Counted
+    counted: DiffCounts
     people: int = 0
     faces: int = 0
     replaced: int = 0
@@ -131,7 +131,7 @@ class Followed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
+class Diagnosis:
     """What may be the reason of a difference that is too large.
 
     Of those who are newly gone `zeros_lost` stand in the manifest with more or fewer zeros in

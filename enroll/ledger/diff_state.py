@@ -34,11 +34,11 @@ from enroll.ledger.diff_queries import (
     may_go,
     photo_is_missing,
 )
-from enroll.ledger.diff_records import ChangeKind, Signs
+from enroll.ledger.diff_records import Diagnosis, RowDiffKind
 from enroll.model import Status
 
 
-def _of_rows(kind: ChangeKind) -> Select[Any]:
+def _of_rows(kind: RowDiffKind) -> Select[Any]:
     """Rows of a kind, with the token of the face that each has so far."""
     token = (
         select(func.coalesce(s.face.c.face_token, s.face.c.former_token))
@@ -48,15 +48,15 @@ def _of_rows(kind: ChangeKind) -> Select[Any]:
     )
     return (
         select(
-            s.wanted.c.user_id,
-            s.wanted.c.user_data,
-            s.wanted.c.path,
+            s.manifest_row.c.user_id,
+            s.manifest_row.c.user_data,
+            s.manifest_row.c.path,
             token.label("face_token"),
             literal(None).label("since"),
-            s.wanted.c.line,
+            s.manifest_row.c.line,
         )
-        .where(s.wanted.c.change == kind.value)
-        .order_by(s.wanted.c.line)
+        .where(s.manifest_row.c.change == kind.value)
+        .order_by(s.manifest_row.c.line)
     )
 
 
@@ -80,74 +80,83 @@ def _of_faces(since: ColumnElement[Any]) -> Select[Any]:
     )
 
 
-CHANGES = {
-    ChangeKind.JOINER: _of_rows(ChangeKind.JOINER),
-    ChangeKind.PHOTO: _of_rows(ChangeKind.PHOTO),
-    ChangeKind.USER_DATA: _of_rows(ChangeKind.USER_DATA),
-    ChangeKind.OLD: _of_faces(literal(None))
-    .join_from(s.face, s.going, s.going.c.face_id == s.face.c.face_id)
+ROW_DIFFS = {
+    RowDiffKind.JOINER: _of_rows(RowDiffKind.JOINER),
+    RowDiffKind.PHOTO: _of_rows(RowDiffKind.PHOTO),
+    RowDiffKind.USER_DATA: _of_rows(RowDiffKind.USER_DATA),
+    RowDiffKind.OLD: _of_faces(literal(None))
+    .join_from(s.face, s.unmatched_face, s.unmatched_face.c.face_id == s.face.c.face_id)
     .where(holds_a_token())
     .order_by(s.face.c.face_id),
-    ChangeKind.LEAVER: _of_faces(s.gone.c.since)
-    .join_from(s.face, s.gone, s.gone.c.user_id == s.face.c.user_id)
+    RowDiffKind.LEAVER: _of_faces(s.unlisted_person.c.since)
+    .join_from(s.face, s.unlisted_person, s.unlisted_person.c.user_id == s.face.c.user_id)
     .where(holds_a_token())
     .order_by(s.face.c.face_id),
-    ChangeKind.MISSING: select(
-        s.wanted.c.user_id,
-        s.wanted.c.user_data,
-        s.wanted.c.path,
+    RowDiffKind.MISSING: select(
+        s.manifest_row.c.user_id,
+        s.manifest_row.c.user_data,
+        s.manifest_row.c.path,
         literal("").label("face_token"),
         literal(None).label("since"),
-        s.wanted.c.line,
+        s.manifest_row.c.line,
     )
     .where(photo_is_missing())
-    .order_by(s.wanted.c.line),
+    .order_by(s.manifest_row.c.line),
 }
 
 
-_NOBODYS = ~has_a_face(s.leaver.c.user_id)
+_NOBODYS = ~has_a_face(s.absence.c.user_id)
 
-FORGET_RETURNED = delete(s.leaver).where(
-    or_(is_listed(s.leaver.c.user_id), and_(_NOBODYS, ~has_an_open_face(s.leaver.c.user_id)))
+FORGET_RETURNED = delete(s.absence).where(
+    or_(is_listed(s.absence.c.user_id), and_(_NOBODYS, ~has_an_open_face(s.absence.c.user_id)))
 )
 
-FORGET_WITHHELD = delete(s.leaver).where(
+FORGET_WITHHELD = delete(s.absence).where(
     ~_NOBODYS,
-    ~exists(select(literal(1)).where(s.gone.c.user_id == s.leaver.c.user_id)),
+    ~exists(select(literal(1)).where(s.unlisted_person.c.user_id == s.absence.c.user_id)),
 )
 
-FORGET_FRESH = delete(s.leaver).where(  # marks that hold no more
-    exists(select(literal(1)).where(s.gone.c.user_id == s.leaver.c.user_id, s.gone.c.fresh))
+FORGET_FRESH = delete(s.absence).where(  # marks that hold no more
+    exists(
+        select(literal(1)).where(
+            s.unlisted_person.c.user_id == s.absence.c.user_id, s.unlisted_person.c.fresh
+        )
+    )
 )
 
-REMEMBER_GONE = (
-    upsert(s.leaver)
+REMEMBER_ABSENCES = (
+    upsert(s.absence)
     .from_select(
         ["user_id", "since", "run"],
-        select(s.gone.c.user_id, s.gone.c.since, bindparam("run")).where(s.gone.c.fresh),
+        select(s.unlisted_person.c.user_id, s.unlisted_person.c.since, bindparam("run")).where(
+            s.unlisted_person.c.fresh
+        ),
     )
     .on_conflict_do_nothing()
 )
 
 CORRECT_MARKS = (
-    update(s.leaver)
-    .values(since=s.gone.c.since)
-    .where(s.gone.c.user_id == s.leaver.c.user_id, s.leaver.c.since > s.gone.c.since)
-)
-
-FORGET_OUTGOING = delete(s.outgoing).where(
-    ~exists(
-        select(literal(1))
-        .select_from(s.going.join(s.face, s.face.c.face_id == s.going.c.face_id))
-        .where(s.going.c.face_id == s.outgoing.c.face_id, may_go())
+    update(s.absence)
+    .values(since=s.unlisted_person.c.since)
+    .where(
+        s.unlisted_person.c.user_id == s.absence.c.user_id,
+        s.absence.c.since > s.unlisted_person.c.since,
     )
 )
 
-REMEMBER_GOING = (
-    upsert(s.outgoing)
+FORGET_FACES_TO_DELETE = delete(s.face_to_delete).where(
+    ~exists(
+        select(literal(1))
+        .select_from(s.unmatched_face.join(s.face, s.face.c.face_id == s.unmatched_face.c.face_id))
+        .where(s.unmatched_face.c.face_id == s.face_to_delete.c.face_id, may_go())
+    )
+)
+
+REMEMBER_FACES_TO_DELETE = (
+    upsert(s.face_to_delete)
     .from_select(
         ["face_id", "run"],
-        select(s.going.c.face_id, bindparam("run")).where(s.going.c.fresh),
+        select(s.unmatched_face.c.face_id, bindparam("run")).where(s.unmatched_face.c.fresh),
     )
     .on_conflict_do_nothing()
 )
@@ -156,14 +165,14 @@ _ROWS = upsert(s.row)
 REMEMBER_ROWS = _ROWS.from_select(
     ["user_id", "path", "user_data", "status", "code", "message", "run"],
     select(
-        s.wanted.c.user_id,
-        s.wanted.c.path,
-        s.wanted.c.user_data,
+        s.manifest_row.c.user_id,
+        s.manifest_row.c.path,
+        s.manifest_row.c.user_data,
         literal(Status.PENDING.value),
         literal(""),
         literal(""),
         bindparam("run"),
-    ).where(s.wanted.c.change.in_([ChangeKind.JOINER.value, ChangeKind.PHOTO.value])),
+    ).where(s.manifest_row.c.change.in_([RowDiffKind.JOINER.value, RowDiffKind.PHOTO.value])),
 ).on_conflict_do_update(
     index_elements=["user_id", "path"],
     # With its text: the next run may take the row from here, without the manifest's.
@@ -181,10 +190,10 @@ FEW = 10
 _PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".heic", ".tif", ".tiff")
 
 
-def find_signs(connection: Connection, *, manifest: str) -> Signs:
+def find_reasons(connection: Connection, *, manifest: str) -> Diagnosis:
     """Look for them in the difference that was found; `manifest` is the absolute path of the one
     that is followed."""
-    return Signs(
+    return Diagnosis(
         zeros_lost=_zeros_lost(connection),
         swapped=_swapped(connection),
         behind=_unlisted_behind(connection),
@@ -194,18 +203,23 @@ def find_signs(connection: Connection, *, manifest: str) -> Signs:
 
 def _zeros_lost(connection: Connection) -> int:
     zero: ColumnElement[str] = literal_column("'0'")  # no parameter, else the index does not fit
-    stripped = func.ltrim(s.wanted.c.user_id, zero)
+    stripped = func.ltrim(s.manifest_row.c.user_id, zero)
     connection.exec_driver_sql(
-        "CREATE INDEX IF NOT EXISTS temp.wanted_stripped ON wanted (ltrim(user_id, '0'))"
+        "CREATE INDEX IF NOT EXISTS temp.user_id_stripped ON manifest_row (ltrim(user_id, '0'))"
     )
-    there = exists(select(literal(1)).where(stripped == func.ltrim(s.gone.c.user_id, zero)))
+    there = exists(
+        select(literal(1)).where(stripped == func.ltrim(s.unlisted_person.c.user_id, zero))
+    )
     return _number(
-        connection, select(func.count()).select_from(s.gone).where(s.gone.c.fresh, there)
+        connection,
+        select(func.count()).select_from(s.unlisted_person).where(s.unlisted_person.c.fresh, there),
     )
 
 
 def _swapped(connection: Connection) -> int:
-    first = select(s.wanted.c.user_id).order_by(s.wanted.c.line).limit(SAMPLE).subquery()
+    first = (
+        select(s.manifest_row.c.user_id).order_by(s.manifest_row.c.line).limit(SAMPLE).subquery()
+    )
     texts = (
         select(s.face.c.user_data)
         .where(s.face.c.user_data.in_(select(first.c.user_id)), s.face.c.user_data != "")
@@ -222,7 +236,9 @@ def _unlisted_behind(connection: Connection) -> bool:
     listed = select(s.face.c.face_id).where(held, is_listed(s.face.c.user_id))
     known = _number(connection, select(func.count()).select_from(listed.subquery()))
     most = listed.order_by(s.face.c.face_id).offset(known * (FEW - 1) // FEW).limit(1)
-    theirs = s.face.c.user_id.in_(select(s.gone.c.user_id).where(s.gone.c.fresh))
+    theirs = s.face.c.user_id.in_(
+        select(s.unlisted_person.c.user_id).where(s.unlisted_person.c.fresh)
+    )
     gone = select(func.count()).where(held, theirs)
     # Calls side by side bring some out of order.
     behind = gone.where(s.face.c.face_id > _number(connection, most))
@@ -235,7 +251,7 @@ def other_manifest(connection: Connection, *, manifest: str) -> str:
     other one: that was followed, and has not been used since this one was."""
     theirs = (
         select(s.row.c.user_id, func.max(s.run.c.manifest).label("manifest"))
-        .join_from(s.gone, s.row, s.row.c.user_id == s.gone.c.user_id)
+        .join_from(s.unlisted_person, s.row, s.row.c.user_id == s.unlisted_person.c.user_id)
         .join(s.run, s.run.c.run == s.row.c.run)
         .group_by(s.row.c.user_id)
     )
@@ -254,7 +270,7 @@ def other_manifest(connection: Connection, *, manifest: str) -> str:
     of_it = s.row.c.run.in_(select(s.run.c.run).where(runs))
     others = (
         select(literal(1))
-        .select_from(s.wanted.join(s.row, and_(SAME_ROW, of_it)))
+        .select_from(s.manifest_row.join(s.row, and_(SAME_ROW, of_it)))
         .limit(people // FEW + 1)
         .subquery()
     )

@@ -18,7 +18,7 @@ from enroll.ledger import schema as s
 from enroll.ledger.blocked import count_forgotten, read_block_list
 from enroll.ledger.blocklist import KEY_BYTES, BlockList
 from enroll.ledger.connection import translate_db_errors
-from enroll.ledger.queue import SqliteSurveys
+from enroll.ledger.queue import SqliteScanCache
 from enroll.ledger.statements import Query, among, listed
 from enroll.model import EventKind
 
@@ -148,7 +148,7 @@ class SqliteForgetting:
                 # Photos that were read for rows which never came to be: whose, nothing says.
                 self._connection.execute(_FORGET_STRAY_PHOTOS)
                 # Packed, it may hold rows of theirs.
-                SqliteSurveys(self._connection, self._path).drop_survey()
+                SqliteScanCache(self._connection, self._path).drop()
                 self._connection.commit()
             finally:
                 self._connection.rollback()
@@ -283,9 +283,9 @@ _WIPE = [
         delete(s.photo).where(s.photo.c.path.in_(_PATHS), s.photo.c.path.not_in(_PATHS_OF_OTHERS)),
         *(
             delete(table).where(table.c.face_id.in_(_FACES))
-            for table in (s.event, s.surplus, s.removal, s.outgoing)
+            for table in (s.event, s.surplus, s.deletion, s.face_to_delete)
         ),
-        delete(s.leaver).where(s.leaver.c.user_id.in_(among("people"))),
+        delete(s.absence).where(s.absence.c.user_id.in_(among("people"))),
         delete(s.row).where(_ROWS),
         delete(s.face).where(s.face.c.user_id.in_(among("people"))),
     )

@@ -33,11 +33,11 @@ from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT, ClockOffsets, expiry_after_death, latest_expiry
 from enroll.ledger import schema as s
 from enroll.ledger.connection import LedgerFile, translate_db_errors
-from enroll.ledger.deletions import SqliteRemovals
-from enroll.ledger.diff import SqliteFollowing
+from enroll.ledger.deletions import SqliteDeletions
+from enroll.ledger.diff import SqliteManifestDiff
 from enroll.ledger.forget import SqliteForgetting
 from enroll.ledger.queries import SqliteReader, offsets_of, run_columns
-from enroll.ledger.queue import SqliteScan, SqliteSurveys
+from enroll.ledger.queue import SqliteScan, SqliteScanCache
 from enroll.ledger.records import (
     INTERRUPTED,
     Changes,
@@ -62,9 +62,9 @@ class SqliteLedger(SqliteReader):
         self._unwritten = Buffer()  # recorded, not in the open transaction yet
         self._written = Buffer()  # in the open transaction, not committed
         self._scan = SqliteScan(connection, path)
-        self._surveys = SqliteSurveys(connection, path)
-        self._removals = SqliteRemovals(connection, path)
-        self._following = SqliteFollowing(connection, path)
+        self._scan_cache = SqliteScanCache(connection, path)
+        self._deletions = SqliteDeletions(connection, path)
+        self._diff = SqliteManifestDiff(connection, path)
         self._forgetting = SqliteForgetting(connection, path)
         self._run: int | None = None
         self._offsets = ClockOffsets()
@@ -77,18 +77,18 @@ class SqliteLedger(SqliteReader):
             connection.commit()
 
     @property
-    def surveys(self) -> SqliteSurveys:
-        return self._surveys
+    def scan_cache(self) -> SqliteScanCache:
+        return self._scan_cache
 
     @property
-    def removals(self) -> SqliteRemovals:
+    def deletions(self) -> SqliteDeletions:
         self._flush()
-        return self._removals
+        return self._deletions
 
     @property
-    def following(self) -> SqliteFollowing:
+    def diff(self) -> SqliteManifestDiff:
         self._flush()
-        return self._following
+        return self._diff
 
     @property
     def forgetting(self) -> SqliteForgetting:
@@ -132,9 +132,9 @@ class SqliteLedger(SqliteReader):
                 expires = expiry_after_death(alive_at, timeout=died.timeout)
                 self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
                 self._bound_expiries(at=start.at)
-            survey = self.last_scan()
-            if survey is None or survey.fingerprint != start.scan_mark:
-                self._surveys.drop_survey()
+            scan = self.last_scan()
+            if scan is None or scan.fingerprint != start.scan_mark:
+                self._scan_cache.drop()
             self._connection.commit()
         self._run, self._offsets = number, offsets
         return number
@@ -327,8 +327,8 @@ class SqliteLedger(SqliteReader):
         if not new:
             return
         with self._taking_back():
-            if self._run is None:  # nobody has said whether the survey holds beside this
-                self._surveys.drop_survey()
+            if self._run is None:  # nobody has said whether the last scan holds beside this
+                self._scan_cache.drop()
             new.write(self._connection)
         self._written.take(new)
 
@@ -448,7 +448,7 @@ def _shared(run: int) -> Select[int, int, int]:
             func.count().label("people"),
         )
         # Who has gone may have another id by now.
-        .where(face.status == _ENROLLED, face.user_id.not_in(select(s.leaver.c.user_id)))
+        .where(face.status == _ENROLLED, face.user_id.not_in(select(s.absence.c.user_id)))
         .group_by(face.sha256)
         .having(func.count() > 1, func.max(face.run) == run)
         .order_by(func.min(face.face_id))

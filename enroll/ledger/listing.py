@@ -86,19 +86,21 @@ class SqliteListing:
         ]
         if parameters:
             with translate_db_errors(self._path):
-                self._connection.execute(insert(s.claim).on_conflict_do_nothing(), parameters)
+                self._connection.execute(
+                    insert(s.adoptable_row).on_conflict_do_nothing(), parameters
+                )
                 self._connection.commit()
 
     def claimed(self, *, listed_only: bool) -> int:
         with translate_db_errors(self._path):
-            counted = select(func.count()).select_from(s.claim)
+            counted = select(func.count()).select_from(s.adoptable_row)
             return self._connection.scalar(counted.where(*self._narrowed(listed_only))) or 0
 
     def claims(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
         query = (
-            select(s.claim)
+            select(s.adoptable_row)
             .where(*self._narrowed(listed_only))
-            .order_by(s.claim.c.user_id, s.claim.c.line)
+            .order_by(s.adoptable_row.c.user_id, s.adoptable_row.c.line)
             .execution_options(yield_per=ROWS_AT_ONCE)
         )
         with translate_db_errors(self._path):
@@ -109,5 +111,5 @@ class SqliteListing:
     def _narrowed(self, listed_only: bool) -> list[ColumnElement[bool]]:
         if not listed_only:
             return []
-        seen = select(s.listed.c.user_id).where(s.listed.c.user_id == s.claim.c.user_id)
+        seen = select(s.listed.c.user_id).where(s.listed.c.user_id == s.adoptable_row.c.user_id)
         return [seen.exists()]

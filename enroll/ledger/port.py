@@ -14,11 +14,11 @@ from typing import Protocol
 from enroll.expiry import ClockOffsets
 from enroll.ledger.blocklist import BlockList
 from enroll.ledger.diff_records import (
-    Change,
-    ChangeKind,
-    Counted,
+    Diagnosis,
+    DiffCounts,
     ReadFile,
-    Signs,
+    RowDiff,
+    RowDiffKind,
     UnreadFile,
 )
 from enroll.ledger.records import (
@@ -36,7 +36,7 @@ from enroll.ledger.records import (
     Suspect,
     Target,
 )
-from enroll.ledger.scan_cache import SurveyKeeper, SurveyRecord
+from enroll.ledger.scan_cache import CachedScan, ScanCacheStore
 from enroll.model import (
     Candidate,
     Entry,
@@ -118,8 +118,8 @@ class LedgerStore(Protocol):
         written to, else one that knows nothing."""
 
 
-class Following(Protocol):
-    """A manifest that is held against the ledger as a whole, and what is remembered of it.
+class ManifestDiff(Protocol):
+    """The diff of a whole manifest and the ledger, and what is remembered of it.
 
     What it was given is gone with the process; what `accept` remembers goes with the next commit.
     """
@@ -149,10 +149,10 @@ class Following(Protocol):
         """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms).
         People who are `withheld` are not gone: to delete their faces is for `enroll forget`."""
 
-    def counted(self) -> Counted:
+    def counted(self) -> DiffCounts:
         """The difference in numbers, but for those who are there again."""
 
-    def changes(self, kinds: Sequence[ChangeKind] = ..., *, images: str) -> Iterator[Change]:
+    def changes(self, kinds: Sequence[RowDiffKind] = ..., *, images: str) -> Iterator[RowDiff]:
         """The difference itself, photos as a manifest says them whose relative paths begin at the
         folder `images`."""
 
@@ -175,14 +175,14 @@ class Following(Protocol):
         """How many people have an enrolled face whose new text could not be sent yet, because the
         face had just been found to bear another."""
 
-    def signs(self, *, manifest: str) -> Signs:
+    def diagnose(self, *, manifest: str) -> Diagnosis:
         """What may be the reason of a difference from this manifest (an absolute path)."""
 
     def other_manifest(self, manifest: str) -> str:
-        """The same as of the signs."""
+        """As in the diagnosis: the manifest that the unlisted people are in."""
 
 
-class Removals(Protocol):
+class Deletions(Protocol):
     """Faces that are deleted from the library. What changes goes with the next commit."""
 
     def choose_run(self, run: int) -> Chosen:
@@ -333,7 +333,7 @@ class LedgerReader(Protocol):
     def manifests(self) -> list[Path]:
         """The manifests of all runs, absolute paths."""
 
-    def last_scan(self) -> SurveyRecord | None:
+    def last_scan(self) -> CachedScan | None:
         """What is remembered of the last whole scan of a manifest, if there is one."""
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
@@ -406,16 +406,16 @@ class Ledger(LedgerReader, Protocol):
     """
 
     @property
-    def surveys(self) -> SurveyKeeper:
-        """What the last whole scan has found. A run that does not bear its mark drops it."""
+    def scan_cache(self) -> ScanCacheStore:
+        """What the last whole scan has found. A run with another `scan_mark` drops it."""
 
     @property
-    def removals(self) -> Removals:
+    def deletions(self) -> Deletions:
         """What is deleted from the library."""
 
     @property
-    def following(self) -> Following:
-        """The manifest as a whole."""
+    def diff(self) -> ManifestDiff:
+        """The manifest as a whole, and how the ledger differs from it."""
 
     @property
     def forgetting(self) -> Forgetting:

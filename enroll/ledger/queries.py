@@ -40,7 +40,7 @@ from enroll.ledger.records import (
     iso_time,
     shown_path,
 )
-from enroll.ledger.scan_cache import SurveyRecord
+from enroll.ledger.scan_cache import CachedScan
 from enroll.ledger.statements import Query
 from enroll.model import Entry, Event, EventKind, RawAnswer, SendAs, Status
 from enroll.visible import named_path, storable
@@ -243,15 +243,15 @@ class SqliteReader:
             found = self._connection.execute(select(s.run.c.manifest).distinct())
             return [named_path(name) for (name,) in found if name]
 
-    def last_scan(self) -> SurveyRecord | None:
+    def last_scan(self) -> CachedScan | None:
         with translate_db_errors(self._path):
-            found = self._connection.execute(select(s.survey)).one_or_none()
+            found = self._connection.execute(select(s.scan_cache)).one_or_none()
         if found is None:
             return None
         results = None
         if found.results_path is not None:
             results = (found.results_path, found.results_size, found.results_mtime_ns)
-        return SurveyRecord(
+        return CachedScan(
             fingerprint=found.fingerprint,
             manifest=found.manifest,
             parts=found.parts,

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from enroll.ledger import schema as s
 from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.records import Comparison
-from enroll.ledger.scan_cache import Part, PartCounts, SurveyRecord
+from enroll.ledger.scan_cache import CachedScan, Part, PartCounts
 from enroll.ledger.statements import (
     INSERT_DUE,
     INSERT_SCAN,
@@ -45,18 +45,18 @@ from enroll.ledger.statements import (
 from enroll.model import Candidate, ScannedRow, Status
 
 
-class SqliteSurveys:
+class SqliteScanCache:
     """Reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection
         self._path = path
 
-    def survey_part(self, number: int) -> Part | None:
+    def load_part(self, number: int) -> Part | None:
         """A part of it, counted from 0."""
         with translate_db_errors(self._path):
             found = self._connection.execute(
-                select(s.survey_part).where(s.survey_part.c.number == number)
+                select(s.scan_cache_part).where(s.scan_cache_part.c.number == number)
             ).one_or_none()
         if found is None:
             return None
@@ -67,9 +67,9 @@ class SqliteSurveys:
             counts=None if found.counts is None else PartCounts.of(found.counts),
         )
 
-    def keep_part(self, part: Part) -> None:
+    def save_part(self, part: Part) -> None:
         """Record a part with the next commit, in the place of the one of its number."""
-        statement = upsert(s.survey_part).values(number=part.number, rows=part.rows)
+        statement = upsert(s.scan_cache_part).values(number=part.number, rows=part.rows)
         self._do(
             statement.on_conflict_do_update(
                 index_elements=["number"], set_={"rows": part.rows, "digest": None, "counts": None}
@@ -79,13 +79,13 @@ class SqliteSurveys:
     def settle_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
         """Record that every row of a part is settled."""
         self._do(
-            update(s.survey_part)
-            .where(s.survey_part.c.number == number)
+            update(s.scan_cache_part)
+            .where(s.scan_cache_part.c.number == number)
             .values(digest=digest, counts=counts.text())
         )
 
-    def keep_survey(self, record: SurveyRecord) -> None:
-        """Record that the survey is whole."""
+    def save(self, record: CachedScan) -> None:
+        """Record that the scan is whole."""
         path, size, mtime_ns = record.results or (None, None, None)
         values = {
             "fingerprint": record.fingerprint,
@@ -96,15 +96,15 @@ class SqliteSurveys:
             "results_mtime_ns": mtime_ns,
         }
         self._do(
-            upsert(s.survey)
+            upsert(s.scan_cache)
             .values(only=1, **values)
             .on_conflict_do_update(index_elements=["only"], set_=values)
         )
 
-    def drop_survey(self) -> None:
-        """Forget the survey and its parts."""
-        self._do(delete(s.survey))
-        self._do(delete(s.survey_part))
+    def drop(self) -> None:
+        """Forget the scan and its parts."""
+        self._do(delete(s.scan_cache))
+        self._do(delete(s.scan_cache_part))
 
     def _do(self, statement: Executable) -> None:
         with translate_db_errors(self._path):

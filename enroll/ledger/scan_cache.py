@@ -1,11 +1,11 @@
 """What a whole scan of a manifest has found, kept so that the next one need not compare it again.
 
-A survey is kept in parts, each some rows of the manifest in their order: the rows themselves, and,
+A scan is kept in parts, each some rows of the manifest in their order: the rows themselves, and,
 once every one of them is enrolled or bad for good, a digest of their photos' times and what the
 rows came to. When manifest and settings are the same and a part's digest is, too, its rows are as
 they were: one `lstat` a photo, and neither CSV nor ledger is looked at.
 
-That holds because whatever takes a face away from a row drops the survey first: a run of another
+That holds because whatever takes a face away from a row drops the cache first: a run of another
 manifest or with other settings, and every other command that writes to the ledger.
 """
 
@@ -71,8 +71,8 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SurveyRecord:
-    """A whole survey: of which manifest and settings (`fingerprint`), in how many parts.
+class CachedScan:
+    """A whole scan: of which manifest and settings (`fingerprint`), in how many parts.
 
     `manifest` is what is known of the file, as `rows.manifest` wrote it. `results` are the path,
     size and modification time (ns) of the results that say the same, if any were written.
@@ -84,23 +84,23 @@ class SurveyRecord:
     results: tuple[str, int, int] | None = None
 
 
-class SurveyKeeper(Protocol):
-    """What a ledger offers for surveys."""
+class ScanCacheStore(Protocol):
+    """Where a ledger keeps its last scan."""
 
-    def survey_part(self, number: int) -> Part | None:
+    def load_part(self, number: int) -> Part | None:
         """A part of it, counted from 0."""
 
-    def keep_part(self, part: Part) -> None:
+    def save_part(self, part: Part) -> None:
         """Record a part with the next commit, in the place of the one of its number."""
 
     def settle_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
         """Record that every row of a part is settled."""
 
-    def keep_survey(self, record: SurveyRecord) -> None:
-        """Record that the survey is whole."""
+    def save(self, record: CachedScan) -> None:
+        """Record that the scan is whole."""
 
-    def drop_survey(self) -> None:
-        """Forget the survey and its parts."""
+    def drop(self) -> None:
+        """Forget the scan and its parts."""
 
 
 def fingerprint(*settings: object) -> str:
@@ -166,19 +166,19 @@ class _Open:
     bad: Counter[tuple[Status, str, str]] = field(default_factory=Counter)
 
 
-class Surveyor:
-    """Takes a run's survey: hands out the parts of the last one, and settles those compared.
+class ScanCache:
+    """A run's use of it: hands out the parts of the last one, and settles those compared.
 
     Used on the driver's thread only.
     """
 
     def __init__(
-        self, keeper: SurveyKeeper, *, recalled: SurveyRecord | None, manifest: str, mark: str
+        self, keeper: ScanCacheStore, *, recalled: CachedScan | None, manifest: str, mark: str
     ) -> None:
-        """`recalled` is the last survey where it is of the same manifest and settings; `manifest`
+        """`recalled` is the last scan where it is of the same manifest and settings; `manifest`
         and `mark` (the fingerprint) are what this one is recorded with."""
         self._keeper = keeper
-        self._record = recalled or SurveyRecord(fingerprint=mark, manifest=manifest, parts=0)
+        self._record = recalled or CachedScan(fingerprint=mark, manifest=manifest, parts=0)
         self._handed_out = 0
         self._scanned = 0
         self._open: dict[int, _Open] = {}
@@ -186,25 +186,25 @@ class Surveyor:
         self._whole = False
         self.mark = mark
         self.recalled = recalled is not None
-        """Whether the parts are those of the last survey, and the manifest need not be read."""
+        """Whether the parts are those of the last scan, and the manifest need not be read."""
         self.all_quiet = self.recalled
         """Whether every part was found as it was."""
 
     def next_part(self) -> Part | None:
-        """The part of the last survey to look at next; None without one, and behind the last."""
+        """The part of the last scan to look at next; None without one, and behind the last."""
         if not self.recalled or self._handed_out >= self._record.parts:
             return None
         self._handed_out += 1
-        return self._keeper.survey_part(self._handed_out - 1)
+        return self._keeper.load_part(self._handed_out - 1)
 
     def quiet(self) -> None:
         """The next part was found as it was."""
         self._scanned += 1
 
     def begins(self, *, first_line: int, packed: bytes | None, digest: bytes) -> None:
-        """The next part is being compared. `packed` are its rows where the last survey had none."""
+        """The next part is being compared. `packed` are its rows where the last scan had none."""
         if packed is not None:
-            self._keeper.keep_part(Part(number=self._scanned, rows=packed))
+            self._keeper.save_part(Part(number=self._scanned, rows=packed))
         self._first_lines.append(first_line)
         self._open[len(self._first_lines) - 1] = _Open(self._scanned, digest)
         self._scanned += 1
@@ -268,7 +268,7 @@ class Surveyor:
         self._whole = True
         if not self.recalled:
             self._record = replace(self._record, parts=self._scanned)
-            self._keeper.keep_survey(self._record)
+            self._keeper.save(self._record)
 
     def says(self, results: tuple[str, int, int] | None) -> bool:
         """Whether results of this path, size and time (ns) say what this run has found."""
@@ -278,4 +278,4 @@ class Surveyor:
         """Remember the results that were written at the end."""
         if self._whole and self._record.results != results:
             self._record = replace(self._record, results=results)
-            self._keeper.keep_survey(self._record)
+            self._keeper.save(self._record)

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Kept in SQLite's `user_version`; a ledger of another one is refused. No number is used twice."""
 
 APPLICATION_ID = 0x656E726C
@@ -105,9 +105,9 @@ surplus = Table(
     Column("run", Integer, nullable=False),
 )
 
-# Faces that are to be deleted, from before the call until it is known that they are gone.
-removal = Table(
-    "removal",
+# A line is a face that is about to be deleted, from before the call until it is known to be gone.
+deletion = Table(
+    "deletion",
     metadata,
     Column("face_token", Text, primary_key=True),
     Column("face_id", Integer, ForeignKey("face.face_id"), nullable=False),
@@ -115,9 +115,9 @@ removal = Table(
     sqlite_with_rowid=False,
 )
 
-# Who stood in no manifest of the last syncs, and since when (UNIX ms).
-leaver = Table(
-    "leaver",
+# A line is a person who is in no manifest of the last syncs, and since when (UNIX ms).
+absence = Table(
+    "absence",
     metadata,
     Column("user_id", Text, primary_key=True),
     Column("since", BigInteger, nullable=False),
@@ -125,9 +125,10 @@ leaver = Table(
     sqlite_with_rowid=False,
 )
 
-# Faces of people in the manifest which a sync is to delete once all their rows are enrolled.
-outgoing = Table(
-    "outgoing",
+# A line is a face of somebody in the manifest that a sync is to delete once all rows of this person
+# are enrolled.
+face_to_delete = Table(
+    "face_to_delete",
     metadata,
     Column("face_id", Integer, ForeignKey("face.face_id"), primary_key=True),
     Column("run", Integer, nullable=False),
@@ -222,8 +223,8 @@ forgotten = Table(
 )
 
 # What the last whole scan of a manifest found; derived, and dropped whenever it might be wrong.
-survey = Table(
-    "survey",
+scan_cache = Table(
+    "scan_cache",
     metadata,
     Column("only", Integer, CheckConstraint("only = 1"), primary_key=True),
     Column("fingerprint", Text, nullable=False),
@@ -234,8 +235,8 @@ survey = Table(
     Column("results_mtime_ns", BigInteger),
 )
 
-survey_part = Table(
-    "survey_part",
+scan_cache_part = Table(
+    "scan_cache_part",
     metadata,
     Column("number", Integer, primary_key=True),
     Column("rows", LargeBinary, nullable=False),
@@ -288,7 +289,7 @@ early = Table(
     sqlite_with_rowid=False,
 )
 
-# Rows whose enrolled face is to be added anew with their text.
+# A line is a row whose enrolled face is to be added again with the row's text.
 renewal = Table(
     "renewal",
     scan_metadata,
@@ -298,12 +299,12 @@ renewal = Table(
     sqlite_with_rowid=False,
 )
 
-# The manifest that a sync follows, and how the ledger differs; temporary in the same way.
-following_metadata = MetaData()
+# The manifest of a sync, and how the ledger differs from it; temporary in the same way.
+diff_metadata = MetaData()
 
-wanted = Table(
-    "wanted",
-    following_metadata,
+manifest_row = Table(
+    "manifest_row",
+    diff_metadata,
     Column("user_id", Text, primary_key=True),
     Column("path", Text, primary_key=True),
     Column("user_data", Text, nullable=False),
@@ -320,11 +321,11 @@ wanted = Table(
     sqlite_with_rowid=False,
 )
 
-# People with faces who do not stand in it, since when, and the sync that has found it, if it was an
-# earlier one.
-gone = Table(
-    "gone",
-    following_metadata,
+# A line is a person who has a face and is not in the manifest, since when, and the sync that
+# found it, if it was an earlier one.
+unlisted_person = Table(
+    "unlisted_person",
+    diff_metadata,
     Column("user_id", Text, primary_key=True),
     Column("since", BigInteger, nullable=False),
     Column("run", Integer),
@@ -333,11 +334,11 @@ gone = Table(
     sqlite_with_rowid=False,
 )
 
-# Faces of people who do, to which none of their rows leads; `fresh` are those that no earlier sync
-# has found, `superseded` those in whose place another command has put others.
-going = Table(
-    "going",
-    following_metadata,
+# A line is a face of somebody in the manifest to which none of their rows leads. No earlier sync
+# found those that are `fresh`; another command put others in the place of `superseded` ones.
+unmatched_face = Table(
+    "unmatched_face",
+    diff_metadata,
     Column("face_id", Integer, primary_key=True),
     Column("user_id", Text, nullable=False),
     Column("enrolled", Boolean, nullable=False),
@@ -346,11 +347,11 @@ going = Table(
     prefixes=["TEMPORARY"],
 )
 
-# What is to be deleted, as far as it was chosen; temporary in the same way.
+# A line is a face that was chosen to be deleted; temporary in the same way.
 removal_metadata = MetaData()
 
-target = Table(
-    "target",
+chosen_face = Table(
+    "chosen_face",
     removal_metadata,
     Column("face_token", Text, primary_key=True),
     Column("face_id", Integer, nullable=False),
@@ -384,8 +385,8 @@ absent = Table(
     sqlite_with_rowid=False,
 )
 
-claim = Table(
-    "claim",
+adoptable_row = Table(
+    "adoptable_row",
     listing_metadata,
     Column("user_id", Text, primary_key=True),
     Column("path", Text, primary_key=True),

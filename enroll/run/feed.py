@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from enroll.ledger import WITHHELD, PartCounts, Surveyor
+from enroll.ledger import WITHHELD, PartCounts, ScanCache
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import Scan, Scanned
 from enroll.model import CallKind, Candidate, Photo, Status, Unusable
@@ -161,7 +161,7 @@ class Feed:
         scan: Scan,
         journal: Journal,
         *,
-        survey: Surveyor,
+        survey: ScanCache,
         share: Share,
         policy: Policy,
         store: PhotoStore,

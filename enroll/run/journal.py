@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from enroll import clock
 from enroll.expiry import ALIVE_SECONDS, ClockOffsets
-from enroll.ledger import Changes, Ledger, Surveyor
+from enroll.ledger import Changes, Ledger, ScanCache
 from enroll.model import (
     Candidate,
     Event,
@@ -41,7 +41,7 @@ class Journal:
     run: int
     tally: Tally
     observer: Observer
-    survey: Surveyor
+    survey: ScanCache
     offsets: Callable[[], ClockOffsets]
     """How the service's clock was judged so far: with the highest, calls may have been signed."""
     outcomes: int = 0

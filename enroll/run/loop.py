@@ -18,7 +18,7 @@ from enroll import clock
 from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, LocalError, ShortageError
 from enroll.expiry import ClockOffsets
-from enroll.ledger import Ledger, Surveyor
+from enroll.ledger import Ledger, ScanCache
 from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
 from enroll.manifest.scan import Scan
@@ -127,7 +127,7 @@ class Driver:
         ledger: Ledger,
         service: FullService,
         scan: Scan,
-        survey: Surveyor,
+        survey: ScanCache,
         limiter: Limiter,
         executors: Executors,
         observer: Observer,

@@ -28,7 +28,7 @@ NOT_THERE = "FACE_NOT_IN_GROUP"
 def chosen_pages(ledger: Ledger, *, run: int) -> Iterator[list[Target]]:
     """The faces that the ledger has chosen, at most `DELETE_PAGE` at a time."""
     after = ""
-    while targets := ledger.removals.chosen(after=after, most=DELETE_PAGE, run=run):
+    while targets := ledger.deletions.chosen(after=after, most=DELETE_PAGE, run=run):
         yield targets
         after = targets[-1].face_token
 
@@ -48,7 +48,7 @@ def delete_chosen(
 
     `run` is the command's number; `on_progress` hears after each call how many are gone so far,
     once any are; `go_on` is asked before each, also before those that ask what became of a face.
-    `seen` is as for `Removals.settle`. Raises ServiceError where the service will not delete.
+    `seen` is as for `Deletions.settle`. Raises ServiceError where the service will not delete.
     """
     gone, unknown = 0, 0
     for targets in chosen_pages(ledger, run=run):
@@ -72,8 +72,8 @@ def delete_targets(
 ) -> int:
     """The same for at most `DELETE_PAGE` faces that are named."""
     # What was recorded before may have been called for, or agreed to.
-    older = {one.face_token for one in ledger.removals.intended()}
-    ledger.removals.intend(targets)
+    older = {one.face_token for one in ledger.deletions.intended()}
+    ledger.deletions.intend(targets)
     _note(ledger, EventKind.REMOVING, targets)
     ledger.commit()
     return _carry_out(ledger, caller, group_id, targets, older=older, go_on=go_on, seen=seen)
@@ -86,15 +86,15 @@ def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
     A face that is there is taken for one that stays only when no call can delete it any more. The
     sentence of a service that does not delete what it should, else an empty one.
     """
-    judged = ledger.removals.intended_by_syncs()
+    judged = ledger.deletions.intended_by_syncs()
     refused = ""
     try:
-        targets = ledger.removals.intended()
+        targets = ledger.deletions.intended()
         _finish(ledger, caller, group_id, [one for one in targets if one.face_token not in judged])
     except ServiceError as error:  # an account may not delete any more, and may add
         refused = str(error)
     now = clock.now_ms()
-    doubtful = {one.face_token: one for one in ledger.removals.intended()}
+    doubtful = {one.face_token: one for one in ledger.deletions.intended()}
     gone, stays = list[Target](), list[str]()
     try:
         for token, found in look_up(caller, group_id, doubtful):
@@ -108,12 +108,12 @@ def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
     except ServiceError as error:
         refused = refused or str(error)
     _settle(ledger, gone, {})
-    ledger.removals.withdraw(stays)
+    ledger.deletions.withdraw(stays)
     # A clock that was ahead has recorded these; from now on it is known how long ago.
     _note(
         ledger,
         EventKind.REMOVING,
-        [one for one in ledger.removals.intended() if judged.get(one.face_token, now) > now],
+        [one for one in ledger.deletions.intended() if judged.get(one.face_token, now) > now],
     )
     ledger.commit()
     return refused
@@ -146,7 +146,7 @@ def _carry_out(
         deletion.carry_out(tokens)
     except ServiceError:
         if not deletion.attempted:  # nothing was deleted, and nothing will be
-            ledger.removals.withdraw([token for token in tokens if token not in older])
+            ledger.deletions.withdraw([token for token in tokens if token not in older])
         raise
     finally:
         gone = deletion.gone
@@ -161,7 +161,7 @@ def _settle(
 ) -> None:
     for run in {target.run for target in targets}:
         tokens = [target.face_token for target in targets if target.run == run]
-        ledger.removals.settle(tokens, run=run, seen=seen)
+        ledger.deletions.settle(tokens, run=run, seen=seen)
     _note(ledger, EventKind.REMOVED, targets, reasons=reasons)
 
 
