@@ -424,4 +424,4 @@ def test_a_bmp_that_decoders_take_in_different_ways_is_never_sent_as_it_is(
     path = tmp_path / "odd.bmp"
     path.write_bytes(ODD_BMP[name])
     seen = glance(str(path), open_store(tmp_path))
-    assert isinstance(seen, Fault) or "converted" in seen.deeds
+    assert isinstance(seen, Fault) or "converted" in seen.edits

@@ -15,7 +15,7 @@ from PIL import Image, ImageChops, ImageCms
 from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault, Photo
-from enroll.photos import Deed, PhotoCode, Prepared, open_store, prepare, read_photo
+from enroll.photos import Edit, PhotoCode, Prepared, open_store, prepare, read_photo
 from enroll.photos.bounds import Gate, decoding_limit
 from enroll.photos.decode import decoding_bytes
 from enroll.photos.form import Form
@@ -55,8 +55,8 @@ def test_a_photo_on_its_side_is_turned_upright(form: str, orientation: int) -> N
     options = {"quality": 92} if form != "PNG" else {}
     content = saved(scene(), form, exif=exif(orientation), **options)
     found = sent(content)
-    assert Deed.TURNED in found.done
-    assert (Deed.CONVERTED in found.done) is (form != "JPEG")
+    assert Edit.TURNED in found.done
+    assert (Edit.CONVERTED in found.done) is (form != "JPEG")
     assert difference(shown(found.content), shown(content)) < NEARLY
     assert difference(shown(found.content), scene().transpose(TURNS[orientation])) < 4
 
@@ -315,7 +315,7 @@ def test_what_there_is_of_a_truncated_photo_is_sent_when_asked(form: str) -> Non
     cut = content[: int(len(content) * 0.7)]
     assert fault_of(cut).code == PhotoCode.TRUNCATED
     found = sent(cut, Preparation(accept_truncated=True))
-    assert Deed.COMPLETED in found.done
+    assert Edit.COMPLETED in found.done
     there = (0, 120, 240, 160) if form == "BMP" else (0, 0, 240, 40)  # a BMP begins at the bottom
     assert difference(shown(found.content).crop(there), scene().crop(there)) < 8
 

@@ -98,7 +98,7 @@ def test_a_glance_tells_about_how_many_bytes_would_be_sent(name: str, tmp_path: 
         read = examine(str(photo), open_store(tmp_path), preparation)
         assert isinstance(seen, Glance)
         assert isinstance(read, Glance)
-        assert seen.deeds == read.deeds != ()
+        assert seen.edits == read.edits != ()
         told, found, photos = told + seen.to_send, found + read.to_send, photos + 1
     assert photos >= 15
     assert 0.67 < told / found < 1.5, (told, found)

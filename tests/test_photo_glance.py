@@ -57,7 +57,7 @@ def test_a_glance_tells_what_reading_does(
     read = read_photo(str(path), open_store(tmp_path), preparation)
     if isinstance(read, Photo):
         assert isinstance(seen, Glance), seen
-        assert (", ".join(seen.deeds), seen.size) == (read.prepared, len(PHOTOS[name]))
+        assert (", ".join(seen.edits), seen.size) == (read.prepared, len(PHOTOS[name]))
         if read.prepared in ("", "stripped"):
             assert seen.to_send == len(read.content)
     else:

@@ -21,7 +21,7 @@ from enroll.model import Fault, Unusable
 from enroll.photos import PhotoCode, Prepared, glance, open_store, prepare, read_photo
 from enroll.photos.decode import open_picture
 from enroll.photos.form import Form, orientation
-from enroll.photos.jpeg import EOI, lost_from, walk
+from enroll.photos.jpeg import EOI, truncated_at, walk
 from enroll.sandbox.faces import grey_picture
 from enroll.settings import Preparation
 
@@ -200,7 +200,7 @@ def test_thousands_of_empty_tables_are_not_all_looked_at() -> None:
     at = content.index(b"\xff\xda")
     tables = (b"\xff\xc4\xff\xff" + bytes(65_533)) * 300
     zeros = content[:at] + tables + content[at:-20] + bytes(300) + EOI
-    assert lost_from(zeros, walk(zeros)) is None
+    assert truncated_at(zeros, walk(zeros)) is None
 
 
 def test_a_bomb_in_a_damaged_png_is_unpacked_no_further_than_its_lines() -> None:

@@ -14,7 +14,7 @@ from test_photo_corpus import pictures
 
 from enroll.model import Fault
 from enroll.photos import PhotoCode, Prepared, prepare
-from enroll.photos.jpeg import EOI, lost_from, walk, without_end
+from enroll.photos.jpeg import EOI, truncated_at, walk, without_end
 from enroll.photos.precheck import doubt_about
 from enroll.settings import AS_USUAL, Precheck, Preparation
 
@@ -142,7 +142,7 @@ def test_no_picture_that_packages_carry_has_lost_a_part() -> None:
             continue
         content = path.read_bytes()
         looked_at += 1
-        assert lost_from(content, walk(content)) is None, path
+        assert truncated_at(content, walk(content)) is None, path
         assert isinstance(prepare(content, Preparation(max_side=300)), Prepared), path
     assert looked_at >= 3
 
@@ -157,7 +157,7 @@ def test_a_whole_photo_is_decoded_without_its_end(
     for picture in (noise, noise.convert("L"), Image.new("RGB", size, "white"), scene(*size)):
         for sampling in (0, 1, 2):
             content = saved(picture, quality=quality, exif=exif(3), subsampling=sampling, **options)
-            stripped = walk(content).remains.joined()
+            stripped = walk(content).stripped.joined()
             assert without_end(stripped, walk(stripped)).read() != stripped
             assert code(content) == "turned"
 

@@ -12,7 +12,7 @@ from PIL import Image
 from real_pictures import exif, saved, scene
 
 from enroll.model import Fault
-from enroll.photos import Deed, Prepared, prepare
+from enroll.photos import Edit, Prepared, prepare
 from enroll.photos.decode import RAISED
 from enroll.photos.jpeg import ESCAPED, MOST_BY_CHANCE, walk
 
@@ -107,7 +107,7 @@ def test_a_jpeg_that_pillow_opens_is_sent_with_the_pixels_that_pillow_shows(
     event(f"Pillow opens it: {expected is not None}, we send it: {isinstance(found, Prepared)}")
     if expected is not None:
         assert not isinstance(found, Fault), found.message
-        if set(found.done) <= {Deed.STRIPPED}:
+        if set(found.done) <= {Edit.STRIPPED}:
             assert pixels(found.content) == expected
 
 
@@ -152,5 +152,5 @@ def test_a_png_that_pillow_opens_is_sent_with_the_pixels_that_pillow_shows(
     event(f"Pillow opens it: {expected is not None}, we send it: {isinstance(found, Prepared)}")
     if expected is not None:
         assert not isinstance(found, Fault), found.message
-        if set(found.done) <= {Deed.STRIPPED}:
+        if set(found.done) <= {Edit.STRIPPED}:
             assert pixels(found.content) == expected

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from real_pictures import exif, saved, scene, with_segment
 
 from enroll.model import Fault
-from enroll.photos import Deed, PhotoCode, Prepared, prepare
+from enroll.photos import Edit, PhotoCode, Prepared, prepare
 from enroll.photos.jpeg import MOST_FILL, MOST_SCANS, MOST_SEGMENTS, walk
 from enroll.settings import Preparation
 
@@ -85,7 +85,7 @@ def test_all_metadata_of_a_jpeg_is_cut_out_and_its_scans_are_the_same_bytes(kind
         content = with_segment(content, marker, head + SECRET)
     content += SECRET
     found = sent(content)
-    assert found.done == (Deed.STRIPPED,)
+    assert found.done == (Edit.STRIPPED,)
     assert SECRET not in found.content
     assert b"Exif" not in found.content
     assert found.content.endswith(b"\xff\xd9")
@@ -118,7 +118,7 @@ def test_the_further_pictures_of_an_mpo_are_cut_off() -> None:
     scene().save(out, "MPO", save_all=True, append_images=[scene().rotate(180)])
     content = out.getvalue()
     found = sent(content)
-    assert found.done == (Deed.STRIPPED,)
+    assert found.done == (Edit.STRIPPED,)
     assert found.content.count(b"\xff\xd9") == 1
     assert pixels(found.content) == pixels(content)
 
@@ -154,7 +154,7 @@ def before_tables(content: bytes, piece: bytes) -> bytes:
 )
 def test_what_decoders_skip_between_segments_is_cut_out(piece: bytes) -> None:
     found = sent(before_tables(jpeg(), piece))
-    assert (found.content, found.done) == (jpeg(), (Deed.STRIPPED,))
+    assert (found.content, found.done) == (jpeg(), (Edit.STRIPPED,))
 
 
 def test_fill_bytes_that_the_standard_allows_stay() -> None:
@@ -167,7 +167,7 @@ def test_what_decoders_skip_between_scans_is_cut_out(between: bytes) -> None:
     content = jpeg("progressive")
     tables = content.index(b"\xff\xc4", content.index(b"\xff\xda"))
     found = sent(content[:tables] + b"\xff\xe5\0\2" + between + content[tables:])
-    assert (found.content, found.done) == (content, (Deed.STRIPPED,))
+    assert (found.content, found.done) == (content, (Edit.STRIPPED,))
 
 
 @pytest.mark.parametrize("marker", [0xE1, 0xFE, 0x23, 0xF3, 0x01])
@@ -192,11 +192,11 @@ def test_a_piece_of_a_profile_that_is_too_short_is_no_reason_to_refuse_a_photo()
 def test_the_first_exif_segment_decides_which_way_up_a_jpeg_is(first: Image.Exif | bytes) -> None:
     payload = first if isinstance(first, bytes) else first.tobytes().removeprefix(b"Exif\0\0")
     turned = jpeg(exif=exif(6))
-    assert sent(turned).done == (Deed.TURNED,)
+    assert sent(turned).done == (Edit.TURNED,)
     found = sent(with_segment(turned, 0xE1, b"Exif\0\0" + payload))
-    assert (found.content, found.done) == (jpeg(), (Deed.STRIPPED,))
+    assert (found.content, found.done) == (jpeg(), (Edit.STRIPPED,))
     upright = jpeg(exif=exif(1))
-    assert sent(with_segment(upright, 0xE1, exif(6).tobytes())).done == (Deed.TURNED,)
+    assert sent(with_segment(upright, 0xE1, exif(6).tobytes())).done == (Edit.TURNED,)
 
 
 def test_padding_behind_the_end_is_cut_off() -> None:
@@ -247,7 +247,7 @@ def test_all_metadata_of_a_png_is_cut_out_and_its_profile_stays() -> None:
     content = png() + SECRET
     assert {b"tEXt", b"iTXt", b"eXIf"} <= set(chunks(content[: -len(SECRET)]))
     found = sent(content)
-    assert (found.media_type, found.done) == ("image/png", (Deed.STRIPPED,))
+    assert (found.media_type, found.done) == ("image/png", (Edit.STRIPPED,))
     assert set(chunks(found.content)) == {b"IHDR", b"iCCP", b"IDAT", b"IEND"}
     assert pixels(found.content) == pixels(content)
     assert SECRET not in found.content
@@ -285,7 +285,7 @@ def test_of_several_profiles_of_a_png_the_first_counts_and_no_other_is_unpacked(
 )
 def test_a_profile_of_a_png_that_nobody_can_read_is_cut_out(payload: bytes) -> None:
     found = sent(png_with_profile(payload))
-    assert (found.media_type, found.done) == ("image/png", (Deed.STRIPPED,))
+    assert (found.media_type, found.done) == ("image/png", (Edit.STRIPPED,))
     assert found.content == saved(scene(), "PNG")
     shrunk = prepare(png_with_profile(payload), Preparation(max_side=100))
     assert isinstance(shrunk, Prepared)
@@ -315,7 +315,7 @@ def test_what_stands_behind_the_pixels_of_a_bmp_is_cut_off() -> None:
     content = saved(scene(), "BMP")
     assert sent(content).content is content
     found = sent(content + SECRET)
-    assert (found.content, found.done) == (content, (Deed.STRIPPED,))
+    assert (found.content, found.done) == (content, (Edit.STRIPPED,))
 
 
 def test_a_chunk_with_another_sum_is_found_where_it_is() -> None:
@@ -345,7 +345,7 @@ def png_with(piece: bytes, *, behind: bool = False, mode: str = "RGB") -> bytes:
 def test_a_chunk_with_a_wrong_sum_that_decoders_skip_is_cut_out(kind: bytes, behind: bool) -> None:
     payload = exif(6).tobytes().removeprefix(b"Exif\0\0") if kind == b"eXIf" else SECRET
     found = sent(png_with(chunk(kind, payload, wrong_sum=True), behind=behind))
-    assert (found.content, found.done) == (png_with(b""), (Deed.STRIPPED,))
+    assert (found.content, found.done) == (png_with(b""), (Edit.STRIPPED,))
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_a_chunk_with_a_wrong_sum_that_decoders_skip_is_cut_out(kind: bytes, beh
 )
 def test_what_is_no_chunk_behind_the_picture_of_a_png_is_cut_out(piece: bytes) -> None:
     found = sent(png_with(piece, behind=True))
-    assert (found.content, found.done) == (png_with(b""), (Deed.STRIPPED,))
+    assert (found.content, found.done) == (png_with(b""), (Edit.STRIPPED,))
     at = png_with(b"").index(b"IDAT") + 50
     lost = png_with(piece)[: at + len(piece)] + piece + png_with(b"")[-12:]
     assert isinstance(prepare(lost), Fault)
@@ -421,14 +421,14 @@ def interlaced_png(picture: Image.Image) -> bytes:
 )
 def test_a_chunk_of_an_impossible_length_is_cut_out(kind: bytes, payload: bytes) -> None:
     found = sent(png_with(chunk(kind, payload)))
-    assert (found.content, found.done) == (png_with(b""), (Deed.STRIPPED,))
+    assert (found.content, found.done) == (png_with(b""), (Edit.STRIPPED,))
 
 
 def test_the_first_exif_chunk_decides_which_way_up_a_png_is() -> None:
     notes = [chunk(b"eXIf", exif(way).tobytes().removeprefix(b"Exif\0\0")) for way in (1, 6)]
     upright = sent(png_with(b"".join(notes)))
-    assert (upright.content, upright.done) == (png_with(b""), (Deed.STRIPPED,))
-    assert Deed.TURNED in sent(png_with(b"".join(reversed(notes)))).done
+    assert (upright.content, upright.done) == (png_with(b""), (Edit.STRIPPED,))
+    assert Edit.TURNED in sent(png_with(b"".join(reversed(notes)))).done
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"IDAT"])

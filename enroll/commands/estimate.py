@@ -46,7 +46,7 @@ class Outlook:
         self.due += lines
         self.calls += 1
         self.content += look.to_send
-        portion = self.portions.setdefault(", ".join(look.deeds), Portion())
+        portion = self.portions.setdefault(", ".join(look.edits), Portion())
         portion.photos += 1
         portion.before += look.size
         portion.after += look.to_send

@@ -51,7 +51,7 @@ class PlanReport:
     def sent(self, row: Candidate, look: Glance) -> None:
         """A row that would be sent, perhaps with a doubt about the face in its photo."""
         amiss = None if look.doubt is None else ("", look.doubt)
-        self._write(row, ", ".join(look.deeds) or AS_IT_IS, amiss, look)
+        self._write(row, ", ".join(look.edits) or AS_IT_IS, amiss, look)
 
     def _write(
         self, row: Candidate, plan: str, amiss: tuple[str, Fault] | None, look: Glance | None

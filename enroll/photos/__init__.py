@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enroll.photos.decision import LARGEST_FILE, Deed, PhotoCode, marks
+from enroll.photos.decision import LARGEST_FILE, Edit, PhotoCode, marks
 from enroll.photos.folder import FolderStore
 from enroll.photos.glance import Glance, examine, glance
 from enroll.photos.precheck import check_installed
-from enroll.photos.prepare import Prepared, prepare
-from enroll.photos.read import read_photo, read_photos
+from enroll.photos.read import Prepared, prepare, read_photo, read_photos
 from enroll.photos.store import PhotoStore
 
 __all__ = [
     "LARGEST_FILE",
-    "Deed",
+    "Edit",
     "Glance",
     "PhotoCode",
     "PhotoStore",

@@ -18,16 +18,17 @@ from enroll.photos.bounds import CONTENT_BYTES, Room, check_time, decoders, deco
 from enroll.photos.decision import MIN_SIDE, Seen, unfit_size
 from enroll.photos.decode import (
     BrokenError,
+    Source,
     decoding_bytes,
     load,
     load_what_there_is,
     open_picture,
     pixel_bytes,
     translating,
+    why_cut_off,
 )
 from enroll.photos.form import Form
 from enroll.photos.jpeg import EOI, without_end
-from enroll.photos.source import Source, why_cut_off
 from enroll.photos.strip import Pieces
 from enroll.settings import Preparation
 

@@ -229,7 +229,7 @@ def small_face(side: int, min_face: int) -> Fault:
     )
 
 
-class Deed(StrEnum):
+class Edit(StrEnum):
     """What is done to a photo, in the order in which it is said."""
 
     STRIPPED = "stripped"
@@ -270,7 +270,7 @@ _NOT_COMMON = {
 }
 
 
-def decide(seen: Seen, preparation: Preparation) -> tuple[Deed, ...] | Fault:
+def decide(seen: Seen, preparation: Preparation) -> tuple[Edit, ...] | Fault:
     """What is done to it, nothing if it is sent as it is; or why it is not sent.
 
     That the end is missing is for the caller to say, who may know how much.
@@ -285,17 +285,17 @@ def decide(seen: Seen, preparation: Preparation) -> tuple[Deed, ...] | Fault:
     fits = not too_large and seen.length <= preparation.max_bytes
     turned = seen.orientation != UPRIGHT
     if seen.form in _TAKEN and seen.common and fits and not (turned or seen.truncated):
-        return (Deed.STRIPPED,) if seen.cut else ()
+        return (Edit.STRIPPED,) if seen.cut else ()
     stays_jpeg = seen.form is Form.JPEG and seen.common
     if not (stays_jpeg or preparation.convert):
         return not_to_be_converted(_what(seen))
-    deeds = {
-        Deed.COMPLETED: seen.truncated,
-        Deed.CONVERTED: not stays_jpeg,
-        Deed.TURNED: turned,
-        Deed.SHRUNK: too_large or (stays_jpeg and not fits),
+    edits = {
+        Edit.COMPLETED: seen.truncated,
+        Edit.CONVERTED: not stays_jpeg,
+        Edit.TURNED: turned,
+        Edit.SHRUNK: too_large or (stays_jpeg and not fits),
     }
-    return tuple(deed for deed, is_done in deeds.items() if is_done)
+    return tuple(edit for edit, is_done in edits.items() if is_done)
 
 
 def _what(seen: Seen) -> str:

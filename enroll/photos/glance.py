@@ -8,12 +8,11 @@ from hashlib import blake2b
 
 from enroll.model import Fault, Unusable
 from enroll.photos import boxes, decision, inspect, jpeg, png, tiff
-from enroll.photos.decision import Deed, Seen, decide
+from enroll.photos.decision import Edit, Seen, decide
+from enroll.photos.decode import COMPLETABLE
 from enroll.photos.directory import EndMissingError, UnsupportedError
-from enroll.photos.foreign import name_of_foreign
-from enroll.photos.form import Form, form_of
+from enroll.photos.form import Form, form_of, name_of_foreign
 from enroll.photos.read import open_photo, read_photo
-from enroll.photos.source import COMPLETABLE
 from enroll.photos.store import OpenPhoto, PhotoStore, UnusableError
 from enroll.settings import AS_USUAL, Preparation
 
@@ -46,7 +45,7 @@ class Glance:
 
     size: int
     likeness: int
-    deeds: tuple[Deed, ...] = ()
+    edits: tuple[Edit, ...] = ()
     to_send: int = 0
     pixels: tuple[int, int] | None = None
     doubt: Fault | None = None
@@ -67,12 +66,12 @@ def examine(path: str, store: PhotoStore, preparation: Preparation = AS_USUAL) -
     if isinstance(read, Unusable):
         return read.fault
     likeness = int.from_bytes(read.sha256[:8], "big", signed=True)
-    deeds = tuple(Deed(word) for word in read.prepared.split(", ") if word)
+    edits = tuple(Edit(word) for word in read.prepared.split(", ") if word)
     head = glance(path, store, preparation)
     return Glance(
         size=read.times.size,
         likeness=likeness,
-        deeds=deeds,
+        edits=edits,
         to_send=len(read.content),
         pixels=head.pixels if isinstance(head, Glance) else None,
         doubt=read.doubt,
@@ -91,23 +90,23 @@ def _glanced(photo: OpenPhoto, preparation: Preparation) -> Glance | Fault:
     seen = _seen(photo, head, form)
     if isinstance(seen, Fault):
         return seen
-    deeds = decide(seen, preparation)
-    if isinstance(deeds, Fault):
-        return deeds
+    edits = decide(seen, preparation)
+    if isinstance(edits, Fault):
+        return edits
     if seen.truncated and not preparation.accept_truncated:
         return decision.cut_off(completable=form in COMPLETABLE)
-    to_send = _likely_bytes(seen, deeds, preparation)
+    to_send = _likely_bytes(seen, edits, preparation)
     told = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
     likeness = int.from_bytes(told, "big", signed=True)
-    return Glance(size, likeness, deeds, to_send, pixels=seen.size)
+    return Glance(size, likeness, edits, to_send, pixels=seen.size)
 
 
-def _likely_bytes(seen: Seen, deeds: tuple[Deed, ...], preparation: Preparation) -> int:
+def _likely_bytes(seen: Seen, edits: tuple[Edit, ...], preparation: Preparation) -> int:
     """About how many bytes would be sent."""
-    if set(deeds) <= {Deed.STRIPPED}:
+    if set(edits) <= {Edit.STRIPPED}:
         return seen.length
     share = 1.0 if seen.size is None else min(1.0, preparation.max_side / max(seen.size))
-    if Deed.CONVERTED not in deeds:
+    if Edit.CONVERTED not in edits:
         likely = seen.length * math.pow(share, _SHRUNK)
     elif seen.size is None:
         likely = seen.length * _CONVERTED_TIMES
@@ -179,10 +178,10 @@ def _seen_jpeg(photo: OpenPhoto, head: bytes) -> Seen | Fault:
     return Seen(
         form=Form.JPEG,
         size=found.size,
-        length=size - found.remains.dropped,
+        length=size - found.stripped.dropped,
         common=found.common,
         orientation=found.orientation,
-        cut=found.remains.changed,
+        cut=found.stripped.changed,
     )
 
 
@@ -196,10 +195,10 @@ def _seen_png(head: bytes, size: int) -> Seen | Fault:
     return Seen(
         form=Form.PNG,
         size=found.size,
-        length=max(size - found.remains.dropped, 0),
+        length=max(size - found.stripped.dropped, 0),
         common=found.common,
         orientation=found.orientation,
-        cut=found.remains.changed,
+        cut=found.stripped.changed,
     )
 
 

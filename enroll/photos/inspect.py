@@ -11,9 +11,9 @@ from enroll.photos import boxes, decision, form, tiff
 from enroll.photos.boxes import Picture, framed
 from enroll.photos.colour import LARGEST_PROFILE
 from enroll.photos.decision import Seen
+from enroll.photos.decode import Source
 from enroll.photos.directory import EndMissingError, UnsupportedError
 from enroll.photos.form import Form
-from enroll.photos.source import Source
 
 _FILE_HEADER = 14
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from struct import unpack_from
 
 from enroll.photos import form
-from enroll.photos.strip import Pieces, Remains
+from enroll.photos.strip import Pieces, Stripped
 
 SOI = b"\xff\xd8"
 EOI = b"\xff\xd9"
@@ -84,7 +84,7 @@ class Jpeg:
     scan that should not, and ends it for a decoder.
     """
 
-    remains: Remains
+    stripped: Stripped
     width: int = 0
     height: int = 0
     precision: int = 0
@@ -124,7 +124,7 @@ def walk(content: bytes, *, whole: bool = True) -> Jpeg:
 
     Raises NotAJpegError; with `whole=False` also EndMissingError, when the bytes do not suffice.
     """
-    jpeg, at = Jpeg(Remains(content)), len(SOI)
+    jpeg, at = Jpeg(Stripped(content)), len(SOI)
     try:
         for _ in range(MOST_SEGMENTS):
             found = _MARKER.search(content, at)
@@ -167,7 +167,7 @@ def _closed(jpeg: Jpeg, end: int) -> Jpeg:
     if not jpeg.scans:
         raise NotAJpegError("there is no picture in it")
     jpeg.end = end
-    jpeg.remains.end(end)
+    jpeg.stripped.end(end)
     return jpeg
 
 
@@ -175,7 +175,7 @@ def _skip(jpeg: Jpeg, content: bytes, at: int, marker: int) -> None:
     """Leave out what stands before a marker; not a few fill bytes, which the standard allows."""
     length = marker - at
     if length > MOST_FILL or content.count(0xFF, at, marker) < length:
-        jpeg.remains.leave_out(at, marker)
+        jpeg.stripped.leave_out(at, marker)
         if jpeg.scans and content.count(ESCAPED, at, marker) > MOST_BY_CHANCE:
             jpeg.interrupted = True
 
@@ -226,7 +226,7 @@ def _note_application(jpeg: Jpeg, content: bytes, marker: int, at: int, after: i
         jpeg.has_exif = True  # the first decides, whatever it says: viewers look at no other
         jpeg.orientation = form.orientation(memoryview(content)[at + 10 : after])
     if len(instead) < after - at:
-        jpeg.remains.leave_out(at, after, instead=instead)
+        jpeg.stripped.leave_out(at, after, instead=instead)
 
 
 def _note_frame(jpeg: Jpeg, content: bytes, marker: int, at: int) -> None:
@@ -274,7 +274,7 @@ _MOST_TABLES = 100
 each may hold thousands of empty tables."""
 
 
-def lost_from(content: bytes, jpeg: Jpeg) -> int | None:
+def truncated_at(content: bytes, jpeg: Jpeg) -> int | None:
     """From which byte on what stands there is not the picture's; None where nothing shows that."""
     zeros = _zeros(content, jpeg)
     if zeros is not None or jpeg.end is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from struct import error, unpack_from
 
 from enroll.photos import form
-from enroll.photos.strip import Remains
+from enroll.photos.strip import Stripped
 
 END = b"\0\0\0\0IEND\xaeB`\x82"
 """The last chunk, which is the same in every PNG."""
@@ -69,7 +69,7 @@ class Png:
     `data` is where the picture's own data begin and end, piece by piece.
     """
 
-    remains: Remains
+    stripped: Stripped
     width: int = 0
     height: int = 0
     depth: int = 0
@@ -99,7 +99,7 @@ def walk(content: bytes, *, whole: bool = True) -> Png:
     What decoders skip when it is damaged is left out. Where the end is missing, what there is of
     the last chunk is kept. Raises NotAPngError.
     """
-    png, at, doubtful = Png(Remains(content)), len(form.PNG_SIGNATURE), None
+    png, at, doubtful = Png(Stripped(content)), len(form.PNG_SIGNATURE), None
     _note_header(png, content)
     for _ in range(MOST_CHUNKS):
         length = int.from_bytes(content[at : at + 4], "big")
@@ -115,7 +115,7 @@ def walk(content: bytes, *, whole: bool = True) -> Png:
                 break
             if kind[:1].isupper():  # a decoder cannot do without it
                 raise _wrong_sum(at)
-            png.remains.leave_out(at, after)
+            png.stripped.leave_out(at, after)
             if png.data and doubtful is None:
                 doubtful = at  # it may be some of the picture, and only its name be damaged
         else:
@@ -135,9 +135,9 @@ def _ended(png: Png, content: bytes, at: int, *, doubtful: int | None) -> Png:
     png.whole = True
     after = at + len(END)
     if content[at:after] == END:
-        png.remains.end(after)
+        png.stripped.end(after)
     else:
-        png.remains.leave_out(at, len(content), instead=END)
+        png.stripped.leave_out(at, len(content), instead=END)
     return png
 
 
@@ -147,7 +147,7 @@ def _broken_off(png: Png, content: bytes, at: int) -> Png:
     ended = bool(png.data) and content.find(END, png.data[-1][1]) >= 0
     if ended and _is_complete(png, content):
         png.whole = True
-        png.remains.leave_out(at, len(content), instead=END)
+        png.stripped.leave_out(at, len(content), instead=END)
     elif at + 12 + int.from_bytes(content[at : at + 4], "big") <= len(content):
         raise _wrong_sum(at)
     return png
@@ -218,7 +218,7 @@ def _note(png: Png, content: bytes, at: int, after: int) -> None:
     broken = after <= len(content) and not _is_sound(png, kind, payload)
     png.has_profile |= kind == b"iCCP"
     if broken or kind not in _SHOWN:
-        png.remains.leave_out(at, after)
+        png.stripped.leave_out(at, after)
     elif kind == b"tRNS":
         png.transparent = True
 

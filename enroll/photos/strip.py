@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enroll.photos.bounds import check_time
 
 
-class Remains:
+class Stripped:
     """Pieces are left out from the front to the back."""
 
     __slots__ = ("_content", "_from", "_parts", "changed", "dropped")
