@@ -17,7 +17,7 @@ from portraits.__main__ import as_jpeg
 from enroll.cli.demo import PEOPLE, portrait, write_archive
 from enroll.errors import LocalError
 from enroll.sandbox.faces import FaceFinder, LikenessIndex, grey_picture
-from enroll.sandbox.replies import RefusalError
+from enroll.sandbox.messages import RefusalError
 
 
 @pytest.fixture(scope="module")

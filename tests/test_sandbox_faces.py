@@ -12,7 +12,7 @@ from sandbox_caller import face_photo, face_picture, jpeg, sample
 
 from enroll.cli.demo import portrait
 from enroll.sandbox.faces import LIKENESS_LENGTH, FaceFinder, Likeness, LikenessIndex, grey_picture
-from enroll.sandbox.replies import RefusalError
+from enroll.sandbox.messages import RefusalError
 
 
 def find(photo: bytes, *, turn: bool = False) -> Likeness:

@@ -11,8 +11,7 @@ import pytest
 from sandbox_caller import LIBRARY, Caller, signed
 
 from enroll.sandbox import Sandbox
-from enroll.sandbox.fields import SignatureCheck
-from enroll.sandbox.replies import RefusalError
+from enroll.sandbox.messages import RefusalError, SignatureCheck
 
 # Published on the vendor's authentication page.
 KEY = "ICVvC_xUs6177WEtyUNwIH8J6NfGu50t"

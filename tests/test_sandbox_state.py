@@ -16,12 +16,12 @@ from sandbox_caller import LIBRARY, Caller, face_photo
 
 from enroll.cli.demo import portrait
 from enroll.sandbox import Sandbox
-from enroll.sandbox.fields import Fields
+from enroll.sandbox.messages import Fields
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from enroll.sandbox.fields import Fields
+from enroll.sandbox.messages import Fields
 from enroll.sandbox import serve
 
 def ready(box):
@@ -191,7 +191,7 @@ def test_serve_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) 
 
 SIGNALLED = """
 import signal, sys, threading
-from enroll.sandbox.fields import Fields
+from enroll.sandbox.messages import Fields
 from enroll.sandbox import serve
 
 def when_it_waits(box):

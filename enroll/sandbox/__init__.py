@@ -7,11 +7,10 @@ a stand-in that shared the client's signing would prove nothing about it.
 from __future__ import annotations
 
 from .account import Face, Limits, StoreError
-from .box import Sandbox
+from .box import Sandbox, serve
 from .calls import CallKind
 from .desk import Call
 from .faults import Fault, FaultKind, parse_fault, parse_fault_option
-from .serve import serve
 
 __all__ = [
     "Call",

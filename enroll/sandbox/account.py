@@ -14,8 +14,7 @@ from threading import RLock
 import numpy as np
 
 from .faces import Likeness, LikenessIndex
-from .fields import Clock
-from .replies import RefusalError
+from .messages import Clock, RefusalError
 
 # "enrS": tells a store of ours from any other SQLite file.
 _APPLICATION_ID = 0x656E7253

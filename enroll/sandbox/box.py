@@ -1,10 +1,13 @@
-"""The stand-in as one object: `with Sandbox() as box: ...`."""
+"""The stand-in as one object, `with Sandbox() as box: ...`, and as a program, `serve`."""
 
 from __future__ import annotations
 
 import secrets
+import signal
+import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -16,7 +19,7 @@ from .calls import DEFAULT_MODEL, CallKind, Calls
 from .desk import Call, Desk, Journal, Tempo
 from .faces import shared_finder
 from .faults import FaultPlan
-from .fields import Clock, SignatureCheck
+from .messages import Clock, SignatureCheck
 from .server import Server
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -219,3 +222,74 @@ class Sandbox:
     @clock_skew.setter
     def clock_skew(self, seconds: float) -> None:
         self._clock.skew = seconds
+
+
+def serve(  # noqa: PLR0913 - one argument an option of the command
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    store: Path | None = None,
+    parallel: int | None = None,
+    latency: float = 0.0,
+    faults: Mapping[str, float] | None = None,
+    late_after: float | None = None,
+    search_lag: float = 0.0,
+    seed: int = 0,
+    libraries: Sequence[str] = (),
+    api_key: str | None = None,
+    api_secret: str | None = None,
+    clock_skew: float = 0.0,
+    on_ready: Callable[[Sandbox], None] | None = None,
+) -> None:
+    """Run a `Sandbox` until SIGINT or SIGTERM, then stop it cleanly and return.
+
+    `libraries` are created when they are missing; `on_ready` gets the sandbox once it accepts
+    connections. Main thread only, because of the signals. Raises `ValueError` for a host that
+    is not loopback or faults that cannot be, `OSError` for a taken port or store.
+    """
+    box = Sandbox(
+        host=host,
+        port=port,
+        store=store,
+        parallel=parallel,
+        latency=latency,
+        faults=faults,
+        late_after=late_after,
+        search_lag=search_lag,
+        seed=seed,
+        api_key=api_key,
+        api_secret=api_secret,
+        clock_skew=clock_skew,
+    )
+    with _signals_of((signal.SIGINT, signal.SIGTERM)) as wait, box:
+        for group_id in libraries:
+            box.create_library(group_id)
+        if on_ready is not None:
+            on_ready(box)
+        wait()
+
+
+@contextmanager
+def _signals_of(numbers: Collection[int]) -> Iterator[Callable[[], None]]:
+    """A function that waits for one of the signals to arrive after the beginning of the block.
+
+    A socket and not an Event: the kernel may hand the signal to a thread that answers a call, and
+    that wakes no thread that waits for a lock; nor may a handler take a lock that its thread holds.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    wakened = signal.set_wakeup_fd(theirs.fileno())
+
+    def wait() -> None:
+        while not set(ours.recv(1)) & set(numbers):
+            pass
+
+    try:
+        yield wait
+    finally:
+        signal.set_wakeup_fd(wakened)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        ours.close()
+        theirs.close()

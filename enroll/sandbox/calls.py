@@ -8,8 +8,7 @@ from typing import Any
 
 from .account import Account, Face, Library, Limits, NewFace
 from .faces import FaceFinder
-from .fields import Clock, Fields, iso
-from .replies import RefusalError
+from .messages import Clock, Fields, RefusalError, iso
 
 ROOT = "/finauth/search/group/"
 DEFAULT_MODEL = "s21"

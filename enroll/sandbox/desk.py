@@ -12,8 +12,17 @@ from typing import Any
 
 from .calls import CallKind, Calls, call_kind, documented_fields, no_such_call
 from .faults import Fault, FaultKind, FaultPlan
-from .fields import Clock, Fields, FormRequest, SignatureCheck
-from .replies import RefusalError, Reply, failure, html, success
+from .messages import (
+    Clock,
+    Fields,
+    FormRequest,
+    RefusalError,
+    Reply,
+    SignatureCheck,
+    failure,
+    html,
+    success,
+)
 from .server import Wire
 
 _KEPT = 200_000

@@ -23,7 +23,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from .replies import RefusalError
+from .messages import RefusalError
 
 MAX_PICTURE_BYTES = 2 * 1024 * 1024
 MIN_SIDE, MAX_SIDE = 48, 4096

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-from .fields import Clock, FormRequest
-from .replies import Reply, too_large
+from .messages import Clock, FormRequest, Reply, too_large
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from .desk import Desk
-    from .fields import Clock
+    from .messages import Clock
 
 DRIP_SECONDS = 0.2
 # A call that is never answered is given up after this long even by the stand-in.
