@@ -1,4 +1,4 @@
-"""What a library holds of certain people, whether or not their ledger knows of it."""
+"""Finds what a library holds of certain people, whether or not its ledger knows of it."""
 
 from __future__ import annotations
 

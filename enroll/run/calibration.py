@@ -11,13 +11,12 @@ from collections.abc import Callable
 from functools import partial
 
 from enroll import clock
-from enroll.errors import ServiceError
-from enroll.facesearch import faces, next_start
-from enroll.model import Answer, FaceRecord, LibraryFace, Verdict
+from enroll.model import Answer, FaceRecord, Verdict
 from enroll.run.journal import Journal
 from enroll.run.lookups import Lookup, Lookups
 from enroll.run.reconcile_rules import Calibration
 from enroll.session.face_search import CALIBRATION_FACES, found_faces, score_of
+from enroll.session.library_listing import listed_whole
 
 CALIBRATION_TRIES = 12
 """How often it is tried when no further success can come: about two minutes in all."""
@@ -202,13 +201,3 @@ class Calibrator:
     def _end(self) -> None:
         self._wanted = self._under_way = False
         self.next_due = None
-
-
-def listed_whole(answer: Answer) -> list[LibraryFace] | None:
-    """The faces of a library that one page of `list` shows whole; else None."""
-    if answer.verdict is not Verdict.APPLIED:
-        return None
-    try:
-        return list(faces(answer)) if next_start(answer) is None else None
-    except ServiceError:
-        return None

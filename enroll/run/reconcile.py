@@ -28,7 +28,7 @@ from enroll.model import (
     Verdict,
 )
 from enroll.run import reconcile_rules
-from enroll.run.calibration import Calibrator, listed_whole
+from enroll.run.calibration import Calibrator
 from enroll.run.feed import Submit
 from enroll.run.journal import Journal
 from enroll.run.lookups import Lookup, Lookups
@@ -48,6 +48,7 @@ from enroll.session.face_search import (
     cut_at,
     found_faces,
 )
+from enroll.session.library_listing import listed_whole
 from enroll.session.retry import NO_ANSWER
 
 IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
@@ -213,7 +214,7 @@ class Reconciler:
         while self._waiting and self._waiting[0][0] <= now:
             at, _, doubt = heapq.heappop(self._waiting)
             early = self._opens(doubt) - self._lookups.service_time()
-            if early > 0:  # a clock was set since this was reckoned
+            if early > 0:  # a clock was set since this was computed
                 self._later(doubt, early)
             else:
                 self._look(_Due(doubt, at))
@@ -328,13 +329,13 @@ class Reconciler:
             self._without_search(due.doubt, because)
 
     def _without_search(self, doubt: Doubt, because: str) -> None:
-        stranger = self._only_stranger(doubt)
-        if stranger is None:
+        unknown = self._only_unknown_face(doubt)
+        if unknown is None:
             self._undecided(doubt, because)
         else:
-            self._conclude(doubt, Findings((stranger,)), None)
+            self._conclude(doubt, Findings((unknown,)), None)
 
-    def _only_stranger(self, doubt: Doubt) -> SeenFace | None:
+    def _only_unknown_face(self, doubt: Doubt) -> SeenFace | None:
         """Where likeness cannot tell: the one listed face that can be no other that we have sent,
         in a library that nobody but us has filled."""
         ledger, face = self._journal.ledger, doubt.face

@@ -145,7 +145,7 @@ def _own_unseen(doubt: Doubt) -> LookAgain | Undecided:
 def only_face(
     unknown_faces: Sequence[SeenFace], faces: Sequence[FaceRecord], face: FaceRecord
 ) -> bool:
-    """Whether a stranger seen by `list` can be no other face that we have sent: it is the only
+    """Whether an unknown face seen by `list` can be no other face that we have sent: it is the only
     one, and no other photo of the person was ever sent.
 
     Not who else may have added it: trust it only in a library that was empty when its ledger

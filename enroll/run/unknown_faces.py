@@ -34,7 +34,7 @@ class Trust(Enum):
 
 
 class UnknownFaces:
-    """Asks for the end of the library, where the faces are that a ledger may have missed.
+    """Lists the end of the library, where the faces are that a ledger may have missed.
 
     `list` gives the oldest first, so what lies behind as many faces as the ledger knows is new to
     it; one page more is read, because some that it knows may have been deleted. If it shows none

@@ -23,10 +23,10 @@ from enroll.text.remedies import call_remedy
 from enroll.text.wording import duration
 
 REFUSED_SECONDS = 900.0
-"""How long to wait for a place where nobody has said so: a quarter hour, as later calls do."""
+"""How long to wait for a slot where no option says so: a quarter hour, as later calls do."""
 
 TOLD_SECONDS = 3.0
-"""A wait that will have lasted longer is told when it begins."""
+"""A wait that will have lasted longer is announced when it begins."""
 
 _MISTAKES = frozenset(
     {
@@ -48,7 +48,7 @@ def _attended() -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long to wait and whom to tell of it.
+    """How long to wait, and who is notified.
 
     `seconds` None: a few tries only for a service that is away; never longer than `until`, on the
     monotonic clock. `attended` says that somebody is watching, who can correct a name at once: a

@@ -1,4 +1,4 @@
-"""Faces deleted from a library: called until it is known, with each intent on disk before it."""
+"""Deletes faces from a library: each intent is on disk before its call, each outcome after it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def delete_chosen(
     go_on: Callable[[], bool] = lambda: True,
     seen: bool = False,
 ) -> int:
-    """Delete the faces that the ledger has chosen; of how many it is not known whether they are
-    gone, which the next command that changes the library finds out.
+    """Delete the faces that the ledger has chosen. Returns of how many it is not known whether
+    they are gone; the next command that changes the library finds out.
 
     `run` is the command's number; `on_progress` hears after each call how many are gone so far,
     once any are; `go_on` is asked before each, also before those that ask what became of a face.
@@ -80,11 +80,11 @@ def delete_targets(
 
 
 def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
-    """Finish only what somebody has agreed to. Of what a sync was about to delete, find out what
-    is gone: the rest may be wanted again, and is for a sync to choose anew.
+    """Finish the deletions that earlier commands have begun; why the service refused, else "".
 
-    A face that is there is taken for one that stays only when no call can delete it any more. The
-    sentence of a service that does not delete what it should, else an empty one.
+    Only what somebody has agreed to is deleted. Of what a sync was about to delete this finds out
+    what is gone: the rest may be wanted again, and the next sync chooses again. A face that is
+    there counts as one that stays only when no call can delete it any more.
     """
     judged = ledger.deletions.intended_by_syncs()
     refused = ""
@@ -138,8 +138,8 @@ def _carry_out(
     go_on: Callable[[], bool] = lambda: True,
     seen: bool = False,
 ) -> int:
-    """Make the calls for at most `DELETE_PAGE` faces and record what came of it; how many are
-    left of which nothing is known. For the `older` ones an earlier command may have called."""
+    """Make the calls for at most `DELETE_PAGE` faces and record their outcomes. Returns of how
+    many nothing is known. For the `older` ones an earlier command may have made a call."""
     deletion = Deletion(caller, group_id, go_on=go_on)
     tokens = [target.face_token for target in targets]
     try:
@@ -187,8 +187,8 @@ def _note(
 
 
 def delete_faces(caller: Caller, group_id: str, face_tokens: Sequence[str]) -> Mapping[str, str]:
-    """Delete at most `DELETE_PAGE` faces; those that are gone, as in `Deletion.gone`. Raises
-    ServiceError where the service will not delete, or cannot be asked what it has."""
+    """Delete at most `DELETE_PAGE` faces. Returns those that are gone, as in `Deletion.gone`.
+    Raises ServiceError where the service will not delete, or cannot be asked what it has."""
     deletion = Deletion(caller, group_id)
     deletion.carry_out(face_tokens)
     return deletion.gone
@@ -214,8 +214,8 @@ class Deletion:
         self._go_on = go_on
 
     def carry_out(self, face_tokens: Sequence[str]) -> None:
-        """Delete at most `DELETE_PAGE` faces, and ask what became of those of which the answer
-        leaves it open, as long as another call may be made. Raises ServiceError where the service
+        """Delete at most `DELETE_PAGE` faces, and look up those for which the answer leaves it
+        open, as long as another call may be made. Raises ServiceError where the service
         refuses."""
         for _ in range(ROUNDS):
             left = [token for token in face_tokens if token not in self.gone]

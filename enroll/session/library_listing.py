@@ -1,4 +1,4 @@
-"""What can be seen of a library: read page by page with `list`, and face by face."""
+"""Reads what a library holds: page by page with `list`, face by face with `face_info`."""
 
 from __future__ import annotations
 
@@ -78,17 +78,28 @@ def read_library(
 def list_small(caller: Caller, group_id: str) -> list[LibraryFace] | None:
     """Every face of a library that one call shows whole; None where none does."""
     try:
-        page, following = _page(caller, group_id, 1)
+        return listed_whole(_ask_for_page(caller, group_id, 1))
     except ServiceError:
         return None
-    return page if following is None else None
 
 
-def _page(caller: Caller, group_id: str, start: int) -> tuple[list[LibraryFace], int | None]:
-    answer = caller.ask(
+def listed_whole(answer: Answer) -> list[LibraryFace] | None:
+    """The faces of a library that one page of `list` shows whole; else None."""
+    try:
+        return faces(answer) if next_start(answer) is None else None
+    except ServiceError:
+        return None
+
+
+def _ask_for_page(caller: Caller, group_id: str, start: int) -> Answer:
+    return caller.ask(
         CallKind.LIST,
         lambda service: service.list(group_id=group_id, start=start, limit=LIST_PAGE),
     )
+
+
+def _page(caller: Caller, group_id: str, start: int) -> tuple[list[LibraryFace], int | None]:
+    answer = _ask_for_page(caller, group_id, start)
     if answer.verdict is not Verdict.APPLIED:
         error = caller.failed(answer)
         if isinstance(error, UnreachedError):
@@ -101,7 +112,7 @@ def _page(caller: Caller, group_id: str, start: int) -> tuple[list[LibraryFace],
 def look_up(
     caller: Caller, group_id: str, face_tokens: Iterable[str]
 ) -> Iterator[tuple[str, LibraryFace | ServiceError | None]]:
-    """Ask the service for each face: the face, None where the library has none such, or the
+    """Ask the service for each face: the face, None where the library does not hold it, or the
     error that left it open."""
     asked = caller.each(
         CallKind.FACE_INFO,

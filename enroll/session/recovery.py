@@ -1,4 +1,4 @@
-"""Faces that the library lost become due again: after an audit, or when a ledger was put back."""
+"""Makes faces due again that the library has lost: after an audit, or with a restored ledger."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from enroll.text.wording import amount
 
 @dataclass(slots=True)
 class Requeued:
-    """How many faces are due again, how many have the token of a copy from now on (or the one that
-    they had before they were added anew), how many no row points to any more, and how many stay as
-    they are because the service did not say that they are gone, or whether their copies are."""
+    """Counts of faces: due again; with the token of a copy from now on, or with the one from before
+    they were added again; without a row that points to them; and kept as they are, because the
+    service did not say that they or their copies are gone."""
 
     due: int = 0
     adopted: int = 0
@@ -73,7 +73,7 @@ def _confirmed(
 @dataclass(frozen=True, slots=True)
 class _Heirs:
     """For faces that are gone, by their numbers: the oldest copy that the library holds, or what
-    it holds from before the face was added anew, and those of whose copies the service does not
+    it holds from before the face was added again, and those of whose copies the service does not
     say whether they are there."""
 
     tokens: Mapping[int, LibraryFace]
@@ -137,7 +137,7 @@ def _record(
 
 
 def _stands_as_before(face: FaceRecord, *, work: CommandRecord) -> Changes:
-    """What the library holds from before the face was added anew, is the face again."""
+    """The face is again what the library holds from before it was added again."""
     before = replace(face.reverted(), status=face.status, run=work.run)
     return Changes(
         faces=[before],
