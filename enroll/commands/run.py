@@ -10,7 +10,15 @@ from functools import cached_property
 
 from enroll import clock
 from enroll.commands.run_closing import Report, close_run
-from enroll.commands.run_opening import Opened, Place, RunInput, begin_run, hold_known, prepare
+from enroll.commands.run_opening import (
+    Opened,
+    Place,
+    RunInput,
+    begin_run,
+    hold_known,
+    other_calls,
+    prepare,
+)
 from enroll.engine import threads
 from enroll.engine.threads import OneCore, Threads
 from enroll.errors import EnrollError
@@ -144,14 +152,7 @@ class Run:
 
     def caller(self) -> Caller:
         """Makes other calls than the driver's, which count with them; before it or after it."""
-        settings = self.given.settings
-        return Caller(
-            self._connection,
-            self.tally,
-            concurrency=settings.max_in_flight,
-            known=self.ledger.ceiling,
-            max_calls=settings.max_calls,
-        )
+        return other_calls(self.given.settings, self._connection, self.tally, self.ledger)
 
     def drive(self, core: OneCore | None = None) -> Ended:
         """Enroll what is due, on one `core` while nobody else wants it. Raises only bugs."""

@@ -14,7 +14,6 @@ from enroll import __version__, clock
 from enroll.allowed import GROUP_ID_NEEDED
 from enroll.commands.library import provide_library
 from enroll.errors import EnrollError, UsageError
-from enroll.expiry import ClockOffsets
 from enroll.facesearch.answers import why_fixed
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_sentence
 from enroll.ledger import (
@@ -171,6 +170,28 @@ def begin_run(
     `held` is the ledger, None for one to be made: then the library is proved first. `share` is
     what of this machine the run may have. Raises EnrollError.
     """
+    proved = _prove(stack, given, connection, tally, held)
+    found, trust = _catch_up(given, connection, tally, proved)
+    photos = photos_folder(given.settings.images, given.manifest, proved.held.ledger)
+    return _record(given, connection, proved, photos, trust, found=found, share=share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Proved:
+    """The library, as the account has it, and its ledger. `new` says that the ledger was made just
+    now, `empty` that the library is known to hold no face; `notes` are for the user."""
+
+    library: Library
+    held: Held
+    new: bool
+    empty: bool
+    notes: Sequence[str]
+
+
+def _prove(
+    stack: ExitStack, given: RunInput, connection: Connection, tally: Tally, held: Held | None
+) -> _Proved:
+    """Prove that the library is the ledger's own; make the ledger if there is none."""
     settings, path = given.settings, given.ledger
     new, empty = held is None, False
     library, notes = _library(given, connection, tally, known=not new)
@@ -179,53 +200,47 @@ def begin_run(
         empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
         held = stack.enter_context(hold_ledger(path, identity, began_empty=empty))
     check_library(path, held.ledger.identity(), identity)
-    ledger, last_run = held.ledger, held.lock.last_run
-    _refuse_unfinished_adoption(given, ledger)
-    put_back = bool(not new and last_run and not ledger.has_run(last_run))
+    return _Proved(library=library, held=held, new=new, empty=empty, notes=notes)
+
+
+def _catch_up(
+    given: RunInput, connection: Connection, tally: Tally, proved: _Proved
+) -> tuple[list[str], Trust]:
+    """Finish what earlier commands have left; sentences about it, and how far the ledger can be
+    believed to know the library then."""
+    settings, path, held = given.settings, given.ledger, proved.held
+    ledger, last_run, empty = held.ledger, held.lock.last_run, proved.empty
+    if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
+        raise UsageError(
+            f"The adoption of the library {settings.group_id} into {path} was not finished: "
+            "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
+            "the library all the same with --allow-nonempty."
+        )
+    put_back = bool(not proved.new and last_run and not ledger.has_run(last_run))
     found = _finish_left_over(given, connection, tally, held, put_back=put_back)
     if put_back:
         ledger.begins(empty=False)
-    elif not (new or ledger.knows_a_face()):
+    elif not (proved.new or ledger.knows_a_face()):
         empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
         if empty:
             ledger.begins(empty=True)
-    trust = Trust.LESS if put_back else Trust.UNLESS_SEEN
     if empty or settings.allow_nonempty:
-        trust = Trust.WHOLE
-    photos = photos_folder(settings.images, given.manifest, ledger)
-    offset = connection.service.clock_offset
-    notes = [*notes, *photos.notes, *found]
-    urgent = [*found]
-    if abs(offset) > CLOCK_SLACK_SECONDS:
-        notes, urgent = [*notes, clock_sentence(offset)], [clock_sentence(offset), *urgent]
-    return _record(
-        given,
-        held,
-        library,
-        photos,
-        new=new,
-        trust=trust,
-        offsets=connection.service.clock_offsets,
-        notes=notes,
-        urgent=urgent,
-        bounds=_bound_notes(settings, share),
-    )
+        return found, Trust.WHOLE
+    return found, Trust.LESS if put_back else Trust.UNLESS_SEEN
 
 
 def _record(
     given: RunInput,
-    held: Held,
-    library: Library,
+    connection: Connection,
+    proved: _Proved,
     photos: ChosenStore,
-    *,
-    new: bool,
     trust: Trust,
-    offsets: ClockOffsets,
-    notes: Sequence[str],
-    urgent: Sequence[str],
-    bounds: Sequence[str],
+    *,
+    found: Sequence[str],
+    share: Share,
 ) -> Opened:
     """Record that the run begins; from then on what a dead run left is in doubt."""
+    held, service = proved.held, connection.service
     settings, manifest, ledger = given.settings, given.manifest, held.ledger
     unforgotten, blocked = ledger.forgetting.unfinished(), ledger.block_list
     key = _manifest_key(settings, manifest.sha256)
@@ -236,29 +251,38 @@ def _record(
         manifest=path_text(manifest.path.absolute()),
         manifest_sha256=manifest.sha256,
     )
-    run = ledger.start_run(start, images=photos.store.root, given=photos.named, offsets=offsets)
+    run = ledger.start_run(
+        start, images=photos.store.root, given=photos.named, offsets=service.clock_offsets
+    )
     if trust is not Trust.LESS:
         held.lock.remember_run(start.at)
+    offset = service.clock_offset
+    wrong_clock = [clock_sentence(offset)] if abs(offset) > CLOCK_SLACK_SECONDS else []
+    bounds, to_forget = _bound_notes(settings, share), unforgotten_notes(unforgotten)
     place = Place(
         endpoint=settings.endpoint,
-        library=library,
+        library=proved.library,
         ledger=given.ledger,
         store=photos.store,
-        new_ledger=new,
+        new_ledger=proved.new,
         run=run,
         notes=[
             *manifest.notes,
-            *notes,
+            *proved.notes,
+            *photos.notes,
+            *found,
+            *wrong_clock,
             *retry_notes(settings, ledger),
-            *unforgotten_notes(unforgotten),
+            *to_forget,
             *_exposed_notes({"ledger": given.ledger, "results file": given.results}),
             *bounds,
         ],
         images_inherited=photos.inherited,
         urgent=[
             *(manifest.notes[:1] if manifest.encoding_was_guessed else []),
-            *urgent,
-            *unforgotten_notes(unforgotten),
+            *wrong_clock,
+            *found,
+            *to_forget,
             *bounds,
         ],
         unforgotten=unforgotten,
@@ -305,15 +329,6 @@ def _proved_empty(
     return empty
 
 
-def _refuse_unfinished_adoption(given: RunInput, ledger: Ledger) -> None:
-    if ledger.unfinished(ADOPT) and not given.settings.allow_nonempty:
-        raise UsageError(
-            f"The adoption of the library {given.settings.group_id} into {given.ledger} was not "
-            "finished: enrolling now may add people twice. Run the same `enroll adopt` again, or "
-            "add to the library all the same with --allow-nonempty."
-        )
-
-
 def _finish_left_over(
     given: RunInput, connection: Connection, tally: Tally, held: Held, *, put_back: bool
 ) -> list[str]:
@@ -323,13 +338,7 @@ def _finish_left_over(
     lacking = put_back and not settings.allow_nonempty
     if not (lacking or ledger.deletions.intended()):
         return []
-    with Caller(
-        connection,
-        tally,
-        concurrency=settings.max_in_flight,
-        known=ledger.ceiling,
-        max_calls=settings.max_calls,
-    ) as caller:
+    with other_calls(settings, connection, tally, ledger) as caller:
         said = [settle_deleting(ledger, caller, settings.group_id)]
         if lacking:
             said += requeue_deleted(
@@ -341,6 +350,19 @@ def _finish_left_over(
                 options=settings.record(),
             )
     return [sentence for sentence in said if sentence]
+
+
+def other_calls(
+    settings: RunSettings, connection: Connection, tally: Tally, ledger: Ledger
+) -> Caller:
+    """Makes the calls that are not the driver's, and count with its calls."""
+    return Caller(
+        connection,
+        tally,
+        concurrency=settings.max_in_flight,
+        known=ledger.ceiling,
+        max_calls=settings.max_calls,
+    )
 
 
 def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
