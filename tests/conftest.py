@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -12,6 +13,7 @@ from killing import Runner
 from moved_clock import MovedClock, StoppedClock, standin
 from real_command import Command, account_of
 from small_archive import Archive
+from sqlalchemy import Connection, Engine, event
 
 from enroll import clock
 from enroll.sandbox import Sandbox
@@ -85,3 +87,22 @@ def archive(tmp_path: Path) -> Archive:
 def command(box: Sandbox, archive: Archive, tmp_path: Path) -> Command:
     """The command as a user of the stand-in has it, in the archive's folder."""
     return Command(home=tmp_path / "home", folder=archive.folder, environ=account_of(box))
+
+
+class Statements(dict[Any, Any]):
+    """SQL statements that were compiled, whichever ledger they were for: each has a dialect of its
+    own, all are alike, and a test opens several."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(key[1:], default)
+
+    def __setitem__(self, key: Any, compiled: Any) -> None:
+        super().__setitem__(key[1:], compiled)
+
+
+_statements = Statements()
+
+
+@event.listens_for(Engine, "engine_connect")
+def _share_statements(connection: Connection) -> None:
+    connection.execution_options(compiled_cache=_statements)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place, Told
+from moved_clock import standin
 from real_command import Command
 
 from enroll.commands import adopt_search
@@ -269,7 +270,7 @@ def test_where_list_stops_short_every_row_is_searched_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library_listing, "LIST_PAGE", 2)
-    with Sandbox(detect=False, limits=Limits(max_start=2)) as box:
+    with standin(detect=False, limits=Limits(max_start=2)) as box:
         box.create_library(GROUP)
         place = Place(tmp_path, box)
         place.people(1, 2, 3, 4)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -22,6 +21,7 @@ import trustme
 from facesearch_servers import LOCALHOST_CERTIFICATE, TOKEN, Peer, Server, answer
 from PIL import Image
 
+from enroll import clock
 from enroll.commands.run import Unwatched, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place
@@ -30,6 +30,8 @@ from enroll.ledger import read_ledger
 from enroll.model import Credentials, Entry
 from enroll.session.tally import Tally
 from enroll.settings import RunSettings
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
 
 Say = Callable[[Peer], None]
 
@@ -46,7 +48,7 @@ class Service:
             path = peer.read_request().split(b" ", 2)[1]
             call = path.rpartition(b"/")[2].decode()
             if call == "add":
-                self.adds.append(time.monotonic())
+                self.adds.append(clock.monotonic())
                 if self.first is not None and len(self.adds) == 1:
                     self.first(peer)
                     continue

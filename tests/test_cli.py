@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from moved_clock import standin
 from real_command import SECONDS, Command, account_of
 from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
@@ -25,6 +26,8 @@ from enroll.model import Credentials, Photo, SendAs
 from enroll.photos import open_store, read_photo
 from enroll.sandbox import Sandbox
 from enroll.session import retry
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -177,7 +180,7 @@ def test_the_ledger_of_a_library_that_was_made_anew_is_refused(
 ) -> None:
     archive.manifest(archive.people(1))
     assert command(*RUN).code == 0
-    with Sandbox() as anew:
+    with standin() as anew:
         anew.create_library("staff")
         command.environ.update(account_of(anew))
         done = command(*RUN)
@@ -642,7 +645,7 @@ def test_a_store_that_another_stand_in_has_open_is_named_and_not_the_port(
     command: Command,
 ) -> None:
     store = command.folder / "service.sqlite"
-    with Sandbox(store=store):
+    with standin(store=store):
         for arguments in (["sandbox", "--port", 0, "--store", store], ["demo", store.parent]):
             done = command(*arguments)
             assert done.code == ExitCode.USAGE, done

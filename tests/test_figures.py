@@ -28,6 +28,8 @@ from enroll.report.figures import OF_COMMAND, OF_RUN, Figure
 from enroll.sandbox import Sandbox
 from enroll.visible import path_text
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 RUN = ("run", "staff.csv", "--group-id", "staff", "--summary", "run.json")
 FIGURES: list[Figure[Any]] = [*OF_COMMAND, *OF_RUN]
 ROOT = Path(__file__).parent.parent

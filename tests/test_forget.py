@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from checked_library import GROUP, Place, Told
 from following import night
+from moved_clock import standin
 from real_command import Command, account_of
 from small_archive import let_nobody_look, read_csv
 
@@ -49,7 +50,7 @@ pytestmark = pytest.mark.usefixtures("short_back_off")
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
     limits = Limits(max_libraries=1000)
-    with Sandbox(detect=False, fault_lag=600.0, limits=limits) as running:
+    with standin(detect=False, fault_lag=600.0, limits=limits) as running:
         running.create_library(GROUP)
         yield running
 

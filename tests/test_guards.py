@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from checked_library import GROUP, Place, Told
 from following import night, sync_settings, there
+from moved_clock import standin
 from real_command import Command, account_of
 from small_archive import read_csv
 
@@ -28,13 +29,15 @@ from enroll.report.summary import urgent_lines
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, SyncSettings
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 ONE, TEN = Bound(1, percent=True), Bound(10, percent=True)
 GUARDED: dict[str, Any] = {"max_removals": ONE, "max_changes": TEN, "max_missing": TEN}
 
 
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False) as running:
+    with standin(detect=False) as running:
         running.create_library(GROUP)
         yield running
 

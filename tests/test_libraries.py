@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from checked_library import GROUP, Place
+from moved_clock import standin
 from real_command import Command
 from small_archive import Archive
 
@@ -18,13 +19,15 @@ from enroll.ledger.lock import LedgerLock
 from enroll.sandbox import Sandbox
 from enroll.session.account import Account
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 RUN = ("run", "staff.csv", "--group-id", "new")
 DELETE = ("library", "delete", "--group-id", "staff")
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with Sandbox(detect=False) as box:
+    with standin(detect=False) as box:
         yield Place(tmp_path, box)
 
 

@@ -30,6 +30,8 @@ from enroll.session.account import Account, Connection, Patience, list_libraries
 from enroll.session.caller import Caller
 from enroll.session.tally import Tally
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,8 @@ from enroll.photos.precheck import check_installed, doubt_about
 from enroll.sandbox import Sandbox
 from enroll.settings import FOR_A_LOOK, Precheck, Preparation
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 RUN = ("run", "staff.csv", "--group-id", "staff")
 PLAN = ("plan", "staff.csv", "--group-id", "staff")
 WARN = Preparation(precheck=Precheck.WARN)

@@ -24,6 +24,8 @@ from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 from enroll.text.remedies import UNKNOWN_CODE
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 RUN = ("run", "staff.csv", "--group-id", "staff")
 PLAN = ("plan", "staff.csv", "--group-id", "staff")
 

@@ -15,6 +15,8 @@ from small_archive import Archive, portrait, read_csv
 
 from enroll.sandbox import Sandbox
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 RUN = ("run", "staff.csv", "--group-id", "staff")
 PLAN = ("plan", "staff.csv", "--group-id", "staff")
 

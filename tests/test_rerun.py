@@ -11,6 +11,8 @@ from small_archive import Archive, nobody, portrait, read_csv
 
 from enroll.sandbox import Sandbox
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from checked_library import GROUP, Place
 from following import night, there
+from moved_clock import standin
 from real_command import Command
 
 from enroll.clock import now_ms
@@ -22,7 +23,6 @@ from enroll.expiry import CLOCK_BOUND_SECONDS, DEFAULT_TIMEOUT, ClockOffsets
 from enroll.ledger.lock import LedgerLock
 from enroll.model import EventKind, Status
 from enroll.run.transitions import mark_sending
-from enroll.sandbox import Sandbox
 from enroll.session.retry import COMMAND
 
 TRIES = int(COMMAND.unknown)
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("short_back_off")
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """Two people are enrolled, and then the face of `u1` is in doubt."""
-    with Sandbox(detect=False) as box:
+    with standin(detect=False) as box:
         box.create_library(GROUP)
         there = Place(tmp_path, box)
         there.people(1, 2)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from checked_library import GROUP, Place
+from moved_clock import standin
 from real_command import SECONDS, Command
 from small_archive import Archive
 from small_case import until
@@ -24,12 +25,14 @@ from enroll.model import Status
 from enroll.sandbox import Sandbox
 from enroll.session import retry
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with Sandbox(detect=False) as box:
+    with standin(detect=False) as box:
         box.create_library(GROUP)
         yield Place(tmp_path, box)
 

@@ -29,6 +29,8 @@ from enroll.report.status import RunState, status_json, status_lines
 from enroll.sandbox import Sandbox
 from enroll.text.remedies import UNKNOWN_CODE, sentence
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
 START = RunStart(

@@ -34,6 +34,8 @@ from enroll.run.transitions import mark_sending
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound, Preparation
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 DAY_MS = 86_400_000
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from checked_library import GROUP, Place
 from following import about_to_delete, night, sync_settings, there
+from moved_clock import standin
 
 from enroll.commands import sync
 from enroll.commands.run import Unwatched
@@ -22,10 +23,12 @@ from enroll.ledger import read_ledger
 from enroll.sandbox import Sandbox
 from enroll.session import deletions as deleting
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False) as running:
+    with standin(detect=False) as running:
         running.create_library(GROUP)
         yield running
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from moved_clock import standin
 from small_case import Case
 
 from enroll.commands.run import enroll_manifest
@@ -20,10 +21,12 @@ from enroll.run import lookups, unknown_faces
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
 
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
-    with Sandbox(detect=False) as running:
+    with standin(detect=False) as running:
         yield running
 
 

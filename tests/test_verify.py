@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place, Told
+from moved_clock import standin
 from real_command import Command
 
 from enroll.clock import now_ms
@@ -138,7 +139,7 @@ def _new_face(place: Place) -> Any:
 def bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Five people in a library whose `list` shows three faces and no more."""
     monkeypatch.setattr(library_listing, "LIST_PAGE", 3)
-    with Sandbox(detect=False, limits=Limits(max_start=3)) as box:
+    with standin(detect=False, limits=Limits(max_start=3)) as box:
         box.create_library(GROUP)
         place = Place(tmp_path, box)
         for number in range(1, 6):  # one by one, so that it is known who comes last
