@@ -243,9 +243,7 @@ class _Forgetting:
         ledger, session = self.ledger, self.session
         known, unknown = self._on_record(theirs)
         gone, left = self._delete_unknown(unknown)
-        for start in range(0, len(known), DELETE_PAGE):
-            page = known[start : start + DELETE_PAGE]
-            gone += len(page) - delete_targets(ledger, session.caller, session.group_id, page)
+        gone += len(known) - delete_targets(ledger, session.caller, session.group_id, known)
         chosen = ledger.deletions.choose_people(self.people)
         gone += chosen.faces - delete_chosen(
             ledger,

@@ -8,18 +8,18 @@ of the face itself. Beside those and copies on record nothing is ever deleted.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
 from enroll.expiry import APPLYING_SECONDS
-from enroll.ledger import Changes, DifferenceKind, Ledger, Suspect, ledger_at
-from enroll.model import Credentials, EventKind, LibraryFace
+from enroll.ledger import DifferenceKind, Ledger, Suspect, ledger_at
+from enroll.model import Credentials, LibraryFace
 from enroll.photos import open_store
 from enroll.session.caller import Caller
-from enroll.session.deletions import DELETE_PAGE, delete_faces
+from enroll.session.deletions import Copy, delete_copies
 from enroll.session.face_search import SCORE_SLACK, PhotoSearch, found_faces, score_of
 from enroll.session.library_listing import ListedLibrary, look_up, read_library
 from enroll.session.recovery import Requeued, requeue_missing
@@ -59,14 +59,6 @@ class VerifySettings(SessionSettings):
             "requeue_missing": self.requeue_missing,
             FILES: files_record({"the differences": self.differences}),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A copy of a face: its token, and the face's number."""
-
-    face_token: str
-    face_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +175,7 @@ def _remove(
     sure += [copy for copy in copies.proved if copy.face_token not in held]
     gone = 0
     try:
-        for page in _delete_copies(
+        for page in delete_copies(
             sure, caller=session.caller, ledger=ledger, work=work, group_id=session.group_id
         ):
             gone += len(page)
@@ -239,35 +231,6 @@ def _prove_copies(
             if same and one.face_token in strangers[face.face_id]:
                 copies.setdefault(one.face_token, Copy(one.face_token, face.face_id))
     return list(copies.values())
-
-
-def _delete_copies(
-    copies: Sequence[Copy],
-    *,
-    caller: Caller,
-    ledger: Ledger,
-    work: CommandRecord,
-    group_id: str,
-) -> Iterator[list[str]]:
-    """Delete copies from the library; the tokens of those that are gone, call by call.
-
-    Each is in the ledger's history before the call and after it. Raises ServiceError where the
-    service will not.
-    """
-    for start in range(0, len(copies), DELETE_PAGE):
-        page = copies[start : start + DELETE_PAGE]
-        intents = [work.event(EventKind.REMOVING, one.face_id, one.face_token) for one in page]
-        ledger.record(Changes(events=intents))
-        ledger.commit()
-        gone = delete_faces(caller, group_id, [one.face_token for one in page])
-        outcomes = [
-            work.event(EventKind.REMOVED, one.face_id, one.face_token, gone[one.face_token])
-            for one in page
-            if one.face_token in gone
-        ]
-        ledger.record(Changes(events=outcomes, surplus_gone=list(gone)))
-        ledger.commit()
-        yield list(gone)
 
 
 def _requeued_lines(requeued: Requeued) -> list[str]:

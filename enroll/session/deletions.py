@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from itertools import takewhile
 
 from enroll import clock
@@ -14,6 +15,7 @@ from enroll.model import Answer, CallKind, Event, EventKind, LibraryFace, Verdic
 from enroll.session.caller import Caller
 from enroll.session.library_listing import look_up
 from enroll.session.retry import COMMAND_ONCE
+from enroll.session.session import CommandRecord
 
 DELETE_PAGE = 1000
 """Tokens in one call of `delete`: the most that it takes."""
@@ -70,13 +72,16 @@ def delete_targets(
     go_on: Callable[[], bool] = lambda: True,
     seen: bool = False,
 ) -> int:
-    """The same for at most `DELETE_PAGE` faces that are named."""
+    """The same for faces that are named."""
     # What was recorded before may have been called for, or agreed to.
     older = {one.face_token for one in ledger.deletions.intended()}
-    ledger.deletions.intend(targets)
-    _note(ledger, EventKind.REMOVING, targets)
-    ledger.commit()
-    return _carry_out(ledger, caller, group_id, targets, older=older, go_on=go_on, seen=seen)
+    unknown = 0
+    for page in _pages(targets):
+        ledger.deletions.intend(page)
+        _note(ledger, EventKind.REMOVING, page)
+        ledger.commit()
+        unknown += _carry_out(ledger, caller, group_id, page, older=older, go_on=go_on, seen=seen)
+    return unknown
 
 
 def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
@@ -119,13 +124,16 @@ def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
     return refused
 
 
-def _finish(ledger: Ledger, caller: Caller, group_id: str, targets: Sequence[Target]) -> int:
+def _finish(ledger: Ledger, caller: Caller, group_id: str, targets: Sequence[Target]) -> None:
     """What was recorded may have been carried out: an intent stays until it is known."""
     older = {target.face_token for target in targets}
-    return sum(
-        _carry_out(ledger, caller, group_id, targets[start : start + DELETE_PAGE], older=older)
-        for start in range(0, len(targets), DELETE_PAGE)
-    )
+    for page in _pages(targets):
+        _carry_out(ledger, caller, group_id, page, older=older)
+
+
+def _pages(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    for start in range(0, len(targets), DELETE_PAGE):
+        yield targets[start : start + DELETE_PAGE]
 
 
 def _carry_out(
@@ -186,12 +194,44 @@ def _note(
     ledger.record(Changes(events=events))
 
 
-def delete_faces(caller: Caller, group_id: str, face_tokens: Sequence[str]) -> Mapping[str, str]:
-    """Delete at most `DELETE_PAGE` faces. Returns those that are gone, as in `Deletion.gone`.
-    Raises ServiceError where the service will not delete, or cannot be asked what it has."""
-    deletion = Deletion(caller, group_id)
-    deletion.carry_out(face_tokens)
-    return deletion.gone
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of a face: its token, and the face's number."""
+
+    face_token: str
+    face_id: int
+
+
+def delete_copies(
+    copies: Sequence[Copy],
+    *,
+    caller: Caller,
+    ledger: Ledger,
+    work: CommandRecord,
+    group_id: str,
+) -> Iterator[list[str]]:
+    """Delete copies from the library. Yields the tokens of those that are gone, call by call.
+
+    Each is in the ledger's history before the call and after it. What a kill leaves is not deleted
+    by the next command, as faces are that somebody chose: a copy goes only while it is known that
+    the library holds its face as well. Raises ServiceError where the service will not delete.
+    """
+    for start in range(0, len(copies), DELETE_PAGE):
+        page = copies[start : start + DELETE_PAGE]
+        intents = [work.event(EventKind.REMOVING, one.face_id, one.face_token) for one in page]
+        ledger.record(Changes(events=intents))
+        ledger.commit()
+        deletion = Deletion(caller, group_id)
+        deletion.carry_out([one.face_token for one in page])
+        gone = deletion.gone
+        outcomes = [
+            work.event(EventKind.REMOVED, one.face_id, one.face_token, gone[one.face_token])
+            for one in page
+            if one.face_token in gone
+        ]
+        ledger.record(Changes(events=outcomes, surplus_gone=list(gone)))
+        ledger.commit()
+        yield list(gone)
 
 
 class Deletion:
