@@ -30,7 +30,7 @@ def sync_settings(place: Place, **changed: Any) -> SyncSettings:
     return SyncSettings(**{**common, **free, **changed})
 
 
-def night(place: Place, **changed: Any) -> Report:
+def synced(place: Place, **changed: Any) -> Report:
     """One sync of the manifest as it is."""
     return sync_manifest(sync_settings(place, **changed), lambda: place.credentials)
 

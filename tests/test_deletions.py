@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from checked_library import Place, Told
-from following import about_to_delete, as_listed, night, there
+from following import about_to_delete, as_listed, synced, there
 from moved_clock import MovedClock
 
 from enroll.commands.remove import Removed, RemoveSettings, remove
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("short_back_off")
 def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
     there = Place(tmp_path, faceless_box)
     there.people(1, 2, 3)
-    assert night(there).exit_code is ExitCode.DONE
+    assert synced(there).exit_code is ExitCode.DONE
     return there
 
 
@@ -39,11 +39,11 @@ def test_a_deletion_whose_answer_is_lost_is_not_forgotten_when_the_next_call_is_
     if call == "delete":
         place.box.script(["500"] * 5, call="face_info")
     place.box.script([fault], call=call)
-    night(place)
+    synced(place)
     assert [user_id for user_id, _ in there(place)] == ["u2", "u3"]  # it was carried out
     place.rows.insert(0, row)
     for _ in range(3):
-        night(place)
+        synced(place)
     assert there(place) == as_listed(place)
 
 
@@ -88,9 +88,9 @@ def test_an_intent_recorded_by_a_clock_that_was_ahead_is_no_doubt_for_years(
     place: Place, moved_clock: MovedClock
 ) -> None:
     about_to_delete(place, "u1", ago=-3650 * 86_400.0)
-    assert night(place).exit_code is ExitCode.IN_DOUBT
+    assert synced(place).exit_code is ExitCode.IN_DOUBT
     moved_clock.ahead += 2 * 3600.0
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
 
 
 def test_a_copy_of_an_old_photo_that_lands_after_that_was_replaced_goes_too(place: Place) -> None:
@@ -100,11 +100,11 @@ def test_a_copy_of_an_old_photo_that_lands_after_that_was_replaced_goes_too(plac
     with closing(sqlite3.connect(place.ledger)) as raw, raw:
         (copy,) = raw.execute("SELECT * FROM surplus").fetchall()
         raw.execute("DELETE FROM surplus")
-    night(place)  # the old face is deleted
+    synced(place)  # the old face is deleted
     with closing(sqlite3.connect(place.ledger)) as raw, raw:
         raw.execute("INSERT INTO surplus VALUES (?, ?, ?, ?)", copy)  # as settling does
     for _ in range(2):
-        night(place)
+        synced(place)
     assert there(place) == as_listed(place)
 
 
@@ -136,12 +136,12 @@ def test_a_deletion_whose_answer_is_lost_is_not_forgotten_when_the_service_is_aw
     with monkeypatch.context() as patched:
         patched.setattr(deleting, "_ask_to_delete", then_away)
         patched.setattr(FaceSearch, "face_info", FaceSearch.face_info)
-        night(place)
+        synced(place)
     monkeypatch.undo()
     assert [user_id for user_id, _ in there(place)] == ["u2", "u3"]
     place.rows.insert(0, row)
     for _ in range(2):
-        night(place)
+        synced(place)
     assert there(place) == as_listed(place)
 
 
@@ -151,9 +151,9 @@ def test_a_photo_that_is_back_does_not_cost_the_other_while_its_own_deletion_is_
     old = place.face("u1").face_token or ""
     place.photo("1.jpg", 99)
     place.box.script(["500"] * 3, call="delete")
-    assert night(place).exit_code is ExitCode.IN_DOUBT
+    assert synced(place).exit_code is ExitCode.IN_DOUBT
     place.photo("1.jpg", 3)  # as it was
-    night(place)
+    synced(place)
     place.delete(old)  # what was in doubt is carried out after all, within the hour
     assert "u1" in [user_id for user_id, _ in there(place)]
 
@@ -203,11 +203,11 @@ def test_an_intent_that_may_still_be_carried_out_outlives_a_later_refusal(place:
     about_to_delete(place, "u1", ago=60.0)  # its call is under way yet
     row = place.rows.pop(0)
     place.box.script(["unknown-code"], call="delete")
-    night(place)
+    synced(place)
     place.delete(token)  # it lands
     place.rows.insert(0, row)
     for _ in range(2):
-        night(place)
+        synced(place)
     assert there(place) == as_listed(place)
 
 
@@ -223,8 +223,8 @@ def test_what_somebody_has_agreed_to_remove_outlives_a_sync_that_was_to_delete_i
     assert remove(settings, lambda: place.credentials, Told()).unknown == 1
     row = place.rows.pop(0)
     place.box.script(["unknown-code"] * 2, call="delete")
-    night(place)
+    synced(place)
     place.rows.insert(0, row)
     for _ in range(2):
-        night(place)
+        synced(place)
     assert token not in place.in_library()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place, Told
-from following import night
+from following import synced
 from moved_clock import standin
 from real_command import Command, account_of
 from small_archive import let_nobody_look, read_csv
@@ -510,10 +510,10 @@ def test_a_hash_needs_its_key() -> None:
 def test_a_sync_neither_adds_nor_counts_who_was_forgotten_though_the_list_still_names_them(
     place: Place,
 ) -> None:
-    night(place)
+    synced(place)
     forgotten(place)
     adds = place.box.count("add")
-    report = night(place, max_changes=Bound(0), max_removals=Bound(0))
+    report = synced(place, max_changes=Bound(0), max_removals=Bound(0))
     assert report.exit_code is ExitCode.DONE
     assert report.ended.tally.statuses[Status.WITHHELD] == 1
     assert report.followed is not None
@@ -522,16 +522,16 @@ def test_a_sync_neither_adds_nor_counts_who_was_forgotten_though_the_list_still_
 
 
 def test_nothing_stays_of_who_has_left_or_was_being_given_another_text(place: Place) -> None:
-    night(place)
+    synced(place)
     place.photo("second.jpg", 55)
     place.rows.append((ADA, "Ada Lovelace", "second.jpg"))
-    night(place)
+    synced(place)
     del place.rows[-1]
     place.rows[2] = (ADA, "Ada King", "ada-portrait.jpg")
     place.box.script(["unknown-code"], user_id=ADA)
-    night(place)  # the second face is to go when the first stands
+    synced(place)  # the second face is to go when the first stands
     del place.rows[2]
-    night(place, grace=2.0)
+    synced(place, grace=2.0)
     with closing(sqlite3.connect(place.ledger)) as ledger:
         assert ledger.execute("SELECT count(*) FROM absence").fetchone() == (1,)
     assert forgotten(place).exit_code is ExitCode.DONE
@@ -608,7 +608,7 @@ def test_a_path_that_only_a_refused_night_has_seen_is_forgotten_too(place: Place
     place.rows[0] = ("u1", "name 1", "eve-portrait.jpg")
     gone = place.rows.pop()
     with pytest.raises(GuardError):
-        night(place, max_removals=Bound(0))
+        synced(place, max_removals=Bound(0))
     place.rows.append(gone)
     settings = ForgetSettings(ledger=place.ledger, people=["u1"], timeout=5.0)
     assert forget(settings, lambda: place.credentials, Told()).exit_code is ExitCode.DONE
@@ -627,7 +627,7 @@ def test_the_same_forget_goes_on_though_one_of_its_people_had_an_id_that_nobody_
 ) -> None:
     place.photo("odd.jpg", 80)
     place.rows.append(("anna bell", "Anna", "odd.jpg"))  # the service would take no such id
-    night(place)
+    synced(place)
     place.box.script(["500"] * ROUNDS, call="delete")  # u1 cannot be finished tonight
     first = forgotten(place, "u1", "anna bell")
     assert set(first.left) == {"u1"}
@@ -664,7 +664,7 @@ def test_who_stands_in_the_ledger_with_a_blank_before_the_id_can_be_forgotten(
 ) -> None:
     place.photo("odd.jpg", 80)
     place.rows.append((" grace", "Grace Hopper", "odd.jpg"))
-    night(place)
+    synced(place)
     assert " grace" in [entry.user_id for entry in place.entries()]
     command = Command(place.folder / "home", place.folder, account_of(place.box))
     whom = ("--user-ids", str(_list_of(place, " grace"))) if from_file else ("--user-id", " grace")
@@ -692,7 +692,7 @@ def test_a_repeated_forget_of_an_id_with_a_blank_does_not_forget_who_has_it_with
 ) -> None:
     place.photo("odd.jpg", 80)
     place.rows.append((" u1", "Grace Hopper", "odd.jpg"))
-    night(place)
+    synced(place)
     settings = ForgetSettings(ledger=place.ledger, people=(" u1",))
     for _ in range(2):
         forget(settings, lambda: place.credentials, Told())
@@ -704,7 +704,7 @@ def test_a_forget_that_died_before_the_file_was_rewritten_goes_on_with_the_same_
 ) -> None:
     place.photo("odd.jpg", 80)
     place.rows.append((" u1", "Grace Hopper", "odd.jpg"))
-    night(place)
+    synced(place)
     settings = ForgetSettings(ledger=place.ledger, people=(" u1",))
 
     def dies(*args: object, **named: object) -> None:

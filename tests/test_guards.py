@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place, Told
-from following import night, sync_settings, there
+from following import sync_settings, synced, there
 from moved_clock import standin
 from real_command import Command, account_of
 from small_archive import read_csv
@@ -49,7 +49,7 @@ def place(box: Sandbox, tmp_path: Path) -> Place:
     for number in range(1, 31):
         there.photo(f"{number}.jpg", number * 3)
         there.rows.append((f"0{100 + number}", f"name {number}", f"{number}.jpg"))
-    assert night(there, max_in_flight=1).exit_code is ExitCode.DONE  # in the list's order
+    assert synced(there, max_in_flight=1).exit_code is ExitCode.DONE  # in the list's order
     return there
 
 
@@ -57,7 +57,7 @@ def refused(place: Place, **changed: Any) -> str:
     """The message of a sync that is refused, before any call and without any change."""
     calls, before = len(place.box.calls), there(place)
     with pytest.raises(GuardError) as caught:
-        night(place, **{**GUARDED, **changed})
+        synced(place, **{**GUARDED, **changed})
     assert len(place.box.calls) == calls
     assert there(place) == before
     assert {entry.status.value for entry in place.entries()} == {"enrolled"}
@@ -110,7 +110,7 @@ def test_half_a_file_is_refused_and_no_day_is_counted(place: Place) -> None:
     assert "not written to its end" in said
     assert "--max-removals 15" in said
     place.rows = rows
-    report = night(place, **GUARDED)
+    report = synced(place, **GUARDED)
     assert report.followed is not None
     assert report.followed.counted.returned == 0  # nobody was marked as gone
 
@@ -146,7 +146,7 @@ def test_photos_that_were_only_touched_or_moved_are_no_change(place: Place) -> N
         (place.folder / f"moved-{number}.jpg").touch()
     place.rows = [(user_id, text, f"moved-{image}") for user_id, text, image in place.rows]
     before = place.box.count("add")
-    assert night(place, **{**GUARDED, "max_changes": Bound(0)}).exit_code is ExitCode.DONE
+    assert synced(place, **{**GUARDED, "max_changes": Bound(0)}).exit_code is ExitCode.DONE
     assert place.box.count("add") == before
     assert len(there(place)) == 30
 
@@ -156,7 +156,7 @@ def test_photos_that_are_missing_are_refused(place: Place) -> None:
         (place.folder / f"{number}.jpg").unlink()
     said = refused(place)
     assert "4 of 30 photos are not there; 3 may be" in said
-    assert night(place, **{**GUARDED, "max_missing": Bound(4)}).exit_code is ExitCode.DONE
+    assert synced(place, **{**GUARDED, "max_missing": Bound(4)}).exit_code is ExitCode.DONE
     assert len(there(place)) == 30
 
 
@@ -166,7 +166,7 @@ def test_a_folder_of_photos_that_is_empty_or_gone_is_refused(place: Place, empty
     photos.mkdir()
     for number in range(1, 31):
         shutil.move(place.folder / f"{number}.jpg", photos)
-    night(place, images=photos)
+    synced(place, images=photos)
     shutil.rmtree(photos)
     if empty:
         photos.mkdir()
@@ -187,7 +187,7 @@ def test_a_first_sync_that_was_refused_leaves_no_ledger(box: Sandbox, tmp_path: 
     place.people(1)
     place.rows.append(("u2", "", "nowhere.jpg"))
     with pytest.raises(GuardError):
-        night(place, **GUARDED)
+        synced(place, **GUARDED)
     assert not place.ledger.exists()
 
 
@@ -203,7 +203,7 @@ def test_a_refused_night_is_on_record_and_what_died_before_it_is_not_forgotten(
     assert (last.end.exit_code, last.start.options["command"]) == (8, "sync")
     assert "Nothing was done" in last.end.reason
     place.rows = rows
-    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
 
 
 def test_the_ledger_keeps_no_user_id_of_a_refusal_that_shows_them(place: Place) -> None:
@@ -227,9 +227,9 @@ def test_what_was_accepted_and_not_done_is_not_counted_again(place: Place) -> No
         user_id, text, _ = place.rows[number - 1]
         place.rows[number - 1] = (user_id, text, f"new-{number}.jpg")
     place.box.script(["auth"], call="delete")
-    assert night(place, **GUARDED).exit_code is ExitCode.SERVICE
+    assert synced(place, **GUARDED).exit_code is ExitCode.SERVICE
     assert len(there(place)) == 42
-    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
     assert len(there(place)) == 30
 
 
@@ -240,13 +240,13 @@ def test_faces_that_a_run_has_superseded_are_guarded(place: Place) -> None:
     place.run()
     calls = len(place.box.calls)
     with pytest.raises(GuardError) as caught:
-        night(place, **GUARDED)
+        synced(place, **GUARDED)
     assert "30 faces that `enroll run` has superseded" in str(caught.value)
     assert "are the right ones" in str(caught.value)
     assert (len(place.box.calls), right <= place.in_library()) == (calls, True)
     for number in range(1, 31):
         place.photo(f"{number}.jpg", number * 3)
-    assert night(place, **{**GUARDED, "max_removals": Bound(30)}).exit_code is ExitCode.DONE
+    assert synced(place, **{**GUARDED, "max_removals": Bound(30)}).exit_code is ExitCode.DONE
     assert place.in_library() == right
 
 
@@ -254,16 +254,16 @@ def test_faces_that_a_sync_has_superseded_are_counted_once_only(place: Place) ->
     for number in range(1, 16):
         place.photo(f"{number}.jpg", 200 + number)
     place.box.script(["auth"], call="delete")
-    assert night(place, **GUARDED).exit_code is ExitCode.SERVICE
+    assert synced(place, **GUARDED).exit_code is ExitCode.SERVICE
     assert len(there(place)) == 45
-    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
     assert len(there(place)) == 30
 
 
 def test_people_whom_forget_has_not_finished_do_not_refuse_the_night(place: Place) -> None:
     with place.writing() as ledger:  # killed after it has withheld them
         ledger.forgetting.block([row[0] for row in place.rows[:12]], at=now_ms(), run=1)
-    report = night(place, **GUARDED)
+    report = synced(place, **GUARDED)
     assert report.followed is not None
     assert (report.followed.counted.newly_gone, report.followed.counted.rows) == (0, 30)
     assert len(there(place)) == 30  # to delete their faces is for forget
@@ -271,10 +271,10 @@ def test_people_whom_forget_has_not_finished_do_not_refuse_the_night(place: Plac
 
 def test_who_was_gone_before_and_is_withheld_now_is_left_to_forget(place: Place) -> None:
     user_id = place.rows.pop()[0]
-    night(place, **GUARDED, grace=2.0)
+    synced(place, **GUARDED, grace=2.0)
     with place.writing() as ledger:
         ledger.forgetting.block([user_id], at=now_ms(), run=1)
-    report = night(place, **GUARDED, grace=0.0)
+    report = synced(place, **GUARDED, grace=0.0)
     assert report.followed is not None
     assert (report.followed.counted.leaving, report.followed.faces) == (0, 0)
     assert len(there(place)) == 30
@@ -283,7 +283,7 @@ def test_who_was_gone_before_and_is_withheld_now_is_left_to_forget(place: Place)
 def test_a_list_of_people_who_are_all_withheld_is_not_called_empty(place: Place) -> None:
     with place.writing() as ledger:
         ledger.forgetting.block([row[0] for row in place.rows], at=now_ms(), run=1)
-    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
     assert len(there(place)) == 30
 
 
@@ -295,8 +295,8 @@ def counted(report: Report) -> DiffCounts:
 def test_leavers_of_nights_that_did_not_come_to_them_may_go_in_one(place: Place) -> None:
     for _ in range(5):
         place.rows = place.rows[3:]
-        assert counted(night(place, **GUARDED, grace=2.0)).newly_gone == 3
-    report = night(place, **GUARDED, grace=0.0)
+        assert counted(synced(place, **GUARDED, grace=2.0)).newly_gone == 3
+    report = synced(place, **GUARDED, grace=0.0)
     assert (counted(report).leaving, counted(report).together) == (15, 3)
     assert len(there(place)) == 15
 
@@ -305,30 +305,30 @@ def test_leavers_whom_one_night_has_found_are_judged_again_when_they_are_to_go(
     place: Place,
 ) -> None:
     place.rows = place.rows[3:]
-    night(place, **GUARDED, grace=2.0)
+    synced(place, **GUARDED, grace=2.0)
     place.rows = place.rows[11:]
-    night(place, **{**GUARDED, "max_removals": Bound(11)}, grace=2.0)
+    synced(place, **{**GUARDED, "max_removals": Bound(11)}, grace=2.0)
     said = refused(place, grace=0.0)
     assert "11 are to be removed (11 people whose grace is over and whom one night" in said
     assert "has found gone, of 14 in all); 10 may be" in said
     assert "--max-removals 11" in said
-    night(place, **{**GUARDED, "max_removals": Bound(11)}, grace=0.0)
+    synced(place, **{**GUARDED, "max_removals": Bound(11)}, grace=0.0)
     assert len(there(place)) == 16
 
 
 def test_who_was_there_on_a_night_that_was_refused_was_there(place: Place) -> None:
     row = place.rows.pop(0)
-    assert counted(night(place, **GUARDED, grace=2.0)).newly_gone == 1
+    assert counted(synced(place, **GUARDED, grace=2.0)).newly_gone == 1
     rows, place.rows = place.rows, [row, *place.rows[:10]]
     refused(place, grace=2.0)
     place.rows = rows
-    assert counted(night(place, **GUARDED, grace=2.0)).newly_gone == 1  # and not for two nights
+    assert counted(synced(place, **GUARDED, grace=2.0)).newly_gone == 1  # and not for two nights
 
 
 @pytest.mark.parametrize("removed", [True, False])
 def test_a_mark_does_not_outlive_the_faces_that_it_was_about(place: Place, removed: bool) -> None:
     user_id, text, image = place.rows.pop(0)
-    night(place, **GUARDED, grace=2.0)
+    synced(place, **GUARDED, grace=2.0)
     if removed:
         ids = place.folder / "ids.txt"
         ids.write_text(f"{user_id}\n", encoding="utf-8")
@@ -339,8 +339,10 @@ def test_a_mark_does_not_outlive_the_faces_that_it_was_about(place: Place, remov
     place.rows.append((user_id, text, image))
     place.run()  # of a list by itself
     place.rows.pop()
-    assert counted(night(place, **{**GUARDED, "max_removals": Bound(2)}, grace=2.0)).newly_gone == 1
-    report = night(place, **{**GUARDED, "max_removals": Bound(2)}, grace=2.0)
+    assert (
+        counted(synced(place, **{**GUARDED, "max_removals": Bound(2)}, grace=2.0)).newly_gone == 1
+    )
+    report = synced(place, **{**GUARDED, "max_removals": Bound(2)}, grace=2.0)
     assert (counted(report).newly_gone, counted(report).waiting) == (0, 1)
     assert user_id in dict(there(place))
 
@@ -421,7 +423,7 @@ def test_a_column_of_texts_that_is_lost_is_refused_however_small_the_library_is(
     assert "30 faces are to be added (0 of people who have none, 0 with a new photo, 30" in said
     assert "its column was probably renamed" in said
     place.rows = [(user_id, "" if n < 10 else text, i) for n, (user_id, text, i) in enumerate(rows)]
-    assert night(place, **GUARDED).exit_code is ExitCode.DONE
+    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
 
 
 def test_examples_that_say_nothing_are_left_out(place: Place) -> None:
@@ -453,7 +455,7 @@ def test_leavers_who_stand_in_another_manifest_are_said_to(place: Place) -> None
 def test_few_leavers_who_stand_in_another_manifest_are_said_to_also_quietly(place: Place) -> None:
     other = students(place, 1, 2)
     del place.rows[0]
-    report = night(place, **GUARDED, grace=2.0)
+    report = synced(place, **GUARDED, grace=2.0)
     assert report.exit_code is ExitCode.DONE
     (line,) = [one for one in urgent_lines(report) if "leavers" in one]
     assert line.startswith(f"3 leavers are probably none. They were enrolled from {other}")
@@ -467,7 +469,7 @@ def test_leavers_of_a_list_that_has_another_name_every_night_are_ordinary_ones(
     place.manifest().rename(place.folder / "monday.csv")
     del place.rows[:2]
     tuesday = place.manifest().rename(place.folder / "tuesday.csv")
-    report = night(place, **GUARDED, manifest=tuesday, grace=2.0)
+    report = synced(place, **GUARDED, manifest=tuesday, grace=2.0)
     assert counted(report).newly_gone == 2
     assert not urgent_lines(report)
 
@@ -478,7 +480,7 @@ def test_a_leaver_whom_a_dated_export_has_enrolled_is_no_news_of_another_manifes
     def tonight(day: int, **changed: Any) -> Any:
         dated = place.folder / f"staff-{day}.csv"
         dated.write_bytes(place.manifest().read_bytes())
-        return night(place, manifest=dated, write_results=False, **changed)
+        return synced(place, manifest=dated, write_results=False, **changed)
 
     place.people(4)
     tonight(2)
@@ -496,9 +498,9 @@ def test_people_whose_photos_came_a_night_later_are_joiners_that_a_guard_judges(
     place: Place,
 ) -> None:
     place.rows += [(f"u{n}", f"name {n}", f"late-{n}.jpg") for n in range(10, 30)]
-    night(place)  # no photo of theirs is there yet: nobody joins
+    synced(place)  # no photo of theirs is there yet: nobody joins
     for n in range(10, 30):
         place.photo(f"late-{n}.jpg", n)
     with pytest.raises(GuardError):
-        night(place, max_changes=Bound(10))
+        synced(place, max_changes=Bound(10))
     assert len(there(place)) == 30

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place
-from following import night, sync_settings
+from following import sync_settings, synced
 from small_case import picture
 
 from enroll.commands.plan import Plan, make_plan
@@ -97,14 +97,14 @@ def test_missing_photos_in_a_list_of_their_own_stop_no_run_of_a_ledger_that_know
 def test_a_night_goes_on_with_missing_photos_and_removes_who_has_left(place: Place) -> None:
     people(place, *range(250))
     guards = {"max_missing": Bound(10, percent=True)}
-    assert night(place, **guards).exit_code is ExitCode.DONE
+    assert synced(place, **guards).exit_code is ExitCode.DONE
     place.rows = place.rows[5:]
     people(place, *range(900, 922), there=False)
     for code in (ExitCode.SOME_ROWS_FAILED, ExitCode.DONE):  # a sync fails on what is new
-        assert night(place, **guards).exit_code is code
+        assert synced(place, **guards).exit_code is code
         assert len(place.box.faces(GROUP)) == 245
     people(place, 400)
-    assert night(place, **guards).exit_code is ExitCode.DONE
+    assert synced(place, **guards).exit_code is ExitCode.DONE
     assert len(place.box.faces(GROUP)) == 246
 
 
@@ -135,7 +135,7 @@ def test_a_share_that_is_gone_stops_the_run_and_the_plan(place: Place, leave: st
     assert place.run().exit_code is ExitCode.DONE
     people(place, 40)
     unmount(place, "photos", leave=leave)
-    for report in (place.run(), night(place)):
+    for report in (place.run(), synced(place)):
         assert report.exit_code is ExitCode.LOCAL
         assert "is gone, which was there before" in str(report.ended.stop)
     with pytest.raises(LocalError, match="is gone, which was there before"):
@@ -264,7 +264,7 @@ def test_a_sync_sends_from_the_folder_that_it_has_judged(
     assert there == {sha256(picture(number)).hexdigest() for number in range(60)}
 
 
-@pytest.mark.parametrize("command", [Place.run, night, plan])
+@pytest.mark.parametrize("command", [Place.run, synced, plan])
 def test_an_images_folder_of_links_in_a_circle_is_one_sentence(
     place: Place, command: Callable[..., object]
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from checked_library import Place
-from following import as_listed, night, there
+from following import as_listed, synced, there
 
 from enroll.commands import run_opening
 from enroll.errors import ExitCode, UsageError
@@ -23,7 +23,7 @@ def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
     """Four people, enrolled by a first sync."""
     there = Place(tmp_path, faceless_box)
     there.people(1, 2, 3, 4)
-    assert night(there).exit_code is ExitCode.DONE
+    assert synced(there).exit_code is ExitCode.DONE
     return there
 
 
@@ -42,7 +42,7 @@ def deleted_since(place: Place, count: int) -> None:
     """So many people left after the copy was taken; they are back when it is put back."""
     copy_ledger(place)
     rows, place.rows = place.rows, place.rows[count:]
-    night(place)
+    synced(place)
     put_back(place)
     place.rows = rows
 
@@ -52,9 +52,9 @@ def test_who_left_and_came_back_since_is_not_added_twice_where_nonempty_is_allow
 ) -> None:
     copy_ledger(place)
     rows, place.rows = place.rows, place.rows[1:]
-    night(place)
+    synced(place)
     place.rows = rows
-    night(place)  # back, with a new token
+    synced(place)  # back, with a new token
     assert there(place) == as_listed(place)
     put_back(place)
     place.run(allow_nonempty=True)
@@ -66,14 +66,14 @@ def test_a_put_back_ledger_whose_every_text_was_changed_since_goes_on_by_the_sam
 ) -> None:
     copy_ledger(place)
     place.rows = [(user_id, f"new {text}", image) for user_id, text, image in place.rows]
-    night(place)
+    synced(place)
     put_back(place)
     listed = as_listed(place)
     # No face is known beside which the others could be looked for.
-    assert night(place).exit_code is ExitCode.IN_DOUBT
+    assert synced(place).exit_code is ExitCode.IN_DOUBT
     assert there(place) == listed
     place.people(5)
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
 
 
@@ -89,7 +89,7 @@ def test_a_copy_that_max_calls_did_not_let_us_look_at_is_not_added_beside(place:
     place.surplus("u1", place.add("u1", "1.jpg", user_data="name 1"))
     copy_ledger(place)
     place.people(5)
-    night(place)  # a run that the copy lacks
+    synced(place)  # a run that the copy lacks
     place.delete(place.face("u1").face_token or "")
     put_back(place)
     place.run(max_calls=3)  # group_list, list, face_info of the face
@@ -179,10 +179,10 @@ def nowhere(*args: object, **named: object) -> None:
 def test_a_ledger_that_is_put_back_gives_nobody_a_text_twice(place: Place) -> None:
     copy_ledger(place)
     place.rows[0] = ("u1", "another name", "1.jpg")
-    night(place)
+    synced(place)
     put_back(place)
     for _ in range(2):
-        assert night(place, allow_nonempty=False).exit_code is ExitCode.DONE
+        assert synced(place, allow_nonempty=False).exit_code is ExitCode.DONE
         assert there(place) == as_listed(place)
 
 
@@ -190,17 +190,17 @@ def test_who_was_deleted_after_a_ledgers_copy_was_taken_is_added_again(place: Pl
     copy_ledger(place)
     rows, place.rows = place.rows, place.rows[1:]
     place.photo("2.jpg", 99)
-    night(place)
+    synced(place)
     place.photo("2.jpg", 2 * 3)
     put_back(place)
     place.rows = rows
-    report = night(place)
+    report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert any(
         "2 faces that it took for enrolled are not there" in one for one in report.place.urgent
     )
     assert ("u1", "name 1") in there(place)
     lists = place.box.count("list")
-    assert night(place).exit_code is ExitCode.DONE
-    assert not night(place).place.urgent
+    assert synced(place).exit_code is ExitCode.DONE
+    assert not synced(place).place.urgent
     assert place.box.count("list") == lists

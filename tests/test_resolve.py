@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place
-from following import night, there
+from following import synced, there
 from moved_clock import standin
 from real_command import Command
 
@@ -346,7 +346,7 @@ def test_a_face_that_was_not_added_anew_stays_as_it_was_and_is_added_by_the_next
         "",
     )
     assert decisions(renewing) == [("resolved", "u1", "")]
-    assert night(renewing).exit_code is ExitCode.DONE
+    assert synced(renewing).exit_code is ExitCode.DONE
     assert there(renewing) == [("u1", "new name"), ("u2", "name 2")]
 
 
@@ -370,7 +370,7 @@ def test_another_face_speaks_against_not_added_anew_and_takes_the_formers_place(
     resolved(renewing, token=new)
     face = renewing.face("u1")
     assert (face.face_token, face.former_token) == (new, renewing.token)
-    night(renewing)
+    synced(renewing)
     assert there(renewing) == [("u1", "new name"), ("u2", "name 2")]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from checked_library import GROUP, Place, Told
-from following import about_to_delete, as_listed, night, sync_settings, there
+from following import about_to_delete, as_listed, sync_settings, synced, there
 from moved_clock import LaterClock, MovedClock
 from small_archive import read_csv
 from sqlalchemy.dialects import sqlite
@@ -44,7 +44,7 @@ def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
     """Three people, enrolled by a first sync."""
     there = Place(tmp_path, faceless_box)
     there.people(1, 2, 3)
-    report = night(there)
+    report = synced(there)
     assert report.exit_code is ExitCode.DONE
     return there
 
@@ -60,12 +60,12 @@ def too_short_a_night(place: Place, monkeypatch: pytest.MonkeyPatch, **settings:
 
     with monkeypatch.context() as patched, clock.using(late):
         patched.setattr(sync_compare, "read_photo", slowly)
-        night(place, max_duration=600.0, readers=1, **settings)
+        synced(place, max_duration=600.0, readers=1, **settings)
 
 
 def test_a_night_without_a_difference_makes_no_call_but_the_opening_one(place: Place) -> None:
     before = len(place.box.calls)
-    report = night(place)
+    report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert [call.kind for call in place.box.calls[before:]] == ["group_list"]
 
@@ -73,7 +73,7 @@ def test_a_night_without_a_difference_makes_no_call_but_the_opening_one(place: P
 def test_new_rows_are_added_and_rows_that_are_gone_are_removed(place: Place) -> None:
     place.people(4)
     del place.rows[0]
-    report = night(place)
+    report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
     assert report.followed is not None
@@ -91,26 +91,26 @@ def late_copy(place: Place) -> None:
 
 def test_a_copy_that_lands_after_its_face_was_removed_is_deleted_too(place: Place) -> None:
     del place.rows[0]
-    night(place)
+    synced(place)
     late_copy(place)
-    night(place)
+    synced(place)
     assert there(place) == as_listed(place)
 
 
 def test_such_a_copy_of_somebody_who_is_listed_again_stays(place: Place) -> None:
     row = place.rows.pop(0)
-    night(place)
+    synced(place)
     late_copy(place)
     place.rows.insert(0, row)
     (place.folder / "1.jpg").unlink()  # so that nothing else shows the person tonight
-    night(place)
+    synced(place)
     assert there(place) == as_listed(place)
 
 
 def test_a_changed_photo_is_added_before_the_old_face_is_deleted(place: Place) -> None:
     old = place.face("u1").face_token
     place.photo("1.jpg", 99)
-    report = night(place)
+    report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
     assert old not in place.in_library()
@@ -122,7 +122,7 @@ def test_a_changed_photo_is_added_before_the_old_face_is_deleted(place: Place) -
 def test_a_changed_text_is_added_anew_with_the_same_photo(place: Place) -> None:
     old = place.face("u1").face_token
     place.rows[0] = ("u1", "another name", "1.jpg")
-    report = night(place)
+    report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
     assert old not in place.in_library()
@@ -135,51 +135,51 @@ def test_a_changed_text_is_added_anew_with_the_same_photo(place: Place) -> None:
     assert face.face_token in place.in_library()
     assert report.ended.tally.renewed == 1
     before = place.box.count("add")
-    night(place)
+    synced(place)
     assert place.box.count("add") == before
 
 
 def test_who_comes_back_later_is_added_anew(place: Place) -> None:
     row = place.rows.pop(0)
-    night(place)
+    synced(place)
     assert len(there(place)) == 2
     place.rows.insert(0, row)
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
 
 
 def test_a_leaver_is_removed_when_the_grace_is_over_and_not_before(place: Place) -> None:
     row = place.rows.pop(0)
-    report = night(place, grace=2.0)
+    report = synced(place, grace=2.0)
     assert len(there(place)) == 3
     assert report.followed is not None
     assert (report.followed.counted.waiting, report.followed.counted.newly_gone) == (1, 1)
-    report = night(place, grace=2.0)
+    report = synced(place, grace=2.0)
     assert report.followed is not None
     assert (report.followed.counted.waiting, report.followed.counted.newly_gone) == (1, 0)
     place.rows.insert(0, row)
-    report = night(place, grace=2.0)
+    report = synced(place, grace=2.0)
     assert report.followed is not None
     assert report.followed.counted.returned == 1
     assert place.box.count("delete") == 0
     del place.rows[0]
-    night(place, grace=2.0)
+    synced(place, grace=2.0)
     assert len(there(place)) == 3
-    night(place, grace=0.0)
+    synced(place, grace=0.0)
     assert there(place) == as_listed(place)
 
 
 def test_a_photo_that_turned_unreadable_keeps_the_old_face(place: Place) -> None:
     (place.folder / "1.jpg").write_bytes(b"no picture")
-    report = night(place)
+    report = synced(place)
     assert there(place) == as_listed(place)
     assert report.exit_code is ExitCode.SOME_ROWS_FAILED
     assert report.followed is not None and report.followed.kept == 1
-    again = night(place)
+    again = synced(place)
     assert again.exit_code is ExitCode.DONE  # old news
     assert there(place) == as_listed(place)
     place.photo("1.jpg", 77)
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
     assert place.box.count("delete") == 1
 
@@ -187,17 +187,17 @@ def test_a_photo_that_turned_unreadable_keeps_the_old_face(place: Place) -> None
 def test_a_row_of_several_that_is_gone_loses_its_face_alone(place: Place) -> None:
     place.photo("extra.jpg", 50)
     place.rows.append(("u1", "name 1", "extra.jpg"))
-    night(place)
+    synced(place)
     assert len(there(place)) == 4
     place.rows.pop()
-    night(place)
+    synced(place)
     assert there(place) == as_listed(place)
 
 
 def test_faces_that_the_ledger_does_not_know_are_never_touched(place: Place) -> None:
     strange = [place.add("u1", "1.jpg"), place.add("nobody", "2.jpg")]
     del place.rows[0]
-    night(place)
+    synced(place)
     assert set(strange) <= place.in_library()
     assert len(there(place)) == 4
 
@@ -205,9 +205,9 @@ def test_faces_that_the_ledger_does_not_know_are_never_touched(place: Place) -> 
 def test_two_texts_for_one_photo_do_not_take_turns(place: Place) -> None:
     place.photo("same.jpg", 3)
     place.rows.append(("u1", "other text", "same.jpg"))
-    night(place)
+    synced(place)
     before = place.box.count("add")
-    night(place)
+    synced(place)
     assert place.box.count("add") == before
 
 
@@ -215,12 +215,12 @@ def test_what_is_added_anew_and_rejected_leaves_the_old_face(place: Place) -> No
     old = place.face("u1").face_token
     place.rows[0] = ("u1", "another name", "1.jpg")
     place.box.script(["unknown-code"], call="add")
-    report = night(place)
+    report = synced(place)
     assert report.ended.tally.kept == 1
     face = place.face("u1")
     assert (face.face_token, face.status, face.user_data) == (old, Status.ENROLLED, "name 1")
     assert old in place.in_library()
-    night(place)
+    synced(place)
     assert there(place) == as_listed(place)
 
 
@@ -241,13 +241,13 @@ def test_the_ledger_says_which_runs_were_syncs(place: Place) -> None:
 
 def test_a_text_that_will_not_do_is_old_news_the_second_night(place: Place) -> None:
     place.rows[0] = ("u1", "x" * 3000, "1.jpg")
-    report = night(place)
+    report = synced(place)
     assert (report.exit_code, report.ended.tally.kept) == (ExitCode.SOME_ROWS_FAILED, 1)
     place.people(4)
-    report = night(place)
+    report = synced(place)
     assert (report.exit_code, report.ended.tally.kept) == (ExitCode.DONE, 1)
     place.rows[0] = ("u1", "short", "1.jpg")
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
 
 
@@ -258,16 +258,16 @@ def test_an_old_face_stays_until_every_row_of_its_person_has_its_new_text(
     (before,) = place.faces("u1")
     place.photo("extra.jpg", 50)
     place.rows.append(("u1", "name 1", "extra.jpg"))
-    night(place)
+    synced(place)
     (extra,) = [face for face in place.faces("u1") if face != before]
     place.photo(image, 99)
     place.rows = [
         (user_id, "new" if user_id == "u1" else text, path) for user_id, text, path in place.rows
     ]
     place.box.script([None, "unknown-code"], user_id="u1")
-    night(place)
+    synced(place)
     assert (before if image == "1.jpg" else extra).face_token in place.in_library()
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
 
 
@@ -277,11 +277,11 @@ def test_a_row_that_breaks_a_rule_now_says_so_beside_its_token_until_it_is_mende
     token = place.face("u1").face_token
     well = place.rows[0]
     place.rows[0] = ("u1", "x" * 130, "1.jpg")
-    assert night(place).exit_code is ExitCode.SOME_ROWS_FAILED
+    assert synced(place).exit_code is ExitCode.SOME_ROWS_FAILED
     assert told_of(place, "u1") == ("enrolled", token, "USER_DATA_TOO_LONG")
-    assert night(place).exit_code is ExitCode.DONE  # it is no news any more
+    assert synced(place).exit_code is ExitCode.DONE  # it is no news any more
     place.rows[0] = well
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
     assert told_of(place, "u1") == ("enrolled", token, "")
     assert place.box.count("add") == 3
 
@@ -289,10 +289,10 @@ def test_a_row_that_breaks_a_rule_now_says_so_beside_its_token_until_it_is_mende
 def test_a_text_that_could_not_be_added_anew_is_news_for_one_night(place: Place) -> None:
     place.rows[0] = ("u1", "another name", "1.jpg")
     place.box.script(["unknown-code"] * 2, user_id="u1")
-    assert night(place).exit_code is ExitCode.SOME_ROWS_FAILED
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.SOME_ROWS_FAILED
+    assert synced(place).exit_code is ExitCode.DONE
     assert there(place)[0] == ("u1", "name 1")
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
     assert there(place)[0] == ("u1", "another name")
 
 
@@ -306,10 +306,10 @@ def test_who_comes_back_with_a_photo_that_stands_twice_in_the_list_is_added_once
     twice = [("u9", "name 9", "9.jpg"), ("u9", "name 9", "copy.jpg")]
     for order in (twice, twice, twice[::-1]):
         place.rows[:] = others + order
-        assert night(place).exit_code is ExitCode.DONE
+        assert synced(place).exit_code is ExitCode.DONE
         assert [user_id for user_id, _ in there(place)].count("u9") == 1
         place.rows[:] = others
-        assert night(place).exit_code is ExitCode.DONE
+        assert synced(place).exit_code is ExitCode.DONE
 
 
 def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
@@ -331,7 +331,7 @@ def test_nights_that_are_too_short_to_read_what_was_touched_get_on_all_the_same(
             too_short_a_night(place, monkeypatch)
         assert before < len(read)
     assert len(place.box.calls) == calls
-    report = night(place)
+    report = synced(place)
     assert (report.exit_code, len(set(read)), len(read)) == (ExitCode.DONE, 3, 3)
     assert report.ended.tally.due == 0  # nor has the run anything to read
 
@@ -340,7 +340,7 @@ def test_who_is_back_keeps_the_face_that_a_dead_night_was_about_to_delete(place:
     old = place.face("u1").face_token
     about_to_delete(place, "u1")
     (place.folder / "1.jpg").unlink()  # so that it could not be added again
-    report = night(place)
+    report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert place.box.count("delete") == 0
     assert place.face("u1").face_token == old
@@ -351,10 +351,10 @@ def test_a_deletion_that_may_still_be_carried_out_stays_open_until_it_cannot(
     place: Place,
 ) -> None:
     about_to_delete(place, "u1", ago=60.0)
-    first = night(place)
+    first = synced(place)
     assert (first.exit_code, first.ended.tally.undeleted) == (ExitCode.IN_DOUBT, 1)
     place.delete(place.face("u1").face_token or "")  # it is carried out now
-    second = night(place)
+    second = synced(place)
     assert second.exit_code is ExitCode.DONE
     assert second.ended.tally.enrolled_now == 1
     assert there(place) == as_listed(place)
@@ -365,7 +365,7 @@ def test_a_run_deletes_nothing_that_a_dead_sync_was_about_to(place: Place) -> No
     del place.rows[0]
     place.run()
     assert [user_id for user_id, _ in there(place)] == ["u1", "u2", "u3"]
-    assert night(place).exit_code is ExitCode.DONE  # which is for the next sync to do
+    assert synced(place).exit_code is ExitCode.DONE  # which is for the next sync to do
     assert there(place) == as_listed(place)
 
 
@@ -373,7 +373,7 @@ def test_what_a_dead_night_has_deleted_is_found_to_be_gone(place: Place) -> None
     about_to_delete(place, "u1", "u2", ago=0.0)
     place.delete(*(place.face(user_id).face_token or "" for user_id in ("u1", "u2")))
     del place.rows[0]
-    report = night(place)
+    report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert report.ended.tally.enrolled_now == 1
     assert place.face("u1").status is Status.REMOVED
@@ -387,12 +387,12 @@ def test_who_has_not_the_text_of_the_list_yet_is_counted_and_has_it_the_next_nig
     place.record(replace(being, status=Status.IN_DOUBT, code="INTERRUPTED", expires=0.0))
     place.add("u1", "1.jpg", user_data="B")  # the call of a night that was killed
     place.rows[0] = ("u1", "C", "1.jpg")
-    first = night(place)
+    first = synced(place)
     assert first.exit_code is ExitCode.ENDED_EARLY
     assert first.followed is not None
     assert first.followed.kept == 1
     assert there(place) == [("u1", "B"), ("u2", "name 2"), ("u3", "name 3")]
-    second = night(place)
+    second = synced(place)
     assert second.exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
 
@@ -403,16 +403,16 @@ def test_a_row_without_its_photo_and_with_another_text_keeps_its_persons_other_f
 ) -> None:
     place.photo("second.jpg", 55)
     place.rows.append(("u1", "name 1", "second.jpg"))
-    night(place)
+    synced(place)
     place.rows.pop()
     (place.folder / "1.jpg").rename(place.folder / "away.jpg")
     place.rows[0] = ("u1", text, "1.jpg")
     for _ in range(2):
-        night(place)
+        synced(place)
         assert [user_id for user_id, _ in there(place)].count("u1") == 2
     (place.folder / "away.jpg").rename(place.folder / "1.jpg")
     place.rows[0] = ("u1", "a third name", "1.jpg")
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
 
 
@@ -428,11 +428,11 @@ def test_a_photo_that_was_edited_while_its_row_broke_a_rule_has_the_mended_text(
     place: Place,
 ) -> None:
     place.rows[0] = ("u1", "x" * 130, "1.jpg")
-    night(place)
+    synced(place)
     edited(place, "1.jpg", b"edited")
-    night(place)
+    synced(place)
     place.rows[0] = ("u1", "another name", "1.jpg")
-    assert night(place).exit_code is ExitCode.DONE
+    assert synced(place).exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
 
 
@@ -443,9 +443,9 @@ def test_photos_that_were_edited_before_a_night_that_was_cut_off_are_no_new_ones
         edited(place, f"{number}.jpg", b"edited")
     place.people(4)
     with pytest.raises(GuardError):
-        night(place, max_changes=Bound(0))  # it has read them, and does no more
+        synced(place, max_changes=Bound(0))  # it has read them, and does no more
     place.rows.pop()
-    report = night(place, max_changes=Bound(0))
+    report = synced(place, max_changes=Bound(0))
     assert report.followed is not None
     assert (report.exit_code, report.followed.counted.photos) == (ExitCode.DONE, 0)
 
@@ -457,7 +457,7 @@ def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_night_t
         edited(place, name, b"hello")
     with pytest.raises(TimeOverError, match="What was read is kept"):
         too_short_a_night(place, monkeypatch)
-    report = night(place, max_changes=Bound(0))
+    report = synced(place, max_changes=Bound(0))
     assert report.followed is not None
     assert report.followed.counted.photos == 0
 
@@ -469,9 +469,9 @@ def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_refused
         edited(place, name, b"hello")
     gone = place.rows.pop()
     with pytest.raises(GuardError):  # for another reason
-        night(place, max_changes=Bound(0), max_removals=Bound(0))
+        synced(place, max_changes=Bound(0), max_removals=Bound(0))
     place.rows.append(gone)
-    night(place, max_changes=Bound(0))
+    synced(place, max_changes=Bound(0))
     assert there(place) == as_listed(place)
 
 
@@ -480,29 +480,29 @@ def test_who_stands_in_a_list_that_could_not_be_followed_is_marked_anew_when_the
     place: Place, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = place.rows.pop(0)
-    night(place, grace=2.0)
+    synced(place, grace=2.0)
     with closing(sqlite3.connect(place.ledger)) as raw, raw:
         raw.execute("UPDATE absence SET since = since - ?", [3 * DAY_MS])  # three days ago
     place.rows.insert(0, row)  # is back, on the night before last
     with pytest.raises(EnrollError):
         if trouble == "no folder":
-            night(place, grace=2.0, images=place.folder / "not-mounted")
+            synced(place, grace=2.0, images=place.folder / "not-mounted")
         elif trouble == "no service":
             place.box.script(["auth"], call="group_list")
-            night(place, grace=2.0, give_up_after=0.0)
+            synced(place, grace=2.0, give_up_after=0.0)
         else:
             edited(place, "2.jpg", b"hello")
             edited(place, "3.jpg", b"hello")
             too_short_a_night(place, monkeypatch, grace=2.0)
     place.rows.remove(row)  # gone again, by a bad export
-    night(place, grace=2.0)
+    synced(place, grace=2.0)
     assert "u1" in [user_id for user_id, _ in there(place)]
 
 
 def test_an_old_photo_that_was_in_doubt_goes_in_the_night_that_settles_it(place: Place) -> None:
     place.doubt("u1")  # the call of a night that was killed; the library has the face
     place.photo("1.jpg", 99)
-    report = night(place)
+    report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
 
@@ -513,7 +513,7 @@ def test_a_mark_of_a_night_whose_clock_was_ahead_does_not_keep_a_leaver_for_year
     del place.rows[0]
     for days in (3650, 0, 30):  # ahead, right again, later
         with clock.using(MovedClock(days * DAY_MS / 1000)):
-            night(place, grace=2.0)
+            synced(place, grace=2.0)
     assert there(place) == as_listed(place)
 
 
@@ -522,7 +522,7 @@ def test_the_summary_counts_somebody_whose_old_face_waits_for_the_next_night(
 ) -> None:
     place.doubt("u1")
     place.photo("1.jpg", 99)
-    report = night(place)
+    report = synced(place)
     assert report.followed is not None
     left = len(there(place)) - len(place.rows)
     assert report.followed.kept == left
@@ -532,20 +532,20 @@ def test_rows_that_a_run_has_only_seen_are_changes_that_no_guard_has_judged(plac
     place.people(4, 5, 6)
     place.run(limit=1)  # a trial of a wrong list
     with pytest.raises(GuardError):
-        night(place, max_changes=Bound(0))
+        synced(place, max_changes=Bound(0))
 
 
 def test_a_leaver_whose_face_verify_has_mended_has_not_been_there_meanwhile(place: Place) -> None:
     copy = place.add("u1", "1.jpg", user_data="name 1")
     place.surplus("u1", copy)
     del place.rows[0]
-    night(place, grace=2.0)
+    synced(place, grace=2.0)
     with closing(sqlite3.connect(place.ledger)) as raw, raw:
         raw.execute("UPDATE absence SET since = since - ?", [3 * DAY_MS])
     place.delete(place.face("u1").face_token or "")
     mending = VerifySettings(ledger=place.ledger, requeue_missing=True)
     verify(mending, lambda: place.credentials, Told())
-    night(place, grace=2.0)
+    synced(place, grace=2.0)
     assert there(place) == as_listed(place)
 
 
@@ -554,13 +554,13 @@ def test_a_photo_whose_first_face_was_removed_is_known_by_the_face_that_it_has_n
 ) -> None:
     plain = (place.folder / "1.jpg").read_bytes()
     place.photo("1.jpg", 99)
-    night(place)
+    synced(place)
     (place.folder / "1.jpg").write_bytes(plain)
     edited(place, "1.jpg", b"edited")
-    night(place)
+    synced(place)
     (place.folder / "1.jpg").write_bytes(plain)
-    night(place)
-    report = night(place, max_changes=Bound(0))
+    synced(place)
+    report = synced(place, max_changes=Bound(0))
     assert report.followed is not None
     assert report.followed.counted.photos == 0
 
@@ -585,15 +585,15 @@ def test_a_joiner_whom_a_run_did_not_come_to_is_added_with_the_text_of_the_manif
     place.rows[3:] = [
         (user_id, f"{text}, renamed", image) for user_id, text, image in place.rows[3:]
     ]
-    night(place, limit=1)
-    night(place)
+    synced(place, limit=1)
+    synced(place)
     added = [(face.user_id, face.user_data) for face in place.box.faces(GROUP)]
     assert sorted(added)[3:] == as_listed(place)[3:]
 
 
 def test_a_dry_run_changes_nothing_in_the_ledger(place: Place) -> None:
     row = place.rows.pop(0)
-    night(place, grace=2.0)
+    synced(place, grace=2.0)
     before = marks(place)
     assert before
     place.rows.insert(0, row)  # an old list, looked at by hand
@@ -618,20 +618,20 @@ def test_a_mark_holds_though_somebody_else_was_marked_before_the_face_was_added(
     place: Place,
 ) -> None:
     place.people(4)
-    night(place)
+    synced(place)
     del place.rows[0]
-    night(place, grace=30.0)  # u1 is marked as gone
+    synced(place, grace=30.0)  # u1 is marked as gone
     place.photo("5a.jpg", 91)
     place.photo("5b.jpg", 97)
     place.rows += [("u5", "name 5", "5a.jpg"), ("u5", "name 5", "5b.jpg")]
     place.run()  # adds u5
     place.rows = [row for row in place.rows if row[0] != "u5"]
-    night(place, grace=30.0)  # u5 is marked as gone
+    synced(place, grace=30.0)  # u5 is marked as gone
     (before,) = [mark for mark in marks(place) if mark[0] == "u5"]
     place.delete(place.faces("u5")[0].face_token or "")  # by another program
     settings = VerifySettings(ledger=place.ledger, requeue_missing=True)
     verify(settings, lambda: place.credentials, Told())
-    night(place, grace=30.0)
+    synced(place, grace=30.0)
     (after,) = [mark for mark in marks(place) if mark[0] == "u5"]
     assert after == before  # nobody has added a face of u5 since
 
@@ -643,10 +643,10 @@ def test_whether_a_face_was_added_since_a_mark_is_asked_of_that_mark_alone() -> 
 
 def test_no_leaver_is_counted_below_nothing(place: Place) -> None:
     del place.rows[0]
-    night(place)
+    synced(place)
     token = place.add("u1", "1.jpg", user_data="name 1")
     place.surplus("u1", token)
-    report = night(place)
+    report = synced(place)
     assert token not in place.in_library()
     assert not [line for line in summary_lines(report) if "not removed yet" in line]
 
@@ -663,6 +663,6 @@ def test_joiners_whose_photos_cannot_be_opened_are_judged_once(
 
     fake = SimpleNamespace(**{**vars(os), "open": refused})
     monkeypatch.setattr(folder, "os", fake)
-    night(place, max_changes=Bound(6, percent=False))  # said once
+    synced(place, max_changes=Bound(6, percent=False))  # said once
     assert place.box.count("add") == 3
-    night(place, max_changes=Bound(5, percent=False))
+    synced(place, max_changes=Bound(5, percent=False))

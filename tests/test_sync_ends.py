@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from checked_library import GROUP, Place
-from following import about_to_delete, night, sync_settings, there
+from following import about_to_delete, sync_settings, synced, there
 from moved_clock import standin
 
 from enroll.commands import sync
@@ -40,7 +40,7 @@ def place(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plac
     monkeypatch.setattr(deleting, "DELETE_PAGE", 1)
     there = Place(tmp_path, box)
     there.people(*range(1, 9))
-    assert night(there).exit_code is ExitCode.DONE
+    assert synced(there).exit_code is ExitCode.DONE
     del there.rows[2:]
     box.script(["timeout"], call="delete")
     return there
@@ -48,7 +48,7 @@ def place(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plac
 
 def done_next_time(place: Place) -> bool:
     """Whether the next sync does what is left."""
-    report = night(place, timeout=1.0)
+    report = synced(place, timeout=1.0)
     wanted = sorted((user_id, text) for user_id, text, _ in place.rows)
     return report.exit_code is ExitCode.DONE and there(place) == wanted
 
@@ -81,7 +81,7 @@ def test_a_signal_lets_the_deletion_under_way_end_and_no_other_begin(place: Plac
 
 
 def test_a_night_that_is_over_leaves_deletions_for_the_next(place: Place) -> None:
-    report = night(place, timeout=1.0, max_duration=0.9)
+    report = synced(place, timeout=1.0, max_duration=0.9)
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert report.ended.bound is not None and "--max-duration" in report.ended.bound
     assert len(there(place)) >= 7
@@ -89,7 +89,7 @@ def test_a_night_that_is_over_leaves_deletions_for_the_next(place: Place) -> Non
 
 
 def test_calls_that_may_not_be_made_leave_deletions_for_the_next(place: Place) -> None:
-    report = night(place, timeout=1.0, max_calls=2)
+    report = synced(place, timeout=1.0, max_calls=2)
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert report.ended.bound is not None and "--max-calls" in report.ended.bound
     assert done_next_time(place)
@@ -98,7 +98,7 @@ def test_calls_that_may_not_be_made_leave_deletions_for_the_next(place: Place) -
 def test_a_lost_answer_to_a_deletion_costs_no_call_that_may_not_be_made(place: Place) -> None:
     place.box.script(["500"] * 3, call="delete")
     before = len(place.box.calls)
-    report = night(place, timeout=1.0, max_calls=4)
+    report = synced(place, timeout=1.0, max_calls=4)
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert len(place.box.calls) - before == 4
 
@@ -108,7 +108,7 @@ def test_what_a_dead_night_left_is_looked_up_within_the_calls_that_may_be_made(
 ) -> None:
     about_to_delete(place, *(f"u{number}" for number in range(1, 9)))
     before = len(place.box.calls)
-    report = night(place, max_calls=4)
+    report = synced(place, max_calls=4)
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert len(place.box.calls) - before == 4
     assert done_next_time(place)
@@ -124,7 +124,7 @@ def test_a_night_whose_disk_is_full_at_its_first_deletions_has_an_end_on_record(
 
     with monkeypatch.context() as patched:
         patched.setattr(sync, "delete_chosen", full)
-        report = night(place)
+        report = synced(place)
     assert report.exit_code is ExitCode.LOCAL
     assert report.results is not None
     assert last_end(place) == (int(ExitCode.LOCAL), "The disk is full.")
@@ -145,7 +145,7 @@ def test_the_first_deletions_count_among_the_calls_that_may_be_made(place: Place
     due_at_once(place)
     place.people(10, 11, 12)
     before = len(place.box.calls)
-    report = night(place, timeout=1.0, max_calls=4)
+    report = synced(place, timeout=1.0, max_calls=4)
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert len(place.box.calls) - before == 4
     assert done_next_time(place)
@@ -170,7 +170,7 @@ def last_end(place: Place) -> tuple[int | None, str]:
 def test_a_service_that_stops_the_sync_loses_no_leaver(place: Place) -> None:
     place.people(9)
     place.box.script(["auth"], user_id="u9")
-    report = night(place)
+    report = synced(place)
     assert report.exit_code is ExitCode.SERVICE
     assert len(there(place)) == 8
     assert place.box.count("delete") == 0
@@ -181,7 +181,7 @@ def test_the_time_of_a_night_is_all_of_it(place: Place) -> None:
     place.rows.pop()
     place.box.latency = 0.2
     calls = len(place.box.calls)
-    report = night(place)
+    report = synced(place)
     kinds = [call.kind for call in place.box.calls[calls:]]
     assert (kinds[0], kinds[-1], kinds.count("add")) == ("group_list", "delete", 0)
     assert report.ended.seconds > 2 * 0.2
