@@ -14,7 +14,7 @@ from enroll.visible import visible
 CONCURRENCY_LIMIT = "CONCURRENCY_LIMIT_EXCEEDED"
 
 SERVICE_CODES: Mapping[str, Verdict] = {
-    # The photo or the row will never do.
+    # The photo or the row will never be taken.
     "NO_FACE_FOUND": Verdict.REJECTED,
     "IMAGE_ERROR_UNSUPPORTED_FORMAT": Verdict.REJECTED,
     "INVALID_IMAGE_SIZE": Verdict.REJECTED,
@@ -48,37 +48,37 @@ STATUS_VERDICTS: Mapping[int, Verdict] = {
 
 
 CREDENTIAL_CODES = frozenset({"AUTHORIZATION_ERROR", "AUTHENTICATION_ERROR"})
-"""Codes after which the credentials are read once more, as they may have been exchanged."""
+"""Codes after which the credentials are read again, as they may have been replaced."""
 
 LIBRARY_CODES = frozenset({"INVALID_OUTER_ID", "INVALID_GROUP_ID"})
 """Codes that say that there is no such library (any more)."""
 
 
 class OwnCode(StrEnum):
-    """The codes that we give where the service gave none; `HTTP_<status>` are the others."""
+    """Enroll's own codes where the service gave none; `HTTP_<status>` are the others."""
 
     NAME_LOOKUP_FAILED = "NAME_LOOKUP_FAILED"
     """Not sent: the host's name has no address, or the resolver did not answer."""
     CANNOT_CONNECT = "CANNOT_CONNECT"
     """Not sent: refused, unreachable, or no connection within the time."""
     CLOCKS_APART = "CLOCKS_APART"
-    """Not sent: the service's clock and ours are so far apart that nothing can be signed."""
+    """Not sent: the service's clock and this machine's are too far apart to sign anything."""
     PROXY_REFUSED = "PROXY_REFUSED"
     """Not sent: the proxy would not open a tunnel, or did not speak HTTP."""
     TLS_FAILED = "TLS_FAILED"
-    """Not sent: no TLS, or a certificate that we do not trust."""
+    """Not sent: no TLS, or a certificate that is not trusted."""
     OUT_OF_RESOURCES = "OUT_OF_RESOURCES"
     """Not sent: this machine had no file or thread left for the call."""
     TIMEOUT = TIMEOUT
-    """Unknown: the deadline passed after a part of the request had left."""
+    """Unknown: the deadline passed after part of the request was sent."""
     CONNECTION_LOST = "CONNECTION_LOST"
-    """Unknown: the connection ended after a part of the request had left."""
+    """Unknown: the connection ended after part of the request was sent."""
     NOT_HTTP = "NOT_HTTP"
     """Unknown: what came back is no HTTP answer."""
     BODY_CUT_OFF = "BODY_CUT_OFF"
     """Unknown: the answer ended before its announced end."""
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
-    """Unknown: the answer did not end within the size that we read."""
+    """Unknown: the answer is longer than what is read."""
     NOT_JSON = "NOT_JSON"
     """Unknown: 200, but the body is not one JSON object."""
     NO_FACE_TOKEN = "NO_FACE_TOKEN"  # noqa: S105  # a code, no password
@@ -88,12 +88,12 @@ class OwnCode(StrEnum):
 
 
 def http_code(status: int) -> str:
-    """Our code for an answer that has a status and no code of the service's."""
+    """Enroll's code for an answer that has a status and no code of the service's."""
     return f"HTTP_{status}"
 
 
 def why_fixed(code: str) -> str:
-    """A sentence: why `--on-code` has no say about this code; empty where it has."""
+    """A sentence: why `--on-code` does not apply to this code; empty where it does."""
     verdict = SERVICE_CODES.get(code, Verdict.FAILED)
     status = int(code[5:]) if re.fullmatch(r"HTTP_\d{3}", code) else 0
     if status:
@@ -113,12 +113,12 @@ def _fixed(code: str, why: str) -> str:
 
 
 RAW_LIMIT = 2000
-"""Characters of a body that are kept of an answer that was not plainly a success."""
+"""Characters of a body that are kept of an answer that was not clearly a success."""
 CODE_LIMIT = 200
 """Characters of a code or request id; the message keeps the service's words up to `RAW_LIMIT`."""
 
 MOST_MILLISECONDS = 2**31
-"""A `time_used` of so much, some three weeks, is none."""
+"""A `time_used` of this much, some three weeks, is invalid."""
 
 _FACE_TOKEN = re.compile(r"[0-9a-fA-F]{32}")
 _EXPECTED: Mapping[CallKind, tuple[str, type]] = {
@@ -181,7 +181,7 @@ def classify(
 
 
 def _verdict(status: int, code: str, *, whole: bool) -> Verdict:
-    """What status and code prove; APPLIED still hangs on the fields of the body."""
+    """What status and code prove; APPLIED still depends on the fields of the body."""
     if code == CONCURRENCY_LIMIT:
         return Verdict.REFUSED
     if status in STATUS_VERDICTS:
@@ -198,7 +198,7 @@ def _verdict(status: int, code: str, *, whole: bool) -> Verdict:
 
 
 def _success(kind: CallKind, payload: dict[str, Any] | None) -> tuple[Verdict, str, str]:
-    """Verdict, code and message of a 200 whose body came whole and carries no error code."""
+    """Verdict, code and message of a 200 whose body is complete and has no error code."""
     if payload is None:
         return Verdict.UNKNOWN, OwnCode.NOT_JSON, "HTTP 200, but the body is not a JSON object"
     if payload.get("error"):

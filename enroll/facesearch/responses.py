@@ -16,7 +16,7 @@ from enroll.errors import ServiceError
 from enroll.model import Answer, Library, LibraryFace, Verdict
 
 MAX_RETRY_AFTER = 300.0
-"""Seconds; the longest time for which we let a server hold all calls."""
+"""Seconds; the longest time for which a server may hold all calls."""
 
 _SECONDS = re.compile(r"\s*(\d{1,9})(?:\.\d*)?\s*", re.ASCII)
 
@@ -49,7 +49,7 @@ def parse_retry_after(text: str | None, *, now: float) -> float | None:
     return None if date is None else min(max(date - now, 0.0), MAX_RETRY_AFTER)
 
 
-@lru_cache(maxsize=64)  # calls in flight come back with the same second many times
+@lru_cache(maxsize=64)  # many answers have the same second
 def parse_date(text: str) -> float | None:
     """An HTTP date, in any form of RFC 9110 (5.6.7), in UNIX seconds; None when it is none."""
     try:
@@ -88,7 +88,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_once_each
 
 REDACTED = "[redacted]"
 SHORTEST_PIECE = 8
-"""Characters. Shorter pieces occur in ordinary words, and give away nothing."""
+"""Characters. Shorter pieces occur in ordinary words, and reveal nothing."""
 
 _WORD = re.compile(r"[0-9A-Za-z]+")
 
@@ -124,8 +124,8 @@ class FoundFace:
 
 
 LIST_PAGE = 1000
-"""The most faces that `list` shows in one call, by the vendor's page: a library up to so many is
-listed whole."""
+"""The most faces that `list` shows in one call, by the vendor's page: a library of up to this many
+is listed whole."""
 
 
 def libraries(answer: Answer) -> list[Library]:
@@ -176,7 +176,7 @@ def candidates(answer: Answer) -> list[FoundFace]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deleted:
-    """What `delete` did: how many faces it took out, and why not which others, by token."""
+    """What `delete` did: how many faces it deleted, and why not which others, by token."""
 
     removed: int
     failures: Mapping[str, str]
@@ -251,7 +251,7 @@ def _optional_text(item: Mapping[str, Any], field: str) -> str:
 
 def _count(item: Mapping[str, Any], field: str) -> int:
     value = item.get(field)
-    # Past 63 bits no database takes it.
+    # No database takes more than 63 bits.
     if type(value) is not int or not 0 <= value < 2**63:
         raise _undocumented(field)
     return value

@@ -22,21 +22,21 @@ NAMED = "root_named"
 """Among the options of a run on record: its photos' folder, and whether --images named it."""
 
 ROWS_TRIED = 20
-"""Rows whose photos are looked for in two folders, to tell whose manifest it is."""
+"""Rows whose photos are looked for in the manifest's own folder, to see whether it has any."""
 
 
 class FolderGoneError(LocalError):
-    """The photos' folder was there in an earlier run."""
+    """The photos' folder existed in an earlier run, and is missing."""
 
 
 class NoFolderError(UsageError):
-    """The photos' folder never was."""
+    """The photos' folder is missing, and no earlier run used it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenStore:
     """Where a manifest's photos are. `named` says that --images named it, now or in an earlier run;
-    `inherited` that an earlier run decided. `notes` are sentences for the user."""
+    `inherited` that an earlier run chose it. `notes` are for the user."""
 
     store: PhotoStore
     named: bool
@@ -105,27 +105,27 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
 
 
 def resolved(folder: Path) -> Path:
-    """Where a folder lies, whatever links lead there; one of links in a circle as it is."""
+    """A folder's path without links; unchanged where links form a circle."""
     return Path(os.path.realpath(folder))
 
 
 CHUNK_ROWS = 2_000
-"""Rows scanned at a time. Ours: some 20 ms of work, so that calls that end meanwhile are heard."""
+"""Rows scanned at a time: some 20 ms of work, so that calls which end meanwhile are processed."""
 
 SLOW_SECONDS = 100e-6
-"""An `lstat` that takes longer waits for a network: then many are under way at once. On a disk
-whose folders are in memory one takes 3 us, threads or not."""
+"""If a photo takes longer than this, the store waits for a network, and many are asked for at once.
+An `lstat` on a disk whose folders are in memory takes 3 us, with or without threads."""
 
 TRIED = 32
-"""Photos of a part by which it is found out how slow the folder is."""
+"""Photos of a part by which it is measured how slow the store is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scanned:
-    """A part of the manifest, scanned: `rows`, or, where it is as it was, what it came to.
+    """A part of the manifest, scanned: `rows`, or, where nothing has changed, its counts.
 
-    `lines` counts its rows, `withheld` ones included, which are not among `rows`; `packed` are they
-    for the next survey, None where it has them. `any_photo` says whether a photo of any was seen.
+    `lines` counts its rows, including `withheld` ones, which are not in `rows`; `packed` are the
+    rows for the next scan cache, None where it has them; `any_photo` says whether any has a photo.
     """
 
     lines: int
@@ -158,17 +158,17 @@ class Scan:
         self._pool: Threads | None = None
 
     def close(self) -> None:
-        """Let go of the threads, if there were any."""
+        """Shut the threads down, if there are any."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def next_chunk(self) -> list[ScannedRow] | None:
-        """The next rows, or None behind the last one. Raises LocalError when the share is gone."""
+        """The next rows, or None behind the last one. Raises LocalError when the store is gone."""
         rows = next(self._chunks, None)
         return None if rows is None else _rows(rows, *self._photos(rows))
 
     def next_part(self) -> Scanned | None:
-        """The same for a survey."""
+        """The same for the scan cache."""
         found = next(self._chunks, None)
         if found is None:
             return None
@@ -191,7 +191,7 @@ class Scan:
         return paths, self._times(paths)
 
     def same_part(self, part: Part) -> Scanned:
-        """A part of an earlier survey of the same manifest, looked at again."""
+        """A part of the scan cache of the same manifest, scanned again."""
         known = unpack(part.rows)
         paths = [self._store.locate(image) for image in known.images]
         times = self._times(paths)
@@ -214,7 +214,7 @@ class Scan:
         )
 
     def _times(self, paths: Sequence[str]) -> array[int]:
-        """Size and times of each photo, one after the other."""
+        """What is known of each photo; several at a time where the store is slow."""
         began = clock.monotonic()
         times = self._store.stat(paths[:TRIED])
         rest = paths[TRIED:]
@@ -228,7 +228,7 @@ class Scan:
     def _side_by_side(self, paths: Sequence[str]) -> Iterator[array[int]]:
         try:
             self._pool = self._pool or Threads(self._at_once)
-        except ShortageError:  # no thread is to be had: then one after the other, here
+        except ShortageError:  # no thread is available: then one after the other, here
             return iter([self._store.stat(paths)])
         share = -(-len(paths) // self._at_once)
         parts = [paths[i : i + share] for i in range(0, len(paths), share)]
@@ -241,8 +241,8 @@ def _any_photo(times: array[int]) -> bool:
 
 def _rows(rows: Sequence[Row], paths: Sequence[str], times: array[int]) -> list[ScannedRow]:
     scanned = []
-    for place, (row, path) in enumerate(zip(rows, paths, strict=True)):
-        size, mtime_ns, ctime_ns = times[3 * place : 3 * place + 3]
+    for number, (row, path) in enumerate(zip(rows, paths, strict=True)):
+        size, mtime_ns, ctime_ns = times[3 * number : 3 * number + 3]
         scanned.append(
             ScannedRow(
                 line=row.line,

@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 SLOWEST = 30.0
 """Seconds of the processor's time of the thread that decodes; a picture of 100 megapixels takes
-some three. Of that time and of no other: what a photo comes to must not depend on what else the
-machine does, or whether it sleeps."""
+some three. Only that time counts: the outcome of a photo must not depend on what else the machine
+does, or whether it sleeps."""
 
 
 class TooSlowError(Exception):
-    """A photo's time is up."""
+    """The time for a photo is over."""
 
 
 class _Mine(threading.local):
@@ -37,7 +37,7 @@ _MINE = _Mine()
 
 
 def timed(task: Callable[[], T]) -> T:
-    """What the task returns, on this thread. Raises TooSlowError."""
+    """Run the task on this thread, and return what it returns. Raises TooSlowError."""
     _MINE.until = time.thread_time() + SLOWEST
     try:
         return task()
@@ -46,7 +46,7 @@ def timed(task: Callable[[], T]) -> T:
 
 
 def check_time() -> None:
-    """Raise TooSlowError when the time of this thread's task is up."""
+    """Raise TooSlowError when the time of this thread's task is over."""
     if _MINE.until is not None and time.thread_time() > _MINE.until:
         raise TooSlowError
 
@@ -57,44 +57,44 @@ _MMAP_THRESHOLD = -3
 """M_MMAP_THRESHOLD of malloc.h."""
 
 DECODING_BYTES = 200_000_000
-"""Memory for one picture: decoding it, and all that is done to it. Who allows more pixels than by
-default allows as much more memory."""
+"""Memory for one picture: decoding it, and all that is done to it. Allowing more pixels than the
+default allows proportionally more memory."""
 
 TOGETHER = 0.8
-"""Of that for several pictures at a time, so that a run stays below 400 MB in all: of 200 MB 160,
-beside 145 for Python with what enroll imports, and 32 for the files."""
+"""Share of that for several pictures at a time, so that a run stays below 400 MB in all: 160 of 200
+MB, beside 145 for Python with what enroll imports, and 32 for the files."""
 
 CONTENT_BYTES = 32 * 1024 * 1024
-"""What may lie in memory of files that are being read and prepared, where they are large; one that
-is larger still is read alone."""
+"""Bytes of large files that may be in memory while they are read and prepared; a file that is
+larger still is read alone."""
 
 
 class Room:
-    """What one task has of a gate's memory."""
+    """A task's share of a gate's memory."""
 
     def __init__(self, gate: Gate, need: int) -> None:
         self._gate = gate
         self.need = need
 
     def shrink(self, need: int) -> None:
-        """Need only so much from now on; others may have the rest."""
+        """Need only this much from now on, and give the rest back."""
         self._gate.give_back(max(self.need - need, 0))
         self.need = min(self.need, need)
 
 
 class Gate:
-    """Lets tasks in, one after the other, while there is a place and room for what they need."""
+    """Lets tasks in, one after the other, while there are a slot and memory for them."""
 
     def __init__(self, places: int) -> None:
         self._places = places
         self._used = 0
         self._inside = 0
-        self._turn = Lock()  # who waits for room lets nobody pass: else large ones never get in
+        self._turn = Lock()  # whoever waits for room is not overtaken: else large tasks starve
         self._changed = Condition()
 
     @contextmanager
     def room(self, need: int, *, limit: int) -> Iterator[Room]:
-        """Be inside, with `need` bytes of the `limit` for all; who would be alone is let in."""
+        """Enter with `need` of the `limit` bytes for all; a task that would be alone is let in."""
         with self._turn, self._changed:
             self._changed.wait_for(lambda: self._fits(need, limit))
             self._inside += 1
@@ -108,7 +108,7 @@ class Gate:
             self.give_back(room.need)
 
     def give_back(self, some: int) -> None:
-        """Have so many bytes for others."""
+        """Return so many bytes."""
         with self._changed:
             self._used -= some
             self._changed.notify_all()
@@ -131,10 +131,10 @@ class Decoders:
         try:
             self._pool: Threads | None = Threads(places, initializer=threads.use_all)
         except ShortageError:
-            self._pool = None  # who asks decodes by itself
+            self._pool = None  # then the caller decodes on its own thread
 
     def run(self, task: Callable[[Room], R], *, need: int, limit: int) -> R:
-        """What the task returns or raises, when there was room for it. Raises TooSlowError.
+        """Run the task when there is room for it, and return what it returns. Raises TooSlowError.
 
         `limit` is what one picture may need; several at a time get less in all.
         """
@@ -150,13 +150,13 @@ first to ask, and each would allow as much memory."""
 
 
 def decoders() -> Decoders:
-    """Those of this process."""
+    """The decoders of this process."""
     with _MAKING:
         return _decoders()
 
 
 def reading() -> Gate:
-    """Around large files that are read into memory; bounded by their bytes, not by their number."""
+    """The gate for large files in memory, bounded by bytes rather than by number."""
     with _MAKING:
         return _reading()
 
@@ -172,7 +172,7 @@ def _reading() -> Gate:
 
 
 if hasattr(os, "register_at_fork"):
-    # A forked process has none of the threads, and their locks may be held by nobody.
+    # A forked process has none of the threads, and their locks may never be released.
     os.register_at_fork(
         before=_MAKING.acquire, after_in_parent=_MAKING.release, after_in_child=_MAKING.release
     )
@@ -181,7 +181,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def give_back_memory() -> None:
-    """Have freed blocks of 1 MB and more go back to the system at once, where that can be asked.
+    """Have freed blocks of 1 MB and more returned to the system at once, where that is possible.
 
     GNU's C library gives up doing so after the first few, and keeps up to 30 MB for each thread.
     """
@@ -190,5 +190,5 @@ def give_back_memory() -> None:
 
 
 def decoding_limit(max_pixels: int) -> int:
-    """Bytes for decoding one picture, where a photo may have so many pixels."""
+    """Bytes for decoding one picture, if a photo may have so many pixels."""
     return max(DECODING_BYTES, DECODING_BYTES * max_pixels // DEFAULT_MAX_PIXELS)

@@ -1,4 +1,4 @@
-"""AVIF and HEIC: which of a file's items are the picture that is shown, and where its bytes stand.
+"""AVIF and HEIC: which of a file's items are the picture that is shown, and where its bytes are.
 
 A file's table of items (ISO/IEC 14496-12 and 23008-12) may hold thumbnails, metadata, animations
 and mistakes beside the picture. A new one is written for AVIF, of the picture and its transparency
@@ -78,7 +78,7 @@ class Picture:
     references: list[Reference] = field(repr=False)
     properties: list[bytes] = field(repr=False)
     metadata: list[int] = field(repr=False)
-    """Where the kinds stand of items with text and EXIF."""
+    """Where the kinds of items with text and EXIF are."""
 
     def without_metadata(self, content: bytes) -> bytes:
         """The same file, of which a decoder copies no metadata; the very bytes if it has none."""
@@ -136,7 +136,7 @@ def _boxes(content: bytes, at: int, end: int, *, whole: bool = True) -> Iterator
 
 
 def largest_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height by a file's first bytes; None where they do not tell."""
+    """Width and height by a file's first bytes; None where they do not say."""
     largest = None
     at = head.find(b"ispe")
     while at >= 0 and at + 16 <= len(head):  # one of each picture and tile: the largest is it
@@ -220,7 +220,7 @@ class _Table:
                 item.parts.append(self._placed(method, place, size))
 
     def _placed(self, method: int, place: int, size: int) -> tuple[int, int]:
-        """Where bytes stand in the file that are said to stand there, or in the table's own box."""
+        """Where bytes are that are declared to be in the file, or in the table's own box."""
         if method == 0:
             return place, size or max(len(self._content) - place, 0)
         if method == 1 and b"idat" in self._boxes:

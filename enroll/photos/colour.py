@@ -1,4 +1,4 @@
-"""Colours as a viewer shows them: whatever a picture is in, to sRGB or grey without alpha."""
+"""Colours as a viewer shows them: any picture to sRGB or grey without alpha."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LARGEST_PROFILE = 4 * 1024 * 1024
 """Bytes; profiles of presses have some two million."""
 
 _LARGEST_SRGB = 100_000
-"""Bytes; sRGB's profiles have some 3,000. Those that are told are remembered."""
+"""Bytes; sRGB's profiles have some 3,000. Smaller ones are cached."""
 
 _STRIP_PIXELS = 250_000
-"""What is repainted at a time: so beside the old and the new picture there is nothing large."""
+"""Lines converted at a time, so that only the old and the new picture take much memory."""
 
 _DEEP = ("I", "F")
 """How the names of modes with more than 8 bits begin."""
@@ -29,7 +29,7 @@ Paint = Callable[[Image.Image], Image.Image]
 
 def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """The picture in RGB or L, on white where it is transparent, by its embedded profile if that
-    makes sense; itself where nothing is to be done."""
+    is valid; the picture itself where nothing has to be done."""
     in_colours = _by_profile(_flat_mode(picture), profile)
     if in_colours is None and not needs_paint(picture):
         return picture
@@ -113,12 +113,12 @@ def _eight_bits(picture: Image.Image) -> Paint:
 
 
 def _by_profile(mode: str, profile: bytes | None) -> Paint | None:
-    """What brings a picture of this mode to sRGB; None where it is, or where nobody can tell."""
+    """The transform of a picture of this mode to sRGB; None where it is sRGB, or is not known."""
     if profile and len(profile) <= LARGEST_PROFILE and not _is_srgb(profile):
         try:
             found = ImageCms.ImageCmsProfile(BytesIO(profile))
         except (OSError, ValueError, TypeError):
-            found = None  # nobody can read it: a viewer takes the picture for sRGB
+            found = None  # it cannot be read: a viewer treats the picture as sRGB
         if found is not None and (paint := _transform(mode, found)) is not None:
             return paint
     if mode == "LAB":

@@ -1,4 +1,4 @@
-"""A picture that cannot be sent as it is: decoded, its colours, size and direction mended."""
+"""A picture that cannot be sent as it is: decoded, its colours, size and orientation changed."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ LOWEST_QUALITY = 50
 """Below that a smaller picture looks better than a coarser one."""
 
 _CLOSE_ENOUGH = 0.92
-"""A JPEG that takes so much of the bytes it may have is not tried to be made better."""
+"""If a JPEG takes this share of the bytes that it may have, no better quality is tried."""
 
 _FULL, _HALF_WIDTH = 0, 1
 """Pillow's numbers for the sampling of colour: at every pixel, at every other of a line."""
 
-# Sums of the tables of the JPEG standard (Annex K), from which qualities are told.
+# Sums of the tables of the JPEG standard (Annex K), from which qualities are estimated.
 _STANDARD_SUMS = (3688, 5679)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """How to encode: `quality` from 1 to 95, or better with the source's own `tables`."""
+    """How to encode: `quality` from 1 to 95, or, better, with the source's own `tables`."""
 
     quality: int = USUAL_QUALITY
     sampling: int = _FULL
@@ -100,8 +100,8 @@ def _quality_of(tables: Sequence[Sequence[int]]) -> int:
 
 
 def encode(picture: Image.Image, style: Style, *, max_bytes: int) -> bytes:
-    """A JPEG of at most `max_bytes`: as `style` says, or as much coarser as it must be, or else
-    smaller, too."""
+    """A JPEG of at most `max_bytes`: in the given `style`, or coarser if necessary, or smaller in
+    pixels, too."""
     tables = {} if style.tables is None else {"qtables": style.tables}
     first = _saved(picture, quality=style.quality, subsampling=style.sampling, **tables)
     while len(first) > max_bytes:
@@ -162,13 +162,13 @@ _TURNS: Mapping[int, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture of each EXIF orientation upright."""
+"""The transposition that brings a picture of each EXIF orientation upright."""
 
 _ON_ITS_SIDE = range(5, 9)
 
 
 _END_MISSING = re.compile("truncated|no more images in GIF")
-"""What Pillow says where it finds no end."""
+"""Pillow's message where it finds no end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
         return why_cut_off(source, preparation)
     content: bytes | Pieces = source.content
     if source.jpeg is not None:
-        # With an end libjpeg makes up what is missing, without one it says so.
+        # With an end marker libjpeg fills in what is missing; without one it reports that.
         truncated = source.seen.truncated
         content = (
             Pieces([source.content, EOI]) if truncated else without_end(source.content, source.jpeg)
@@ -214,7 +214,7 @@ def convert(source: Source, preparation: Preparation) -> Made | Fault:
 
 
 def _cut_off(source: Source) -> Source:
-    """The same photo, of which is known since it was opened that its end is missing."""
+    """The same photo, now known to be truncated."""
     content = source.content if source.jpeg is None else source.content.removesuffix(EOI)
     seen = replace(source.seen, truncated=True)
     return replace(source, content=content, seen=seen)
@@ -294,7 +294,7 @@ def _made(
             room.shrink(_need_to_encode(source, pixels * pixel_bytes(picture)))
             content = encode(picture, style, max_bytes=preparation.max_bytes)
     finally:
-        opened.close()  # whoever holds it, its pixels are gone when the next is let in
+        opened.close()  # its pixels are freed before the next task is let in
     return Made(
         content=content,
         turned=orientation in _TURNS,
@@ -325,7 +325,7 @@ def _fitting(size: tuple[int, int], max_side: int) -> tuple[int, int]:
 
 
 def _orientation_of(picture: Image.Image, seen: Seen) -> int:
-    """EXIF's orientation, as seen, or as the decoder tells it. libheif has turned a HEIC."""
+    """EXIF's orientation, as seen or as the decoder reports it. libheif has turned a HEIC."""
     if seen.form is not Form.AVIF and seen.form is not Form.HEIF:
         return seen.orientation
     blob = picture.info.get("exif")

@@ -1,4 +1,4 @@
-"""What is to be done to a photo by what was seen of it, and why one is not sent. Pure."""
+"""What has to be done to a photo, by what was seen of it, and why one is not sent. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_SIDE = 48
 """Pixels a side below which the vendor family's services take no picture."""
 
 LARGEST_FILE = 64 * 1024 * 1024
-"""Bytes that are read into memory for one photo. Ours: thirty times what the service takes."""
+"""Bytes that are read into memory for one photo. Thirty times what the service takes."""
 
 
 class PhotoCode(StrEnum):
@@ -35,9 +35,9 @@ class PhotoCode(StrEnum):
     NOT_AN_IMAGE = "PHOTO_NOT_AN_IMAGE"
     TRUNCATED = "PHOTO_TRUNCATED"
     DAMAGED = "PHOTO_DAMAGED"
-    """All of it seems to be there, and yet it cannot be decoded."""
+    """It seems to be complete, but cannot be decoded."""
     TOO_SLOW = "PHOTO_TOO_SLOW"
-    """Decoding it takes longer than is waited for."""
+    """Decoding it takes too long."""
     FORMAT = "PHOTO_FORMAT"
     """An image that the service does not take, and that is not converted."""
     NO_FACE = "PHOTO_NO_FACE"
@@ -61,13 +61,13 @@ _MATTERS: Mapping[str, tuple[str, ...]] = {
     "HTTP_413": ("max_bytes", "max_side"),
     "INVALID_IMAGE_SIZE": ("max_side",),
 }
-"""For each code, ours or the service's, the fields of Preparation with which it may not come."""
+"""For each code, enroll's or the service's, the fields of Preparation that can avoid it."""
 
 
 def marks(preparation: Preparation) -> Mapping[str, str]:
     """For each code that depends on settings a short text of those settings.
 
-    It is recorded with a refusal; where it differs later, the photo is worth another look.
+    It is recorded with a refusal; if it differs later, the photo is read again.
     """
     return {
         str(code): ",".join(f"{name}={_short(getattr(preparation, name))}" for name in names)
@@ -94,7 +94,7 @@ NOT_A_FILE = _fault(PhotoCode.NOT_A_FILE, "The path names a folder or device, no
 
 
 def too_large(size: int) -> Fault:
-    """A file of so many bytes is not read."""
+    """A file of this many bytes is not read."""
     return _fault(
         PhotoCode.TOO_LARGE,
         f"The file has {size:,} bytes; more than {LARGEST_FILE:,} are not read. "
@@ -125,8 +125,8 @@ HEIF_MISSING = _fault(
 
 
 def cut_off(missing: str = "The end of the picture is", *, completable: bool = True) -> Fault:
-    """`missing` says what is, such as `The last 12 % of the picture is`; `completable` that the
-    rest can be sent, and is not yet."""
+    """`missing` says what is, such as `The last 12 % of the picture is`; `completable` that what
+    exists can be sent with an option."""
     instead = ", or send what there is with --accept-truncated" if completable else ""
     return _fault(
         PhotoCode.TRUNCATED,
@@ -197,7 +197,7 @@ def undecodable(why: str) -> Fault:
 
 
 def no_face(preparation: Preparation) -> Fault:
-    """None that the detector sees."""
+    """The detector finds none."""
     return _fault(
         PhotoCode.NO_FACE,
         "No face is found in the photo. Use one that shows the face from the front, upright and "
@@ -206,7 +206,7 @@ def no_face(preparation: Preparation) -> Fault:
 
 
 def several_faces(faces: int, preparation: Preparation) -> Fault:
-    """Faces of similar size: the service takes the largest, who may be somebody else."""
+    """Faces of similar size: the service takes the largest, which may be somebody else's."""
     return _fault(
         PhotoCode.SEVERAL_FACES,
         f"The photo shows {faces:,} faces of similar size, of which the service takes the largest. "
@@ -215,7 +215,7 @@ def several_faces(faces: int, preparation: Preparation) -> Fault:
 
 
 def _or_warn(preparation: Preparation) -> str:
-    """How a photo is sent that is held back."""
+    """How a photo that is held back can be sent."""
     held = preparation.precheck == Precheck.HOLD
     return ", or send it all the same with --precheck warn" if held else ""
 
@@ -230,12 +230,12 @@ def small_face(side: int, min_face: int) -> Fault:
 
 
 class Edit(StrEnum):
-    """What is done to a photo, in the order in which it is said."""
+    """What is done to a photo, in the order in which it is reported."""
 
     STRIPPED = "stripped"
     """Its metadata was cut out; its pixels are untouched."""
     COMPLETED = "completed"
-    """Its end is missing, and was made up."""
+    """Its end is missing, and was filled in."""
     CONVERTED = "converted"
     TURNED = "turned"
     SHRUNK = "shrunk"
@@ -244,7 +244,7 @@ class Edit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What a file's structure tells of a photo without decoding it.
+    """What a file's structure says about a photo without decoding it.
 
     `length` is its bytes without metadata, `cut` whether that is less than the file; `common`
     says that every decoder shows these colours alike; of a `truncated` file the end is missing.
@@ -271,9 +271,9 @@ _NOT_COMMON = {
 
 
 def decide(seen: Seen, preparation: Preparation) -> tuple[Edit, ...] | Fault:
-    """What is done to it, nothing if it is sent as it is; or why it is not sent.
+    """The edits, none if it is sent as it is; or why it is not sent.
 
-    That the end is missing is for the caller to say, who may know how much.
+    A missing end is reported by the caller, which may know how much is missing.
     """
     if seen.form is Form.HEIF and not preparation.heif:
         return HEIF_MISSING

@@ -39,8 +39,8 @@ RAISED = (
     *(AttributeError, AssertionError, RuntimeError, MemoryError, struct.error, zlib.error),
     Image.DecompressionBombError,
 )
-"""What Pillow has been seen to raise on broken files, and its kin. The bytes are in memory, so an
-OSError is about them and not about a disk."""
+"""What Pillow has been seen to raise on broken files, and related errors. The bytes are in memory,
+so an OSError is about them and not about a disk."""
 
 
 class BrokenError(Exception):
@@ -57,7 +57,7 @@ def translating() -> Iterator[None]:
 
 
 def hush_libtiff() -> None:
-    """Have libtiff print nothing of broken files, in this whole process, where it can be told so.
+    """Keep libtiff from printing about broken files, in this whole process, where that is possible.
 
     Pillow lets it write to standard error from within; what it raises says that there was an error.
     The library is found by its symbol among those that Pillow's own one is linked with.
@@ -167,7 +167,7 @@ def _load_some(picture: ImageFile.ImageFile) -> None:
 
 
 def share_missing(picture: ImageFile.ImageFile) -> float | None:
-    """How much of a picture's height the decoder does not come to, 0 to 1; None: cannot be told.
+    """The share of a picture's height that the decoder does not reach, 0 to 1; None if not known.
 
     The picture is of no use afterwards.
     """
@@ -187,16 +187,16 @@ def share_missing(picture: ImageFile.ImageFile) -> float | None:
 
 
 COMPLETABLE = frozenset({Form.JPEG, Form.PNG, Form.BMP, Form.GIF, Form.TIFF})
-"""Formats of which decoders give what there is; of the others they give all or nothing."""
+"""Formats of which decoders return what exists; of the others they return all or nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A photo without its metadata, and what was seen of it.
 
-    Of a truncated one so many bytes are missing, 0 where that is not known; a truncated JPEG has
-    no end. `crop` (left, top, right, bottom) is what is shown of it when it is decoded, before it
-    is turned.
+    `missing_bytes` of a truncated photo is 0 where that is not known; a truncated JPEG has no end.
+    `crop` (left, top, right, bottom) is what is shown of it when it is decoded, before it is
+    turned.
     """
 
     content: bytes = field(repr=False)
@@ -207,7 +207,7 @@ class Source:
 
 
 def why_cut_off(source: Source, preparation: Preparation) -> Fault:
-    """Why a truncated photo is not sent, with how much of it is missing, where that can be told."""
+    """Why a truncated photo is not sent, and how much of it is missing, where that is known."""
     completable = source.seen.form in COMPLETABLE
     if source.missing_bytes:
         some = "1 byte" if source.missing_bytes == 1 else f"{source.missing_bytes:,} bytes"
@@ -228,7 +228,7 @@ def why_cut_off(source: Source, preparation: Preparation) -> Fault:
 
 
 def _share_missing(source: Source, limit: int) -> float | None:
-    """How much of the height the decoder does not come to, 0 to 1; None: cannot be told."""
+    """The share of the height that the decoder does not reach, 0 to 1; None if not known."""
     jpeg = source.jpeg
     content = source.content if jpeg is None else Pieces([source.content, BEHIND])
     picture = open_picture(content, source.seen.form)
@@ -242,7 +242,7 @@ def _share_missing(source: Source, limit: int) -> float | None:
 
 
 def _interlaced(picture: ImageFile.ImageFile) -> bool:
-    """Whether lines do not stand in their order. Pillow says it of a GIF only to its decoder."""
+    """Whether lines are interlaced. Of a GIF, Pillow says so only to its decoder."""
     if picture.format == "GIF":
         return any(isinstance(tile.args, tuple) and tile.args[1] for tile in picture.tile)
     return bool(picture.info.get("interlace"))

@@ -72,7 +72,7 @@ _LAYOUTS: Mapping[int, str] = (
 
 
 class EndMissingError(Exception):
-    """A directory, or what it points to, lies beyond the end of the file."""
+    """A directory, or what it points to, is beyond the end of the file."""
 
 
 class UnsupportedError(Exception):
@@ -81,7 +81,7 @@ class UnsupportedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of a directory: the type of its values, how many there are, and where they stand."""
+    """An entry of a directory: the type of its values, their number, and where they are."""
 
     kind: int
     count: int
@@ -163,8 +163,8 @@ class Directories:
             return ()
 
     def value(self, entry: Entry, largest: int) -> Value | None:
-        """An entry's value as it stands; None where it has more than so many bytes, is of no known
-        type, or lies beyond the end of the file."""
+        """An entry's value, still packed; None where it has more than `largest` bytes, is of no
+        known type, or is beyond the end of the file."""
         size = entry.count * calcsize("=" + _LAYOUTS.get(entry.kind, "0s"))
         if not 0 < size <= largest:
             return None
@@ -183,8 +183,8 @@ class Directories:
 
 
 def alone(content: bytes, order: str, values: Mapping[int, Value]) -> bytes:
-    """A TIFF that holds what `content` holds where it stands, and behind it one directory, of these
-    values by tag."""
+    """A TIFF that holds `content` where it was, and behind it one directory with these values by
+    tag."""
     padding = bytes(len(content) % 2)
     at = len(content) + len(padding)
     head = (b"II*\0" if order == "<" else b"MM\0*") + pack(f"{order}I", at)

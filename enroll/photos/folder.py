@@ -176,7 +176,7 @@ class FolderStore:
                     break
             except OSError as error:
                 if shortage_in(error) is not None:
-                    break  # it cannot be told, so nothing is gone
+                    break  # not known, so nothing is gone
             uppermost = str(folder)
         return uppermost
 
@@ -244,13 +244,13 @@ def _holds_something(folder: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Entered:
-    """A folder below the images root; its descriptor, unless none was left."""
+    """A folder below the images root, and its descriptor, unless none was left."""
 
     descriptor: int | None
 
 
 def _enter(folder: str, images: str, stack: ExitStack) -> _Entered | None:
-    """A folder, held open until the `stack` is closed; None where it does not lie below `images`.
+    """A folder, held open until the `stack` is closed; None where it is not below `images`.
     Raises OSError where it cannot be opened, ValueError for a path with a NUL."""
     try:
         descriptor = os.open(folder, _FOLDER_FLAGS)
@@ -279,8 +279,8 @@ def _check_kind(found: os.stat_result) -> None:
 
 
 def _is_outside(path: str, images: str) -> bool:
-    """Whether a photo does not lie below `images`; asked before anything is opened, so that what a
-    link leads to is not touched."""
+    """Whether a photo is not below `images`; checked before anything is opened, so that what a link
+    leads to is not touched."""
     folder, _, name = path.rpartition("/")
     if not (name and _begins_with(path, images)):
         return True
@@ -301,8 +301,7 @@ def _resolved(folder: str) -> str:
 
 
 def _is_below(descriptor: int, path: str, images: str) -> bool:
-    """Whether what was opened as `path` lies below `images`, or is that, whatever links there are
-    now."""
+    """Whether what was opened as `path` is below `images`, or is that, whatever links exist now."""
     try:
         real = os.readlink(f"{_DESCRIPTORS}/{descriptor}")  # noqa: PTH115  # for every photo
     except OSError:  # a system without /proc: the same file has to be there by its resolved name
@@ -314,7 +313,7 @@ def _is_below(descriptor: int, path: str, images: str) -> bool:
             return False
     if _begins_with(real, images):
         return True
-    # Where case does not tell names apart, the system may have the root under another name.
+    # Where case does not distinguish names, the system may have the root under another name.
     root = real[: len(images)]
     return root.casefold() == images.casefold() and Path(root).samefile(images)
 

@@ -19,11 +19,11 @@ _NUMBERS = {1: "B", 3: "H", 4: "I"}
 """TIFF's types of whole numbers; the orientation should be the second, and is not always."""
 
 _MOST_ENTRIES = 500
-"""Tags of the first directory that are looked at; cameras write some twenty."""
+"""Tags of the first directory that are read; cameras write some twenty."""
 
 
 def orientation(exif: bytes | memoryview) -> int:
-    """EXIF's orientation, 1 to 8, of a TIFF structure; 1 where it says nothing that makes sense."""
+    """EXIF's orientation, 1 to 8, of a TIFF structure; 1 where it says nothing valid."""
     order = {b"II": "<", b"MM": ">"}.get(bytes(exif[:2]))
     if order is None:
         return UPRIGHT
@@ -76,7 +76,7 @@ _HEIF_BRANDS = frozenset(
 
 
 def form_of(head: bytes) -> Form | None:
-    """The format by a file's first bytes (at least 64, if it has so many); None for others."""
+    """The format by a file's first bytes (at least 64, if there are as many); None for others."""
     for beginning, form in _HEADS:
         if head.startswith(beginning):
             return form
@@ -96,7 +96,7 @@ def _by_brand(head: bytes) -> Form | None:
 
 
 HEAD_BYTES = 1024
-"""What is looked at: an SVG may begin with a comment."""
+"""Bytes that are searched: an SVG may begin with a comment."""
 
 _RAW = "a camera's raw file"
 

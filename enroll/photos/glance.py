@@ -1,4 +1,4 @@
-"""What would be done to a photo, told from its head or by doing it: what `enroll plan` says."""
+"""What would be done to a photo, from its head or by doing it; what `enroll plan` reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from enroll.photos.store import OpenPhoto, PhotoStore, UnusableError
 from enroll.settings import AS_USUAL, Preparation
 
 _BLOCK = 4096
-"""What is read at either end of a file, and where a JPEG goes on: a block of most file systems."""
+"""Bytes read at either end of a file, and where a JPEG continues: a block of most file systems."""
 
 _MOST_BLOCKS = 64
 """Blocks that are read to find a JPEG's size behind its metadata."""
@@ -36,11 +36,11 @@ qualities took 0.5 to 2.7 times that, half of them more than 0.9."""
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What a photo's head and tail tell without reading it.
+    """What a photo's head and tail say without reading it.
 
-    `size` is its bytes, `to_send` those that would be sent, in a glance about so many. Files of the
+    `size` is its bytes, `to_send` those that would be sent, an estimate in a glance. Files of the
     same content have the same `likeness` (64 bits), others hardly ever. `pixels` are the file's
-    width and height, None where they are not known; `doubt` is what a look for a face found amiss.
+    width and height, None where they are not known; `doubt` is what a search for faces found wrong.
     """
 
     size: int
@@ -52,7 +52,7 @@ class Glance:
 
 
 def glance(path: str, store: PhotoStore, preparation: Preparation = AS_USUAL) -> Glance | Fault:
-    """What would become of a photo, as far as some 8 kB of it tell; it may be worse."""
+    """What would become of a photo, as far as some 8 kB of it say; it may be worse."""
     try:
         with open_photo(path, store) as photo:
             return _glanced(photo, preparation)
@@ -61,7 +61,7 @@ def glance(path: str, store: PhotoStore, preparation: Preparation = AS_USUAL) ->
 
 
 def examine(path: str, store: PhotoStore, preparation: Preparation = AS_USUAL) -> Glance | Fault:
-    """What becomes of a photo: it is read and prepared as for a call, and let go."""
+    """What becomes of a photo: it is read and prepared as for a call, and dropped."""
     read = read_photo(path, store, preparation)
     if isinstance(read, Unusable):
         return read.fault
@@ -96,13 +96,13 @@ def _glanced(photo: OpenPhoto, preparation: Preparation) -> Glance | Fault:
     if seen.truncated and not preparation.accept_truncated:
         return decision.cut_off(completable=form in COMPLETABLE)
     to_send = _likely_bytes(seen, edits, preparation)
-    told = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
-    likeness = int.from_bytes(told, "big", signed=True)
+    digest = blake2b(head + tail + size.to_bytes(8, "big"), digest_size=8).digest()
+    likeness = int.from_bytes(digest, "big", signed=True)
     return Glance(size, likeness, edits, to_send, pixels=seen.size)
 
 
 def _likely_bytes(seen: Seen, edits: tuple[Edit, ...], preparation: Preparation) -> int:
-    """About how many bytes would be sent."""
+    """An estimate of the bytes that would be sent."""
     if set(edits) <= {Edit.STRIPPED}:
         return seen.length
     share = 1.0 if seen.size is None else min(1.0, preparation.max_side / max(seen.size))

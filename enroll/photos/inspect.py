@@ -86,7 +86,7 @@ class Gif:
     parts: tuple[tuple[int, int], ...] = field(repr=False)
 
     def alone(self, content: bytes) -> bytes:
-        """A file without what stands before its first picture."""
+        """A file without what precedes its first picture."""
         return b"".join(memoryview(content)[at:end] for at, end in self.parts)
 
 
@@ -204,7 +204,7 @@ def _chunks(content: bytes, end: int) -> Iterator[Chunk]:
 
 
 def size_of(head: bytes) -> tuple[int, int] | None:
-    """Width and height by the first 64 bytes; None where they do not tell."""
+    """Width and height by the first 64 bytes; None where they do not say."""
     kind = head[12:16]
     try:
         if kind == b"VP8X":

@@ -1,7 +1,7 @@
-"""JPEG: what its markers tell without decoding, and what is left of it without its metadata.
+"""JPEG: what its markers say without decoding, and what is left of it without its metadata.
 
 Every row's photo goes through here. A marker walk takes a third of the time that Pillow takes to
-open the file, and the picture's own data is never looked at but for its next marker.
+open the file, and the picture's own data is only searched for the next marker.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ class EndMissingError(Exception):
 
 @dataclass(slots=True)
 class Jpeg:
-    """What the markers say, and what remains without metadata.
+    """What the markers say, and the file without metadata.
 
     `sampling` are the components' (horizontal, vertical) factors; `tables` are where segments with
     Huffman tables begin and end, `scan` is where the last pass begins, and `end` where the picture
-    ends in the file, None where no end was found. `interrupted` says that a marker stands within a
-    scan that should not, and ends it for a decoder.
+    ends in the file, None where no end was found. `interrupted` says that a marker is within a
+    scan that does not belong there, and ends it for a decoder.
     """
 
     stripped: Stripped
@@ -163,25 +163,25 @@ def next_marker(content: bytes, at: int) -> int | None:
 
 
 def _closed(jpeg: Jpeg, end: int) -> Jpeg:
-    """What stands behind the end is not kept."""
+    """Drop what follows the end."""
     if not jpeg.scans:
         raise NotAJpegError("there is no picture in it")
     jpeg.end = end
-    jpeg.stripped.end(end)
+    jpeg.stripped.cut_from(end)
     return jpeg
 
 
 def _skip(jpeg: Jpeg, content: bytes, at: int, marker: int) -> None:
-    """Leave out what stands before a marker; not a few fill bytes, which the standard allows."""
+    """Cut out what precedes a marker, except a few fill bytes, which the standard allows."""
     length = marker - at
     if length > MOST_FILL or content.count(0xFF, at, marker) < length:
-        jpeg.stripped.leave_out(at, marker)
+        jpeg.stripped.cut_out(at, marker)
         if jpeg.scans and content.count(ESCAPED, at, marker) > MOST_BY_CHANCE:
             jpeg.interrupted = True
 
 
 def _end_of(content: bytes, at: int, marker: int) -> int:
-    """Where the segment ends whose marker stands at `at`.
+    """Where the segment ends whose marker is at `at`.
 
     A length of 0 or 1 is less than its own two bytes. Of what it can do without, a decoder skips
     just these then.
@@ -195,7 +195,7 @@ def _end_of(content: bytes, at: int, marker: int) -> int:
 
 
 def _note(jpeg: Jpeg, content: bytes, marker: int, at: int, after: int) -> None:
-    """Take from a segment what it tells, and leave it out if a decoder does not need it."""
+    """Note what a segment says, and cut it out if a decoder does not need it."""
     if jpeg.scans and marker not in _BEHIND_A_SCAN:
         jpeg.interrupted = True
     if marker in _FRAMES:
@@ -223,10 +223,10 @@ def _note_application(jpeg: Jpeg, content: bytes, marker: int, at: int, after: i
     elif marker == _APP14 and head.startswith(b"Adobe"):
         instead = _at_most(content, at, after, _ADOBE_LENGTH)
     elif marker == _APP1 and head.startswith(b"Exif\0") and not jpeg.has_exif:
-        jpeg.has_exif = True  # the first decides, whatever it says: viewers look at no other
+        jpeg.has_exif = True  # the first decides, whatever it says: viewers read no other
         jpeg.orientation = form.orientation(memoryview(content)[at + 10 : after])
     if len(instead) < after - at:
-        jpeg.stripped.leave_out(at, after, instead=instead)
+        jpeg.stripped.cut_out(at, after, instead=instead)
 
 
 def _note_frame(jpeg: Jpeg, content: bytes, marker: int, at: int) -> None:
@@ -256,7 +256,7 @@ def _at_most(content: bytes, at: int, after: int, length: int) -> bytes:
 
 
 _ZEROS = bytes(256)
-"""No shorter run is looked at. Cameras' scans have two or three zeros in a row; those with Huffman
+"""Shorter runs are ignored. Cameras' scans have two or three zeros in a row; those with Huffman
 tables of their own have thousands where the background is flat."""
 
 _RUN = re.compile(rb"\0{256,}")
@@ -265,17 +265,17 @@ _GOES_ON = frozenset({0xD9, 0xDA, 0xC4})
 """An end, a scan and a Huffman table: what ends a scan's data. Other pictures begin with 0xD8."""
 
 BEHIND = 16 * ESCAPED
-"""What stands in an end's place: a decoder reads up to eight bytes ahead, and these are no code."""
+"""Replaces an end marker: a decoder reads up to eight bytes ahead, and these are no code."""
 
 _END_OF_BLOCK = 0
 
 _MOST_TABLES = 100
-"""Segments with Huffman tables that are looked at, the last of them: a photo has up to eight, and
+"""Segments with Huffman tables that are read, the last of them: a photo has up to eight, and
 each may hold thousands of empty tables."""
 
 
 def truncated_at(content: bytes, jpeg: Jpeg) -> int | None:
-    """From which byte on what stands there is not the picture's; None where nothing shows that."""
+    """From which byte on the content is not the picture's; None where nothing shows that."""
     zeros = _zeros(content, jpeg)
     if zeros is not None or jpeg.end is None:
         return zeros
@@ -284,10 +284,10 @@ def truncated_at(content: bytes, jpeg: Jpeg) -> int | None:
 
 
 def without_end(content: bytes, jpeg: Jpeg) -> Pieces:
-    """A file of which a decoder says so when it runs out of it before the picture is whole.
+    """A file of which a decoder reports that it ends before the picture is complete.
 
-    At an end libjpeg fills the rest with grey, and Pillow drops its warning; without one it asks
-    for more. Passes that build on each other are read up to an end, so those keep it.
+    At an end marker libjpeg fills the rest with grey, and Pillow drops its warning; without one it
+    asks for more. Passes that build on each other are read up to an end, so those keep it.
     """
     if jpeg.sequential and content.endswith(EOI):
         return Pieces([memoryview(content)[: -len(EOI)], BEHIND])

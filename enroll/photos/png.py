@@ -1,4 +1,4 @@
-"""PNG: what its chunks tell without decoding, and what is left of it without its metadata."""
+"""PNG: what its chunks say without decoding, and what is left of it without its metadata."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class NotAPngError(Exception):
 
 @dataclass(slots=True)
 class Png:
-    """What the chunks say, and what remains without metadata.
+    """What the chunks say, and the file without metadata.
 
     `whole` says that all of the picture is there, `transparent` that there is alpha of some kind;
     `data` is where the picture's own data begin and end, piece by piece.
@@ -115,7 +115,7 @@ def walk(content: bytes, *, whole: bool = True) -> Png:
                 break
             if kind[:1].isupper():  # a decoder cannot do without it
                 raise _wrong_sum(at)
-            png.stripped.leave_out(at, after)
+            png.stripped.cut_out(at, after)
             if png.data and doubtful is None:
                 doubtful = at  # it may be some of the picture, and only its name be damaged
         else:
@@ -127,7 +127,7 @@ def walk(content: bytes, *, whole: bool = True) -> Png:
 
 
 def _ended(png: Png, content: bytes, at: int, *, doubtful: int | None) -> Png:
-    """The last chunk stands at `at`; one with a wrong sum was left out at `doubtful`."""
+    """The last chunk is at `at`; one with a wrong checksum was cut out at `doubtful`."""
     if not png.data:
         raise NotAPngError("there is no picture in it")
     if doubtful is not None and not _is_complete(png, content):
@@ -135,9 +135,9 @@ def _ended(png: Png, content: bytes, at: int, *, doubtful: int | None) -> Png:
     png.whole = True
     after = at + len(END)
     if content[at:after] == END:
-        png.stripped.end(after)
+        png.stripped.cut_from(after)
     else:
-        png.stripped.leave_out(at, len(content), instead=END)
+        png.stripped.cut_out(at, len(content), instead=END)
     return png
 
 
@@ -147,7 +147,7 @@ def _broken_off(png: Png, content: bytes, at: int) -> Png:
     ended = bool(png.data) and content.find(END, png.data[-1][1]) >= 0
     if ended and _is_complete(png, content):
         png.whole = True
-        png.stripped.leave_out(at, len(content), instead=END)
+        png.stripped.cut_out(at, len(content), instead=END)
     elif at + 12 + int.from_bytes(content[at : at + 4], "big") <= len(content):
         raise _wrong_sum(at)
     return png
@@ -206,7 +206,7 @@ def _note_header(png: Png, content: bytes) -> None:
 
 
 def _note(png: Png, content: bytes, at: int, after: int) -> None:
-    """Take from a chunk what it tells, and leave it out if decoders do not need it, or skip it."""
+    """Note what a chunk says, and cut it out if decoders do not need it, or skip it."""
     kind = content[at + 4 : at + 8]
     payload = memoryview(content)[at + 8 : after - 4]
     if kind == b"IDAT":
@@ -218,7 +218,7 @@ def _note(png: Png, content: bytes, at: int, after: int) -> None:
     broken = after <= len(content) and not _is_sound(png, kind, payload)
     png.has_profile |= kind == b"iCCP"
     if broken or kind not in _SHOWN:
-        png.stripped.leave_out(at, after)
+        png.stripped.cut_out(at, after)
     elif kind == b"tRNS":
         png.transparent = True
 

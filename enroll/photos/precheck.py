@@ -37,7 +37,8 @@ _LARGEST_SCALE = 2
 _LEAST_COARSE = 320
 
 LEAST_SCORE = 0.0
-"""dlib's own bound. Lower than the stand-in's: to hold a good photo back costs more than a call."""
+"""dlib's own bound. It is lower than the stand-in's: holding a good photo back costs more than a
+call."""
 
 SURE_SCORE = 0.35
 """What a second face must have: of pictures without faces none had more than 0.3."""
@@ -80,7 +81,7 @@ def check_installed(preparation: Preparation) -> None:
 def doubt_about(content: bytes, media_type: str, preparation: Preparation) -> Fault | None:
     """Why the service would probably not enroll whom the photo is meant to show, if so.
 
-    `content` is what would be sent. Nothing is looked at unless `preparation` asks for it.
+    `content` is what would be sent. Nothing is done unless `preparation` asks for it.
     """
     if preparation.precheck == Precheck.OFF:
         return None
@@ -181,7 +182,7 @@ _MINE = _Mine()
 
 def _detected(grey: Image.Image) -> list[tuple[int, float]]:
     """Sides and scores of the faces in a picture. The interpreter is free meanwhile."""
-    import dlib  # noqa: PLC0415  # the extra may not be there, and nobody else needs it
+    import dlib  # noqa: PLC0415  # of an extra that may be missing, and needed only here
     import numpy as np  # noqa: PLC0415
 
     if _MINE.detector is None:

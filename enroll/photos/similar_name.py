@@ -1,5 +1,4 @@
-"""A file whose name is nearly that of a missing photo: another case, another Unicode form, or
-characters that nobody sees."""
+"""A file whose name differs from a missing photo's in case, Unicode form or unseen characters."""
 
 from __future__ import annotations
 
@@ -12,16 +11,16 @@ from enroll.resources import patiently
 from enroll.visible import as_seen, find_unseen
 
 MOST_NAMES = 100_000
-"""Names that are remembered, of all folders together: some 30 MB."""
+"""Names that are kept of all folders together: some 30 MB."""
 
 MOST_FOLDERS = 1_000
 """Folders that are listed, each once, in the life of a process: a manifest whose photos are all
-missing must not cost a listing a row. Who has so many has seen what is wrong."""
+missing must not cost a listing per row. With so many, what is wrong has become clear."""
 
 
 def describe_similar(path: str) -> str:
-    """What to say of a file beside the missing `path` that looks the same but for case; empty where
-    there is none, or where too much has been looked through."""
+    """Describe a file beside the missing `path` that looks the same but for case; empty where there
+    is none, or where the bounds are reached."""
     folder, _, name = path.rpartition("/")
     there = _LISTED.names(folder).get(_folded(name), "")
     if not there or there == name or not os.path.lexists(f"{folder}/{there}"):
@@ -37,8 +36,8 @@ def describe_similar(path: str) -> str:
 
 
 def describe_unseen(path: str, images: str) -> str:
-    """What to say of the first character in a photo's path that nobody sees; empty where there is
-    none. `images` is the folder that relative paths begin at, which is none of the manifest's."""
+    """Describe the first unseen character in a photo's path; empty where there is none. `images` is
+    the root of relative paths, which does not come from the manifest."""
     for part in path.removeprefix(images).split("/"):
         if unseen := find_unseen(part):
             return f"{part!r} has {unseen}"
@@ -50,7 +49,7 @@ def _folded(name: str) -> str:
 
 
 class Listings:
-    """Names by what they are without regard to case and form, folder by folder; for any thread."""
+    """The names in folders, by their form without case; for any thread."""
 
     def __init__(self, *, folders: int = MOST_FOLDERS, names: int = MOST_NAMES) -> None:
         self._lock = Lock()
@@ -59,7 +58,7 @@ class Listings:
         self._left = names
 
     def names(self, folder: str) -> dict[str, str]:
-        """A folder's names; none of one that cannot be listed, or that comes too late."""
+        """A folder's names; none where it cannot be listed, or the bounds are reached."""
         with self._lock:
             if folder not in self._folders:
                 if self._left <= 0 or len(self._folders) >= self._most_folders:

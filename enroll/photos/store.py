@@ -79,7 +79,7 @@ class PhotoStore(Protocol):
         ShortageError."""
 
     def is_reachable(self, path: str) -> bool:
-        """Whether that part of the store answers in which a photo lies."""
+        """Whether the part of the store that should hold a photo answers."""
 
     def empty_above(self, path: str) -> str:
         """The uppermost folder above a photo, up to the root, that is missing or empty, as the

@@ -1,4 +1,4 @@
-"""What is left of a file's bytes when pieces of it are left out; without a copy until the end."""
+"""A file without some pieces, copied only at the end; and pieces read as one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enroll.photos.bounds import check_time
 
 
 class Stripped:
-    """Pieces are left out from the front to the back."""
+    """A file from which pieces are cut out, from front to back."""
 
     __slots__ = ("_content", "_from", "_parts", "changed", "dropped")
 
@@ -19,10 +19,10 @@ class Stripped:
         self._parts: list[bytes | memoryview] = []
         self.changed = False
         self.dropped = 0
-        """How many bytes fewer they are."""
+        """By how many bytes it is shorter."""
 
-    def leave_out(self, start: int, end: int, *, instead: bytes = b"") -> None:
-        """Have `instead` in the place of what stands from `start` to `end`."""
+    def cut_out(self, start: int, end: int, *, instead: bytes = b"") -> None:
+        """Replace what is from `start` to `end` by `instead`."""
         if start > self._from:
             self._parts.append(memoryview(self._content)[self._from : start])
         if instead:
@@ -31,15 +31,15 @@ class Stripped:
         self.changed = True
         self.dropped += end - start - len(instead)
 
-    def end(self, at: int) -> None:
-        """Leave out everything from `at` on."""
+    def cut_from(self, at: int) -> None:
+        """Cut out everything from `at` on."""
         if at < len(self._content):
-            self.leave_out(at, len(self._content))
+            self.cut_out(at, len(self._content))
 
     def joined(self) -> bytes:
-        """What is left; the very bytes that there were, if nothing was left out.
+        """What is left; the same bytes object, if nothing was cut out.
 
-        The file's bytes are let go: nothing can be left out any more.
+        The file's bytes are released, so nothing more can be cut out.
         """
         if not self._from:
             return self._content
@@ -49,9 +49,9 @@ class Stripped:
 
 
 class Pieces(io.RawIOBase):
-    """Bytes that lie in several places, read as one file without a copy of them all.
+    """Several pieces of bytes, read as one file without a copy of them all.
 
-    A decoder reads no more of it when the time of its photo is up.
+    A decoder cannot read more of it when the time of its photo is over.
     """
 
     def __init__(self, pieces: Sequence[bytes | memoryview]) -> None:
@@ -61,11 +61,11 @@ class Pieces(io.RawIOBase):
         self._at = 0
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go on reading there."""
+        """Set the position."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
         self._at = max(start + offset, 0)
         return self._at

@@ -67,7 +67,7 @@ _RAW_COMPRESSIONS = frozenset({32767, 32769, 32770, 34713, 65000, 65535})
 """Those of Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
 
 _RAW_HEADS = (b"CR", b"IIII", b"MMMM")
-"""What stands at byte 8 of Canon's CR2 and Phase One's IIQ."""
+"""The bytes at position 8 of Canon's CR2 and Phase One's IIQ."""
 
 RAW = "camera's raw file"
 
@@ -82,7 +82,7 @@ _KEPT: Mapping[Tag, int] = {
     Tag.JPEG_TABLES: _LARGEST_TABLES,
     Tag.PROFILE: LARGEST_PROFILE,
 }
-"""What a decoder is told as it stands, and the most bytes of each."""
+"""Values that a decoder gets unchanged, and the most bytes of each."""
 
 _USUAL_BLACK_WHITE = (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1)
 
@@ -149,7 +149,7 @@ def _is_raw(file: Directories, entries: dict[int, Entry]) -> bool:
 
 
 class _Picture:
-    """How a directory's picture lies in the file."""
+    """How a directory's picture is stored in the file."""
 
     def __init__(self, file: Directories, entries: dict[int, Entry]) -> None:
         self._file = file
@@ -234,7 +234,7 @@ class _Picture:
         )
 
     def _planes_are_known(self) -> bool:
-        """Whether Pillow puts together colours that lie apart."""
+        """Whether Pillow combines colours that are stored apart."""
         if self.planar == 1 or self.samples == 1:
             return True
         narrow = self.bits[0] == 8 or self.compression != _PLAIN
@@ -286,7 +286,7 @@ class _Picture:
         return found if max(found) > 255 else [257 * level for level in found]
 
     def _pieces(self, length: int) -> tuple[dict[int, Value], int]:
-        """Where strips or tiles stand, and where the last one ends. Raises UnsupportedError."""
+        """Where strips or tiles are, and where the last one ends. Raises UnsupportedError."""
         width, height = self.size
         shape: dict[int, Value]
         tiled = Tag.TILE_OFFSETS in self._entries
