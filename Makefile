@@ -13,10 +13,10 @@ OWN := $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
 
-# More workers than most machines have cores: many tests wait for a signature to expire.
+# More workers than most machines have cores: many tests wait for a disk, a call or a process.
 WORKERS ?= 4
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # Twenty archives, each through faults and kills: some 25 minutes. make soak SEEDS=1 is one.
 SEEDS ?= 20

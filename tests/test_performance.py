@@ -29,7 +29,7 @@ CASES = {
     "unchanged": {"nothing to do, 60 rows"},
     "due": {"60 rows, 30 % due, 1 taken up"},
     "first-call": {"first call after a restart, 60 entries"},
-    "in-flight": {"4 in flight, photos of 12 megapixels", "4 in flight, photos of mixed kinds"},
+    "in-flight": {"2 in flight, photos of 12 megapixels", "2 in flight, photos of mixed kinds"},
     "growth": {
         f"growth: {step}, {count} rows"
         for step in ("plan", "first run", "run, nothing to do")

@@ -47,9 +47,9 @@ SIZES = {
         limit_seconds=1.5,
         warm_up=0.5,
         latency=0.1,
-        large_photos=6,
-        mixed_photos=4,
-        in_flight=4,
+        large_photos=2,
+        mixed_photos=2,
+        in_flight=2,
     ),
     "quick": Size(
         rounds=3,
