@@ -11,10 +11,12 @@ import contextlib
 import gc
 import importlib
 import json
+import mmap
 import os
 import pkgutil
 import selectors
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -24,7 +26,10 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
+
+from enroll import clock
 
 ANY = "any"
 """Every point, whatever its kind."""
@@ -49,6 +54,43 @@ class Kill:
     point: str
     when: str
     number: int
+
+
+class SharedClock(clock.Clock):
+    """A clock of several processes, as far ahead as their file says: waiting takes no time."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("r+b") as file:
+            self._ahead = mmap.mmap(file.fileno(), 8)
+
+    @classmethod
+    def made(cls, path: Path) -> SharedClock:
+        """One that agrees with this machine's."""
+        path.write_bytes(bytes(8))
+        return cls(path)
+
+    @property
+    def ahead(self) -> float:
+        """By how many seconds."""
+        return float(struct.unpack("d", self._ahead[:])[0])
+
+    def move(self, seconds: float) -> None:
+        """Let it be later."""
+        self._ahead[:] = struct.pack("d", self.ahead + seconds)
+
+    def time_ns(self) -> int:
+        return super().time_ns() + round(self.ahead * 1e9)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        self.move(seconds)
+
+    def wait(self, queue: SimpleQueue[Any], seconds: float) -> Any:
+        if queue.empty():
+            self.move(seconds)
+        return queue.get_nowait()
 
 
 class Runner:
@@ -76,12 +118,12 @@ class Runner:
         environ: Mapping[str, str],
         kill: Kill | None = None,
         watch: bool = False,
-        ahead: float = 0.0,
+        moved_by: Path | None = None,
     ) -> int:
         """Run the command in `folder`; its exit code, or the negative number of a signal.
 
-        With `watch` it leaves `PASSED` there, as a run that is to be killed does. Its clock is so
-        many seconds `ahead`.
+        With `watch` it leaves `PASSED` there, as a run that is to be killed does. It lives by the
+        `SharedClock` whose file is `moved_by`.
         """
         with self._lock:
             self._number += 1
@@ -94,7 +136,7 @@ class Runner:
                 "environ": dict(environ),
                 "kill": kill and asdict(kill),
                 "watch": watch or kill is not None,
-                "ahead": ahead,
+                "clock": moved_by and str(moved_by),
             }
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(job) + "\n")
@@ -164,15 +206,7 @@ def _fork(job: dict[str, Any]) -> int:
 
 
 def _child(job: dict[str, Any]) -> int:
-    from enroll import clock
     from enroll.cli import exit_code_of
-
-    class _Ahead(clock.Clock):
-        def __init__(self, seconds: float) -> None:
-            self._ahead = round(seconds * 1e9)
-
-        def time_ns(self) -> int:
-            return super().time_ns() + self._ahead
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -181,9 +215,10 @@ def _child(job: dict[str, Any]) -> int:
     for number in (1, 2):
         os.dup2(said, number)
     os.environ.update(job["environ"])
+    moved = SharedClock(Path(job["clock"])) if job["clock"] else clock.Clock()
     if job["watch"]:
         _watch_points(job["kill"] and Kill(**job["kill"]))
-    with clock.using(_Ahead(job["ahead"])):
+    with clock.using(moved):
         return int(exit_code_of(job["arguments"]))
 
 
