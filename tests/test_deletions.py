@@ -11,6 +11,7 @@ from checked_library import Place, Told
 from following import about_to_delete, as_listed, synced, there
 from moved_clock import MovedClock
 
+from enroll import clock
 from enroll.commands.remove import Removed, RemoveSettings, remove
 from enroll.errors import ExitCode
 from enroll.facesearch import FaceSearch
@@ -228,3 +229,22 @@ def test_what_somebody_has_agreed_to_remove_outlives_a_sync_that_was_to_delete_i
     for _ in range(2):
         synced(place)
     assert token not in place.in_library()
+
+
+def test_a_call_that_was_refused_is_waited_for_asleep(place: Place, tmp_path: Path) -> None:
+    class Counting(MovedClock):
+        sleeps = 0
+
+        def sleep(self, seconds: float) -> None:
+            self.sleeps += 1
+            super().sleep(seconds)
+
+    ids = tmp_path / "ids.txt"
+    ids.write_text("u1\n", encoding="utf-8")
+    place.box.script(["refused", "refused"], call="delete")
+    settings = RemoveSettings(ledger=place.ledger, user_ids=ids)
+    counting = Counting()
+    with clock.using(counting):
+        removed = remove(settings, lambda: place.credentials, Told())
+    assert (removed.exit_code, removed.gone) == (ExitCode.DONE, 1)
+    assert 2 <= counting.sleeps <= 20

@@ -241,8 +241,10 @@ class _Requests(Generic[T, R]):
     def ended(self) -> list[tuple[_Request[T], Future[R]]]:
         """Wait until a call has ended, or another can be made; those that have ended."""
         now = clock.monotonic()
-        moments = [self._limiter.opens_at(now), self._put_off[0][0] if self._put_off else None]
-        until = min((moment for moment in moments if moment is not None), default=None)
+        # A call that was put off needs a slot, too: the later moment counts.
+        due = self._put_off[0][0] if self._put_off and self._all_taken else None
+        moments = (self._limiter.opens_at(now), due)
+        until = max((moment for moment in moments if moment is not None), default=None)
         patience = None if until is None else max(until - now, 0.0)
         if not self._in_flight:
             clock.sleep(patience or 0.0)
