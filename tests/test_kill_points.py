@@ -337,7 +337,7 @@ def wrong_in_ledger(house: House, box: Sandbox, scene: Scene) -> list[str]:
     found += [f"another's token: {token}" for token in held if there.get(token) != held[token]]
     if (unknown := len(set(there) - set(held))) != scene.unknown:
         found.append(f"{unknown} faces that the ledger does not know")
-    for table in ("removal", "outgoing", "surplus"):
+    for table in ("deletion", "face_to_delete", "surplus"):
         if house.ask(f"SELECT 1 FROM {table}"):
             found.append(f"left in the table {table}")
     begun = Counter(
