@@ -37,11 +37,8 @@ def list_(as_json: bool, **given: Any) -> int:
     from enroll.session.tally import Tally
     from enroll.text.wording import columns
 
-    connection = _account(given).open()
-    try:
+    with _account(given).open() as connection:
         found = list_libraries(connection, Tally())
-    finally:
-        connection.close()
     if as_json:
         with printing():
             libraries = [asdict(one) for one in found]
@@ -68,11 +65,8 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
     from enroll.commands.library import describe_library
     from enroll.text.wording import facts
 
-    connection = _account(given).open()
-    try:
+    with _account(given).open() as connection:
         found = asdict(describe_library(connection, group_id))
-    finally:
-        connection.close()
     with printing():
         if as_json:
             say_json(found)
@@ -93,8 +87,7 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
     """Make a new, empty library."""
     from enroll.commands.library import create_library
 
-    connection = _account(given).open()
-    try:
+    with _account(given).open() as connection:
         create_library(
             connection,
             group_id=group_id,
@@ -102,8 +95,6 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
             group_data=data,
             model_version=model_version,
         )
-    finally:
-        connection.close()
     say(f"The library {group_id} was created at {given['endpoint']}.")
     return 0
 
@@ -128,8 +119,7 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
     with ExitStack() as stack:
         if kept is not None:
             stack.enter_context(ledger_at(kept).hold())  # no run is to enroll into it meanwhile
-        connection = _account(given).open()
-        stack.callback(connection.close)
+        connection = stack.enter_context(_account(given).open())
         asker = Terminal(yes=yes)
         if not delete_library(connection, group_id=group_id, force=force, asker=asker):
             raise click.Abort

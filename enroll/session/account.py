@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from enroll import __version__, clock
 from enroll.errors import ServiceError, ShortageError, UnreachedError, UsageError
@@ -198,11 +198,22 @@ class Account:
 
 @dataclass(slots=True)
 class Connection:
-    """A service and the credentials that it was made with."""
+    """A service and the credentials that it was made with; a context manager."""
 
     account: Account
     credentials: Credentials
     service: FaceSearch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let go of the service's connections."""
@@ -245,7 +256,6 @@ class Transport(Protocol):
         """Whether an endpoint without TLS will do."""
 
 
-@contextmanager
 def connect(
     transport: Transport,
     read_credentials: Callable[[], Credentials],
@@ -253,12 +263,12 @@ def connect(
     endpoint: str,
     announce: Announce = unheard,
     patience: Patience | None = None,
-) -> Iterator[Connection]:
-    """The service, with the credentials as they are now, until the block ends.
+) -> Connection:
+    """The service, with the credentials as they are now, to be closed.
 
     Raises UsageError without any, and for an unusable endpoint.
     """
-    connection = Account(
+    return Account(
         endpoint=endpoint,
         read_credentials=read_credentials,
         timeout=transport.timeout,
@@ -267,10 +277,6 @@ def connect(
         patience=patience or Patience(),
         announce=announce,
     ).open()
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def list_libraries(connection: Connection, tally: Tally) -> list[Library]:
