@@ -110,22 +110,28 @@ class FileTimes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Photo:
-    """A photo that has been read once and can be sent.
+class SeenPhoto:
+    """What is known of a photo that has been read once and can be sent, without its bytes.
 
-    `content` is what is sent; `sha256` (32 bytes) is of the file as it was read, `sent_sha256`
-    of `content`, None where that is the file's own bytes; `prepared` says in a word or two what
-    was done to it, empty when it is sent as it is. `media_type` is of `content`. `doubt` is what
-    a look for a face found amiss, if there was one.
+    `sha256` (32 bytes) is of the file as it was read, `sent_sha256` of what is sent, None where
+    that is the file's own bytes; `prepared` says in a word or two what was done to it, empty when
+    it is sent as it is. `media_type` is of what is sent. `doubt` is what a look for a face found
+    amiss, if there was one.
     """
 
     times: FileTimes
     sha256: bytes
     sent_sha256: bytes | None = None
-    content: bytes = field(repr=False)
     media_type: str
     prepared: str = ""
     doubt: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photo(SeenPhoto):
+    """A photo with what is sent of it, its `content`."""
+
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,7 +324,7 @@ class FaceRecord:
         )
 
 
-def same_face(faces: Sequence[FaceRecord], photo: Photo) -> FaceRecord | None:
+def same_face(faces: Sequence[FaceRecord], photo: SeenPhoto) -> FaceRecord | None:
     """The face with this photo's content, or else one for which the same bytes were sent; one that
     was removed only where there is no other."""
     exact = next((face for face in faces if face.sha256 == photo.sha256), None)

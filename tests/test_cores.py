@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from enroll.engine import threads
-from enroll.engine.threads import LOOK_SECONDS, SPREAD_SECONDS, OneCore, Reading
+from enroll import threads
+from enroll.threads import LOOK_SECONDS, SPREAD_SECONDS, OneCore, Reading
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or threads.count() < 2,

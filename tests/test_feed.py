@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 from enroll.ledger import ScanCache
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
-from enroll.photos import open_store
 from enroll.run.feed import MOST_TOGETHER, Feed
 from enroll.run.health import Share
 from enroll.run.job import People
 from enroll.run.journal import Journal
+from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
-from enroll.settings import AS_USUAL
+from enroll.settings import AS_USUAL, Preparation
 
 READERS = 16
 GONE = Unusable(status=Status.FAILED, fault=Fault(code="GONE", message="It is not there."))
@@ -39,10 +38,10 @@ class Readers:
         self.intake = Feed(
             cast(Scan, None),
             cast(Journal, SimpleNamespace(ledger=ledger, tally=tally)),
+            cast(Tasks, self),
             survey=cast(ScanCache, None),
             share=cast(Share, None),
             policy=Policy(),
-            store=open_store("/"),
             preparation=AS_USUAL,
             limit=None,
             reread=False,
@@ -53,16 +52,14 @@ class Readers:
     def _next_due(self, count: int) -> list[Candidate]:
         return [due(number) for _, number in zip(range(count), self._rows, strict=False)]
 
-    def _submit(
-        self, executor: Executor, heard: Callable[[Any], None], task: Callable[..., Any], *args: Any
+    def read(
+        self, paths: Sequence[str], preparation: Preparation, on_end: Callable[[Told], None]
     ) -> None:
-        del executor, task
-        self.tasks.append((heard, args[0]))
+        del preparation
+        self.tasks.append((on_end, paths))
 
     def feed(self) -> None:
         self.intake.feed(
-            self._submit,
-            cast(Executor, None),
             People(),
             room=READERS - self.intake.reading,
         )

@@ -8,8 +8,8 @@ from concurrent.futures import wait
 import pytest
 from scarce import no_thread_left
 
-from enroll.engine.threads import Threads
 from enroll.errors import ShortageError
+from enroll.threads import Threads
 
 
 def test_no_more_threads_are_started_than_there_are_tasks() -> None:

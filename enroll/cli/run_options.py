@@ -293,9 +293,9 @@ def _run(
     *,
     as_json: bool,
 ) -> Report:
-    from enroll.engine.threads import OneCore
     from enroll.report.console import Console
     from enroll.report.summary import log_summary, needs_a_person, summary_lines, urgent_lines
+    from enroll.threads import OneCore
 
     tame_pillow()
     console = Console(

@@ -13,7 +13,6 @@ import pandas as pd
 from enroll.commands.estimate import Drawn, Outlook
 from enroll.commands.plan_report import PlanReport, open_plan_report
 from enroll.commands.run_opening import results_path, retry_notes, unforgotten_notes
-from enroll.engine.threads import Threads
 from enroll.errors import LocalError, UsageError
 from enroll.ledger import WITHHELD, Ledger, LibraryIdentity, RunRecord, empty_ledger, ledger_at
 from enroll.limiter.adaptive import FIRST_LIMIT
@@ -29,6 +28,7 @@ from enroll.run.health import Share
 from enroll.run.transitions import Policy
 from enroll.settings import Precheck, RunSettings, default_ledger_path, host_of
 from enroll.text.files import InUse, Output, check_output, try_folder
+from enroll.threads import Threads
 
 ASSUMED_CALL_SECONDS = 1.9
 """How long a call takes where no run has measured it: the one answer that the vendor publishes."""

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
 
-from enroll import clock
+from enroll import clock, threads
 from enroll.commands.run_closing import Report, close_run
 from enroll.commands.run_opening import (
     Opened,
@@ -19,8 +19,7 @@ from enroll.commands.run_opening import (
     other_calls,
     prepare,
 )
-from enroll.engine import threads
-from enroll.engine.threads import OneCore, Threads
+from enroll.engine.threads import Executors, ThreadEngine
 from enroll.errors import EnrollError
 from enroll.ledger import Ledger, SyncResult
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
@@ -30,7 +29,8 @@ from enroll.model import Credentials
 from enroll.photos import marks
 from enroll.resources import Share, share_out
 from enroll.run.feed import Sample
-from enroll.run.loop import Driver, Executors, Work
+from enroll.run.loop import Driver, Work
+from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
 from enroll.run.unknown_faces import Trust
 from enroll.session.account import Connection, Patience, connect
@@ -38,6 +38,7 @@ from enroll.session.caller import Caller
 from enroll.session.session import Held
 from enroll.session.tally import Ended, Observer, Quiet, Tally
 from enroll.settings import Precheck, RunSettings
+from enroll.threads import OneCore, Threads
 
 
 class Screen(Observer):
@@ -171,7 +172,10 @@ class Run:
             scan=scan,
             survey=opened.survey,
             limiter=self._limiter,
-            executors=self._executors,
+            tasks=Tasks(
+                ThreadEngine(self._connection.service, opened.place.store, self._executors),
+                scanner=self._executors.scanner,
+            ),
             observer=self._screen,
             refresh=self._connection,
             tally=self.tally,

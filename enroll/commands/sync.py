@@ -19,7 +19,6 @@ from enroll.commands.sync_compare import (
     refuse_too_much,
     removal_cutoff,
 )
-from enroll.engine.threads import OneCore
 from enroll.errors import EnrollError, GuardError, ServiceError
 from enroll.ledger import Ledger, SyncResult, empty_ledger
 from enroll.manifest.scan import resolved
@@ -30,6 +29,7 @@ from enroll.session.tally import Ended, Tally
 from enroll.settings import SyncSettings
 from enroll.text.logs import mask
 from enroll.text.wording import amount, duration
+from enroll.threads import OneCore
 from enroll.visible import path_text
 
 

@@ -18,7 +18,6 @@ from enroll.commands import sync_guards
 from enroll.commands.run_opening import ledger_path, named_library, results_path
 from enroll.commands.sync_guards import Refusal, Seen
 from enroll.commands.sync_report import write_changes
-from enroll.engine.threads import Threads
 from enroll.errors import GuardError, LocalError, TimeOverError
 from enroll.ledger import (
     Changes,
@@ -40,6 +39,7 @@ from enroll.settings import Precheck, Preparation, SyncSettings
 from enroll.text.files import InUse, Output, check_output, try_folder
 from enroll.text.logs import NAMELESS, mask
 from enroll.text.wording import duration
+from enroll.threads import Threads
 from enroll.visible import path_text
 
 EXAMPLES = 3

@@ -24,7 +24,7 @@ from tenacity import (
 from urllib3.exceptions import HTTPError
 
 from enroll import clock
-from enroll.expiry import CLOCK_BOUND_SECONDS, ClockOffsets, signed_until
+from enroll.expiry import CLOCK_BOUND_SECONDS, SIGNED_BEYOND_SECONDS, ClockOffsets, signed_until
 from enroll.facesearch.answers import SERVICE_CODES, OwnCode, classify
 from enroll.facesearch.endpoint import check_endpoint
 from enroll.facesearch.signing import SIGN_VERSION, ServiceClock, fresh_nonce, sign
@@ -90,10 +90,14 @@ TRYING_SECONDS = 1.0
 """A call that provably never left is tried again within it; the driver waits longer."""
 
 
+LATE_SECONDS = SIGNED_BEYOND_SECONDS / 2
+"""How much later than it is signed a call may begin and still have its whole time."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignedCall:
-    """A call that whoever holds it may make until `deadline` (monotonic seconds): it carries its
-    signature and not the secret.
+    """A call that whoever holds it may make, in `timeout` seconds from its beginning, but no longer
+    than to `deadline` (monotonic seconds): it carries its signature and not the secret.
 
     `fields` are the form's, without a photo, which travels as `send_as` says. The signature
     `expires` at that UNIX second on the service's clock, which is `offset` seconds ahead of ours.
@@ -105,6 +109,7 @@ class SignedCall:
     hidden: tuple[str, ...] = field(repr=False)
     expires: int
     offset: float
+    timeout: float
     deadline: float
     send_as: SendAs = SendAs.FILE
 
@@ -333,7 +338,7 @@ class FaceSearch:
                 offset = self._clock.offset_to_add()
         else:
             offset = self._clock.offset
-        deadline = clock.monotonic() + self._timeout
+        deadline = clock.monotonic() + self._timeout + LATE_SECONDS
         issued = clock.time() + offset
         expires = signed_until(issued, left=self._timeout)
         signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
@@ -344,6 +349,7 @@ class FaceSearch:
             hidden=(signature, account.api_key),
             expires=expires,
             offset=offset,
+            timeout=self._timeout,
             deadline=deadline,
             send_as=send_as,
         )
@@ -356,7 +362,7 @@ class FaceSearch:
         started = clock.monotonic()
         part = None if photo is None else photo_part(photo, call.send_as)
         try:
-            if started >= call.deadline:
+            if started >= call.deadline - LATE_SECONDS:
                 raise BlockedError("no thread was free for the call within its time")
             return self._attempted(call, part, started)
         except NotSentError as exc:
@@ -378,7 +384,8 @@ class FaceSearch:
     def _attempt(self, call: SignedCall, photo: PhotoPart | None, started: float) -> Answer:
         """Send and judge once. Raises `NotSentError` only: any other failure is an answer."""
         sent = clock.time()
-        outcome = self._exchange(self._request(call, photo), call.deadline - clock.monotonic())
+        deadline = min(started + call.timeout, call.deadline)
+        outcome = self._exchange(self._request(call, photo), deadline - clock.monotonic())
         received = clock.time()
         broken: tuple[OwnCode, str] | None = None
         if isinstance(outcome, LostError):

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from enroll import clock
-from enroll.engine.threads import Threads
 from enroll.errors import LocalError, ShortageError, UsageError
 from enroll.ledger import BlockList, LedgerReader, Part, PartCounts, digest_of, pack, unpack
 from enroll.manifest.manifest import Manifest
 from enroll.model import FileTimes, Row, ScannedRow
 from enroll.photos import PhotoStore, open_store
+from enroll.threads import Threads
 from enroll.visible import path_text
 
 ROOT = "root"

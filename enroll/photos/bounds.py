@@ -12,10 +12,10 @@ from functools import lru_cache, partial
 from threading import Condition, Lock
 from typing import TypeVar
 
-from enroll.engine import threads
-from enroll.engine.threads import Threads
+from enroll import threads
 from enroll.errors import ShortageError
 from enroll.settings import DEFAULT_MAX_PIXELS
+from enroll.threads import Threads
 
 T = TypeVar("T")
 

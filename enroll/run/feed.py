@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
 
+from enroll.engine import HeldPhoto, Read
 from enroll.ledger import WITHHELD, PartCounts, ScanCache
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import Scan, Scanned
-from enroll.model import CallKind, Candidate, Photo, Status, Unusable
-from enroll.photos import PhotoStore, read_photos
+from enroll.model import CallKind, Candidate, Status
 from enroll.run import transitions
 from enroll.run.health import Share
 from enroll.run.job import Job, People
 from enroll.run.journal import Journal
+from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
 from enroll.session.tally import Ended
 from enroll.settings import Preparation
@@ -145,14 +144,6 @@ MOST_TOGETHER = 8
 would take longer than reading it."""
 
 
-class Submit(Protocol):
-    """Runs a task on an executor; later the driver calls `heard` with its value."""
-
-    def __call__(
-        self, executor: Executor, heard: Callable[[Any], None], task: Callable[..., Any], *args: Any
-    ) -> None: ...
-
-
 class Feed:
     """Keeps rows read ahead. Every method runs on the driver's thread."""
 
@@ -160,11 +151,11 @@ class Feed:
         self,
         scan: Scan,
         journal: Journal,
+        tasks: Tasks,
         *,
         survey: ScanCache,
         share: Share,
         policy: Policy,
-        store: PhotoStore,
         preparation: Preparation,
         limit: int | None,
         reread: bool,
@@ -173,11 +164,11 @@ class Feed:
         """`share` hears which photos the scan has seen; `limit` is the most rows to process, if
         any; with a `sample` only those are that it draws."""
         self._scan = scan
+        self._tasks = tasks
         self._survey = survey
         self._journal = journal
         self._share = share
         self._policy = policy
-        self._store = store
         self._preparation = preparation
         self._limit = limit
         self._reread = reread
@@ -212,7 +203,7 @@ class Feed:
     @property
     def bytes_read(self) -> int:
         """Bytes of the photos that were read and not decided on yet."""
-        return sum(len(job.seen.content) for job in self.read if isinstance(job.seen, Photo))
+        return sum(job.seen.size for job in self.read if isinstance(job.seen, HeldPhoto))
 
     @property
     def may_take(self) -> int:
@@ -245,15 +236,15 @@ class Feed:
                 tally.done += lines
                 tally.count(status, code, message, lines=lines)
 
-    def scan_on(self, submit: Submit, executor: Executor) -> None:
+    def scan_on(self) -> None:
         """Have the next rows of the manifest scanned, unless that is under way or done."""
         if self._scanning or self.scanned:
             return
         self._scanning = True
         if not self._survey.recalled:
-            submit(executor, self._hear_part, self._scan.next_part)
+            self._tasks.scan(self._scan.next_part, self._hear_part)
         elif (part := self._survey.next_part()) is not None:
-            submit(executor, self._hear_part, self._scan.same_part, part)
+            self._tasks.scan(partial(self._scan.same_part, part), self._hear_part)
         else:
             self._hear_part(None)
 
@@ -261,7 +252,7 @@ class Feed:
         """Process a job again, before the rows that have not been processed yet."""
         self._again.append(job)
 
-    def feed(self, submit: Submit, executor: Executor, people: People, *, room: int) -> None:
+    def feed(self, people: People, *, room: int) -> None:
         """Have the photos of the next due rows read, at most `room`; rows of people who are busy
         wait for that."""
         taken = [self._again.popleft() for _ in range(min(room, len(self._again)))]
@@ -279,14 +270,11 @@ class Feed:
         self.reading += len(free)
         for at in range(0, len(free), self._together):
             some = free[at : at + self._together]
-            heard = partial(self._hear_photos, some)
             paths = [job.due.row.path for job in some]
-            submit(executor, heard, read_photos, paths, self._store, self._preparation)
+            self._tasks.read(paths, self._preparation, partial(self._hear_photos, some))
 
-    def _hear_photos(
-        self, some: Sequence[Job], told: tuple[Sequence[Photo | Unusable], bool]
-    ) -> None:
-        photos, quick = told
+    def _hear_photos(self, some: Sequence[Job], read: Read) -> None:
+        photos, quick = read
         self.reading -= len(some)
         for job, photo in zip(some, photos, strict=False):
             job.seen = photo

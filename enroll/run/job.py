@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from enroll.model import Candidate, Credentials, FaceRecord, Photo, Unusable
+from enroll.engine import HeldPhoto
+from enroll.model import Candidate, Credentials, FaceRecord, Unusable
+from enroll.run.tasks import Tasks
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +24,7 @@ class Job:
     """
 
     due: Candidate
-    seen: Photo | Unusable | None = None
+    seen: HeldPhoto | Unusable | None = None
     face: FaceRecord = field(init=False, repr=False)
     tries: int = 0
     setbacks: int = 0
@@ -31,11 +33,17 @@ class Job:
     expired: float | None = None
 
     @property
-    def photo(self) -> Photo:
+    def photo(self) -> HeldPhoto:
         """The photo of a job that is planned to be sent."""
-        if not isinstance(self.seen, Photo):
+        if not isinstance(self.seen, HeldPhoto):
             raise TypeError("a job whose photo was not read is not sent")
         return self.seen
+
+    def drop_photo(self, tasks: Tasks) -> None:
+        """Let go of its photo, if it has one."""
+        if isinstance(self.seen, HeldPhoto):
+            tasks.drop(self.seen)
+        self.seen = None
 
 
 class People:
@@ -57,8 +65,7 @@ class People:
         self._waiting.setdefault(user_id, deque())
 
     def park(self, job: Job) -> None:
-        """Keep a job back whose person is busy, without its photo."""
-        job.seen = None
+        """Keep a job back whose person is busy."""
         self._waiting[job.due.row.user_id].append(job)
 
     def parked(self) -> Iterator[Job]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 
 from enroll import clock
@@ -15,14 +15,14 @@ from enroll.model import (
     FaceRecord,
     Fault,
     FileContent,
-    Photo,
     PhotoRecord,
     RowRecord,
+    SeenPhoto,
     Status,
     Unusable,
 )
 from enroll.run import transitions
-from enroll.session.tally import BAD, Observer, Tally
+from enroll.session.tally import BAD, SHARED_SHOWN, Observer, Tally
 
 COMMIT_SECONDS = 0.03
 """How long an outcome may wait for others to be committed with. With the time for which answers
@@ -177,7 +177,7 @@ class Journal:
         self.observer.doubtful(due, doubt)
 
     def known_face(
-        self, due: Candidate, photo: Photo, *, before: FaceRecord, now: FaceRecord
+        self, due: Candidate, photo: SeenPhoto, *, before: FaceRecord, now: FaceRecord
     ) -> None:
         """The photo belongs to a face that needs no call: the row points to it."""
         restored = before.status is Status.SUPERSEDED
@@ -196,7 +196,7 @@ class Journal:
         self.ends(due, face.status, face.code, face.message, recognised=True)
 
     def intent(
-        self, due: Candidate, photo: Photo, face: FaceRecord, *, expires: float
+        self, due: Candidate, photo: SeenPhoto, face: FaceRecord, *, expires: float
     ) -> FaceRecord:
         """Record that `face` will be sent by a call whose signature expires no later than
         `expires`; it must not leave before the next commit."""
@@ -213,14 +213,14 @@ class Journal:
         self.ledger.record(Changes(faces=[face]))
         return face
 
-    def doubt(self, due: Candidate, photo: Photo, face: FaceRecord) -> FaceRecord:
+    def doubt(self, due: Candidate, photo: SeenPhoto, face: FaceRecord) -> FaceRecord:
         """Record that the library may hold `face`, for which no call was made."""
         face = transitions.mark_suspect(face, run=self.run, user_data=due.row.user_data)
         self._point(due, photo, face)
         self.noted()
         return face
 
-    def _point(self, due: Candidate, photo: Photo, face: FaceRecord) -> None:
+    def _point(self, due: Candidate, photo: SeenPhoto, face: FaceRecord) -> None:
         self.ledger.record(
             Changes(
                 faces=[face],
@@ -263,6 +263,21 @@ class Journal:
             tally.new_bad += due.lines
         self.observer.finished(due, status, code, message)
 
+    def close_accounts(self, left_in_doubt: Set[int]) -> None:
+        """Record what can be told only when every row of the manifest has been seen;
+        `left_in_doubt` are faces that stay so and that no row has waited for."""
+        tally, ledger = self.tally, self.ledger
+        tally.others_in_doubt = len(left_in_doubt - self.in_doubt)
+        if not tally.done:
+            return
+        # Asked of the ledger: an earlier run may have been interrupted in the middle of a pass.
+        people = ledger.people_with_several()
+        tally.superseded = ledger.supersede(people, at=clock.now_ms(), run=self.run)
+        if tally.enrolled_now:
+            tally.shared = ledger.shared_photos(self.run)
+        if tally.shared:
+            tally.shared_examples = ledger.examples_of_shared(self.run, most=SHARED_SHOWN)
+
     def _kept(self, due: Candidate, code: str, message: str) -> RowRecord:
         return RowRecord(
             user_id=due.row.user_id,
@@ -284,7 +299,7 @@ class Journal:
             run=self.run,
         )
 
-    def _photo(self, due: Candidate, photo: Photo) -> PhotoRecord:
+    def _photo(self, due: Candidate, photo: SeenPhoto) -> PhotoRecord:
         return PhotoRecord(path=due.row.path, times=photo.times, sha256=photo.sha256)
 
     def _event(self, kind: EventKind, face: FaceRecord) -> Event:

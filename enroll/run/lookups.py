@@ -8,46 +8,59 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from enroll import clock
+from enroll.engine import HeldPhoto, Read
 from enroll.errors import ServiceError, ShortageError
+from enroll.facesearch import SignedCall
 from enroll.facesearch.answers import LIBRARY_CODES, OwnCode
 from enroll.facesearch.responses import LIST_PAGE
 from enroll.limiter.limits import CallEnd, Limiter, Slot
-from enroll.model import Answer, CallKind, Credentials, FaceRecord, Photo, Verdict
-from enroll.run.feed import Submit
+from enroll.model import Answer, CallKind, Credentials, FaceRecord, SendAs, Verdict, same_face
 from enroll.run.health import CredentialRefresh, Reachability
 from enroll.run.journal import Journal
 from enroll.run.sender import stopped_by
-from enroll.session.face_search import PhotoSearch, Searchable
+from enroll.run.tasks import Tasks
+from enroll.session.face_search import SEARCH_LIMIT, SEARCH_THRESHOLD
 from enroll.session.retry import NO_SLOT, RUN, RetryPolicy
+from enroll.settings import Preparation
 
 _STOPPING = LIBRARY_CODES | {OwnCode.CLOCKS_APART}
 """Codes after which no other call of the run will do."""
 
 
-class Library(Searchable, Protocol):
-    """The calls by which a library is looked at; `enroll.facesearch.FaceSearch` offers them."""
+class LookupSigner(Protocol):
+    """Signs the calls by which a library is looked at; `enroll.facesearch.FaceSearch` does."""
 
     @property
     def least_clock_offset(self) -> float:
         """The service's clock minus ours, in seconds, the lower one where it is not certain."""
 
-    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
-        """One page of the library's faces."""
+    def sign_list(self, *, group_id: str, start: int = 1, limit: int = 100) -> SignedCall | Answer:
+        """Sign a `list`; an answer at once where nothing can be signed."""
+
+    def sign_search(
+        self,
+        *,
+        group_id: str,
+        send_as: SendAs,
+        limit: int = 1,
+        threshold: float | None = None,
+        multi_oriented_detection: bool = False,
+    ) -> SignedCall | Answer:
+        """Sign a `search`; the same."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Lookup:
     """A page of `list` from the face number `start` on, or a search with the photo of `face`.
 
-    `sent_at` is when the call left last, on the monotonic clock and on the service's (UNIX
-    seconds, at the earliest).
+    `paths` are where its photo may still be. `sent_at` is when the call left last, on the monotonic
+    clock and on the service's (UNIX seconds, at the earliest).
     """
 
     start: int = 1
@@ -55,7 +68,8 @@ class Lookup:
     policy: RetryPolicy = RUN
     on_answer: Callable[[Lookup, Answer], None]
     on_no_photo: Callable[[], None] = lambda: None
-    photo: Photo | None = None
+    paths: Sequence[str] = ()
+    photo: HeldPhoto | None = None
     tries: Counter[Verdict] = field(default_factory=Counter)
     sent_at: float = 0.0
     service_time: float = 0.0
@@ -70,19 +84,26 @@ class Lookups:
 
     def __init__(
         self,
-        service: Library,
+        service: LookupSigner,
+        tasks: Tasks,
         journal: Journal,
         limiter: Limiter,
         *,
         reach: Reachability,
-        photo_search: PhotoSearch,
+        group_id: str,
+        send_as: SendAs,
+        preparation: Preparation,
         refresh: CredentialRefresh,
     ) -> None:
-        """`refresh` are the credentials that the service signs with."""
+        """`refresh` are the credentials that the service signs with; `preparation` is how photos
+        are read."""
         self._service = service
+        self._tasks = tasks
         self._journal = journal
         self._limiter = limiter
-        self._photo_search = photo_search
+        self._group_id = group_id
+        self._send_as = send_as
+        self._preparation = preparation
         self._reach = reach
         self._refresh = refresh
         self._photos = 0
@@ -131,7 +152,7 @@ class Lookups:
         lookup = Lookup(face=face, on_answer=on_answer, on_no_photo=on_no_photo)
         self._to_read.append((face, lookup))
 
-    def work(self, submit: Submit, calls: Executor, readers: Executor) -> None:
+    def work(self) -> None:
         """Read what is to be read, and make as many calls as there are slots for."""
         now = clock.monotonic()
         while self._put_off and self._put_off[0][0] <= now:
@@ -142,50 +163,69 @@ class Lookups:
                 self._to_read.append((lookup.face, lookup))
         while self._to_read and self._photos < self._limiter.limit:
             face, lookup = self._to_read.popleft()
-            paths = self._journal.ledger.paths_of([face.face_id])[face.face_id]
+            lookup.paths = self._journal.ledger.paths_of([face.face_id])[face.face_id]
             self._photos += 1
-            read = partial(self._photo_read, lookup)
-            submit(readers, read, self._photo_search.read, face, paths)
+            self._read_next(lookup)
         while self._ready and self._limiter.free(now) > 0:
             lookup = self._ready.popleft()
+            used = self._refresh.credentials
+            call = self._signed(lookup)
+            if isinstance(call, Answer):
+                self._judge(lookup, used, call)
+                continue
             lookup.sent_at, lookup.service_time = now, self.service_time()
             slot = self._limiter.sent(now)
-            answered = partial(self._answered, lookup, slot, self._refresh.credentials)
             try:
-                submit(calls, answered, self._call_of(lookup))
-                self.in_flight += 1
+                answered = partial(self._answered, lookup, slot, used)
+                self._tasks.call(call, lookup.photo, answered)
             except ShortageError as error:  # no thread took it: it leaves when one is free
                 self._ready.appendleft(lookup)
                 self._reach.shortage.met(str(error), now)
                 self._limiter.release(slot, now, CallEnd.BLOCKED)
                 return
+            self.in_flight += 1
 
-    def _photo_read(self, lookup: Lookup, photo: Photo | None) -> None:
-        if photo is None:
+    def _read_next(self, lookup: Lookup) -> None:
+        """Have the photo read from the next of its paths."""
+        if not lookup.paths:
             self._photos -= 1
             lookup.on_no_photo()
-        else:
-            lookup.photo = photo
-            self._ready.append(lookup)
+            return
+        path, *lookup.paths = lookup.paths
+        self._tasks.read([path], self._preparation, partial(self._photo_read, lookup))
 
-    def _call_of(self, lookup: Lookup) -> Callable[[], Answer]:
-        if lookup.face is None or lookup.photo is None:
-            group_id = self._photo_search.group_id
-            return partial(
-                self._service.list, group_id=group_id, start=lookup.start, limit=LIST_PAGE
+    def _photo_read(self, lookup: Lookup, read: Read) -> None:
+        (photo,), _ = read
+        if isinstance(photo, HeldPhoto):
+            if lookup.face is not None and same_face([lookup.face], photo) is not None:
+                lookup.photo = photo  # the same, or with other metadata
+                self._ready.append(lookup)
+                return
+            self._tasks.drop(photo)
+        self._read_next(lookup)
+
+    def _signed(self, lookup: Lookup) -> SignedCall | Answer:
+        if lookup.face is None:
+            return self._service.sign_list(
+                group_id=self._group_id, start=lookup.start, limit=LIST_PAGE
             )
-        return partial(
-            self._photo_search.search,
-            self._service,
-            lookup.photo,
+        return self._service.sign_search(
+            group_id=self._group_id,
+            send_as=self._send_as,
+            limit=SEARCH_LIMIT,
+            threshold=SEARCH_THRESHOLD,
             multi_oriented_detection=lookup.face.multi_oriented_detection,
         )
 
     def _answered(self, lookup: Lookup, slot: Slot, used: Credentials, answer: Answer) -> None:
         self.in_flight -= 1
         now = clock.monotonic()
-        self._reach.heard(answer, now)
         self._limiter.answered(slot, answer, now=now, service_time=self.service_time())
+        self._judge(lookup, used, answer)
+
+    def _judge(self, lookup: Lookup, used: Credentials, answer: Answer) -> None:
+        now = clock.monotonic()
+        self._reach.heard(answer, now)
         if answer.left:
             kind = CallKind.LIST if lookup.face is None else CallKind.SEARCH
             self._journal.tally.calls[kind] += 1
@@ -197,6 +237,7 @@ class Lookups:
             self._ready.append(lookup)
             return
         if lookup.photo is not None:
+            self._tasks.drop(lookup.photo)
             lookup.photo = None
             self._photos -= 1
         if after is not None:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from enroll import clock
-from enroll.engine.threads import OneCore
-from enroll.errors import EnrollError, LocalError, ShortageError
+from enroll.errors import EnrollError, LocalError
 from enroll.expiry import ClockOffsets
 from enroll.ledger import Ledger, ScanCache
 from enroll.limiter.limits import Limiter
@@ -28,19 +26,19 @@ from enroll.run.feed import Feed, Sample
 from enroll.run.health import CredentialRefresh, Reachability, Share, Unchanging
 from enroll.run.job import Job, People
 from enroll.run.journal import COMMIT_SECONDS, Journal
-from enroll.run.lookups import Library, Lookups
+from enroll.run.lookups import Lookups, LookupSigner
 from enroll.run.planner import Planner
 from enroll.run.progress import Progress, Watchdog
 from enroll.run.reconcile import Reconciler
 from enroll.run.reconcile_rules import Doubt
-from enroll.run.sender import Sender, Service
-from enroll.run.tasks import Task, Tasks
+from enroll.run.sender import Sender, Signer
+from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
 from enroll.run.unknown_faces import Trust, UnknownFaces
-from enroll.session.face_search import PhotoSearch
-from enroll.session.tally import SHARED_SHOWN, Ended, Observer, Tally
+from enroll.session.tally import Ended, Observer, Tally
 from enroll.settings import AS_USUAL, Preparation
 from enroll.text.wording import amount, duration
+from enroll.threads import OneCore
 
 BATCH_SECONDS = 0.02
 """How long answers and photos that were read may wait for others to be worked on with them: a
@@ -82,19 +80,8 @@ class Work:
     trust: Trust = Trust.WHOLE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Executors:
-    """Who carries tasks out, in this process: `calls` the exchanges with the service, `readers`
-    the reading of photos; `scanner` reads the manifest, in one piece."""
-
-    calls: Executor
-    readers: Executor
-    scanner: Executor
-    reading_at_once: int = 16
-
-
-class FullService(Service, Library, Protocol):
-    """Every call that a run makes once it is open."""
+class Service(Signer, LookupSigner, Protocol):
+    """Signs every call that a run makes once it is open."""
 
     @property
     def most_clock_offset(self) -> float:
@@ -125,11 +112,11 @@ class Driver:
         work: Work,
         *,
         ledger: Ledger,
-        service: FullService,
+        service: Service,
+        tasks: Tasks,
         scan: Scan,
         survey: ScanCache,
         limiter: Limiter,
-        executors: Executors,
         observer: Observer,
         refresh: CredentialRefresh | None = None,
         tally: Tally | None = None,
@@ -143,7 +130,6 @@ class Driver:
         self._ledger = ledger
         self._service = service
         self._limiter = limiter
-        self._executors = executors
         self._observer = observer
         self._journal = Journal(
             ledger,
@@ -158,14 +144,14 @@ class Driver:
         refresh = refresh or Unchanging()
         self._reach = Reachability(make_room=service.let_go)
         share = Share(work.store, ledger)
-        self._tasks = Tasks(calls=executors.calls, readers=executors.readers)
+        self._tasks = tasks
         self._feed = Feed(
             scan,
             self._journal,
+            tasks,
             survey=survey,
             share=share,
             policy=work.policy,
-            store=work.store,
             preparation=work.preparation,
             limit=work.limit,
             reread=work.reread,
@@ -173,6 +159,7 @@ class Driver:
         )
         self._sender = Sender(
             service,
+            tasks,
             self._journal,
             limiter,
             reach=self._reach,
@@ -183,15 +170,13 @@ class Driver:
         )
         self._lookups = Lookups(
             service,
+            tasks,
             self._journal,
             limiter,
             reach=self._reach,
-            photo_search=PhotoSearch(
-                group_id=work.group_id,
-                store=work.store,
-                send_as=work.send_as,
-                preparation=replace(work.preparation, convert=True, accept_truncated=True),
-            ),
+            group_id=work.group_id,
+            send_as=work.send_as,
+            preparation=replace(work.preparation, convert=True, accept_truncated=True),
             refresh=refresh,
         )
         self._doubts = Reconciler(self._lookups, self._journal, settle_after=work.settle_after)
@@ -200,6 +185,7 @@ class Driver:
             self._journal,
             self._people,
             share,
+            tasks=tasks,
             unknown_faces=self._unknown_faces,
             policy=work.policy,
         )
@@ -212,7 +198,6 @@ class Driver:
         self._stop: EnrollError | None = None
         self._signal: int | None = None
         self._bound: str | None = None
-        self._bug: Exception | None = None
 
     def interrupt(self, signal_number: int) -> None:
         """Stop feeding, let calls in flight end and record them. Safe in a signal handler."""
@@ -252,13 +237,13 @@ class Driver:
         except KeyboardInterrupt:  # who uses the library need not install a handler
             self._signal = signal.SIGINT
         self._wind_down()
-        if self._bug is not None:
-            raise self._bug
+        if self._tasks.bug is not None:
+            raise self._tasks.bug
         return Ended(
             tally=self.tally,
             seconds=clock.monotonic() - began,
             scanned_after=self._scanned_at - began if self._scanned_at else 0.0,
-            stop=self._stop,
+            stop=self._stop or self._tasks.stop,
             signal=self._signal,
             bound=self._bound,
         )
@@ -272,7 +257,7 @@ class Driver:
             now = clock.monotonic()
             if self._end(now) is not None:
                 return  # before anything more leaves
-        self._sender.send(self._tasks.submit, self._executors.calls, now=now)
+        self._sender.send(now)
         if now - self._beaten >= TICK_SECONDS:  # here, where every place is taken that can be
             self._beaten = now
             self._progress.beat(self._view(now), now)
@@ -326,6 +311,7 @@ class Driver:
     def _ends(self, job: Job) -> None:
         """Record a job's outcome; the other rows of its person may go on."""
         face = job.face
+        job.drop_photo(self._tasks)
         self._journal.ends(job.due, face.status, face.code, face.message)
         self._person_is_free(face.user_id)
 
@@ -335,10 +321,10 @@ class Driver:
 
     def _read_ahead(self) -> None:
         """Scan the manifest and have photos read, as long as there is room."""
-        submit, executors, feed = self._tasks.submit, self._executors, self._feed
+        feed = self._feed
         if self._unknown_faces.known or not feed.began_early:  # else first calls come first
-            feed.scan_on(submit, executors.scanner)
-        feed.feed(submit, executors.readers, self._people, room=self._room())
+            feed.scan_on()
+        feed.feed(self._people, room=self._room())
         if feed.scanned and not self._scanned_at:
             self._scanned_at = clock.monotonic()
 
@@ -365,12 +351,7 @@ class Driver:
 
     def _reconcile(self) -> None:
         """Look for faces in doubt, and let their rows go on that are settled."""
-        self._doubts.work(
-            self._tasks.submit,
-            self._executors.calls,
-            self._executors.readers,
-            idle=self._only_doubts_left(),
-        )
+        self._doubts.work(idle=self._only_doubts_left())
         self._go_on_with_settled()
         if not self._rechecked and self._all_settled():
             self._recheck()
@@ -394,7 +375,7 @@ class Driver:
         Rows that wait for their back-off hold a photo, too: while the service is away they must
         not pile up.
         """
-        at_once, feed = self._executors.reading_at_once, self._feed
+        at_once, feed = self._tasks.readers, self._feed
         if feed.bytes_read + self._sender.bytes_ahead >= AHEAD_BYTES:
             return 0
         ahead = feed.reading + len(feed.read) + self._sender.backlog + self._sender.setbacks
@@ -403,6 +384,7 @@ class Driver:
     def _end(self, now: float) -> End | None:
         """Why the run is over; None while it goes on."""
         parts = (
+            self._tasks.stop,
             self._unknown_faces.stop,
             self._sender.stop,
             self._lookups.stop,
@@ -411,7 +393,7 @@ class Driver:
         stop = self._stop or next(filter(None, parts), None)
         stop = stop or self._reach.shortage.too_long(self._work.give_up_after, now)
         bound = self._why_calls_end(now)
-        if stop or bound or self._signal or self._bug:
+        if stop or bound or self._signal or self._tasks.bug:
             return End(stop=stop, bound=bound)
         if self._rechecked and self._all_settled():
             return End(bound=self._why_rows_are_left())
@@ -479,7 +461,7 @@ class Driver:
 
     def _listen(self, patience: float) -> None:
         """Wait for a task to end, then hear all that have ended."""
-        self._hear(self._tasks.wait(patience))
+        self._tasks.hear(patience, self._reach)
         self._go_on_with_settled()
         now = clock.monotonic()
         if now - self._ticked >= TICK_SECONDS:
@@ -498,35 +480,6 @@ class Driver:
                     self._reach,
                     now=now,
                 )
-
-    def _hear(self, told: list[Task]) -> None:
-        heard = []
-        for task in told:
-            try:
-                heard.append((task.heard, task.future.result()))
-                if task.executor is self._executors.readers:
-                    self._reach.shortage.passed()
-            except ShortageError as error:
-                self._give_again_later(task, error)
-            except EnrollError as error:
-                self._stop = self._stop or error
-            except Exception as error:  # noqa: BLE001  # a bug; what is in flight comes first
-                self._bug = self._bug or error
-        for hear, value in heard:
-            try:
-                hear(value)
-            except EnrollError as error:
-                self._stop = self._stop or error
-
-    def _give_again_later(self, task: Task, error: ShortageError) -> None:
-        """No file could be opened for a task: what rests is closed, and it is given once more."""
-        if task.executor is not self._executors.readers:
-            self._stop = self._stop or error  # no more of the manifest can be had
-            return
-        now = clock.monotonic()
-        self._reach.shortage.met(str(error), now)
-        self._reach.make_room()
-        self._tasks.put_off(task, now)
 
     # Doubts
 
@@ -547,7 +500,7 @@ class Driver:
     def _look_for(self, job: Job) -> None:
         """Have a job's face looked for in the library; its photo is read again when it is needed,
         as many may wait."""
-        job.seen = None
+        job.drop_photo(self._tasks)
         self._doubtful[job.face.face_id] = job
         self._doubts.take(Doubt(face=job.face))
 
@@ -593,8 +546,8 @@ class Driver:
             self._leave_in_doubt(self._doubts.left())
             self._feed.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
-            if not (self._stop or self._signal or self._bound or self._bug):
-                self._settle_accounts()
+            if not (self._stop or self._signal or self._bound or self._tasks.failed):
+                self._journal.close_accounts(self._left_in_doubt)
             self._progress.remember(self._limiter.gauge(clock.monotonic()))
             self._journal.commit()
         except LocalError as error:
@@ -610,23 +563,6 @@ class Driver:
             rows.append((left[face_id], self._doubtful.pop(face_id).due))
         for face, due in rows:
             self._journal.ends(due, face.status, face.code, face.message)
-
-    def _settle_accounts(self) -> None:
-        """What can be told only when every row of the manifest has been seen."""
-        self.tally.others_in_doubt = len(self._left_in_doubt - self._journal.in_doubt)
-        if not self.tally.done:
-            return
-        # Asked of the ledger: an earlier run may have been interrupted in the middle of a pass.
-        people = self._ledger.people_with_several()
-        self.tally.superseded = self._ledger.supersede(
-            people, at=clock.now_ms(), run=self._work.run
-        )
-        if self.tally.enrolled_now:
-            self.tally.shared = self._ledger.shared_photos(self._work.run)
-        if self.tally.shared:
-            self.tally.shared_examples = self._ledger.examples_of_shared(
-                self._work.run, most=SHARED_SHOWN
-            )
 
 
 def _stands_as_before(face: FaceRecord, due: Candidate) -> bool:

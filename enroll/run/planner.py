@@ -6,13 +6,15 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 
+from enroll.engine import HeldPhoto
 from enroll.errors import LocalError
-from enroll.model import Candidate, FaceRecord, Fault, FileContent, Photo, Status, Unusable
+from enroll.model import Candidate, FaceRecord, Fault, FileContent, Status, Unusable
 from enroll.photos import PhotoCode
 from enroll.run import transitions
 from enroll.run.health import Share
 from enroll.run.job import Job, People
 from enroll.run.journal import Journal
+from enroll.run.tasks import Tasks
 from enroll.run.transitions import Hold, Policy, Send
 from enroll.run.unknown_faces import UnknownFaces
 
@@ -29,12 +31,14 @@ class Planner:
         people: People,
         share: Share,
         *,
+        tasks: Tasks,
         unknown_faces: UnknownFaces,
         policy: Policy,
     ) -> None:
         self._journal = journal
         self._people = people
         self._share = share
+        self._tasks = tasks
         self._unknown_faces = unknown_faces
         self._policy = policy
         self._looked_for: set[int] = set()
@@ -63,6 +67,7 @@ class Planner:
             user_id = job.due.row.user_id
             waits = self._waits(job)
             if not waits and self._people.busy(user_id):
+                job.drop_photo(self._tasks)
                 self._people.park(job)
             elif waits or user_id in batch:
                 read.append(job)
@@ -71,7 +76,13 @@ class Planner:
         if not batch:
             return []
         faces = self._journal.ledger.faces_of(batch)
-        return [job for user_id, job in batch.items() if self._goes_on(job, faces[user_id])]
+        going_on = []
+        for user_id, job in batch.items():
+            if self._goes_on(job, faces[user_id]):
+                going_on.append(job)
+            else:
+                job.drop_photo(self._tasks)
+        return going_on
 
     def _goes_on(self, job: Job, known: list[FaceRecord]) -> bool:
         """Take a job's first step; whether that is not its last."""
@@ -80,7 +91,7 @@ class Planner:
             return False
         return self._begin(job, job.photo, known)
 
-    def _begin(self, job: Job, photo: Photo, known: list[FaceRecord]) -> bool:
+    def _begin(self, job: Job, photo: HeldPhoto, known: list[FaceRecord]) -> bool:
         due = job.due
         self._share.read()
         step = transitions.first_step(
@@ -115,7 +126,7 @@ class Planner:
         return True
 
     def _hold_back(
-        self, due: Candidate, photo: Photo, doubt: Fault, known: FaceRecord | None
+        self, due: Candidate, photo: HeldPhoto, doubt: Fault, known: FaceRecord | None
     ) -> None:
         content = FileContent(photo.times, photo.sha256)
         unusable = Unusable(status=Status.INVALID, fault=doubt, content=content)
@@ -123,7 +134,9 @@ class Planner:
         under = self._policy.marks.get(doubt.code)
         self._journal.photo_is_unusable(due, unusable, content, same, under=under)
 
-    def _face_to_send(self, due: Candidate, photo: Photo, known: FaceRecord | None) -> FaceRecord:
+    def _face_to_send(
+        self, due: Candidate, photo: HeldPhoto, known: FaceRecord | None
+    ) -> FaceRecord:
         face = known or FaceRecord(
             face_id=self._journal.ledger.new_face_id(),
             user_id=due.row.user_id,

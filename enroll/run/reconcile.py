@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -29,7 +28,6 @@ from enroll.model import (
 )
 from enroll.run import reconcile_rules
 from enroll.run.calibration import Calibrator
-from enroll.run.feed import Submit
 from enroll.run.journal import Journal
 from enroll.run.lookups import Lookup, Lookups
 from enroll.run.reconcile_rules import (
@@ -207,7 +205,7 @@ class Reconciler:
         moments.append(self._lookups.next_due())
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def work(self, submit: Submit, calls: Executor, readers: Executor, *, idle: bool) -> None:
+    def work(self, *, idle: bool) -> None:
         """Do what is due. `idle` says that nothing else of the run is under way, so that no
         further success will come to serve as calibration."""
         now = clock.monotonic()
@@ -220,7 +218,7 @@ class Reconciler:
                 self._look(_Due(doubt, at))
         self._calibrator.work(idle=idle)
         self._list_calibrator.work(idle=idle)
-        self._lookups.work(submit, calls, readers)
+        self._lookups.work()
 
     def take_settled(self) -> list[FaceRecord]:
         """The faces about which nothing more will be done, as they stand now; each once."""

@@ -6,7 +6,6 @@ import heapq
 import itertools
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -26,17 +25,16 @@ from enroll.model import (
     CallKind,
     Credentials,
     FaceRecord,
-    Photo,
     RawAnswer,
     SendAs,
     Status,
     Verdict,
 )
 from enroll.run import transitions
-from enroll.run.feed import Submit
 from enroll.run.health import Breaker, CredentialRefresh, Reachability
 from enroll.run.job import Job
 from enroll.run.journal import Journal
+from enroll.run.tasks import Tasks
 from enroll.run.transitions import Again, Doubtful, Policy, Settled, Stop
 from enroll.settings import CodeRule
 from enroll.text.remedies import remedy
@@ -51,8 +49,8 @@ REPEATED = "TOKEN_REPEATED"
 """The code of a face for which the service answered with another face's token."""
 
 
-class Service(Protocol):
-    """The calls that the driver makes; `enroll.facesearch.FaceSearch` offers them."""
+class Signer(Protocol):
+    """Signs the calls that the sender has made; `enroll.facesearch.FaceSearch` does."""
 
     @property
     def clock_offset(self) -> float:
@@ -73,9 +71,6 @@ class Service(Protocol):
     ) -> SignedCall | Answer:
         """Sign an `add`; an answer at once where nothing can be signed."""
 
-    def send(self, call: SignedCall, photo: Photo | None = None) -> Answer:
-        """Make a signed call; never raises for what the network or the service does."""
-
 
 class Sender:
     """Every job between the decision to send its face and what the answer means.
@@ -87,7 +82,8 @@ class Sender:
 
     def __init__(
         self,
-        service: Service,
+        service: Signer,
+        tasks: Tasks,
         journal: Journal,
         limiter: Limiter,
         *,
@@ -99,6 +95,7 @@ class Sender:
     ) -> None:
         """`refresh` are the credentials that the service signs with."""
         self._service = service
+        self._tasks = tasks
         self._journal = journal
         self._limiter = limiter
         self._group_id = group_id
@@ -135,7 +132,7 @@ class Sender:
         """Bytes of the photos of jobs that have not left."""
         waiting = (job for _, _, job in self._waiting)
         ahead = itertools.chain(self._ready, self._arming, self._armed, waiting)
-        return sum(len(job.photo.content) for job in ahead)
+        return sum(job.photo.size for job in ahead)
 
     @property
     def under_way(self) -> bool:
@@ -208,7 +205,7 @@ class Sender:
         self._armed.extend(self._arming)
         self._arming.clear()
 
-    def send(self, submit: Submit, executor: Executor, *, now: float) -> None:
+    def send(self, now: float) -> None:
         """Let as many calls leave as there are places for, while the sign of life is young enough:
         many calls take long to hand out where each has a thread started for it."""
         while self._waiting and self._waiting[0][0] <= now:
@@ -231,7 +228,7 @@ class Sender:
             job.expires = call.expires
             self._in_flight[job] = slot = self._limiter.sent(now)
             try:
-                submit(executor, partial(self._arrived, job), self._service.send, call, job.photo)
+                self._tasks.call(call, job.photo, partial(self._arrived, job))
             except ShortageError as error:  # no thread took it: it leaves when one is free
                 del self._in_flight[job]
                 self._armed.appendleft(job)

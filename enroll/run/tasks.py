@@ -1,96 +1,134 @@
-"""Tasks given to executors, which the driver's thread hears of when they have ended."""
+"""Tasks that are carried out elsewhere, and whose ends the loop hears on its own thread."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from enroll import clock
-from enroll.engine.threads import Threads
-from enroll.errors import ShortageError
+from enroll.engine import Engine, HeldPhoto, Read
+from enroll.errors import EnrollError, ShortageError
+from enroll.facesearch import SignedCall
+from enroll.model import Answer
+from enroll.run.health import Reachability
+from enroll.settings import Preparation
 
 AGAIN_SECONDS = 1.0
 """After so long a task is given once more for which this machine had no file left."""
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task that has ended: who wants to hear its value, and what gives it once more."""
+    """A task that has ended: what takes its value, and what gives it once more, where that may be
+    done."""
 
-    heard: Callable[..., None]
+    on_end: Callable[[Any], None]
     future: Future[Any]
-    executor: Executor
-    call: Callable[[], Any]
+    again: Callable[[], Future[Any]] | None
 
 
 class Tasks:
-    """Every task of a run. `wake` may come from a signal, all else from the driver's thread."""
+    """Every task of a run, given to its engine. `wake` may come from a signal, all else from the
+    loop's thread, on which `on_end` of each task is called with its value."""
 
-    def __init__(self, *, calls: Executor, readers: Executor) -> None:
-        """Tasks for `calls` are begun at once or not at all; `readers` may have threads for them,
-        where this machine lets us start no more."""
-        self._calls = calls
-        self._readers = readers
+    def __init__(self, engine: Engine, *, scanner: Executor) -> None:
+        """`scanner` reads the manifest, in one piece."""
+        self._engine = engine
+        self._scanner = scanner
         self._ended: SimpleQueue[Task | None] = SimpleQueue()
-        self._under_way = 0
         self._put_off: deque[tuple[float, Task]] = deque()
+        self.stop: EnrollError | None = None
+        """Why the run cannot go on, from a task or from what takes its value."""
+        self.bug: Exception | None = None
+        """What a bug has raised in a task."""
 
-    def submit(
-        self, executor: Executor, heard: Callable[..., None], task: Callable[..., Any], *args: Any
+    @property
+    def failed(self) -> bool:
+        """Whether something keeps the run from going on."""
+        return self.stop is not None or self.bug is not None
+
+    @property
+    def readers(self) -> int:
+        """How many photos can be read at a time."""
+        return self._engine.readers
+
+    def read(
+        self, paths: Sequence[str], preparation: Preparation, on_end: Callable[[Read], None]
     ) -> None:
-        """Have a task done. Raises ShortageError where no thread is there for a call."""
-        if executor is self._calls and isinstance(executor, Threads):
-            self._have_one_free(executor)
-        call = partial(task, *args)
-        future = executor.submit(call)
-        self._under_way += 1
-        future.add_done_callback(lambda done: self._ended.put(Task(heard, done, executor, call)))
+        """Have the first of these photos read and prepared."""
+        again = partial(self._engine.read, paths, preparation)
+        self._watch(again(), on_end, again=again)
 
-    def _have_one_free(self, calls: Threads) -> None:
-        try:
-            calls.have_one_free()
-        except ShortageError:
-            if isinstance(self._readers, Threads):
-                self._readers.give_way()
-            raise
+    def call(
+        self, call: SignedCall, photo: HeldPhoto | None, on_end: Callable[[Answer], None]
+    ) -> None:
+        """Have a call made. Raises ShortageError where it could not begin at once."""
+        self._watch(self._engine.call(call, photo), on_end)
+
+    def drop(self, photo: HeldPhoto) -> None:
+        """Let go of a photo that was read."""
+        self._engine.drop(photo)
+
+    def scan(self, task: Callable[[], T], on_end: Callable[[T], None]) -> None:
+        """Have a part of the manifest scanned."""
+        self._watch(self._scanner.submit(task), on_end)
+
+    def _watch(
+        self,
+        future: Future[T],
+        on_end: Callable[[T], None],
+        *,
+        again: Callable[[], Future[T]] | None = None,
+    ) -> None:
+        future.add_done_callback(lambda done: self._ended.put(Task(on_end, done, again)))
 
     def wake(self) -> None:
         """End a wait now."""
         self._ended.put(None)
 
-    def wait(self, patience: float) -> list[Task]:
-        """Wait so many seconds at most for a task to end; all that have ended."""
-        queued: list[Task | None] = []
+    def hear(self, patience: float, reach: Reachability) -> None:
+        """Wait so many seconds at most for a task to end, then hear all that have ended; one
+        that found no file to open is put off, as it changed nothing."""
+        heard = []
+        for task in self._wait(patience):
+            try:
+                heard.append((task.on_end, task.future.result()))
+                if task.again is not None:
+                    reach.shortage.passed()
+            except EnrollError as error:
+                if isinstance(error, ShortageError) and task.again is not None:
+                    now = clock.monotonic()
+                    reach.shortage.met(str(error), now)
+                    reach.make_room()  # what rests is closed
+                    self._put_off.append((now + AGAIN_SECONDS, task))
+                else:
+                    self.stop = self.stop or error
+            except Exception as error:  # noqa: BLE001  # a bug; what is in flight comes first
+                self.bug = self.bug or error
+        for on_end, value in heard:
+            try:
+                on_end(value)
+            except EnrollError as error:
+                self.stop = self.stop or error
+
+    def _wait(self, patience: float) -> list[Task]:
+        ended: list[Task | None] = []
         try:
-            queued.append(self._next(patience))
+            ended.append(
+                self._ended.get(timeout=patience) if patience else self._ended.get_nowait()
+            )
             while True:
-                queued.append(self._ended.get_nowait())
+                ended.append(self._ended.get_nowait())
         except Empty:
             pass
-        ended = [task for task in queued if task is not None]
-        self._under_way -= len(ended)
-        return ended
-
-    def _next(self, patience: float) -> Task | None:
-        if not patience:
-            return self._ended.get_nowait()
-        if self._under_way:
-            return self._ended.get(timeout=patience)
-        return clock.wait(self._ended, patience)  # only time has to pass, or a signal to come
-
-    def put_off(self, task: Task, now: float) -> None:
-        """Give it once more in a while: it changed nothing, for want of a file to open."""
-        self._put_off.append((now + AGAIN_SECONDS, task))
-
-    @property
-    def waiting(self) -> int:
-        """How many tasks were put off."""
-        return len(self._put_off)
+        return [task for task in ended if task is not None]
 
     def next_due(self) -> float | None:
         """When the first of them is to be given again (monotonic seconds)."""
@@ -100,4 +138,5 @@ class Tasks:
         """Give those whose time has come."""
         while self._put_off and self._put_off[0][0] <= now:
             task = self._put_off.popleft()[1]
-            self.submit(task.executor, task.heard, task.call)
+            if task.again is not None:
+                self._watch(task.again(), task.on_end, again=task.again)

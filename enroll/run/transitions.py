@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from enroll.model import Answer, Candidate, FaceRecord, Photo, Status, Verdict, same_face
+from enroll.model import Answer, Candidate, FaceRecord, SeenPhoto, Status, Verdict, same_face
 from enroll.settings import CodeRule
 
 MULTI_ORIENTED_CODES = frozenset({"NO_FACE_FOUND"})
@@ -81,7 +81,7 @@ class Stop:
 
 def first_step(
     faces: Sequence[FaceRecord],
-    photo: Photo,
+    photo: SeenPhoto,
     *,
     policy: Policy,
     run: int,

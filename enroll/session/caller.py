@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from enroll import clock
-from enroll.engine.threads import Threads
 from enroll.errors import ServiceError, ShortageError
 from enroll.expiry import ClockOffsets
 from enroll.facesearch import FaceSearch
@@ -25,6 +24,7 @@ from enroll.resources import share_out
 from enroll.session.account import Connection, failed
 from enroll.session.retry import COMMAND, RetryPolicy
 from enroll.session.tally import Tally
+from enroll.threads import Threads
 
 T = TypeVar("T")
 R = TypeVar("R")

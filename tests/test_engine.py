@@ -1,0 +1,251 @@
+"""The contract of the engine port, which every adapter has to pass.
+
+A new adapter is one more of `ADAPTERS`: what makes an engine for a service and a folder of photos,
+with so many threads or workers for calls, and what ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from facesearch_servers import Peer, Server, answer, answering, form_fields
+from small_case import picture
+
+from enroll import clock
+from enroll.engine import Engine, HeldPhoto
+from enroll.engine.threads import Executors, ThreadEngine
+from enroll.errors import ShortageError
+from enroll.facesearch import FaceSearch, SignedCall
+from enroll.model import Credentials, SendAs, Unusable, Verdict
+from enroll.photos import PhotoCode, open_store
+from enroll.settings import AS_USUAL
+from enroll.threads import Threads
+
+SECONDS = 20.0
+"""How long a test waits for what has to come."""
+
+
+@contextmanager
+def in_threads(service: FaceSearch, folder: Path, calls: int) -> Iterator[Engine]:
+    executors = Executors(
+        calls=Threads(calls), readers=Threads(2), scanner=Threads(1), reading_at_once=2
+    )
+    try:
+        yield ThreadEngine(service, open_store(folder.resolve()), executors)
+    finally:
+        for executor in (executors.calls, executors.readers, executors.scanner):
+            executor.shutdown(wait=False, cancel_futures=True)
+        service.close()
+
+
+Adapter = Callable[[FaceSearch, Path, int], AbstractContextManager[Engine]]
+ADAPTERS: dict[str, Adapter] = {"threads": in_threads}
+
+
+@pytest.fixture(params=ADAPTERS)
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    return ADAPTERS[request.param]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in (1, 2):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+    (tmp_path / "none.jpg").write_text("no picture")
+    return tmp_path
+
+
+def service_of(port: int) -> FaceSearch:
+    return FaceSearch(f"http://127.0.0.1:{port}", Credentials("key", "secret"), timeout=SECONDS)
+
+
+def signed(service: FaceSearch) -> SignedCall:
+    call = service.sign_add(
+        group_id="g",
+        user_id="u",
+        user_data="",
+        send_as=SendAs.FILE,
+        multi_oriented_detection=False,
+    )
+    assert isinstance(call, SignedCall)
+    return call
+
+
+def read_one(engine: Engine, folder: Path, name: str) -> HeldPhoto | Unusable:
+    path = str(folder.resolve() / name)
+    (photo,), _ = engine.read([path], AS_USUAL).result(SECONDS)
+    return photo
+
+
+def held(engine: Engine, folder: Path, name: str) -> HeldPhoto:
+    photo = read_one(engine, folder, name)
+    assert isinstance(photo, HeldPhoto)
+    return photo
+
+
+def test_a_photo_that_was_read_is_sent_by_its_handle_and_only_once(
+    adapter: Adapter, folder: Path
+) -> None:
+    with Server(answering(answer())) as server:
+        service = service_of(server.port)
+        with adapter(service, folder, 2) as engine:
+            photo = held(engine, folder, "1.jpg")
+            assert photo.sha256 == sha256(picture(1)).digest()
+            assert photo.size == len(picture(1))
+            (folder / "1.jpg").unlink()
+            done = engine.call(signed(service), photo).result(SECONDS)
+    assert done.verdict is Verdict.APPLIED
+    (request,) = server.seen.requests
+    assert form_fields(request)["file"] == picture(1)
+
+
+def test_a_call_without_a_photo_is_made(adapter: Adapter, folder: Path) -> None:
+    with Server(answering(answer(b'{"faces": []}'))) as server:
+        service = service_of(server.port)
+        call = service.sign_list(group_id="g")
+        assert isinstance(call, SignedCall)
+        with adapter(service, folder, 2) as engine:
+            done = engine.call(call).result(SECONDS)
+    assert (done.http_status, len(server.seen.requests)) == (200, 1)
+
+
+def test_a_call_whose_answer_is_lost_is_made_only_once(adapter: Adapter, folder: Path) -> None:
+    def behave(peer: Peer) -> None:
+        peer.read_request()
+        peer.reset()
+
+    with Server(behave) as server:
+        service = service_of(server.port)
+        with adapter(service, folder, 2) as engine:
+            done = engine.call(signed(service), held(engine, folder, "1.jpg")).result(SECONDS)
+    assert (done.verdict, len(server.seen.requests)) == (Verdict.UNKNOWN, 1)
+
+
+def test_a_call_whose_time_was_over_before_it_began_does_not_leave(
+    adapter: Adapter, folder: Path
+) -> None:
+    with Server(answering(answer())) as server:
+        service = service_of(server.port)
+        with adapter(service, folder, 2) as engine:
+            photo = held(engine, folder, "1.jpg")
+            late = replace(signed(service), deadline=clock.monotonic())
+            done = engine.call(late, photo).result(SECONDS)
+            assert done.verdict is Verdict.BLOCKED
+            assert server.seen.requests == []
+            engine.call(signed(service), photo).result(SECONDS)
+    assert len(server.seen.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("none.jpg", PhotoCode.NOT_AN_IMAGE), ("gone.jpg", PhotoCode.MISSING)]
+)
+def test_a_bad_photo_is_read_to_its_fault(
+    adapter: Adapter, folder: Path, name: str, code: str
+) -> None:
+    with adapter(service_of(9), folder, 1) as engine:
+        photo = read_one(engine, folder, name)
+    assert isinstance(photo, Unusable)
+    assert photo.fault.code == code
+
+
+def test_photos_come_in_the_order_of_their_paths(adapter: Adapter, folder: Path) -> None:
+    root = folder.resolve()
+    paths = [str(root / name) for name in ("2.jpg", "none.jpg", "1.jpg")]
+    with adapter(service_of(9), folder, 1) as engine:
+        photos, _ = engine.read(paths, AS_USUAL).result(SECONDS)
+    assert 1 <= len(photos) <= 3
+    kinds = [type(photo) for photo in photos]
+    assert kinds == [HeldPhoto, Unusable, HeldPhoto][: len(photos)]
+    assert isinstance(photos[0], HeldPhoto)
+    assert photos[0].sha256 == sha256(picture(2)).digest()
+
+
+def test_a_dropped_photo_can_no_longer_be_sent_and_one_that_is_being_sent_arrives(
+    adapter: Adapter, folder: Path
+) -> None:
+    go_on = threading.Event()
+
+    def behave(peer: Peer) -> None:
+        peer.read_head()
+        go_on.wait(SECONDS)
+        peer.answer()
+
+    with Server(behave) as server:
+        service = service_of(server.port)
+        with adapter(service, folder, 2) as engine:
+            photo, other = held(engine, folder, "1.jpg"), held(engine, folder, "2.jpg")
+            assert photo.handle != other.handle
+            under_way = engine.call(signed(service), photo)
+            engine.drop(photo)
+            engine.drop(photo)
+            go_on.set()
+            assert under_way.result(SECONDS).verdict is Verdict.APPLIED
+            with pytest.raises(KeyError):
+                engine.call(signed(service), photo)
+            assert engine.call(signed(service), other).result(SECONDS).verdict is Verdict.APPLIED
+
+
+def test_the_end_does_not_wait_for_a_call(adapter: Adapter, folder: Path) -> None:
+    arrived, ended = threading.Event(), threading.Event()
+
+    def behave(peer: Peer) -> None:
+        peer.read_head()
+        arrived.set()
+        assert ended.wait(SECONDS)  # the engine has ended though nothing has been answered
+        peer.answer()
+
+    with Server(behave) as server:
+        service = service_of(server.port)
+        with adapter(service, folder, 1) as engine:
+            under_way = engine.call(signed(service), held(engine, folder, "1.jpg"))
+            assert arrived.wait(SECONDS)
+        assert not under_way.done()
+        ended.set()
+        assert under_way.result(SECONDS).verdict is Verdict.APPLIED
+
+
+def test_what_a_bug_raises_comes_to_whoever_waits(folder: Path) -> None:
+    class Broken(FaceSearch):
+        def send(self, *_: object) -> None:  # type: ignore[override]
+            raise ZeroDivisionError("a bug")
+
+    service = Broken("http://127.0.0.1:9", Credentials("key", "secret"), timeout=SECONDS)
+    for adapter in ADAPTERS.values():
+        with adapter(service, folder, 1) as engine:
+            call = engine.call(signed(service), held(engine, folder, "1.jpg"))
+            with pytest.raises(ZeroDivisionError):
+                call.result(SECONDS)
+
+
+def test_a_call_for_which_no_thread_can_be_had_is_not_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(answering(answer())) as server:
+        service = service_of(server.port)
+        calls, readers = Threads(1), ThreadPoolExecutor(1)
+        engine = ThreadEngine(
+            service,
+            open_store(folder.resolve()),
+            Executors(calls=calls, readers=readers, scanner=readers),
+        )
+        photo = held(engine, folder, "1.jpg")
+
+        def none_left() -> None:
+            raise ShortageError("This machine has no thread left.")
+
+        monkeypatch.setattr(calls, "have_one_free", none_left)
+        with pytest.raises(ShortageError):
+            engine.call(signed(service), photo)
+        monkeypatch.undo()
+        assert engine.call(signed(service), photo).result(SECONDS).verdict is Verdict.APPLIED
+        calls.shutdown()
+        readers.shutdown()
+        service.close()
+    assert len(server.seen.requests) == 1
