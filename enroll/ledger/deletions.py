@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Delete,
+    Executable,
     Integer,
     Select,
     and_,
@@ -18,7 +18,6 @@ from sqlalchemy import (
     func,
     literal,
     null,
-    or_,
     select,
     update,
 )
@@ -36,7 +35,7 @@ from enroll.ledger.diff_queries import (
 )
 from enroll.ledger.queue import SqliteScanCache
 from enroll.ledger.records import Chosen, Target
-from enroll.ledger.statements import Bulk, Query, among, listed
+from enroll.ledger.statements import Bulk, among, listed
 from enroll.model import EventKind, Status
 
 _TOKENS_OF_A_RUN = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESOLVED.value)
@@ -65,8 +64,8 @@ class SqliteDeletions:
         with translate_db_errors(self._path):
             self._connection.execute(delete(s.chosen_face))
             for statement in _CHOOSE_PEOPLE:
-                statement.execute(self._connection, people=listed(user_ids))
-            found = _OPEN_FACES.rows(self._connection, people=listed(user_ids))
+                self._connection.execute(statement, {"people": listed(user_ids)})
+            found = self._connection.execute(_OPEN_FACES, {"people": listed(user_ids)}).all()
         return self._counted(opened=found[0].opened)
 
     def choose_replaced(self) -> Chosen:
@@ -75,7 +74,7 @@ class SqliteDeletions:
         renewed = _formers().where(
             s.face.c.status == Status.ENROLLED.value, s.face.c.face_token != s.face.c.former_token
         )
-        former = _formers().where(may_go, ~_one_of(s.face.c.status, *OPEN))
+        former = _formers().where(may_go, ~s.face.c.status.in_(OPEN))
         # A copy that has landed since its face was removed.
         late = _COPIES.where(s.face.c.status == Status.REMOVED.value, all_rows_enrolled())
         self._gather(_faces().where(may_go), _COPIES.where(may_go), late, former, renewed)
@@ -164,14 +163,14 @@ class SqliteDeletions:
 
     def withdraw(self, face_tokens: Sequence[str]) -> None:
         with translate_db_errors(self._path):
-            _FORGET_INTENTS.execute(self._connection, tokens=listed(face_tokens))
+            self._connection.execute(_FORGET_INTENTS, {"tokens": listed(face_tokens)})
 
     def settle(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
         with translate_db_errors(self._path):
-            _TAKE_FORMER.execute(self._connection, tokens=listed(face_tokens))
-            _TAKE_TOKENS.execute(self._connection, tokens=listed(face_tokens), number=run)
+            self._connection.execute(_TAKE_FORMER, {"tokens": listed(face_tokens)})
+            self._connection.execute(_TAKE_TOKENS, {"tokens": listed(face_tokens), "number": run})
             for statement in (_FORGET_COPIES, _FORGET_INTENTS):
-                statement.execute(self._connection, tokens=listed(face_tokens))
+                self._connection.execute(statement, {"tokens": listed(face_tokens)})
         if not seen:  # what was seen of the manifest's rows holds no more
             SqliteScanCache(self._connection, self._path).drop()
 
@@ -182,14 +181,9 @@ def _target(found: Any, *, run: int) -> Target:
     )
 
 
-def _one_of(column: ColumnElement[str], *values: str) -> ColumnElement[bool]:
-    """As `in_`, which cannot be compiled once and for all."""
-    return or_(*(column == value for value in values))
-
-
 def _faces() -> Select[str, int, str]:
     return select(s.face.c.face_token, s.face.c.face_id, s.face.c.user_id).where(
-        s.face.c.face_token.is_not(None), _one_of(s.face.c.status, *IN_THE_LIBRARY)
+        s.face.c.face_token.is_not(None), s.face.c.status.in_(IN_THE_LIBRARY)
     )
 
 
@@ -206,10 +200,10 @@ _COLUMNS = ["face_token", "face_id", "user_id"]
 _OF_PEOPLE = s.face.c.user_id.in_(among("people"))
 
 
-def _choosing(found: Select[str, int, str]) -> Query:
+def _choosing(found: Select[str, int, str]) -> Executable:
     """Adds to the chosen faces; one may be there already: a copy is another row's face."""
     new = upsert(s.chosen_face).from_select(_COLUMNS, found.where(_OF_PEOPLE))
-    return Query(new.on_conflict_do_nothing())
+    return new.on_conflict_do_nothing()
 
 
 _CHOOSE_PEOPLE = tuple(_choosing(found) for found in (_faces(), _formers(), _COPIES))
@@ -218,9 +212,7 @@ _CHOOSE_COPIES = (
     .from_select(_COLUMNS, _COPIES.where(s.surplus.c.face_id.in_(select(s.chosen_face.c.face_id))))
     .on_conflict_do_nothing()
 )
-_OPEN_FACES = Query(
-    select(func.count().label("opened")).where(_OF_PEOPLE, _one_of(s.face.c.status, *OPEN))
-)
+_OPEN_FACES = select(func.count().label("opened")).where(_OF_PEOPLE, s.face.c.status.in_(OPEN))
 _INTEND = Bulk(upsert(s.deletion).on_conflict_do_nothing())
 # What somebody has agreed to is theirs, though a sync was about to delete it before.
 _TAKE_OVER = (
@@ -233,18 +225,18 @@ _TAKE_OVER = (
 )
 
 
-def _of_tokens(statement: Delete) -> Query:
-    return Query(statement.where(statement.table.c.face_token.in_(among("tokens"))))
+def _of_tokens(statement: Delete) -> Executable:
+    return statement.where(statement.table.c.face_token.in_(among("tokens")))
 
 
 _FORGET_INTENTS = _of_tokens(delete(s.deletion))
 _FORGET_COPIES = _of_tokens(delete(s.surplus))
-_TAKE_FORMER = Query(
+_TAKE_FORMER = (
     update(s.face)
     .where(s.face.c.former_token.in_(among("tokens")))
     .values(former_token=null(), former_user_data=null())
 )
-_TAKE_TOKENS = Query(
+_TAKE_TOKENS = (
     update(s.face)
     .where(s.face.c.face_token.in_(among("tokens")))
     .values(

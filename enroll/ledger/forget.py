@@ -19,7 +19,7 @@ from enroll.ledger.blocked import count_forgotten, read_block_list
 from enroll.ledger.blocklist import KEY_BYTES, BlockList
 from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.queue import SqliteScanCache
-from enroll.ledger.statements import Query, among, listed
+from enroll.ledger.statements import among, listed
 from enroll.model import EventKind
 
 LOG_SECONDS = 2
@@ -51,7 +51,7 @@ class SqliteForgetting:
             strangers = [one for one in user_ids if one not in known]
             by_plain: dict[str, list[str]] = {_plain(one): [] for one in strangers}
             if strangers:
-                for line in _ALIKE.rows(self._connection, plain=listed(by_plain)):
+                for line in self._connection.execute(_ALIKE, {"plain": listed(by_plain)}).all():
                     by_plain[_plain(line.user_id)].append(line.user_id)
         return {user_id: by_plain[_plain(user_id)] for user_id in strangers}
 
@@ -70,7 +70,7 @@ class SqliteForgetting:
 
     def _known(self, user_ids: Sequence[str]) -> set[str]:
         """Those of whom there is a face or a row."""
-        found = _KNOWN.rows(self._connection, people=listed(user_ids))
+        found = self._connection.execute(_KNOWN, {"people": listed(user_ids)}).all()
         return {line.user_id for line in found}
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
@@ -167,7 +167,7 @@ class SqliteForgetting:
         words = self._words_of(people)
         self._count_deleted(people)
         for statement in _WIPE:
-            statement.execute(self._connection, people=people)
+            self._connection.execute(statement, {"people": people})
         self._redact(words)
 
     def _count_deleted(self, people: str) -> None:
@@ -178,7 +178,7 @@ class SqliteForgetting:
             for line in self._connection.execute(select(s.forgotten.c.digest, s.forgotten.c.at))
         }
         counts = Counter[str]()
-        for found in _REMOVED.rows(self._connection, people=people):
+        for found in self._connection.execute(_REMOVED, {"people": people}).all():
             counts[found.user_id] += found.at >= begun[known.digest(found.user_id)]
         for user_id, count in counts.items():
             self.deleted(user_id, count)
@@ -187,7 +187,7 @@ class SqliteForgetting:
 
     def _words_of(self, people: str) -> Words:
         """What names them: ids, photos, texts, tokens."""
-        found = {line.word for line in _WORDS.rows(self._connection, people=people)}
+        found = {line.word for line in self._connection.execute(_WORDS, {"people": people}).all()}
         names = {str(word).rpartition("/")[2] for word in found if str(word).startswith("/")}
         return Words.of([*map(str, found - {None, ""}), *(names - {""}), *json.loads(people)])
 
@@ -262,54 +262,43 @@ def _plain(user_id: str) -> str:
 
 
 _OF_ANYBODY = union(select(s.row.c.user_id), select(s.face.c.user_id)).subquery()
-_ALIKE = Query(
-    select(_OF_ANYBODY.c.user_id).where(
-        func.lower(func.ltrim(func.trim(_OF_ANYBODY.c.user_id), "0")).in_(among("plain"))
-    )
+_ALIKE = select(_OF_ANYBODY.c.user_id).where(
+    func.lower(func.ltrim(func.trim(_OF_ANYBODY.c.user_id), "0")).in_(among("plain"))
 )
 _ROWS = s.row.c.user_id.in_(among("people"))
-_KNOWN = Query(
-    union(
-        select(s.row.c.user_id).where(_ROWS),
-        select(s.face.c.user_id).where(s.face.c.user_id.in_(among("people"))),
-    )
+_KNOWN = union(
+    select(s.row.c.user_id).where(_ROWS),
+    select(s.face.c.user_id).where(s.face.c.user_id.in_(among("people"))),
 )
 _FACES = select(s.face.c.face_id).where(s.face.c.user_id.in_(among("people")))
 _PATHS = select(s.row.c.path).where(_ROWS)
 _PATHS_OF_OTHERS = select(s.row.c.path).where(~_ROWS, s.row.c.path.in_(_PATHS))
-_WIPE = [
-    Query(statement)
-    for statement in (
-        delete(s.photo).where(s.photo.c.path.in_(_PATHS), s.photo.c.path.not_in(_PATHS_OF_OTHERS)),
-        *(
-            delete(table).where(table.c.face_id.in_(_FACES))
-            for table in (s.event, s.surplus, s.deletion, s.face_to_delete)
-        ),
-        delete(s.absence).where(s.absence.c.user_id.in_(among("people"))),
-        delete(s.row).where(_ROWS),
-        delete(s.face).where(s.face.c.user_id.in_(among("people"))),
-    )
-]
+_WIPE = (
+    delete(s.photo).where(s.photo.c.path.in_(_PATHS), s.photo.c.path.not_in(_PATHS_OF_OTHERS)),
+    *(
+        delete(table).where(table.c.face_id.in_(_FACES))
+        for table in (s.event, s.surplus, s.deletion, s.face_to_delete)
+    ),
+    delete(s.absence).where(s.absence.c.user_id.in_(among("people"))),
+    delete(s.row).where(_ROWS),
+    delete(s.face).where(s.face.c.user_id.in_(among("people"))),
+)
 """Children before parents."""
 
 _FORGET_STRAY_PHOTOS = delete(s.photo).where(s.photo.c.path.not_in(select(s.row.c.path)))
-_REMOVED = Query(
+_REMOVED = (
     select(s.face.c.user_id, s.event.c.at)
     .join_from(s.event, s.face, s.face.c.face_id == s.event.c.face_id)
     .where(s.event.c.kind == EventKind.REMOVED.value, s.event.c.face_id.in_(_FACES))
 )
-_WORDS = Query(
-    union(
-        select(s.row.c.path.label("word")).where(_ROWS),
-        select(s.photo.c.path).where(
-            s.photo.c.sha256.in_(
-                select(s.face.c.sha256).where(s.face.c.user_id.in_(among("people")))
-            ),
-            s.photo.c.path.not_in(select(s.row.c.path).where(~_ROWS)),
-        ),
-        select(s.row.c.user_data).where(_ROWS),
-        select(s.face.c.user_data).where(s.face.c.user_id.in_(among("people"))),
-        select(s.face.c.former_user_data).where(s.face.c.user_id.in_(among("people"))),
-        select(s.event.c.face_token).where(s.event.c.face_id.in_(_FACES)),
-    )
+_WORDS = union(
+    select(s.row.c.path.label("word")).where(_ROWS),
+    select(s.photo.c.path).where(
+        s.photo.c.sha256.in_(select(s.face.c.sha256).where(s.face.c.user_id.in_(among("people")))),
+        s.photo.c.path.not_in(select(s.row.c.path).where(~_ROWS)),
+    ),
+    select(s.row.c.user_data).where(_ROWS),
+    select(s.face.c.user_data).where(s.face.c.user_id.in_(among("people"))),
+    select(s.face.c.former_user_data).where(s.face.c.user_id.in_(among("people"))),
+    select(s.event.c.face_token).where(s.event.c.face_id.in_(_FACES)),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -12,9 +11,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Integer,
     Select,
-    Text,
     and_,
     bindparam,
     case,
@@ -47,7 +44,7 @@ from enroll.ledger.records import (
     RunStart,
     shown_path,
 )
-from enroll.ledger.statements import Buffer, Query, among, face_record, listed
+from enroll.ledger.statements import Buffer, among, face_record, listed
 from enroll.model import Candidate, Event, EventKind, FaceRecord, ScannedRow, SharedPhoto, Status
 from enroll.visible import storable
 
@@ -224,7 +221,7 @@ class SqliteLedger(SqliteReader):
         self._flush()
         faces: dict[str, list[FaceRecord]] = {user_id: [] for user_id in user_ids}
         with translate_db_errors(self._path):
-            for found in _FACES_OF.rows(self._connection, people=listed(faces)):
+            for found in self._connection.execute(_FACES_OF, {"people": listed(faces)}).all():
                 faces[found.user_id].append(face_record(found._asdict()))
         return faces
 
@@ -233,7 +230,7 @@ class SqliteLedger(SqliteReader):
             return {}
         self._flush()
         with translate_db_errors(self._path):
-            found = _HOLDERS_OF.rows(self._connection, tokens=listed(face_tokens))
+            found = self._connection.execute(_HOLDERS_OF, {"tokens": listed(face_tokens)}).all()
         return {holder.face_token: holder.face_id for holder in found}
 
     def open_faces(self) -> list[FaceRecord]:
@@ -287,14 +284,15 @@ class SqliteLedger(SqliteReader):
         self._flush()
         with self._taking_back():
             if self._run is not None:
-                pace = None if self._pace is None else json.dumps(asdict(self._pace))
-                _ALIVE.execute(
-                    self._connection,
-                    number=self._run,
-                    alive_at=alive_at,
-                    least_clock_offset=self._offsets.least,
-                    clock_offset=self._offsets.most,
-                    pace=pace,
+                self._connection.execute(
+                    _ALIVE,
+                    {
+                        "number": self._run,
+                        "at": alive_at,
+                        "least": self._offsets.least,
+                        "most": self._offsets.most,
+                        "how": None if self._pace is None else asdict(self._pace),
+                    },
                 )
             if self._ceiling is not None:
                 self._connection.execute(update(s.library).values(ceiling=self._ceiling))
@@ -409,25 +407,23 @@ class SqliteLedger(SqliteReader):
         return examples
 
 
-_FACES_OF = Query(select(s.face).where(s.face.c.user_id.in_(among("people"))))
-_HOLDERS_OF = Query(
-    union_all(
-        *(
-            select(token.label("face_token"), token.table.c.face_id).where(
-                token.in_(among("tokens"))
-            )
-            for token in (s.face.c.face_token, s.surplus.c.face_token, s.face.c.former_token)
-        )
+_FACES_OF = select(s.face).where(s.face.c.user_id.in_(among("people")))
+_HOLDERS_OF = union_all(
+    *(
+        select(token.label("face_token"), token.table.c.face_id).where(token.in_(among("tokens")))
+        for token in (s.face.c.face_token, s.surplus.c.face_token, s.face.c.former_token)
     )
 )
-_ALIVE = Query(
+
+
+_ALIVE = (
     update(s.run)
-    .where(s.run.c.run == bindparam("number", type_=Integer))
+    .where(s.run.c.run == bindparam("number"))
     .values(
-        alive_at=bindparam("alive_at"),
-        least_clock_offset=bindparam("least_clock_offset"),
-        clock_offset=bindparam("clock_offset"),
-        pace=bindparam("pace", type_=Text),
+        alive_at=bindparam("at"),
+        least_clock_offset=bindparam("least"),
+        clock_offset=bindparam("most"),
+        pace=bindparam("how"),
     )
 )
 

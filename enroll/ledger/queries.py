@@ -41,7 +41,6 @@ from enroll.ledger.records import (
     shown_path,
 )
 from enroll.ledger.scan_cache import CachedScan
-from enroll.ledger.statements import Query
 from enroll.model import Entry, Event, EventKind, RawAnswer, SendAs, Status
 from enroll.visible import named_path, storable
 
@@ -183,7 +182,7 @@ class SqliteReader:
     def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
         images = self.images
         with translate_db_errors(self._path):
-            found = ENTRIES_OF.rows(self._connection, rows=json.dumps(rows))
+            found = self._connection.execute(ENTRIES_OF, {"rows": json.dumps(rows)}).all()
         known = {(one.row_user_id, one.path): _joined_entry(one, images) for one in found}
         return [known.get(row) for row in rows]
 
@@ -304,7 +303,7 @@ def _entries_of() -> Select[Any]:
     )
 
 
-ENTRIES_OF = Query(_entries_of())
+ENTRIES_OF = _entries_of()
 
 
 def _face_entry(found: Row[Any], path: str, sha256: bytes | None, images: str) -> Entry:

@@ -34,7 +34,6 @@ from enroll.ledger.scan_cache import CachedScan, Part, PartCounts
 from enroll.ledger.statements import (
     INSERT_DUE,
     INSERT_SCAN,
-    Query,
     among,
     candidate,
     due_tuple,
@@ -222,16 +221,18 @@ class SqliteScan:
         """Take the next rows from the queue."""
         if len(self._taken) < count:
             with translate_db_errors(self._path):
-                found = _NEXT_DUE.rows(self._connection, most=max(count, TAKEN_AT_ONCE))
+                found = self._connection.execute(
+                    _NEXT_DUE, {"most": max(count, TAKEN_AT_ONCE)}
+                ).all()
                 if found:
-                    _TAKE.execute(self._connection, last=found[-1].place)
+                    self._connection.execute(_TAKE, {"last": found[-1].place})
             self._taken.extend(map(queued_row, found))
         return [self._taken.popleft() for _ in range(min(count, len(self._taken)))]
 
     def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
         """Rows that point to these faces and are still in the queue, where they stay."""
         with translate_db_errors(self._path):
-            found = _QUEUED_OF.rows(self._connection, faces=listed(face_ids))
+            found = self._connection.execute(_QUEUED_OF, {"faces": listed(face_ids)}).all()
         ahead = [due for due in self._taken if due.face_id in face_ids]
         return ahead + list(map(queued_row, found))
 
@@ -364,6 +365,6 @@ _EARLY_REPEATS = (
     .where(s.early.c.lines > 1)
 )
 
-_NEXT_DUE = Query(select(s.due).order_by(s.due.c.place).limit(bindparam("most", type_=Integer)))
-_QUEUED_OF = Query(select(s.due).where(s.due.c.face_id.in_(among("faces"))))
-_TAKE = Query(delete(s.due).where(s.due.c.place <= bindparam("last", type_=Integer)))
+_NEXT_DUE = select(s.due).order_by(s.due.c.place).limit(bindparam("most", type_=Integer))
+_QUEUED_OF = select(s.due).where(s.due.c.face_id.in_(among("faces")))
+_TAKE = delete(s.due).where(s.due.c.place <= bindparam("last", type_=Integer))

@@ -1,9 +1,9 @@
-"""Between values and the columns of the tables, and statements that are compiled once."""
+"""Between values and the columns of the tables, and the statements that insert rows in bulk."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain
 from operator import attrgetter
@@ -11,12 +11,9 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Delete,
-    Row,
     Select,
     String,
     Table,
-    Update,
     bindparam,
     delete,
     func,
@@ -27,7 +24,6 @@ from sqlalchemy import Insert as PlainInsert
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.sql.selectable import CompoundSelect
 
 from enroll.ledger import schema as s
 from enroll.ledger.records import Changes
@@ -84,33 +80,6 @@ class Bulk:
         return f"{self._before}VALUES {', '.join([self._tuple] * count)}{self._after}"
 
 
-class Query:
-    """A statement with parameters by name. What it gives is as SQLite has it: a truth value is
-    0 or 1, JSON is text."""
-
-    def __init__(
-        self, statement: Select[Any] | CompoundSelect[Any] | Update | Delete | PlainInsert
-    ) -> None:
-        compiled = statement.compile(dialect=_DIALECT)
-        self._sql = str(compiled)
-        self._names = tuple(compiled.positiontup or ())
-        self._constants: Mapping[str, Any] = compiled.params
-
-    def execute(self, connection: Connection, **parameters: Any) -> None:
-        """Execute it for its effect."""
-        connection.exec_driver_sql(self._sql, self._tuple(parameters))
-
-    def rows(self, connection: Connection, **parameters: Any) -> Sequence[Row[Any]]:
-        """All lines."""
-        return connection.exec_driver_sql(self._sql, self._tuple(parameters)).all()
-
-    def _tuple(self, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
-        constants = self._constants
-        return tuple(
-            parameters[name] if name in parameters else constants[name] for name in self._names
-        )
-
-
 def among(name: str) -> Select[Any]:
     """For `column.in_(among("ids"))`: the members of a list, which is one parameter (see `listed`),
     so that lists of all lengths are one statement."""
@@ -143,7 +112,7 @@ KEEP_RAW_ANSWER = Bulk(upsert(s.raw_answer).on_conflict_do_nothing())
 
 UPSERT_SURPLUS = Bulk(_upsert(s.surplus, ["face_token"]))
 UPSERT_PHOTO = Bulk(_upsert(s.photo, ["path"]))
-DELETE_SURPLUS = Query(delete(s.surplus).where(s.surplus.c.face_token.in_(among("gone"))))
+DELETE_SURPLUS = delete(s.surplus).where(s.surplus.c.face_token.in_(among("gone")))
 INSERT_EVENT = Bulk(
     insert(s.event).values({c.name: bindparam(c.name) for c in s.event.c if c.name != "event"})
 )
@@ -277,4 +246,4 @@ class Buffer:
         UPSERT_SURPLUS.execute(connection, UPSERT_SURPLUS.of(copies))
         gone = [token for token, copy in self._surplus.items() if copy is None]
         if gone:
-            DELETE_SURPLUS.execute(connection, gone=listed(gone))
+            connection.execute(DELETE_SURPLUS, {"gone": listed(gone)})
