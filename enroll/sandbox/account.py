@@ -16,7 +16,7 @@ import numpy as np
 from .faces import Likeness, LikenessIndex
 from .messages import Clock, RefusalError
 
-# "enrS": tells a store of ours from any other SQLite file.
+# "enrS": marks the stand-in's stores among SQLite files.
 _APPLICATION_ID = 0x656E7253
 
 _SCHEMA = """
@@ -35,7 +35,7 @@ CREATE INDEX IF NOT EXISTS face_by_library ON face (group_id, number);
 
 
 class StoreError(OSError):
-    """A store that cannot be opened: another stand-in has it, or the disk will not do."""
+    """A store that cannot be opened: another stand-in holds it, or the disk fails."""
 
 
 def open_store(path: Path | None) -> sqlite3.Connection:

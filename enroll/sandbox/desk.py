@@ -1,4 +1,4 @@
-"""One call's way through the stand-in: place, signature, fault, work, answer."""
+"""One call's way through the stand-in: slot, signature, fault, work, answer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Call:
 
 
 class Journal:
-    """Holds the last calls and counts all; also admits calls up to the limit of parallel ones.
+    """Keeps the last calls and counts all; also admits calls up to the limit of parallel ones.
 
     Both are one lock's business, so that `under_way` is exact. Safe to share between threads.
     """
@@ -67,7 +67,7 @@ class Journal:
         self._changed = Condition()
 
     def enter(self, *, kind: str, time: float) -> tuple[Call, bool]:
-        """Record an arrival; False when it is one call too many and takes no place."""
+        """Record an arrival; False when it is one call too many and gets no slot."""
         with self._changed:
             admitted = self.parallel is None or self._under_way < self.parallel
             self._arrived += 1
@@ -82,11 +82,11 @@ class Journal:
         return call, admitted
 
     def note(self, call: Call, *, user_id: str = "", fault: str = "") -> Call:
-        """Add what is known of a call while it is under way."""
+        """Add what is known of a call in progress."""
         return self._put(replace(call, user_id=user_id, fault=fault))
 
     def leave(self, call: Call, *, admitted: bool) -> None:
-        """Record the end of a call and give its place back."""
+        """Record the end of a call and give its slot back."""
         with self._changed:
             self._under_way -= admitted
             self._put(replace(call, finished=True))
@@ -103,7 +103,7 @@ class Journal:
             return self._counts[kind]
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until no call is under way; False when `seconds` were not enough."""
+        """Wait until no call is in progress; False when `seconds` were not enough."""
         with self._changed:
             return self._changed.wait_for(lambda: self._under_way == 0, seconds)
 
@@ -120,7 +120,7 @@ class Journal:
         return call
 
 
-# Trouble that a gateway makes: the call gets no further, whatever it says.
+# Faults of a gateway: the call gets no further, whatever it says.
 _AT_ONCE = frozenset({FaultKind.REFUSED, FaultKind.TOO_MANY})
 _UNHEARD_OF = "FACE_LEFT_THE_BUILDING"
 
@@ -160,7 +160,7 @@ class _Visit:
 
 
 class Desk:
-    """Takes calls one by one; any number of threads may stand at it."""
+    """Answers calls, each on its own thread."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class Desk:
         self.tempo = tempo
 
     def take(self, request: FormRequest, wire: Wire) -> None:
-        """Answer one request, whose body has been read; or make the trouble it meets."""
+        """Answer one request, whose body has been read, or produce its fault."""
         arrived = self._clock.now()
         kind = call_kind(method=request.method, path=request.path)
         call, admitted = self._journal.enter(kind=kind or request.path, time=arrived)
@@ -193,7 +193,7 @@ class Desk:
             visit.call = self._journal.note(call, user_id=visit.fields.texts.get("user_id", ""))
             reply = self._answer(visit, request, admitted=admitted)
         finally:
-            # The place is given back before the answer leaves: whoever has read it may call again.
+            # The slot is given back first: a client that has read the answer may call again.
             if reply is not None:
                 visit.call = replace(visit.call, status=reply.status, code=reply.code)
             self._journal.leave(visit.call, admitted=admitted)
@@ -202,7 +202,7 @@ class Desk:
             send(wire, reply)
 
     def _answer(self, visit: _Visit, request: FormRequest, *, admitted: bool) -> Reply | None:
-        """The reply, or None when the wire has been dealt with already."""
+        """The reply, or None when the connection has been dealt with."""
         try:
             kind = self._checked(visit, request)
         except RefusalError as refusal:
@@ -222,7 +222,8 @@ class Desk:
         return self._work(visit, kind, fault)
 
     def _checked(self, visit: _Visit, request: FormRequest) -> CallKind:
-        """The call that is meant, when it is one, signed by us, and has documented fields only."""
+        """The kind of the call. Raises RefusalError unless it exists, is signed with the
+        account's secret, and has only documented fields."""
         if visit.kind is None:
             raise no_such_call()
         if request.mimetype != "multipart/form-data":
@@ -268,7 +269,7 @@ class Desk:
 
 
 def _strike(visit: _Visit, kind: FaultKind) -> Reply | None:
-    """Make the trouble on the wire; a reply where it is a proper answer after all."""
+    """Produce the fault on the connection, or return the reply that is the fault."""
     wire, fitting = visit.wire, visit.success({"face_token": secrets.token_hex(16)})
     match kind:
         case FaultKind.TIMEOUT:
@@ -289,7 +290,7 @@ def _strike(visit: _Visit, kind: FaultKind) -> Reply | None:
 
 
 def _strike_reply(visit: _Visit, kind: FaultKind) -> Reply:
-    """The answer that is the trouble."""
+    """The reply that is the fault."""
     replies: dict[FaultKind, Callable[[], Reply]] = {
         FaultKind.INTERNAL_ERROR: lambda: visit.failure("INTERNAL_ERROR", status=500),
         FaultKind.BAD_GATEWAY: lambda: html(502, "Bad Gateway"),

@@ -39,12 +39,11 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.err
 
 
 def grey_picture(content: bytes, *, field: str, around: int) -> Image.Image:
-    """Decode PNG, JPEG or BMP (told by content) to mode `L`.
+    """Decode PNG, JPEG or BMP (by content) to mode `L`.
 
     A JPEG may come out smaller by 2, 4 or 8, yet with no side below `around`, because the
-    decoder does that for nothing. The Exif orientation is *not* applied: the vendor does not
-    say, and of the two this is the harsher, so that a client that leaves turning to the
-    service is found out.
+    decoder does that at no cost. The Exif orientation is *not* applied: the vendor does not say,
+    and this is the stricter choice, which exposes a client that leaves turning to the service.
 
     Raises `RefusalError` with the code that the vendor's family uses, `field` for its detail.
     """
@@ -99,7 +98,7 @@ class LikenessIndex:
         self._row_of[token] = row
 
     def remove(self, token: str) -> None:
-        """Take a face out; the last row takes its place."""
+        """Remove a face; the last row takes its place."""
         row, last = self._row_of.pop(token), len(self._tokens) - 1
         if row != last:
             self._matrix[row] = self._matrix[last]

@@ -49,7 +49,7 @@ class FaultKind(StrEnum):
     TOO_MANY = "429"
     """Status 429 as HTML with `Retry-After: 1`, at once; not carried out."""
     UNKNOWN_CODE = "unknown-code"
-    """Status 400 with an error code that nobody has heard of; not carried out."""
+    """Status 400 with an undocumented error code; not carried out."""
     HTML_403 = "html-403"
     """Status 403 with a firewall's HTML page; not carried out."""
     REDIRECT = "redirect"
@@ -77,12 +77,12 @@ EITHER_SIDE = frozenset(
         FaultKind.ENDLESS,
     }
 )
-"""Kinds that strike `-before` (the default) or `-after` the call has been carried out."""
+"""Kinds that occur `-before` (the default) or `-after` the call has been carried out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One stroke of trouble; `after` tells that the call is carried out first."""
+    """One fault; `after` says that the call is carried out first."""
 
     kind: FaultKind
     after: bool = False

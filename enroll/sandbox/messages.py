@@ -92,7 +92,7 @@ def _encode(content: dict[str, Any]) -> bytes:
 
 @dataclass(slots=True)
 class Clock:
-    """UNIX seconds as the stand-in believes them: `source()` plus `skew` seconds."""
+    """The stand-in's clock in UNIX seconds: `source()` plus `skew`."""
 
     source: Callable[[], float] = time.time
     skew: float = 0.0
@@ -113,7 +113,7 @@ _RAW = re.compile(
     r"a=(?P<key>[^&]*)&b=(?P<b>[0-9]{1,20})&c=(?P<c>[0-9]{1,20})&d=(?P<d>[0-9]{1,10})"
 )
 
-# The vendor names no bound on `c`. A clock a quarter of an hour fast is taken for a broken one.
+# The vendor names no bound on `c`. A clock that is a quarter of an hour fast counts as broken.
 _FUTURE_SECONDS = 900
 # Single-use signatures are remembered this long and refused when they are older.
 _SINGLE_USE_SECONDS = 3600
@@ -157,7 +157,7 @@ class SignatureCheck:
             raise _denied() from exc
         fields = _RAW.fullmatch(raw)
         digest = hmac.new(self._secret, raw.encode(), hashlib.sha1).digest()
-        # Both checks always run, so that the time taken tells nothing.
+        # Both checks always run, so that the time taken reveals nothing.
         genuine = hmac.compare_digest(digest, decoded[:_DIGEST_BYTES])
         if fields is None or not genuine or fields["key"] != self._key:
             raise _denied()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .messages import Clock
 
 DRIP_SECONDS = 0.2
-# A call that is never answered is given up after this long even by the stand-in.
+# Even the stand-in gives up a call that is never answered after this long.
 HOLD_SECONDS = 120.0
 _CHUNK = b"x" * 65536
 
@@ -167,7 +167,7 @@ class Handler(WSGIRequestHandler):
     server: Server
 
     def run_wsgi(self) -> None:
-        """Take one request. Not WSGI any more: the desk writes to the socket itself."""
+        """Handle one request, without WSGI: the desk writes to the socket itself."""
         if self.server.stopping.is_set():
             self.close_connection = True
             return
@@ -183,7 +183,7 @@ class Handler(WSGIRequestHandler):
         self.close_connection = self.close_connection or body is None or wire.ended
 
     def _read_body(self, environ: WSGIEnvironment, wire: Wire) -> bytes | None:
-        """The whole body; None when there is no going on, whatever had to be said being said."""
+        """The whole body; None when the request cannot be answered, or has been."""
         limit = self.server.max_request_bytes
         try:
             announced = int(environ.get("CONTENT_LENGTH") or 0)
@@ -201,7 +201,7 @@ class Handler(WSGIRequestHandler):
             wire.send(too_large())
             wire.discard(_LINGER_SECONDS)
             return None
-        # A body that ends early is a client that died: nobody is left to answer.
+        # A body that ends early is a client that died: there is nobody to answer.
         return body if chunked or len(body) == announced else None
 
     def handle(self) -> None:
@@ -282,7 +282,7 @@ class Server(ThreadedWSGIServer):
             self._connections.pop(connection, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep the bug for whoever stops the server, and print it as usual."""
+        """Keep the bug to be raised when the server stops, and print it as usual."""
         error = sys.exception()
         if error is not None:
             self.bugs.append(error)
