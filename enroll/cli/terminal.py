@@ -85,8 +85,7 @@ def printing() -> Iterator[None]:
 def tame_pillow() -> None:
     """Have Pillow and its decoders say nothing of odd or broken photos, of which the rows say what
     is wrong; and the memory of one picture not be kept for the next."""
-    from enroll.photos.bounds import give_back_memory
-    from enroll.photos.decode import hush_libtiff
+    from enroll.photos import give_back_memory, hush_libtiff
 
     warnings.filterwarnings("ignore", module="PIL")
     hush_libtiff()

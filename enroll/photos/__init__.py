@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from enroll.photos.bounds import give_back_memory
 from enroll.photos.decision import LARGEST_FILE, Edit, PhotoCode, marks
+from enroll.photos.decode import hush_libtiff
 from enroll.photos.folder import FolderStore
 from enroll.photos.glance import Glance, examine, glance
 from enroll.photos.precheck import check_installed
@@ -20,7 +22,9 @@ __all__ = [
     "Prepared",
     "check_installed",
     "examine",
+    "give_back_memory",
     "glance",
+    "hush_libtiff",
     "marks",
     "open_store",
     "prepare",
