@@ -359,8 +359,8 @@ def find_ledger(*, ledger: Path | None, endpoint: str | None, group_id: str | No
         return found[0]
     if not found:
         raise UsageError(
-            f"There is no ledger below {folder}. Name one with --ledger FILE; "
-            "`enroll run` makes it."
+            f"There is no ledger below {folder}. Name one with --ledger FILE; `enroll run` "
+            "creates it."
         )
     listed = ", ".join(str(path) for path in found[:5])
     raise UsageError(

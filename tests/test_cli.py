@@ -93,20 +93,23 @@ def test_a_photo_goes_as_a_file_or_as_text(
         (["run", "nothere.csv", "--group-id", "staff"], "There is no manifest at nothere.csv"),
         (["run", "staff.csv"], "--group-id is needed"),
         (["run"], "Missing argument 'MANIFEST'"),
-        ([*RUN, "--on-code", "X=perhaps"], "'perhaps' is none of reject, retry, stop"),
+        ([*RUN, "--on-code", "X=perhaps"], "'perhaps' is not one of reject, retry, stop"),
         ([*RUN, "--on-code", "X"], "'X' is not of the form NAME=VALUE"),
         ([*RUN, "--on-code", "INVALID_OUTER_ID=reject"], "it always stops the run"),
         ([*RUN, "--on-code", "HTTP_302=retry"], "it always stops the run"),
         ([*RUN, "--on-code", "HTTP_502=retry"], "HTTP_502 cannot be overruled"),
         ([*RUN, "--on-code", "TIMEOUT=reject"], "TIMEOUT cannot be overruled"),
-        ([*RUN, "--on-code", "HTTP_429=stop"], "the service had no place for the call"),
-        ([*RUN, "--on-code", "odd=reject"], "'odd' is no error code"),
+        (
+            [*RUN, "--on-code", "HTTP_429=stop"],
+            "the service refused the call because of the account's limit",
+        ),
+        ([*RUN, "--on-code", "odd=reject"], "'odd' is not an error code"),
         ([*RUN, "--on-code", "X=stop", "--on-code", "X=retry"], "X is given twice"),
-        ([*RUN, "--retry", "NO_FACE_FOUND,no-face"], "'no-face' is no error code"),
-        ([*RUN, "--retry", ""], "'' is no error code"),
+        ([*RUN, "--retry", "NO_FACE_FOUND,no-face"], "'no-face' is not an error code"),
+        ([*RUN, "--retry", ""], "'' is not an error code"),
         ([*RUN, "--columns", "image=A,image=B"], "image is given twice"),
         ([*RUN, "--columns", "user_data=IMAGE"], "cannot be both user_data and image"),
-        ([*RUN, "--columns", "photo=X"], "'photo' is none of image, user_data, user_id"),
+        ([*RUN, "--columns", "photo=X"], "'photo' is not one of image, user_data, user_id"),
         ([*RUN, "--columns", "image=PHOTO"], "has no column 'PHOTO'"),
         ([*RUN, "--endpoint", "http://192.0.2.1"], "--allow-http"),
         ([*RUN, "--images", "nothere"], "does not exist. Correct --images"),
@@ -171,7 +174,7 @@ def test_another_librarys_ledger_is_refused(
     for name in ("run", "plan"):
         done = command(name, "staff.csv", "--group-id", "guests", "--ledger", command.ledger)
         assert done.code == ExitCode.USAGE
-        assert "is of the library staff" in done.err
+        assert "belongs to the library staff" in done.err
     assert box.faces("guests") == []
 
 
@@ -562,7 +565,7 @@ def test_a_library_that_is_not_there_is_not_shown(box: Sandbox, command: Command
 
 def test_a_library_is_made_listed_and_shown(box: Sandbox, command: Command) -> None:
     done = command("library", "create", "--group-id", "guests", "--name", "Day guests")
-    assert (done.code, "The library guests is made" in done.out) == (0, True), done
+    assert (done.code, "The library guests was created" in done.out) == (0, True), done
     listed = command("library", "list")
     assert listed.code == 0
     assert [line.split()[0] for line in listed.out.splitlines()] == ["group_id", "staff", "guests"]

@@ -118,7 +118,7 @@ def test_a_persons_faces_and_data_are_gone_and_others_stay(place: Place) -> None
 def test_nothing_is_done_without_consent(place: Place) -> None:
     told = Told(agrees=False)
     assert forgotten(place, told=told).exit_code is ExitCode.INTERRUPTED
-    assert told.said[-1] == "Nothing was deleted, and nobody is withheld by it."
+    assert told.said[-1] == "Nothing was deleted, and nobody is withheld."
     reader = read_ledger(place.ledger)
     (last,) = reader.status(runs=1).runs
     reader.close()
@@ -232,7 +232,7 @@ def test_a_survey_from_before_does_not_hide_that_somebody_is_withheld(place: Pla
     report = place.run()
     assert rows(report) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
     assert line_of(place)["status"] == "withheld"
-    assert any("to be forgotten" in note for note in report.place.notes)
+    assert any("not completely forgotten" in note for note in report.place.notes)
 
 
 def test_whoever_is_readmitted_is_enrolled_again(place: Place) -> None:
@@ -399,7 +399,7 @@ def test_others_messages_and_raw_answers_that_name_them_are_redacted(place: Plac
 
 
 def test_a_status_in_a_message_of_others_names_nobody_whose_id_is_the_same(place: Place) -> None:
-    said = "HTTP 500 without an error of the service's own"
+    said = "HTTP 500 without an error code of the service"
     others = [
         RowRecord(
             user_id=user_id,
@@ -448,7 +448,7 @@ def test_files_that_still_name_them_are_said_with_a_remedy(place: Place, tmp_pat
     named = {line.split(" (")[0].strip() for line in told.said if line.startswith("  ")}
     names = ("staff.csv", "staff.results.csv", "mine.csv", "run.log")
     assert named == {str(place.folder / name) for name in names}
-    assert "take the rows out" in told.text
+    assert "remove the rows" in told.text
 
     told = Told()
     place.photo("1.jpg", 5)
@@ -551,7 +551,7 @@ def test_a_quiet_run_says_that_somebody_is_not_forgotten_to_the_end(place: Place
             seen.extend(place.urgent)
 
     enroll_manifest(place.settings(), lambda: place.credentials, screen=Watching())
-    assert ["1 person is to be forgotten" in note for note in seen] == [True]
+    assert ["1 person is not completely forgotten" in note for note in seen] == [True]
 
 
 def test_an_id_that_nobody_can_have_is_refused_unless_a_row_has_it(place: Place) -> None:
@@ -569,7 +569,7 @@ def test_an_id_that_nobody_can_have_is_refused_unless_a_row_has_it(place: Place)
 def test_an_id_that_is_nearly_one_that_the_ledger_knows_is_said(place: Place, typed: str) -> None:
     told = Told()
     forgotten(place, typed, told=told, show_user_ids=True)
-    assert (f"Beside {typed} it knows u1:" in told.text) is (typed != "u1")
+    assert (f"Beside {typed} it knows u1," in told.text) is (typed != "u1")
 
 
 def test_blanks_around_an_id_are_none_of_it_wherever_it_is_given(place: Place) -> None:

@@ -40,7 +40,7 @@ def test_ids_are_read_one_a_line_or_from_their_column(
     ("text", "sentence"),
     [
         ("name,id\nx,a1\n", "has no column user_id"),
-        ('name,user_id\n"x,a1\n', "is no sound CSV"),
+        ('name,user_id\n"x,a1\n', "is not a valid CSV"),
         ("\n \n", "There is no user_id in"),
     ],
 )

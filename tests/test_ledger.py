@@ -181,13 +181,13 @@ def test_a_file_that_is_exchanged_while_it_is_opened_is_not_taken(
         return opened
 
     monkeypatch.setattr(sqlite3, "connect", exchanged)
-    with pytest.raises(LocalError, match="moved or exchanged while it was opened"):
+    with pytest.raises(LocalError, match="moved or replaced while it was being opened"):
         connect(path, access)
 
 
 def test_a_file_that_vanishes_is_not_made_by_opening_it(path: Path) -> None:
     for access in Access:
-        with pytest.raises(LocalError, match="moved or exchanged"):
+        with pytest.raises(LocalError, match="moved or replaced"):
             connect(path, access)
     assert not path.exists()
 
@@ -364,7 +364,7 @@ def test_a_damaged_ledger_is_one_sentence(path: Path) -> None:
 
 def test_a_ledger_whose_folder_cannot_hold_it_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(LocalError, match="cannot be made"):
+    with pytest.raises(LocalError, match="cannot be created"):
         SqliteStore(tmp_path / "file" / "ledger.sqlite").open(STAFF)
 
 

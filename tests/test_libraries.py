@@ -47,10 +47,10 @@ def test_a_run_makes_the_library_once_and_only_if_it_is_told_to(
     assert libraries(command) == ["staff"]
     done = command(*RUN, "--create-library")
     assert done.code == 0, done
-    assert "The account had no library new; it was made." in done.err
+    assert "The account had no library new; it was created." in done.err
     assert "2 group_list, 1 create, 1 list, 1 add" in done.out
     again = command(*RUN, "--create-library")
-    assert (again.code, "it was made" in again.err) == (0, False)
+    assert (again.code, "it was created" in again.err) == (0, False)
     assert box.count("create") == 1
     assert libraries(command) == ["staff", "new"]
 
@@ -93,7 +93,7 @@ def test_a_library_whose_making_is_not_known_is_looked_for(place: Place) -> None
 def test_a_library_that_was_not_made_stops_the_run_and_leaves_no_ledger(place: Place) -> None:
     place.people(1)
     place.box.script(["502-before"], call="create")
-    with pytest.raises(ServiceError, match="not known whether the library was made"):
+    with pytest.raises(ServiceError, match="not known whether the library was created"):
         place.run(create_library=True)
     assert not place.ledger.exists()
     place.box.script(["refused"] * 2, call="create")
@@ -108,14 +108,14 @@ def test_a_word_of_the_service_that_nobody_knows_is_said_with_whom_to_ask(
         box.create_library(f"more-{number}")
     done = command("library", "create", "--group-id", "one-too-many")
     assert done.code == ExitCode.SERVICE
-    assert "QUOTA_EXCEEDED: group. That is the service's own word" in done.err
+    assert "QUOTA_EXCEEDED: group. enroll does not know this code" in done.err
 
 
 def test_no_library_is_made_for_a_ledger_of_one_that_is_gone(place: Place) -> None:
     place.people(1)
     place.run(create_library=True)
     with_faces(place)
-    with pytest.raises(UsageError, match="is of one that it had"):
+    with pytest.raises(UsageError, match="belongs to one that it had"):
         place.run(create_library=True)
     assert place.box.count("create") == 1
 
@@ -129,7 +129,7 @@ def with_faces(place: Place) -> None:
 
 def test_a_bound_on_calls_that_is_too_small_to_make_a_library_is_said(place: Place) -> None:
     place.people(1)
-    with pytest.raises(UsageError, match="too few calls to make it"):
+    with pytest.raises(UsageError, match="too few calls to create it"):
         place.run(create_library=True, max_calls=2)
     assert place.box.count("create") == 0
     report = place.run(create_library=True, max_calls=3)
@@ -190,7 +190,7 @@ def test_a_library_with_faces_needs_force_and_says_how_many(place: Place) -> Non
 def test_a_library_that_fills_meanwhile_is_not_deleted_even_by_force(place: Place) -> None:
     place.box.create_library(GROUP)
     place.people(1)
-    with pytest.raises(UsageError, match="not empty any more"):
+    with pytest.raises(UsageError, match="no longer empty"):
         delete(place, Person(place, adds=True), force=True)
     assert len(place.in_library()) == 1
 
@@ -204,7 +204,7 @@ def test_whether_it_was_deleted_is_looked_up_when_the_answer_is_lost(
     if gone:
         assert delete(place, Person(place))
     else:
-        with pytest.raises(ServiceError, match="so far it is there"):
+        with pytest.raises(ServiceError, match="it is still there"):
             delete(place, Person(place))
     assert place.box.count("free") == 1
 
@@ -214,7 +214,7 @@ def test_the_command_asks_and_says_what_becomes_of_the_ledger(
 ) -> None:
     archive.manifest(archive.people(1))
     assert command("run", "staff.csv", "--group-id", "staff").code == 0
-    assert "by --force" in command(*DELETE, "--yes").err
+    assert "Use --force" in command(*DELETE, "--yes").err
     asked = command(*DELETE, "--force")  # nobody is there to answer
     assert (asked.code, "Agree with --yes" in asked.err) == (ExitCode.USAGE, True)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)

@@ -80,7 +80,9 @@ def test_a_retry_after_that_is_longer_than_we_are_to_wait_ends_the_run_at_once(
     place: Place, moved_clock: MovedClock
 ) -> None:
     place.box.script(["429"], call="group_list")
-    with pytest.raises(UnreachedError, match="had no place for a call") as refused:
+    with pytest.raises(
+        UnreachedError, match="refused calls because of the account's limit"
+    ) as refused:
         run(place, give_up_after=0.5)
     assert refused.value.exit_code is ExitCode.ENDED_EARLY
     assert "max-in-flight" not in str(refused.value)

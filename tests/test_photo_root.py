@@ -137,8 +137,8 @@ def test_a_share_that_is_gone_stops_the_run_and_the_plan(place: Place, leave: st
     unmount(place, "photos", leave=leave)
     for report in (place.run(), synced(place)):
         assert report.exit_code is ExitCode.LOCAL
-        assert "is gone, which was there before" in str(report.ended.stop)
-    with pytest.raises(LocalError, match="is gone, which was there before"):
+        assert "is gone; it was there before" in str(report.ended.stop)
+    with pytest.raises(LocalError, match="is gone; it was there before"):
         plan(place)
     assert len(place.box.faces(GROUP)) == 30
 

@@ -217,7 +217,10 @@ def test_files_that_others_can_read_and_that_name_people_are_remarked_on(
     done = command(*RUN)
     assert done.code == 0
     said = done.out + done.err
-    assert f"The ledger {command.ledger} can be read by others here, and names people" in said
+    assert (
+        f"The ledger {command.ledger} can be read by others on this machine, and names people"
+        in said
+    )
     assert "results file" in said
     assert f"`chmod 600 {command.ledger}`" in said
 

@@ -197,7 +197,8 @@ def test_who_was_deleted_after_a_ledgers_copy_was_taken_is_added_again(place: Pl
     report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert any(
-        "2 faces that it took for enrolled are not there" in one for one in report.place.urgent
+        "2 faces that it counted as enrolled are no longer there" in one
+        for one in report.place.urgent
     )
     assert ("u1", "name 1") in there(place)
     lists = place.box.count("list")

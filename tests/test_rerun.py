@@ -46,7 +46,7 @@ def test_other_columns_order_and_manifest_names_change_nothing(
     columns = ("--columns", "user_id=NO,image=PHOTO", "--columns", "user_data=FLOOR")
     done = command("run", "hr.csv", "--group-id", "staff", *columns)
     assert (done.code, "nothing to do" in done.out) == (0, True), done
-    assert "2 enrolled rows with another user_data" in done.out
+    assert "2 enrolled rows whose user_data differs" in done.out
     assert box.count("add") == 2
     second = archive.results("hr.results.csv")
     assert [line["face_token"] for line in second] == [line["face_token"] for line in first][::-1]
@@ -296,7 +296,7 @@ def test_a_new_manifest_beside_photos_of_its_own_is_not_given_those_of_another(
     group = ("--group-id", "staff")
     assert command("run", "b/staff.csv", *group, "--images", "b").code == 0
     refused = command("run", "a/staff.csv", *group)
-    assert (refused.code, "Say which: --images" in refused.err) == (2, True), refused
+    assert (refused.code, "Choose one: --images" in refused.err) == (2, True), refused
     assert command("plan", "a/staff.csv", *group).code == 2
     dated = command("run", "monday.csv", *group)
     assert (dated.code, "nothing to do" in dated.out) == (0, True), dated
@@ -313,7 +313,7 @@ def test_a_plan_says_that_moved_photos_of_known_people_may_cost_no_call(
     moved = [(user_id, name, image.replace("photos", "new")) for user_id, name, image in rows]
     archive.manifest([*moved, *archive.people(3)])
     told = command("plan", "staff.csv", "--group-id", "staff").out
-    assert "2 due rows of people who have a face already" in told
+    assert "2 due rows of people who already have a face" in told
     assert "1 row enrolled, 2 rows enrolled before" in command(*RUN).out
     assert box.count("add") == 3
 

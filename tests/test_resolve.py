@@ -94,12 +94,12 @@ def test_a_face_that_the_library_shows_was_not_not_added(place: Place) -> None:
         resolved(place)
     said = str(refused.value)
     assert f"{place.token}, {other}" in said
-    assert "say --token with it" in said
+    assert "give it with --token" in said
     assert "u1" not in said
     assert (place.face("u1").status, decisions(place)) == (Status.IN_DOUBT, [])
     told = resolved(place, offline=True)
     assert told.sentence == (
-        "Recorded as not added (not looked for in the library): the next run sends it."
+        "Recorded as not added (not searched for in the library): the next run sends it."
     )
     assert place.face("u1").status is Status.PENDING
 
@@ -115,13 +115,13 @@ def test_a_library_that_may_not_be_listed_does_not_keep_a_person_from_deciding(
     place: Place,
 ) -> None:
     place.box.script(["auth"] * 10, call="list")
-    assert "not looked for in the library" in resolved(place).sentence
+    assert "not searched for in the library" in resolved(place).sentence
     assert place.face("u1").status is Status.PENDING
 
 
 def test_a_service_that_is_away_leaves_the_choice_of_not_asking(place: Place) -> None:
     place.box.stop()
-    with pytest.raises(ServiceError, match="decide without asking, with --offline"):
+    with pytest.raises(ServiceError, match="decide without checking, with --offline"):
         resolved(place)
     assert place.face("u1").status is Status.IN_DOUBT
 
@@ -224,7 +224,7 @@ def test_what_a_killed_run_left_sending_is_reckoned_with_before_it_counts_as_not
 def test_a_person_without_a_doubt_is_said_so(place: Place) -> None:
     with pytest.raises(UsageError, match=r"No face of this person is in doubt \(1 face: enrolled"):
         resolved(place, user_id="u2")
-    with pytest.raises(UsageError, match="knows nobody of this user_id"):
+    with pytest.raises(UsageError, match="knows nobody with this user_id"):
         resolved(place, user_id="nobody")
     assert decisions(place) == []
 
@@ -277,7 +277,7 @@ def test_a_copy_of_the_face_itself_can_be_chosen_and_is_a_copy_no_more(place: Pl
 
 
 def test_a_token_that_the_library_does_not_hold_is_refused(place: Place) -> None:
-    with pytest.raises(UsageError, match="holds no face of this token"):
+    with pytest.raises(UsageError, match="holds no face with this token"):
         resolved(place, token=UNKNOWN)
 
 
@@ -334,7 +334,7 @@ def test_a_face_that_was_not_added_anew_stays_as_it_was_and_is_added_by_the_next
     told = resolved(renewing, offline=offline, token=renewing.token if by_token else None)
     asked = "the service was not asked" if offline else "the service was asked"
     assert told.sentence == (
-        f"Recorded as not added anew ({asked}): the face stays as it was, with the token "
+        f"Recorded as not added again ({asked}): the face stays as it was, with the token "
         f"{renewing.token}."
     )
     face = renewing.face("u1")
@@ -390,7 +390,7 @@ def test_the_command_checks_a_token_where_there_are_credentials(
     command.environ["ENROLL_API_SECRET"] = place.box.api_secret
     done = command(*known, "--token", UNKNOWN)
     assert (done.code, done.out) == (ExitCode.USAGE, "")
-    assert "holds no face of this token" in done.err
+    assert "holds no face with this token" in done.err
     done = command(*known, "--token", place.token)
     assert (done.code, done.told) == (0, "")
     assert done.err.startswith(f"Endpoint  {place.box.endpoint} (as in the ledger's last run)\n")

@@ -49,7 +49,7 @@ def test_a_run_ends_softly_when_its_time_is_over_and_the_next_one_goes_on(place:
     place.box.latency = 0.25
     report = place.run(max_duration=1.2, max_in_flight=1)
     assert report.exit_code is ExitCode.ENDED_EARLY
-    assert report.ended.bound == "--max-duration (1.2 s) was reached, and more is to be done"
+    assert report.ended.bound == "--max-duration (1.2 s) was reached, and there is more to do"
     enrolled = of_status(place, Status.ENROLLED)
     assert len(enrolled) == place.box.count("add") == len(place.in_library()) < 12
     assert not of_status(place, Status.IN_DOUBT)

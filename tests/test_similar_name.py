@@ -122,7 +122,7 @@ def test_the_row_of_a_missing_photo_names_the_file_that_is_there(
     )
     assert folder["message"] == (
         "There is no photo at this path: its part 'photos ' has SPACE (U+0020) at position 7. "
-        "Take that out of the path."
+        "Remove that from the path."
     )
     assert enrolled["status"] == "enrolled"
     assert case["message"] == (

@@ -273,7 +273,7 @@ def test_a_whole_export_is_a_manifest_without_its_superseded_and_mended_faces(
     calls = box.count("add")
     done = command("run", "all.csv", "--group-id", "staff")
     assert (done.code, box.count("add") - calls) == (0, 0), done
-    assert "2 lines without a photo, of faces that no row points to any more, are no rows." in (
+    assert "2 lines without a photo, of faces that no row points to any more, are not rows." in (
         done.err
     )
     assert len(archive.results("all.results.csv")) == 4

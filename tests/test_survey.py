@@ -216,11 +216,11 @@ def test_a_manifest_of_other_content_or_columns_drops_what_was_known(
     archive.manifest([*rows[:2], ("person-0003", "Other", "photos/3.jpg")])
     compared.clear()
     done = command(*RUN)
-    assert "1 enrolled row with another user_data" in done.out, done
+    assert "1 enrolled row whose user_data differs" in done.out, done
     assert len(compared) == 2
     compared.clear()
     again = command(*RUN)
-    assert "1 enrolled row with another user_data" in again.out
+    assert "1 enrolled row whose user_data differs" in again.out
     assert compared == []
 
 

@@ -154,7 +154,7 @@ def test_a_service_that_stops_short_is_told_with_how_much_it_showed(bounded: Pla
     assert (found.listed.whole, found.seen, found.unchecked) == (False, 3, 2)
     assert "`list` showed 3 faces and no more" in told.text
     assert "BAD_ARGUMENTS: start" in told.text
-    assert "2 faces of the ledger could not be compared. --deep asks for each" in told.text
+    assert "2 faces of the ledger could not be compared. --deep looks up each" in told.text
     assert differences(found) == {}
     assert found.exit_code is ExitCode.ENDED_EARLY  # not seen is no agreement
 
@@ -197,7 +197,7 @@ def test_a_page_that_leads_nowhere_ends_the_reading(
     with asks(place, service) as opened:
         listed = library_listing.read_library(opened, GROUP, listing)
     assert (listed.whole, listed.faces) == (False, seen)
-    assert listed.because == "The page from 3 on leads to no other faces."
+    assert listed.because == "The page from 3 on leads back to faces already listed."
     listing.close()
 
 
@@ -268,7 +268,7 @@ def test_with_deep_each_face_that_was_not_shown_is_asked_for(bounded: Place) -> 
     told = Told()
     found = verified(bounded, told, deep=True)
     assert told.questions == [
-        "`list` did not show 2 faces of the ledger. Ask for each, with 2 calls of face_info?"
+        "`list` did not show 2 faces of the ledger. Look up each, with 2 calls of face_info?"
     ]
     assert bounded.box.count("face_info") == 2
     assert found.unchecked == 0
@@ -317,7 +317,7 @@ def test_while_a_run_goes_on_the_ledger_is_compared_and_not_changed(place: Place
     told = Told()
     with LedgerLock(place.ledger):
         found = verified(place, told)
-        assert "A run is going on: process" in told.text
+        assert "A run is in progress: process" in told.text
         assert found.exit_code is ExitCode.DONE  # what it is sending right now is no difference
         place.add("nobody", "2.jpg")
         assert differences(verified(place)) == {"stranger": 1}
@@ -447,7 +447,7 @@ def test_a_stranger_that_is_another_photo_of_the_person_stays(place: Place) -> N
     other = place.add("u3", "other.jpg")
     told = Told()
     verified(place, told, remove_surplus=True)
-    assert "looking, with 1 call of search" in told.text
+    assert "checking, with 1 call of search" in told.text
     assert told.questions == []
     assert other in place.in_library()
 
@@ -644,7 +644,7 @@ def test_a_missing_face_gets_the_token_of_the_copy_that_is_left(place: Place) ->
     told = Told()
     found = verified(place, told, requeue_missing=True, remove_surplus=True)
     assert "with at most 3 calls of face_info" in told.questions[0]
-    assert "1 face with the token of a copy from now on" in told.text
+    assert "1 face now with the token of a copy" in told.text
     face = place.face("u3")
     assert (face.status, face.face_token) == (Status.ENROLLED, copy)
     assert place.history()[-2:] == [("gone", "u3", own), ("adopted", "u3", copy)]

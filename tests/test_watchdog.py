@@ -68,5 +68,5 @@ def test_a_run_that_makes_one_call_now_and_then_says_what_for(
         place.people(1, 2)
         settings = place.settings(rate=1.0)
         enroll_manifest(settings, lambda: place.credentials, screen=listener)
-    assert "a place in flight for 1 row (--rate)" in listener.waited
+    assert "a slot for 1 row (--rate)" in listener.waited
     assert not [what for what in listener.waited if "nothing known" in what]

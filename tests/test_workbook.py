@@ -274,7 +274,7 @@ def test_a_text_that_no_cell_can_hold_is_refused_before_it_is_copied(tmp_path: P
     ("bound", "most", "sentence"),
     [
         ("package.MOST_UNPACKED", 50_000, "unpacks to more than"),
-        ("bounds.MOST_COPIED", 20_000, "of text, which no list needs"),
+        ("bounds.MOST_COPIED", 20_000, "of text, more than a list should need"),
         ("sheet.MOST_CELLS", 5_000, "has more than 5,000 cells"),
         ("package._LARGEST_TABLE", 500, "has more parts than a workbook needs"),
     ],
@@ -317,7 +317,7 @@ def test_only_cells_with_text_count_as_columns(tmp_path: Path) -> None:
         ("<sheetData", "".join(f"<x{n}/>" for n in range(20_000)) + "<sheetData", "more names"),
         ('r="C3"', f'r="{"A" * 1_000_000}3"', "a cell behind the last column"),
         ('<row r="3"', '<row r="1e999"', "cannot convert float infinity"),
-        ("<v>12</v>", "<v>1e999</v>", "a number that is none"),
+        ("<v>12</v>", "<v>1e999</v>", "a number that is not one"),
         ("<v>12</v>", "<v>twelve</v>", "could not convert string"),
     ],
 )
@@ -352,7 +352,7 @@ def test_what_a_spreadsheet_hides_is_read_and_said(tmp_path: Path) -> None:
     assert len(rows(manifest)) == 8
     assert manifest.notes == (
         f"{path}, sheet 'Staff': 3 rows are hidden, by hand or by a filter; they count like the "
-        "others. Delete what is not meant.",
+        "others. Delete those that should not be.",
     )
     hide(path, columns="BC", sheet=True)
     assert [note.partition("sheet 'Staff'")[2] for note in open_manifest(path).notes[1:]] == [
@@ -391,7 +391,7 @@ def test_an_id_that_the_spreadsheet_has_rounded_is_named_as_such(
     ]
     assert command(*RUN).code == 1
     assert [row["error"] for row in read(archive)] == ["USER_ID_ROUNDED"] * 3
-    assert "keeps 15 digits" in read(archive)[0]["message"]
+    assert "rounded to 15 digits" in read(archive)[0]["message"]
     assert box.count("add") == 0
 
 
@@ -418,7 +418,7 @@ def test_a_sheet_is_chosen_by_its_name_and_never_guessed(tmp_path: Path) -> None
     assert rows(open_manifest(path, sheet="Leavers")) == [(2, "b2", "B", "2.jpg")]
     plain = tmp_path / "staff.csv"
     plain.write_text("user_id,image\na1,1.jpg\n")
-    with pytest.raises(ManifestError, match="is no workbook, so it has no sheet 'Staff'"):
+    with pytest.raises(ManifestError, match="is not a workbook, so it has no sheet 'Staff'"):
         open_manifest(plain, sheet="Staff")
 
 

@@ -26,11 +26,12 @@ MEANINGS = {
     Outcome.KNOWN: "the ledger knew their faces",
     Outcome.NOT_FOUND: "the library has another photo of the person; `enroll run` adds this one",
     Outcome.CONTESTED: "their faces went to other photos that look the same; `run` adds these",
-    Outcome.UNCLEAR: "too many faces are as like; `enroll run` adds them, perhaps once more",
+    Outcome.UNCLEAR: "too many faces match as well; `enroll run` adds them, perhaps a second time",
     Outcome.IN_DOUBT: "a face of the person is in doubt; `enroll run` settles it",
-    Outcome.NO_SCORE: "not decided: the score of own faces was not learned; adopt with --score",
+    Outcome.NO_SCORE: "not decided: the score that photos get for their own faces was not "
+    "learned; adopt with --score",
     Outcome.UNUSABLE: "no photo to search with",
-    Outcome.FAILED: "the search failed; adopt again",
+    Outcome.FAILED: "the search failed; run `enroll adopt` again",
 }
 
 

@@ -154,9 +154,9 @@ class AdoptSearch:
         if len(self._undecided) >= MOST_UNDECIDED:
             best = max((score for _, score in self._tops), default=0.0)
             raise UsageError(
-                f"After {len(self._tops):,} searches it is not known which score a photo gets for "
-                f"its own face; the highest was {best:g}. Nothing was adopted. Name the least "
-                "score that is to count with --score."
+                f"After {len(self._tops):,} searches it is still unknown which score a photo gets "
+                f"for its own face; the highest was {best:g}. Nothing was adopted. Give the "
+                "minimum score with --score."
             )
 
     def _learn(self, *, all_asked: bool) -> None:
@@ -173,8 +173,8 @@ class AdoptSearch:
             raise UsageError(
                 f"A photo found a face with the score {score:g}, above the {own.score:g} that "
                 "counted as the score of own faces: what was adopted so far may be other photos "
-                "of the same people. Nothing more is adopted. Name the least score that is to "
-                "count with --score, and a new ledger with --ledger."
+                "of the same people. Nothing more is adopted. Give the minimum score with "
+                "--score, and a new ledger with --ledger."
             )
 
     # What is decided and recorded

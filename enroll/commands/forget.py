@@ -127,7 +127,7 @@ def forget(
             people = ledger.forgetting.as_known(named)
             alike = _alike(settings, ledger, people)
             if not _agreed(session, ledger, people, alike):
-                prompt.say("Nothing was deleted, and nobody is withheld by it.")
+                prompt.say("Nothing was deleted, and nobody is withheld.")
                 declined = Forgotten(agreed=False)
                 work.exit_code = declined.exit_code
                 return declined
@@ -159,8 +159,8 @@ def _alike(
     for user_id in filterfalse(ledger.block_list.holds, strangers):  # those are gone on with
         if fault := user_id_fault(user_id):
             raise UsageError(
-                f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger knows no row "
-                f"of it: {fault.message} Nothing was done: correct the id."
+                f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger knows no "
+                f"row with this id: {fault.message} Nothing was done: correct the id."
             )
     return {user_id: others for user_id, others in strangers.items() if others}
 
@@ -179,21 +179,23 @@ def _agreed(
     chosen = ledger.deletions.choose_people(people)
     prompt.say(f"To be forgotten: {settings.several(people)}.")
     if again:
-        prompt.say(f"Withheld already: {settings.several(again)}; looked for once more.")
+        prompt.say(f"Withheld already: {settings.several(again)}; searched for again.")
     if strangers:
         prompt.say(
-            f"The ledger knows no face of {settings.several(strangers)}; the user_id is looked for "
-            "in the library and withheld all the same."
+            f"The ledger knows no face of {settings.several(strangers)}; the library is searched "
+            "for the user_id, and it is withheld anyway."
         )
     for user_id, others in islice(alike.items(), SHOWN):
         prompt.say(
-            f"  Beside {settings.shown(user_id)} it knows {settings.several(others)}: other zeros "
-            "in front, capitals or blanks. Whoever that is stays enrolled, unless named so."
+            f"  Beside {settings.shown(user_id)} it knows {settings.several(others)}, which "
+            "differ in leading zeros, case or blanks. These stay enrolled unless you name them "
+            "as well."
         )
     return prompt.confirm(
         f"Delete {amount(chosen.faces, 'face')} of {amount(len(people), 'person', 'people')}, and "
-        f"any other that the library {session.group_id} shows under the same user_id, with all "
-        "that the ledger holds of them, and withhold them from now on? This cannot be undone."
+        f"any other that the library {session.group_id} shows under the same user_id, with "
+        "everything that the ledger holds of them, and withhold them from now on? This cannot be "
+        "undone."
     )
 
 
@@ -225,8 +227,8 @@ class _Forgetting:
         ).find(self.people)
         if theirs.because:
             session.prompt.say(
-                f"The library cannot be listed to its end: {theirs.because} Faces of these people "
-                "that others have added may be there still."
+                f"The library cannot be listed completely: {theirs.because} Faces of these people "
+                "that others have added may still be there."
             )
         gone, left = self._delete(theirs)
         left = {**left, **theirs.unsettled}
@@ -254,7 +256,7 @@ class _Forgetting:
         )
         whose = {token: one for one, tokens in theirs.unknown.items() for token in tokens}
         left |= {whose.get(one.face_token, one.user_id) for one in ledger.deletions.intended()}
-        because = "it is not known whether the service has deleted every face of theirs"
+        because = "it is not known whether the service deleted all of their faces"
         return gone, {user_id: because for user_id in self.people if user_id in left}
 
     def _on_record(self, theirs: PeopleFaces) -> tuple[list[Target], dict[str, str]]:
@@ -304,17 +306,17 @@ def _say_how_it_went(
     prompt.say(f"{amount(forgotten.gone, 'face')} deleted from the library {group_id}{in_all}.")
     if done := len(forgotten.people) - len(forgotten.left):
         prompt.say(
-            f"{amount(done, 'person', 'people')} forgotten: a keyed hash of the user_id is left, "
-            "by which runs withhold their rows."
+            f"{amount(done, 'person', 'people')} forgotten: runs withhold their rows by a keyed "
+            "hash of the user_id, which is all that is left."
         )
     if not forgotten.left:
         return
     who = amount(len(forgotten.left), "person is", "people are")
-    prompt.say(f"{who} withheld, and not forgotten to the end:")
+    prompt.say(f"{who} withheld, and not completely forgotten:")
     prompt.say(*(f"  {settings.shown(one)}: {why}" for one, why in forgotten.left.items()))
     prompt.say(
-        "What the ledger holds of them is kept for that: run the same command again, or `enroll "
-        "run`, which settles doubts, and then the same command."
+        "What the ledger holds of them is kept until then: run the same command again, or first "
+        "`enroll run`, which settles doubts."
     )
 
 
@@ -324,7 +326,7 @@ def _say_who_names_them(
     found = list(find_traces(files, people))
     naming = [one for one in found if not one.because]
     if naming:
-        prompt.say("These files still name somebody of them:")
+        prompt.say("These files still name some of them:")
         prompt.say(
             *(
                 f"  {settings.shown_path(one.path, people)} ({one.what}, "
@@ -335,7 +337,9 @@ def _say_who_names_them(
     for one in found:
         if one.because:
             path = settings.shown_path(one.path, people)
-            prompt.say(f"{path} ({one.what}) cannot be read: {one.because}. Look whom it names.")
+            prompt.say(
+                f"{path} ({one.what}) cannot be read: {one.because}. Check who is named in it."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,14 +91,14 @@ def provide_library(
         return found, False
     if ledger is not None:
         raise UsageError(
-            f"The account has no library {group_id}, and the ledger {ledger} is of one that it "
-            "had: --create-library makes none for it. Correct --group-id, or move that ledger "
-            "away first."
+            f"The account has no library {group_id}, and the ledger {ledger} belongs to one that "
+            "it had: --create-library does not create another for it. Correct --group-id, or "
+            "move that ledger away first."
         )
     if most_calls is not None and most_calls < tally.calls.total() + CALLS_TO_MAKE:
         raise UsageError(
             f"The account has no library {group_id}, and --max-calls {most_calls} is too few "
-            "calls to make it. Allow some more."
+            "calls to create it. Allow more."
         )
     answer = make_call(
         lambda service: service.create(group_id=group_id, group_name=group_id[:LONGEST_NAME]),
@@ -112,8 +112,8 @@ def provide_library(
         return found, True
     if answer.verdict is Verdict.APPLIED:
         raise ServiceError(
-            f"The library {group_id} was made, but the service does not list it yet. Run the same "
-            "command again in a minute."
+            f"The library {group_id} was created, but the service does not list it yet. Run the "
+            "same command again in a minute."
         )
     raise _not_made(connection, answer)
 
@@ -127,8 +127,8 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
     tally = Tally()
     if _find(connection, group_id, tally) is None:
         raise UsageError(
-            f"The account has no library {group_id}; `enroll library list` shows those that it "
-            "has. Nothing was deleted."
+            f"The account has no library {group_id}; `enroll library list` shows its libraries. "
+            "Nothing was deleted."
         )
     held = ask(
         lambda service: service.list(group_id=group_id, limit=COUNTED),
@@ -140,8 +140,8 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
     holds = f"{'at least ' if next_start(held) else ''}{amount(count, 'face')}"
     if count and not force:
         raise UsageError(
-            f"The library {group_id} holds {holds}, and there is no way back. Delete it with "
-            "them by --force."
+            f"The library {group_id} holds {holds}, and deleting cannot be undone. Use --force to "
+            "delete it with them."
         )
     if not asker.confirm(
         f"Delete the library {group_id}, which holds {holds if count else 'no face'}, at "
@@ -158,8 +158,8 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
     )
     if answer.code == "NOT_EMPTY":
         raise UsageError(
-            f"The library {group_id} is not empty any more: somebody enrolls into it. Nothing was "
-            "deleted."
+            f"The library {group_id} is no longer empty: somebody is enrolling into it. Nothing "
+            "was deleted."
         )
     if answer.verdict is not Verdict.APPLIED and _find(connection, group_id, tally) is not None:
         raise _not_deleted(connection, answer)
@@ -174,8 +174,8 @@ def _find(connection: Connection, group_id: str, tally: Tally) -> Library | None
 def _not_made(connection: Connection, answer: Answer) -> ServiceError:
     if answer.verdict is Verdict.UNKNOWN:
         return ServiceError(
-            f"It is not known whether the library was made ({answer.message or answer.code}). "
-            "Look with `enroll library list`."
+            f"It is not known whether the library was created ({answer.message or answer.code}). "
+            "Check with `enroll library list`."
         )
     return failed(answer, connection)
 
@@ -183,7 +183,8 @@ def _not_made(connection: Connection, answer: Answer) -> ServiceError:
 def _not_deleted(connection: Connection, answer: Answer) -> ServiceError:
     if answer.verdict is Verdict.UNKNOWN:
         return ServiceError(
-            f"It is not known whether the library will be deleted ({answer.message or answer.code})"
-            "; so far it is there. Look again with `enroll library list`."
+            "It is not known whether the library will be deleted "
+            f"({answer.message or answer.code}); it is still there. Check again with `enroll "
+            "library list`."
         )
     return failed(answer, connection)

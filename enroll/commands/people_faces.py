@@ -131,8 +131,8 @@ def _left_open(answer: Answer | None, found: Sequence[FoundFace] | None, own: fl
     if found is None:
         return f"the library cannot be listed, and the search failed: {answer.code}"
     if own is None:
-        return "the library cannot be listed, and no known face is there to compare with"
+        return "the library cannot be listed, and there is no known face to compare with"
     least = cut_at(found)
     if least is not None and least >= own - SCORE_SLACK:
-        return "the library cannot be listed, and too many faces are as like the photo"
+        return "the library cannot be listed, and too many faces match the photo as well"
     return ""

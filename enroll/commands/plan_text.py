@@ -128,8 +128,8 @@ def _remarks(plan: Plan) -> Iterator[str]:
         )
     if plan.people_known:
         yield (
-            f"{amount(plan.people_known, 'due row')} of people who have a face already: a photo "
-            "that was only moved or renamed is known when it is read, and costs no call."
+            f"{amount(plan.people_known, 'due row')} of people who already have a face: a photo "
+            "that was only moved or renamed is recognised when it is read, and costs no call."
         )
     if plan.shared:
         yield (

@@ -102,9 +102,7 @@ def remove(
         left = len(ledger.deletions.intended())
         if settled := before - left:
             faces = amount(settled, "face")
-            prompt.say(
-                f"It was found out what became of {faces} that an earlier command was deleting."
-            )
+            prompt.say(f"The deletion of {faces} by an earlier command is settled.")
         people = ledger.forgetting.as_known(people)
         chosen = _choose(settings, ledger.deletions, people)
         removed = Removed(chosen=chosen, gone=0, unknown=left)
@@ -155,8 +153,8 @@ def _about_strangers(
 def _about_doubts(count: int) -> str:
     is_are, are_it = ("is", "it is") if count == 1 else ("are", "they are")
     return (
-        f"{amount(count, 'face')} of these people {is_are} in doubt and not deleted: "
-        f"`enroll run` settles what became of them; remove them again when {are_it}."
+        f"{amount(count, 'face')} of these people {is_are} in doubt and not deleted: `enroll run` "
+        f"settles them; remove them again once {are_it}."
     )
 
 
@@ -177,8 +175,8 @@ def _agreed(
     )
     return session.prompt.confirm(
         f"Delete {amount(chosen.faces, 'face')} of {amount(chosen.people, 'person', 'people')} "
-        f"from the library {session.group_id}? This cannot be undone; whoever still stands in a "
-        "manifest is enrolled again by its next run."
+        f"from the library {session.group_id}? This cannot be undone; the next run of a manifest "
+        "enrolls everybody again who is still in it."
     )
 
 

@@ -65,12 +65,12 @@ class Resolved:
     def sentence(self) -> str:
         """What to say of it."""
         if self.face.status is Status.PENDING:
-            look = "the library shows none" if self.asked else "not looked for in the library"
+            look = "the library shows none" if self.asked else "not searched for in the library"
             return f"Recorded as not added ({look}): the next run sends it."
         if not self.added:
             look = "the service was asked" if self.asked else "the service was not asked"
             return (
-                f"Recorded as not added anew ({look}): the face stays as it was, with the token "
+                f"Recorded as not added again ({look}): the face stays as it was, with the token "
                 f"{self.face.face_token}."
             )
         by = "as the service has it" if self.asked else "not checked with the service"
@@ -150,7 +150,7 @@ def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:
     if len(meant) == 1:
         return meant[0]
     if not known:
-        raise UsageError("The ledger knows nobody of this user_id. Correct --user-id.")
+        raise UsageError("The ledger knows nobody with this user_id. Correct --user-id.")
     if not doubts:
         there = ", ".join(sorted({face.status.value for face in known}))
         raise UsageError(
@@ -181,8 +181,8 @@ def _refuse_too_early(face: FaceRecord, *, at: float, settle_after: float) -> No
     left = settled_from(face.expires, settle_after=settle_after) - at
     if left > 0:
         raise UsageError(
-            "The last call for this face may still be applied, so nobody can know yet that it was "
-            f"not added: say --not-added again in {math.ceil(left):,} seconds."
+            "The last call for this face may still be applied, so it is too early to know that "
+            f"it was not added: give --not-added again in {math.ceil(left):,} seconds."
         )
 
 
@@ -218,7 +218,7 @@ def _look(
     try:
         prove_library(connection, tally, ledger=settings.ledger, known=identity)
     except ServiceError as error:
-        raise type(error)(f"{error} Or decide without asking, with --offline.") from error
+        raise type(error)(f"{error} Or decide without checking, with --offline.") from error
     with Caller(connection, tally, concurrency=settings.max_in_flight) as caller:
         at = clock.time() + caller.least_clock_offset
         if settings.token is None:
@@ -242,8 +242,8 @@ def _refuse_there(caller: Caller, group_id: str, ledger: Ledger, face: FaceRecor
     if unknown:
         raise UsageError(
             f"The library holds {amount(len(unknown), 'face')} of this person that the ledger "
-            f"does not know: {', '.join(unknown)}. If one is of this photo, say --token with it; "
-            "if none is, decide without asking, with --offline."
+            f"does not know: {', '.join(unknown)}. If one of them is of this photo, give it with "
+            "--token; if none is, decide without checking, with --offline."
         )
     return True
 
@@ -256,10 +256,10 @@ def _face_of(token: str, caller: Caller, settings: ResolveSettings, group_id: st
             f"The token could not be checked: {found} Or record it unchecked with --offline."
         )
     if found is None:
-        raise UsageError("The library holds no face of this token. Correct --token.")
+        raise UsageError("The library holds no face with this token. Correct --token.")
     if found.user_id != settings.user_id:
         raise UsageError(
-            "The library holds the face of this token under another user_id. Correct --token."
+            "The library holds the face with this token under another user_id. Correct --token."
         )
     return found
 

@@ -214,7 +214,7 @@ def _catch_up(
         raise UsageError(
             f"The adoption of the library {settings.group_id} into {path} was not finished: "
             "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
-            "the library all the same with --allow-nonempty."
+            "the library anyway with --allow-nonempty."
         )
     put_back = bool(not proved.new and last_run and not ledger.has_run(last_run))
     found = _finish_left_over(given, connection, tally, held, put_back=put_back)
@@ -309,7 +309,7 @@ def _library(
     library, made = provide_library(
         connection, settings.group_id, tally, ledger=ledger, most_calls=settings.max_calls
     )
-    return library, [f"The account had no library {library.group_id}; it was made."] * made
+    return library, [f"The account had no library {library.group_id}; it was created."] * made
 
 
 def _proved_empty(
@@ -323,8 +323,7 @@ def _proved_empty(
         raise UsageError(
             f"The library {settings.group_id} already holds faces, and {because}: enrolling into "
             "it may add people twice. Take them into the ledger with `enroll adopt`, name the "
-            "ledger that knows them with --ledger, or add to them all the same with "
-            "--allow-nonempty."
+            "ledger that knows them with --ledger, or add to them anyway with --allow-nonempty."
         )
     return empty
 
@@ -415,15 +414,15 @@ def unforgotten_notes(people: int) -> list[str]:
         return []
     are = "is" if people == 1 else "are"
     return [
-        f"{amount(people, 'person', 'people')} {are} to be forgotten, and not everything of "
-        "theirs is gone yet: the same `enroll forget` goes on."
+        f"{amount(people, 'person', 'people')} {are} not completely forgotten yet: run the same "
+        "`enroll forget` again."
     ]
 
 
 def _exposed_notes(files: Mapping[str, Path | None]) -> list[str]:
     """A sentence for each file of ours that names people and that others can read."""
     return [
-        f"The {what} {path} can be read by others here, and names people: "
+        f"The {what} {path} can be read by others on this machine, and names people: "
         f"`{pasteable('chmod 600', path)}`."
         for what, path in files.items()
         if path is not None and others_can_read(path)
@@ -436,7 +435,7 @@ def _bound_notes(settings: RunSettings, share: Share) -> list[str]:
     if wanted is None or wanted <= share.calls:
         return []
     return [
-        f"--max-in-flight {wanted:,} is more than this command may have connections: of "
+        f"--max-in-flight {wanted:,} is more connections than this command may open: of "
         f"{file_limit():,.0f} open files (ulimit -n) there are {share.calls:,} for calls. Raise "
         "that limit for more."
     ]

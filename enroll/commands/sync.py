@@ -198,7 +198,7 @@ class _Deletions:
 
     def _may_go_on(self) -> bool:
         """Whether another call may be made; else it is remembered why not."""
-        settings, more = self._settings, "and more is to be deleted"
+        settings, more = self._settings, "and there is more to delete"
         if self._run.signal is not None:
             return False
         if clock.monotonic() >= self._run.given.until:
@@ -212,6 +212,6 @@ class _Deletions:
 def _about_those_behind(people: int) -> str:
     have = "has" if people == 1 else "have"
     return (
-        f"{amount(people, 'person', 'people')} {have} another text in the library yet than in the "
-        "manifest: it had to be found out first what an earlier night had added"
+        f"{amount(people, 'person', 'people')} {have} another user_data in the library than in "
+        "the manifest: what an earlier run had added had to be settled first"
     )

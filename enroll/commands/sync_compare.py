@@ -262,8 +262,8 @@ def _read_photos(
             if over or clock.monotonic() >= until:
                 raise TimeOverError(
                     f"--max-duration ({duration(settings.max_duration or 0.0)}) was over while "
-                    "photos were read that have changed or were touched; nothing was called. What "
-                    "was read is kept: run the same command again to go on."
+                    "changed or touched photos were being read; no call was made. What was read "
+                    "is kept: run the same command again to continue."
                 )
             after = (files[-1].user_id, files[-1].path)
 

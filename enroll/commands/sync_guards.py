@@ -120,16 +120,16 @@ def refusal_lines(
     for refusal in refusals:
         if refusal.guard is Guard.EMPTY:
             lines.append(
-                "  It has no row, and would have everybody removed: the export has probably "
-                "failed. No option lifts this; to take people out there is `enroll remove`."
+                "  It has no row, so everybody would be removed: the export has probably failed. "
+                "No option overrides this; to remove people, use `enroll remove`."
             )
             continue
         examples = [one for kind in KINDS[refusal.guard] for one in seen.examples.get(kind, ())][:5]
         shown = f" Among them: {', '.join(examples)}." if examples else ""
         reason = _reason(refusal.guard, found, seen)
         lines.append(
-            f"  {_sentence(refusal, found)}{shown}{f' {reason}' if reason else ''} If it is meant, "
-            f"say {refusal.option} {refusal.count} this once."
+            f"  {_sentence(refusal, found)}{shown}{f' {reason}' if reason else ''} If that is "
+            f"intended, use {refusal.option} {refusal.count} this once."
         )
     if any(refusal.guard is not Guard.EMPTY for refusal in refusals):
         lines.append(
@@ -155,7 +155,7 @@ def _sentence(refusal: Refusal, found: DiffCounts) -> str:
     if refusal.guard is Guard.GONE:
         return (
             f"{count:,} of the {amount(found.people, 'person', 'people')} with a face in the "
-            f"library do not stand in it any more; {allowed}."
+            f"library are no longer in it; {allowed}."
         )
     if refusal.guard is Guard.REMOVALS:
         faces = [f"{amount(found.dropped, 'face')} of others"] if found.dropped else []
@@ -163,7 +163,7 @@ def _sentence(refusal: Refusal, found: DiffCounts) -> str:
             faces.append(f"{amount(found.superseded, 'face')} that `enroll run` has superseded")
         who = f"{amount(found.together, 'person', 'people')} whose grace is over"
         if found.together < found.leaving:
-            who += f" and whom one night has found gone, of {found.leaving:,} in all"
+            who += f" and who all went missing in one night, of {found.leaving:,} in all"
         what = ", ".join([who, *faces])
         return f"{count:,} are to be removed ({what}); {allowed}."
     if refusal.guard is Guard.CHANGES:
@@ -182,18 +182,18 @@ def _reason(guard: Guard, found: DiffCounts, seen: Seen) -> str:
         return _OF_MISSING[seen.folder_empty]
     if signs.swapped >= MANY_PERCENT:
         return (
-            "The user ids look like names or photos: the columns were probably renamed or swapped; "
-            "--columns says which is which."
+            "The user ids look like names or photos: the columns were probably renamed or "
+            "swapped; name them with --columns."
         )
     if signs.zeros_lost and 100 * signs.zeros_lost >= MANY_PERCENT * max(found.newly_gone, 1):
         return (
-            f"{signs.zeros_lost:,} of those who are missing are there with other zeros before the "
+            f"{signs.zeros_lost:,} of those missing are there with more or fewer zeros before the "
             "user_id: leading zeros were probably lost, as in a spreadsheet."
         )
     if guard is Guard.REMOVALS and 2 * found.superseded >= found.removed:
         return (
-            "A run has put other photos in their place: if it was given a wrong list or wrong "
-            "photos, the faces that are to be removed are the right ones."
+            "A run has replaced their photos: if its list or photos were wrong, the faces to be "
+            "removed are the right ones."
         )
     if guard is not Guard.CHANGES and signs.other_manifest:
         return about_another(signs.other_manifest)
@@ -203,7 +203,8 @@ def _reason(guard: Guard, found: DiffCounts, seen: Seen) -> str:
 
 _OF_MISSING = {
     True: "The photos' folder is empty: its share is probably not mounted.",
-    False: "The photos were probably moved or not copied yet, or the image column is another.",
+    False: "The photos were probably moved or not copied yet, or the image column is the wrong "
+    "one.",
 }
 """By whether there is no photo at all."""
 
@@ -211,16 +212,16 @@ _OF_MISSING = {
 def about_another(manifest: str) -> str:
     """What to say of leavers who stand in another manifest."""
     return (
-        f"They were enrolled from {manifest}, and hardly anybody else was: a sync takes its "
-        "manifest for the whole list of its ledger, so give both one manifest, or a library each."
+        f"They were enrolled from {manifest}, and hardly anybody else was: a sync treats its "
+        "manifest as the complete list of its ledger, so use one manifest for all of them, or a "
+        "library for each."
     )
 
 
 _OF_REMOVALS: Sequence[tuple[Callable[[DiffCounts, Diagnosis], bool], str]] = (
     (
         lambda found, signs: signs.behind and not found.joiners,
-        "All of them come behind those who are there: the file was probably not written to its "
-        "end.",
+        "All of them were enrolled after those who are there: the file was probably cut off.",
     ),
     (
         lambda found, _: 10 * found.joining >= 9 * found.newly_gone > 0,
@@ -228,7 +229,7 @@ _OF_REMOVALS: Sequence[tuple[Callable[[DiffCounts, Diagnosis], bool], str]] = (
     ),
     (
         lambda found, _: 2 * found.newly_gone >= found.people,
-        "The manifest is probably another one, or half a file.",
+        "The manifest is probably the wrong one, or half a file.",
     ),
 )
 
@@ -239,10 +240,10 @@ _OF_CHANGES: Sequence[tuple[Callable[[DiffCounts, Diagnosis], bool], str]] = (
     ),
     (
         lambda found, _: 2 * found.user_data >= found.added,
-        "The user_data column, or its encoding, is probably another one.",
+        "The user_data column, or its encoding, is probably the wrong one.",
     ),
     (
         lambda found, _: 2 * found.photos >= found.added,
-        "The photos were probably all written anew by another program.",
+        "Another program has probably written all photos again.",
     ),
 )

@@ -21,8 +21,8 @@ def difference_lines(counted: DiffCounts) -> Iterator[str]:
     yield f"  {counted.user_data:>9,}  rows with another user_data"
     if counted.held_back:
         yield (
-            f"  {counted.held_back:>9,}  further ones, which cannot be added as their photo is not "
-            "there"
+            f"  {counted.held_back:>9,}  further ones, which cannot be added because their photo "
+            "is missing"
         )
     yield f"  {counted.dropped:>9,}  faces of people in the manifest whose row is gone"
     if counted.superseded:
@@ -50,16 +50,16 @@ def followed_lines(found: SyncResult) -> Iterator[str]:
     yield "How the manifest differed from the ledger"
     yield from difference_lines(found.counted)
     if found.replaced:
-        yield f"{amount(found.replaced, 'face')} that others have taken the place of deleted."
+        yield f"{amount(found.replaced, 'face')} deleted after being replaced."
     if found.people:
         faces = amount(found.faces, "face")
         yield f"{amount(found.people, 'leaver')} removed, with {faces}."
     if (left := found.counted.leaving - found.people) > 0:
-        yield f"{amount(left, 'leaver')} not removed yet: the next sync goes on."
+        yield f"{amount(left, 'leaver')} not removed yet: the next sync continues."
     if found.kept:
         yield (
-            f"{amount(found.kept, 'person', 'people')} with a face that is to go: kept until all "
-            "their rows are enrolled, or the next sync comes to it."
+            f"{amount(found.kept, 'person', 'people')} with a face to be removed: kept until all "
+            "their rows are enrolled, or the next sync gets to it."
         )
 
 

@@ -18,8 +18,8 @@ MANIFEST = "a manifest"
 RESULTS = "the results"
 
 _REMEDIES = {
-    MANIFEST: "take the rows out; as long as they stand there, runs withhold them",
-    RESULTS: "the next run writes it anew and names whom its manifest names; else delete it",
+    MANIFEST: "remove the rows; as long as they are there, runs withhold them",
+    RESULTS: "the next run writes it again, with the people in its manifest; else delete it",
     "the log file": "delete it, or the lines",
 }
 """What to do about a file, by what it is; all else can be deleted."""

@@ -115,8 +115,8 @@ def _spare_copies(session: Session[VerifySettings]) -> tuple[Copy, ...]:
     unknown = sorted({copy.own for copy in copies if copy.own and copy.own_there is None})
     if unknown:
         session.prompt.say(
-            f"{amount(len(unknown), 'face')} with copies on record were not listed: asking for "
-            f"them, with {amount(len(unknown), 'call')} of face_info."
+            f"{amount(len(unknown), 'face')} with copies on record were not listed: looking them "
+            f"up, with {amount(len(unknown), 'call')} of face_info."
         )
         for token, found in look_up(session.caller, session.group_id, unknown):
             if isinstance(found, LibraryFace):
@@ -128,8 +128,8 @@ def _spare_copies(session: Session[VerifySettings]) -> tuple[Copy, ...]:
     if kept:
         session.prompt.say(
             f"{amount(len(kept), 'copy', 'copies')} on record not deleted, because the library "
-            "does not hold the faces themselves: these may be all that it has of a person. "
-            "--requeue-missing makes the oldest copy of each the face itself."
+            "does not hold the faces they are copies of: these may be all that it has of a "
+            "person. --requeue-missing makes the oldest copy of each the face itself."
         )
     return tuple(Copy(copy.face_token, copy.face_id) for copy in copies if copy.spare)
 
@@ -139,8 +139,8 @@ def _agreed_to_requeue(session: Session[VerifySettings], missing: int) -> bool:
     calls = missing + copies + session.audit.formers_of_missing()
     by_copy = " One that has a copy on record in the library gets its token instead." * bool(copies)
     return session.prompt.confirm(
-        f"Make {amount(missing, 'face')} due again that the library does not hold? Each is asked "
-        f"for once more, with at most {amount(calls, 'call')} of face_info.{by_copy}"
+        f"Make {amount(missing, 'face')} due again that the library does not hold? Each is looked "
+        f"up again first, with at most {amount(calls, 'call')} of face_info.{by_copy}"
     )
 
 
@@ -154,7 +154,7 @@ def _prove(session: Session[VerifySettings]) -> list[Copy]:
     strangers = {suspect.face_token for suspect in suspects}
     session.prompt.say(
         f"{amount(len(strangers), 'stranger')} may come from an attempt that was in doubt: "
-        f"looking, with {amount(len(faces), 'call')} of search."
+        f"checking, with {amount(len(faces), 'call')} of search."
     )
     photo_search = PhotoSearch(
         group_id=session.group_id,
@@ -237,8 +237,8 @@ def _requeued_lines(requeued: Requeued) -> list[str]:
     lines = [f"{amount(requeued.due, 'face')} due again: `enroll run` adds them."]
     if requeued.adopted:
         lines.append(
-            f"{amount(requeued.adopted, 'face')} with the token of a copy from now on: there is "
-            "nothing to add."
+            f"{amount(requeued.adopted, 'face')} now with the token of a copy: there is nothing "
+            "to add."
         )
     if requeued.gone:
         lines.append(
@@ -246,7 +246,7 @@ def _requeued_lines(requeued: Requeued) -> list[str]:
         )
     if requeued.kept:
         lines.append(
-            f"{amount(requeued.kept, 'face')} left as they are: the service did not say that "
+            f"{amount(requeued.kept, 'face')} left as they are: the service did not confirm that "
             "they are gone."
         )
     return lines
@@ -278,7 +278,7 @@ def _read(session: Session[VerifySettings]) -> ListedLibrary:
     prompt, audit = session.prompt, session.audit
     holder = ledger_at(session.settings.ledger).holder()
     if holder is not None:
-        prompt.say(f"A run is going on{holder}. What it adds meanwhile is left out.")
+        prompt.say(f"A run is in progress{holder}. What it adds meanwhile is left out.")
     listed = read_library(
         session.caller,
         session.group_id,
@@ -297,7 +297,7 @@ def _ask_for_the_rest(session: Session[VerifySettings], listed: ListedLibrary) -
     audit, before = session.audit, listed.began
     count = audit.unseen_count(before=before)
     if count and not session.prompt.confirm(
-        f"`list` did not show {amount(count, 'face')} of the ledger. Ask for each, with "
+        f"`list` did not show {amount(count, 'face')} of the ledger. Look up each, with "
         f"{amount(count, 'call')} of face_info?"
     ):
         return False
@@ -311,7 +311,7 @@ def _ask_for_the_rest(session: Session[VerifySettings], listed: ListedLibrary) -
             elif found is None:
                 absent.append(token)
             done += 1
-            session.prompt.progress(done, f"of {amount(count, 'face')} asked for")
+            session.prompt.progress(done, f"of {amount(count, 'face')} looked up")
         audit.listing.take(there)
         audit.absent(absent)
     return True

@@ -92,7 +92,7 @@ def verified_lines(found: Verified) -> list[str]:
 def left_lines(found: Verified) -> list[str]:
     """What is said once something was mended."""
     left = sum(found.differences.values())
-    return [f"{amount(left, 'difference')} left." if left else "No difference is left."]
+    return [f"{amount(left, 'difference')} left." if left else "No differences are left."]
 
 
 def _parts(found: Verified) -> Iterator[list[str]]:
@@ -124,12 +124,12 @@ def _reach(found: Verified) -> Iterator[str]:
     if not listed.whole:
         yield (
             f"`list` showed {amount(listed.faces, 'face')} and no more: {listed.because} "
-            "Strangers and copies beyond cannot be seen."
+            "Strangers and copies beyond these cannot be seen."
         )
     if found.unchecked:
         yield (
-            f"{amount(found.unchecked, 'face')} of the ledger could not be compared. --deep asks "
-            f"for each, with {amount(found.unchecked, 'call')} of face_info."
+            f"{amount(found.unchecked, 'face')} of the ledger could not be compared. --deep looks "
+            f"up each, with {amount(found.unchecked, 'call')} of face_info."
         )
 
 

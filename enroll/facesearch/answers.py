@@ -100,16 +100,21 @@ def why_fixed(code: str) -> str:
         fatal = Verdict.FATAL if 300 <= status < 400 else Verdict.UNKNOWN
         verdict = STATUS_VERDICTS.get(status, Verdict.FAILED if 400 <= status < 500 else fatal)
     if verdict is Verdict.FATAL:
-        return _fixed(code, "it always stops the run, as every other call would meet the same")
+        return _fixed(
+            code, "it always stops the run, because every other call would fail the same way"
+        )
     if verdict is Verdict.REFUSED:
-        return _fixed(code, "the service had no place for the call, which is made again")
+        return _fixed(
+            code,
+            "the service refused the call because of the account's limit, and it is sent again",
+        )
     if verdict is Verdict.UNKNOWN or code in list(OwnCode):
         return _fixed(code, "it does not say that the service refused the face")
     return ""
 
 
 def _fixed(code: str, why: str) -> str:
-    return f"{code} cannot be overruled: {why}. Take it out."
+    return f"{code} cannot be overruled: {why}. Remove it."
 
 
 RAW_LIMIT = 2000
@@ -160,7 +165,7 @@ def classify(
     elif broken and verdict is Verdict.UNKNOWN:
         code, message = broken
     elif not code:
-        code, message = http_code(status), f"HTTP {status} without an error of the service's own"
+        code, message = http_code(status), f"HTTP {status} without an error code of the service"
     applied = verdict is Verdict.APPLIED
     server_time = parse_date(headers.get("Date", ""))
     return Answer(
@@ -202,7 +207,7 @@ def _success(kind: CallKind, payload: dict[str, Any] | None) -> tuple[Verdict, s
     if payload is None:
         return Verdict.UNKNOWN, OwnCode.NOT_JSON, "HTTP 200, but the body is not a JSON object"
     if payload.get("error"):
-        return Verdict.UNKNOWN, http_code(200), "HTTP 200 with an error that is no text"
+        return Verdict.UNKNOWN, http_code(200), "HTTP 200 with an error that is not text"
     field, expected = _EXPECTED[kind]
     value = payload.get(field)
     if kind is CallKind.ADD and not (isinstance(value, str) and _FACE_TOKEN.fullmatch(value)):

@@ -79,10 +79,10 @@ def _checked_base(text: str, *, allow_http: bool) -> tuple[str, str]:
         parts = urlsplit(url)
         port = given.port
     except (ValueError, requests.exceptions.RequestException) as exc:
-        raise UsageError(f"{_shown(text)} is no URL: give one like https://HOST.") from exc
+        raise UsageError(f"{_shown(text)} is not a URL: give one like https://HOST.") from exc
     host = parts.hostname
     if parts.scheme not in ("https", "http") or not host or port == 0 or not text.isprintable():
-        raise UsageError(f"{_shown(text)} is no URL of a service: give one like https://HOST.")
+        raise UsageError(f"{_shown(text)} is not the URL of a service: give one like https://HOST.")
     if "@" in given.netloc or "?" in text or "#" in text or " " in text:
         raise UsageError(
             "The endpoint's URL may hold scheme, host, port and path only: "
@@ -90,8 +90,8 @@ def _checked_base(text: str, *, allow_http: bool) -> tuple[str, str]:
         )
     if parts.scheme == "http" and not (allow_http or is_loopback(host)):
         raise UsageError(
-            f"{_shown(text)} is plain HTTP, which shows photos and signatures to everybody on "
-            "the way: use https, or --allow-http if that is all right here."
+            f"{_shown(text)} is plain HTTP, which shows photos and signatures to everybody on the "
+            "way: use https, or --allow-http if that is acceptable here."
         )
     return url.rstrip("/"), host
 

@@ -214,8 +214,8 @@ def _face(item: Mapping[str, Any]) -> LibraryFace:
 def _applied(answer: Answer) -> Mapping[str, Any]:
     if answer.verdict is not Verdict.APPLIED:
         raise ServiceError(
-            f"The service did not answer as asked: {answer.code}: {answer.message}. "
-            "Try again, and ask the vendor if it stays so."
+            f"The service did not answer as expected: {answer.code}: {answer.message}. Try again, "
+            "and ask the vendor if it happens again."
         )
     return answer.payload
 

@@ -305,7 +305,7 @@ def _raise_lost(wire: Wire, exc: Exception, response: requests.Response | None =
         message = f"the answer is longer than {MAX_BODY} bytes"
         raise LostError(OwnCode.BODY_TOO_LARGE, message, response=response) from exc
     if isinstance(exc, OSError) and clock.monotonic() >= wire.deadline:
-        message = "the time for the whole call was over before the answer was there"
+        message = "the time limit of the whole call was over before the answer was complete"
         raise DeadlinePassedError(OwnCode.TIMEOUT, message, response=response) from exc
     if response is not None:
         message = f"the answer was cut off: {_in_words(exc)}"

@@ -70,7 +70,7 @@ JOINED = 256 * 1024
 """A request of up to this many bytes is joined before it is encrypted, as each piece would be a
 record and a system call of its own."""
 
-_TIME_IS_OVER = "the time for the whole call is over"
+_TIME_IS_OVER = "the time limit of the whole call is over"
 
 
 class TooMuchError(Exception):

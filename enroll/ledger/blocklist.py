@@ -16,7 +16,7 @@ KEY_BYTES = 32
 WITHHELD = Fault(
     code="FORGOTTEN",
     message="This person was forgotten and is not enrolled again; `enroll forget --readmit` with "
-    "the user_id lifts that.",
+    "the user_id allows it.",
 )
 """Why a row is withheld."""
 

@@ -52,7 +52,7 @@ def translate_db_errors(path: str) -> Iterator[None]:
             raise short from error
         raise LocalError(
             f"The ledger {path} cannot be used: {error.orig}. Nothing that it recorded is lost; "
-            "make room or correct the file's permissions, then run the same command again."
+            "make room or fix the file's permissions, then run the same command again."
         ) from error
 
 
@@ -161,8 +161,8 @@ def file_id(path: Path | bytes) -> FileId | None:
 def _engine(creator: partial[sqlite3.Connection]) -> Connection:
     if sqlite_version_info < OLDEST_SQLITE:
         raise LocalError(
-            f"This Python has SQLite {sqlite_version}, and the ledger needs 3.33 or newer. "
-            "Use a Python that was built with one: most are."
+            f"This Python has SQLite {sqlite_version}, and the ledger needs 3.33 or newer. Use a "
+            "Python that was built with one; most are."
         )
     engine = create_engine("sqlite+pysqlite://", creator=creator, poolclass=NullPool)
 
@@ -249,8 +249,8 @@ def _file_of(connection: sqlite3.Connection) -> bytes:
 
 def _not_the_one(path: Path) -> LocalError:
     return LocalError(
-        f"The ledger {path} was moved or exchanged while it was opened. Put it back, then run the "
-        "same command again."
+        f"The ledger {path} was moved or replaced while it was being opened. Put it back, then "
+        "run the same command again."
     )
 
 
@@ -271,7 +271,7 @@ class LedgerFile:
         there = file_id(self._path)
         if there == self._opened:
             return
-        sentence = f"The ledger {self._path} was moved or removed while this run wrote it. "
+        sentence = f"The ledger {self._path} was moved or removed while this run was using it. "
         if there not in (None, self._saved):
             raise LocalError(
                 f"{sentence}Another file is there now, and was left alone. What the run did since "
@@ -301,8 +301,8 @@ class LedgerFile:
             with suppress(OSError):
                 saving.unlink()
             raise LocalError(
-                f"The ledger {self._path} was moved or removed while this run wrote it, and cannot "
-                f"be put back ({error}). What the run did is in its results only: put the "
+                f"The ledger {self._path} was moved or removed while this run was using it, and "
+                f"cannot be put back ({error}). What the run did is in its results only: put the "
                 "ledger back, then run the same command again."
             ) from error
         self._saved = file_id(self._path)

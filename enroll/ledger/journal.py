@@ -138,7 +138,7 @@ class SqliteLedger(SqliteReader):
 
     def _doubt_what_a_dead_run_left(self, run: int, *, at: int, expires: float) -> None:
         left = s.face.c.status == Status.SENDING.value
-        message = "The run ended while this call was under way; the service may have the face."
+        message = "The run ended while this call was in flight; the service may have the face."
         self._connection.execute(
             insert(s.event).from_select(
                 ["at", "kind", "run", "face_id", "detail"],

@@ -149,8 +149,8 @@ def _opened(path: Path) -> int:
                 "if no run is going on, or choose another place with --ledger."
             ) from error
         raise LocalError(
-            f"No lock file can be made beside the ledger ({error.strerror}: {path}). "
-            "Mend the folder's permissions, or choose another place with --ledger."
+            f"No lock file can be made beside the ledger ({error.strerror}: {path}). Fix the "
+            "folder's permissions, or choose another place with --ledger."
         ) from error
     try:
         check_trusted(

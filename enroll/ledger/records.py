@@ -308,8 +308,8 @@ def _other_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) 
             f"{wanted.host}"
         )
     return (
-        f"The ledger {path} is of {difference}. Nothing was sent. Give this library a ledger of "
-        f"its own with --ledger, or correct --group-id and --endpoint.{rehearsal}"
+        f"The ledger {path} belongs to {difference}. Nothing was sent. Give this library its own "
+        f"ledger with --ledger, or correct --group-id and --endpoint.{rehearsal}"
     )
 
 

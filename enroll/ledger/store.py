@@ -63,7 +63,7 @@ class SqliteStore:
                 head = file.read(100)
         except FileNotFoundError as error:
             raise LedgerMismatchError(
-                f"There is no ledger at {path}. Check the path; `enroll run` makes one."
+                f"There is no ledger at {path}. Check the path; `enroll run` creates one."
             ) from error
         except OSError as error:
             raise LocalError(
@@ -74,8 +74,8 @@ class SqliteStore:
         version = int.from_bytes(head[60:64], "big")
         if not head.startswith(SQLITE_HEAD) or application_id != s.APPLICATION_ID:
             raise LedgerMismatchError(
-                f"{path} is not a ledger of enroll. Name another file with --ledger; "
-                "a ledger that does not exist yet is made."
+                f"{path} is not a ledger of enroll. Name another file with --ledger; a ledger "
+                "that does not exist yet is created."
             )
         if version != s.SCHEMA_VERSION:
             raise LedgerMismatchError(
@@ -91,8 +91,8 @@ class SqliteStore:
             make_folder(folder)
         except OSError as error:
             raise LocalError(
-                f"The ledger's folder {folder} cannot be made: {error.strerror}. Choose a writable "
-                "place with --ledger."
+                f"The ledger's folder {folder} cannot be created: {error.strerror}. Choose a "
+                "writable place with --ledger."
             ) from error
         return LedgerLock(self._path)
 
@@ -187,8 +187,8 @@ def _create(path: Path, identity: LibraryIdentity, *, began_empty: bool) -> None
         os.close(os.open(making, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise LocalError(
-            f"The ledger {path} cannot be made: {error.strerror}. Choose a writable place "
-            "with --ledger."
+            f"The ledger {path} cannot be created: {error.strerror}. Choose a writable place with "
+            "--ledger."
         ) from error
     with translate_db_errors(str(path)):
         connection = connect(making, Access.WRITE, journal="DELETE")

@@ -38,8 +38,8 @@ class NamelessFile:
         self.size += len(content)
         if self.size > MOST_COPIED:
             raise ManifestError(
-                f"{self._path} holds more than {MOST_COPIED >> 30} GB of text, which no list "
-                "needs; look at what it holds, or split it."
+                f"{self._path} holds more than {MOST_COPIED >> 30} GB of text, more than a list "
+                "should need; check what it holds, or split it."
             )
         try:
             with open(self._descriptor, "wb", closefd=False) as file:
@@ -150,8 +150,8 @@ class Bounded(io.RawIOBase):
         self.count += read
         if self.count > self._most:
             raise ManifestError(
-                f"{self._path} unpacks to more than {MOST_UNPACKED >> 30} GB, which no list needs; "
-                "unpack it and look at what it holds, or split it."
+                f"{self._path} unpacks to more than {MOST_UNPACKED >> 30} GB, more than a list "
+                "should need; unpack it and check what it holds, or split it."
             )
         return read
 

@@ -110,8 +110,8 @@ def find_encoding(source: Source, asked: str | None = None) -> Encoding:
         _check(source, encoding.codec)
     except _UndecodableError as exc:
         raise ManifestError(
-            f"{source.path}, line {exc.line}: {exc.what} is not {encoding.name}; "
-            "repair the line, or say the right encoding with --encoding."
+            f"{source.path}, line {exc.line}: {exc.what} is not {encoding.name}; fix the line, or "
+            "give the right encoding with --encoding."
         ) from exc
     return encoding
 
@@ -187,8 +187,8 @@ def _utf8_or_older(source: Source) -> Encoding:
         evidence = _gather(source)
         if evidence.damaged_utf8:
             raise ManifestError(
-                f"{source.path}, line {exc.line}: {exc.what} is not UTF-8, which other lines of "
-                "the file are; repair the line, or say the right encoding with --encoding."
+                f"{source.path}, line {exc.line}: {exc.what} is not UTF-8, unlike other lines of "
+                "the file; fix the line, or give the right encoding with --encoding."
             ) from exc
         return _older(source, evidence)
     return Encoding(name="utf-8", codec="utf-8")
@@ -213,7 +213,7 @@ def _older(source: Source, evidence: Evidence) -> Encoding:
     except _UndecodableError as exc:
         raise ManifestError(
             f"{source.path}, line {exc.line}: {exc.what} is neither UTF-8 nor {shown}, which the "
-            "file looks like; repair the line, or say the right encoding with --encoding."
+            "file seems to be; fix the line, or give the right encoding with --encoding."
         ) from exc
     less, more = sorted((evidence.chinese, evidence.western))
     note = _note(source, shown, "its letters")
@@ -224,8 +224,8 @@ def _older(source: Source, evidence: Evidence) -> Encoding:
 
 def _note(source: Source, shown: str, reason: str) -> str:
     return (
-        f"{source.path} is read as {shown}, a guess from {reason}; "
-        "look at a name or two, and give --encoding if they are wrong."
+        f"{source.path} is read as {shown}, a guess from {reason}; check a name or two, and give "
+        "--encoding if they are wrong."
     )
 
 
@@ -235,8 +235,8 @@ def _asked(asked: str, head: bytes) -> Encoding:
         " ".encode(asked)  # bytes-to-bytes codecs (hex, zip) have a name too, but no text
     except (LookupError, UnicodeError, ValueError) as exc:
         raise ManifestError(
-            f"--encoding: {asked!r} is no encoding that Python knows; "
-            "for example utf-8, utf-16, gb18030, windows-1252, big5 or shift_jis."
+            f"--encoding: {asked!r} is not an encoding that Python knows; examples are utf-8, "
+            "utf-16, gb18030, windows-1252, big5 or shift_jis."
         ) from exc
     for mark, family, codec in _BOMS:
         # utf-16-le and the like would leave the mark in the first column's name.

@@ -114,7 +114,7 @@ def find_roles(header: Sequence[str], asked: Mapping[str, str], *, where: str) -
         example = ",".join(f"{role}=NAME" for role in missing)
         raise ManifestError(
             f"{where} has no column {' and no column '.join(map(repr, missing))}; it has: "
-            f"{list_names(header)}; say which one it is with --columns {example}."
+            f"{list_names(header)}; name the right one with --columns {example}."
         )
     found = {role.value: name for role, name in names.items() if name is not None}
     _refuse_shared(found, where)
@@ -149,7 +149,7 @@ def _find(header: Sequence[str], role: Role, asked: Mapping[str, str], where: st
     if len(matches) > 1:
         raise ManifestError(
             f"{where} has more than one column that can be {role.value}: {list_names(matches)}; "
-            f"say which with --columns {role.value}=NAME."
+            f"choose one with --columns {role.value}=NAME."
         )
     if matches:
         return matches[0]
@@ -187,7 +187,7 @@ def _refuse_results(header: Sequence[str], found: Mapping[str, str], where: str)
     for role, name in found.items():
         if name.strip() in RESULT_COLUMNS:
             raise ManifestError(
-                f"{where} is a results file, so its column {name.strip()!r} holds our results "
-                f"and cannot be {role}; the manifest's own column is called "
+                f"{where} is a results file, so its column {name.strip()!r} holds enroll's "
+                f"results and cannot be {role}; the manifest's own column is called "
                 f"{'manifest_' + name.strip()!r} there."
             )

@@ -313,8 +313,8 @@ def _hidden_notes(source: Source, head: Head, roles: Mapping[str, str]) -> Itera
     if rows := sum(record > head.record for record in hidden.rows):
         are, they = ("is", "it counts") if rows == 1 else ("are", "they count")
         yield (
-            f"{where}: {amount(rows, 'row')} {are} hidden, by hand or by a filter; {they} like the "
-            "others. Delete what is not meant."
+            f"{where}: {amount(rows, 'row')} {are} hidden, by hand or by a filter; {they} like "
+            "the others. Delete those that should not be."
         )
     for role, name in roles.items():
         if hidden.hides(head.names.index(name)):
@@ -328,7 +328,7 @@ def _notes(path: Path, names: tuple[str, ...], structure: Structure) -> Iterator
         lines = amount(len(structure.orphans), "line")
         yield (
             f"{path} is an export: {lines} without a photo, of faces that no row points to any "
-            "more, are no rows."
+            "more, are not rows."
         )
     for old, new in result_names(own_names(names)).items():
         yield f"{path} has a column {old.strip()!r} of its own: the results file calls it {new!r}."

@@ -168,8 +168,8 @@ def check_structure(
                     _cut_empty(cells, source, start, head)
                 if cells in headers:
                     raise ManifestError(
-                        f"{source.path}, line {start} is the header once more, as when two files "
-                        "are joined; remove the line."
+                        f"{source.path}, line {start} repeats the header, as when two files are "
+                        "joined; remove the line."
                     )
                 if orphans_at is not None and is_orphan(cells, orphans_at):
                     orphans.append(record)

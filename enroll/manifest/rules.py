@@ -78,8 +78,8 @@ def user_id_fault(user_id: str) -> Fault | None:
     if _ROUNDED.fullmatch(user_id):
         return _fault(
             RowCode.USER_ID_ROUNDED,
-            "user_id is a number that a spreadsheet has rounded, as it keeps 15 digits of one: the "
-            "last digits are lost. Enter or import the ids as text, and export the list again.",
+            "user_id is a number that a spreadsheet has rounded to 15 digits: the last digits "
+            "are lost. Enter or import the ids as text, and export the list again.",
         )
     bad = _BAD_IN_USER_ID.search(user_id)
     if bad is None:
@@ -111,7 +111,7 @@ def _user_data_fault(user_data: str) -> Fault | None:
     if bad := _BAD_IN_USER_DATA.search(user_data):
         return _fault(
             RowCode.USER_DATA_CHARACTER,
-            f"user_data has {_place(bad)}, which is no text; remove it.",
+            f"user_data has {_place(bad)}, which is not text; remove it.",
         )
     return None
 
@@ -167,7 +167,7 @@ def read_user_ids(path: Path) -> list[str]:
     CSV or of a workbook's only sheet. Raises UsageError, also where rows of that are hidden: nobody
     has looked at them, and these people are to be deleted."""
     if not path.exists():
-        raise UsageError(f"There is no file {path}. Name one with one id a line, or a CSV.")
+        raise UsageError(f"There is no file {path}. Name one with one id on a line, or a CSV.")
     source = Source.of(path)
     if source.hidden is not None and source.hidden.rows:
         raise UsageError(
@@ -209,12 +209,12 @@ def _of_table(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[str]
         names = [as_seen(name) for name in next(table, [])]
         if "user_id" not in names:
             raise UsageError(
-                f"{path} has no column user_id. Give a file with one id a line, or a CSV with such "
-                "a column."
+                f"{path} has no column user_id. Give a file with one id on a line, or a CSV with "
+                "such a column."
             )
         place = names.index("user_id")
         yield from (cells[place] for cells in table if len(cells) > place)
     except csv.Error as error:
         raise UsageError(
-            f"{path} is no sound CSV: {error}. Repair it, or write one id a line."
+            f"{path} is not a valid CSV: {error}. Fix it, or write one id on a line."
         ) from error

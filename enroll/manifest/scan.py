@@ -63,11 +63,11 @@ def photos_folder(given: Path | None, manifest: Manifest, ledger: LedgerReader) 
         found = ChosenStore(store=open_store(resolved(given)), named=True, inherited=False)
     elif before is not None:
         path, named = Path(before[0]), before[1]
-        notes = [] if path == own else [f"Photos are looked for below {path}, as in the last run."]
+        notes = [] if path == own else [f"Photos are read from below {path}, as in the last run."]
         found = ChosenStore(store=open_store(path), named=named, inherited=bool(notes), notes=notes)
     elif last_named and Path(last_named) != own:
         _refuse_two(manifest, own, Path(last_named))
-        note = f"Photos are looked for below {last_named}, as in the last run that was told."
+        note = f"Photos are read from below {last_named}, as named in an earlier run."
         store = open_store(last_named)
         found = ChosenStore(store=store, named=True, inherited=True, notes=[note])
     else:
@@ -83,7 +83,7 @@ def _refuse_two(manifest: Manifest, own: Path, named: Path) -> None:
         raise UsageError(
             f"The photos of {manifest.path} may be those below {own}, the manifest's own folder, "
             f"or those below {named}, which --images named in an earlier run of another manifest. "
-            f"Say which: --images {own} or --images {named}."
+            f"Choose one: --images {own} or --images {named}."
         )
 
 
@@ -98,8 +98,8 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
         return found
     if root in known:
         raise FolderGoneError(
-            f"The photos' folder {root} is gone, which was there in an earlier run. Mount the "
-            "share again, then run the same command; every row stays due."
+            f"The photos' folder {root} is gone; it was there in an earlier run. Mount the share "
+            "again, then run the same command; every row stays due."
         )
     raise NoFolderError(f"The photos' folder {root} does not exist. Correct --images.")
 

@@ -331,7 +331,7 @@ class Sheet:
     def _number(self, value: str) -> str:
         number = float(value) if not _WHOLE.fullmatch(value) else int(value)
         if not math.isfinite(number):
-            raise ValueError("a number that is none")
+            raise ValueError("a number that is not one")
         form = self._format()
         if not form.is_moment:
             return shown(number, form.code)
@@ -360,6 +360,6 @@ _GENERAL = Format(GENERAL)
 
 def _refuse_number(path: Path, most: int, what: str) -> NoReturn:
     raise ManifestError(
-        f"{path} has more than {most:,} {what}, which no list needs; look at what it holds, or "
-        "split it."
+        f"{path} has more than {most:,} {what}, more than a list should need; check what it "
+        "holds, or split it."
     )

@@ -72,7 +72,8 @@ class Source:
                 file.seek(0)
                 if sheet is not None and not is_workbook:
                     raise ManifestError(
-                        f"{path} is no workbook, so it has no sheet {sheet!r}; leave --sheet out."
+                        f"{path} is not a workbook, so it has no sheet {sheet!r}; leave --sheet "
+                        "out."
                     )
                 sha256 = _digest(bounded(file, path, until=until))
                 file.seek(0)
@@ -137,7 +138,7 @@ def _faults(path: Path) -> Iterator[None]:
     except FileNotFoundError as exc:
         raise ManifestError(f"There is no manifest at {path}.") from exc
     except PermissionError as exc:
-        raise ManifestError(f"{path} may not be read by this user; check its permissions.") from exc
+        raise ManifestError(f"{path} cannot be read by this user; check its permissions.") from exc
     except EOFError as exc:
         raise ManifestError(
             f"{path} is a gzip file that ends too early; copy or pack it again."

@@ -87,7 +87,7 @@ EMPTY = _fault(PhotoCode.EMPTY, "The file is empty. Export the photo again.")
 
 NO_IMAGE = _fault(
     PhotoCode.NOT_AN_IMAGE,
-    "The file is not an image, whatever its name says. Export the photo again.",
+    "The file is not an image, despite its name. Export the photo again.",
 )
 
 NOT_A_FILE = _fault(PhotoCode.NOT_A_FILE, "The path names a folder or device, not a photo.")
@@ -127,7 +127,7 @@ HEIF_MISSING = _fault(
 def cut_off(missing: str = "The end of the picture is", *, completable: bool = True) -> Fault:
     """`missing` says what is, such as `The last 12 % of the picture is`; `completable` that what
     exists can be sent with an option."""
-    instead = ", or send what there is with --accept-truncated" if completable else ""
+    instead = ", or send what is left with --accept-truncated" if completable else ""
     return _fault(
         PhotoCode.TRUNCATED,
         f"{missing} missing: a broken copy or download. Copy it again{instead}.",
@@ -169,7 +169,7 @@ def too_much_memory(size: tuple[int, int], need: int) -> Fault:
         PhotoCode.TOO_MANY_PIXELS,
         f"The photo has {size[0]:,} x {size[1]:,} pixels, of a kind that takes "
         f"{need // 1_000_000:,} MB of memory to decode. Export it in a smaller size or as a plain "
-        "JPEG, or raise --max-pixels, which raises what is allowed.",
+        "JPEG, or raise --max-pixels, which allows more.",
     )
 
 
@@ -209,15 +209,15 @@ def several_faces(faces: int, preparation: Preparation) -> Fault:
     """Faces of similar size: the service takes the largest, which may be somebody else's."""
     return _fault(
         PhotoCode.SEVERAL_FACES,
-        f"The photo shows {faces:,} faces of similar size, of which the service takes the largest. "
-        f"Crop it to the one that is meant{_or_warn(preparation)}.",
+        f"The photo shows {faces:,} faces of similar size, and the service takes the largest. "
+        f"Crop it to the right person{_or_warn(preparation)}.",
     )
 
 
 def _or_warn(preparation: Preparation) -> str:
     """How a photo that is held back can be sent."""
     held = preparation.precheck == Precheck.HOLD
-    return ", or send it all the same with --precheck warn" if held else ""
+    return ", or send it anyway with --precheck warn" if held else ""
 
 
 def small_face(side: int, min_face: int) -> Fault:

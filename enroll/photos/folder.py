@@ -45,7 +45,7 @@ every 4 ms or less, those of FAT every two seconds; a server's clock may be a li
 
 _OUTSIDE = Fault(
     code=PhotoCode.OUTSIDE,
-    message="The path leads out of the images folder. Correct it, or name the folder with "
+    message="The path leads outside the images folder. Correct it, or name the folder with "
     "--images.",
 )
 
@@ -336,7 +336,7 @@ def _instead(path: str, images: str) -> str:
     if there := describe_similar(path):
         return f"; there is {there}. Correct the path, or rename the file."
     if unseen := describe_unseen(path, images):
-        return f": its part {unseen}. Take that out of the path."
+        return f": its part {unseen}. Remove that from the path."
     return ". Use / between folders, not \\." if "\\" in path else ". Check the path."
 
 

@@ -110,7 +110,7 @@ class Calibrator:
 
     def refuse_search(self, code: str) -> str:
         """The service lets us not search: nothing can be settled by it in this run."""
-        self.cannot_search = f"the service lets us not search ({code})"
+        self.cannot_search = f"the service does not allow searching ({code})"
         return self.cannot_search
 
     def _fresh(self) -> FaceRecord | None:
@@ -134,7 +134,7 @@ class Calibrator:
         if known:
             self._ask(known[min(self._tries, len(known) - 1)])
         else:
-            self._give_up("no face is known to compare it with")
+            self._give_up("there is no known face to compare it with")
 
     def _ask(self, face: FaceRecord) -> None:
         self._under_way = True
@@ -147,27 +147,27 @@ class Calibrator:
 
     def _no_photo(self) -> None:
         self._chosen = None
-        self._failed("no photo of a known face is there to compare it with")
+        self._failed("there is no photo of a known face to compare it with")
 
     def _searched(self, face: FaceRecord, _: Lookup, answer: Answer) -> None:
         if answer.verdict is Verdict.FATAL:
             self._give_up(self.refuse_search(answer.code))
         elif answer.verdict is not Verdict.APPLIED:
             self._chosen = None
-            self._failed(f"looking failed: {answer.message or answer.code}")
+            self._failed(f"the check failed: {answer.message or answer.code}")
         elif (score := score_of(face, found_faces(answer) or [])) is None:
-            self._failed("looking failed: a face that we know was not found")
+            self._failed("the check failed: a known face was not found")
         else:
             self._have(score)
 
     def _listed(self, face: FaceRecord, _: Lookup, answer: Answer) -> None:
         listed = listed_whole(answer)
         if listed is None:
-            self._give_up("the library cannot be listed whole")
+            self._give_up("the library cannot be listed completely")
         elif any(one.face_token == face.face_token for one in listed):
             self._have(None)
         else:
-            self._failed("the list does not show a face that we have added")
+            self._failed("the list does not show a face that was added")
 
     def _have(self, score: float | None) -> None:
         now, lag = clock.monotonic(), None

@@ -275,6 +275,6 @@ class Share:
 
     def _gone(self, folder: str) -> LocalError:
         return LocalError(
-            f"The photos' folder {folder} is gone, which was there before. Mount the share again, "
+            f"The photos' folder {folder} is gone; it was there before. Mount the share again, "
             "then run the same command: every row that is not enrolled yet stays due."
         )

@@ -399,16 +399,16 @@ class Driver:
             return End(bound=self._why_rows_are_left())
         if now >= self._work.until:
             after = duration(self._work.max_duration)
-            return End(bound=f"--max-duration ({after}) was reached, and more is to be done")
+            return End(bound=f"--max-duration ({after}) was reached, and there is more to do")
         return None
 
     def _why_calls_end(self, now: float) -> str | None:
         """Which bound keeps all further calls from being made."""
         more = self._sender.under_way or self._lookups.waiting
         if self._limiter.spent and more and not (self._in_flight() or self._sender.answered):
-            why = "--max-calls was reached, and more is to be done"
+            why = "--max-calls was reached, and there is more to do"
             if self._unknown_faces.being_learned:
-                why += "; all of them went into finding and listing the library"
+                why += "; all of them were needed to find and list the library"
             return why
         since, patience = self._reach.since, self._work.give_up_after
         if since is not None and now - since >= patience:

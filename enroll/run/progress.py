@@ -113,7 +113,9 @@ class Watchdog:
         """Tell the observer what the run waits for."""
         reasons = [*_calls(sender, limiter, reach, now), *_photos(feed), *_doubts(doubts, now)]
         reasons += ["the list of the library's faces"] * unknown_faces.being_learned
-        self._observer.waits("; ".join(reasons) or "rows that wait for others of their person")
+        self._observer.waits(
+            "; ".join(reasons) or "rows that wait for another photo of the same person"
+        )
 
 
 def _calls(sender: Sender, limiter: Limiter, reach: Reachability, now: float) -> Iterator[str]:
@@ -126,7 +128,7 @@ def _calls(sender: Sender, limiter: Limiter, reach: Reachability, now: float) ->
     gauge = limiter.gauge(now)
     if sender.ready and not sender.in_flight:
         because = f" ({gauge.cap})" if gauge.cap else ""
-        yield f"a place in flight for {amount(sender.ready, 'row')}{because}"
+        yield f"a slot for {amount(sender.ready, 'row')}{because}"
     if gauge.closed:
         yield f"the pause that the service asks for, {duration(gauge.closed)} more"
 

@@ -309,7 +309,7 @@ class Reconciler:
         ):
             self._later(due.doubt, early)  # the lag became known while it waited
         else:
-            doubt, because = due.doubt, "its photo is no longer there to search with"
+            doubt, because = due.doubt, "there is no photo any more to search with"
             self._lookups.search(
                 doubt.face,
                 on_answer=partial(self._searched, doubt),
@@ -354,7 +354,7 @@ class Reconciler:
         if findings is not None:
             self._conclude(doubt, findings, self._calibrator.calibration)
             return
-        because = f"looking failed: {(answer.message or answer.code).rstrip('.')}"
+        because = f"the check failed: {(answer.message or answer.code).rstrip('.')}"
         if answer.verdict in NO_ANSWER:
             self._undecided(doubt, because)
         else:

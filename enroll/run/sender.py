@@ -382,9 +382,8 @@ def _over_and_over(answer: Answer) -> ServiceError:
     said = f"{answer.code} ({answer.message})" if answer.message != answer.code else answer.code
     advice = f"{said.rstrip('.')}. {remedy(answer.code)}".rstrip()
     return ServiceError(
-        f"The service answers with one error over and over: {advice} Every row that is not "
-        f"enrolled yet stays due; --on-code {answer.code}=reject takes this one for the rows' own "
-        "fault."
+        f"The service returns the same error again and again: {advice} Every row that is not "
+        f"enrolled yet stays due; --on-code {answer.code}=reject rejects such rows instead."
     )
 
 

@@ -103,10 +103,11 @@ class UnknownFaces:
         self.known, self._whole = True, whole
         if self._trust is Trust.LESS and not whole:
             self.stop = LedgerMismatchError(
-                "The ledger ends before the last run that used it, as if it had been restored from "
-                "a backup, and the service does not list the faces that it lacks: enrolling now "
-                "may add people twice. Take them in with `enroll adopt`, with every manifest that "
-                "was enrolled since, or add to the library all the same with --allow-nonempty."
+                "The ledger ends before the last run that used it, as if it had been restored "
+                "from a backup, and the service does not list the faces that are missing in it: "
+                "enrolling now may add people twice. Adopt them with `enroll adopt`, with every "
+                "manifest that was enrolled since, or add to the library anyway with "
+                "--allow-nonempty."
             )
 
     def _remember(self, page: Sequence[LibraryFace]) -> bool:

@@ -126,7 +126,7 @@ class Wait:
     def _tell(self, waited: float, after: float, answer: Answer) -> None:
         observer = self._patience.observer
         if answer.verdict is Verdict.REFUSED:
-            what = f"a place for the first calls ({answer.code}), {duration(after)} more"
+            what = f"a slot for the first calls ({answer.code}), {duration(after)} more"
             observer.waits(what)
         else:
             self._told = True
@@ -140,8 +140,9 @@ def unreached(answer: Answer, *, waited: float | None = None) -> UnreachedError:
     lasted = "" if waited is None else f" for {duration(waited)}"
     if answer.verdict is Verdict.REFUSED:
         return UnreachedError(
-            f"The service had no place for a call{lasted} ({_said(answer)}): other programs of the "
-            "account take all of them. Run the same command again when they have ended."
+            f"The service refused calls because of the account's limit{lasted} ({_said(answer)}): "
+            "other programs are using all of it. Run the same command again when they have "
+            "ended."
         )
     return UnreachedError(
         f"The service could not be reached{lasted} ({_said(answer)}). {call_remedy(answer.code)} "
@@ -298,13 +299,13 @@ def find_library(
     names = ", ".join(sorted(library.group_id for library in found)) or "none at all"
     if ledger is not None:
         raise ServiceError(
-            f"The account has no library {group_id!r}; it has {names}. The ledger {ledger} is of "
-            "one that it had: correct --group-id, or the credentials, or if the library was "
-            "deleted move that ledger away, and begin anew with --create-library."
+            f"The account has no library {group_id!r}; it has {names}. The ledger {ledger} "
+            "belongs to one that it had: correct --group-id or the credentials. If the library "
+            "was deleted, move that ledger away and start over with --create-library."
         )
     raise ServiceError(
-        f"The account has no library {group_id!r}; it has {names}. Correct --group-id, or make it "
-        f"with `enroll library create --group-id {group_id}`."
+        f"The account has no library {group_id!r}; it has {names}. Correct --group-id, or create "
+        f"it with `enroll library create --group-id {group_id}`."
     )
 
 
@@ -366,7 +367,7 @@ def make_call(
         clock.sleep(pause)
 
 
-ITS_OWN_WORD = "That is the service's own word, not known to us: ask its vendor what lifts it."
+ITS_OWN_WORD = "enroll does not know this code: ask the vendor of the service what it means."
 
 
 def failed(answer: Answer, connection: Connection) -> ServiceError:

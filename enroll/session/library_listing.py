@@ -68,10 +68,10 @@ def read_library(
         if seen > MOST_FACES:
             break
         if following <= start or not new:
-            because = f"The page from {start:,} on leads to no other faces."
+            because = f"The page from {start:,} on leads back to faces already listed."
             return ListedLibrary(faces=seen, began=began, because=because)
         start = following
-    because = f"`list` leads on and on, beyond the {MOST_FACES:,} faces that an account can hold."
+    because = f"`list` continues beyond the {MOST_FACES:,} faces that an account can hold."
     return ListedLibrary(faces=seen, began=began, because=because)
 
 
@@ -134,5 +134,5 @@ def _looked_up(caller: Caller, token: str, answer: Answer) -> LibraryFace | Serv
     except ServiceError as error:
         return error
     if found.face_token != token:
-        return ServiceError("The service answered with another face than the one asked for.")
+        return ServiceError("The service answered with a different face from the one requested.")
     return found

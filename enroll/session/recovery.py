@@ -177,7 +177,7 @@ def _without_token(face: FaceRecord, *, due: bool, run: int) -> FaceRecord:
 
 _PUT_BACK = "The ledger was put back to an earlier state"
 _REMEDY = (
-    "`enroll verify --deep --requeue-missing` finds it, and `enroll adopt` takes in what was added."
+    "`enroll verify --deep --requeue-missing` finds it, and `enroll adopt` takes up what was added."
 )
 
 
@@ -219,12 +219,12 @@ def requeue_deleted(
             return [_unseen(str(error))]
     again = amount(requeued.due, "face")
     said = [
-        f"{_PUT_BACK}. The library was listed: {again} that it took for enrolled "
-        f"{'is' if requeued.due == 1 else 'are'} not there any more, and due again."
+        f"{_PUT_BACK}. The library was listed: {again} that it counted as enrolled "
+        f"{'is' if requeued.due == 1 else 'are'} no longer there, and due again."
     ]
     if requeued.kept:
         kept = amount(requeued.kept, "face")
-        said.append(f"Of {kept} it is not known yet: the next run asks again.")
+        said.append(f"Of {kept} it is not known yet: the next run checks again.")
     else:
         lock.mark_caught_up()
     return said
@@ -232,6 +232,6 @@ def requeue_deleted(
 
 def _unseen(because: str) -> str:
     return (
-        f"{_PUT_BACK}, and what was deleted since counts as enrolled, as the library does not show "
-        f"all: {because} {_REMEDY}"
+        f"{_PUT_BACK}, and what was deleted since still counts as enrolled, because the library "
+        f"cannot be listed completely: {because} {_REMEDY}"
     )
