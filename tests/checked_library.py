@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from small_archive import read_csv
 
 from enroll.clock import now_ms
-from enroll.commands.run import enroll_manifest
+from enroll.commands.run import Unwatched, enroll_in_pools
 from enroll.commands.run_closing import Report
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Changes, read_ledger
@@ -82,6 +84,7 @@ class Place:
         picture = Image.linear_gradient("L").rotate(shade).resize((size, size + 16))
         picture.convert("RGB").save(out, "JPEG")
         path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(out.getvalue() + bytes([shade % 251]))
         return path
 
@@ -122,8 +125,23 @@ class Place:
         )
         return replace(given, **changed)
 
-    def run(self, **changed: Any) -> Report:
-        return enroll_manifest(self.settings(**changed), lambda: self.credentials)
+    def run(
+        self,
+        *,
+        screen: Unwatched | None = None,
+        pool: Callable[[int], Executor] = ThreadPoolExecutor,
+        read: Callable[[], Credentials] | None = None,
+        **changed: Any,
+    ) -> Report:
+        return enroll_in_pools(
+            self.settings(**changed), read or (lambda: self.credentials), screen=screen, pool=pool
+        )
+
+    def results(self) -> list[dict[str, str]]:
+        return read_csv(self.folder / "staff.results.csv")
+
+    def statuses(self) -> list[str]:
+        return [line["status"] for line in self.results()]
 
     # What others do to the library
 
@@ -207,6 +225,16 @@ class Place:
             return list(reader.entries())
         finally:
             reader.close()
+
+    def tokens_agree(self) -> bool:
+        """Whether ledger and library hold the same tokens under the same user ids."""
+        held = {
+            (entry.user_id, entry.face_token)
+            for entry in self.entries()
+            if entry.status in (Status.ENROLLED, Status.SUPERSEDED)
+        }
+        there = [(face.user_id, face.face_token) for face in self.box.faces(GROUP)]
+        return len(there) == len(set(there)) and held == set(there)
 
     def history(self) -> list[tuple[str, str, str]]:
         """The events but for `enrolled`: kind, user_id, token."""

@@ -20,8 +20,7 @@ from moved_clock import standin
 
 from enroll.commands import run_opening
 from enroll.commands.resolve import ResolveSettings, resolve
-from enroll.commands.run import Unwatched, enroll_in_pools
-from enroll.commands.run_closing import Report
+from enroll.commands.run import Unwatched
 from enroll.errors import ExitCode, LocalError
 from enroll.facesearch import client
 from enroll.ledger.journal import SqliteLedger
@@ -44,22 +43,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def _searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every library is too large to be listed whole."""
     monkeypatch.setattr(reconcile, "LIST_PAGE", 1)
-
-
-def run(
-    place: Place,
-    *,
-    screen: Unwatched | None = None,
-    pool: Callable[[int], Executor] = ThreadPoolExecutor,
-    read: Callable[[], Credentials] | None = None,
-    **changed: Any,
-) -> Report:
-    return enroll_in_pools(
-        place.settings(**changed),
-        read or (lambda: place.credentials),
-        screen=screen,
-        pool=pool,
-    )
 
 
 def doubted(place: Place, *numbers: int) -> None:
@@ -111,7 +94,7 @@ def test_no_more_photos_are_in_memory_for_searches_than_calls_may_be_in_flight(
     place.box.latency = 0.02
     gc.collect()
     Counting.most = 0
-    report = run(place, pool=Counting, max_in_flight=2)
+    report = place.run(pool=Counting, max_in_flight=2)
     # The two whose photos are gone cannot be searched for, and nothing else is known of them.
     assert report.ended.tally.adopted == 10
     assert {face.status for number in (3, 4) for face in place.faces(f"u{number}")} == {
@@ -128,8 +111,7 @@ def test_photos_that_wait_for_a_service_that_is_away_do_not_pile_up(
     place.people(*range(80))
     gc.collect()
     Counting.most = 0
-    report = run(
-        place,
+    report = place.run(
         screen=PullThePlug(place.box, 1),
         pool=Counting,
         max_in_flight=2,
@@ -146,7 +128,7 @@ def test_one_list_that_fails_is_asked_for_again(place: Place) -> None:
     doubted(place, 1, 2)
     place.box.script(["502-before"], call="list")
     before = place.box.count("list")
-    report = run(place, allow_nonempty=True)
+    report = place.run(allow_nonempty=True)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 2)
     assert place.box.count("list") == before + 2
     assert place.box.count("add") == 2
@@ -178,7 +160,7 @@ def test_a_look_that_is_refused_for_its_signature_is_made_again_with_new_credent
         read[0] += 1
         return Rotated(place.box.api_key, place.box.api_secret)
 
-    report = run(place, read=credentials)
+    report = place.run(read=credentials)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     assert read[0] == 2
     assert place.box.count("add") == 2
@@ -223,8 +205,7 @@ def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
     place.box.script([None, *["auth"] * 3], call="add")
     known = [place.credentials, Rotated(place.box.api_key, place.box.api_secret)]
     pools: Iterator[Executor] = iter([Together(4, backwards=backwards), ThreadPoolExecutor(4)])
-    report = run(
-        place,
+    report = place.run(
         pool=lambda workers: next(pools),
         read=lambda: known.pop(0) if len(known) > 1 else known[0],
         allow_nonempty=True,
@@ -257,7 +238,7 @@ def test_a_service_that_is_away_is_given_up_though_only_doubts_are_left(
     doubted(place, 1)
     if rows:
         place.people(2)
-    report = run(place, screen=PullThePlug(place.box, rows), give_up_after=1.0)
+    report = place.run(screen=PullThePlug(place.box, rows), give_up_after=1.0)
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert "could not be reached" in (report.ended.bound or "")
     assert report.ended.seconds < 30
@@ -272,7 +253,7 @@ def test_a_search_that_is_refused_for_good_leaves_the_doubt_and_says_what_the_se
     place.run()
     doubted(place, 1)
     place.box.script([None, *["unknown-code"] * 30], call="search")  # the first is the control's
-    report = run(place, max_calls=20)
+    report = place.run(max_calls=20)
     assert report.exit_code is ExitCode.IN_DOUBT
     assert "FACE_LEFT_THE_BUILDING: rehearsal" in place.face("u1").message
     assert place.face("u1").status is Status.IN_DOUBT
@@ -319,7 +300,7 @@ def test_a_ledger_that_fails_while_one_answer_is_heard_loses_no_token_of_the_oth
     monkeypatch.setattr(SqliteLedger, "holders_of", fail)
     # A list shows the first face that this run adds; the next one is the look at the doubt.
     pools: Iterator[Executor] = iter([AtOnce(3), ThreadPoolExecutor(4)])
-    report = run(place, pool=lambda workers: next(pools), drain=0.5, allow_nonempty=True)
+    report = place.run(pool=lambda workers: next(pools), drain=0.5, allow_nonempty=True)
     assert report.exit_code is ExitCode.LOCAL
     assert [place.face(f"u{number}").status for number in (2, 3, 4)] == [Status.ENROLLED] * 3
     assert place.face("u1").status is Status.IN_DOUBT
@@ -332,11 +313,11 @@ def test_a_photo_that_is_away_for_a_run_is_there_for_the_search_of_the_next(plac
     doubted(place, 1)
     photo, away = place.folder / "1.jpg", place.folder / "away.jpg"
     photo.rename(away)
-    report = run(place)
+    report = place.run()
     assert report.exit_code is ExitCode.IN_DOUBT
     assert report.ended.tally.statuses[Status.IN_DOUBT] == 1
     away.rename(photo)
-    assert run(place).ended.tally.adopted == 1
+    assert place.run().ended.tally.adopted == 1
     assert place.box.count("add") == 2
 
 
@@ -348,7 +329,7 @@ def test_a_photo_of_which_only_the_metadata_has_changed_serves_for_the_search(pl
     photo = place.folder / "1.jpg"
     whole = photo.read_bytes()
     photo.write_bytes(whole[:2] + b"\xff\xfe\x00\x07hello" + whole[2:])  # a comment
-    assert run(place).ended.tally.adopted == 1
+    assert place.run().ended.tally.adopted == 1
     assert place.box.count("add") == 2
 
 
@@ -361,7 +342,7 @@ def test_a_row_that_breaks_a_rule_while_its_face_is_in_doubt_leads_to_the_photo_
     doubted(place, 1)
     place.box.script(["auth"] * 9, call="search")
     place.rows[1] = ("u1", "too long " * 100, "1.jpg")
-    run(place)
+    place.run()
     assert place.face("u1").status is Status.IN_DOUBT
     with place.writing() as ledger:
         (paths,) = ledger.paths_of([place.face("u1").face_id]).values()
@@ -371,7 +352,7 @@ def test_a_row_that_breaks_a_rule_while_its_face_is_in_doubt_leads_to_the_photo_
 def test_a_face_that_is_found_without_its_photo_keeps_its_row(place: Place) -> None:
     doubted(place, 1)
     (place.folder / "1.jpg").unlink()
-    report = run(place)
+    report = place.run()
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     assert report.ended.tally.superseded == 0
     (entry,) = place.entries()
@@ -387,12 +368,12 @@ def test_a_photo_that_is_away_when_its_face_is_to_be_sent_again_keeps_the_last_l
     resend(place, "u1")
     photo, away = place.folder / "1.jpg", place.folder / "away.jpg"
     photo.rename(away)
-    report = run(place, allow_nonempty=True)
+    report = place.run(allow_nonempty=True)
     assert report.exit_code is ExitCode.SOME_ROWS_FAILED
     assert (place.face("u1").status, place.face("u1").code) == (Status.FAILED, "PHOTO_MISSING")
     away.rename(photo)
     assert (
-        run(place, allow_nonempty=True).ended.tally.surplus == 1
+        place.run(allow_nonempty=True).ended.tally.surplus == 1
     )  # what landed late is found after all
     assert place.box.count("add") == 3
 
@@ -403,7 +384,7 @@ def test_a_face_that_could_not_be_sent_again_is_looked_for_when_it_was(place: Pl
     place.delete(place.face("u1").face_token or "")
     resend(place, "u1")
     (place.folder / "1.jpg").rename(place.folder / "away.jpg")
-    run(place)
+    place.run()
     assert (place.face("u1").status, place.face("u1").recheck) == (Status.FAILED, True)
 
 
@@ -424,10 +405,10 @@ def test_a_face_is_looked_for_after_it_was_sent_again_though_runs_of_others_come
     rows = list(place.rows)
     place.rows = rows[:1]
     place.people(6)
-    assert run(place, allow_nonempty=True).exit_code is ExitCode.DONE
+    assert place.run(allow_nonempty=True).exit_code is ExitCode.DONE
     assert place.face("u1").recheck
     place.rows = rows
-    assert run(place, allow_nonempty=True).ended.tally.surplus == 1
+    assert place.run(allow_nonempty=True).ended.tally.surplus == 1
     assert not place.face("u1").recheck
     assert place.face("u1").status is Status.ENROLLED
 
@@ -443,7 +424,7 @@ def test_what_landed_late_is_a_copy_of_a_face_that_is_superseded_or_removed(
     place.rows.pop()
     place.people(6)
     copy = place.add("u1", "1.jpg")
-    report = run(place)
+    report = place.run()
     assert (report.ended.tally.surplus, report.ended.tally.adopted) == (1, 0)
     found = place.face("u1")
     assert (found.status, found.face_token, found.recheck) == (status, token, False)
@@ -470,7 +451,7 @@ def test_a_library_that_is_gone_when_doubts_are_looked_at_stops_the_run(
     place.people(5)
     place.run()
     doubted(place, 1)
-    report = run(place, screen=Freed(place))
+    report = place.run(screen=Freed(place))
     assert report.exit_code is ExitCode.SERVICE
     assert "stopped the run" in str(report.ended.stop)
     assert place.face("u1").status is Status.IN_DOUBT
@@ -485,7 +466,7 @@ def test_a_look_that_is_sent_elsewhere_stops_the_run(
     place.run()
     doubted(place, 1)
     place.box.script([None, "redirect"] if call == "search" else ["redirect"], call=call)
-    report = run(place)
+    report = place.run()
     assert report.exit_code is ExitCode.SERVICE
     assert place.face("u1").status is Status.IN_DOUBT
 
@@ -506,7 +487,7 @@ def test_a_face_that_is_shown_late_is_not_sent_again_once_the_run_knows_how_late
     doubted(place, 1)
     late(place, "u1")
     place.people(2)
-    report = run(place, allow_nonempty=True)
+    report = place.run(allow_nonempty=True)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     assert place.box.count("add") == 3
 
@@ -522,11 +503,11 @@ def test_how_late_faces_are_shown_is_known_to_later_runs_that_add_nobody(
     doubted(place, 1)
     late(place, "u1")
     place.people(2)
-    assert run(place, allow_nonempty=True).ended.tally.adopted == 1  # this run sees how late
+    assert place.run(allow_nonempty=True).ended.tally.adopted == 1  # this run sees how late
     doubted(place, 3)
     late(place, "u3")
     added = place.box.count("add")
-    report = run(place, timeout=1.0)
+    report = place.run(timeout=1.0)
     assert (report.ended.tally.adopted, report.ended.tally.not_applied) == (1, 0)
     assert place.box.count("add") == added
 
@@ -542,7 +523,7 @@ def test_a_copy_of_a_face_that_was_shown_too_late_is_reported_by_the_run_that_ma
     place.box.search_lag = 9.0
     doubted(place, 1)
     late(place, "u1")
-    report = run(place, timeout=1.0)
+    report = place.run(timeout=1.0)
     assert (report.ended.tally.not_applied, report.ended.tally.surplus) == (1, 1)
     assert place.box.count("add") == 3
     assert not place.face("u1").recheck
@@ -562,7 +543,7 @@ def test_a_face_sent_again_that_is_not_shown_is_left_for_the_next_run_to_look_fo
     place.record(replace(place.face("u1"), recheck=True))
     place.people(6)
     place.box.search_lag = 0.0
-    report = run(place)
+    report = place.run()
     assert (report.exit_code, report.ended.tally.unchecked) == (ExitCode.DONE, 1)
     assert place.face("u1").recheck
     assert any("1 face sent again after a doubt" in line for line in summary_lines(report))
@@ -575,7 +556,7 @@ def test_a_doubt_is_settled_while_rows_go_on_though_every_new_face_is_shown_late
     place.box.search_lag, place.box.latency = 0.6, 0.1
     place.people(*range(100))
     place.box.script(["500-after"], user_id="u3")
-    report = run(place, timeout=1.0, max_in_flight=1)
+    report = place.run(timeout=1.0, max_in_flight=1)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     adopted, last = (place.face(user_id).enrolled_at for user_id in ("u3", "u99"))
     assert adopted is not None
@@ -595,12 +576,12 @@ class FarOff(Unwatched):
 
 def test_a_look_that_cannot_be_signed_stops_the_run_and_leaves_the_doubt_open(place: Place) -> None:
     doubted(place, 1)
-    report = run(place, screen=FarOff(place.box))
+    report = place.run(screen=FarOff(place.box))
     assert report.exit_code is ExitCode.SERVICE
     assert "clock says" in str(report.ended.stop)
     assert place.face("u1").status is Status.IN_DOUBT
     place.box.clock_skew = 0.0
-    assert run(place).exit_code is ExitCode.DONE
+    assert place.run().exit_code is ExitCode.DONE
 
 
 class SetBack(Unwatched):
@@ -619,7 +600,7 @@ def test_a_look_waits_for_the_expiry_though_the_clock_is_set_back_meanwhile(plac
     place.record(replace(place.face("u1"), expires=expires))
     place.people(2)  # by whose call the clock is learned anew
     looks = place.box.count("list")
-    report = run(place, allow_nonempty=True, screen=SetBack(place.box))
+    report = place.run(allow_nonempty=True, screen=SetBack(place.box))
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     made = [call.time for call in place.box.calls if call.kind == "list"][looks:]
     assert len(made) == 2  # whether it shows `u2`, which was added meanwhile, and the look
@@ -634,12 +615,12 @@ def test_faces_of_other_manifests_that_stay_in_doubt_are_named_and_change_no_exi
         (place.folder / f"{number}.jpg").unlink()
     place.rows.pop()  # `u3` is in another manifest
     place.box.script(["auth"] * 20, call="list")
-    report = run(place)
+    report = place.run()
     assert report.exit_code is ExitCode.IN_DOUBT
     assert report.ended.tally.others_in_doubt == 1
     place.rows.clear()
     place.people(7)
-    report = run(place)
+    report = place.run()
     assert report.exit_code is ExitCode.DONE
     assert report.ended.tally.others_in_doubt == 3
     (said,) = [line for line in summary_lines(report) if "other manifests" in line]

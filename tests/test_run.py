@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from checked_library import GROUP, Place
 from moved_clock import standin
-from PIL import Image
+from small_case import picture
 
-from enroll.commands.run import Unwatched, enroll_in_pools, enroll_manifest
+from enroll.commands.run import Unwatched, enroll_manifest
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import Place
+from enroll.commands.run_opening import Place as Opened
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
-from enroll.model import Candidate, Credentials, Entry, SendAs, Status
+from enroll.model import Candidate, Credentials, SendAs, Status
 from enroll.run import progress, reconcile
 from enroll.sandbox import Sandbox
 from enroll.settings import CodeRule, FailOn, RunSettings
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
-
-GROUP = "staff"
 
 
 class Inline(Executor):
@@ -46,81 +43,6 @@ class Inline(Executor):
         return future
 
 
-@dataclass
-class Archive:
-    """A folder with photos and a manifest, a stand-in, and runs of the one into the other."""
-
-    folder: Path
-    box: Sandbox
-    rows: list[tuple[str, str, str]] = field(default_factory=list)
-
-    def photo(self, name: str, shade: int) -> Path:
-        """A picture whose content follows from `shade` (the stand-in takes its middle)."""
-        out = BytesIO()
-        Image.linear_gradient("L").rotate(shade).resize((64, 80)).convert("RGB").save(out, "JPEG")
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(out.getvalue())
-        return path
-
-    def person(self, number: int) -> None:
-        self.photo(f"{number}.jpg", number)
-        self.rows.append((f"u{number}", f"name {number}", f"{number}.jpg"))
-
-    @property
-    def manifest(self) -> Path:
-        return self.folder / "staff.csv"
-
-    @property
-    def ledger(self) -> Path:
-        return self.folder / "ledger.sqlite"
-
-    def run(
-        self,
-        screen: Unwatched | None = None,
-        pool: Callable[[int], Executor] = ThreadPoolExecutor,
-        **settings: Any,
-    ) -> Report:
-        with self.manifest.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["user_id", "user_data", "image"])
-            writer.writerows(self.rows)
-        given = RunSettings(
-            manifest=self.manifest,
-            group_id=GROUP,
-            endpoint=self.box.endpoint,
-            ledger=self.ledger,
-        )
-        credentials = Credentials(self.box.api_key, self.box.api_secret)
-        return enroll_in_pools(
-            replace(given, **settings), lambda: credentials, screen=screen, pool=pool
-        )
-
-    def results(self) -> list[dict[str, str]]:
-        with (self.folder / "staff.results.csv").open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-
-    def statuses(self) -> list[str]:
-        return [line["status"] for line in self.results()]
-
-    def entries(self) -> list[Entry]:
-        reader = read_ledger(self.ledger)
-        try:
-            return list(reader.entries())
-        finally:
-            reader.close()
-
-    def tokens_agree(self) -> bool:
-        """Whether ledger and library hold the same tokens under the same user ids."""
-        held = {
-            (entry.user_id, entry.face_token)
-            for entry in self.entries()
-            if entry.status in (Status.ENROLLED, Status.SUPERSEDED)
-        }
-        there = [(face.user_id, face.face_token) for face in self.box.faces(GROUP)]
-        return len(there) == len(set(there)) and held == set(there)
-
-
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
     with standin(detect=False) as running:
@@ -129,16 +51,16 @@ def box() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def archive(box: Sandbox, tmp_path: Path) -> Archive:
-    return Archive(tmp_path, box)
+def archive(box: Sandbox, tmp_path: Path) -> Place:
+    return Place(tmp_path, box)
 
 
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, lambda workers: Inline()])
 def test_every_row_is_enrolled_once_and_a_second_run_calls_nothing(
-    archive: Archive, pool: Callable[[int], Executor]
+    archive: Place, pool: Callable[[int], Executor]
 ) -> None:
     for number in range(25):
-        archive.person(number)
+        archive.people(number)
     first = archive.run(pool=pool)
     assert first.exit_code is ExitCode.DONE
     assert archive.box.count("add") == 25
@@ -155,17 +77,17 @@ def test_every_row_is_enrolled_once_and_a_second_run_calls_nothing(
     assert (archive.folder / "staff.results.csv").stat().st_mtime_ns == written
 
 
-def test_the_service_gets_what_the_manifest_says(archive: Archive) -> None:
-    archive.person(1)
+def test_the_service_gets_what_the_manifest_says(archive: Place) -> None:
+    archive.people(1)
     archive.rows[0] = ("007", "李雷, “head”", "1.jpg")
     archive.run(send_as=SendAs.IMAGE, multi_oriented_detection=True)
     (face,) = archive.box.faces(GROUP)
     assert (face.user_id, face.user_data) == ("007", "李雷, “head”")
 
 
-def test_a_touched_renamed_or_moved_photo_needs_no_call(archive: Archive) -> None:
+def test_a_touched_renamed_or_moved_photo_needs_no_call(archive: Place) -> None:
     for number in range(3):
-        archive.person(number)
+        archive.people(number)
     archive.run()
     os.utime(archive.folder / "0.jpg", (1, 1))
     (archive.folder / "1.jpg").rename(archive.folder / "one.jpg")
@@ -179,19 +101,19 @@ def test_a_touched_renamed_or_moved_photo_needs_no_call(archive: Archive) -> Non
     assert archive.run().ended.tally.done == 0  # and next time they are not even read
 
 
-def test_other_order_extra_columns_and_new_rows_cost_only_the_new_rows(archive: Archive) -> None:
+def test_other_order_extra_columns_and_new_rows_cost_only_the_new_rows(archive: Place) -> None:
     for number in range(4):
-        archive.person(number)
+        archive.people(number)
     archive.run()
     archive.rows.reverse()
-    archive.person(9)
+    archive.people(9)
     archive.run()
     assert archive.box.count("add") == 5
     assert archive.statuses() == ["enrolled"] * 5
 
 
-def test_other_content_under_the_same_path_supersedes_the_old_face(archive: Archive) -> None:
-    archive.person(1)
+def test_other_content_under_the_same_path_supersedes_the_old_face(archive: Place) -> None:
+    archive.people(1)
     archive.run()
     old = archive.results()[0]["face_token"]
     archive.photo("1.jpg", 200)
@@ -204,14 +126,14 @@ def test_other_content_under_the_same_path_supersedes_the_old_face(archive: Arch
         (old, Status.SUPERSEDED),
         (new, Status.ENROLLED),
     }
-    archive.photo("1.jpg", 1)  # the old photo is put back
+    archive.photo("1.jpg", 3)  # the old photo is put back
     archive.run()
     assert archive.box.count("add") == 2
     assert archive.results()[0]["face_token"] == old
     assert archive.tokens_agree()
 
 
-def test_two_photos_that_change_places_are_still_the_same_faces(archive: Archive) -> None:
+def test_two_photos_that_change_places_are_still_the_same_faces(archive: Place) -> None:
     archive.photo("a.jpg", 1)
     archive.photo("b.jpg", 2)
     archive.rows = [("u1", "", "a.jpg"), ("u1", "", "b.jpg")]
@@ -223,8 +145,8 @@ def test_two_photos_that_change_places_are_still_the_same_faces(archive: Archive
     assert report.ended.tally.superseded == 0
 
 
-def test_a_broken_new_photo_leaves_the_old_face_enrolled(archive: Archive) -> None:
-    archive.person(1)
+def test_a_broken_new_photo_leaves_the_old_face_enrolled(archive: Place) -> None:
+    archive.people(1)
     archive.run()
     (archive.folder / "1.jpg").write_bytes(b"broken")
     report = archive.run()
@@ -234,8 +156,8 @@ def test_a_broken_new_photo_leaves_the_old_face_enrolled(archive: Archive) -> No
     assert archive.run().ended.tally.superseded == 0
 
 
-def test_a_photo_that_is_gone_leaves_its_row_enrolled(archive: Archive) -> None:
-    archive.person(1)
+def test_a_photo_that_is_gone_leaves_its_row_enrolled(archive: Place) -> None:
+    archive.people(1)
     archive.run()
     (archive.folder / "1.jpg").unlink()
     report = archive.run()
@@ -244,8 +166,8 @@ def test_a_photo_that_is_gone_leaves_its_row_enrolled(archive: Archive) -> None:
     assert archive.statuses() == ["enrolled"]
 
 
-def test_an_enrolled_row_whose_new_photo_cannot_be_read_keeps_its_face(archive: Archive) -> None:
-    archive.person(1)
+def test_an_enrolled_row_whose_new_photo_cannot_be_read_keeps_its_face(archive: Place) -> None:
+    archive.people(1)
     archive.run()
     token = archive.results()[0]["face_token"]
     (archive.folder / "1.jpg").unlink()
@@ -256,8 +178,8 @@ def test_an_enrolled_row_whose_new_photo_cannot_be_read_keeps_its_face(archive: 
     assert archive.results()[0]["face_token"] == token
 
 
-def test_a_rejected_photo_that_is_gone_is_missing_now(archive: Archive) -> None:
-    archive.person(1)
+def test_a_rejected_photo_that_is_gone_is_missing_now(archive: Place) -> None:
+    archive.people(1)
     archive.box.script(["unknown-code"])
     archive.run()
     (archive.folder / "1.jpg").unlink()
@@ -266,8 +188,8 @@ def test_a_rejected_photo_that_is_gone_is_missing_now(archive: Archive) -> None:
     assert report.ended.tally.kept == 0
 
 
-def test_only_another_user_data_is_counted_and_not_called(archive: Archive) -> None:
-    archive.person(1)
+def test_only_another_user_data_is_counted_and_not_called(archive: Place) -> None:
+    archive.people(1)
     archive.run()
     archive.rows = [("u1", "another name", "1.jpg")]
     report = archive.run()
@@ -275,7 +197,7 @@ def test_only_another_user_data_is_counted_and_not_called(archive: Archive) -> N
     assert report.ended.tally.user_data_changed == 1
 
 
-def test_the_same_photo_twice_for_one_person_is_one_call_and_one_token(archive: Archive) -> None:
+def test_the_same_photo_twice_for_one_person_is_one_call_and_one_token(archive: Place) -> None:
     archive.photo("a.jpg", 1)
     shutil.copy(archive.folder / "a.jpg", archive.folder / "b.jpg")
     archive.rows = [("u1", "", "a.jpg"), ("u1", "", "b.jpg"), ("u1", "", "a.jpg")]
@@ -285,7 +207,7 @@ def test_the_same_photo_twice_for_one_person_is_one_call_and_one_token(archive: 
     assert archive.statuses() == ["enrolled"] * 3
 
 
-def test_the_same_photo_of_two_people_is_enrolled_for_both_and_counted(archive: Archive) -> None:
+def test_the_same_photo_of_two_people_is_enrolled_for_both_and_counted(archive: Place) -> None:
     archive.photo("a.jpg", 1)
     archive.rows = [("u1", "", "a.jpg"), ("u2", "", "a.jpg")]
     report = archive.run()
@@ -295,7 +217,7 @@ def test_the_same_photo_of_two_people_is_enrolled_for_both_and_counted(archive: 
     assert (photo.path, set(photo.user_ids), photo.people) == ("a.jpg", {"u1", "u2"}, 2)
 
 
-def test_two_photos_of_one_person_are_never_in_flight_together(archive: Archive) -> None:
+def test_two_photos_of_one_person_are_never_in_flight_together(archive: Place) -> None:
     for number in range(6):
         archive.photo(f"{number}.jpg", number)
         archive.rows.append(("u1", "", f"{number}.jpg"))
@@ -306,9 +228,9 @@ def test_two_photos_of_one_person_are_never_in_flight_together(archive: Archive)
 
 
 def test_bad_rows_are_recorded_and_cost_no_call_and_do_not_stop_the_rest(
-    archive: Archive,
+    archive: Place,
 ) -> None:
-    archive.person(1)
+    archive.people(1)
     (archive.folder / "text.jpg").write_text("no picture")
     archive.rows += [
         ("bad id", "", "1.jpg"),
@@ -342,12 +264,12 @@ QUICK: dict[str, Any] = {"timeout": 1.0, "settle_after": 0.1}
 
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_answers_that_prove_nothing_are_settled_and_each_face_is_there_once(
-    archive: Archive, side: str
+    archive: Place, side: str
 ) -> None:
     for number, fault in enumerate(UNKNOWN):
-        archive.person(number)
+        archive.people(number)
         archive.box.script([f"{fault}-{side}"], user_id=f"u{number}")
-        archive.person(100 + number)  # one in between, so that the service is not given up on
+        archive.people(100 + number)  # one in between, so that the service is not given up on
     report = archive.run(**QUICK)
     assert report.exit_code is ExitCode.DONE
     assert set(archive.statuses()) == {"enrolled"}
@@ -360,11 +282,11 @@ def test_answers_that_prove_nothing_are_settled_and_each_face_is_there_once(
 
 
 def test_a_doubt_in_a_large_library_is_settled_by_search_beside_a_control(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+    archive: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", 1)
     for number in range(6):
-        archive.person(number)
+        archive.people(number)
     archive.box.script(["500-after"], user_id="u1")
     archive.box.script(["500-before"], user_id="u2")
     report = archive.run(**QUICK)
@@ -374,11 +296,10 @@ def test_a_doubt_in_a_large_library_is_settled_by_search_beside_a_control(
     assert archive.tokens_agree()
 
 
-def test_two_doubts_of_one_person_never_take_each_others_token(archive: Archive) -> None:
-    archive.photo("a.jpg", 1)
-    archive.photo("b.jpg", 90)
-    archive.person(5)
-    archive.rows += [("u1", "", "a.jpg"), ("u1", "", "b.jpg")]
+def test_two_doubts_of_one_person_never_take_each_others_token(archive: Place) -> None:
+    archive.rows += [("u5", "", "5.jpg"), ("u1", "", "a.jpg"), ("u1", "", "b.jpg")]
+    for number, (_, _, image) in enumerate(archive.rows):
+        (archive.folder / image).write_bytes(picture(number))  # sent as they are
     archive.box.script(["500-before", "500-after", "502-after"], user_id="u1")
     report = archive.run(**QUICK)
     assert report.exit_code is ExitCode.DONE
@@ -387,10 +308,10 @@ def test_two_doubts_of_one_person_never_take_each_others_token(archive: Archive)
     assert all(pictures[line["face_token"]] == line["sha256"] for line in archive.results())
 
 
-def test_a_face_that_somebody_else_added_is_not_taken_for_ours(archive: Archive) -> None:
+def test_a_face_that_somebody_else_added_is_not_taken_for_ours(archive: Place) -> None:
     for number in range(3):
-        archive.person(number)
-    other = Archive(archive.folder / "other", archive.box)
+        archive.people(number)
+    other = Place(archive.folder / "other", archive.box)
     other.folder.mkdir()
     other.photo("a.jpg", 200)
     other.rows = [("u1", "", "a.jpg")]
@@ -405,18 +326,18 @@ def test_a_face_that_somebody_else_added_is_not_taken_for_ours(archive: Archive)
     assert report.ended.tally.surplus == 0
 
 
-def test_the_only_row_of_a_new_library_is_settled_without_a_control(archive: Archive) -> None:
-    archive.person(1)
+def test_the_only_row_of_a_new_library_is_settled_without_a_control(archive: Place) -> None:
+    archive.people(1)
     archive.box.script(["reset-after"])
     report = archive.run(**QUICK)
     assert report.exit_code is ExitCode.DONE
     assert (report.ended.tally.adopted, archive.box.count("add")) == (1, 1)
 
 
-def test_a_bound_on_calls_holds_for_looks_and_what_they_find_is_kept(archive: Archive) -> None:
-    archive.person(1)
+def test_a_bound_on_calls_holds_for_looks_and_what_they_find_is_kept(archive: Place) -> None:
+    archive.people(1)
     archive.run()
-    archive.person(2)
+    archive.people(2)
     archive.box.script(["reset-after"])
     codes = [archive.run(max_calls=4, **QUICK).exit_code for _ in range(3)]
     assert ExitCode.DONE in codes
@@ -425,13 +346,13 @@ def test_a_bound_on_calls_holds_for_looks_and_what_they_find_is_kept(archive: Ar
 
 
 def test_an_older_face_is_superseded_though_the_first_pass_was_cut_short(
-    archive: Archive,
+    archive: Place,
 ) -> None:
-    archive.person(1)
-    archive.person(2)
+    archive.people(1)
+    archive.people(2)
     archive.run()
     archive.photo("1.jpg", 200)
-    archive.person(3)
+    archive.people(3)
     archive.run(limit=1)
     archive.run()
     statuses = [entry.status for entry in archive.entries() if entry.user_id == "u1"]
@@ -439,11 +360,11 @@ def test_an_older_face_is_superseded_though_the_first_pass_was_cut_short(
 
 
 def test_without_the_right_to_search_a_doubt_stays_in_doubt(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+    archive: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", 1)
     for number in range(3):
-        archive.person(number)
+        archive.people(number)
     archive.box.script(["500-after"], user_id="u1")
     archive.box.script(["auth"] * 9, call="search")
     report = archive.run(**QUICK)
@@ -454,10 +375,10 @@ def test_without_the_right_to_search_a_doubt_stays_in_doubt(
 
 
 def test_a_doubt_without_its_photo_is_settled_by_list_or_left(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+    archive: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.person(1)
-    archive.person(2)
+    archive.people(1)
+    archive.people(2)
     archive.box.script(["timeout-after"], user_id="u2")
     archive.run(screen=InterruptAt(1), drain=0.1, timeout=1.0)
     assert archive.statuses()[1] == "in_doubt"
@@ -469,14 +390,14 @@ def test_a_doubt_without_its_photo_is_settled_by_list_or_left(
 
 
 def test_what_a_killed_run_left_is_settled_whatever_the_next_manifest_says(
-    archive: Archive,
+    archive: Place,
 ) -> None:
-    archive.person(1)
-    archive.person(2)
+    archive.people(1)
+    archive.people(2)
     archive.box.script(["timeout-after"], user_id="u2")
     archive.run(screen=InterruptAt(1), drain=0.1, timeout=1.0)
     archive.rows = []
-    archive.person(7)
+    archive.people(7)
     report = archive.run(**QUICK)
     assert report.exit_code is ExitCode.DONE
     assert archive.tokens_agree()
@@ -484,9 +405,9 @@ def test_what_a_killed_run_left_is_settled_whatever_the_next_manifest_says(
 
 
 def test_another_photo_of_a_person_in_doubt_waits_until_that_is_settled(
-    archive: Archive,
+    archive: Place,
 ) -> None:
-    archive.person(1)
+    archive.people(1)
     archive.photo("other.jpg", 50)
     archive.rows.append(("u1", "", "other.jpg"))
     archive.box.script(["500-after"])
@@ -499,10 +420,10 @@ def test_another_photo_of_a_person_in_doubt_waits_until_that_is_settled(
 
 
 def test_one_error_over_and_over_stops_the_run_after_a_handful_of_calls(
-    archive: Archive,
+    archive: Place,
 ) -> None:
     for number in range(60):
-        archive.person(number)
+        archive.people(number)
     archive.box.script(["unknown-code"] * 60)
     report = archive.run(max_in_flight=4)
     assert report.exit_code is ExitCode.SERVICE
@@ -511,9 +432,9 @@ def test_one_error_over_and_over_stops_the_run_after_a_handful_of_calls(
     assert set(archive.statuses()) <= {"failed", "pending"}
 
 
-def test_after_ten_answers_that_prove_nothing_calls_go_one_at_a_time(archive: Archive) -> None:
+def test_after_ten_answers_that_prove_nothing_calls_go_one_at_a_time(archive: Place) -> None:
     for number in range(18):
-        archive.person(number)
+        archive.people(number)
     archive.box.script(["500-before", "502-before"] * 8)
     archive.box.latency = 0.02
     report = archive.run(max_in_flight=6, **QUICK)
@@ -525,9 +446,9 @@ def test_after_ten_answers_that_prove_nothing_calls_go_one_at_a_time(archive: Ar
     assert archive.tokens_agree()
 
 
-def test_a_bound_on_calls_ends_the_run_early(archive: Archive) -> None:
+def test_a_bound_on_calls_ends_the_run_early(archive: Place) -> None:
     for number in range(6):
-        archive.person(number)
+        archive.people(number)
     report = archive.run(max_calls=4)  # group_list and list among them
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert len(archive.box.calls) == 4
@@ -535,9 +456,9 @@ def test_a_bound_on_calls_ends_the_run_early(archive: Archive) -> None:
     assert archive.run(max_calls=6).exit_code is ExitCode.DONE
 
 
-def test_a_refused_call_goes_back_and_costs_no_attempt(archive: Archive) -> None:
+def test_a_refused_call_goes_back_and_costs_no_attempt(archive: Place) -> None:
     for number in range(12):
-        archive.person(number)
+        archive.people(number)
     archive.box.parallel = 2
     archive.box.latency = 0.02
     report = archive.run(max_in_flight=6)
@@ -547,9 +468,9 @@ def test_a_refused_call_goes_back_and_costs_no_attempt(archive: Archive) -> None
     assert archive.tokens_agree()
 
 
-def test_retry_after_is_kept_by_all_calls(archive: Archive) -> None:
+def test_retry_after_is_kept_by_all_calls(archive: Place) -> None:
     for number in range(3):
-        archive.person(number)
+        archive.people(number)
     archive.box.script(["429"])
     report = archive.run(max_in_flight=1)
     assert report.exit_code is ExitCode.DONE
@@ -557,8 +478,8 @@ def test_retry_after_is_kept_by_all_calls(archive: Archive) -> None:
     assert min(rest) - refused >= 1.0
 
 
-def test_an_unknown_code_is_failed_word_for_word_and_due_again(archive: Archive) -> None:
-    archive.person(1)
+def test_an_unknown_code_is_failed_word_for_word_and_due_again(archive: Place) -> None:
+    archive.people(1)
     archive.box.script(["unknown-code"])
     archive.run()
     (line,) = archive.results()
@@ -570,10 +491,10 @@ def test_an_unknown_code_is_failed_word_for_word_and_due_again(archive: Archive)
 
 
 def test_the_first_three_answers_of_an_unknown_code_are_kept_as_they_came(
-    archive: Archive,
+    archive: Place,
 ) -> None:
     for number in range(6):
-        archive.person(number)
+        archive.people(number)
     archive.box.script(["html-403"] * 5)
     archive.run()
     reader = read_ledger(archive.ledger)
@@ -596,11 +517,11 @@ class Listening(Unwatched):
 
 
 def test_a_run_that_does_not_move_says_what_it_waits_for(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+    archive: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "STILL_SECONDS", 0.5)
-    archive.person(1)
-    archive.person(2)
+    archive.people(1)
+    archive.people(2)
     archive.box.script(["timeout-before"], user_id="u1")
     archive.box.script(["429"], user_id="u2")
     screen = Listening()
@@ -611,8 +532,8 @@ def test_a_run_that_does_not_move_says_what_it_waits_for(
     assert "1 face in doubt to be settled, the next look in" in said
 
 
-def test_a_code_can_be_rejected_or_retried_or_stop_the_run(archive: Archive) -> None:
-    archive.person(1)
+def test_a_code_can_be_rejected_or_retried_or_stop_the_run(archive: Place) -> None:
+    archive.people(1)
     archive.box.script(["unknown-code"])
     archive.run()
     code = archive.results()[0]["error"]
@@ -631,11 +552,9 @@ def test_a_code_can_be_rejected_or_retried_or_stop_the_run(archive: Archive) -> 
 
 
 @pytest.mark.parametrize("fault", ["auth", "redirect"])
-def test_a_fatal_answer_stops_the_run_after_a_handful_of_calls(
-    archive: Archive, fault: str
-) -> None:
+def test_a_fatal_answer_stops_the_run_after_a_handful_of_calls(archive: Place, fault: str) -> None:
     for number in range(40):
-        archive.person(number)
+        archive.people(number)
     archive.box.script([fault] * 40)
     report = archive.run(max_in_flight=4)
     assert report.exit_code is ExitCode.SERVICE
@@ -650,8 +569,8 @@ def test_a_rejected_face_is_not_sent_again_until_its_code_is_to_be_retried(
 ) -> None:
     with standin() as box:
         box.create_library(GROUP)
-        archive = Archive(tmp_path, box)
-        archive.person(1)  # a gradient: no face in it
+        archive = Place(tmp_path, box)
+        archive.people(1)  # a gradient: no face in it
         assert archive.run().exit_code is ExitCode.SOME_ROWS_FAILED
         assert archive.results()[0]["error"] == "NO_FACE_FOUND"
         archive.run()
@@ -663,9 +582,9 @@ def test_a_rejected_face_is_not_sent_again_until_its_code_is_to_be_retried(
         assert box.count("add") == 3
 
 
-def test_a_limit_ends_the_run_early_and_the_next_one_goes_on(archive: Archive) -> None:
+def test_a_limit_ends_the_run_early_and_the_next_one_goes_on(archive: Place) -> None:
     for number in range(5):
-        archive.person(number)
+        archive.people(number)
     report = archive.run(limit=2)
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert sorted(archive.statuses()) == ["enrolled"] * 2 + ["pending"] * 3
@@ -673,12 +592,12 @@ def test_a_limit_ends_the_run_early_and_the_next_one_goes_on(archive: Archive) -
     assert archive.box.count("add") == 5
 
 
-def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Archive) -> None:
+def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Place) -> None:
     for number in range(3):
-        archive.person(number)
+        archive.people(number)
 
     class PullThePlug(Unwatched):
-        def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+        def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
             archive.box.stop()
 
     report = archive.run(screen=PullThePlug(), give_up_after=0.5)
@@ -696,13 +615,13 @@ def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for
     with ExitStack() as stack:
         box = stack.enter_context(standin(detect=False, store=store))
         box.create_library(GROUP)
-        archive = Archive(tmp_path, box)
+        archive = Place(tmp_path, box)
         for number in range(3):
-            archive.person(number)
+            archive.people(number)
         said: list[str] = []
 
         class PullThePlug(Unwatched):
-            def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+            def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
                 box.stop()
 
             def unreached(self, seconds: float, code: str, because: str) -> None:
@@ -722,7 +641,7 @@ def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for
 
 
 def test_a_photos_folder_that_goes_away_stops_the_run_and_leaves_rows_due(
-    archive: Archive,
+    archive: Place,
 ) -> None:
     for number in range(3):
         archive.photo(f"photos/{number}.jpg", number)
@@ -737,7 +656,7 @@ def test_a_photos_folder_that_goes_away_stops_the_run_and_leaves_rows_due(
     assert archive.box.count("add") == 3
 
 
-def test_a_share_that_was_never_mounted_stops_the_run(archive: Archive) -> None:
+def test_a_share_that_was_never_mounted_stops_the_run(archive: Place) -> None:
     archive.rows = [(f"u{number}", "", f"{number}.jpg") for number in range(200)]
     report = archive.run()
     assert report.exit_code is ExitCode.LOCAL
@@ -751,7 +670,7 @@ class InterruptAt(Unwatched):
     def __init__(self, rows: int) -> None:
         self.left = rows
 
-    def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
         self.interrupt = interrupt
 
     def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
@@ -761,10 +680,10 @@ class InterruptAt(Unwatched):
 
 
 def test_an_interrupted_run_records_what_was_in_flight_and_the_next_one_goes_on(
-    archive: Archive,
+    archive: Place,
 ) -> None:
     for number in range(40):
-        archive.person(number)
+        archive.people(number)
     archive.box.latency = 0.05
     report = archive.run(screen=InterruptAt(10))
     assert report.exit_code is ExitCode.TERMINATED
@@ -777,24 +696,24 @@ def test_an_interrupted_run_records_what_was_in_flight_and_the_next_one_goes_on(
     assert archive.box.count("add") == 40
 
 
-def test_calls_that_outlast_the_drain_are_in_doubt(archive: Archive) -> None:
-    archive.person(1)
-    archive.person(2)
+def test_calls_that_outlast_the_drain_are_in_doubt(archive: Place) -> None:
+    archive.people(1)
+    archive.people(2)
     archive.box.script(["timeout-after"], user_id="u2")
     report = archive.run(screen=InterruptAt(1), drain=0.2, timeout=5.0)
     assert report.exit_code is ExitCode.TERMINATED
     assert archive.statuses() == ["enrolled", "in_doubt"]
 
 
-def test_credentials_that_were_exchanged_meanwhile_are_read_again(archive: Archive) -> None:
+def test_credentials_that_were_exchanged_meanwhile_are_read_again(archive: Place) -> None:
     for number in range(5):
-        archive.person(number)
+        archive.people(number)
     right = Credentials(archive.box.api_key, archive.box.api_secret)
     offered = iter([Credentials(archive.box.api_key, "old secret"), right, right])
     archive.run(limit=1)  # writes the manifest
     report = enroll_manifest(
         RunSettings(
-            manifest=archive.manifest,
+            manifest=archive.manifest(),
             group_id=GROUP,
             endpoint=archive.box.endpoint,
             ledger=archive.ledger,
@@ -805,10 +724,10 @@ def test_credentials_that_were_exchanged_meanwhile_are_read_again(archive: Archi
 
 
 def test_a_signature_refused_in_the_middle_is_tried_with_new_credentials(
-    archive: Archive,
+    archive: Place,
 ) -> None:
     for number in range(5):
-        archive.person(number)
+        archive.people(number)
     archive.box.script([None, None, "auth"])
     reads = iter(["first", "second"])
     credentials = Credentials(archive.box.api_key, archive.box.api_secret)
@@ -822,7 +741,7 @@ def test_a_signature_refused_in_the_middle_is_tried_with_new_credentials(
     archive.run(limit=1)
     report = enroll_manifest(
         RunSettings(
-            manifest=archive.manifest,
+            manifest=archive.manifest(),
             group_id=GROUP,
             endpoint=archive.box.endpoint,
             ledger=archive.ledger,
@@ -848,10 +767,10 @@ class Rotated(Credentials):
 REJECTED = {"FACE_LEFT_THE_BUILDING": CodeRule.REJECT}
 
 
-def test_a_rejected_row_whose_text_was_corrected_is_sent_again_once(archive: Archive) -> None:
+def test_a_rejected_row_whose_text_was_corrected_is_sent_again_once(archive: Place) -> None:
     archive.box.script(["unknown-code"])
     for number in (1, 2):
-        archive.person(number)
+        archive.people(number)
         assert archive.run(on_code=REJECTED).exit_code is ExitCode.SOME_ROWS_FAILED
     assert archive.statuses() == ["rejected", "enrolled"]
     for row in (0, 1):  # the enrolled one, too: the service has no update
@@ -871,9 +790,9 @@ def test_a_rejected_row_whose_text_was_corrected_is_sent_again_once(archive: Arc
 
 
 def test_two_rows_of_one_rejected_photo_are_each_tried_with_their_own_text(
-    archive: Archive,
+    archive: Place,
 ) -> None:
-    archive.person(1)
+    archive.people(1)
     shutil.copy(archive.folder / "1.jpg", archive.folder / "again.jpg")
     archive.rows.append(("u1", "another text", "again.jpg"))
     archive.box.script(["unknown-code"] * 2)
@@ -883,13 +802,13 @@ def test_two_rows_of_one_rejected_photo_are_each_tried_with_their_own_text(
     assert archive.statuses() == ["rejected", "rejected"]
 
 
-def test_wrong_credentials_are_found_out_before_anything_is_written(archive: Archive) -> None:
-    archive.person(1)
+def test_wrong_credentials_are_found_out_before_anything_is_written(archive: Place) -> None:
+    archive.people(1)
     archive.run(limit=1)
     archive.ledger.unlink()
     wrong = Credentials(archive.box.api_key, "wrong")
     given = RunSettings(
-        manifest=archive.manifest,
+        manifest=archive.manifest(),
         group_id=GROUP,
         endpoint=archive.box.endpoint,
         ledger=archive.ledger,
@@ -900,14 +819,14 @@ def test_wrong_credentials_are_found_out_before_anything_is_written(archive: Arc
     assert archive.box.count("add") == 1
 
 
-def test_a_library_that_is_not_there_is_named_with_those_that_are(archive: Archive) -> None:
-    archive.person(1)
+def test_a_library_that_is_not_there_is_named_with_those_that_are(archive: Place) -> None:
+    archive.people(1)
     with pytest.raises(ServiceError, match="no library 'guests'; it has staff"):
         archive.run(group_id="guests")
 
 
-def test_a_new_ledger_for_a_library_with_faces_needs_a_decision(archive: Archive) -> None:
-    archive.person(1)
+def test_a_new_ledger_for_a_library_with_faces_needs_a_decision(archive: Place) -> None:
+    archive.people(1)
     archive.run()
     other = archive.folder / "other.sqlite"
     with pytest.raises(UsageError, match="--allow-nonempty"):
@@ -916,8 +835,8 @@ def test_a_new_ledger_for_a_library_with_faces_needs_a_decision(archive: Archive
     assert archive.run(ledger=other, allow_nonempty=True).exit_code is ExitCode.DONE
 
 
-def test_a_second_run_of_one_ledger_is_refused(archive: Archive) -> None:
-    archive.person(1)
+def test_a_second_run_of_one_ledger_is_refused(archive: Place) -> None:
+    archive.people(1)
     archive.run()
     calls = len(archive.box.calls)
     with LedgerLock(archive.ledger), pytest.raises(LedgerBusyError, match=str(os.getpid())):
@@ -925,8 +844,8 @@ def test_a_second_run_of_one_ledger_is_refused(archive: Archive) -> None:
     assert len(archive.box.calls) == calls
 
 
-def test_the_clock_of_the_service_is_learned_and_named(archive: Archive) -> None:
-    archive.person(1)
+def test_the_clock_of_the_service_is_learned_and_named(archive: Place) -> None:
+    archive.people(1)
     archive.box.clock_skew = 600.0
     report = archive.run()
     assert report.exit_code is ExitCode.DONE
@@ -934,8 +853,8 @@ def test_the_clock_of_the_service_is_learned_and_named(archive: Archive) -> None
 
 
 @pytest.mark.parametrize("skew", [3600.0, -3600.0, 73 * 365 * 86400.0])
-def test_no_run_begins_while_the_clocks_are_far_apart(archive: Archive, skew: float) -> None:
-    archive.person(1)
+def test_no_run_begins_while_the_clocks_are_far_apart(archive: Place, skew: float) -> None:
+    archive.people(1)
     archive.box.clock_skew = skew
     with pytest.raises(
         ServiceError, match=r"This machine's clock says .* UTC, the service's"
@@ -947,13 +866,13 @@ def test_no_run_begins_while_the_clocks_are_far_apart(archive: Archive, skew: fl
 
 
 def test_a_service_whose_clock_jumps_stops_the_run_and_the_clocks_are_named(
-    archive: Archive,
+    archive: Place,
 ) -> None:
     for number in range(3):
-        archive.person(number)
+        archive.people(number)
 
     class Jumps(Unwatched):
-        def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+        def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
             archive.box.clock_skew = 3600.0
 
     report = archive.run(screen=Jumps())
@@ -962,9 +881,9 @@ def test_a_service_whose_clock_jumps_stops_the_run_and_the_clocks_are_named(
     assert report.ended.tally.statuses[Status.PENDING] == 3
 
 
-def test_a_repeated_token_is_not_believed(archive: Archive) -> None:
+def test_a_repeated_token_is_not_believed(archive: Place) -> None:
     for number in range(2):
-        archive.person(number)
+        archive.people(number)
     archive.run(limit=1)
     token = archive.results()[0]["face_token"]
 
@@ -985,9 +904,9 @@ def test_a_repeated_token_is_not_believed(archive: Archive) -> None:
     assert archive.tokens_agree()
 
 
-def test_a_bug_in_a_task_is_raised_after_the_rest_is_recorded(archive: Archive) -> None:
+def test_a_bug_in_a_task_is_raised_after_the_rest_is_recorded(archive: Place) -> None:
     for number in range(4):
-        archive.person(number)
+        archive.people(number)
 
     class Buggy(Inline):
         calls = 0
@@ -1008,8 +927,8 @@ def test_a_bug_in_a_task_is_raised_after_the_rest_is_recorded(archive: Archive) 
     assert statuses.count(Status.ENROLLED) >= 2
 
 
-def test_a_library_user_can_run_from_a_thread_of_its_own(archive: Archive) -> None:
-    archive.person(1)
+def test_a_library_user_can_run_from_a_thread_of_its_own(archive: Place) -> None:
+    archive.people(1)
     reports: list[Report] = []
     thread = threading.Thread(target=lambda: reports.append(archive.run()))
     thread.start()
