@@ -530,8 +530,8 @@ class Ledger(LedgerReader, Protocol):
         """Mark those enrolled faces of these people superseded to which no row points any more;
         their number."""
 
-    def people_with_several(self) -> list[str]:
-        """Everybody with more than one enrolled face."""
+    def people_with_superseded(self) -> list[str]:
+        """Everybody with more than one enrolled face, one of them without a row."""
 
     def knows_photos_below(self, folder: str) -> bool:
         """Whether a photo below this folder (an absolute path) has ever been read."""

@@ -268,10 +268,9 @@ class Journal:
         `left_in_doubt` are faces that stay so and that no row has waited for."""
         tally, ledger = self.tally, self.ledger
         tally.others_in_doubt = len(left_in_doubt - self.in_doubt)
-        if not tally.done:
-            return
-        # Asked of the ledger: an earlier run may have been interrupted in the middle of a pass.
-        people = ledger.people_with_several()
+        # Asked of the ledger, even when nothing was due: an earlier run may have been cut off in
+        # the middle of a pass, or right after the last row's outcome.
+        people = ledger.people_with_superseded()
         tally.superseded = ledger.supersede(people, at=clock.now_ms(), run=self.run)
         if tally.enrolled_now:
             tally.shared = ledger.shared_photos(self.run)
