@@ -72,7 +72,9 @@ def imported_by(*names: str) -> set[str]:
 def test_the_imports_of_a_module_are_found() -> None:
     # Else the tests below could not fail.
     assert {"enroll.model", "enroll.settings"} <= imported_by("enroll.run.transitions")
-    assert {"enroll.sandbox.messages", "enroll.sandbox.desk"} <= imported_by("enroll.sandbox.box")
+    assert {"enroll.sandbox.messages", "enroll.sandbox.server"} <= imported_by(
+        "enroll.sandbox.sandbox"
+    )
     assert "enroll.commands.plan" in imported_by("enroll.cli.plan")
 
 

@@ -77,7 +77,7 @@ class Watched:
     def trouble(self, faults: Mapping[str, float], *, seed: int, latency: float) -> None:
         """Let calls meet these faults from now on."""
         self.box.latency = latency
-        self.box._desk._plan = FaultPlan(faults, seed=seed)
+        self.box._service._plan = FaultPlan(faults, seed=seed)
 
     def library(self) -> dict[str, Face]:
         """Every face by its token, oldest first."""
@@ -126,5 +126,5 @@ class Watched:
 
         overridden: Any = account
         overridden.add, overridden.delete = noted_add, noted_delete
-        calls: Any = self.box._desk._calls
+        calls: Any = self.box._service._calls
         calls._finder = _Finder()

@@ -1,4 +1,4 @@
-"""The state of the account: libraries and their faces, and what the service allows on them."""
+"""The state of the account: libraries, their faces, and their limits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import secrets
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -39,7 +40,7 @@ class StoreError(OSError):
 
 
 def open_store(path: Path | None) -> sqlite3.Connection:
-    """The store at `path`, for its owner alone (it holds the secret); in memory without a path.
+    """The store at `path`, mode 0600 as it holds the secret; in memory without a path.
 
     Commits survive a kill of the process (not of the machine). Raises `ValueError` when the
     file is something else, `StoreError` when it cannot be opened or another stand-in has it open.
@@ -102,7 +103,7 @@ def _make_private(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the service allows; the documented values, lower ones to rehearse with.
+    """The service's limits: the documented values, or lower ones for a rehearsal.
 
     `max_start` is the highest `start` of `list`: documented as 1000, but a larger library could
     not be listed whole then, so by default (None) any is taken.
@@ -190,7 +191,7 @@ class Account:
         return _library(row)
 
     def create(self, library: Library) -> None:
-        """Add a library; which code the service has for one too many or a double is a guess."""
+        """Add a library. The codes for one too many and for a duplicate are guesses."""
         with self._lock:
             if self._exists(library.group_id):
                 raise RefusalError("BAD_ARGUMENTS", "group_id")
@@ -331,21 +332,16 @@ class Account:
             self._indexes[group_id].add(token, vector, visible_from=visible_from)
             self._total += 1
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
-
-
-class _Transaction:
-    """Commits at the end of its block, rolls back when the block raises."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commit at the end of the block; roll back when it raises."""
         self._db.execute("BEGIN")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
 
 def _library(row: tuple[str, str, str, str, float]) -> Library:

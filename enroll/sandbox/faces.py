@@ -29,7 +29,7 @@ MAX_PICTURE_BYTES = 2 * 1024 * 1024
 MIN_SIDE, MAX_SIDE = 48, 4096
 
 # The classes are called directly because Image.open warns about large pictures before
-# their size can be looked at, and a stand-in must not warn inside somebody's tests.
+# their size can be looked at, and a stand-in must not raise warnings inside a user's tests.
 _FORMATS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"\xff\xd8\xff", JpegImageFile),
     (b"\x89PNG\r\n\x1a\n", PngImageFile),
@@ -43,9 +43,9 @@ def grey_picture(content: bytes, *, field: str, around: int) -> Image.Image:
 
     A JPEG may come out smaller by 2, 4 or 8, yet with no side below `around`, because the
     decoder does that at no cost. The Exif orientation is *not* applied: the vendor does not say,
-    and this is the stricter choice, which exposes a client that leaves turning to the service.
+    and this is the stricter choice, which exposes a client that leaves rotation to the service.
 
-    Raises `RefusalError` with the code that the vendor's family uses, `field` for its detail.
+    Raises `RefusalError` with the code that the vendor's other services use; `field` is its detail.
     """
     if len(content) > MAX_PICTURE_BYTES:
         raise RefusalError("IMAGE_FILE_TOO_LARGE", field)
@@ -70,13 +70,19 @@ def _grey(picture: Image.Image) -> Image.Image:
     return picture.convert("L")
 
 
+Likeness = NDArray[np.float32]
+"""A unit vector; the dot product of two is the likeness of the crops."""
+
+CROP_SIDE = 16
+LIKENESS_LENGTH = CROP_SIDE * CROP_SIDE
+
 # Grey crops of any two upright faces are alike to begin with. The power spreads the scores so
 # that different people mostly stay below the vendor's recommended thresholds of 75 to 90.
 _SPREAD = 12
 
 
 class LikenessIndex:
-    """A matrix with a row a face. Not safe to share between threads; its library locks."""
+    """A matrix with one row per face. Not safe to share between threads; `Account` locks."""
 
     def __init__(self) -> None:
         self._matrix: NDArray[np.float32] = np.empty((64, LIKENESS_LENGTH), dtype=np.float32)
@@ -123,12 +129,6 @@ class LikenessIndex:
         ]
 
 
-Likeness = NDArray[np.float32]
-"""A unit vector; the dot product of two is the likeness of the crops."""
-
-CROP_SIDE = 16
-LIKENESS_LENGTH = CROP_SIDE * CROP_SIDE
-
 # Measured on real photos: at 640 pixels every face scores 0.66 or more, what is no face at most
 # 0.3; 20 to 55 ms a picture. Below 80 pixels the detector is blind, hence the lower bound.
 DETECT_SIDE = 640
@@ -139,12 +139,12 @@ _CACHED_PICTURES = 20_000
 
 @cache
 def shared_finder(*, detect: bool) -> FaceFinder:
-    """The finder of this process: what one sandbox has looked at, the next one knows."""
+    """The finder of this process: all sandboxes share its cache."""
     return FaceFinder(detect=detect)
 
 
 class FaceFinder:
-    """Picture bytes to the likeness of their largest face; the same bytes are looked at once.
+    """Finds the likeness of the largest face in a picture; the same bytes are decoded once.
 
     With `detect=False` the middle of every picture counts as a face, which makes soak tests
     with very many different pictures cheap. Safe to share between threads.
@@ -213,9 +213,9 @@ class FaceFinder:
 
 
 class _Detectors:
-    """Detectors to borrow: they must not be shared between threads, and take 0.3 s to make.
+    """A pool of detectors: threads must not share one, and each takes 0.3 s to make.
 
-    One a core is enough, since each keeps its core busy.
+    One per core is enough, since each keeps its core busy.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Which trouble a call meets: the kinds, a seeded plan by probability, and scripts for tests."""
+"""The faults of calls: their kinds, a seeded plan by probability, and scripts for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .calls import CallKind
 
 
 class FaultKind(StrEnum):
-    """The trouble that can be rehearsed, by the name that options and scripts use."""
+    """The faults that can be rehearsed, by the names that options and scripts use."""
 
     INTERNAL_ERROR = "500"
     """Status 500, `INTERNAL_ERROR` in the service's JSON."""
@@ -77,7 +77,7 @@ EITHER_SIDE = frozenset(
         FaultKind.ENDLESS,
     }
 )
-"""Kinds that occur `-before` (the default) or `-after` the call has been carried out."""
+"""Kinds that can occur `-before` (the default) or `-after` the call is carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Fault:
 
 
 def parse_fault(text: str) -> Fault:
-    """`KIND`, `KIND-before` or `KIND-after`. A `ValueError` is a sentence naming the kinds."""
+    """`KIND`, `KIND-before` or `KIND-after`. A `ValueError` lists the kinds."""
     name, after = text, False
     for suffix in ("-before", "-after"):
         if text.endswith(suffix):
@@ -113,7 +113,7 @@ def parse_fault(text: str) -> Fault:
 def parse_fault_option(text: str) -> tuple[str, float]:
     """`[CALL:]KIND=PROBABILITY` as a key and value of the sandbox's `faults`.
 
-    Raises `ValueError` with one sentence that names what is possible.
+    Raises `ValueError` with one sentence that lists what is possible.
     """
     name, equals, number = text.rpartition("=")
     if not equals:
@@ -129,7 +129,7 @@ def parse_fault_option(text: str) -> tuple[str, float]:
 
 
 def _split(name: str) -> tuple[CallKind, Fault]:
-    """`[CALL:]KIND` taken apart; without a call it is about `add`."""
+    """Split `[CALL:]KIND`; the call is `add` where none is named."""
     call, colon, kind = name.rpartition(":")
     if not colon:
         return CallKind.ADD, parse_fault(name)
@@ -165,7 +165,7 @@ class FaultPlan:
     def script(
         self, faults: Iterable[str | None], *, call: CallKind, user_id: str | None = None
     ) -> None:
-        """Queue faults for the next calls of this kind; None is a call without trouble.
+        """Queue faults for the next calls of this kind; None is a call without a fault.
 
         With `user_id` only that person's calls use it up, and it goes before a general one.
         """
@@ -174,7 +174,7 @@ class FaultPlan:
             self._scripts.setdefault((call, user_id), deque()).extend(parsed)
 
     def draw(self, call: CallKind, user_id: str | None) -> Fault | None:
-        """The fault that this call meets, or None."""
+        """The fault of this call, or None."""
         with self._lock:
             for key in ((call, user_id), (call, None)):
                 queue = self._scripts.get(key)

@@ -22,7 +22,7 @@ from werkzeug.wrappers import Request
 JSON_TYPE = "application/json"
 HTML_TYPE = "text/html; charset=utf-8"
 
-# Codes whose answers may lack `request_id` and `time_used`; the harder case is rehearsed.
+# Codes whose answers may lack `request_id` and `time_used`: the stand-in always leaves them out.
 _BARE_CODES = frozenset({"API_NOT_FOUND", "AUTHORIZATION_ERROR"})
 
 

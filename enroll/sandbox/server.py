@@ -21,46 +21,50 @@ from .messages import Clock, FormRequest, Reply, too_large
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from .desk import Desk
-    from .messages import Clock
+    from .service import Service
 
 DRIP_SECONDS = 0.2
 # Even the stand-in gives up a call that is never answered after this long.
 HOLD_SECONDS = 120.0
 _CHUNK = b"x" * 65536
+_BACKLOG = 1024
+# How often the accepting thread looks whether it should stop; a stop waits that long at most.
+_POLL_SECONDS = 0.02
+_LINGER_SECONDS = 5.0
+_JOIN_SECONDS = 5.0
 
 
-class Wire:
-    """One connection. Methods return when there is nothing more to say; none raises `OSError`.
+class Responder:
+    """Answers on one connection, properly or not; no method raises `OSError`.
 
-    `stopping` is set when the stand-in stops: everything that waits ends at once.
-    `ended` tells that the connection is of no more use.
+    `stopping` is set when the stand-in stops: every wait ends at once.
+    `closed` says that the connection takes no further request.
     """
 
     def __init__(self, connection: socket.socket, *, clock: Clock, stopping: Event) -> None:
         self._socket = connection
         self._clock = clock
         self._stopping = stopping
-        self.ended = False
+        self.closed = False
 
     def send(self, reply: Reply) -> None:
         """The whole answer, in one write so that no part waits for an acknowledgement."""
         self._write(self._head(reply, len(reply.body)) + reply.body)
-        self.ended |= reply.close
+        self.closed |= reply.close
 
     def send_then_close(self, reply: Reply) -> None:
         """The whole answer, and the end of a connection that was announced as kept alive."""
         self.send(reply)
-        self.ended = True
+        self.closed = True
 
     def end(self) -> None:
         """Nothing more; the connection is closed without an answer."""
-        self.ended = True
+        self.closed = True
 
     def cut(self, reply: Reply) -> None:
         """Half of the body that was announced."""
         self._write(self._head(reply, len(reply.body)) + reply.body[: len(reply.body) // 2])
-        self.ended = True
+        self.closed = True
 
     def reset(self) -> None:
         """RST instead of an answer."""
@@ -68,11 +72,11 @@ class Wire:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         # Closed here, before the server shuts it down properly, which would send FIN.
         self._socket.close()
-        self.ended = True
+        self.closed = True
 
     def hold(self, seconds: float = HOLD_SECONDS) -> None:
-        """Say nothing until the client goes away, at most `seconds`."""
-        self.ended = True
+        """Send nothing and drop what arrives until the client goes away, at most `seconds`."""
+        self.closed = True
         self._client_left(within=seconds)
 
     def drip(self) -> None:
@@ -85,19 +89,15 @@ class Wire:
 
     def endless(self, reply: Reply) -> None:
         """A body without an end, as fast as the client takes it."""
-        self.ended = True
+        self.closed = True
         head = self._head(reply, None) + b'{"padding": "'
         deadline = time.monotonic() + HOLD_SECONDS
         alive = self._write(head)
         while alive and time.monotonic() < deadline and not self._stopping.is_set():
             alive = self._write(_CHUNK)
 
-    def discard(self, seconds: float) -> None:
-        """Read and drop what the client still sends, so that it gets to read our answer."""
-        self.hold(seconds)
-
     def _drip(self, start: bytes) -> None:
-        self.ended = True
+        self.closed = True
         deadline = time.monotonic() + HOLD_SECONDS
         alive = self._write(start)
         while alive and time.monotonic() < deadline:
@@ -125,7 +125,7 @@ class Wire:
         try:
             self._socket.sendall(data)
         except OSError:
-            self.ended = True
+            self.closed = True
             return False
         return True
 
@@ -147,19 +147,12 @@ class Wire:
             return b""
 
 
-_BACKLOG = 1024
-# How often the accepting thread looks whether it should stop; a stop waits that long at most.
-_POLL_SECONDS = 0.02
-_LINGER_SECONDS = 5.0
-_JOIN_SECONDS = 5.0
-
-
 class Handler(WSGIRequestHandler):
-    """Reads a request and hands it to the desk.
+    """Reads a request and hands it to the service.
 
     werkzeug's own handler closes every connection after one answer. The service keeps them
     alive, and a client's handling of kept connections is among the things to be tested, so
-    `run_wsgi` is ours; parsing the request is still werkzeug's.
+    `run_wsgi` is replaced; parsing the request is still werkzeug's.
     """
 
     protocol_version = "HTTP/1.1"
@@ -167,22 +160,22 @@ class Handler(WSGIRequestHandler):
     server: Server
 
     def run_wsgi(self) -> None:
-        """Handle one request, without WSGI: the desk writes to the socket itself."""
+        """Handle one request, without WSGI: the service writes to the socket itself."""
         if self.server.stopping.is_set():
             self.close_connection = True
             return
         environ = self.make_environ()
-        wire = Wire(
+        responder = Responder(
             environ["werkzeug.socket"], clock=self.server.clock, stopping=self.server.stopping
         )
-        body = self._read_body(environ, wire)
+        body = self._read_body(environ, responder)
         if body is not None:
             environ["wsgi.input"] = io.BytesIO(body)
             environ["wsgi.input_terminated"] = True
-            self.server.desk.take(FormRequest(environ), wire)
-        self.close_connection = self.close_connection or body is None or wire.ended
+            self.server.service.answer(FormRequest(environ), responder)
+        self.close_connection = self.close_connection or body is None or responder.closed
 
-    def _read_body(self, environ: WSGIEnvironment, wire: Wire) -> bytes | None:
+    def _read_body(self, environ: WSGIEnvironment, responder: Responder) -> bytes | None:
         """The whole body; None when the request cannot be answered, or has been."""
         limit = self.server.max_request_bytes
         try:
@@ -190,7 +183,9 @@ class Handler(WSGIRequestHandler):
         except ValueError:
             announced = -1
         if announced < 0:
-            wire.send(Reply(status=400, body=b"Bad Request", content_type="text/plain", close=True))
+            responder.send(
+                Reply(status=400, body=b"Bad Request", content_type="text/plain", close=True)
+            )
             return None
         chunked = environ.get("wsgi.input_terminated", False)
         body = b""
@@ -198,10 +193,12 @@ class Handler(WSGIRequestHandler):
             source = io.BufferedReader(environ["wsgi.input"]) if chunked else self.rfile
             body = source.read(limit + 1 if chunked else announced)
         if announced > limit or len(body) > limit:
-            wire.send(too_large())
-            wire.discard(_LINGER_SECONDS)
+            responder.send(too_large())
+            responder.hold(
+                _LINGER_SECONDS
+            )  # reads the rest, so that the client can read the answer
             return None
-        # A body that ends early is a client that died: there is nobody to answer.
+        # A body that ends early means that the client died: nobody waits for an answer.
         return body if chunked or len(body) == announced else None
 
     def handle(self) -> None:
@@ -215,21 +212,21 @@ class Handler(WSGIRequestHandler):
             self.server.disconnected(self.connection)
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's name
-        """Say nothing: the journal keeps what there is to know."""
+        """Print nothing: the call log keeps every call."""
 
 
 class Server(ThreadedWSGIServer):
-    """The listening socket, a thread a connection, and a stop that leaves none behind.
+    """The listening socket, one thread per connection, and a stop that leaves no thread behind.
 
-    `bugs` are the exceptions that escaped from the desk.
+    `bugs` are the exceptions that escaped from the service.
     """
 
     daemon_threads = True
 
     def __init__(
-        self, host: str, port: int, *, desk: Desk, clock: Clock, stopping: Event, limit: int
+        self, host: str, port: int, *, service: Service, clock: Clock, stopping: Event, limit: int
     ) -> None:
-        self.desk = desk
+        self.service = service
         self.clock = clock
         self.stopping = stopping
         self.max_request_bytes = limit
@@ -282,7 +279,7 @@ class Server(ThreadedWSGIServer):
             self._connections.pop(connection, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep the bug to be raised when the server stops, and print it as usual."""
+        """Keep the exception, which is raised when the sandbox stops, and print it as usual."""
         error = sys.exception()
         if error is not None:
             self.bugs.append(error)
@@ -308,4 +305,4 @@ def _shut(connection: socket.socket) -> None:
 
 
 def _no_app(_environ: WSGIEnvironment, _start_response: object) -> list[bytes]:
-    raise AssertionError("requests go to the desk, not to a WSGI application")
+    raise AssertionError("requests go to the service, not to a WSGI application")

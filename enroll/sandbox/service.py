@@ -1,4 +1,4 @@
-"""One call's way through the stand-in: slot, signature, fault, work, answer."""
+"""Answers a call: slot, signature, fault, the call itself, reply."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .messages import (
     html,
     success,
 )
-from .server import Wire
+from .server import Responder
 
 _KEPT = 200_000
 
@@ -35,8 +35,8 @@ class Call:
     `kind` is the last part of the path, or the whole path where the service has no such call.
     `time` is the arrival in UNIX seconds on the stand-in's clock. `under_way` counts the calls
     under way when it arrived, itself included. `status` is 0 while nothing (or nothing proper)
-    has been answered; `code` is the error code without detail; `fault` is the kind of trouble
-    that it met (`500-after`). `applied` tells that the call was carried out. `finished` turns
+    has been answered; `code` is the error code without detail; `fault` is the fault
+    that it met (`500-after`). `applied` says that the call was carried out. `finished` turns
     True before the answer is sent.
     """
 
@@ -52,10 +52,10 @@ class Call:
     finished: bool = False
 
 
-class Journal:
-    """Keeps the last calls and counts all; also admits calls up to the limit of parallel ones.
+class CallLog:
+    """Keeps the last calls, counts all, and admits calls up to the limit of parallel ones.
 
-    Both are one lock's business, so that `under_way` is exact. Safe to share between threads.
+    One lock guards all three, so that `under_way` is exact. Safe to share between threads.
     """
 
     def __init__(self, *, parallel: int | None) -> None:
@@ -67,7 +67,7 @@ class Journal:
         self._changed = Condition()
 
     def enter(self, *, kind: str, time: float) -> tuple[Call, bool]:
-        """Record an arrival; False when it is one call too many and gets no slot."""
+        """Record an arrival; False when the limit is reached and the call gets no slot."""
         with self._changed:
             admitted = self.parallel is None or self._under_way < self.parallel
             self._arrived += 1
@@ -81,16 +81,18 @@ class Journal:
             self._changed.notify_all()
         return call, admitted
 
-    def note(self, call: Call, *, user_id: str = "", fault: str = "") -> Call:
-        """Add what is known of a call in progress."""
-        return self._put(replace(call, user_id=user_id, fault=fault))
+    def update(self, call: Call) -> None:
+        """Replace what is kept of this call."""
+        with self._changed:
+            if call.number in self._calls:
+                self._calls[call.number] = call
+            self._changed.notify_all()
 
     def leave(self, call: Call, *, admitted: bool) -> None:
         """Record the end of a call and give its slot back."""
         with self._changed:
             self._under_way -= admitted
-            self._put(replace(call, finished=True))
-            self._changed.notify_all()
+            self.update(replace(call, finished=True))
 
     def calls(self) -> list[Call]:
         """All that are kept (the last 200,000), oldest first."""
@@ -112,21 +114,15 @@ class Journal:
         with self._changed:
             return self._changed.wait_for(lambda: self._counts[kind] >= count, seconds)
 
-    def _put(self, call: Call) -> Call:
-        with self._changed:
-            if call.number in self._calls:
-                self._calls[call.number] = call
-            self._changed.notify_all()
-        return call
 
-
-# Faults of a gateway: the call gets no further, whatever it says.
 _AT_ONCE = frozenset({FaultKind.REFUSED, FaultKind.TOO_MANY})
-_UNHEARD_OF = "FACE_LEFT_THE_BUILDING"
+"""A gateway answers these before the service spends any time on the call."""
+
+_UNDOCUMENTED_CODE = "FACE_LEFT_THE_BUILDING"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tempo:
+@dataclass(slots=True, kw_only=True)
+class Delays:
     """How slow the stand-in is, in seconds; see `Sandbox` for the meaning of each."""
 
     latency: float = 0.0
@@ -136,13 +132,12 @@ class Tempo:
 
 
 @dataclass(slots=True)
-class _Visit:
-    """What is known of one call while it is at the desk."""
+class _Exchange:
+    """A call in progress and the connection that waits for its answer."""
 
     call: Call
-    wire: Wire
-    fields: Fields
-    kind: CallKind | None
+    responder: Responder
+    fields: Fields = field(default_factory=lambda: Fields({}, {}))
     request_id: str = field(default_factory=lambda: secrets.token_hex(16))
     began: float = field(default_factory=time.monotonic)
 
@@ -159,7 +154,7 @@ class _Visit:
         return time.monotonic() - self.began
 
 
-class Desk:
+class Service:
     """Answers calls, each on its own thread."""
 
     def __init__(
@@ -168,148 +163,155 @@ class Desk:
         calls: Calls,
         signatures: SignatureCheck,
         plan: FaultPlan,
-        journal: Journal,
+        log: CallLog,
         clock: Clock,
-        tempo: Tempo,
+        delays: Delays,
         stopping: Event,
     ) -> None:
         self._calls = calls
         self._signatures = signatures
         self._plan = plan
-        self._journal = journal
+        self._log = log
         self._clock = clock
+        self._delays = delays
         self._stopping = stopping
-        self.tempo = tempo
 
-    def take(self, request: FormRequest, wire: Wire) -> None:
+    def answer(self, request: FormRequest, responder: Responder) -> None:
         """Answer one request, whose body has been read, or produce its fault."""
-        arrived = self._clock.now()
         kind = call_kind(method=request.method, path=request.path)
-        call, admitted = self._journal.enter(kind=kind or request.path, time=arrived)
-        visit = _Visit(call, wire, Fields({}, {}), kind)
+        call, admitted = self._log.enter(kind=kind or request.path, time=self._clock.now())
+        exchange = _Exchange(call, responder)
         reply: Reply | None = None
         try:
-            visit.fields = Fields.of(request)
-            visit.call = self._journal.note(call, user_id=visit.fields.texts.get("user_id", ""))
-            reply = self._answer(visit, request, admitted=admitted)
+            reply = self._reply(exchange, request, kind, admitted=admitted)
         finally:
             # The slot is given back first: a client that has read the answer may call again.
             if reply is not None:
-                visit.call = replace(visit.call, status=reply.status, code=reply.code)
-            self._journal.leave(visit.call, admitted=admitted)
+                exchange.call = replace(exchange.call, status=reply.status, code=reply.code)
+            self._log.leave(exchange.call, admitted=admitted)
         if reply is not None:
-            send = _SENDERS.get(visit.call.fault, Wire.send)
-            send(wire, reply)
+            send = _SENDERS.get(exchange.call.fault, Responder.send)
+            send(responder, reply)
 
-    def _answer(self, visit: _Visit, request: FormRequest, *, admitted: bool) -> Reply | None:
-        """The reply, or None when the connection has been dealt with."""
+    def _reply(
+        self, exchange: _Exchange, request: FormRequest, kind: CallKind | None, *, admitted: bool
+    ) -> Reply | None:
+        """The reply, or None when nothing is left to send on the connection."""
+        exchange.fields = Fields.of(request)
+        self._note(exchange, user_id=exchange.fields.texts.get("user_id", ""))
         try:
-            kind = self._checked(visit, request)
+            if kind is None:
+                raise no_such_call()
+            self._check(exchange, request, kind)
         except RefusalError as refusal:
-            return visit.refused(refusal)
+            return exchange.refused(refusal)
         if not admitted:
-            return _strike_reply(visit, FaultKind.REFUSED)
-        fault = self._plan.draw(kind, visit.call.user_id or None)
+            return _fault_reply(exchange, FaultKind.REFUSED)
+        fault = self._plan.draw(kind, exchange.call.user_id or None)
         if fault is not None:
-            visit.call = self._journal.note(
-                visit.call, user_id=visit.call.user_id, fault=str(fault)
-            )
+            self._note(exchange, fault=str(fault))
         if fault is None or fault.kind not in _AT_ONCE:
-            self._stopping.wait(self.tempo.latency)
+            self._stopping.wait(self._delays.latency)
         if self._stopping.is_set():
-            visit.wire.end()
+            exchange.responder.end()
             return None
-        return self._work(visit, kind, fault)
+        return self._perform(exchange, kind, fault)
 
-    def _checked(self, visit: _Visit, request: FormRequest) -> CallKind:
-        """The kind of the call. Raises RefusalError unless it exists, is signed with the
-        account's secret, and has only documented fields."""
-        if visit.kind is None:
-            raise no_such_call()
-        if request.mimetype != "multipart/form-data":
-            raise RefusalError("BAD_ARGUMENTS", "Content-Type")
-        self._signatures.check(
-            sign=visit.fields.texts.get("sign"),
-            version=visit.fields.texts.get("sign_version"),
-            now=visit.call.time,
-        )
-        visit.fields.check_documented(documented_fields(visit.kind))
-        return visit.kind
-
-    def _work(self, visit: _Visit, kind: CallKind, fault: Fault | None) -> Reply | None:
+    def _perform(self, exchange: _Exchange, kind: CallKind, fault: Fault | None) -> Reply | None:
+        """Carry the call out as its fault has it; the reply, or None as for `_reply`."""
         match fault:
             case None | Fault(FaultKind.STALE):
-                return self._carry_out(visit, kind)
+                return self._carry_out(exchange, kind)
             case Fault(FaultKind.SEARCH_LAG):
-                return self._carry_out(visit, kind, lag=self.tempo.fault_lag)
+                return self._carry_out(exchange, kind, lag=self._delays.fault_lag)
             case Fault(FaultKind.LATE):
-                self._wait_to_be_late(visit.wire)
-                if not self._stopping.is_set():
-                    self._carry_out(visit, kind)
-                visit.wire.hold()
+                self._carry_out_late(exchange, kind)
                 return None
             case Fault(trouble, after):
                 if after:
-                    self._carry_out(visit, kind)
-                return _strike(visit, trouble)
+                    self._carry_out(exchange, kind)
+                return _produce(trouble, exchange)
 
-    def _wait_to_be_late(self, wire: Wire) -> None:
-        if self.tempo.late_after is None:
-            wire.hold()
-        else:
-            self._stopping.wait(self.tempo.late_after)
+    def _note(self, exchange: _Exchange, **changes: str) -> None:
+        """Log what has become known of the call."""
+        exchange.call = replace(exchange.call, **changes)  # type: ignore[arg-type]
+        self._log.update(exchange.call)
 
-    def _carry_out(self, visit: _Visit, kind: CallKind, *, lag: float = 0.0) -> Reply:
+    def _check(self, exchange: _Exchange, request: FormRequest, kind: CallKind) -> None:
+        """Raise RefusalError unless the call is a form, is signed with the account's secret, and
+        has only documented fields."""
+        if request.mimetype != "multipart/form-data":
+            raise RefusalError("BAD_ARGUMENTS", "Content-Type")
+        self._signatures.check(
+            sign=exchange.fields.texts.get("sign"),
+            version=exchange.fields.texts.get("sign_version"),
+            now=exchange.call.time,
+        )
+        exchange.fields.check_documented(documented_fields(kind))
+
+    def _carry_out(self, exchange: _Exchange, kind: CallKind, *, lag: float = 0.0) -> Reply:
         try:
-            payload = self._calls.carry_out(kind, visit.fields, lag=self.tempo.search_lag + lag)
+            payload = self._calls.carry_out(
+                kind, exchange.fields, lag=self._delays.search_lag + lag
+            )
         except RefusalError as refusal:
-            return visit.refused(refusal)
-        visit.call = replace(visit.call, applied=True)
-        return visit.success(payload)
+            return exchange.refused(refusal)
+        exchange.call = replace(exchange.call, applied=True)
+        return exchange.success(payload)
+
+    def _carry_out_late(self, exchange: _Exchange, kind: CallKind) -> None:
+        if self._delays.late_after is None:
+            exchange.responder.hold()
+        else:
+            self._stopping.wait(self._delays.late_after)
+        if not self._stopping.is_set():
+            self._carry_out(exchange, kind)
+        exchange.responder.hold()
 
 
-def _strike(visit: _Visit, kind: FaultKind) -> Reply | None:
+def _produce(kind: FaultKind, exchange: _Exchange) -> Reply | None:
     """Produce the fault on the connection, or return the reply that is the fault."""
-    wire, fitting = visit.wire, visit.success({"face_token": secrets.token_hex(16)})
+    responder = exchange.responder
+    fitting = exchange.success({"face_token": secrets.token_hex(16)})
     match kind:
         case FaultKind.TIMEOUT:
-            wire.hold()
+            responder.hold()
         case FaultKind.RESET:
-            wire.reset()
+            responder.reset()
         case FaultKind.DRIP:
-            wire.drip()
+            responder.drip()
         case FaultKind.DRIP_BODY:
-            wire.drip_body(fitting)
+            responder.drip_body(fitting)
         case FaultKind.ENDLESS:
-            wire.endless(fitting)
+            responder.endless(fitting)
         case FaultKind.CUT:
             return fitting
         case _:
-            return _strike_reply(visit, kind)
+            return _fault_reply(exchange, kind)
     return None
 
 
-def _strike_reply(visit: _Visit, kind: FaultKind) -> Reply:
+def _fault_reply(exchange: _Exchange, kind: FaultKind) -> Reply:
     """The reply that is the fault."""
     replies: dict[FaultKind, Callable[[], Reply]] = {
-        FaultKind.INTERNAL_ERROR: lambda: visit.failure("INTERNAL_ERROR", status=500),
+        FaultKind.INTERNAL_ERROR: lambda: exchange.failure("INTERNAL_ERROR", status=500),
         FaultKind.BAD_GATEWAY: lambda: html(502, "Bad Gateway"),
         FaultKind.UNAVAILABLE: lambda: html(503, "Service Temporarily Unavailable"),
         FaultKind.GATEWAY_TIMEOUT: lambda: html(504, "Gateway Time-out"),
         FaultKind.NOT_JSON: lambda: html(200, "Welcome"),
-        FaultKind.NO_TOKEN: lambda: visit.success({}),
-        FaultKind.REFUSED: lambda: visit.failure("CONCURRENCY_LIMIT_EXCEEDED", status=403),
+        FaultKind.NO_TOKEN: lambda: exchange.success({}),
+        FaultKind.REFUSED: lambda: exchange.failure("CONCURRENCY_LIMIT_EXCEEDED", status=403),
         FaultKind.TOO_MANY: lambda: html(429, "Too Many Requests", headers=(("Retry-After", "1"),)),
-        FaultKind.UNKNOWN_CODE: lambda: visit.failure(_UNHEARD_OF, "rehearsal"),
+        FaultKind.UNKNOWN_CODE: lambda: exchange.failure(_UNDOCUMENTED_CODE, "rehearsal"),
         FaultKind.HTML_403: lambda: html(403, "Forbidden"),
         FaultKind.REDIRECT: lambda: html(302, "Found", headers=(("Location", "/elsewhere"),)),
-        FaultKind.AUTH: lambda: visit.failure("AUTHORIZATION_ERROR", status=403),
+        FaultKind.AUTH: lambda: exchange.failure("AUTHORIZATION_ERROR", status=403),
     }
     return replies[kind]()
 
 
-_SENDERS: dict[str, Callable[[Wire, Reply], None]] = {
-    "stale": Wire.send_then_close,
-    "cut-before": Wire.cut,
-    "cut-after": Wire.cut,
+_SENDERS: dict[str, Callable[[Responder, Reply], None]] = {
+    "stale": Responder.send_then_close,
+    "cut-before": Responder.cut,
+    "cut-after": Responder.cut,
 }

@@ -1,4 +1,4 @@
-"""The stand-in as one object, `with Sandbox() as box: ...`, and as a program, `serve`."""
+"""The stand-in as one object, `with Sandbox() as sandbox: ...`, and as a program, `serve`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -16,11 +15,11 @@ from typing import Self
 
 from .account import Account, Face, Library, Limits
 from .calls import DEFAULT_MODEL, CallKind, Calls
-from .desk import Call, Desk, Journal, Tempo
 from .faces import shared_finder
 from .faults import FaultPlan
 from .messages import Clock, SignatureCheck
 from .server import Server
+from .service import Call, CallLog, Delays, Service
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -32,19 +31,19 @@ class Sandbox:
       the port is taken).
     - `store`: a SQLite file (mode 0600) that keeps libraries, faces, key and secret; in memory
       without.
-    - `parallel`: calls beyond this many under way are refused (`CONCURRENCY_LIMIT_EXCEEDED`).
-    - `latency`: seconds that every call takes that is not refused, before it is carried out.
-    - `faults`: `{"[CALL:]KIND[-before|-after]": probability}`, drawn with `seed`; about `add`
+    - `parallel`: calls beyond this many at a time are refused (`CONCURRENCY_LIMIT_EXCEEDED`).
+    - `latency`: seconds that a call which is not refused waits before it is carried out.
+    - `faults`: `{"[CALL:]KIND[-before|-after]": probability}`, drawn with `seed`; for `add`
       where no call is named. The kinds are those of `FaultKind`.
     - `late_after`: seconds after which a `late` call is carried out; None waits for the client
       to go away.
     - `search_lag`: seconds for which `search` and `list` do not show a new face; `fault_lag`: for
       how much longer one that meets the fault `search-lag`.
     - `clock_skew`: seconds by which the stand-in's clock is ahead; `clock` replaces it.
-    - `detect=False` takes the middle of each picture for a face, for soaks with many pictures.
+    - `detect=False` treats the middle of each picture as a face, for soak tests with many pictures.
     """
 
-    def __init__(  # noqa: PLR0913 - the knobs of the rehearsal, all optional and by name
+    def __init__(  # noqa: PLR0913 - settings of a rehearsal, all optional and by name
         self,
         *,
         host: str = "127.0.0.1",
@@ -69,7 +68,10 @@ class Sandbox:
         limits = limits or Limits()
         self._clock = Clock(clock, clock_skew)
         self._plan = FaultPlan(faults or {}, seed=seed)
-        self._journal = Journal(parallel=parallel)
+        self._delays = Delays(
+            latency=latency, late_after=late_after, search_lag=search_lag, fault_lag=fault_lag
+        )
+        self._log = CallLog(parallel=parallel)
         self._account = Account(clock=self._clock, limits=limits, store=store)
         try:
             self.api_key = api_key or self._account.setting(
@@ -79,7 +81,7 @@ class Sandbox:
                 "api_secret", default=secrets.token_urlsafe(24)
             )
             stopping = Event()
-            self._desk = Desk(
+            self._service = Service(
                 calls=Calls(
                     account=self._account,
                     finder=shared_finder(detect=detect),
@@ -88,20 +90,15 @@ class Sandbox:
                 ),
                 signatures=SignatureCheck(api_key=self.api_key, api_secret=self.api_secret),
                 plan=self._plan,
-                journal=self._journal,
+                log=self._log,
                 clock=self._clock,
-                tempo=Tempo(
-                    latency=latency,
-                    late_after=late_after,
-                    search_lag=search_lag,
-                    fault_lag=fault_lag,
-                ),
+                delays=self._delays,
                 stopping=stopping,
             )
             self._server = Server(
                 host,
                 port,
-                desk=self._desk,
+                service=self._service,
                 clock=self._clock,
                 stopping=stopping,
                 limit=limits.max_request_bytes,
@@ -158,16 +155,16 @@ class Sandbox:
     @property
     def calls(self) -> list[Call]:
         """Every call seen (the last 200,000), oldest first."""
-        return self._journal.calls()
+        return self._log.calls()
 
     def count(self, kind: str) -> int:
         """How many calls of a kind (`"add"`, or a whole unknown path) have arrived."""
-        return self._journal.count(kind)
+        return self._log.count(kind)
 
     def script(
         self, faults: Iterable[str | None], *, call: str = "add", user_id: str | None = None
     ) -> None:
-        """Queue faults for the next calls of a kind, before the plan's; None is no trouble.
+        """Queue faults for the next calls of a kind, before the plan's; None is no fault.
 
         With `user_id` for the next calls about that person only, before the general queue.
         Calls that are refused (signature, parallel limit) use nothing up. Raises `ValueError`
@@ -181,38 +178,38 @@ class Sandbox:
 
     def wait_idle(self, seconds: float = 10.0) -> bool:
         """Wait until no call is under way (late ones included); False when it took too long."""
-        return self._journal.wait_idle(seconds)
+        return self._log.wait_idle(seconds)
 
     def wait_count(self, kind: str, count: int, seconds: float = 10.0) -> bool:
         """Wait until `count` calls of a kind have arrived; False when it took too long."""
-        return self._journal.wait_count(kind, count, seconds)
+        return self._log.wait_count(kind, count, seconds)
 
     @property
     def parallel(self) -> int | None:
         """The limit of parallel calls; may be changed at any time."""
-        return self._journal.parallel
+        return self._log.parallel
 
     @parallel.setter
     def parallel(self, limit: int | None) -> None:
-        self._journal.parallel = limit
+        self._log.parallel = limit
 
     @property
     def latency(self) -> float:
         """Seconds that a call takes; may be changed at any time."""
-        return self._desk.tempo.latency
+        return self._delays.latency
 
     @latency.setter
     def latency(self, seconds: float) -> None:
-        self._desk.tempo = replace(self._desk.tempo, latency=seconds)
+        self._delays.latency = seconds
 
     @property
     def search_lag(self) -> float:
         """Seconds for which a new face stays unseen; may be changed at any time."""
-        return self._desk.tempo.search_lag
+        return self._delays.search_lag
 
     @search_lag.setter
     def search_lag(self, seconds: float) -> None:
-        self._desk.tempo = replace(self._desk.tempo, search_lag=seconds)
+        self._delays.search_lag = seconds
 
     @property
     def clock_skew(self) -> float:
@@ -247,7 +244,7 @@ def serve(  # noqa: PLR0913 - one argument an option of the command
     connections. Main thread only, because of the signals. Raises `ValueError` for a host that
     is not loopback or faults that cannot be, `OSError` for a taken port or store.
     """
-    box = Sandbox(
+    sandbox = Sandbox(
         host=host,
         port=port,
         store=store,
@@ -261,11 +258,11 @@ def serve(  # noqa: PLR0913 - one argument an option of the command
         api_secret=api_secret,
         clock_skew=clock_skew,
     )
-    with _signals_of((signal.SIGINT, signal.SIGTERM)) as wait, box:
+    with _signals_of((signal.SIGINT, signal.SIGTERM)) as wait, sandbox:
         for group_id in libraries:
-            box.create_library(group_id)
+            sandbox.create_library(group_id)
         if on_ready is not None:
-            on_ready(box)
+            on_ready(sandbox)
         wait()
 
 
@@ -273,23 +270,23 @@ def serve(  # noqa: PLR0913 - one argument an option of the command
 def _signals_of(numbers: Collection[int]) -> Iterator[Callable[[], None]]:
     """A function that waits for one of the signals to arrive after the beginning of the block.
 
-    A socket and not an Event: the kernel may hand the signal to a thread that answers a call, and
-    that wakes no thread that waits for a lock; nor may a handler take a lock that its thread holds.
+    A socket, not an Event: the kernel may deliver the signal to a thread that answers a call, which
+    wakes no thread that waits for a lock; and a handler must not take a lock that its thread holds.
     """
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    wakened = signal.set_wakeup_fd(theirs.fileno())
+    former = signal.set_wakeup_fd(writing.fileno())
 
     def wait() -> None:
-        while not set(ours.recv(1)) & set(numbers):
+        while not set(reading.recv(1)) & set(numbers):
             pass
 
     try:
         yield wait
     finally:
-        signal.set_wakeup_fd(wakened)
+        signal.set_wakeup_fd(former)
         for number, handler in before.items():
             signal.signal(number, handler)
-        ours.close()
-        theirs.close()
+        reading.close()
+        writing.close()
