@@ -56,7 +56,8 @@ DEFAULT_SETTLE_AFTER = 10.0
 """Seconds behind the expiry of its signature in which a call may still be applied, the same."""
 
 SIGNED_BEYOND_SECONDS = 2.0
-"""From a call's deadline to its signature's expiry: what a call may take to be judged."""
+"""From the end of a call's time to its signature's expiry: what it may take to begin on another
+thread, and to be judged."""
 
 ROUNDING_SECONDS = 1.0
 """A signature names whole seconds, rounded up."""

@@ -145,7 +145,7 @@ would take longer than reading it."""
 
 
 class Feed:
-    """Keeps rows read ahead. Every method runs on the driver's thread."""
+    """Keeps rows read ahead. Every method runs on the loop's thread."""
 
     def __init__(
         self,

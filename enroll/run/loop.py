@@ -1,4 +1,7 @@
-"""The driver: the only loop, the only clock, the only user of the ledger.
+"""The loop of a run, and the only user of its ledger.
+
+A turn takes the steps of a row's way in their order, for many rows at once: hear answers, read
+ahead, plan, record intents, commit, reconcile, and send.
 
 Tasks given to the executors are one step each (read the next rows, read one photo, make one
 call), return a value and never wait long. A row that waits lies in a heap of due times and holds
@@ -57,10 +60,10 @@ class Work:
     """What a run is to do, as far as the driver cares.
 
     `store` has the photos, `limit` is the most rows to process, `sample` what draws the rows of a
-    trial; `give_up_after`, `drain` and `settle_after` are seconds;
-    `until` is when the run is to end, on the monotonic clock, `max_duration` the seconds that this
-    comes from; with `reread` no photo is trusted to be unchanged; `trust` says how far the ledger
-    knows the library; `preparation` how photos are made fit.
+    trial; `give_up_after`, `drain` and `settle_after` are seconds; `until` is when the run is to
+    end, on the monotonic clock, `max_duration` the seconds that this comes from; with `reread` no
+    photo is trusted to be unchanged; `trust` says how far the ledger knows the library;
+    `preparation` how photos are made fit.
     """
 
     run: int
@@ -434,7 +437,7 @@ class Driver:
         return self._sender.in_flight + self._lookups.in_flight
 
     def _all_fed(self) -> bool:
-        """Whether every row that this run may take up has been decided on."""
+        """Whether every row that this run may process is planned."""
         feed = self._feed
         return feed.scanned and not (feed.reading or feed.read or feed.waiting or feed.may_take)
 
@@ -566,5 +569,5 @@ class Driver:
 
 
 def _stands_as_before(face: FaceRecord, due: Candidate) -> bool:
-    """Whether a face that was to be added anew was not."""
+    """Whether a face that was to be added again was not."""
     return due.renews and face.face_token is not None and face.user_data != due.row.user_data

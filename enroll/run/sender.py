@@ -142,7 +142,7 @@ class Sender:
 
     @property
     def answered(self) -> int:
-        """Calls that have ended and whose answers have not been heard."""
+        """Calls that have ended and whose answers are not recorded."""
         return len(self._answered)
 
     @property
