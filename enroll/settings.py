@@ -146,7 +146,17 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunSettings:
+class Transport:
+    """How calls are made: the seconds that a whole one may take, certificates to trust instead of
+    the system's, and whether an endpoint without TLS will do."""
+
+    timeout: float = DEFAULT_TIMEOUT
+    ca_bundle: Path | None = None
+    allow_http: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings(Transport):
     """Everything that decides what a run does; docs/reference.md describes each option.
 
     `ledger` and `images` None: the library's default place, and what was last given for the
@@ -169,7 +179,6 @@ class RunSettings:
     sheet: str | None = None
     max_in_flight: int | None = None
     rate: float | None = None
-    timeout: float = DEFAULT_TIMEOUT
     attempts: int = 5
     give_up_after: float = 7200.0
     drain: float = 25.0
@@ -195,8 +204,6 @@ class RunSettings:
     checksum: bool = False
     allow_nonempty: bool = False
     create_library: bool = False
-    ca_bundle: Path | None = None
-    allow_http: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
     in_use: Mapping[str, Path] = field(default_factory=dict)
     written: Mapping[str, Path] = field(default_factory=dict)

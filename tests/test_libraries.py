@@ -17,7 +17,8 @@ from enroll.commands.library import delete_library
 from enroll.errors import ExitCode, ServiceError, UsageError
 from enroll.ledger.lock import LedgerLock
 from enroll.sandbox import Sandbox
-from enroll.session.account import Account
+from enroll.session.account import connect
+from enroll.settings import Transport
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -155,13 +156,10 @@ class Person:
 
 
 def delete(place: Place, person: Person, *, force: bool = False) -> bool:
-    connection = Account(
-        endpoint=place.box.endpoint, read_credentials=lambda: place.credentials, timeout=2.0
-    ).open()
-    try:
+    with connect(
+        Transport(timeout=2.0), lambda: place.credentials, endpoint=place.box.endpoint
+    ) as connection:
         return delete_library(connection, group_id=GROUP, force=force, asker=person)
-    finally:
-        connection.close()
 
 
 def test_an_empty_library_is_deleted_when_a_person_agrees(place: Place) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -26,9 +26,9 @@ from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
 from enroll.facesearch import FaceSearch, client
 from enroll.model import Answer, CallKind, Verdict
 from enroll.session import account, retry
-from enroll.session.account import Account, Connection, Patience, list_libraries
+from enroll.session.account import Connection, Patience, connect, list_libraries
 from enroll.session.caller import Caller
-from enroll.session.tally import Tally
+from enroll.settings import Transport
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -141,23 +141,18 @@ def test_a_service_that_stays_away_is_given_up_with_exit_code_6(place: Place) ->
     assert not place.ledger.exists()
 
 
-@contextmanager
-def opened(place: Place, timeout: float) -> Iterator[Connection]:
-    connection = Account(
+def opened(place: Place, timeout: float) -> Connection:
+    return connect(
+        Transport(timeout=timeout),
+        lambda: place.credentials,
         endpoint=place.box.endpoint,
-        read_credentials=lambda: place.credentials,
-        timeout=timeout,
         patience=Patience(attended=False),
-    ).open()
-    try:
-        yield connection
-    finally:
-        connection.close()
+    )
 
 
 def listed(place: Place, timeout: float) -> None:
     with opened(place, timeout) as connection:
-        list_libraries(connection, Tally())
+        list_libraries(connection)
 
 
 def described(place: Place, timeout: float) -> None:
@@ -316,22 +311,17 @@ def test_a_run_that_waits_for_the_service_says_so_and_ends_at_ctrl_c(tmp_path: P
 
 @pytest.fixture
 def connection(place: Place) -> Iterator[Connection]:
-    account = Account(
-        endpoint=place.box.endpoint, read_credentials=lambda: place.credentials, timeout=5.0
-    )
-    opened = account.open()
-    yield opened
-    opened.close()
+    with opened(place, 5.0) as connection:
+        yield connection
 
 
 def test_an_opening_call_for_which_no_file_is_left_ends_with_that_sentence(
     connection: Connection,
 ) -> None:
-    tally = Tally()
     with no_file_left(), pytest.raises(ShortageError, match="ulimit -n"):
-        list_libraries(connection, tally)
-    assert not tally.calls
-    assert list_libraries(connection, tally)
+        list_libraries(connection)
+    assert not connection.tally.calls
+    assert list_libraries(connection)
 
 
 def test_a_later_call_for_which_no_file_is_left_is_made_when_there_is_one(
@@ -344,8 +334,7 @@ def test_a_later_call_for_which_no_file_is_left_is_made_when_there_is_one(
             answers.append(service.group_list())
         return answers[-1]
 
-    tally = Tally()
-    with Caller(connection, tally, concurrency=2) as caller:
+    with Caller(connection, concurrency=2) as caller:
         assert caller.ask(CallKind.GROUP_LIST, call, policy=retry.COMMAND_ONCE) is answers[-1]
     assert [answer.verdict for answer in answers] == [Verdict.BLOCKED, Verdict.APPLIED]
-    assert tally.calls == {CallKind.GROUP_LIST: 1}
+    assert connection.tally.calls == {CallKind.GROUP_LIST: 1}

@@ -33,10 +33,9 @@ from enroll.model import Answer, Credentials, Event, EventKind, Status
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox
 from enroll.session import library_listing
-from enroll.session.account import Account, Connection
+from enroll.session.account import Connection
 from enroll.session.caller import Caller
 from enroll.session.retry import COMMAND
-from enroll.session.tally import Tally
 
 TRIES = int(COMMAND.unknown)
 
@@ -179,14 +178,17 @@ class SameNext(FaceSearch):
 @contextmanager
 def asks(place: Place, service: type[FaceSearch]) -> Iterator[Caller]:
     """Calls to the stand-in by a client that changes answers as a strange service might."""
-    account = Account(
-        endpoint=place.box.endpoint, read_credentials=lambda: place.credentials, timeout=10.0
-    )
     client = service(place.box.endpoint, place.credentials, timeout=10.0)
-    connection = Connection(account, place.credentials, client)
-    with Caller(connection, Tally(), concurrency=2) as opened:
+    with (
+        Connection(
+            endpoint=place.box.endpoint,
+            service=client,
+            credentials=place.credentials,
+            read_credentials=lambda: place.credentials,
+        ) as connection,
+        Caller(connection, concurrency=2) as opened,
+    ):
         yield opened
-    connection.close()
 
 
 @pytest.mark.parametrize(("service", "seen"), [(SamePage, 2), (SameNext, 4)])

@@ -13,11 +13,11 @@ from enroll.cli import options
 from enroll.cli.command import SettingsCommand, command_line_option, option, together
 from enroll.cli.terminal import Terminal, credentials_reader, printing
 from enroll.errors import UsageError
-from enroll.settings import default_ledger_path
+from enroll.settings import Transport, default_ledger_path
 from enroll.text.wording import say, say_json
 
 if TYPE_CHECKING:
-    from enroll.session.account import Account
+    from enroll.session.account import Connection
 
 _account_options = together(options.config, options.endpoint, options.connection)
 _as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -34,11 +34,10 @@ def library() -> None:
 def list_(as_json: bool, **given: Any) -> int:
     """Show the account's libraries: group_id, name, model, creation time."""
     from enroll.session.account import list_libraries
-    from enroll.session.tally import Tally
     from enroll.text.wording import columns
 
-    with _account(given).open() as connection:
-        found = list_libraries(connection, Tally())
+    with _connect(given) as connection:
+        found = list_libraries(connection)
     if as_json:
         with printing():
             libraries = [asdict(one) for one in found]
@@ -65,7 +64,7 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
     from enroll.commands.library import describe_library
     from enroll.text.wording import facts
 
-    with _account(given).open() as connection:
+    with _connect(given) as connection:
         found = asdict(describe_library(connection, group_id))
     with printing():
         if as_json:
@@ -87,7 +86,7 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
     """Make a new, empty library."""
     from enroll.commands.library import create_library
 
-    with _account(given).open() as connection:
+    with _connect(given) as connection:
         create_library(
             connection,
             group_id=group_id,
@@ -119,7 +118,7 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
     with ExitStack() as stack:
         if kept is not None:
             stack.enter_context(ledger_at(kept).hold())  # no run is to enroll into it meanwhile
-        connection = stack.enter_context(_account(given).open())
+        connection = stack.enter_context(_connect(given))
         asker = Terminal(yes=yes)
         if not delete_library(connection, group_id=group_id, force=force, asker=asker):
             raise click.Abort
@@ -149,14 +148,16 @@ def _ledger_of(group_id: str, endpoint: str, named: Path | None) -> Path | None:
     return path.absolute()
 
 
-def _account(given: dict[str, Any]) -> Account:
-    from enroll.session.account import Account
+def _connect(given: dict[str, Any]) -> Connection:
+    from enroll.session.account import connect
 
-    return Account(
+    return connect(
+        Transport(
+            timeout=given["timeout"],
+            ca_bundle=given["ca_bundle"],
+            allow_http=given["allow_http"],
+        ),
+        credentials_reader(given["credentials"]),
         endpoint=given["endpoint"],
-        read_credentials=credentials_reader(given["credentials"]),
-        timeout=given["timeout"],
-        ca_bundle=given["ca_bundle"],
-        allow_http=given["allow_http"],
         announce=Terminal().connecting,
     )

@@ -38,7 +38,6 @@ from enroll.session.session import (
     hold_ledger,
     identity_of,
 )
-from enroll.session.tally import Tally
 from enroll.settings import FILES, RunSettings, files_record
 from enroll.text.files import InUse, Output, check_output, try_folder
 from enroll.visible import path_text
@@ -92,11 +91,10 @@ def adopt(
         connection = stack.enter_context(
             connect(run, read_credentials, endpoint=run.endpoint, announce=prompt.connecting)
         )
-        tally = Tally()
-        identity = identity_of(connection, find_library(connection, run.group_id, tally))
+        identity = identity_of(connection, find_library(connection, run.group_id))
         if held is not None:
             check_library(path, held.ledger.identity(), identity)
-        caller = stack.enter_context(Caller(connection, tally, concurrency=run.max_in_flight))
+        caller = stack.enter_context(Caller(connection, concurrency=run.max_in_flight))
         listing = stack.enter_context(closing(empty_listing()))
         listed = read_library(
             caller, run.group_id, listing, on_progress=lambda n: prompt.progress(n, "faces listed")
@@ -148,12 +146,11 @@ class _Work:
                 COMMAND: ADOPT,
                 FILES: files_record({"the report": self.settings.report}),
             },
-            tally=self.caller.tally,
+            connection=self.caller.connection,
             images=Path(store.root),
             given=photos.named,
             manifest=path_text(self.manifest.path.absolute()),
             manifest_sha256=self.manifest.sha256,
-            offsets=self.caller.clock_offsets,
         ) as work:
             self._count(adoption, store, work.run)
             self.prompt.say(*opening_lines(adoption))
@@ -176,7 +173,7 @@ class _Work:
             if self.lock is not None:
                 self.lock.remember_run(work.began)  # what the ledger lacked has been taken in
             work.exit_code = adoption.exit_code
-        calls = self.caller.tally.calls
+        calls = self.caller.connection.tally.calls
         self.prompt.say("", *adopted_lines(adoption, calls, self.settings.report))
         return adoption
 

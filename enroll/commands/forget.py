@@ -39,7 +39,6 @@ from enroll.session.session import (
     open_session,
     run_defaults,
 )
-from enroll.session.tally import Tally
 from enroll.settings import FILES, files_record
 from enroll.text.logs import NAMELESS, mask
 from enroll.text.wording import amount
@@ -359,7 +358,7 @@ def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
         common = defaults.record(group_id=library.group_id, timeout=settings.timeout)
         options = {COMMAND: FORGET, **common}
         # The survey, which was taken without them, is dropped by it.
-        with command_record(ledger, options=options, tally=Tally()) as work:
+        with command_record(ledger, options=options) as work:
             holds = ledger.block_list.holds
             named = dict.fromkeys(one if holds(one) else one.strip() for one in settings.readmitted)
             lifted = [

@@ -9,8 +9,7 @@ from typing import Protocol
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import faces, library, next_start
 from enroll.model import Answer, CallKind, Library, Verdict
-from enroll.session.account import Connection, ask, failed, list_libraries, make_call
-from enroll.session.tally import Tally
+from enroll.session.account import Connection, list_libraries
 from enroll.text.wording import amount
 
 LONGEST_NAME = 60
@@ -33,12 +32,9 @@ class Asker(Protocol):
 
 def describe_library(connection: Connection, group_id: str) -> Library:
     """The library named `group_id`. Raises ServiceError where the account has none such, and as
-    `ask` does."""
-    answer = ask(
-        lambda service: service.group_info(group_id=group_id),
-        connection,
-        Tally(),
-        CallKind.GROUP_INFO,
+    `Connection.ask` does."""
+    answer = connection.ask(
+        CallKind.GROUP_INFO, lambda service: service.group_info(group_id=group_id)
     )
     return library(answer)
 
@@ -50,22 +46,19 @@ def create_library(
 
     Raises UsageError for one that is there already, and ServiceError.
     """
-    tally = Tally()
-    if _find(connection, group_id, tally) is not None:
+    if _find(connection, group_id) is not None:
         raise UsageError(
             f"The account has a library {group_id} already; `enroll library list` shows it. "
             "Choose another --group-id."
         )
-    answer = make_call(
+    answer = connection.make_call(
+        CallKind.CREATE,
         lambda service: service.create(
             group_id=group_id,
             group_name=group_name,
             group_data=group_data,
             model_version=model_version,
         ),
-        connection,
-        tally,
-        CallKind.CREATE,
         changes=True,
     )
     if answer.verdict is not Verdict.APPLIED:
@@ -75,7 +68,6 @@ def create_library(
 def provide_library(
     connection: Connection,
     group_id: str,
-    tally: Tally,
     *,
     ledger: Path | None,
     most_calls: int | None,
@@ -86,7 +78,7 @@ def provide_library(
     all. Raises UsageError for a library that is gone although its ledger is there, or where too
     few calls are left, and ServiceError.
     """
-    found = _find(connection, group_id, tally)
+    found = _find(connection, group_id)
     if found is not None:
         return found, False
     if ledger is not None:
@@ -95,19 +87,17 @@ def provide_library(
             "it had: --create-library does not create another for it. Correct --group-id, or "
             "move that ledger away first."
         )
-    if most_calls is not None and most_calls < tally.calls.total() + CALLS_TO_MAKE:
+    if most_calls is not None and most_calls < connection.tally.calls.total() + CALLS_TO_MAKE:
         raise UsageError(
             f"The account has no library {group_id}, and --max-calls {most_calls} is too few "
             "calls to create it. Allow more."
         )
-    answer = make_call(
-        lambda service: service.create(group_id=group_id, group_name=group_id[:LONGEST_NAME]),
-        connection,
-        tally,
+    answer = connection.make_call(
         CallKind.CREATE,
+        lambda service: service.create(group_id=group_id, group_name=group_id[:LONGEST_NAME]),
         changes=True,
     )
-    found = _find(connection, group_id, tally)  # also if another program was quicker
+    found = _find(connection, group_id)  # also if another program was quicker
     if found is not None:
         return found, True
     if answer.verdict is Verdict.APPLIED:
@@ -124,17 +114,13 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
     Raises UsageError for one that is not there, and without `force` for one that holds faces;
     ServiceError where the service will not, or where it is not known.
     """
-    tally = Tally()
-    if _find(connection, group_id, tally) is None:
+    if _find(connection, group_id) is None:
         raise UsageError(
             f"The account has no library {group_id}; `enroll library list` shows its libraries. "
             "Nothing was deleted."
         )
-    held = ask(
-        lambda service: service.list(group_id=group_id, limit=COUNTED),
-        connection,
-        tally,
-        CallKind.LIST,
+    held = connection.ask(
+        CallKind.LIST, lambda service: service.list(group_id=group_id, limit=COUNTED)
     )
     count = len(faces(held))
     holds = f"{'at least ' if next_start(held) else ''}{amount(count, 'face')}"
@@ -145,15 +131,13 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
         )
     if not asker.confirm(
         f"Delete the library {group_id}, which holds {holds if count else 'no face'}, at "
-        f"{connection.account.endpoint}?"
+        f"{connection.endpoint}?"
     ):
         return False
-    answer = make_call(
+    answer = connection.make_call(
+        CallKind.FREE,
         # What was found empty must still be so: somebody may be enrolling.
         lambda service: service.free(group_id=group_id, check_empty=not count),
-        connection,
-        tally,
-        CallKind.FREE,
         changes=True,
     )
     if answer.code == "NOT_EMPTY":
@@ -161,13 +145,13 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
             f"The library {group_id} is no longer empty: somebody is enrolling into it. Nothing "
             "was deleted."
         )
-    if answer.verdict is not Verdict.APPLIED and _find(connection, group_id, tally) is not None:
+    if answer.verdict is not Verdict.APPLIED and _find(connection, group_id) is not None:
         raise _not_deleted(connection, answer)
     return True
 
 
-def _find(connection: Connection, group_id: str, tally: Tally) -> Library | None:
-    found = list_libraries(connection, tally)
+def _find(connection: Connection, group_id: str) -> Library | None:
+    found = list_libraries(connection)
     return next((library for library in found if library.group_id == group_id), None)
 
 
@@ -177,7 +161,7 @@ def _not_made(connection: Connection, answer: Answer) -> ServiceError:
             f"It is not known whether the library was created ({answer.message or answer.code}). "
             "Check with `enroll library list`."
         )
-    return failed(answer, connection)
+    return connection.failed(answer)
 
 
 def _not_deleted(connection: Connection, answer: Answer) -> ServiceError:
@@ -187,4 +171,4 @@ def _not_deleted(connection: Connection, answer: Answer) -> ServiceError:
             f"({answer.message or answer.code}); it is still there. Check again with `enroll "
             "library list`."
         )
-    return failed(answer, connection)
+    return connection.failed(answer)

@@ -99,7 +99,9 @@ class PeopleSearch:
         run waits before its second look in vain counts."""
         expires = max((face.expires or 0.0 for face in faces if face.open), default=None)
         shown_from = absent_from(expires, settle_after=self._settle_after, lag=self._ledger.lag)
-        return math.ceil(shown_from - began / 1000 - self._caller.least_clock_offset)
+        return math.ceil(
+            shown_from - began / 1000 - self._caller.connection.service.least_clock_offset
+        )
 
     # Where the library cannot be listed
 

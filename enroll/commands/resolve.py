@@ -10,7 +10,7 @@ from typing import Any
 
 from enroll import clock
 from enroll.errors import ServiceError, UsageError
-from enroll.expiry import ClockOffsets, settled_from
+from enroll.expiry import settled_from
 from enroll.ledger import Changes, Ledger, shown_path
 from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, Status
 from enroll.session.account import Announce, Connection, connect, unheard
@@ -26,7 +26,6 @@ from enroll.session.session import (
     prove_library,
     run_defaults,
 )
-from enroll.session.tally import Tally
 from enroll.text.wording import amount, columns
 
 SHOWN_SHA256 = 12
@@ -98,7 +97,7 @@ def resolve(
         if settings.token is not None:
             _refuse_held(ledger, face, settings.token)
         defaults = run_defaults(ledger, endpoint=settings.endpoint)
-        tally = Tally()
+        connection = None
         if read_credentials is None:
             # By the least: a clock that was taken for ahead must not make a call expire early.
             seen = _Seen(at=clock.time() + defaults.least_clock_offset)
@@ -106,13 +105,13 @@ def resolve(
             with connect(
                 settings, read_credentials, endpoint=defaults.endpoint, announce=announce
             ) as connection:
-                seen = _look(connection, settings, ledger, face, tally)
+                seen = _look(connection, settings, ledger, face)
         options = {
             **settings.record(),
             **defaults.record(group_id=library.group_id, timeout=settings.timeout),
             "settle_after": defaults.settle_after,
         }
-        with command_record(ledger, options=options, tally=tally, offsets=seen.offsets) as work:
+        with command_record(ledger, options=options, connection=connection) as work:
             return _decide(settings, ledger, work, face, seen, defaults.settle_after)
 
 
@@ -197,35 +196,30 @@ def _refuse_held(ledger: Ledger, face: FaceRecord, token: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What the service said: the token's face, whether it could be asked, how its clock is judged
-    (None where it was not asked), and what time it was there (UNIX seconds), at least."""
+    """What the service said: the token's face, whether it could be asked, and what time it was
+    there (UNIX seconds), at least."""
 
     found: LibraryFace | None = None
     asked: bool = False
-    offsets: ClockOffsets | None = None
     at: float
 
 
 def _look(
-    connection: Connection,
-    settings: ResolveSettings,
-    ledger: Ledger,
-    face: FaceRecord,
-    tally: Tally,
+    connection: Connection, settings: ResolveSettings, ledger: Ledger, face: FaceRecord
 ) -> _Seen:
     """Prove the library, and ask it about the decision. Raises UsageError where it disagrees."""
     identity = ledger.identity()
     try:
-        prove_library(connection, tally, ledger=settings.ledger, known=identity)
+        prove_library(connection, ledger=settings.ledger, known=identity)
     except ServiceError as error:
         raise type(error)(f"{error} Or decide without checking, with --offline.") from error
-    with Caller(connection, tally, concurrency=settings.max_in_flight) as caller:
-        at = clock.time() + caller.least_clock_offset
+    with Caller(connection, concurrency=settings.max_in_flight) as caller:
+        at = clock.time() + connection.service.least_clock_offset
         if settings.token is None:
             asked, found = _refuse_there(caller, identity.group_id, ledger, face), None
         else:
             asked, found = True, _face_of(settings.token, caller, settings, identity.group_id)
-        return _Seen(found=found, asked=asked, offsets=caller.clock_offsets, at=at)
+        return _Seen(found=found, asked=asked, at=at)
 
 
 def _refuse_there(caller: Caller, group_id: str, ledger: Ledger, face: FaceRecord) -> bool:

@@ -36,7 +36,7 @@ from enroll.run.unknown_faces import Trust
 from enroll.session.account import Connection, Patience, connect
 from enroll.session.caller import Caller
 from enroll.session.session import Held
-from enroll.session.tally import Ended, Observer, Quiet, Tally
+from enroll.session.tally import Ended, Observer, Quiet
 from enroll.settings import Precheck, RunSettings
 from enroll.threads import OneCore, Threads
 
@@ -118,14 +118,13 @@ class Run:
         given: RunInput,
         opened: Opened,
         connection: Connection,
-        tally: Tally,
         *,
         share: Share,
         executors: Executors,
         screen: Screen,
     ) -> None:
         self.given = given
-        self.tally = tally
+        self.tally = connection.tally
         self.signal: int | None = None
         """The signal that has interrupted it."""
         self._opened = opened
@@ -153,7 +152,7 @@ class Run:
 
     def caller(self) -> Caller:
         """Makes other calls than the driver's, which count with them; before it or after it."""
-        return other_calls(self.given.settings, self._connection, self.tally, self.ledger)
+        return other_calls(self.given.settings, self._connection, self.ledger)
 
     def drive(self, core: OneCore | None = None) -> Ended:
         """Enroll what is due, on one `core` while nobody else wants it. Raises only bugs."""
@@ -253,11 +252,8 @@ def open_run(
         )
         share = share_out(calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.readers)
         executors = _executors(stack, share, pool)
-        tally = Tally()
-        opened = begin_run(stack, given, connection, tally, held=held, share=share)
-        run = Run(
-            given, opened, connection, tally, share=share, executors=executors, screen=watching
-        )
+        opened = begin_run(stack, given, connection, held=held, share=share)
+        run = Run(given, opened, connection, share=share, executors=executors, screen=watching)
         watching.opened(opened.place, run.interrupt)
         yield run
 

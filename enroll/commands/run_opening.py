@@ -46,7 +46,6 @@ from enroll.session.session import (
     identity_of,
     run_start,
 )
-from enroll.session.tally import Tally
 from enroll.settings import RunSettings, default_ledger_path, host_of
 from enroll.text.files import InUse, Output, check_output, try_folder
 from enroll.text.wording import amount
@@ -160,7 +159,6 @@ def begin_run(
     stack: ExitStack,
     given: RunInput,
     connection: Connection,
-    tally: Tally,
     *,
     held: Held | None,
     share: Share,
@@ -170,8 +168,8 @@ def begin_run(
     `held` is the ledger, None for one to be made: then the library is proved first. `share` is
     what of this machine the run may have. Raises EnrollError.
     """
-    proved = _prove(stack, given, connection, tally, held)
-    found, trust = _catch_up(given, connection, tally, proved)
+    proved = _prove(stack, given, connection, held)
+    found, trust = _catch_up(given, connection, proved)
     photos = photos_folder(given.settings.images, given.manifest, proved.held.ledger)
     return _record(given, connection, proved, photos, trust, found=found, share=share)
 
@@ -188,24 +186,20 @@ class _Proved:
     notes: Sequence[str]
 
 
-def _prove(
-    stack: ExitStack, given: RunInput, connection: Connection, tally: Tally, held: Held | None
-) -> _Proved:
+def _prove(stack: ExitStack, given: RunInput, connection: Connection, held: Held | None) -> _Proved:
     """Prove that the library is the ledger's own; make the ledger if there is none."""
     settings, path = given.settings, given.ledger
     new, empty = held is None, False
-    library, notes = _library(given, connection, tally, known=not new)
+    library, notes = _library(given, connection, known=not new)
     identity = identity_of(connection, library)
     if held is None:
-        empty = _proved_empty(settings, connection, tally, f"there is no ledger ({path})")
+        empty = _proved_empty(settings, connection, f"there is no ledger ({path})")
         held = stack.enter_context(hold_ledger(path, identity, began_empty=empty))
     check_library(path, held.ledger.identity(), identity)
     return _Proved(library=library, held=held, new=new, empty=empty, notes=notes)
 
 
-def _catch_up(
-    given: RunInput, connection: Connection, tally: Tally, proved: _Proved
-) -> tuple[list[str], Trust]:
+def _catch_up(given: RunInput, connection: Connection, proved: _Proved) -> tuple[list[str], Trust]:
     """Finish what earlier commands have left; sentences about it, and how far the ledger can be
     believed to know the library then."""
     settings, path, held = given.settings, given.ledger, proved.held
@@ -217,11 +211,11 @@ def _catch_up(
             "the library anyway with --allow-nonempty."
         )
     put_back = bool(not proved.new and last_run and not ledger.has_run(last_run))
-    found = _finish_left_over(given, connection, tally, held, put_back=put_back)
+    found = _finish_left_over(given, connection, held, put_back=put_back)
     if put_back:
         ledger.begins(empty=False)
     elif not (proved.new or ledger.knows_a_face()):
-        empty = _proved_empty(settings, connection, tally, f"the ledger {path} knows none of them")
+        empty = _proved_empty(settings, connection, f"the ledger {path} knows none of them")
         if empty:
             ledger.begins(empty=True)
     if empty or settings.allow_nonempty:
@@ -299,26 +293,24 @@ def _record(
 
 
 def _library(
-    given: RunInput, connection: Connection, tally: Tally, *, known: bool
+    given: RunInput, connection: Connection, *, known: bool
 ) -> tuple[Library, Sequence[str]]:
     """The library, made first where that is wanted, and what there is to say of it; `known` says
     that it has a ledger."""
     settings, ledger = given.settings, given.ledger if known else None
     if not settings.create_library:
-        return find_library(connection, settings.group_id, tally, ledger=ledger), []
+        return find_library(connection, settings.group_id, ledger=ledger), []
     library, made = provide_library(
-        connection, settings.group_id, tally, ledger=ledger, most_calls=settings.max_calls
+        connection, settings.group_id, ledger=ledger, most_calls=settings.max_calls
     )
     return library, [f"The account had no library {library.group_id}; it was created."] * made
 
 
-def _proved_empty(
-    settings: RunSettings, connection: Connection, tally: Tally, because: str
-) -> bool:
+def _proved_empty(settings: RunSettings, connection: Connection, because: str) -> bool:
     """Whether the library holds no face. Raises UsageError for one that does, unless allowed."""
-    if settings.max_calls is not None and tally.calls.total() >= settings.max_calls:
+    if settings.max_calls is not None and connection.tally.calls.total() >= settings.max_calls:
         return False  # this run has no call left for it, nor for a photo
-    empty = is_empty(connection, settings.group_id, tally)
+    empty = is_empty(connection, settings.group_id)
     if not (empty or settings.allow_nonempty):
         raise UsageError(
             f"The library {settings.group_id} already holds faces, and {because}: enrolling into "
@@ -329,7 +321,7 @@ def _proved_empty(
 
 
 def _finish_left_over(
-    given: RunInput, connection: Connection, tally: Tally, held: Held, *, put_back: bool
+    given: RunInput, connection: Connection, held: Held, *, put_back: bool
 ) -> list[str]:
     """Find out what became of deletions that were begun, and, where the ledger lacks a run that its
     lock remembers, of faces that were deleted since its copy was taken; sentences about it."""
@@ -337,7 +329,7 @@ def _finish_left_over(
     lacking = put_back and not settings.allow_nonempty
     if not (lacking or ledger.deletions.intended()):
         return []
-    with other_calls(settings, connection, tally, ledger) as caller:
+    with other_calls(settings, connection, ledger) as caller:
         said = [settle_deleting(ledger, caller, settings.group_id)]
         if lacking:
             said += requeue_deleted(
@@ -351,13 +343,10 @@ def _finish_left_over(
     return [sentence for sentence in said if sentence]
 
 
-def other_calls(
-    settings: RunSettings, connection: Connection, tally: Tally, ledger: Ledger
-) -> Caller:
+def other_calls(settings: RunSettings, connection: Connection, ledger: Ledger) -> Caller:
     """Makes the calls that are not the driver's, and count with its calls."""
     return Caller(
         connection,
-        tally,
         concurrency=settings.max_in_flight,
         known=ledger.ceiling,
         max_calls=settings.max_calls,

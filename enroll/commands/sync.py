@@ -25,7 +25,7 @@ from enroll.manifest.scan import resolved
 from enroll.model import Credentials
 from enroll.session.deletions import delete_chosen
 from enroll.session.session import SCAN_MARK, command_record
-from enroll.session.tally import Ended, Tally
+from enroll.session.tally import Ended
 from enroll.settings import SyncSettings
 from enroll.text.logs import mask
 from enroll.text.wording import amount, duration
@@ -92,7 +92,6 @@ def _compare_on_record(
             command_record(
                 ledger,
                 options={**settings.record(), **mark},
-                tally=Tally(),
                 manifest=path_text(given.manifest.path.absolute()),
                 manifest_sha256=given.manifest.sha256,
             ),

@@ -147,7 +147,7 @@ def _agreed_to_requeue(session: Session[VerifySettings], missing: int) -> bool:
 def _prove(session: Session[VerifySettings]) -> list[Copy]:
     """The strangers that are copies of a face, proved by search."""
     audit, caller = session.audit, session.caller
-    suspects = _in_time(audit.suspects(), clock_offset=caller.clock_offset)
+    suspects = _in_time(audit.suspects(), clock_offset=caller.connection.service.clock_offset)
     if not suspects:
         return []
     faces = sorted({suspect.face.face_id for suspect in suspects})
@@ -333,6 +333,6 @@ def _compared(session: Session[VerifySettings], listed: ListedLibrary) -> Verifi
         counts=audit.status(runs=0).counts,
         differences=Counter(one.kind for one in differences),
         unchecked=audit.unseen_count(before=listed.began),
-        calls=session.caller.tally.calls,
+        calls=session.caller.connection.tally.calls,
         written_to=session.settings.differences,
     )

@@ -1,4 +1,5 @@
-"""The opening calls of a run: credentials, clock and library are proved before a photo is sent."""
+"""The connection to the service, and its opening calls: credentials, clock and library are proved
+before a photo is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from enroll import __version__, clock
 from enroll.errors import ServiceError, ShortageError, UnreachedError, UsageError
@@ -19,6 +20,7 @@ from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_remark
 from enroll.model import Answer, CallKind, Credentials, Library, Verdict
 from enroll.session.retry import CHANGE, NO_ANSWER, OPENING, OPENING_WAITS
 from enroll.session.tally import Observer, Quiet, Tally
+from enroll.settings import Transport
 from enroll.text.remedies import call_remedy
 from enroll.text.wording import duration
 
@@ -154,6 +156,11 @@ def _said(answer: Answer) -> str:
     return (answer.message or answer.code).rstrip(".")
 
 
+AWAY = frozenset({Verdict.NOT_SENT, Verdict.UNKNOWN, Verdict.REFUSED})
+"""What comes of a call when the service is away, or has no place for it."""
+
+ITS_OWN_WORD = "enroll does not know this code: ask the vendor of the service what it means."
+
 Announce = Callable[[str, str], None]
 """Is told of an endpoint, and in words of the credentials, before the first call is signed."""
 
@@ -162,48 +169,21 @@ def unheard(endpoint: str, credentials: str) -> None:
     """Nobody is told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
-    """An endpoint and the credentials for it, read again on request as they may be exchanged.
+@dataclass(slots=True, kw_only=True)
+class Connection:
+    """The service, the credentials that it was made with, and a count of the calls made to it;
+    a context manager.
 
-    `timeout` is the seconds that a whole call may take; `patience` says how long the opening
-    calls wait.
+    `read_credentials` reads them again, as they may be exchanged; `patience` says how long the
+    opening calls wait.
     """
 
     endpoint: str
-    read_credentials: Callable[[], Credentials]
-    timeout: float
-    ca_bundle: Path | None = None
-    allow_http: bool = False
-    patience: Patience = field(default_factory=Patience)
-    announce: Announce = unheard
-
-    def connect(self, credentials: Credentials) -> FaceSearch:
-        """The service, for these credentials. Raises UsageError for an unusable endpoint."""
-        return FaceSearch(
-            self.endpoint,
-            credentials,
-            timeout=self.timeout,
-            ca_bundle=self.ca_bundle,
-            allow_http=self.allow_http,
-            user_agent=f"enroll/{__version__}",
-        )
-
-    def open(self) -> Connection:
-        """A connection with the credentials as they are now. Raises UsageError without any."""
-        credentials = self.read_credentials()
-        service = self.connect(credentials)
-        self.announce(self.endpoint, credentials.described)
-        return Connection(self, credentials, service)
-
-
-@dataclass(slots=True)
-class Connection:
-    """A service and the credentials that it was made with; a context manager."""
-
-    account: Account
-    credentials: Credentials
     service: FaceSearch
+    credentials: Credentials
+    read_credentials: Callable[[], Credentials]
+    patience: Patience = field(default_factory=Patience)
+    tally: Tally = field(default_factory=Tally)
 
     def __enter__(self) -> Self:
         return self
@@ -220,6 +200,48 @@ class Connection:
         """Let go of the service's connections."""
         self.service.close()
 
+    def ask(self, kind: CallKind, call: Callable[[FaceSearch], Answer]) -> Answer:
+        """Make a call that changes nothing, until it comes through or patience is at its end.
+
+        Raises ServiceError, naming what stands in the way, and UnreachedError when that took
+        longer than we were told to wait.
+        """
+        answer = self.make_call(kind, call)
+        if answer.verdict is not Verdict.APPLIED:
+            raise self.failed(answer)
+        return answer
+
+    def make_call(
+        self, kind: CallKind, call: Callable[[FaceSearch], Answer], *, changes: bool = False
+    ) -> Answer:
+        """The same for any call, whatever its answer is; one that `changes` something is not made
+        twice once it may have been carried out."""
+        service, wait = self.service, Wait(self.patience, changes=changes)
+        clock_learned = False
+        while True:
+            used = self.credentials
+            answer = call(service)
+            if answer.left:
+                self.tally.calls[kind] += 1
+            if not changes:
+                # What this answer tells of the clock holds for the next call, and nothing is begun
+                # that could not go on.
+                answer = service.clock_trouble() or answer
+            if answer.verdict is Verdict.APPLIED:
+                wait.answered()
+                return answer
+            if self.credentials_changed(answer, used):
+                continue
+            if answer.code in CREDENTIAL_CODES and not clock_learned:
+                # The client has learned the service's clock from this very answer.
+                clock_learned = True
+                if abs(service.clock_offset) > CLOCK_SLACK_SECONDS:
+                    continue
+            pause = wait.pause(answer)
+            if pause is None:
+                return answer
+            clock.sleep(pause)
+
     def credentials_changed(self, answer: Answer, used: Credentials | None) -> bool:
         """Whether a call that was signed with `used` is worth making again after this answer: the
         service has refused the signature, and there are other credentials by now.
@@ -231,7 +253,7 @@ class Connection:
         if used is not self.credentials:  # another call has had them read again
             return True
         try:
-            credentials = self.account.read_credentials()
+            credentials = self.read_credentials()
         except UsageError:
             return False
         if credentials == self.credentials:
@@ -240,21 +262,15 @@ class Connection:
         self.service.use_credentials(credentials)
         return True
 
-
-class Transport(Protocol):
-    """How calls are made, as every command's settings have it; `timeout` is seconds."""
-
-    @property
-    def timeout(self) -> float:
-        """How long one call may take."""
-
-    @property
-    def ca_bundle(self) -> Path | None:
-        """Certificates to trust instead of the system's."""
-
-    @property
-    def allow_http(self) -> bool:
-        """Whether an endpoint without TLS will do."""
+    def failed(self, answer: Answer) -> ServiceError:
+        """The error for a call that adds no face and whose answer stands: the service was away or
+        had no place for it (UnreachedError), will not do it, or does not seem to be the service."""
+        if answer.verdict in AWAY and not self.patience.seems_a_mistake(answer):
+            return unreached(answer)
+        clocks = clock_remark(answer, self.service.clock_offset)
+        todo = call_remedy(answer.code, used=self.credentials) or ITS_OWN_WORD
+        said = f"The service cannot be used: {_said(answer)}."
+        return ServiceError(" ".join(filter(None, [said, clocks, todo])))
 
 
 def connect(
@@ -269,30 +285,34 @@ def connect(
 
     Raises UsageError without any, and for an unusable endpoint.
     """
-    return Account(
-        endpoint=endpoint,
-        read_credentials=read_credentials,
+    credentials = read_credentials()
+    service = FaceSearch(
+        endpoint,
+        credentials,
         timeout=transport.timeout,
         ca_bundle=transport.ca_bundle,
         allow_http=transport.allow_http,
+        user_agent=f"enroll/{__version__}",
+    )
+    announce(endpoint, credentials.described)
+    return Connection(
+        endpoint=endpoint,
+        service=service,
+        credentials=credentials,
+        read_credentials=read_credentials,
         patience=patience or Patience(),
-        announce=announce,
-    ).open()
+    )
 
 
-def list_libraries(connection: Connection, tally: Tally) -> list[Library]:
-    """The account's libraries. Raises ServiceError, naming what stands in the way, and
-    UnreachedError when that took longer than we were told to wait."""
-    answer = ask(lambda service: service.group_list(), connection, tally, CallKind.GROUP_LIST)
-    return libraries(answer)
+def list_libraries(connection: Connection) -> list[Library]:
+    """The account's libraries. Raises ServiceError as `Connection.ask`."""
+    return libraries(connection.ask(CallKind.GROUP_LIST, lambda service: service.group_list()))
 
 
-def find_library(
-    connection: Connection, group_id: str, tally: Tally, *, ledger: Path | None = None
-) -> Library:
+def find_library(connection: Connection, group_id: str, *, ledger: Path | None = None) -> Library:
     """The library named `group_id`, of which `ledger` is the ledger, if there is one. Raises
     ServiceError where the account has none such."""
-    found = list_libraries(connection, tally)
+    found = list_libraries(connection)
     for library in found:
         if library.group_id == group_id:
             return library
@@ -309,79 +329,7 @@ def find_library(
     )
 
 
-def is_empty(connection: Connection, group_id: str, tally: Tally) -> bool:
-    """Whether a library holds no face. Raises ServiceError."""
-    answer = ask(
-        lambda service: service.list(group_id=group_id, limit=1), connection, tally, CallKind.LIST
-    )
+def is_empty(connection: Connection, group_id: str) -> bool:
+    """Whether a library holds no face. Raises ServiceError as `Connection.ask`."""
+    answer = connection.ask(CallKind.LIST, lambda service: service.list(group_id=group_id, limit=1))
     return not faces(answer)
-
-
-def ask(
-    call: Callable[[FaceSearch], Answer], connection: Connection, tally: Tally, kind: CallKind
-) -> Answer:
-    """Make a call that changes nothing, until it comes through or patience is at its end.
-
-    Raises ServiceError, and UnreachedError as `list_libraries`.
-    """
-    answer = make_call(call, connection, tally, kind)
-    if answer.verdict is not Verdict.APPLIED:
-        raise failed(answer, connection)
-    return answer
-
-
-def make_call(
-    call: Callable[[FaceSearch], Answer],
-    connection: Connection,
-    tally: Tally,
-    kind: CallKind,
-    *,
-    changes: bool = False,
-) -> Answer:
-    """The same for any call, whatever its answer is; one that `changes` something is not made
-    twice once it may have been carried out."""
-    service, wait = connection.service, Wait(connection.account.patience, changes=changes)
-    clock_learned = False
-    while True:
-        used = connection.credentials
-        answer = call(service)
-        if answer.left:
-            tally.calls[kind] += 1
-        if not changes:
-            # What this answer tells of the clock holds for the next call, and nothing is begun
-            # that could not go on.
-            answer = service.clock_trouble() or answer
-        if answer.verdict is Verdict.APPLIED:
-            wait.answered()
-            return answer
-        if connection.credentials_changed(answer, used):
-            continue
-        if answer.code in CREDENTIAL_CODES and not clock_learned:
-            # The client has learned the service's clock from this very answer.
-            clock_learned = True
-            if abs(service.clock_offset) > CLOCK_SLACK_SECONDS:
-                continue
-        pause = wait.pause(answer)
-        if pause is None:
-            return answer
-        clock.sleep(pause)
-
-
-ITS_OWN_WORD = "enroll does not know this code: ask the vendor of the service what it means."
-
-
-def failed(answer: Answer, connection: Connection) -> ServiceError:
-    """The error for a call that adds no face and whose answer stands: the service was away or had
-    no place for it (UnreachedError), will not do it, or does not seem to be the service."""
-    away = answer.verdict in (Verdict.NOT_SENT, Verdict.UNKNOWN, Verdict.REFUSED)
-    if away and not connection.account.patience.seems_a_mistake(answer):
-        return unreached(answer)
-    return ServiceError(service_sentence(answer, connection))
-
-
-def service_sentence(answer: Answer, connection: Connection) -> str:
-    """What to say when the service answers that it will not do what is asked."""
-    said = (answer.message or answer.code).rstrip(".")
-    clocks = clock_remark(answer, connection.service.clock_offset)
-    todo = call_remedy(answer.code, used=connection.credentials) or ITS_OWN_WORD
-    return " ".join(filter(None, [f"The service cannot be used: {said}.", clocks, todo]))

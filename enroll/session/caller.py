@@ -15,15 +15,13 @@ from typing import Generic, Self, TypeVar
 
 from enroll import clock
 from enroll.errors import ServiceError, ShortageError
-from enroll.expiry import ClockOffsets
 from enroll.facesearch import FaceSearch
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, Verdict
 from enroll.resources import share_out
-from enroll.session.account import Connection, failed
+from enroll.session.account import Connection
 from enroll.session.retry import COMMAND, RetryPolicy
-from enroll.session.tally import Tally
 from enroll.threads import Threads
 
 T = TypeVar("T")
@@ -48,17 +46,15 @@ class Caller:
     def __init__(
         self,
         connection: Connection,
-        tally: Tally,
         *,
         concurrency: int | None,
         known: int | None = None,
         max_calls: int | None = None,
     ) -> None:
         """`concurrency` is the most calls in flight, None as many as the account takes, of which
-        `known` says how many that were; `tally` counts those that have left, of which there may
-        be `max_calls`."""
-        self.tally = tally
-        self._connection = connection
+        `known` says how many that were; `max_calls` is the most that may be made through the
+        connection, those before included."""
+        self.connection = connection
         self._max_calls = math.inf if max_calls is None else max_calls
         # Two files each: a call may read its photo first.
         wanted = concurrency or MOST_IN_FLIGHT
@@ -78,28 +74,9 @@ class Caller:
         # Not waited for: a call under way ends by its own deadline.
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    @property
-    def clock_offset(self) -> float:
-        """The service's clock minus ours, in seconds."""
-        return self._connection.service.clock_offset
-
-    @property
-    def clock_offsets(self) -> ClockOffsets:
-        """How the service's clock was judged, to be put on record."""
-        return self._connection.service.clock_offsets
-
-    @property
-    def least_clock_offset(self) -> float:
-        """The same, to say what has expired."""
-        return self._connection.service.least_clock_offset
-
-    def failed(self, answer: Answer) -> ServiceError:
-        """The error for an answer that stands and is not what was asked for."""
-        return failed(answer, self._connection)
-
     def may_call(self, in_flight: int = 0) -> bool:
         """Whether another call may be made beside those that are in flight."""
-        return self.tally.calls.total() + in_flight < self._max_calls
+        return self.connection.tally.calls.total() + in_flight < self._max_calls
 
     def ask(
         self,
@@ -141,15 +118,17 @@ class Caller:
         try:
             while requests.left():
                 while self._has_thread() and (request := self._next(requests)) is not None:
-                    request.credentials = self._connection.credentials
-                    service = self._connection.service
+                    request.credentials = self.connection.credentials
+                    service = self.connection.service
                     requests.sent(request, self._pool.submit(call, service, request.item))
                 for request, future in requests.ended():
                     result = future.result()
                     answer = answer_of(result)
                     self._count(kind, answer)
                     requests.answered(
-                        request, answer, service_time=clock.time() + self.clock_offset
+                        request,
+                        answer,
+                        service_time=clock.time() + self.connection.service.clock_offset,
                     )
                     after = self._again_after(request, answer, policy)
                     if after is None or not self.may_call(requests.in_flight):
@@ -175,8 +154,8 @@ class Caller:
 
     def _count(self, kind: CallKind, answer: Answer | None) -> None:
         if answer is not None and answer.left:
-            self.tally.calls[kind] += 1
-            self.tally.refused += answer.verdict is Verdict.REFUSED
+            self.connection.tally.calls[kind] += 1
+            self.connection.tally.refused += answer.verdict is Verdict.REFUSED
 
     def _again_after(
         self, request: _Request[T], answer: Answer | None, policy: RetryPolicy
@@ -187,13 +166,13 @@ class Caller:
         request.tries[answer.verdict] += 1
         after = policy.again_after(answer, request.tries)
         if answer.verdict is Verdict.BLOCKED:
-            self._connection.service.let_go()
+            self.connection.service.let_go()
             if after is None:
                 raise ShortageError(answer.message)
         if answer.verdict is Verdict.FATAL:
-            if self._connection.credentials_changed(answer, request.credentials):
+            if self.connection.credentials_changed(answer, request.credentials):
                 return 0.0
-            raise self.failed(answer)
+            raise self.connection.failed(answer)
         return after
 
 

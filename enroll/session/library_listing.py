@@ -101,7 +101,7 @@ def _ask_for_page(caller: Caller, group_id: str, start: int) -> Answer:
 def _page(caller: Caller, group_id: str, start: int) -> tuple[list[LibraryFace], int | None]:
     answer = _ask_for_page(caller, group_id, start)
     if answer.verdict is not Verdict.APPLIED:
-        error = caller.failed(answer)
+        error = caller.connection.failed(answer)
         if isinstance(error, UnreachedError):
             raise error
         said = (answer.message or answer.code).rstrip(".")
@@ -128,7 +128,7 @@ def _looked_up(caller: Caller, token: str, answer: Answer) -> LibraryFace | Serv
     if answer.code == NO_SUCH_FACE and answer.verdict is Verdict.REJECTED:
         return None
     if answer.verdict is not Verdict.APPLIED:
-        return caller.failed(answer)
+        return caller.connection.failed(answer)
     try:
         found = face(answer)
     except ServiceError as error:

@@ -210,7 +210,7 @@ def requeue_deleted(
         audit.all_was_listed(before=listed.began)
         try:
             with command_record(
-                ledger, options={**options, COMMAND: "verify"}, tally=caller.tally
+                ledger, options={**options, COMMAND: "verify"}, connection=caller.connection
             ) as work:
                 requeued = requeue_missing(
                     audit, caller=caller, ledger=ledger, work=work, group_id=group_id

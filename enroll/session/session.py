@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from enroll import __version__, clock
 from enroll.allowed import refuse
 from enroll.errors import ExitCode
-from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT, ClockOffsets
+from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.ledger import (
     RUN,
     Ledger,
@@ -28,11 +29,10 @@ from enroll.ledger import (
     ledger_at,
 )
 from enroll.manifest.scan import NAMED, ROOT
-from enroll.model import Credentials, Event, EventKind, Library, SendAs
+from enroll.model import CallKind, Credentials, Event, EventKind, Library, SendAs
 from enroll.session.account import Connection, connect, find_library
 from enroll.session.caller import Caller
-from enroll.session.tally import Tally
-from enroll.settings import DEFAULT_ENDPOINT, FILES, host_of
+from enroll.settings import DEFAULT_ENDPOINT, FILES, Transport, host_of
 from enroll.text.files import InUse, Output, check_output, try_folder
 
 COMMAND = "command"
@@ -81,13 +81,12 @@ def known_library(path: Path, *, group_id: str | None) -> LibraryIdentity:
 
 def identity_of(connection: Connection, library: Library) -> LibraryIdentity:
     """What a ledger knows a library by."""
-    host = host_of(connection.account.endpoint)
+    host = host_of(connection.endpoint)
     return LibraryIdentity(host=host, group_id=library.group_id, add_time=library.add_time)
 
 
 def prove_library(
     connection: Connection,
-    tally: Tally,
     *,
     ledger: Path,
     known: LibraryIdentity,
@@ -98,7 +97,7 @@ def prove_library(
     `group_id` is its name if one is given, `known` what the ledger has on record. Raises
     LedgerMismatchError for another one, and as `find_library`.
     """
-    library = find_library(connection, group_id or known.group_id, tally)
+    library = find_library(connection, group_id or known.group_id)
     identity = identity_of(connection, library)
     check_library(ledger, known, identity)
     return identity
@@ -171,16 +170,16 @@ def command_record(
     ledger: Ledger,
     *,
     options: Mapping[str, Any],
-    tally: Tally,
+    connection: Connection | None = None,
     images: Path | None = None,
     given: bool = False,
     manifest: str = "",
     manifest_sha256: str = "",
-    offsets: ClockOffsets | None = None,
 ) -> Iterator[CommandRecord]:
     """Record that a command begins and, whatever it comes to, how it ends.
 
-    `options` name the `command` and hold what a run's do, `timeout` above all. `images` is the
+    `options` name the `command` and hold what a run's do, `timeout` above all; `connection` is the
+    one that its calls are made through, None where it makes none. `images` is the
     photos' folder if the command has one, `given` says that it was named; else both stay as
     they are. What a dead run left is in doubt from then on.
     """
@@ -189,10 +188,10 @@ def command_record(
         start,
         images=ledger.images if images is None else str(images),
         given=bool(ledger.images_given) if images is None else given,
-        offsets=offsets,
+        offsets=None if connection is None else connection.service.clock_offsets,
     )
     work = CommandRecord(run=run, began=start.at)
-    reason = ""
+    reason, calls = "", Counter[CallKind]() if connection is None else connection.tally.calls
     try:
         yield work
     except BaseException as error:  # an interruption, too
@@ -206,7 +205,7 @@ def command_record(
                 at=clock.now_ms(),
                 exit_code=int(work.exit_code),
                 reason=reason,
-                calls={kind.value: count for kind, count in tally.calls.items()},
+                calls={kind.value: count for kind, count in calls.items()},
                 rows={},
                 limit=0,
             ),
@@ -266,7 +265,7 @@ class Prompt(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionSettings:
+class SessionSettings(Transport):
     """Which ledger and library; docs/reference.md describes the options.
 
     `endpoint` None is the one of the ledger's last run, `group_id` None the ledger's,
@@ -278,9 +277,6 @@ class SessionSettings:
     endpoint: str | None = None
     group_id: str | None = None
     max_in_flight: int | None = None
-    timeout: float = DEFAULT_TIMEOUT
-    ca_bundle: Path | None = None
-    allow_http: bool = False
     in_use: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -337,16 +333,14 @@ def open_session(
                 announce=prompt.connecting,
             )
         )
-        tally = Tally()
         identity = prove_library(
             connection,
-            tally,
             ledger=settings.ledger,
             known=audit.identity(),
             group_id=settings.group_id,
         )
         caller = stack.enter_context(
-            Caller(connection, tally, concurrency=settings.max_in_flight, known=audit.ceiling)
+            Caller(connection, concurrency=settings.max_in_flight, known=audit.ceiling)
         )
         yield Session(
             settings=settings,
@@ -371,7 +365,6 @@ def changing(session: Session[Any]) -> Iterator[tuple[Ledger, CommandRecord]]:
         with command_record(
             held.ledger,
             options={**settings.record(), **common},
-            tally=session.caller.tally,
-            offsets=session.caller.clock_offsets,
+            connection=session.caller.connection,
         ) as work:
             yield held.ledger, work
