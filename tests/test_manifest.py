@@ -484,6 +484,15 @@ def written(
     encoding="utf-8",
     size=3,
 )
+@example(
+    table=[("\ufeff", "", "", "")],
+    delimiter=",",
+    newline="\r",
+    quote_all=False,
+    blank=0,
+    encoding="utf-8",
+    size=3,
+)
 def test_any_cells_come_back_with_their_lines(
     tmp_path_factory: pytest.TempPathFactory,
     table: list[tuple[str, ...]],

@@ -101,8 +101,15 @@ class Text:
         return chain(self._start, self._rest)
 
     def read(self, size: int = -1) -> str:
-        """Up to so many characters, perhaps fewer; none at the end."""
-        return self._start.read(size) or self._rest.read(size)
+        """Up to so many characters, perhaps fewer; none at the end.
+
+        The first lines never come alone: pandas drops a byte-order mark from a piece of text
+        before which it has ended no line, and a lone carriage return ends one only with the
+        character after it.
+        """
+        start = self._start.read(size)
+        left = size - len(start) if size >= 0 else size
+        return start + (self._rest.read(left) if left else "")
 
 
 @contextmanager
