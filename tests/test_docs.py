@@ -53,6 +53,9 @@ SECONDS = 60.0
 """Nothing here takes so long."""
 
 
+COMMON = "Common options"
+
+
 def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
@@ -125,12 +128,28 @@ OPTIONS = [
 ]
 
 
+def common_groups() -> dict[str, str]:
+    """The titles of the groups of common options, by their anchors."""
+    titles = re.findall(r"^### (.*)$", section("docs/reference.md", COMMON), flags=re.MULTILINE)
+    return {title.lower().replace(" ", "-"): title for title in titles}
+
+
+def groups_of(words: str) -> list[str]:
+    """The groups of common options that the section of a command says it takes."""
+    text = section("docs/reference.md", words)
+    sentence = re.search(rf"^{COMMON}: (.*?)\n\n", text, flags=re.MULTILINE | re.DOTALL)
+    linked = re.findall(r"\(#([^)]+)\)", sentence[1]) if sentence else []
+    return [common_groups()[anchor] for anchor in linked]
+
+
 def option_row(words: str, option: click.Option) -> list[str] | None:
-    """The row of an option in the table of its command: option, meaning, default, two sources."""
-    for cells in table(section("docs/reference.md", words)):
-        named = {name.split()[0] for name in code_cells(cells[0])}
-        if named == {*option.opts, *option.secondary_opts}:
-            return cells
+    """The row of an option: in the table of its command, else in one of the common tables that
+    the command says it takes. Its cells: option, meaning, default, two sources."""
+    for title in (words, *groups_of(words), "Every command"):
+        for cells in table(section("docs/reference.md", title)):
+            named = {name.split()[0] for name in code_cells(cells[0])}
+            if len(cells) == 5 and named == {*option.opts, *option.secondary_opts}:
+                return cells
     return None
 
 
@@ -221,11 +240,28 @@ def test_the_reference_has_no_option_that_does_not_exist() -> None:
     written = {
         (words, name.split()[0])
         for words in commands()
-        for cells in table(section("docs/reference.md", words))
+        for title in (words, *groups_of(words))
+        for cells in table(section("docs/reference.md", title))
         for name in code_cells(cells[0])
         if name.startswith("--")
     }
     assert written - real == set()
+
+
+def test_a_group_of_common_options_names_the_commands_that_take_it() -> None:
+    for title in set(common_groups().values()) - {"Every command"}:
+        (sentence,) = re.findall(r"^For [^|]*?\.$", section("docs/reference.md", title), flags=re.M)
+        takers = [words for words in commands() if title in groups_of(words)]
+        assert sorted(f"enroll {name}" for name in code_cells(sentence)) == sorted(takers), title
+
+
+def test_the_table_of_a_command_repeats_no_row_of_the_common_options() -> None:
+    for words in commands():
+        own = table(section("docs/reference.md", words))[2:]
+        common = [
+            row for title in groups_of(words) for row in table(section("docs/reference.md", title))
+        ]
+        assert [row for row in own if row[0].startswith("`--") and row in common] == [], words
 
 
 def test_a_repeatable_option_can_come_from_the_environment_and_from_a_file(
