@@ -16,7 +16,7 @@ from small_archive import Archive
 
 from enroll.errors import ExitCode, UsageError
 from enroll.sandbox import Sandbox
-from enroll.text.files import InUse, Output, check_output, try_folder
+from enroll.text.files import InUse, Output, check_new_file, check_output
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
@@ -243,5 +243,6 @@ def test_a_name_that_no_file_can_have_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_to_try_a_folder_leaves_nothing(tmp_path: Path) -> None:
-    try_folder(Output(path=tmp_path / "out.csv", option="--results"))
+    output = Output(path=tmp_path / "out.csv", option="--results")
+    check_new_file(output, InUse(ledger=tmp_path / "l.sqlite"))
     assert list(tmp_path.iterdir()) == []

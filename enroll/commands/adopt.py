@@ -11,7 +11,7 @@ from enroll.allowed import refuse
 from enroll.commands.adopt_report import Adoption, adopted_lines, open_report, opening_lines
 from enroll.commands.adopt_search import AdoptSearch
 from enroll.commands.matching import OwnScore
-from enroll.commands.run_opening import ledger_path, named_library
+from enroll.commands.run_input import ledger_path, named_library
 from enroll.errors import UsageError
 from enroll.ledger import (
     Ledger,
@@ -39,7 +39,7 @@ from enroll.session.session import (
     identity_of,
 )
 from enroll.settings import FILES, RunSettings, files_record
-from enroll.text.files import InUse, Output, check_output, try_folder
+from enroll.text.files import InUse, Output, check_new_file
 from enroll.visible import path_text
 
 NO_GROUP_ID = "--group-id is needed: the library whose faces to adopt."
@@ -80,8 +80,7 @@ def adopt(
     path = ledger_path(run)
     if settings.report is not None:
         output = Output(path=settings.report, option="--report")
-        check_output(output, InUse(ledger=path, manifests=[manifest.path], files=run.in_use))
-        try_folder(output)
+        check_new_file(output, InUse(ledger=path, manifests=[manifest.path], files=run.in_use))
     with ExitStack() as stack:
         store, held = ledger_at(path), None
         if store.exists() and settings.dry_run:

@@ -12,7 +12,8 @@ import pandas as pd
 
 from enroll.commands.estimate import Drawn, Outlook
 from enroll.commands.plan_report import PlanReport, open_plan_report
-from enroll.commands.run_opening import results_path, retry_notes, unforgotten_notes
+from enroll.commands.run_input import check_beside_results
+from enroll.commands.run_opening import retry_notes, unforgotten_notes
 from enroll.errors import LocalError, UsageError
 from enroll.ledger import WITHHELD, Ledger, LibraryIdentity, RunRecord, empty_ledger, ledger_at
 from enroll.limiter.adaptive import FIRST_LIMIT
@@ -27,7 +28,7 @@ from enroll.run.feed import Sample
 from enroll.run.health import Share
 from enroll.run.transitions import Policy
 from enroll.settings import Precheck, RunSettings, default_ledger_path, host_of
-from enroll.text.files import InUse, Output, check_output, try_folder
+from enroll.text.files import Output
 from enroll.threads import Threads
 
 ASSUMED_CALL_SECONDS = 1.9
@@ -121,7 +122,8 @@ def make_plan(
     if path is None and settings.group_id:
         path = default_ledger_path(settings.endpoint, settings.group_id)
     if report is not None:
-        _check_report(report, settings, path)
+        output = Output(path=report, option="--report")
+        check_beside_results(output, settings, ledger=path)
     there = path if path is not None and ledger_at(path).exists() else None
     identity = LibraryIdentity(
         host=host_of(settings.endpoint), group_id=settings.group_id, add_time=""
@@ -155,16 +157,6 @@ def make_plan(
     finally:
         ledger.close()
     return plan
-
-
-def _check_report(report: Path, settings: RunSettings, ledger: Path | None) -> None:
-    """Raise UsageError for a report that must not or cannot be written."""
-    output = Output(path=report, option="--report")
-    files = dict(settings.in_use)
-    if (results := results_path(settings)) is not None:
-        files["the results"] = results
-    check_output(output, InUse(ledger=ledger, manifests=[settings.manifest], files=files))
-    try_folder(output)
 
 
 def _check_library(ledger: Ledger, wanted: LibraryIdentity, path: Path | None) -> None:

@@ -10,15 +10,8 @@ from functools import cached_property
 
 from enroll import clock, threads
 from enroll.commands.run_closing import Report, close_run
-from enroll.commands.run_opening import (
-    Opened,
-    Place,
-    RunInput,
-    begin_run,
-    hold_known,
-    other_calls,
-    prepare,
-)
+from enroll.commands.run_input import RunInput, prepare
+from enroll.commands.run_opening import Opened, Place, begin_run, hold_known, other_calls
 from enroll.engine.threads import Executors, ThreadEngine
 from enroll.errors import EnrollError
 from enroll.ledger import Ledger, SyncResult

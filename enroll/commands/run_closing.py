@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll import clock
-from enroll.commands.run_opening import Opened, Place, RunInput
+from enroll.commands.run_input import RunInput
+from enroll.commands.run_opening import Opened, Place
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import BlockList, Ledger, RunEnd, SyncResult
 from enroll.limiter.limits import LimiterState

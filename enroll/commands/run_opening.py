@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from enroll import __version__, clock
-from enroll.allowed import GROUP_ID_NEEDED
 from enroll.commands.library import provide_library
-from enroll.errors import EnrollError, UsageError
-from enroll.facesearch.answers import why_fixed
+from enroll.commands.run_input import RunInput, manifest_key, named_library
+from enroll.errors import UsageError
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_sentence
 from enroll.ledger import (
     BlockList,
     Ledger,
-    LibraryIdentity,
     ScanCache,
     check_library,
     fingerprint,
     ledger_at,
 )
-from enroll.manifest.manifest import READING, Manifest, open_manifest, recall_manifest
-from enroll.manifest.results import default_results_path
 from enroll.manifest.scan import ChosenStore, photos_folder
-from enroll.manifest.source import Source
 from enroll.model import Library
 from enroll.ownership import others_can_read, pasteable
-from enroll.photos import PhotoStore, check_installed, marks
+from enroll.photos import PhotoStore, marks
 from enroll.resources import Share, file_limit
 from enroll.run.unknown_faces import Trust
 from enroll.session.account import Connection, find_library, is_empty
@@ -46,25 +38,9 @@ from enroll.session.session import (
     identity_of,
     run_start,
 )
-from enroll.settings import RunSettings, default_ledger_path, host_of
-from enroll.text.files import InUse, Output, check_output, try_folder
+from enroll.settings import RunSettings
 from enroll.text.wording import amount
 from enroll.visible import path_text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunInput:
-    """What a run goes by, checked as far as it can be before the ledger is held or anything called.
-
-    `results` is None where none are to be written. `began` and `until` are on the monotonic clock.
-    """
-
-    settings: RunSettings
-    manifest: Manifest
-    ledger: Path
-    results: Path | None
-    began: float
-    until: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,51 +76,6 @@ class Opened:
     began: int
     survey: ScanCache
     blocked: BlockList
-
-
-def results_path(settings: RunSettings) -> Path | None:
-    """Where a run's results go, None for nowhere."""
-    if not settings.write_results:
-        return None
-    return settings.results or default_results_path(settings.manifest)
-
-
-def ledger_path(settings: RunSettings) -> Path:
-    """The ledger's absolute path. Raises UsageError where there is no place for it."""
-    named = settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)
-    return named.absolute()
-
-
-def prepare(settings: RunSettings) -> RunInput:
-    """Read the manifest's head and check the settings. Raises UsageError for what a run cannot do,
-    and for results that must not or cannot be written; hours before they are."""
-    began = clock.monotonic()
-    if not settings.group_id:
-        raise UsageError(GROUP_ID_NEEDED)
-    for reason in filter(None, map(why_fixed, settings.on_code)):
-        raise UsageError(f"Invalid value for '--on-code': {reason}")
-    check_installed(settings.preparation)
-    until = began + (math.inf if settings.max_duration is None else settings.max_duration)
-    manifest = _recall_or_open(settings, until=until)
-    ledger, results = ledger_path(settings), results_path(settings)
-    if results is not None:
-        output = Output(path=results, option="--results")
-        in_use = InUse(ledger=ledger, manifests=[settings.manifest], files=settings.in_use)
-        check_output(output, in_use)
-        try_folder(output)
-    return RunInput(
-        settings=settings,
-        manifest=manifest,
-        ledger=ledger,
-        results=results,
-        began=began,
-        until=until,
-    )
-
-
-def named_library(settings: RunSettings) -> LibraryIdentity:
-    """The library that the settings name, before the service was asked when it was created."""
-    return LibraryIdentity(host=host_of(settings.endpoint), group_id=settings.group_id, add_time="")
 
 
 def hold_known(stack: ExitStack, given: RunInput) -> Held | None:
@@ -237,7 +168,7 @@ def _record(
     held, service = proved.held, connection.service
     settings, manifest, ledger = given.settings, given.manifest, held.ledger
     unforgotten, blocked = ledger.forgetting.unfinished(), ledger.block_list
-    key = _manifest_key(settings, manifest.sha256)
+    key = manifest_key(settings, manifest.sha256)
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     mark = fingerprint(*key, photos.store.root, due_rules, blocked.mark)
     start = run_start(
@@ -350,38 +281,6 @@ def other_calls(settings: RunSettings, connection: Connection, ledger: Ledger) -
         concurrency=settings.max_in_flight,
         known=ledger.ceiling,
         max_calls=settings.max_calls,
-    )
-
-
-def _manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
-    """What a manifest's rows depend on, beside the photos' folder."""
-    columns = [list(pair) for pair in sorted(settings.columns.items())]
-    return [
-        __version__,
-        READING,
-        sha256,
-        columns,
-        settings.encoding,
-        settings.sheet,
-    ]  # as JSON gives it back
-
-
-def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
-    """The manifest, by what the ledger remembers of a file of the same content if it does. It is
-    read no longer than `until` (monotonic), else TimeOverError is raised."""
-    source = Source.of(settings.manifest, settings.sheet, until=until)
-    known = None
-    with suppress(EnrollError):  # what is wrong with the ledger is said when it is opened
-        store = ledger_at(ledger_path(settings))
-        if store.exists():
-            with closing(store.read()) as reader:
-                known = reader.last_scan()
-    if known is not None:
-        key, remembered = json.loads(known.manifest)
-        if key == _manifest_key(settings, source.sha256):
-            return recall_manifest(source, remembered)
-    return open_manifest(
-        settings.manifest, columns=settings.columns, encoding=settings.encoding, source=source
     )
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from enroll import clock
 from enroll.commands.run import Run, Screen, open_run, pool_on
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import RunInput, hold_known, named_library, prepare
+from enroll.commands.run_input import RunInput, named_library, prepare
+from enroll.commands.run_opening import hold_known
 from enroll.commands.sync_compare import (
     Difference,
     as_it_is,

@@ -15,7 +15,7 @@ from itertools import islice
 
 from enroll import clock
 from enroll.commands import sync_guards
-from enroll.commands.run_opening import ledger_path, named_library, results_path
+from enroll.commands.run_input import check_beside_results, ledger_path, named_library
 from enroll.commands.sync_guards import Refusal, Seen
 from enroll.commands.sync_report import write_changes
 from enroll.errors import GuardError, LocalError, TimeOverError
@@ -36,7 +36,7 @@ from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable, same_face
 from enroll.photos import PhotoStore, open_store, read_photo
 from enroll.resources import share_out
 from enroll.settings import Precheck, Preparation, SyncSettings
-from enroll.text.files import InUse, Output, check_output, try_folder
+from enroll.text.files import Output
 from enroll.text.logs import NAMELESS, mask
 from enroll.text.wording import duration
 from enroll.threads import Threads
@@ -92,13 +92,7 @@ def check_differences(settings: SyncSettings) -> None:
     if settings.differences is None:
         return
     output = Output(path=settings.differences, option="--differences")
-    files = dict(settings.in_use)
-    files = {what: path for what, path in files.items() if path is not settings.differences}
-    if (results := results_path(settings)) is not None:
-        files["the results"] = results
-    in_use = InUse(ledger=ledger_path(settings), manifests=[settings.manifest], files=files)
-    check_output(output, in_use)
-    try_folder(output)
+    check_beside_results(output, settings, ledger=ledger_path(settings))
 
 
 def compare(

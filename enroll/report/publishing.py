@@ -10,11 +10,11 @@ from pathlib import Path
 
 from enroll import clock
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import ledger_path, results_path
+from enroll.commands.run_input import check_beside_results, ledger_path
 from enroll.errors import EnrollError, ExitCode, GuardError, LocalError, ManifestError, UsageError
 from enroll.report.figures import Command, as_json, metrics_text
 from enroll.settings import RunSettings
-from enroll.text.files import InUse, Output, check_output, new_file, try_folder
+from enroll.text.files import Output, new_file
 from enroll.text.logs import log
 from enroll.visible import path_text
 
@@ -127,19 +127,9 @@ class Publications:
             )
             if path is not None
         ]
-        results = results_path(settings)
         for output in outputs:
-            files = {f"what {one.option} names,": one.path for one in outputs if one is not output}
-            files |= {
-                what: path for what, path in settings.in_use.items() if path is not output.path
-            }
-            if results is not None:
-                files["the results"] = results
-            manifests = [settings.manifest]
-            in_use = InUse(ledger=ledger_path(settings), manifests=manifests, files=files)
-            check_output(output, in_use)
-            if not output.is_log:
-                try_folder(output)
+            others = {f"what {one.option} names,": one.path for one in outputs if one is not output}
+            check_beside_results(output, settings, ledger=ledger_path(settings), others=others)
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from enroll.model import CallKind, Credentials, Event, EventKind, Library, SendA
 from enroll.session.account import Connection, connect, find_library
 from enroll.session.caller import Caller
 from enroll.settings import DEFAULT_ENDPOINT, FILES, Transport, host_of
-from enroll.text.files import InUse, Output, check_output, try_folder
+from enroll.text.files import InUse, Output, check_new_file
 
 COMMAND = "command"
 """Among the options of a command: its name, where it is another than `run`."""
@@ -319,11 +319,10 @@ def open_session(
         audit = stack.enter_context(closing(ledger_at(settings.ledger).audit()))
         if (output := settings.output) is not None:
             manifests = audit.manifests()
-            check_output(
+            check_new_file(
                 output,
                 InUse(ledger=settings.ledger, manifests=manifests, files=settings.in_use),
             )
-            try_folder(output)
         defaults = run_defaults(audit, endpoint=settings.endpoint)
         connection = stack.enter_context(
             connect(

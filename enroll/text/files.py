@@ -191,8 +191,23 @@ def check_output(output: Output, in_use: InUse) -> None:
         raise UsageError(f"{_named(output)} is {kind}, not a file to write to; {_remedy(output)}")
 
 
-def try_folder(output: Output) -> None:
-    """Raise UsageError unless a new file can be made where `output` is to lie."""
+def check_new_file(output: Output, in_use: InUse) -> None:
+    """The same, and raise UsageError unless a new file can be made where `output` is to lie. A log
+    makes none: what is there is written on."""
+    check_output(output, in_use)
+    if not output.is_log:
+        _try_folder(output)
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, also through links, and when it is not there yet."""
+    try:
+        return one.samefile(other)  # also where case does not tell names apart
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _try_folder(output: Output) -> None:
     path = output.path
     try:
         descriptor, name = tempfile.mkstemp(
@@ -205,14 +220,6 @@ def try_folder(output: Output) -> None:
             f"{_named(output)} cannot be written: {error.strerror or error}. Make the folder "
             f"{path.parent} or fix its permissions, or {_remedy(output)}"
         ) from error
-
-
-def same_file(one: Path, other: Path) -> bool:
-    """Whether two names are of one file, also through links, and when it is not there yet."""
-    try:
-        return one.samefile(other)  # also where case does not tell names apart
-    except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _refuse_suffix(output: Output) -> None:

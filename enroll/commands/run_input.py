@@ -1,0 +1,130 @@
+"""What a run goes by: its manifest and its files, checked before anything is held or called."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enroll import __version__, clock
+from enroll.allowed import GROUP_ID_NEEDED
+from enroll.errors import EnrollError, UsageError
+from enroll.facesearch.answers import why_fixed
+from enroll.ledger import LibraryIdentity, ledger_at
+from enroll.manifest.manifest import READING, Manifest, open_manifest, recall_manifest
+from enroll.manifest.results import default_results_path
+from enroll.manifest.source import Source
+from enroll.photos import check_installed
+from enroll.settings import RunSettings, default_ledger_path, host_of
+from enroll.text.files import InUse, Output, check_new_file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInput:
+    """What a run goes by, checked as far as it can be before the ledger is held or anything called.
+
+    `results` is None where none are to be written. `began` and `until` are on the monotonic clock.
+    """
+
+    settings: RunSettings
+    manifest: Manifest
+    ledger: Path
+    results: Path | None
+    began: float
+    until: float
+
+
+def prepare(settings: RunSettings) -> RunInput:
+    """Read the manifest's head and check the settings. Raises UsageError for what a run cannot do,
+    and for results that must not or cannot be written; hours before they are."""
+    began = clock.monotonic()
+    if not settings.group_id:
+        raise UsageError(GROUP_ID_NEEDED)
+    for reason in filter(None, map(why_fixed, settings.on_code)):
+        raise UsageError(f"Invalid value for '--on-code': {reason}")
+    check_installed(settings.preparation)
+    until = began + (math.inf if settings.max_duration is None else settings.max_duration)
+    manifest = _recall_or_open(settings, until=until)
+    ledger, results = ledger_path(settings), results_path(settings)
+    if results is not None:
+        output = Output(path=results, option="--results")
+        in_use = InUse(ledger=ledger, manifests=[settings.manifest], files=settings.in_use)
+        check_new_file(output, in_use)
+    return RunInput(
+        settings=settings,
+        manifest=manifest,
+        ledger=ledger,
+        results=results,
+        began=began,
+        until=until,
+    )
+
+
+def results_path(settings: RunSettings) -> Path | None:
+    """Where a run's results go, None for nowhere."""
+    if not settings.write_results:
+        return None
+    return settings.results or default_results_path(settings.manifest)
+
+
+def ledger_path(settings: RunSettings) -> Path:
+    """The ledger's absolute path. Raises UsageError where there is no place for it."""
+    named = settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)
+    return named.absolute()
+
+
+def named_library(settings: RunSettings) -> LibraryIdentity:
+    """The library that the settings name, before the service was asked when it was created."""
+    return LibraryIdentity(host=host_of(settings.endpoint), group_id=settings.group_id, add_time="")
+
+
+def check_beside_results(
+    output: Output,
+    settings: RunSettings,
+    *,
+    ledger: Path | None,
+    others: Mapping[str, Path] | None = None,
+) -> None:
+    """Raise UsageError for a further file of a run that must not or cannot be written; `others` are
+    those that the run writes as well, by what they are."""
+    files = dict(others or {})
+    files |= {what: path for what, path in settings.in_use.items() if path is not output.path}
+    if (results := results_path(settings)) is not None:
+        files["the results"] = results
+    check_new_file(output, InUse(ledger=ledger, manifests=[settings.manifest], files=files))
+
+
+def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
+    """The manifest, by what the ledger remembers of a file of the same content if it does. It is
+    read no longer than `until` (monotonic), else TimeOverError is raised."""
+    source = Source.of(settings.manifest, settings.sheet, until=until)
+    known = None
+    with suppress(EnrollError):  # what is wrong with the ledger is said when it is opened
+        store = ledger_at(ledger_path(settings))
+        if store.exists():
+            with closing(store.read()) as reader:
+                known = reader.last_scan()
+    if known is not None:
+        key, remembered = json.loads(known.manifest)
+        if key == manifest_key(settings, source.sha256):
+            return recall_manifest(source, remembered)
+    return open_manifest(
+        settings.manifest, columns=settings.columns, encoding=settings.encoding, source=source
+    )
+
+
+def manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
+    """What a manifest's rows depend on, beside the photos' folder."""
+    columns = [list(pair) for pair in sorted(settings.columns.items())]
+    return [
+        __version__,
+        READING,
+        sha256,
+        columns,
+        settings.encoding,
+        settings.sheet,
+    ]  # as JSON gives it back
