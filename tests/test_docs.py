@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import pkgutil
 import re
 import runpy
 import shlex
@@ -389,6 +390,17 @@ def test_every_public_name_is_documented() -> None:
     written = section("docs/python.md", "From Python")
     for name in set(public_names) - {"__version__"}:
         assert re.search(rf"`{name}\b", written), name
+
+
+def test_every_dotted_name_of_the_documentation_exists() -> None:
+    names = {
+        name
+        for page in PAGES
+        for name in re.findall(r"`(enroll(?:\.\w+)+)", page.read_text(encoding="utf-8"))
+    }
+    assert len(names) > 3
+    for name in names - {"enroll.toml"}:
+        assert pkgutil.resolve_name(name), name
 
 
 def test_every_package_and_top_module_is_in_the_layout_and_every_module_says_what_it_owns() -> None:
