@@ -26,7 +26,7 @@ from enroll.run.loop import Driver, Work
 from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
 from enroll.run.unknown_faces import Trust
-from enroll.session.account import Connection, Patience, connect
+from enroll.session.account import Patience, connect
 from enroll.session.caller import Caller
 from enroll.session.session import Held
 from enroll.session.tally import Ended, Observer, Quiet
@@ -106,23 +106,12 @@ class Run:
     `drive` once, or not at all, then `close`.
     """
 
-    def __init__(
-        self,
-        given: RunInput,
-        opened: Opened,
-        connection: Connection,
-        *,
-        share: Share,
-        executors: Executors,
-        screen: Screen,
-    ) -> None:
-        self.given = given
-        self.tally = connection.tally
+    def __init__(self, opened: Opened, *, executors: Executors, screen: Screen) -> None:
+        self.given = opened.given
+        self.tally = opened.connection.tally
         self.signal: int | None = None
         """The signal that has interrupted it."""
         self._opened = opened
-        self._connection = connection
-        self._share = share
         self._executors = executors
         self._screen = screen
         self._driver: Driver | None = None
@@ -145,31 +134,32 @@ class Run:
 
     def caller(self) -> Caller:
         """Makes other calls than the driver's, which count with them; before it or after it."""
-        return other_calls(self.given.settings, self._connection, self.ledger)
+        return other_calls(self.given.settings, self._opened.connection, self.ledger)
 
     def drive(self, core: OneCore | None = None) -> Ended:
         """Enroll what is due, on one `core` while nobody else wants it. Raises only bugs."""
         given, opened = self.given, self._opened
+        service, store = opened.connection.service, opened.place.store
         scan = Scan(
             given.manifest.rows(CHUNK_ROWS),
-            opened.place.store,
-            at_once=self._share.readers,
+            store,
+            at_once=opened.share.readers,
             blocked=opened.blocked,
         )
         self.tally.unscanned = given.manifest.rows_at_most
         driver = self._driver = Driver(
-            _work(given, opened),
+            _work(opened),
             ledger=self.ledger,
-            service=self._connection.service,
+            service=service,
             scan=scan,
             survey=opened.survey,
             limiter=self._limiter,
             tasks=Tasks(
-                ThreadEngine(self._connection.service, opened.place.store, self._executors),
+                ThreadEngine(service, store, self._executors),
                 scanner=self._executors.scanner,
             ),
             observer=self._screen,
-            refresh=self._connection,
+            refresh=opened.connection,
             tally=self.tally,
         )
         if self.signal is not None:
@@ -193,17 +183,17 @@ class Run:
         if known and ended.stop is None and (trust is not Trust.LESS or held.lock.caught_up):
             # What a ledger lacked that was put back is in it.
             held.lock.remember_run(self._opened.began)
-        self._connection.close()  # what is written next needs open files
+        self._opened.connection.close()  # what is written next needs open files
         self._screen.closed()
         gauge = self._limiter.gauge(clock.monotonic())
-        return close_run(self.given, self._opened, ended, gauge, followed)
+        return close_run(self._opened, ended, gauge, followed)
 
     @cached_property
     def _limiter(self) -> Limiter:
         """What bounds the driver's calls, by those that were made before."""
         settings = self.given.settings
         limiter: Limiter = limiter_for(
-            settings.max_in_flight, known=self.ledger.ceiling, most=self._share.calls
+            settings.max_in_flight, known=self.ledger.ceiling, most=self._opened.share.calls
         )
         if settings.rate is not None:
             limiter = RateLimiter(limiter, rate=settings.rate)
@@ -246,7 +236,7 @@ def open_run(
         share = share_out(calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.readers)
         executors = _executors(stack, share, pool)
         opened = begin_run(stack, given, connection, held=held, share=share)
-        run = Run(given, opened, connection, share=share, executors=executors, screen=watching)
+        run = Run(opened, executors=executors, screen=watching)
         watching.opened(opened.place, run.interrupt)
         yield run
 
@@ -265,8 +255,8 @@ def _executors(stack: ExitStack, share: Share, pool: Pool) -> Executors:
     return executors
 
 
-def _work(given: RunInput, opened: Opened) -> Work:
-    settings = given.settings
+def _work(opened: Opened) -> Work:
+    given, settings = opened.given, opened.given.settings
     return Work(
         run=opened.place.run,
         group_id=settings.group_id,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll import clock
-from enroll.commands.run_input import RunInput
 from enroll.commands.run_opening import Opened, Place
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import BlockList, Ledger, RunEnd, SyncResult
@@ -42,14 +41,11 @@ class Report:
 
 
 def close_run(
-    given: RunInput,
-    opened: Opened,
-    ended: Ended,
-    gauge: LimiterState,
-    followed: SyncResult | None,
+    opened: Opened, ended: Ended, gauge: LimiterState, followed: SyncResult | None
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""
-    settings, results, ledger = given.settings, given.results, opened.held.ledger
+    given, ledger = opened.given, opened.held.ledger
+    settings, results = given.settings, given.results
     written, no_results, stop, survey = False, None, ended.stop, opened.survey
     if isinstance(stop, UsageError) and not isinstance(stop, LedgerMismatchError):
         # The manifest was changed or removed; the other is found before anything is sent.

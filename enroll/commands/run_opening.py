@@ -66,10 +66,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A run on record: its ledger, where it goes, how far the ledger is believed to know the
-    library, when it began (UNIX ms), what the last scan of this manifest found, and who was
-    forgotten."""
+    """A run on record, with its ledger held and its library proved.
 
+    `share` is what of this machine it may have, `trust` how far the ledger is believed to know the
+    library; `began` is UNIX ms, `survey` what the last scan of this manifest found, `blocked` who
+    was forgotten.
+    """
+
+    given: RunInput
+    connection: Connection
+    share: Share
     held: Held
     place: Place
     trust: Trust
@@ -99,10 +105,20 @@ def begin_run(
     `held` is the ledger, None for one to be made: then the library is proved first. `share` is
     what of this machine the run may have. Raises EnrollError.
     """
-    proved = _prove(stack, given, connection, held)
-    found, trust = _catch_up(given, connection, proved)
-    photos = photos_folder(given.settings.images, given.manifest, proved.held.ledger)
-    return _record(given, connection, proved, photos, trust, found=found, share=share)
+    opening = _Opening(given, connection, share)
+    proved = opening.prove(stack, held)
+    found, trust = opening.catch_up(proved)
+    return opening.record(proved, found, trust)
+
+
+def other_calls(settings: RunSettings, connection: Connection, ledger: Ledger) -> Caller:
+    """Makes the calls that are not the driver's, and count with its calls."""
+    return Caller(
+        connection,
+        concurrency=settings.max_in_flight,
+        known=ledger.ceiling,
+        max_calls=settings.max_calls,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,171 +133,176 @@ class _Proved:
     notes: Sequence[str]
 
 
-def _prove(stack: ExitStack, given: RunInput, connection: Connection, held: Held | None) -> _Proved:
-    """Prove that the library is the ledger's own; make the ledger if there is none."""
-    settings, path = given.settings, given.ledger
-    new, empty = held is None, False
-    library, notes = _library(given, connection, known=not new)
-    identity = identity_of(connection, library)
-    if held is None:
-        empty = _proved_empty(settings, connection, f"there is no ledger ({path})")
-        held = stack.enter_context(hold_ledger(path, identity, began_empty=empty))
-    check_library(path, held.ledger.identity(), identity)
-    return _Proved(library=library, held=held, new=new, empty=empty, notes=notes)
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How a run begins: `prove`, `catch_up`, `record`, and what these go by."""
 
+    given: RunInput
+    connection: Connection
+    share: Share
 
-def _catch_up(given: RunInput, connection: Connection, proved: _Proved) -> tuple[list[str], Trust]:
-    """Finish what earlier commands have left; sentences about it, and how far the ledger can be
-    believed to know the library then."""
-    settings, path, held = given.settings, given.ledger, proved.held
-    ledger, last_run, empty = held.ledger, held.lock.last_run, proved.empty
-    if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
-        raise UsageError(
-            f"The adoption of the library {settings.group_id} into {path} was not finished: "
-            "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
-            "the library anyway with --allow-nonempty."
-        )
-    put_back = bool(not proved.new and last_run and not ledger.has_run(last_run))
-    found = _finish_left_over(given, connection, held, put_back=put_back)
-    if put_back:
-        ledger.begins(empty=False)
-    elif not (proved.new or ledger.knows_a_face()):
-        empty = _proved_empty(settings, connection, f"the ledger {path} knows none of them")
-        if empty:
-            ledger.begins(empty=True)
-    if empty or settings.allow_nonempty:
-        return found, Trust.WHOLE
-    return found, Trust.LESS if put_back else Trust.UNLESS_SEEN
+    @property
+    def settings(self) -> RunSettings:
+        return self.given.settings
 
+    def prove(self, stack: ExitStack, held: Held | None) -> _Proved:
+        """Prove that the library is the ledger's own; make the ledger if there is none."""
+        path = self.given.ledger
+        new, empty = held is None, False
+        library, notes = self._library(known=not new)
+        identity = identity_of(self.connection, library)
+        if held is None:
+            empty = self._proved_empty(f"there is no ledger ({path})")
+            held = stack.enter_context(hold_ledger(path, identity, began_empty=empty))
+        check_library(path, held.ledger.identity(), identity)
+        return _Proved(library=library, held=held, new=new, empty=empty, notes=notes)
 
-def _record(
-    given: RunInput,
-    connection: Connection,
-    proved: _Proved,
-    photos: ChosenStore,
-    trust: Trust,
-    *,
-    found: Sequence[str],
-    share: Share,
-) -> Opened:
-    """Record that the run begins; from then on what a dead run left is in doubt."""
-    held, service = proved.held, connection.service
-    settings, manifest, ledger = given.settings, given.manifest, held.ledger
-    unforgotten, blocked = ledger.forgetting.unfinished(), ledger.block_list
-    key = manifest_key(settings, manifest.sha256)
-    due_rules = [settings.due_rules(), marks(settings.preparation)]
-    mark = fingerprint(*key, photos.store.root, due_rules, blocked.mark)
-    start = run_start(
-        {**settings.record(), **photos.record(), SCAN_MARK: mark},
-        manifest=path_text(manifest.path.absolute()),
-        manifest_sha256=manifest.sha256,
-    )
-    run = ledger.start_run(
-        start, images=photos.store.root, given=photos.named, offsets=service.clock_offsets
-    )
-    if trust is not Trust.LESS:
-        held.lock.remember_run(start.at)
-    offset = service.clock_offset
-    wrong_clock = [clock_sentence(offset)] if abs(offset) > CLOCK_SLACK_SECONDS else []
-    bounds, to_forget = _bound_notes(settings, share), unforgotten_notes(unforgotten)
-    place = Place(
-        endpoint=settings.endpoint,
-        library=proved.library,
-        ledger=given.ledger,
-        store=photos.store,
-        new_ledger=proved.new,
-        run=run,
-        notes=[
-            *manifest.notes,
-            *proved.notes,
-            *photos.notes,
-            *found,
-            *wrong_clock,
-            *retry_notes(settings, ledger),
-            *to_forget,
-            *_exposed_notes({"ledger": given.ledger, "results file": given.results}),
-            *bounds,
-        ],
-        images_inherited=photos.inherited,
-        urgent=[
-            *(manifest.notes[:1] if manifest.encoding_was_guessed else []),
-            *wrong_clock,
-            *found,
-            *to_forget,
-            *bounds,
-        ],
-        unforgotten=unforgotten,
-    )
-    survey = ScanCache(
-        ledger.scan_cache,
-        recalled=ledger.last_scan(),
-        manifest=json.dumps([key, manifest.remembered()]),
-        mark=mark,
-    )
-    return Opened(
-        held=held, place=place, trust=trust, began=start.at, survey=survey, blocked=blocked
-    )
-
-
-def _library(
-    given: RunInput, connection: Connection, *, known: bool
-) -> tuple[Library, Sequence[str]]:
-    """The library, made first where that is wanted, and what there is to say of it; `known` says
-    that it has a ledger."""
-    settings, ledger = given.settings, given.ledger if known else None
-    if not settings.create_library:
-        return find_library(connection, settings.group_id, ledger=ledger), []
-    library, made = provide_library(
-        connection, settings.group_id, ledger=ledger, most_calls=settings.max_calls
-    )
-    return library, [f"The account had no library {library.group_id}; it was created."] * made
-
-
-def _proved_empty(settings: RunSettings, connection: Connection, because: str) -> bool:
-    """Whether the library holds no face. Raises UsageError for one that does, unless allowed."""
-    if settings.max_calls is not None and connection.tally.calls.total() >= settings.max_calls:
-        return False  # this run has no call left for it, nor for a photo
-    empty = is_empty(connection, settings.group_id)
-    if not (empty or settings.allow_nonempty):
-        raise UsageError(
-            f"The library {settings.group_id} already holds faces, and {because}: enrolling into "
-            "it may add people twice. Take them into the ledger with `enroll adopt`, name the "
-            "ledger that knows them with --ledger, or add to them anyway with --allow-nonempty."
-        )
-    return empty
-
-
-def _finish_left_over(
-    given: RunInput, connection: Connection, held: Held, *, put_back: bool
-) -> list[str]:
-    """Find out what became of deletions that were begun, and, where the ledger lacks a run that its
-    lock remembers, of faces that were deleted since its copy was taken; sentences about it."""
-    settings, ledger = given.settings, held.ledger
-    lacking = put_back and not settings.allow_nonempty
-    if not (lacking or ledger.deletions.intended()):
-        return []
-    with other_calls(settings, connection, ledger) as caller:
-        said = [settle_deleting(ledger, caller, settings.group_id)]
-        if lacking:
-            said += requeue_deleted(
-                given.ledger,
-                ledger,
-                held.lock,
-                caller,
-                settings.group_id,
-                options=settings.record(),
+    def catch_up(self, proved: _Proved) -> tuple[list[str], Trust]:
+        """Finish what earlier commands have left; sentences about it, and how far the ledger can be
+        believed to know the library then."""
+        settings, path, held = self.settings, self.given.ledger, proved.held
+        ledger, last_run, empty = held.ledger, held.lock.last_run, proved.empty
+        if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
+            raise UsageError(
+                f"The adoption of the library {settings.group_id} into {path} was not finished: "
+                "enrolling now may add people twice. Run the same `enroll adopt` again, or add to "
+                "the library anyway with --allow-nonempty."
             )
-    return [sentence for sentence in said if sentence]
+        put_back = bool(not proved.new and last_run and not ledger.has_run(last_run))
+        found = self._finish_left_over(held, put_back=put_back)
+        if put_back:
+            ledger.begins(empty=False)
+        elif not (proved.new or ledger.knows_a_face()):
+            empty = self._proved_empty(f"the ledger {path} knows none of them")
+            if empty:
+                ledger.begins(empty=True)
+        if empty or settings.allow_nonempty:
+            return found, Trust.WHOLE
+        return found, Trust.LESS if put_back else Trust.UNLESS_SEEN
 
+    def record(self, proved: _Proved, found: Sequence[str], trust: Trust) -> Opened:
+        """Record that the run begins; from then on what a dead run left is in doubt. `found` are
+        sentences about what was caught up with."""
+        held, settings, manifest = proved.held, self.settings, self.given.manifest
+        ledger, blocked = held.ledger, held.ledger.block_list
+        photos = photos_folder(settings.images, manifest, ledger)
+        key = manifest_key(settings, manifest.sha256)
+        due_rules = [settings.due_rules(), marks(settings.preparation)]
+        mark = fingerprint(*key, photos.store.root, due_rules, blocked.mark)
+        start = run_start(
+            {**settings.record(), **photos.record(), SCAN_MARK: mark},
+            manifest=path_text(manifest.path.absolute()),
+            manifest_sha256=manifest.sha256,
+        )
+        run = ledger.start_run(
+            start,
+            images=photos.store.root,
+            given=photos.named,
+            offsets=self.connection.service.clock_offsets,
+        )
+        if trust is not Trust.LESS:
+            held.lock.remember_run(start.at)
+        survey = ScanCache(
+            ledger.scan_cache,
+            recalled=ledger.last_scan(),
+            manifest=json.dumps([key, manifest.remembered()]),
+            mark=mark,
+        )
+        return Opened(
+            given=self.given,
+            connection=self.connection,
+            share=self.share,
+            held=held,
+            place=self._place(proved, photos, found, run=run),
+            trust=trust,
+            began=start.at,
+            survey=survey,
+            blocked=blocked,
+        )
 
-def other_calls(settings: RunSettings, connection: Connection, ledger: Ledger) -> Caller:
-    """Makes the calls that are not the driver's, and count with its calls."""
-    return Caller(
-        connection,
-        concurrency=settings.max_in_flight,
-        known=ledger.ceiling,
-        max_calls=settings.max_calls,
-    )
+    def _place(
+        self, proved: _Proved, photos: ChosenStore, found: Sequence[str], *, run: int
+    ) -> Place:
+        given, settings, ledger = self.given, self.settings, proved.held.ledger
+        manifest, unforgotten = given.manifest, ledger.forgetting.unfinished()
+        offset = self.connection.service.clock_offset
+        wrong_clock = [clock_sentence(offset)] if abs(offset) > CLOCK_SLACK_SECONDS else []
+        bounds, to_forget = _bound_notes(settings, self.share), unforgotten_notes(unforgotten)
+        return Place(
+            endpoint=settings.endpoint,
+            library=proved.library,
+            ledger=given.ledger,
+            store=photos.store,
+            new_ledger=proved.new,
+            run=run,
+            notes=[
+                *manifest.notes,
+                *proved.notes,
+                *photos.notes,
+                *found,
+                *wrong_clock,
+                *retry_notes(settings, ledger),
+                *to_forget,
+                *_exposed_notes({"ledger": given.ledger, "results file": given.results}),
+                *bounds,
+            ],
+            images_inherited=photos.inherited,
+            urgent=[
+                *(manifest.notes[:1] if manifest.encoding_was_guessed else []),
+                *wrong_clock,
+                *found,
+                *to_forget,
+                *bounds,
+            ],
+            unforgotten=unforgotten,
+        )
+
+    def _library(self, *, known: bool) -> tuple[Library, Sequence[str]]:
+        """The library, made first where that is wanted, and what there is to say of it; `known`
+        says that it has a ledger."""
+        settings, ledger = self.settings, self.given.ledger if known else None
+        if not settings.create_library:
+            return find_library(self.connection, settings.group_id, ledger=ledger), []
+        library, made = provide_library(
+            self.connection, settings.group_id, ledger=ledger, most_calls=settings.max_calls
+        )
+        return library, [f"The account had no library {library.group_id}; it was created."] * made
+
+    def _proved_empty(self, because: str) -> bool:
+        """Whether the library holds no face. Raises UsageError where it does, unless allowed."""
+        settings, connection = self.settings, self.connection
+        if settings.max_calls is not None and connection.tally.calls.total() >= settings.max_calls:
+            return False  # this run has no call left for it, nor for a photo
+        empty = is_empty(connection, settings.group_id)
+        if not (empty or settings.allow_nonempty):
+            raise UsageError(
+                f"The library {settings.group_id} already holds faces, and {because}: enrolling "
+                "into it may add people twice. Take them into the ledger with `enroll adopt`, name "
+                "the ledger that knows them with --ledger, or add to them anyway with "
+                "--allow-nonempty."
+            )
+        return empty
+
+    def _finish_left_over(self, held: Held, *, put_back: bool) -> list[str]:
+        """Find out what became of deletions that were begun, and, where the ledger lacks a run that
+        its lock remembers, of faces that were deleted since its copy was taken; sentences about
+        it."""
+        settings, ledger = self.settings, held.ledger
+        lacking = put_back and not settings.allow_nonempty
+        if not (lacking or ledger.deletions.intended()):
+            return []
+        with other_calls(settings, self.connection, ledger) as caller:
+            said = [settle_deleting(ledger, caller, settings.group_id)]
+            if lacking:
+                said += requeue_deleted(
+                    self.given.ledger,
+                    ledger,
+                    held.lock,
+                    caller,
+                    settings.group_id,
+                    options=settings.record(),
+                )
+        return [sentence for sentence in said if sentence]
 
 
 def retry_notes(settings: RunSettings, ledger: Ledger) -> list[str]:
