@@ -221,7 +221,7 @@ def test_a_doubtful_photo_is_sent_and_said_where_warnings_were_asked_for(
     put(archive, one=portrait(1), two=together(person(2), person(3)))
     done = command(*RUN, "--precheck", "warn")
     assert (done.code, outcomes(archive)) == (0, {"one": "enrolled", "two": "enrolled"})
-    assert "1 photo looks doubtful: PHOTO_SEVERAL_FACES 1; sent all the same." in done.out
+    assert "1 photo looks doubtful: PHOTO_SEVERAL_FACES 1; sent anyway." in done.out
     assert re.search(r"^Line 3, .*: doubtful, PHOTO_SEVERAL_FACES$", done.err, re.MULTILINE)
     again = command(*RUN, "--precheck", "warn")
     assert "doubtful:" not in again.out + again.err

@@ -154,7 +154,8 @@ def log_signal(message: str, fields: Mapping[str, Any]) -> bool:
     have caught in the middle of a write."""
     record = _record("signal", message, fields, level=logging.WARNING)
     as_json = logs_json()
-    for handler in LOGGER.handlers:
+    # The file first: a second signal, sent by whoever reads stderr, finds the line in both.
+    for handler in reversed(LOGGER.handlers):
         if isinstance(handler, logging.StreamHandler) and (
             as_json or isinstance(handler, _FileHandler)
         ):
@@ -244,8 +245,8 @@ def _opened(file: Path) -> TextIO:
     flags |= 0 if of_the_system else os.O_NOFOLLOW
     try:
         opened = os.fdopen(
-            os.open(file, flags, 0o600), "a", encoding="utf-8", errors="backslashreplace"
-        )
+            os.open(file, flags, 0o600), "a", 1, encoding="utf-8", errors="backslashreplace"
+        )  # by lines: a second signal ends the process without flushing
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UsageError(
