@@ -15,7 +15,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MARK = "\ufeff"
+BYTE_ORDER_MARK = "\ufeff"
 """The byte-order mark: it belongs before a text, and has no width anywhere else."""
 
 _WITHOUT_WIDTH = "Cf"
@@ -29,7 +29,7 @@ _CONTROL_NAMES = {
     "\r": "CARRIAGE RETURN",
     "\x1b": "ESCAPE",
     "\x7f": "DELETE",
-    MARK: "BYTE-ORDER MARK",
+    BYTE_ORDER_MARK: "BYTE-ORDER MARK",
 }
 """Controls have no name in Unicode; these are the ones that people meet. The mark's name there,
 ZERO WIDTH NO-BREAK SPACE, is one that it is no longer known by."""

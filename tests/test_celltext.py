@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.manifest.celltext import shown
+from enroll.manifest.celltext import cell_text
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ from enroll.manifest.celltext import shown
 def test_a_number_is_shown_as_its_cell_does(
     value: object, number_format: str | None, text: str
 ) -> None:
-    assert shown(value, number_format) == text
+    assert cell_text(value, number_format) == text
 
 
 AT = datetime(2026, 3, 5, 14, 7, 9)
@@ -132,13 +132,13 @@ AT = datetime(2026, 3, 5, 14, 7, 9)
     ],
 )
 def test_a_moment_is_shown_as_its_cell_does(value: object, number_format: str, text: str) -> None:
-    assert shown(value, number_format) == text
+    assert cell_text(value, number_format) == text
 
 
 @given(st.integers(min_value=0, max_value=10**15 - 1), st.integers(min_value=1, max_value=15))
 def test_zeros_fill_a_number_up_and_take_nothing_away(number: int, width: int) -> None:
-    assert shown(number, "0" * width) == str(number).zfill(width)
-    assert shown(float(number), "0" * width) == str(number).zfill(width)
+    assert cell_text(number, "0" * width) == str(number).zfill(width)
+    assert cell_text(float(number), "0" * width) == str(number).zfill(width)
 
 
 @given(
@@ -146,4 +146,4 @@ def test_zeros_fill_a_number_up_and_take_nothing_away(number: int, width: int) -
     st.text(alphabet='0#?.,%;@[]<>=$-"\\_*ymdhsAMPE/+ :x€', max_size=20),
 )
 def test_no_format_whatever_it_is_ends_a_run(value: object, number_format: str) -> None:
-    assert isinstance(shown(value, number_format), str)
+    assert isinstance(cell_text(value, number_format), str)

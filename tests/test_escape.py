@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.manifest.results import Rule, escape, escape_all, unescape, unescape_all
+from enroll.manifest.results import Rule, escape, escape_column, unescape, unescape_column
 from enroll.manifest.rules import image_fault, user_id_fault
 
 TEXT = st.lists(st.sampled_from(list("'=+-@\t\r\n＝＋－＠a1 ")) | st.characters()).map("".join)
@@ -60,6 +60,6 @@ def test_what_breaks_a_rule_is_escaped_and_that_is_undone(
 
 @given(st.lists(TEXT))
 def test_a_column_is_its_cells(cells: list[str]) -> None:
-    escaped = escape_all(cells)
+    escaped = escape_column(cells)
     assert escaped == [escape(cell) for cell in cells]
-    assert unescape_all(escaped) == cells
+    assert unescape_column(escaped) == cells

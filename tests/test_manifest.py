@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from enroll.errors import ManifestError, TimeOverError
 from enroll.manifest import source as source_module
 from enroll.manifest.header import EXPORT_COLUMNS
-from enroll.manifest.manifest import Manifest, open_manifest, recall_manifest
+from enroll.manifest.manifest import Manifest, manifest_from_json, open_manifest
 from enroll.manifest.source import Source
 from enroll.model import Row
 
@@ -231,8 +231,8 @@ def test_a_long_cell_of_a_column_that_is_not_used_is_no_fault(write: Write, phot
 
 def test_few_rows_with_long_cells_are_read_at_once(write: Write) -> None:
     body = "".join(f"{n},{n}.jpg,{'x' * 1_000_000}\n" for n in range(20))
-    manifest = recall_manifest(  # as a later run has it
-        Source.of(path := write(f"user_id,image,photo\n{body}")), open_manifest(path).remembered()
+    manifest = manifest_from_json(  # as a later run has it
+        Source.of(path := write(f"user_id,image,photo\n{body}")), open_manifest(path).to_json()
     )
     chunks = [len(chunk) for chunk in manifest.chunks()]
     assert (sum(chunks), max(chunks) <= 9) == (20, True)
@@ -277,7 +277,7 @@ def test_what_is_unseen_in_a_name_is_shown_in_a_refusal(write: Write) -> None:
 def test_a_gzip_file_that_unpacks_without_end_is_refused(
     most: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "MOST_UNPACKED", most)
+    monkeypatch.setattr(source_module, "MAX_UNPACKED_BYTES", most)
     path = tmp_path / "staff.csv.gz"
     path.write_bytes(gzip.compress(text.encode()))
     assert "unpacks to more than 1 GB, more than a list should need" in refusal(path)
@@ -298,7 +298,7 @@ def test_what_was_opened_in_time_can_be_read_when_it_is_over(write: Write) -> No
     source = Source.of(write(PLAIN), until=(now := time.monotonic()) + 3600)
     manifest = open_manifest(source.path, source=source)
     late = replace(source, until=now)
-    assert len(all_rows(recall_manifest(late, manifest.remembered()))) == 2
+    assert len(all_rows(manifest_from_json(late, manifest.to_json()))) == 2
 
 
 def test_columns_without_a_name_may_be_many(write: Write) -> None:

@@ -160,7 +160,7 @@ def test_other_commands_know_the_service_after_a_run_that_a_put_back_ledger_has_
 ) -> None:
     deleted_since(place, 1)
     with monkeypatch.context() as patched:
-        patched.setattr(run_opening, "photos_folder", nowhere)
+        patched.setattr(run_opening, "choose_photo_store", nowhere)
         with pytest.raises(UsageError):
             place.run()
     reader = read_ledger(place.ledger)

@@ -276,7 +276,7 @@ def test_many_photos_of_a_slow_folder_are_looked_at_at_once(
         if number != 70:
             (tmp_path / f"{number}.jpg").write_bytes(b"x" * number)
         rows.append(Row(line=number + 2, user_id="u", user_data="", image=f"{number}.jpg"))
-    scanning = scan.Scan(iter([rows]), open_store(tmp_path), at_once=4)
+    scanning = scan.Scan(iter([rows]), open_store(tmp_path), concurrency=4)
     found = scanning.next_chunk()
     scanning.close()
     assert found is not None

@@ -21,7 +21,7 @@ from small_archive import Archive
 
 from enroll.errors import ExitCode, ManifestError, TimeOverError
 from enroll.manifest.manifest import Manifest, open_manifest
-from enroll.manifest.workbook import Table
+from enroll.manifest.workbook import SheetCsv
 from enroll.sandbox import Sandbox
 
 HEAD = ("user_id", "user_data", "image")
@@ -273,10 +273,10 @@ def test_a_text_that_no_cell_can_hold_is_refused_before_it_is_copied(tmp_path: P
 @pytest.mark.parametrize(
     ("bound", "most", "sentence"),
     [
-        ("package.MOST_UNPACKED", 50_000, "unpacks to more than"),
-        ("bounds.MOST_COPIED", 20_000, "of text, more than a list should need"),
-        ("sheet.MOST_CELLS", 5_000, "has more than 5,000 cells"),
-        ("package._LARGEST_TABLE", 500, "has more parts than a workbook needs"),
+        ("package.MAX_UNPACKED_BYTES", 50_000, "unpacks to more than"),
+        ("bounds.MAX_COPY_BYTES", 20_000, "of text, more than a list should need"),
+        ("sheet.MAX_CELLS", 5_000, "has more than 5,000 cells"),
+        ("package._MAX_DIRECTORY_BYTES", 500, "has more parts than a workbook needs"),
     ],
 )
 def test_a_workbook_that_never_ends_is_refused(
@@ -294,7 +294,7 @@ def test_a_workbook_that_never_ends_is_refused(
 def test_a_workbook_is_read_no_longer_than_it_may(tmp_path: Path) -> None:
     path = book(tmp_path / "staff.xlsx", ("Staff", [HEAD, ("a1", "A", "1.jpg")]))
     with path.open("rb") as file, pytest.raises(TimeOverError, match="--max-duration was over"):
-        Table(file, path, None, until=time.monotonic())
+        SheetCsv(file, path, None, until=time.monotonic())
 
 
 def test_only_cells_with_text_count_as_columns(tmp_path: Path) -> None:
@@ -313,9 +313,9 @@ def test_only_cells_with_text_count_as_columns(tmp_path: Path) -> None:
         ('<row r="3"', '<row r="2"', "rows that are not in order"),
         ("<worksheet", '<!DOCTYPE x [<!ENTITY a "aa">]><worksheet', "a document type"),
         ("<sheetData", f'<x y="{"z" * (5 << 20)}"/><sheetData', "a tag without an end"),
-        ("</sheetData>", "</sheetData>" + "<x>" * 1_000, "elements within elements without end"),
+        ("</sheetData>", "</sheetData>" + "<x>" * 1_000, "elements nested too deeply"),
         ("<sheetData", "".join(f"<x{n}/>" for n in range(20_000)) + "<sheetData", "more names"),
-        ('r="C3"', f'r="{"A" * 1_000_000}3"', "a cell behind the last column"),
+        ('r="C3"', f'r="{"A" * 1_000_000}3"', "a cell after the last column"),
         ('<row r="3"', '<row r="1e999"', "cannot convert float infinity"),
         ("<v>12</v>", "<v>1e999</v>", "a number that is not one"),
         ("<v>12</v>", "<v>twelve</v>", "could not convert string"),

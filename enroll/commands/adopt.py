@@ -23,7 +23,7 @@ from enroll.ledger import (
 )
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.rules import check_row
-from enroll.manifest.scan import CHUNK_ROWS, Scan, photos_folder
+from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
 from enroll.model import Credentials
 from enroll.photos import PhotoStore
 from enroll.session.account import connect, find_library
@@ -123,7 +123,7 @@ class _Work:
 
     def adopt(self, path: Path, listed: ListedLibrary) -> Adoption:
         run = self.settings.run
-        photos = photos_folder(run.images, self.manifest, self.ledger)
+        photos = choose_photo_store(run.images, self.manifest, self.ledger)
         store, notes = photos.store, photos.notes
         adoption = Adoption(
             ledger=path,

@@ -19,7 +19,7 @@ from enroll.ledger import WITHHELD, Ledger, LibraryIdentity, RunRecord, empty_le
 from enroll.limiter.adaptive import FIRST_LIMIT
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.rules import check_row
-from enroll.manifest.scan import CHUNK_ROWS, Scan, photos_folder
+from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.photos import Glance, PhotoCode, PhotoStore, check_installed, examine, glance, marks
 from enroll.resources import share_out
@@ -131,7 +131,7 @@ def make_plan(
     ledger = empty_ledger(identity) if path is None else ledger_at(path).scratch(identity)
     try:
         _check_library(ledger, identity, there)
-        photos = photos_folder(settings.images, manifest, ledger)
+        photos = choose_photo_store(settings.images, manifest, ledger)
         status = ledger.status(runs=RUNS_LOOKED_AT)
         plan = Plan(
             manifest=manifest,

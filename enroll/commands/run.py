@@ -143,7 +143,7 @@ class Run:
         scan = Scan(
             given.manifest.rows(CHUNK_ROWS),
             store,
-            at_once=opened.share.readers,
+            concurrency=opened.share.readers,
             blocked=opened.blocked,
         )
         self.tally.unscanned = given.manifest.rows_at_most

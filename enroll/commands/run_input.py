@@ -15,7 +15,7 @@ from enroll.allowed import GROUP_ID_NEEDED
 from enroll.errors import EnrollError, UsageError
 from enroll.facesearch.answers import why_fixed
 from enroll.ledger import LibraryIdentity, ledger_at
-from enroll.manifest.manifest import READING, Manifest, open_manifest, recall_manifest
+from enroll.manifest.manifest import READER_VERSION, Manifest, manifest_from_json, open_manifest
 from enroll.manifest.results import default_results_path
 from enroll.manifest.source import Source
 from enroll.photos import check_installed
@@ -111,7 +111,7 @@ def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
     if known is not None:
         key, remembered = json.loads(known.manifest)
         if key == manifest_key(settings, source.sha256):
-            return recall_manifest(source, remembered)
+            return manifest_from_json(source, remembered)
     return open_manifest(
         settings.manifest, columns=settings.columns, encoding=settings.encoding, source=source
     )
@@ -122,7 +122,7 @@ def manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
     columns = [list(pair) for pair in sorted(settings.columns.items())]
     return [
         __version__,
-        READING,
+        READER_VERSION,
         sha256,
         columns,
         settings.encoding,

@@ -20,7 +20,7 @@ from enroll.ledger import (
     fingerprint,
     ledger_at,
 )
-from enroll.manifest.scan import ChosenStore, photos_folder
+from enroll.manifest.scan import ChosenStore, choose_photo_store
 from enroll.model import Library
 from enroll.ownership import others_can_read, pasteable
 from enroll.photos import PhotoStore, marks
@@ -185,7 +185,7 @@ class _Opening:
         sentences about what was caught up with."""
         held, settings, manifest = proved.held, self.settings, self.given.manifest
         ledger, blocked = held.ledger, held.ledger.block_list
-        photos = photos_folder(settings.images, manifest, ledger)
+        photos = choose_photo_store(settings.images, manifest, ledger)
         key = manifest_key(settings, manifest.sha256)
         due_rules = [settings.due_rules(), marks(settings.preparation)]
         mark = fingerprint(*key, photos.store.root, due_rules, blocked.mark)
@@ -205,7 +205,7 @@ class _Opening:
         survey = ScanCache(
             ledger.scan_cache,
             recalled=ledger.last_scan(),
-            manifest=json.dumps([key, manifest.remembered()]),
+            manifest=json.dumps([key, manifest.to_json()]),
             mark=mark,
         )
         return Opened(

@@ -31,7 +31,13 @@ from enroll.ledger import (
     ledger_at,
 )
 from enroll.manifest.manifest import Manifest, open_manifest
-from enroll.manifest.scan import CHUNK_ROWS, FolderGoneError, NoFolderError, Scan, photos_folder
+from enroll.manifest.scan import (
+    CHUNK_ROWS,
+    FolderGoneError,
+    NoFolderError,
+    Scan,
+    choose_photo_store,
+)
 from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable, same_face
 from enroll.photos import PhotoStore, open_store, read_photo
 from enroll.resources import share_out
@@ -111,7 +117,7 @@ def compare(
     """
     now = clock.now_ms()
     try:
-        store = photos_folder(settings.images, manifest, ledger).store
+        store = choose_photo_store(settings.images, manifest, ledger).store
     except (FolderGoneError, NoFolderError) as error:
         _take_rows(settings, manifest, ledger, open_store("."), keep=keep)
         raise GuardError([f"Nothing was done. {error}"]) from error
@@ -204,7 +210,7 @@ def _take_rows(
     the sync. How many rows are of people who were forgotten, and how many people had gone and are
     back."""
     following, blocked = ledger.diff, ledger.block_list
-    scan = Scan(manifest.rows(CHUNK_ROWS), store, at_once=settings.readers)
+    scan = Scan(manifest.rows(CHUNK_ROWS), store, concurrency=settings.readers)
     withheld = 0
     try:
         while (rows := scan.next_chunk()) is not None:

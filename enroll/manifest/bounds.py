@@ -1,8 +1,8 @@
-"""How large a list may be, and how long it may take to read.
+"""Bounds of a manifest: how large it may be, and how long it may take to read.
 
-Generous for real lists. They keep a file that was made to do harm, or is no list at all, from
-taking the memory, the disk and the night. A cell of a column that is not used has no bound of its
-own: it may be as long as a line.
+They are generous for real lists, and keep a hostile file, or one that is not a list at all, from
+taking all memory, disk space or time. A cell of an unused column has no bound of its own: it may be
+as long as a line.
 """
 
 from __future__ import annotations
@@ -13,32 +13,115 @@ import os
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from enroll import clock
 from enroll.errors import LocalError, ManifestError, TimeOverError
 
-_BLOCK = 1 << 20
+MAX_COLUMNS = 1_000
+"""Columns of a list; each takes memory in every row that is read ahead."""
+
+MAX_LINE_LENGTH = 8 << 20
+"""Characters of a line, and so of a cell: enough for a photo of 6 MB as Base64."""
+
+MAX_UNPACKED_BYTES = 1 << 30
+"""Bytes that a gzip file or a part of a workbook may unpack to: ten million rows."""
+
+MAX_COPY_BYTES = 1 << 30
+"""Bytes of a sheet's copy, and of a workbook's strings, in the folder of temporary files."""
+
+MAX_CELLS = 30_000_000
+"""Cells of a sheet: a million rows of thirty columns."""
+
+MAX_SHARED_STRINGS = 10_000_000
+"""Different strings of a workbook; each takes 8 bytes of memory."""
+
+MAX_CELL_LENGTH = 32_767
+"""Characters that a cell of a spreadsheet can hold.
+https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3"""
+
+MAX_CHUNK_BYTES = 4 << 20
+"""Bytes of rows that pandas is given at a time; in memory an empty cell takes 25 times its byte."""
+
+BLOCK = 1 << 16
+"""Bytes that are read at a time."""
 
 
-class NamelessFile:
-    """Bytes that are written one after the other, then read from anywhere."""
+class Readable(Protocol):
+    """A source of bytes."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Fill the buffer; returns how many bytes were read, 0 at the end."""
+
+    def fileno(self) -> int:
+        """The descriptor of the underlying file."""
+
+
+class Bounded(io.RawIOBase):
+    """A stream that can be read until `until` (monotonic), and for at most `max_bytes` bytes."""
+
+    def __init__(
+        self,
+        stream: Readable,
+        path: Path,
+        *,
+        until: float = math.inf,
+        max_bytes: float = math.inf,
+    ) -> None:
+        self._stream = stream
+        self._path = path
+        self._until = until
+        self._max_bytes = max_bytes
+        self.count = 0
+        """Bytes read so far."""
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def readinto(self, buffer: Any) -> int:
+        """Raises TimeOverError when the time is over, and ManifestError above `max_bytes`."""
+        if clock.monotonic() >= self._until:
+            raise TimeOverError(
+                f"--max-duration was over while {self._path} was still being read; nothing was "
+                "sent. Give it more time, or a shorter list."
+            )
+        read = self._stream.readinto(buffer) or 0
+        self.count += read
+        if self.count > self._max_bytes:
+            raise ManifestError(
+                f"{self._path} unpacks to more than {MAX_UNPACKED_BYTES >> 30} GB, "
+                "more than a list should need; unpack it and check what it holds, or split it."
+            )
+        return read
+
+
+def bounded(
+    stream: Readable, path: Path, *, until: float = math.inf, max_bytes: float = math.inf
+) -> io.BufferedReader[Bounded]:
+    """`stream` within bounds, buffered; its `raw` counts the bytes read."""
+    return io.BufferedReader(Bounded(stream, path, until=until, max_bytes=max_bytes), BLOCK)
+
+
+class ScratchFile:
+    """A temporary file without a name: written from start to end, then read from any place."""
 
     def __init__(self, path: Path) -> None:
-        """`path` is the workbook that they are from, for what is said of it."""
+        """`path` is the workbook that the bytes come from, for messages."""
         with tempfile.TemporaryFile() as nameless:
             self._descriptor = os.dup(nameless.fileno())
         weakref.finalize(self, os.close, self._descriptor)
         self._path = path
         self.size = 0
 
-    def put(self, content: bytes) -> None:
-        """Append. Raises LocalError for want of space, and ManifestError for more than a list
-        needs."""
+    def write(self, content: bytes) -> None:
+        """Append. Raises LocalError when the disk is full, ManifestError above MAX_COPY_BYTES."""
         self.size += len(content)
-        if self.size > MOST_COPIED:
+        if self.size > MAX_COPY_BYTES:
             raise ManifestError(
-                f"{self._path} holds more than {MOST_COPIED >> 30} GB of text, more than a list "
+                f"{self._path} holds more than {MAX_COPY_BYTES >> 30} GB of text, more than a list "
                 "should need; check what it holds, or split it."
             )
         try:
@@ -50,17 +133,17 @@ class NamelessFile:
                 f"{error.strerror}. Make room, or name another folder with TMPDIR."
             ) from error
 
-    def at(self, start: int, end: int) -> bytes:
-        """The bytes between two places."""
+    def read_range(self, start: int, end: int) -> bytes:
+        """The bytes from `start` to before `end`."""
         return os.pread(self._descriptor, end - start, start)
 
     def open(self) -> io.BufferedReader:
-        """Everything from its beginning; several readers do not disturb each other."""
-        return io.BufferedReader(_At(self._descriptor), _BLOCK)
+        """A reader of the whole file, independent of other readers."""
+        return io.BufferedReader(_ScratchReader(self._descriptor), 1 << 20)
 
 
-class _At(io.RawIOBase):
-    """A file read at a place of its own: a duplicate of its descriptor would share one."""
+class _ScratchReader(io.RawIOBase):
+    """Reads a file at its own offset, which a duplicate of the descriptor would share."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -74,95 +157,3 @@ class _At(io.RawIOBase):
         buffer[: len(read)] = read
         self._place += len(read)
         return len(read)
-
-
-MOST_COLUMNS = 1_000
-"""Columns of a list. Each costs memory in every row that is read ahead."""
-
-LONGEST_LINE = 8 << 20
-"""Characters of a line, and so of a cell: a photo of 6 MB as Base64."""
-
-MOST_UNPACKED = 1 << 30
-"""Bytes that a gzip file or a part of a workbook may unpack to: ten million rows."""
-
-MOST_COPIED = 1 << 30
-"""Bytes of a sheet's copy, and of a workbook's texts, in the folder of temporary files."""
-
-MOST_CELLS = 30_000_000
-"""Cells of a sheet: a million rows of thirty columns."""
-
-MOST_TEXTS = 10_000_000
-"""Different texts of a workbook, each of which takes 8 bytes of memory."""
-
-LONGEST_CELL = 32_767
-"""Characters that a cell of a spreadsheet can hold.
-https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3"""
-
-MOST_AT_ONCE = 4 << 20
-"""Bytes of rows that are read at once; in memory an empty cell takes 25 times its one byte."""
-
-BLOCK = 1 << 16
-"""Bytes that are read at once."""
-
-
-class Readable(Protocol):
-    """What bytes are read from."""
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        """Fill the buffer; how many bytes were read, 0 at the end."""
-
-    def fileno(self) -> int:
-        """The descriptor of the file below."""
-
-
-class Bounded(io.RawIOBase):
-    """A stream that is read no longer than `until` (monotonic), and to `most` bytes."""
-
-    def __init__(
-        self,
-        stream: Readable,
-        path: Path,
-        *,
-        until: float = math.inf,
-        most: float = math.inf,
-    ) -> None:
-        self._stream = stream
-        self._path = path
-        self._until = until
-        self._most = most
-        self.count = 0
-        """Bytes that were read."""
-
-    def readable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def readinto(self, buffer: Any) -> int:
-        """Raises TimeOverError when the time is up, and ManifestError for a file that goes on."""
-        if clock.monotonic() >= self._until:
-            raise TimeOverError(
-                f"--max-duration was over while {self._path} was still being read; nothing was "
-                "sent. Give it more time, or a shorter list."
-            )
-        read = self._stream.readinto(buffer) or 0
-        self.count += read
-        if self.count > self._most:
-            raise ManifestError(
-                f"{self._path} unpacks to more than {MOST_UNPACKED >> 30} GB, more than a list "
-                "should need; unpack it and check what it holds, or split it."
-            )
-        return read
-
-
-def below(stream: io.BufferedReader) -> Bounded:
-    """What `bounded` reads from."""
-    return cast(Bounded, stream.raw)
-
-
-def bounded(
-    stream: Readable, path: Path, *, until: float = math.inf, most: float = math.inf
-) -> io.BufferedReader:
-    """The same with a buffer."""
-    return io.BufferedReader(Bounded(stream, path, until=until, most=most), BLOCK)

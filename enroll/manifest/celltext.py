@@ -1,8 +1,8 @@
-"""A spreadsheet's value as the text that its cell shows. Pure.
+"""Formats a spreadsheet's value as its cell shows it. Pure.
 
 The language of number formats is that of ECMA-376, part 1, 18.8.31: up to four sections, each of
-literals and placeholders. What depends on the country of who looks (the system's short date) is
-written as ISO 8601 has it, and names of months and days in English.
+literals and placeholders. Formats that depend on the user's locale (the system's short date) are
+written as ISO 8601, and names of months and days in English.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from functools import lru_cache
 GENERAL = "General"
 
 EXACT_DIGITS = 15
-"""A spreadsheet keeps so many digits of a number. A longer one has lost some, so it is written as
-1.10101E+17, which no user id can be taken for."""
+"""Digits of a number that a spreadsheet keeps. A longer number has lost some, so it is written as
+1.10101E+17, which cannot be mistaken for a user id."""
 
 _PLACES = 9
-"""Digits behind the point that have room in a cell without a format, with one digit before it."""
+"""Digits after the point that fit into a cell without a format, with one digit before it."""
 
 _EXACTLY = Context(prec=1_000)
-"""Digits for a number of any size that the longest format shows: it has up to 255 places, each of
-which may be one more digit or, for a percent, two."""
+"""Enough digits for any number in the longest format, whose 255 characters may each add one digit
+or, for a percent, two."""
 
 _ISO = {"mm-dd-yy": "yyyy-mm-dd", "m/d/yy h:mm": "yyyy-mm-dd hh:mm"}
-"""Numbers 14 and 22 of the built-in formats, by the names that openpyxl has for them: the system's
-own short date, and with the time."""
+"""The built-in formats 14 and 22, by openpyxl's names: the system's short date, without and with
+the time."""
 
 _ISO_BEGINS = {"[$-F800]": "yyyy-mm-dd", "[$-F400]": "hh:mm:ss"}
-"""How formats begin that stand for the system's long date and its time."""
+"""The beginnings of formats that mean the system's long date and its time."""
 
 _TOKEN = re.compile(
     r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|\[\$(?P<currency>[^\]-]*)(?:-[^\]]*)?\]'
@@ -50,7 +50,7 @@ _TESTS = {
 }
 
 
-def shown(value: object, number_format: str | None) -> str:
+def cell_text(value: object, number_format: str | None) -> str:
     """The text of a cell: `7` with the format `00000` is `00007`, 3.0 is `3`, nothing is empty."""
     if value is None:
         return ""
@@ -79,8 +79,8 @@ def _number(value: float, number_format: str) -> str:
 
 
 def _general(exact: Decimal) -> str:
-    """As cells without a format show numbers: in at most eleven characters, the point among them,
-    or with an exponent. Whole numbers are left in full: ids are, and their cells are wide."""
+    """A number without a format: in at most eleven characters, including the point, or with an
+    exponent. Whole numbers are always in full, because ids are, in wide cells."""
     if exact == exact.to_integral_value():
         return f"{exact:.0f}"
     power = exact.adjusted()
@@ -115,7 +115,7 @@ def _sections(number_format: str) -> tuple[tuple[Token, ...], ...]:
 def _section(
     exact: Decimal, sections: tuple[tuple[Token, ...], ...]
 ) -> tuple[tuple[Token, ...], bool]:
-    """The section for a number, and whether it says itself that the number is negative."""
+    """The section for a number, and whether the section itself shows the sign."""
     conditions = [_condition(section) for section in sections]
     if any(conditions):
         for section, condition in zip(sections, conditions, strict=True):
@@ -138,7 +138,7 @@ def _condition(section: tuple[Token, ...]) -> tuple[str, str] | None:
 
 
 def _literals(section: tuple[Token, ...]) -> str | None:
-    """What a section without a place for the number shows; None where it has one."""
+    """The text of a section without placeholders for the number; None for any other."""
     if any(kind in ("mark", "moment", "elapsed", "half") for kind, _ in section):
         return None
     text = "".join(text for kind, text in section if kind != "condition")
@@ -146,8 +146,8 @@ def _literals(section: tuple[Token, ...]) -> str | None:
 
 
 def _is_plain(section: tuple[Token, ...]) -> bool:
-    """Whether it is of digits, a point, groups and percents, with literals: no exponent, no
-    fraction, no text, no date."""
+    """Whether a section has only digits, a point, groups, percents and literals: no exponent,
+    fraction, text or date."""
     for kind, text in section:
         if kind in ("elapsed", "half") or (kind == "moment" and not text.startswith(".")):
             return False
@@ -159,7 +159,7 @@ def _is_plain(section: tuple[Token, ...]) -> bool:
 
 
 def _filled(exact: Decimal, section: tuple[Token, ...]) -> str:
-    """A number that is not negative, its digits put where the section has places for them."""
+    """A number that is not negative, with its digits in the section's placeholders."""
     marks = [*_marks(section)]
     digits = [i for i, (is_mark, char) in enumerate(marks) if is_mark and char in "0#?"]
     point = next((i for i, mark in enumerate(marks) if mark == (True, ".")), len(marks))
@@ -181,7 +181,7 @@ def _filled(exact: Decimal, section: tuple[Token, ...]) -> str:
 
 
 def _marks(section: tuple[Token, ...]) -> Iterator[tuple[bool, str]]:
-    """Each character, and whether it is a mark: `.00` is one token, of three marks."""
+    """Each character, and whether it is a placeholder: `.00` is one token of three of them."""
     for kind, text in section:
         if kind == "condition":
             continue
@@ -192,7 +192,7 @@ def _marks(section: tuple[Token, ...]) -> Iterator[tuple[bool, str]]:
 def _left_of_point(
     digits: str, places: list[int], marks: list[tuple[bool, str]], *, grouped: bool
 ) -> dict[int, str]:
-    """The digits by place, from the right; what is left over stands at the first place."""
+    """The digits by place, from the right; surplus digits go to the first place."""
     found: dict[int, str] = {}
     count = 0
     for number, place in enumerate(reversed(places), start=1):
@@ -284,7 +284,8 @@ def _unit(text: str, at: datetime, *, minute: bool, halves: bool) -> str:
 
 
 def _named(number: int, name: str, wide: int) -> str:
-    """A month or day: its number up to two letters wide, then its name, short, long or initial."""
+    """A month or day, by the width of its format: one or two letters give its number, three its
+    short name, four its long name, five its initial."""
     if wide < 3:
         return f"{number:0{wide}}"
     return {3: name[:3], 5: name[:1]}.get(wide, name)

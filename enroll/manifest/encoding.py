@@ -1,10 +1,10 @@
-"""Which encoding a manifest is in: proved over the whole file where that can be, else guessed.
+"""Finds a manifest's encoding: proved over the whole file where possible, else guessed.
 
-A byte-order mark decides. Text that is valid UTF-8 from end to end is UTF-8. What is left is
-GB18030 or Windows-1252, as spreadsheets write them, and much Windows-1252 text also
-decodes as GB18030 (`M\\xfcller` is two letters, one ideograph, three letters); so they are told
-apart by how their high bytes keep company, in `weigh`. (charset-normalizer 3.5, restricted to the
-same three, was wrong in 20 of 94 small files of Chinese and western names; this in none.)
+A byte-order mark decides. A file that is valid UTF-8 from end to end is UTF-8. Any other is GB18030
+or Windows-1252, as spreadsheets write them. Much Windows-1252 text also decodes as GB18030
+(`M\\xfcller` is two letters, one ideograph, three letters), so `weigh` decides by which high bytes
+occur together. (charset-normalizer 3.5, restricted to the same three, was wrong in 20 of 94 small
+files of Chinese and western names; this module in none.)
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from enroll.errors import ManifestError
-from enroll.manifest.bounds import LONGEST_LINE
-from enroll.manifest.source import Source, Stream
+from enroll.manifest.bounds import MAX_LINE_LENGTH
+from enroll.manifest.source import Source
 
 _BLOCK = 1 << 20
-_LONGEST_TAIL = 1 << 16
-_RUNS_A_BLOCK = 2000  # enough to decide, and keeps a file full of ideographs quick
+_MAX_TAIL_BYTES = 1 << 16
+_RUNS_A_BLOCK = 2000  # enough to decide, and fast for a file full of ideographs
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8", "utf-8-sig"),
@@ -36,8 +36,8 @@ _BOMS = (
 class Encoding:
     """How a manifest's bytes become text.
 
-    `name` is what a user would give to `--encoding`, `codec` what Python is given (it takes the
-    byte-order mark off); `note` is the sentence to tell the user, empty when there is no doubt.
+    `name` is what a user would give to `--encoding`, `codec` the name for Python, which drops the
+    byte-order mark; `note` is a sentence for the user, empty unless the encoding is a guess.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the high bytes of a file look like, in runs or pairs of them seen.
+    """Counts of runs and pairs of high bytes, by the encoding that they look like.
 
-    `utf8` runs may be so by accident; `only_utf8` ones make no sense in what else it can be.
+    `utf8` runs may be UTF-8 by accident; `only_utf8` ones make no sense in another encoding.
     """
 
     chinese: int = 0
@@ -73,14 +73,15 @@ class Evidence:
     def damaged_utf8(self) -> bool:
         """Whether this is UTF-8 with some bytes that are not, such as a line pasted in.
 
-        Text in another encoding is UTF-8 by accident here and there; and to read damaged UTF-8
-        as something else would spoil every name that is not damaged.
+        Text in another encoding is UTF-8 by accident in places; but to read damaged UTF-8 in
+        another encoding would corrupt every name that is intact.
         """
         return max(self.utf8, 16 * self.only_utf8) >= 4 * self.not_utf8
 
 
 class _UndecodableError(Exception):
-    """The bytes are not in this encoding: on which line, and which byte, when that is known."""
+    """The bytes are not in this encoding; the error has the line, and the byte where it is
+    known."""
 
     def __init__(self, line: int, byte: int | None) -> None:
         super().__init__(line, byte)
@@ -88,16 +89,16 @@ class _UndecodableError(Exception):
         self.what = "a character" if byte is None else f"the byte 0x{byte:02X}"
 
 
-def find_encoding(source: Source, asked: str | None = None) -> Encoding:
-    """The encoding of the whole file, which is then known to decode and to be text.
+def find_encoding(source: Source, given: str | None = None) -> Encoding:
+    """The encoding of the file, all of which has been decoded and found to be text.
 
-    `asked` is `--encoding`. ManifestError names the line that does not decode or holds a NUL.
+    `given` is `--encoding`. ManifestError names the line that does not decode or holds a NUL.
     """
     with source.open() as file:
         head = file.read(4096)
     mark = next((boms for boms in _BOMS if head.startswith(boms[0])), None)
-    if asked is not None:
-        encoding = _asked(asked, head)
+    if given is not None:
+        encoding = _given_encoding(given, head)
     elif mark is not None:
         encoding = Encoding(name=mark[1], codec=mark[2], bom=True)
     elif wide := _utf16_without_mark(head):
@@ -229,13 +230,13 @@ def _note(source: Source, shown: str, reason: str) -> str:
     )
 
 
-def _asked(asked: str, head: bytes) -> Encoding:
+def _given_encoding(given: str, head: bytes) -> Encoding:
     try:
-        name = codecs.lookup(asked).name
-        " ".encode(asked)  # bytes-to-bytes codecs (hex, zip) have a name too, but no text
+        name = codecs.lookup(given).name
+        " ".encode(given)  # bytes-to-bytes codecs (hex, zip) have a name too, but no text
     except (LookupError, UnicodeError, ValueError) as exc:
         raise ManifestError(
-            f"--encoding: {asked!r} is not an encoding that Python knows; examples are utf-8, "
+            f"--encoding: {given!r} is not an encoding that Python knows; examples are utf-8, "
             "utf-16, gb18030, windows-1252, big5 or shift_jis."
         ) from exc
     for mark, family, codec in _BOMS:
@@ -275,10 +276,10 @@ def _check(source: Source, codec: str) -> None:
                 raise _UndecodableError(lines.line, None) from exc
             _refuse_nul(source, text, lines)
             lines.add(text)
-            if lines.length > LONGEST_LINE:
+            if lines.length > MAX_LINE_LENGTH:
                 raise ManifestError(
-                    f"{source.path}, line {lines.line} is longer than {LONGEST_LINE:,} characters: "
-                    "this is not a CSV file."
+                    f"{source.path}, line {lines.line} is longer than "
+                    f"{MAX_LINE_LENGTH:,} characters: this is not a CSV file."
                 )
             if not block:
                 return
@@ -294,8 +295,8 @@ def _refuse_nul(source: Source, text: str, lines: _LineCount) -> None:
 
 
 class _LineCount:
-    r"""The line on which a text that comes in pieces has arrived, and how long that is by now;
-    `\n`, `\r\n` and `\r` end one."""
+    r"""Counts the lines of a text that comes in pieces; `line` is the current one, `length` its
+    characters so far. `\n`, `\r\n` and `\r` end a line."""
 
     __slots__ = ("_after_return", "length", "line")
 
@@ -317,9 +318,5 @@ class _LineCount:
 def _line_blocks(source: Source) -> Iterator[bytes]:
     """The content in blocks that end with a line, so that no run of bytes is cut."""
     with source.open() as file:
-        while block := _to_line_end(file):
+        while block := file.read(_BLOCK) + file.readline(_MAX_TAIL_BYTES):
             yield block
-
-
-def _to_line_end(file: Stream) -> bytes:
-    return file.read(_BLOCK) + file.readline(_LONGEST_TAIL)

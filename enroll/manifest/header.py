@@ -1,4 +1,4 @@
-"""What the names in a header mean: the manifest's roles, and the columns that we write."""
+"""Columns by name: the roles of a manifest's columns, and the columns of results and exports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESULT_COLUMNS = (
     "sha256",
     "enrolled_at",
 )
-"""What a results file has after the manifest's own columns."""
+"""The columns that a results file adds to the manifest's own."""
 
 EXPORT_COLUMNS = (
     "user_id",
@@ -36,23 +36,23 @@ EXPORT_COLUMNS = (
     "run",
     "time_used",
 )
-"""What an export has. It holds every result column, so an export is read like a results file."""
+"""The columns of an export. Every result column is among them, so both are read alike."""
 
 FREE_TEXT = frozenset({"user_data", "face_token", "error", "message", "request_id", "prepared"})
-"""Which of these columns hold text that is not ours, and so may hold what a spreadsheet runs."""
+"""Those of these columns whose text comes from outside, and so may hold a formula."""
 
-_MOST_NAMES = 20
-_LONGEST_NAME = 40
+_MAX_NAMES = 20
+_MAX_NAME_CHARACTERS = 40
 
 
 def is_results_header(header: Sequence[str]) -> bool:
-    """Whether we wrote this file: its header has every result column."""
+    """Whether a file is a results file or an export: its header has every result column."""
     return {name.strip() for name in header}.issuperset(RESULT_COLUMNS)
 
 
 def orphan_places(header: Sequence[str], image: str) -> tuple[int, int] | None:
-    """Where an export's lines have photo and SHA-256, by which `is_orphan` goes; `image` is the
-    name of the photo's column. None for any other file."""
+    """The columns of photo and SHA-256 in an export, for `is_orphan`; None for any other file.
+    `image` is the name of the photo's column."""
     names = [name.strip() for name in header]
     # An export of an older version has no `time_used`.
     if not {*names, "time_used"}.issuperset(EXPORT_COLUMNS):
@@ -61,26 +61,26 @@ def orphan_places(header: Sequence[str], image: str) -> tuple[int, int] | None:
 
 
 def is_orphan(cells: Sequence[str], places: tuple[int, int]) -> bool:
-    """Whether an export's line is of a face that no row points to any more, such as a superseded
-    one. It has no photo to name; a row without a photo has no SHA-256."""
+    """Whether an export's line is a face without a row, such as a superseded one: it has a SHA-256
+    but no photo."""
     image, sha256 = places
     return len(cells) > sha256 and not cells[image].strip() and bool(cells[sha256].strip())
 
 
 def own_names(header: Sequence[str]) -> tuple[str, ...]:
-    """The columns that are the manifest's own: all, but for a results file's eight."""
+    """The manifest's own columns: all but the eight of a results file."""
     if not is_results_header(header):
         return tuple(header)
     return tuple(name for name in header if name.strip() not in RESULT_COLUMNS)
 
 
 def result_names(own: Sequence[str]) -> dict[str, str]:
-    """Old name to new one for the own columns that are called like one of a results file's."""
-    ours = {name.casefold() for name in RESULT_COLUMNS}
-    taken = {name.strip().casefold() for name in own} | ours
+    """New names for the own columns whose names are those of result columns, by old name."""
+    reserved = {name.casefold() for name in RESULT_COLUMNS}
+    taken = {name.strip().casefold() for name in own} | reserved
     renamed = {}
     for name in own:
-        if name.strip().casefold() in ours:
+        if name.strip().casefold() in reserved:
             new = f"manifest_{name.strip()}"
             while new.casefold() in taken:
                 new = f"manifest_{new}"
@@ -89,26 +89,26 @@ def result_names(own: Sequence[str]) -> dict[str, str]:
     return renamed
 
 
-def count_roles(header: Sequence[str], asked: Mapping[str, str]) -> int:
-    """How many roles this header can fill; tells the right delimiter from the wrong ones."""
-    return sum(bool(_matches(header, asked.get(role, role.value))) for role in Role)
+def count_roles(header: Sequence[str], given: Mapping[str, str]) -> int:
+    """How many roles find a column in this header; most do with the right delimiter."""
+    return sum(bool(_matches(header, given.get(role, role.value))) for role in Role)
 
 
-def find_roles(header: Sequence[str], asked: Mapping[str, str], *, where: str) -> dict[str, str]:
-    """The header name of each role; `user_data` may be missing unless it was asked for.
+def find_roles(header: Sequence[str], given: Mapping[str, str], *, where: str) -> dict[str, str]:
+    """The header name of each role; `user_data` may be missing unless `given` has it.
 
-    `asked` is `--columns`: role to header name. A name is looked for as it is, then without
-    regard to case, surrounding blanks and what has no width. ManifestError says what is missing,
-    double or unknown; `where` begins its sentence.
+    `given` is `--columns`: role to header name. An exact match goes first, then one that
+    ignores case, surrounding blanks and invisible characters. ManifestError says what is missing,
+    duplicate or unknown; `where` begins its sentence.
     """
-    for role in asked:
+    for role in given:
         if role not in list(Role):
             raise ManifestError(
                 f"--columns does not know {short_name(role)!r}: "
                 "it takes user_id, user_data and image."
             )
-    _refuse_doubles(header, where)
-    names = {role: _find(header, role, asked, where) for role in Role}
+    _refuse_duplicates(header, where)
+    names = {role: _find(header, role, given, where) for role in Role}
     missing = [role.value for role in (Role.USER_ID, Role.IMAGE) if names[role] is None]
     if missing:
         example = ",".join(f"{role}=NAME" for role in missing)
@@ -123,17 +123,17 @@ def find_roles(header: Sequence[str], asked: Mapping[str, str], *, where: str) -
 
 
 def short_name(name: str) -> str:
-    """A column's name as an error may show it: one line, not endless, nothing unseen."""
+    """A column's name for an error: on one line, shortened, with invisible characters named."""
     blanks = " ".join(name.split())
     shown = "".join(f"<{character_name(one)}>" if is_unseen(one) else one for one in blanks)
-    return shown if len(shown) <= _LONGEST_NAME else shown[: _LONGEST_NAME - 1] + "…"
+    return shown if len(shown) <= _MAX_NAME_CHARACTERS else shown[: _MAX_NAME_CHARACTERS - 1] + "…"
 
 
 def list_names(header: Sequence[str]) -> str:
-    """The names found, for an error's sentence."""
+    """The names of a header, for an error."""
     names = [short_name(name) or "(no name)" for name in header]
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _matches(header: Sequence[str], wanted: str) -> list[str]:
@@ -143,8 +143,8 @@ def _matches(header: Sequence[str], wanted: str) -> list[str]:
     return [name for name in header if key and as_seen(name).casefold() == key]
 
 
-def _find(header: Sequence[str], role: Role, asked: Mapping[str, str], where: str) -> str | None:
-    wanted = asked.get(role, role.value)
+def _find(header: Sequence[str], role: Role, given: Mapping[str, str], where: str) -> str | None:
+    wanted = given.get(role, role.value)
     matches = _matches(header, wanted)
     if len(matches) > 1:
         raise ManifestError(
@@ -153,7 +153,7 @@ def _find(header: Sequence[str], role: Role, asked: Mapping[str, str], where: st
         )
     if matches:
         return matches[0]
-    if role in asked:
+    if role in given:
         raise ManifestError(
             f"{where} has no column {short_name(wanted)!r}, which --columns names for "
             f"{role.value}; it has: {list_names(header)}."
@@ -161,7 +161,7 @@ def _find(header: Sequence[str], role: Role, asked: Mapping[str, str], where: st
     return None
 
 
-def _refuse_doubles(header: Sequence[str], where: str) -> None:
+def _refuse_duplicates(header: Sequence[str], where: str) -> None:
     # Columns without a name are what a spreadsheet leaves to the right of a table: harmless.
     names = [name.strip() for name in header]
     for name in names:

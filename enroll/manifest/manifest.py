@@ -1,9 +1,9 @@
-"""The manifest: a CSV of any common make or a workbook's sheet, checked as a whole beforehand.
+"""The manifest: a CSV in any common dialect or a workbook's sheet, checked as a whole when opened.
 
 `open_manifest` reads the file through (hash, encoding, structure) and keeps none of it;
-`Manifest.chunks` reads it again with pandas, some thousand rows at a time. Cells are text as
-they stand in the file, blanks included: an id or path is never changed silently, `rules`
-says what is wrong with it. A line whose cells are all empty or blank is no row.
+`Manifest.chunks` reads it again with pandas, some thousand rows at a time. Cells are the text in
+the file, blanks included: an id or path is never changed silently, `rules` says what is wrong with
+it. A line whose cells are all empty or blank is not a row.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ from enroll.manifest.header import (
     short_name,
 )
 from enroll.manifest.records import (
-    Head,
+    Header,
     LineNumbers,
     Structure,
     check_structure,
-    find_foreign,
-    find_head,
+    find_header,
+    find_non_ascii,
     open_text,
 )
-from enroll.manifest.results import Rule, unescape, unescape_all
+from enroll.manifest.results import Rule, unescape, unescape_column
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.source import Source
 from enroll.model import Role, Row
 from enroll.text.wording import amount
 
 CHUNK_ROWS = 10_000
-"""Rows read at once: larger chunks were no faster, and cost memory."""
+"""Rows read at a time; larger chunks were no faster, and take more memory."""
 
 
-READING = 2
-"""Raised when the same file is read in another way: what was remembered of it counts no more."""
+READER_VERSION = 2
+"""Increased when files are read in another way, which makes results of `to_json` invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    r"""A file that has been read through once and is sound.
+    r"""A file that has been read to its end and is valid.
 
-    `sha256` (hex) is of the file as it lies there, packed or not. `header` has the names as they
-    are in the file, in order; `columns` maps `user_id`, `image` and, when there is one,
+    `sha256` (hex) is of the file itself, compressed or not. `header` has the names as they are in
+    the file, in order; `columns` maps `user_id`, `image` and, when there is one,
     `user_data` to such names. `notes` are sentences for the user. `rows_at_most` counts blank
     lines too. `newline` is how the header's line ends, `\n` or `\r\n`; `bom` says that the file
-    begins with a byte-order mark. In a results file or export (`is_results`) a results file's
-    columns are no input, and the escape of `enroll.manifest.results` is undone in all but ids and
+    begins with a byte-order mark. In a results file or export (`is_results`) the result
+    columns are not input, and the escape of `enroll.manifest.results` is undone in all but ids and
     paths.
     """
 
@@ -86,40 +86,41 @@ class Manifest:
     _orphans: array[int] = field(repr=False, compare=False)
     _heavy: array[int] = field(repr=False, compare=False)
 
-    def remembered(self) -> str:
-        """What was found out about the file, as JSON for `recall_manifest`."""
-        known: dict[str, Any] = {name: getattr(self, name) for name in _REMEMBERED}
+    def to_json(self) -> str:
+        """Everything known of the file, as JSON for `manifest_from_json`."""
+        known: dict[str, Any] = {name: getattr(self, name) for name in _JSON_FIELDS}
         lines = [self._lines.records.tolist(), self._lines.added.tolist()]
         arrays = {"_orphans": self._orphans.tolist(), "_heavy": self._heavy.tolist()}
         return json.dumps({**known, "_lines": lines, **arrays})
 
     @property
     def own_columns(self) -> tuple[str, ...]:
-        """The header without a results file's eight columns."""
+        """The header without the eight columns of a results file."""
         return own_names(self.header)
 
     @property
     def rules(self) -> dict[str, Rule]:
-        """The columns that are escaped in results only where a cell breaks its rule."""
+        """Rules of the columns in which only cells that break them are escaped."""
         return {
             self.columns[Role.USER_ID]: user_id_fault,
             self.columns[Role.IMAGE]: image_fault,
         }
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
-        """The rows, up to `size` at a time, with the file's own columns in their order; fewer where
-        they are long.
+        """The rows, up to `size` at a time, fewer where they are long; with the file's own columns
+        in their order.
 
         The index, `line`, is the 1-based number of the line on which a row starts. Cells are
-        `str`, in columns of dtype object (the same with pyarrow and without, and the quickest);
-        what a short row lacks is "". ManifestError when the file is no longer the one checked.
+        `str`, in columns of dtype object (the fastest, and the same with and without pyarrow);
+        cells that a short row lacks are "". ManifestError when the file has changed since it was
+        opened.
         """
         own = set(self.own_columns)
         places = [i for i, name in enumerate(self.header) if name in own]
         names = pd.Index([self.header[i] for i in places], dtype=object)
         first = 0
         with open_text(self._source, self._codec) as (file, text):
-            plain: Any = text  # it has all that pandas calls, not all that its type asks for
+            plain: Any = text  # its type asks for more than pandas uses
             frames = pd.read_csv(
                 plain,
                 sep=self.delimiter,
@@ -129,7 +130,7 @@ class Manifest:
                 index_col=False,
                 dtype=object,
                 na_filter=False,
-                skip_blank_lines=False,  # so that records can be counted, and so their lines known
+                skip_blank_lines=False,  # so that record numbers lead to line numbers
                 iterator=True,
             )
             for frame in self._frames(frames, size):
@@ -142,7 +143,8 @@ class Manifest:
                     yield self._unescaped(rows) if self.is_results else rows
 
     def _frames(self, frames: TextFileReader, size: int) -> Iterator[pd.DataFrame]:
-        """Frames of up to `size` records, and of no more text than MOST_AT_ONCE and a record."""
+        """Frames of up to `size` records, each with at most MAX_CHUNK_BYTES of text and one
+        record."""
         heavy, first = self._heavy, 0
         while True:
             at = bisect_left(heavy, first)
@@ -160,7 +162,7 @@ class Manifest:
             yield self.rows_of(chunk)
 
     def rows_of(self, chunk: pd.DataFrame) -> list[Row]:
-        """The rows of a frame that `chunks` gave."""
+        """The rows of a frame from `chunks`."""
         users = chunk[self.columns[Role.USER_ID]].tolist()
         images = chunk[self.columns[Role.IMAGE]].tolist()
         name = self.columns.get(Role.USER_DATA)
@@ -173,8 +175,8 @@ class Manifest:
         ]
 
     def _without_orphans(self, frame: pd.DataFrame, first: int) -> pd.DataFrame:
-        """The records behind the header that are not an export's faces without a row; `first` is
-        the number of the frame's first record."""
+        """The records after the header, except an export's faces without a row; `first` is the
+        number of the frame's first record."""
         start = max(self._header_record + 1 - first, 0)
         if not self._orphans:
             return frame.iloc[start:]
@@ -198,7 +200,7 @@ class Manifest:
     def _unescaped(self, frame: pd.DataFrame) -> pd.DataFrame:
         rules = self.rules
         cells = {
-            place: unescape_all(column, rules.get(name))
+            place: unescape_column(column, rules.get(name))
             for place, name in enumerate(frame.columns)
             for column in [frame.iloc[:, place].tolist()]
         }
@@ -208,18 +210,18 @@ class Manifest:
 
 
 _NO_LONG_RECORDS = LineNumbers(array("q"), array("q"))
-"""A sheet's row is one, however many lines its cells hold."""
+"""A sheet's row counts as one line, however many lines its cells hold."""
 
-_REMEMBERED = (
+_JSON_FIELDS = (
     *("sha256", "encoding", "encoding_was_guessed", "bom", "delimiter", "newline", "header"),
     *("columns", "is_results", "notes", "rows_at_most", "line_count", "_codec", "_header_record"),
 )
-"""The fields of a Manifest that JSON holds as they are."""
+"""The fields of a Manifest that go into JSON unchanged."""
 
 
-def recall_manifest(source: Source, remembered: str) -> Manifest:
-    """The manifest in `source`, by what was found out when a file of this content was opened."""
-    known = json.loads(remembered)
+def manifest_from_json(source: Source, text: str) -> Manifest:
+    """The manifest in `source`, from `to_json` of a manifest with the same content."""
+    known = json.loads(text)
     records, added = known.pop("_lines")
     return Manifest(
         **{
@@ -244,20 +246,20 @@ def open_manifest(
     source: Source | None = None,
     until: float = math.inf,
 ) -> Manifest:
-    """Read the file through and say what it is; ManifestError names the line of any fault.
+    """Read and check the whole file; ManifestError names the line of any fault.
 
-    `columns` is `--columns` (role to header name), `encoding` and `sheet` are those options;
-    `source` is of the file if it has been hashed before; without it `until` (monotonic) bounds the
-    time. Takes about a second for a million rows of
-    CSV, and no more memory for them than for a hundred.
+    `columns` is `--columns` (role to header name), `encoding` and `sheet` are those options.
+    `source` is the file if it has been hashed already; without it `until` (monotonic) bounds the
+    time. Takes about a second for a million rows of CSV, and no more memory for them than for a
+    hundred.
     """
-    asked = columns or {}
+    given = columns or {}
     source = source or Source.of(path, sheet, until=until)
     found = find_encoding(source, None if source.is_workbook else encoding)
-    head = find_head(source, found.codec, asked)
+    head = find_header(source, found.codec, given)
     is_results = is_results_header(head.names)
     names = tuple(unescape(name) for name in head.names) if is_results else head.names
-    roles = find_roles(names, asked, where=f"{path}, line {head.line},")
+    roles = find_roles(names, given, where=f"{path}, line {head.line},")
     orphans_at = orphan_places(names, roles[Role.IMAGE])
     structure = check_structure(source, found.codec, head, orphans_at)
     notes = [
@@ -279,7 +281,7 @@ def open_manifest(
         notes=tuple(notes),
         rows_at_most=structure.records - head.record - 1,
         line_count=structure.line_count,
-        _source=replace(source, until=math.inf),  # what has been sent by then has results
+        _source=replace(source, until=math.inf),  # rows sent by then still get results
         _codec=found.codec,
         _header_record=head.record,
         _lines=_NO_LONG_RECORDS if source.is_workbook else structure.lines,
@@ -289,13 +291,13 @@ def open_manifest(
 
 
 def _encoding_notes(
-    source: Source, found: Encoding, head: Head, roles: Mapping[str, str]
+    source: Source, found: Encoding, head: Header, roles: Mapping[str, str]
 ) -> Iterator[str]:
-    """What to say of a guess, with a cell by which a person sees whether it is wrong."""
+    """The note on a guessed encoding, with a cell that shows whether it is wrong."""
     if not found.note:
         return
     order = [roles[role] for role in (Role.USER_DATA, Role.IMAGE, Role.USER_ID) if role in roles]
-    seen = find_foreign(source, found.codec, head, order)
+    seen = find_non_ascii(source, found.codec, head, order)
     if seen is None:
         yield found.note
         return
@@ -304,8 +306,8 @@ def _encoding_notes(
     yield f"{found.note} For example {cell} in line {line}."
 
 
-def _hidden_notes(source: Source, head: Head, roles: Mapping[str, str]) -> Iterator[str]:
-    """What a person who looks at the sheet does not see of what is read."""
+def _hidden_notes(source: Source, head: Header, roles: Mapping[str, str]) -> Iterator[str]:
+    """Notes on what is read although the spreadsheet hides it."""
     hidden = source.hidden
     if hidden is None:
         return

@@ -1,9 +1,9 @@
-"""The parts of a workbook's file, found as ECMA-376 part 2 has it: by relationships and content
-types, wherever they lie.
+"""A workbook's file and its parts, found as ECMA-376 part 2 says: by relationships and content
+types, wherever they are.
 
-Names are compared as programs write them: `\\` for `/`, with and without `/` before them, in any
-case. XML is read piece by piece, by the names without their prefixes; so the strict kind, which has
-other namespaces, is read like the usual one.
+Programs write names of parts with `\\` for `/`, with and without a leading `/`, in any case; all
+are found. XML is read piece by piece, and elements are known by their names without prefixes, so
+that the strict format, which has other namespaces, is read like the usual one.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ from urllib.parse import unquote
 from xml.parsers import expat
 
 from enroll.errors import ManifestError
-from enroll.manifest.bounds import BLOCK, MOST_UNPACKED, Bounded
+from enroll.manifest.bounds import BLOCK, MAX_UNPACKED_BYTES, Bounded
 
-_LONGEST_TOKEN = 4 << 20
-"""Bytes of a tag, of which the parser keeps all until it ends: far more than a sheet's are."""
+_MAX_TAG_BYTES = 4 << 20
+"""Bytes of a tag, which the parser keeps until the tag ends; tags of sheets are far shorter."""
 
-_LARGEST_TABLE = 4 << 20
-"""Bytes of the table of a file's parts: some 40,000. A part's entry takes ten times that in memory,
-and `zipfile` reads them all."""
+_MAX_DIRECTORY_BYTES = 4 << 20
+"""Bytes of the zip's directory, enough for some 40,000 parts. `zipfile` reads all of it, and takes
+ten times as much memory."""
 
-_DEEPEST = 100
-"""Elements within each other, of which the parser keeps each until it ends; sheets have ten."""
+_MAX_DEPTH = 100
+"""Nested elements, each of which the parser keeps until it ends; sheets have ten."""
 
-_MOST_NAMES = 10_000
-"""Names of elements and attributes, of which the parser keeps each; workbooks have some hundred."""
+_MAX_NAMES = 10_000
+"""Names of elements and attributes, all of which the parser keeps; workbooks have some hundred."""
 
 Start = Callable[[str, Mapping[str, str]], None]
-"""Given an element's name and its attributes, both without prefixes."""
+"""Called with an element's name and its attributes, both without prefixes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relationship:
-    """Where a part leads: `kind` is the last word of its type, `part` the target's name."""
+    """A reference to another part: `kind` is the last word of its type, `part` the target's
+    name."""
 
     kind: str
     part: str
 
 
 class Package:
-    """A workbook's file, opened."""
+    """An open workbook file."""
 
     def __init__(self, file: IO[bytes], path: Path, *, until: float = math.inf) -> None:
-        """Raises what `zipfile` raises for a file that is not sound."""
-        bounded: Any = _Archive(file, path)  # typed as what has no more than it needs
+        """Raises what `zipfile` raises for a damaged file."""
+        bounded: Any = _Archive(file, path)  # its type asks for more than zipfile uses
         self._zip = zipfile.ZipFile(bounded)
         self._path = path
         self._until = until
@@ -62,14 +63,14 @@ class Package:
         return _key(part) in self._parts or _key(unquote(part)) in self._parts
 
     def main(self) -> str:
-        """The name of the part that everything begins with, "" where there is none."""
+        """The name of the main part, the workbook itself; "" where there is none."""
         for found in self.related("").values():
             if found.kind == "officeDocument" and found.part in self:
                 return found.part
         return self.of_type("sheet.main+xml")
 
     def of_type(self, ending: str) -> str:
-        """The first part whose content type ends so, or ""."""
+        """The first part whose content type ends with `ending`, or ""."""
         found: list[str] = []
 
         def start(name: str, attributes: Mapping[str, str]) -> None:
@@ -98,18 +99,19 @@ class Package:
         return found
 
     def read(self, part: str, start: Start) -> None:
-        """Give `start` every element of a part."""
+        """Call `start` for every element of a part."""
         for _ in self.parse(part, parser_for(start=start)):
             pass
 
     def parse(self, part: str, parser: expat.XMLParserType) -> Iterator[None]:
-        """Have a part parsed; yields after every piece, for what was found in it to be taken."""
+        """Parse a part; yields after every piece, so that the caller can use what was found in
+        it."""
         with self._open(part) as stream:
             fed = 0
             while block := stream.read(BLOCK):
                 parser.Parse(block, False)  # takes no keywords
                 fed += len(block)
-                if fed - max(parser.CurrentByteIndex, 0) > _LONGEST_TOKEN:
+                if fed - max(parser.CurrentByteIndex, 0) > _MAX_TAG_BYTES:
                     raise ValueError("a tag without an end")
                 yield
             parser.Parse(b"", True)
@@ -119,12 +121,12 @@ class Package:
     def _open(self, part: str) -> Iterator[Bounded]:
         info = self._parts.get(_key(part)) or self._parts[_key(unquote(part))]
         with self._zip.open(info) as stream:
-            unpacked: Any = stream  # typed as what has no readinto
-            yield Bounded(unpacked, self._path, until=self._until, most=MOST_UNPACKED)
+            unpacked: Any = stream  # its type has no readinto
+            yield Bounded(unpacked, self._path, until=self._until, max_bytes=MAX_UNPACKED_BYTES)
 
 
 class _Archive:
-    """A workbook's file as `zipfile` reads it, without a table of parts that has no end."""
+    """A workbook's file for `zipfile`, which would read a directory of any size at once."""
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file = file
@@ -132,8 +134,8 @@ class _Archive:
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
-        """Raises ManifestError for more at once than such a table may have."""
-        if size > _LARGEST_TABLE:
+        """Raises ManifestError for more bytes than a directory may have."""
+        if size > _MAX_DIRECTORY_BYTES:
             raise ManifestError(
                 f"{self._path} has more parts than a workbook needs; save the list in the "
                 "spreadsheet as 'CSV UTF-8' and give that file."
@@ -147,7 +149,7 @@ def parser_for(
     end: Callable[[str], None] | None = None,
     text: Callable[[str], None] | None = None,
 ) -> expat.XMLParserType:
-    """A parser that gives elements by their names without prefixes, and text, within bounds."""
+    """A parser that reports elements, by their names without prefixes, and text; within bounds."""
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_definitions
@@ -159,21 +161,21 @@ def parser_for(
 
 
 def _refuse_definitions(*_: object) -> None:
-    raise ValueError("a document type, of which entities could be made without end")
+    raise ValueError("a document type, which could define endless entities")
 
 
 class _Names(dict[str, str]):
-    """Names by what they are with a prefix."""
+    """Names without prefixes, by the names with them."""
 
     def __missing__(self, name: str) -> str:
-        if len(self) >= _MOST_NAMES:
+        if len(self) >= _MAX_NAMES:
             raise ValueError("more names than a workbook has")
         local = self[name] = name.rpartition(":")[2]
         return local
 
 
 class _Elements:
-    """Takes elements from a parser and gives them on, by their names without prefixes."""
+    """Handlers that strip prefixes from names and bound the depth."""
 
     def __init__(self, start: Start, end: Callable[[str], None] | None) -> None:
         self._start = start
@@ -183,8 +185,8 @@ class _Elements:
 
     def begin(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
-        if self._depth > _DEEPEST:
-            raise ValueError("elements within elements without end")
+        if self._depth > _MAX_DEPTH:
+            raise ValueError("elements nested too deeply")
         names = self._names
         self._start(names[name], {names[key]: value for key, value in attributes.items()})
 

@@ -1,4 +1,4 @@
-"""The structure of a CSV file: its delimiter, its header, and a check of every record after it."""
+"""A CSV file's structure: its delimiter, its header, and a check of every record."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from typing import NoReturn
 import numpy as np
 
 from enroll.errors import ManifestError
-from enroll.manifest.bounds import LONGEST_LINE, MOST_AT_ONCE, MOST_COLUMNS, below
+from enroll.manifest.bounds import MAX_CHUNK_BYTES, MAX_COLUMNS, MAX_LINE_LENGTH, Bounded
 from enroll.manifest.header import count_roles, is_orphan
-from enroll.manifest.source import Source, Stream
-from enroll.visible import MARK
+from enroll.manifest.source import Source
+from enroll.visible import BYTE_ORDER_MARK
 
-csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
-# The module's own limit of 131,072 is less than a photo as Base64 takes. It is one for the process.
+csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_LENGTH))
+# Python's default of 131,072 is too small for a photo as Base64. The limit is process-wide.
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-_HEAD = 1 << 16  # characters, and the rest of the line: within that the header has to end
-_LONG = 131_072  # characters; a cell of more that looks like rows is no cell
+_HEAD = 1 << 16  # characters, then the rest of the line: the header has to end within them
+_LONG = 131_072  # characters; a longer cell that looks like rows is a quote left open
 EXCEL_HINT = re.compile(r'("?)sep=([,;|\t])\1(?:\r\n|\r|\n)', re.IGNORECASE)
-"""Excel's own first line for saying the delimiter; it writes and obeys it, so people add it.
-Programs that quote every cell quote this one, too."""
+"""Excel's optional first line that names the delimiter. Programs that quote every cell quote it
+too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    r"""The header: its names as written, and where it stands.
+class Header:
+    r"""The header: its names as written, and its place.
 
     `record` is its 0-based number among the records, blank lines counted; `line` is 1-based;
     `newline` is how its line ends, `\n` or `\r\n` (an old Mac's `\r` counts as `\n`).
@@ -49,17 +49,17 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class LineNumbers:
-    """Turns the number of a record into the line on which it starts.
+    """Converts record numbers to line numbers.
 
-    Only the records that take more than one line are kept: their numbers, in order, and how many
-    lines were added up to and with each.
+    Only records of several lines are kept: `records` are their numbers, in order, `added` is how
+    many extra lines there are up to the end of each.
     """
 
     records: array[int]
     added: array[int]
 
     def of(self, first: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """The 1-based lines of `count` records from number `first` (0-based, header included)."""
+        """The 1-based lines on which `count` records start, from record `first` (0-based) on."""
         numbers = np.arange(first, first + count, dtype=np.int64)
         if not self.records:
             return numbers + 1
@@ -69,10 +69,10 @@ class LineNumbers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Structure:
-    """What the check of every record brought: how many records and lines, and their places.
+    """What the check of every record found.
 
-    `orphans` are the numbers of an export's records that are no rows, in order; `heavy` those of
-    the records with which another MOST_AT_ONCE of text is complete.
+    `orphans` are the numbers of an export's records that are not rows, in order; `heavy` those of
+    the records with which another MAX_CHUNK_BYTES of text are complete.
     """
 
     records: int
@@ -83,16 +83,16 @@ class Structure:
 
 
 class Text:
-    """A list's text without byte-order marks: what the codec leaves of them before the first line,
-    and, where that says the delimiter, before the second.
+    """A list's text without the byte-order marks that the codec leaves before the first line, and
+    before the second where the first names the delimiter.
 
-    Programs put a mark before a file that has one, or a line before the mark.
+    Some programs add a second mark, or put a line before the mark.
     """
 
     def __init__(self, text: io.TextIOWrapper) -> None:
-        start = text.readline().lstrip(MARK)
+        start = text.readline().lstrip(BYTE_ORDER_MARK)
         if EXCEL_HINT.match(start):
-            start += text.readline().lstrip(MARK)
+            start += text.readline().lstrip(BYTE_ORDER_MARK)
         self._start = io.StringIO(start, newline="")
         self._rest = text
 
@@ -101,10 +101,10 @@ class Text:
         return chain(self._start, self._rest)
 
     def read(self, size: int = -1) -> str:
-        """Up to so many characters, perhaps fewer; none at the end.
+        """At most `size` characters; empty at the end.
 
-        The first lines never come alone: pandas drops a byte-order mark from a piece of text
-        before which it has ended no line, and a lone carriage return ends one only with the
+        The first lines never come alone: pandas drops a byte-order mark from any piece of text
+        before it has seen the end of a line, and a lone carriage return ends one only with the
         character after it.
         """
         start = self._start.read(size)
@@ -113,49 +113,52 @@ class Text:
 
 
 @contextmanager
-def open_text(source: Source, codec: str) -> Iterator[tuple[Stream, Text]]:
+def open_text(source: Source, codec: str) -> Iterator[tuple[io.BufferedReader[Bounded], Text]]:
     """The content as bytes and as text, with the line ends that it has in the file.
 
-    `\\r\\n`, `\\n` and `\\r` end a line, and inside quotes belong to the cell: so the parsers are
-    given them unchanged.
+    `\\r\\n`, `\\n` and `\\r` end a line, but belong to the cell inside quotes, so the parsers get
+    them unchanged.
     """
     with source.open() as file, io.TextIOWrapper(file, encoding=codec, newline="") as text:
         yield file, Text(text)
 
 
-def find_head(source: Source, codec: str, asked: Mapping[str, str]) -> Head:
-    """The first line that is not blank, cut at the delimiter that makes most sense of it.
+def find_header(source: Source, codec: str, given: Mapping[str, str]) -> Header:
+    """The first line that is not blank, split at the most plausible delimiter.
 
-    That is the one under which most roles find their column (`asked` is `--columns`), then the
+    That is the one with which most roles find their column (`given` is `--columns`), then the
     one that gives most columns.
     """
     with open_text(source, codec) as (_, text):
         start = _whole_lines(text)
     hint = EXCEL_HINT.match(start)
     delimiters = [hint[2]] if hint else list(DELIMITERS)
-    heads = [head for mark in delimiters if (head := _head(start, mark, skip=1 if hint else 0))]
+    skip = 1 if hint else 0
+    heads = [head for mark in delimiters if (head := _parse_header(start, mark, skip=skip))]
     if not heads:
         raise ManifestError(f"{source.path} is empty: there is no header line in it.")
-    head = max(heads, key=lambda head: (count_roles(head.names, asked), len(head.names)))
+    head = max(heads, key=lambda head: (count_roles(head.names, given), len(head.names)))
     return _narrow(source.path, head)
 
 
 def check_structure(
-    source: Source, codec: str, head: Head, orphans_at: tuple[int, int] | None = None
+    source: Source, codec: str, head: Header, orphans_at: tuple[int, int] | None = None
 ) -> Structure:
-    """Read every record and hold it against the header; ManifestError names the first bad line.
+    """Compare every record with the header; ManifestError names the first bad line.
 
-    `orphans_at` is what `orphan_places` says of the header.
+    `orphans_at` is what `orphan_places` returns for the header.
     """
     first, *others = head.names
-    # Where files with a byte-order mark each were joined, there is one before it.
-    headers = [[mark, *others] for mark in (first, f"{MARK}{first}", f'{MARK}"{first}"')]
+    # Joined files may each begin with a byte-order mark, which is then before the second header.
+    headers = [
+        [mark, *others]
+        for mark in (first, f"{BYTE_ORDER_MARK}{first}", f'{BYTE_ORDER_MARK}"{first}"')
+    ]
     width = len(head.names)
     long_records, added, orphans, heavy = array("q"), array("q"), array("q"), array("q")
     record, line, read, begun = -1, 0, 0, 0
     with open_text(source, codec) as (file, text):
-        bytes_of = below(file)
-        # strict: an open quote at the end, or text after a closing one, is an error and no guess.
+        # strict: an open quote at the end, or text after a closing one, is an error.
         reader = csv.reader(iter(text), delimiter=head.delimiter, strict=True)
         try:
             for record, cells in enumerate(reader):
@@ -163,10 +166,10 @@ def check_structure(
                 if line != start:
                     long_records.append(record)
                     added.append((added[-1] if added else 0) + line - start)
-                if bytes_of.count != read:  # once a block, and for all that is longer than one
-                    read = bytes_of.count
+                if file.raw.count != read:  # a block was read, so this is looked at once per block
+                    read = file.raw.count
                     _refuse_swallowed(cells, source.path, start, head)
-                    if read - begun > MOST_AT_ONCE:
+                    if read - begun > MAX_CHUNK_BYTES:
                         heavy.append(record)
                         begun = read
                 if record <= head.record:
@@ -191,13 +194,13 @@ def check_structure(
     )
 
 
-def find_foreign(
-    source: Source, codec: str, head: Head, order: Sequence[str]
+def find_non_ascii(
+    source: Source, codec: str, head: Header, order: Sequence[str]
 ) -> tuple[int, str, str] | None:
-    """The first cell with more than ASCII in it: its line, its column's name, its text.
+    """The first cell that is not ASCII: its line, its column's name, its text.
 
-    Of one record's cells the one whose column stands first in `order` is taken. Column names
-    come last: then the line is the header's, and name and text are the same.
+    Among the cells of a record, the columns in `order` go first. Column names are tried last; then
+    the line is the header's, and name and text are the same.
     """
     places = sorted(range(len(head.names)), key=lambda i: _place(head.names[i], order))
     line = 0
@@ -218,9 +221,8 @@ def _place(name: str, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _holds_rows(cell: str, head: Head) -> bool:
-    """Whether a cell is so long and so much like rows that a quote must have been left open before
-    them: then they would be rows no more."""
+def _holds_rows(cell: str, head: Header) -> bool:
+    """Whether a cell is so long and looks so much like rows that a quote was probably left open."""
     if len(cell) <= _LONG:
         return False
     lines = cell.splitlines()
@@ -229,36 +231,36 @@ def _holds_rows(cell: str, head: Head) -> bool:
 
 
 def _whole_lines(text: Text) -> str:
-    """The first _HEAD characters, and what is missing of the line that they end in."""
+    """The first _HEAD characters, and the rest of the line in which they end."""
     start = ""
     while len(start) < _HEAD and (more := text.read(_HEAD)):
         start += more
     return start + next(iter(text), "")
 
 
-def _narrow(path: Path, head: Head) -> Head:
-    """A header of as many columns as a list may have, without the nameless ones that spreadsheets
-    leave to the right of a table. Raises ManifestError for more."""
+def _narrow(path: Path, head: Header) -> Header:
+    """The header; if it is too wide, without the nameless columns that spreadsheets leave to the
+    right of a table. Raises ManifestError when it is still too wide."""
     names = head.names
-    if len(names) <= MOST_COLUMNS:
+    if len(names) <= MAX_COLUMNS:
         return head
     while names and not names[-1].strip():
         names = names[:-1]
-    if len(names) > MOST_COLUMNS:
+    if len(names) > MAX_COLUMNS:
         raise ManifestError(
             f"{path}, line {head.line} has {len(names):,} columns, but a list may have "
-            f"{MOST_COLUMNS:,}; remove those that are not needed."
+            f"{MAX_COLUMNS:,}; remove those that are not needed."
         )
     return replace(head, names=names)
 
 
-def _head(start: str, delimiter: str, *, skip: int) -> Head | None:
+def _parse_header(start: str, delimiter: str, *, skip: int) -> Header | None:
     reader = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter)
     line = 1
     try:
         for record, names in enumerate(reader):
             if record >= skip and any(name.strip() for name in names):
-                return Head(
+                return Header(
                     names=tuple(names),
                     record=record,
                     line=line,
@@ -278,9 +280,9 @@ def _newline(start: str, line: int) -> str:
     return "\r\n" if text.readline().endswith("\r\n") else "\n"
 
 
-def _cut_empty(cells: list[str], source: Source, line: int, head: Head) -> None:
-    """Take off the cells behind the last column, which are empty where a program ends every line
-    with a delimiter. Raises ManifestError where they are not."""
+def _cut_empty(cells: list[str], source: Source, line: int, head: Header) -> None:
+    """Remove the cells after the last column, which are empty where a program ends every line with
+    a delimiter. Raises ManifestError when they are not."""
     width = len(head.names)
     if "".join(cells[width:]).strip():
         if source.is_workbook:
@@ -295,7 +297,7 @@ def _cut_empty(cells: list[str], source: Source, line: int, head: Head) -> None:
     del cells[width:]
 
 
-def _refuse_swallowed(cells: Sequence[str], path: Path, line: int, head: Head) -> None:
+def _refuse_swallowed(cells: Sequence[str], path: Path, line: int, head: Header) -> None:
     if any(_holds_rows(cell, head) for cell in cells):
         raise ManifestError(
             f"{path}, line {line}: a cell is longer than {_LONG:,} characters and looks like rows; "
@@ -304,7 +306,8 @@ def _refuse_swallowed(cells: Sequence[str], path: Path, line: int, head: Head) -
 
 
 def _refuse_quoting(path: Path, line: int, exc: csv.Error) -> NoReturn:
-    # The csv module tells its errors apart by their text only; an unknown text gets the last.
+    # Errors of the csv module differ only in their text; an unknown text is taken for the last
+    # kind.
     if "unexpected end" in str(exc):
         why = "a quote that is opened in this row is never closed; close it"
     elif "field limit" in str(exc):

@@ -22,55 +22,56 @@ if TYPE_CHECKING:
     from enroll.manifest.manifest import Manifest
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-"""What spreadsheets run: the four of OWASP's page on CSV injection, the blanks that some strip
-before they look, and the full-width forms that East Asian versions take for the plain ones."""
+"""What spreadsheets take for a formula: the four characters of OWASP's page on CSV injection,
+blanks that some strip first, and the full-width forms that East Asian versions accept."""
 
 _ESCAPED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 _FIRST = frozenset("'=+-@\t\r\n＝＋－＠")
 
 
 Rule = Callable[[str], Fault | None]
-"""What a cell must keep to; with a rule only cells that break it are escaped. That can be undone,
-too: a cell that breaks a rule breaks it with an apostrophe before it as well."""
+"""A check of a cell. With a rule, only cells that break it are escaped. That can be undone, because
+a cell that breaks a rule also breaks it with an apostrophe before it."""
 
 
 def escape(cell: str, rule: Rule | None = None) -> str:
-    """The cell as it may stand in a file that a spreadsheet opens."""
+    """The cell, safe for a file that a spreadsheet opens."""
     return "'" + cell if _FORMULA.match(cell) and _breaks(rule, cell) else cell
 
 
 def unescape(cell: str, rule: Rule | None = None) -> str:
-    """The cell that `escape` was given."""
+    """The cell before `escape`."""
     return cell[1:] if _ESCAPED.match(cell) and _breaks(rule, cell) else cell
 
 
-def escape_all(cells: list[str], rule: Rule | None = None) -> list[str]:
-    """`escape` for a column; the same list when nothing in it can need it."""
-    return [escape(cell, rule) for cell in cells] if _may_matter(cells) else cells
+def escape_column(cells: list[str], rule: Rule | None = None) -> list[str]:
+    """`escape` for a column; the same list when no cell can need it."""
+    return [escape(cell, rule) for cell in cells] if _may_need_escape(cells) else cells
 
 
-def unescape_all(cells: list[str], rule: Rule | None = None) -> list[str]:
-    """`unescape` for a column; the same list when nothing in it can need it."""
-    return [unescape(cell, rule) for cell in cells] if _may_matter(cells) else cells
+def unescape_column(cells: list[str], rule: Rule | None = None) -> list[str]:
+    """`unescape` for a column; the same list when no cell can need it."""
+    return [unescape(cell, rule) for cell in cells] if _may_need_escape(cells) else cells
 
 
 def _breaks(rule: Rule | None, cell: str) -> bool:
     return rule is None or rule(cell) is not None
 
 
-def _may_matter(cells: Iterable[str]) -> bool:
-    # A look at the first characters is several times cheaper than a match for every cell.
+def _may_need_escape(cells: Iterable[str]) -> bool:
+    # Comparing the first characters is several times faster than matching every cell.
     return not _FIRST.isdisjoint({cell[:1] for cell in cells})
 
 
 def default_results_path(manifest: Path) -> Path:
-    """`.results.csv` in the place of the suffix: `staff.csv.gz` gives `staff.results.csv`."""
+    """The manifest's path with the suffix `.results.csv`: `staff.csv.gz` gives
+    `staff.results.csv`."""
     plain = manifest.with_suffix("") if manifest.suffix.lower() == ".gz" else manifest
     return plain.with_name(f"{plain.stem}.results.csv")
 
 
 def check_results_path(path: Path, manifest: Path) -> None:
-    """Raise UsageError when the results would take the manifest's place."""
+    """Raise UsageError when the results would overwrite the manifest."""
     if same_file(path, manifest):
         raise UsageError(
             f"The results would overwrite the manifest {manifest}; "
@@ -85,13 +86,13 @@ def write_results(
     *,
     raw: bool = False,
 ) -> bool:
-    r"""Write one line for each row of the manifest; whether anything had changed.
+    r"""Write one line for each row of the manifest; returns whether the file changed.
 
-    `lookup` gives for some rows their entries, in order; a row without one gets empty cells. The
+    `lookup` returns the entries of rows, in order; a row without one gets empty cells. The
     delimiter and line end (`\n`, or `\r\n` where the header has it) are the manifest's, the
     encoding is UTF-8, with a byte-order mark when the manifest had one or was not UTF-8: then it
-    came from a spreadsheet, which needs the mark. `raw` leaves cells unescaped that a spreadsheet
-    would run. UsageError when `path` is the manifest itself, LocalError when it cannot be written.
+    came from a spreadsheet, which needs the mark. `raw` escapes nothing. UsageError
+    when `path` is the manifest itself, LocalError when it cannot be written.
     """
     check_results_path(path, manifest.path)
     own = manifest.own_columns
@@ -105,7 +106,7 @@ def write_results(
             cells = [chunk.iloc[:, place].tolist() for place in range(len(own))]
             if not raw:
                 cells = [
-                    escape_all(column, rules.get(name))
+                    escape_column(column, rules.get(name))
                     for name, column in zip(own, cells, strict=True)
                 ]
             cells += _result_cells(entries, raw=raw)
@@ -124,21 +125,21 @@ def csv_bytes(
 ) -> bytes:
     """Rows as lines of a CSV in UTF-8; what UTF-8 or a CSV cannot hold is written as `\\x00`."""
     lines = _Lines()
-    # The writer quotes `\r` and `\n` for certain only when both are in its own line end
-    # (Python 3.11 to 3.13), so the line end that is wanted is put there afterwards.
+    # The writer always quotes `\r` and `\n` only when both are in its own line end
+    # (Python 3.11 to 3.13), so the manifest's line end is put there afterwards.
     csv.writer(lines, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
     whole = lines if newline == "\r\n" else [line[:-2] + newline for line in lines]
     return storable("".join(whole)).replace("\0", "\\x00").encode()
 
 
 class _Lines(list[str]):
-    """A list that a csv.writer can write to; it writes once a row."""
+    """A list that a csv.writer can write to, one item per row."""
 
     write = list.append
 
 
 def message_of(entry: Entry) -> str:
-    """The sentence about an entry, as results and exports have it."""
+    """The message of an entry in results and exports."""
     return sentence(entry.error, entry.status, entry.message) if entry.error else entry.message
 
 
@@ -146,7 +147,7 @@ def _header_line(manifest: Manifest, *, raw: bool) -> bytes:
     own = manifest.own_columns
     renamed = result_names(own)
     names = [renamed.get(name, name) for name in own]
-    # Names are escaped too: a spreadsheet runs a formula wherever it stands.
+    # Names are escaped too: a spreadsheet evaluates a formula anywhere.
     line = [chain(names if raw else map(escape, names), RESULT_COLUMNS)]
     return csv_bytes(line, delimiter=manifest.delimiter, newline=manifest.newline)
 
@@ -157,5 +158,5 @@ def _result_cells(entries: Sequence[Entry | None], *, raw: bool) -> list[list[st
     for name in RESULT_COLUMNS:
         value = message_of if name == "message" else attrgetter(name)
         column = ["" if entry is None else value(entry) for entry in entries]
-        columns.append(escape_all(column) if name in FREE_TEXT and not raw else column)
+        columns.append(escape_column(column) if name in FREE_TEXT and not raw else column)
     return columns

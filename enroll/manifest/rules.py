@@ -1,7 +1,8 @@
-"""The service's rules for the fields of a row, checked before a call is spent on it.
+"""The service's rules for the fields of a row, checked before a call is spent on it; and lists of
+user ids.
 
-Only what is documented, or can never be sent, is refused here; the rest is the service's to say.
-Messages name the character and its place, and never repeat a `user_id`, which is personal data.
+Only what is documented, or can never be sent, is refused here; the service decides on the rest.
+Messages name the character and its position, and never repeat a `user_id`, which is personal data.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from enroll.visible import as_seen, character_name
 MAX_USER_ID_BYTES = 48
 MAX_USER_DATA_CHARACTERS = 128
 MAX_IMAGE_CHARACTERS = 4096
-"""Linux's PATH_MAX; the two above are the service's, from its page on `add`."""
+"""Linux's PATH_MAX. The two limits above are from the service's page on `add`."""
 
 MAX_NAME_BYTES = 255
-"""Linux's NAME_MAX, and what other systems' file systems take, too."""
+"""Linux's NAME_MAX; file systems of other systems have the same limit."""
 
 
 class RowCode(StrEnum):
-    """Why a row can never be sent. The values are stable: scripts give them to `--retry`."""
+    """Why a row can never be sent. The values are stable: scripts pass them to `--retry`."""
 
     USER_ID_EMPTY = "USER_ID_EMPTY"
     """The row has no user_id."""
@@ -57,7 +58,7 @@ _GOOD_USER_ID = re.compile(r"[A-Za-z0-9\-%@#&_]{1,48}")
 _BAD_IN_USER_ID = re.compile(r"[^A-Za-z0-9\-%@#&_]")
 _ROUNDED = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d+", re.IGNORECASE)
 """How spreadsheets show, and write into a CSV, a number that is too long for them."""
-# Tabs and line breaks come with multi-line cells and are text; a path has none of them.
+# Tabs and line breaks occur in multi-line cells, and are text; a path must not have them.
 _BAD_IN_USER_DATA = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _BAD_IN_IMAGE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -145,9 +146,8 @@ def image_fault(image: str) -> Fault | None:
 
 
 def _may_have_long_names(image: str) -> bool:
-    """Whether it is worth while to look, which costs as much as all other rules."""
-    least = MAX_NAME_BYTES if image.isascii() else MAX_NAME_BYTES // 4
-    return len(image) > least
+    """A cheap check first: measuring names costs as much as all other rules."""
+    return len(image) > (MAX_NAME_BYTES if image.isascii() else MAX_NAME_BYTES // 4)
 
 
 def _place(bad: re.Match[str]) -> str:
@@ -163,9 +163,9 @@ _QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*')
 
 
 def read_user_ids(path: Path) -> list[str]:
-    """The ids in a file, each once, as they stand there: one a line, or the column `user_id` of a
-    CSV or of a workbook's only sheet. Raises UsageError, also where rows of that are hidden: nobody
-    has looked at them, and these people are to be deleted."""
+    """The distinct ids in a file, unchanged: one per line, or the column `user_id` of a CSV or of a
+    workbook's only sheet. Raises UsageError, also where rows of the sheet are hidden: people on
+    this list are deleted, and nobody has seen the hidden ones."""
     if not path.exists():
         raise UsageError(f"There is no file {path}. Name one with one id on a line, or a CSV.")
     source = Source.of(path)

@@ -1,4 +1,4 @@
-"""From the manifest to rows with their photos' paths and times, a part at a time."""
+"""Scans the manifest: its rows with their photos' paths and times, one part at a time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from enroll.visible import path_text
 
 ROOT = "root"
 NAMED = "root_named"
-"""Among the options of a run on record: its photos' folder, and whether --images named it."""
+"""Options in the record of a run: its photos' folder, and whether --images named it."""
 
 ROWS_TRIED = 20
-"""Rows whose photos are looked for in the manifest's own folder, to see whether it has any."""
+"""How many rows' photos are looked for in the manifest's own folder, to see whether it has any."""
 
 
 class FolderGoneError(LocalError):
@@ -44,17 +44,17 @@ class ChosenStore:
     notes: Sequence[str] = ()
 
     def record(self) -> dict[str, object]:
-        """What the ledger keeps of it among a run's options."""
+        """The options that the ledger keeps of it."""
         return {ROOT: self.store.root, NAMED: self.named}
 
 
-def photos_folder(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
+def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
     """The folder of this manifest's photos; `given` is --images.
 
     Without it, what the last run of the same manifest used; for a manifest that is new to the
     ledger, as a dated export is, the folder that --images named last, else the manifest's own.
-    Raises UsageError where its own folder has such photos, too, so that one would enroll other
-    people's, and for a folder that never was; LocalError for one that was there before.
+    Raises UsageError when the manifest's own folder has such photos too, as other people's might be
+    enrolled, and for a folder that no run has used; LocalError for one that an earlier run used.
     """
     own = resolved(manifest.path.parent)
     before = ledger.folder_of(path_text(manifest.path.absolute()))
@@ -79,7 +79,7 @@ def _refuse_two(manifest: Manifest, own: Path, named: Path) -> None:
     rows = next(manifest.rows(ROWS_TRIED), [])
     relative = [row.image for row in rows if row.image and not row.image.startswith("/")]
     store = open_store(own)
-    if _any_photo(store.stat([store.locate(image) for image in relative])):
+    if _has_photo(store.stat([store.locate(image) for image in relative])):
         raise UsageError(
             f"The photos of {manifest.path} may be those below {own}, the manifest's own folder, "
             f"or those below {named}, which --images named in an earlier run of another manifest. "
@@ -110,22 +110,23 @@ def resolved(folder: Path) -> Path:
 
 
 CHUNK_ROWS = 2_000
-"""Rows scanned at a time: some 20 ms of work, so that calls which end meanwhile are processed."""
+"""Rows scanned at a time: some 20 ms of work, so that calls that end meanwhile do not wait long."""
 
 SLOW_SECONDS = 100e-6
-"""If a photo takes longer than this, the store waits for a network, and many are asked for at once.
-An `lstat` on a disk whose folders are in memory takes 3 us, with or without threads."""
+"""If a photo takes longer than this, the store waits for a network, and threads are used. An
+`lstat` on a disk whose folders are cached takes 3 us, with or without threads."""
 
 TRIED = 32
-"""Photos of a part by which it is measured how slow the store is."""
+"""How many photos of each part are used to measure the store's speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scanned:
-    """A part of the manifest, scanned: `rows`, or, where nothing has changed, its counts.
+    """A scanned part of the manifest: `rows`, or only its counts where nothing has changed.
 
-    `lines` counts its rows, including `withheld` ones, which are not in `rows`; `packed` are the
-    rows for the next scan cache, None where it has them; `any_photo` says whether any has a photo.
+    `lines` counts its rows, including `withheld` ones, which are not in `rows`; `packed` is the
+    part for the scan cache, None where the cache has it; `any_photo` says whether any row has a
+    photo.
     """
 
     lines: int
@@ -139,36 +140,36 @@ class Scanned:
 
 
 class Scan:
-    """Yields the manifest's rows in parts. Each `next_part` may run on another thread."""
+    """Reads the manifest in parts. Each `next_part` may run on another thread."""
 
     def __init__(
         self,
         chunks: Iterator[Sequence[Row]],
         store: PhotoStore,
         *,
-        at_once: int = 16,
+        concurrency: int = 16,
         blocked: BlockList | None = None,
     ) -> None:
-        """`at_once` is how many photos are looked at at once where their store is slow; people who
-        are `blocked` are only counted."""
+        """`concurrency` is how many photos are looked up at a time when their store is slow; rows
+        of `blocked` people are only counted."""
         self._chunks = chunks
         self._blocked = blocked or BlockList()
         self._store = store
-        self._at_once = at_once
+        self._concurrency = concurrency
         self._pool: Threads | None = None
 
     def close(self) -> None:
-        """Shut the threads down, if there are any."""
+        """Shut down the threads, if there are any."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def next_chunk(self) -> list[ScannedRow] | None:
-        """The next rows, or None behind the last one. Raises LocalError when the store is gone."""
+        """The next rows, or None after the last one. Raises LocalError when the store is gone."""
         rows = next(self._chunks, None)
         return None if rows is None else _rows(rows, *self._photos(rows))
 
     def next_part(self) -> Scanned | None:
-        """The same for the scan cache."""
+        """The next rows as a part for the scan cache, or None after the last one."""
         found = next(self._chunks, None)
         if found is None:
             return None
@@ -179,7 +180,7 @@ class Scan:
             lines=len(found),
             first_line=first_line,
             digest=digest_of(times),
-            any_photo=_any_photo(times),
+            any_photo=_has_photo(times),
             withheld=len(withheld),
             rows=_rows(rows, paths, times),
             packed=pack(rows, first_line=first_line, withheld=len(withheld)),
@@ -207,35 +208,35 @@ class Scan:
             lines=len(known.lines) + known.withheld,
             first_line=known.first_line,
             digest=digest,
-            any_photo=_any_photo(times),
+            any_photo=_has_photo(times),
             withheld=known.withheld,
             rows=rows,
             quiet=quiet,
         )
 
     def _times(self, paths: Sequence[str]) -> array[int]:
-        """What is known of each photo; several at a time where the store is slow."""
+        """Size and times of each photo; looked up in threads when the store is slow."""
         began = clock.monotonic()
         times = self._store.stat(paths[:TRIED])
         rest = paths[TRIED:]
         if clock.monotonic() - began <= SLOW_SECONDS * TRIED or not rest:
             times += self._store.stat(rest)
             return times
-        for some in self._side_by_side(rest):
+        for some in self._stat_in_threads(rest):
             times += some
         return times
 
-    def _side_by_side(self, paths: Sequence[str]) -> Iterator[array[int]]:
+    def _stat_in_threads(self, paths: Sequence[str]) -> Iterator[array[int]]:
         try:
-            self._pool = self._pool or Threads(self._at_once)
-        except ShortageError:  # no thread is available: then one after the other, here
+            self._pool = self._pool or Threads(self._concurrency)
+        except ShortageError:  # no thread is available, so they are looked up here
             return iter([self._store.stat(paths)])
-        share = -(-len(paths) // self._at_once)
+        share = -(-len(paths) // self._concurrency)
         parts = [paths[i : i + share] for i in range(0, len(paths), share)]
         return self._pool.map(self._store.stat, parts)
 
 
-def _any_photo(times: array[int]) -> bool:
+def _has_photo(times: array[int]) -> bool:
     return max(times[::3], default=-1) >= 0  # sizes
 
 

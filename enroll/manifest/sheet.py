@@ -1,7 +1,7 @@
-"""A sheet's XML as rows of text: each cell as it is shown, piece by piece, within bounds.
+"""Reads a sheet's XML, piece by piece and within bounds, into rows of the text that cells show.
 
-openpyxl knows the number formats and dates; its own reader keeps something of every row, undoes
-half of the escapes, and leaves rows out that are not in order.
+Number formats and dates come from openpyxl. Its own reader keeps something of every row, undoes
+only half of the escapes, and leaves out rows that are not in order.
 """
 
 from __future__ import annotations
@@ -16,30 +16,36 @@ from pathlib import Path
 from typing import NoReturn
 
 from enroll.errors import ManifestError
-from enroll.manifest.bounds import LONGEST_CELL, MOST_CELLS, MOST_COLUMNS, MOST_TEXTS, NamelessFile
-from enroll.manifest.celltext import GENERAL, shown
+from enroll.manifest.bounds import (
+    MAX_CELL_LENGTH,
+    MAX_CELLS,
+    MAX_COLUMNS,
+    MAX_SHARED_STRINGS,
+    ScratchFile,
+)
+from enroll.manifest.celltext import GENERAL, cell_text
 from enroll.manifest.package import Package, parser_for
 
 LAST_ROW = 1_048_576
-"""Rows of a sheet of Excel, and of LibreOffice as it is usually set."""
+"""Rows of a sheet in Excel, and in LibreOffice by default."""
 
 _LAST_COLUMN = "XFD"
 
-_LONGEST_FORMAT = 255
-"""Characters of a number format that a spreadsheet takes."""
+_MAX_FORMAT_CHARACTERS = 255
+"""Characters of a number format that a spreadsheet accepts."""
 
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
-_LONGEST_ESCAPED = LONGEST_CELL * len("_x000D_")
+_MAX_ESCAPED_CHARACTERS = MAX_CELL_LENGTH * len("_x000D_")
 _TRUE = frozenset({"1", "true"})
 
 
 class TooLongError(Exception):
-    """A text that no cell can hold."""
+    """A text that is too long for a cell."""
 
 
-def unescaped(text: str) -> str:
-    """The text that stands for itself in XML, with `_x000D_` for what XML cannot hold (ECMA-376,
-    part 1, 22.9.2.19, ST_Xstring)."""
+def unescape_xstring(text: str) -> str:
+    """The text of an ST_Xstring, in which `_x000D_` is a character that XML cannot hold (ECMA-376,
+    part 1, 22.9.2.19)."""
     if "_x" not in text:
         return text
     plain = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
@@ -47,8 +53,8 @@ def unescaped(text: str) -> str:
     return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-class _Piece:
-    """The text of an element as it comes, of which no more is kept than a cell can hold."""
+class _BoundedText:
+    """Collects the text of an element, but no more of it than a cell can hold."""
 
     __slots__ = ("_length", "_parts")
 
@@ -58,49 +64,49 @@ class _Piece:
 
     def add(self, text: str) -> None:
         self._length += len(text)
-        if self._length <= _LONGEST_ESCAPED:
+        if self._length <= _MAX_ESCAPED_CHARACTERS:
             self._parts.append(text)
 
     def whole(self) -> str:
         """Raises TooLongError."""
-        if self._length > _LONGEST_ESCAPED:
+        if self._length > _MAX_ESCAPED_CHARACTERS:
             raise TooLongError
-        text = unescaped("".join(self._parts))
-        if len(text) > LONGEST_CELL:
+        text = unescape_xstring("".join(self._parts))
+        if len(text) > MAX_CELL_LENGTH:
             raise TooLongError
         return text
 
 
-class Texts:
-    """The table of a workbook's texts, in a file: 8 bytes of memory each."""
+class SharedStrings:
+    """A workbook's table of shared strings, in a file; each takes 8 bytes of memory."""
 
     def __init__(self, package: Package, part: str, path: Path) -> None:
-        """Read the table. `part` "": there is none."""
+        """Read the table; none when `part` is ""."""
         self._path = path
-        self._file = NamelessFile(path)
+        self._file = ScratchFile(path)
         self._ends = array("q", [0])
         self._too_long: set[int] = set()
-        self._piece: _Piece | None = None
+        self._piece: _BoundedText | None = None
         self._phonetic = self._collecting = False
         self._new: list[bytes] = []
         if part:
             parser = parser_for(start=self._start, end=self._end, text=self._text)
             for _ in package.parse(part, parser):
-                self._file.put(b"".join(self._new))
+                self._file.write(b"".join(self._new))
                 self._new.clear()
 
     def __getitem__(self, number: int) -> str:
-        """A text by its number. Raises TooLongError for one that no cell can hold."""
+        """A string by its number. Raises TooLongError for one that no cell can hold."""
         if number in self._too_long:
             raise TooLongError
         if not 0 <= number < len(self._ends) - 1:
             raise IndexError(number)
-        return self._file.at(self._ends[number], self._ends[number + 1]).decode()
+        return self._file.read_range(self._ends[number], self._ends[number + 1]).decode()
 
     def _start(self, name: str, _: Mapping[str, str]) -> None:
         if name == "si":
-            self._piece = _Piece()
-        elif name == "rPh":  # how it is read aloud
+            self._piece = _BoundedText()
+        elif name == "rPh":  # phonetic text, for reading aloud
             self._phonetic = True
         elif name == "t":
             self._collecting = not self._phonetic
@@ -117,10 +123,10 @@ class Texts:
             self._add(self._piece)
             self._piece = None
 
-    def _add(self, piece: _Piece) -> None:
+    def _add(self, piece: _BoundedText) -> None:
         number = len(self._ends) - 1
-        if number >= MOST_TEXTS:
-            _refuse_number(self._path, MOST_TEXTS, "texts")
+        if number >= MAX_SHARED_STRINGS:
+            _refuse_number(self._path, MAX_SHARED_STRINGS, "texts")
         try:
             content = piece.whole().encode("utf-8", "replace")
         except TooLongError:
@@ -132,15 +138,15 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A cell's number format, and whether its number is a moment or a length of time."""
+    """A cell's number format, and whether its number is a point in time or a duration."""
 
     code: str
-    is_moment: bool = False
-    is_length: bool = False
+    is_datetime: bool = False
+    is_duration: bool = False
 
 
 def read_formats(package: Package, part: str) -> Sequence[Format]:
-    """The formats of a workbook's cells, by the numbers that the cells give; `part` "": none."""
+    """The formats of a workbook's cells, by style number; none when `part` is ""."""
     from openpyxl.styles.numbers import (  # noqa: PLC0415  # an extra
         BUILTIN_FORMATS,
         is_date_format,
@@ -164,14 +170,14 @@ def read_formats(package: Package, part: str) -> Sequence[Format]:
     if part:
         package.read(part, start)
     codes = [own.get(number) or BUILTIN_FORMATS.get(number, GENERAL) for number in of_cells]
-    codes = [code if len(code) <= _LONGEST_FORMAT else GENERAL for code in codes]
+    codes = [code if len(code) <= _MAX_FORMAT_CHARACTERS else GENERAL for code in codes]
     return [Format(code, is_date_format(code), is_timedelta_format(code)) for code in codes]
 
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """A row: its 1-based number, its cells' text up to the last that is not empty, and whether the
-    spreadsheet hides it."""
+    """A row: its 1-based number, the text of its cells up to the last that is not empty, and
+    whether the spreadsheet hides it."""
 
     number: int
     cells: list[str]
@@ -185,11 +191,11 @@ class Sheet:
         self,
         path: Path,
         *,
-        texts: Texts,
+        texts: SharedStrings,
         formats: Sequence[Format],
         epoch: datetime,
     ) -> None:
-        """`epoch` is the day from which the workbook counts."""
+        """`epoch` is the workbook's day zero."""
         from openpyxl.utils.datetime import from_excel, from_ISO8601  # noqa: PLC0415
 
         self._from_number: Callable[..., datetime | time | timedelta] = from_excel
@@ -207,12 +213,12 @@ class Sheet:
         self._hidden = self._has_formula = self._phonetic = False
         self._style = 0
         self._kind = self._where = ""
-        self._value: _Piece | None = None
-        self._inline: _Piece | None = None
-        self._into: _Piece | None = None
+        self._value: _BoundedText | None = None
+        self._inline: _BoundedText | None = None
+        self._into: _BoundedText | None = None
 
     def rows(self, package: Package, part: str) -> Iterator[SheetRow]:
-        """The rows that are in the file, in their order. Raises ManifestError."""
+        """The rows in the file, in order. Raises ManifestError."""
         parser = parser_for(start=self._start, end=self._end, text=self._text)
         for _ in package.parse(part, parser):
             yield from self._done
@@ -222,13 +228,13 @@ class Sheet:
         if name == "c":
             self._begin_cell(attributes)
         elif name == "v":
-            self._into = self._value = _Piece()
+            self._into = self._value = _BoundedText()
         elif name == "f":
             self._has_formula = True
         elif name == "t":
             self._into = None if self._phonetic else self._inline
         elif name == "is":
-            self._inline = _Piece()
+            self._inline = _BoundedText()
         elif name == "rPh":
             self._phonetic = True
         elif name == "row":
@@ -265,8 +271,8 @@ class Sheet:
 
     def _begin_cell(self, attributes: Mapping[str, str]) -> None:
         self._count += 1
-        if self._count > MOST_CELLS:
-            _refuse_number(self._path, MOST_CELLS, "cells")
+        if self._count > MAX_CELLS:
+            _refuse_number(self._path, MAX_CELLS, "cells")
         self._where = attributes.get("r", "")
         letters = self._where.rstrip("0123456789")
         self._column = self._place(letters) if letters else self._column + 1
@@ -279,7 +285,7 @@ class Sheet:
         place = self._places.get(letters, 0)
         if not place:
             if len(letters) > len(_LAST_COLUMN):
-                raise ValueError("a cell behind the last column of a spreadsheet")
+                raise ValueError("a cell after the last column of a spreadsheet")
             for letter in letters.upper():
                 place = 26 * place + "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter) + 1
             self._places[letters] = place
@@ -287,20 +293,20 @@ class Sheet:
 
     def _end_cell(self) -> None:
         try:
-            text = self._shown()
+            text = self._cell_text()
         except TooLongError:
             raise ManifestError(
-                f"{self._path}, {self._named()} has more than {LONGEST_CELL:,} characters, more "
+                f"{self._path}, {self._cell()} has more than {MAX_CELL_LENGTH:,} characters, more "
                 "than a spreadsheet's cell can hold; open it in the spreadsheet and save it again."
             ) from None
         if not text:
             return
         if "\0" in text:
-            raise ManifestError(f"{self._path}, {self._named()} holds a NUL character; remove it.")
-        if self._column > MOST_COLUMNS:
+            raise ManifestError(f"{self._path}, {self._cell()} holds a NUL character; remove it.")
+        if self._column > MAX_COLUMNS:
             raise ManifestError(
-                f"{self._path}, {self._named()} is in column {self._column:,}, but a list may have "
-                f"{MOST_COLUMNS:,}; remove the columns that are not needed."
+                f"{self._path}, {self._cell()} is in column {self._column:,}, but a list may have "
+                f"{MAX_COLUMNS:,}; remove the columns that are not needed."
             )
         self._cells[self._column] = text
 
@@ -308,8 +314,8 @@ class Sheet:
         cells = [self._cells.get(place, "") for place in range(1, max(self._cells, default=0) + 1)]
         self._done.append(SheetRow(self._row, cells, self._hidden))
 
-    def _shown(self) -> str:
-        """The cell's text."""
+    def _cell_text(self) -> str:
+        """The text that the cell shows."""
         if self._kind == "inlineStr":
             return "" if self._inline is None else self._inline.whole()
         value = "" if self._value is None else self._value.whole()
@@ -323,33 +329,33 @@ class Sheet:
             case "n":
                 value = self._number(value)
             case "b":
-                value = shown(value.lower() in _TRUE, None)
+                value = cell_text(value.lower() in _TRUE, None)
             case "d":
-                value = shown(self._from_iso(value), self._format().code)
+                value = cell_text(self._from_iso(value), self._format().code)
         return value
 
     def _number(self, value: str) -> str:
         number = float(value) if not _WHOLE.fullmatch(value) else int(value)
         if not math.isfinite(number):
             raise ValueError("a number that is not one")
-        form = self._format()
-        if not form.is_moment:
-            return shown(number, form.code)
+        number_format = self._format()
+        if not number_format.is_datetime:
+            return cell_text(number, number_format.code)
         try:
-            moment = self._from_number(number, self._epoch, timedelta=form.is_length)
-            return shown(moment, form.code)
+            value_at = self._from_number(number, self._epoch, timedelta=number_format.is_duration)
+            return cell_text(value_at, number_format.code)
         except (OverflowError, ValueError):
-            return "#VALUE!"  # as the cell shows it
+            return "#VALUE!"  # as the spreadsheet shows it
 
     def _format(self) -> Format:
         return self._formats[self._style] if self._formats else _GENERAL
 
-    def _named(self) -> str:
+    def _cell(self) -> str:
         return f"cell {self._where or f'{self._column} of row {self._row}'}"
 
     def _refuse_formula(self) -> NoReturn:
         raise ManifestError(
-            f"{self._path}, {self._named()} holds a formula whose result is not in the file; open "
+            f"{self._path}, {self._cell()} holds a formula whose result is not in the file; open "
             "it in the spreadsheet, save it there, and run again."
         )
 

@@ -1,7 +1,4 @@
-"""The manifest's bytes: opened plain, through gzip or of a workbook's sheet, and hashed.
-
-Every fault is told in one sentence.
-"""
+"""The manifest's bytes, hashed: of a plain file, a gzip file or a workbook's sheet."""
 
 from __future__ import annotations
 
@@ -16,49 +13,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from enroll.errors import ManifestError
-from enroll.manifest.bounds import MOST_UNPACKED, bounded
-from enroll.manifest.workbook import OLE, ZIP, Hidden, Table
-
-Stream = io.BufferedReader
-"""A manifest's content, opened for reading."""
+from enroll.manifest.bounds import MAX_UNPACKED_BYTES, Bounded, bounded
+from enroll.manifest.workbook import OLE, ZIP, Hidden, SheetCsv
 
 _GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One state of a file: where it is, its SHA-256 (hex), and the times that tell it unchanged.
+    """A file as it was when it was hashed: path, SHA-256 (hex), and size and time.
 
-    `state` is size and modification time in nanoseconds. It is read no longer than `until`
-    (monotonic): then every way of reading it raises TimeOverError.
+    `state` is size and modification time in nanoseconds; while it is the same, the file counts as
+    unchanged. After `until` (monotonic) every read raises TimeOverError.
     """
 
     path: Path
     sha256: str
     state: tuple[int, int]
     until: float = math.inf
-    _table: Table | None = field(default=None, repr=False, compare=False)
+    _table: SheetCsv | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_workbook(self) -> bool:
-        """Whether the content is that of a workbook's sheet: a CSV of ours, a record a row."""
+        """Whether the content is a workbook's sheet, converted to a CSV with one record per row."""
         return self._table is not None
 
     @property
     def hidden(self) -> Hidden | None:
-        """What the spreadsheet does not show of the sheet; None for a file that is no workbook."""
+        """What the spreadsheet hides of the sheet; None for a file that is not a workbook."""
         return None if self._table is None else self._table.hidden
 
     @classmethod
     def of(cls, path: Path, sheet: str | None = None, *, until: float = math.inf) -> Source:
-        """Read and hash the whole file; of a workbook the sheet is made a CSV.
+        """Read and hash the whole file; a workbook's sheet is converted to a CSV.
 
-        `sheet` is `--sheet`. Raises ManifestError when that cannot be done, and TimeOverError.
+        `sheet` is `--sheet`. Raises ManifestError when that is impossible, and TimeOverError.
         """
-        with _faults(path):
+        with _mapped_errors(path):
             if path.is_dir():
                 raise ManifestError(f"{path} is a folder; give the CSV file itself.")
             if not stat.S_ISREG(path.stat().st_mode):
@@ -77,23 +71,23 @@ class Source:
                     )
                 sha256 = _digest(bounded(file, path, until=until))
                 file.seek(0)
-                table = Table(file, path, sheet, until=until) if is_workbook else None
+                table = SheetCsv(file, path, sheet, until=until) if is_workbook else None
                 source = cls(path=path, sha256=sha256, state=state, until=until, _table=table)
                 if _state(file) != state:
                     source._refuse_changed()
                 return source
 
     @contextmanager
-    def open(self) -> Iterator[Stream]:
-        """The content, unpacked; faults in reading it become ManifestError.
+    def open(self) -> Iterator[io.BufferedReader[Bounded]]:
+        """The unpacked content; errors in reading it become ManifestError.
 
-        The body must do nothing but read, since its OSErrors are taken for the file's.
+        The block must only read: any OSError in it is reported as the file's.
         """
         if self._table is not None:
             with self._table.open() as table:
                 yield bounded(table, self.path, until=self.until)
             return
-        with _faults(self.path), self.path.open("rb") as file:
+        with _mapped_errors(self.path), self.path.open("rb") as file:
             packed = file.read(2) == _GZIP
             file.seek(0)
             self.check_unchanged(file)
@@ -101,16 +95,16 @@ class Source:
                 yield bounded(file, self.path, until=self.until)
                 return
             with gzip.GzipFile(fileobj=file) as unpacked:
-                yield bounded(unpacked, self.path, until=self.until, most=MOST_UNPACKED)
+                yield bounded(unpacked, self.path, until=self.until, max_bytes=MAX_UNPACKED_BYTES)
 
-    def check_unchanged(self, file: Stream) -> None:
-        """ManifestError when the file's content is no longer the one that was checked.
+    def check_unchanged(self, file: io.BufferedReader[Any]) -> None:
+        """Raise ManifestError when the file's content is no longer what was checked.
 
-        Costs one fstat; only when the times differ is the file read again, so that a `touch`
-        or a copy over itself stops nothing.
+        Costs one fstat. Only when the times differ is the file hashed again, so that a `touch`
+        or a copy of the same content does no harm.
         """
         if self._table is not None or _state(file) == self.state:
-            return  # of a workbook's sheet we have a copy
+            return  # a workbook's sheet is read from a copy
         with self.path.open("rb") as again:
             if _digest(again) == self.sha256:
                 return
@@ -122,17 +116,17 @@ class Source:
         )
 
 
-def _state(file: Stream) -> tuple[int, int]:
+def _state(file: io.BufferedReader[Any]) -> tuple[int, int]:
     info = os.fstat(file.fileno())
     return info.st_size, info.st_mtime_ns
 
 
-def _digest(file: io.BufferedReader) -> str:
+def _digest(file: io.BufferedReader[Any]) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _faults(path: Path) -> Iterator[None]:
+def _mapped_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as exc:

@@ -1,7 +1,7 @@
-"""A sheet of a workbook (.xlsx) as a CSV: its cells as the text that they show.
+"""Converts a sheet of a workbook (.xlsx) to a CSV of the text that its cells show.
 
-The CSV is in a temporary file without a name; a sheet of any length takes no more memory than a
-short one.
+The CSV is in a temporary file without a name, so a long sheet takes no more memory than a short
+one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import IO
 from xml.parsers.expat import ExpatError
 
 from enroll.errors import ManifestError
-from enroll.manifest.bounds import NamelessFile
+from enroll.manifest.bounds import ScratchFile
 from enroll.manifest.package import Package, Relationship
-from enroll.manifest.sheet import Sheet, Texts, read_formats, unescaped
+from enroll.manifest.sheet import SharedStrings, Sheet, read_formats, unescape_xstring
 
 ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-"""How workbooks begin: .xlsx and .ods; .xls and whatever is encrypted."""
+"""The first bytes of workbooks: of .xlsx and .ods; of .xls and encrypted ones."""
 
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _BLOCK = 1 << 20
@@ -42,13 +42,13 @@ _DAMAGED = (
     ValueError,
     RuntimeError,  # a zip's own encryption
 )
-"""What is raised for a file that is not as it should be."""
+"""Errors that a damaged file can cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hidden:
-    """What a spreadsheet does not show of a sheet: `rows` are the 0-based numbers of those with
-    text, `columns` the first and last of each group, 1-based."""
+    """What a spreadsheet hides of a sheet: `rows` are the 0-based numbers of hidden rows with text,
+    `columns` the first and last of each hidden group, 1-based."""
 
     title: str
     sheet: bool
@@ -56,61 +56,62 @@ class Hidden:
     columns: Sequence[tuple[int, int]]
 
     def hides(self, column: int) -> bool:
-        """Whether it hides the column of this 0-based number."""
+        """Whether the column with this 0-based number is hidden."""
         return any(first <= column + 1 <= last for first, last in self.columns)
 
 
-class Table:
-    """A sheet as a CSV in UTF-8, with the mark that spreadsheets want before it; a record a row."""
+class SheetCsv:
+    """A sheet as a CSV in UTF-8 with a byte-order mark, as spreadsheets write it; one record per
+    row."""
 
     hidden: Hidden
 
     def __init__(
         self, file: IO[bytes], path: Path, sheet: str | None, *, until: float = math.inf
     ) -> None:
-        """Read the sheet of the workbook that is open in `file` and lies at `path`; `sheet` None is
-        its only one. Raises ManifestError, LocalError for want of space, and TimeOverError."""
-        self._copy = NamelessFile(path)
-        with _faults(path):
+        """Convert a sheet of the workbook at `path`, open in `file`; `sheet` None is its only one.
+        Raises ManifestError, LocalError when the disk is full, and TimeOverError."""
+        self._copy = ScratchFile(path)
+        with _mapped_errors(path):
             if file.read(len(OLE)) == OLE:
-                raise ManifestError(_of_ole(file, path))
+                raise ManifestError(_explain_ole(file, path))
             file.seek(0)
-            self._write(_Book(Package(file, path, until=until), path), sheet)
+            self._write(_Workbook(Package(file, path, until=until), path), sheet)
 
     def open(self) -> io.BufferedReader:
-        """The CSV from its beginning; several readers do not disturb each other."""
+        """A reader of the CSV, independent of other readers."""
         return self._copy.open()
 
-    def _write(self, book: _Book, title: str | None) -> None:
+    def _write(self, book: _Workbook, title: str | None) -> None:
         chosen = book.choose(title)
-        sheet = book.sheet()
+        sheet = book.sheet_reader()
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         text.write("\ufeff")
         hidden, last = array("q"), 0
         for row in sheet.rows(book.package, chosen.part):
-            for _ in range(last + 1, row.number):  # what the file leaves out
+            for _ in range(last + 1, row.number):  # rows that the file leaves out
                 writer.writerow(())
             last = row.number
             writer.writerow(row.cells)
             if row.hidden and row.cells:
                 hidden.append(row.number - 1)
             if text.tell() >= _BLOCK:
-                self._put(text)
-        self._put(text)
+                self._flush(text)
+        self._flush(text)
         self.hidden = Hidden(
             title=chosen.title, sheet=chosen.hidden, rows=hidden, columns=sheet.hidden_columns
         )
 
-    def _put(self, text: io.StringIO) -> None:
-        self._copy.put(text.getvalue().encode("utf-8", "replace"))
+    def _flush(self, text: io.StringIO) -> None:
+        self._copy.write(text.getvalue().encode("utf-8", "replace"))
         text.seek(0)
         text.truncate()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Listed:
-    """A sheet as a workbook lists it."""
+class _SheetEntry:
+    """A sheet in the workbook's list."""
 
     title: str
     part: str
@@ -118,21 +119,21 @@ class _Listed:
     hidden: bool
 
 
-class _Book:
-    """What a workbook says of itself."""
+class _Workbook:
+    """The main part of a workbook: its sheets, and where its other parts are."""
 
     def __init__(self, package: Package, path: Path) -> None:
         self.package = package
         self._path = path
         self._main = package.main()
         self._related = package.related(self._main) if self._main else {}
-        self._sheets: list[_Listed] = []
+        self._sheets: list[_SheetEntry] = []
         self._counts_from_1904 = False
         self._root = ""
         if self._main.lower().endswith(".xml"):
             package.read(self._main, self._start)
         if self._root != "workbook":
-            raise ManifestError(_save_it(path))
+            raise ManifestError(_not_a_workbook(path))
 
     def _start(self, name: str, attributes: Mapping[str, str]) -> None:
         self._root = self._root or name
@@ -142,16 +143,16 @@ class _Book:
             leads = self._related.get(attributes["id"], Relationship("", ""))
             if leads.part in self.package:
                 self._sheets.append(
-                    _Listed(
-                        title=unescaped(attributes["name"]),
+                    _SheetEntry(
+                        title=unescape_xstring(attributes["name"]),
                         part=leads.part,
                         kind=leads.kind,
                         hidden=attributes.get("state", "visible") != "visible",
                     )
                 )
 
-    def choose(self, title: str | None) -> _Listed:
-        """The sheet that is meant. Raises ManifestError."""
+    def choose(self, title: str | None) -> _SheetEntry:
+        """The sheet with this title, or the only one. Raises ManifestError."""
         sheets = [one for one in self._sheets if one.kind == "worksheet"]
         if title is None and len(sheets) == 1:
             return sheets[0]
@@ -172,8 +173,9 @@ class _Book:
             f"{self._path} has no sheet {title!r}; it has {listed}. Correct --sheet."
         )
 
-    def sheet(self) -> Sheet:
-        """What reads one of its sheets. Raises ManifestError without the package for it."""
+    def sheet_reader(self) -> Sheet:
+        """A reader of the workbook's sheets. Raises ManifestError when openpyxl is not
+        installed."""
         try:
             from openpyxl.utils.datetime import MAC_EPOCH, WINDOWS_EPOCH  # noqa: PLC0415
 
@@ -183,22 +185,23 @@ class _Book:
                 f"{self._path} is a workbook; to read it run `pip install 'enroll[excel]'`, or "
                 "save it in the spreadsheet as 'CSV UTF-8' and give that file."
             ) from error
+        strings = self._part("sharedStrings", "sharedStrings+xml")
         return Sheet(
             self._path,
-            texts=Texts(self.package, self._part("sharedStrings", "sharedStrings+xml"), self._path),
+            texts=SharedStrings(self.package, strings, self._path),
             formats=formats,
             epoch=MAC_EPOCH if self._counts_from_1904 else WINDOWS_EPOCH,
         )
 
     def _part(self, kind: str, content_type: str) -> str:
-        """A part by its relationship, else by its content type, "" where there is none."""
+        """A part by its relationship, else by its content type; "" where there is none."""
         for found in self._related.values():
             if found.kind == kind and found.part in self.package:
                 return found.part
         return self.package.of_type(content_type)
 
 
-def _of_ole(file: IO[bytes], path: Path) -> str:
+def _explain_ole(file: IO[bytes], path: Path) -> str:
     end = b""
     while block := file.read(_BLOCK):
         if _ENCRYPTED in end + block:
@@ -207,10 +210,10 @@ def _of_ole(file: IO[bytes], path: Path) -> str:
                 "where only you can read it."
             )
         end = block[-len(_ENCRYPTED) :]
-    return _save_it(path)
+    return _not_a_workbook(path)
 
 
-def _save_it(path: Path) -> str:
+def _not_a_workbook(path: Path) -> str:
     return (
         f"{path} is neither a CSV file nor a workbook of the kind .xlsx; "
         "in the spreadsheet, save it as 'CSV UTF-8' or .xlsx and give that file."
@@ -218,7 +221,7 @@ def _save_it(path: Path) -> str:
 
 
 @contextmanager
-def _faults(path: Path) -> Iterator[None]:
+def _mapped_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGED as error:

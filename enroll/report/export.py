@@ -12,7 +12,7 @@ from typing import IO, Any
 from enroll.errors import LocalError, UsageError
 from enroll.ledger import iso_time
 from enroll.manifest.header import EXPORT_COLUMNS, FREE_TEXT
-from enroll.manifest.results import Rule, csv_bytes, escape, escape_all, message_of
+from enroll.manifest.results import Rule, csv_bytes, escape, escape_column, message_of
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import Entry, Event
 from enroll.text.files import new_file
@@ -102,7 +102,7 @@ def _write_csv(entries: Iterable[Entry], write: Callable[[bytes], object], *, ra
     count = 0
     for batch in _batches(entries, _BATCH):
         columns = [
-            cells if raw or name not in _ESCAPED else escape_all(cells, _ESCAPED[name])
+            cells if raw or name not in _ESCAPED else escape_column(cells, _ESCAPED[name])
             for name in EXPORT_COLUMNS
             for cells in [list(map(_value(name), batch))]
         ]
