@@ -244,11 +244,17 @@ def origins(ctx: click.Context) -> dict[str, str]:
     return told
 
 
-def in_use(credentials: Path | None = None, *, ca_bundle: Path | None = None) -> dict[str, Path]:
+def in_use(
+    credentials: Path | None = None,
+    *,
+    ca_bundle: Path | None = None,
+    user_ids: Path | None = None,
+) -> dict[str, Path]:
     """The files that the running command reads beside ledger and manifest, by what they are."""
     files = {
         **credentials_files(credentials, os.environ),
         "the settings file": click.get_current_context().meta.get(_CONFIG),
         "the certificates": ca_bundle,
+        "the user ids": user_ids,
     }
     return {what: path for what, path in files.items() if path is not None}

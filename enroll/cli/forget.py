@@ -12,7 +12,6 @@ from enroll.cli.command import SettingsCommand, command_line_option, option
 from enroll.cli.parameters import FILE
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
-from enroll.settings import find_ledger
 
 
 @click.command(cls=SettingsCommand)
@@ -36,9 +35,6 @@ from enroll.settings import find_ledger
 @option("--show-user-ids", is_flag=True, help="Show user ids in what is printed.")
 @options.yes
 def forget(
-    ledger: Path | None,
-    group_id: str | None,
-    endpoint: str | None,
     credentials: Path | None,
     yes: bool,
     **given: Any,
@@ -59,12 +55,7 @@ def forget(
         raise click.UsageError("An empty user_id is nobody's. Correct it.")
     SignalDesk()
     tame_pillow()
-    settings = ForgetSettings(
-        ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
-        endpoint=endpoint,
-        group_id=group_id,
-        **given,
-    )
+    settings = ForgetSettings(**options.session_settings(given, credentials))
     if given["readmitted"]:
         readmit(settings, Terminal(yes=yes))
         return 0

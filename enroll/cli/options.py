@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
 from enroll.allowed import wrong_role
-from enroll.cli.command import F, command_line_option, load_preset, named_option, option, together
+from enroll.cli.command import (
+    F,
+    command_line_option,
+    in_use,
+    load_preset,
+    named_option,
+    option,
+    together,
+)
 from enroll.cli.parameters import AUTO, FILE, InFlight, Member, error_code, number_of, pairs
 from enroll.expiry import DEFAULT_TIMEOUT
 from enroll.model import SendAs
@@ -18,6 +28,7 @@ from enroll.settings import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
     Precheck,
+    find_ledger,
 )
 
 LIBRARY = "Library and ledger"
@@ -103,7 +114,18 @@ any_ledger = _known_library("The library's endpoint, if several are known.")
 known_ledger = together(
     _known_library("Base URL.  [default: as in the ledger's last run]"), connection
 )
-"""For commands that change what a ledger knows of."""
+"""For commands that change what a ledger knows of; `session_settings` reads them."""
+
+
+def session_settings(given: Mapping[str, Any], credentials: Path | None) -> dict[str, Any]:
+    """What a command was given, as its `SessionSettings` take it: with the ledger that is meant,
+    and the files that it reads. Raises UsageError where no ledger can be meant."""
+    ledger = find_ledger(
+        ledger=given["ledger"], endpoint=given["endpoint"], group_id=given["group_id"]
+    )
+    files = in_use(credentials, ca_bundle=given["ca_bundle"], user_ids=given.get("user_ids"))
+    return {**given, "ledger": ledger, "in_use": files}
+
 
 # The manifest and its photos
 

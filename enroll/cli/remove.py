@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from enroll.cli import options
-from enroll.cli.command import SettingsCommand, command_line_option, in_use, named_option
+from enroll.cli.command import SettingsCommand, command_line_option, named_option
 from enroll.cli.parameters import FILE, number_of
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader
-from enroll.settings import find_ledger
 
 
 @click.command(cls=SettingsCommand)
@@ -35,9 +34,6 @@ from enroll.settings import find_ledger
 @options.show_user_ids
 @options.yes
 def remove(
-    ledger: Path | None,
-    group_id: str | None,
-    endpoint: str | None,
     credentials: Path | None,
     yes: bool,
     **given: Any,
@@ -52,15 +48,5 @@ def remove(
     if sum(bool(given[name]) for name in ("of_run", "superseded", "user_ids")) != 1:
         raise click.UsageError("Give one of --run R, --superseded and --user-ids FILE.")
     SignalDesk()
-    settings = RemoveSettings(
-        ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
-        endpoint=endpoint,
-        group_id=group_id,
-        in_use={
-            **in_use(credentials, ca_bundle=given["ca_bundle"]),
-            **({"the user ids": given["user_ids"]} if given["user_ids"] else {}),
-        },
-        **given,
-    )
-    read = credentials_reader(credentials)
-    return remove_faces(settings, read, Terminal(yes=yes)).exit_code
+    settings = RemoveSettings(**options.session_settings(given, credentials))
+    return remove_faces(settings, credentials_reader(credentials), Terminal(yes=yes)).exit_code

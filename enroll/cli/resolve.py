@@ -13,7 +13,6 @@ from enroll.cli.command import SettingsCommand, command_line_option, option
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader
 from enroll.credentials import has_credentials
-from enroll.settings import find_ledger
 
 
 @click.command(cls=SettingsCommand)
@@ -31,9 +30,6 @@ from enroll.settings import find_ledger
 )
 @option("--offline", is_flag=True, help="Do not check with the service.")
 def resolve(
-    ledger: Path | None,
-    group_id: str | None,
-    endpoint: str | None,
     credentials: Path | None,
     token: str | None,
     not_added: bool,
@@ -50,13 +46,7 @@ def resolve(
     if (token is None) is not not_added:
         raise click.UsageError("Give one of --token TOKEN and --not-added.")
     SignalDesk()
-    settings = ResolveSettings(
-        ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
-        token=token,
-        endpoint=endpoint,
-        group_id=group_id,
-        **given,
-    )
+    settings = ResolveSettings(token=token, **options.session_settings(given, credentials))
     ask = not offline and has_credentials(credentials, os.environ)
     terminal = Terminal()
     resolved = resolve_doubt(

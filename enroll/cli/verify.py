@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from enroll.cli import options
-from enroll.cli.command import SettingsCommand, command_line_option, in_use, named_option, option
+from enroll.cli.command import SettingsCommand, command_line_option, named_option, option
 from enroll.cli.parameters import FILE
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
-from enroll.settings import find_ledger
 
 
 @click.command(cls=SettingsCommand)
@@ -36,9 +35,6 @@ from enroll.settings import find_ledger
 @named_option("--differences", type=FILE, help="Write the differences to this CSV.")
 @options.yes
 def verify(
-    ledger: Path | None,
-    group_id: str | None,
-    endpoint: str | None,
     credentials: Path | None,
     yes: bool,
     **given: Any,
@@ -52,11 +48,5 @@ def verify(
 
     SignalDesk()
     tame_pillow()
-    settings = VerifySettings(
-        ledger=find_ledger(ledger=ledger, endpoint=endpoint, group_id=group_id),
-        endpoint=endpoint,
-        group_id=group_id,
-        in_use=in_use(credentials, ca_bundle=given["ca_bundle"]),
-        **given,
-    )
+    settings = VerifySettings(**options.session_settings(given, credentials))
     return verify_ledger(settings, credentials_reader(credentials), Terminal(yes=yes)).exit_code

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from enroll.commands.estimate import Drawn, Outlook
 from enroll.commands.plan_report import PlanReport, open_plan_report
-from enroll.commands.run_input import check_beside_results
+from enroll.commands.run_input import check_beside_results, named_library
 from enroll.commands.run_opening import retry_notes, unforgotten_notes
 from enroll.errors import LocalError, UsageError
 from enroll.ledger import WITHHELD, Ledger, LibraryIdentity, RunRecord, empty_ledger, ledger_at
@@ -24,10 +24,10 @@ from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.photos import Glance, PhotoCode, PhotoStore, check_installed, examine, glance, marks
 from enroll.resources import share_out
 from enroll.run import transitions
-from enroll.run.feed import Sample
+from enroll.run.feed import Sample, Spread
 from enroll.run.health import Share
 from enroll.run.transitions import Policy
-from enroll.settings import Precheck, RunSettings, default_ledger_path, host_of
+from enroll.settings import Precheck, RunSettings, default_ledger_path
 from enroll.text.files import Output
 from enroll.threads import Threads
 
@@ -45,6 +45,60 @@ MISSING_JUDGED = 1_000
 
 RUNS_LOOKED_AT = 50
 """How far back such a run is looked for: most nights have little to do."""
+
+
+@dataclass(slots=True)
+class Portion:
+    """Photos to which the same is done: how many, their bytes, and how many are sent."""
+
+    photos: int = 0
+    before: int = 0
+    after: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Outlook:
+    """Counts of a manifest's lines. `faults` counts by status and code, with one message each.
+
+    `calls` of `add` and `content` (bytes; about so many, where only heads were looked at) are what
+    a run would send; `portions` are the photos by what is done to them, in words, none for nothing;
+    `doubtful` are lines that would be sent though something is amiss with the face, by its code.
+    """
+
+    due: int = 0
+    calls: int = 0
+    content: int = 0
+    faults: Counter[tuple[Status, str]] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    portions: dict[str, Portion] = field(default_factory=dict)
+    doubtful: Counter[str] = field(default_factory=Counter)
+
+    def fault(self, status: Status, fault: Fault, lines: int) -> None:
+        """Count lines that would not be sent."""
+        self.faults[status, fault.code] += lines
+        self.examples.setdefault(fault.code, fault.message)
+
+    def sent(self, look: Glance, lines: int) -> None:
+        """Count lines whose photo would be sent."""
+        self.due += lines
+        self.calls += 1
+        self.content += look.to_send
+        portion = self.portions.setdefault(", ".join(look.edits), Portion())
+        portion.photos += 1
+        portion.before += look.size
+        portion.after += look.to_send
+        if look.doubt is not None:
+            self.doubtful[look.doubt.code] += lines
+
+
+@dataclass(slots=True, kw_only=True)
+class Drawn(Outlook):
+    """The same of `size` rows that were drawn by chance from `of`, each counted once; `bytes_each`
+    are those that would be sent of each, 0 where it is refused."""
+
+    size: int
+    of: int
+    bytes_each: Spread = field(default_factory=Spread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +179,7 @@ def make_plan(
         output = Output(path=report, option="--report")
         check_beside_results(output, settings, ledger=path)
     there = path if path is not None and ledger_at(path).exists() else None
-    identity = LibraryIdentity(
-        host=host_of(settings.endpoint), group_id=settings.group_id, add_time=""
-    )
+    identity = named_library(settings)
     ledger = empty_ledger(identity) if path is None else ledger_at(path).scratch(identity)
     try:
         _check_library(ledger, identity, there)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enroll.commands.estimate import Drawn
-from enroll.commands.plan import Plan
+from enroll.commands.plan import Drawn, Plan
 from enroll.run.feed import likely_count
 from enroll.text.remedies import what_to_do
 from enroll.text.wording import (
