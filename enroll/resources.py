@@ -51,7 +51,7 @@ _NO_THREAD = "can't start new thread"
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Concurrency:
     """How many calls may be in flight, and how many photos be read at a time."""
 
     calls: int
@@ -87,13 +87,13 @@ def files_left() -> float:
         return 0 if error.errno in _SHORTAGES else limit - _FEW_OPEN
 
 
-def share_out(*, calls: int, readers: int) -> Share:
+def share_out(*, calls: int, readers: int) -> Concurrency:
     """As much of what is wanted as there are open files for; at least one of each."""
     left = files_left() - RESERVE
     if calls + readers <= left:
-        return Share(calls, readers)
+        return Concurrency(calls, readers)
     readers = min(readers, max(int(left * READERS_SHARE), 1))
-    return Share(min(calls, max(int(left) - readers, 1)), readers)
+    return Concurrency(min(calls, max(int(left) - readers, 1)), readers)
 
 
 def patiently(task: Callable[[], R]) -> R:

@@ -19,7 +19,7 @@ from enroll.commands.run import Unwatched, enroll_in_pools
 from enroll.commands.run_closing import Report
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Changes, read_ledger
-from enroll.ledger.journal import SqliteLedger
+from enroll.ledger.sqlite import SqliteLedger
 from enroll.ledger.store import SqliteStore
 from enroll.model import (
     Credentials,

@@ -33,13 +33,13 @@ class Readers:
 
     def __init__(self, rows: int) -> None:
         self._rows = iter(range(rows))
-        ledger = SimpleNamespace(next_due=self._next_due)
+        ledger = SimpleNamespace(due_rows=SimpleNamespace(take=self._take))
         tally = SimpleNamespace(scanned=True)
         self.intake = Feed(
             cast(Scan, None),
             cast(Journal, SimpleNamespace(ledger=ledger, tally=tally)),
             cast(Tasks, self),
-            survey=cast(ScanCache, None),
+            scan_cache=cast(ScanCache, None),
             share=cast(Share, None),
             policy=Policy(),
             preparation=AS_USUAL,
@@ -49,7 +49,7 @@ class Readers:
         self.intake._queued = rows
         self.tasks: list[tuple[Callable[[Told], None], Sequence[str]]] = []
 
-    def _next_due(self, count: int) -> list[Candidate]:
+    def _take(self, count: int) -> list[Candidate]:
         return [due(number) for _, number in zip(range(count), self._rows, strict=False)]
 
     def read(

@@ -207,7 +207,7 @@ def test_a_face_of_hers_that_is_on_record_as_anothers_goes_and_the_other_stays(
 def test_tomorrows_list_does_not_enroll_them_again_and_records_nothing(place: Place) -> None:
     place.run()
     forgotten(place)
-    for _ in range(3):  # compared anew, by the survey of the first, and by that of the second
+    for _ in range(3):  # compared again, from the scan cache of the first, then of the second
         before = place.box.count("add")
         report = place.run()
         assert rows(report) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
@@ -516,8 +516,8 @@ def test_a_sync_neither_adds_nor_counts_who_was_forgotten_though_the_list_still_
     report = synced(place, max_changes=Bound(0), max_removals=Bound(0))
     assert report.exit_code is ExitCode.DONE
     assert report.ended.tally.statuses[Status.WITHHELD] == 1
-    assert report.followed is not None
-    assert report.followed.counted.joiners == 0
+    assert report.sync_result is not None
+    assert report.sync_result.counted.joiners == 0
     assert (there(place), place.box.count("add")) == (["u1", "u2"], adds)
 
 

@@ -111,8 +111,8 @@ def test_half_a_file_is_refused_and_no_day_is_counted(place: Place) -> None:
     assert "--max-removals 15" in said
     place.rows = rows
     report = synced(place, **GUARDED)
-    assert report.followed is not None
-    assert report.followed.counted.returned == 0  # nobody was marked as gone
+    assert report.sync_result is not None
+    assert report.sync_result.counted.returned == 0  # nobody was marked as gone
 
 
 def test_lost_leading_zeros_are_told(place: Place) -> None:
@@ -264,8 +264,8 @@ def test_people_whom_forget_has_not_finished_do_not_refuse_the_night(place: Plac
     with place.writing() as ledger:  # killed after it has withheld them
         ledger.forgetting.block([row[0] for row in place.rows[:12]], at=now_ms(), run=1)
     report = synced(place, **GUARDED)
-    assert report.followed is not None
-    assert (report.followed.counted.newly_gone, report.followed.counted.rows) == (0, 30)
+    assert report.sync_result is not None
+    assert (report.sync_result.counted.newly_gone, report.sync_result.counted.rows) == (0, 30)
     assert len(there(place)) == 30  # to delete their faces is for forget
 
 
@@ -275,8 +275,8 @@ def test_who_was_gone_before_and_is_withheld_now_is_left_to_forget(place: Place)
     with place.writing() as ledger:
         ledger.forgetting.block([user_id], at=now_ms(), run=1)
     report = synced(place, **GUARDED, grace=0.0)
-    assert report.followed is not None
-    assert (report.followed.counted.leaving, report.followed.faces) == (0, 0)
+    assert report.sync_result is not None
+    assert (report.sync_result.counted.leaving, report.sync_result.faces) == (0, 0)
     assert len(there(place)) == 30
 
 
@@ -288,8 +288,8 @@ def test_a_list_of_people_who_are_all_withheld_is_not_called_empty(place: Place)
 
 
 def counted(report: Report) -> DiffCounts:
-    assert report.followed is not None
-    return report.followed.counted
+    assert report.sync_result is not None
+    return report.sync_result.counted
 
 
 def test_leavers_of_nights_that_did_not_come_to_them_may_go_in_one(place: Place) -> None:

@@ -29,9 +29,9 @@ from enroll.ledger import (
     read_ledger,
 )
 from enroll.ledger.connection import Access, connect
-from enroll.ledger.journal import SqliteLedger
 from enroll.ledger.lock import LedgerLock, holder_of
 from enroll.ledger.schema import SCHEMA_VERSION
+from enroll.ledger.sqlite import SqliteLedger
 from enroll.ledger.store import SqliteStore
 from enroll.model import (
     Status,

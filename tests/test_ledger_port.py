@@ -147,10 +147,10 @@ def test_a_scratch_ledger_knows_what_is_there_and_what_it_takes_is_not_kept(
     with closing(store.open(STAFF)) as writing:
         enroll(writing, 1)
         with closing(store.scratch(STAFF)) as scratch:
-            found = scratch.compare([scanned(1), scanned(2)], run=None)
+            found = scratch.due_rows.compare([scanned(1), scanned(2)], run=None)
             assert (found.unchanged, len(found.candidates)) == (1, 1)
-            scratch.queue(found.candidates)
-            assert len(scratch.next_due(9)) == 1
+            scratch.due_rows.add(found.candidates)
+            assert len(scratch.due_rows.take(9)) == 1
         assert writing.status().counts == {Status.ENROLLED: 1}
 
 
@@ -249,7 +249,7 @@ def test_an_audit_keeps_its_listing_and_sees_what_was_written_meanwhile(
 ) -> None:
     with another_process(name, WRITES) as go_on, closing(store.audit()) as audit:
         unknown = LibraryFace(face_token=token(9), user_id="u9", user_data="", add_time=5)
-        assert audit.listing.take([unknown]) == 1
+        assert audit.listing.add_faces([unknown]) == 1
         audit.refresh()
         assert audit.unseen(before=10_000, after="") == [token(1)]
         go_on()
@@ -276,7 +276,7 @@ def test_deletions_that_were_begun_are_known_after_a_death(store: LedgerStore) -
     with closing(store.open(STAFF)) as ledger:
         left = Target(face_token=token(1), face_id=1, user_id="u1", run=run)
         assert ledger.deletions.intended() == [left]
-        ledger.deletions.settle([token(1)], run=run)
+        ledger.deletions.confirm([token(1)], run=run)
         ledger.commit()
         assert ledger.deletions.intended() == []
         assert ledger.status().counts == {Status.REMOVED: 1, Status.ENROLLED: 1}
@@ -288,18 +288,18 @@ def test_deletions_that_were_begun_are_known_after_a_death(store: LedgerStore) -
 def test_queued_rows_of_a_face_are_found_and_stay_queued(ledger: Ledger) -> None:
     doubtful = replace(face(1, Status.FAILED), face_token=None)
     ledger.record(Changes(faces=[doubtful], rows=[row(1)]))
-    ledger.queue(ledger.compare([scanned(1), scanned(2)], run=1).candidates)
-    assert [due.row.user_id for due in ledger.queued_of([1])] == ["u1"]
-    assert len(ledger.next_due(9)) == 2
-    assert ledger.queued_of([1]) == []
+    ledger.due_rows.add(ledger.due_rows.compare([scanned(1), scanned(2)], run=1).candidates)
+    assert [due.row.user_id for due in ledger.due_rows.of_faces([1])] == ["u1"]
+    assert len(ledger.due_rows.take(9)) == 2
+    assert ledger.due_rows.of_faces([1]) == []
 
 
 def test_the_queue_is_not_kept_with_the_ledger(store: LedgerStore) -> None:
     with closing(store.open(STAFF)) as ledger:
-        ledger.queue(ledger.compare([scanned(1)], run=1).candidates)
+        ledger.due_rows.add(ledger.due_rows.compare([scanned(1)], run=1).candidates)
         ledger.commit()
     with closing(store.open(STAFF)) as ledger:
-        assert ledger.next_due(9) == []
+        assert ledger.due_rows.take(9) == []
 
 
 # The scan cache, and who is withheld
@@ -337,7 +337,7 @@ def test_a_person_who_was_forgotten_is_withheld_and_nothing_else_is_left_of_them
         ledger.forgetting.block(["u1"], at=5, run=run)
         ledger.commit()
         assert ledger.forgetting.unfinished() == 1
-        ledger.deletions.settle([token(1)], run=run)
+        ledger.deletions.confirm([token(1)], run=run)
         ledger.commit()
         ledger.forgetting.wipe(["u1"])
         ledger.forgetting.scrub(["u1"], at=6)
@@ -407,7 +407,7 @@ def test_every_field_of_a_face_survives(ledger: Ledger) -> None:
 
 def test_rows_that_are_enrolled_and_unchanged_are_no_candidates(ledger: Ledger) -> None:
     enroll(ledger, 1, 2)
-    found = ledger.compare([scanned(1), scanned(2), scanned(3)], run=1)
+    found = ledger.due_rows.compare([scanned(1), scanned(2), scanned(3)], run=1)
     assert (found.unchanged, found.gone, found.user_data_changed) == (2, 0, 0)
     assert [(one.row.user_id, one.status) for one in found.candidates] == [("u3", Status.PENDING)]
 
@@ -417,7 +417,7 @@ def test_rows_that_are_enrolled_and_unchanged_are_no_candidates(ledger: Ledger) 
 )
 def test_a_photo_with_other_times_is_a_candidate(ledger: Ledger, times: FileTimes) -> None:
     enroll(ledger, 1)
-    (found,) = ledger.compare([scanned(1, times=times)], run=1).candidates
+    (found,) = ledger.due_rows.compare([scanned(1, times=times)], run=1).candidates
     assert found.changed
     assert (found.status, found.face_id) == (Status.ENROLLED, 1)
 
@@ -428,24 +428,24 @@ def test_a_row_whose_photo_was_read_with_other_content_since_is_a_candidate(
     enroll(ledger, 1)
     other = replace(photo(1), sha256=sha(7))  # another row of the same path has seen it
     ledger.record(Changes(photos=[other]))
-    (found,) = ledger.compare([scanned(1)], run=1).candidates
+    (found,) = ledger.due_rows.compare([scanned(1)], run=1).candidates
     assert found.changed
 
 
 def test_everything_is_a_candidate_when_photos_are_to_be_read_again(ledger: Ledger) -> None:
     enroll(ledger, 1)
-    assert len(ledger.compare([scanned(1)], run=1, reread=True).candidates) == 1
+    assert len(ledger.due_rows.compare([scanned(1)], run=1, reread=True).candidates) == 1
 
 
 def test_an_enrolled_row_whose_photo_is_gone_stays_enrolled(ledger: Ledger) -> None:
     enroll(ledger, 1)
-    found = ledger.compare([scanned(1, times=None)], run=1)
+    found = ledger.due_rows.compare([scanned(1, times=None)], run=1)
     assert (found.gone, found.unchanged, list(found.candidates)) == (1, 0, [])
 
 
 def test_another_user_data_is_counted_only(ledger: Ledger) -> None:
     enroll(ledger, 1)
-    found = ledger.compare([scanned(1, user_data="new")], run=1)
+    found = ledger.due_rows.compare([scanned(1, user_data="new")], run=1)
     assert (found.unchanged, found.user_data_changed) == (1, 1)
 
 
@@ -453,25 +453,25 @@ def test_a_row_that_stands_twice_in_a_chunk_is_one_candidate_of_two_lines(
     ledger: Ledger,
 ) -> None:
     twice = [scanned(1), replace(scanned(1), line=9)]
-    (found,) = ledger.compare(twice, run=1).candidates
+    (found,) = ledger.due_rows.compare(twice, run=1).candidates
     assert (found.lines, found.row.line) == (2, 2)
 
 
 def test_rows_seen_for_the_first_time_are_pending_unless_only_planned(
     ledger: Ledger,
 ) -> None:
-    ledger.compare([scanned(1)], run=None)
+    ledger.due_rows.compare([scanned(1)], run=None)
     ledger.commit()
     assert ledger.status().counts == {}
-    ledger.compare([scanned(1)], run=1)
+    ledger.due_rows.compare([scanned(1)], run=1)
     ledger.commit()
     assert ledger.status().counts == {Status.PENDING: 1}
 
 
 def test_due_rows_come_back_in_order_and_once(ledger: Ledger) -> None:
     rows = [scanned(number) for number in (3, 1, 2)]
-    ledger.queue(ledger.compare(rows, run=1).candidates)
-    taken = ledger.next_due(2) + ledger.next_due(2) + ledger.next_due(2)
+    ledger.due_rows.add(ledger.due_rows.compare(rows, run=1).candidates)
+    taken = ledger.due_rows.take(2) + ledger.due_rows.take(2) + ledger.due_rows.take(2)
     assert [due.row.line for due in taken] == [2, 3, 4]
 
 
@@ -696,7 +696,7 @@ def test_folders_with_known_photos_are_known(ledger: Ledger) -> None:
 
 def test_a_ledger_of_another_library_is_refused(store: LedgerStore) -> None:
     store.open(STAFF).close()
-    with pytest.raises(LedgerMismatchError, match="of the library staff at host, not of guests"):
+    with pytest.raises(LedgerMismatchError, match="to the library staff at host, not to guests"):
         store.open(replace(STAFF, group_id="guests"))
 
 

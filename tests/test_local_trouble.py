@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from enroll.errors import ExitCode
 from enroll.expiry import ClockOffsets
-from enroll.ledger.journal import SqliteLedger
+from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import Status
 from enroll.sandbox import Sandbox
 

@@ -23,7 +23,7 @@ from enroll.commands.resolve import ResolveSettings, resolve
 from enroll.commands.run import Unwatched
 from enroll.errors import ExitCode, LocalError
 from enroll.facesearch import client
-from enroll.ledger.journal import SqliteLedger
+from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import CallKind, Candidate, Credentials, Photo, Status
 from enroll.report.summary import summary_lines
 from enroll.run import reconcile, reconcile_rules

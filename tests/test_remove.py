@@ -127,7 +127,7 @@ def test_superseded_faces_go_and_their_people_keep_the_new_one(place: Place) -> 
 
 
 def test_who_still_stands_in_a_manifest_is_enrolled_again_and_once(place: Place) -> None:
-    place.run()  # the survey says that nothing is to be done
+    place.run()  # the scan cache says that nothing is to be done
     removed(place, of_run=2)
     assert place.run().ended.tally.enrolled_now == 2
     assert there(place) == ["u1", "u2", "u3", "u4", "u5"]

@@ -21,7 +21,7 @@ from enroll.model import Answer, Credentials, Verdict
 from enroll.photos import glance, open_store, read_photo, read_photos
 from enroll.resources import (
     RESERVE,
-    Share,
+    Concurrency,
     files_left,
     patiently,
     raise_file_limit,
@@ -69,18 +69,18 @@ def test_open_files_are_counted(limits: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("left", "wanted", "shared"),
     [
-        (528, Share(512, 16), Share(512, 16)),
-        (527, Share(512, 16), Share(511, 16)),
-        (40, Share(512, 16), Share(30, 10)),
-        (4, Share(512, 16), Share(3, 1)),
-        (2, Share(512, 16), Share(1, 1)),
-        (-5, Share(512, 16), Share(1, 1)),
-        (4, Share(2, 16), Share(2, 1)),
-        (100, Share(0, 16), Share(0, 16)),
+        (528, Concurrency(512, 16), Concurrency(512, 16)),
+        (527, Concurrency(512, 16), Concurrency(511, 16)),
+        (40, Concurrency(512, 16), Concurrency(30, 10)),
+        (4, Concurrency(512, 16), Concurrency(3, 1)),
+        (2, Concurrency(512, 16), Concurrency(1, 1)),
+        (-5, Concurrency(512, 16), Concurrency(1, 1)),
+        (4, Concurrency(2, 16), Concurrency(2, 1)),
+        (100, Concurrency(0, 16), Concurrency(0, 16)),
     ],
 )
 def test_what_is_wanted_is_shared_out(
-    monkeypatch: pytest.MonkeyPatch, left: int, wanted: Share, shared: Share
+    monkeypatch: pytest.MonkeyPatch, left: int, wanted: Concurrency, shared: Concurrency
 ) -> None:
     monkeypatch.setattr(resources, "files_left", lambda: RESERVE + left)
     assert share_out(calls=wanted.calls, readers=wanted.readers) == shared

@@ -17,7 +17,7 @@ from small_archive import Archive, nobody, portrait
 from enroll.commands import run, run_closing
 from enroll.facesearch import FaceSearch
 from enroll.ledger import PartCounts, ScanCache, digest_of, pack, read_ledger, unpack
-from enroll.ledger.journal import SqliteLedger
+from enroll.ledger.queue import SqliteDueRows
 from enroll.manifest import scan
 from enroll.model import Credentials, Row, Status
 from enroll.photos import open_store
@@ -61,7 +61,7 @@ class Kept:
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
 
-    def settle_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
+    def complete_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
         del digest
         self.settled[number] = counts
 
@@ -109,13 +109,13 @@ def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The user ids of each chunk of rows that is compared with the ledger."""
     seen: list[list[str]] = []
-    real = SqliteLedger.compare
+    real = SqliteDueRows.compare
 
-    def noted(ledger: SqliteLedger, rows: Any, **options: Any) -> Any:
+    def noted(due_rows: SqliteDueRows, rows: Any, **options: Any) -> Any:
         seen.append([row.user_id for row in rows])
-        return real(ledger, rows, **options)
+        return real(due_rows, rows, **options)
 
-    monkeypatch.setattr(SqliteLedger, "compare", noted)
+    monkeypatch.setattr(SqliteDueRows, "compare", noted)
     return seen
 
 

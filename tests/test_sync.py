@@ -76,8 +76,8 @@ def test_new_rows_are_added_and_rows_that_are_gone_are_removed(place: Place) -> 
     report = synced(place)
     assert report.exit_code is ExitCode.DONE
     assert there(place) == as_listed(place)
-    assert report.followed is not None
-    assert (report.followed.people, report.followed.faces) == (1, 1)
+    assert report.sync_result is not None
+    assert (report.sync_result.people, report.sync_result.faces) == (1, 1)
     assert place.face("u1").status is Status.REMOVED
 
 
@@ -116,7 +116,7 @@ def test_a_changed_photo_is_added_before_the_old_face_is_deleted(place: Place) -
     assert old not in place.in_library()
     kinds = [call.kind for call in place.box.calls]
     assert kinds.index("delete") > len(kinds) - 1 - kinds[::-1].index("add")
-    assert report.followed is not None and report.followed.replaced == 1
+    assert report.sync_result is not None and report.sync_result.replaced == 1
 
 
 def test_a_changed_text_is_added_anew_with_the_same_photo(place: Place) -> None:
@@ -152,15 +152,15 @@ def test_a_leaver_is_removed_when_the_grace_is_over_and_not_before(place: Place)
     row = place.rows.pop(0)
     report = synced(place, grace=2.0)
     assert len(there(place)) == 3
-    assert report.followed is not None
-    assert (report.followed.counted.waiting, report.followed.counted.newly_gone) == (1, 1)
+    assert report.sync_result is not None
+    assert (report.sync_result.counted.waiting, report.sync_result.counted.newly_gone) == (1, 1)
     report = synced(place, grace=2.0)
-    assert report.followed is not None
-    assert (report.followed.counted.waiting, report.followed.counted.newly_gone) == (1, 0)
+    assert report.sync_result is not None
+    assert (report.sync_result.counted.waiting, report.sync_result.counted.newly_gone) == (1, 0)
     place.rows.insert(0, row)
     report = synced(place, grace=2.0)
-    assert report.followed is not None
-    assert report.followed.counted.returned == 1
+    assert report.sync_result is not None
+    assert report.sync_result.counted.returned == 1
     assert place.box.count("delete") == 0
     del place.rows[0]
     synced(place, grace=2.0)
@@ -174,7 +174,7 @@ def test_a_photo_that_turned_unreadable_keeps_the_old_face(place: Place) -> None
     report = synced(place)
     assert there(place) == as_listed(place)
     assert report.exit_code is ExitCode.SOME_ROWS_FAILED
-    assert report.followed is not None and report.followed.kept == 1
+    assert report.sync_result is not None and report.sync_result.kept == 1
     again = synced(place)
     assert again.exit_code is ExitCode.DONE  # old news
     assert there(place) == as_listed(place)
@@ -389,8 +389,8 @@ def test_who_has_not_the_text_of_the_list_yet_is_counted_and_has_it_the_next_nig
     place.rows[0] = ("u1", "C", "1.jpg")
     first = synced(place)
     assert first.exit_code is ExitCode.ENDED_EARLY
-    assert first.followed is not None
-    assert first.followed.kept == 1
+    assert first.sync_result is not None
+    assert first.sync_result.kept == 1
     assert there(place) == [("u1", "B"), ("u2", "name 2"), ("u3", "name 3")]
     second = synced(place)
     assert second.exit_code is ExitCode.DONE
@@ -446,8 +446,8 @@ def test_photos_that_were_edited_before_a_night_that_was_cut_off_are_no_new_ones
         synced(place, max_changes=Bound(0))  # it has read them, and does no more
     place.rows.pop()
     report = synced(place, max_changes=Bound(0))
-    assert report.followed is not None
-    assert (report.exit_code, report.followed.counted.photos) == (ExitCode.DONE, 0)
+    assert report.sync_result is not None
+    assert (report.exit_code, report.sync_result.counted.photos) == (ExitCode.DONE, 0)
 
 
 def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_night_that_was_too_short(
@@ -458,8 +458,8 @@ def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_night_t
     with pytest.raises(TimeOverError, match="What was read is kept"):
         too_short_a_night(place, monkeypatch)
     report = synced(place, max_changes=Bound(0))
-    assert report.followed is not None
-    assert report.followed.counted.photos == 0
+    assert report.sync_result is not None
+    assert report.sync_result.counted.photos == 0
 
 
 def test_photos_whose_metadata_alone_was_rewritten_are_no_change_after_a_refused_night(
@@ -523,9 +523,9 @@ def test_the_summary_counts_somebody_whose_old_face_waits_for_the_next_night(
     place.doubt("u1")
     place.photo("1.jpg", 99)
     report = synced(place)
-    assert report.followed is not None
+    assert report.sync_result is not None
     left = len(there(place)) - len(place.rows)
-    assert report.followed.kept == left
+    assert report.sync_result.kept == left
 
 
 def test_rows_that_a_run_has_only_seen_are_changes_that_no_guard_has_judged(place: Place) -> None:
@@ -561,8 +561,8 @@ def test_a_photo_whose_first_face_was_removed_is_known_by_the_face_that_it_has_n
     (place.folder / "1.jpg").write_bytes(plain)
     synced(place)
     report = synced(place, max_changes=Bound(0))
-    assert report.followed is not None
-    assert report.followed.counted.photos == 0
+    assert report.sync_result is not None
+    assert report.sync_result.counted.photos == 0
 
 
 def told_of(place: Place, user_id: str) -> tuple[str, str, str]:

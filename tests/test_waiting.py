@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from enroll.limiter.limits import Cap, LimiterState
-from enroll.limiter.waiting import SAMPLES, View, Wait, Waits, in_words, waits_for
+from enroll.limiter.waiting import SAMPLES, View, WaitReason, Waits, in_words, waits_for
 
 FULL = LimiterState(limit=4, taken=4)
 FREE = LimiterState(limit=4, taken=1)
@@ -18,26 +18,26 @@ def gauge(*, taken: int = 4, **more: object) -> LimiterState:
 @pytest.mark.parametrize(
     ("view", "wait"),
     [
-        (View(gauge=gauge(ceiling=4), ready=9), Wait.ACCOUNT),
-        (View(gauge=FULL, ready=9, refused=True), Wait.ACCOUNT),
-        (View(gauge=gauge(taken=0, closed=3.0), ready=9), Wait.ACCOUNT),
-        (View(gauge=gauge(taken=1, spacing=5.0), ready=9), Wait.ACCOUNT),
-        (View(gauge=FULL, ready=9), Wait.NETWORK),
-        (View(gauge=FREE, ready=9, away=True), Wait.NETWORK),
-        (View(gauge=gauge(closed=3.0), away=True), Wait.NETWORK),
-        (View(gauge=gauge(cap=Cap.MAX_IN_FLIGHT), ready=9), Wait.CAP),
-        (View(gauge=gauge(cap=Cap.AUTO), ready=9, refused=True), Wait.CAP),
-        (View(gauge=gauge(taken=1, cap=Cap.RATE), ready=9), Wait.CAP),
-        (View(gauge=FREE, photos=3), Wait.PHOTOS),
-        (View(gauge=gauge(taken=1, ceiling=4), photos=3, scanned=False), Wait.PHOTOS),
-        (View(gauge=gauge(taken=1, cap=Cap.RATE), photos=3), Wait.PHOTOS),
-        (View(gauge=FREE, scanned=False), Wait.MANIFEST),
-        (View(gauge=FREE, doubts=2), Wait.DOUBTS),
+        (View(gauge=gauge(ceiling=4), ready=9), WaitReason.ACCOUNT),
+        (View(gauge=FULL, ready=9, refused=True), WaitReason.ACCOUNT),
+        (View(gauge=gauge(taken=0, closed=3.0), ready=9), WaitReason.ACCOUNT),
+        (View(gauge=gauge(taken=1, spacing=5.0), ready=9), WaitReason.ACCOUNT),
+        (View(gauge=FULL, ready=9), WaitReason.NETWORK),
+        (View(gauge=FREE, ready=9, away=True), WaitReason.NETWORK),
+        (View(gauge=gauge(closed=3.0), away=True), WaitReason.NETWORK),
+        (View(gauge=gauge(cap=Cap.MAX_IN_FLIGHT), ready=9), WaitReason.CAP),
+        (View(gauge=gauge(cap=Cap.AUTO), ready=9, refused=True), WaitReason.CAP),
+        (View(gauge=gauge(taken=1, cap=Cap.RATE), ready=9), WaitReason.CAP),
+        (View(gauge=FREE, photos=3), WaitReason.PHOTOS),
+        (View(gauge=gauge(taken=1, ceiling=4), photos=3, scanned=False), WaitReason.PHOTOS),
+        (View(gauge=gauge(taken=1, cap=Cap.RATE), photos=3), WaitReason.PHOTOS),
+        (View(gauge=FREE, scanned=False), WaitReason.MANIFEST),
+        (View(gauge=FREE, doubts=2), WaitReason.DOUBTS),
         (View(gauge=FREE, ready=1), None),
         (View(gauge=FREE), None),
     ],
 )
-def test_what_is_under_way_says_what_a_run_waits_for(view: View, wait: Wait | None) -> None:
+def test_what_is_under_way_says_what_a_run_waits_for(view: View, wait: WaitReason | None) -> None:
     assert waits_for(view) is wait
 
 

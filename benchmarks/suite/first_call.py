@@ -37,7 +37,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         part = folder / "part.sqlite"
         environ = surroundings(folder, nginx.endpoint)
         fabricate(part, archive, rows, enrolled=1 - _DUE)
-        # The run that was stopped: it has scanned the manifest and kept the survey.
+        # The run that was stopped: it has scanned the manifest and kept the scan cache.
         stopped = ours("run", manifest, folder, "--limit", "1", ledger=part)
         measured(stopped, cwd=folder, environ=environ, codes=[0, 6])
         for _, name in bench.rounds(list(seconds)):

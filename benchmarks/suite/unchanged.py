@@ -1,7 +1,7 @@
 """A large manifest of which nothing is due, beside rsync; and what its runs take in memory.
 
-The first run of a manifest compares it row by row with the ledger; later ones use the survey that
-the first has kept. rsync compares the same tree with itself: two looks a file, as with a copy.
+The first run of a manifest compares it row by row with the ledger; later ones use the scan cache
+that the first has kept. rsync compares the same tree with itself: two looks a file, as with a copy.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ class _Work:
                     adoption=adoption,
                     remarks=remarks,
                     progress=self.prompt.progress,
-                ).adopt(self.listing.claims(listed_only=listed.whole))
+                ).adopt(self.listing.rows_by_person(listed_only=listed.whole))
             adoption.unknown = self._unknown()
             if self.lock is not None:
                 self.lock.remember_run(work.began)  # what the ledger lacked has been taken in
@@ -183,15 +183,15 @@ class _Work:
         while (scanned := scan.next_chunk()) is not None:
             rows, withheld = blocked.part(scanned)
             adoption.withheld += len(withheld)
-            compared = self.ledger.compare(rows, run=run)
+            compared = self.ledger.due_rows.compare(rows, run=run)
             adoption.known += compared.unchanged + compared.gone
             sound = [one.row for one in compared.candidates if check_row(one.row) is None]
             adoption.invalid += len(compared.candidates) - len(sound)
-            self.listing.claim(sound)
+            self.listing.add_rows(sound)
             if run is not None:
                 self.ledger.commit()
-        adoption.rows = self.listing.claimed(listed_only=False)
-        adoption.to_search = self.listing.claimed(listed_only=adoption.listed.whole)
+        adoption.rows = self.listing.count_rows(listed_only=False)
+        adoption.to_search = self.listing.count_rows(listed_only=adoption.listed.whole)
 
     def _known_own_score(self, photo_search: PhotoSearch) -> OwnScore | None:
         """The score of own faces, as set, or as a face has whose token the ledger knows."""

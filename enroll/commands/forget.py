@@ -143,9 +143,9 @@ def _files(session: Session[ForgetSettings]) -> dict[Path, str]:
     """The files that may name people, as far as the ledger knows; before anything is deleted."""
     settings = session.settings
     others = {} if settings.user_ids is None else {settings.user_ids.absolute(): "the user ids"}
-    survey = session.audit.last_scan()
-    if survey is not None and survey.results is not None:
-        others[Path(survey.results[0])] = RESULTS
+    last_scan = session.audit.last_scan()
+    if last_scan is not None and last_scan.results is not None:
+        others[Path(last_scan.results[0])] = RESULTS
     return files_of(session.audit.status(runs=ALL_RUNS).runs, settings.ledger.absolute(), others)
 
 
@@ -357,7 +357,7 @@ def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
         defaults = run_defaults(ledger, endpoint=None)
         common = defaults.record(group_id=library.group_id, timeout=settings.timeout)
         options = {COMMAND: FORGET, **common}
-        # The survey, which was taken without them, is dropped by it.
+        # Writing drops the scan cache, which was made without them.
         with command_record(ledger, options=options) as work:
             holds = ledger.block_list.holds
             named = dict.fromkeys(one if holds(one) else one.strip() for one in settings.readmitted)

@@ -323,7 +323,7 @@ class _Planner:
         rows, withheld = self._blocked.part(scanned)
         for row in withheld:
             self._refuse(Candidate(row=row), Status.WITHHELD, WITHHELD)
-        compared = self._ledger.compare(rows, run=None, reread=self._reread)
+        compared = self._ledger.due_rows.compare(rows, run=None, reread=self._reread)
         plan.enrolled += compared.unchanged + compared.gone
         plan.user_data_changed += compared.user_data_changed
         plan.gone += compared.gone

@@ -123,10 +123,10 @@ def remove(
         return removed
 
 
-def _choose(settings: RemoveSettings, removals: Deletions, people: Sequence[str]) -> Chosen:
+def _choose(settings: RemoveSettings, deletions: Deletions, people: Sequence[str]) -> Chosen:
     if settings.of_run is not None:
-        return removals.choose_run(settings.of_run)
-    return removals.choose_superseded() if settings.superseded else removals.choose_people(people)
+        return deletions.choose_run(settings.of_run)
+    return deletions.choose_superseded() if settings.superseded else deletions.choose_people(people)
 
 
 def _strangers(ledger: Ledger, people: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from enroll.limiter.limits import CallBudget, Limiter, RateLimiter
 from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import Credentials
 from enroll.photos import marks
-from enroll.resources import Share, share_out
+from enroll.resources import Concurrency, share_out
 from enroll.run.feed import Sample
 from enroll.run.loop import Driver, Work
 from enroll.run.tasks import Tasks
@@ -143,7 +143,7 @@ class Run:
         scan = Scan(
             given.manifest.rows(CHUNK_ROWS),
             store,
-            concurrency=opened.share.readers,
+            concurrency=opened.concurrency.readers,
             blocked=opened.blocked,
         )
         self.tally.unscanned = given.manifest.rows_at_most
@@ -152,7 +152,7 @@ class Run:
             ledger=self.ledger,
             service=service,
             scan=scan,
-            survey=opened.survey,
+            scan_cache=opened.scan_cache,
             limiter=self._limiter,
             tasks=Tasks(
                 ThreadEngine(service, store, self._executors),
@@ -175,8 +175,8 @@ class Run:
         seconds = clock.monotonic() - self.given.began
         return Ended(tally=self.tally, seconds=seconds, stop=stop, signal=signal)
 
-    def close(self, ended: Ended, *, followed: SyncResult | None = None) -> Report:
-        """Write results and the end; `followed` is what became of a difference, for the report."""
+    def close(self, ended: Ended, *, sync_result: SyncResult | None = None) -> Report:
+        """Write results and the end; `sync_result` is what a sync has done, for the report."""
         held, trust = self._opened.held, self._opened.trust
         self.tally.undeleted = len(self.ledger.deletions.intended())
         known = self._driver is not None and self._driver.library_known
@@ -186,14 +186,14 @@ class Run:
         self._opened.connection.close()  # what is written next needs open files
         self._screen.closed()
         gauge = self._limiter.gauge(clock.monotonic())
-        return close_run(self._opened, ended, gauge, followed)
+        return close_run(self._opened, ended, gauge, sync_result)
 
     @cached_property
     def _limiter(self) -> Limiter:
         """What bounds the driver's calls, by those that were made before."""
         settings = self.given.settings
         limiter: Limiter = limiter_for(
-            settings.max_in_flight, known=self.ledger.ceiling, most=self._opened.share.calls
+            settings.max_in_flight, known=self.ledger.ceiling, most=self._opened.concurrency.calls
         )
         if settings.rate is not None:
             limiter = RateLimiter(limiter, rate=settings.rate)
@@ -233,21 +233,23 @@ def open_run(
                 ),
             )
         )
-        share = share_out(calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.readers)
-        executors = _executors(stack, share, pool)
-        opened = begin_run(stack, given, connection, held=held, share=share)
+        concurrency = share_out(
+            calls=settings.max_in_flight or MOST_IN_FLIGHT, readers=settings.readers
+        )
+        executors = _executors(stack, concurrency, pool)
+        opened = begin_run(stack, given, connection, held=held, concurrency=concurrency)
         run = Run(opened, executors=executors, screen=watching)
         watching.opened(opened.place, run.interrupt)
         yield run
 
 
-def _executors(stack: ExitStack, share: Share, pool: Pool) -> Executors:
+def _executors(stack: ExitStack, concurrency: Concurrency, pool: Pool) -> Executors:
     executors = Executors(
-        calls=pool(share.calls),
-        readers=pool(share.readers),
+        calls=pool(concurrency.calls),
+        readers=pool(concurrency.readers),
         # A manifest is read in one piece, in this process.
         scanner=Threads(1, initializer=threads.use_all),
-        reading_at_once=share.readers,
+        reading_at_once=concurrency.readers,
     )
     for executor in (executors.calls, executors.readers, executors.scanner):
         # Not waited for: a call that outlasts --drain ends by its own deadline.

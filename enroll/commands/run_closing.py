@@ -37,25 +37,25 @@ class Report:
     gauge: LimiterState
     no_results: LocalError | None = None
     on_record: Mapping[Status, int] | None = None
-    followed: SyncResult | None = None
+    sync_result: SyncResult | None = None
 
 
 def close_run(
-    opened: Opened, ended: Ended, gauge: LimiterState, followed: SyncResult | None
+    opened: Opened, ended: Ended, gauge: LimiterState, sync_result: SyncResult | None
 ) -> Report:
     """Write results and the run's end, whatever it was; a disk that is full ends both."""
     given, ledger = opened.given, opened.held.ledger
     settings, results = given.settings, given.results
-    written, no_results, stop, survey = False, None, ended.stop, opened.survey
+    written, no_results, stop, scan_cache = False, None, ended.stop, opened.scan_cache
     if isinstance(stop, UsageError) and not isinstance(stop, LedgerMismatchError):
         # The manifest was changed or removed; the other is found before anything is sent.
         stop = _nothing_is_lost(stop)
-    says_so = not ended.tally.due and survey.says(_state_of(results))
+    says_so = not ended.tally.due and scan_cache.says(_state_of(results))
     if results is not None and not (says_so and not _settled_any(ended.tally)):
         try:
             lookup = results_lookup(ledger, opened.place.store, opened.blocked)
             written = write_results(given.manifest, results, lookup)
-            survey.results_are(_state_of(results))
+            scan_cache.results_are(_state_of(results))
         except EnrollError as error:
             results = None
             no_results = LocalError(str(error)) if stop else _nothing_is_lost(error)
@@ -75,7 +75,7 @@ def close_run(
         gauge=gauge,
         no_results=no_results,
         on_record=_on_record(ledger),
-        followed=followed,
+        sync_result=sync_result,
     )
 
 

@@ -24,7 +24,7 @@ from enroll.manifest.scan import ChosenStore, choose_photo_store
 from enroll.model import Library
 from enroll.ownership import others_can_read, pasteable
 from enroll.photos import PhotoStore, marks
-from enroll.resources import Share, file_limit
+from enroll.resources import Concurrency, file_limit
 from enroll.run.unknown_faces import Trust
 from enroll.session.account import Connection, find_library, is_empty
 from enroll.session.caller import Caller
@@ -68,19 +68,19 @@ class Place:
 class Opened:
     """A run on record, with its ledger held and its library proved.
 
-    `share` is what of this machine it may have, `trust` how far the ledger is believed to know the
-    library; `began` is UNIX ms, `survey` what the last scan of this manifest found, `blocked` who
-    was forgotten.
+    `concurrency` is what this machine allows, `trust` how far the ledger is believed to know the
+    library; `began` is UNIX ms, `scan_cache` what the last scan of this manifest found, `blocked`
+    who was forgotten.
     """
 
     given: RunInput
     connection: Connection
-    share: Share
+    concurrency: Concurrency
     held: Held
     place: Place
     trust: Trust
     began: int
-    survey: ScanCache
+    scan_cache: ScanCache
     blocked: BlockList
 
 
@@ -98,14 +98,14 @@ def begin_run(
     connection: Connection,
     *,
     held: Held | None,
-    share: Share,
+    concurrency: Concurrency,
 ) -> Opened:
     """Prove the library, finish what a dead run left, and record that the run begins.
 
-    `held` is the ledger, None for one to be made: then the library is proved first. `share` is
-    what of this machine the run may have. Raises EnrollError.
+    `held` is the ledger, None for a new one: then the library is proved first. `concurrency` is
+    what this machine allows. Raises EnrollError.
     """
-    opening = _Opening(given, connection, share)
+    opening = _Opening(given, connection, concurrency)
     proved = opening.prove(stack, held)
     found, trust = opening.catch_up(proved)
     return opening.record(proved, found, trust)
@@ -139,7 +139,7 @@ class _Opening:
 
     given: RunInput
     connection: Connection
-    share: Share
+    concurrency: Concurrency
 
     @property
     def settings(self) -> RunSettings:
@@ -202,7 +202,7 @@ class _Opening:
         )
         if trust is not Trust.LESS:
             held.lock.remember_run(start.at)
-        survey = ScanCache(
+        scan_cache = ScanCache(
             ledger.scan_cache,
             recalled=ledger.last_scan(),
             manifest=json.dumps([key, manifest.to_json()]),
@@ -211,12 +211,12 @@ class _Opening:
         return Opened(
             given=self.given,
             connection=self.connection,
-            share=self.share,
+            concurrency=self.concurrency,
             held=held,
             place=self._place(proved, photos, found, run=run),
             trust=trust,
             began=start.at,
-            survey=survey,
+            scan_cache=scan_cache,
             blocked=blocked,
         )
 
@@ -227,7 +227,7 @@ class _Opening:
         manifest, unforgotten = given.manifest, ledger.forgetting.unfinished()
         offset = self.connection.service.clock_offset
         wrong_clock = [clock_sentence(offset)] if abs(offset) > CLOCK_SLACK_SECONDS else []
-        bounds, to_forget = _bound_notes(settings, self.share), unforgotten_notes(unforgotten)
+        bounds, to_forget = _bound_notes(settings, self.concurrency), unforgotten_notes(unforgotten)
         return Place(
             endpoint=settings.endpoint,
             library=proved.library,
@@ -338,13 +338,13 @@ def _exposed_notes(files: Mapping[str, Path | None]) -> list[str]:
     ]
 
 
-def _bound_notes(settings: RunSettings, share: Share) -> list[str]:
+def _bound_notes(settings: RunSettings, concurrency: Concurrency) -> list[str]:
     """What to say where fewer calls may be made at a time than was asked for."""
     wanted = settings.max_in_flight
-    if wanted is None or wanted <= share.calls:
+    if wanted is None or wanted <= concurrency.calls:
         return []
     return [
         f"--max-in-flight {wanted:,} is more connections than this command may open: of "
-        f"{file_limit():,.0f} open files (ulimit -n) there are {share.calls:,} for calls. Raise "
-        "that limit for more."
+        f"{file_limit():,.0f} open files (ulimit -n) there are {concurrency.calls:,} for calls. "
+        "Raise that limit for more."
     ]

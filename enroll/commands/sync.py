@@ -13,7 +13,7 @@ from enroll.commands.run_closing import Report
 from enroll.commands.run_input import RunInput, named_library, prepare
 from enroll.commands.run_opening import hold_known
 from enroll.commands.sync_compare import (
-    Difference,
+    ManifestDifference,
     as_it_is,
     check_differences,
     compare,
@@ -62,17 +62,19 @@ def sync_manifest(
         run = stack.enter_context(
             open_run(given, read_credentials, pool=pool_on(core), screen=screen, held=held)
         )
-        followed = SyncResult(counted=difference.counted, other_manifest=difference.other_manifest)
+        sync_result = SyncResult(
+            counted=difference.counted, other_manifest=difference.other_manifest
+        )
         if held is None:  # nobody was there before, so there is nobody to delete
-            return run.close(run.drive(core), followed=followed)
+            return run.close(run.drive(core), sync_result=sync_result)
         deletions = _Deletions(settings, run, difference)
         ended = deletions.finish(_enroll(run, deletions, core))
-        return run.close(ended, followed=deletions.followed(followed))
+        return run.close(ended, sync_result=deletions.add_to(sync_result))
 
 
 def _compare(
     settings: SyncSettings, given: RunInput, ledger: Ledger, show: Callable[[str], str]
-) -> Difference:
+) -> ManifestDifference:
     """The difference, which may be carried out. Raises GuardError."""
     difference = compare(settings, given.manifest, ledger, until=given.until)
     refuse_too_much(difference, settings, given.manifest, ledger, show=show)
@@ -81,13 +83,13 @@ def _compare(
 
 def _compare_on_record(
     settings: SyncSettings, given: RunInput, ledger: Ledger, show: Callable[[str], str]
-) -> Difference:
+) -> ManifestDifference:
     """The same; the ledger remembers a refusal, and nothing else of it."""
     try:
         difference = _compare(settings, given, ledger, show)
     except GuardError as error:
-        survey = ledger.last_scan()
-        mark = {} if survey is None else {SCAN_MARK: survey.fingerprint}
+        last_scan = ledger.last_scan()
+        mark = {} if last_scan is None else {SCAN_MARK: last_scan.fingerprint}
         with (
             suppress(GuardError),
             command_record(
@@ -120,7 +122,7 @@ def _enroll(run: Run, deletions: _Deletions, core: OneCore | None) -> Ended:
 class _Deletions:
     """What a sync deletes: replaced faces as soon as their new ones are there, leavers last."""
 
-    def __init__(self, settings: SyncSettings, run: Run, difference: Difference) -> None:
+    def __init__(self, settings: SyncSettings, run: Run, difference: ManifestDifference) -> None:
         self._settings = settings
         self._run = run
         self._ledger = run.ledger
@@ -128,10 +130,10 @@ class _Deletions:
         self._bound = ""
         self._people = self._faces = self._replaced = self._kept = 0
 
-    def followed(self, followed: SyncResult) -> SyncResult:
-        """What became of the difference."""
+    def add_to(self, sync_result: SyncResult) -> SyncResult:
+        """The same, with what was deleted."""
         return replace(
-            followed,
+            sync_result,
             people=self._people,
             faces=self._faces,
             replaced=self._replaced,
@@ -141,16 +143,16 @@ class _Deletions:
     def finish(self, ended: Ended) -> Ended:
         """Delete what is to go if the run came to its end; how the sync has ended then."""
         through = not (ended.stop or ended.signal or ended.bound)
-        following = self._ledger.diff
+        diff = self._ledger.diff
         try:
             try:
                 if through:
                     self.delete_replaced()
                     self._delete_leavers()
             finally:
-                following.tidy()
-                self._kept = following.kept()
-            if through and (behind := following.behind()):
+                diff.forget_done()
+                self._kept = diff.count_outdated()
+            if through and (behind := diff.count_held_back()):
                 self._kept += behind
                 self._bound = self._bound or _about_those_behind(behind)
             self._ledger.commit()

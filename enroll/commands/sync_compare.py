@@ -17,7 +17,7 @@ from enroll import clock
 from enroll.commands import sync_guards
 from enroll.commands.run_input import check_beside_results, ledger_path, named_library
 from enroll.commands.sync_guards import Refusal, Seen
-from enroll.commands.sync_report import write_changes
+from enroll.commands.sync_report import write_row_diffs
 from enroll.errors import GuardError, LocalError, TimeOverError
 from enroll.ledger import (
     Changes,
@@ -59,8 +59,8 @@ HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """How a manifest differs from a ledger, whose `following` has the single rows and faces.
+class ManifestDifference:
+    """How a manifest differs from a ledger, whose `diff` has the single rows and faces.
 
     `at` is when they were compared (UNIX ms), `store` where the photos are; `other_manifest` is the
     one that hardly anybody but the leavers was enrolled from, empty where there is none such.
@@ -108,7 +108,7 @@ def compare(
     *,
     until: float = math.inf,
     keep: bool = True,
-) -> Difference:
+) -> ManifestDifference:
     """Compare the whole manifest with the ledger, and write the differences where that is wanted.
 
     `until` (monotonic seconds) is when it has to end. Without `keep` nothing of it stays in the
@@ -121,25 +121,25 @@ def compare(
     except (FolderGoneError, NoFolderError) as error:
         _take_rows(settings, manifest, ledger, open_store("."), keep=keep)
         raise GuardError([f"Nothing was done. {error}"]) from error
-    following = ledger.diff
+    diff = ledger.diff
     withheld, returned = _take_rows(settings, manifest, ledger, store, keep=keep)
-    following.know_photos(reread=settings.checksum)
+    diff.match_photos(reread=settings.checksum)
     _read_photos(settings, ledger, store, until, keep=keep)
     cutoff = removal_cutoff(now, settings.grace)
-    following.compare(now=now, cutoff=cutoff, withheld=ledger.block_list)
-    counted = following.counted()
+    diff.compare(now=now, cutoff=cutoff, withheld=ledger.block_list)
+    counted = diff.counts()
     if settings.differences is not None:
-        write_changes(following.changes(images=store.root), settings.differences)
-    return Difference(
+        write_row_diffs(diff.row_diffs(images=store.root), settings.differences)
+    return ManifestDifference(
         counted=replace(counted, rows=counted.rows + withheld, returned=returned),
         at=now,
         store=store,
-        other_manifest=following.other_manifest(_path_of(manifest)),
+        other_manifest=diff.other_manifest(_path_of(manifest)),
     )
 
 
 def refuse_too_much(
-    found: Difference,
+    found: ManifestDifference,
     settings: SyncSettings,
     manifest: Manifest,
     ledger: Ledger,
@@ -180,7 +180,7 @@ def _examples(
     return {
         kind: list(dict.fromkeys(filter(None, map(shown, islice(found, EXAMPLES)))))
         for kind in kinds
-        for found in [ledger.diff.changes([kind], images="")]
+        for found in [ledger.diff.row_diffs([kind], images="")]
     }
 
 
@@ -209,19 +209,19 @@ def _take_rows(
     """Take the whole manifest, and `keep` that those are there who are in it, whatever becomes of
     the sync. How many rows are of people who were forgotten, and how many people had gone and are
     back."""
-    following, blocked = ledger.diff, ledger.block_list
+    diff, blocked = ledger.diff, ledger.block_list
     scan = Scan(manifest.rows(CHUNK_ROWS), store, concurrency=settings.readers)
     withheld = 0
     try:
         while (rows := scan.next_chunk()) is not None:
             free, forgotten = blocked.part(rows)  # who was forgotten is no joiner
-            following.take(free)
+            diff.add_rows(free)
             withheld += len(forgotten)
     finally:
         scan.close()
-    returned = following.returned()
+    returned = diff.count_returned()
     if keep:
-        following.unmark()
+        diff.forget_returned()
         ledger.commit()
     return withheld, returned
 
@@ -254,9 +254,9 @@ def _read_photos(
                 if isinstance(photo, Photo):
                     record = PhotoRecord(path=file.path, times=photo.times, sha256=photo.sha256)
                     records.append(record)
-            ledger.diff.read(told)
+            ledger.diff.store_read(told)
             if keep:
-                ledger.diff.keep(told)
+                ledger.diff.store_same_faces(told)
                 ledger.record(Changes(photos=records))
                 ledger.commit()
             if over or clock.monotonic() >= until:

@@ -45,7 +45,7 @@ def strange_lines(found: SyncResult) -> Iterator[str]:
         yield f"{count} probably none. {about_another(found.other_manifest)}"
 
 
-def followed_lines(found: SyncResult) -> Iterator[str]:
+def sync_lines(found: SyncResult) -> Iterator[str]:
     """What a summary says of a sync."""
     yield "How the manifest differed from the ledger"
     yield from difference_lines(found.counted)
@@ -63,15 +63,15 @@ def followed_lines(found: SyncResult) -> Iterator[str]:
         )
 
 
-CHANGE_COLUMNS = ("change", "user_id", "user_data", "image", "face_token", "since")
-"""What a file of differences has."""
+DIFF_COLUMNS = ("change", "user_id", "user_data", "image", "face_token", "since")
+"""The columns of the --differences file."""
 
 
-def write_changes(changes: Iterator[RowDiff], path: Path) -> None:
-    """Write them as CSV, readable by its owner alone. Raises LocalError."""
+def write_row_diffs(diffs: Iterator[RowDiff], path: Path) -> None:
+    """Write the differences as CSV, readable by its owner alone. Raises LocalError."""
     with new_file(path) as new:
-        new.file.write(csv_bytes([CHANGE_COLUMNS]))
-        while some := list(islice(changes, 1000)):
+        new.file.write(csv_bytes([DIFF_COLUMNS]))
+        while some := list(islice(diffs, 1000)):
             new.file.write(
                 csv_bytes(
                     (

@@ -120,7 +120,7 @@ def _spare_copies(session: Session[VerifySettings]) -> tuple[Copy, ...]:
         )
         for token, found in look_up(session.caller, session.group_id, unknown):
             if isinstance(found, LibraryFace):
-                audit.listing.take([found])
+                audit.listing.add_faces([found])
             elif found is None:
                 audit.absent([token])
         copies = audit.copies()
@@ -312,7 +312,7 @@ def _ask_for_the_rest(session: Session[VerifySettings], listed: ListedLibrary) -
                 absent.append(token)
             done += 1
             session.prompt.progress(done, f"of {amount(count, 'face')} looked up")
-        audit.listing.take(there)
+        audit.listing.add_faces(there)
         audit.absent(absent)
     return True
 
@@ -329,7 +329,7 @@ def _compared(session: Session[VerifySettings], listed: ListedLibrary) -> Verifi
         endpoint=session.defaults.endpoint,
         group_id=session.group_id,
         listed=listed,
-        seen=audit.listing.count(),
+        seen=audit.listing.count_faces(),
         counts=audit.status(runs=0).counts,
         differences=Counter(one.kind for one in differences),
         unchecked=audit.unseen_count(before=listed.began),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enroll.errors import ExitCode
-from enroll.ledger import Difference, DifferenceKind, iso_time
+from enroll.ledger import DifferenceKind, LibraryDifference, iso_time
 from enroll.manifest.results import escape
 from enroll.model import CallKind, Status
 from enroll.session.library_listing import ListedLibrary
@@ -63,7 +63,7 @@ class Verified:
         return ExitCode.ENDED_EARLY if self.unchecked else ExitCode.DONE
 
 
-def write_differences(differences: Iterable[Difference], path: Path) -> None:
+def write_differences(differences: Iterable[LibraryDifference], path: Path) -> None:
     """Write them as CSV, readable by its owner alone. Raises LocalError and UsageError."""
     with new_file(path) as new:
         text = io.TextIOWrapper(new.file, encoding="utf-8", errors="backslashreplace", newline="")
@@ -73,7 +73,7 @@ def write_differences(differences: Iterable[Difference], path: Path) -> None:
         text.detach()
 
 
-def _cells(one: Difference) -> list[str]:
+def _cells(one: LibraryDifference) -> list[str]:
     return [
         one.kind.value,
         escape(one.face_token),  # the library's text, as its user_id, is not ours

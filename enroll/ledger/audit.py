@@ -28,8 +28,8 @@ from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.listing import ROWS_AT_ONCE, SqliteListing
 from enroll.ledger.queries import PARAMETERS_AT_ONCE, SqliteReader
 from enroll.ledger.records import (
-    Difference,
     DifferenceKind,
+    LibraryDifference,
     MissingFace,
     RecordedCopy,
     Suspect,
@@ -132,7 +132,7 @@ class SqliteAudit(SqliteCopies):
 
     def present(self, faces: Sequence[LibraryFace]) -> None:
         """Remember faces of which the service said that the library holds them after all."""
-        self.listing.take(faces)
+        self.listing.add_faces(faces)
         tokens = [face.face_token for face in faces]
         with translate_db_errors(self._path):
             self._connection.execute(delete(s.absent).where(s.absent.c.face_token.in_(tokens)))
@@ -178,7 +178,7 @@ class SqliteAudit(SqliteCopies):
 
     # Differences
 
-    def differences(self, *, under_way: bool) -> Iterator[Difference]:
+    def differences(self, *, under_way: bool) -> Iterator[LibraryDifference]:
         """Every face about which ledger and library differ, kind by kind.
 
         With `under_way` a run goes on, and what it is sending right now is no difference.
@@ -188,13 +188,13 @@ class SqliteAudit(SqliteCopies):
         yield from self._found(DifferenceKind.SURPLUS, self._surplus())
         yield from self._found(DifferenceKind.OTHER_USER_ID, self._other_user_id())
 
-    def _found(self, kind: DifferenceKind, query: Select[Any]) -> Iterator[Difference]:
+    def _found(self, kind: DifferenceKind, query: Select[Any]) -> Iterator[LibraryDifference]:
         images = self.images
         with translate_db_errors(self._path):
             for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
                 yield _difference(kind, found, images)
 
-    def _strangers(self, *, under_way: bool) -> Iterator[Difference]:
+    def _strangers(self, *, under_way: bool) -> Iterator[LibraryDifference]:
         def somebody_is(status: Status) -> ColumnElement[bool]:
             same = and_(s.face.c.user_id == s.listed.c.user_id, s.face.c.status == status.value)
             return select(literal(1)).where(same).exists()
@@ -333,8 +333,8 @@ def _path() -> Any:
     )
 
 
-def _difference(kind: DifferenceKind, found: Row[Any], images: str) -> Difference:
-    return Difference(
+def _difference(kind: DifferenceKind, found: Row[Any], images: str) -> LibraryDifference:
+    return LibraryDifference(
         kind=kind,
         face_token=found.face_token,
         user_id=found.user_id,

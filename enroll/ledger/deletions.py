@@ -48,7 +48,7 @@ class SqliteDeletions:
         self._connection = connection
         self._path = path
         with translate_db_errors(path):
-            s.removal_metadata.create_all(connection)
+            s.deletion_metadata.create_all(connection)
 
     def choose_run(self, run: int) -> Chosen:
         """See `enroll.ledger.Deletions`; so for every method."""
@@ -165,7 +165,7 @@ class SqliteDeletions:
         with translate_db_errors(self._path):
             self._connection.execute(_FORGET_INTENTS, {"tokens": listed(face_tokens)})
 
-    def settle(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
+    def confirm(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
         with translate_db_errors(self._path):
             self._connection.execute(_TAKE_FORMER, {"tokens": listed(face_tokens)})
             self._connection.execute(_TAKE_TOKENS, {"tokens": listed(face_tokens), "number": run})

@@ -89,7 +89,7 @@ class SqliteManifestDiff:
             s.diff_metadata.create_all(connection)
 
     @property
-    def went_through(self) -> bool:
+    def has_completed(self) -> bool:
         """See `enroll.ledger.ManifestDiff`; so for every method."""
         query = select(s.run.c.run).where(
             is_a_sync(),
@@ -100,11 +100,11 @@ class SqliteManifestDiff:
         with translate_db_errors(self._path):
             return self._connection.scalar(query.limit(1)) is not None
 
-    def take(self, rows: Sequence[ScannedRow]) -> None:
+    def add_rows(self, rows: Sequence[ScannedRow]) -> None:
         with translate_db_errors(self._path):
             TAKE.execute(self._connection, [(*one, None, None, 0, "") for one in scan_tuples(rows)])
 
-    def know_photos(self, *, reread: bool) -> None:
+    def match_photos(self, *, reread: bool) -> None:
         same = and_(
             s.photo.c.path == s.manifest_row.c.path,
             s.photo.c.size == s.manifest_row.c.size,
@@ -132,7 +132,7 @@ class SqliteManifestDiff:
         with translate_db_errors(self._path):
             return [UnreadFile(one.user_id, one.path) for one in self._connection.execute(query)]
 
-    def read(self, files: Iterable[ReadFile]) -> None:
+    def store_read(self, files: Iterable[ReadFile]) -> None:
         statement = (
             update(s.manifest_row)
             .where(
@@ -159,7 +159,7 @@ class SqliteManifestDiff:
             with translate_db_errors(self._path):
                 self._connection.execute(statement, told)
 
-    def keep(self, files: Iterable[ReadFile]) -> None:
+    def store_same_faces(self, files: Iterable[ReadFile]) -> None:
         told = [
             {"who": one.user_id, "where": one.path, "content": one.sha256, "face": one.face_id}
             for one in files
@@ -198,7 +198,7 @@ class SqliteManifestDiff:
                 )
                 self._connection.execute(spared, found)
 
-    def counted(self) -> DiffCounts:
+    def counts(self) -> DiffCounts:
         w, gone = s.manifest_row.c, s.unlisted_person.c
         changed = {
             kind: select(func.count()).where(w.change == kind.value)
@@ -212,7 +212,7 @@ class SqliteManifestDiff:
             w.change == RowDiffKind.JOINER.value
         )
         return DiffCounts(
-            first=not self.went_through,
+            first=not self.has_completed,
             rows=self._number(select(func.sum(w.lines))),
             missing=self._number(select(func.sum(w.lines)).where(photo_is_missing())),
             listed=self._number(select(func.count(w.user_id.distinct()))),
@@ -233,7 +233,7 @@ class SqliteManifestDiff:
             together=self._number(select(func.max(together.c.people))),
         )
 
-    def changes(
+    def row_diffs(
         self, kinds: Sequence[RowDiffKind] = tuple(RowDiffKind), *, images: str
     ) -> Iterator[RowDiff]:
         for kind in kinds:
@@ -264,25 +264,25 @@ class SqliteManifestDiff:
         ):
             self._do(statement, values)
 
-    def returned(self) -> int:
+    def count_returned(self) -> int:
         return self._number(
             select(func.count()).where(is_listed(s.absence.c.user_id)).select_from(s.absence)
         )
 
-    def unmark(self) -> None:
+    def forget_returned(self) -> None:
         self._do(FORGET_RETURNED)
 
-    def tidy(self) -> None:
+    def forget_done(self) -> None:
         self._do(FORGET_RETURNED)
         self._do(FORGET_FACES_TO_DELETE)
 
-    def kept(self) -> int:
+    def count_outdated(self) -> int:
         query = select(func.count(s.face.c.user_id.distinct())).join_from(
             s.face_to_delete, s.face, s.face.c.face_id == s.face_to_delete.c.face_id
         )
         return self._number(query.where(is_listed(s.face.c.user_id), ~leads_to_face()))
 
-    def behind(self) -> int:
+    def count_held_back(self) -> int:
         other, of_other = s.manifest_row.alias("other"), s.row.alias("of_other")
         says_it = exists(
             select(literal(1))

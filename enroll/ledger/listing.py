@@ -39,7 +39,7 @@ class SqliteListing:
         self._connection.close()
         self._connection.engine.dispose()
 
-    def take(self, faces: Sequence[LibraryFace]) -> int:
+    def add_faces(self, faces: Sequence[LibraryFace]) -> int:
         if not faces:
             return 0
         statement = insert(s.listed).on_conflict_do_nothing()
@@ -54,7 +54,7 @@ class SqliteListing:
         """Rows that this connection has written so far; to count them all costs more each time."""
         return self._connection.scalar(select(func.total_changes())) or 0
 
-    def count(self) -> int:
+    def count_faces(self) -> int:
         with translate_db_errors(self._path):
             return self._connection.scalar(select(func.count()).select_from(s.listed)) or 0
 
@@ -73,7 +73,7 @@ class SqliteListing:
             for found in self._connection.scalars(query).partitions():
                 yield list(found)
 
-    def claim(self, rows: Iterable[ScannedRow]) -> None:
+    def add_rows(self, rows: Iterable[ScannedRow]) -> None:
         parameters = [
             {
                 "user_id": row.user_id,
@@ -91,12 +91,12 @@ class SqliteListing:
                 )
                 self._connection.commit()
 
-    def claimed(self, *, listed_only: bool) -> int:
+    def count_rows(self, *, listed_only: bool) -> int:
         with translate_db_errors(self._path):
             counted = select(func.count()).select_from(s.adoptable_row)
             return self._connection.scalar(counted.where(*self._narrowed(listed_only))) or 0
 
-    def claims(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
+    def rows_by_person(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
         query = (
             select(s.adoptable_row)
             .where(*self._narrowed(listed_only))

@@ -25,8 +25,8 @@ from enroll.ledger.records import (
     Changes,
     Chosen,
     Comparison,
-    Difference,
     LedgerStatus,
+    LibraryDifference,
     LibraryIdentity,
     MissingFace,
     RecordedCopy,
@@ -125,13 +125,13 @@ class ManifestDiff(Protocol):
     """
 
     @property
-    def went_through(self) -> bool:
+    def has_completed(self) -> bool:
         """Whether a sync has come to the end of its manifest before."""
 
-    def take(self, rows: Sequence[ScannedRow]) -> None:
+    def add_rows(self, rows: Sequence[ScannedRow]) -> None:
         """Remember rows of the manifest."""
 
-    def know_photos(self, *, reread: bool) -> None:
+    def match_photos(self, *, reread: bool) -> None:
         """All rows are there: find the content of photos that are as they were, with `reread` of
         none."""
 
@@ -139,39 +139,39 @@ class ManifestDiff(Protocol):
         """Some of the others, of people who have a face, in order of user_id and path, from behind
         `after` on."""
 
-    def read(self, files: Iterable[ReadFile]) -> None:
+    def store_read(self, files: Iterable[ReadFile]) -> None:
         """Take what has been read."""
 
-    def keep(self, files: Iterable[ReadFile]) -> None:
+    def store_same_faces(self, files: Iterable[ReadFile]) -> None:
         """Remember, for later nights, which of these are the faces of their rows all the same."""
 
     def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
         """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms).
         People who are `withheld` are not gone: to delete their faces is for `enroll forget`."""
 
-    def counted(self) -> DiffCounts:
+    def counts(self) -> DiffCounts:
         """The difference in numbers, but for those who are there again."""
 
-    def changes(self, kinds: Sequence[RowDiffKind] = ..., *, images: str) -> Iterator[RowDiff]:
+    def row_diffs(self, kinds: Sequence[RowDiffKind] = ..., *, images: str) -> Iterator[RowDiff]:
         """The difference itself, photos as a manifest says them whose relative paths begin at the
         folder `images`."""
 
     def accept(self, run: int) -> None:
         """Remember who has gone, and what is to be added and deleted."""
 
-    def returned(self) -> int:
+    def count_returned(self) -> int:
         """How many people had gone and are there again."""
 
-    def unmark(self) -> None:
+    def forget_returned(self) -> None:
         """Forget of those who are there again that they had gone."""
 
-    def tidy(self) -> None:
+    def forget_done(self) -> None:
         """Forget of this what has been done."""
 
-    def kept(self) -> int:
+    def count_outdated(self) -> int:
         """How many people in the manifest have a face that is to go and is there yet."""
 
-    def behind(self) -> int:
+    def count_held_back(self) -> int:
         """How many people have an enrolled face whose new text could not be sent yet, because the
         face had just been found to bear another."""
 
@@ -180,6 +180,38 @@ class ManifestDiff(Protocol):
 
     def other_manifest(self, manifest: str) -> str:
         """As in the diagnosis: the manifest that the unlisted people are in."""
+
+
+class DueRows(Protocol):
+    """The rows of a manifest that are due: found by comparing it with the ledger, then queued.
+
+    The queue lies outside of memory and is gone with the process.
+    """
+
+    def compare(
+        self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
+    ) -> Comparison:
+        """What the ledger knows of these rows, changes that are not committed included.
+
+        Records rows that are new as pending, unless `run` is None. With `reread` no row whose
+        photo is there counts as unchanged.
+        """
+
+    def add(self, due: Iterable[Candidate]) -> None:
+        """Queue rows behind those that are queued."""
+
+    def add_early(self, mark: str) -> int:
+        """Queue rows that earlier runs with this `scan_mark` left due, some thousands at most, and
+        leave them out of later comparisons. Returns their number."""
+
+    def early_repeats(self) -> list[tuple[Status, str, str, int]]:
+        """Status, code, message and number of the further lines of rows that `add_early` queued."""
+
+    def take(self, count: int) -> list[Candidate]:
+        """Take the next rows from the queue, in the order in which they were added."""
+
+    def of_faces(self, face_ids: Collection[int]) -> list[Candidate]:
+        """The queued rows that point to these faces; they stay queued."""
 
 
 class Deletions(Protocol):
@@ -220,7 +252,7 @@ class Deletions(Protocol):
     def withdraw(self, face_tokens: Sequence[str]) -> None:
         """Record that these have not been deleted after all."""
 
-    def settle(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
+    def confirm(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
         """Record that the library holds these no more, as the command of this number found.
 
         `seen` says that no row of the manifest on which the run goes leads to one of them.
@@ -265,10 +297,10 @@ class Forgetting(Protocol):
 class Listing(Protocol):
     """What a library was seen to hold, outside of memory, and gone with the process."""
 
-    def take(self, faces: Sequence[LibraryFace]) -> int:
+    def add_faces(self, faces: Sequence[LibraryFace]) -> int:
         """Remember faces that the library holds; how many of them are new."""
 
-    def count(self) -> int:
+    def count_faces(self) -> int:
         """How many faces were seen."""
 
     def faces_of(self, user_id: str) -> list[LibraryFace]:
@@ -277,13 +309,13 @@ class Listing(Protocol):
     def tokens(self) -> Iterator[list[str]]:
         """The tokens of all faces that were seen, some at a time."""
 
-    def claim(self, rows: Iterable[ScannedRow]) -> None:
+    def add_rows(self, rows: Iterable[ScannedRow]) -> None:
         """Remember rows that may have a face in the library; a row counts once."""
 
-    def claimed(self, *, listed_only: bool) -> int:
+    def count_rows(self, *, listed_only: bool) -> int:
         """How many rows are claimed; with `listed_only` those whose person was seen."""
 
-    def claims(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
+    def rows_by_person(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
         """The claimed rows, a list for each person, in the order of their lines."""
 
     def close(self) -> None:
@@ -385,7 +417,7 @@ class LedgerAudit(LedgerReader, Protocol):
     def all_was_listed(self, *, before: int) -> None:
         """The listing is the whole library: what it did not show is absent."""
 
-    def differences(self, *, under_way: bool) -> Iterator[Difference]:
+    def differences(self, *, under_way: bool) -> Iterator[LibraryDifference]:
         """Every face about which ledger and library differ, kind by kind.
 
         With `under_way` a run goes on, and what it is sending right now is no difference.
@@ -416,6 +448,10 @@ class Ledger(LedgerReader, Protocol):
     @property
     def diff(self) -> ManifestDiff:
         """The manifest as a whole, and how the ledger differs from it."""
+
+    @property
+    def due_rows(self) -> DueRows:
+        """What is due of a manifest."""
 
     @property
     def forgetting(self) -> Forgetting:
@@ -453,29 +489,6 @@ class Ledger(LedgerReader, Protocol):
 
     def end_run(self, run: int, end: RunEnd) -> None:
         """Record how a run ended, durably."""
-
-    def compare(
-        self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
-    ) -> Comparison:
-        """What is known of these rows. Those seen for the first time are recorded as pending,
-        unless `run` is None. With `reread` no row whose photo is there counts as unchanged."""
-
-    def queue_early(self, mark: str) -> int:
-        """Queue rows that are due of the manifest whose runs bear this `scan_mark`,
-        some thousands at most, and leave them out of what is compared later; their
-        number."""
-
-    def early_repeats(self) -> list[tuple[Status, str, str, int]]:
-        """Status, code, message and number of the lines that said again what was queued early."""
-
-    def queue(self, due: Iterable[Candidate]) -> None:
-        """Remember what this run has to do, outside of memory; not durable."""
-
-    def next_due(self, count: int) -> list[Candidate]:
-        """Take the next rows from the queue, in the order in which they came."""
-
-    def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
-        """Rows that point to these faces and are still in the queue, where they stay."""
 
     def new_face_id(self) -> int:
         """A number for a face that is not recorded yet."""

@@ -75,7 +75,7 @@ class SqliteScanCache:
             )
         )
 
-    def settle_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
+    def complete_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
         """Record that every row of a part is settled."""
         self._do(
             update(s.scan_cache_part)
@@ -120,8 +120,8 @@ TAKEN_AT_ONCE = 500
 """Rows that are taken from the queue into memory at a time."""
 
 
-class SqliteScan:
-    """Compares and queues within the ledger's own transactions."""
+class SqliteDueRows:
+    """See `enroll.ledger.DueRows`; reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection
@@ -135,7 +135,6 @@ class SqliteScan:
     def compare(
         self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
     ) -> Comparison:
-        """Hold rows against what was written; see `enroll.ledger.Ledger.compare`."""
         with translate_db_errors(self._path):
             self._connection.execute(s.scan.delete())
             scanned = scan_tuples(rows)
@@ -171,8 +170,7 @@ class SqliteScan:
             gone_from=gone,
         )
 
-    def queue_early(self, mark: str) -> int:
-        """See `enroll.ledger.Ledger.queue_early`."""
+    def add_early(self, mark: str) -> int:
         with translate_db_errors(self._path):
             self._connection.execute(_QUEUE_EARLY, {"mark": mark, "place": self._place})
             self._connection.execute(_REMEMBER_EARLY)
@@ -182,7 +180,6 @@ class SqliteScan:
         return count
 
     def early_repeats(self) -> list[tuple[Status, str, str, int]]:
-        """See `enroll.ledger.Ledger.early_repeats`."""
         if not self._early:
             return []
         with translate_db_errors(self._path):
@@ -210,15 +207,13 @@ class SqliteScan:
             .on_conflict_do_nothing()
         )
 
-    def queue(self, due: Iterable[Candidate]) -> None:
-        """Put rows behind those that are queued."""
+    def add(self, due: Iterable[Candidate]) -> None:
         queued = [due_tuple(one, place) for place, one in enumerate(due, start=self._place + 1)]
         self._place += len(queued)
         with translate_db_errors(self._path):
             INSERT_DUE.execute(self._connection, queued)
 
-    def next_due(self, count: int) -> list[Candidate]:
-        """Take the next rows from the queue."""
+    def take(self, count: int) -> list[Candidate]:
         if len(self._taken) < count:
             with translate_db_errors(self._path):
                 found = self._connection.execute(
@@ -229,8 +224,7 @@ class SqliteScan:
             self._taken.extend(map(queued_row, found))
         return [self._taken.popleft() for _ in range(min(count, len(self._taken)))]
 
-    def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
-        """Rows that point to these faces and are still in the queue, where they stay."""
+    def of_faces(self, face_ids: Collection[int]) -> list[Candidate]:
         with translate_db_errors(self._path):
             found = self._connection.execute(_QUEUED_OF, {"faces": listed(face_ids)}).all()
         ahead = [due for due in self._taken if due.face_id in face_ids]

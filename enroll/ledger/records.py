@@ -198,7 +198,7 @@ class DifferenceKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class LibraryDifference:
     """One face about which ledger and library differ.
 
     `user_id` is the ledger's, `library_user_id` the library's, each empty where it has no such
@@ -304,7 +304,7 @@ def _other_library(path: Path, found: LibraryIdentity, wanted: LibraryIdentity) 
             )
     else:
         difference = (
-            f"the library {found.group_id} at {found.host}, not of {wanted.group_id} at "
+            f"the library {found.group_id} at {found.host}, not to {wanted.group_id} at "
             f"{wanted.host}"
         )
     return (

@@ -93,7 +93,7 @@ class ScanCacheStore(Protocol):
     def save_part(self, part: Part) -> None:
         """Record a part with the next commit, in the place of the one of its number."""
 
-    def settle_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
+    def complete_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
         """Record that every row of a part is settled."""
 
     def save(self, record: CachedScan) -> None:
@@ -260,7 +260,7 @@ class ScanCache:
             user_data_changed=part.user_data_changed,
             bad=[(status, code, said, n) for (status, code, said), n in part.bad.items()],
         )
-        self._keeper.settle_part(part.number, part.digest, counts)
+        self._keeper.complete_part(part.number, part.digest, counts)
         del self._open[place]
 
     def whole(self) -> None:

@@ -348,11 +348,11 @@ unmatched_face = Table(
 )
 
 # A line is a face that was chosen to be deleted; temporary in the same way.
-removal_metadata = MetaData()
+deletion_metadata = MetaData()
 
 chosen_face = Table(
     "chosen_face",
-    removal_metadata,
+    deletion_metadata,
     Column("face_token", Text, primary_key=True),
     Column("face_id", Integer, nullable=False),
     Column("user_id", Text, nullable=False),

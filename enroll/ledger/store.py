@@ -20,11 +20,11 @@ from enroll.ledger.connection import (
     is_open_here,
     translate_db_errors,
 )
-from enroll.ledger.journal import SqliteLedger
 from enroll.ledger.listing import SqliteListing
 from enroll.ledger.lock import LedgerLock, holder_of
 from enroll.ledger.queries import SqliteReader
 from enroll.ledger.records import LibraryIdentity, check_library
+from enroll.ledger.sqlite import SqliteLedger
 from enroll.ownership import make_folder
 
 SQLITE_HEAD = b"SQLite format 3\0"

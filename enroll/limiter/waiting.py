@@ -12,7 +12,7 @@ SAMPLES = 20
 """How many moments count for what a run waits for now: five seconds, one moment each tick."""
 
 
-class Wait(StrEnum):
+class WaitReason(StrEnum):
     """What keeps a run from going faster, in words that follow "waits for"."""
 
     ACCOUNT = "the account"
@@ -44,23 +44,23 @@ class View:
     doubts: int = 0
 
 
-def waits_for(view: View) -> Wait | None:
+def waits_for(view: View) -> WaitReason | None:
     """What a run waits for at this moment; None where nothing holds it up, or nothing is left."""
     gauge = view.gauge
     full = gauge.taken >= gauge.limit
     ready = view.ready > 0
     first_that_holds = (
-        (view.away, Wait.NETWORK),
-        (gauge.closed > 0, Wait.ACCOUNT),
-        (full and gauge.cap is not None, Wait.CAP),
-        (full and (view.refused or gauge.ceiling is not None), Wait.ACCOUNT),
-        (full, Wait.NETWORK),
-        (ready and gauge.cap in (Cap.RATE, Cap.MACHINE), Wait.CAP),
-        (ready and gauge.spacing is not None, Wait.ACCOUNT),
+        (view.away, WaitReason.NETWORK),
+        (gauge.closed > 0, WaitReason.ACCOUNT),
+        (full and gauge.cap is not None, WaitReason.CAP),
+        (full and (view.refused or gauge.ceiling is not None), WaitReason.ACCOUNT),
+        (full, WaitReason.NETWORK),
+        (ready and gauge.cap in (Cap.RATE, Cap.MACHINE), WaitReason.CAP),
+        (ready and gauge.spacing is not None, WaitReason.ACCOUNT),
         (ready, None),  # it is about to leave
-        (view.photos > 0, Wait.PHOTOS),
-        (not view.scanned, Wait.MANIFEST),
-        (view.doubts > 0, Wait.DOUBTS),
+        (view.photos > 0, WaitReason.PHOTOS),
+        (not view.scanned, WaitReason.MANIFEST),
+        (view.doubts > 0, WaitReason.DOUBTS),
     )
     return next((wait for holds, wait in first_that_holds if holds), None)
 
@@ -68,7 +68,7 @@ def waits_for(view: View) -> Wait | None:
 def in_words(view: View) -> str:
     """The same in words, with the option that is meant; empty for None."""
     wait = waits_for(view)
-    if wait is Wait.CAP:
+    if wait is WaitReason.CAP:
         return f"{wait}, {view.gauge.cap}"
     return wait or ""
 

@@ -310,7 +310,7 @@ OF_RUN: Sequence[Figure[Report]] = (
     ),
     Figure(
         "sync",
-        lambda run: None if run.followed is None else run.followed.figures(),
+        lambda run: None if run.sync_result is None else run.sync_result.figures(),
         help="What the last sync found and did.",
         label="what",
         log="sync",
@@ -337,7 +337,7 @@ summary, too."""
 
 def remarks(report: Report, *, urgent: bool = False) -> list[str]:
     """What the summary says of a run's figures that are not zero; only the `urgent` ones."""
-    sync = report.followed is not None
+    sync = report.sync_result is not None
     lines = []
     for figure in OF_RUN:
         count = figure.value(report)

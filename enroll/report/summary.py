@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from enroll.commands.run_closing import Report
-from enroll.commands.sync_report import followed_lines, strange_lines
+from enroll.commands.sync_report import strange_lines, sync_lines
 from enroll.errors import ExitCode
 from enroll.limiter.limits import LimiterState
 from enroll.model import CallKind, Status
@@ -40,7 +40,7 @@ def summary_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
 def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
     """What somebody has to see of a run although all that was asked is done."""
     tally = report.ended.tally
-    strange = [] if report.followed is None else strange_lines(report.followed)
+    strange = [] if report.sync_result is None else strange_lines(report.sync_result)
     return [*remarks(report, urgent=True), *strange, *_shared(tally, show_user_ids)]
 
 
@@ -62,8 +62,8 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     if errors:
         yield ["What went wrong, how often, and what to do", *error_table(errors)]
     yield list(trial_lines(ended))
-    if report.followed is not None:
-        yield [*followed_lines(report.followed), *strange_lines(report.followed)]
+    if report.sync_result is not None:
+        yield [*sync_lines(report.sync_result), *strange_lines(report.sync_result)]
     yield list(doubtful_lines(tally.doubtful, "sent anyway"))
     yield [*remarks(report), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
@@ -131,8 +131,8 @@ def _headline(report: Report) -> str:
         return f"{done}, then stopped: {ended.stop}"
     if ended.bound is not None:
         return f"{done}, then ended early: {ended.bound}. Run the same command again to go on."
-    if not tally.done and report.followed is not None and report.followed.deleted:
-        return f"Run {report.place.run}: {amount(report.followed.deleted, 'face')} deleted."
+    if not tally.done and report.sync_result is not None and report.sync_result.deleted:
+        return f"Run {report.place.run}: {amount(report.sync_result.deleted, 'face')} deleted."
     if not tally.done:
         return f"Run {report.place.run}: {_nothing_added(tally)}"
     return f"{done}, {amount(tally.enrolled_before, 'row')} enrolled before."

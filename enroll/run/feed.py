@@ -153,7 +153,7 @@ class Feed:
         journal: Journal,
         tasks: Tasks,
         *,
-        survey: ScanCache,
+        scan_cache: ScanCache,
         share: Share,
         policy: Policy,
         preparation: Preparation,
@@ -165,7 +165,7 @@ class Feed:
         any; with a `sample` only those are that it draws."""
         self._scan = scan
         self._tasks = tasks
-        self._survey = survey
+        self._scan_cache = scan_cache
         self._journal = journal
         self._share = share
         self._policy = policy
@@ -213,8 +213,8 @@ class Feed:
     def begin_early(self) -> bool:
         """Queue what the ledger knows to be due of this very manifest, before that is scanned;
         whether there was anything."""
-        if self._survey.recalled and self._sample is None:
-            known = self._journal.ledger.queue_early(self._survey.mark)
+        if self._scan_cache.recalled and self._sample is None:
+            known = self._journal.ledger.due_rows.add_early(self._scan_cache.mark)
             self._queued += known
             self._journal.tally.due += known
             self.began_early = known > 0
@@ -225,12 +225,12 @@ class Feed:
         if not face_ids:
             return []
         here = [job.due for job in (*self._again, *self.read) if job.due.face_id in face_ids]
-        return here + self._journal.ledger.queued_of(face_ids)
+        return here + self._journal.ledger.due_rows.of_faces(face_ids)
 
     def count_repeats(self) -> None:
         """Count the lines that said again what was queued early, when that has its outcome."""
         tally = self._journal.tally
-        for status, code, message, lines in self._journal.ledger.early_repeats():
+        for status, code, message, lines in self._journal.ledger.due_rows.early_repeats():
             tally.due += lines
             if status is not Status.PENDING:
                 tally.done += lines
@@ -241,9 +241,9 @@ class Feed:
         if self._scanning or self.scanned:
             return
         self._scanning = True
-        if not self._survey.recalled:
+        if not self._scan_cache.recalled:
             self._tasks.scan(self._scan.next_part, self._hear_part)
-        elif (part := self._survey.next_part()) is not None:
+        elif (part := self._scan_cache.next_part()) is not None:
             self._tasks.scan(partial(self._scan.same_part, part), self._hear_part)
         else:
             self._hear_part(None)
@@ -258,7 +258,7 @@ class Feed:
         taken = [self._again.popleft() for _ in range(min(room, len(self._again)))]
         fresh = min(room - len(taken), self.may_take)
         if fresh > 0:
-            found = self._journal.ledger.next_due(fresh)
+            found = self._journal.ledger.due_rows.take(fresh)
             self._taken += len(found)
             taken += map(Job, found)
         free = []
@@ -291,7 +291,7 @@ class Feed:
             self._share.scanned()
             tally.unscanned = 0
             self._queue_sample()
-            self._survey.whole()
+            self._scan_cache.whole()
             journal.noted()
         else:
             if scanned.any_photo:
@@ -302,7 +302,7 @@ class Feed:
                     Status.WITHHELD, WITHHELD.code, WITHHELD.message, lines=scanned.withheld
                 )
             if scanned.quiet is not None:
-                self._survey.quiet()
+                self._scan_cache.quiet()
                 self._count(scanned.quiet)
             else:
                 self._compare(scanned)
@@ -317,7 +317,7 @@ class Feed:
         tally.left_out = self._sample.offered - tally.sampled
         tally.due += tally.sampled
         tally.statuses[Status.PENDING] += tally.left_out
-        self._journal.ledger.queue(drawn)
+        self._journal.ledger.due_rows.add(drawn)
         self._queued += len(drawn)
 
     def _count(self, quiet: PartCounts) -> None:
@@ -330,10 +330,12 @@ class Feed:
 
     def _compare(self, scanned: Scanned) -> None:
         journal, tally = self._journal, self._journal.tally
-        self._survey.begins(
+        self._scan_cache.begins(
             first_line=scanned.first_line, packed=scanned.packed, digest=scanned.digest
         )
-        compared = journal.ledger.compare(scanned.rows, run=journal.run, reread=self._reread)
+        compared = journal.ledger.due_rows.compare(
+            scanned.rows, run=journal.run, reread=self._reread
+        )
         journal.noted()
         tally.unchanged += compared.unchanged
         tally.user_data_changed += compared.user_data_changed
@@ -360,9 +362,9 @@ class Feed:
                 due.append(candidate)
         for (status, code, message), lines in known.items():
             tally.count(status, code, message, lines=lines)
-        journal.ledger.queue(due)
+        journal.ledger.due_rows.add(due)
         self._queued += len(due)
-        self._survey.compared(
+        self._scan_cache.compared(
             unchanged=compared.unchanged,
             user_data_changed=compared.user_data_changed,
             bad=known,

@@ -41,7 +41,7 @@ class Journal:
     run: int
     tally: Tally
     observer: Observer
-    survey: ScanCache
+    scan_cache: ScanCache
     offsets: Callable[[], ClockOffsets]
     """How the service's clock was judged so far: with the highest, calls may have been signed."""
     outcomes: int = 0
@@ -248,7 +248,7 @@ class Journal:
         tally.drawn[status] += due.lines
         # A face that was known may bear another text than the manifest's: compared once more.
         told = Status.PENDING if recognised else status
-        self.survey.ended(due.row.line, told, code, message, lines=due.lines)
+        self.scan_cache.ended(due.row.line, told, code, message, lines=due.lines)
         if status is Status.ENROLLED and recognised:
             tally.recognised += due.lines
         elif status is Status.ENROLLED and code:  # it could not be added anew

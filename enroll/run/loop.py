@@ -118,7 +118,7 @@ class Driver:
         service: Service,
         tasks: Tasks,
         scan: Scan,
-        survey: ScanCache,
+        scan_cache: ScanCache,
         limiter: Limiter,
         observer: Observer,
         refresh: CredentialRefresh | None = None,
@@ -139,7 +139,7 @@ class Driver:
             work.run,
             self.tally,
             observer,
-            survey,
+            scan_cache,
             offsets=lambda: service.clock_offsets,
         )
         self._progress = Progress(self._journal)
@@ -152,7 +152,7 @@ class Driver:
             scan,
             self._journal,
             tasks,
-            survey=survey,
+            scan_cache=scan_cache,
             share=share,
             policy=work.policy,
             preparation=work.preparation,

@@ -69,7 +69,7 @@ class Patience:
         return wrong or (unknown_name and self.attended)
 
 
-class Wait:
+class CallWait:
     """The waiting for one call, from its first try on."""
 
     def __init__(self, patience: Patience, *, changes: bool = False) -> None:
@@ -216,7 +216,7 @@ class Connection:
     ) -> Answer:
         """The same for any call, whatever its answer is; one that `changes` something is not made
         twice once it may have been carried out."""
-        service, wait = self.service, Wait(self.patience, changes=changes)
+        service, wait = self.service, CallWait(self.patience, changes=changes)
         clock_learned = False
         while True:
             used = self.credentials

@@ -169,7 +169,7 @@ def _settle(
 ) -> None:
     for run in {target.run for target in targets}:
         tokens = [target.face_token for target in targets if target.run == run]
-        ledger.deletions.settle(tokens, run=run, seen=seen)
+        ledger.deletions.confirm(tokens, run=run, seen=seen)
     _note(ledger, EventKind.REMOVED, targets, reasons=reasons)
 
 

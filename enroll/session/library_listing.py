@@ -60,7 +60,7 @@ def read_library(
             if start == 1:
                 raise
             return ListedLibrary(faces=seen, began=began, because=str(error))
-        new = listing.take(page)
+        new = listing.add_faces(page)
         seen += new
         on_progress(seen)
         if following is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,18 +34,17 @@ from enroll.ledger.deletions import SqliteDeletions
 from enroll.ledger.diff import SqliteManifestDiff
 from enroll.ledger.forget import SqliteForgetting
 from enroll.ledger.queries import SqliteReader, offsets_of, run_columns
-from enroll.ledger.queue import SqliteScan, SqliteScanCache
+from enroll.ledger.queue import SqliteDueRows, SqliteScanCache
 from enroll.ledger.records import (
     INTERRUPTED,
     Changes,
-    Comparison,
     RunEnd,
     RunPace,
     RunStart,
     shown_path,
 )
 from enroll.ledger.statements import Buffer, among, face_record, listed
-from enroll.model import Candidate, Event, EventKind, FaceRecord, ScannedRow, SharedPhoto, Status
+from enroll.model import Event, EventKind, FaceRecord, SharedPhoto, Status
 from enroll.visible import storable
 
 _ENROLLED = Status.ENROLLED.value
@@ -58,7 +57,7 @@ class SqliteLedger(SqliteReader):
         super().__init__(connection, path)
         self._unwritten = Buffer()  # recorded, not in the open transaction yet
         self._written = Buffer()  # in the open transaction, not committed
-        self._scan = SqliteScan(connection, path)
+        self._due_rows = SqliteDueRows(connection, path)
         self._scan_cache = SqliteScanCache(connection, path)
         self._deletions = SqliteDeletions(connection, path)
         self._diff = SqliteManifestDiff(connection, path)
@@ -76,6 +75,11 @@ class SqliteLedger(SqliteReader):
     @property
     def scan_cache(self) -> SqliteScanCache:
         return self._scan_cache
+
+    @property
+    def due_rows(self) -> SqliteDueRows:
+        self._flush()
+        return self._due_rows
 
     @property
     def deletions(self) -> SqliteDeletions:
@@ -190,28 +194,6 @@ class SqliteLedger(SqliteReader):
                 )
             )
             self._connection.commit()
-
-    def compare(
-        self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
-    ) -> Comparison:
-        self._flush()
-        return self._scan.compare(rows, run=run, reread=reread)
-
-    def queue_early(self, mark: str) -> int:
-        return self._scan.queue_early(mark)
-
-    def early_repeats(self) -> list[tuple[Status, str, str, int]]:
-        self._flush()
-        return self._scan.early_repeats()
-
-    def queue(self, due: Iterable[Candidate]) -> None:
-        self._scan.queue(due)
-
-    def next_due(self, count: int) -> list[Candidate]:
-        return self._scan.next_due(count)
-
-    def queued_of(self, face_ids: Collection[int]) -> list[Candidate]:
-        return self._scan.queued_of(face_ids)
 
     def new_face_id(self) -> int:
         self._last_face_id += 1
