@@ -215,7 +215,7 @@ def _check_library(ledger: Ledger, wanted: LibraryIdentity, path: Path | None) -
     found = ledger.identity()
     if wanted.group_id and (found.host, found.group_id) != (wanted.host, wanted.group_id):
         raise UsageError(
-            f"The ledger {path} belongs to the library {found.group_id} at {found.host}, not of "
+            f"The ledger {path} belongs to the library {found.group_id} at {found.host}, not to "
             f"{wanted.group_id} at {wanted.host}. Correct --ledger, --group-id or --endpoint."
         )
 
