@@ -458,7 +458,7 @@ def test_few_leavers_who_stand_in_another_manifest_are_said_to_also_quietly(plac
     report = synced(place, **GUARDED, grace=2.0)
     assert report.exit_code is ExitCode.DONE
     (line,) = [one for one in urgent_lines(report) if "leavers" in one]
-    assert line.startswith(f"3 leavers are probably none. They were enrolled from {other}")
+    assert line.startswith(f"3 leavers have probably not left. They were enrolled from {other}")
     (told,) = preview(sync_settings(place, **GUARDED, grace=2.0))
     assert told.other_manifest == str(other)
 

@@ -29,7 +29,7 @@ _COMMANDS = (
     *("remove", "forget"),
     *("library", "sandbox", "demo"),
 )
-"""In the order of help; each is in the module of its name."""
+"""In the order of the help; each is in the module of its name."""
 
 
 class _Commands(click.Group):
@@ -77,19 +77,18 @@ def main() -> None:
 
 
 def _keep_memory_to_ourselves() -> None:
-    """Key, secret and photos are in memory: no core dump is to put them on a disk.
+    """Prevent core dumps: key, secret and photos are in memory and must not reach a disk.
 
-    Programs that dumps are piped to (systemd-coredump, apport) go by the same limit. Marking the
-    process as not dumpable would say more, and take /proc/self from every user but root.
+    Programs that dumps are piped to (systemd-coredump, apport) respect the same limit. Marking the
+    process as not dumpable would do more, but would take /proc/self from every user but root.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _ready_streams() -> None:
-    """Where we were started without a standard stream, nothing else may take its number: what is
-    said would go into a ledger. And a name that the terminal cannot show must not end a command.
-    """
+    """If a standard stream is closed, keep its number from being reused: output would go into the
+    ledger. And a name that the terminal cannot show must not end a command."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -103,7 +102,7 @@ def _ready_streams() -> None:
 
 
 def exit_code_of(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments (by default the process's) name; its exit code."""
+    """Run the command that the arguments name (by default the process's); returns its exit code."""
     try:
         code = cli.main(arguments, standalone_mode=False)
         return int(code or ExitCode.DONE)
@@ -117,13 +116,13 @@ def exit_code_of(arguments: Sequence[str] | None = None) -> int:
 
 
 def _early_signal() -> Interrupted | None:
-    """The signal that has come before a run, of which something else may have been made."""
+    """The signal that arrived before a run, and may have been turned into another exception."""
     return Interrupted(SignalDesk.early) if SignalDesk.early else None
 
 
 def _shortage(error: BaseException) -> ShortageError | None:
-    """What to say where an error came about, at whatever distance, because this machine has no
-    file or thread left for us: neither usage is wrong then, nor is it a bug."""
+    """The message if an error was caused, directly or not, by this machine having no file or thread
+    left: that is neither wrong usage nor a bug."""
     behind: BaseException | None = error
     while behind is not None:
         if (short := shortage_in(behind)) is not None:
@@ -133,7 +132,7 @@ def _shortage(error: BaseException) -> ShortageError | None:
 
 
 def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollError) -> int:
-    """Say what is wrong in a sentence; the exit code that it stands for."""
+    """Print one sentence about an error; returns the error's exit code."""
     if isinstance(error, click.Abort):
         return _tell("Nothing was done.", ExitCode.INTERRUPTED)
     if isinstance(error, Interrupted):
@@ -152,24 +151,22 @@ def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollEr
 
 
 def _tell(message: str, code: int, *, shown: Sequence[str] = ()) -> int:
-    """Tell a person, or the program that reads our log, why the command ends; the exit code.
-
-    `shown` are the lines for a person, where they are not the message alone.
-    """
+    """Tell a person, or a program that reads the log, why the command ends; returns the exit code.
+    `shown` are the lines for a person if they are more than the message."""
     if not log_error(message, code):
         _say(*(shown or [message]))
     return code
 
 
 def _say(*lines: str) -> None:
-    """Print on stderr; where nobody listens any more, the exit code must still be right."""
+    """Print on stderr; the exit code must be right even if nobody reads it any more."""
     with suppress(OSError):
         say_aside(*lines)
 
 
 def _confess(error: Exception) -> int:
-    """Say that this is a bug; where it came about goes into a file of its own, into the log file,
-    and where nobody sits at a terminal to stderr, which is all that is left of a container."""
+    """Report a bug. The traceback goes to a new file, to the log file, and to stderr unless that is
+    a terminal: in a container stderr is all that survives."""
     lines = "".join(traceback.format_exception(error))
     kept = _keep(lines)
     above = "the traceback of this line" if logs_json() else "the lines above"
@@ -184,8 +181,8 @@ def _confess(error: Exception) -> int:
 
 
 def _keep(lines: str) -> str:
-    """Write them to a new file that its owner alone can read; its name, empty where that cannot
-    be: a full disk may have brought the bug about."""
+    """Write the traceback to a new file that only its owner can read; returns its name, or an empty
+    string if that fails: a full disk may have caused the bug."""
     try:
         with tempfile.NamedTemporaryFile(
             "w",

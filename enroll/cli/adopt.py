@@ -1,4 +1,4 @@
-"""`enroll adopt`: faces of the library taken into a ledger."""
+"""`enroll adopt`: take faces that the library already holds into a ledger."""
 
 from __future__ import annotations
 

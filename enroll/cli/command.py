@@ -28,24 +28,24 @@ _WARNINGS = "enroll.warnings"
 _CONFIG = "enroll.config"
 
 MANY_OPTIONS = 20
-"""From so many options on, help lists them under headings."""
+"""Number of options from which on help lists them under headings."""
 
 
 class Option(click.Option):
-    """An option; help lists it under its `heading` where a command has many."""
+    """An option; if a command has many, help lists it under its `heading`."""
 
     source = Source.ANY
     heading = ""
 
 
 class _CommandLineOption(Option):
-    """Forces, confirms, retries or decides: no variable and no file may do that unseen."""
+    """Forces, confirms, retries or decides: no variable or file may do that unnoticed."""
 
     source = Source.COMMAND_LINE
 
 
 class _NamedOption(Option):
-    """Says where photos and signatures go, what vouches for that, or which file is written."""
+    """Decides where photos and signatures go, what vouches for that, or which file is written."""
 
     source = Source.NAMED
 
@@ -54,15 +54,15 @@ option = partial(click.option, cls=Option)
 """As click.option."""
 
 command_line_option = partial(click.option, cls=_CommandLineOption)
-"""As click.option, of an option that only the command line gives."""
+"""As click.option, for an option that can only be given on the command line."""
 
 named_option = partial(click.option, cls=_NamedOption)
-"""As click.option, of an option that is not taken from a settings file that was only found."""
+"""As click.option, for an option that is not read from an enroll.toml in the current folder."""
 
 
 def together(*decorators: Callable[[F], F], heading: str = "") -> Callable[[F], F]:
-    """Several option decorators as one, in the order in which help shows them; those of them that
-    have no heading get this one."""
+    """Several option decorators as one, in the order of the help; those without a heading get this
+    one."""
 
     def decorate(function: F) -> F:
         known = len(getattr(function, "__click_params__", ()))
@@ -84,8 +84,8 @@ def source_of(option: click.Option) -> Source:
 
 @lru_cache
 def _all_options() -> dict[str, Source]:
-    """The names of every command's options, which one enroll.toml may hold, and where their values
-    may come from."""
+    """All commands' option names, which one enroll.toml may hold, and where their values may come
+    from."""
     commands = importlib.import_module("enroll.cli").cli
     context = click.Context(commands)
     sources: dict[str, Source] = {}
@@ -100,8 +100,7 @@ def _all_options() -> dict[str, Source]:
 
 
 def _by_name(command: click.Command) -> dict[str, click.Option]:
-    """A command's options by the names that they have in enroll.toml and, as ENROLL_NAME, in
-    the environment."""
+    """A command's options by their names in enroll.toml and, as ENROLL_NAME, in the environment."""
     return {
         max(option.opts, key=len).lstrip("-").replace("-", "_"): option
         for option in command.params
@@ -141,7 +140,8 @@ class SettingsCommand(click.Command):
             raise with_origin from error
 
     def _settle_log_format(self, args: list[str]) -> None:
-        """Choose the form of log lines although the options are wrong: that is said in it, too."""
+        """Choose the format of log lines even if the options are wrong, because the error is logged
+        in it."""
         deciding = [param for param in self.params if param.name in ("config", "log_format")]
         if len(deciding) == 2 and not logs_json():
             lenient = click.Command(
@@ -156,7 +156,7 @@ class SettingsCommand(click.Command):
     def _with_origin(
         self, ctx: click.Context, error: click.UsageError
     ) -> click.BadParameter | None:
-        """The error with where the value came from, unless that is the command line."""
+        """The error with the origin of the value, unless that is the command line."""
         if isinstance(error, click.BadParameter) and error.param is not None:
             name = error.param.name or ""
             origin = _origins_of(ctx).get(name)
@@ -186,7 +186,7 @@ class SettingsCommand(click.Command):
 
 
 def warnings(ctx: click.Context) -> list[str]:
-    """What to tell the user about the settings: a command without log lines prints it itself."""
+    """Warnings about the settings. A command without log lines prints them itself."""
     found: list[str] = ctx.meta.get(_WARNINGS, [])
     return found
 
@@ -202,7 +202,7 @@ def typed(ctx: click.Context, name: str) -> bool:
 
 
 def load_preset(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path | None:
-    """Callback of --config: give the command's options what environment and file say."""
+    """Callback of --config: take the command's options from the environment and the file."""
     options = _by_name(ctx.command)
     found = preset(options, config=value, environ=os.environ, known=_all_options())
     ctx.meta[_WARNINGS] = unknown_variables(os.environ, _all_options())
@@ -217,12 +217,12 @@ def load_preset(ctx: click.Context, _: click.Parameter, value: Path | None) -> P
 
 
 def _quoted(value: str) -> str:
-    """A value of a table as a list of pairs may hold it."""
+    """A table's value, quoted so that it can be part of a list of pairs."""
     return '"' + value.replace('"', '""') + '"' if {",", '"'} & set(value) else value
 
 
 def _as_typed(option: click.Option, setting: Any, origin: str) -> Any:
-    """A setting as the command line would have given it: text, or several for a repeatable."""
+    """A setting as it would be on the command line: text, or a list for a repeatable option."""
     if isinstance(setting, Mapping):
         setting = [f"{name}={_quoted(str(value))}" for name, value in setting.items()]
     if option.multiple:
@@ -233,7 +233,7 @@ def _as_typed(option: click.Option, setting: Any, origin: str) -> Any:
 
 
 def origins(ctx: click.Context) -> dict[str, str]:
-    """For each option of the command, where its value came from: for people to read."""
+    """Where the value of each option came from, for people to read."""
     told = {}
     for parameter in ctx.command.params:
         name = parameter.name or ""
@@ -250,7 +250,7 @@ def in_use(
     ca_bundle: Path | None = None,
     user_ids: Path | None = None,
 ) -> dict[str, Path]:
-    """The files that the running command reads beside ledger and manifest, by what they are."""
+    """The files that the command reads besides ledger and manifest, by what they are."""
     files = {
         **credentials_files(credentials, os.environ),
         "the settings file": click.get_current_context().meta.get(_CONFIG),

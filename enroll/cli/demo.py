@@ -1,4 +1,4 @@
-"""`enroll demo`: an archive to try things on, the stand-in, a run, and what to look at after it."""
+"""`enroll demo`: write an archive, start the stand-in, enroll, and say what to look at."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from enroll.sandbox import Sandbox
 
 PEOPLE = 60
-"""People whose portraits are in the package. `benchmarks/portraits` drew them."""
+"""People whose portraits are in the package; `benchmarks/portraits` drew them."""
 
 _MANIFEST = "staff.csv"
 _PHOTOS = "photos"
 _FIRST_ID = 100_000
 _SEED = 1
-"""Of the people's names, and of the places of the rows that fail."""
+"""Seed for the people's names and the positions of the rows that fail."""
 
 _GIVEN = (
     "Adel", "Alex", "Amal", "Andrea", "Ari", "Charlie", "Dana", "Eden", "Ezra", "Farah", "Isa",
@@ -51,7 +51,7 @@ _FAMILY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """One row of the archive, and its photo; none is written without `content`."""
+    """One row of the archive, and its photo; without `content` no photo is written."""
 
     user_id: str
     user_data: str
@@ -200,8 +200,8 @@ def _enroll(manifest: Path, box: Sandbox) -> Report:
 
 
 def _most_in_flight(readers: int) -> int | None:
-    """None for as many as the stand-in takes; fewer where this process, which holds both ends of
-    every connection, may not open so many files."""
+    """None for as many as the stand-in takes; fewer if this process, which holds both ends of every
+    connection, may not open that many files."""
     from enroll.limiter.adaptive import MOST_IN_FLIGHT
     from enroll.resources import share_out
 
@@ -224,7 +224,7 @@ def _afterwards(folder: Path, report: Report, faces: int) -> list[str]:
 
 
 def _our_name() -> str:
-    """How the reader can call enroll: by name if that finds it, else by the path that was used."""
+    """How the reader can call enroll: by name if the path finds it, else by its file."""
     called = Path(sys.argv[0])
     found = shutil.which("enroll")
     if found is not None and called.exists() and Path(found).samefile(called):

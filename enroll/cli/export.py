@@ -1,4 +1,4 @@
-"""`enroll export`: a ledger's entries as a file."""
+"""`enroll export`: write a ledger's entries to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`enroll forget`: people whose faces and data are deleted."""
+"""`enroll forget`: delete people's faces and data."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def forget(
     yes: bool,
     **given: Any,
 ) -> int:
-    """Delete all that library and ledger hold of people, and enroll them no more.
+    """Delete all that library and ledger hold of people, and do not enroll them again.
 
-    Asks first. Whoever still stands in a manifest is withheld by its runs.
+    Asks first. Rows that still name them are withheld.
     """
     from enroll.commands.forget import ForgetSettings, readmit
     from enroll.commands.forget import forget as forget_people
@@ -52,7 +52,7 @@ def forget(
             "Give --user-id ID or --user-ids FILE. --readmit ID is given without these."
         )
     if not all(user_id.strip() for user_id in (*given["people"], *given["readmitted"])):
-        raise click.UsageError("An empty user_id is nobody's. Correct it.")
+        raise click.UsageError("A user_id is empty. Correct it.")
     SignalDesk()
     tame_pillow()
     settings = ForgetSettings(**options.session_settings(given, credentials))

@@ -1,4 +1,4 @@
-"""Options that several commands share: each is written once, under the heading that help shows."""
+"""Options that several commands share, each written once with its heading in the help."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ any_ledger = _known_library("The library's endpoint, if several are known.")
 known_ledger = together(
     _known_library("Base URL.  [default: as in the ledger's last run]"), connection
 )
-"""For commands that change what a ledger knows of; `session_settings` reads them."""
+"""For commands that work on an existing ledger and make calls; `session_settings` reads them."""
 
 
 def session_settings(given: Mapping[str, Any], credentials: Path | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The types of options: what each takes, as text or from a settings file."""
+"""The types of options: what each accepts, from the command line or a settings file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ AUTO = "auto"
 
 
 class File(click.Path):
-    """A file's name, which may not be longer than file names are."""
+    """A file's name, no longer than file names may be."""
 
     def __init__(self, *, stdio: bool = False) -> None:
-        """`stdio` says that `-` is standard input or output, and no file's name."""
+        """With `stdio`, `-` means standard input or output."""
         super().__init__(path_type=Path)
         self._stdio = stdio
 
@@ -40,7 +40,7 @@ FILE = File()
 
 
 class Member(click.Choice[E]):
-    """A choice among an enum's values; click by itself would have its members' names typed."""
+    """A choice among an enum's values; click itself would expect its members' names."""
 
     def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
         return super().normalize_choice(str(choice), ctx)
@@ -75,7 +75,7 @@ class WholeNumber(click.IntRange):
 
 
 def number_of(setting: str) -> Number | WholeNumber:
-    """The type of an option by the name of its setting, whose range it has."""
+    """The type of the option for this setting, with the setting's range."""
     within = RANGES[setting]
     if not within.whole:
         return Number(within)
@@ -92,7 +92,7 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 class Duration(click.ParamType[float]):
-    """A length of time in seconds: `21600`, `6h`, `90m`, `1h30m`; more than nothing."""
+    """A length of time in seconds: `21600`, `6h`, `90m`, `1h30m`; more than zero."""
 
     name = "duration"
 
@@ -129,7 +129,7 @@ _BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")
 
 
 class BoundType(click.ParamType[Bound]):
-    """A number, or a share in percent: `25`, `1%`, `0.5%`."""
+    """A number, or a percentage: `25`, `1%`, `0.5%`."""
 
     name = "bound"
 
@@ -154,14 +154,14 @@ _PAIR = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""A pair, and the comma behind it: where no other pair begins, it belongs to the value."""
+"""A pair and the comma after it; a comma that no other pair follows belongs to the value."""
 
 
 def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> dict[str, str]:
-    """`A=B,C=D`, also given several times, as a mapping.
+    """`A=B,C=D`, which may be given several times, as a mapping.
 
-    A comma that another pair does not follow belongs to the value; as in a CSV, quotes are around
-    values or pairs that hold any other, and a quote within them is written twice.
+    A comma that no other pair follows belongs to the value. As in a CSV, values or pairs with other
+    commas are put in quotes, and a quote within them is doubled.
     """
     found: dict[str, str] = {}
     rest = ",".join(value).lstrip(", ")
@@ -178,7 +178,7 @@ def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) 
 
 
 def _halves(pair: re.Match[str]) -> tuple[str, str, str]:
-    """Name, equals sign and value."""
+    """A pair's name, equals sign and value."""
     if pair["both"] is not None:
         name, equals, text = pair["both"].replace('""', '"').partition("=")
         return name.strip(), equals, text.strip()
@@ -188,7 +188,7 @@ def _halves(pair: re.Match[str]) -> tuple[str, str, str]:
 
 
 def error_code(text: str) -> str:
-    """An error code as it was typed. Raises BadParameter for what no code looks like."""
+    """An error code as typed. Raises BadParameter if it cannot be one."""
     code = text.strip()
     if wrong := wrong_code(code):
         raise click.BadParameter(wrong)

@@ -51,7 +51,7 @@ def plan(
     report: Path | None,
     **given: Any,
 ) -> int:
-    """Tell what `run` would do with MANIFEST. Calls nothing, writes nothing but --report."""
+    """Show what `run` would do with MANIFEST. Makes no calls, writes nothing but --report."""
     if full and given["sample"] is not None:
         raise click.UsageError("Give only one of --full and --sample.", ctx=ctx)
     return print_plan(

@@ -1,4 +1,4 @@
-"""`enroll remove`: faces taken out of the library."""
+"""`enroll remove`: take faces out of the library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`enroll resolve`: a face in doubt, decided by hand."""
+"""`enroll resolve`: decide about a face in doubt by hand."""
 
 from __future__ import annotations
 

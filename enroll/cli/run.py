@@ -1,4 +1,4 @@
-"""`enroll run`: every row of a manifest enrolled."""
+"""`enroll run`: enroll every row of a manifest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _part = together(
     options.seed,
     heading=options.ROWS,
 )
-"""For a part of what is due."""
+"""Options that choose a part of what is due."""
 
 
 @click.command(cls=SettingsCommand)

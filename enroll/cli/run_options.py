@@ -1,4 +1,4 @@
-"""What `enroll run` and `enroll sync` have in common: options, settings, and how they are run."""
+"""What `enroll run` and `enroll sync` share: options, settings, and how they are carried out."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=RunSettings)
 
 NOWHERE = Path("none")
-"""The --results that writes none."""
+"""The value of --results that writes none."""
 
 
 def _code_rules(
@@ -60,7 +60,7 @@ def _code_rules(
 
 
 def _choose_log_format(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Before the other options are looked at, so that what is wrong with them is said in it."""
+    """Runs before the other options are read, so that errors in them are logged in this format."""
     if not ctx.resilient_parsing:
         stream = LastingStream(sys.stderr)
         set_up(stream=stream, as_json=value == "json", file=None, quiet=False)
@@ -202,7 +202,7 @@ def run_options(
     fail_on: FailOn,
     dry_run: str,
 ) -> Callable[[F], F]:
-    """The options of a command that enrolls, with its `further` ones, and its defaults."""
+    """The options of a command that enrolls, with its `further` ones and its defaults."""
     return together(
         options.manifest,
         options.library,
@@ -221,7 +221,7 @@ _WRITTEN = {
     "metrics_file": "the metrics",
     "differences": "the differences",
 }
-"""What is written beside the results, which must not take its place: among the files in use."""
+"""Files that are written besides the results, which must not replace them."""
 
 
 def settings_of(ctx: click.Context, manifest: Path, given: Mapping[str, Any], kind: type[S]) -> S:
@@ -247,7 +247,7 @@ def settings_of(ctx: click.Context, manifest: Path, given: Mapping[str, Any], ki
 
 
 def _publications(settings: RunSettings, given: Mapping[str, Any]) -> Publications:
-    """Where figures and log go. Raises UsageError for a file that is something else."""
+    """Where figures and log go. Raises UsageError for a file that must not be overwritten."""
     from enroll.report.publishing import Publications
 
     where = Publications(
@@ -265,10 +265,10 @@ def perform(
     desk: SignalDesk,
     enroll: Callable[..., Report],
 ) -> int:
-    """Set log lines up, enroll, and print and write how that went; the exit code.
+    """Set up logging, enroll, and print and write the outcome; returns the exit code.
 
-    `desk` was there before anything large was loaded: it holds a signal until the figures of an
-    interrupted run can be written.
+    `desk` was created before anything large was loaded: it holds a signal back until the figures of
+    an interrupted run can be written.
     """
     from enroll.report.publishing import publishing
 

@@ -1,4 +1,4 @@
-"""`enroll sandbox`: a stand-in of the service, to rehearse with."""
+"""`enroll sandbox`: run a stand-in for the service, to rehearse with."""
 
 from __future__ import annotations
 

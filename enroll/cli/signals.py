@@ -1,4 +1,4 @@
-"""Signals: the first ends a run softly, a second one leaves at once; but SIGHUP never does."""
+"""Signals: the first ends a run gracefully, a second quits at once, except SIGHUP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """A signal came before or after the time in which a run can be ended softly."""
+    """A signal arrived before or after the time in which a run can end gracefully."""
 
     def __init__(self, number: int) -> None:
         super().__init__("Interrupted; nothing was sent that is not on record.")
@@ -23,20 +23,20 @@ class Interrupted(BaseException):
 
 
 class SignalDesk:
-    """Takes the process's signals, and hands the first one to the run while it can end softly.
+    """Takes the process's signals, and passes the first one to the run while it can end gracefully.
 
-    A SIGHUP that was ignored when we started stays ignored: `nohup` asked for that. After any
-    signal a SIGHUP says nothing new: a shell that ends sends one, and the kernel sends another
-    within a millisecond, when nobody has asked for haste.
+    A SIGHUP that was ignored at the start stays ignored: `nohup` asked for that. After any signal a
+    SIGHUP means nothing new: a shell that ends sends one and the kernel another within a
+    millisecond, without anybody being in a hurry.
     """
 
     early: ClassVar[int] = 0
-    """The first signal, if it came before a run could end softly; else 0. What it raised may have
-    been lost on the way: Python drops what is raised in callbacks of its own, and modules in C make
-    an ImportError of it."""
+    """The first signal, if it arrived before a run could end gracefully; else 0. The exception that
+    it raised may be lost: Python drops exceptions in its own callbacks, and C modules turn them
+    into an ImportError."""
 
     def __init__(self, *, holding: bool = False) -> None:
-        """`holding` keeps a signal until we are `ready`: a second one leaves at once all the
+        """`holding` keeps a signal back until `ready` is called; a second one quits at once all the
         same."""
         self._interrupt: Callable[[int], None] | None = None
         self._holding = holding
@@ -47,13 +47,14 @@ class SignalDesk:
                 signal.signal(number, self._take)
 
     def ready(self) -> None:
-        """Hold no further signal back. Raises Interrupted for one that has come."""
+        """Stop holding signals back. Raises Interrupted if one has arrived."""
         self._holding = False
         if SignalDesk.early:
             raise Interrupted(SignalDesk.early)
 
     def soften(self, interrupt: Callable[[int], None]) -> None:
-        """From now on the first signal goes to `interrupt`, also one that has come already."""
+        """From now on pass the first signal to `interrupt`, including one that has arrived
+        already."""
         self._interrupt = interrupt
         if SignalDesk.early:
             interrupt(SignalDesk.early)
@@ -86,8 +87,8 @@ class SignalDesk:
 
 
 def _say(text: str, number: int, *, lead: str = "") -> None:
-    """Write past Python's buffers, which a signal may have caught in the middle of a write; `lead`
-    takes a terminal off the bar's line."""
+    """Write past Python's buffers, which the signal may have interrupted in the middle of a write;
+    `lead` moves a terminal off the bar's line."""
     if log_signal(text, {"signal": signal.Signals(number).name}):
         return
     with suppress(OSError):

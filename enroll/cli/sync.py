@@ -1,4 +1,4 @@
-"""`enroll sync`: the library kept like a manifest."""
+"""`enroll sync`: make the library match a manifest."""
 
 from __future__ import annotations
 
@@ -67,11 +67,12 @@ _guards = together(
 )
 @click.pass_context
 def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
-    """Make the library what MANIFEST says, for the people that the ledger knows.
+    """Make the library match MANIFEST, for the people that the ledger knows.
 
-    New rows are added. A photo or user_data that changed is added anew before the old face is
-    deleted. Who stands in MANIFEST no more is removed. Faces that the ledger does not know are
-    never touched. A difference that is too large is refused (exit code 8), and nothing is done.
+    New rows are added. If a photo or user_data changed, the new face is added before the old one is
+    deleted. People who are no longer in MANIFEST are removed. Faces that the ledger does not know
+    are never touched. A difference that is too large is refused with exit code 8, and nothing is
+    done.
     """
     settings = settings_of(ctx, manifest, given, SyncSettings)
     show = given["show_user_ids"]

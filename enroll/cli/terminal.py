@@ -1,4 +1,4 @@
-"""What commands do around their one call: speak, ask, read credentials, keep Pillow quiet."""
+"""What commands do around their one call: print, ask, read credentials, quieten Pillow."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from enroll.model import Credentials
 from enroll.text.wording import confirm, say, say_aside
 
 PROGRESS_SECONDS = 2.0
-"""How often a terminal is told how far a command is."""
+"""How often progress is shown on a terminal."""
 
 
 class Terminal:
-    """Says things on standard output, tells progress on a terminal, and asks a person there."""
+    """Prints on standard output, shows progress on a terminal, and asks the person there."""
 
     def __init__(self, *, yes: bool = False) -> None:
         """`yes` agrees to everything."""
@@ -45,14 +45,14 @@ class Terminal:
             say(*lines)
 
     def progress(self, done: int, what: str) -> None:
-        """Tell a terminal now and then how far it is."""
+        """Show on a terminal, now and then, how far the command is."""
         now = clock.monotonic()
         if now - self._told_at >= PROGRESS_SECONDS and sys.stderr.isatty():
             self._told_at = now
             say_aside(f"… {done:,} {what}")
 
     def confirm(self, question: str) -> bool:
-        """Ask a person. Raises UsageError where there is none."""
+        """Ask a person. Raises UsageError if there is nobody to ask."""
         if self._yes:
             return True
         if not sys.stdin.isatty():
@@ -69,8 +69,8 @@ def credentials_reader(path: Path | None) -> Callable[[], Credentials]:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Around what prints a command's answer. Raises LocalError where stdout takes no more of it;
-    where its reader has had enough, as in `enroll export - | head`, the command is done."""
+    """Around printing a command's answer. Raises LocalError if stdout cannot be written. If its
+    reader has gone, as in `enroll export - | head`, the command is done."""
     try:
         yield
         sys.stdout.flush()
@@ -83,8 +83,8 @@ def printing() -> Iterator[None]:
 
 
 def tame_pillow() -> None:
-    """Have Pillow and its decoders say nothing of odd or broken photos, of which the rows say what
-    is wrong; and the memory of one picture not be kept for the next."""
+    """Keep Pillow and its decoders from printing about odd or broken photos, which the rows report,
+    and from keeping one picture's memory for the next."""
     from enroll.photos import give_back_memory, hush_libtiff
 
     warnings.filterwarnings("ignore", module="PIL")

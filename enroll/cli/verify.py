@@ -1,4 +1,4 @@
-"""`enroll verify`: the ledger compared with the library."""
+"""`enroll verify`: compare the ledger with the library."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What each command does: one file a verb, and what only one of them needs."""
+"""What each command does: one module per verb, and what only one of them needs."""

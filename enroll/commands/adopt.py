@@ -1,4 +1,4 @@
-"""Takes faces that a library already holds into a ledger: `enroll adopt`."""
+"""`enroll adopt`: take faces that a library already holds into a ledger."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ NO_GROUP_ID = "--group-id is needed: the library whose faces to adopt."
 class AdoptSettings:
     """What `enroll adopt` is to do; docs/reference.md describes the options.
 
-    `run` holds what it has in common with `enroll run`. `score` is the least that counts as that
-    of a photo's own face, None to learn it; `report` is a CSV of the rows to look at.
+    `run` holds the settings that it shares with `enroll run`. `score` is the minimum that counts as
+    a photo's own face, None to learn it; `report` is a CSV of the rows that need review.
     """
 
     run: RunSettings
@@ -59,7 +59,7 @@ class AdoptSettings:
     report: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what the command line refuses, with the same sentence."""
+        """Raise UsageError for values that the command line refuses, with the same message."""
         refuse(self)
         if not self.run.group_id:
             raise UsageError(NO_GROUP_ID)
@@ -68,10 +68,10 @@ class AdoptSettings:
 def adopt(
     settings: AdoptSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
 ) -> Adoption:
-    """Find the manifest's rows among the library's faces, and take their tokens into the ledger.
+    """Match the manifest's rows with the library's faces, and record their tokens in the ledger.
 
-    With `dry_run` it is only said what that takes. Rows that the ledger knows as enrolled are
-    left out, so that an adoption that was interrupted goes on. Raises EnrollError.
+    With `dry_run`, only report what that takes. Rows that the ledger has as enrolled are skipped,
+    so an interrupted adoption continues. Raises EnrollError.
     """
     run = settings.run
     manifest = open_manifest(
@@ -177,7 +177,8 @@ class _Work:
         return adoption
 
     def _count(self, adoption: Adoption, store: PhotoStore, run: int | None) -> None:
-        """Compare the manifest with the ledger; claim the rows that may have a face there."""
+        """Compare the manifest with the ledger; choose the rows that may have a face in the
+        library."""
         scan = Scan(self.manifest.rows(CHUNK_ROWS), store)
         blocked = self.ledger.block_list
         while (scanned := scan.next_chunk()) is not None:
@@ -194,7 +195,7 @@ class _Work:
         adoption.to_search = self.listing.count_rows(listed_only=adoption.listed.whole)
 
     def _known_own_score(self, photo_search: PhotoSearch) -> OwnScore | None:
-        """The score of own faces, as set, or as a face has whose token the ledger knows."""
+        """The score of own faces: as set, or measured with a face whose token the ledger knows."""
         if self.settings.score is not None:
             return OwnScore(self.settings.score, set_by_hand=True)
         score = photo_search.own_score(self.caller, self.ledger)

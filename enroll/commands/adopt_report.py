@@ -1,4 +1,4 @@
-"""How an adoption went, as lines to read and as a CSV."""
+"""Reports an adoption, as lines to read and as a CSV."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from enroll.text.files import new_csv
 from enroll.text.wording import amount, facts
 
 REPORT_COLUMNS = ("line", "user_id", "image", "outcome", "face_token", "score", "detail")
-"""What a report of an adoption has."""
+"""The columns of an adoption's report."""
 
 MEANINGS = {
     Outcome.ADOPTED: "their faces are in the ledger now",
@@ -37,13 +37,12 @@ MEANINGS = {
 
 @dataclass(slots=True, kw_only=True)
 class Adoption:
-    """How an adoption went. Rows are those of the manifest, a row that stands twice once.
+    """The outcome of an adoption, counted in rows of the manifest; identical rows count once.
 
-    `known` lines were enrolled before, `invalid` ones can never be, `withheld` ones are of people
-    who were forgotten. `rows` are the others, of
-    which `to_search`, a call each, may have a face in the library; `outcomes` counts what these
-    came to. `surplus` are further copies of adopted faces, `unknown` the library's faces that
-    the ledger still does not know.
+    `known` lines were enrolled before, `invalid` ones never can be, `withheld` ones belong to
+    people who were forgotten. `rows` are all others; `to_search` of them may have a face in the
+    library and take a call each, and `outcomes` counts how these ended. `surplus` counts further
+    copies of adopted faces, `unknown` the library's faces that the ledger still does not know.
     """
 
     ledger: Path
@@ -64,7 +63,7 @@ class Adoption:
 
     @property
     def finished(self) -> bool:
-        """Whether it was found out of every row whether the library holds its face."""
+        """Whether every row's question was answered: does the library hold its face?"""
         return not (self.outcomes[Outcome.FAILED] or self.outcomes[Outcome.NO_SCORE])
 
     @property
@@ -85,7 +84,7 @@ class Remarks:
         self._writer = writer
 
     def row(self, row: ScannedRow, decision: Decision, detail: str) -> None:
-        """Write down what became of a row, unless it went plainly well."""
+        """Write down the outcome of a row, unless it needs no review."""
         plain = decision.outcome in (Outcome.ADOPTED, Outcome.KNOWN)
         if self._writer is None or (plain and not (decision.surplus or decision.alike)):
             return
@@ -113,13 +112,13 @@ def _detail(decision: Decision) -> str:
 
 @contextmanager
 def open_report(path: Path | None) -> Iterator[Remarks]:
-    """Remarks into a file of its owner's alone, there when all is written; None: nowhere."""
+    """Remarks in a file that only its owner can read, complete or not there; for None, nowhere."""
     with new_csv(path, REPORT_COLUMNS) as writer:
         yield Remarks(writer)
 
 
 def opening_lines(adoption: Adoption) -> list[str]:
-    """What is said before the first search."""
+    """The lines before the first search."""
     listed = adoption.listed
     shown = f"{amount(listed.faces, 'face')}{'' if listed.whole else ' seen, not all'}"
     lines = facts(
@@ -144,7 +143,7 @@ def opening_lines(adoption: Adoption) -> list[str]:
 
 
 def adopted_lines(adoption: Adoption, calls: Counter[CallKind], report: Path | None) -> list[str]:
-    """What is said in the end."""
+    """The lines at the end."""
     counts = [(one, adoption.outcomes[one]) for one in Outcome if adoption.outcomes[one]]
     wide = max((len(one.value) for one, _ in counts), default=0)
     deep = max((len(f"{count:,}") for _, count in counts), default=0)

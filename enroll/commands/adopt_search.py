@@ -1,4 +1,5 @@
-"""Searches for the photos of rows, decides person by person which faces are theirs, records it."""
+"""Searches with the photos of rows, decides for each person which faces are theirs, and records
+it."""
 
 from __future__ import annotations
 
@@ -34,14 +35,14 @@ from enroll.session.face_search import Findings, PhotoSearch, SeenFace, cut_at, 
 from enroll.session.session import CommandRecord
 
 MOST_UNDECIDED = 1000
-"""People searched for, and kept in memory, before the score of own faces must be known."""
+"""People kept in memory after their searches while the score of own faces is not known."""
 
 PEOPLE_A_COMMIT = 50
-"""After how many people what was found is written; what a kill loses is searched for again."""
+"""People per commit; what a kill loses is searched for again."""
 
 
 BY_ADOPTION = "by enroll adopt"
-"""What the events say that an adoption writes."""
+"""What the events of an adoption say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,13 @@ class Searched:
 
     @property
     def content(self) -> bytes:
-        """What tells photos apart: the SHA-256 of what is sent."""
+        """What distinguishes photos: the SHA-256 of what is sent."""
         return self.photo.sent_sha256 or self.photo.sha256
 
 
 @dataclass(frozen=True, slots=True)
 class Unsearched:
-    """A row that has no photo to search with, and why."""
+    """A row without a photo to search with, and why."""
 
     row: ScannedRow
     fault: Fault
@@ -70,7 +71,7 @@ RowSearch = Searched | Unsearched
 
 
 class AdoptSearch:
-    """Carries one adoption out; `adoption` and the ledger hold what it came to."""
+    """Carries out one adoption; the outcome is in `adoption` and the ledger."""
 
     def __init__(
         self,
@@ -212,7 +213,7 @@ class AdoptSearch:
         bases: dict[bytes, FaceRecord | None],
         there: dict[str, LibraryFace],
     ) -> None:
-        """Give a person's photos their faces."""
+        """Assign faces to a person's photos."""
         own = self._adoption.own
         photos = [
             SearchedPhoto(
@@ -235,7 +236,7 @@ class AdoptSearch:
                 self._remarks.row(searched.row, decision, "")
 
     def _findings(self, result: Searched, there: dict[str, LibraryFace]) -> Findings:
-        """What a search has shown of the row's person, but for what the ledger knows."""
+        """The row's person's faces that a search found and the ledger does not know."""
         found = _found(result)
         ours = [one for one in found if one.user_id == result.row.user_id]
         held = self._ledger.holders_of([one.face_token for one in ours])
@@ -260,12 +261,12 @@ class AdoptSearch:
 
 
 def _found(result: RowSearch) -> list[FoundFace]:
-    """The faces that a search has shown; none where it has shown nothing reliable."""
+    """The faces that a search found; none if its answer is not reliable."""
     return (found_faces(result.answer) if isinstance(result, Searched) else None) or []
 
 
 def _trouble(result: Searched) -> str | None:
-    """Why a search proves nothing; None where it does."""
+    """Why a search proves nothing; None if it does prove something."""
     if found_faces(result.answer) is not None:
         return None
     return result.answer.code or OwnCode.FIELD_MISSING.value
@@ -277,7 +278,7 @@ def _add_time(one: FoundFace, there: dict[str, LibraryFace]) -> int | None:
 
 
 class AdoptWriter:
-    """Records faces and the rows that point to them; committed by who uses it."""
+    """Records faces and the rows that point to them; its user commits."""
 
     def __init__(self, ledger: Ledger, work: CommandRecord, *, turned: bool) -> None:
         """`turned` is the `multi_oriented_detection` of the searches."""
@@ -329,7 +330,7 @@ class AdoptWriter:
         return face
 
     def restore(self, face: FaceRecord) -> None:
-        """A row points again to a face to which none pointed; `face` is as it stands now."""
+        """A row points again to a face that no row pointed to; `face` is its present record."""
         event = self._work.event(EventKind.RESTORED, face.face_id, face.face_token)
         self._ledger.record(Changes(faces=[replace(face, run=self._work.run)], events=[event]))
 

@@ -1,5 +1,5 @@
-"""`enroll forget`: all that library and ledger hold of people is deleted; with --readmit they may
-be enrolled again."""
+"""`enroll forget`: delete everything that library and ledger hold of people; with --readmit, allow
+them to be enrolled again."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ from enroll.text.wording import amount
 FORGET = "forget"
 
 SHOWN = 20
-"""How many people are named in a sentence about them."""
+"""How many people a sentence names."""
 
 ALL_RUNS = 1_000_000
-"""More than a ledger has."""
+"""More runs than a ledger has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetSettings(SessionSettings):
-    """What `enroll forget` is to do: the people in `people` and in the file `user_ids` are to be
-    forgotten, or those in `readmitted` may be enrolled again."""
+    """What `enroll forget` is to do: forget the people in `people` and in the file `user_ids`, or
+    allow those in `readmitted` to be enrolled again."""
 
     people: Sequence[str] = ()
     user_ids: Path | None = None
@@ -66,7 +66,7 @@ class ForgetSettings(SessionSettings):
         return {COMMAND: FORGET, FILES: files_record({"the user ids": self.user_ids})}
 
     def everybody(self) -> list[str]:
-        """All who are to be forgotten, each once. Raises UsageError."""
+        """Everybody who is to be forgotten, each once. Raises UsageError."""
         listed = [] if self.user_ids is None else read_user_ids(self.user_ids)
         return list(dict.fromkeys([*self.people, *listed]))
 
@@ -75,14 +75,14 @@ class ForgetSettings(SessionSettings):
         return user_id if self.show_user_ids else mask(user_id)
 
     def shown_path(self, path: Path, people: Sequence[str]) -> str:
-        """A path as it may be printed: a file may be called by its person's id."""
+        """A path as it may be printed: a file may be named after its person's id."""
         text = str(path)
         for user_id in sorted(people, key=len, reverse=True):
             text = text.replace(user_id, self.shown(user_id))
         return text
 
     def several(self, people: Sequence[str]) -> str:
-        """People as they may be printed, the first of them."""
+        """The first of some people, as they may be printed."""
         if all(self.shown(user_id) == NAMELESS for user_id in people):
             return f"{amount(len(people), 'person', 'people')} (--show-user-ids names them)"
         more = f" and {len(people) - SHOWN:,} more" if len(people) > SHOWN else ""
@@ -91,9 +91,9 @@ class ForgetSettings(SessionSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """How it went: of `people` those in `left` are not forgotten to the end, for the reasons there;
-    `gone` faces were deleted, `in_all` of those who are forgotten, also by commands that did not
-    come to their end. Nothing was done unless it was `agreed` to."""
+    """The outcome: the `people`, those not completely forgotten in `left` with the reason, and
+    `gone` deleted faces; `in_all` also counts those that earlier, interrupted commands deleted.
+    Nothing was done unless it was `agreed` to."""
 
     people: Sequence[str] = ()
     gone: int = 0
@@ -112,11 +112,11 @@ class Forgotten:
 def forget(
     settings: ForgetSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
 ) -> Forgotten:
-    """Delete all that library and ledger hold of people, and keep a hash by which runs withhold
-    them, when that is agreed to. Raises EnrollError.
+    """Delete everything that library and ledger hold of people, if that is agreed to, and keep a
+    hash by which runs withhold them. Raises EnrollError.
 
-    They are withheld before anything is deleted, and what the ledger holds of a person is deleted
-    when no face is left in the library: wherever it dies, the same command goes on.
+    They are withheld before anything is deleted, and a person's data in the ledger is deleted once
+    the library holds none of their faces: after a crash, the same command continues.
     """
     named = settings.everybody()
     with open_session(settings, read_credentials, prompt) as session:
@@ -140,7 +140,8 @@ def forget(
 
 
 def _files(session: Session[ForgetSettings]) -> dict[Path, str]:
-    """The files that may name people, as far as the ledger knows; before anything is deleted."""
+    """The files that may name people, as far as the ledger knows; listed before anything is
+    deleted."""
     settings = session.settings
     others = {} if settings.user_ids is None else {settings.user_ids.absolute(): "the user ids"}
     last_scan = session.audit.last_scan()
@@ -152,8 +153,8 @@ def _files(session: Session[ForgetSettings]) -> dict[Path, str]:
 def _alike(
     settings: ForgetSettings, ledger: Ledger, people: Sequence[str]
 ) -> Mapping[str, Sequence[str]]:
-    """People whom the ledger does not know, with those whom it knows under nearly the same id.
-    Raises UsageError for an id that nobody can have."""
+    """People unknown to the ledger, each with the known ones who have nearly the same id. Raises
+    UsageError for an id that the service would not accept."""
     strangers = ledger.forgetting.strangers(people)
     for user_id in filterfalse(ledger.block_list.holds, strangers):  # those are gone on with
         if fault := user_id_fault(user_id):
@@ -200,7 +201,7 @@ def _agreed(
 
 @dataclass(frozen=True, slots=True)
 class _Forgetting:
-    """People who are withheld already, and of whom all is to be deleted."""
+    """People who are withheld already, while all their faces and data are deleted."""
 
     session: Session[ForgetSettings]
     ledger: Ledger
@@ -240,7 +241,7 @@ class _Forgetting:
         return Forgotten(people=self.people, gone=gone, in_all=in_all, left=left)
 
     def _delete(self, theirs: PeopleFaces) -> tuple[int, dict[str, str]]:
-        """Delete all faces; how many are gone, and of whom some may not be."""
+        """Delete all faces; returns how many are gone, and the people who may have some left."""
         ledger, session = self.ledger, self.session
         known, unknown = self._on_record(theirs)
         gone, left = self._delete_unknown(unknown)
@@ -259,8 +260,8 @@ class _Forgetting:
         return gone, {user_id: because for user_id in self.people if user_id in left}
 
     def _on_record(self, theirs: PeopleFaces) -> tuple[list[Target], dict[str, str]]:
-        """Faces that are not on record as these people's: those with which a face of the ledger
-        goes, so that it can be recorded that they are deleted; and the others' owners by token."""
+        """Faces that the ledger does not have as these people's: those that are deleted with a face
+        of the ledger, so that their deletion can be recorded; and the others' owners by token."""
         known, unknown = [], dict[str, str]()
         faces = self.ledger.faces_of(theirs.unknown)
         for user_id, tokens in theirs.unknown.items():
@@ -278,8 +279,8 @@ class _Forgetting:
         return known, unknown
 
     def _delete_unknown(self, owners: Mapping[str, str]) -> tuple[int, set[str]]:
-        """Delete faces of people of whom the ledger has none: it would miss nothing if it died on
-        the way. How many are gone, and of whom some may be left."""
+        """Delete faces that the ledger does not have, so there is no intent to record. Returns how
+        many are gone, and the people who may have some left."""
         ledger, session, tokens = self.ledger, self.session, list(owners)
         counts, left = Counter[str](), set[str]()
         for start in range(0, len(tokens), DELETE_PAGE):
@@ -350,7 +351,7 @@ class Readmitted:
 
 
 def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
-    """Take people off the block list; nothing is called. Raises EnrollError."""
+    """Take people off the block list, without a call. Raises EnrollError."""
     library = known_library(settings.ledger, group_id=settings.group_id)
     with hold_ledger(settings.ledger, library) as held:
         ledger = held.ledger

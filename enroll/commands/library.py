@@ -1,5 +1,5 @@
-"""Libraries of an account shown, made and deleted. No change is asked for twice without a look
-between."""
+"""Shows, creates and deletes an account's libraries; never repeats a change without checking
+first."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from enroll.session.account import Connection, list_libraries
 from enroll.text.wording import amount
 
 LONGEST_NAME = 60
-"""Characters of a library's name that the service takes."""
+"""Characters that the service accepts in a library's name."""
 
 CALLS_TO_MAKE = 2
-"""The calls that it takes to make a library once it is known not to be there: `create`, and
-`group_list` for its creation time."""
+"""Calls needed to create a library that is known to be missing: `create`, and `group_list` for its
+creation time."""
 
 COUNTED = 1000
-"""Faces that are counted before a library is deleted: a page of `list`, the largest."""
+"""Faces that are counted before a library is deleted: the largest page of `list`."""
 
 
 class Asker(Protocol):
-    """Who can agree to something."""
+    """Somebody who can agree to something."""
 
     def confirm(self, question: str) -> bool:
-        """Whether a person agrees. Raises UsageError where nobody can be asked."""
+        """Whether a person agrees. Raises UsageError if there is nobody to ask."""
 
 
 def describe_library(connection: Connection, group_id: str) -> Library:
-    """The library named `group_id`. Raises ServiceError where the account has none such, and as
+    """The library named `group_id`. Raises ServiceError if the account has no such library, and as
     `Connection.ask` does."""
     answer = connection.ask(
         CallKind.GROUP_INFO, lambda service: service.group_info(group_id=group_id)
@@ -42,9 +42,9 @@ def describe_library(connection: Connection, group_id: str) -> Library:
 def create_library(
     connection: Connection, *, group_id: str, group_name: str, group_data: str, model_version: str
 ) -> None:
-    """Make a library; an empty `model_version` leaves it to the service.
+    """Create a library; an empty `model_version` leaves the choice to the service.
 
-    Raises UsageError for one that is there already, and ServiceError.
+    Raises UsageError if it exists already, and ServiceError.
     """
     if _find(connection, group_id) is not None:
         raise UsageError(
@@ -72,11 +72,11 @@ def provide_library(
     ledger: Path | None,
     most_calls: int | None,
 ) -> tuple[Library, bool]:
-    """The library named `group_id`, and whether it had to be made; its name is its id.
+    """The library named `group_id`, and whether it had to be created; its name is its id.
 
-    `ledger` is that of the library if there is one, `most_calls` how many calls may be made in
-    all. Raises UsageError for a library that is gone although its ledger is there, or where too
-    few calls are left, and ServiceError.
+    `ledger` is the library's, if there is one; `most_calls` is how many calls may be made in all.
+    Raises ServiceError, and UsageError if the library is gone although its ledger exists, or if too
+    few calls are left.
     """
     found = _find(connection, group_id)
     if found is not None:
@@ -109,10 +109,10 @@ def provide_library(
 
 
 def delete_library(connection: Connection, *, group_id: str, force: bool, asker: Asker) -> bool:
-    """Delete a library when `asker` agrees; whether that was done.
+    """Delete a library if `asker` agrees; returns whether it was deleted.
 
-    Raises UsageError for one that is not there, and without `force` for one that holds faces;
-    ServiceError where the service will not, or where it is not known.
+    Raises UsageError if it does not exist, or if it holds faces and `force` is not set;
+    ServiceError if the service refuses, or if the outcome is unknown.
     """
     if _find(connection, group_id) is None:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Which faces of a library are which photos of a person, by what searches have shown. Pure."""
+"""Decides from searches which of a library's faces belong to which photos of a person. Pure."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from enum import StrEnum
 from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
 
 HIGHEST_SCORE = 100.0
-"""The most that `search` gives. A photo that gets it is as like as can be: its own face."""
+"""The highest score of `search`: a photo that gets it is its own face."""
 
 LEAST_OWN_SCORE = 90.0
-"""Below it no score is learned as that of own faces: the service recommends 90 to tell people
-apart with the fewest mistakes."""
+"""No lower score is learned as that of own faces: the service recommends 90 to tell people apart
+with the fewest mistakes."""
 
 AGREEING = 3
 """People whose photos must reach the same highest score before it counts as that of own faces."""
 
 SAMPLE = 20
-"""Searches, if there are so many, before that is believed."""
+"""Searches, if there are that many, before that score is trusted."""
 
 
 class Outcome(StrEnum):
-    """What became of a row of the manifest in an adoption."""
+    """The outcome of a row of the manifest in an adoption."""
 
     ADOPTED = "adopted"
-    """The library holds its face, and the ledger knows the token now."""
+    """The library holds its face, and the ledger now has the token."""
     KNOWN = "known"
-    """The ledger knew its face."""
+    """The ledger had its face already."""
     NOT_FOUND = "not_found"
-    """The library holds faces of this person, and none of them is this photo's."""
+    """The library holds faces of this person, but not this photo's."""
     CONTESTED = "contested"
-    """The faces that may be this photo's went to other photos, which look the same."""
+    """The faces that may be this photo's were given to other photos, which look the same."""
     UNCLEAR = "unclear"
-    """More faces are as like this photo as its own than a search shows."""
+    """More faces match this photo as well as its own than a search returns."""
     IN_DOUBT = "in_doubt"
     """A face of this person is in doubt; a run settles it."""
     NO_SCORE = "no_score"
-    """It could not be learned which score a photo gets for its own face."""
+    """The score that a photo gets for its own face could not be learned."""
     UNUSABLE = "unusable"
     """There is no photo to search with."""
     FAILED = "failed"
@@ -48,8 +48,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OwnScore:
-    """The score that a photo gets for its own face: about `score`, or, where a person has set
-    it, `score` and anything above."""
+    """The score that a photo gets for its own face: about `score`, or, if a person has set it,
+    `score` and above."""
 
     score: float
     set_by_hand: bool = False
@@ -59,14 +59,14 @@ class OwnScore:
         return score >= self.score - SCORE_SLACK and not self.refuted_by(score)
 
     def refuted_by(self, score: float) -> bool:
-        """Whether this score shows that what we took for own faces were others."""
+        """Whether this score shows that what counted as own faces were others."""
         return not self.set_by_hand and score > self.score + SCORE_SLACK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchedPhoto:
-    """A photo of a person, by what is sent of it, the manifest's line, and what a search showed:
-    the person's faces that the ledger does not know."""
+    """A photo of a person: what is sent, the manifest's line, and the person's faces that a search
+    found and the ledger does not know."""
 
     content: bytes
     line: int
@@ -75,10 +75,10 @@ class SearchedPhoto:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a photo is given: a token, if ADOPTED, and further copies of its face.
+    """What a photo is given: if ADOPTED a token, and further copies of its face.
 
-    `score` is the best that any of the person's faces had. `alike` says that another photo of
-    the person might have had the same token.
+    `score` is the best of the person's faces. `alike` says that another photo of the person could
+    have had the same token.
     """
 
     outcome: Outcome
@@ -91,9 +91,9 @@ class Decision:
 def learn_own_score(tops: Sequence[tuple[str, float]], *, all_asked: bool) -> OwnScore | None:
     """The score of own faces, from the highest score of each search so far; None if unknown.
 
-    `tops` has the searched person's `user_id` with each; `all_asked` says that no search is to
-    come. A photo whose own face the library does not hold scores lower, and how much differs
-    from photo to photo: so the highest score is that of own faces if several people share it.
+    `tops` has the searched person's `user_id` with each score; `all_asked` says that no search will
+    follow. A photo whose own face is not in the library scores lower, by a different amount for
+    each photo: so the highest score is that of own faces if several people share it.
     """
     best = max((score for _, score in tops), default=0.0)
     if best >= HIGHEST_SCORE - SCORE_SLACK:
@@ -107,8 +107,8 @@ def learn_own_score(tops: Sequence[tuple[str, float]], *, all_asked: bool) -> Ow
 def decide(photos: Sequence[SearchedPhoto], own: OwnScore) -> dict[bytes, Decision]:
     """What each photo of one person is given, by its content.
 
-    A face goes to one photo only, the oldest first. Where several photos look the same to the
-    service, those with the fewest candidates choose first, then those that stand first.
+    A face goes to one photo only, the oldest first. If several photos look the same to the service,
+    those with the fewest candidates choose first, then those that come first in the manifest.
     """
     fitting = {photo.content: _fitting(photo.findings, own) for photo in photos}
     photos = sorted(photos, key=lambda photo: (len(fitting[photo.content]), photo.line))

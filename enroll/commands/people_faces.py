@@ -1,4 +1,4 @@
-"""Finds what a library holds of certain people, whether or not its ledger knows of it."""
+"""Finds what a library holds of certain people, whether or not its ledger knows it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from enroll.session.library_listing import ListedLibrary, read_library
 
 @dataclass(slots=True, kw_only=True)
 class PeopleFaces:
-    """What was seen of people: by `user_id` the tokens of `unknown` faces, which are not on record
-    as theirs. `unsettled` says of whom it is not known whether that is all, and why;
-    `because` why the library could not be listed to its end, and is empty where it was."""
+    """What was found of people: by `user_id`, the tokens of `unknown` faces, which the ledger does
+    not have as theirs. `unsettled` has the people for whom there may be more, with the reason;
+    `because` says why the library could not be listed to its end, and is empty if it was."""
 
     unknown: dict[str, list[str]] = field(default_factory=dict)
     unsettled: dict[str, str] = field(default_factory=dict)
@@ -35,8 +35,8 @@ class PeopleFaces:
 
 
 class PeopleSearch:
-    """Looks for people's faces: lists the library, and where that does not show all of it searches
-    with the photos of the faces that are in doubt."""
+    """Finds people's faces: lists the library and, if that does not show all of it, searches with
+    the photos of faces in doubt."""
 
     def __init__(
         self,
@@ -58,7 +58,8 @@ class PeopleSearch:
         self._on_progress = on_progress
 
     def find(self, people: Sequence[str]) -> PeopleFaces:
-        """Everything of theirs that can be seen, and of whom that is not enough."""
+        """All of these people's faces that can be found, and the people for whom that may not be
+        all."""
         theirs = PeopleFaces()
         began = clock.now_ms()
         try:
@@ -86,7 +87,7 @@ class PeopleSearch:
     def _add_unknown(
         self, theirs: PeopleFaces, user_id: str, faces: Sequence[FaceRecord], tokens: Sequence[str]
     ) -> None:
-        """Take those of the tokens that are not on record as this person's."""
+        """Take those of the tokens that the ledger does not have as this person's."""
         own = {face.face_id for face in faces}
         holders = self._ledger.holders_of(tokens)
         new = [token for token in tokens if holders.get(token) not in own]
@@ -95,8 +96,8 @@ class PeopleSearch:
             there += [token for token in new if token not in there]
 
     def _seconds_left(self, faces: Sequence[FaceRecord], began: int) -> int:
-        """For how long the library may still not show what a call in doubt has added: as long as a
-        run waits before its second look in vain counts."""
+        """For how long the library may not show yet what a call in doubt has added: as long as a
+        run waits before a second look without a result counts."""
         expires = max((face.expires or 0.0 for face in faces if face.open), default=None)
         shown_from = absent_from(expires, settle_after=self._settle_after, lag=self._ledger.lag)
         return math.ceil(
@@ -125,7 +126,7 @@ class PeopleSearch:
 
 
 def _left_open(answer: Answer | None, found: Sequence[FoundFace] | None, own: float | None) -> str:
-    """Why a search does not show whether the library holds a face; empty where it does."""
+    """Why a search does not prove whether the library holds a face; empty if it does."""
     if answer is None:
         return "the library cannot be listed, and the photo to search with is gone"
     if answer.code == NO_FACE_FOUND:

@@ -1,4 +1,4 @@
-"""What a run would do, told without a call: `enroll plan`."""
+"""`enroll plan`: what a run would do, without a call."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from enroll.text.files import Output
 from enroll.threads import Threads
 
 ASSUMED_CALL_SECONDS = 1.9
-"""How long a call takes where no run has measured it: the one answer that the vendor publishes."""
+"""Duration of a call if no run has measured it: the only figure that the vendor publishes."""
 
 NO_LIBRARY = "Neither --group-id nor --ledger is given, so every row counts as new."
 
 ENOUGH_CALLS = 20
-"""Calls of `add` that a run must have made before its rate is believed. `verify` and its fellows
-make none."""
+"""`add` calls that a run must have made before its rate is used; commands such as `verify` make
+none."""
 
 MISSING_JUDGED = 1_000
-"""Missing photos by which it is judged whether their share is gone."""
+"""Missing photos after which the plan checks whether their share is gone."""
 
 RUNS_LOOKED_AT = 50
-"""How far back such a run is looked for: most nights have little to do."""
+"""How many past runs are searched for such a rate: most nights have little to do."""
 
 
 @dataclass(slots=True)
@@ -60,9 +60,9 @@ class Portion:
 class Outlook:
     """Counts of a manifest's lines. `faults` counts by status and code, with one message each.
 
-    `calls` of `add` and `content` (bytes; about so many, where only heads were looked at) are what
-    a run would send; `portions` are the photos by what is done to them, in words, none for nothing;
-    `doubtful` are lines that would be sent though something is amiss with the face, by its code.
+    A run would make `calls` of `add` and send `content` bytes, which are approximate if only heads
+    were read. `portions` are the photos by what is done to them, as text; `doubtful` counts lines,
+    by code, that would be sent although the face looks doubtful.
     """
 
     due: int = 0
@@ -93,8 +93,8 @@ class Outlook:
 
 @dataclass(slots=True, kw_only=True)
 class Drawn(Outlook):
-    """The same of `size` rows that were drawn by chance from `of`, each counted once; `bytes_each`
-    are those that would be sent of each, 0 where it is refused."""
+    """The same for `size` rows drawn at random from `of`, each counted once; `bytes_each` has the
+    bytes that each would send, 0 if it is refused."""
 
     size: int
     of: int
@@ -113,13 +113,12 @@ class Rate:
 class Plan(Outlook):
     """What a run would do with a manifest, counted in its lines.
 
-    The calls of `add` are made after the `opening` calls; `looked_at` are rows whose photo a run
-    has to read, whatever comes of it, and before them it has the library listed. `shared` photos
-    look the same and stand under more than one user_id. `doubts` are faces of the whole ledger,
-    whatever the manifest: a run looks for them before anything else. `people_known` are due rows
-    that are new to the ledger, of people who have a face. With `full` photos were read and
-    prepared. With a sample `drawn` is what became of it; then `due` and `calls` are of all rows,
-    and of their photos nothing is known.
+    The `add` calls follow the `opening` calls. `looked_at` are rows whose photo a run has to read,
+    whatever the result; it lists the library before them. `shared` photos look the same and are
+    listed under several user ids. `doubts` are faces in doubt in the whole ledger: a run looks for
+    them first. `people_known` are due rows that are new to the ledger, of people who have a face.
+    With `full`, photos were read and prepared. With a sample, `drawn` is its result; `due` and
+    `calls` then cover all rows, and nothing is known of their photos.
     """
 
     manifest: Manifest
@@ -157,12 +156,12 @@ class Plan(Outlook):
 def make_plan(
     settings: RunSettings, *, rate: float | None, full: bool = False, report: Path | None = None
 ) -> Plan:
-    """Compare the manifest with the ledger and look at the head of every photo that is due.
+    """Compare the manifest with the ledger and read the head of every photo that is due.
 
-    `rate` is calls a second; None takes the last run's, or an assumption. With `full`, or where
-    faces are to be looked for, photos are read and prepared as for a call; where the settings ask
-    for a `sample`, only those that it draws. Nothing is written but the `report`, and nothing is
-    called. Raises EnrollError as a run would.
+    `rate` is calls a second; None takes the last run's, or an assumption. With `full`, or if faces
+    are looked for, photos are read and prepared as for a call; with a `sample`, only those that it
+    draws. Nothing but the `report` is written, and no call is made. Raises EnrollError as a run
+    would.
     """
     check_installed(settings.preparation)
     full = full or settings.precheck != Precheck.OFF or settings.sample is not None
@@ -239,7 +238,7 @@ def _measured(run: RunRecord) -> float | None:
 
 
 class _Planner:
-    """Goes through the manifest once, a chunk at a time."""
+    """Goes through the manifest once, in chunks."""
 
     def __init__(
         self, plan: Plan, ledger: Ledger, settings: RunSettings, report: PlanReport
@@ -261,7 +260,7 @@ class _Planner:
         )
         self._share = Share(plan.store, ledger)
         self._missing: dict[str, bool] = {}
-        # 64 bits each, so that a million rows stay small: what a photo looks like, and for whom.
+        # 64 bits each, so that a million rows stay small: a hash of each photo, and of its person.
         self._likenesses = array("q")
         self._people = array("q")
 
@@ -305,7 +304,7 @@ class _Planner:
                 sample.offer(candidate)
 
     def _look_at_sample(self, sample: Sample, readers: Threads) -> None:
-        """Look at what was drawn; if that is all, it is no sample but the whole."""
+        """Read the sample; if it is all that is due, it counts as the whole."""
         plan, chosen = self._plan, sample.drawn()
         if sample.rows <= len(chosen):
             self._look_at(chosen, readers, plan)
@@ -348,7 +347,7 @@ class _Planner:
         return due
 
     def _refuse(self, candidate: Candidate, status: Status, fault: Fault) -> None:
-        """A row of which it is known without a look at its photo that it is not sent."""
+        """A row that is known not to be sent, even without reading its photo."""
         self._plan.fault(status, fault, candidate.lines)
         self._report.not_sent(candidate, status, fault)
 
@@ -381,7 +380,7 @@ class _Planner:
                 self._people.append(hash(candidate.row.user_id))
 
     def _shared(self) -> int:
-        """Photos that stand under more than one user_id."""
+        """Photos that are listed under more than one user_id."""
         seen = pd.DataFrame({"likeness": self._likenesses, "person": self._people})
         people = seen.groupby("likeness")["person"].nunique()
         return int((people > 1).sum())

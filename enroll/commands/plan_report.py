@@ -1,4 +1,4 @@
-"""`enroll plan --report`: a CSV that says of each row what would be done to its photo."""
+"""`enroll plan --report`: a CSV that says for each row what would be done to its photo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMPARED = "read and compared"
 
 
 class PlanReport:
-    """Is told what would become of each row, a line each."""
+    """Collects what would become of each row, one line each."""
 
     def __init__(self, writer: Any) -> None:
         """`writer` is a csv.writer, or None to write nothing."""
@@ -33,7 +33,7 @@ class PlanReport:
         self._lines: list[list[Any]] = []
 
     def put(self) -> None:
-        """Write what was told since the last time, in the order of the manifest."""
+        """Write what was collected since the last time, in the manifest's order."""
         if self._writer is not None:
             self._writer.writerows(sorted(self._lines, key=lambda line: int(line[0])))
         self._lines.clear()
@@ -41,11 +41,11 @@ class PlanReport:
     def not_sent(
         self, row: Candidate, status: Status, fault: Fault, look: Glance | None = None
     ) -> None:
-        """A row that would not be sent, and why; `look` where its photo could be looked at."""
+        """A row that would not be sent, and why; `look` if its photo could be read."""
         self._write(row, REFUSED, (status.value, fault), look)
 
     def compared(self, row: Candidate, look: Glance | None) -> None:
-        """An enrolled row whose file was touched: it is read to see whether it has changed."""
+        """An enrolled row whose file was touched: it is read to see whether it changed."""
         self._write(row, COMPARED, None, look)
 
     def sent(self, row: Candidate, look: Glance) -> None:
@@ -79,6 +79,6 @@ class PlanReport:
 
 @contextmanager
 def open_plan_report(path: Path | None) -> Iterator[PlanReport]:
-    """A report into a file of its owner's alone, there when all is written; None: nowhere."""
+    """A report in a file that only its owner can read, complete or not there; for None, nowhere."""
     with new_csv(path, COLUMNS) as writer:
         yield PlanReport(writer)

@@ -89,7 +89,7 @@ def _to_send(plan: Plan) -> str:
 
 
 def _drawn(drawn: Drawn) -> Iterator[str]:
-    """What a sample says of all photos that are due."""
+    """What a sample says about all photos that are due."""
     yield (
         f"A sample of {amount(drawn.size, 'photo')}, drawn from the {drawn.of:,} that are due, was "
         "read and prepared. Of all of them, with 95 % confidence:"

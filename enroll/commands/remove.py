@@ -1,4 +1,4 @@
-"""`enroll remove`: faces taken out of the library again."""
+"""`enroll remove`: take faces out of the library again."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ from enroll.text.wording import amount
 from enroll.visible import path_text
 
 SHOWN = 5
-"""How many faces are shown before a person is asked."""
+"""How many faces are shown before asking for confirmation."""
 
 ASKED_AT_ONCE = 1_000
-"""People who are looked for in the ledger together."""
+"""People per query of the ledger."""
 
 LIST_COLUMNS = ("user_id", "face_token", "image")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveSettings(SessionSettings):
-    """What `enroll remove` is to do: one of `of_run`, `superseded` and `user_ids` says which faces.
+    """What `enroll remove` is to do: one of `of_run`, `superseded` and `user_ids` selects the
+    faces.
 
-    `user_ids` is a file of them; `list` a CSV to write the faces to. The faces that are shown
-    before a person is asked have their user ids masked, and no path, unless `show_user_ids`.
+    `user_ids` is a file of them; `list` a CSV to write the faces to. The faces shown before asking
+    have masked user ids and no path, unless `show_user_ids`.
     """
 
     of_run: int | None = None
@@ -67,7 +68,7 @@ class RemoveSettings(SessionSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
-    """How many faces were chosen and are gone; of `unknown` it is not known."""
+    """How many faces were selected and how many are gone; for `unknown` ones it is not known."""
 
     chosen: Chosen
     gone: int
@@ -85,9 +86,9 @@ class Removed:
 def remove(
     settings: RemoveSettings, read_credentials: Callable[[], Credentials], prompt: Prompt
 ) -> Removed:
-    """Delete faces of the ledger from its library, when that is agreed to. Raises EnrollError.
+    """Delete faces of the ledger from its library, if that is agreed to. Raises EnrollError.
 
-    The ledger is held from before they are chosen. A row whose face was deleted is due again.
+    The ledger is held before they are selected. A row whose face was deleted is due again.
     """
     people = [] if settings.user_ids is None else read_user_ids(settings.user_ids)
     with (
@@ -130,7 +131,7 @@ def _choose(settings: RemoveSettings, deletions: Deletions, people: Sequence[str
 
 
 def _strangers(ledger: Ledger, people: Sequence[str]) -> list[str]:
-    """Those of whom the ledger knows nothing: perhaps misspelt."""
+    """People unknown to the ledger, perhaps misspelt."""
     strangers: list[str] = []
     for start in range(0, len(people), ASKED_AT_ONCE):
         some = people[start : start + ASKED_AT_ONCE]
@@ -202,7 +203,7 @@ def _removed(
 
 
 def _write_list(path: Path, ledger: Ledger, work: CommandRecord) -> None:
-    """Every chosen face, some at a time."""
+    """Write every selected face, some at a time."""
     with new_file(path) as new:
         new.file.write(csv_bytes([LIST_COLUMNS]))
         for some in chosen_pages(ledger, run=work.run):

@@ -1,4 +1,4 @@
-"""A doubt decided by hand: `enroll resolve`."""
+"""`enroll resolve`: decide about a face in doubt by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from enroll.session.session import (
 from enroll.text.wording import amount, columns
 
 SHOWN_SHA256 = 12
-"""Digits of a photo's SHA-256 that tell the faces of one person apart."""
+"""Digits of a photo's SHA-256 that tell a person's faces apart."""
 
 _TOKEN = re.compile(r"[0-9a-fA-F]{32}")
 
@@ -38,8 +38,8 @@ _TOKEN = re.compile(r"[0-9a-fA-F]{32}")
 class ResolveSettings(SessionSettings):
     """What `enroll resolve` is to do; docs/reference.md describes the options.
 
-    `token` None says that the face was not added. `sha256` is how the photo's begins, empty
-    where the person has one face in doubt.
+    `token` is None if the face was not added. `sha256` is the beginning of the photo's hash, empty
+    if the person has one face in doubt.
     """
 
     user_id: str
@@ -53,8 +53,8 @@ class ResolveSettings(SessionSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What was recorded; `asked` says that the service was asked for the token, or that the
-    library was looked through for the face; `added`, that the call in doubt was applied."""
+    """What was recorded. `asked`: the service was asked about the token, or the library was
+    searched for the face. `added`: the call in doubt was applied."""
 
     face: FaceRecord
     asked: bool
@@ -62,7 +62,7 @@ class Resolved:
 
     @property
     def sentence(self) -> str:
-        """What to say of it."""
+        """The sentence to print about it."""
         if self.face.status is Status.PENDING:
             look = "the library shows none" if self.asked else "not searched for in the library"
             return f"Recorded as not added ({look}): the next run sends it."
@@ -84,9 +84,9 @@ def resolve(
 ) -> Resolved:
     """Record what a person has found out about a face in doubt.
 
-    Without `read_credentials` the service is not asked whether it holds the token, or a face of
-    this person that the ledger does not know. `announce` is told whom it asks. Raises EnrollError,
-    and decides nothing then.
+    Without `read_credentials`, the service is not asked whether it holds the token, or a face of
+    this person that the ledger does not know. `announce` receives the endpoint and credentials
+    before the first call. Raises EnrollError, and then records nothing.
     """
     if settings.token is not None and not _TOKEN.fullmatch(settings.token):
         raise UsageError("A face token has 32 hexadecimal digits. Correct --token.")
@@ -123,8 +123,8 @@ def _decide(
     seen: _Seen,
     settle_after: float,
 ) -> Resolved:
-    """Record what was decided, now that the record has begun: only since then it is known when
-    the call of a killed run expires."""
+    """Record the decision. The command is on record by now: only since then is it known when the
+    call of a killed run expires."""
     known = ledger.faces_of([face.user_id])[face.user_id]
     face = next(one for one in known if one.face_id == face.face_id)
     # What was there before the call in doubt, is not what the call has added.
@@ -141,7 +141,8 @@ def _decide(
 
 
 def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:
-    """The one that is meant. What a dead run left `sending` is in doubt: we hold the ledger."""
+    """The face that is meant. What a killed run left `sending` is in doubt, because this command
+    holds the ledger."""
     known = ledger.faces_of([settings.user_id])[settings.user_id]
     doubts = [face for face in known if face.open]
     wanted = settings.sha256.lower()
@@ -165,7 +166,7 @@ def _face_in_doubt(settings: ResolveSettings, ledger: Ledger) -> FaceRecord:
 
 
 def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
-    """The faces in doubt as lines: how their SHA-256 begins, why, and their photos."""
+    """The faces in doubt as lines: the beginning of their SHA-256, the reason, and their photos."""
     paths = ledger.paths_of([face.face_id for face in doubts])
     rows = []
     for face in doubts:
@@ -176,7 +177,8 @@ def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
 
 
 def _refuse_too_early(face: FaceRecord, *, at: float, settle_after: float) -> None:
-    """Refuse to say what nobody can know `at` that moment (UNIX seconds, the service's clock)."""
+    """Refuse a decision that cannot be known yet `at` this moment (UNIX seconds, service's
+    clock)."""
     left = settled_from(face.expires, settle_after=settle_after) - at
     if left > 0:
         raise UsageError(
@@ -196,8 +198,8 @@ def _refuse_held(ledger: Ledger, face: FaceRecord, token: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What the service said: the token's face, whether it could be asked, and what time it was
-    there (UNIX seconds), at least."""
+    """What the service said: the token's face, whether it could be asked, and the earliest that its
+    clock can have been, in UNIX seconds."""
 
     found: LibraryFace | None = None
     asked: bool = False
@@ -207,7 +209,7 @@ class _Seen:
 def _look(
     connection: Connection, settings: ResolveSettings, ledger: Ledger, face: FaceRecord
 ) -> _Seen:
-    """Prove the library, and ask it about the decision. Raises UsageError where it disagrees."""
+    """Prove the library, and ask it about the decision. Raises UsageError if it disagrees."""
     identity = ledger.identity()
     try:
         prove_library(connection, ledger=settings.ledger, known=identity)
@@ -223,7 +225,8 @@ def _look(
 
 
 def _refuse_there(caller: Caller, group_id: str, ledger: Ledger, face: FaceRecord) -> bool:
-    """Refuse that a face was not added which the library shows; whether it shows all it has."""
+    """Refuse `--not-added` for a face that the library shows; returns whether it shows all it
+    has."""
     there = list_small(caller, group_id)
     if there is None:
         return False
@@ -243,7 +246,7 @@ def _refuse_there(caller: Caller, group_id: str, ledger: Ledger, face: FaceRecor
 
 
 def _face_of(token: str, caller: Caller, settings: ResolveSettings, group_id: str) -> LibraryFace:
-    """The face of the token, as the library has it."""
+    """The token's face, as the library has it."""
     ((_, found),) = look_up(caller, group_id, [token])
     if isinstance(found, ServiceError):
         raise type(found)(

@@ -1,4 +1,4 @@
-"""`enroll run`: a manifest's photos enrolled, from the opening calls to the results."""
+"""`enroll run`: enroll a manifest's photos, from the opening calls to the results."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ from enroll.threads import OneCore, Threads
 
 
 class Screen(Observer):
-    """Who watches a run: an observer that is also told where it goes, and how it can be stopped.
+    """An observer of a run that also learns where it goes, and how it can be stopped.
 
-    Before it is `opened` it hears where the calls go, and may hear that the service is waited for.
+    Before `opened`, it learns where calls go, and perhaps that the service is being waited for.
     """
 
     attended = False
-    """Whether somebody sits before it, to be told at once what seems to be a mistake."""
+    """Whether somebody is watching who should learn at once of what seems to be a mistake."""
 
     def connecting(self, endpoint: str, credentials: str) -> None:
-        """The first call is signed next: where it goes, and in words with which credentials."""
+        """Called before the first call is signed: where it goes, and a description of the
+        credentials."""
 
     def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
-        """The run begins; `interrupt(signal number)` ends it softly."""
+        """The run begins; `interrupt(signal number)` ends it gracefully."""
 
     def closed(self) -> None:
         """No call will follow; results are written next."""
@@ -58,7 +59,7 @@ class Unwatched(Quiet, Screen):
 
 
 Pool = Callable[[int], Executor]
-"""Makes what carries out up to so many tasks at once within this process."""
+"""Makes an executor for up to that many tasks at a time within this process."""
 
 
 def enroll_manifest(
@@ -68,12 +69,11 @@ def enroll_manifest(
     screen: Screen | None = None,
     core: OneCore | None = None,
 ) -> Report:
-    """Enroll what the manifest says and is not enrolled yet; what `enroll run` does.
+    """Enroll the rows of the manifest that are not enrolled yet; what `enroll run` does.
 
     `read_credentials` is called at the start, and again when the service refuses a signature.
-    `core` keeps the calling thread on one core meanwhile, and those that read photos and make
-    calls. Raises EnrollError where nothing could be begun; what stops a run later is in
-    `Report.ended`.
+    `core` keeps the calling thread, and those that read photos and make calls, on one core. Raises
+    EnrollError if the run could not begin; what stops it later is in `Report.ended`.
     """
     return enroll_in_pools(settings, read_credentials, pool=pool_on(core), screen=screen, core=core)
 
@@ -127,13 +127,13 @@ class Run:
         return self._opened.place.run
 
     def interrupt(self, signal_number: int) -> None:
-        """Take nothing up any more; what is in flight ends. Safe in a signal handler."""
+        """Start nothing more; what is in flight ends. Safe in a signal handler."""
         self.signal = signal_number
         if self._driver is not None:
             self._driver.interrupt(signal_number)
 
     def caller(self) -> Caller:
-        """Makes other calls than the driver's, which count with them; before it or after it."""
+        """Makes calls outside of the loop, before or after it, which count with the run's."""
         return other_calls(self.given.settings, self._opened.connection, self.ledger)
 
     def drive(self, core: OneCore | None = None) -> Ended:
@@ -171,7 +171,7 @@ class Run:
             scan.close()
 
     def ended(self, *, stop: EnrollError | None = None, signal: int | None = None) -> Ended:
-        """How it has ended now, without the driver or after it."""
+        """How it has ended now, if the loop has not run or is over."""
         seconds = clock.monotonic() - self.given.began
         return Ended(tally=self.tally, seconds=seconds, stop=stop, signal=signal)
 

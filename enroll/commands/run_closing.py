@@ -1,4 +1,4 @@
-"""How a run ends: its results written, its end on record, and which exit code that is."""
+"""How a run ends: write its results, record its end, and choose the exit code."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from enroll.visible import path_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How a run went. `results` is None when none were to be written, or could not be.
+    """The outcome of a run. `results` is None if none were to be written, or they could not be.
 
-    `gauge` is how its calls stood at the end.
-    `no_results` says why they could not be. `on_record` is None when every outcome is in the
-    ledger; else what the ledger holds, its entries by status.
+    `gauge` is the limiter's state at the end. `no_results` says why the results could not be
+    written. `on_record` is None if every outcome is in the ledger; else it counts what the ledger
+    holds, by status.
     """
 
     place: Place
@@ -43,7 +43,7 @@ class Report:
 def close_run(
     opened: Opened, ended: Ended, gauge: LimiterState, sync_result: SyncResult | None
 ) -> Report:
-    """Write results and the run's end, whatever it was; a disk that is full ends both."""
+    """Write the results and the end of the run, whatever it was; a full disk may prevent both."""
     given, ledger = opened.given, opened.held.ledger
     settings, results = given.settings, given.results
     written, no_results, stop, scan_cache = False, None, ended.stop, opened.scan_cache
@@ -84,7 +84,7 @@ def _settled_any(tally: Tally) -> bool:
 
 
 def _state_of(results: Path | None) -> tuple[str, int, int] | None:
-    """What tells results that nobody has touched: absolute path, size, modification time (ns)."""
+    """What shows that results are untouched: absolute path, size, modification time in ns."""
     if results is None or not results.is_file():
         return None
     found = results.stat()
@@ -92,7 +92,7 @@ def _state_of(results: Path | None) -> tuple[str, int, int] | None:
 
 
 def _nothing_is_lost(error: EnrollError) -> LocalError:
-    """A fault in manifest or results when faces may have been added: no wrong usage any more."""
+    """An error in manifest or results once faces may have been added: no longer wrong usage."""
     return LocalError(
         f"{error} What the run did is in the ledger: run the same command again, which adds "
         "nobody twice and writes the results."
@@ -100,7 +100,7 @@ def _nothing_is_lost(error: EnrollError) -> LocalError:
 
 
 def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
-    """What the ledger holds, where it could not take every outcome."""
+    """What the ledger holds, if it could not take every outcome."""
     if not ledger.holds_back:
         return None
     try:
@@ -112,7 +112,8 @@ def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
 def results_lookup(
     ledger: Ledger, store: PhotoStore, blocked: BlockList
 ) -> Callable[[Sequence[Row]], list[Entry | None]]:
-    """For rows of the manifest their entries in the ledger; who is `blocked` has none there."""
+    """Looks up the ledger's entries for rows of the manifest; people who are `blocked` have
+    none."""
 
     def known(rows: Sequence[Row]) -> list[Entry | None]:
         return ledger.entries_of([(row.user_id, store.locate(row.image)) for row in rows])

@@ -1,4 +1,5 @@
-"""What a run goes by: its manifest and its files, checked before anything is held or called."""
+"""What a run works with: its manifest and its files, checked before the ledger is held or a call
+made."""
 
 from __future__ import annotations
 
@@ -25,10 +26,9 @@ from enroll.text.files import InUse, Output, check_new_file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInput:
-    """What a run goes by, checked as far as it can be before the ledger is held or anything called.
-
-    `results` is None where none are to be written. `began` and `until` are on the monotonic clock.
-    """
+    """What a run works with, checked as far as possible before the ledger is held or a call is
+    made. `results` is None if none are to be written. `began` and `until` are on the monotonic
+    clock."""
 
     settings: RunSettings
     manifest: Manifest
@@ -40,7 +40,7 @@ class RunInput:
 
 def prepare(settings: RunSettings) -> RunInput:
     """Read the manifest's head and check the settings. Raises UsageError for what a run cannot do,
-    and for results that must not or cannot be written; hours before they are."""
+    and for results that must not or cannot be written, before a run of hours."""
     began = clock.monotonic()
     if not settings.group_id:
         raise UsageError(GROUP_ID_NEEDED)
@@ -65,14 +65,14 @@ def prepare(settings: RunSettings) -> RunInput:
 
 
 def results_path(settings: RunSettings) -> Path | None:
-    """Where a run's results go, None for nowhere."""
+    """Where a run's results go; None for nowhere."""
     if not settings.write_results:
         return None
     return settings.results or default_results_path(settings.manifest)
 
 
 def ledger_path(settings: RunSettings) -> Path:
-    """The ledger's absolute path. Raises UsageError where there is no place for it."""
+    """The ledger's absolute path. Raises UsageError if there is no place for it."""
     named = settings.ledger or default_ledger_path(settings.endpoint, settings.group_id)
     return named.absolute()
 
@@ -89,8 +89,8 @@ def check_beside_results(
     ledger: Path | None,
     others: Mapping[str, Path] | None = None,
 ) -> None:
-    """Raise UsageError for a further file of a run that must not or cannot be written; `others` are
-    those that the run writes as well, by what they are."""
+    """Raise UsageError for a further output file of a run that must not or cannot be written;
+    `others` are its other outputs, by what they are."""
     files = dict(others or {})
     files |= {what: path for what, path in settings.in_use.items() if path is not output.path}
     if (results := results_path(settings)) is not None:
@@ -99,8 +99,8 @@ def check_beside_results(
 
 
 def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
-    """The manifest, by what the ledger remembers of a file of the same content if it does. It is
-    read no longer than `until` (monotonic), else TimeOverError is raised."""
+    """The manifest, using what the ledger remembers of a file with the same content, if anything.
+    Reading it ends at `until` (monotonic) with TimeOverError."""
     source = Source.of(settings.manifest, settings.sheet, until=until)
     known = None
     with suppress(EnrollError):  # what is wrong with the ledger is said when it is opened
@@ -118,7 +118,7 @@ def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
 
 
 def manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
-    """What a manifest's rows depend on, beside the photos' folder."""
+    """What a manifest's rows depend on, besides the photos' folder."""
     columns = [list(pair) for pair in sorted(settings.columns.items())]
     return [
         __version__,

@@ -1,4 +1,4 @@
-"""How a run begins: its ledger held, its library proved, what a dead run left finished."""
+"""How a run begins: hold its ledger, prove its library, finish what a killed run left."""
 
 from __future__ import annotations
 
@@ -45,12 +45,9 @@ from enroll.visible import path_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run goes, known before its first photo is sent.
-
-    `images_inherited`: an earlier run decided where the photos' folder is. `notes`
-    are sentences for the user, `urgent` those among them that somebody has to see. `unforgotten`
-    are people of whom `enroll forget` has not deleted everything yet.
-    """
+    """Where a run goes, known before its first photo is sent. `images_inherited`: an earlier run
+    chose the photos' folder. `notes` are sentences for the user, `urgent` those that somebody has
+    to see. `unforgotten` are people that `enroll forget` has not completely deleted yet."""
 
     endpoint: str
     library: Library
@@ -85,8 +82,8 @@ class Opened:
 
 
 def hold_known(stack: ExitStack, given: RunInput) -> Held | None:
-    """Hold the ledger until the stack is closed, None where there is none yet. Raises
-    LedgerBusyError, and LedgerMismatchError for another library's."""
+    """Hold the ledger until the stack is closed; None if there is none yet. Raises LedgerBusyError,
+    and LedgerMismatchError if it is another library's."""
     if not ledger_at(given.ledger).exists():
         return None
     return stack.enter_context(hold_ledger(given.ledger, named_library(given.settings)))
@@ -100,7 +97,7 @@ def begin_run(
     held: Held | None,
     concurrency: Concurrency,
 ) -> Opened:
-    """Prove the library, finish what a dead run left, and record that the run begins.
+    """Prove the library, finish what a killed run left, and record that the run begins.
 
     `held` is the ledger, None for a new one: then the library is proved first. `concurrency` is
     what this machine allows. Raises EnrollError.
@@ -112,7 +109,7 @@ def begin_run(
 
 
 def other_calls(settings: RunSettings, connection: Connection, ledger: Ledger) -> Caller:
-    """Makes the calls that are not the driver's, and count with its calls."""
+    """Makes calls outside of the loop, which count with the run's."""
     return Caller(
         connection,
         concurrency=settings.max_in_flight,
@@ -123,8 +120,8 @@ def other_calls(settings: RunSettings, connection: Connection, ledger: Ledger) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Proved:
-    """The library, as the account has it, and its ledger. `new` says that the ledger was made just
-    now, `empty` that the library is known to hold no face; `notes` are for the user."""
+    """The library, as the account has it, and its ledger. `new`: the ledger was just created;
+    `empty`: the library is known to hold no face; `notes` are for the user."""
 
     library: Library
     held: Held
@@ -146,7 +143,7 @@ class _Opening:
         return self.given.settings
 
     def prove(self, stack: ExitStack, held: Held | None) -> _Proved:
-        """Prove that the library is the ledger's own; make the ledger if there is none."""
+        """Prove that the library is the ledger's; create the ledger if there is none."""
         path = self.given.ledger
         new, empty = held is None, False
         library, notes = self._library(known=not new)
@@ -158,8 +155,8 @@ class _Opening:
         return _Proved(library=library, held=held, new=new, empty=empty, notes=notes)
 
     def catch_up(self, proved: _Proved) -> tuple[list[str], Trust]:
-        """Finish what earlier commands have left; sentences about it, and how far the ledger can be
-        believed to know the library then."""
+        """Finish what earlier commands left; returns notes about it, and how far the ledger can be
+        trusted to know the library."""
         settings, path, held = self.settings, self.given.ledger, proved.held
         ledger, last_run, empty = held.ledger, held.lock.last_run, proved.empty
         if ledger.unfinished(ADOPT) and not settings.allow_nonempty:
@@ -181,8 +178,7 @@ class _Opening:
         return found, Trust.LESS if put_back else Trust.UNLESS_SEEN
 
     def record(self, proved: _Proved, found: Sequence[str], trust: Trust) -> Opened:
-        """Record that the run begins; from then on what a dead run left is in doubt. `found` are
-        sentences about what was caught up with."""
+        """Record that the run begins; from then on, what a killed run left is in doubt."""
         held, settings, manifest = proved.held, self.settings, self.given.manifest
         ledger, blocked = held.ledger, held.ledger.block_list
         photos = choose_photo_store(settings.images, manifest, ledger)
@@ -258,8 +254,8 @@ class _Opening:
         )
 
     def _library(self, *, known: bool) -> tuple[Library, Sequence[str]]:
-        """The library, made first where that is wanted, and what there is to say of it; `known`
-        says that it has a ledger."""
+        """The library, created first if that was asked for, and notes about it; `known` says that
+        it has a ledger."""
         settings, ledger = self.settings, self.given.ledger if known else None
         if not settings.create_library:
             return find_library(self.connection, settings.group_id, ledger=ledger), []
@@ -269,7 +265,8 @@ class _Opening:
         return library, [f"The account had no library {library.group_id}; it was created."] * made
 
     def _proved_empty(self, because: str) -> bool:
-        """Whether the library holds no face. Raises UsageError where it does, unless allowed."""
+        """Whether the library holds no face. Raises UsageError if it holds any, unless that is
+        allowed."""
         settings, connection = self.settings, self.connection
         if settings.max_calls is not None and connection.tally.calls.total() >= settings.max_calls:
             return False  # this run has no call left for it, nor for a photo
@@ -284,9 +281,8 @@ class _Opening:
         return empty
 
     def _finish_left_over(self, held: Held, *, put_back: bool) -> list[str]:
-        """Find out what became of deletions that were begun, and, where the ledger lacks a run that
-        its lock remembers, of faces that were deleted since its copy was taken; sentences about
-        it."""
+        """Find out what became of deletions that were begun and, if the lock remembers a run that
+        the ledger lacks, of faces deleted since the ledger was copied; returns notes about it."""
         settings, ledger = self.settings, held.ledger
         lacking = put_back and not settings.allow_nonempty
         if not (lacking or ledger.deletions.intended()):
@@ -306,7 +302,7 @@ class _Opening:
 
 
 def retry_notes(settings: RunSettings, ledger: Ledger) -> list[str]:
-    """What to say where no row ended with a code that is to be retried: a slip of the pen."""
+    """The note if no row ended with a code given to --retry: probably a typing mistake."""
     if not settings.retry:
         return []
     known = sorted({error.code for error in ledger.status(runs=0).errors})
@@ -318,7 +314,7 @@ def retry_notes(settings: RunSettings, ledger: Ledger) -> list[str]:
 
 
 def unforgotten_notes(people: int) -> list[str]:
-    """What to say where so many people are to be forgotten and not everything is gone yet."""
+    """The note if that many people are not completely forgotten yet."""
     if not people:
         return []
     are = "is" if people == 1 else "are"
@@ -329,7 +325,7 @@ def unforgotten_notes(people: int) -> list[str]:
 
 
 def _exposed_notes(files: Mapping[str, Path | None]) -> list[str]:
-    """A sentence for each file of ours that names people and that others can read."""
+    """One sentence for each file of this user that names people and that others can read."""
     return [
         f"The {what} {path} can be read by others on this machine, and names people: "
         f"`{pasteable('chmod 600', path)}`."

@@ -42,9 +42,9 @@ def sync_manifest(
     core: OneCore | None = None,
     show_user_ids: bool = False,
 ) -> Report:
-    """Make the library what the manifest says, as far as the ledger knows it.
+    """Make the library match the manifest, as far as the ledger knows it.
 
-    The arguments are those of `enroll_manifest`; `show_user_ids` is about the message of a
+    The arguments are those of `enroll_manifest`; `show_user_ids` is for the message of a
     GuardError, which says why nothing was done.
     """
     if settings.images is not None:  # once, so that what is compared is what is sent
@@ -106,21 +106,21 @@ def _compare_on_record(
 
 
 def _enroll(run: Run, deletions: _Deletions, core: OneCore | None) -> Ended:
-    """Delete what earlier syncs have left to be deleted at once, then enroll."""
+    """Delete what earlier syncs left to be deleted at once, then enroll."""
     try:
         run.ledger.diff.accept(run.number)
         run.ledger.commit()
-        with suppress(ServiceError):  # it is said when the rest is to go
+        with suppress(ServiceError):  # `finish` tries again and reports it
             deletions.delete_replaced()
     except EnrollError as error:
         return run.ended(stop=error)
-    except KeyboardInterrupt:  # who uses the library need not install a handler
+    except KeyboardInterrupt:  # library users may have no signal handler
         return run.ended(signal=signal.SIGINT)
     return run.drive(core)
 
 
 class _Deletions:
-    """What a sync deletes: replaced faces as soon as their new ones are there, leavers last."""
+    """A sync's deletions: replaced faces once their new ones are there, leavers last."""
 
     def __init__(self, settings: SyncSettings, run: Run, difference: ManifestDifference) -> None:
         self._settings = settings
@@ -141,7 +141,8 @@ class _Deletions:
         )
 
     def finish(self, ended: Ended) -> Ended:
-        """Delete what is to go if the run came to its end; how the sync has ended then."""
+        """Delete leavers and replaced faces if the run came to its end; returns how the sync
+        ended."""
         through = not (ended.stop or ended.signal or ended.bound)
         diff = self._ledger.diff
         try:
@@ -166,7 +167,7 @@ class _Deletions:
         return replace(ended, seconds=self._run.ended().seconds)
 
     def delete_replaced(self) -> None:
-        """Delete faces of people whose rows are all enrolled. Raises ServiceError."""
+        """Delete replaced faces of people whose rows are all enrolled. Raises ServiceError."""
         if self._ledger.deletions.choose_replaced().faces:
             before = self._replaced
 
@@ -199,7 +200,7 @@ class _Deletions:
             )
 
     def _may_go_on(self) -> bool:
-        """Whether another call may be made; else it is remembered why not."""
+        """Whether another call may be made; if not, the reason is kept."""
         settings, more = self._settings, "and there is more to delete"
         if self._run.signal is not None:
             return False

@@ -1,7 +1,7 @@
-"""A manifest compared with its ledger as a whole, before anything is called.
+"""Compares a manifest with its ledger as a whole, before any call.
 
-Photos are read where their content must be known. What is kept, if anything is to be, is who is
-there again and what files hold. A difference that is too large is refused.
+Photos are read if their content must be known. If anything is kept, it is who is back and what
+files contain. A difference that is too large is refused.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from enroll.threads import Threads
 from enroll.visible import path_text
 
 EXAMPLES = 3
-"""Rows of a kind that a refusal names."""
+"""Rows of each kind that a refusal names."""
 
 READ_AT_ONCE = 500
-"""Photos that are read before their people's faces are asked for."""
+"""Photos that are read per query of their people's faces."""
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -73,9 +73,9 @@ class ManifestDifference:
 
 
 def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[SyncResult]:
-    """What a sync would do, told without a call; nothing is written but `differences`.
+    """What a sync would do, without a call; nothing but `differences` is written.
 
-    Yields the difference, then raises GuardError where it would be refused.
+    Yields the difference, then raises GuardError if it would be refused.
     """
     check_differences(settings)
     manifest = open_manifest(
@@ -111,9 +111,9 @@ def compare(
 ) -> ManifestDifference:
     """Compare the whole manifest with the ledger, and write the differences where that is wanted.
 
-    `until` (monotonic seconds) is when it has to end. Without `keep` nothing of it stays in the
-    ledger. Raises GuardError where there is no folder of photos, TimeOverError, and LocalError
-    where the photos cannot be reached.
+    It has to end by `until` (monotonic seconds). Without `keep`, nothing of it stays in the ledger.
+    Raises GuardError if the photos' folder is missing, TimeOverError, and LocalError if the photos
+    cannot be reached.
     """
     now = clock.now_ms()
     try:
@@ -146,8 +146,8 @@ def refuse_too_much(
     *,
     show: Callable[[str], str],
 ) -> None:
-    """Raise GuardError where the difference must not be carried out; `show` is how its message may
-    show a user id."""
+    """Raise GuardError if the difference must not be carried out; `show` turns a user id into what
+    its message may show."""
     refusals = sync_guards.refusals(found.counted, settings)
     if not refusals:
         return
@@ -190,14 +190,15 @@ def _path_of(manifest: Manifest) -> str:
 
 
 def as_it_is(user_id: str) -> str:
-    """For who may see user ids."""
+    """Shows user ids to those who may see them."""
     return user_id
 
 
 def removal_cutoff(now: int, grace: float) -> int:
-    """Who is gone since then or longer is to be removed (UNIX ms); `grace` is days.
+    """People gone since then or longer are to be removed (UNIX ms); `grace` is days.
 
-    An hour is forgiven, or a twentieth of a short grace: a nightly job may begin a minute early.
+    Up to an hour less is accepted, or a twentieth of a short grace: a nightly job may start a
+    minute early.
     """
     wait = grace * DAY_MS
     return now - round(wait - min(HOUR_MS, wait / 20))
@@ -229,11 +230,10 @@ def _take_rows(
 def _read_photos(
     settings: SyncSettings, ledger: Ledger, store: PhotoStore, until: float, *, keep: bool
 ) -> None:
-    """Read what may be another photo than before, as a run would.
+    """Read photos that may have changed, as a run would.
 
-    With `keep` it stays known what the files are, whatever becomes of the sync: neither the run
-    nor the next sync reads those again that are as they were, and syncs whose time is too short get
-    on all the same.
+    With `keep`, what the files contain stays known whatever becomes of the sync: neither the run
+    nor the next sync reads unchanged ones again, so syncs with too little time still make progress.
     """
     preparation = replace(settings.preparation, precheck=Precheck.OFF)
     read = partial(_read, store=store, preparation=preparation)

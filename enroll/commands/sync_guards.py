@@ -11,16 +11,16 @@ from enroll.settings import Bound, SyncSettings
 from enroll.text.wording import amount
 
 LEAST_REMOVALS = 10
-"""People who may be removed however small the library is, where a share bounds it."""
+"""People who may be removed however small the library is, if the limit is a percentage."""
 
 LEAST_CHANGES = 100
 """The same for faces that are added."""
 
 LEAST_EMPTIED = 3
-"""Faces that lose their text from which on that may be a column's fault."""
+"""Lost texts from which on a column may be at fault."""
 
 MANY_PERCENT = 50
-"""From this share on a pattern is taken for the reason."""
+"""From this share on, a pattern is taken for the cause."""
 
 
 class Guard(StrEnum):
@@ -31,7 +31,7 @@ class Guard(StrEnum):
     REMOVALS = "removals"
     """People and faces that are to be removed now."""
     GONE = "gone"
-    """People who do not stand in the manifest any more."""
+    """People who are no longer in the manifest."""
     CHANGES = "changes"
     """Faces that are to be added or replaced."""
     MISSING = "missing"
@@ -66,7 +66,7 @@ KINDS = {
     Guard.CHANGES: (RowDiffKind.JOINER, RowDiffKind.PHOTO, RowDiffKind.USER_DATA),
     Guard.MISSING: (RowDiffKind.MISSING,),
 }
-"""Of which changes a guard's message gives examples."""
+"""The changes of which a guard's message gives examples."""
 
 
 def refusals(found: DiffCounts, settings: SyncSettings) -> list[Refusal]:
@@ -210,7 +210,7 @@ _OF_MISSING = {
 
 
 def about_another(manifest: str) -> str:
-    """What to say of leavers who stand in another manifest."""
+    """The sentence about leavers who were enrolled from another manifest."""
     return (
         f"They were enrolled from {manifest}, and hardly anybody else was: a sync treats its "
         "manifest as the complete list of its ledger, so use one manifest for all of them, or a "

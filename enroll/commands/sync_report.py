@@ -41,8 +41,8 @@ def strange_lines(found: SyncResult) -> Iterator[str]:
     """What somebody has to see of a sync although all was done."""
     if found.other_manifest:
         gone = found.counted.waiting + found.counted.leaving
-        count = amount(gone, "leaver is", "leavers are")
-        yield f"{count} probably none. {about_another(found.other_manifest)}"
+        count = amount(gone, "leaver has", "leavers have")
+        yield f"{count} probably not left. {about_another(found.other_manifest)}"
 
 
 def sync_lines(found: SyncResult) -> Iterator[str]:

@@ -96,7 +96,7 @@ def _named_in(path: Path, wanted: Set[bytes]) -> set[bytes]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file as it is meant to be read: unpacked, a workbook's XML."""
+    """The lines of a file, unpacked if needed: for a workbook, those of its XML."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as packed:
             for name in packed.namelist():

@@ -90,7 +90,7 @@ def verified_lines(found: Verified) -> list[str]:
 
 
 def left_lines(found: Verified) -> list[str]:
-    """What is said once something was mended."""
+    """The lines after differences were corrected."""
     left = sum(found.differences.values())
     return [f"{amount(left, 'difference')} left." if left else "No differences are left."]
 

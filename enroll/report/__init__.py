@@ -1,1 +1,1 @@
-"""What a run was like and what a ledger holds: for people and for programs."""
+"""Reports on runs and ledgers, for people and for programs."""

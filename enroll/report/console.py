@@ -1,4 +1,4 @@
-"""What a person sees of a run: where it goes, a bar, or a line now and then."""
+"""Shows a run on the terminal: where it goes, then a progress bar or a line now and then."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from enroll.text.wording import account_lines, as_shown, duration, facts, pace_w
 from enroll.visible import path_text, visible
 
 SHOWN_OF_A_CODE = 3
-"""Rows of one error that are shown on the terminal; the results and the log have all."""
+"""Rows per error code that are shown on the terminal; the results and the log have all of them."""
 
 BAR = (
     "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
@@ -31,21 +31,21 @@ BAR = (
 )
 
 AWAY_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-"""The bar while the service is away: without the rate, which would be that of better times."""
+"""The bar while the service is away: without a rate, because that would be the earlier one."""
 
 DOUBTFUL = "doubtful"
-"""What is said of a photo that is sent although something is amiss with the face: no outcome."""
+"""The log's word for a photo that is sent although its face looks doubtful; not a row's status."""
 
 READING = "Reading the manifest, at most "
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
-    """A bar without tqdm's thread, which would draw it again now and then: each tick does."""
+    """A bar without tqdm's own thread: every tick redraws it anyway."""
 
     monitor_interval = 0
 
     def __str__(self) -> str:
-        """What fits the terminal: the last remarks are left out where they would be cut off."""
+        """What fits the terminal: remarks at the end are left out rather than cut off."""
         values = self.format_dict
         remarks = values["postfix"].split(", ") if values["postfix"] else []
         while remarks and values["ncols"]:
@@ -57,7 +57,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
 
 
 class Console(Screen):
-    """Shows a run on stderr, with a bar on a terminal and a line every `stats` seconds else."""
+    """Shows a run on stderr: with a bar on a terminal, else with a line every `stats` seconds."""
 
     def __init__(
         self,
@@ -154,12 +154,12 @@ class Console(Screen):
         )
 
     def _tell_notes(self, place: Place) -> None:
-        """Every note goes into the log; to somebody who wants it quiet, only an urgent one."""
+        """Every note goes into the log; with --quiet only urgent ones are shown."""
         for note in place.notes:
             urgent = note in place.urgent
             level = logging.WARNING if urgent else logging.INFO
             log("note", note, {}, level=level, aside=not (self._as_json or urgent))
-            if not (self._as_json or urgent or self._quiet):  # a warning is shown as it is logged
+            if not (self._as_json or urgent or self._quiet):  # logging a warning shows it
                 self._write([f"Note: {note}"])
 
     def scanned(self, tally: Tally) -> None:

@@ -1,4 +1,4 @@
-"""What `enroll export` and `enroll history` write: entries and events, whatever their number."""
+"""Writes what `enroll export` and `enroll history` print: any number of entries or events."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HISTORY_COLUMNS = ("at", "event", "run", "user_id", "face_token", "detail")
 
 
 def print_history(events: Iterable[tuple[Event, str]]) -> None:
-    """One line an event, oldest first; each event comes with its `user_id`."""
+    """Print one line per event, oldest first; each event comes with its `user_id`."""
     write_data(csv_bytes([HISTORY_COLUMNS]))
     lines = (
         (
@@ -47,22 +47,24 @@ _ESCAPED: Mapping[str, Rule | None] = {
     "user_id": user_id_fault,
     "image": image_fault,
 }
-"""The columns that are escaped, two of them only where a cell breaks its rule."""
+"""The columns that are escaped; two of them only if a cell breaks its rule."""
 
 _BATCH = 10_000
 _ROW_GROUP = 20_000
-"""Entries to a Parquet row group; five times as many packed no better and took 100 MB more."""
+"""Entries per Parquet row group; five times as many compressed no better and took 100 MB more."""
 
 STDOUT = Path("-")
-"""The output that means standard output."""
+"""The output name that means standard output."""
 
 
 def write_export(entries: Iterable[Entry], path: Path, *, raw: bool = False) -> int:
-    """Write the entries to a .csv, .jsonl or .parquet, or for `-` as CSV to stdout; how many.
+    """Write the entries to a .csv, .jsonl or .parquet file, or for `-` as CSV to stdout; returns
+    how many.
 
-    `raw` leaves a CSV's cells unescaped that a spreadsheet would run. The file takes the old
-    one's place when it is whole. UsageError for another suffix or where pyarrow is missing,
-    LocalError when it cannot be written. BrokenPipeError passes: stdout's reader has had enough.
+    With `raw`, a CSV's cells that a spreadsheet would run as formulas are not escaped. The file
+    replaces the old one once it is complete. Raises UsageError for another suffix or if pyarrow is
+    missing, LocalError if the file cannot be written. BrokenPipeError passes: the reader of stdout
+    has gone.
     """
     if path == STDOUT:
         return _to_stdout(entries, raw=raw)
@@ -120,7 +122,7 @@ def _write_jsonl(entries: Iterable[Entry], file: IO[bytes]) -> int:
 
 
 def _parquet_writer() -> Callable[[Iterable[Entry], IO[bytes]], int]:
-    """Found before a file is begun, so that a missing pyarrow leaves nothing behind."""
+    """The import comes before any file is created, so a missing pyarrow leaves nothing behind."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - of the extra, and slow to load
         from pyarrow import parquet  # noqa: PLC0415
@@ -158,7 +160,7 @@ def _value(column: str) -> Callable[[Entry], Any]:
 
 
 def _storable(value: str | int | None) -> str | int | None:
-    """Arrow takes no half surrogate pair."""
+    """Replace unpaired surrogates, which Arrow refuses."""
     if not isinstance(value, str) or value.isascii():
         return value
     return storable(value)

@@ -1,8 +1,8 @@
-"""A run's figures in one table: the name of each, its value, and what every output makes of it.
+"""A run's figures in one table: each one's name, value, and how every output shows it.
 
-`--summary` (JSON), `--metrics-file` (OpenMetrics), the log's line `run_ended` and the remarks of
-the printed summary come from this table; docs/reference.md is checked against it. No figure holds a
-user id or the path of a photo.
+`--summary` (JSON), `--metrics-file` (OpenMetrics), the log event `run_ended` and the remarks in the
+printed summary are all made from this table, and docs/reference.md is checked against it. No figure
+contains a user id or a photo's path.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from enroll.text.wording import amount
 from enroll.visible import json_text, path_text
 
 Value = datetime | str | float | Mapping[str, int] | None
-"""What a figure comes to; None where it is not known."""
+"""A figure's value; None if it is not known."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Figure(Generic[T]):
-    """One figure of a `T`: of a command that has ended, or of a run's report.
+    """One figure of a `T`: either of a command that has ended, or of a run's report.
 
-    `name` is its key in JSON; without `in_json` only the log has it. `help` is its text as the
-    metric `enroll_run_NAME`, or `metric` in place of NAME; without `help` there is none. `label` is
-    the second label of a mapping's numbers. `log` is its key in the log, where a `sparse` one has
-    no zeros, and an `optional` one is left out if it is unknown. `remark` words it for the summary,
-    from the number and whether it is a sync's; those that are `urgent` are shown with --quiet, too.
+    `name` is its key in JSON; without `in_json` only the log has it. `help` is the help text of the
+    metric `enroll_run_NAME`, or of `metric` in place of NAME; without `help` there is no metric.
+    `label` is the second label of a mapping's numbers. `log` is its key in the log, where a
+    `sparse` figure omits zeros, and an `optional` one is omitted if it is unknown. `remark` words
+    it for the summary, given the number and whether the command is a sync; `urgent` remarks are
+    shown with --quiet, too.
     """
 
     name: str
@@ -54,8 +55,8 @@ class Figure(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command that has ended. Times are UNIX seconds; `report` is None where no run was begun or
-    it met a bug, `counts` are then of a difference that was refused."""
+    """A command that has ended. Times are UNIX seconds. `report` is None if no run was started, or
+    if it hit a bug; `counts` are then those of a refused difference."""
 
     settings: RunSettings
     exit_code: ExitCode
@@ -99,7 +100,7 @@ OF_COMMAND: Sequence[Figure[Command]] = (
     Figure("endpoint", lambda command: command.settings.endpoint),
     Figure("ledger", lambda command: command.ledger),
 )
-"""What is known of every command that had usable options."""
+"""Figures that are known for every command whose options could be used."""
 
 
 def _result_path(run: Report) -> str | None:
@@ -331,8 +332,8 @@ OF_RUN: Sequence[Figure[Report]] = (
         optional=True,
     ),
 )
-"""What only a run knows: None of a command that began none. The order is that of the remarks in the
-summary, too."""
+"""Figures that only a run has; None if the command started none. The summary's remarks have the
+same order."""
 
 
 def remarks(report: Report, *, urgent: bool = False) -> list[str]:
@@ -349,7 +350,7 @@ def remarks(report: Report, *, urgent: bool = False) -> list[str]:
 
 
 def log_fields(report: Report) -> dict[str, Any]:
-    """A run's figures as the log has them."""
+    """A run's figures as fields of a log line."""
     fields: dict[str, Any] = {}
     for figure in OF_RUN:
         value = figure.value(report)
@@ -384,8 +385,8 @@ def _plain(value: Value) -> Value:
 
 
 def metrics_text(command: Command) -> bytes:
-    """The metrics, each labelled with the endpoint's `host` and the library's `group_id`; what is
-    not known is left out."""
+    """The metrics, each labelled with the endpoint's `host` and the library's `group_id`; unknown
+    figures are left out."""
     # Here, not above: it is an extra, and nobody else waits for it.
     from prometheus_client import CollectorRegistry, Gauge  # noqa: PLC0415
     from prometheus_client.openmetrics.exposition import generate_latest  # noqa: PLC0415
@@ -405,7 +406,7 @@ def metrics_text(command: Command) -> bytes:
 
 
 def _numbers(value: Value) -> Mapping[str, float]:
-    """The numbers of a figure by their label, which a single one does not have."""
+    """A figure's numbers by label; a single number has an empty label."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""Writes a run's figures, for programs, when it ends: whatever its end was."""
+"""Writes a run's figures for programs when it ends, however it ends."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from enroll.text.logs import log
 from enroll.visible import path_text
 
 _STOPPED = "enroll status and the command's own output show why."
-"""A sentence about a row's error may name its person or photo: those two are for their owner."""
+"""A sentence about a row's error may name its person or photo, so only files of the owner have
+it."""
 
 
 def command_of(report: Report, settings: RunSettings, *, started: float) -> Command:
-    """A command whose run has ended; `started` is when the command was."""
+    """A command whose run has ended; `started` is when the command started."""
     return Command(
         settings=settings,
         exit_code=report.exit_code,
@@ -48,7 +49,7 @@ def _message(report: Report) -> str:
 
 
 def failed_command(error: BaseException, settings: RunSettings, *, started: float) -> Command:
-    """A command that could not begin a run, or met a bug in it."""
+    """A command that could not start a run, or hit a bug in it."""
     code = ExitCode(getattr(error, "exit_code", ExitCode.BUG))
     message = str(error)
     if isinstance(error, ManifestError):  # it may quote cells
@@ -73,24 +74,24 @@ def failed_command(error: BaseException, settings: RunSettings, *, started: floa
 
 
 MODE = 0o644
-"""Anybody may read it: the collector runs as another user, who could not read a file of ours
-otherwise. It holds counts, times, and the names of host and library; nothing of a person."""
+"""Everybody may read it, because the collector runs as another user. It holds counts, times, and
+the names of host and library, but no personal data."""
 
 
 def write_summary(path: Path, command: Command) -> None:
-    """Put the figures where `path` is, for their owner alone. Raises LocalError."""
+    """Write the figures to `path`, readable by its owner only. Raises LocalError."""
     with new_file(path) as new:
         new.file.write(as_json(command).encode())
 
 
 def write_metrics(path: Path, command: Command) -> None:
-    """Put the metrics where `path` is, readable by everybody. Raises LocalError."""
+    """Write the metrics to `path`, readable by everybody. Raises LocalError."""
     with new_file(path, mode=MODE) as new:
         new.file.write(metrics_text(command))
 
 
 def check_metrics() -> None:
-    """Raise UsageError where the extra `metrics` is not installed."""
+    """Raise UsageError if the `metrics` extra is not installed."""
     try:
         import prometheus_client  # noqa: F401, PLC0415
     except ImportError as error:
@@ -103,19 +104,19 @@ def check_metrics() -> None:
 GOES_BEFORE = frozenset(
     {ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT, ExitCode.ENDED_EARLY}
 )
-"""Exit codes before which 7 comes, as docs/exit-codes.md has it."""
+"""Exit codes that 7 takes precedence over, as in docs/exit-codes.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publications:
-    """Where a run's figures and log go, None for nowhere."""
+    """Where a run's figures and log go; None for nowhere."""
 
     summary: Path | None = None
     metrics: Path | None = None
     log: Path | None = None
 
     def check(self, settings: RunSettings) -> None:
-        """Raise UsageError for a file that must not or cannot be written; hours before it is."""
+        """Raise UsageError for a file that must not or cannot be written, before a run of hours."""
         if self.metrics is not None:
             check_metrics()
         outputs = [
@@ -134,16 +135,16 @@ class Publications:
 
 @dataclass(slots=True)
 class Outcome:
-    """What has become of a run; `report` stays None where it was not begun or met a bug."""
+    """The outcome of a run; `report` stays None if it was not started or hit a bug."""
 
     report: Report | None = None
 
 
 @contextmanager
 def publishing(settings: RunSettings, publications: Publications) -> Iterator[Outcome]:
-    """Around a run: its figures are written when it ends, also by an exception, which goes on.
+    """Around a run: writes its figures when it ends, also after an exception, which goes on.
 
-    Raises LocalError where they cannot be, and nothing worse has happened.
+    Raises LocalError if they cannot be written and nothing worse has happened.
     """
     started, outcome = clock.time(), Outcome()
     try:
@@ -158,8 +159,8 @@ def publishing(settings: RunSettings, publications: Publications) -> Iterator[Ou
 
 
 def _publish(command: Command, publications: Publications, *, later: bool) -> None:
-    """Write the figures, each file whatever became of the other; with `later` a fault in that is
-    only logged, as there is worse to say."""
+    """Write both files, each even if the other fails; with `later`, a failure is only logged,
+    because something worse has to be reported."""
     faults: list[str] = []
     with ExitStack() as writing:  # which goes on to the other file after a bug, too
         if publications.metrics is not None:

@@ -16,13 +16,13 @@ from enroll.visible import path_text
 
 
 class RunState(StrEnum):
-    """What has become of a run, as far as its ledger can tell."""
+    """The state of a run, as far as its ledger can tell."""
 
     UNDER_WAY = "under_way"
     ENDED = "ended"
     CUT_OFF = "cut_off"
-    """Its end is not on record and nobody holds the ledger for it: it was killed, or power or disk
-    gave out."""
+    """Its end is not on record and it does not hold the ledger: it was killed, or power or disk
+    failed."""
 
 
 def read_status(reader: LedgerReader, path: Path) -> tuple[LedgerStatus, str | None]:
@@ -39,7 +39,7 @@ def read_status(reader: LedgerReader, path: Path) -> tuple[LedgerStatus, str | N
 
 
 def status_lines(status: LedgerStatus, path: Path, *, holder: str | None = None) -> list[str]:
-    """The status as lines, a blank one between its parts."""
+    """The status as lines, with a blank line between its parts."""
     return [line for part in _parts(status, path, holder) for line in [*part, ""] if part][:-1]
 
 

@@ -1,4 +1,4 @@
-"""What is said of a run when it has ended."""
+"""Prints and logs the summary when a run has ended."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from enroll.text.wording import (
 )
 
 ENOUGH_MOMENTS = 20
-"""Moments, four a second, from which on it is told what a run waited for."""
+"""Samples, four a second, from which on the summary says what a run waited for."""
 
 LEAST_SHARE = 5
-"""Percent of a run's time from which on a reason is told."""
+"""Percent of a run's time from which on a reason is shown."""
 
 
 def summary_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
@@ -38,14 +38,14 @@ def summary_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
 
 
 def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
-    """What somebody has to see of a run although all that was asked is done."""
+    """What somebody has to see even if a run did all that was asked."""
     tally = report.ended.tally
     strange = [] if report.sync_result is None else strange_lines(report.sync_result)
     return [*remarks(report, urgent=True), *strange, *_shared(tally, show_user_ids)]
 
 
 def needs_a_person(report: Report) -> bool:
-    """Whether the run ended otherwise than well, or has come upon something to look at."""
+    """Whether the run did not end well, or found something that a person has to look at."""
     return report.exit_code is not ExitCode.DONE or bool(urgent_lines(report))
 
 
@@ -82,7 +82,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
 
 
 def _limit(gauge: LimiterState) -> str:
-    """The limit that was found, or else the most calls that were in flight."""
+    """The limit that was found, else the highest number of calls in flight."""
     if gauge.spacing is not None:
         return f"the account takes {gauge.spacing:.1f} calls a second"
     if gauge.ceiling is not None:
@@ -91,7 +91,7 @@ def _limit(gauge: LimiterState) -> str:
 
 
 def _latency(tally: Tally) -> Iterator[tuple[str, str]]:
-    """How long a call of `add` took, by the service's own word and as a whole."""
+    """How long an `add` call took: in the service, by its own measurement, and as a whole."""
     told = []
     for took, by in ((tally.service_took, "in the service"), (tally.calls_took, "as a whole")):
         median, most = took.quantile(0.5), took.quantile(0.95)
@@ -107,7 +107,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _waited(tally: Tally) -> str:
-    """What the run waited for, of its time, the most first."""
+    """Shares of the run's time by what it waited for, largest first."""
     moments = tally.waited.total()
     if moments < ENOUGH_MOMENTS:
         return ""
@@ -146,7 +146,7 @@ def _nothing_added(tally: Tally) -> str:
 
 
 def _unrecorded(report: Report) -> Iterator[str]:
-    """That the counts are not all on record, and what is."""
+    """That the ledger does not have all of these counts, and what it has."""
     if report.on_record is None:
         return
     held = ", ".join(f"{count:,} {status}" for status, count in report.on_record.items())
@@ -184,6 +184,6 @@ def _results(report: Report) -> str:
 
 
 def log_summary(report: Report, *, urgent: bool = False) -> None:
-    """Log how a run ended, with its figures as fields; `urgent` also for who wants it quiet."""
+    """Log how a run ended, with its figures as fields; an `urgent` line also with --quiet."""
     level = logging.WARNING if urgent else logging.INFO
     log("run_ended", _headline(report), log_fields(report), level=level)

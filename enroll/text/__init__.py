@@ -1,1 +1,1 @@
-"""How things are said and written: words, remedies, log lines, files."""
+"""How things are worded and written: numbers, tables, remedies, log lines, files."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and which files a command may write."""
+"""Files that are complete or not there, and which files a command may write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 @dataclass(slots=True)
 class NewFile:
-    """What is being written; `replaced` is known when the `with` has ended."""
+    """A file being written; `replaced` is known once the `with` has ended."""
 
     file: IO[bytes]
     replaced: bool = False
@@ -28,13 +28,13 @@ class NewFile:
 
 @contextmanager
 def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
-    """A temporary file beside `path`, moved there when the body is done; for its owner alone
+    """A temporary file beside `path`, moved there when the body is done; readable only by its owner
     unless `mode` says otherwise.
 
-    It is on disk before it is moved; when its bytes are those of the old file and that is ours, the
-    old one stays, times and all. On any error the old file is untouched and the temporary one is
-    gone. OSErrors of the body count as faults in writing: LocalError. UsageError when `path` is no
-    plain file.
+    It is synced to disk before it is moved. If its bytes are those of the old file and that belongs
+    to this user, the old one stays, with its times. On any error the old file is untouched and the
+    temporary one is deleted. OSErrors of the body count as errors in writing: LocalError. Raises
+    UsageError if `path` is not a regular file.
     """
     temporary: Path | None = None
     try:
@@ -70,7 +70,7 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
 
 @contextmanager
 def new_csv(path: Path | None, columns: Sequence[str]) -> Iterator[Any]:
-    """A csv.writer into such a file, its first line written; None where there is no path."""
+    """A csv.writer into such a file, with its header written; None if there is no path."""
     if path is None:
         yield None
         return
@@ -83,7 +83,7 @@ def new_csv(path: Path | None, columns: Sequence[str]) -> Iterator[Any]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether there is a file of ours, and not a link to one: nothing else stays in place."""
+    """Whether it is a regular file that belongs to this user: anything else is replaced."""
     try:
         found = path.lstat()
     except OSError:
@@ -116,7 +116,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 COMPANIONS = ("-wal", "-shm", "-journal", ".lock", ".new", ".saved")
-"""What is added to a ledger's name for the files beside it: SQLite's and our own."""
+"""Suffixes of the files beside a ledger: SQLite's and enroll's."""
 
 _DATABASES = (b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 """https://www.sqlite.org/fileformat.html: a database, and its write-ahead log in both orders."""
@@ -132,24 +132,24 @@ _PICTURES = (
 )
 
 _HEAD_BYTES = 16
-"""Enough to tell a database or a picture by."""
+"""Enough to recognise a database or a picture."""
 
 CSV = "CSV"
 
 _OTHER_KINDS = frozenset(
     {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".pdf", ".docx", ".gz", ".zip"}
 )
-"""Suffixes of what is not written. A spreadsheet does not open a CSV that is called .xlsx."""
+"""Suffixes of formats that are not written; spreadsheets refuse a CSV that is called .xlsx."""
 
 _NO_CSV = frozenset({".json", ".jsonl", ".parquet", ".html"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """A file to be written, and what named it: `--results`, `OUTPUT`.
+    """A file to be written, and the option or argument that named it: `--results`, `OUTPUT`.
 
-    A log is written to as it comes, also into a pipe or to a terminal; all else takes the old
-    file's place when it is whole. `content` says what is written, whatever the file is called.
+    A log is written as it comes, also into a pipe or to a terminal; every other file replaces the
+    old one once it is complete. `content` says what is written, whatever the file is called.
     """
 
     path: Path
@@ -160,8 +160,8 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InUse:
-    """What a command reads and keeps: its ledger, if there is one, manifests, and others by what
-    they are."""
+    """What a command reads and keeps: its ledger, if any, manifests, and other files by what they
+    are."""
 
     ledger: Path | None
     manifests: Sequence[Path] = ()
@@ -169,9 +169,9 @@ class InUse:
 
 
 def check_output(output: Output, in_use: InUse) -> None:
-    """Raise UsageError for a file that must not be written to; nothing is written or made.
+    """Raise UsageError for a file that must not be written; nothing is written or created.
 
-    What is in use is told by name and by `stat`, and never opened: closing a descriptor of a
+    Files in use are recognised by name and by `stat`, and never opened: closing a descriptor of a
     ledger would drop the locks that SQLite holds on it.
     """
     _refuse_suffix(output)
@@ -192,15 +192,15 @@ def check_output(output: Output, in_use: InUse) -> None:
 
 
 def check_new_file(output: Output, in_use: InUse) -> None:
-    """The same, and raise UsageError unless a new file can be made where `output` is to lie. A log
-    makes none: what is there is written on."""
+    """The same, and raise UsageError unless a new file can be created where `output` is to be. A
+    log needs none: it is appended to."""
     check_output(output, in_use)
     if not output.is_log:
         _try_folder(output)
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Whether two names are of one file, also through links, and when it is not there yet."""
+    """Whether two names mean one file, also through links, and even if it does not exist yet."""
     try:
         return one.samefile(other)  # also where case does not tell names apart
     except OSError:

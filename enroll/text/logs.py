@@ -23,19 +23,19 @@ from enroll.visible import json_text, path_text, visible
 LOGGER = logging.getLogger("enroll")
 
 _OTHERS = logging.getLogger()
-"""What libraries log: its warnings would be printed raw, among log lines that are objects."""
+"""Loggers of libraries: their warnings would be printed raw among log lines that are objects."""
 
 
 TRACEBACK = "traceback"
-"""The field of a bug's line that says where in the program it came about; lines of their own in a
-text log."""
+"""The field of a bug's traceback; in a text log it is written as lines of its own."""
 
 NAMELESS = "***"
-"""What is left of a short user id when it is masked."""
+"""What a short user id is masked to."""
 
 
 def mask(user_id: str) -> str:
-    """A user id that can be recognised by who knows it, and not read: `10***7`."""
+    """Mask a user id so that those who know it recognise it and nobody else can read it:
+    `10***7`."""
     if len(user_id) < 6:
         return NAMELESS
     return f"{user_id[:2]}***{user_id[-1]}"
@@ -44,7 +44,7 @@ def mask(user_id: str) -> str:
 class LastingStream:
     """A stream whose reader may go away: what can no longer be shown is dropped.
 
-    A terminal that is closed must not end a run.
+    Closing a terminal must not end a run.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -77,12 +77,12 @@ class LastingStream:
 
     @property
     def encoding(self) -> str:
-        """What tqdm asks to choose between blocks and ASCII."""
+        """tqdm reads it to choose between blocks and ASCII."""
         return self._stream.encoding
 
 
 class _FileHandler(logging.StreamHandler[LastingStream]):
-    """Lets go of its file when it is closed; logging's own would end a run on a full disk."""
+    """Closes its file without raising; logging's own would end a run on a full disk."""
 
     def close(self) -> None:
         super().close()
@@ -131,16 +131,16 @@ def log(
 ) -> None:
     """Log an event: its sentence for people, its fields for programs.
 
-    What is `aside` is in the whole log only: a person at a terminal is told in another way, and
-    who wants it quiet is not told at all.
+    An `aside` event goes into complete logs only: a terminal shows it in another way, and --quiet
+    does not show it at all.
     """
     extra = {"event": event, "fields": dict(fields), "aside": aside}
     LOGGER.log(level, "%s", message, extra=extra)
 
 
 def log_error(message: str, exit_code: int, **more: str) -> bool:
-    """Log why a command ends: to the log file, and where log lines are objects to stderr as one,
-    too, with `more` fields; False where a person is to be told there."""
+    """Log why a command ends: to the log file, and to stderr if log lines are objects there, with
+    `more` fields; False if a person still has to be told on stderr."""
     record = _record("error", message, {"exit_code": exit_code, **more}, level=logging.ERROR)
     as_json = logs_json()
     for handler in LOGGER.handlers:
@@ -150,8 +150,8 @@ def log_error(message: str, exit_code: int, **more: str) -> bool:
 
 
 def log_signal(message: str, fields: Mapping[str, Any]) -> bool:
-    """The same of a signal, from its handler: past Python's locks and buffers, which the signal may
-    have caught in the middle of a write."""
+    """The same for a signal, from its handler: without Python's locks and buffers, which the signal
+    may have interrupted in the middle of a write."""
     record = _record("signal", message, fields, level=logging.WARNING)
     as_json = logs_json()
     # The file first: a second signal, sent by whoever reads stderr, finds the line in both.
@@ -165,7 +165,7 @@ def log_signal(message: str, fields: Mapping[str, Any]) -> bool:
 
 
 def logs_json() -> bool:
-    """Whether log lines are objects: then nothing else may stand among them."""
+    """Whether log lines are objects: then nothing else may be printed among them."""
     return any(isinstance(handler.formatter, _Json) for handler in LOGGER.handlers)
 
 
@@ -198,7 +198,7 @@ def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bo
 
 
 def take_over() -> None:
-    """Log what Python itself would print on stderr: warnings, and exceptions that are lost."""
+    """Log what Python itself would print on stderr: warnings, and exceptions that nobody caught."""
     warnings.showwarning = _log_warning
     threading.excepthook = lambda lost: _log_lost(lost.exc_value, lost.thread)
     sys.unraisablehook = lambda lost: _log_lost(lost.exc_value, lost.object)
@@ -228,7 +228,7 @@ def _log_lost(error: BaseException | None, where: object) -> None:
 
 
 _OF_THE_SYSTEM = ("/dev", "/dev/fd", "/proc/self/fd")
-"""Folders whose links nobody else can have made, such as `/dev/stderr`."""
+"""Folders in which only the system can have made links, such as `/dev/stderr`."""
 
 
 def _file_handler(file: Path, *, as_json: bool) -> logging.Handler:
@@ -238,8 +238,9 @@ def _file_handler(file: Path, *, as_json: bool) -> logging.Handler:
 
 
 def _opened(file: Path) -> TextIO:
-    """The log file, to be appended to. Raises UsageError, also for a link or another user's file:
-    in a folder that others may write they could have their way with a file of ours."""
+    """The log file, opened for appending. Raises UsageError, also for a link or another user's
+    file: in a folder that others can write, they could make the log overwrite any file of this
+    user."""
     of_the_system = str(file.absolute().parent) in _OF_THE_SYSTEM
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     flags |= 0 if of_the_system else os.O_NOFOLLOW
@@ -270,7 +271,7 @@ def _opened(file: Path) -> TextIO:
 
 
 def _is_cut_off(file: Path) -> bool:
-    """Whether a log ends within a line, as after a full disk or a kill: the next line would be no
+    """Whether a log ends within a line, as after a full disk or a kill: the next line would not be
     JSON either."""
     with suppress(OSError), file.open("rb") as log:
         log.seek(-1, os.SEEK_END)  # of an empty file an OSError

@@ -89,10 +89,10 @@ _SENTENCES = {
     "API_NOT_FOUND": "The service has no such call at this address",
     "CONCURRENCY_LIMIT_EXCEEDED": "The service had no place for the call",
 }
-"""What the service's codes mean, where it sends them without a word, or with a detail only."""
+"""What the service's codes mean, for answers with no text or with a detail only."""
 _OTHER_THAN_THE_SERVICE = frozenset({"NOT_HTTP", "NOT_JSON", "BODY_TOO_LARGE", "HTTP_2"})
-"""Codes, and a family of them, of what answers at the endpoint and does not seem to be the service;
-after an `add` they prove nothing, and are doubts first of all."""
+"""Codes of answers that do not seem to come from the service; after an `add` they prove nothing, so
+the row is in doubt."""
 
 _IN_DOUBT = (
     "Run again: the library is checked before anything is sent. `enroll resolve` decides by hand."
@@ -120,21 +120,21 @@ _FAMILIES = {
     "HTTP_4": "Ask whoever runs the proxy or firewall; run again.",
     "HTTP_5": _IN_DOUBT,
 }
-"""What to do about a status without a code of the service's that has no remedy of its own."""
+"""Remedies for statuses without a code of the service and without a remedy of their own."""
 
 UNKNOWN_CODE = (
     "A code that enroll does not know: see the answer in `enroll status`, then decide with "
     "--on-code."
 )
-"""What to do about a code that nobody has told us of."""
+"""The remedy for a code that enroll does not know."""
 
 
 _CREDENTIALS = "the credentials that were used"
 
 
 def remedy(code: str, *, used: Credentials | None = None) -> str:
-    """What to do about a code; empty where only the message can tell. `used` are the credentials
-    that a call was signed with: where they are to be checked, it is said which they are."""
+    """What to do about a code; empty if only the message can tell. `used` are the credentials that
+    a call was signed with: a remedy that says to check them names them."""
     if code in _DOUBTFUL:
         return _IN_DOUBT
     found = _REMEDIES.get(code) or _FAMILIES.get(code[: len("HTTP_2")], "")
@@ -144,10 +144,10 @@ def remedy(code: str, *, used: Credentials | None = None) -> str:
 
 
 def sentence(code: str, status: str, message: str) -> str:
-    """What is said of a row that ended so: a code of the service's as a sentence, with the detail
-    that came behind it; anything else, and what is not known to us, word for word.
+    """The message of a row that ended like this: for a code of the service its meaning, with the
+    detail that came with it; for anything else the service's own text.
 
-    In doubt a code proves nothing, and its sentence would claim that it does.
+    In doubt a code proves nothing, but its sentence would claim that it does.
     """
     meaning = _SENTENCES.get(code)
     said, colon, detail = message.partition(":")
@@ -158,7 +158,7 @@ def sentence(code: str, status: str, message: str) -> str:
 
 
 def call_remedy(code: str, *, used: Credentials | None = None) -> str:
-    """The same as `remedy` for a call that adds no face: there is no row in doubt after it."""
+    """As `remedy`, for a call that adds no face: it leaves no row in doubt."""
     family = code[: len("HTTP_2")]
     if code in _OTHER_THAN_THE_SERVICE or family in _OTHER_THAN_THE_SERVICE:
         return "Check --endpoint: what answers there does not seem to be the service."
@@ -168,9 +168,9 @@ def call_remedy(code: str, *, used: Credentials | None = None) -> str:
 
 
 def what_to_do(code: str, status: str, message: str) -> str:
-    """What to do about rows that ended so, with the service's words where nobody else has any.
+    """What to do about rows that ended like this; for an unknown code with the service's own text.
 
-    In doubt a code proves nothing, and its remedy would help nobody.
+    In doubt a code proves nothing, so its remedy would not help.
     """
     if status == Status.IN_DOUBT:
         return _IN_DOUBT

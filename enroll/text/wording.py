@@ -1,4 +1,4 @@
-"""What a run, a plan and a ledger look like as text. Pure: values in, lines out."""
+"""Words runs, plans and ledgers as text. Pure: values in, lines out."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Stream(Protocol):
 
 
 def as_shown(lines: Iterable[str], terminal: Stream | None = None) -> str:
-    """Lines as they are printed, each ended; a line end within one of them is escaped.
+    """Lines as they are printed, each with a line end; a line end within one is escaped.
 
-    If `terminal` is one, they are wrapped at words to its width; else they stay as they are, for
-    programs that read them.
+    If `terminal` is one, they are wrapped at words to its width; else programs read them, and they
+    stay as they are.
     """
     shown: Iterable[str] = map(visible, lines)
     width = None if terminal is None else _width(terminal)
@@ -39,7 +39,7 @@ def as_shown(lines: Iterable[str], terminal: Stream | None = None) -> str:
 
 
 def _width(stream: Stream) -> int | None:
-    """The columns of a terminal; None of any other stream, and where it does not say."""
+    """The columns of a terminal; None for any other stream, or if it does not say."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
     except (OSError, ValueError):
@@ -47,7 +47,7 @@ def _width(stream: Stream) -> int | None:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """A line in pieces, the further ones below the beginning of its last column."""
+    """A line in pieces; those after the first start below the line's last column."""
     *_, last = re.finditer(r"^\s*|\s{2,}(?=\S)", line)
     if len(line) <= width or " " not in line[last.end() :]:
         return [line]
@@ -63,7 +63,7 @@ def _wrapped(line: str, width: int) -> list[str]:
 
 
 def say(*lines: str, wrap: bool = True) -> None:
-    """Print lines on standard output; without `wrap` as they are, for commands to be copied."""
+    """Print lines on standard output; without `wrap` unchanged, for commands to be copied."""
     click.echo(as_shown(lines, sys.stdout if wrap else None), nl=False)
 
 
@@ -78,12 +78,13 @@ def say_json(value: Any) -> None:
 
 
 def confirm(question: str) -> bool:
-    """Ask whoever sits at the terminal. Raises click.Abort on Ctrl-C or where the input ends."""
+    """Ask whoever sits at the terminal. Raises click.Abort on Ctrl-C or at the end of the input."""
     return click.confirm(visible(question), err=True)
 
 
 def write_data(data: bytes) -> None:
-    """Write a CSV to standard output: exactly, but to a terminal as it can be shown."""
+    """Write a CSV to standard output: exactly, except to a terminal, where it is made safe to
+    show."""
     if sys.stdout.isatty():
         sys.stdout.write("\n".join(map(visible, data.decode("utf-8").split("\n"))))
     else:
@@ -91,7 +92,7 @@ def write_data(data: bytes) -> None:
 
 
 SAID_SHOWN = 200
-"""Characters that are shown of what the service said; `enroll status --json` has all."""
+"""Characters shown of the service's text; `enroll status --json` has all of it."""
 
 
 def duration(seconds: float) -> str:
@@ -126,7 +127,7 @@ def size(count: float) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, str]], *, least: int = 0) -> list[str]:
-    """Names and values in two columns, the first of `least` characters or more."""
+    """Names and values in two columns, the first at least `least` characters wide."""
     pairs = list(pairs)
     wide = max((len(name) for name, _ in pairs), default=0)
     wide = max(wide, least)
@@ -134,7 +135,8 @@ def facts(pairs: Iterable[tuple[str, str]], *, least: int = 0) -> list[str]:
 
 
 def account_lines(endpoint: str, origin: str, credentials: str) -> list[str]:
-    """Where calls go, what says so, and with which credentials: told before the first of them."""
+    """Where calls go, which setting says so, and with which credentials; shown before the first
+    call."""
     return facts([("Endpoint", f"{endpoint} ({origin})"), ("Account", credentials)])
 
 
@@ -147,7 +149,8 @@ def counted(counts: Mapping[str, int]) -> list[str]:
 
 
 def error_table(errors: Sequence[tuple[str, str, int, str]]) -> list[str]:
-    """Status, code, number and what to do, a line each; `errors` has the message as its last."""
+    """One line for each status and code: the number and what to do. `errors` has the message
+    last."""
     if not errors:
         return []
     codes = max(len(code) for _, code, _, _ in errors)
@@ -161,7 +164,7 @@ def error_table(errors: Sequence[tuple[str, str, int, str]]) -> list[str]:
 
 
 def doubtful_lines(doubtful: Mapping[str, int], what: str) -> Iterable[str]:
-    """How many photos look doubtful, what becomes of them, and why."""
+    """How many photos look doubtful, why, and what happens to them."""
     if doubtful:
         each = ", ".join(f"{code} {count:,}" for code, count in sorted(doubtful.items()))
         photos = sum(doubtful.values())
@@ -170,7 +173,8 @@ def doubtful_lines(doubtful: Mapping[str, int], what: str) -> Iterable[str]:
 
 
 def one_line(text: str) -> str:
-    """The beginning of what the service said, in which nothing can steer a terminal."""
+    """The beginning of the service's text, with everything escaped that could control a
+    terminal."""
     plain = visible(" ".join(text.split()))
     return plain if len(plain) <= SAID_SHOWN else f"{plain[: SAID_SHOWN - 1]}…"
 
@@ -194,7 +198,8 @@ def percent(part: int, whole: int) -> str:
 
 
 def pace_words(pace: RunPace, *, brief: bool = False) -> str:
-    """How a run goes: `limit 16, 0.4 % refused, waits for the account`; `brief` for a bar."""
+    """The progress of a run: `limit 16, 0.4 % refused, waits for the account`; `brief` for a
+    bar."""
     parts = [f"limit {pace.ceiling}" if pace.ceiling is not None else f"{pace.limit} at once"]
     if pace.spacing is not None:
         parts = [f"limit {pace.spacing:.1f} calls/s"]
