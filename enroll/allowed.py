@@ -1,4 +1,7 @@
-"""Which values settings may have: the command line and Python refuse others in one sentence."""
+"""Checks of settings' values, with the same message on the command line and in Python.
+
+A `wrong_…` function returns what is wrong with a value as a sentence, "" when it is valid.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,17 @@ from enroll.model import Role, is_utf8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """The numbers from `least` to `most`, both included; None is no bound."""
+    """The numbers from `least` to `most`, inclusive; None means unbounded."""
 
     least: float | None = None
     most: float | None = None
     whole: bool = False
 
     def wrong(self, value: object) -> str:
-        """What is wrong with a value, as a sentence; empty where nothing is.
+        """What is wrong with a value, as a sentence; "" when it is valid.
 
-        `nan` lies within every range, and a wait of `inf` seconds never ends.
+        `nan` and `inf` are not numbers here: no comparison excludes `nan`, and a wait of `inf`
+        seconds never ends.
         """
         if not _is_number(value, whole=self.whole):
             return f"{value!r} is not a {'whole number' if self.whole else _NUMBER}."
@@ -53,32 +57,28 @@ def _is_number(value: object, *, whole: bool) -> bool:
         return False
 
 
-LONGEST_CALL_SECONDS = 86_400
-"""The most that --timeout takes: a day. A socket's clock ends after 24 days."""
+MAX_TIMEOUT_SECONDS = 86_400
+"""The longest --timeout: a day. A socket cannot wait for more than 24 days."""
 
-LONGEST_WAIT_SECONDS = 31_536_000
-"""The most that other waits take: a year. A clock that a program can wait on has an end."""
+MAX_WAIT_SECONDS = 31_536_000
+"""The longest of other waits: a year. What a program can wait on has an upper limit."""
 
-MOST_PLACES = 1000
-"""The most calls at the same time that may be asked for: each has a thread and a socket."""
-
-MOST_PIXELS = 1_000_000_000
-"""The most that --max-pixels takes: decoding so many takes 2 GB of memory."""
-
-SECONDS = Range(least=0, most=LONGEST_WAIT_SECONDS)
+SECONDS = Range(least=0, most=MAX_WAIT_SECONDS)
 COUNT = Range(least=1, whole=True)
 
 RANGES: Mapping[str, Range] = {
-    "timeout": Range(least=0.1, most=LONGEST_CALL_SECONDS),
+    "timeout": Range(least=0.1, most=MAX_TIMEOUT_SECONDS),
     "attempts": COUNT,
     "give_up_after": SECONDS,
     "drain": SECONDS,
     "settle_after": SECONDS,
-    "max_in_flight": Range(least=1, most=MOST_PLACES, whole=True),
+    # Each call in flight has a thread and a socket.
+    "max_in_flight": Range(least=1, most=1000, whole=True),
     "rate": Range(least=0.001),
     "max_side": Range(least=48, most=65_535, whole=True),
     "max_bytes": Range(least=10_000, most=100_000_000, whole=True),
-    "max_pixels": Range(least=48 * 48, most=MOST_PIXELS, whole=True),
+    # Decoding so many pixels takes 2 GB of memory.
+    "max_pixels": Range(least=48 * 48, most=1_000_000_000, whole=True),
     "min_face": Range(least=0, most=65_535, whole=True),
     "limit": COUNT,
     "sample": COUNT,
@@ -89,12 +89,12 @@ RANGES: Mapping[str, Range] = {
     "score": Range(least=50, most=100),
     "of_run": COUNT,
 }
-"""By the setting's name; None stands beside each that may be left open."""
+"""By the setting's name. A setting that may be left open can also be None."""
 
 
 def wrong_duration(value: object, seconds: float) -> str:
-    """What is wrong with a length of time that was written as `value`; empty where nothing is."""
-    if 0 < seconds <= LONGEST_WAIT_SECONDS:
+    """Check a duration, which was written as `value`."""
+    if 0 < seconds <= MAX_WAIT_SECONDS:
         return ""
     return f"{value!r} is not more than 0 s and at most a year."
 
@@ -103,7 +103,7 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]*")
 
 
 def wrong_code(code: str) -> str:
-    """Why this is no error code; empty where it may be one."""
+    """Check that a text can be an error code of an answer."""
     if _CODE.fullmatch(code):
         return ""
     return (
@@ -112,26 +112,14 @@ def wrong_code(code: str) -> str:
     )
 
 
-def wrong_choice(value: str, choices: Iterable[str]) -> str:
-    """What is wrong with a value that is to be one of `choices`; empty where nothing is."""
-    known = list(choices)
-    return "" if value in known else f"{value!r} is not one of {', '.join(known)}"
-
-
-def wrong_member(value: object, kind: type[StrEnum]) -> str:
-    """What is wrong with a value that is to be a member of `kind`, or its text; empty where nothing
-    is."""
-    known = ", ".join(repr(str(member)) for member in kind)
-    return "" if value in list(kind) else f"{value!r} is not one of {known}."
-
-
-def wrong_role(role: str) -> str:
-    """What is wrong with a role of `--columns`; empty where nothing is."""
-    return wrong_choice(role, sorted(Role))
+def wrong_choice(value: object, choices: type[StrEnum]) -> str:
+    """Check that a value is a member of `choices`, or the text of one."""
+    known = ", ".join(repr(str(member)) for member in choices)
+    return "" if value in list(choices) else f"{value!r} is not one of {known}."
 
 
 def wrong_text(value: object) -> str:
-    """What is wrong with a text, or with one of several; empty where nothing is."""
+    """Check that a text, or each of several, can be encoded as UTF-8."""
     texts = [value] if isinstance(value, str) else value
     if isinstance(texts, Mapping):
         texts = [*texts, *texts.values()]
@@ -142,8 +130,7 @@ def wrong_text(value: object) -> str:
 
 
 def wrong_path(path: Path) -> str:
-    """Why no file can be called so; empty where one can. How long a name may be is the file
-    system's to say."""
+    """Check that a file can have this path. The file system decides how long a name may be."""
     try:
         path.lstat()
     except OSError as error:
@@ -158,9 +145,9 @@ MIN_FACE_ALONE = "--min-face needs --precheck warn or hold."
 GROUP_ID_NEEDED = "--group-id is needed: the library to enroll into."
 
 
-def refuse(settings: Any) -> None:
-    """Raise UsageError for the first field of a dataclass that has a value it may not have: the
-    sentence is the one that the command says of the option."""
+def check_settings(settings: Any) -> None:
+    """Raise UsageError for the first field of a dataclass with an invalid value, with the message
+    that the command has for the option."""
     for field in fields(settings):
         value = getattr(settings, field.name)
         for sentence in _wrong_kind(field.name, str(field.type), value) or _wrong(
@@ -171,11 +158,11 @@ def refuse(settings: Any) -> None:
 
 
 _OPTIONS = {"of_run": "--run", "manifest": "MANIFEST"}
-"""What fields are called on the command line whose names differ."""
+"""Names on the command line of fields that are called differently there."""
 
 
 def _wrong_kind(name: str, kind: str, value: Any) -> list[str]:
-    """What is wrong with text where another kind of value belongs, as no command gives it."""
+    """Check for text where another type belongs, which only Python callers can pass."""
     if not isinstance(value, str):
         return []
     if name in RANGES or name == "max_duration":
@@ -201,7 +188,7 @@ def _wrong(name: str, value: Any) -> Iterable[str]:
     elif name in ("retry", "on_code"):
         found = [wrong_code(code) for code in value]
     elif name == "columns":
-        found = [wrong_role(role) for role in value]
+        found = [wrong_choice(role, Role) for role in value]
     elif isinstance(value, str | list | tuple):
         found = [wrong_text(value)]
     yield from filter(None, found)

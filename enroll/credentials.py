@@ -1,4 +1,4 @@
-"""Key and secret: from the environment, or from files that are ours and not for everybody."""
+"""Reads key and secret from the environment, or from files that nobody else owns or can write."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from enroll.model import Credentials
 from enroll.ownership import check_trusted, pasteable
 
 SECRET_NAMES = ("api_key", "api_secret")
-"""What a credentials file has a line for, and a folder of credentials a file."""
+"""The lines of a credentials file, and the files of a folder of credentials."""
 
 _SNAPSHOT = "..data"
-"""In a volume that Kubernetes mounts: the link to the folder that holds the files. It is exchanged
-in one step, so what is read through one target of it belongs together."""
+"""In a volume that Kubernetes mounts: the link to the folder with the files. It is replaced
+atomically, so files that are read through one target of it belong together."""
 
 
 def default_credentials_path() -> Path | None:
-    """Where credentials are looked for when nothing else is said; None without a home folder."""
+    """The default path of the credentials; None without a home folder."""
     try:
         return platformdirs.user_config_path("enroll") / "credentials"
-    except RuntimeError:  # no HOME, and no entry for this user: a container's bare number
+    except RuntimeError:  # no HOME, and a user id without a name, as in a container
         return None
 
 
 def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The file or folder that is read: the one named, systemd's, or the usual one, if any.
+    """The file or folder to read: the one given, systemd's, or the default, if any.
 
     https://systemd.io/CREDENTIALS: `LoadCredential=enroll:FILE` lets a service find the file as
     `$CREDENTIALS_DIRECTORY/enroll`.
@@ -45,7 +45,7 @@ def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path | No
 
 
 def credentials_files(path: Path | None, environ: Mapping[str, str]) -> dict[str, Path]:
-    """The files that are read, by what they are in words."""
+    """The files to read, by their description."""
     place = credentials_path(path, environ)
     if place is None:
         return {}
@@ -55,7 +55,7 @@ def credentials_files(path: Path | None, environ: Mapping[str, str]) -> dict[str
 
 
 def has_credentials(path: Path | None, environ: Mapping[str, str]) -> bool:
-    """Whether there is anything that `read_credentials` could read."""
+    """Whether there are any credentials for `read_credentials`."""
     named = environ.get("ENROLL_API_KEY") or environ.get("ENROLL_API_SECRET")
     place = credentials_path(None, environ)
     return bool(path or named) or (place is not None and place.exists())
@@ -66,8 +66,8 @@ def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentia
 
     A file has lines `api_key = "…"` and `api_secret = "…"` (also with ENROLL_ before the
     names, and without quotes), a folder the two files `api_key` and `api_secret`. Raises UsageError
-    where there are none, and where everybody can read them, others may write them, or they belong
-    to somebody else.
+    when there are none, when everybody can read or others can write them, or when they belong to
+    another user.
     """
     key, secret = environ.get("ENROLL_API_KEY"), environ.get("ENROLL_API_SECRET")
     if path is None and key and secret:
@@ -111,7 +111,7 @@ def _of_folder(folder: Path) -> Credentials:
             key, secret = (_read(snapshot / name).strip() for name in SECRET_NAMES)
         except UsageError:
             if link.is_dir() and not snapshot.is_dir():
-                continue  # exchanged and taken away between two lines of ours
+                continue  # the old target was removed after the link was resolved
             raise
         if key and secret:
             return Credentials(key, secret, str(folder))
@@ -120,10 +120,10 @@ def _of_folder(folder: Path) -> Credentials:
 
 def _read(path: Path) -> str:
     try:
-        # Without waiting for a pipe, which is refused below.
+        # O_NONBLOCK: do not wait for a pipe, which is refused below.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(descriptor)  # of what is read, which a link leads to
+            found = os.fstat(descriptor)  # of the target, when path is a link
             if not stat.S_ISREG(found.st_mode):
                 raise UsageError(
                     f"The credentials file {path} is not a regular file, so it could not be read "

@@ -4,10 +4,10 @@ EnrollError
 ├── UsageError               2  wrong usage, or a choice is needed
 │   ├── ManifestError        2  the manifest cannot be read
 │   └── LedgerMismatchError  2  no ledger, one of another library or a newer version, or put back
-├── ServiceError             3  the service stopped us: credentials, library, an error repeated
-│   └── UnreachedError       6  the service was away for as long as we were to wait
-├── LocalError               7  this machine stopped us: disk, ledger, the photos' share
-│   └── ShortageError        7  it has no open file or thread left for us
+├── ServiceError             3  the service prevents it: credentials, library, a repeated error
+│   └── UnreachedError       6  the service was away for as long as a command may wait
+├── LocalError               7  this machine prevents it: disk, ledger, the photos' share
+│   └── ShortageError        7  it has no open file or thread left
 ├── TimeOverError            6  --max-duration was over before the first photo could be sent
 ├── LedgerBusyError          5  another run holds the ledger
 └── GuardError               8  a sync would change more than it may
@@ -38,9 +38,9 @@ class ExitCode(IntEnum):
 
 
 class EnrollError(Exception):
-    """Base of everything that we raise on purpose; `str(error)` is one sentence with a remedy.
+    """Base of all errors raised on purpose; `str(error)` is one sentence with a remedy.
 
-    Where it takes a list to say it, `further` are the lines below the sentence.
+    `further` are lines below the sentence, where it needs a list.
     """
 
     exit_code = ExitCode.BUG
@@ -50,7 +50,7 @@ class EnrollError(Exception):
 
     @property
     def lines(self) -> Sequence[str]:
-        """What is printed; a line end within one of them is not ours."""
+        """The lines to print; a line end within one of them came from outside."""
         return tuple(map(str, self.args))
 
     def __str__(self) -> str:
@@ -58,13 +58,13 @@ class EnrollError(Exception):
 
 
 class UsageError(EnrollError):
-    """The command cannot mean what it says."""
+    """The command or its settings are wrong, or need a choice."""
 
     exit_code = ExitCode.USAGE
 
 
 class ManifestError(UsageError):
-    """The manifest cannot be read as one."""
+    """The manifest cannot be read."""
 
 
 class LedgerMismatchError(UsageError):
@@ -72,33 +72,33 @@ class LedgerMismatchError(UsageError):
 
 
 class ServiceError(EnrollError):
-    """The service will not go on with us."""
+    """The service does not let the command continue."""
 
     exit_code = ExitCode.SERVICE
 
 
 class UnreachedError(ServiceError):
-    """The service was away, or had no place, for as long as we were to wait for it."""
+    """The service was away, or at its limit, for as long as the command may wait."""
 
     exit_code = ExitCode.ENDED_EARLY
 
 
 class TimeOverError(EnrollError):
-    """The command has taken as long as it may, and is not done."""
+    """The command's time is over before it is done."""
 
     exit_code = ExitCode.ENDED_EARLY
 
 
 class LocalError(EnrollError):
-    """This machine will not go on with us: no space, no ledger, no photos."""
+    """This machine does not let the command continue: no space, no ledger, no photos."""
 
     exit_code = ExitCode.LOCAL
 
 
 class ShortageError(LocalError):
-    """This machine lets us open no further file or connection, or start no further thread.
+    """This machine allows no further open file, connection or thread.
 
-    Often only for now: who can wait tries again, with less at a time.
+    Often temporary: a caller that can wait tries again, with less at a time.
     """
 
 
@@ -109,10 +109,10 @@ class LedgerBusyError(EnrollError):
 
 
 class GuardError(EnrollError):
-    """A sync would change more than it may, so that nothing was done.
+    """A sync would change more than it may, so nothing was done.
 
-    `counts` is the difference between manifest and ledger, as far as it was made out; `masked` are
-    the lines as they may be kept, where they show user ids.
+    `counts` is the difference between manifest and ledger, as far as it is known; `masked` are the
+    lines without user ids, for what is kept.
     """
 
     exit_code = ExitCode.GUARD

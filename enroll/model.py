@@ -1,4 +1,4 @@
-"""The values that travel between the parts: rows, photos, calls, answers, statuses. No I/O."""
+"""The values that pass between modules: rows, photos, calls, answers, statuses. No I/O."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from enroll.errors import UsageError
 
 
 class Status(StrEnum):
-    """Where an entry of the ledger stands. Every row ends in exactly one of these."""
+    """The status of an entry of the ledger. Every row ends in exactly one of these."""
 
     PENDING = "pending"
     """Known, not sent yet."""
     SENDING = "sending"
-    """The intent is on disk; a call may be under way."""
+    """The intent is on disk; a call may be in flight."""
     ENROLLED = "enrolled"
     """The face token is on disk."""
     REJECTED = "rejected"
-    """The service says that this photo or row will never do."""
+    """The service says that it will never accept this photo or row."""
     INVALID = "invalid"
-    """A local check says that this photo or row will never do; no call was made."""
+    """A local check says that the service will never accept this photo or row; no call was made."""
     FAILED = "failed"
     """Tried without success; due again in the next run."""
     IN_DOUBT = "in_doubt"
-    """The service may or may not have added the face, and it could not be settled."""
+    """The service may or may not have added the face, and it could not be found out which."""
     SUPERSEDED = "superseded"
     """Enrolled, but no row points to it any more."""
     REMOVED = "removed"
@@ -65,30 +65,30 @@ class Role(StrEnum):
 
 
 class Verdict(Enum):
-    """What an answer proves about its call."""
+    """What the answer to a call proves."""
 
     APPLIED = "applied"
     """The service did what was asked and said so in full."""
     UNKNOWN = "unknown"
     """The call may or may not have been applied."""
     REJECTED = "rejected"
-    """Not applied, and the same call will never be."""
+    """Not applied, and the same call never will be."""
     FATAL = "fatal"
-    """Not applied, and no other call of this run will be: stop."""
+    """Not applied, nor will any other call of this run: stop."""
     REFUSED = "refused"
     """Not applied, because too many calls were in flight: try again, no attempt spent."""
     FAILED = "failed"
-    """Not applied, for a reason that we do not know to be final."""
+    """Not applied, for a reason that may be temporary."""
     NOT_SENT = "not_sent"
     """No byte of the request can have reached the service."""
     BLOCKED = "blocked"
-    """The same, because this machine had no file or thread left for the call: try again with fewer
-    at once, no attempt spent. It tells nothing of the service."""
+    """Not sent, because this machine had no file or thread left for the call: try again with fewer
+    at once, no attempt spent. It says nothing about the service."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of a manifest, its cells as they stand there.
+    """One line of a manifest, with its cells unchanged.
 
     `line` is the 1-based number of the physical line on which the row starts;
     `image` is the photo's path as written.
@@ -102,7 +102,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class FileTimes:
-    """What tells an unchanged file without reading it: bytes, and nanoseconds since the epoch."""
+    """Size in bytes and times in nanoseconds since the epoch; they show that a file is unchanged
+    without reading it."""
 
     size: int
     mtime_ns: int
@@ -114,9 +115,9 @@ class SeenPhoto:
     """What is known of a photo that has been read once and can be sent, without its bytes.
 
     `sha256` (32 bytes) is of the file as it was read, `sent_sha256` of what is sent, None where
-    that is the file's own bytes; `prepared` says in a word or two what was done to it, empty when
-    it is sent as it is. `media_type` is of what is sent. `doubt` is what a look for a face found
-    amiss, if there was one.
+    that is the file's own bytes; `prepared` says in a few words what was done to it, empty when
+    it is sent unchanged. `media_type` is of what is sent. `doubt` is what the precheck objected to,
+    if anything.
     """
 
     times: FileTimes
@@ -129,7 +130,7 @@ class SeenPhoto:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Photo(SeenPhoto):
-    """A photo with what is sent of it, its `content`."""
+    """A photo with the bytes to send, its `content`."""
 
     content: bytes = field(repr=False)
 
@@ -143,18 +144,18 @@ class Fault:
 
 
 TIMEOUT = "TIMEOUT"
-"""The code of an answer that did not come within the call's time."""
+"""The code when no answer came within the call's time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back for one call, or what stood in the way of its coming back.
+    """The answer to one call, or what prevented one.
 
     `code` is the service's error code without its detail, or ours when the service gave none
     (`TIMEOUT`, `HTTP_502`, …; `facesearch/answers.py` lists them); empty when applied.
     `expires` and `server_time` are UNIX seconds on the service's clock; `elapsed` is seconds for
     the whole call, `time_used` the service's own ms for it, None where it says none.
-    `raw` is the beginning of the body as text, kept for answers that we do not know.
+    `raw` is the beginning of the body as text, kept for unknown answers.
     """
 
     verdict: Verdict
@@ -178,7 +179,7 @@ class Answer:
 
     @property
     def served(self) -> bool:
-        """Whether it is known that the service had a place for the call."""
+        """Whether the call certainly did not exceed the service's limit of calls in flight."""
         return self.left and self.verdict not in (Verdict.UNKNOWN, Verdict.REFUSED)
 
 
@@ -187,7 +188,7 @@ class Library:
     """One face library of an account, as `group_list` shows it (the service says group).
 
     `add_time` is the service's own text (ISO 8601); with `group_id` and the endpoint it tells
-    one library from another that bears the same name later.
+    a library from a later one of the same name.
     """
 
     group_id: str
@@ -208,7 +209,7 @@ class LibraryFace:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be sent: what the environment or a command line holds may be any bytes."""
+    """Whether a text can be encoded: the environment and command lines may hold any bytes."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -216,7 +217,7 @@ def is_utf8(text: str) -> bool:
 class Credentials:
     """Key and secret of an account. Never shown: both stay out of `repr`.
 
-    `origin` says where they were read, for people: a path, or the names of variables.
+    `origin` says where they were read: a path, or the names of variables.
     """
 
     api_key: str = field(repr=False)
@@ -224,7 +225,7 @@ class Credentials:
     origin: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what cannot be signed with."""
+        """Raise UsageError for a text that cannot be used to sign."""
         for name, text in (("api_key", self.api_key), ("api_secret", self.api_secret)):
             if not is_utf8(text):
                 where = f" ({self.origin})" if self.origin else ""
@@ -232,18 +233,19 @@ class Credentials:
 
     @property
     def described(self) -> str:
-        """Which credentials these are, as far as it may be shown: `key 3f2a… (ENROLL_API_KEY)`."""
+        """The credentials as they may be shown: `key 3f2a… (ENROLL_API_KEY)`."""
         shown = self.api_key[:4] if len(self.api_key) >= _SHOWN_IN_PART else ""
         return f"key {shown}…{f' ({self.origin})' if self.origin else ''}"
 
 
 _SHOWN_IN_PART = 16
-"""From how many characters on the first four of a key may be shown: the rest cannot be guessed."""
+"""The length of a key from which on its first four characters may be shown: the rest cannot be
+guessed."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What was read from a file to its end: its times then, and the SHA-256 (32 bytes)."""
+    """A file that was read to its end: its times then, and its SHA-256 (32 bytes)."""
 
     times: FileTimes
     sha256: bytes
@@ -266,17 +268,18 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaceRecord:
-    """What the ledger holds of one face: a `user_id` and the content of a photo.
+    """The ledger's record of one face: a `user_id` and the content of a photo.
 
     `attempts` counts the calls that may have reached the service; times are UNIX ms;
-    `sent_sha256` is None where the file's own bytes were sent; `recheck` asks for one more look,
+    `sent_sha256` is None where the file's own bytes were sent; `recheck` asks for one more search,
     because an earlier attempt was settled as not applied;
     `user_data` and `multi_oriented_detection` are as last sent; `expires` is when the last
     attempt's signature expires, in UNIX seconds on the service's clock; `run` is the run that
     last wrote the record; `refused_under` are the settings on which a refusal depended, as
     `Policy.marks` has them, None where it depended on none. `former_token` is the token under which
-    the library holds the face with another text, `former_user_data`, while it is added anew, and
-    until that one is deleted. `time_used` is how many ms the service took for the last answer.
+    the library holds the face with another text, `former_user_data`, while it is added again, and
+    until the former one is deleted. `time_used` is how many ms the service took for the last
+    answer.
     """
 
     face_id: int
@@ -304,12 +307,12 @@ class FaceRecord:
 
     @property
     def open(self) -> bool:
-        """Whether the service may hold this face without our knowing its token."""
+        """Whether the service may hold this face under a token that is not on record."""
         return self.status in (Status.SENDING, Status.IN_DOUBT)
 
     def reverted(self) -> FaceRecord:
-        """The record after an attempt that did not add the face: one with a former token is
-        enrolled under it again."""
+        """The record after an attempt that did not add the face: with a former token, it is
+        enrolled under that again."""
         if self.former_token is None:
             return self
         return replace(
@@ -325,8 +328,8 @@ class FaceRecord:
 
 
 def same_face(faces: Sequence[FaceRecord], photo: SeenPhoto) -> FaceRecord | None:
-    """The face with this photo's content, or else one for which the same bytes were sent; one that
-    was removed only where there is no other."""
+    """The face with this photo's content, else one for which the same bytes were sent; a removed
+    one only when there is no other."""
     exact = next((face for face in faces if face.sha256 == photo.sha256), None)
     if exact is not None and exact.status is not Status.REMOVED:
         return exact
@@ -339,7 +342,7 @@ def same_face(faces: Sequence[FaceRecord], photo: SeenPhoto) -> FaceRecord | Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowRecord:
-    """What the ledger holds of one row: `user_id` and `path` (absolute), and what became of it.
+    """The ledger's record of one row: `user_id`, `path` (absolute) and outcome.
 
     Either `face_id`, or an outcome that came before the photo's content was known. `sha256`
     (32 bytes) is the content for which that holds; `user_data` is the manifest's.
@@ -358,7 +361,7 @@ class RowRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoRecord:
-    """What the ledger holds of one file: absolute path, times, SHA-256 of its bytes (32 bytes)."""
+    """The ledger's record of one file: absolute path, times, SHA-256 of its bytes (32 bytes)."""
 
     path: str
     times: FileTimes
@@ -366,19 +369,19 @@ class PhotoRecord:
 
 
 class EventKind(StrEnum):
-    """What an event of the ledger tells: a change in the library, or a person's decision."""
+    """The kinds of events in the ledger: changes in the library, and decisions of a person."""
 
     ENROLLED = "enrolled"
     IN_DOUBT = "in_doubt"
     SUPERSEDED = "superseded"
     RESTORED = "restored"
-    """A superseded face is pointed to by a row again."""
+    """A row points to a superseded face again."""
     ADOPTED = "adopted"
     """A doubt was settled: the library held the face, and this is its token."""
     NOT_APPLIED = "not_applied"
     """A doubt was settled: the library does not hold the face."""
     SURPLUS = "surplus"
-    """The library holds one more copy of a face; this is its token."""
+    """The library holds a second copy of a face; this is its token."""
     RESOLVED = "resolved"
     """A person decided a doubt."""
     REMOVING = "removing"
@@ -388,9 +391,9 @@ class EventKind(StrEnum):
     REQUEUED = "requeued"
     """The library no longer holds the face under this token: it is due again."""
     GONE = "gone"
-    """The same for a face to which no row points any more, so that it is not due."""
+    """The same for a face to which no row points any more, so it is not due."""
     FORGOTTEN = "forgotten"
-    """A person was forgotten: of them a keyed hash is left, and how many faces were deleted."""
+    """A person was forgotten: only a keyed hash and the number of deleted faces are kept."""
     READMITTED = "readmitted"
     """Somebody who was forgotten may be enrolled again."""
 
@@ -410,7 +413,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawAnswer:
-    """An answer that is not documented, kept as it came: the `number`-th of its code."""
+    """An undocumented answer, kept unchanged: the `number`-th of its code."""
 
     code: str
     number: int
@@ -441,7 +444,7 @@ class SharedPhoto:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScannedRow(Row):
-    """A row of the manifest with its photo's absolute path and what `lstat` said of it.
+    """A row of the manifest with its photo's absolute path and what `lstat` reported.
 
     `path` is empty where the row names no photo; `times` is None where there is no such file.
     """
@@ -452,13 +455,13 @@ class ScannedRow(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A scanned row that is not known as enrolled and unchanged, with what the ledger knows.
+    """A scanned row that is not known to be enrolled and unchanged, with what the ledger knows.
 
     `lines` counts the manifest's lines that say the same; `status` and `code` are the row's or
     its face's (PENDING for a row seen for the first time); `changed` says that the photo's times
     are not those on record, `user_data_changed` that its text is not; `multi_oriented_detection`
     is as last sent for its face, and `refused_under` as in its record; `renews` says that an
-    enrolled face is to be added anew with the row's text, `was_there` that the scan saw the photo.
+    enrolled face must be added again with the row's text, `was_there` that the scan saw the photo.
     """
 
     row: ScannedRow
@@ -477,11 +480,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of an export, and what a line of the results says: a face, or a row without one.
+    """One line of an export or of the results: a face, or a row without one.
 
     `image` is the photo's path; `error` the code; `sha256` hexadecimal; `enrolled_at` ISO 8601
-    in UTC; `time_used` ms, None where the service has not said it. Texts are empty where there is
-    nothing to say.
+    in UTC; `time_used` ms, None where the service did not say. Texts are empty where there is
+    none.
     """
 
     user_id: str

@@ -1,5 +1,5 @@
-"""Whose a file is: one that decides for us is ours or root's, and nobody else may write it; what
-we make is ours alone."""
+"""Ownership of files: files that are trusted belong to this user or root, and nobody else may write
+them; folders that are made are private."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from enroll.errors import UsageError
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-def distrust(found: os.stat_result, *, group_may_write: bool = False) -> str:
-    """Why a file or folder is not to be trusted, as the rest of a sentence; empty if it is.
+def why_untrusted(found: os.stat_result, *, group_may_write: bool = False) -> str:
+    """Why a file or folder cannot be trusted, as the rest of a sentence; "" when it can.
 
-    It is trusted when it is ours or root's, and only its owner may write it. `found` is the `fstat`
-    of what is open, so that it cannot be exchanged after the check. A sticky bit makes no
-    difference: it keeps others from deleting a file, not from adding one. With `group_may_write`
-    so may its group: Kubernetes lets the `fsGroup` of a pod write every file of its volumes.
+    It is trusted when it belongs to this user or root, and only its owner may write it. `found` is
+    the `fstat` of the open file, so that it cannot be replaced after the check. A sticky bit makes
+    no difference: it keeps others from deleting a file, not from adding one. `group_may_write`
+    allows the group to write it: the `fsGroup` of a Kubernetes pod may write all files of its
+    volumes.
     """
     us = os.geteuid()
     if found.st_uid not in (us, 0):
@@ -39,12 +40,12 @@ def check_trusted(
     otherwise: str = "",
     group_may_write: bool = False,
 ) -> None:
-    """Raise UsageError unless a file is to be trusted, by its `fstat`; see `distrust`.
+    """Raise UsageError unless a file can be trusted by its `fstat`; see `why_untrusted`.
 
     `path` is its name; `what` begins the sentence: "The settings file". `otherwise` is a further
     remedy, as the end of a sentence: "name it with --config".
     """
-    why = distrust(found, group_may_write=group_may_write)
+    why = why_untrusted(found, group_may_write=group_may_write)
     if not why:
         return
     us = os.geteuid()
@@ -56,12 +57,12 @@ def check_trusted(
 
 
 def pasteable(command: str, path: Path) -> str:
-    """A command on a file, such as `chmod 600`, as a shell takes it whatever the name."""
+    """A command on a file, such as `chmod 600`, with the path quoted for a shell."""
     return f"{command} {shlex.quote(str(path))}"
 
 
 def others_can_read(path: Path) -> bool:
-    """Whether a file is ours and can be read by others; one that is not there cannot."""
+    """Whether others can read a file of this user; False for a missing file."""
     try:
         found = path.stat()
     except OSError:
@@ -70,10 +71,10 @@ def others_can_read(path: Path) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing, each for its owner alone; one that is
-    there stays as it is. Raises OSError.
+    """Make a folder and its missing parents, each private to its owner; an existing one is left as
+    it is. Raises OSError.
 
-    `mkdir(parents=True)` gives its mode to the last of them only.
+    `mkdir(parents=True)` applies its mode to the last folder only.
     """
     missing = [above for above in folder.parents if not above.exists()]
     for one in (*reversed(missing), folder):

@@ -1,4 +1,5 @@
-"""Settings from the environment and from enroll.toml: which may come from where, and from whom."""
+"""Settings from the environment and from enroll.toml: which source may set what, and which files
+are trusted."""
 
 from __future__ import annotations
 
@@ -16,13 +17,13 @@ from typing import Any
 
 from enroll.credentials import SECRET_NAMES
 from enroll.errors import UsageError
-from enroll.ownership import distrust
+from enroll.ownership import why_untrusted
 
 CONFIG_NAME = "enroll.toml"
-"""The settings file that is read from the current folder when --config names no other."""
+"""The settings file that is read from the current folder without --config."""
 
 PREFIX = "ENROLL_"
-"""What the names of our variables begin with."""
+"""The prefix of environment variables."""
 
 
 class Source(Enum):
@@ -31,9 +32,9 @@ class Source(Enum):
     ANY = "any"
     """The environment, and any settings file."""
     NAMED = "named"
-    """The environment, and a settings file that --config names. Options of this kind say where
-    photos and signatures go, what vouches for the other side, and which files are written: the
-    folder in which a command happens to start must not decide that."""
+    """The environment, and a settings file that --config names. These options decide where
+    photos and signatures are sent, which certificates are trusted, and which files are written; the
+    folder in which a command happens to start must not."""
     COMMAND_LINE = "command line"
     """Nowhere: the option forces, confirms, retries or decides."""
 
@@ -57,11 +58,11 @@ def preset(
     environ: Mapping[str, str],
     known: Mapping[str, Source],
 ) -> Preset:
-    """What the environment (first) and enroll.toml (then) say of a command's options `names`.
+    """The values of a command's options `names` from the environment, else from enroll.toml.
 
-    A name is an option's, with underscores; `known` has those of all commands, as one file
-    serves them all. Raises UsageError for a file that cannot be read or that others may have
-    written, for a setting that does not exist or may not come from there, and for a secret.
+    Names have underscores; `known` has the options of all commands, as they share one file. Raises
+    UsageError for a file that cannot be read or that others may have written, for a setting that
+    does not exist or may not come from there, and for a secret.
     """
     names = [name for name in names if known[name] is not Source.COMMAND_LINE]
     values: dict[str, Any] = {}
@@ -85,8 +86,8 @@ def variable_of(name: str) -> str:
 
 
 def check_variables(environ: Mapping[str, str], known: Mapping[str, Source]) -> None:
-    """Raise UsageError where the environment has what only the command line may give: who set it
-    counts on it, and the command would do something else. `known` as for `preset`."""
+    """Raise UsageError when the environment sets what only the command line may: ignoring it would
+    do something other than the user expects. `known` is as for `preset`."""
     ours = _our_variables(environ)
     wrong = {
         variable_of(name): _option(name)
@@ -104,9 +105,9 @@ def check_variables(environ: Mapping[str, str], known: Mapping[str, Source]) -> 
 
 
 def unknown_variables(environ: Mapping[str, str], known: Mapping[str, Source]) -> list[str]:
-    """A sentence for each variable that looks like ours and is none; `known` as for `preset`.
+    """A sentence for each unknown variable with our prefix; `known` is as for `preset`.
 
-    No error: another program may own the name.
+    This is not an error: the variable may belong to another program.
     """
     ours = {variable_of(name): name for name in (*known, *SECRET_NAMES)}
     sentences = []
@@ -125,8 +126,8 @@ def unknown_variables(environ: Mapping[str, str], known: Mapping[str, Source]) -
 
 
 _LIKENESS = 0.8
-"""From which likeness on (0 to 1, of the names without what all of them begin with) one name may be
-another one misspelt: LIMT and LIMIT are 0.89 alike, PORT_80_TCP and PORT 0.53."""
+"""The similarity (0 to 1, of names without the prefix) from which on one name may be a misspelling
+of another: LIMT and LIMIT have 0.89, PORT_80_TCP and PORT 0.53."""
 
 
 def _near(name: str, names: Iterable[str]) -> str | None:
@@ -141,19 +142,19 @@ def _option(name: str) -> str:
 _OF_A_SERVICE = re.compile(
     r"\w+_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
-"""Variables of a Kubernetes service whose name begins with `enroll`; every pod beside it has them:
+"""Variables of a Kubernetes service whose name begins with `enroll`; all pods near it have them:
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
 
 
 def _our_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that may be meant for us. One that is empty counts as not set."""
+    """The variables with our prefix. An empty one counts as not set."""
     return {
         name: value
         for name, value in environ.items()
         if name.startswith(PREFIX)
         and value
         and not _OF_A_SERVICE.fullmatch(name)
-        and not (name.endswith("_PORT") and "://" in value)  # such a service's, too
+        and not (name.endswith("_PORT") and "://" in value)  # a Kubernetes service's, too
     }
 
 
@@ -169,15 +170,15 @@ def _unreadable(path: Path, error: OSError) -> UsageError:
 
 
 def _found() -> tuple[Path | None, bytes]:
-    """The settings file of the current folder and what it holds; None where there is none.
+    """The settings file of the current folder and its content; None when there is none.
 
-    Both are looked at as they are open, so that nobody can exchange them in between.
+    Folder and file are checked while they are open, so that nobody can replace them in between.
     """
     path = Path(CONFIG_NAME)
     try:
         folder = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return None, b""  # whatever is wrong with it is said of what is read and written there
+        return None, b""  # any problem is reported when something is read or written there
     try:
         with suppress(FileNotFoundError):
             if stat.S_ISLNK(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode):
@@ -191,9 +192,9 @@ def _found() -> tuple[Path | None, bytes]:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 return None, b""
-            if why := distrust(found):
+            if why := why_untrusted(found):
                 raise _untrusted(path, why)
-            if why := distrust(os.fstat(folder)):
+            if why := why_untrusted(os.fstat(folder)):
                 raise _untrusted(path, f"is in a folder that {why}")
             return path, file.read()
     except OSError as error:
@@ -236,10 +237,10 @@ PATH_OPTIONS = frozenset(
     {"ledger", "images", "results", "credentials", "ca_bundle", "log_file", "store"}
     | {"differences", "report", "list", "summary", "metrics_file"}
 )
-"""Options that are paths: in enroll.toml relative to the file's own folder."""
+"""Options that are paths; in enroll.toml they are relative to the file's folder."""
 
 TABLE_OPTIONS = frozenset({"columns", "on_code"})
-"""Options of names and values: in enroll.toml they may be tables."""
+"""Options that map names to values; in enroll.toml they may be tables."""
 
 
 def _refuse_setting(path: Path, name: str, known: Mapping[str, Source], *, named: bool) -> None:

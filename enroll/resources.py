@@ -1,9 +1,8 @@
-"""How many files and threads this machine lets the process have, and what is said where it has none
-left.
+"""The open files and threads that this process may have, and the errors when none are left.
 
-Each call in flight has a connection, each reader an open photo, and both count as open files. What
-a run wants is shared out beforehand, so that the ledger and the results never lack one; should
-there be none all the same, that is no fault of a photo or of the service.
+Each call in flight has a connection, each reader an open photo, and both count as open files.
+`share_out` limits them in advance, so that there is always a file for the ledger and the results. A
+shortage that occurs anyway is never reported as an error of a photo or of the service.
 """
 
 from __future__ import annotations
@@ -23,46 +22,46 @@ from enroll.errors import ShortageError
 R = TypeVar("R")
 
 RESERVE = 16
-"""Open files that calls and readers leave alone. At a time there may be: the ledger, journal and
-lock (4), SQLite's temporary files (3), the manifest or an unpacked workbook (2), the results beside
-what was there before (2), a module that is loaded late (2), what the system opens to look a name up
-(2), a glance at /proc (1)."""
+"""Open files that calls and readers must not use. At a time there may be: the ledger, journal and
+lock (4), SQLite's temporary files (3), the manifest or an unpacked workbook (2), the new results
+and the former ones (2), a module that is loaded late (2), what the system opens to resolve a name
+(2), a file in /proc (1)."""
 
 READERS_SHARE = 1 / 4
-"""Of the open files that are left, where they are few: a photo is read in a fraction of the time
-that a call takes."""
+"""Of the open files that are left when they are few: reading a photo takes a fraction of the time
+of a call."""
 
 PATIENCE_SECONDS = 5.0
-"""How long opening a file is tried again. Calls end within seconds, and their connections with
-them."""
+"""How long opening a file is retried. Calls, and their connections, end within seconds."""
 
 _OPEN_MAX = 10_240
-"""What macOS takes for the most where it says that there is no limit (its OPEN_MAX)."""
+"""The effective limit on macOS when it reports none (its OPEN_MAX)."""
 
 _FEW_OPEN = 32
-"""Taken for the number of open files where the system does not list them."""
+"""The assumed number of open files where the system does not list them."""
 
 _FILES_IN_USE = frozenset({errno.EMFILE, errno.ENFILE})
 _SHORTAGES = _FILES_IN_USE | {errno.ENOMEM, errno.ENOBUFS}
-"""What the kernel says when not the file or the other end is at fault, but we have too much."""
+"""Errors that mean that this process or machine has no resources left, not that a file or peer is
+faulty."""
 
 _NO_THREAD = "can't start new thread"
-"""What Python says, without a class or number of its own."""
+"""Python's message, which has neither a class nor a number of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """How many calls may be in flight, and how many photos be read at a time."""
+    """How many calls may be in flight, and how many photos may be read, at a time."""
 
     calls: int
     readers: int
 
 
 def raise_file_limit() -> None:
-    """Let this process have as many open files as it may ask for by itself.
+    """Raise this process's limit of open files as far as it may without privileges.
 
-    Many systems begin with few, 256 or 1,024, for old programs' sake. For commands: what a library
-    is used in decides for itself.
+    Many systems start with 256 or 1,024 for the sake of old programs. Only commands call this; a
+    program that uses the library decides for itself.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_MAX if hard == resource.RLIM_INFINITY else hard
@@ -88,7 +87,7 @@ def files_left() -> float:
 
 
 def share_out(*, calls: int, readers: int) -> Concurrency:
-    """As much of what is wanted as there are open files for; at least one of each."""
+    """As many calls and readers as there are open files for; at least one of each."""
     left = files_left() - RESERVE
     if calls + readers <= left:
         return Concurrency(calls, readers)
@@ -96,10 +95,10 @@ def share_out(*, calls: int, readers: int) -> Concurrency:
     return Concurrency(min(calls, max(int(left) - readers, 1)), readers)
 
 
-def patiently(task: Callable[[], R]) -> R:
-    """What a task returns that opens a file, tried again for a while if none can be opened.
+def retry_on_shortage(task: Callable[[], R]) -> R:
+    """Run a task that opens a file; retry it while no file can be opened.
 
-    Raises ShortageError after that, and at once what else the task raises.
+    Raises ShortageError after PATIENCE_SECONDS; any other error at once.
     """
     until, pause = clock.monotonic() + PATIENCE_SECONDS, 0.01
     while True:
@@ -116,23 +115,23 @@ def patiently(task: Callable[[], R]) -> R:
 
 
 def shortage_in(error: BaseException) -> ShortageError | None:
-    """What to say where an error is for want of files, memory or threads; None for any other."""
+    """The shortage of files, memory or threads that an error means; None for any other error."""
     if isinstance(error, ShortageError):
         return error
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
         return no_thread(error)
-    if isinstance(error, ImportError):  # a compiled module; the loader's words have no number
+    if isinstance(error, ImportError):  # a compiled module; the loader's message has no number
         said = str(error)
         number = next((one for one in _FILES_IN_USE if os.strerror(one) in said), None)
-        return None if number is None else ShortageError(_in_words(number))
+        return None if number is None else ShortageError(_message(number))
     if isinstance(error, OSError) and error.errno in _SHORTAGES:
-        return ShortageError(_in_words(error.errno))
+        return ShortageError(_message(error.errno))
     return None
 
 
-def shortage_behind(error: BaseException) -> ShortageError | None:
-    """The same for an error that may hide its reason, as that of a failed name lookup: by whether
-    a file can be opened now."""
+def hidden_shortage(error: BaseException) -> ShortageError | None:
+    """`shortage_in` for an error that may hide its cause, such as a failed name lookup: checks
+    whether a file can be opened now."""
     if (short := shortage_in(error)) is not None:
         return short
     try:
@@ -143,7 +142,7 @@ def shortage_behind(error: BaseException) -> ShortageError | None:
 
 
 def no_thread(error: BaseException) -> ShortageError:
-    """What to say where no thread could be started."""
+    """The error for a thread that could not be started."""
     return ShortageError(
         f"This machine does not let the command start another thread ({error}). Raise the limit "
         "of processes (ulimit -u, or the container's limit of pids), or run the same command "
@@ -151,7 +150,7 @@ def no_thread(error: BaseException) -> ShortageError:
     )
 
 
-def _in_words(number: int) -> str:
+def _message(number: int) -> str:
     again = "and run the same command again; nothing that was recorded is lost."
     if number == errno.EMFILE:
         return (

@@ -1,4 +1,4 @@
-"""Frozen settings: everything that decides what a run does, and where its ledger lies."""
+"""Frozen settings: everything that decides what a run does, and where its ledger is."""
 
 from __future__ import annotations
 
@@ -15,50 +15,51 @@ from urllib.parse import quote, urlsplit
 
 import platformdirs
 
-from enroll.allowed import MIN_FACE_ALONE, refuse, wrong_choice, wrong_member
+from enroll.allowed import MIN_FACE_ALONE, check_settings, wrong_choice
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.model import SendAs
 from enroll.visible import path_text
 
 DEFAULT_MAX_SIDE = 4096
-"""Pixels a side; the limit of the vendor family's other services."""
+"""Pixels per side; the limit of the vendor's other services."""
 
 DEFAULT_MAX_BYTES = 2_000_000
-"""The service refuses requests above 2 MiB (413): this leaves 97 kB for the form around a photo."""
+"""The service refuses requests above 2 MiB (413); this leaves 97 kB for the form around a photo."""
 
 DEFAULT_MAX_PIXELS = 100_000_000
-"""Ours: the largest cameras that people carry have fewer."""
+"""Not a limit of the service; photos of portable cameras have fewer."""
 
 
 class Precheck(StrEnum):
-    """What is done about a photo in which no face is found, or not one face for certain."""
+    """What to do with a photo without a face, or with no certain single face."""
 
     OFF = "off"
-    """No face is looked for."""
+    """Faces are not looked for."""
     WARN = "warn"
-    """It is sent, and said."""
+    """It is sent, with a warning."""
     HOLD = "hold"
     """It is not sent."""
 
 
 @lru_cache
 def heif_installed() -> bool:
-    """Whether HEIC can be read: the extra `heif` is there."""
+    """Whether HEIC can be read: the extra `heif` is installed."""
     return find_spec("pillow_heif") is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparation:
-    """Pixels a side, bytes and pixels that a photo may have, and what may be done to it.
+    """Limits for a photo, and what may be done to it.
 
-    `max_pixels` is of the file, before anything is decoded; `max_side` and `max_bytes` are of what
-    is sent. Without `convert` only JPEG, PNG and BMP are sent, in colours that need no conversion.
-    With `accept_truncated` a photo whose end is missing is sent as far as it goes. `heif` says
-    whether HEIC can be read here.
+    `max_pixels` is the limit for the file, before anything is decoded; `max_side` (pixels) and
+    `max_bytes` are for what is sent. Without `convert` only JPEG, PNG and BMP are sent, in colours
+    that need no conversion. With `accept_truncated` a photo whose end is missing is sent as far as
+    it goes. `heif` says whether HEIC can be read here.
 
-    `precheck` has faces looked for in what would be sent, with `multi_oriented_detection` also
-    turned as the service does; `min_face` is the least side of a face in pixels of that photo.
+    `precheck` looks for faces in what would be sent, with `multi_oriented_detection` also in
+    rotated copies, as the service does; `min_face` is the smallest side of a face in pixels of that
+    photo.
     """
 
     max_side: int = DEFAULT_MAX_SIDE
@@ -72,11 +73,11 @@ class Preparation:
     heif: bool = field(default_factory=heif_installed)
 
 
-AS_USUAL = Preparation()
-"""What holds where nothing else is said."""
+DEFAULT_PREPARATION = Preparation()
+"""The defaults."""
 
-FOR_A_LOOK = Preparation(accept_truncated=True)
-"""For a photo that is searched for: it may have been sent under any settings."""
+SEARCH_PREPARATION = Preparation(accept_truncated=True)
+"""For a photo to search with: it may have been enrolled under any settings."""
 
 
 DEFAULT_ENDPOINT = "https://api-sgp.yljz.com"
@@ -88,22 +89,22 @@ class FailOn(StrEnum):
 
     ANY = "any"
     NEW = "new"
-    """Only those that were not so before this run."""
+    """Only those that became so in this run."""
     NONE = "none"
 
 
 FILES = "files"
-"""Among the options of a run on record: the files that it wrote or was given, and which may name
-people, by what they are."""
+"""An option in the record of a run: files that it wrote or was given and that may name people, by
+description."""
 
 
 def files_record(files: Mapping[str, Path | None]) -> dict[str, str]:
-    """Such files as a ledger keeps them: absolute paths."""
+    """These files as absolute paths, as a ledger keeps them."""
     return {what: path_text(path.absolute()) for what, path in files.items() if path is not None}
 
 
 class CodeRule(StrEnum):
-    """What `--on-code` makes of an answer that says that nothing was added."""
+    """What `--on-code` does about an answer that says that nothing was added."""
 
     REJECT = "reject"
     RETRY = "retry"
@@ -115,28 +116,29 @@ _CHOICES: Mapping[str, type[StrEnum]] = {
     "precheck": Precheck,
     "fail_on": FailOn,
 }
-"""Settings that are one of a few words."""
+"""Settings that are enums; text is accepted, too."""
 
-NO_BOUND = "{!r} is neither a number nor a share, such as 25 or 1%."
+INVALID_BOUND = "{!r} is neither a number nor a share, such as 25 or 1%."
 """What is said of a bound that is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How many of something there may be: a number, or a share of a whole in percent."""
+    """An upper limit: a number, or a percentage of a whole."""
 
     number: float
     percent: bool = False
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what is neither a number of people nor a share of them."""
+        """Raise UsageError for a number that is negative, infinite, or not whole without
+        percent."""
         right = math.isfinite(self.number) and self.number >= 0
         if not right or not (self.percent or float(self.number).is_integer()):
-            raise UsageError(NO_BOUND.format(f"{self.number}{'%' if self.percent else ''}"))
+            raise UsageError(INVALID_BOUND.format(f"{self.number}{'%' if self.percent else ''}"))
 
     def most(self, whole: int, *, least: int = 0) -> int:
-        """The number, where there are so many in all; a share always allows `least`, but for 0 %,
-        which is none."""
+        """The limit as a number, out of `whole`. A percentage other than 0 % allows at least
+        `least`."""
         if not (self.percent and self.number):
             return int(self.number)
         return max(least, int(whole * self.number / 100 + 1e-9))
@@ -159,8 +161,8 @@ class Transport:
 class RunSettings(Transport):
     """Everything that decides what a run does; docs/reference.md describes each option.
 
-    `ledger` and `images` None: the library's default place, and what was last given for the
-    ledger or else the manifest's folder. `results` None: beside the manifest. `max_in_flight`
+    `ledger` None: the library's default path. `images` None: the folder last used with the ledger,
+    else the manifest's. `results` None: beside the manifest. `max_in_flight`
     None: as many as the account takes; `rate` is the most calls a second. Times are seconds.
     `origins` says of a setting where it came from, for the user to read. `in_use` are further
     files that nothing may be written over, by what they are in words: "the credentials file";
@@ -209,14 +211,14 @@ class RunSettings(Transport):
     written: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what the command line refuses, with the same sentence. What is to be
-        chosen may be text here, too."""
-        refuse(self)
+        """Raise UsageError for what the command line refuses, with the same message. Enums may be
+        given as text."""
+        check_settings(self)
         for name, kind in _CHOICES.items():
             value = getattr(self, name)
-            if wrong := wrong_member(value, kind):
+            if wrong := wrong_choice(value, kind):
                 raise UsageError(f"Invalid value for '--{name.replace('_', '-')}': {wrong}")
-            object.__setattr__(self, name, kind(value))  # a text that equals a member will do
+            object.__setattr__(self, name, kind(value))  # text becomes a member
         for rule in self.on_code.values():
             if wrong := wrong_choice(rule, CodeRule):
                 raise UsageError(f"Invalid value for '--on-code': {wrong}")
@@ -226,7 +228,8 @@ class RunSettings(Transport):
             raise UsageError(MIN_FACE_ALONE)
 
     def due_rules(self) -> list[Any]:
-        """The settings that decide which rows are due: with others, rows are looked at anew."""
+        """The settings that decide which rows are due: when they change, all rows are compared
+        again."""
         return [
             self.sample is not None,
             self.multi_oriented_detection,
@@ -237,7 +240,7 @@ class RunSettings(Transport):
 
     @property
     def preparation(self) -> Preparation:
-        """How photos are made fit. As Base64 text a photo is a third longer than it is."""
+        """How photos are prepared. As Base64 text a photo is a third larger."""
         in_text = self.send_as is SendAs.IMAGE
         return Preparation(
             max_side=self.max_side,
@@ -251,7 +254,7 @@ class RunSettings(Transport):
         )
 
     def record(self) -> dict[str, Any]:
-        """What a ledger keeps of the settings of a run: plain values, and no secret is one."""
+        """The settings that a ledger keeps of a run: plain values, without secrets."""
         return {
             "group_id": self.group_id,
             "endpoint": self.endpoint,
@@ -276,7 +279,7 @@ class RunSettings(Transport):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncSettings(RunSettings):
-    """The same of a sync; `grace` is in days. `differences` is a CSV to write them to."""
+    """The settings of a sync; `grace` is in days, `differences` is a CSV to write."""
 
     give_up_after: float = 600.0
     fail_on: FailOn = FailOn.NEW
@@ -287,7 +290,7 @@ class SyncSettings(RunSettings):
     differences: Path | None = None
 
     def __post_init__(self) -> None:
-        """The same, and raise UsageError for a bound that is none."""
+        """As for a run; also raise UsageError for a limit that is not a Bound."""
         RunSettings.__post_init__(self)
         for name in ("max_removals", "max_changes", "max_missing"):
             value = getattr(self, name)
@@ -299,11 +302,11 @@ class SyncSettings(RunSettings):
                 )
 
     def due_rules(self) -> list[Any]:
-        """A sync takes up rows whose text has changed, too."""
+        """In a sync, rows whose text has changed are due as well."""
         return [*RunSettings.due_rules(self), "sync"]
 
     def record(self) -> dict[str, Any]:
-        """The same, and what is a sync's own."""
+        """As for a run, and the settings that only a sync has."""
         return {
             **RunSettings.record(self),
             "command": "sync",
@@ -315,12 +318,12 @@ class SyncSettings(RunSettings):
 
 
 def host_of(endpoint: str) -> str:
-    """The host of an endpoint's URL, without its port: what a ledger knows it by."""
+    """The host of an endpoint's URL, without the port; names the folder of its ledgers."""
     return (urlsplit(endpoint).hostname or "").lower()
 
 
 def ledgers_folder() -> Path:
-    """Where ledgers lie that no --ledger names. Raises UsageError without a home folder."""
+    """The folder of ledgers without --ledger. Raises UsageError without a home folder."""
     if not (os.environ.get("XDG_STATE_HOME") or _has_home()):
         raise UsageError("There is no home folder for the ledger. Name a place with --ledger FILE.")
     return platformdirs.user_state_path("enroll")
@@ -335,12 +338,12 @@ def _has_home() -> bool:
 
 
 _LONGEST_NAME = 255 - len("-journal")
-"""Bytes of a ledger's name: what file systems take, less the longest that SQLite appends."""
+"""Bytes of a ledger's name: what file systems allow, less the longest suffix that SQLite adds."""
 
 
 def default_ledger_path(endpoint: str, group_id: str) -> Path:
-    """The place of a library's ledger when --ledger names no other. Raises UsageError where there
-    can be none."""
+    """The path of a library's ledger without --ledger. Raises UsageError when its name would be too
+    long."""
     name = f"{quote(group_id, safe='')}.sqlite"
     if len(name) > _LONGEST_NAME:
         raise UsageError(
@@ -351,9 +354,9 @@ def default_ledger_path(endpoint: str, group_id: str) -> Path:
 
 
 def find_ledger(*, ledger: Path | None, endpoint: str | None, group_id: str | None) -> Path:
-    """The ledger that a command without a manifest means: named, of a library, or the only one.
+    """The ledger for a command without a manifest: the one named, a library's, or the only one.
 
-    Raises UsageError where there is none, or where there are several to choose from.
+    Raises UsageError when there is none, or several.
     """
     if ledger is not None:
         return ledger

@@ -1,9 +1,9 @@
-r"""Text that others wrote, made fit to be shown, logged and stored. No output.
+r"""Makes text from outside safe to be shown, logged and stored. No output.
 
-A name of a file may be any bytes; Python holds those that are not UTF-8 as half surrogate pairs,
-which no database, JSON or terminal takes. The file system gets the bytes; all else gets `\xfc`.
-A service, a proxy or a list may send characters that steer a terminal or turn its text around:
-whoever reads it must see that they are there.
+A file's name may be any bytes. Python represents those that are not UTF-8 as lone surrogates, which
+no database, JSON or terminal accepts. The file system gets the bytes, everything else gets `\xfc`.
+A service, a proxy or a list may send characters that control a terminal or reverse its text; they
+are made visible.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 BYTE_ORDER_MARK = "\ufeff"
-"""The byte-order mark: it belongs before a text, and has no width anywhere else."""
+"""The byte-order mark: it belongs at the start of a text, and is invisible anywhere else."""
 
 _WITHOUT_WIDTH = "Cf"
 _BLANKS = frozenset({"Zs", "Zl", "Zp", "Cc"})
@@ -31,12 +31,12 @@ _CONTROL_NAMES = {
     "\x7f": "DELETE",
     BYTE_ORDER_MARK: "BYTE-ORDER MARK",
 }
-"""Controls have no name in Unicode; these are the ones that people meet. The mark's name there,
-ZERO WIDTH NO-BREAK SPACE, is one that it is no longer known by."""
+"""Control characters have no name in Unicode; these are the common ones. The byte-order mark's name
+there, ZERO WIDTH NO-BREAK SPACE, is obsolete."""
 
 
-class Unseen(NamedTuple):
-    """A character that nobody sees, and its 0-based place in a text."""
+class Invisible(NamedTuple):
+    """An invisible character, and its 0-based place in a text."""
 
     place: int
     character: str
@@ -45,32 +45,32 @@ class Unseen(NamedTuple):
         return f"{character_name(self.character)} at position {self.place + 1}"
 
 
-def is_unseen(character: str) -> bool:
-    """Whether nobody sees it: it has no width, or is a blank that is not the space bar's."""
+def is_invisible(character: str) -> bool:
+    """Whether a character has no width, or is a blank other than the space."""
     return character != " " and unicodedata.category(character) in _BLANKS | {_WITHOUT_WIDTH}
 
 
 def character_name(character: str) -> str:
-    """What a person can look up: Unicode's name and the code point."""
+    """A character's name and code point in Unicode."""
     name = _CONTROL_NAMES.get(character, "") or unicodedata.name(character, "")
     if not name:
         name = "half a character" if "\ud800" <= character <= "\udfff" else "a control character"
     return f"{name} (U+{ord(character):04X})"
 
 
-def find_unseen(text: str) -> Unseen | None:
-    """The first character that nobody sees, or blank at an end."""
+def find_invisible(text: str) -> Invisible | None:
+    """The first invisible character, or the first blank at either end."""
     inner = text.strip(" ")
     start = text.index(inner) if inner else 0
     for place, character in enumerate(text):
         at_an_end = not start <= place < start + len(inner)
-        if is_unseen(character) or at_an_end:
-            return Unseen(place, character)
+        if is_invisible(character) or at_an_end:
+            return Invisible(place, character)
     return None
 
 
 def as_seen(text: str) -> str:
-    """A text as it looks: without what has no width, each blank a space, and none at the ends."""
+    """A text as it looks: without invisible characters, blanks as spaces, and none at the ends."""
     if text.isascii() and text.isprintable():
         return text.strip(" ")
     kinds = [(character, unicodedata.category(character)) for character in text]
@@ -86,18 +86,18 @@ _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def storable(text: str) -> str:
-    r"""`text` as UTF-8 can hold it: a byte that was not UTF-8 as `\xfc`, half a character of UTF-16
-    as `\ud83d`."""
+    r"""`text` as valid UTF-8: a byte that was not UTF-8 becomes `\xfc`, another lone surrogate
+    `\ud83d`."""
     return _HALVES.sub(lambda found: _escape(found[0]), text)
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """A path as text for a database, a file or a log; `named_path` finds it again."""
+    """A path as text for a database, a file or a log; `named_path` is the inverse."""
     return storable(os.fspath(path))
 
 
 def named_path(text: str) -> Path:
-    r"""The path that `path_text` was given. A file in whose name `\xfc` is spelled out goes before
+    r"""The path for a text of `path_text`. A file whose name has a literal `\xfc` is preferred to
     one with that byte."""
     path = Path(text)
     if not _ESCAPED_BYTE.search(text) or os.path.lexists(path):
@@ -106,10 +106,11 @@ def named_path(text: str) -> Path:
 
 
 def visible(text: str) -> str:
-    r"""`text` in one line and as it is: control characters, escapes, line ends, marks that turn the
-    direction of writing, and everything else without a shape are written as `\x1b` or `\u202e`.
+    r"""`text` on one line, with everything visible: control characters, line ends, marks that
+    change the direction of writing, and other invisible characters are written as `\x1b` or
+    `\u202e`.
 
-    What is visible already stays as it is.
+    Visible characters stay as they are.
     """
     if text.isprintable():
         return text
@@ -117,9 +118,9 @@ def visible(text: str) -> str:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """`value` as JSON that can be shown, logged and stored as it stands.
+    """`value` as JSON that can be shown, logged and stored.
 
-    What `visible` escapes is escaped as JSON has it; bytes that are not UTF-8 are text as in
+    What `visible` escapes is escaped as in JSON; bytes that are not UTF-8 are written as by
     `storable`.
     """
     text = json.dumps(value, ensure_ascii=False, indent=indent)

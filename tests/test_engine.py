@@ -25,7 +25,7 @@ from enroll.errors import ShortageError
 from enroll.facesearch import FaceSearch, SignedCall
 from enroll.model import Credentials, SendAs, Unusable, Verdict
 from enroll.photos import PhotoCode, open_store
-from enroll.settings import AS_USUAL
+from enroll.settings import DEFAULT_PREPARATION
 from enroll.threads import Threads
 
 SECONDS = 20.0
@@ -80,7 +80,7 @@ def signed(service: FaceSearch) -> SignedCall:
 
 def read_one(engine: Engine, folder: Path, name: str) -> HeldPhoto | Unusable:
     path = str(folder.resolve() / name)
-    (photo,), _ = engine.read([path], AS_USUAL).result(SECONDS)
+    (photo,), _ = engine.read([path], DEFAULT_PREPARATION).result(SECONDS)
     return photo
 
 
@@ -159,7 +159,7 @@ def test_photos_come_in_the_order_of_their_paths(adapter: Adapter, folder: Path)
     root = folder.resolve()
     paths = [str(root / name) for name in ("2.jpg", "none.jpg", "1.jpg")]
     with adapter(service_of(9), folder, 1) as engine:
-        photos, _ = engine.read(paths, AS_USUAL).result(SECONDS)
+        photos, _ = engine.read(paths, DEFAULT_PREPARATION).result(SECONDS)
     assert 1 <= len(photos) <= 3
     kinds = [type(photo) for photo in photos]
     assert kinds == [HeldPhoto, Unusable, HeldPhoto][: len(photos)]

@@ -15,7 +15,7 @@ from enroll.run.job import People
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
-from enroll.settings import AS_USUAL, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Preparation
 
 READERS = 16
 GONE = Unusable(status=Status.FAILED, fault=Fault(code="GONE", message="It is not there."))
@@ -42,7 +42,7 @@ class Readers:
             scan_cache=cast(ScanCache, None),
             share=cast(Share, None),
             policy=Policy(),
-            preparation=AS_USUAL,
+            preparation=DEFAULT_PREPARATION,
             limit=None,
             reread=False,
         )

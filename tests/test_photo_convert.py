@@ -21,15 +21,15 @@ from enroll.photos.decode import decoding_bytes
 from enroll.photos.form import Form
 from enroll.photos.strip import Pieces
 from enroll.sandbox.faces import grey_picture
-from enroll.settings import AS_USUAL, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Preparation
 
 NEARLY = 2.0
 """Levels of 255 by which a JPEG may differ on average; what is wrong differs by dozens."""
 
-EXACT = replace(AS_USUAL, heif=True)
+EXACT = replace(DEFAULT_PREPARATION, heif=True)
 
 
-def sent(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared:
+def sent(content: bytes, preparation: Preparation = DEFAULT_PREPARATION) -> Prepared:
     found = prepare(content, preparation)
     assert isinstance(found, Prepared), found
     grey_picture(found.content, field="file", around=640)  # the stand-in takes it
@@ -37,7 +37,7 @@ def sent(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared:
     return found
 
 
-def fault_of(content: bytes, preparation: Preparation = AS_USUAL) -> Fault:
+def fault_of(content: bytes, preparation: Preparation = DEFAULT_PREPARATION) -> Fault:
     found = prepare(content, preparation)
     assert isinstance(found, Fault), found
     return found
@@ -234,14 +234,16 @@ def test_a_heic_is_converted_where_the_extra_is_installed() -> None:
     out = BytesIO()
     heif.from_pillow(scene()).save(out, quality=90)
     assert difference(shown(sent(out.getvalue(), EXACT).content), scene()) < 4
-    fault = fault_of(out.getvalue(), replace(AS_USUAL, heif=False))
+    fault = fault_of(out.getvalue(), replace(DEFAULT_PREPARATION, heif=False))
     assert fault.code == PhotoCode.FORMAT
     assert "extra heif" in fault.message
 
 
 def test_what_phones_take_today_fits_into_the_memory_for_decoding() -> None:
     picture = Image.new("RGB", (5712, 4284))
-    assert decoding_bytes(picture, Form.HEIF, None) <= decoding_limit(AS_USUAL.max_pixels)
+    assert decoding_bytes(picture, Form.HEIF, None) <= decoding_limit(
+        DEFAULT_PREPARATION.max_pixels
+    )
 
 
 @pytest.mark.parametrize(

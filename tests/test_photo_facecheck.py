@@ -21,7 +21,7 @@ from enroll.model import Fault, Photo
 from enroll.photos import PhotoCode, Prepared, marks, open_store, prepare, read_photo
 from enroll.photos.precheck import check_installed, doubt_about
 from enroll.sandbox import Sandbox
-from enroll.settings import FOR_A_LOOK, Precheck, Preparation
+from enroll.settings import SEARCH_PREPARATION, Precheck, Preparation
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -134,7 +134,7 @@ def test_to_send_it_all_the_same_is_said_only_where_it_is_held_back(precheck: Pr
 def test_a_look_for_a_doubt_looks_for_no_face(tmp_path: Path) -> None:
     path = tmp_path / "nobody.jpg"
     path.write_bytes(nobody())
-    read = read_photo(str(path), open_store(tmp_path), FOR_A_LOOK)
+    read = read_photo(str(path), open_store(tmp_path), SEARCH_PREPARATION)
     assert isinstance(read, Photo)
     assert read.doubt is None
     warned = read_photo(str(path), open_store(tmp_path), WARN)

@@ -10,7 +10,7 @@ from real_pictures import exif, saved, scene, with_segment
 
 from enroll.model import Fault, Photo
 from enroll.photos import Glance, PhotoCode, glance, open_store, read_photo
-from enroll.settings import AS_USUAL, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Preparation
 
 LARGE = scene(600, 400)
 SMALL = Preparation(max_side=480)
@@ -46,7 +46,9 @@ PHOTOS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", PHOTOS)
 @pytest.mark.parametrize(
-    "preparation", [AS_USUAL, SMALL, Preparation(convert=False)], ids=["usual", "small", "as is"]
+    "preparation",
+    [DEFAULT_PREPARATION, SMALL, Preparation(convert=False)],
+    ids=["usual", "small", "as is"],
 )
 def test_a_glance_tells_what_reading_does(
     name: str, preparation: Preparation, tmp_path: Path

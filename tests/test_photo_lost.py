@@ -16,7 +16,7 @@ from enroll.model import Fault
 from enroll.photos import PhotoCode, Prepared, prepare
 from enroll.photos.jpeg import EOI, truncated_at, walk, without_end
 from enroll.photos.precheck import doubt_about
-from enroll.settings import AS_USUAL, Precheck, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Precheck, Preparation
 
 PHOTO = portrait(1)
 LOOKING = Preparation(precheck=Precheck.WARN)
@@ -51,7 +51,7 @@ def end_within(content: bytes) -> bytes:
     return content[:there] + EOI + content[there + 2 :]
 
 
-def code(content: bytes, preparation: Preparation = AS_USUAL) -> str:
+def code(content: bytes, preparation: Preparation = DEFAULT_PREPARATION) -> str:
     found = prepare(content, preparation)
     return found.code if isinstance(found, Fault) else found.words
 

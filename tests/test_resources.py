@@ -23,10 +23,10 @@ from enroll.resources import (
     RESERVE,
     Concurrency,
     files_left,
-    patiently,
+    hidden_shortage,
     raise_file_limit,
+    retry_on_shortage,
     share_out,
-    shortage_behind,
     shortage_in,
 )
 from enroll.run.health import Reachability
@@ -107,7 +107,7 @@ def test_a_want_of_this_machine_is_a_sentence_with_a_remedy(error: Exception, wo
 )
 def test_any_other_error_is_none(error: Exception) -> None:
     assert shortage_in(error) is None
-    assert shortage_behind(error) is None
+    assert hidden_shortage(error) is None
 
 
 def test_a_file_that_can_be_opened_in_a_moment_is_waited_for() -> None:
@@ -118,7 +118,7 @@ def test_a_file_that_can_be_opened_in_a_moment_is_waited_for() -> None:
             raise errors.pop()
         return "done"
 
-    assert patiently(task) == "done"
+    assert retry_on_shortage(task) == "done"
 
 
 @pytest.mark.usefixtures("at_once")

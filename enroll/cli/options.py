@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from enroll.allowed import wrong_role
+from enroll.allowed import wrong_choice
 from enroll.cli.command import (
     F,
     command_line_option,
@@ -20,7 +20,7 @@ from enroll.cli.command import (
 )
 from enroll.cli.parameters import AUTO, FILE, InFlight, Member, error_code, number_of, pairs
 from enroll.expiry import DEFAULT_TIMEOUT
-from enroll.model import SendAs
+from enroll.model import Role, SendAs
 from enroll.presets import CONFIG_NAME
 from enroll.settings import (
     DEFAULT_ENDPOINT,
@@ -48,7 +48,7 @@ def _columns(
 ) -> dict[str, str]:
     found = pairs(ctx, parameter, value)
     for role in found:
-        if wrong := wrong_role(role):
+        if wrong := wrong_choice(role, Role):
             raise click.BadParameter(wrong)
     return found
 

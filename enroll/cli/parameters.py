@@ -12,7 +12,7 @@ import click
 
 from enroll import allowed
 from enroll.allowed import RANGES, Range, wrong_code, wrong_duration, wrong_path
-from enroll.settings import NO_BOUND, Bound
+from enroll.settings import INVALID_BOUND, Bound
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -140,7 +140,7 @@ class BoundType(click.ParamType[Bound]):
             return value
         found = _BOUND.fullmatch(str(value).strip())
         if found is None or ("." in found["number"] and not found["percent"]):
-            self.fail(NO_BOUND.format(value), param, ctx)
+            self.fail(INVALID_BOUND.format(value), param, ctx)
         return Bound(float(found["number"]), percent=bool(found["percent"]))
 
 

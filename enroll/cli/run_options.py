@@ -12,7 +12,7 @@ import click
 
 from enroll.allowed import (
     GROUP_ID_NEEDED,
-    LONGEST_WAIT_SECONDS,
+    MAX_WAIT_SECONDS,
     MIN_FACE_ALONE,
     Range,
     wrong_choice,
@@ -174,7 +174,7 @@ _output = together(
     option("--progress/--no-progress", default=None, help="Show a bar.  [default: on a terminal]"),
     option(
         "--stats",
-        type=Number(Range(least=1, most=LONGEST_WAIT_SECONDS)),
+        type=Number(Range(least=1, most=MAX_WAIT_SECONDS)),
         default=60.0,
         show_default=True,
         metavar="SECONDS",

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from enroll.allowed import refuse
+from enroll.allowed import check_settings
 from enroll.commands.adopt_report import Adoption, adopted_lines, open_report, opening_lines
 from enroll.commands.adopt_search import AdoptSearch
 from enroll.commands.matching import OwnScore
@@ -60,7 +60,7 @@ class AdoptSettings:
 
     def __post_init__(self) -> None:
         """Raise UsageError for values that the command line refuses, with the same message."""
-        refuse(self)
+        check_settings(self)
         if not self.run.group_id:
             raise UsageError(NO_GROUP_ID)
 

@@ -22,7 +22,7 @@ from urllib3.util import wait_for_read
 from enroll import clock
 from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.endpoint import Origin, Proxy, host_and_port, tls_context
-from enroll.resources import shortage_behind, shortage_in
+from enroll.resources import hidden_shortage, shortage_in
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -237,7 +237,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
 def not_sent(code: OwnCode, message: str, exc: Exception) -> NotSentError:
     """What to raise for an exception from before the first byte: a BlockedError where the reason is
     that this machine allows no further file. Lookup and TLS open files, too, and do not say so."""
-    short = shortage_behind(exc) if code is not OwnCode.CANNOT_CONNECT else shortage_in(exc)
+    short = hidden_shortage(exc) if code is not OwnCode.CANNOT_CONNECT else shortage_in(exc)
     return NotSentError(code, message) if short is None else BlockedError(str(short))
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, NullPool, create_engine, event, exc
 
 from enroll.errors import EnrollError, LocalError, UsageError
 from enroll.ownership import check_trusted, make_folder
-from enroll.resources import shortage_behind, shortage_in
+from enroll.resources import hidden_shortage, shortage_in
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 """The kernel's list of mounts: proc_pid_mountinfo(5). Linux only; elsewhere nothing is known."""
@@ -48,7 +48,7 @@ def translate_db_errors(path: str) -> Iterator[None]:
     try:
         yield
     except exc.DatabaseError as error:
-        if (short := shortage_behind(error)) is not None:  # SQLite does not say why
+        if (short := hidden_shortage(error)) is not None:  # SQLite does not say why
             raise short from error
         raise LocalError(
             f"The ledger {path} cannot be used: {error.orig}. Nothing that it recorded is lost; "

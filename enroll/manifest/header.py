@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from enroll.errors import ManifestError
 from enroll.model import Role
-from enroll.visible import as_seen, character_name, is_unseen
+from enroll.visible import as_seen, character_name, is_invisible
 
 RESULT_COLUMNS = (
     "status",
@@ -125,7 +125,7 @@ def find_roles(header: Sequence[str], given: Mapping[str, str], *, where: str) -
 def short_name(name: str) -> str:
     """A column's name for an error: on one line, shortened, with invisible characters named."""
     blanks = " ".join(name.split())
-    shown = "".join(f"<{character_name(one)}>" if is_unseen(one) else one for one in blanks)
+    shown = "".join(f"<{character_name(one)}>" if is_invisible(one) else one for one in blanks)
     return shown if len(shown) <= _MAX_NAME_CHARACTERS else shown[: _MAX_NAME_CHARACTERS - 1] + "…"
 
 

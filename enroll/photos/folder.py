@@ -25,7 +25,7 @@ from enroll.photos import decision
 from enroll.photos.decision import PhotoCode
 from enroll.photos.similar_name import describe_similar, describe_unseen
 from enroll.photos.store import UnusableError
-from enroll.resources import patiently, shortage_in
+from enroll.resources import retry_on_shortage, shortage_in
 
 _SHARE_GONE = frozenset(
     {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN}
@@ -129,7 +129,7 @@ class FolderStore:
             raise UnusableError(_invalid(_OUTSIDE))
         try:
             _check_kind(os.lstat(path))  # before it is opened: that alone starts some devices
-            descriptor = patiently(lambda: os.open(path, _OPEN_FLAGS))
+            descriptor = retry_on_shortage(lambda: os.open(path, _OPEN_FLAGS))
         except OSError as error:
             raise UnusableError(_cannot_open(error, path, self.root)) from error
         except ValueError as error:  # a NUL in the path

@@ -14,7 +14,7 @@ from enroll.photos.directory import EndMissingError, UnsupportedError
 from enroll.photos.form import Form, form_of, name_of_foreign
 from enroll.photos.read import open_photo, read_photo
 from enroll.photos.store import OpenPhoto, PhotoStore, UnusableError
-from enroll.settings import AS_USUAL, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Preparation
 
 _BLOCK = 4096
 """Bytes read at either end of a file, and where a JPEG continues: a block of most file systems."""
@@ -51,7 +51,9 @@ class Glance:
     doubt: Fault | None = None
 
 
-def glance(path: str, store: PhotoStore, preparation: Preparation = AS_USUAL) -> Glance | Fault:
+def glance(
+    path: str, store: PhotoStore, preparation: Preparation = DEFAULT_PREPARATION
+) -> Glance | Fault:
     """What would become of a photo, as far as some 8 kB of it say; it may be worse."""
     try:
         with open_photo(path, store) as photo:
@@ -60,7 +62,9 @@ def glance(path: str, store: PhotoStore, preparation: Preparation = AS_USUAL) ->
         return error.unusable.fault
 
 
-def examine(path: str, store: PhotoStore, preparation: Preparation = AS_USUAL) -> Glance | Fault:
+def examine(
+    path: str, store: PhotoStore, preparation: Preparation = DEFAULT_PREPARATION
+) -> Glance | Fault:
     """What becomes of a photo: it is read and prepared as for a call, and dropped."""
     read = read_photo(path, store, preparation)
     if isinstance(read, Unusable):

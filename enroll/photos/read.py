@@ -19,7 +19,7 @@ from enroll.photos.form import HEAD_BYTES, Form, form_of, name_of_foreign
 from enroll.photos.inspect import INSPECTORS
 from enroll.photos.jpeg import truncated_at
 from enroll.photos.store import OpenPhoto, PhotoStore, UnusableError
-from enroll.settings import AS_USUAL, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Preparation
 
 _SMALL = 1024 * 1024
 """Bytes of a photo of which as many as there are readers may be in memory."""
@@ -42,7 +42,7 @@ def open_photo(path: str, store: PhotoStore) -> Iterator[OpenPhoto]:
 
 
 def read_photo(
-    path: str, store: PhotoStore, preparation: Preparation = AS_USUAL
+    path: str, store: PhotoStore, preparation: Preparation = DEFAULT_PREPARATION
 ) -> Photo | Unusable:
     """Read and hash a photo, and prepare what is sent.
 
@@ -61,7 +61,7 @@ def read_photo(
 
 
 def read_photos(
-    paths: Sequence[str], store: PhotoStore, preparation: Preparation = AS_USUAL
+    paths: Sequence[str], store: PhotoStore, preparation: Preparation = DEFAULT_PREPARATION
 ) -> tuple[list[Photo | Unusable], bool]:
     """`read_photo` of the first of these, at least of one, until that has taken TOGETHER_SECONDS or
     TOGETHER_BYTES; and whether all of them were read within these. Raises ShortageError."""
@@ -122,7 +122,7 @@ class Prepared:
         return ", ".join(self.done)
 
 
-def prepare(content: bytes, preparation: Preparation = AS_USUAL) -> Prepared | Fault:
+def prepare(content: bytes, preparation: Preparation = DEFAULT_PREPARATION) -> Prepared | Fault:
     """A photo that the service takes and that looks as its owner sees it, or why there is none.
 
     Never raises, whatever the bytes are.

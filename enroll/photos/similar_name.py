@@ -7,8 +7,8 @@ from itertools import islice
 from threading import Lock
 from unicodedata import is_normalized, normalize
 
-from enroll.resources import patiently
-from enroll.visible import as_seen, find_unseen
+from enroll.resources import retry_on_shortage
+from enroll.visible import as_seen, find_invisible
 
 MOST_NAMES = 100_000
 """Names that are kept of all folders together: some 30 MB."""
@@ -28,9 +28,9 @@ def describe_similar(path: str) -> str:
     if normalize("NFC", there) == normalize("NFC", name):
         form = "NFC" if is_normalized("NFC", there) else "decomposed (NFD)"
         return f"{there!r}, the same letters in another Unicode form, {form}"
-    if as_seen(there) == there and (unseen := find_unseen(name)):
+    if as_seen(there) == there and (unseen := find_invisible(name)):
         return f"{there!r}, without the {unseen} of the name {name!r}"
-    if unseen := find_unseen(there):
+    if unseen := find_invisible(there):
         return f"{there!r}, whose name has {unseen}"
     return f"{there!r}, which differs in case only"
 
@@ -39,7 +39,7 @@ def describe_unseen(path: str, images: str) -> str:
     """Describe the first unseen character in a photo's path; empty where there is none. `images` is
     the root of relative paths, which does not come from the manifest."""
     for part in path.removeprefix(images).split("/"):
-        if unseen := find_unseen(part):
+        if unseen := find_invisible(part):
             return f"{part!r} has {unseen}"
     return ""
 
@@ -74,7 +74,7 @@ def _list(folder: str, most: int) -> dict[str, str]:
             return {_folded(one.name): one.name for one in islice(found, most)}
 
     try:
-        return patiently(names)
+        return retry_on_shortage(names)
     except OSError:
         return {}
 

@@ -39,7 +39,7 @@ from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
 from enroll.run.unknown_faces import Trust, UnknownFaces
 from enroll.session.tally import Ended, Observer, Tally
-from enroll.settings import AS_USUAL, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Preparation
 from enroll.text.wording import amount, duration
 from enroll.threads import OneCore
 
@@ -71,7 +71,7 @@ class Work:
     store: PhotoStore
     policy: Policy
     send_as: SendAs = SendAs.FILE
-    preparation: Preparation = AS_USUAL
+    preparation: Preparation = DEFAULT_PREPARATION
     limit: int | None = None
     sample: Sample | None = None
     give_up_after: float = 7200.0

@@ -228,7 +228,7 @@ class Fields:
 
     def check_documented(self, documented: Set[str]) -> None:
         """Refuse a field that is not documented, comes twice, comes as a file where it is a text
-        (or the other way round), or stands in the query string."""
+        (or the other way round), or is in the query string."""
         for name, count in Counter(self.names).items():
             as_documented = name in (self.files if name == "file" else self.texts)
             if name not in documented or count > 1 or not as_documented:

@@ -15,7 +15,7 @@ from enroll.ledger import Ledger
 from enroll.model import Answer, CallKind, FaceRecord, Photo, SendAs, same_face
 from enroll.photos import PhotoStore, read_photo
 from enroll.session.caller import Caller
-from enroll.settings import FOR_A_LOOK, Preparation
+from enroll.settings import SEARCH_PREPARATION, Preparation
 
 SEARCH_LIMIT = 100
 """Results asked of `search`: the most that it gives."""
@@ -82,7 +82,7 @@ class PhotoSearch:
     group_id: str
     store: PhotoStore
     send_as: SendAs
-    preparation: Preparation = FOR_A_LOOK
+    preparation: Preparation = SEARCH_PREPARATION
 
     def read(self, face: FaceRecord, paths: Sequence[str]) -> Photo | None:
         """A face's photo from the first of the paths that still has it, or has it with other

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from enroll import __version__, clock
-from enroll.allowed import refuse
+from enroll.allowed import check_settings
 from enroll.errors import ExitCode
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.ledger import (
@@ -281,7 +281,7 @@ class SessionSettings(Transport):
 
     def __post_init__(self) -> None:
         """Raise UsageError for what the command line refuses, with the same sentence."""
-        refuse(self)
+        check_settings(self)
 
     @property
     def output(self) -> Output | None:
