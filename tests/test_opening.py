@@ -334,7 +334,7 @@ def test_a_later_call_for_which_no_file_is_left_is_made_when_there_is_one(
             answers.append(service.group_list())
         return answers[-1]
 
-    with Caller(connection, concurrency=2) as caller:
+    with Caller(connection, GROUP, concurrency=2) as caller:
         assert caller.ask(CallKind.GROUP_LIST, call, policy=retry.COMMAND_ONCE) is answers[-1]
     assert [answer.verdict for answer in answers] == [Verdict.BLOCKED, Verdict.APPLIED]
     assert connection.tally.calls == {CallKind.GROUP_LIST: 1}

@@ -186,7 +186,7 @@ def asks(place: Place, service: type[FaceSearch]) -> Iterator[Caller]:
             credentials=place.credentials,
             read_credentials=lambda: place.credentials,
         ) as connection,
-        Caller(connection, concurrency=2) as opened,
+        Caller(connection, GROUP, concurrency=2) as opened,
     ):
         yield opened
 
@@ -197,7 +197,7 @@ def test_a_page_that_leads_nowhere_ends_the_reading(
 ) -> None:
     listing = empty_listing()
     with asks(place, service) as opened:
-        listed = library_listing.read_library(opened, GROUP, listing)
+        listed = library_listing.read_library(opened, listing)
     assert (listed.whole, listed.faces) == (False, seen)
     assert listed.because == "The page from 3 on leads back to faces already listed."
     listing.close()
@@ -224,7 +224,7 @@ def test_a_list_that_has_no_end_ends_the_reading(
     monkeypatch.setattr(library_listing, bound, 20)
     listing = empty_listing()
     with asks(place, Circle) as opened:
-        listed = library_listing.read_library(opened, GROUP, listing)
+        listed = library_listing.read_library(opened, listing)
     assert not listed.whole
     assert "beyond the" in listed.because
     assert listed.faces < 30
@@ -239,7 +239,7 @@ def test_an_answer_about_another_face_is_none(place: Place) -> None:
             return super().face_info(group_id=group_id, face_token=other)
 
     with asks(place, Confused) as opened:
-        ((_, found),) = library_listing.look_up(opened, GROUP, [place.face("u1").face_token or ""])
+        ((_, found),) = library_listing.look_up(opened, [place.face("u1").face_token or ""])
     assert isinstance(found, ServiceError)
 
 

@@ -93,10 +93,12 @@ def adopt(
         identity = identity_of(connection, find_library(connection, run.group_id))
         if held is not None:
             check_library(path, held.ledger.identity(), identity)
-        caller = stack.enter_context(Caller(connection, concurrency=run.max_in_flight))
+        caller = stack.enter_context(
+            Caller(connection, run.group_id, concurrency=run.max_in_flight)
+        )
         listing = stack.enter_context(closing(empty_listing()))
         listed = read_library(
-            caller, run.group_id, listing, on_progress=lambda n: prompt.progress(n, "faces listed")
+            caller, listing, on_progress=lambda n: prompt.progress(n, "faces listed")
         )
         ledger: Ledger
         if settings.dry_run:

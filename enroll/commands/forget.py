@@ -210,7 +210,7 @@ class _Forgetting:
 
     def carry_out(self) -> Forgotten:
         session, ledger = self.session, self.ledger
-        if refused := settle_deleting(ledger, session.caller, session.group_id):
+        if refused := settle_deleting(ledger, session.caller):
             session.prompt.say(refused)
         photo_search = PhotoSearch(
             group_id=session.group_id,
@@ -245,12 +245,11 @@ class _Forgetting:
         ledger, session = self.ledger, self.session
         known, unknown = self._on_record(theirs)
         gone, left = self._delete_unknown(unknown)
-        gone += len(known) - delete_targets(ledger, session.caller, session.group_id, known)
+        gone += len(known) - delete_targets(ledger, session.caller, known)
         chosen = ledger.deletions.choose_people(self.people)
         gone += chosen.faces - delete_chosen(
             ledger,
             session.caller,
-            session.group_id,
             run=self.work.run,
             on_progress=lambda count: session.prompt.progress(count, "faces deleted"),
         )
@@ -285,7 +284,7 @@ class _Forgetting:
         counts, left = Counter[str](), set[str]()
         for start in range(0, len(tokens), DELETE_PAGE):
             page = tokens[start : start + DELETE_PAGE]
-            deletion = Deletion(session.caller, session.group_id)
+            deletion = Deletion(session.caller)
             try:
                 deletion.carry_out(page)
             finally:  # nothing else is on record of these

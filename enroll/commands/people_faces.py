@@ -65,7 +65,6 @@ class PeopleSearch:
         try:
             listed = read_library(
                 self._caller,
-                self._photo_search.group_id,
                 self._listing,
                 on_progress=self._on_progress,
             )

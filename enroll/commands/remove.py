@@ -98,7 +98,7 @@ def remove(
         if settings.of_run is not None and settings.of_run >= work.run:
             raise UsageError(f"There is no run {settings.of_run}. `enroll status` lists them.")
         before = len(ledger.deletions.intended())
-        if refused := settle_deleting(ledger, session.caller, session.group_id):
+        if refused := settle_deleting(ledger, session.caller):
             prompt.say(refused)
         left = len(ledger.deletions.intended())
         if settled := before - left:
@@ -188,7 +188,6 @@ def _removed(
     unknown = delete_chosen(
         ledger,
         session.caller,
-        session.group_id,
         run=work.run,
         on_progress=lambda gone: session.prompt.progress(gone, of_all),
     )

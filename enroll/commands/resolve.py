@@ -215,19 +215,19 @@ def _look(
         prove_library(connection, ledger=settings.ledger, known=identity)
     except ServiceError as error:
         raise type(error)(f"{error} Or decide without checking, with --offline.") from error
-    with Caller(connection, concurrency=settings.max_in_flight) as caller:
+    with Caller(connection, identity.group_id, concurrency=settings.max_in_flight) as caller:
         at = clock.time() + connection.service.least_clock_offset
         if settings.token is None:
-            asked, found = _refuse_there(caller, identity.group_id, ledger, face), None
+            asked, found = _refuse_there(caller, ledger, face), None
         else:
-            asked, found = True, _face_of(settings.token, caller, settings, identity.group_id)
+            asked, found = True, _face_of(settings.token, caller, settings)
         return _Seen(found=found, asked=asked, at=at)
 
 
-def _refuse_there(caller: Caller, group_id: str, ledger: Ledger, face: FaceRecord) -> bool:
+def _refuse_there(caller: Caller, ledger: Ledger, face: FaceRecord) -> bool:
     """Refuse `--not-added` for a face that the library shows; returns whether it shows all it
     has."""
-    there = list_small(caller, group_id)
+    there = list_small(caller)
     if there is None:
         return False
     known = face.former_token  # there before the call in doubt
@@ -245,9 +245,9 @@ def _refuse_there(caller: Caller, group_id: str, ledger: Ledger, face: FaceRecor
     return True
 
 
-def _face_of(token: str, caller: Caller, settings: ResolveSettings, group_id: str) -> LibraryFace:
+def _face_of(token: str, caller: Caller, settings: ResolveSettings) -> LibraryFace:
     """The token's face, as the library has it."""
-    ((_, found),) = look_up(caller, group_id, [token])
+    ((_, found),) = look_up(caller, [token])
     if isinstance(found, ServiceError):
         raise type(found)(
             f"The token could not be checked: {found} Or record it unchecked with --offline."

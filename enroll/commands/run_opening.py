@@ -112,6 +112,7 @@ def other_calls(settings: RunSettings, connection: Connection, ledger: Ledger) -
     """Makes calls outside of the loop, which count with the run's."""
     return Caller(
         connection,
+        settings.group_id,
         concurrency=settings.max_in_flight,
         known=ledger.ceiling,
         max_calls=settings.max_calls,
@@ -288,14 +289,13 @@ class _Opening:
         if not (lacking or ledger.deletions.intended()):
             return []
         with other_calls(settings, self.connection, ledger) as caller:
-            said = [settle_deleting(ledger, caller, settings.group_id)]
+            said = [settle_deleting(ledger, caller)]
             if lacking:
                 said += requeue_deleted(
                     self.given.ledger,
                     ledger,
                     held.lock,
                     caller,
-                    settings.group_id,
                     options=settings.record(),
                 )
         return [sentence for sentence in said if sentence]

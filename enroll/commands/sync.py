@@ -192,7 +192,6 @@ class _Deletions:
             delete_chosen(
                 self._ledger,
                 caller,
-                self._settings.group_id,
                 run=self._run.number,
                 on_progress=on_progress,
                 go_on=self._may_go_on,

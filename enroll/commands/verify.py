@@ -89,7 +89,6 @@ def _change(session: Session[VerifySettings], differences: Mapping[DifferenceKin
                 caller=session.caller,
                 ledger=ledger,
                 work=work,
-                group_id=session.group_id,
             )
             session.prompt.say(*_requeued_lines(requeued))
     return True
@@ -118,7 +117,7 @@ def _spare_copies(session: Session[VerifySettings]) -> tuple[Copy, ...]:
             f"{amount(len(unknown), 'face')} with copies on record were not listed: looking them "
             f"up, with {amount(len(unknown), 'call')} of face_info."
         )
-        for token, found in look_up(session.caller, session.group_id, unknown):
+        for token, found in look_up(session.caller, unknown):
             if isinstance(found, LibraryFace):
                 audit.listing.add_faces([found])
             elif found is None:
@@ -175,9 +174,7 @@ def _remove(
     sure += [copy for copy in copies.proved if copy.face_token not in held]
     gone = 0
     try:
-        for page in delete_copies(
-            sure, caller=session.caller, ledger=ledger, work=work, group_id=session.group_id
-        ):
+        for page in delete_copies(sure, caller=session.caller, ledger=ledger, work=work):
             gone += len(page)
             audit.deleted(page)
     finally:
@@ -281,7 +278,6 @@ def _read(session: Session[VerifySettings]) -> ListedLibrary:
         prompt.say(f"A run is in progress{holder}. What it adds meanwhile is left out.")
     listed = read_library(
         session.caller,
-        session.group_id,
         audit.listing,
         on_progress=lambda count: prompt.progress(count, "faces listed"),
     )
@@ -305,7 +301,7 @@ def _ask_for_the_rest(session: Session[VerifySettings], listed: ListedLibrary) -
     while batch := audit.unseen(before=before, after=after):
         after = batch[-1]
         there, absent = [], []
-        for token, found in look_up(session.caller, session.group_id, batch):
+        for token, found in look_up(session.caller, batch):
             if isinstance(found, LibraryFace):
                 there.append(found)
             elif found is None:

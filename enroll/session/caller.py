@@ -46,15 +46,17 @@ class Caller:
     def __init__(
         self,
         connection: Connection,
+        group_id: str,
         *,
         concurrency: int | None,
         known: int | None = None,
         max_calls: int | None = None,
     ) -> None:
-        """`concurrency` is the most calls in flight, None as many as the account takes, of which
-        `known` says how many that were; `max_calls` is the most that may be made through the
-        connection, those before included."""
+        """`group_id` is the library that the calls are about. `concurrency` is the most calls in
+        flight, None as many as the account takes, of which `known` says how many that were;
+        `max_calls` is the most that may be made through the connection, those before included."""
         self.connection = connection
+        self.group_id = group_id
         self._max_calls = math.inf if max_calls is None else max_calls
         # Two files each: a call may read its photo first.
         wanted = concurrency or MOST_IN_FLIGHT

@@ -38,7 +38,6 @@ def chosen_pages(ledger: Ledger, *, run: int) -> Iterator[list[Target]]:
 def delete_chosen(
     ledger: Ledger,
     caller: Caller,
-    group_id: str,
     *,
     run: int,
     on_progress: Callable[[int], None] = lambda gone: None,
@@ -56,7 +55,7 @@ def delete_chosen(
     for targets in chosen_pages(ledger, run=run):
         if not go_on():
             break
-        left = delete_targets(ledger, caller, group_id, targets, go_on=go_on, seen=seen)
+        left = delete_targets(ledger, caller, targets, go_on=go_on, seen=seen)
         gone, unknown = gone + len(targets) - left, unknown + left
         if gone:
             on_progress(gone)
@@ -66,7 +65,6 @@ def delete_chosen(
 def delete_targets(
     ledger: Ledger,
     caller: Caller,
-    group_id: str,
     targets: Sequence[Target],
     *,
     go_on: Callable[[], bool] = lambda: True,
@@ -80,11 +78,11 @@ def delete_targets(
         ledger.deletions.intend(page)
         _note(ledger, EventKind.REMOVING, page)
         ledger.commit()
-        unknown += _carry_out(ledger, caller, group_id, page, older=older, go_on=go_on, seen=seen)
+        unknown += _carry_out(ledger, caller, page, older=older, go_on=go_on, seen=seen)
     return unknown
 
 
-def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
+def settle_deleting(ledger: Ledger, caller: Caller) -> str:
     """Finish the deletions that earlier commands have begun; why the service refused, else "".
 
     Only what somebody has agreed to is deleted. Of what a sync was about to delete this finds out
@@ -95,14 +93,14 @@ def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
     refused = ""
     try:
         targets = ledger.deletions.intended()
-        _finish(ledger, caller, group_id, [one for one in targets if one.face_token not in judged])
+        _finish(ledger, caller, [one for one in targets if one.face_token not in judged])
     except ServiceError as error:  # an account may not delete any more, and may add
         refused = str(error)
     now = clock.now_ms()
     doubtful = {one.face_token: one for one in ledger.deletions.intended()}
     gone, stays = list[Target](), list[str]()
     try:
-        for token, found in look_up(caller, group_id, doubtful):
+        for token, found in look_up(caller, doubtful):
             if found is None:
                 gone.append(doubtful[token])
             elif (
@@ -124,11 +122,11 @@ def settle_deleting(ledger: Ledger, caller: Caller, group_id: str) -> str:
     return refused
 
 
-def _finish(ledger: Ledger, caller: Caller, group_id: str, targets: Sequence[Target]) -> None:
+def _finish(ledger: Ledger, caller: Caller, targets: Sequence[Target]) -> None:
     """What was recorded may have been carried out: an intent stays until it is known."""
     older = {target.face_token for target in targets}
     for page in _pages(targets):
-        _carry_out(ledger, caller, group_id, page, older=older)
+        _carry_out(ledger, caller, page, older=older)
 
 
 def _pages(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
@@ -139,7 +137,6 @@ def _pages(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
 def _carry_out(
     ledger: Ledger,
     caller: Caller,
-    group_id: str,
     targets: Sequence[Target],
     *,
     older: Set[str],
@@ -148,7 +145,7 @@ def _carry_out(
 ) -> int:
     """Make the calls for at most `DELETE_PAGE` faces and record their outcomes. Returns of how
     many nothing is known. For the `older` ones an earlier command may have made a call."""
-    deletion = Deletion(caller, group_id, go_on=go_on)
+    deletion = Deletion(caller, go_on=go_on)
     tokens = [target.face_token for target in targets]
     try:
         deletion.carry_out(tokens)
@@ -208,7 +205,6 @@ def delete_copies(
     caller: Caller,
     ledger: Ledger,
     work: CommandRecord,
-    group_id: str,
 ) -> Iterator[list[str]]:
     """Delete copies from the library. Yields the tokens of those that are gone, call by call.
 
@@ -221,7 +217,7 @@ def delete_copies(
         intents = [work.event(EventKind.REMOVING, one.face_id, one.face_token) for one in page]
         ledger.record(Changes(events=intents))
         ledger.commit()
-        deletion = Deletion(caller, group_id)
+        deletion = Deletion(caller)
         deletion.carry_out([one.face_token for one in page])
         gone = deletion.gone
         outcomes = [
@@ -242,7 +238,6 @@ class Deletion:
     def __init__(
         self,
         caller: Caller,
-        group_id: str,
         *,
         go_on: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -250,7 +245,6 @@ class Deletion:
         self.gone: dict[str, str] = {}
         self.attempted = False
         self._caller = caller
-        self._group_id = group_id
         self._go_on = go_on
 
     def carry_out(self, face_tokens: Sequence[str]) -> None:
@@ -261,7 +255,7 @@ class Deletion:
             left = [token for token in face_tokens if token not in self.gone]
             if not (left and self._caller.may_call() and self._go_on()):
                 return
-            answer = _ask_to_delete(self._caller, self._group_id, left)
+            answer = _ask_to_delete(self._caller, left)
             report = _report_of(answer)
             if report is not None and report.removed == len(left) - len(report.failures):
                 failed = report.failures
@@ -275,15 +269,15 @@ class Deletion:
             # The answer leaves it open: ask about each. Deleting a token again does no harm.
             self.attempted = True
             asked = takewhile(lambda _: self._go_on(), left)
-            for token, found in look_up(self._caller, self._group_id, asked):
+            for token, found in look_up(self._caller, asked):
                 if found is None:
                     self.gone[token] = ""
 
 
-def _ask_to_delete(caller: Caller, group_id: str, face_tokens: Sequence[str]) -> Answer:
+def _ask_to_delete(caller: Caller, face_tokens: Sequence[str]) -> Answer:
     return caller.ask(
         CallKind.DELETE,
-        lambda service: service.delete(group_id=group_id, face_tokens=face_tokens),
+        lambda service: service.delete(group_id=caller.group_id, face_tokens=face_tokens),
         policy=COMMAND_ONCE,
     )
 

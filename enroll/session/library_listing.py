@@ -43,7 +43,6 @@ class ListedLibrary:
 
 def read_library(
     caller: Caller,
-    group_id: str,
     listing: Listing,
     *,
     on_progress: Callable[[int], None] = lambda count: None,
@@ -55,7 +54,7 @@ def read_library(
     began, start, seen = clock.now_ms(), 1, 0
     for _ in range(MOST_PAGES):
         try:
-            page, following = _page(caller, group_id, start)
+            page, following = _page(caller, start)
         except ServiceError as error:
             if start == 1:
                 raise
@@ -75,10 +74,10 @@ def read_library(
     return ListedLibrary(faces=seen, began=began, because=because)
 
 
-def list_small(caller: Caller, group_id: str) -> list[LibraryFace] | None:
+def list_small(caller: Caller) -> list[LibraryFace] | None:
     """Every face of a library that one call shows whole; None where none does."""
     try:
-        return listed_whole(_ask_for_page(caller, group_id, 1))
+        return listed_whole(_ask_for_page(caller, 1))
     except ServiceError:
         return None
 
@@ -91,15 +90,15 @@ def listed_whole(answer: Answer) -> list[LibraryFace] | None:
         return None
 
 
-def _ask_for_page(caller: Caller, group_id: str, start: int) -> Answer:
+def _ask_for_page(caller: Caller, start: int) -> Answer:
     return caller.ask(
         CallKind.LIST,
-        lambda service: service.list(group_id=group_id, start=start, limit=LIST_PAGE),
+        lambda service: service.list(group_id=caller.group_id, start=start, limit=LIST_PAGE),
     )
 
 
-def _page(caller: Caller, group_id: str, start: int) -> tuple[list[LibraryFace], int | None]:
-    answer = _ask_for_page(caller, group_id, start)
+def _page(caller: Caller, start: int) -> tuple[list[LibraryFace], int | None]:
+    answer = _ask_for_page(caller, start)
     if answer.verdict is not Verdict.APPLIED:
         error = caller.connection.failed(answer)
         if isinstance(error, UnreachedError):
@@ -110,14 +109,14 @@ def _page(caller: Caller, group_id: str, start: int) -> tuple[list[LibraryFace],
 
 
 def look_up(
-    caller: Caller, group_id: str, face_tokens: Iterable[str]
+    caller: Caller, face_tokens: Iterable[str]
 ) -> Iterator[tuple[str, LibraryFace | ServiceError | None]]:
     """Ask the service for each face: the face, None where the library does not hold it, or the
     error that left it open."""
     asked = caller.each(
         CallKind.FACE_INFO,
         face_tokens,
-        lambda service, token: service.face_info(group_id=group_id, face_token=token),
+        lambda service, token: service.face_info(group_id=caller.group_id, face_token=token),
         answer_of=lambda answer: answer,
     )
     for token, answer in asked:

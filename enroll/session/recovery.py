@@ -31,7 +31,7 @@ class Requeued:
 
 
 def requeue_missing(
-    audit: LedgerAudit, *, caller: Caller, ledger: Ledger, work: CommandRecord, group_id: str
+    audit: LedgerAudit, *, caller: Caller, ledger: Ledger, work: CommandRecord
 ) -> Requeued:
     """Make every missing face due again, once `face_info` has said of it that it is not there.
 
@@ -42,11 +42,11 @@ def requeue_missing(
     counted, after = Requeued(), 0
     while batch := audit.missing(after=after):
         after = batch[-1].face_id
-        gone = _confirmed(audit, batch, caller=caller, group_id=group_id)
+        gone = _confirmed(audit, batch, caller=caller)
         people = ledger.faces_of({one.user_id for one in gone})
         faces = {face.face_id: face for known in people.values() for face in known}
         known = [faces[one.face_id] for one in gone]
-        heirs = _heirs(audit, known, caller=caller, group_id=group_id)
+        heirs = _heirs(audit, known, caller=caller)
         sure = [face for face in known if face.face_id not in heirs.unsure]
         counted.kept += len(batch) - len(sure)
         _record(sure, heirs.tokens, ledger=ledger, work=work, counted=counted)
@@ -54,14 +54,14 @@ def requeue_missing(
 
 
 def _confirmed(
-    audit: LedgerAudit, batch: Sequence[MissingFace], *, caller: Caller, group_id: str
+    audit: LedgerAudit, batch: Sequence[MissingFace], *, caller: Caller
 ) -> list[MissingFace]:
     """Those of a batch that are not in the library. `list` may have left a face out: its pages
     shift when a face before is deleted meanwhile."""
     absent = {one.face_token for one in batch if one.asked}
     to_ask = [one.face_token for one in batch if not one.asked]
     there = []
-    for token, found in look_up(caller, group_id, to_ask):
+    for token, found in look_up(caller, to_ask):
         if found is None:
             absent.add(token)
         elif isinstance(found, LibraryFace):
@@ -80,15 +80,13 @@ class _Heirs:
     unsure: Set[int]
 
 
-def _heirs(
-    audit: LedgerAudit, gone: Sequence[FaceRecord], *, caller: Caller, group_id: str
-) -> _Heirs:
+def _heirs(audit: LedgerAudit, gone: Sequence[FaceRecord], *, caller: Caller) -> _Heirs:
     people = {face.face_id: face.user_id for face in gone}
     formers = {face.former_token: face.face_id for face in gone if face.former_token is not None}
     owners = {**audit.copies_of(list(people)), **formers}
     oldest: dict[int, LibraryFace] = {}
     unanswered = Counter(owners.values())  # no further call may be made for some
-    for token, found in look_up(caller, group_id, owners):
+    for token, found in look_up(caller, owners):
         owner = owners[token]
         if isinstance(found, ServiceError):
             continue
@@ -186,7 +184,6 @@ def requeue_deleted(
     ledger: Ledger,
     lock: LedgerHold,
     caller: Caller,
-    group_id: str,
     *,
     options: Mapping[str, Any],
 ) -> list[str]:
@@ -201,7 +198,7 @@ def requeue_deleted(
         return []
     with closing(ledger_at(path).audit()) as audit:
         try:
-            listed = read_library(caller, group_id, audit.listing)
+            listed = read_library(caller, audit.listing)
         except ServiceError as error:
             return [_unseen(str(error))]
         if not listed.whole:
@@ -212,9 +209,7 @@ def requeue_deleted(
             with command_record(
                 ledger, options={**options, COMMAND: "verify"}, connection=caller.connection
             ) as work:
-                requeued = requeue_missing(
-                    audit, caller=caller, ledger=ledger, work=work, group_id=group_id
-                )
+                requeued = requeue_missing(audit, caller=caller, ledger=ledger, work=work)
         except ServiceError as error:
             return [_unseen(str(error))]
     again = amount(requeued.due, "face")

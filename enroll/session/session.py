@@ -339,7 +339,12 @@ def open_session(
             group_id=settings.group_id,
         )
         caller = stack.enter_context(
-            Caller(connection, concurrency=settings.max_in_flight, known=audit.ceiling)
+            Caller(
+                connection,
+                identity.group_id,
+                concurrency=settings.max_in_flight,
+                known=audit.ceiling,
+            )
         )
         yield Session(
             settings=settings,
