@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -212,14 +212,8 @@ class Driver:
         """Whether the whole library was seen, and holds no face that the ledger does not know."""
         return self._unknown_faces.all_known()
 
-    def drive(
-        self,
-        core: OneCore | None = None,
-        *,
-        first: Callable[[], None] = lambda: None,
-        began: float | None = None,
-    ) -> Ended:
-        """Enroll what is due, on one `core` while nobody else wants it; `first` comes before it.
+    def drive(self, core: OneCore | None = None, *, began: float | None = None) -> Ended:
+        """Enroll what is due, on one `core` while nobody else wants it.
 
         The run is told to have taken all the time since it `began` (monotonic). Raises only bugs;
         what stopped the run is in the value.
@@ -227,7 +221,6 @@ class Driver:
         began = clock.monotonic() if began is None else began
         self._core = core
         try:
-            first()
             self._watchdog = Watchdog(self._observer, now=clock.monotonic())
             self._settle_what_was_left()
             if self._feed.begin_early():
