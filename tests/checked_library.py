@@ -15,7 +15,7 @@ from PIL import Image
 from small_archive import read_csv
 
 from enroll.clock import now_ms
-from enroll.commands.run import Unwatched, enroll_in_pools
+from enroll.commands.run import Screen, enroll_in_pools
 from enroll.commands.run_closing import Report
 from enroll.facesearch import FaceSearch
 from enroll.ledger import Changes, read_ledger
@@ -128,7 +128,7 @@ class Place:
     def run(
         self,
         *,
-        screen: Unwatched | None = None,
+        screen: Screen | None = None,
         pool: Callable[[int], Executor] = ThreadPoolExecutor,
         read: Callable[[], Credentials] | None = None,
         **changed: Any,

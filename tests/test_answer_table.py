@@ -22,7 +22,7 @@ from facesearch_servers import LOCALHOST_CERTIFICATE, TOKEN, Peer, Server, answe
 from PIL import Image
 
 from enroll import clock
-from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place
 from enroll.errors import ExitCode
@@ -81,7 +81,7 @@ OTHERWISE = {
 }
 
 
-class InDoubt(Unwatched):
+class InDoubt(Screen):
     """Ends the run as soon as a face is in doubt: how doubts are settled is told elsewhere."""
 
     def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
@@ -104,7 +104,7 @@ class Case:
         (self.folder / "1.jpg").write_bytes(out.getvalue())
         (self.folder / "staff.csv").write_text("user_id,image\nu1,1.jpg\n")
 
-    def run(self, server: Server, screen: Unwatched | None = None, **changed: Any) -> Report:
+    def run(self, server: Server, screen: Screen | None = None, **changed: Any) -> Report:
         given: dict[str, Any] = {
             "manifest": self.folder / "staff.csv",
             "group_id": "staff",
@@ -263,7 +263,7 @@ def test_another_4xx_is_failed_word_for_word_and_due_again(
         assert case.run(server).exit_code is ExitCode.DONE
 
 
-class Meanwhile(Unwatched):
+class Meanwhile(Screen):
     """Something happens when the run has begun."""
 
     def __init__(self, happens: Callable[[], object]) -> None:

@@ -19,7 +19,7 @@ from real_command import SECONDS
 from small_case import Case
 from sqlalchemy import Connection, Engine, event
 
-from enroll.commands.run import Unwatched, enroll_in_pools
+from enroll.commands.run import Screen, enroll_in_pools
 from enroll.commands.run_opening import Place
 from enroll.facesearch import SignedCall
 from enroll.ledger.lock import LedgerLock
@@ -147,7 +147,7 @@ def test_no_call_leaves_on_a_sign_of_life_that_a_stalled_commit_has_made_old(
             left[0] -= 1
             time.sleep(1.6)  # a disk that is busy
 
-    class Opened(Unwatched):
+    class Opened(Screen):
         def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
             event.listen(Engine, "commit", stall)
 

@@ -21,7 +21,7 @@ from small_archive import let_nobody_look, read_csv
 from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.forget import ForgetSettings, Forgotten, forget, readmit
 from enroll.commands.plan import make_plan
-from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place as Opened
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
@@ -546,7 +546,7 @@ def test_a_quiet_run_says_that_somebody_is_not_forgotten_to_the_end(place: Place
     place.run()
     seen: list[str] = []
 
-    class Watching(Unwatched):
+    class Watching(Screen):
         def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
             seen.extend(place.urgent)
 

@@ -19,7 +19,7 @@ from enroll.commands.forget import ForgetSettings, forget
 from enroll.commands.library import create_library, delete_library, describe_library
 from enroll.commands.remove import RemoveSettings, remove
 from enroll.commands.resolve import ResolveSettings, resolve
-from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.verify import VerifySettings, verify
 from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
@@ -48,7 +48,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield there
 
 
-class Listener(Unwatched):
+class Listener(Screen):
     """Remembers what was said before the run began."""
 
     def __init__(self, *, attended: bool = False) -> None:
@@ -65,7 +65,7 @@ class Listener(Unwatched):
         self.said.append(f"waits for {what}")
 
 
-def run(place: Place, screen: Unwatched | None = None, **changed: object) -> Report:
+def run(place: Place, screen: Screen | None = None, **changed: object) -> Report:
     return enroll_manifest(place.settings(**changed), lambda: place.credentials, screen=screen)
 
 

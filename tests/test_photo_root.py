@@ -14,7 +14,7 @@ from following import sync_settings, synced
 from small_case import picture
 
 from enroll.commands.plan import Plan, make_plan
-from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_opening import Place as Goal
 from enroll.commands.sync import sync_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, UsageError
@@ -159,7 +159,7 @@ def test_a_share_that_is_one_of_several_stops_the_run_when_it_is_gone(
     assert errors(place).count("PHOTO_MISSING") <= 1
 
 
-class UnmountAt(Unwatched):
+class UnmountAt(Screen):
     """Takes the photos away when so many rows are done."""
 
     def __init__(self, rows: int, unmount: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ from moved_clock import standin
 
 from enroll.commands import run_opening
 from enroll.commands.resolve import ResolveSettings, resolve
-from enroll.commands.run import Unwatched
+from enroll.commands.run import Screen
 from enroll.errors import ExitCode, LocalError
 from enroll.facesearch import client
 from enroll.ledger.sqlite import SqliteLedger
@@ -215,7 +215,7 @@ def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
     assert place.box.count("add") == 2 + 1 + 2 * 3
 
 
-class PullThePlug(Unwatched):
+class PullThePlug(Screen):
     """Stops the service when so many rows are done."""
 
     def __init__(self, box: Sandbox, rows: int) -> None:
@@ -431,7 +431,7 @@ def test_what_landed_late_is_a_copy_of_a_face_that_is_superseded_or_removed(
     assert ("surplus", "u1", copy) in place.history()
 
 
-class Freed(Unwatched):
+class Freed(Screen):
     """Somebody deletes the library when the run begins."""
 
     def __init__(self, there: Place) -> None:
@@ -564,7 +564,7 @@ def test_a_doubt_is_settled_while_rows_go_on_though_every_new_face_is_shown_late
     assert adopted < last
 
 
-class FarOff(Unwatched):
+class FarOff(Screen):
     """The service's clock jumps by an hour when the run has begun."""
 
     def __init__(self, box: Sandbox) -> None:
@@ -584,7 +584,7 @@ def test_a_look_that_cannot_be_signed_stops_the_run_and_leaves_the_doubt_open(pl
     assert place.run().exit_code is ExitCode.DONE
 
 
-class SetBack(Unwatched):
+class SetBack(Screen):
     """The service's clock is set back when the run has begun."""
 
     def __init__(self, box: Sandbox) -> None:

@@ -17,7 +17,7 @@ from checked_library import GROUP, Place
 from moved_clock import standin
 from small_case import picture
 
-from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place as Opened
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
@@ -506,7 +506,7 @@ def test_the_first_three_answers_of_an_unknown_code_are_kept_as_they_came(
     assert "<html" in kept[0].raw.lower()
 
 
-class Listening(Unwatched):
+class Listening(Screen):
     """Hears what the run waits for."""
 
     def __init__(self) -> None:
@@ -596,7 +596,7 @@ def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Place) 
     for number in range(3):
         archive.people(number)
 
-    class PullThePlug(Unwatched):
+    class PullThePlug(Screen):
         def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
             archive.box.stop()
 
@@ -620,7 +620,7 @@ def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for
             archive.people(number)
         said: list[str] = []
 
-        class PullThePlug(Unwatched):
+        class PullThePlug(Screen):
             def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
                 box.stop()
 
@@ -664,7 +664,7 @@ def test_a_share_that_was_never_mounted_stops_the_run(archive: Place) -> None:
     assert report.ended.tally.done < 200
 
 
-class InterruptAt(Unwatched):
+class InterruptAt(Screen):
     """Interrupts the run with SIGTERM once so many rows are done."""
 
     def __init__(self, rows: int) -> None:
@@ -871,7 +871,7 @@ def test_a_service_whose_clock_jumps_stops_the_run_and_the_clocks_are_named(
     for number in range(3):
         archive.people(number)
 
-    class Jumps(Unwatched):
+    class Jumps(Screen):
         def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
             archive.box.clock_skew = 3600.0
 

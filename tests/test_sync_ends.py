@@ -14,7 +14,7 @@ from following import about_to_delete, sync_settings, synced, there
 from moved_clock import standin
 
 from enroll.commands import sync
-from enroll.commands.run import Unwatched
+from enroll.commands.run import Screen
 from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place as Opened
 from enroll.commands.sync import sync_manifest
@@ -53,7 +53,7 @@ def done_next_time(place: Place) -> bool:
     return report.exit_code is ExitCode.DONE and there(place) == wanted
 
 
-class Interrupting(Unwatched):
+class Interrupting(Screen):
     """Interrupts a sync when its first call of `delete` has arrived."""
 
     def __init__(self, box: Sandbox) -> None:

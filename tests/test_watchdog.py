@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from checked_library import GROUP, Place
 
-from enroll.commands.run import Unwatched, enroll_manifest
+from enroll.commands.run import Screen, enroll_manifest
 from enroll.model import Answer, CallKind, Verdict
 from enroll.run import progress as watching
 from enroll.run.health import Reachability
 from enroll.run.progress import AWAY_SECONDS, STILL_SECONDS, Watchdog
 from enroll.sandbox import Sandbox
-from enroll.session.tally import Quiet, Tally
+from enroll.session.tally import Observer, Tally
 
 
 def test_a_run_that_only_makes_calls_stands_still() -> None:
-    tally, watchdog = Tally(in_doubt_now=1), Watchdog(Quiet(), now=0.0)
+    tally, watchdog = Tally(in_doubt_now=1), Watchdog(Observer(), now=0.0)
     assert not watchdog.still(tally, 0.0)
     tally.calls[CallKind.SEARCH] += 1
     assert not watchdog.still(tally, STILL_SECONDS - 1)
@@ -29,14 +29,14 @@ def test_a_run_that_only_makes_calls_stands_still() -> None:
 def test_a_row_or_a_doubt_that_moves_on_is_progress() -> None:
     moved = (Tally(done=1), Tally(due=1), Tally(in_doubt_now=1), Tally(adopted=1), Tally(surplus=1))
     for tally in moved:
-        watchdog = Watchdog(Quiet(), now=0.0)
+        watchdog = Watchdog(Observer(), now=0.0)
         assert not watchdog.still(Tally(), 0.0)
         assert not watchdog.still(tally, STILL_SECONDS - 1), tally
         assert not watchdog.still(tally, STILL_SECONDS), tally
         assert watchdog.still(tally, 2 * STILL_SECONDS), tally
 
 
-class Listener(Unwatched):
+class Listener(Screen):
     """Remembers what is waited for."""
 
     def __init__(self) -> None:

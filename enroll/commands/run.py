@@ -29,7 +29,7 @@ from enroll.run.unknown_faces import Trust
 from enroll.session.account import Patience, connect
 from enroll.session.caller import Caller
 from enroll.session.session import Held
-from enroll.session.tally import Ended, Observer, Quiet
+from enroll.session.tally import Ended, Observer
 from enroll.settings import Precheck, RunSettings
 from enroll.threads import OneCore, Threads
 
@@ -52,10 +52,6 @@ class Screen(Observer):
 
     def closed(self) -> None:
         """No call will follow; results are written next."""
-
-
-class Unwatched(Quiet, Screen):
-    """Nobody watches."""
 
 
 Pool = Callable[[int], Executor]
@@ -216,7 +212,7 @@ def open_run(
     `held` is the ledger where it is held already. A ledger that is not there is made once its
     library is proved: a run that cannot begin leaves nothing behind. Raises EnrollError.
     """
-    settings, watching = given.settings, screen or Unwatched()
+    settings, watching = given.settings, screen or Screen()
     with ExitStack() as stack:
         held = held or hold_known(stack, given)
         connection = stack.enter_context(

@@ -19,7 +19,7 @@ from enroll.facesearch.answers import CREDENTIAL_CODES, OwnCode
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_remark
 from enroll.model import Answer, CallKind, Credentials, Library, Verdict
 from enroll.session.retry import CHANGE, NO_ANSWER, OPENING, OPENING_WAITS
-from enroll.session.tally import Observer, Quiet, Tally
+from enroll.session.tally import Observer, Tally
 from enroll.settings import Transport
 from enroll.text.remedies import call_remedy
 from enroll.text.wording import duration
@@ -60,7 +60,7 @@ class Patience:
     seconds: float | None = None
     until: float = math.inf
     attended: bool = field(default_factory=_attended)
-    observer: Observer = field(default_factory=Quiet)
+    observer: Observer = field(default_factory=Observer)
 
     def seems_a_mistake(self, answer: Answer) -> bool:
         """Whether the settings are wrong rather than the service away, from the first try on."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from enroll.errors import EnrollError
 from enroll.ledger import RunPace
@@ -134,8 +133,9 @@ class Ended:
     bound: str | None = None
 
 
-class Observer(Protocol):
-    """Is told how a run goes on, from the driver's thread. It must be quick and not raise."""
+class Observer:
+    """Hears how a run goes on, from the driver's thread, and does nothing about it: a subclass
+    overrides what it wants to know. It must be quick and not raise."""
 
     def scanned(self, tally: Tally) -> None:
         """More of the manifest has been compared with the ledger."""
@@ -157,28 +157,3 @@ class Observer(Protocol):
 
     def reached(self) -> None:
         """The service is there again."""
-
-
-class Quiet:
-    """An observer that shows nothing."""
-
-    def scanned(self, tally: Tally) -> None:
-        """Show nothing."""
-
-    def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
-        """Show nothing."""
-
-    def doubtful(self, row: Candidate, doubt: Fault) -> None:
-        """Show nothing."""
-
-    def ticked(self, tally: Tally) -> None:
-        """Show nothing."""
-
-    def waits(self, what: str) -> None:
-        """Show nothing."""
-
-    def unreached(self, seconds: float, code: str, because: str) -> None:
-        """Show nothing."""
-
-    def reached(self) -> None:
-        """Show nothing."""
