@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 import platformdirs
@@ -93,13 +93,9 @@ class FailOn(StrEnum):
     NONE = "none"
 
 
-FILES = "files"
-"""An option in the record of a run: files that it wrote or was given and that may name people, by
-description."""
-
-
 def files_record(files: Mapping[str, Path | None]) -> dict[str, str]:
-    """These files as absolute paths, as a ledger keeps them."""
+    """Files that a command wrote or was given, by description, as a ledger keeps them: absolute
+    paths. They may name people."""
     return {what: path_text(path.absolute()) for what, path in files.items() if path is not None}
 
 
@@ -168,6 +164,9 @@ class RunSettings(Transport):
     files that nothing may be written over, by what they are in words: "the credentials file";
     `written` are those that are written beside the results, in the same way.
     """
+
+    command: ClassVar[str] = "run"
+    """The command's name on record."""
 
     manifest: Path
     group_id: str
@@ -273,13 +272,19 @@ class RunSettings(Transport):
             "retry": sorted(self.retry),
             "on_code": {code: rule.value for code, rule in sorted(self.on_code.items())},
             "checksum": self.checksum,
-            FILES: files_record({"the results": self.results, **self.written}),
         }
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What a ledger keeps of the run's files; see `files_record`."""
+        return files_record({"the results": self.results, **self.written})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncSettings(RunSettings):
     """The settings of a sync; `grace` is in days, `differences` is a CSV to write."""
+
+    command: ClassVar[str] = "sync"
 
     give_up_after: float = 600.0
     fail_on: FailOn = FailOn.NEW
@@ -309,7 +314,6 @@ class SyncSettings(RunSettings):
         """As for a run, and the settings that only a sync has."""
         return {
             **RunSettings.record(self),
-            "command": "sync",
             "max_removals": str(self.max_removals),
             "max_changes": str(self.max_changes),
             "max_missing": str(self.max_missing),

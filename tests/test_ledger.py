@@ -46,7 +46,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(path: Path) -> Iterator[SqliteLedger]:
     opened = SqliteStore(path).open(STAFF)
-    opened.start_run(START, images="/p", given=False)
+    opened.start_run(START)
     yield opened
     opened.close()
 
@@ -85,7 +85,7 @@ def test_finding_rows_entries_takes_no_longer_in_a_larger_ledger(ledger: SqliteL
 
 def test_nothing_is_lost_when_a_commit_fails_and_a_later_one_works(path: Path) -> None:
     ledger = SqliteStore(path).open(STAFF)
-    ledger.start_run(START, images="/p", given=False)
+    ledger.start_run(START)
     ledger._connection.exec_driver_sql("PRAGMA max_page_count = 1")
     pages = int(ledger._connection.exec_driver_sql("PRAGMA page_count").scalar() or 0)
     ledger._connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")  # a full disk
@@ -133,7 +133,7 @@ def test_a_ledger_is_the_file_that_was_named_and_its_owners_alone(
         for path in (tmp_path / name / "staff.sqlite", tmp_path / name / name):
             monkeypatch.chdir(path.parent)
             opened = SqliteStore(path).open(STAFF)
-            opened.start_run(START, images="/p", given=False)
+            opened.start_run(START)
             enroll(opened, 1)
             modes = {one.stat().st_mode & 0o777 for one in path.parent.glob(f"{path.name}*")}
             assert modes == {0o600}
@@ -196,7 +196,7 @@ def test_a_ledger_with_any_name_is_put_back(tmp_path: Path) -> None:
     for name in ODD_NAMES:
         path = tmp_path / f"{name}.sqlite"
         opened = SqliteStore(path).open(STAFF)
-        opened.start_run(START, images="/p", given=False)
+        opened.start_run(START)
         path.unlink()
         with pytest.raises(LocalError, match="has been put back"):
             opened.commit()

@@ -58,13 +58,14 @@ def store(name: Path) -> LedgerStore:
 @pytest.fixture
 def ledger(store: LedgerStore) -> Iterator[Ledger]:
     opened = store.open(STAFF)
-    opened.start_run(START, images="/p", given=False)
+    opened.start_run(START)
     yield opened
     opened.close()
 
 
 OTHER_PROCESS = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[2])
@@ -202,7 +203,7 @@ def test_what_a_restored_ledger_lacks_is_remembered_outside_of_it(store: LedgerS
 
 WRITES = """
 ledger = store.open(STAFF)
-ledger.start_run(START, images="/p", given=True)
+ledger.start_run(replace(START, photos_folder_named=True))
 enroll(ledger, 1)
 ledger.record(Changes(faces=[face(2, Status.SENDING)]))
 ledger.commit()
@@ -230,7 +231,7 @@ def test_an_intent_of_a_killed_run_is_in_doubt_when_the_next_run_begins(
     with another_process(name, WRITES):
         pass
     with closing(store.open(STAFF)) as ledger:
-        ledger.start_run(START, images="/p", given=False)
+        ledger.start_run(START)
         (open_face,) = ledger.open_faces()
         assert (open_face.user_id, open_face.status) == ("u2", Status.IN_DOUBT)
         assert [event.kind for event, _ in ledger.history()] == [EventKind.IN_DOUBT]
@@ -266,7 +267,7 @@ def test_an_audit_keeps_its_listing_and_sees_what_was_written_meanwhile(
 
 def test_deletions_that_were_begun_are_known_after_a_death(store: LedgerStore) -> None:
     with closing(store.open(STAFF)) as ledger:
-        run = ledger.start_run(START, images="/p", given=False)
+        run = ledger.start_run(START)
         enroll(ledger, 1, 2)
         assert ledger.deletions.choose_people(["u1", "u2"]).faces == 2
         targets = ledger.deletions.chosen(after="", most=9, run=run)
@@ -324,14 +325,14 @@ def test_a_kept_scan_is_recalled_until_a_run_with_another_mark_begins(store: Led
 
 def marked(ledger: Ledger, mark: str) -> None:
     """A run begins whose scan has this mark."""
-    ledger.start_run(replace(START, scan_mark=mark), images="/p", given=False)
+    ledger.start_run(replace(START, scan_mark=mark))
 
 
 def test_a_person_who_was_forgotten_is_withheld_and_nothing_else_is_left_of_them(
     store: LedgerStore,
 ) -> None:
     with closing(store.open(STAFF)) as ledger:
-        run = ledger.start_run(START, images="/p", given=False)
+        run = ledger.start_run(START)
         enroll(ledger, 1, 2)
         assert ledger.block_list == BlockList()
         ledger.forgetting.block(["u1"], at=5, run=run)
@@ -353,12 +354,12 @@ def test_a_person_who_was_forgotten_is_withheld_and_nothing_else_is_left_of_them
 
 def test_what_was_committed_is_there_when_the_ledger_is_opened_again(store: LedgerStore) -> None:
     first = store.open(STAFF)
-    first.start_run(START, images="/p", given=True)
+    first.start_run(replace(START, photos_folder_named=True))
     enroll(first, 1)
     first.close()
     again = store.open(STAFF)
     assert again.faces_of(["u1"]) == {"u1": [face(1)]}
-    assert again.images_given == "/p"
+    assert again.named_photos_folder == "/p"
     assert again.new_face_id() == 2
     again.close()
 
@@ -541,12 +542,12 @@ def test_a_run_is_remembered_with_its_end(ledger: Ledger) -> None:
 
 def test_what_a_dead_run_left_sending_is_in_doubt_and_in_the_history(store: LedgerStore) -> None:
     died = store.open(STAFF)
-    died.start_run(START, images="/p", given=False)
+    died.start_run(START)
     died.record(Changes(faces=[face(1, Status.SENDING), face(2)]))
     died.commit()
     died.close()
     ledger = store.open(STAFF)
-    assert ledger.start_run(START, images="/p", given=False) == 2
+    assert ledger.start_run(START) == 2
     (left,) = ledger.faces_of(["u1"])["u1"]
     assert (left.status, left.code) == (Status.IN_DOUBT, INTERRUPTED)
     ((event, user_id),) = ledger.history()
@@ -557,7 +558,7 @@ def test_what_a_dead_run_left_sending_is_in_doubt_and_in_the_history(store: Ledg
 def begun(ledger: Ledger, at: float, *, timeout: float) -> None:
     """A run begins at that second, whose calls take no longer than `timeout` seconds."""
     start = replace(START, at=round(at * 1000), timeout=timeout)
-    ledger.start_run(start, images="/p", given=False, offsets=ClockOffsets())
+    ledger.start_run(start, offsets=ClockOffsets())
 
 
 def test_no_expiry_on_record_lies_beyond_what_a_call_can_have_been_signed_for(
@@ -610,9 +611,9 @@ def test_a_run_keeps_the_lowest_and_the_highest_that_it_has_judged_the_clock_to_
     ledger.commit()
     assert ledger.status().runs[0].offsets == ClockOffsets(least=-3.0, most=6.0)
     # A command that has not asked the service goes by what was known before it.
-    ledger.start_run(START, images="/p", given=False)
+    ledger.start_run(START)
     assert ledger.status().runs[0].offsets == ClockOffsets(least=-3.0, most=6.0)
-    ledger.start_run(START, images="/p", given=False, offsets=ClockOffsets(least=1.0, most=1.0))
+    ledger.start_run(START, offsets=ClockOffsets(least=1.0, most=1.0))
     assert ledger.status().runs[0].offsets == ClockOffsets(least=1.0, most=1.0)
 
 
@@ -626,14 +627,14 @@ def test_what_later_commands_rely_on_is_kept_with_a_run(store: LedgerStore) -> N
         settle_after=2.5,
         scan_mark="mark",
         photos_folder="/p",
-        photos_named=True,
+        photos_folder_named=True,
         files={"the report": "/r.csv"},
     )
     with closing(store.open(STAFF)) as ledger:
-        ledger.start_run(start, images="/p", given=True)
+        ledger.start_run(start)
         assert ledger.unfinished("adopt")
         assert not ledger.unfinished("run")
-        assert ledger.folder_of(START.manifest) == ("/p", True)
+        assert ledger.photos_folder_of(START.manifest) == ("/p", True)
         assert ledger.status().runs[0].start == start
 
 

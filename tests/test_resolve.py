@@ -174,10 +174,10 @@ def test_offline_the_least_that_the_clock_was_judged_to_be_says_what_has_expired
     with place.writing() as ledger:
         last = ledger.status().runs[0].start
         # For a while the run took the service's clock for 10 minutes ahead, by wrong answers.
-        ledger.start_run(last, images=ledger.images, given=False, offsets=ClockOffsets())
+        ledger.start_run(last, offsets=ClockOffsets())
         ledger.commit(offsets=ClockOffsets(least=0.0, most=600.0))
         if before == "forget":  # which asks nothing, and learns nothing of the clock
-            ledger.start_run(replace(last, command="forget"), images=ledger.images, given=False)
+            ledger.start_run(replace(last, command="forget"))
     with pytest.raises(UsageError, match=r"in \d\d seconds"):
         resolved(place, offline=True)
     place.record(replace(place.face("u1"), expires=expires - 92))
@@ -309,7 +309,7 @@ def test_nothing_is_decided_while_a_run_holds_the_ledger(place: Place) -> None:
 
 
 def test_a_ledger_of_another_library_is_refused(place: Place) -> None:
-    with pytest.raises(UsageError, match="not of guests at"):
+    with pytest.raises(UsageError, match="not to guests at"):
         resolved(place, group_id="guests")
 
 

@@ -68,7 +68,7 @@ def enrolled(box: Sandbox, archive: Archive, command: Command) -> Command:
 def test_status_shows_counts_errors_and_runs() -> None:
     status = LedgerStatus(
         identity=LIBRARY,
-        images="/photos",
+        photos_folder="/photos",
         counts={Status.ENROLLED: 1_200, Status.FAILED: 1},
         errors=[
             ErrorCount(status=Status.FAILED, code="PHOTO_MISSING", count=1, message="x"),
@@ -100,7 +100,9 @@ def test_status_shows_counts_errors_and_runs() -> None:
 
 
 def test_status_of_an_empty_ledger_says_so() -> None:
-    lines = status_lines(LedgerStatus(identity=LIBRARY, images="", counts={}), Path("a.sqlite"))
+    lines = status_lines(
+        LedgerStatus(identity=LIBRARY, photos_folder="", counts={}), Path("a.sqlite")
+    )
     assert lines[2:] == ["Photos   no run yet", "", "  Nothing is recorded yet."]
 
 
@@ -118,7 +120,7 @@ def test_a_run_without_an_end_is_under_way_only_while_it_holds_the_ledger(
     holder: str | None, state: RunState
 ) -> None:
     runs = [RunRecord(run=1, start=START, end=None)]
-    status = LedgerStatus(identity=LIBRARY, images="/p", counts={}, runs=runs)
+    status = LedgerStatus(identity=LIBRARY, photos_folder="/p", counts={}, runs=runs)
     (run,) = status_json(status, Path("a.sqlite"), holder=holder)["runs"]
     assert run["state"] == state
     last = status_lines(status, Path("a.sqlite"), holder=holder)[-1]
@@ -148,7 +150,7 @@ def test_status_tells_a_killed_run_from_one_under_way(
 def test_status_as_json_has_stable_keys() -> None:
     runs = [RunRecord(run=2, start=START, end=None), RunRecord(run=1, start=START, end=END)]
     told = status_json(
-        LedgerStatus(identity=LIBRARY, images="/p", counts={Status.FAILED: 1}, runs=runs),
+        LedgerStatus(identity=LIBRARY, photos_folder="/p", counts={Status.FAILED: 1}, runs=runs),
         Path("a.sqlite"),
         holder="",
     )
@@ -175,7 +177,7 @@ def test_status_tells_how_a_run_under_way_goes_and_what_the_account_takes() -> N
     pace = RunPace(limit=17, in_flight=16, ceiling=16, calls=1000, refused=4, waits_for="photos")
     status = LedgerStatus(
         identity=LIBRARY,
-        images="/p",
+        photos_folder="/p",
         counts={},
         ceiling=16,
         runs=[

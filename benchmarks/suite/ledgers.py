@@ -25,9 +25,7 @@ def fabricate(path: Path, archive: Archive, rows: int, *, enrolled: float = 1.0)
     identity = LibraryIdentity(host="127.0.0.1", group_id=GROUP_ID, add_time=ADD_TIME)
     ledger = ledger_at(path).open(identity, began_empty=True)
     try:
-        run = ledger.start_run(
-            _start(archive.manifest(rows)), images=str(archive.folder.resolve()), given=False
-        )
+        run = ledger.start_run(_start(archive, rows))
         count = round(rows * enrolled)
         lines = enumerate(archive.lines(count))
         while some := list(islice(lines, _AT_ONCE)):
@@ -104,7 +102,8 @@ def _times(photo: str) -> FileTimes:
     return FileTimes(seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
-def _start(manifest: Path) -> RunStart:
+def _start(archive: Archive, rows: int) -> RunStart:
+    manifest = archive.manifest(rows)
     return RunStart(
         at=_now_ms(),
         host="bench",
@@ -113,7 +112,8 @@ def _start(manifest: Path) -> RunStart:
         version=__version__,
         manifest=str(manifest.resolve()),
         manifest_sha256=hashlib.sha256(manifest.read_bytes()).hexdigest(),
-        options={"timeout": 60.0},
+        options={},
+        photos_folder=str(archive.folder.resolve()),
     )
 
 

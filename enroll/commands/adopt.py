@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll.allowed import check_settings
@@ -32,13 +32,13 @@ from enroll.session.face_search import PhotoSearch
 from enroll.session.library_listing import ListedLibrary, read_library
 from enroll.session.session import (
     ADOPT,
-    COMMAND,
     Prompt,
     command_record,
     hold_ledger,
     identity_of,
+    run_start,
 )
-from enroll.settings import FILES, RunSettings, files_record
+from enroll.settings import RunSettings, files_record
 from enroll.text.files import InUse, Output, check_new_file
 from enroll.visible import path_text
 
@@ -129,7 +129,7 @@ class _Work:
         store, notes = photos.store, photos.notes
         adoption = Adoption(
             ledger=path,
-            images=store.root,
+            photos_folder=store.root,
             group_id=run.group_id,
             endpoint=run.endpoint,
             listed=listed,
@@ -139,20 +139,15 @@ class _Work:
             self._count(adoption, store, None)
             self.prompt.say(*opening_lines(adoption))
             return adoption
-        with command_record(
-            self.ledger,
-            options={
-                **run.record(),
-                **photos.record(),
-                COMMAND: ADOPT,
-                FILES: files_record({"the report": self.settings.report}),
-            },
-            connection=self.caller.connection,
-            images=Path(store.root),
-            given=photos.named,
+        start = replace(
+            run_start(run, command=ADOPT),
             manifest=path_text(self.manifest.path.absolute()),
             manifest_sha256=self.manifest.sha256,
-        ) as work:
+            photos_folder=store.root,
+            photos_folder_named=photos.named,
+            files=files_record({"the report": self.settings.report}),
+        )
+        with command_record(self.ledger, start, connection=self.caller.connection) as work:
             self._count(adoption, store, work.run)
             self.prompt.say(*opening_lines(adoption))
             photo_search = PhotoSearch(group_id=run.group_id, store=store, send_as=run.send_as)

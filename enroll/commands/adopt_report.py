@@ -46,7 +46,7 @@ class Adoption:
     """
 
     ledger: Path
-    images: str
+    photos_folder: str
     group_id: str
     endpoint: str
     listed: ListedLibrary
@@ -125,7 +125,7 @@ def opening_lines(adoption: Adoption) -> list[str]:
         [
             ("Library", f"{adoption.group_id} at {adoption.endpoint}, {shown}"),
             ("Ledger", str(adoption.ledger)),
-            ("Photos", adoption.images),
+            ("Photos", adoption.photos_folder),
         ]
     )
     lines += adoption.notes

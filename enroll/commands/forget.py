@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import filterfalse, islice
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from enroll import clock
 from enroll.commands.people_faces import PeopleFaces, PeopleSearch
@@ -27,23 +27,21 @@ from enroll.session.deletions import (
 )
 from enroll.session.face_search import PhotoSearch
 from enroll.session.session import (
-    COMMAND,
     CommandRecord,
     Prompt,
     Session,
     SessionSettings,
     changing,
     command_record,
+    command_start,
     hold_ledger,
     known_library,
     open_session,
     run_defaults,
 )
-from enroll.settings import FILES, files_record
+from enroll.settings import files_record
 from enroll.text.logs import NAMELESS, mask
 from enroll.text.wording import amount
-
-FORGET = "forget"
 
 SHOWN = 20
 """How many people a sentence names."""
@@ -57,13 +55,16 @@ class ForgetSettings(SessionSettings):
     """What `enroll forget` is to do: forget the people in `people` and in the file `user_ids`, or
     allow those in `readmitted` to be enrolled again."""
 
+    command: ClassVar[str] = "forget"
+
     people: Sequence[str] = ()
     user_ids: Path | None = None
     readmitted: Sequence[str] = ()
     show_user_ids: bool = False
 
-    def record(self) -> dict[str, Any]:
-        return {COMMAND: FORGET, FILES: files_record({"the user ids": self.user_ids})}
+    @property
+    def files(self) -> dict[str, str]:
+        return files_record({"the user ids": self.user_ids})
 
     def everybody(self) -> list[str]:
         """Everybody who is to be forgotten, each once. Raises UsageError."""
@@ -214,7 +215,7 @@ class _Forgetting:
             session.prompt.say(refused)
         photo_search = PhotoSearch(
             group_id=session.group_id,
-            store=open_store(ledger.images),
+            store=open_store(ledger.photos_folder),
             send_as=session.defaults.send_as,
         )
         theirs = PeopleSearch(
@@ -355,10 +356,9 @@ def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
     with hold_ledger(settings.ledger, library) as held:
         ledger = held.ledger
         defaults = run_defaults(ledger, endpoint=None)
-        common = defaults.record(group_id=library.group_id, timeout=settings.timeout)
-        options = {COMMAND: FORGET, **common}
+        start = command_start(settings, defaults, group_id=library.group_id)
         # Writing drops the scan cache, which was made without them.
-        with command_record(ledger, options=options) as work:
+        with command_record(ledger, start) as work:
             holds = ledger.block_list.holds
             named = dict.fromkeys(one if holds(one) else one.strip() for one in settings.readmitted)
             lifted = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import Chosen, Deletions, Ledger, Target
@@ -14,7 +14,6 @@ from enroll.manifest.rules import read_user_ids
 from enroll.model import Credentials
 from enroll.session.deletions import chosen_pages, delete_chosen, settle_deleting
 from enroll.session.session import (
-    COMMAND,
     CommandRecord,
     Prompt,
     Session,
@@ -22,7 +21,7 @@ from enroll.session.session import (
     changing,
     open_session,
 )
-from enroll.settings import FILES, files_record
+from enroll.settings import files_record
 from enroll.text.files import Output, new_file
 from enroll.text.logs import mask
 from enroll.text.wording import amount
@@ -46,6 +45,8 @@ class RemoveSettings(SessionSettings):
     have masked user ids and no path, unless `show_user_ids`.
     """
 
+    command: ClassVar[str] = "remove"
+
     of_run: int | None = None
     superseded: bool = False
     user_ids: Path | None = None
@@ -58,12 +59,14 @@ class RemoveSettings(SessionSettings):
 
     def record(self) -> dict[str, Any]:
         return {
-            COMMAND: "remove",
             "remove_run": self.of_run,
             "superseded": self.superseded,
             "user_ids": path_text(self.user_ids or ""),
-            FILES: files_record({"the list of faces": self.list, "the user ids": self.user_ids}),
         }
+
+    @property
+    def files(self) -> dict[str, str]:
+        return files_record({"the list of faces": self.list, "the user ids": self.user_ids})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import ClassVar
 
 from enroll import clock
 from enroll.errors import ServiceError, UsageError
@@ -17,10 +17,10 @@ from enroll.session.account import Announce, Connection, connect, unheard
 from enroll.session.caller import Caller
 from enroll.session.library_listing import list_small, look_up
 from enroll.session.session import (
-    COMMAND,
     CommandRecord,
     SessionSettings,
     command_record,
+    command_start,
     hold_ledger,
     known_library,
     prove_library,
@@ -42,13 +42,12 @@ class ResolveSettings(SessionSettings):
     if the person has one face in doubt.
     """
 
+    command: ClassVar[str] = "resolve"
+
     user_id: str
     token: str | None
     sha256: str = ""
     max_in_flight: int | None = 1
-
-    def record(self) -> dict[str, Any]:
-        return {COMMAND: "resolve"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +105,9 @@ def resolve(
                 settings, read_credentials, endpoint=defaults.endpoint, announce=announce
             ) as connection:
                 seen = _look(connection, settings, ledger, face)
-        options = {
-            **settings.record(),
-            **defaults.record(group_id=library.group_id, timeout=settings.timeout),
-            "settle_after": defaults.settle_after,
-        }
-        with command_record(ledger, options=options, connection=connection) as work:
+        start = command_start(settings, defaults, group_id=library.group_id)
+        start = replace(start, settle_after=defaults.settle_after)
+        with command_record(ledger, start, connection=connection) as work:
             return _decide(settings, ledger, work, face, seen, defaults.settle_after)
 
 
@@ -170,7 +166,9 @@ def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
     paths = ledger.paths_of([face.face_id for face in doubts])
     rows = []
     for face in doubts:
-        shown = ", ".join(shown_path(path, ledger.images) for path in sorted(paths[face.face_id]))
+        shown = ", ".join(
+            shown_path(path, ledger.photos_folder) for path in sorted(paths[face.face_id])
+        )
         begins = face.sha256.hex()[:SHOWN_SHA256]
         rows.append((f"  {begins}", face.code or face.status.value, shown or "no row"))
     return columns(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll.commands.library import provide_library
@@ -32,7 +32,6 @@ from enroll.session.deletions import settle_deleting
 from enroll.session.recovery import requeue_deleted
 from enroll.session.session import (
     ADOPT,
-    SCAN_MARK,
     Held,
     hold_ledger,
     identity_of,
@@ -45,9 +44,9 @@ from enroll.visible import path_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a run goes, known before its first photo is sent. `images_inherited`: an earlier run
-    chose the photos' folder. `notes` are sentences for the user, `urgent` those that somebody has
-    to see. `unforgotten` are people that `enroll forget` has not completely deleted yet."""
+    """Where a run goes, known before its first photo is sent. `photos_folder_inherited`: an earlier
+    run chose the photos' folder. `notes` are sentences for the user, `urgent` those that somebody
+    has to see. `unforgotten` are people that `enroll forget` has not completely deleted yet."""
 
     endpoint: str
     library: Library
@@ -56,7 +55,7 @@ class Place:
     new_ledger: bool
     run: int
     notes: Sequence[str]
-    images_inherited: bool = False
+    photos_folder_inherited: bool = False
     urgent: Sequence[str] = ()
     unforgotten: int = 0
 
@@ -186,17 +185,15 @@ class _Opening:
         key = manifest_key(settings, manifest.sha256)
         due_rules = [settings.due_rules(), marks(settings.preparation)]
         mark = fingerprint(*key, photos.store.root, due_rules, blocked.mark)
-        start = run_start(
-            {**settings.record(), **photos.record(), SCAN_MARK: mark},
+        start = replace(
+            run_start(settings),
             manifest=path_text(manifest.path.absolute()),
             manifest_sha256=manifest.sha256,
+            scan_mark=mark,
+            photos_folder=photos.store.root,
+            photos_folder_named=photos.named,
         )
-        run = ledger.start_run(
-            start,
-            images=photos.store.root,
-            given=photos.named,
-            offsets=self.connection.service.clock_offsets,
-        )
+        run = ledger.start_run(start, offsets=self.connection.service.clock_offsets)
         if trust is not Trust.LESS:
             held.lock.remember_run(start.at)
         scan_cache = ScanCache(
@@ -243,7 +240,7 @@ class _Opening:
                 *_exposed_notes({"ledger": given.ledger, "results file": given.results}),
                 *bounds,
             ],
-            images_inherited=photos.inherited,
+            photos_folder_inherited=photos.inherited,
             urgent=[
                 *(manifest.notes[:1] if manifest.encoding_was_guessed else []),
                 *wrong_clock,
@@ -296,7 +293,7 @@ class _Opening:
                     ledger,
                     held.lock,
                     caller,
-                    options=settings.record(),
+                    settings=settings,
                 )
         return [sentence for sentence in said if sentence]
 

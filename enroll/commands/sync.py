@@ -25,7 +25,7 @@ from enroll.ledger import Ledger, SyncResult, empty_ledger
 from enroll.manifest.scan import resolved
 from enroll.model import Credentials
 from enroll.session.deletions import delete_chosen
-from enroll.session.session import SCAN_MARK, command_record
+from enroll.session.session import command_record, run_start
 from enroll.session.tally import Ended
 from enroll.settings import SyncSettings
 from enroll.text.logs import mask
@@ -89,16 +89,13 @@ def _compare_on_record(
         difference = _compare(settings, given, ledger, show)
     except GuardError as error:
         last_scan = ledger.last_scan()
-        mark = {} if last_scan is None else {SCAN_MARK: last_scan.fingerprint}
-        with (
-            suppress(GuardError),
-            command_record(
-                ledger,
-                options={**settings.record(), **mark},
-                manifest=path_text(given.manifest.path.absolute()),
-                manifest_sha256=given.manifest.sha256,
-            ),
-        ):
+        start = replace(
+            run_start(settings),
+            manifest=path_text(given.manifest.path.absolute()),
+            manifest_sha256=given.manifest.sha256,
+            scan_mark="" if last_scan is None else last_scan.fingerprint,
+        )
+        with suppress(GuardError), command_record(ledger, start):
             raise GuardError(error.masked) from None
         raise
     ledger.commit()

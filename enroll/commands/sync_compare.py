@@ -129,7 +129,7 @@ def compare(
     diff.compare(now=now, cutoff=cutoff, withheld=ledger.block_list)
     counted = diff.counts()
     if settings.differences is not None:
-        write_row_diffs(diff.row_diffs(images=store.root), settings.differences)
+        write_row_diffs(diff.row_diffs(photos_folder=store.root), settings.differences)
     return ManifestDifference(
         counted=replace(counted, rows=counted.rows + withheld, returned=returned),
         at=now,
@@ -180,7 +180,7 @@ def _examples(
     return {
         kind: list(dict.fromkeys(filter(None, map(shown, islice(found, EXAMPLES)))))
         for kind in kinds
-        for found in [ledger.diff.row_diffs([kind], images="")]
+        for found in [ledger.diff.row_diffs([kind], photos_folder="")]
     }
 
 

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
 from enroll.expiry import APPLYING_SECONDS
@@ -24,7 +24,6 @@ from enroll.session.face_search import SCORE_SLACK, PhotoSearch, found_faces, sc
 from enroll.session.library_listing import ListedLibrary, look_up, read_library
 from enroll.session.recovery import Requeued, requeue_missing
 from enroll.session.session import (
-    COMMAND,
     CommandRecord,
     Prompt,
     Session,
@@ -32,7 +31,7 @@ from enroll.session.session import (
     changing,
     open_session,
 )
-from enroll.settings import FILES, files_record
+from enroll.settings import files_record
 from enroll.text.files import Output
 from enroll.text.wording import amount
 
@@ -40,6 +39,8 @@ from enroll.text.wording import amount
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifySettings(SessionSettings):
     """What `enroll verify` is to do; `differences` is a CSV to write them to."""
+
+    command: ClassVar[str] = "verify"
 
     deep: bool = False
     remove_surplus: bool = False
@@ -54,11 +55,13 @@ class VerifySettings(SessionSettings):
 
     def record(self) -> dict[str, Any]:
         return {
-            COMMAND: "verify",
             "remove_surplus": self.remove_surplus,
             "requeue_missing": self.requeue_missing,
-            FILES: files_record({"the differences": self.differences}),
         }
+
+    @property
+    def files(self) -> dict[str, str]:
+        return files_record({"the differences": self.differences})
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ def _prove(session: Session[VerifySettings]) -> list[Copy]:
     )
     photo_search = PhotoSearch(
         group_id=session.group_id,
-        store=open_store(audit.images),
+        store=open_store(audit.photos_folder),
         send_as=session.defaults.send_as,
     )
     return _prove_copies(caller, photo_search, suspects, audit.paths_of(faces))

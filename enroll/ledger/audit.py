@@ -189,10 +189,10 @@ class SqliteAudit(SqliteCopies):
         yield from self._found(DifferenceKind.OTHER_USER_ID, self._other_user_id())
 
     def _found(self, kind: DifferenceKind, query: Select[Any]) -> Iterator[LibraryDifference]:
-        images = self.images
+        photos_folder = self.photos_folder
         with translate_db_errors(self._path):
             for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
-                yield _difference(kind, found, images)
+                yield _difference(kind, found, photos_folder)
 
     def _strangers(self, *, under_way: bool) -> Iterator[LibraryDifference]:
         def somebody_is(status: Status) -> ColumnElement[bool]:
@@ -333,14 +333,14 @@ def _path() -> Any:
     )
 
 
-def _difference(kind: DifferenceKind, found: Row[Any], images: str) -> LibraryDifference:
+def _difference(kind: DifferenceKind, found: Row[Any], photos_folder: str) -> LibraryDifference:
     return LibraryDifference(
         kind=kind,
         face_token=found.face_token,
         user_id=found.user_id,
         library_user_id=found.library_user_id,
         add_time=found.add_time,
-        image=shown_path(found.path or "", images),
+        image=shown_path(found.path or "", photos_folder),
     )
 
 

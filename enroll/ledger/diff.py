@@ -234,7 +234,7 @@ class SqliteManifestDiff:
         )
 
     def row_diffs(
-        self, kinds: Sequence[RowDiffKind] = tuple(RowDiffKind), *, images: str
+        self, kinds: Sequence[RowDiffKind] = tuple(RowDiffKind), *, photos_folder: str
     ) -> Iterator[RowDiff]:
         for kind in kinds:
             with translate_db_errors(self._path):
@@ -244,7 +244,7 @@ class SqliteManifestDiff:
                         kind=kind,
                         user_id=found.user_id,
                         user_data=found.user_data,
-                        image=shown_path(found.path or "", images),
+                        image=shown_path(found.path or "", photos_folder),
                         face_token=found.face_token or "",
                         since=found.since,
                         line=found.line,

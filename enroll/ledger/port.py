@@ -152,9 +152,10 @@ class ManifestDiff(Protocol):
     def counts(self) -> DiffCounts:
         """The difference in numbers, but for those who are there again."""
 
-    def row_diffs(self, kinds: Sequence[RowDiffKind] = ..., *, images: str) -> Iterator[RowDiff]:
-        """The difference itself, photos as a manifest says them whose relative paths begin at the
-        folder `images`."""
+    def row_diffs(
+        self, kinds: Sequence[RowDiffKind] = ..., *, photos_folder: str
+    ) -> Iterator[RowDiff]:
+        """The difference itself, with photos' paths relative to `photos_folder`."""
 
     def accept(self, run: int) -> None:
         """Remember who has gone, and what is to be added and deleted."""
@@ -329,12 +330,12 @@ class LedgerReader(Protocol):
         """The library whose ledger it is."""
 
     @property
-    def images(self) -> str:
-        """The images root of the last run, an absolute path; empty before the first."""
+    def photos_folder(self) -> str:
+        """The photos' folder of the last run that had one, an absolute path; empty before it."""
 
     @property
-    def images_given(self) -> str:
-        """The images root that was last given with --images, an absolute path; else empty."""
+    def named_photos_folder(self) -> str:
+        """The same if --images named it, else empty."""
 
     @property
     def block_list(self) -> BlockList:
@@ -344,9 +345,9 @@ class LedgerReader(Protocol):
     def ceiling(self) -> int | None:
         """How many calls at a time the account was last found to allow; None before."""
 
-    def folder_of(self, manifest: str) -> tuple[str, bool] | None:
-        """The images root of the last run of this manifest (an absolute path), and whether it was
-        named; None where it has had no run."""
+    def photos_folder_of(self, manifest: str) -> tuple[str, bool] | None:
+        """The photos' folder of the last run of this manifest (an absolute path), and whether
+        --images named it; None if the manifest has had no run."""
 
     def status(self, *, runs: int = 10) -> LedgerStatus:
         """Counts, errors by code, and the last `runs` runs, newest first."""
@@ -476,13 +477,10 @@ class Ledger(LedgerReader, Protocol):
     def holds_back(self) -> bool:
         """Whether anything was recorded that is not on the disk: a commit is due, or failed."""
 
-    def start_run(
-        self, start: RunStart, *, images: str, given: bool, offsets: ClockOffsets | None = None
-    ) -> int:
+    def start_run(self, start: RunStart, *, offsets: ClockOffsets | None = None) -> int:
         """Record that a run begins, durably; its number. What a dead run left is in doubt, and no
         expiry on record is later than `enroll.expiry.latest_expiry` from then on.
 
-        `images` is the run's images root, an absolute path; `given` says that it was named.
         `offsets` is how the service's clock is judged, None by a command that has not asked the
         service: then it is as in the run before.
         """

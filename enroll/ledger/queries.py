@@ -66,27 +66,25 @@ class SqliteReader:
         return LibraryIdentity(host=found.host, group_id=found.group_id, add_time=found.add_time)
 
     @property
-    def images(self) -> str:
-        """The images root of the last run, an absolute path; empty before the first."""
-        return str(self._one(select(s.library.c.images)).images)
+    def photos_folder(self) -> str:
+        return str(self._one(select(s.library.c.photos_folder)).photos_folder)
 
     @property
-    def images_given(self) -> str:
-        """The images root that was last given with --images, an absolute path; else empty."""
+    def named_photos_folder(self) -> str:
         found = self._one(select(s.library))
-        return str(found.images) if found.images_given else ""
+        return str(found.photos_folder) if found.photos_folder_named else ""
 
-    def folder_of(self, manifest: str) -> tuple[str, bool] | None:
+    def photos_folder_of(self, manifest: str) -> tuple[str, bool] | None:
         columns = s.run.c
         query = (
-            select(columns.photos_folder, columns.photos_named)
+            select(columns.photos_folder, columns.photos_folder_named)
             .where(columns.manifest == manifest, columns.photos_folder != "")
             .order_by(s.run.c.run.desc())
             .limit(1)
         )
         with translate_db_errors(self._path):
             found = self._connection.execute(query).one_or_none()
-        return None if found is None else (found.photos_folder, found.photos_named)
+        return None if found is None else (found.photos_folder, found.photos_folder_named)
 
     @property
     def block_list(self) -> BlockList:
@@ -105,7 +103,7 @@ class SqliteReader:
                 forgotten=forgotten,
                 unfinished=unfinished,
                 identity=self.identity(),
-                images=self.images,
+                photos_folder=self.photos_folder,
                 counts=self._counts(),
                 ceiling=self.ceiling,
                 errors=self._errors(),
@@ -159,7 +157,7 @@ class SqliteReader:
 
     def entries(self, statuses: Iterable[Status] = ()) -> Iterator[Entry]:
         wanted = [status.value for status in statuses]
-        images = self.images
+        photos_folder = self.photos_folder
         # One path for each face: the last by name, as a face may be pointed to by several rows.
         path = (
             select(func.max(s.row.c.path))
@@ -175,15 +173,15 @@ class SqliteReader:
             rows = rows.where(s.row.c.status.in_(wanted))
         with translate_db_errors(self._path):
             for found in self._connection.execute(faces.execution_options(yield_per=1000)):
-                yield _face_entry(found, found.path or "", found.sha256, images)
+                yield _face_entry(found, found.path or "", found.sha256, photos_folder)
             for found in self._connection.execute(rows.execution_options(yield_per=1000)):
-                yield _row_entry(found, images)
+                yield _row_entry(found, photos_folder)
 
     def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
-        images = self.images
+        photos_folder = self.photos_folder
         with translate_db_errors(self._path):
             found = self._connection.execute(ENTRIES_OF, {"rows": json.dumps(rows)}).all()
-        known = {(one.row_user_id, one.path): _joined_entry(one, images) for one in found}
+        known = {(one.row_user_id, one.path): _joined_entry(one, photos_folder) for one in found}
         return [known.get(row) for row in rows]
 
     def history(
@@ -306,11 +304,11 @@ def _entries_of() -> Select[Any]:
 ENTRIES_OF = _entries_of()
 
 
-def _face_entry(found: Row[Any], path: str, sha256: bytes | None, images: str) -> Entry:
+def _face_entry(found: Row[Any], path: str, sha256: bytes | None, photos_folder: str) -> Entry:
     return Entry(
         user_id=found.user_id,
         user_data=found.user_data,
-        image=shown_path(path, images),
+        image=shown_path(path, photos_folder),
         status=Status(found.status),
         face_token=found.face_token or "",
         error=found.code,
@@ -325,11 +323,11 @@ def _face_entry(found: Row[Any], path: str, sha256: bytes | None, images: str) -
     )
 
 
-def _row_entry(found: Row[Any], images: str) -> Entry:
+def _row_entry(found: Row[Any], photos_folder: str) -> Entry:
     return Entry(
         user_id=found.user_id,
         user_data=found.user_data,
-        image=shown_path(found.path, images),
+        image=shown_path(found.path, photos_folder),
         status=Status(found.status),
         error=found.code,
         message=found.message,
@@ -338,16 +336,16 @@ def _row_entry(found: Row[Any], images: str) -> Entry:
     )
 
 
-def _joined_entry(found: Row[Any], images: str) -> Entry:
+def _joined_entry(found: Row[Any], photos_folder: str) -> Entry:
     if found.face_id is not None:
-        entry = _face_entry(found, found.path, found.row_sha256, images)
+        entry = _face_entry(found, found.path, found.row_sha256, photos_folder)
         if found.row_code:  # what keeps the row from another face than the one that it has
             entry = replace(entry, error=found.row_code, message=found.row_message)
         return entry
     return Entry(
         user_id=found.row_user_id,
         user_data=found.row_user_data,
-        image=shown_path(found.path, images),
+        image=shown_path(found.path, photos_folder),
         status=Status(found.row_status),
         error=found.row_code,
         message=found.row_message,
@@ -373,7 +371,7 @@ def _run_record(found: Row[Any]) -> RunRecord:
         settle_after=found.settle_after,
         scan_mark=found.scan_mark,
         photos_folder=found.photos_folder,
-        photos_named=found.photos_named,
+        photos_folder_named=found.photos_folder_named,
         files=found.files,
     )
     end = None
@@ -419,6 +417,6 @@ def run_columns(start: RunStart) -> dict[str, Any]:
         "settle_after": start.settle_after,
         "scan_mark": start.scan_mark,
         "photos_folder": start.photos_folder,
-        "photos_named": start.photos_named,
+        "photos_folder_named": start.photos_folder_named,
         "files": dict(start.files),
     }

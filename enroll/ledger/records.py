@@ -56,7 +56,7 @@ class RunStart:
     does rely on has a field of its own. `timeout` and `settle_after` are seconds, `settle_after`
     None where the command has none. `scan_mark` is the fingerprint of the manifest and of the
     settings that decide about its rows, empty where no manifest was scanned. `photos_folder` is
-    the absolute path of the manifest's photos, empty without a manifest, and `photos_named`
+    the absolute path of the manifest's photos, empty without a manifest, and `photos_folder_named`
     says that --images named it. `files` are those that the command wrote or was given, by what
     they are in words.
     """
@@ -66,9 +66,9 @@ class RunStart:
     user: str
     pid: int
     version: str
-    manifest: str
-    manifest_sha256: str
     options: Mapping[str, Any]
+    manifest: str = ""
+    manifest_sha256: str = ""
     command: str = RUN
     endpoint: str = ""
     timeout: float = DEFAULT_TIMEOUT
@@ -76,7 +76,7 @@ class RunStart:
     settle_after: float | None = None
     scan_mark: str = ""
     photos_folder: str = ""
-    photos_named: bool = False
+    photos_folder_named: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -172,7 +172,7 @@ class LedgerStatus:
     not everything is gone yet."""
 
     identity: LibraryIdentity
-    images: str
+    photos_folder: str
     counts: Mapping[Status, int]
     ceiling: int | None = None
     errors: Sequence[ErrorCount] = ()
@@ -323,7 +323,7 @@ def _second(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def shown_path(path: str, images: str) -> str:
-    """A photo's path as a manifest would say it: relative to the images root, if below it."""
-    below = images.rstrip("/") + "/"
-    return path[len(below) :] if images and path.startswith(below) else path
+def shown_path(path: str, photos_folder: str) -> str:
+    """A photo's path as a manifest would say it: relative to the photos' folder, if below it."""
+    below = photos_folder.rstrip("/") + "/"
+    return path[len(below) :] if photos_folder and path.startswith(below) else path

@@ -108,9 +108,7 @@ class SqliteLedger(SqliteReader):
     def holds_back(self) -> bool:
         return bool(self._unwritten or self._written)
 
-    def start_run(
-        self, start: RunStart, *, images: str, given: bool, offsets: ClockOffsets | None = None
-    ) -> int:
+    def start_run(self, start: RunStart, *, offsets: ClockOffsets | None = None) -> int:
         with translate_db_errors(self._path):
             number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
             died = self._connection.execute(
@@ -127,7 +125,13 @@ class SqliteLedger(SqliteReader):
                     **run_columns(start),
                 )
             )
-            self._connection.execute(update(s.library).values(images=images, images_given=given))
+            if start.photos_folder:
+                self._connection.execute(
+                    update(s.library).values(
+                        photos_folder=start.photos_folder,
+                        photos_folder_named=start.photos_folder_named,
+                    )
+                )
             if died is not None:
                 alive_at = died.alive_at / 1000 + offsets_of(died).most
                 expires = expiry_after_death(alive_at, timeout=died.timeout)
@@ -382,7 +386,7 @@ class SqliteLedger(SqliteReader):
                 people = self._connection.execute(of_two.group_by(face.face_id)).all()
                 if people:  # rows may be of one person only, by now
                     ids = tuple(one.user_id for one in people)
-                    path = shown_path(people[0].path, self.images)
+                    path = shown_path(people[0].path, self.photos_folder)
                     examples.append(SharedPhoto(path=path, user_ids=ids, people=found.people))
         return examples
 

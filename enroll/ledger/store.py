@@ -170,8 +170,8 @@ def _library_row(identity: LibraryIdentity) -> dict[str, Any]:
         "host": identity.host,
         "group_id": identity.group_id,
         "add_time": identity.add_time,
-        "images": "",
-        "images_given": False,
+        "photos_folder": "",
+        "photos_folder_named": False,
         "began_empty": False,
     }
 

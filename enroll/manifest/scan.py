@@ -17,10 +17,6 @@ from enroll.photos import PhotoStore, open_store
 from enroll.threads import Threads
 from enroll.visible import path_text
 
-ROOT = "root"
-NAMED = "root_named"
-"""Options in the record of a run: its photos' folder, and whether --images named it."""
-
 ROWS_TRIED = 20
 """How many rows' photos are looked for in the manifest's own folder, to see whether it has any."""
 
@@ -43,10 +39,6 @@ class ChosenStore:
     inherited: bool
     notes: Sequence[str] = ()
 
-    def record(self) -> dict[str, object]:
-        """The options that the ledger keeps of it."""
-        return {ROOT: self.store.root, NAMED: self.named}
-
 
 def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
     """The folder of this manifest's photos; `given` is --images.
@@ -57,8 +49,8 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
     enrolled, and for a folder that no run has used; LocalError for one that an earlier run used.
     """
     own = resolved(manifest.path.parent)
-    before = ledger.folder_of(path_text(manifest.path.absolute()))
-    last_named = ledger.images_given
+    before = ledger.photos_folder_of(path_text(manifest.path.absolute()))
+    last_named = ledger.named_photos_folder
     if given is not None:
         found = ChosenStore(store=open_store(resolved(given)), named=True, inherited=False)
     elif before is not None:
@@ -72,7 +64,7 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
         found = ChosenStore(store=store, named=True, inherited=True, notes=[note])
     else:
         found = ChosenStore(store=open_store(own), named=bool(last_named), inherited=False)
-    return _checked(found, known=(last_named, ledger.images, before[0] if before else ""))
+    return _checked(found, known=(last_named, ledger.photos_folder, before[0] if before else ""))
 
 
 def _refuse_two(manifest: Manifest, own: Path, named: Path) -> None:

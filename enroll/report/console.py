@@ -136,7 +136,9 @@ class Console(Screen):
         ledger = (
             f"{place.ledger} ({'new, ' if place.new_ledger else ''}{_origin(origins, 'ledger')})"
         )
-        photos = "as in the last run" if place.images_inherited else _origin(origins, "images")
+        photos = (
+            "as in the last run" if place.photos_folder_inherited else _origin(origins, "images")
+        )
         name = f" “{place.library.group_name}”" if place.library.group_name else ""
         self._write(
             facts(

@@ -49,7 +49,7 @@ def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[lis
         [
             ("Library", f"{identity.group_id} at {identity.host}, created {identity.add_time}"),
             ("Ledger", str(path)),
-            ("Photos", status.images or "no run yet"),
+            ("Photos", status.photos_folder or "no run yet"),
             *_ceiling(status),
             *_forgotten(status),
         ]
@@ -117,7 +117,7 @@ def status_json(status: LedgerStatus, path: Path, *, holder: str | None = None) 
             "group_id": identity.group_id,
             "add_time": identity.add_time,
         },
-        "images": status.images,
+        "images": status.photos_folder,
         "ceiling": status.ceiling,
         "forgotten": {"people": status.forgotten, "unfinished": status.unfinished},
         "counts": {name.value: count for name, count in status.counts.items()},

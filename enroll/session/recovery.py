@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from enroll.errors import ServiceError
 from enroll.ledger import Changes, Ledger, LedgerAudit, LedgerHold, MissingFace, ledger_at
 from enroll.model import EventKind, FaceRecord, LibraryFace, Status
 from enroll.session.caller import Caller
 from enroll.session.library_listing import look_up, read_library
-from enroll.session.session import COMMAND, CommandRecord, command_record
+from enroll.session.session import CommandRecord, command_record, run_start
+from enroll.settings import RunSettings
 from enroll.text.wording import amount
 
 
@@ -185,14 +185,14 @@ def requeue_deleted(
     lock: LedgerHold,
     caller: Caller,
     *,
-    options: Mapping[str, Any],
+    settings: RunSettings,
 ) -> list[str]:
     """List the library, and make due again what was deleted since the ledger's copy was taken;
     sentences about it.
 
     The lock remembers it once all is known, so that it is done once for each time that a ledger is
-    put back. Where the library does not show all, the ledger goes on as it is. `options` are those
-    of the run for which it is done.
+    put back. Where the library does not show all, the ledger goes on as it is. `settings`
+    are those of the run for which it is done.
     """
     if lock.caught_up:
         return []
@@ -206,9 +206,8 @@ def requeue_deleted(
         audit.refresh()
         audit.all_was_listed(before=listed.began)
         try:
-            with command_record(
-                ledger, options={**options, COMMAND: "verify"}, connection=caller.connection
-            ) as work:
+            start = run_start(settings, command="verify")
+            with command_record(ledger, start, connection=caller.connection) as work:
                 requeued = requeue_missing(audit, caller=caller, ledger=ledger, work=work)
         except ServiceError as error:
             return [_unseen(str(error))]

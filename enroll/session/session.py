@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from enroll import __version__, clock
 from enroll.allowed import check_settings
 from enroll.errors import ExitCode
-from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
+from enroll.expiry import DEFAULT_SETTLE_AFTER
 from enroll.ledger import (
-    RUN,
     Ledger,
     LedgerAudit,
     LedgerHold,
@@ -28,18 +27,11 @@ from enroll.ledger import (
     check_library,
     ledger_at,
 )
-from enroll.manifest.scan import NAMED, ROOT
 from enroll.model import CallKind, Credentials, Event, EventKind, Library, SendAs
 from enroll.session.account import Connection, connect, find_library
 from enroll.session.caller import Caller
-from enroll.settings import DEFAULT_ENDPOINT, FILES, Transport, host_of
+from enroll.settings import DEFAULT_ENDPOINT, RunSettings, Transport, host_of
 from enroll.text.files import InUse, Output, check_new_file
-
-COMMAND = "command"
-"""Among the options of a command: its name, where it is another than `run`."""
-
-SCAN_MARK = "survey"
-"""Among the options of a run: the mark of its manifest's scan."""
 
 ADOPT = "adopt"
 """The command whose being unfinished keeps a run from adding everybody once more."""
@@ -116,15 +108,6 @@ class RunDefaults:
     settle_after: float
     least_clock_offset: float
 
-    def record(self, *, group_id: str, timeout: float) -> dict[str, Any]:
-        """What every command that changes the ledger has among its options on record."""
-        return {
-            "group_id": group_id,
-            "endpoint": self.endpoint,
-            "timeout": timeout,
-            "send_as": self.send_as.value,
-        }
-
 
 def run_defaults(ledger: LedgerReader, *, endpoint: str | None) -> RunDefaults:
     """Read them from the ledger; `endpoint` is the one that was named, if any was."""
@@ -167,28 +150,15 @@ class CommandRecord:
 
 @contextmanager
 def command_record(
-    ledger: Ledger,
-    *,
-    options: Mapping[str, Any],
-    connection: Connection | None = None,
-    images: Path | None = None,
-    given: bool = False,
-    manifest: str = "",
-    manifest_sha256: str = "",
+    ledger: Ledger, start: RunStart, *, connection: Connection | None = None
 ) -> Iterator[CommandRecord]:
     """Record that a command begins and, whatever it comes to, how it ends.
 
-    `options` name the `command` and hold what a run's do, `timeout` above all; `connection` is the
-    one that its calls are made through, None where it makes none. `images` is the
-    photos' folder if the command has one, `given` says that it was named; else both stay as
-    they are. What a dead run left is in doubt from then on.
+    Its calls are made through `connection`, None if it makes none. What a dead run left is in doubt
+    from then on.
     """
-    start = run_start(options, manifest=manifest, manifest_sha256=manifest_sha256)
     run = ledger.start_run(
-        start,
-        images=ledger.images if images is None else str(images),
-        given=bool(ledger.images_given) if images is None else given,
-        offsets=None if connection is None else connection.service.clock_offsets,
+        start, offsets=None if connection is None else connection.service.clock_offsets
     )
     work = CommandRecord(run=run, began=start.at)
     reason, calls = "", Counter[CallKind]() if connection is None else connection.tally.calls
@@ -218,8 +188,49 @@ def _exit_code(error: BaseException) -> ExitCode:
     return ExitCode(getattr(error, "exit_code", ExitCode.BUG))
 
 
-def run_start(options: Mapping[str, Any], *, manifest: str, manifest_sha256: str) -> RunStart:
-    """Who begins what, here and now."""
+def run_start(settings: RunSettings, *, command: str = "") -> RunStart:
+    """The start of a run, or of another `command` with a run's settings, here and now."""
+    return _start(
+        command or settings.command,
+        settings.record(),
+        endpoint=settings.endpoint,
+        timeout=settings.timeout,
+        send_as=settings.send_as,
+        settle_after=settings.settle_after,
+        files=settings.files,
+    )
+
+
+def command_start(settings: SessionSettings, defaults: RunDefaults, *, group_id: str) -> RunStart:
+    """The start of a command that changes the ledger of this library, here and now."""
+    options = {
+        **settings.record(),
+        "group_id": group_id,
+        "endpoint": defaults.endpoint,
+        "timeout": settings.timeout,
+        "send_as": defaults.send_as.value,
+    }
+    return _start(
+        settings.command,
+        options,
+        endpoint=defaults.endpoint,
+        timeout=settings.timeout,
+        send_as=defaults.send_as,
+        settle_after=None,
+        files=settings.files,
+    )
+
+
+def _start(
+    command: str,
+    options: Mapping[str, Any],
+    *,
+    endpoint: str,
+    timeout: float,
+    send_as: SendAs,
+    settle_after: float | None,
+    files: Mapping[str, str],
+) -> RunStart:
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # no such user: a container's bare number
@@ -230,18 +241,13 @@ def run_start(options: Mapping[str, Any], *, manifest: str, manifest_sha256: str
         user=user,
         pid=os.getpid(),
         version=__version__,
-        manifest=manifest,
-        manifest_sha256=manifest_sha256,
-        options=options,
-        command=options.get(COMMAND, RUN),
-        endpoint=options.get("endpoint", ""),
-        timeout=options.get("timeout", DEFAULT_TIMEOUT),
-        send_as=SendAs(options.get("send_as", SendAs.FILE)),
-        settle_after=options.get("settle_after"),
-        scan_mark=options.get(SCAN_MARK, ""),
-        photos_folder=options.get(ROOT, ""),
-        photos_named=options.get(NAMED, False),
-        files=options.get(FILES, {}),
+        options={"command": command, **options},
+        command=command,
+        endpoint=endpoint,
+        timeout=timeout,
+        send_as=send_as,
+        settle_after=settle_after,
+        files=files,
     )
 
 
@@ -273,6 +279,9 @@ class SessionSettings(Transport):
     that the command must not take the place of, by what they are in words.
     """
 
+    command: ClassVar[str]
+    """The command's name on record."""
+
     ledger: Path
     endpoint: str | None = None
     group_id: str | None = None
@@ -288,9 +297,14 @@ class SessionSettings(Transport):
         """A file that the command writes, if it writes one."""
         return None
 
+    @property
+    def files(self) -> dict[str, str]:
+        """What the ledger keeps of the command's files; see `files_record`."""
+        return {}
+
     def record(self) -> dict[str, Any]:
-        """What the ledger keeps of the command that changes it: its name, and how."""
-        raise NotImplementedError
+        """The command's own options, as the ledger keeps them for people to read."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,12 +377,8 @@ def changing(session: Session[Any]) -> Iterator[tuple[Ledger, CommandRecord]]:
     Raises LedgerBusyError while a run goes on.
     """
     settings: SessionSettings = session.settings
-    common = session.defaults.record(group_id=session.group_id, timeout=settings.timeout)
     with hold_ledger(settings.ledger, session.identity) as held:
         session.audit.refresh()
-        with command_record(
-            held.ledger,
-            options={**settings.record(), **common},
-            connection=session.caller.connection,
-        ) as work:
+        start = command_start(settings, session.defaults, group_id=session.group_id)
+        with command_record(held.ledger, start, connection=session.caller.connection) as work:
             yield held.ledger, work
