@@ -116,8 +116,8 @@ class SeenPhoto:
 
     `sha256` (32 bytes) is of the file as it was read, `sent_sha256` of what is sent, None where
     that is the file's own bytes; `prepared` says in a few words what was done to it, empty when
-    it is sent unchanged. `media_type` is of what is sent. `doubt` is what the precheck objected to,
-    if anything.
+    it is sent unchanged. `media_type` is of what is sent. `precheck_fault` is what the
+    precheck objected to, if anything.
     """
 
     times: FileTimes
@@ -125,7 +125,7 @@ class SeenPhoto:
     sent_sha256: bytes | None = None
     media_type: str
     prepared: str = ""
-    doubt: Fault | None = None
+    precheck_fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,14 +173,14 @@ class Answer:
     raw: str = field(default="", repr=False)
 
     @property
-    def left(self) -> bool:
+    def may_have_arrived(self) -> bool:
         """Whether the call may have reached the service."""
         return self.verdict not in (Verdict.NOT_SENT, Verdict.BLOCKED)
 
     @property
     def served(self) -> bool:
         """Whether the call certainly did not exceed the service's limit of calls in flight."""
-        return self.left and self.verdict not in (Verdict.UNKNOWN, Verdict.REFUSED)
+        return self.may_have_arrived and self.verdict not in (Verdict.UNKNOWN, Verdict.REFUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

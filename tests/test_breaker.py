@@ -58,7 +58,7 @@ def test_after_ten_unknown_answers_calls_go_one_at_a_time_and_wait_longer_each_t
     for number in range(12):
         breaker.heard(LOST if number % 2 else other, rejected=False, now=now)
         assert not breaker.may_send(in_flight=1, now=now + 1e6)
-        due = breaker.next_due()
+        due = breaker.due_at()
         assert due is not None
         assert not breaker.may_send(in_flight=0, now=due - 0.01)
         assert breaker.may_send(in_flight=0, now=due)
@@ -72,7 +72,7 @@ def test_after_ten_unknown_answers_calls_go_one_at_a_time_and_wait_longer_each_t
 def test_answers_to_calls_that_were_in_flight_together_lengthen_the_wait_once() -> None:
     breaker = Breaker()
     hear(breaker, *[LOST] * (UNKNOWN_RUNNING + 6))
-    assert breaker.next_due() == 1.0
+    assert breaker.due_at() == 1.0
 
 
 def test_one_definite_answer_ends_the_caution() -> None:
@@ -80,4 +80,4 @@ def test_one_definite_answer_ends_the_caution() -> None:
         breaker = Breaker()
         hear(breaker, *[LOST] * UNKNOWN_RUNNING, definite)
         assert breaker.may_send(in_flight=7, now=0.0)
-        assert breaker.next_due() is None
+        assert breaker.due_at() is None

@@ -10,7 +10,7 @@ from enroll.ledger import ScanCache
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
 from enroll.run.feed import MOST_TOGETHER, Feed
-from enroll.run.health import Share
+from enroll.run.health import PhotoRootCheck
 from enroll.run.job import People
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
@@ -40,8 +40,8 @@ class Readers:
             cast(Journal, SimpleNamespace(ledger=ledger, tally=tally)),
             cast(Tasks, self),
             scan_cache=cast(ScanCache, None),
-            share=cast(Share, None),
-            policy=Policy(),
+            photo_root=cast(PhotoRootCheck, None),
+            policy=Policy(attempts=5),
             preparation=DEFAULT_PREPARATION,
             limit=None,
             reread=False,

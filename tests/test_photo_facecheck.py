@@ -136,10 +136,10 @@ def test_a_look_for_a_doubt_looks_for_no_face(tmp_path: Path) -> None:
     path.write_bytes(nobody())
     read = read_photo(str(path), open_store(tmp_path), SEARCH_PREPARATION)
     assert isinstance(read, Photo)
-    assert read.doubt is None
+    assert read.precheck_fault is None
     warned = read_photo(str(path), open_store(tmp_path), WARN)
     assert isinstance(warned, Photo)
-    assert warned.doubt is not None
+    assert warned.precheck_fault is not None
 
 
 def test_many_threads_find_what_one_finds() -> None:

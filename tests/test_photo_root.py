@@ -20,7 +20,7 @@ from enroll.commands.sync import sync_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, UsageError
 from enroll.model import Candidate, Credentials, Status
 from enroll.photos import open_store
-from enroll.run.health import MISSING_RUNNING, Share
+from enroll.run.health import MISSING_RUNNING, PhotoRootCheck
 from enroll.sandbox import Sandbox
 from enroll.settings import Bound
 
@@ -301,32 +301,32 @@ def test_a_share_that_is_really_unmounted_stops_the_run(share: Path, place: Plac
 
 
 def test_a_folder_that_is_on_another_device_than_before_is_gone(share: Path, place: Place) -> None:
-    judge = Share(open_store(share), Known())
+    judge = PhotoRootCheck(open_store(share), Known())
     subprocess.run(["umount", str(share)], check=True)
-    judge.seen()
+    judge.on_seen()
     stop = judge.missing(str(share / "1.jpg"), was_there=False)
     assert "is gone" in str(stop)
 
 
 def test_one_file_that_a_disk_cannot_read_is_not_the_share(tmp_path: Path) -> None:
-    judge = Share(open_store(tmp_path), Known())
+    judge = PhotoRootCheck(open_store(tmp_path), Known())
     bad = str(tmp_path / "1.jpg")
     for _ in range(2):
         for _ in range(MISSING_RUNNING - 1):
             assert judge.unreachable(bad, "It cannot be read.") is None
-        judge.read()
+        judge.on_read()
     stops = [judge.unreachable(bad, "It cannot be read.") for _ in range(MISSING_RUNNING)]
     assert stops[-1] is not None
     nowhere = str(tmp_path / "gone" / "1.jpg")
     assert "Mount the share again" in str(
-        Share(open_store(tmp_path), Known()).unreachable(nowhere, "")
+        PhotoRootCheck(open_store(tmp_path), Known()).unreachable(nowhere, "")
     )
 
 
 def test_missing_photos_are_judged_when_one_was_seen_or_all_were_looked_for(tmp_path: Path) -> None:
-    assert not Share(open_store(tmp_path), Known()).certain
-    for know in (Share.seen, Share.scanned):
-        judge = Share(open_store(tmp_path), Known())
+    assert not PhotoRootCheck(open_store(tmp_path), Known()).certain
+    for know in (PhotoRootCheck.on_seen, PhotoRootCheck.on_scanned):
+        judge = PhotoRootCheck(open_store(tmp_path), Known())
         know(judge)
         assert judge.certain
 
@@ -334,12 +334,12 @@ def test_missing_photos_are_judged_when_one_was_seen_or_all_were_looked_for(tmp_
 def test_many_missing_photos_matter_only_where_none_was_seen(
     tmp_path: Path,
 ) -> None:
-    judge = Share(open_store(tmp_path), Known())
-    judge.seen()
+    judge = PhotoRootCheck(open_store(tmp_path), Known())
+    judge.on_seen()
     for number in range(100):
         assert judge.missing(str(tmp_path / f"{number}.jpg"), was_there=False) is None
-    judge = Share(open_store(tmp_path), Known())
-    judge.scanned()
+    judge = PhotoRootCheck(open_store(tmp_path), Known())
+    judge.on_scanned()
     stops = [judge.missing(str(tmp_path / f"{n}.jpg"), was_there=False) for n in range(20)]
     assert stops[:19] == [None] * 19
     assert "The first 20 photos are all missing" in str(stops[19])
@@ -350,10 +350,10 @@ def test_a_share_without_the_photos_on_record_is_gone_though_it_holds_something(
 ) -> None:
     (tmp_path / "lost+found").mkdir()
     known = [tmp_path / f"{number}.jpg" for number in range(MISSING_RUNNING)]
-    judge = Share(open_store(tmp_path), Known(*known))
-    judge.scanned()
+    judge = PhotoRootCheck(open_store(tmp_path), Known(*known))
+    judge.on_scanned()
     assert "is gone" in str(judge.missing(str(tmp_path / "new.jpg"), was_there=False))
     known[7].touch()
-    judge = Share(open_store(tmp_path), Known(*known))
-    judge.scanned()
+    judge = PhotoRootCheck(open_store(tmp_path), Known(*known))
+    judge.on_scanned()
     assert judge.missing(str(tmp_path / "new.jpg"), was_there=False) is None

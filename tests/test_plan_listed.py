@@ -12,7 +12,7 @@ from small_archive import Archive, nobody, portrait, read_csv
 
 from enroll.commands.plan import make_plan
 from enroll.commands.plan_text import plan_lines
-from enroll.run.feed import Spread, likely_count
+from enroll.run.sample import Spread, likely_count
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings
 

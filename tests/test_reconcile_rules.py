@@ -26,7 +26,7 @@ from enroll.run.reconcile_rules import (
     look_refused,
     only_face,
 )
-from enroll.run.transitions import Doubtful, Policy, Send, Settled
+from enroll.run.transitions import InDoubt, Outcome, Policy, Send
 from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
 
 CONTROL = Calibration(score=97.0, lag=0.0)
@@ -216,7 +216,7 @@ class SettledService(RuleBasedStateMachine):
         self.library: list[Copy] = []
         self.surplus: set[str] = set()
         self.under_way: int | None = None
-        self.expired: float | None = None
+        self.previous_expires: float | None = None
         self.run = 1
         self.now = 0.0
 
@@ -234,12 +234,12 @@ class SettledService(RuleBasedStateMachine):
             media_type="image/jpeg",
         )
         known = list(self.records.values())
-        step = transitions.first_step(known, photo, policy=Policy(), run=self.run)
+        step = transitions.first_step(known, photo, policy=Policy(attempts=5), run=self.run)
         if isinstance(step, Send):
             face = step.face or FaceRecord(
                 face_id=content, user_id="u", sha256=photo.sha256, status=Status.PENDING
             )
-            self.expired = face.expires
+            self.previous_expires = face.expires
             self.records[content] = transitions.mark_sending(
                 face, at=1, run=self.run, expires=self.now + EXPIRES
             )
@@ -265,9 +265,16 @@ class SettledService(RuleBasedStateMachine):
         else:
             told = Answer(verdict=Verdict.FAILED, code="ODD")
         face = self.records[content]
-        step = transitions.after(face, told, at=2, policy=Policy(), tries=1, expired=self.expired)
+        step = transitions.after(
+            face,
+            told,
+            at=2,
+            policy=Policy(attempts=5),
+            tries=1,
+            previous_expires=self.previous_expires,
+        )
         self.records[content] = step.face
-        assert isinstance(step, Doubtful if lost else Settled)
+        assert isinstance(step, InDoubt if lost else Outcome)
         if lost:
             self.doubts[content] = Doubt(face=step.face)
 

@@ -29,8 +29,7 @@ from enroll.resources import (
     share_out,
     shortage_in,
 )
-from enroll.run.health import Reachability
-from enroll.run.health import Share as PhotosShare
+from enroll.run.health import PhotoRootCheck, Reachability
 
 
 @pytest.fixture
@@ -150,7 +149,7 @@ class Known:
 
 
 def test_a_folder_that_cannot_be_listed_for_want_of_files_is_not_gone(tmp_path: Path) -> None:
-    share = PhotosShare(open_store(tmp_path), Known())
+    share = PhotoRootCheck(open_store(tmp_path), Known())
     with no_file_left():
         assert share.missing(str(tmp_path / "1.jpg"), was_there=False) is None
         assert open_store(tmp_path).is_reachable(str(tmp_path / "1.jpg"))
@@ -165,7 +164,7 @@ def test_a_call_without_a_file_left_is_blocked_and_leaves_at_once_when_there_is_
     with no_file_left():
         answer = service.group_list()
     assert (answer.verdict, answer.code) == (Verdict.BLOCKED, OwnCode.OUT_OF_RESOURCES)
-    assert not answer.left
+    assert not answer.may_have_arrived
     assert "ulimit -n" in answer.message
     assert service.group_list().verdict is Verdict.NOT_SENT  # nobody listens there
 

@@ -10,16 +10,28 @@ from typing import Any, cast
 from enroll import clock
 from enroll.clock import Clock
 from enroll.engine import HeldPhoto
+from enroll.errors import LocalError
 from enroll.expiry import INTENT_SECONDS
 from enroll.facesearch import FaceSearch, SignedCall
 from enroll.limiter.limits import FixedLimiter
-from enroll.model import Credentials, FaceRecord, FileTimes, SendAs, Status
-from enroll.run.health import Reachability, Unchanging
+from enroll.model import Answer, Credentials, FaceRecord, FileTimes, SendAs, Status, Verdict
+from enroll.run.health import Reachability
 from enroll.run.job import Job
 from enroll.run.sender import Sender
 from enroll.run.transitions import Policy
+from enroll.session.tally import Tally
 
 PHOTO = HeldPhoto(times=FileTimes(4, 0, 0), sha256=b"", media_type="image/jpeg", handle=1, size=4)
+
+
+class Unchanging:
+    """Credentials that nobody exchanges."""
+
+    credentials = Credentials("", "")
+
+    def refresh_credentials(self, answer: Answer, used: Credentials | None) -> bool:
+        del answer, used
+        return False
 
 
 class Watching:
@@ -42,7 +54,7 @@ def calls_of(journal: object, tasks: Watching) -> Sender:
         reach=Reachability(),
         group_id="staff",
         send_as=SendAs.FILE,
-        policy=Policy(),
+        policy=Policy(attempts=5),
         refresh=Unchanging(),
     )
 
@@ -115,3 +127,29 @@ def test_a_call_that_would_outlive_its_intent_waits_for_a_later_one_to_be_on_dis
         calls.send(0.0)
     (call,) = tasks.calls
     assert call.expires <= on_disk[1]
+
+
+def test_each_answer_is_recorded_whatever_becomes_of_the_others() -> None:
+    recorded: list[int] = []
+
+    def record(face: FaceRecord, *, ended: bool) -> None:
+        del ended
+        if face.face_id == 1:
+            raise LocalError("The disk is full.")
+        recorded.append(face.face_id)
+
+    def holders_of(tokens: object) -> dict[str, int]:
+        raise LocalError("The ledger cannot be read.")
+
+    journal = SimpleNamespace(
+        ledger=SimpleNamespace(holders_of=holders_of), tally=Tally(), face=record, run=1
+    )
+    calls = calls_of(journal, Watching())
+    jobs = [job(number) for number in (1, 2, 3)]
+    for one, token in zip(jobs, ("a", "b", "b"), strict=True):
+        calls._hear_later(one, Answer(verdict=Verdict.APPLIED, face_token=token))
+    assert calls.hear_all() == jobs[1:]
+    assert recorded == [2, 3]
+    assert [one.face.status for one in jobs[1:]] == [Status.ENROLLED, Status.IN_DOUBT]
+    assert str(calls.unrecorded) == "The ledger cannot be read."
+    assert calls.answered == 0

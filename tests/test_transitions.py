@@ -20,7 +20,7 @@ from enroll.model import (
     Verdict,
 )
 from enroll.run import transitions
-from enroll.run.transitions import Again, Doubtful, Hold, Policy, Send, Settled, Stop
+from enroll.run.transitions import Again, Hold, InDoubt, NoCall, Outcome, Policy, Send, Stop
 from enroll.settings import CodeRule
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -47,7 +47,9 @@ def answer(verdict: Verdict, code: str = "", **more: object) -> Answer:
 
 
 def begin(*known: FaceRecord, of: Photo | None = None, policy: Policy | None = None) -> object:
-    return transitions.first_step(list(known), of or photo(), policy=policy or Policy(), run=2)
+    return transitions.first_step(
+        list(known), of or photo(), policy=policy or Policy(attempts=5), run=2
+    )
 
 
 def sent(tries: int = 1) -> FaceRecord:
@@ -56,7 +58,9 @@ def sent(tries: int = 1) -> FaceRecord:
 
 
 def after(given: Answer, policy: Policy | None = None, *, tries: int = 1) -> object:
-    return transitions.after(sent(tries), given, at=9, policy=policy or Policy(), tries=tries)
+    return transitions.after(
+        sent(tries), given, at=9, policy=policy or Policy(attempts=5), tries=tries
+    )
 
 
 def test_a_photo_that_nobody_knows_is_sent_as_a_new_face() -> None:
@@ -71,18 +75,18 @@ def test_a_face_that_is_not_in_the_library_is_sent_on_its_old_record(status: Sta
 
 def test_an_enrolled_face_is_never_sent_again() -> None:
     known = replace(face(Status.ENROLLED), face_token=TOKEN)
-    assert begin(known) == Settled(known)
+    assert begin(known) == NoCall(known)
 
 
 def test_a_superseded_face_that_comes_back_is_enrolled_with_its_old_token() -> None:
     known = replace(face(Status.SUPERSEDED), face_token=TOKEN)
-    assert begin(known) == Settled(replace(known, status=Status.ENROLLED))
+    assert begin(known) == NoCall(replace(known, status=Status.ENROLLED))
 
 
 @pytest.mark.parametrize("status", [Status.IN_DOUBT, Status.SENDING])
 def test_a_face_in_doubt_is_never_sent_by_itself(status: Status) -> None:
     known = face(status)
-    assert begin(known) == Settled(known)
+    assert begin(known) == NoCall(known)
 
 
 @pytest.mark.parametrize("status", [Status.IN_DOUBT, Status.SENDING])
@@ -93,42 +97,44 @@ def test_another_photo_of_a_person_in_doubt_is_held(status: Status) -> None:
 
 def test_an_enrolled_face_is_known_even_while_another_of_its_person_is_in_doubt() -> None:
     known = replace(face(Status.ENROLLED), face_token=TOKEN)
-    assert begin(face(Status.IN_DOUBT, content=7, number=2), known) == Settled(known)
+    assert begin(face(Status.IN_DOUBT, content=7, number=2), known) == NoCall(known)
 
 
 def test_a_file_of_which_only_metadata_changed_is_the_same_face() -> None:
     known = replace(face(Status.ENROLLED, content=1), sent_sha256=b"\x09" * 32, face_token=TOKEN)
-    assert begin(known, of=photo(2, sent=9)) == Settled(known)
+    assert begin(known, of=photo(2, sent=9)) == NoCall(known)
 
 
 def test_a_file_whose_own_bytes_were_sent_before_is_the_same_face() -> None:
     known = replace(face(Status.ENROLLED, content=1), face_token=TOKEN)
-    assert begin(known, of=photo(2, sent=1)) == Settled(known)
+    assert begin(known, of=photo(2, sent=1)) == NoCall(known)
 
 
 def test_a_rejected_photo_is_not_sent_again() -> None:
     known = replace(face(Status.REJECTED), code="NO_FACE_FOUND")
-    assert begin(known) == Settled(known)
+    assert begin(known) == NoCall(known)
 
 
 def test_a_rejected_photo_is_sent_again_when_its_code_is_to_be_retried() -> None:
     known = replace(face(Status.REJECTED), code="BAD_ARGUMENTS")
-    assert begin(known, policy=Policy(retry_codes=frozenset({"BAD_ARGUMENTS"}))) == Send(known)
+    assert begin(
+        known, policy=Policy(attempts=5, retry_codes=frozenset({"BAD_ARGUMENTS"}))
+    ) == Send(known)
 
 
 def test_a_faceless_photo_is_sent_again_once_turning_is_switched_on() -> None:
     known = replace(face(Status.REJECTED), code="NO_FACE_FOUND")
-    turning = Policy(multi_oriented_detection=True)
+    turning = Policy(attempts=5, multi_oriented_detection=True)
     assert begin(known, policy=turning) == Send(known)
     turned = replace(known, multi_oriented_detection=True)
-    assert begin(turned, policy=turning) == Settled(turned)
+    assert begin(turned, policy=turning) == NoCall(turned)
 
 
 @pytest.mark.parametrize("status", [Status.REJECTED, Status.FAILED])
 def test_a_second_row_of_the_same_photo_does_not_repeat_this_runs_answer(status: Status) -> None:
     known = replace(face(status, run=2), code="X")
-    retry = Policy(retry_codes=frozenset({"X"}))
-    assert begin(known, policy=retry) == Settled(known)
+    retry = Policy(attempts=5, retry_codes=frozenset({"X"}))
+    assert begin(known, policy=retry) == NoCall(known)
 
 
 def test_an_intent_counts_an_attempt_and_keeps_the_first_attempts_time() -> None:
@@ -155,16 +161,23 @@ def test_a_call_whose_end_is_known_leaves_the_expiry_of_the_last_doubtful_one(
     verdict: Verdict,
 ) -> None:
     given = answer(verdict, expires=60.0)
-    step = transitions.after(sent(), given, at=9, policy=Policy(), tries=1, expired=7.0)
+    step = transitions.after(
+        sent(), given, at=9, policy=Policy(attempts=5), tries=1, previous_expires=7.0
+    )
     assert step.face.expires == 7.0
     doubtful = transitions.after(
-        sent(), answer(Verdict.UNKNOWN, expires=60.0), at=9, policy=Policy(), tries=1, expired=7.0
+        sent(),
+        answer(Verdict.UNKNOWN, expires=60.0),
+        at=9,
+        policy=Policy(attempts=5),
+        tries=1,
+        previous_expires=7.0,
     )
     assert doubtful.face.expires == 60.0
 
 
 def test_a_withdrawn_intent_costs_no_attempt() -> None:
-    withdrawn = transitions.cancel(sent(), expired=None)
+    withdrawn = transitions.cancel(sent(), previous_expires=None)
     assert (withdrawn.status, withdrawn.attempts) == (Status.PENDING, 0)
     assert withdrawn.expires is None
     assert withdrawn.first_attempt_at is None
@@ -172,14 +185,14 @@ def test_a_withdrawn_intent_costs_no_attempt() -> None:
 
 def test_a_token_makes_a_face_enrolled() -> None:
     step = after(answer(Verdict.APPLIED, face_token=TOKEN, request_id="r"))
-    assert isinstance(step, Settled)
+    assert isinstance(step, Outcome)
     assert step.face.status is Status.ENROLLED
     assert (step.face.face_token, step.face.enrolled_at, step.face.request_id) == (TOKEN, 9, "r")
 
 
 def test_an_answer_that_proves_nothing_leaves_the_face_in_doubt() -> None:
     step = after(answer(Verdict.UNKNOWN, "TIMEOUT", expires=77.0))
-    assert isinstance(step, Doubtful)
+    assert isinstance(step, InDoubt)
     assert (step.face.status, step.face.code, step.face.expires) == (
         Status.IN_DOUBT,
         "TIMEOUT",
@@ -189,13 +202,13 @@ def test_an_answer_that_proves_nothing_leaves_the_face_in_doubt() -> None:
 
 def test_a_photo_that_will_never_do_is_rejected() -> None:
     step = after(answer(Verdict.REJECTED, "NO_FACE_FOUND"))
-    assert isinstance(step, Settled)
+    assert isinstance(step, Outcome)
     assert (step.face.status, step.face.code) == (Status.REJECTED, "NO_FACE_FOUND")
 
 
 def test_an_error_that_nobody_knows_is_failed_and_due_again() -> None:
     step = after(answer(Verdict.FAILED, "ODD"))
-    assert isinstance(step, Settled)
+    assert isinstance(step, Outcome)
     assert (step.face.status, step.face.code, step.face.attempts) == (Status.FAILED, "ODD", 1)
 
 
@@ -219,13 +232,17 @@ def test_a_fatal_answer_stops_the_run_and_leaves_the_row_due() -> None:
 
 
 def test_a_code_to_be_rejected_is_rejected() -> None:
-    step = after(answer(Verdict.FAILED, "ODD"), Policy(on_code={"ODD": CodeRule.REJECT}))
-    assert isinstance(step, Settled)
+    step = after(
+        answer(Verdict.FAILED, "ODD"), Policy(attempts=5, on_code={"ODD": CodeRule.REJECT})
+    )
+    assert isinstance(step, Outcome)
     assert step.face.status is Status.REJECTED
 
 
 def test_a_code_to_stop_at_stops_the_run() -> None:
-    step = after(answer(Verdict.REJECTED, "ODD"), Policy(on_code={"ODD": CodeRule.STOP}))
+    step = after(
+        answer(Verdict.REJECTED, "ODD"), Policy(attempts=5, on_code={"ODD": CodeRule.STOP})
+    )
     assert isinstance(step, Stop)
 
 
@@ -235,14 +252,14 @@ def test_a_code_to_be_retried_is_retried_until_its_attempts_are_spent() -> None:
     assert isinstance(again, Again)
     assert (again.refused, again.face.attempts) == (False, 2)
     last = after(answer(Verdict.FAILED, "ODD"), policy, tries=3)
-    assert isinstance(last, Settled)
+    assert isinstance(last, Outcome)
     assert last.face.status is Status.FAILED
 
 
 def test_no_rule_can_make_a_doubt_be_sent_again() -> None:
-    policy = Policy(on_code={"HTTP_502": CodeRule.RETRY})
+    policy = Policy(attempts=5, on_code={"HTTP_502": CodeRule.RETRY})
     step = after(answer(Verdict.UNKNOWN, "HTTP_502"), policy)
-    assert isinstance(step, Doubtful)
+    assert isinstance(step, InDoubt)
     assert step.face.status is Status.IN_DOUBT
 
 
@@ -265,16 +282,16 @@ def candidate(status: Status, code: str = "", *, changed: bool = False) -> Candi
     ],
 )
 def test_what_is_due_of_unchanged_rows(status: Status, due: bool) -> None:
-    assert transitions.is_due(candidate(status), Policy()) is due
+    assert transitions.is_due(candidate(status), Policy(attempts=5)) is due
 
 
 @pytest.mark.parametrize("status", list(Status))
 def test_a_row_whose_photo_changed_is_always_looked_at(status: Status) -> None:
-    assert transitions.is_due(candidate(status, changed=True), Policy())
+    assert transitions.is_due(candidate(status, changed=True), Policy(attempts=5))
 
 
 def test_a_row_is_due_when_its_code_is_to_be_retried() -> None:
-    policy = Policy(retry_codes=frozenset({"NO_FACE_FOUND"}))
+    policy = Policy(attempts=5, retry_codes=frozenset({"NO_FACE_FOUND"}))
     assert transitions.is_due(candidate(Status.REJECTED, "NO_FACE_FOUND"), policy)
     assert not transitions.is_due(candidate(Status.REJECTED, "BAD_ARGUMENTS"), policy)
 
@@ -283,7 +300,7 @@ def test_a_row_is_due_when_its_code_is_to_be_retried() -> None:
 def test_a_refused_row_is_due_when_a_setting_that_matters_to_its_code_has_changed(
     status: Status,
 ) -> None:
-    policy = Policy(marks={"PHOTO_FORMAT": "convert=1"})
+    policy = Policy(attempts=5, marks={"PHOTO_FORMAT": "convert=1"})
     for under, due in [("convert=1", False), ("convert=0", True), (None, True)]:
         refused = replace(candidate(status, "PHOTO_FORMAT"), refused_under=under)
         assert transitions.is_due(refused, policy) is due
@@ -292,15 +309,46 @@ def test_a_refused_row_is_due_when_a_setting_that_matters_to_its_code_has_change
 
 
 def test_a_rejection_remembers_the_settings_on_which_it_depended() -> None:
-    policy = Policy(marks={"HTTP_413": "max_bytes=9"})
+    policy = Policy(attempts=5, marks={"HTTP_413": "max_bytes=9"})
     step = after(answer(Verdict.REJECTED, "HTTP_413"), policy)
-    assert isinstance(step, Settled)
+    assert isinstance(step, Outcome)
     assert step.face.refused_under == "max_bytes=9"
     again = transitions.mark_sending(step.face, at=1, run=2, expires=9.0)
     assert again.refused_under is None
     settled = after(answer(Verdict.REJECTED, "NO_FACE_FOUND"), policy)
-    assert isinstance(settled, Settled)
+    assert isinstance(settled, Outcome)
     assert settled.face.refused_under is None
+
+
+@pytest.mark.parametrize(
+    ("stands", "renews", "tries", "expected"),
+    [
+        (Status.PENDING, False, 4, Send),  # not there: it is sent again
+        (Status.PENDING, False, 5, Status.FAILED),  # not there, and no attempt is left
+        (Status.ENROLLED, False, 5, NoCall),  # there
+        (Status.IN_DOUBT, False, 1, NoCall),  # nothing tells
+        (Status.ENROLLED, True, 4, Send),  # there with its old text only
+        (Status.ENROLLED, True, 5, Status.ENROLLED),  # and keeps that
+        (Status.IN_DOUBT, True, 1, NoCall),
+    ],
+)
+def test_after_a_look_a_row_is_sent_again_while_it_has_attempts_left(
+    stands: Status, renews: bool, tries: int, expected: object
+) -> None:
+    looked_for = face(stands)
+    if stands is Status.ENROLLED:
+        looked_for = replace(looked_for, face_token=TOKEN, user_data="old")
+    row = ScannedRow(line=2, user_id="u1", user_data="new", image="", path="/1")
+    due = Candidate(row=row, lines=1, status=Status.PENDING, renews=renews)
+    told = replace(looked_for, status=Status.IN_DOUBT, code="TIMEOUT", message="It took long.")
+    step = transitions.after_look(
+        looked_for, due, told=told, policy=Policy(attempts=5), tries=tries
+    )
+    if isinstance(expected, Status):
+        said = replace(looked_for, status=expected, code="TIMEOUT", message="It took long.")
+        assert step == Outcome(said)
+    else:
+        assert step == expected(looked_for)  # type: ignore[operator]
 
 
 class OnePersonsFaces(RuleBasedStateMachine):
@@ -321,7 +369,7 @@ class OnePersonsFaces(RuleBasedStateMachine):
     @precondition(lambda self: self.under_way is None)
     def a_row_comes_up(self, content: int) -> None:
         step = transitions.first_step(
-            list(self.records.values()), photo(content), policy=Policy(), run=self.run
+            list(self.records.values()), photo(content), policy=Policy(attempts=5), run=self.run
         )
         if isinstance(step, Send):
             known = step.face or face(Status.PENDING, content, number=content)
@@ -371,7 +419,7 @@ class OnePersonsFaces(RuleBasedStateMachine):
     def hear(self, given: Answer) -> None:
         assert self.under_way is not None
         record = self.records[self.under_way]
-        step = transitions.after(record, given, at=2, policy=Policy(), tries=1)
+        step = transitions.after(record, given, at=2, policy=Policy(attempts=5), tries=1)
         self.records[self.under_way] = step.face
         self.under_way = None
 

@@ -9,7 +9,7 @@ from real_command import Command
 from small_archive import Archive, nobody
 
 from enroll.model import Candidate, ScannedRow
-from enroll.run.feed import Sample, likely_share
+from enroll.run.sample import Sample, likely_share
 from enroll.sandbox import Sandbox
 
 RUN = ("run", "staff.csv", "--group-id", "staff")

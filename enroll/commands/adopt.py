@@ -177,9 +177,9 @@ class _Work:
         """Compare the manifest with the ledger; choose the rows that may have a face in the
         library."""
         scan = Scan(self.manifest.rows(CHUNK_ROWS), store)
-        blocked = self.ledger.block_list
+        forgotten = self.ledger.block_list
         while (scanned := scan.next_chunk()) is not None:
-            rows, withheld = blocked.part(scanned)
+            rows, withheld = forgotten.part(scanned)
             adoption.withheld += len(withheld)
             compared = self.ledger.due_rows.compare(rows, run=run)
             adoption.known += compared.unchanged + compared.gone

@@ -29,7 +29,7 @@ from enroll.model import (
     Unusable,
 )
 from enroll.photos import read_photo
-from enroll.run.transitions import Hold, Policy, Settled, first_step
+from enroll.run.transitions import Hold, NoCall, Policy, first_step
 from enroll.session.caller import Caller
 from enroll.session.face_search import Findings, PhotoSearch, SeenFace, cut_at, found_faces
 from enroll.session.session import CommandRecord
@@ -40,6 +40,9 @@ MOST_UNDECIDED = 1000
 PEOPLE_A_COMMIT = 50
 """People per commit; what a kill loses is searched for again."""
 
+
+ADDS_NOTHING = Policy(attempts=0)
+"""An adoption makes no `add` call; only how the ledger's faces stand decides."""
 
 BY_ADOPTION = "by enroll adopt"
 """What the events of an adoption say."""
@@ -190,10 +193,10 @@ class AdoptSearch:
             if isinstance(result, Unsearched):
                 self._ends(result.row, Outcome.UNUSABLE, result.fault.message)
                 continue
-            step = first_step(known, result.photo, policy=Policy(), run=self._work.run)
-            if isinstance(step, Settled) and step.face.status is Status.ENROLLED:
+            step = first_step(known, result.photo, policy=ADDS_NOTHING, run=self._work.run)
+            if isinstance(step, NoCall) and step.face.status is Status.ENROLLED:
                 self._known(result, step.face, known)
-            elif isinstance(step, Hold) or (isinstance(step, Settled) and step.face.open):
+            elif isinstance(step, Hold) or (isinstance(step, NoCall) and step.face.open):
                 self._ends(result.row, Outcome.IN_DOUBT, "")
             elif (trouble := _trouble(result)) is not None:
                 self._ends(result.row, Outcome.FAILED, trouble)

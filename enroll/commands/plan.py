@@ -24,8 +24,8 @@ from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.photos import Glance, PhotoCode, PhotoStore, check_installed, examine, glance, marks
 from enroll.resources import share_out
 from enroll.run import transitions
-from enroll.run.feed import Sample, Spread
-from enroll.run.health import Share
+from enroll.run.health import PhotoRootCheck
+from enroll.run.sample import Sample, Spread
 from enroll.run.transitions import Policy
 from enroll.settings import Precheck, RunSettings, default_ledger_path
 from enroll.text.files import Output
@@ -87,8 +87,8 @@ class Outlook:
         portion.photos += 1
         portion.before += look.size
         portion.after += look.to_send
-        if look.doubt is not None:
-            self.doubtful[look.doubt.code] += lines
+        if look.precheck_fault is not None:
+            self.doubtful[look.precheck_fault.code] += lines
 
 
 @dataclass(slots=True, kw_only=True)
@@ -247,18 +247,19 @@ class _Planner:
         self._ledger = ledger
         self._report = report
         self._reread = settings.checksum
-        self._blocked = ledger.block_list
+        self._forgotten = ledger.block_list
         self._readers = settings.readers
         look = examine if plan.full else glance
         self._look = partial(look, store=plan.store, preparation=settings.preparation)
         self._holds = settings.precheck == Precheck.HOLD
         self._sample = None if settings.sample is None else Sample(settings.sample, settings.seed)
         self._policy = Policy(
+            attempts=0,  # a plan makes no call
             multi_oriented_detection=settings.multi_oriented_detection,
             retry_codes=settings.retry,
             marks=marks(settings.preparation),
         )
-        self._share = Share(plan.store, ledger)
+        self._photo_root = PhotoRootCheck(plan.store, ledger)
         self._missing: dict[str, bool] = {}
         # 64 bits each, so that a million rows stay small: a hash of each photo, and of its person.
         self._likenesses = array("q")
@@ -266,9 +267,9 @@ class _Planner:
 
     def gone(self) -> LocalError | None:
         """Why a run would stop: the photos' share is gone."""
-        self._share.scanned()
+        self._photo_root.on_scanned()
         stops = (
-            self._share.missing(path, was_there=was_there)
+            self._photo_root.missing(path, was_there=was_there)
             for path, was_there in self._missing.items()
         )
         return next(filter(None, stops), None)
@@ -318,15 +319,15 @@ class _Planner:
         plan = self._plan
         plan.rows += len(scanned)
         if any(row.times is not None for row in scanned):
-            self._share.seen()
-        rows, withheld = self._blocked.part(scanned)
+            self._photo_root.on_seen()
+        rows, withheld = self._forgotten.part(scanned)
         for row in withheld:
             self._refuse(Candidate(row=row), Status.WITHHELD, WITHHELD)
         compared = self._ledger.due_rows.compare(rows, run=None, reread=self._reread)
         plan.enrolled += compared.unchanged + compared.gone
         plan.user_data_changed += compared.user_data_changed
         plan.gone += compared.gone
-        self._share.lost(compared.gone_from)
+        self._photo_root.on_lost(compared.gone_from)
         due: list[Candidate] = []
         new: list[Candidate] = []
         for candidate in compared.candidates:
@@ -369,9 +370,9 @@ class _Planner:
             # Touched since: read to see whether it has changed.
             self._plan.to_read += candidate.lines
             self._report.compared(candidate, look)
-        elif look.doubt is not None and self._holds:
-            into.fault(Status.INVALID, look.doubt, candidate.lines)
-            self._report.not_sent(candidate, Status.INVALID, look.doubt, look)
+        elif look.precheck_fault is not None and self._holds:
+            into.fault(Status.INVALID, look.precheck_fault, candidate.lines)
+            self._report.not_sent(candidate, Status.INVALID, look.precheck_fault, look)
         else:
             into.sent(look, candidate.lines)
             self._report.sent(candidate, look)

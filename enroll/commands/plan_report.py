@@ -50,7 +50,7 @@ class PlanReport:
 
     def sent(self, row: Candidate, look: Glance) -> None:
         """A row that would be sent, perhaps with a doubt about the face in its photo."""
-        amiss = None if look.doubt is None else ("", look.doubt)
+        amiss = None if look.precheck_fault is None else ("", look.precheck_fault)
         self._write(row, ", ".join(look.edits) or AS_IT_IS, amiss, look)
 
     def _write(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from enroll.commands.plan import Drawn, Plan
-from enroll.run.feed import likely_count
+from enroll.run.sample import likely_count
 from enroll.text.remedies import what_to_do
 from enroll.text.wording import (
     amount,

@@ -21,8 +21,9 @@ from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import Credentials
 from enroll.photos import marks
 from enroll.resources import Concurrency, share_out
-from enroll.run.feed import Sample
-from enroll.run.loop import Driver, Work
+from enroll.run.loop import Driver
+from enroll.run.parts import Work, assemble
+from enroll.run.sample import Sample
 from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
 from enroll.run.unknown_faces import Trust
@@ -140,24 +141,26 @@ class Run:
             given.manifest.rows(CHUNK_ROWS),
             store,
             concurrency=opened.concurrency.readers,
-            blocked=opened.blocked,
+            forgotten=opened.forgotten,
         )
         self.tally.unscanned = given.manifest.rows_at_most
-        driver = self._driver = Driver(
-            _work(opened),
+        work = _work(opened)
+        parts = assemble(
+            work,
             ledger=self.ledger,
             service=service,
-            scan=scan,
-            scan_cache=opened.scan_cache,
-            limiter=self._limiter,
+            credentials=opened.connection,
             tasks=Tasks(
                 ThreadEngine(service, store, self._executors),
                 scanner=self._executors.scanner,
             ),
+            scan=scan,
+            scan_cache=opened.scan_cache,
+            limiter=self._limiter,
             observer=self._screen,
-            refresh=opened.connection,
             tally=self.tally,
         )
+        driver = self._driver = Driver(work, parts)
         if self.signal is not None:
             driver.interrupt(self.signal)
         try:
@@ -265,7 +268,7 @@ def _work(opened: Opened) -> Work:
             retry_codes=settings.retry,
             on_code=settings.on_code,
             marks=marks(settings.preparation),
-            holds_doubtful=settings.precheck == Precheck.HOLD,
+            holds_precheck_faults=settings.precheck == Precheck.HOLD,
         ),
         preparation=settings.preparation,
         send_as=settings.send_as,

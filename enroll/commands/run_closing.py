@@ -53,7 +53,7 @@ def close_run(
     says_so = not ended.tally.due and scan_cache.says(_state_of(results))
     if results is not None and not (says_so and not _settled_any(ended.tally)):
         try:
-            lookup = results_lookup(ledger, opened.place.store, opened.blocked)
+            lookup = results_lookup(ledger, opened.place.store, opened.forgotten)
             written = write_results(given.manifest, results, lookup)
             scan_cache.results_are(_state_of(results))
         except EnrollError as error:
@@ -110,21 +110,21 @@ def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
 
 
 def results_lookup(
-    ledger: Ledger, store: PhotoStore, blocked: BlockList
+    ledger: Ledger, store: PhotoStore, forgotten: BlockList
 ) -> Callable[[Sequence[Row]], list[Entry | None]]:
-    """Looks up the ledger's entries for rows of the manifest; people who are `blocked` have
+    """Looks up the ledger's entries for rows of the manifest; people who are `forgotten` have
     none."""
 
     def known(rows: Sequence[Row]) -> list[Entry | None]:
         return ledger.entries_of([(row.user_id, store.locate(row.image)) for row in rows])
 
     def lookup(rows: Sequence[Row]) -> list[Entry | None]:
-        free, withheld = blocked.part(rows)
+        free, withheld = forgotten.part(rows)
         if not withheld:
             return known(rows)
         entries = iter(known(free))
         kept_back = set(map(id, withheld))
-        return [blocked.entry(row) if id(row) in kept_back else next(entries) for row in rows]
+        return [forgotten.entry(row) if id(row) in kept_back else next(entries) for row in rows]
 
     return lookup
 

@@ -65,7 +65,7 @@ class Opened:
     """A run on record, with its ledger held and its library proved.
 
     `concurrency` is what this machine allows, `trust` how far the ledger is believed to know the
-    library; `began` is UNIX ms, `scan_cache` what the last scan of this manifest found, `blocked`
+    library; `began` is UNIX ms, `scan_cache` what the last scan of this manifest found, `forgotten`
     who was forgotten.
     """
 
@@ -77,7 +77,7 @@ class Opened:
     trust: Trust
     began: int
     scan_cache: ScanCache
-    blocked: BlockList
+    forgotten: BlockList
 
 
 def hold_known(stack: ExitStack, given: RunInput) -> Held | None:
@@ -180,11 +180,11 @@ class _Opening:
     def record(self, proved: _Proved, found: Sequence[str], trust: Trust) -> Opened:
         """Record that the run begins; from then on, what a killed run left is in doubt."""
         held, settings, manifest = proved.held, self.settings, self.given.manifest
-        ledger, blocked = held.ledger, held.ledger.block_list
+        ledger, forgotten = held.ledger, held.ledger.block_list
         photos = choose_photo_store(settings.images, manifest, ledger)
         key = manifest_key(settings, manifest.sha256)
         due_rules = [settings.due_rules(), marks(settings.preparation)]
-        mark = fingerprint(*key, photos.store.root, due_rules, blocked.mark)
+        mark = fingerprint(*key, photos.store.root, due_rules, forgotten.mark)
         start = replace(
             run_start(settings),
             manifest=path_text(manifest.path.absolute()),
@@ -211,7 +211,7 @@ class _Opening:
             trust=trust,
             began=start.at,
             scan_cache=scan_cache,
-            blocked=blocked,
+            forgotten=forgotten,
         )
 
     def _place(

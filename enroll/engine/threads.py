@@ -67,7 +67,7 @@ class ThreadEngine:
             sent_sha256=photo.sent_sha256,
             media_type=photo.media_type,
             prepared=photo.prepared,
-            doubt=photo.doubt,
+            precheck_fault=photo.precheck_fault,
             handle=handle,
             size=len(photo.content),
         )

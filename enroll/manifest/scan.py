@@ -140,12 +140,12 @@ class Scan:
         store: PhotoStore,
         *,
         concurrency: int = 16,
-        blocked: BlockList | None = None,
+        forgotten: BlockList | None = None,
     ) -> None:
         """`concurrency` is how many photos are looked up at a time when their store is slow; rows
-        of `blocked` people are only counted."""
+        of `forgotten` people are only counted."""
         self._chunks = chunks
-        self._blocked = blocked or BlockList()
+        self._forgotten = forgotten or BlockList()
         self._store = store
         self._concurrency = concurrency
         self._pool: Threads | None = None
@@ -165,7 +165,7 @@ class Scan:
         found = next(self._chunks, None)
         if found is None:
             return None
-        rows, withheld = self._blocked.part(found)
+        rows, withheld = self._forgotten.part(found)
         first_line = found[0].line if found else 0
         paths, times = self._photos(rows)
         return Scanned(

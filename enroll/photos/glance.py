@@ -40,7 +40,8 @@ class Glance:
 
     `size` is its bytes, `to_send` those that would be sent, an estimate in a glance. Files of the
     same content have the same `likeness` (64 bits), others hardly ever. `pixels` are the file's
-    width and height, None where they are not known; `doubt` is what a search for faces found wrong.
+    width and height, None where they are not known; `precheck_fault` is what `--precheck` found
+    wrong with the face.
     """
 
     size: int
@@ -48,7 +49,7 @@ class Glance:
     edits: tuple[Edit, ...] = ()
     to_send: int = 0
     pixels: tuple[int, int] | None = None
-    doubt: Fault | None = None
+    precheck_fault: Fault | None = None
 
 
 def glance(
@@ -78,7 +79,7 @@ def examine(
         edits=edits,
         to_send=len(read.content),
         pixels=head.pixels if isinstance(head, Glance) else None,
-        doubt=read.doubt,
+        precheck_fault=read.precheck_fault,
     )
 
 

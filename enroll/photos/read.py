@@ -97,7 +97,7 @@ def _read(photo: OpenPhoto, preparation: Preparation) -> Photo | Unusable:
         content=sent,
         media_type=prepared.media_type,
         prepared=prepared.words,
-        doubt=precheck.doubt_about(sent, prepared.media_type, preparation),
+        precheck_fault=precheck.doubt_about(sent, prepared.media_type, preparation),
     )
 
 

@@ -183,8 +183,8 @@ class Console(Screen):
         self._set_postfix()
         self._tell_row(row, status.value, code, message)
 
-    def doubtful(self, row: Candidate, doubt: Fault) -> None:
-        self._tell_row(row, DOUBTFUL, doubt.code, doubt.message)
+    def precheck_warning(self, row: Candidate, fault: Fault) -> None:
+        self._tell_row(row, DOUBTFUL, fault.code, fault.message)
 
     def _set_postfix(self) -> None:
         if self._bar is None:

@@ -319,7 +319,7 @@ OF_RUN: Sequence[Figure[Report]] = (
     ),
     Figure(
         "doubtful",
-        lambda run: {str(code): n for code, n in run.ended.tally.doubtful.items()} or None,
+        lambda run: {str(code): n for code, n in run.ended.tally.precheck_warnings.items()} or None,
         in_json=False,
         log="doubtful",
         optional=True,

@@ -11,7 +11,7 @@ from enroll.errors import ExitCode
 from enroll.limiter.limits import LimiterState
 from enroll.model import CallKind, Status
 from enroll.report.figures import log_fields, remarks
-from enroll.run.feed import trial_lines
+from enroll.run.sample import trial_lines
 from enroll.session.tally import Tally
 from enroll.text.logs import log, mask
 from enroll.text.wording import (
@@ -64,7 +64,7 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
     yield list(trial_lines(ended))
     if report.sync_result is not None:
         yield [*sync_lines(report.sync_result), *strange_lines(report.sync_result)]
-    yield list(doubtful_lines(tally.doubtful, "sent anyway"))
+    yield list(doubtful_lines(tally.precheck_warnings, "sent anyway"))
     yield [*remarks(report), *_shared(tally, show_user_ids)]
     calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
     share = percent(tally.refused, tally.calls.total())

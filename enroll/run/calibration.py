@@ -64,7 +64,7 @@ class Calibrator:
         self._hopeless = ""
         self._tries = 0
         self._found_at = 0.0
-        self.next_due: float | None = None
+        self.due_at: float | None = None
         """When it is looked for again (monotonic seconds)."""
         self.calibration: Calibration | None = None
         self.cannot_search: str | None = None
@@ -97,10 +97,10 @@ class Calibrator:
     def work(self, *, idle: bool) -> None:
         """Do what is due; with `idle` no further success of the run can serve as calibration."""
         self._idle = idle
-        due = self.next_due is None or self.next_due <= clock.monotonic()
+        due = self.due_at is None or self.due_at <= clock.monotonic()
         if not (self._wanted and due) or self._under_way:
             return
-        self.next_due = None
+        self.due_at = None
         if idle and self._hopeless:
             self._give_up(self._hopeless)
         elif (fresh := self._fresh()) is not None:
@@ -192,7 +192,7 @@ class Calibrator:
         if self._tries >= CHANGE_TRIES:
             self._chosen, self._tries = None, 0
         # A lag is taken for half as long again as it is, at most, and every look waits for that.
-        self.next_due = clock.monotonic() + min(1.5 ** min(self._tries, 20) / 2, 60.0)
+        self.due_at = clock.monotonic() + min(1.5 ** min(self._tries, 20) / 2, 60.0)
 
     def _give_up(self, because: str) -> None:
         self._end()
@@ -200,4 +200,4 @@ class Calibrator:
 
     def _end(self) -> None:
         self._wanted = self._under_way = False
-        self.next_due = None
+        self.due_at = None

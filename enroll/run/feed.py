@@ -2,146 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from enroll.engine import HeldPhoto, Read
 from enroll.ledger import WITHHELD, PartCounts, ScanCache
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import Scan, Scanned
-from enroll.model import CallKind, Candidate, Status
+from enroll.model import Candidate, Status
 from enroll.run import transitions
-from enroll.run.health import Share
+from enroll.run.health import PhotoRootCheck
 from enroll.run.job import Job, People
 from enroll.run.journal import Journal
+from enroll.run.sample import Sample
 from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
-from enroll.session.tally import Ended
 from enroll.settings import Preparation
-from enroll.text.wording import amount, duration
-
-SURE = 1.96
-"""Standard errors on either side of a share that hold 95 of 100 such trials."""
-
-
-@dataclass(slots=True)
-class Sample:
-    """Draws `size` of the rows that it is offered, each as likely as any other (reservoir sampling,
-    Vitter's algorithm R), the same ones for the same `seed` and rows."""
-
-    size: int
-    seed: int
-    offered: int = 0
-    """Lines of all rows that were offered."""
-    _drawn: list[Candidate] = field(default_factory=list)
-    _rows: int = 0
-    _random: random.Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)  # noqa: S311  # which rows, not which keys
-
-    def offer(self, row: Candidate) -> None:
-        """Take a row into account."""
-        self.offered += row.lines
-        self._rows += 1
-        if len(self._drawn) < self.size:
-            self._drawn.append(row)
-            return
-        place = self._random.randrange(self._rows)
-        if place < self.size:
-            self._drawn[place] = row
-
-    @property
-    def rows(self) -> int:
-        """Rows that were offered, those that say the same counted once."""
-        return self._rows
-
-    def drawn(self) -> list[Candidate]:
-        """The rows that were drawn, in the order of the manifest."""
-        return sorted(self._drawn, key=lambda row: row.row.line)
-
-
-def likely_share(count: int, of: int) -> tuple[float, float]:
-    """Bounds within which a share lies that was seen as `count` of `of` (Wilson's interval)."""
-    if not of:
-        return 0.0, 1.0
-    share, square = count / of, SURE**2
-    middle = share + square / (2 * of)
-    spread = SURE * math.sqrt(share * (1 - share) / of + square / (4 * of**2))
-    low, high = (middle - spread) / (1 + square / of), (middle + spread) / (1 + square / of)
-    return max(low, 0.0), min(high, 1.0)
-
-
-def likely_count(count: int, drawn: int, of: int) -> str:
-    """For people, how many of all there are of what was seen `count` times among those drawn."""
-    low, high = (of * share for share in likely_share(count, drawn))
-    low, high = max(low, count), min(high, of - (drawn - count))  # some have been seen
-    return f"about {of * count / drawn:,.0f} ({low:,.0f} to {high:,.0f})"
-
-
-@dataclass(slots=True)
-class Spread:
-    """What was measured of each row that was drawn: enough to reckon the sum for all."""
-
-    rows: int = 0
-    total: int = 0
-    _squares: int = 0
-
-    def add(self, value: int) -> None:
-        """Take one more row into account."""
-        self.rows += 1
-        self.total += value
-        self._squares += value * value
-
-    def likely_sum(self, of: int) -> tuple[float, float, float]:
-        """The likely sum for `of` rows, and the bounds within which it lies (normal distribution of
-        the mean, drawn without putting back)."""
-        mean = self.total / self.rows
-        varies = max(self._squares / self.rows - mean * mean, 0.0) * self.rows
-        error = math.sqrt(varies / max(self.rows - 1, 1) / self.rows) if self.rows > 1 else mean
-        error *= math.sqrt(max(of - self.rows, 0) / max(of - 1, 1))
-        return of * mean, max(of * (mean - SURE * error), self.total), of * (mean + SURE * error)
-
-
-_ONCE_A_RUN = (CallKind.GROUP_LIST, CallKind.LIST)
-
-_TOLD = (Status.ENROLLED, Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT)
-
-
-def trial_lines(ended: Ended) -> Iterator[str]:
-    """What the trial says of all rows that were due."""
-    tally = ended.tally
-    due, done = tally.sampled + tally.left_out, tally.drawn.total()
-    if not tally.sampled or not done:
-        return
-    yield (
-        f"A trial of {amount(done, 'row')}, drawn from the {due:,} that are due. Of all of them, "
-        "with 95 % confidence:"
-    )
-    for status in _TOLD:
-        count = tally.drawn[status]
-        if count or status is Status.REJECTED:
-            yield f"  {status.value:<9} {likely_count(count, done, due)}"
-    # What is called once a run is no row's, and neither is what finding the limit took.
-    once = sum(tally.calls[kind] for kind in _ONCE_A_RUN)
-    calls = (tally.calls.total() - once - tally.refused) / done
-    yield f"  calls     about {once + calls * due:,.0f}, {calls:.2f} a row"
-    sending = ended.seconds - ended.scanned_after
-    if sending > 0:
-        rate = done / sending
-        yield (
-            f"  time      about {duration(due / rate)} at this trial's {rate:.1f} rows a second, "
-            "finding the limit included"
-        )
-
 
 MOST_TOGETHER = 8
-"""Photos that one reader reads one after another, where that is quick: handing each over by itself
-would take longer than reading it."""
+"""Photos that one reader is given at a time where reading is quick: handing them over one by one
+would take longer than reading them."""
 
 
 class Feed:
@@ -154,20 +35,20 @@ class Feed:
         tasks: Tasks,
         *,
         scan_cache: ScanCache,
-        share: Share,
+        photo_root: PhotoRootCheck,
         policy: Policy,
         preparation: Preparation,
         limit: int | None,
         reread: bool,
         sample: Sample | None = None,
     ) -> None:
-        """`share` hears which photos the scan has seen; `limit` is the most rows to process, if
-        any; with a `sample` only those are that it draws."""
+        """`photo_root` is told which photos the scan has seen; `limit` is the most rows to process,
+        if any; with a `sample` only the rows that it draws are processed."""
         self._scan = scan
         self._tasks = tasks
         self._scan_cache = scan_cache
         self._journal = journal
-        self._share = share
+        self._photo_root = photo_root
         self._policy = policy
         self._preparation = preparation
         self._limit = limit
@@ -210,9 +91,14 @@ class Feed:
         """Due rows that may still be taken up: all, or what `limit` leaves of them."""
         return self.left if self._limit is None else min(self.left, self._limit - self._taken)
 
+    @property
+    def all_planned(self) -> bool:
+        """Whether the planner has had every row that this run may process."""
+        return self.scanned and not (self.reading or self.read or self.waiting or self.may_take)
+
     def begin_early(self) -> bool:
-        """Queue what the ledger knows to be due of this very manifest, before that is scanned;
-        whether there was anything."""
+        """Before this very manifest is scanned again, queue what the ledger knows to be due of it;
+        True if there was anything."""
         if self._scan_cache.recalled and self._sample is None:
             known = self._journal.ledger.due_rows.add_early(self._scan_cache.mark)
             self._queued += known
@@ -221,14 +107,14 @@ class Feed:
         return self.began_early
 
     def undecided(self, face_ids: Collection[int]) -> list[Candidate]:
-        """Due rows that point to these faces and wait here for their photos, or with these."""
+        """Due rows that point to these faces and wait to be read or to be planned."""
         if not face_ids:
             return []
         here = [job.due for job in (*self._again, *self.read) if job.due.face_id in face_ids]
         return here + self._journal.ledger.due_rows.of_faces(face_ids)
 
     def count_repeats(self) -> None:
-        """Count the lines that said again what was queued early, when that has its outcome."""
+        """Count the lines that repeat a row that was queued early, by that row's outcome."""
         tally = self._journal.tally
         for status, code, message, lines in self._journal.ledger.due_rows.early_repeats():
             tally.due += lines
@@ -253,8 +139,8 @@ class Feed:
         self._again.append(job)
 
     def feed(self, people: People, *, room: int) -> None:
-        """Have the photos of the next due rows read, at most `room`; rows of people who are busy
-        wait for that."""
+        """Have the photos of at most `room` due rows read. A row waits while another face of its
+        person is under way."""
         taken = [self._again.popleft() for _ in range(min(room, len(self._again)))]
         fresh = min(room - len(taken), self.may_take)
         if fresh > 0:
@@ -280,7 +166,7 @@ class Feed:
             job.seen = photo
             self.read.append(job)
         self._again.extendleft(reversed(some[len(photos) :]))
-        # On a slow share one at a time: else half of the readers would wait for the others' rows.
+        # On a slow share one at a time, or half of the readers would wait for the others' rows.
         self._together = min(2 * len(photos), MOST_TOGETHER) if quick else len(photos)
 
     def _hear_part(self, scanned: Scanned | None) -> None:
@@ -288,14 +174,14 @@ class Feed:
         journal, tally = self._journal, self._journal.tally
         if scanned is None:
             tally.scanned = True
-            self._share.scanned()
+            self._photo_root.on_scanned()
             tally.unscanned = 0
             self._queue_sample()
             self._scan_cache.whole()
             journal.noted()
         else:
             if scanned.any_photo:
-                self._share.seen()
+                self._photo_root.on_seen()
             tally.unscanned = max(tally.unscanned - scanned.lines, 0)
             if scanned.withheld:
                 tally.count(
@@ -340,7 +226,7 @@ class Feed:
         tally.unchanged += compared.unchanged
         tally.user_data_changed += compared.user_data_changed
         tally.gone += compared.gone
-        self._share.lost(compared.gone_from)
+        self._photo_root.on_lost(compared.gone_from)
         tally.statuses[Status.ENROLLED] += compared.unchanged + compared.gone
         due, known = [], Counter[tuple[Status, str, str]]()
         before = tally.due

@@ -84,19 +84,9 @@ class CredentialRefresh(Protocol):
     def credentials(self) -> Credentials:
         """Those that calls are signed with at present."""
 
-    def credentials_changed(self, answer: Answer, used: Credentials | None) -> bool:
-        """Whether the service has refused the signature of a call that was made with `used`, and
-        there are other credentials by now; they are read once more where these are the present
-        ones."""
-
-
-class Unchanging:
-    """Credentials that nobody exchanges."""
-
-    credentials = Credentials("", "")
-
-    def credentials_changed(self, answer: Answer, used: Credentials | None) -> bool:
-        return False
+    def refresh_credentials(self, answer: Answer, used: Credentials | None) -> bool:
+        """If `answer` refuses the signature of a call made with `used`, read the credentials again
+        unless that was done since; True if calls are now signed with others."""
 
 
 RUNNING = 20
@@ -110,15 +100,18 @@ MOST = 90
 """The same error so many times among the last WINDOW answers stops the run."""
 
 UNKNOWN_RUNNING = 10
-"""So many answers that prove nothing, with no definite one between: one call at a time."""
+"""After so many answers running that prove nothing, calls go one at a time."""
 
 LONGEST_CAUTION = 60.0
-"""Seconds between two calls that go one at a time, at the most."""
+"""The longest time between two calls that go one at a time, in seconds."""
 
 
 @dataclass(slots=True)
 class Breaker:
-    """Hears every answer to an `add` call that was let in."""
+    """Stops a run whose calls fail the same way again and again.
+
+    It hears every answer to an `add` call that the service did not refuse.
+    """
 
     _last: deque[str] = field(default_factory=lambda: deque(maxlen=WINDOW))
     _running: int = 0
@@ -155,7 +148,7 @@ class Breaker:
             return True
         return in_flight == 0 and now >= self._not_before
 
-    def next_due(self) -> float | None:
+    def due_at(self) -> float | None:
         """When the next call may leave, if they go one at a time (monotonic seconds)."""
         return self._not_before if self._unknown >= UNKNOWN_RUNNING else None
 
@@ -178,8 +171,11 @@ class KnownPhotos(Protocol):
         """The paths of some of them, drawn by chance."""
 
 
-class Share:
-    """Watches the folders of a run's photos. Used on the driver's thread only."""
+class PhotoRootCheck:
+    """Tells a photo that is missing from a photo folder that is gone.
+
+    The `on_...` methods take note of what the run meets. Used on the loop's thread only.
+    """
 
     def __init__(self, store: PhotoStore, known: KnownPhotos) -> None:
         self._store = store
@@ -193,30 +189,30 @@ class Share:
 
     @property
     def certain(self) -> bool:
-        """Whether a missing photo can be judged: a photo is there, or all were looked for."""
+        """Whether a missing photo can be judged: one was found, or all were looked for."""
         return self._found or self._scanned
 
-    def read(self) -> None:
+    def on_read(self) -> None:
         """A photo was read."""
         self._found = True
         self._running = 0
 
-    def seen(self) -> None:
+    def on_seen(self) -> None:
         """The scan has seen a photo."""
         self._found = True
 
-    def scanned(self) -> None:
+    def on_scanned(self) -> None:
         """The scan has looked for every photo of the manifest."""
         self._scanned = True
 
-    def lost(self, folders: Mapping[str, int]) -> None:
+    def on_lost(self, folders: Mapping[str, int]) -> None:
         """The scan has not found so many photos of enrolled rows in these folders."""
         self._lost.update(folders)
 
     def missing(self, path: str, *, was_there: bool) -> LocalError | None:
         """A photo is not there; what to stop the run with, if it is not the photo alone.
 
-        `was_there` says that the scan saw it. To be asked once that is `certain`.
+        `was_there` says that the scan saw it. Call it only once this check is `certain`.
         """
         self._missing += 1
         self._running += was_there

@@ -19,8 +19,8 @@ class Job:
     `seen` is None until the photo is read, and again while the job waits for its person or for a
     look at the library: many of them may wait, and a photo is soon read again. `face` is set by the
     planner. `tries` counts this run's answers, `setbacks` the times that a call had to be put off.
-    Of the last call `credentials` signed it and `expires` is when its signature does; `expired` is
-    the expiry of the last attempt before it that ended in doubt.
+    `credentials` signed the last call, and `expires` is when that signature expires;
+    `previous_expires` is the expiry of the last attempt before it that ended in doubt.
     """
 
     due: Candidate
@@ -30,7 +30,7 @@ class Job:
     setbacks: int = 0
     credentials: Credentials | None = None
     expires: float = 0.0
-    expired: float | None = None
+    previous_expires: float | None = None
 
     @property
     def photo(self) -> HeldPhoto:

@@ -171,10 +171,10 @@ class Journal:
         self.noted()
         self.ends(due, face.status, face.code, face.message)
 
-    def doubtful(self, due: Candidate, doubt: Fault) -> None:
-        """Count and tell that a photo is sent in which something is amiss with the face."""
-        self.tally.doubtful[doubt.code] += due.lines
-        self.observer.doubtful(due, doubt)
+    def precheck_warning(self, due: Candidate, fault: Fault) -> None:
+        """Count and report a photo that is sent although the precheck found `fault`."""
+        self.tally.precheck_warnings[fault.code] += due.lines
+        self.observer.precheck_warning(due, fault)
 
     def known_face(
         self, due: Candidate, photo: SeenPhoto, *, before: FaceRecord, now: FaceRecord

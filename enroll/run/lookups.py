@@ -1,6 +1,6 @@
-"""The calls by which a run looks at its library: list, and search with photos read again for it.
+"""The calls by which a run looks at its library: `list`, and `search` with a photo read again.
 
-Each is made until its answer proves something, as `enroll.session.retry.RUN` has it.
+Each is repeated until its answer proves something (`enroll.session.retry.RUN`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from enroll.session.retry import NO_SLOT, RUN, RetryPolicy
 from enroll.settings import Preparation
 
 _STOPPING = LIBRARY_CODES | {OwnCode.CLOCKS_APART}
-"""Codes after which no other call of the run will do."""
+"""Codes that every other call of the run would get, too."""
 
 
 class LookupSigner(Protocol):
@@ -76,7 +76,7 @@ class Lookup:
 
 
 class Lookups:
-    """Makes the calls when there are slots for them, and again until they are answered.
+    """Makes the calls when there are slots for them, and repeats them until they are answered.
 
     At most as many photos lie in memory as there may be calls in flight: a search that has to
     wait reads its photo once more.
@@ -120,8 +120,8 @@ class Lookups:
         """What time it is on the service's clock, at the earliest, in UNIX seconds."""
         return clock.time() + self._service.least_clock_offset
 
-    def next_due(self) -> float | None:
-        """When the first of the calls that failed is to be made again (monotonic seconds)."""
+    def due_at(self) -> float | None:
+        """When the next failed call is to be repeated (monotonic seconds)."""
         return self._put_off[0][0] if self._put_off else None
 
     @property
@@ -226,14 +226,14 @@ class Lookups:
     def _judge(self, lookup: Lookup, used: Credentials, answer: Answer) -> None:
         now = clock.monotonic()
         self._reach.heard(answer, now)
-        if answer.left:
+        if answer.may_have_arrived:
             kind = CallKind.LIST if lookup.face is None else CallKind.SEARCH
             self._journal.tally.calls[kind] += 1
             self._journal.tally.refused += answer.verdict is Verdict.REFUSED
         lookup.tries[answer.verdict] += 1
         after = lookup.policy.again_after(answer, lookup.tries)
         no_slot = after is not None and answer.verdict in NO_SLOT
-        if no_slot or self._refresh.credentials_changed(answer, used):
+        if no_slot or self._refresh.refresh_credentials(answer, used):
             self._ready.append(lookup)
             return
         if lookup.photo is not None:

@@ -11,11 +11,11 @@ from enroll.errors import LocalError
 from enroll.model import Candidate, FaceRecord, Fault, FileContent, Status, Unusable
 from enroll.photos import PhotoCode
 from enroll.run import transitions
-from enroll.run.health import Share
+from enroll.run.health import PhotoRootCheck
 from enroll.run.job import Job, People
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
-from enroll.run.transitions import Hold, Policy, Send
+from enroll.run.transitions import Hold, NoCall, Policy
 from enroll.run.unknown_faces import UnknownFaces
 
 WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
@@ -29,7 +29,7 @@ class Planner:
         self,
         journal: Journal,
         people: People,
-        share: Share,
+        photo_root: PhotoRootCheck,
         *,
         tasks: Tasks,
         unknown_faces: UnknownFaces,
@@ -37,7 +37,7 @@ class Planner:
     ) -> None:
         self._journal = journal
         self._people = people
-        self._share = share
+        self._photo_root = photo_root
         self._tasks = tasks
         self._unknown_faces = unknown_faces
         self._policy = policy
@@ -55,12 +55,12 @@ class Planner:
 
     def _waits(self, job: Job) -> bool:
         """Whether it cannot be told yet if a photo or the whole share is missing."""
-        return _is_missing(job) and not self._share.certain
+        return _is_missing(job) and not self._photo_root.certain
 
     def plan(self, read: deque[Job]) -> list[Job]:
-        """Take the first step of every job; those whose face is to be sent, or, where it is open,
-        to be looked for first. A person's second row is left for the next time, and so is a row
-        whose photo is missing until it is clear that the share is not."""
+        """Take the first step of every job; return those whose face is to be sent or, if it is
+        open, to be looked for first. A person's second row stays for the next call, and so does a
+        row whose photo is missing, until it is clear that the photos' folder is not gone."""
         batch: dict[str, Job] = {}
         for _ in range(len(read)):
             job = read.popleft()
@@ -76,24 +76,22 @@ class Planner:
         if not batch:
             return []
         faces = self._journal.ledger.faces_of(batch)
-        going_on = []
+        to_send = []
         for user_id, job in batch.items():
-            if self._goes_on(job, faces[user_id]):
-                going_on.append(job)
+            if self._take_first_step(job, faces[user_id]):
+                to_send.append(job)
             else:
                 job.drop_photo(self._tasks)
-        return going_on
+        return to_send
 
-    def _goes_on(self, job: Job, known: list[FaceRecord]) -> bool:
-        """Take a job's first step; whether that is not its last."""
-        if isinstance(job.seen, Unusable):
-            self._cannot_send(job.due, job.seen, known)
-            return False
-        return self._begin(job, job.photo, known)
-
-    def _begin(self, job: Job, photo: HeldPhoto, known: list[FaceRecord]) -> bool:
+    def _take_first_step(self, job: Job, known: list[FaceRecord]) -> bool:
+        """Record the first step of a job; True unless it was also the last."""
         due = job.due
-        self._share.read()
+        if isinstance(job.seen, Unusable):
+            self._cannot_send(due, job.seen, known)
+            return False
+        photo = job.photo
+        self._photo_root.on_read()
         step = transitions.first_step(
             known,
             photo,
@@ -106,32 +104,37 @@ class Planner:
             message = "Another photo of this person is in doubt; this one waits for that."
             self._journal.row_ends(due, Status.PENDING, WAITS_FOR_DOUBT, message)
             return False
-        if not isinstance(step, Send):
+        if isinstance(step, NoCall):
             before = next(face for face in known if face.face_id == step.face.face_id)
             self._journal.known_face(due, photo, before=before, now=step.face)
             return False
+        return self._prepare_to_send(job, step.face)
+
+    def _prepare_to_send(self, job: Job, known: FaceRecord | None) -> bool:
+        """Give a job its face (`known`, if on record); False if the precheck holds it back."""
+        due, photo = job.due, job.photo
         # What was sent before is on its way or added again, whatever the photo shows.
-        looked_for = step.face is not None and step.face.face_id in self._looked_for
-        on_its_way = looked_for or (step.face is not None and step.face.face_token is not None)
-        if photo.doubt is not None and not on_its_way:
-            if self._policy.holds_doubtful:
-                self._hold_back(due, photo, photo.doubt, step.face)
+        looked_for = known is not None and known.face_id in self._looked_for
+        on_its_way = looked_for or (known is not None and known.face_token is not None)
+        if photo.precheck_fault is not None and not on_its_way:
+            if self._policy.holds_precheck_faults:
+                self._hold_back(due, photo, photo.precheck_fault, known)
                 return False
-            self._journal.doubtful(due, photo.doubt)
+            self._journal.precheck_warning(due, photo.precheck_fault)
         self._people.occupy(due.row.user_id)
-        job.face = self._face_to_send(due, photo, step.face)
+        job.face = self._face_to_send(due, photo, known)
         self._looked_for.discard(job.face.face_id)
         if not looked_for and self._unknown_faces.has(due.row.user_id):
             job.face = self._journal.doubt(due, photo, job.face)
         return True
 
     def _hold_back(
-        self, due: Candidate, photo: HeldPhoto, doubt: Fault, known: FaceRecord | None
+        self, due: Candidate, photo: HeldPhoto, fault: Fault, known: FaceRecord | None
     ) -> None:
         content = FileContent(photo.times, photo.sha256)
-        unusable = Unusable(status=Status.INVALID, fault=doubt, content=content)
+        unusable = Unusable(status=Status.INVALID, fault=fault, content=content)
         same = known if known is not None and known.sha256 == photo.sha256 else None
-        under = self._policy.marks.get(doubt.code)
+        under = self._policy.marks.get(fault.code)
         self._journal.photo_is_unusable(due, unusable, content, same, under=under)
 
     def _face_to_send(
@@ -156,9 +159,9 @@ class Planner:
         fault, content = unusable.fault, unusable.content
         path = due.row.path
         if fault.code == PhotoCode.MISSING:
-            self.stop = self.stop or self._share.missing(path, was_there=due.was_there)
+            self.stop = self.stop or self._photo_root.missing(path, was_there=due.was_there)
         elif unusable.share_gone:
-            self.stop = self.stop or self._share.unreachable(path, fault.message)
+            self.stop = self.stop or self._photo_root.unreachable(path, fault.message)
         if content is None:
             held = next((face for face in known if face.face_id == due.face_id), None)
             self._journal.photo_is_not_there(due, unusable, held)

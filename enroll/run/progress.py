@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from enroll.ledger import RunPace
-from enroll.limiter.limits import Limiter, LimiterState
+from enroll.limiter.limits import LimiterState
 from enroll.limiter.waiting import View, Waits, in_words
 from enroll.run.feed import Feed
 from enroll.run.health import Reachability
 from enroll.run.journal import Journal
+from enroll.run.parts import Parts
 from enroll.run.reconcile import Reconciler
-from enroll.run.sender import Sender
-from enroll.run.unknown_faces import UnknownFaces
 from enroll.session.tally import Observer, Tally
 from enroll.text.wording import amount, duration
 
@@ -30,7 +29,7 @@ class Progress:
         self._remembered_at = float("-inf")
 
     def beat(self, view: View, now: float) -> None:
-        """Look at the run; `now` is monotonic seconds. What is written goes with other commits."""
+        """Note how the run goes at `now` (monotonic seconds). Written with the next commit."""
         tally, gauge = self._journal.tally, view.gauge
         tally.pace = RunPace(
             limit=gauge.limit,
@@ -55,15 +54,15 @@ class Progress:
 
 
 STILL_SECONDS = 60.0
-"""After so long without any progress the observer hears what the run waits for."""
+"""How long a run may stand still before it reports what it waits for."""
 
 AWAY_SECONDS = 3.0
-"""After so long without the service the observer hears of it: long enough for a hiccup to pass, and
-within five seconds of the first call that could not leave, which was tried for one."""
+"""How long the service may be away before that is reported: longer than a hiccup, and within five
+seconds of the first call that could not leave, which was tried for one second."""
 
 
 class Watchdog:
-    """Looks at a run's counts now and then, and barks when they stand still."""
+    """Reports when a run has stood still for a while, or cannot reach the service."""
 
     def __init__(self, observer: Observer, *, now: float) -> None:
         """`now` and all further times are monotonic seconds."""
@@ -101,31 +100,27 @@ class Watchdog:
 
     def bark(
         self,
-        feed: Feed,
-        sender: Sender,
-        doubts: Reconciler,
-        unknown_faces: UnknownFaces,
-        limiter: Limiter,
-        reach: Reachability,
-        *,
+        parts: Parts,
         now: float,
     ) -> None:
         """Tell the observer what the run waits for."""
-        reasons = [*_calls(sender, limiter, reach, now), *_photos(feed), *_doubts(doubts, now)]
-        reasons += ["the list of the library's faces"] * unknown_faces.being_learned
+        calls, photos = _calls(parts, now), _photos(parts.feed)
+        reasons = [*calls, *photos, *_in_doubt(parts.reconciler, now)]
+        reasons += ["the list of the library's faces"] * parts.unknown_faces.being_learned
         self._observer.waits(
             "; ".join(reasons) or "rows that wait for another photo of the same person"
         )
 
 
-def _calls(sender: Sender, limiter: Limiter, reach: Reachability, now: float) -> Iterator[str]:
+def _calls(parts: Parts, now: float) -> Iterator[str]:
+    sender, reach = parts.sender, parts.reach
     if reach.shortage.since is not None:
         yield _short(reach)
     if sender.in_flight:
         yield f"{amount(sender.in_flight, 'call')} in flight"
     if sender.setbacks:
         yield f"{amount(sender.setbacks, 'row')} to be sent again ({reach.because})"
-    gauge = limiter.gauge(now)
+    gauge = parts.limiter.gauge(now)
     if sender.ready and not sender.in_flight:
         because = f" ({gauge.cap})" if gauge.cap else ""
         yield f"a slot for {amount(sender.ready, 'row')}{because}"
@@ -146,8 +141,8 @@ def _photos(feed: Feed) -> Iterator[str]:
         yield "the manifest and the photos' folder"
 
 
-def _doubts(doubts: Reconciler, now: float) -> Iterator[str]:
-    if len(doubts):
-        due = doubts.next_due()
+def _in_doubt(reconciler: Reconciler, now: float) -> Iterator[str]:
+    if len(reconciler):
+        due = reconciler.due_at()
         when = "" if due is None else f", the next look in {duration(max(due - now, 0.0))}"
-        yield f"{amount(len(doubts), 'face')} in doubt to be settled{when}"
+        yield f"{amount(len(reconciler), 'face')} in doubt to be settled{when}"

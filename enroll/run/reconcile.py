@@ -198,11 +198,11 @@ class Reconciler:
         self._calibrator.enrolled(face)
         self._list_calibrator.enrolled(face)
 
-    def next_due(self) -> float | None:
+    def due_at(self) -> float | None:
         """When something is to be done even if no task ends (monotonic seconds)."""
         moments = [self._waiting[0][0] if self._waiting else None]
-        moments += [self._calibrator.next_due, self._list_calibrator.next_due]
-        moments.append(self._lookups.next_due())
+        moments += [self._calibrator.due_at, self._list_calibrator.due_at]
+        moments.append(self._lookups.due_at())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def work(self, *, idle: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
 from enroll import clock
-from enroll.errors import ServiceError, ShortageError
+from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
 from enroll.expiry import INTENT_SECONDS
 from enroll.facesearch import SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES
@@ -35,7 +35,7 @@ from enroll.run.health import Breaker, CredentialRefresh, Reachability
 from enroll.run.job import Job
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
-from enroll.run.transitions import Again, Doubtful, Policy, Settled, Stop
+from enroll.run.transitions import Again, Policy, Step, Stop
 from enroll.settings import CodeRule
 from enroll.text.remedies import remedy
 
@@ -75,9 +75,9 @@ class Signer(Protocol):
 class Sender:
     """Every job between the decision to send its face and what the answer means.
 
-    A job goes from ready (intent not recorded) to arming (recorded, not committed) to armed
-    (intent on the disk) to in flight and to answered, where its place is free again; from there it
-    leaves, or goes back to ready or waiting.
+    A job is ready (no intent recorded), then arming (intent recorded, not committed), armed (intent
+    on disk), in flight, and answered, when its place is free again. Then it is finished, or goes
+    back to ready, or waits for its back-off.
     """
 
     def __init__(
@@ -111,11 +111,12 @@ class Sender:
         self._urgent = False
         self._waiting: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
-        self._holders: dict[str, int] = {}
         self._breaker = Breaker()
         self._kept: Counter[str] = Counter()
         self.stop: ServiceError | None = None
         """What the service said to stop the run."""
+        self.unrecorded: EnrollError | None = None
+        """Why an answer could not be recorded."""
 
     @property
     def backlog(self) -> int:
@@ -147,7 +148,7 @@ class Sender:
 
     @property
     def urgent(self) -> bool:
-        """Whether one of these may mean that no further call should leave."""
+        """Whether an answer is waiting after which perhaps no further call should leave."""
         return self._urgent
 
     @property
@@ -160,11 +161,11 @@ class Sender:
         """Calls that are being made."""
         return len(self._in_flight)
 
-    def next_due(self) -> float | None:
-        """When the first of those that wait may go on (monotonic seconds)."""
+    def due_at(self) -> float | None:
+        """When the next job may go on that waits for a time (monotonic seconds)."""
         moments = [self._waiting[0][0] if self._waiting else None]
         if self._armed and not self._in_flight:
-            moments.append(self._breaker.next_due())
+            moments.append(self._breaker.due_at())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def take(self, job: Job) -> None:
@@ -175,13 +176,13 @@ class Sender:
         """Record the intents of the next calls, at most as many ahead as there are places."""
         while self._ready and len(self._armed) + len(self._arming) < self._limiter.limit:
             job = self._ready.popleft()
-            job.expired, expires = job.face.expires, self._latest_expiry()
+            job.previous_expires, expires = job.face.expires, self._latest_expiry()
             job.face = self._journal.intent(job.due, job.photo, job.face, expires=expires)
             self._arming.append(job)
 
     def _latest_expiry(self) -> int:
-        """What an intent says that is recorded now: after a commit like the last one, its call has
-        `INTENT_SECONDS` to leave."""
+        """The expiry to record with an intent now: after a commit that takes as long as the last
+        one, its call has `INTENT_SECONDS` to leave."""
         return self._service.expiry(within=self._journal.took + INTENT_SECONDS)
 
     def starving(self, now: float) -> bool:
@@ -206,8 +207,8 @@ class Sender:
         self._arming.clear()
 
     def send(self, now: float) -> None:
-        """Let as many calls leave as there are places for, while the sign of life is young enough:
-        many calls take long to hand out where each has a thread started for it."""
+        """Send as many calls as there are places for, as long as the last sign of life is recent:
+        handing out many calls takes a while if a thread is started for each."""
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
         while self.may_send(now) and self._journal.alive(clock.monotonic()):
@@ -246,7 +247,7 @@ class Sender:
         )
 
     def _arrived(self, job: Job, answer: Answer) -> None:
-        """A call has ended: its place is free at once, what it means is heard with others'."""
+        """Free the place of a call that has ended; `hear_all` records what its answer means."""
         slot = self._in_flight.pop(job)
         service_time = clock.time() + self._service.clock_offset
         self._limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)
@@ -256,25 +257,37 @@ class Sender:
         self._answered.append((job, answer))
         self._urgent = self._urgent or answer.verdict is not Verdict.APPLIED
 
-    def take_answers(self) -> list[tuple[Job, Answer]]:
-        """The answers that have come, each for `hear`."""
+    def hear_all(self) -> list[Job]:
+        """Record what the answers mean that have come. Returns the jobs for which no further call
+        is made: each face has its outcome or is in doubt.
+
+        An answer may bear a face token, so each is heard whatever becomes of the others; the first
+        error is in `unrecorded`.
+        """
         answered, self._answered, self._urgent = self._answered, [], False
-        return answered
+        holders: dict[str, int] = {}
+        try:
+            tokens = [answer.face_token for _, answer in answered if answer.face_token]
+            if tokens:
+                holders = self._journal.ledger.holders_of(tokens)
+        except LocalError as error:
+            self.unrecorded = self.unrecorded or error
+        finished = []
+        for job, answer in answered:
+            try:
+                if not isinstance(self._hear(job, answer, holders), Again):
+                    finished.append(job)
+            except EnrollError as error:
+                self.unrecorded = self.unrecorded or error
+        return finished
 
-    def look_up(self, answered: Sequence[tuple[Job, Answer]]) -> None:
-        """Find out whose tokens the answers bear, before they are heard. Raises LocalError."""
-        self._holders = {}
-        tokens = [answer.face_token for _, answer in answered if answer.face_token]
-        if tokens:
-            self._holders = self._journal.ledger.holders_of(tokens)
-
-    def hear(self, job: Job, answer: Answer) -> bool:
-        """Record what an answer means; whether no further call is to be made for its face, which
-        has its outcome then or is in doubt."""
+    def _hear(self, job: Job, answer: Answer, holders: dict[str, int]) -> Step:
+        """Record what an answer means, and what comes next for its job; `holders` are the faces
+        whose tokens are known, and takes this one's."""
         now = clock.monotonic()
         self._count(job, answer, now)
         if answer.verdict is Verdict.APPLIED:
-            answer = self._proved_new(job.face, answer)
+            answer = _proved_new(job.face, answer, holders)
         self._keep_raw(answer)
         step = transitions.after(
             job.face,
@@ -282,16 +295,17 @@ class Sender:
             at=clock.now_ms(),
             policy=self._policy,
             tries=job.tries,
-            expired=job.expired,
+            previous_expires=job.previous_expires,
         )
-        if isinstance(step, Stop) and self._refresh.credentials_changed(answer, job.credentials):
+        if isinstance(step, Stop) and self._refresh.refresh_credentials(answer, job.credentials):
             step = Again(step.face, refused=True)
-        return self._follow(job, step, now)
+        self._follow(job, step, now)
+        return step
 
     def _count(self, job: Job, answer: Answer, now: float) -> None:
         refused = answer.verdict is Verdict.REFUSED
         self._reach.heard(answer, now)
-        if not answer.left:
+        if not answer.may_have_arrived:
             return
         self._journal.tally.calls[CallKind.ADD] += 1
         self._journal.tally.refused += refused
@@ -306,20 +320,17 @@ class Sender:
             if code is not None:
                 self.stop = self.stop or _over_and_over(answer)
 
-    def _follow(self, job: Job, step: Settled | Doubtful | Again | Stop, now: float) -> bool:
+    def _follow(self, job: Job, step: Step, now: float) -> None:
         job.face = step.face
         self._journal.face(step.face, ended=not isinstance(step, Again | Stop))
         if isinstance(step, Stop):
             self.stop = self.stop or stopped_by(step.answer, self._refresh.credentials)
-        if not isinstance(step, Again):
-            return True
-        if step.refused:
+        elif isinstance(step, Again) and step.refused:
             self._ready.appendleft(job)
-        else:
+        elif isinstance(step, Again):
             job.setbacks += 1
             due_at = now + _back_off(job.setbacks)
             heapq.heappush(self._waiting, (due_at, next(self._order), job))
-        return False
 
     def _keep_raw(self, answer: Answer) -> None:
         """Keep the first few answers that are not documented, for `enroll status`."""
@@ -337,21 +348,10 @@ class Sender:
         )
         self._journal.ledger.record(Changes(raw=[kept]))
 
-    def _proved_new(self, face: FaceRecord, answer: Answer) -> Answer:
-        """An answer with the token of another face proves nothing about this one."""
-        if self._holders.setdefault(answer.face_token, face.face_id) == face.face_id:
-            return answer
-        return replace(
-            answer,
-            verdict=Verdict.UNKNOWN,
-            code=REPEATED,
-            message="The service answered with the token of another face.",
-        )
-
     def withdraw(self) -> list[Job]:
         """Take back what has not left; the jobs whose calls have not ended, now in doubt."""
         for job in self._unsent():
-            face = transitions.cancel(job.face, expired=job.expired)
+            face = transitions.cancel(job.face, previous_expires=job.previous_expires)
             self._journal.ledger.record(Changes(faces=[face]))
         self._journal.tally.calls[CallKind.ADD] += len(self._in_flight)
         for job in self._in_flight:
@@ -376,6 +376,18 @@ def _back_off(setbacks: int) -> float:
     state = RetryCallState(Retrying(), None, (), {})
     state.attempt_number = setbacks
     return BACK_OFF(state)
+
+
+def _proved_new(face: FaceRecord, answer: Answer, holders: dict[str, int]) -> Answer:
+    """An answer with the token of another face proves nothing about this one."""
+    if holders.setdefault(answer.face_token, face.face_id) == face.face_id:
+        return answer
+    return replace(
+        answer,
+        verdict=Verdict.UNKNOWN,
+        code=REPEATED,
+        message="The service answered with the token of another face.",
+    )
 
 
 def _over_and_over(answer: Answer) -> ServiceError:

@@ -1,4 +1,4 @@
-"""Tasks that are carried out elsewhere, and whose ends the loop hears on its own thread."""
+"""Tasks that run on other threads; the loop takes their results on its own."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from enroll.run.health import Reachability
 from enroll.settings import Preparation
 
 AGAIN_SECONDS = 1.0
-"""After so long a task is given once more for which this machine had no file left."""
+"""After how long a task is repeated that found no file descriptor free."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task that has ended: what takes its value, and what gives it once more, where that may be
-    done."""
+    """A task that has ended: `on_end` takes its value, `again` repeats it where that is safe."""
 
     on_end: Callable[[Any], None]
     future: Future[Any]
@@ -130,12 +129,12 @@ class Tasks:
             pass
         return [task for task in ended if task is not None]
 
-    def next_due(self) -> float | None:
-        """When the first of them is to be given again (monotonic seconds)."""
+    def due_at(self) -> float | None:
+        """When the next task that was put off is to be repeated (monotonic seconds)."""
         return self._put_off[0][0] if self._put_off else None
 
-    def give_again(self, now: float) -> None:
-        """Give those whose time has come."""
+    def repeat_due(self, now: float) -> None:
+        """Repeat the tasks that were put off until now."""
         while self._put_off and self._put_off[0][0] <= now:
             task = self._put_off.popleft()[1]
             if task.again is not None:

@@ -23,15 +23,15 @@ STRANGER = "UNKNOWN_FACE"
 class Policy:
     """The settings that decide what comes next; docs/reference.md describes the options."""
 
-    attempts: int = 5
+    attempts: int
     multi_oriented_detection: bool = False
     retry_codes: frozenset[str] = frozenset()
     on_code: Mapping[str, CodeRule] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     """For each code that settings of the photos' preparation may turn into a success a text of
     those settings; where it is another than in the record of a refusal, it is worth a try."""
-    holds_doubtful: bool = False
-    """Whether a photo is not sent in which something is amiss with the face."""
+    holds_precheck_faults: bool = False
+    """Whether a photo is held back, not sent, if the precheck found something wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,15 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """Nothing to call: the row points to `face`, which stands as it says."""
+class NoCall:
+    """No call is needed: the row points to `face`, open or not, as it stands."""
+
+    face: FaceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """It is known whether the face was added: record `face`, and that its row is done."""
 
     face: FaceRecord
 
@@ -56,8 +63,9 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubtful:
-    """The call may or may not have been applied: settle it before anything else is done."""
+class InDoubt:
+    """The call may or may not have been applied: the face has to be settled before the row goes
+    on."""
 
     face: FaceRecord
 
@@ -79,6 +87,10 @@ class Stop:
     answer: Answer
 
 
+Step = Outcome | InDoubt | Again | Stop
+"""What follows from the answer to a call."""
+
+
 def first_step(
     faces: Sequence[FaceRecord],
     photo: SeenPhoto,
@@ -87,7 +99,7 @@ def first_step(
     run: int,
     user_data: str | None = None,
     renews: bool = False,
-) -> Send | Settled | Hold:
+) -> Send | NoCall | Hold:
     """The first step of a row whose photo has been read, in the run of number `run`.
 
     `faces` is everything that the ledger holds of this `user_id`; `user_data` the row's, where it
@@ -97,15 +109,15 @@ def first_step(
     opened = next((face for face in faces if face.open), None)
     if same is not None and same.status in (Status.ENROLLED, Status.SUPERSEDED):
         if not (renews and _may_be_renewed(same, user_data)):
-            return Settled(replace(same, status=Status.ENROLLED))
+            return NoCall(replace(same, status=Status.ENROLLED))
         return Send(same) if opened is None else Hold(opened)
     if same is not None and same.open:
-        return Settled(same)
+        return NoCall(same)
     if opened is not None:
         return Hold(opened)
     mended = same is not None and user_data not in (None, same.user_data)
     if same is not None and not _may_try_again(same, policy=policy, run=run, mended=mended):
-        return Settled(same)
+        return NoCall(same)
     return Send(same)
 
 
@@ -201,15 +213,15 @@ def mark_suspect(face: FaceRecord, *, run: int, user_data: str | None = None) ->
     )
 
 
-def cancel(face: FaceRecord, *, expired: float | None) -> FaceRecord:
-    """The record of a face whose intent is on disk but whose call never left; `expired` is as for
-    `after`."""
+def cancel(face: FaceRecord, *, previous_expires: float | None) -> FaceRecord:
+    """The record of a face whose intent is on disk but whose call never left; `previous_expires` is
+    as for `after`."""
     return replace(
         face,
         status=Status.PENDING,
         attempts=face.attempts - 1,
         first_attempt_at=face.first_attempt_at if face.attempts > 1 else None,
-        expires=expired,
+        expires=previous_expires,
     ).reverted()
 
 
@@ -220,24 +232,24 @@ def after(
     at: int,
     policy: Policy,
     tries: int,
-    expired: float | None = None,
-) -> Settled | Doubtful | Again | Stop:
+    previous_expires: float | None = None,
+) -> Step:
     """The step after the answer to an `add` call; `tries` are this run's calls for the row.
 
-    `expired` is the expiry of the last attempt before this one that ended in doubt, None without
-    one: what proves how this one ended leaves only that on record.
+    `previous_expires` is the expiry of the last attempt before this one that ended in doubt, None
+    without one: once this attempt's end is known, only that expiry stays on record.
     """
     verdict = answer.verdict
     if verdict is Verdict.APPLIED:
         if answer.face_token == face.former_token:  # the service has given the same one again
             face = replace(face, former_token=None, former_user_data=None)
-        return Settled(
+        return Outcome(
             replace(
                 face,
                 status=Status.ENROLLED,
                 face_token=answer.face_token,
                 enrolled_at=at,
-                expires=expired,
+                expires=previous_expires,
                 code=answer.code,
                 message=answer.message,
                 request_id=answer.request_id,
@@ -246,33 +258,57 @@ def after(
         )
     told = replace(
         face,
-        expires=expired,
+        expires=previous_expires,
         code=answer.code,
         message=answer.message,
         request_id=answer.request_id,
         time_used=answer.time_used,
     )
     if verdict is Verdict.UNKNOWN:
-        return Doubtful(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
+        return InDoubt(replace(told, status=Status.IN_DOUBT, expires=answer.expires))
     if verdict in (Verdict.REFUSED, Verdict.BLOCKED, Verdict.NOT_SENT):
-        return Again(cancel(face, expired=expired), refused=verdict is not Verdict.NOT_SENT)
+        return Again(
+            cancel(face, previous_expires=previous_expires), refused=verdict is not Verdict.NOT_SENT
+        )
     if verdict is Verdict.FATAL:
-        return Stop(cancel(told, expired=expired), answer)
+        return Stop(cancel(told, previous_expires=previous_expires), answer)
     return _not_applied(told, answer, policy=policy, tries=tries)
+
+
+def after_look(
+    face: FaceRecord, due: Candidate, *, told: FaceRecord, policy: Policy, tries: int
+) -> Send | NoCall | Outcome:
+    """The step of a row whose face was in doubt, once nothing more is done about that.
+
+    `face` stands as the look at the library left it, `told` as the last answer did; `tries` are
+    this run's calls for the row.
+    """
+    absent = face.status is Status.PENDING
+    if not (absent or _stands_as_before(face, due)):
+        return NoCall(face)
+    if tries < policy.attempts:
+        return Send(face)
+    status = Status.FAILED if absent else face.status
+    return Outcome(replace(face, status=status, code=told.code, message=told.message))
+
+
+def _stands_as_before(face: FaceRecord, due: Candidate) -> bool:
+    """Whether a face that was to be added again was not."""
+    return due.renews and face.face_token is not None and face.user_data != due.row.user_data
 
 
 def _not_applied(
     face: FaceRecord, answer: Answer, *, policy: Policy, tries: int
-) -> Settled | Again | Stop:
+) -> Outcome | Again | Stop:
     """The service answered that it did not add the face; `--on-code` may overrule ours."""
     rule = policy.on_code.get(answer.code)
     if rule is CodeRule.STOP:
-        return Stop(cancel(face, expired=face.expires), answer)
+        return Stop(cancel(face, previous_expires=face.expires), answer)
     if rule is CodeRule.RETRY:
         if tries < policy.attempts:
             return Again(replace(face, status=Status.PENDING).reverted(), refused=False)
-        return Settled(replace(face, status=Status.FAILED).reverted())
+        return Outcome(replace(face, status=Status.FAILED).reverted())
     if answer.verdict is not Verdict.REJECTED and rule is not CodeRule.REJECT:
-        return Settled(replace(face, status=Status.FAILED).reverted())
+        return Outcome(replace(face, status=Status.FAILED).reverted())
     under = policy.marks.get(answer.code)
-    return Settled(replace(face, status=Status.REJECTED, refused_under=under).reverted())
+    return Outcome(replace(face, status=Status.REJECTED, refused_under=under).reverted())

@@ -52,7 +52,7 @@ class UnknownFaces:
         self._pages = 0
         self._met = False  # the ledger's faces: what comes behind may be new to it
         self._trust = trust
-        self.known = trust is Trust.WHOLE
+        self.complete = trust is Trust.WHOLE
         """Whether everything has been seen that can be."""
         self.stop: LedgerMismatchError | None = None
         """Why nothing may be sent: a ledger that lacks faces, and a library that is not shown."""
@@ -60,11 +60,11 @@ class UnknownFaces:
     @property
     def being_learned(self) -> bool:
         """Whether the library is being listed."""
-        return self._asked and not self.known
+        return self._asked and not self.complete
 
     def learn(self) -> None:
         """Have the library listed, unless that is under way or done."""
-        if not (self.known or self._asked):
+        if not (self.complete or self._asked):
             self._asked = True
             held = self._journal.ledger.token_count()
             self._ask(max(held + 2 - LIST_PAGE, 1))
@@ -100,7 +100,7 @@ class UnknownFaces:
             self._ask(following)
 
     def _ends(self, *, whole: bool) -> None:
-        self.known, self._whole = True, whole
+        self.complete, self._whole = True, whole
         if self._trust is Trust.LESS and not whole:
             self.stop = LedgerMismatchError(
                 "The ledger ends before the last run that used it, as if it had been restored "

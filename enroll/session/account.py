@@ -221,7 +221,7 @@ class Connection:
         while True:
             used = self.credentials
             answer = call(service)
-            if answer.left:
+            if answer.may_have_arrived:
                 self.tally.calls[kind] += 1
             if not changes:
                 # What this answer tells of the clock holds for the next call, and nothing is begun
@@ -230,7 +230,7 @@ class Connection:
             if answer.verdict is Verdict.APPLIED:
                 wait.answered()
                 return answer
-            if self.credentials_changed(answer, used):
+            if self.refresh_credentials(answer, used):
                 continue
             if answer.code in CREDENTIAL_CODES and not clock_learned:
                 # The client has learned the service's clock from this very answer.
@@ -242,12 +242,9 @@ class Connection:
                 return answer
             clock.sleep(pause)
 
-    def credentials_changed(self, answer: Answer, used: Credentials | None) -> bool:
-        """Whether a call that was signed with `used` is worth making again after this answer: the
-        service has refused the signature, and there are other credentials by now.
-
-        They are read once more where these are the present ones.
-        """
+    def refresh_credentials(self, answer: Answer, used: Credentials | None) -> bool:
+        """If `answer` refuses the signature of a call made with `used`, read the credentials again
+        unless that was done since; True if calls are now signed with others."""
         if answer.code not in CREDENTIAL_CODES:
             return False
         if used is not self.credentials:  # another call has had them read again

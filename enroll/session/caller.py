@@ -155,7 +155,7 @@ class Caller:
         return None
 
     def _count(self, kind: CallKind, answer: Answer | None) -> None:
-        if answer is not None and answer.left:
+        if answer is not None and answer.may_have_arrived:
             self.connection.tally.calls[kind] += 1
             self.connection.tally.refused += answer.verdict is Verdict.REFUSED
 
@@ -172,7 +172,7 @@ class Caller:
             if after is None:
                 raise ShortageError(answer.message)
         if answer.verdict is Verdict.FATAL:
-            if self.connection.credentials_changed(answer, request.credentials):
+            if self.connection.refresh_credentials(answer, request.credentials):
                 return 0.0
             raise self.connection.failed(answer)
         return after

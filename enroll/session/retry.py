@@ -11,7 +11,7 @@ A policy looks at how a call has ended, and how often it has ended so before:
 A pause is a second, doubled each time, a minute at most; where nothing else spaces out calls, a
 refused one waits for as long as the service asks. What an answer that stands comes to is for who
 asked to say: BLOCKED is a shortage of this machine, FATAL stops a command unless the credentials
-were exchanged (`enroll.session.account.Connection.credentials_changed`).
+were exchanged (`enroll.session.account.Connection.refresh_credentials`).
 
 | policy | NOT_SENT | UNKNOWN | REFUSED | BLOCKED | limiter | of |
 |---|---|---|---|---|---|---|

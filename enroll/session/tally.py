@@ -57,8 +57,8 @@ class Tally:
     drawn from those that are due and `left_out` not; `drawn` counts by what became of them.
     `service_took` and `calls_took` are how long answered calls of `add` took, by the service's own
     word and as a whole; those that it had no place for are left out.
-    `doubtful` are lines whose photos were sent although a face was looked for and not found, or not
-    one for certain, by the code of that.
+    `precheck_warnings` are lines whose photos were sent although `--precheck` found a fault, by
+    its code.
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -84,7 +84,7 @@ class Tally:
     user_data_changed: int = 0
     gone: int = 0
     kept: int = 0
-    doubtful: Counter[str] = field(default_factory=Counter)
+    precheck_warnings: Counter[str] = field(default_factory=Counter)
     superseded: int = 0
     shared: int = 0
     shared_examples: list[SharedPhoto] = field(default_factory=list)
@@ -143,7 +143,7 @@ class Observer:
     def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
         """A due row has its outcome; it counts in `Tally.done` already."""
 
-    def doubtful(self, row: Candidate, doubt: Fault) -> None:
+    def precheck_warning(self, row: Candidate, fault: Fault) -> None:
         """A due row's photo is sent although something is amiss with the face in it."""
 
     def ticked(self, tally: Tally) -> None:
