@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive import Archive
 from hypothesis import settings
 from killing import Runner
 from moved_clock import MovedClock, StoppedClock, standin
 from real_command import Command, account_of
-from small_archive import Archive
 from sqlalchemy import Connection, Engine, event
 
 from enroll import clock
@@ -76,11 +76,11 @@ def runner() -> Iterator[Runner]:
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    """An empty folder to put portraits and manifests into."""
+def archive(box: Sandbox, tmp_path: Path) -> Archive:
+    """An empty folder to put portraits and manifests into, for the stand-in's library."""
     folder = tmp_path / "archive"
     folder.mkdir()
-    return Archive(folder)
+    return Archive(folder, box)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checked_library import GROUP, Place, Told
+from archive import GROUP, Archive, Told
 from moved_clock import standin
 from real_command import Command
 
@@ -44,15 +44,15 @@ def box(faceless_box: Sandbox) -> Sandbox:
 
 
 @pytest.fixture
-def place(box: Sandbox, tmp_path: Path) -> Place:
+def archive(box: Sandbox, tmp_path: Path) -> Archive:
     """Six people in the manifest, and no ledger."""
-    there = Place(tmp_path, box)
+    there = Archive(tmp_path, box)
     there.people(1, 2, 3, 4, 5, 6)
     return there
 
 
 def adopted(
-    place: Place,
+    archive: Archive,
     told: Told | None = None,
     *,
     score: float | None = None,
@@ -61,70 +61,72 @@ def adopted(
     **changed: Any,
 ) -> Adoption:
     settings = AdoptSettings(
-        run=place.settings(**changed), score=score, dry_run=dry_run, report=report
+        run=archive.settings(**changed), score=score, dry_run=dry_run, report=report
     )
-    return adopt(settings, lambda: place.credentials, told or Told())
+    return adopt(settings, lambda: archive.credentials, told or Told())
 
 
 def outcomes(adoption: Adoption) -> dict[str, int]:
     return {one.value: count for one, count in adoption.outcomes.items()}
 
 
-def test_a_ledger_restored_from_a_backup_adopts_what_was_enrolled_since(place: Place) -> None:
-    assert place.run(limit=2).exit_code is ExitCode.ENDED_EARLY
-    backup = place.ledger.read_bytes()
-    assert place.run().exit_code is ExitCode.DONE
-    place.ledger.write_bytes(backup)
-    assert outcomes(adopted(place)) == {"adopted": 4}
-    assert place.run().exit_code is ExitCode.DONE
-    assert (place.box.count("add"), len(place.in_library())) == (6, 6)
+def test_a_ledger_restored_from_a_backup_adopts_what_was_enrolled_since(archive: Archive) -> None:
+    assert archive.run(limit=2).exit_code is ExitCode.ENDED_EARLY
+    backup = archive.ledger.read_bytes()
+    assert archive.run().exit_code is ExitCode.DONE
+    archive.ledger.write_bytes(backup)
+    assert outcomes(adopted(archive)) == {"adopted": 4}
+    assert archive.run().exit_code is ExitCode.DONE
+    assert (archive.box.count("add"), len(archive.in_library())) == (6, 6)
 
 
-def test_faces_that_others_added_are_taken_over_and_not_added_again(place: Place) -> None:
-    tokens = {f"u{n}": place.add(f"u{n}", f"{n}.jpg") for n in (1, 2, 3, 4)}
+def test_faces_that_others_added_are_taken_over_and_not_added_again(archive: Archive) -> None:
+    tokens = {f"u{n}": archive.add(f"u{n}", f"{n}.jpg") for n in (1, 2, 3, 4)}
     told = Told()
-    adoption = adopted(place, told)
+    adoption = adopted(archive, told)
     assert (adoption.exit_code, outcomes(adoption)) == (ExitCode.DONE, {"adopted": 4})
-    assert (adoption.rows, adoption.to_search, place.box.count("search")) == (6, 4, 4)
+    assert (adoption.rows, adoption.to_search, archive.box.count("search")) == (6, 4, 4)
     assert "2 rows of people without a face there." in told.text
     assert "To search for: 4 rows, a call each." in told.text
-    added = place.box.count("add")
-    assert place.run().exit_code is ExitCode.DONE
-    assert place.box.count("add") == added + 2  # the other two
-    ledger = {entry.user_id: entry.face_token for entry in place.entries()}
+    added = archive.box.count("add")
+    assert archive.run().exit_code is ExitCode.DONE
+    assert archive.box.count("add") == added + 2  # the other two
+    ledger = {entry.user_id: entry.face_token for entry in archive.entries()}
     assert tokens.items() <= ledger.items()
-    assert set(ledger.values()) == place.in_library()
-    assert {event[0] for event in place.history()} == {"adopted"}
+    assert set(ledger.values()) == archive.in_library()
+    assert {event[0] for event in archive.history()} == {"adopted"}
 
 
-def test_what_is_adopted_says_what_the_library_says_of_it(place: Place) -> None:
-    place.add("u1", "1.jpg", user_data="other name")
-    adopted(place)
-    face = place.face("u1")
+def test_what_is_adopted_says_what_the_library_says_of_it(archive: Archive) -> None:
+    archive.add("u1", "1.jpg", user_data="other name")
+    adopted(archive)
+    face = archive.face("u1")
     assert face.user_data == "other name"
-    assert face.enrolled_at == place.box.faces(GROUP)[0].add_time
+    assert face.enrolled_at == archive.box.faces(GROUP)[0].add_time
     assert face.attempts == 0
-    assert place.run().ended.tally.user_data_changed == 1
+    assert archive.run().ended.tally.user_data_changed == 1
 
 
-def test_a_dry_run_says_what_it_takes_and_leaves_nothing(place: Place) -> None:
-    place.add("u1", "1.jpg")
+def test_a_dry_run_says_what_it_takes_and_leaves_nothing(archive: Archive) -> None:
+    archive.add("u1", "1.jpg")
     told = Told()
-    adoption = adopted(place, told, dry_run=True)
+    adoption = adopted(archive, told, dry_run=True)
     assert adoption.to_search == 1
     assert "To search for: 1 row, a call each." in told.text
-    assert place.box.count("search") == 0
-    assert not place.ledger.exists()
-    assert not place.ledger.with_name("ledger.sqlite.lock").exists()
+    assert archive.box.count("search") == 0
+    assert not archive.ledger.exists()
+    assert not archive.ledger.with_name("ledger.sqlite.lock").exists()
 
 
-def test_another_photo_of_a_person_is_not_taken_for_this_one(place: Place, tmp_path: Path) -> None:
-    place.add("u1", "1.jpg")
-    place.photo("older.jpg", 8)
-    theirs = place.add("u2", "older.jpg")
+def test_another_photo_of_a_person_is_not_taken_for_this_one(
+    archive: Archive, tmp_path: Path
+) -> None:
+    archive.add("u1", "1.jpg")
+    archive.photo("older.jpg", 8)
+    theirs = archive.add("u2", "older.jpg")
     report = tmp_path / "report.csv"
     told = Told()
-    adoption = adopted(place, told, report=report)
+    adoption = adopted(archive, told, report=report)
     assert outcomes(adoption) == {"adopted": 1, "not_found": 1}
     assert adoption.exit_code is ExitCode.SOME_ROWS_FAILED
     assert adoption.unknown == 1
@@ -136,134 +138,134 @@ def test_another_photo_of_a_person_is_not_taken_for_this_one(place: Place, tmp_p
         (line,) = reader
     assert (line["line"], line["user_id"], line["outcome"]) == ("3", "u2", "not_found")
     assert 50 < float(line["score"]) < 99
-    assert theirs not in {entry.face_token for entry in place.entries()}
+    assert theirs not in {entry.face_token for entry in archive.entries()}
 
 
-def test_a_face_under_another_user_id_is_not_taken(place: Place) -> None:
-    place.add("somebody", "1.jpg")
-    place.add("u2", "2.jpg")
-    adoption = adopted(place)
-    assert (outcomes(adoption), place.box.count("search")) == ({"adopted": 1}, 1)
+def test_a_face_under_another_user_id_is_not_taken(archive: Archive) -> None:
+    archive.add("somebody", "1.jpg")
+    archive.add("u2", "2.jpg")
+    adoption = adopted(archive)
+    assert (outcomes(adoption), archive.box.count("search")) == ({"adopted": 1}, 1)
 
 
 def test_of_several_copies_the_oldest_is_adopted_and_the_rest_is_surplus(
-    place: Place, tmp_path: Path
+    archive: Archive, tmp_path: Path
 ) -> None:
-    first, *rest = [place.add("u1", "1.jpg") for _ in range(3)]
+    first, *rest = [archive.add("u1", "1.jpg") for _ in range(3)]
     told = Told()
-    adoption = adopted(place, told, report=tmp_path / "report.csv")
-    assert place.face("u1").face_token == first
+    adoption = adopted(archive, told, report=tmp_path / "report.csv")
+    assert archive.face("u1").face_token == first
     assert (adoption.surplus, adoption.exit_code) == (2, ExitCode.SOME_ROWS_FAILED)
-    assert sorted(place.history()) == sorted(
+    assert sorted(archive.history()) == sorted(
         [("adopted", "u1", first), *[("surplus", "u1", token) for token in rest]]
     )
     assert "2 further copies of these faces recorded as surplus" in told.text
     assert "2 further copies recorded as surplus" in (tmp_path / "report.csv").read_text()
 
 
-def test_two_photos_that_look_the_same_share_no_token(place: Place) -> None:
-    same = (place.folder / "1.jpg").read_bytes()
-    (place.folder / "again.jpg").write_bytes(same[:2] + b"\xff" + same[2:])  # a fill byte
-    place.rows.append(("u1", "", "again.jpg"))
-    token = place.add("u1", "1.jpg")
-    adoption = adopted(place)
+def test_two_photos_that_look_the_same_share_no_token(archive: Archive) -> None:
+    same = (archive.folder / "1.jpg").read_bytes()
+    (archive.folder / "again.jpg").write_bytes(same[:2] + b"\xff" + same[2:])  # a fill byte
+    archive.rows.append(("u1", "", "again.jpg"))
+    token = archive.add("u1", "1.jpg")
+    adoption = adopted(archive)
     assert outcomes(adoption) == {"adopted": 1, "contested": 1}
-    assert place.face("u1").face_token == token
-    second = place.add("u1", "again.jpg")
-    assert outcomes(adopted(place)) == {"adopted": 1}
-    assert {face.face_token for face in place.faces("u1")} == {token, second}
+    assert archive.face("u1").face_token == token
+    second = archive.add("u1", "again.jpg")
+    assert outcomes(adopted(archive)) == {"adopted": 1}
+    assert {face.face_token for face in archive.faces("u1")} == {token, second}
 
 
-def test_a_photo_that_stands_twice_is_one_face(place: Place) -> None:
-    (place.folder / "copy.jpg").write_bytes((place.folder / "1.jpg").read_bytes())
-    place.rows.append(("u1", "", "copy.jpg"))
-    place.add("u1", "1.jpg")
-    adoption = adopted(place)
+def test_a_photo_that_stands_twice_is_one_face(archive: Archive) -> None:
+    (archive.folder / "copy.jpg").write_bytes((archive.folder / "1.jpg").read_bytes())
+    archive.rows.append(("u1", "", "copy.jpg"))
+    archive.add("u1", "1.jpg")
+    adoption = adopted(archive)
     assert (outcomes(adoption), adoption.surplus) == ({"adopted": 2}, 0)
-    place.add("u2", "2.jpg")
-    place.run()
-    assert {entry.image for entry in place.entries() if entry.user_id == "u1"} == {"copy.jpg"}
-    assert place.run().ended.tally.unchanged == 7
+    archive.add("u2", "2.jpg")
+    archive.run()
+    assert {entry.image for entry in archive.entries() if entry.user_id == "u1"} == {"copy.jpg"}
+    assert archive.run().ended.tally.unchanged == 7
 
 
-def test_an_adoption_goes_on_where_it_was_and_learns_from_what_it_has(place: Place) -> None:
+def test_an_adoption_goes_on_where_it_was_and_learns_from_what_it_has(archive: Archive) -> None:
     for number in (1, 2, 3):
-        place.add(f"u{number}", f"{number}.jpg")
-    adopted(place)
-    place.add("u4", "4.jpg")
-    searched = place.box.count("search")
-    adoption = adopted(place)
+        archive.add(f"u{number}", f"{number}.jpg")
+    adopted(archive)
+    archive.add("u4", "4.jpg")
+    searched = archive.box.count("search")
+    adoption = adopted(archive)
     assert (adoption.known, outcomes(adoption)) == (3, {"adopted": 1})
-    assert place.box.count("search") == searched + 2  # the control, and the new one
+    assert archive.box.count("search") == searched + 2  # the control, and the new one
 
 
-def test_a_touched_photo_is_known_by_its_content(place: Place) -> None:
-    token = place.add("u1", "1.jpg")
-    adopted(place)
-    (place.folder / "1.jpg").rename(place.folder / "renamed.jpg")
-    place.rows[0] = ("u1", "", "renamed.jpg")
-    assert outcomes(adopted(place)) == {"known": 1}
-    assert place.face("u1").face_token == token
+def test_a_touched_photo_is_known_by_its_content(archive: Archive) -> None:
+    token = archive.add("u1", "1.jpg")
+    adopted(archive)
+    (archive.folder / "1.jpg").rename(archive.folder / "renamed.jpg")
+    archive.rows[0] = ("u1", "", "renamed.jpg")
+    assert outcomes(adopted(archive)) == {"known": 1}
+    assert archive.face("u1").face_token == token
 
 
-def test_a_person_in_doubt_is_left_to_a_run(place: Place) -> None:
-    place.add("u1", "1.jpg")
-    adopted(place)
-    place.doubt("u1")
-    assert outcomes(adopted(place)) == {"in_doubt": 1}
-    assert place.face("u1").status is Status.IN_DOUBT
+def test_a_person_in_doubt_is_left_to_a_run(archive: Archive) -> None:
+    archive.add("u1", "1.jpg")
+    adopted(archive)
+    archive.doubt("u1")
+    assert outcomes(adopted(archive)) == {"in_doubt": 1}
+    assert archive.face("u1").status is Status.IN_DOUBT
 
 
-def test_another_photo_of_a_person_in_doubt_waits_for_that(place: Place) -> None:
-    place.add("u1", "1.jpg")
-    adopted(place)
-    place.doubt("u1")
-    place.photo("more.jpg", 90)
-    place.rows.append(("u1", "", "more.jpg"))
-    place.add("u1", "more.jpg")
-    assert outcomes(adopted(place)) == {"in_doubt": 2}
+def test_another_photo_of_a_person_in_doubt_waits_for_that(archive: Archive) -> None:
+    archive.add("u1", "1.jpg")
+    adopted(archive)
+    archive.doubt("u1")
+    archive.photo("more.jpg", 90)
+    archive.rows.append(("u1", "", "more.jpg"))
+    archive.add("u1", "more.jpg")
+    assert outcomes(adopted(archive)) == {"in_doubt": 2}
 
 
-def test_a_photo_that_a_hundred_others_are_as_like_is_unclear(place: Place) -> None:
+def test_a_photo_that_a_hundred_others_are_as_like_is_unclear(archive: Archive) -> None:
     for number in range(100):
-        place.add(f"x{number}", "1.jpg")
-    place.add("u1", "1.jpg")
-    adoption = adopted(place)
+        archive.add(f"x{number}", "1.jpg")
+    archive.add("u1", "1.jpg")
+    adoption = adopted(archive)
     assert outcomes(adoption) == {"unclear": 1}
     assert adoption.exit_code is ExitCode.SOME_ROWS_FAILED
 
 
 def test_a_row_without_a_photo_and_one_that_can_never_be_are_told(
-    place: Place, tmp_path: Path
+    archive: Archive, tmp_path: Path
 ) -> None:
-    place.add("u1", "1.jpg")
-    place.add("u2", "2.jpg")
-    (place.folder / "2.jpg").unlink()
-    place.rows.append(("bad id", "", "3.jpg"))
-    adoption = adopted(place, report=tmp_path / "report.csv")
+    archive.add("u1", "1.jpg")
+    archive.add("u2", "2.jpg")
+    (archive.folder / "2.jpg").unlink()
+    archive.rows.append(("bad id", "", "3.jpg"))
+    adoption = adopted(archive, report=tmp_path / "report.csv")
     assert adoption.invalid == 1
     assert outcomes(adoption) == {"adopted": 1, "unusable": 1}
     assert "There is no photo at this path" in (tmp_path / "report.csv").read_text()
 
 
-def test_a_search_that_fails_leaves_its_row_for_the_next_time(place: Place) -> None:
-    place.add("u1", "1.jpg")
-    place.box.script(["500"] * TRIES, call="search")
+def test_a_search_that_fails_leaves_its_row_for_the_next_time(archive: Archive) -> None:
+    archive.add("u1", "1.jpg")
+    archive.box.script(["500"] * TRIES, call="search")
     told = Told()
-    adoption = adopted(place, told)
+    adoption = adopted(archive, told)
     assert (outcomes(adoption), adoption.exit_code) == ({"failed": 1}, ExitCode.ENDED_EARLY)
     assert "`enroll run` refuses the ledger until it is" in told.text
     with pytest.raises(UsageError, match="was not finished"):
-        place.run()
-    assert outcomes(adopted(place)) == {"adopted": 1}
-    assert place.run().exit_code is ExitCode.DONE
+        archive.run()
+    assert outcomes(adopted(archive)) == {"adopted": 1}
+    assert archive.run().exit_code is ExitCode.DONE
 
 
-def test_refused_and_lost_searches_are_made_again(place: Place) -> None:
+def test_refused_and_lost_searches_are_made_again(archive: Archive) -> None:
     for number in (1, 2, 3):
-        place.add(f"u{number}", f"{number}.jpg")
-    place.box.script(["refused", "502", "cut", None], call="search")
-    assert outcomes(adopted(place)) == {"adopted": 3}
+        archive.add(f"u{number}", f"{number}.jpg")
+    archive.box.script(["refused", "502", "cut", None], call="search")
+    assert outcomes(adopted(archive)) == {"adopted": 3}
 
 
 def test_where_list_stops_short_every_row_is_searched_for(
@@ -272,43 +274,43 @@ def test_where_list_stops_short_every_row_is_searched_for(
     monkeypatch.setattr(library_listing, "LIST_PAGE", 2)
     with standin(detect=False, limits=Limits(max_start=2)) as box:
         box.create_library(GROUP)
-        place = Place(tmp_path, box)
-        place.people(1, 2, 3, 4)
+        archive = Archive(tmp_path, box)
+        archive.people(1, 2, 3, 4)
         for number in (1, 2, 3):
-            place.add(f"u{number}", f"{number}.jpg")
+            archive.add(f"u{number}", f"{number}.jpg")
         told = Told()
-        adoption = adopted(place, told)
+        adoption = adopted(archive, told)
         assert "So every row is searched for." in told.text
         assert (adoption.to_search, outcomes(adoption)) == (4, {"adopted": 3, "not_found": 1})
 
 
-def test_a_ledger_that_a_run_holds_is_not_adopted_into(place: Place) -> None:
-    place.add("u1", "1.jpg")
-    with LedgerLock(place.ledger), pytest.raises(LedgerBusyError):
-        adopted(place)
+def test_a_ledger_that_a_run_holds_is_not_adopted_into(archive: Archive) -> None:
+    archive.add("u1", "1.jpg")
+    with LedgerLock(archive.ledger), pytest.raises(LedgerBusyError):
+        adopted(archive)
 
 
 # An adoption that was not finished
 
 
-def test_a_run_after_an_unfinished_adoption_adds_nobody(place: Place) -> None:
+def test_a_run_after_an_unfinished_adoption_adds_nobody(archive: Archive) -> None:
     for number in (1, 2, 3):
-        place.add(f"u{number}", f"{number}.jpg")
-    place.box.script([None, "auth"], call="search")
+        archive.add(f"u{number}", f"{number}.jpg")
+    archive.box.script([None, "auth"], call="search")
     with pytest.raises(ServiceError, match="AUTHORIZATION_ERROR"):
-        adopted(place, max_in_flight=1)
-    added = place.box.count("add")
+        adopted(archive, max_in_flight=1)
+    added = archive.box.count("add")
     with pytest.raises(UsageError, match="was not finished"):
-        place.run()
-    assert place.box.count("add") == added
-    assert adopted(place).exit_code is ExitCode.DONE
-    assert place.run().exit_code is ExitCode.DONE
-    assert place.box.count("add") == added + 3
+        archive.run()
+    assert archive.box.count("add") == added
+    assert adopted(archive).exit_code is ExitCode.DONE
+    assert archive.run().exit_code is ExitCode.DONE
+    assert archive.box.count("add") == added + 3
 
 
-def test_an_interrupted_adoption_keeps_what_it_has_found_and_goes_on(place: Place) -> None:
+def test_an_interrupted_adoption_keeps_what_it_has_found_and_goes_on(archive: Archive) -> None:
     for number in (1, 2, 3):
-        place.add(f"u{number}", f"{number}.jpg")
+        archive.add(f"u{number}", f"{number}.jpg")
 
     class ImpatientAfterTwo(Told):
         def progress(self, done: int, what: str) -> None:
@@ -316,32 +318,32 @@ def test_an_interrupted_adoption_keeps_what_it_has_found_and_goes_on(place: Plac
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        adopted(place, ImpatientAfterTwo(), max_in_flight=1)
+        adopted(archive, ImpatientAfterTwo(), max_in_flight=1)
     with pytest.raises(UsageError, match="was not finished"):
-        place.run()
-    adoption = adopted(place)
+        archive.run()
+    adoption = adopted(archive)
     assert (adoption.known, outcomes(adoption)) == (2, {"adopted": 1})
-    reader = read_ledger(place.ledger)
+    reader = read_ledger(archive.ledger)
     codes = [run.end.exit_code for run in reader.status().runs if run.end is not None]
     reader.close()
     assert codes == [ExitCode.DONE, ExitCode.INTERRUPTED]
 
 
-def test_a_library_that_shows_nothing_leaves_no_ledger(place: Place) -> None:
-    place.box.script(["unknown-code"], call="list")
+def test_a_library_that_shows_nothing_leaves_no_ledger(archive: Archive) -> None:
+    archive.box.script(["unknown-code"], call="list")
     with pytest.raises(ServiceError, match="does not list"):
-        adopted(place)
-    assert not place.ledger.exists()
+        adopted(archive)
+    assert not archive.ledger.exists()
 
 
-def test_an_adoption_is_on_record_as_a_run(place: Place) -> None:
-    place.add("u1", "1.jpg")
-    adopted(place)
-    reader = read_ledger(place.ledger)
+def test_an_adoption_is_on_record_as_a_run(archive: Archive) -> None:
+    archive.add("u1", "1.jpg")
+    adopted(archive)
+    reader = read_ledger(archive.ledger)
     (record,) = reader.status().runs
     reader.close()
     assert record.start.options["command"] == "adopt"
-    assert record.start.manifest == str(place.folder / "staff.csv")
+    assert record.start.manifest == str(archive.folder / "staff.csv")
     assert record.end is not None
     assert record.end.calls == {"group_list": 1, "list": 1, "search": 1}
 
@@ -374,40 +376,40 @@ def test_scores_that_do_not_agree_or_are_low_teach_nothing(tops: list[tuple[str,
     assert learn_own_score(tops, all_asked=True) is None
 
 
-def test_where_no_score_can_be_learned_nothing_is_adopted(place: Place) -> None:
+def test_where_no_score_can_be_learned_nothing_is_adopted(archive: Archive) -> None:
     for number in (1, 2):
-        place.photo(f"older{number}.jpg", number * 3 + 2)
-        place.add(f"u{number}", f"older{number}.jpg")
-    adoption = adopted(place)
+        archive.photo(f"older{number}.jpg", number * 3 + 2)
+        archive.add(f"u{number}", f"older{number}.jpg")
+    adoption = adopted(archive)
     assert (outcomes(adoption), adoption.exit_code) == ({"no_score": 2}, ExitCode.ENDED_EARLY)
     with pytest.raises(UsageError, match="was not finished"):
-        place.run()
-    assert [entry.status for entry in place.entries()] == [Status.PENDING] * 6
-    assert outcomes(adopted(place, score=60.0)) == {"adopted": 2}
+        archive.run()
+    assert [entry.status for entry in archive.entries()] == [Status.PENDING] * 6
+    assert outcomes(adopted(archive, score=60.0)) == {"adopted": 2}
 
 
 def test_too_many_searches_without_a_score_end_the_adoption(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adopt_search, "MOST_UNDECIDED", 2)
     for number in (1, 2, 3):
-        place.photo(f"older{number}.jpg", number * 3 + 2)
-        place.add(f"u{number}", f"older{number}.jpg")
+        archive.photo(f"older{number}.jpg", number * 3 + 2)
+        archive.add(f"u{number}", f"older{number}.jpg")
     with pytest.raises(UsageError, match="with --score"):
-        adopted(place, max_in_flight=1)
-    assert place.box.count("search") <= 3
+        adopted(archive, max_in_flight=1)
+    assert archive.box.count("search") <= 3
 
 
-def test_a_score_above_that_of_own_faces_ends_the_adoption(place: Place) -> None:
+def test_a_score_above_that_of_own_faces_ends_the_adoption(archive: Archive) -> None:
     """A ledger whose only token is another photo's teaches a score that is too low."""
-    place.photo("older.jpg", 5)
-    wrong = place.add("u1", "older.jpg")
-    adopted(place, score=60.0)
-    assert place.face("u1").face_token == wrong
-    place.add("u2", "2.jpg")
+    archive.photo("older.jpg", 5)
+    wrong = archive.add("u1", "older.jpg")
+    adopted(archive, score=60.0)
+    assert archive.face("u1").face_token == wrong
+    archive.add("u2", "2.jpg")
     with pytest.raises(UsageError, match=r"above the .* that counted as the score of own faces"):
-        adopted(place)
-    assert {entry.face_token for entry in place.entries()} == {wrong, ""}
+        adopted(archive)
+    assert {entry.face_token for entry in archive.entries()} == {wrong, ""}
 
 
 # Whose face is whose
@@ -476,21 +478,21 @@ def test_a_score_set_by_hand_takes_all_above() -> None:
 
 
 @pytest.fixture
-def command(place: Place, tmp_path: Path) -> Command:
+def command(archive: Archive, tmp_path: Path) -> Command:
     environ = {
-        "ENROLL_ENDPOINT": place.box.endpoint,
-        "ENROLL_API_KEY": place.box.api_key,
-        "ENROLL_API_SECRET": place.box.api_secret,
+        "ENROLL_ENDPOINT": archive.box.endpoint,
+        "ENROLL_API_KEY": archive.box.api_key,
+        "ENROLL_API_SECRET": archive.box.api_secret,
     }
-    return Command(home=tmp_path / "home", folder=place.folder, environ=environ)
+    return Command(home=tmp_path / "home", folder=archive.folder, environ=environ)
 
 
 def test_the_way_from_a_refused_run_over_an_adoption_to_an_agreeing_library(
-    place: Place, command: Command
+    archive: Archive, command: Command
 ) -> None:
     for number in (1, 2):
-        place.add(f"u{number}", f"{number}.jpg")
-    manifest = place.manifest()
+        archive.add(f"u{number}", f"{number}.jpg")
+    manifest = archive.manifest()
     refused = command("run", manifest, "--group-id", GROUP)
     assert refused.code == ExitCode.USAGE
     assert "`enroll adopt`" in refused.err
@@ -498,11 +500,11 @@ def test_the_way_from_a_refused_run_over_an_adoption_to_an_agreeing_library(
     assert (done.code, done.told) == (0, "")
     assert "  adopted  2  their faces are in the ledger now" in done.out
     assert command("run", manifest, "--group-id", GROUP).code == 0
-    assert len(place.in_library()) == 6
+    assert len(archive.in_library()) == 6
     assert command("verify").code == 0
 
 
-def test_the_command_needs_a_library(place: Place, command: Command) -> None:
-    done = command("adopt", place.manifest())
+def test_the_command_needs_a_library(archive: Archive, command: Command) -> None:
+    done = command("adopt", archive.manifest())
     assert done.code == ExitCode.USAGE
     assert "--group-id is needed" in done.err

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 import pytest
+from archive import Archive
 from real_command import Command
-from small_archive import Archive
 
 from enroll import enroll_manifest, sync_manifest
 from enroll.allowed import RANGES
@@ -171,7 +171,7 @@ def test_a_run_from_python_needs_what_the_command_needs(archive: Archive, comman
 def test_a_file_may_set_the_least_face_for_the_runs_that_look_for_one(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ["ENROLL_MIN_FACE"] = "50"
     assert command("plan", "staff.csv").code == 0
 
@@ -230,7 +230,7 @@ def test_text_that_is_not_utf_8_is_refused_from_a_variable_and_from_python(
 
 
 def test_a_file_may_have_any_name(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     run = ("run", "staff.csv", "--group-id", "staff")
     assert command.run(*run, "--results", f"{BYTES}.csv").code == 0
     assert (archive.folder / f"{BYTES}.csv").exists()

@@ -11,9 +11,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 from moved_clock import standin
 from real_command import SECONDS, Command, account_of
-from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
 from enroll.cli import exit_code_of
 from enroll.commands import run
@@ -39,7 +39,7 @@ def tokens(box: Sandbox) -> list[str]:
 def test_a_run_enrolls_everybody_and_the_next_one_calls_and_writes_nothing(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     first = command.run(*RUN)
     assert (first.code, "Run 1: 3 rows enrolled" in first.out) == (0, True), first
     results = archive.folder / "staff.results.csv"
@@ -82,7 +82,7 @@ def test_fail_on_says_which_rows_make_exit_code_1(
 def test_a_photo_goes_as_a_file_or_as_text(
     box: Sandbox, archive: Archive, command: Command, send_as: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN, "--send-as", send_as).code == 0
     assert len(box.faces("staff")) == 1
 
@@ -121,7 +121,7 @@ def test_a_photo_goes_as_a_file_or_as_text(
 def test_wrong_usage_is_one_sentence_and_exit_code_2(
     box: Sandbox, archive: Archive, command: Command, arguments: list[str], sentence: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     if arguments[0] == "export":
         assert command(*RUN, "--limit", "1").code == 0
     calls = box.count("add")
@@ -135,9 +135,9 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(
 def test_a_new_ledger_for_a_library_with_faces_has_to_be_wanted(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
-    archive.manifest(archive.people(2))
+    archive.manifest(archive.portraits(2))
     done = command(*RUN, "--ledger", "other.sqlite")
     assert done.code == ExitCode.USAGE
     assert "--allow-nonempty" in done.err
@@ -150,7 +150,7 @@ def test_a_new_ledger_for_a_library_with_faces_has_to_be_wanted(
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     other = archive.folder / "payroll.sqlite"
     connection = sqlite3.connect(other)
     connection.execute("create table wages (person text)")
@@ -168,7 +168,7 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(
 def test_another_librarys_ledger_is_refused(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     box.create_library("guests")
     assert command(*RUN).code == 0
     for name in ("run", "plan"):
@@ -181,7 +181,7 @@ def test_another_librarys_ledger_is_refused(
 def test_the_ledger_of_a_library_that_was_made_anew_is_refused(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     with standin() as anew:
         anew.create_library("staff")
@@ -193,7 +193,7 @@ def test_the_ledger_of_a_library_that_was_made_anew_is_refused(
 
 
 def test_a_ledger_of_a_newer_version_is_refused(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     connection = sqlite3.connect(command.ledger)
     connection.execute(f"pragma user_version={SCHEMA_VERSION + 1}")
@@ -208,7 +208,7 @@ def test_a_ledger_of_a_newer_version_is_refused(archive: Archive, command: Comma
 def test_a_wrong_key_stops_with_exit_code_3(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ["ENROLL_API_SECRET"] = "wrong"
     done = command(*RUN)
     assert done.code == ExitCode.SERVICE
@@ -235,7 +235,7 @@ def test_a_wrong_key_stops_with_exit_code_3(
 def test_every_command_says_where_it_calls_and_with_what_before_the_first_call(
     box: Sandbox, archive: Archive, command: Command, arguments: tuple[str, ...]
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     keys = archive.folder / "keys"
     keys.write_text(f'api_key = "{box.api_key}"\napi_secret = "wrong"\n')
@@ -252,7 +252,7 @@ def test_every_command_says_where_it_calls_and_with_what_before_the_first_call(
 def test_credentials_that_are_refused_on_the_way_are_named(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     box.script(["auth"] * 9, call="add")
     done = command(*RUN)
     assert done.code == ExitCode.SERVICE
@@ -264,7 +264,7 @@ def test_credentials_that_are_refused_on_the_way_are_named(
 def test_a_missing_library_stops_with_exit_code_3_and_names_those_there_are(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command("run", "staff.csv", "--group-id", "stuff")
     assert done.code == ExitCode.SERVICE
     assert "it has staff" in done.err
@@ -274,7 +274,7 @@ def test_a_missing_library_stops_with_exit_code_3_and_names_those_there_are(
 def test_a_code_that_is_to_stop_the_run_stops_it_and_the_rows_stay_due(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     box.script(["unknown-code"])
     done = command(*RUN, "--max-in-flight", "1", "--on-code", "FACE_LEFT_THE_BUILDING=stop")
     assert (
@@ -289,9 +289,9 @@ def test_a_code_that_is_to_stop_the_run_stops_it_and_the_rows_stay_due(
 def test_rows_in_doubt_make_exit_code_4_and_are_not_sent_again(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     let_nobody_look(box)
     box.script(["500-after"], user_id="person-0002")
     for _ in range(2):
@@ -303,7 +303,7 @@ def test_rows_in_doubt_make_exit_code_4_and_are_not_sent_again(
 def test_a_ledger_that_another_run_holds_is_exit_code_5(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     with LedgerLock(command.ledger):
         done = command.run(*RUN)
@@ -316,7 +316,7 @@ def test_a_ledger_that_another_run_holds_is_exit_code_5(
 def test_a_limit_is_exit_code_6_and_the_next_run_goes_on(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     done = command(*RUN, "--limit", "2")
     assert done.code == ExitCode.ENDED_EARLY
     assert "--limit 2 was reached; 1 row left" in done.out
@@ -328,7 +328,7 @@ def test_a_limit_is_exit_code_6_and_the_next_run_goes_on(
 def test_a_service_that_cannot_be_reached_is_exit_code_6_before_the_run(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     done = command(*RUN, "--endpoint", "http://127.0.0.1:1", "--give-up-after", "1")
     assert done.code == ExitCode.ENDED_EARLY
@@ -338,7 +338,7 @@ def test_a_service_that_cannot_be_reached_is_exit_code_6_before_the_run(
 def test_a_photos_folder_that_went_away_is_exit_code_7_and_rows_stay_due(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    rows = archive.people(1, 2)
+    rows = archive.portraits(1, 2)
     archive.manifest(rows[:1])
     assert command(*RUN, "--images", ".").code == 0
     names = [(user_id, name, Path(image).name) for user_id, name, image in rows]
@@ -364,7 +364,7 @@ def test_a_photos_folder_that_went_away_is_exit_code_7_and_rows_stay_due(
 def test_a_place_that_cannot_be_written_stops_a_run_before_its_first_photo(
     box: Sandbox, archive: Archive, command: Command, option: str, sentence: str, code: ExitCode
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     (archive.folder / "file").write_text("not a folder")
     done = command(*RUN, option, "file/below")
     assert (done.code, sentence in done.out + done.err) == (code, True), done
@@ -375,7 +375,7 @@ def test_a_place_that_cannot_be_written_stops_a_run_before_its_first_photo(
 def test_a_disk_that_fills_up_is_exit_code_7_and_costs_no_face(
     box: Sandbox, archive: Archive, command: Command, blocks: int
 ) -> None:
-    rows = archive.people(*range(1, 9))
+    rows = archive.portraits(*range(1, 9))
     archive.manifest(rows[:1])
     assert command(*RUN).code == 0
     archive.manifest(rows)
@@ -395,7 +395,7 @@ def test_a_disk_that_fills_up_is_exit_code_7_and_costs_no_face(
 def test_what_is_printed_onto_a_full_disk_is_exit_code_7(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     for arguments in (["status"], ["history"], ["export", "-"], ["plan", "staff.csv"]):
         with (
@@ -407,7 +407,7 @@ def test_what_is_printed_onto_a_full_disk_is_exit_code_7(
 
 
 def test_a_log_file_on_a_full_disk_ends_no_run(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN, "--log-file", "/dev/full").code == 0
 
 
@@ -415,7 +415,7 @@ def test_a_log_file_on_a_full_disk_ends_no_run(archive: Archive, command: Comman
 def test_readers_of_its_output_that_go_away_end_no_run(
     box: Sandbox, archive: Archive, command: Command, progress: str
 ) -> None:
-    archive.manifest([*archive.people(1, 2), ("bad id", "", "x.jpg")])
+    archive.manifest([*archive.portraits(1, 2), ("bad id", "", "x.jpg")])
     with command.started(*RUN, progress, "--log-format", "text") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -427,7 +427,7 @@ def test_readers_of_its_output_that_go_away_end_no_run(
 
 
 def test_an_error_that_nobody_reads_keeps_its_exit_code(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     with command.started("run", "staff.csv", "--group-id", "stuff") as process:
         assert process.stderr is not None
         process.stderr.close()
@@ -437,7 +437,7 @@ def test_an_error_that_nobody_reads_keeps_its_exit_code(archive: Archive, comman
 def test_a_run_without_standard_streams_writes_into_none_of_its_files(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest([*archive.people(1, 2), ("bad id", "", "x.jpg")])
+    archive.manifest([*archive.portraits(1, 2), ("bad id", "", "x.jpg")])
     closed = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
     assert command.run(*RUN, wrapped=closed).code == ExitCode.SOME_ROWS_FAILED
     assert len(tokens(box)) == 2
@@ -452,7 +452,7 @@ def test_a_run_without_standard_streams_writes_into_none_of_its_files(
 def test_a_manifests_name_that_is_no_text_can_be_printed(
     archive: Archive, command: Command
 ) -> None:
-    manifest = archive.manifest(archive.people(1)).rename(archive.folder / "caf\udce9.csv")
+    manifest = archive.manifest(archive.portraits(1)).rename(archive.folder / "caf\udce9.csv")
     done = command.run("plan", manifest)
     assert (done.code, "caf\\xe9.csv" in done.out) == (0, True), done
 
@@ -460,7 +460,7 @@ def test_a_manifests_name_that_is_no_text_can_be_printed(
 def test_a_bug_is_one_sentence_and_a_file_for_its_owner(
     archive: Archive, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
@@ -491,7 +491,7 @@ def buggy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_bugs_traceback_is_in_the_log_and_without_a_terminal_on_stderr(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*RUN, "--log-file", "log.txt")
     assert done.err.startswith("Traceback (most recent call last):")
     assert done.err.splitlines()[-1].startswith("Error: a bug in enroll")
@@ -519,7 +519,7 @@ def test_a_log_that_ends_within_a_line_spoils_no_other(
 def test_a_bugs_traceback_is_in_one_line_where_lines_are_json(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*RUN, "--log-file", "log.jsonl", "--log-format", "json")
     log = (archive.folder / "log.jsonl").read_text()
     for lines in (done.err, log):
@@ -530,7 +530,7 @@ def test_a_bugs_traceback_is_in_one_line_where_lines_are_json(
 
 @pytest.mark.usefixtures("buggy")
 def test_on_a_terminal_a_bug_is_a_sentence(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     terminal, end = os.openpty()
     with (
         patch.dict(os.environ, command.surroundings(), clear=True),
@@ -549,7 +549,7 @@ def test_on_a_terminal_a_bug_is_a_sentence(archive: Archive, command: Command) -
 def test_a_bug_on_a_full_disk_is_told_on_the_terminal(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     monkeypatch.setattr(run, "enroll_manifest", None)
     monkeypatch.setattr(tempfile, "tempdir", "/dev/full")
     done = command(*RUN)

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from archive import Archive, nobody
 from moved_clock import StoppedClock
 from real_command import Command
-from small_archive import Archive, nobody
 
 from enroll.commands import run
 from enroll.commands.run_closing import Report
@@ -89,7 +89,7 @@ def test_a_json_log_is_one_object_a_line_with_stable_keys(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
     archive.photo("nobody.jpg", nobody())
-    archive.manifest([*archive.people(1), ("person-7", "", "nobody.jpg")])
+    archive.manifest([*archive.portraits(1), ("person-7", "", "nobody.jpg")])
     done = command.run(*RUN, "--log-format", "json", "--log-file", "run.jsonl")
     assert (done.code, done.out) == (1, "")
     events = [json.loads(line) for line in done.err.splitlines()]
@@ -122,7 +122,7 @@ def test_a_json_log_is_one_object_a_line_with_stable_keys(
 def test_a_text_log_file_says_why_a_run_could_not_begin_and_the_terminal_says_it_once(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ["ENROLL_API_SECRET"] = "wrong"
     done = command(*RUN, "--quiet", "--log-file", "run.log")
     assert done.code == ExitCode.SERVICE
@@ -188,7 +188,7 @@ def test_quiet_log_format_and_log_file_go_together(
 
 
 def test_quiet_prints_only_what_needs_a_person(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*RUN, "--quiet")
     assert (done.code, done.out, done.err) == (0, "", "")
     archive.manifest([("a1", "", "missing.jpg")])
@@ -355,7 +355,7 @@ def test_the_summary_tells_how_long_calls_took() -> None:
 def test_a_bar_counts_the_due_rows_and_never_passes_their_number(
     archive: Archive, command: Command
 ) -> None:
-    rows = archive.people(1, 2, 3)
+    rows = archive.portraits(1, 2, 3)
     archive.manifest(rows[:1])
     assert command(*RUN).code == 0
     archive.manifest([*rows, rows[2], ("a9", "", "missing.jpg")])
@@ -415,7 +415,7 @@ def test_json_lines_say_when_the_service_is_away_and_when_it_is_back() -> None:
 
 
 def test_on_a_terminal_there_is_a_bar(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     terminal, end = os.openpty()
     termios.tcsetwinsize(end, (24, 100))
     with command.started(*RUN, stderr=end) as process:
@@ -679,7 +679,7 @@ def test_what_stops_a_command_before_it_begins_is_an_object_of_a_json_log(
     code: ExitCode,
     more: tuple[str, ...],
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     spoil(command, archive)
     group = () if spoil is no_library else RUN[2:]
     done = command.run(*RUN[:2], *group, "--log-format", "json", *more)
@@ -694,7 +694,7 @@ def test_what_stops_a_command_before_it_begins_is_an_object_of_a_json_log(
 
 def guessed(archive: Archive) -> None:
     """A manifest whose encoding has to be guessed."""
-    archive.people(1)
+    archive.portraits(1)
     text = "user_id,user_data,image\nperson-0001,José Muñoz,1.jpg\n"
     (archive.folder / "staff.csv").write_bytes(text.encode("cp1252"))
 
@@ -741,7 +741,7 @@ def test_quiet_still_prints_a_note_that_somebody_has_to_see(
 def test_the_note_about_the_clock_is_a_warning_in_every_log_and_is_shown_once(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     box.clock_skew = -600.0
     said = "This machine's clock is 10.0 minutes ahead of the service's"
     for form in ("text", "json"):
@@ -811,7 +811,7 @@ main()
 def test_what_python_itself_would_print_is_a_log_line(
     archive: Archive, command: Command, log_format: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = subprocess.run(
         [sys.executable, "-c", STRAY, *RUN, "--log-format", log_format],
         cwd=archive.folder,
@@ -842,7 +842,7 @@ def test_a_traceback_that_no_file_takes_is_in_the_json_log(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("f\udcfcr")
 
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     monkeypatch.setattr(run, "close_run", broken)
     done = command(*RUN, "--log-format", "json")
     assert [json.loads(line)["event"] for line in done.err.splitlines()][-1] == "error"

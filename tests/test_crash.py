@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive import Archive
 from real_command import SECONDS
-from small_case import Case
 from sqlalchemy import Connection, Engine, event
 
 from enroll.commands.run import Screen, enroll_in_pools
@@ -28,22 +28,22 @@ from enroll.sandbox import Limits, Sandbox
 from enroll.settings import RunSettings
 
 
-def troubled(folder: Path, box: Sandbox) -> Case:
+def troubled(folder: Path, box: Sandbox) -> Archive:
     """Seven rows that meet the service's troubles: two photos of one person, one photo of two
     people, applied and not applied without an answer, applied late, unseen for a while."""
-    case = Case(folder, box)
-    two = case.row("two", 1)
-    case.row("two", 2)
-    case.row("same", 1)
-    after, before = case.row("after", 3), case.row("before", 4)
-    late, unseen = case.row("late", 5), case.row("unseen", 6)
+    archive = Archive.new(folder, box)
+    two = archive.row("two", 1)
+    archive.row("two", 2)
+    archive.row("same", 1)
+    after, before = archive.row("after", 3), archive.row("before", 4)
+    late, unseen = archive.row("late", 5), archive.row("unseen", 6)
     box.script([None, "reset-after"], user_id=two)
     box.script(["500-after"], user_id=after)
     box.script(["503-before"], user_id=before)
     box.script(["late"], user_id=late)
     box.script(["search-lag"], user_id=unseen)
-    case.write_manifest()
-    return case
+    archive.manifest()
+    return archive
 
 
 @pytest.fixture
@@ -52,28 +52,28 @@ def box() -> Iterator[Sandbox]:
         yield running
 
 
-def until_done(case: Case, run: Callable[[], int]) -> None:
+def until_done(archive: Archive, run: Callable[[], int]) -> None:
     """Start the command again until it has nothing left to do."""
     codes: list[int] = []
     while not codes or codes[-1]:
         # Once is enough but for doubts that the stand-in's own troubles leave open.
-        assert len(codes) < 3, f"{case.folder}: {codes}"
+        assert len(codes) < 3, f"{archive.folder}: {codes}"
         codes.append(run())
 
 
-def killed_at_random(case: Case, moments: random.Random) -> int:
+def killed_at_random(archive: Archive, moments: random.Random) -> int:
     """Kill three runs, each at a random moment; how many kills struck."""
     struck = 0
-    for calls in sorted(moments.sample(range(1, len(case.rows)), 3)):
-        with case.command.started(*case.arguments, stdout=None, stderr=None) as process:
-            while process.poll() is None and case.calls() < calls:
+    for calls in sorted(moments.sample(range(1, len(archive.rows)), 3)):
+        with archive.command.started(*archive.arguments, stdout=None, stderr=None) as process:
+            while process.poll() is None and archive.calls() < calls:
                 time.sleep(0.001)
             # Mostly among calls, and now and then while doubts are settled.
             with suppress(subprocess.TimeoutExpired):
                 process.wait(moments.random() * moments.choice([0.1, 0.1, 4.0]))
             process.kill()
             struck += process.wait() == -signal.SIGKILL
-    until_done(case, lambda: case.command.run(*case.arguments).code)
+    until_done(archive, lambda: archive.command.run(*archive.arguments).code)
     return struck
 
 
@@ -84,17 +84,17 @@ def test_kills_at_random_moments_add_nobody_twice_and_lose_nobody(
     cases = []
     for seed in (1, 2, 3):
         moments = random.Random(seed)
-        case = troubled(tmp_path / f"random-{seed}", box)
+        archive = troubled(tmp_path / f"random-{seed}", box)
         for number in range(10, 40):
-            user_id = case.row(f"p{number}", number)
+            user_id = archive.row(f"p{number}", number)
             fault = moments.choice([None, None, "502-after", "reset-before"])
             box.script([fault], user_id=user_id)
-        case.write_manifest()
-        cases.append((case, moments))
+        archive.manifest()
+        cases.append((archive, moments))
     with ThreadPoolExecutor(len(cases)) as threads:
-        struck = list(threads.map(lambda case: killed_at_random(*case), cases))
+        struck = list(threads.map(lambda archive: killed_at_random(*archive), cases))
     assert sum(struck) >= len(cases)
-    assert [problem for case, _ in cases for problem in case.problems()] == []
+    assert [problem for archive, _ in cases for problem in archive.problems()] == []
 
 
 def test_no_call_leaves_long_after_its_run_was_last_seen_alive(
@@ -102,22 +102,22 @@ def test_no_call_leaves_long_after_its_run_was_last_seen_alive(
 ) -> None:
     # From that moment the next run reckons when the signature of a call expires that a kill has
     # cut off. With one place, each call leaves when the one before it has ended.
-    case = Case(tmp_path / "alive", box)
-    case.people(2)
+    archive = Archive.new(tmp_path / "alive", box)
+    archive.crowd(2)
     stale: list[float] = []
 
     class Watching(ThreadPoolExecutor):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
             if calls_add(fn):
-                stale.append(time.time() - last_seen_alive(case.ledger))
+                stale.append(time.time() - last_seen_alive(archive.ledger))
                 box.latency = 2.0
             return super().submit(fn, *args, **named)
 
     settings = RunSettings(
-        manifest=case.folder / "staff.csv",
-        group_id=case.group_id,
+        manifest=archive.folder / "staff.csv",
+        group_id=archive.group_id,
         endpoint=box.endpoint,
-        ledger=case.ledger,
+        ledger=archive.ledger,
         max_in_flight=1,
     )
     credentials = Credentials(box.api_key, box.api_secret)
@@ -131,15 +131,15 @@ def test_no_call_leaves_long_after_its_run_was_last_seen_alive(
 def test_no_call_leaves_on_a_sign_of_life_that_a_stalled_commit_has_made_old(
     box: Sandbox, tmp_path: Path, stalls: int
 ) -> None:
-    case = Case(tmp_path / "stalled", box)
-    case.people(3)
+    archive = Archive.new(tmp_path / "stalled", box)
+    archive.crowd(3)
     stale: list[float] = []
     left = [stalls]
 
     class Watching(ThreadPoolExecutor):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
             if calls_add(fn):
-                stale.append(time.time() - last_seen_alive(case.ledger))
+                stale.append(time.time() - last_seen_alive(archive.ledger))
             return super().submit(fn, *args, **named)
 
     def stall(connection: Connection) -> None:
@@ -152,10 +152,10 @@ def test_no_call_leaves_on_a_sign_of_life_that_a_stalled_commit_has_made_old(
             event.listen(Engine, "commit", stall)
 
     settings = RunSettings(
-        manifest=case.folder / "staff.csv",
-        group_id=case.group_id,
+        manifest=archive.folder / "staff.csv",
+        group_id=archive.group_id,
         endpoint=box.endpoint,
-        ledger=case.ledger,
+        ledger=archive.ledger,
     )
     credentials = Credentials(box.api_key, box.api_secret)
     try:
@@ -165,7 +165,7 @@ def test_no_call_leaves_on_a_sign_of_life_that_a_stalled_commit_has_made_old(
     assert report.exit_code == 0
     assert len(stale) == 3
     assert max(stale) < 1.5
-    assert case.problems() == []
+    assert archive.problems() == []
 
 
 def calls_add(task: Any) -> bool:
@@ -184,18 +184,18 @@ def last_seen_alive(ledger: Path) -> float:
 def test_a_kill_lets_the_ledger_go_at_once_and_until_then_others_are_told_who_holds_it(
     box: Sandbox, tmp_path: Path
 ) -> None:
-    case = Case(tmp_path / "held", box)
-    case.people(1)
+    archive = Archive.new(tmp_path / "held", box)
+    archive.crowd(1)
     box.script(["timeout"])
-    with case.command.started(*case.arguments, "--timeout", str(SECONDS)) as first:
-        case.wait_calls(1, first)
-        second = case.command.run(*case.arguments)
+    with archive.command.started(*archive.arguments, "--timeout", str(SECONDS)) as first:
+        archive.wait_calls(1, first)
+        second = archive.command.run(*archive.arguments)
         assert second.code == 5
         (sentence,) = second.told.splitlines()
-        assert sentence.startswith(f"Error: Another run holds the ledger {case.ledger}")
+        assert sentence.startswith(f"Error: Another run holds the ledger {archive.ledger}")
         assert f"process {first.pid} on {socket.gethostname()}, since 2" in sentence
         assert first.poll() is None
         first.kill()
         first.wait(SECONDS)
-        with LedgerLock(case.ledger):
+        with LedgerLock(archive.ledger):
             pass

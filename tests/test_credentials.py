@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checked_library import GROUP, Place
+from archive import GROUP, Archive
 from real_command import Command
-from small_archive import Archive
 
 from enroll import credentials
 from enroll.commands.run import enroll_manifest
@@ -76,7 +75,7 @@ def test_another_users_credentials_are_refused(tmp_path: Path, named: bool) -> N
 def test_the_credentials_file_in_the_configuration_folder_is_found(
     archive: Archive, command: Command, box: Sandbox
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     key, secret = command.environ.pop("ENROLL_API_KEY"), command.environ.pop("ENROLL_API_SECRET")
     done = command("run", "staff.csv", "--group-id", "staff")
     place = command.home / "config" / "enroll" / "credentials"
@@ -117,7 +116,7 @@ def test_credentials_show_nothing_of_themselves() -> None:
 def test_a_key_or_secret_that_is_not_utf_8_is_refused_and_not_shown(
     archive: Archive, command: Command, name: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ[name] = os.fsdecode(b"hush-\xff-hush")
     for arguments in (("run", "staff.csv", "--group-id", "staff"), ("library", "list")):
         done = command.run(*arguments)
@@ -146,7 +145,7 @@ def test_what_systemd_hands_over_is_found_by_its_name(tmp_path: Path) -> None:
 def test_a_run_takes_what_systemd_hands_over(
     box: Sandbox, archive: Archive, command: Command, tmp_path: Path
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     key, secret = command.environ.pop("ENROLL_API_KEY"), command.environ.pop("ENROLL_API_SECRET")
     written(tmp_path / "enroll", f"api_key={key}\napi_secret={secret}\n", mode=0o400)
     command.environ["CREDENTIALS_DIRECTORY"] = str(tmp_path)
@@ -240,13 +239,13 @@ def test_a_folder_without_a_secret_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path) -> Iterator[Archive]:
     with Sandbox(detect=False) as box:
         box.create_library(GROUP)
-        yield Place(tmp_path, box)
+        yield Archive(tmp_path, box)
 
 
-def test_a_run_goes_on_with_a_mounted_secret_that_is_exchanged_meanwhile(place: Place) -> None:
+def test_a_run_goes_on_with_a_mounted_secret_that_is_exchanged_meanwhile(place: Archive) -> None:
     place.people(*range(4))
     secrets = place.folder / "secrets"
     key, secret = place.box.api_key, place.box.api_secret

@@ -15,8 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from archive import picture
 from facesearch_servers import Peer, Server, answer, answering, form_fields
-from small_case import picture
 
 from enroll import clock
 from enroll.engine import Engine, HeldPhoto

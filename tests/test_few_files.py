@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from archive import Archive, until
 from real_command import Done
-from small_case import Case, until
 
 from enroll.errors import ExitCode
 from enroll.sandbox import Sandbox
@@ -38,14 +38,14 @@ def box() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def case(box: Sandbox, tmp_path: Path) -> Case:
-    case = Case(tmp_path / "few", box)
-    case.people(PEOPLE)
-    return case
+def archive(box: Sandbox, tmp_path: Path) -> Archive:
+    archive = Archive.new(tmp_path / "few", box)
+    archive.crowd(PEOPLE)
+    return archive
 
 
 def limited(
-    case: Case,
+    archive: Archive,
     *arguments: object,
     files: tuple[int, int] | None = None,
     threads: int | None = None,
@@ -60,39 +60,41 @@ def limited(
         lines.append(f"resource.setrlimit(resource.RLIMIT_NPROC, {(threads, threads)})")
     lines.append("os.execvp(sys.argv[1], sys.argv[1:])")
     limits = (sys.executable, "-c", "\n".join(lines))
-    return case.command.run(*arguments, wrapped=(*limits, *wrapped))
+    return archive.command.run(*arguments, wrapped=(*limits, *wrapped))
 
 
-def test_with_few_open_files_everything_is_enrolled(case: Case) -> None:
-    done = limited(case, *case.arguments, *AUTO, files=(FEW, FEW))
+def test_with_few_open_files_everything_is_enrolled(archive: Archive) -> None:
+    done = limited(archive, *archive.arguments, *AUTO, files=(FEW, FEW))
     assert done.code == 0, done
-    assert not case.problems()
+    assert not archive.problems()
     assert "been away" not in done.out + done.err
 
 
-def test_more_calls_than_there_are_open_files_for_get_a_note(case: Case) -> None:
-    done = limited(case, *case.arguments, "--max-in-flight", 200, "--limit", 5, files=(FEW, FEW))
+def test_more_calls_than_there_are_open_files_for_get_a_note(archive: Archive) -> None:
+    done = limited(
+        archive, *archive.arguments, "--max-in-flight", 200, "--limit", 5, files=(FEW, FEW)
+    )
     assert done.code == ExitCode.ENDED_EARLY, done
     (note,) = [line for line in done.err.splitlines() if "--max-in-flight 200" in line]
     assert "ulimit -n" in note
-    enough = case.command.run(*case.arguments, "--max-in-flight", 200)
+    enough = archive.command.run(*archive.arguments, "--max-in-flight", 200)
     assert (enough.code, "ulimit" in enough.err) == (0, False), enough
 
 
-def test_the_soft_limit_of_open_files_is_no_limit(case: Case) -> None:
+def test_the_soft_limit_of_open_files_is_no_limit(archive: Archive) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    arguments = [*case.arguments, "--max-in-flight", 200, "--limit", 5]
-    done = limited(case, *arguments, files=(FEW, most))
+    arguments = [*archive.arguments, "--max-in-flight", 200, "--limit", 5]
+    done = limited(archive, *arguments, files=(FEW, most))
     assert (done.code, "ulimit" in done.err) == (ExitCode.ENDED_EARLY, False), done
 
 
-def test_an_adoption_keeps_within_few_open_files(case: Case) -> None:
-    assert case.command.run(*case.arguments, "--max-in-flight", 50).code == 0
-    adopt = ("adopt", "staff.csv", "--group-id", case.group_id, "--ledger", "other.sqlite")
-    done = limited(case, *adopt, files=(FEW, FEW))
+def test_an_adoption_keeps_within_few_open_files(archive: Archive) -> None:
+    assert archive.command.run(*archive.arguments, "--max-in-flight", 50).code == 0
+    adopt = ("adopt", "staff.csv", "--group-id", archive.group_id, "--ledger", "other.sqlite")
+    done = limited(archive, *adopt, files=(FEW, FEW))
     assert done.code == 0, done
     assert "150 " in done.out
-    assert case.box.count("search") == PEOPLE
+    assert archive.box.count("search") == PEOPLE
 
 
 def sockets_of(pid: int) -> int:
@@ -105,38 +107,38 @@ def sockets_of(pid: int) -> int:
 
 
 @needs_linux
-def test_files_that_cannot_be_opened_for_a_while_are_nobodys_fault(case: Case) -> None:
-    with case.command.started(*case.arguments, "--readers", 2) as process:
-        case.wait_calls(5, process)
+def test_files_that_cannot_be_opened_for_a_while_are_nobodys_fault(archive: Archive) -> None:
+    with archive.command.started(*archive.arguments, "--readers", 2) as process:
+        archive.wait_calls(5, process)
         before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
         # What rests is closed for a photo to be opened; that is all that can be done.
         until(lambda: sockets_of(process.pid) == 0, process, "its connections were not closed")
-        assert case.calls() < PEOPLE
+        assert archive.calls() < PEOPLE
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, (out, err)
-    assert not case.problems()
+    assert not archive.problems()
     assert "been away" not in out + err
 
 
 @needs_linux
-def test_a_run_that_can_open_nothing_any_more_ends_and_the_next_goes_on(case: Case) -> None:
-    with case.command.started(*case.arguments, "--give-up-after", 1) as process:
-        case.wait_calls(5, process)
+def test_a_run_that_can_open_nothing_any_more_ends_and_the_next_goes_on(archive: Archive) -> None:
+    with archive.command.started(*archive.arguments, "--give-up-after", 1) as process:
+        archive.wait_calls(5, process)
         before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (3, before[1]))
         out, err = process.communicate(timeout=60)
     assert process.returncode == ExitCode.LOCAL, (out, err)
     assert "ulimit -n" in out + err
     assert "Traceback" not in err
-    done = case.command.run(*case.arguments)
+    done = archive.command.run(*archive.arguments)
     assert done.code == 0, done
-    assert not case.problems()
+    assert not archive.problems()
 
 
-def test_so_few_files_that_nothing_can_begin_is_a_sentence(case: Case) -> None:
-    done = limited(case, *case.arguments, files=(6, 6))
+def test_so_few_files_that_nothing_can_begin_is_a_sentence(archive: Archive) -> None:
+    done = limited(archive, *archive.arguments, files=(6, 6))
     assert done.code == ExitCode.LOCAL, done
     (said,) = done.told.splitlines()
     assert "6 files and connections" in said
@@ -160,15 +162,15 @@ def test_with_few_threads_everything_is_enrolled_and_without_any_nothing(
     box: Sandbox, another_user: tuple[str, ...], threads: int, code: ExitCode
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:  # nobody else can enter pytest's
-        case = Case(Path(folder) / f"few{threads}", box)
-        case.people(60)
-        case.command.surroundings()
-        for path in (Path(folder), case.folder, case.command.home):
+        archive = Archive.new(Path(folder) / f"few{threads}", box)
+        archive.crowd(60)
+        archive.command.surroundings()
+        for path in (Path(folder), archive.folder, archive.command.home):
             path.chmod(0o777)
-        done = limited(case, *case.arguments, *AUTO, threads=threads, wrapped=another_user)
+        done = limited(archive, *archive.arguments, *AUTO, threads=threads, wrapped=another_user)
         assert done.code == code, done
         if code is ExitCode.DONE:
-            assert not case.problems()
+            assert not archive.problems()
         else:
             assert "ulimit -u" in done.err
-            assert not case.there()
+            assert not archive.held()

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from real_command import SECONDS, Command
-from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
 from enroll.commands import run, run_closing
 from enroll.errors import ExitCode, LocalError
@@ -63,7 +63,7 @@ def metrics(archive: Archive) -> dict[tuple[str, str], float]:
 def test_the_figures_of_a_run_say_what_became_of_rows_and_calls(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    rows = [*archive.people(1, 2), ("nobody-1", "", "nobody.jpg"), ("gone-1", "", "gone.jpg")]
+    rows = [*archive.portraits(1, 2), ("nobody-1", "", "nobody.jpg"), ("gone-1", "", "gone.jpg")]
     archive.photo("nobody.jpg", nobody())
     archive.manifest(rows)
     before = datetime.now(UTC)
@@ -127,7 +127,7 @@ def test_the_figures_name_no_person_and_no_photo(
 def test_figures_are_written_when_no_run_could_be_begun(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     with LedgerLock(command.ledger):
         assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.LEDGER_BUSY
@@ -149,7 +149,7 @@ def test_figures_are_written_when_a_run_meets_a_bug(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("person-0001")
 
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     monkeypatch.setattr(run, "close_run", broken)
     assert command(*RUN).code == ExitCode.BUG
     figures = summary(archive)
@@ -160,7 +160,7 @@ def test_figures_are_written_when_a_run_meets_a_bug(
 def test_figures_are_written_when_a_run_is_interrupted(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     box.script(["timeout"] * 3)
     with command.started(*RUN, "--drain", "0.2", "--metrics-file", "run.prom") as process:
         assert box.wait_count("add", 1)
@@ -176,14 +176,14 @@ def test_figures_are_written_when_a_run_is_interrupted(
 def test_doubts_and_bounds_are_in_the_figures(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     box.script(["reset-after"], user_id="person-0001")
     box.script([None], call="list")
     let_nobody_look(box)
     command(*RUN, *QUICK_DOUBTS, "--allow-nonempty")
     in_doubt = [row["status"] for row in archive.results()].count("in_doubt")
     assert summary(archive)["rows"]["in_doubt"] == in_doubt > 0
-    archive.manifest(archive.people(1, 2, 3, 4))
+    archive.manifest(archive.portraits(1, 2, 3, 4))
     assert command(*RUN, *QUICK_DOUBTS, "--limit", "1").code == ExitCode.ENDED_EARLY
     assert "--limit 1 was reached" in summary(archive)["message"]
 
@@ -191,7 +191,7 @@ def test_doubts_and_bounds_are_in_the_figures(
 def test_metrics_are_gauges_in_both_text_forms_that_everybody_can_read(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest([*archive.people(1, 2), ("gone-1", "", "gone.jpg")])
+    archive.manifest([*archive.portraits(1, 2), ("gone-1", "", "gone.jpg")])
     assert command(*RUN, "--metrics-file", "run.prom").code == 1
     path = archive.folder / "run.prom"
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -215,7 +215,7 @@ def test_without_its_package_metrics_are_refused_before_anything_is_done(
     box: Sandbox, archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*RUN, "--metrics-file", "run.prom")
     assert (done.code, "pip install 'enroll[metrics]'" in done.err) == (ExitCode.USAGE, True)
     assert box.calls == []
@@ -225,7 +225,7 @@ def test_without_its_package_metrics_are_refused_before_anything_is_done(
 def test_figures_that_cannot_be_written_any_more_are_exit_code_7(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
 
     def full(*_: object, **__: object) -> None:
         (archive.folder / "run.json").mkdir()
@@ -240,7 +240,7 @@ def test_figures_that_cannot_be_written_any_more_are_exit_code_7(
 def test_each_of_the_figures_files_is_written_whatever_becomes_of_the_other(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     spoiled = ["run.json"]
 
     def full(*_: object, **__: object) -> None:
@@ -277,7 +277,7 @@ def test_a_bug_in_one_of_the_figures_files_costs_the_other_nothing(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     monkeypatch.setattr(publishing, "write_summary", broken)
     assert command(*RUN, "--metrics-file", "run.prom").code == ExitCode.BUG
     assert metrics(archive)["enroll_run_exit_code", ""] == 0
@@ -286,7 +286,7 @@ def test_a_bug_in_one_of_the_figures_files_costs_the_other_nothing(
 def test_the_figures_are_written_when_the_results_cannot_be(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
 
     def full(*_: object, **__: object) -> None:
         raise LocalError("The disk is full.")
@@ -303,7 +303,7 @@ def test_paths_that_are_no_text_are_in_the_figures_as_they_can_be_written(
 ) -> None:
     odd = archive.folder / "f\udcfcr"
     odd.mkdir()
-    manifest = archive.manifest(archive.people(1))
+    manifest = archive.manifest(archive.portraits(1))
     if name == "staff.csv":
         manifest = manifest.rename(odd / name)
     run = ("run", manifest, *RUN[2:], "--images", archive.folder, "--log-format", "json")
@@ -329,7 +329,7 @@ def test_a_refusal_that_names_such_a_path_is_still_a_refusal(
 ) -> None:
     odd = archive.folder / "f\udcfcr"
     odd.mkdir()
-    archive.manifest(archive.people(1)).rename(odd / "staff.csv")
+    archive.manifest(archive.portraits(1)).rename(odd / "staff.csv")
     done = command.run("run", odd / "staff.csv", *RUN[2:], "--metrics-file", "run.prom")
     assert (done.code, r"/f\xfcr is not in UTF-8" in done.err) == (ExitCode.USAGE, True), done
     assert r"/f\xfcr is not in UTF-8" in summary(archive)["message"]
@@ -339,7 +339,7 @@ def test_a_refusal_that_names_such_a_path_is_still_a_refusal(
 def test_a_users_name_that_is_no_text_is_stored_as_it_can_be(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ["LOGNAME"] = "a\udcfc"
     assert command.run(*RUN).code == 0
     assert json.loads(command("status", "--json").out)["runs"][0]["user"] == r"a\xfc"

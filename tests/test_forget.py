@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checked_library import GROUP, Place, Told
-from following import synced
+from archive import GROUP, Archive, Told, let_nobody_look, read_csv
 from moved_clock import standin
 from real_command import Command, account_of
-from small_archive import let_nobody_look, read_csv
 
 from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.forget import ForgetSettings, Forgotten, forget, readmit
@@ -56,9 +54,9 @@ def box() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def place(box: Sandbox, tmp_path: Path) -> Place:
+def archive(box: Sandbox, tmp_path: Path) -> Archive:
     """Two people and Ada, enrolled by run 1."""
-    there = Place(tmp_path, box)
+    there = Archive(tmp_path, box)
     there.people(1, 2)
     there.photo("ada-portrait.jpg", 99)
     there.rows.append((ADA, "Ada Lovelace", "ada-portrait.jpg"))
@@ -66,18 +64,20 @@ def place(box: Sandbox, tmp_path: Path) -> Place:
     return there
 
 
-def forgotten(place: Place, *people: str, told: Told | None = None, **changed: Any) -> Forgotten:
-    settings = ForgetSettings(ledger=place.ledger, people=people or (ADA,))
-    return forget(replace(settings, **changed), lambda: place.credentials, told or Told())
+def forgotten(
+    archive: Archive, *people: str, told: Told | None = None, **changed: Any
+) -> Forgotten:
+    settings = ForgetSettings(ledger=archive.ledger, people=people or (ADA,))
+    return forget(replace(settings, **changed), lambda: archive.credentials, told or Told())
 
 
-def readmitted(place: Place, *people: str, told: Told | None = None) -> None:
-    readmit(ForgetSettings(ledger=place.ledger, readmitted=people or (ADA,)), told or Told())
+def readmitted(archive: Archive, *people: str, told: Told | None = None) -> None:
+    readmit(ForgetSettings(ledger=archive.ledger, readmitted=people or (ADA,)), told or Told())
 
 
-def there(place: Place) -> list[str]:
+def there(archive: Archive) -> list[str]:
     """Whose faces the library holds."""
-    return sorted(face.user_id for face in place.box.faces(GROUP))
+    return sorted(face.user_id for face in archive.box.faces(GROUP))
 
 
 def in_bytes(ledger: Path, *words: str) -> list[tuple[str, str]]:
@@ -90,10 +90,12 @@ def in_bytes(ledger: Path, *words: str) -> list[tuple[str, str]]:
     ]
 
 
-def line_of(place: Place, user_id: str = ADA) -> dict[str, str]:
+def line_of(archive: Archive, user_id: str = ADA) -> dict[str, str]:
     """What the results say of a person."""
     (line,) = [
-        line for line in read_csv(place.folder / "staff.results.csv") if line["user_id"] == user_id
+        line
+        for line in read_csv(archive.folder / "staff.results.csv")
+        if line["user_id"] == user_id
     ]
     return line
 
@@ -102,34 +104,34 @@ def rows(report: Report) -> dict[Status, int]:
     return {status: count for status, count in report.ended.tally.statuses.items() if count}
 
 
-def test_a_persons_faces_and_data_are_gone_and_others_stay(place: Place) -> None:
-    assert len(in_bytes(place.ledger, *HERS)) >= len(HERS)  # else this could not fail
+def test_a_persons_faces_and_data_are_gone_and_others_stay(archive: Archive) -> None:
+    assert len(in_bytes(archive.ledger, *HERS)) >= len(HERS)  # else this could not fail
     told = Told()
-    found = forgotten(place, told=told)
+    found = forgotten(archive, told=told)
     assert (found.exit_code, found.gone, found.left) == (ExitCode.DONE, 1, {})
-    assert there(place) == ["u1", "u2"]
-    assert in_bytes(place.ledger, *HERS) == []
-    assert sorted(entry.user_id for entry in place.entries()) == ["u1", "u2"]
+    assert there(archive) == ["u1", "u2"]
+    assert in_bytes(archive.ledger, *HERS) == []
+    assert sorted(entry.user_id for entry in archive.entries()) == ["u1", "u2"]
     assert "Delete 1 face of 1 person" in told.questions[0]
     assert "1 face deleted from the library staff." in told.text
     assert ADA not in told.text + told.questions[0]
 
 
-def test_nothing_is_done_without_consent(place: Place) -> None:
+def test_nothing_is_done_without_consent(archive: Archive) -> None:
     told = Told(agrees=False)
-    assert forgotten(place, told=told).exit_code is ExitCode.INTERRUPTED
+    assert forgotten(archive, told=told).exit_code is ExitCode.INTERRUPTED
     assert told.said[-1] == "Nothing was deleted, and nobody is withheld."
-    reader = read_ledger(place.ledger)
+    reader = read_ledger(archive.ledger)
     (last,) = reader.status(runs=1).runs
     reader.close()
     assert last.end is not None
     assert last.end.exit_code == ExitCode.INTERRUPTED
-    assert there(place) == [ADA, "u1", "u2"]
-    assert rows(place.run()) == {Status.ENROLLED: 3}
+    assert there(archive) == [ADA, "u1", "u2"]
+    assert rows(archive.run()) == {Status.ENROLLED: 3}
 
 
-def test_more_people_are_forgotten_than_a_statement_takes_parameters(place: Place) -> None:
-    with place.writing() as ledger:
+def test_more_people_are_forgotten_than_a_statement_takes_parameters(archive: Archive) -> None:
+    with archive.writing() as ledger:
         raw = ledger._connection.connection.driver_connection
         assert isinstance(raw, sqlite3.Connection)
         raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 50)
@@ -141,35 +143,35 @@ def test_more_people_are_forgotten_than_a_statement_takes_parameters(place: Plac
         assert ledger.forgetting.unfinished() == 0
 
 
-def test_a_log_that_others_hold_open_is_emptied_too(place: Place) -> None:
-    with closing(sqlite3.connect(place.ledger)) as looking:
+def test_a_log_that_others_hold_open_is_emptied_too(archive: Archive) -> None:
+    with closing(sqlite3.connect(archive.ledger)) as looking:
         looking.execute("SELECT count(*) FROM face").fetchone()
-        forgotten(place)
-        assert place.ledger.with_name("ledger.sqlite-wal").exists()
-        assert in_bytes(place.ledger, *HERS) == []
+        forgotten(archive)
+        assert archive.ledger.with_name("ledger.sqlite-wal").exists()
+        assert in_bytes(archive.ledger, *HERS) == []
 
 
 def test_a_log_that_cannot_be_emptied_is_said_and_the_same_command_does_it_later(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_forget, "LOG_SECONDS", 0)
-    with closing(sqlite3.connect(place.ledger, isolation_level=None)) as looking:
+    with closing(sqlite3.connect(archive.ledger, isolation_level=None)) as looking:
         looking.execute("BEGIN")
         looking.execute("SELECT count(*) FROM face").fetchone()
         with pytest.raises(LocalError, match="Another program reads the ledger"):
-            forgotten(place)
-    reader = read_ledger(place.ledger)
+            forgotten(archive)
+    reader = read_ledger(archive.ledger)
     assert reader.status().unfinished == 1
     reader.close()
-    assert forgotten(place).exit_code is ExitCode.DONE
-    assert in_bytes(place.ledger, *HERS) == []
-    reader = read_ledger(place.ledger)
+    assert forgotten(archive).exit_code is ExitCode.DONE
+    assert in_bytes(archive.ledger, *HERS) == []
+    reader = read_ledger(archive.ledger)
     assert (reader.status().forgotten, reader.status().unfinished) == (1, 0)
     reader.close()
 
 
-def test_what_an_earlier_change_left_in_the_file_goes_too(place: Place) -> None:
-    with closing(sqlite3.connect(place.ledger)) as database:
+def test_what_an_earlier_change_left_in_the_file_goes_too(archive: Archive) -> None:
+    with closing(sqlite3.connect(archive.ledger)) as database:
         database.execute("PRAGMA secure_delete=OFF")
         database.execute(
             "INSERT INTO raw_answer VALUES ('ODD', 1, 400, ?, 1, 1)", ("her ghost " * 2000,)
@@ -177,98 +179,100 @@ def test_what_an_earlier_change_left_in_the_file_goes_too(place: Place) -> None:
         database.commit()
         database.execute("DELETE FROM raw_answer")
         database.commit()
-    assert in_bytes(place.ledger, "her ghost")
-    forgotten(place)
-    assert in_bytes(place.ledger, "her ghost") == []
+    assert in_bytes(archive.ledger, "her ghost")
+    forgotten(archive)
+    assert in_bytes(archive.ledger, "her ghost") == []
 
 
-def test_superseded_and_surplus_faces_go_too(place: Place) -> None:
-    place.surplus(ADA, place.add(ADA, "ada-portrait.jpg"))
-    place.photo("ada-portrait.jpg", 200)
-    place.run(allow_nonempty=True)
-    stranger = place.add(ADA, "1.jpg")  # of which the ledger knows nothing
-    assert there(place).count(ADA) == 4
-    assert forgotten(place).gone == 4
-    assert stranger not in place.in_library()
-    assert there(place) == ["u1", "u2"]
-    assert in_bytes(place.ledger, *HERS) == []
+def test_superseded_and_surplus_faces_go_too(archive: Archive) -> None:
+    archive.surplus(ADA, archive.add(ADA, "ada-portrait.jpg"))
+    archive.photo("ada-portrait.jpg", 200)
+    archive.run(allow_nonempty=True)
+    stranger = archive.add(ADA, "1.jpg")  # of which the ledger knows nothing
+    assert there(archive).count(ADA) == 4
+    assert forgotten(archive).gone == 4
+    assert stranger not in archive.in_library()
+    assert there(archive) == ["u1", "u2"]
+    assert in_bytes(archive.ledger, *HERS) == []
 
 
 def test_a_face_of_hers_that_is_on_record_as_anothers_goes_and_the_other_stays(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.surplus("u2", place.add(ADA, "ada-portrait.jpg"))
-    assert forgotten(place).gone == 2
-    assert there(place) == ["u1", "u2"]
-    assert place.face("u2").status is Status.ENROLLED
-    assert in_bytes(place.ledger, *HERS) == []
+    archive.surplus("u2", archive.add(ADA, "ada-portrait.jpg"))
+    assert forgotten(archive).gone == 2
+    assert there(archive) == ["u1", "u2"]
+    assert archive.face("u2").status is Status.ENROLLED
+    assert in_bytes(archive.ledger, *HERS) == []
 
 
-def test_tomorrows_list_does_not_enroll_them_again_and_records_nothing(place: Place) -> None:
-    place.run()
-    forgotten(place)
+def test_tomorrows_list_does_not_enroll_them_again_and_records_nothing(archive: Archive) -> None:
+    archive.run()
+    forgotten(archive)
     for _ in range(3):  # compared again, from the scan cache of the first, then of the second
-        before = place.box.count("add")
-        report = place.run()
+        before = archive.box.count("add")
+        report = archive.run()
         assert rows(report) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
         assert report.exit_code is ExitCode.DONE
-        assert place.box.count("add") == before
-        assert in_bytes(place.ledger, *HERS) == []
-    line = line_of(place)
+        assert archive.box.count("add") == before
+        assert in_bytes(archive.ledger, *HERS) == []
+    line = line_of(archive)
     assert (line["status"], line["error"], line["face_token"]) == ("withheld", "FORGOTTEN", "")
     assert "--readmit" in line["message"]
-    assert line_of(place, "u1")["status"] == "enrolled"
-    with closing(sqlite3.connect(place.ledger)) as database:
+    assert line_of(archive, "u1")["status"] == "enrolled"
+    with closing(sqlite3.connect(archive.ledger)) as database:
         (packed,) = database.execute("SELECT rows FROM scan_cache_part").fetchone()
     assert set(unpack(packed).user_ids) == {"u1", "u2"}
 
 
-def test_a_survey_from_before_does_not_hide_that_somebody_is_withheld(place: Place) -> None:
-    place.run()
-    with place.writing() as ledger:  # as a command leaves it that dies when she is blocked
+def test_a_survey_from_before_does_not_hide_that_somebody_is_withheld(archive: Archive) -> None:
+    archive.run()
+    with archive.writing() as ledger:  # as a command leaves it that dies when she is blocked
         ledger.forgetting.block([ADA], at=1, run=1)
-    with closing(sqlite3.connect(place.ledger)) as database:
+    with closing(sqlite3.connect(archive.ledger)) as database:
         assert database.execute("SELECT count(*) FROM scan_cache").fetchone() == (1,)
-    report = place.run()
+    report = archive.run()
     assert rows(report) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
-    assert line_of(place)["status"] == "withheld"
+    assert line_of(archive)["status"] == "withheld"
     assert any("not completely forgotten" in note for note in report.place.notes)
 
 
-def test_whoever_is_readmitted_is_enrolled_again(place: Place) -> None:
-    forgotten(place)
-    place.run()
-    calls = len(place.box.calls)
+def test_whoever_is_readmitted_is_enrolled_again(archive: Archive) -> None:
+    forgotten(archive)
+    archive.run()
+    calls = len(archive.box.calls)
     told = Told()
-    readmitted(place, ADA, "u1", told=told)
-    assert len(place.box.calls) == calls
+    readmitted(archive, ADA, "u1", told=told)
+    assert len(archive.box.calls) == calls
     assert "Not withheld any more: ad***3." in told.text
     assert "Not withheld before either: 1 person (--show-user-ids names them)." in told.text
-    assert place.run().ended.tally.enrolled_now == 1
-    assert there(place) == [ADA, "u1", "u2"]
-    assert line_of(place)["status"] == "enrolled"
-    assert forgotten(place).gone == 1  # and again
-    assert rows(place.run()) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
+    assert archive.run().ended.tally.enrolled_now == 1
+    assert there(archive) == [ADA, "u1", "u2"]
+    assert line_of(archive)["status"] == "enrolled"
+    assert forgotten(archive).gone == 1  # and again
+    assert rows(archive.run()) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
 
 
-def test_an_id_that_nobody_has_is_said_and_withheld_all_the_same(place: Place) -> None:
+def test_an_id_that_nobody_has_is_said_and_withheld_all_the_same(archive: Archive) -> None:
     told = Told()
-    assert forgotten(place, "eve-77", told=told).gone == 0
+    assert forgotten(archive, "eve-77", told=told).gone == 0
     assert "knows no face of ev***7" in told.text
-    place.rows.append(("eve-77", "", "1.jpg"))
-    assert rows(place.run()) == {Status.ENROLLED: 3, Status.WITHHELD: 1}
+    archive.rows.append(("eve-77", "", "1.jpg"))
+    assert rows(archive.run()) == {Status.ENROLLED: 3, Status.WITHHELD: 1}
 
 
-def test_faces_of_somebody_whom_the_ledger_does_not_know_go_from_the_library(place: Place) -> None:
-    place.add("eve-77", "1.jpg")
-    assert forgotten(place, "eve-77").gone == 1
-    assert there(place) == [ADA, "u1", "u2"]
-    assert "1 face deleted" in history(place, "eve-77")[0]
+def test_faces_of_somebody_whom_the_ledger_does_not_know_go_from_the_library(
+    archive: Archive,
+) -> None:
+    archive.add("eve-77", "1.jpg")
+    assert forgotten(archive, "eve-77").gone == 1
+    assert there(archive) == [ADA, "u1", "u2"]
+    assert "1 face deleted" in history(archive, "eve-77")[0]
 
 
-def history(place: Place, user_id: str | None = None) -> list[str]:
+def history(archive: Archive, user_id: str | None = None) -> list[str]:
     """The details of what the history says of forgetting."""
-    reader = read_ledger(place.ledger)
+    reader = read_ledger(archive.ledger)
     try:
         return [
             f"{event.kind} {event.detail}"
@@ -279,108 +283,108 @@ def history(place: Place, user_id: str | None = None) -> list[str]:
         reader.close()
 
 
-def test_the_history_proves_it_without_naming_anybody(place: Place) -> None:
-    forgotten(place)
-    with closing(sqlite3.connect(place.ledger)) as database:
+def test_the_history_proves_it_without_naming_anybody(archive: Archive) -> None:
+    forgotten(archive)
+    with closing(sqlite3.connect(archive.ledger)) as database:
         key, digest = database.execute(
             "SELECT forget_key, digest FROM library, forgotten"
         ).fetchone()
     assert BlockList(key=key).digest(ADA) == digest
-    assert history(place) == [f"forgotten 1 face deleted; hash {digest.hex()[:16]}"]
-    assert history(place, ADA) == history(place)
-    assert history(place, "u1") == []
-    assert not place.history()[:-1]  # no event of hers is left
-    readmitted(place)
-    assert len(history(place)) == 2
+    assert history(archive) == [f"forgotten 1 face deleted; hash {digest.hex()[:16]}"]
+    assert history(archive, ADA) == history(archive)
+    assert history(archive, "u1") == []
+    assert not archive.history()[:-1]  # no event of hers is left
+    readmitted(archive)
+    assert len(history(archive)) == 2
 
 
-def test_the_face_of_a_doubt_is_found_and_deleted(place: Place) -> None:
-    place.doubt(ADA)
-    assert forgotten(place).exit_code is ExitCode.DONE
-    assert there(place) == ["u1", "u2"]
-    assert in_bytes(place.ledger, *HERS) == []
+def test_the_face_of_a_doubt_is_found_and_deleted(archive: Archive) -> None:
+    archive.doubt(ADA)
+    assert forgotten(archive).exit_code is ExitCode.DONE
+    assert there(archive) == ["u1", "u2"]
+    assert in_bytes(archive.ledger, *HERS) == []
 
 
-def test_a_doubt_that_may_still_come_true_is_kept_until_it_cannot(place: Place) -> None:
-    face = place.doubt(ADA)
-    place.record(replace(face, expires=4e9))
+def test_a_doubt_that_may_still_come_true_is_kept_until_it_cannot(archive: Archive) -> None:
+    face = archive.doubt(ADA)
+    archive.record(replace(face, expires=4e9))
     told = Told()
-    found = forgotten(place, told=told)
+    found = forgotten(archive, told=told)
     assert found.exit_code is ExitCode.IN_DOUBT
     assert "may still be applied for" in told.text
-    assert there(place) == ["u1", "u2"]  # what could be seen is gone
-    assert place.face(ADA).status is Status.IN_DOUBT
-    assert make_plan(place.settings(), rate=1.0).faults[Status.WITHHELD, "FORGOTTEN"] == 1
-    place.record(replace(place.face(ADA), expires=0.0))
-    assert forgotten(place).exit_code is ExitCode.DONE
-    assert in_bytes(place.ledger, *HERS) == []
+    assert there(archive) == ["u1", "u2"]  # what could be seen is gone
+    assert archive.face(ADA).status is Status.IN_DOUBT
+    assert make_plan(archive.settings(), rate=1.0).faults[Status.WITHHELD, "FORGOTTEN"] == 1
+    archive.record(replace(archive.face(ADA), expires=0.0))
+    assert forgotten(archive).exit_code is ExitCode.DONE
+    assert in_bytes(archive.ledger, *HERS) == []
 
 
-def test_where_the_library_cannot_be_listed_doubts_are_settled_by_search(place: Place) -> None:
-    place.doubt(ADA)
-    place.box.script(["auth"] * 9, call="list")
+def test_where_the_library_cannot_be_listed_doubts_are_settled_by_search(archive: Archive) -> None:
+    archive.doubt(ADA)
+    archive.box.script(["auth"] * 9, call="list")
     told = Told()
-    assert forgotten(place, told=told).exit_code is ExitCode.DONE
+    assert forgotten(archive, told=told).exit_code is ExitCode.DONE
     assert "cannot be listed" in told.text
-    assert there(place) == ["u1", "u2"]
+    assert there(archive) == ["u1", "u2"]
 
 
-def test_a_doubt_that_no_look_settles_is_said_and_what_it_takes_is_kept(place: Place) -> None:
-    place.doubt(ADA)
-    let_nobody_look(place.box)
+def test_a_doubt_that_no_look_settles_is_said_and_what_it_takes_is_kept(archive: Archive) -> None:
+    archive.doubt(ADA)
+    let_nobody_look(archive.box)
     told = Told()
-    found = forgotten(place, ADA, "u2", told=told)
+    found = forgotten(archive, ADA, "u2", told=told)
     assert found.exit_code is ExitCode.IN_DOUBT
     assert list(found.left) == [ADA]  # the other is forgotten all the same
     assert "ad***3: the library can neither be listed nor searched" in told.text
-    assert there(place) == [ADA, "u1"]
-    assert sorted(entry.user_id for entry in place.entries()) == [ADA, "u1"]
-    place.box.script([None], call="list")
-    place.box.script([None], call="search")
+    assert there(archive) == [ADA, "u1"]
+    assert sorted(entry.user_id for entry in archive.entries()) == [ADA, "u1"]
+    archive.box.script([None], call="list")
+    archive.box.script([None], call="search")
 
 
 def test_a_photo_that_is_gone_leaves_a_doubt_open_where_nothing_can_be_listed(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.doubt(ADA)
-    (place.folder / "ada-portrait.jpg").unlink()
-    place.box.script(["auth"] * 9, call="list")
-    assert "photo to search with is gone" in forgotten(place).left[ADA]
+    archive.doubt(ADA)
+    (archive.folder / "ada-portrait.jpg").unlink()
+    archive.box.script(["auth"] * 9, call="list")
+    assert "photo to search with is gone" in forgotten(archive).left[ADA]
 
 
-def test_a_refusal_leaves_faces_and_data_and_the_person_is_withheld(place: Place) -> None:
-    place.box.script(["auth"], call="delete")
+def test_a_refusal_leaves_faces_and_data_and_the_person_is_withheld(archive: Archive) -> None:
+    archive.box.script(["auth"], call="delete")
     with pytest.raises(ServiceError):
-        forgotten(place)
-    assert there(place) == [ADA, "u1", "u2"]
-    assert rows(place.run()) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
-    assert line_of(place)["face_token"] == ""
-    assert forgotten(place).exit_code is ExitCode.DONE
-    assert there(place) == ["u1", "u2"]
+        forgotten(archive)
+    assert there(archive) == [ADA, "u1", "u2"]
+    assert rows(archive.run()) == {Status.ENROLLED: 2, Status.WITHHELD: 1}
+    assert line_of(archive)["face_token"] == ""
+    assert forgotten(archive).exit_code is ExitCode.DONE
+    assert there(archive) == ["u1", "u2"]
 
 
-def test_an_answer_to_delete_that_stays_open_keeps_the_data(place: Place) -> None:
-    place.box.script(["500"] * 3, call="delete")
-    place.box.script(["500"] * 99, call="face_info")
-    found = forgotten(place)
+def test_an_answer_to_delete_that_stays_open_keeps_the_data(archive: Archive) -> None:
+    archive.box.script(["500"] * 3, call="delete")
+    archive.box.script(["500"] * 99, call="face_info")
+    found = forgotten(archive)
     assert found.exit_code is ExitCode.IN_DOUBT
-    assert place.face(ADA).status is Status.ENROLLED
-    place.box.script([None] * 99, call="face_info")
+    assert archive.face(ADA).status is Status.ENROLLED
+    archive.box.script([None] * 99, call="face_info")
 
 
-def test_anothers_photo_events_and_rows_stay(place: Place) -> None:
-    place.rows.append(("u3", "name 3", "ada-portrait.jpg"))  # the same photo, of somebody else
-    place.run()
-    forgotten(place)
-    with closing(sqlite3.connect(place.ledger)) as database:
+def test_anothers_photo_events_and_rows_stay(archive: Archive) -> None:
+    archive.rows.append(("u3", "name 3", "ada-portrait.jpg"))  # the same photo, of somebody else
+    archive.run()
+    forgotten(archive)
+    with closing(sqlite3.connect(archive.ledger)) as database:
         assert database.execute("SELECT count(*) FROM photo").fetchone() == (3,)
         assert database.execute("SELECT count(*) FROM event").fetchone() == (3,)
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert place.run().ended.tally.unchanged == 3
+    assert archive.run().ended.tally.unchanged == 3
 
 
-def test_others_messages_and_raw_answers_that_name_them_are_redacted(place: Place) -> None:
+def test_others_messages_and_raw_answers_that_name_them_are_redacted(archive: Archive) -> None:
     odd = RowRecord(
         user_id="u9",
         path="/elsewhere.jpg",
@@ -390,15 +394,17 @@ def test_others_messages_and_raw_answers_that_name_them_are_redacted(place: Plac
         message="There is 'ADA-portrait.jpg', and ada-portrait.jpg.",
     )
     raw = RawAnswer(code="ODD", number=1, http_status=400, raw=f'{{"u":"{ADA}"}}', at=1, run=1)
-    with place.writing() as ledger:
+    with archive.writing() as ledger:
         ledger.record(Changes(rows=[odd], raw=[raw]))
-    forgotten(place)
-    assert in_bytes(place.ledger, *HERS) == []
-    (kept,) = [entry for entry in place.entries() if entry.user_id == "u9"]
+    forgotten(archive)
+    assert in_bytes(archive.ledger, *HERS) == []
+    (kept,) = [entry for entry in archive.entries() if entry.user_id == "u9"]
     assert "forgotten" in kept.message
 
 
-def test_a_status_in_a_message_of_others_names_nobody_whose_id_is_the_same(place: Place) -> None:
+def test_a_status_in_a_message_of_others_names_nobody_whose_id_is_the_same(
+    archive: Archive,
+) -> None:
     said = "HTTP 500 without an error code of the service"
     others = [
         RowRecord(
@@ -411,65 +417,67 @@ def test_a_status_in_a_message_of_others_names_nobody_whose_id_is_the_same(place
         )
         for user_id, message in (("u8", said), ("u9", f"{said}, of 500"))
     ]
-    with place.writing() as ledger:
+    with archive.writing() as ledger:
         ledger.record(Changes(rows=others))
         ledger.forgetting.block(["500"], at=1, run=1)
         ledger.forgetting.wipe(["500"])
-    kept = {entry.user_id: entry.message for entry in place.entries()}
+    kept = {entry.user_id: entry.message for entry in archive.entries()}
     assert kept["u8"] == said
     assert "forgotten" in kept["u9"]
 
 
-def test_plan_and_adopt_withhold_them_too(place: Place, tmp_path: Path) -> None:
-    forgotten(place)
+def test_plan_and_adopt_withhold_them_too(archive: Archive, tmp_path: Path) -> None:
+    forgotten(archive)
     report = tmp_path / "plan.csv"
-    plan = make_plan(place.settings(), rate=1.0, report=report)
+    plan = make_plan(archive.settings(), rate=1.0, report=report)
     assert (plan.rows, plan.enrolled, plan.due) == (3, 2, 0)
     assert plan.faults[Status.WITHHELD, "FORGOTTEN"] == 1
     assert [(line["user_id"], line["status"]) for line in read_csv(report)] == [(ADA, "withheld")]
-    place.add(ADA, "ada-portrait.jpg")
+    archive.add(ADA, "ada-portrait.jpg")
     told = Told()
-    adopt(AdoptSettings(run=place.settings()), lambda: place.credentials, told)
+    adopt(AdoptSettings(run=archive.settings()), lambda: archive.credentials, told)
     assert "1 line withheld" in told.text
-    assert in_bytes(place.ledger, *HERS) == []
+    assert in_bytes(archive.ledger, *HERS) == []
 
 
-def test_files_that_still_name_them_are_said_with_a_remedy(place: Place, tmp_path: Path) -> None:
-    log = place.folder / "run.log"
+def test_files_that_still_name_them_are_said_with_a_remedy(
+    archive: Archive, tmp_path: Path
+) -> None:
+    log = archive.folder / "run.log"
     log.write_text(f"{ADA}: enrolled\n")
-    clean = place.folder / "other.log"
+    clean = archive.folder / "other.log"
     clean.write_text(f"x{ADA}y\n")
-    place.run(written={"the log file": log, "the summary": clean})
-    place.run(results=place.folder / "mine.csv", written={"the log file": tmp_path / "gone"})
-    packed = place.folder / f"{ADA}.txt.gz"
+    archive.run(written={"the log file": log, "the summary": clean})
+    archive.run(results=archive.folder / "mine.csv", written={"the log file": tmp_path / "gone"})
+    packed = archive.folder / f"{ADA}.txt.gz"
     packed.write_bytes(gzip.compress(f"user_id\n{ADA}\n".encode("utf-16")))
     told = Told()
-    forgotten(place, told=told)
+    forgotten(archive, told=told)
     named = {line.split(" (")[0].strip() for line in told.said if line.startswith("  ")}
     names = ("staff.csv", "staff.results.csv", "mine.csv", "run.log")
-    assert named == {str(place.folder / name) for name in names}
+    assert named == {str(archive.folder / name) for name in names}
     assert "remove the rows" in told.text
 
     told = Told()
-    place.photo("1.jpg", 5)
-    ids = place.folder / f"{ADA}.txt"
+    archive.photo("1.jpg", 5)
+    ids = archive.folder / f"{ADA}.txt"
     ids.write_text(f"{ADA}\n")
-    forgotten(place, user_ids=ids, told=told)
-    assert f"{place.folder}/ad***3.txt (the user ids" in told.text
+    forgotten(archive, user_ids=ids, told=told)
+    assert f"{archive.folder}/ad***3.txt (the user ids" in told.text
     assert ADA not in told.text
     told = Told()
-    forgotten(place, user_ids=ids, told=told, show_user_ids=True)
+    forgotten(archive, user_ids=ids, told=told, show_user_ids=True)
     assert str(ids) in told.text
 
 
-def test_the_command_and_what_status_says(place: Place, tmp_path: Path) -> None:
+def test_the_command_and_what_status_says(archive: Archive, tmp_path: Path) -> None:
     environ = {
-        "ENROLL_API_KEY": place.box.api_key,
-        "ENROLL_API_SECRET": place.box.api_secret,
-        "ENROLL_ENDPOINT": place.box.endpoint,
+        "ENROLL_API_KEY": archive.box.api_key,
+        "ENROLL_API_SECRET": archive.box.api_secret,
+        "ENROLL_ENDPOINT": archive.box.endpoint,
     }
-    command = Command(home=tmp_path / "home", folder=place.folder, environ=environ)
-    ledger = ("--ledger", place.ledger)
+    command = Command(home=tmp_path / "home", folder=archive.folder, environ=environ)
+    ledger = ("--ledger", archive.ledger)
     assert command("forget", *ledger).code == ExitCode.USAGE
     assert command("forget", *ledger, "--user-id", ADA, "--readmit", ADA).code == ExitCode.USAGE
     assert command("forget", *ledger, "--user-id", "").code == ExitCode.USAGE
@@ -482,14 +490,14 @@ def test_the_command_and_what_status_says(place: Place, tmp_path: Path) -> None:
     done = command("run", "staff.csv", "--group-id", GROUP, *ledger, "--log-file", "run.log")
     assert done.code == 0
     assert "withheld  2" in done.out
-    assert ADA not in done.out + done.err + (place.folder / "run.log").read_text()
+    assert ADA not in done.out + done.err + (archive.folder / "run.log").read_text()
     assert "2 people, withheld by runs" in command("status", *ledger).out
     told = json.loads(command("status", *ledger, "--json").out)
     assert told["forgotten"] == {"people": 2, "unfinished": 0}
     assert "forgotten" in command("history", *ledger, "--user-id", ADA).out
     assert command("forget", *ledger, "--readmit", ADA).code == 0
     assert command("run", "staff.csv", "--group-id", GROUP, *ledger).code == 0
-    assert there(place) == [ADA, "u1"]
+    assert there(archive) == [ADA, "u1"]
 
 
 def test_a_hash_needs_its_key() -> None:
@@ -508,138 +516,140 @@ def test_a_hash_needs_its_key() -> None:
 
 
 def test_a_sync_neither_adds_nor_counts_who_was_forgotten_though_the_list_still_names_them(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    synced(place)
-    forgotten(place)
-    adds = place.box.count("add")
-    report = synced(place, max_changes=Bound(0), max_removals=Bound(0))
+    archive.sync()
+    forgotten(archive)
+    adds = archive.box.count("add")
+    report = archive.sync(max_changes=Bound(0), max_removals=Bound(0))
     assert report.exit_code is ExitCode.DONE
     assert report.ended.tally.statuses[Status.WITHHELD] == 1
     assert report.sync_result is not None
     assert report.sync_result.counted.joiners == 0
-    assert (there(place), place.box.count("add")) == (["u1", "u2"], adds)
+    assert (there(archive), archive.box.count("add")) == (["u1", "u2"], adds)
 
 
-def test_nothing_stays_of_who_has_left_or_was_being_given_another_text(place: Place) -> None:
-    synced(place)
-    place.photo("second.jpg", 55)
-    place.rows.append((ADA, "Ada Lovelace", "second.jpg"))
-    synced(place)
-    del place.rows[-1]
-    place.rows[2] = (ADA, "Ada King", "ada-portrait.jpg")
-    place.box.script(["unknown-code"], user_id=ADA)
-    synced(place)  # the second face is to go when the first stands
-    del place.rows[2]
-    synced(place, grace=2.0)
-    with closing(sqlite3.connect(place.ledger)) as ledger:
+def test_nothing_stays_of_who_has_left_or_was_being_given_another_text(archive: Archive) -> None:
+    archive.sync()
+    archive.photo("second.jpg", 55)
+    archive.rows.append((ADA, "Ada Lovelace", "second.jpg"))
+    archive.sync()
+    del archive.rows[-1]
+    archive.rows[2] = (ADA, "Ada King", "ada-portrait.jpg")
+    archive.box.script(["unknown-code"], user_id=ADA)
+    archive.sync()  # the second face is to go when the first stands
+    del archive.rows[2]
+    archive.sync(grace=2.0)
+    with closing(sqlite3.connect(archive.ledger)) as ledger:
         assert ledger.execute("SELECT count(*) FROM absence").fetchone() == (1,)
-    assert forgotten(place).exit_code is ExitCode.DONE
-    assert there(place) == ["u1", "u2"]
-    assert in_bytes(place.ledger, *HERS, "Ada King") == []
+    assert forgotten(archive).exit_code is ExitCode.DONE
+    assert there(archive) == ["u1", "u2"]
+    assert in_bytes(archive.ledger, *HERS, "Ada King") == []
 
 
-def test_a_quiet_run_says_that_somebody_is_not_forgotten_to_the_end(place: Place) -> None:
-    with place.writing() as ledger:
+def test_a_quiet_run_says_that_somebody_is_not_forgotten_to_the_end(archive: Archive) -> None:
+    with archive.writing() as ledger:
         ledger.forgetting.block([ADA], at=1, run=1)
         ledger.commit()
-    place.run()
+    archive.run()
     seen: list[str] = []
 
     class Watching(Screen):
         def opened(self, place: Opened, interrupt: Callable[[int], None]) -> None:
             seen.extend(place.urgent)
 
-    enroll_manifest(place.settings(), lambda: place.credentials, screen=Watching())
+    enroll_manifest(archive.settings(), lambda: archive.credentials, screen=Watching())
     assert ["1 person is not completely forgotten" in note for note in seen] == [True]
 
 
-def test_an_id_that_nobody_can_have_is_refused_unless_a_row_has_it(place: Place) -> None:
+def test_an_id_that_nobody_can_have_is_refused_unless_a_row_has_it(archive: Archive) -> None:
     with pytest.raises(UsageError, match="correct the id"):
-        forgotten(place, ADA, "bad id!")
-    assert ADA in there(place)
-    place.rows.append(("bad id!", "Ada B.", "ada-portrait.jpg"))
-    place.run()
-    assert in_bytes(place.ledger, "bad id!")
-    assert forgotten(place, "bad id!").exit_code is ExitCode.DONE
-    assert not in_bytes(place.ledger, "bad id!", "Ada B.")
+        forgotten(archive, ADA, "bad id!")
+    assert ADA in there(archive)
+    archive.rows.append(("bad id!", "Ada B.", "ada-portrait.jpg"))
+    archive.run()
+    assert in_bytes(archive.ledger, "bad id!")
+    assert forgotten(archive, "bad id!").exit_code is ExitCode.DONE
+    assert not in_bytes(archive.ledger, "bad id!", "Ada B.")
 
 
 @pytest.mark.parametrize("typed", ["u1", "U1", "00u1"])
-def test_an_id_that_is_nearly_one_that_the_ledger_knows_is_said(place: Place, typed: str) -> None:
+def test_an_id_that_is_nearly_one_that_the_ledger_knows_is_said(
+    archive: Archive, typed: str
+) -> None:
     told = Told()
-    forgotten(place, typed, told=told, show_user_ids=True)
+    forgotten(archive, typed, told=told, show_user_ids=True)
     assert (f"Beside {typed} it knows u1," in told.text) is (typed != "u1")
 
 
-def test_blanks_around_an_id_are_none_of_it_wherever_it_is_given(place: Place) -> None:
-    command = Command(place.folder / "home", place.folder, account_of(place.box))
-    ledger = ("--ledger", str(place.ledger), "--yes")
+def test_blanks_around_an_id_are_none_of_it_wherever_it_is_given(archive: Archive) -> None:
+    command = Command(archive.folder / "home", archive.folder, account_of(archive.box))
+    ledger = ("--ledger", str(archive.ledger), "--yes")
     done = command("forget", *ledger, "--user-id", f" {ADA} ")
     assert done.code == 0, done
-    assert ADA not in there(place)
+    assert ADA not in there(archive)
     assert command("forget", *ledger, "--readmit", f" {ADA}").code == 0
-    assert rows(place.run())[Status.ENROLLED] == 3
+    assert rows(archive.run())[Status.ENROLLED] == 3
 
 
 def test_what_an_earlier_command_has_deleted_is_counted_and_a_repetition_says_so(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.box.script(["500-after"], call="delete")
-    place.box.script(["auth"], call="face_info")
+    archive.box.script(["500-after"], call="delete")
+    archive.box.script(["auth"], call="face_info")
     with pytest.raises(ServiceError):
-        forgotten(place)
+        forgotten(archive)
     told = Told()
-    assert forgotten(place, told=told).in_all == 1
+    assert forgotten(archive, told=told).in_all == 1
     assert "1 in all since these people are withheld" in told.text
     again = Told()
-    assert forgotten(place, told=again).gone == 0
+    assert forgotten(archive, told=again).gone == 0
     assert "Withheld already:" in again.text
 
 
-def test_figures_count_those_who_are_not_forgotten_to_the_end(place: Place) -> None:
-    with place.writing() as ledger:
+def test_figures_count_those_who_are_not_forgotten_to_the_end(archive: Archive) -> None:
+    with archive.writing() as ledger:
         ledger.forgetting.block([ADA], at=0, run=1)
-    assert place.run().place.unforgotten == 1
+    assert archive.run().place.unforgotten == 1
 
 
-def test_a_path_that_only_a_refused_night_has_seen_is_forgotten_too(place: Place) -> None:
-    (place.folder / "1.jpg").rename(place.folder / "eve-portrait.jpg")
-    place.rows[0] = ("u1", "name 1", "eve-portrait.jpg")
-    gone = place.rows.pop()
+def test_a_path_that_only_a_refused_night_has_seen_is_forgotten_too(archive: Archive) -> None:
+    (archive.folder / "1.jpg").rename(archive.folder / "eve-portrait.jpg")
+    archive.rows[0] = ("u1", "name 1", "eve-portrait.jpg")
+    gone = archive.rows.pop()
     with pytest.raises(GuardError):
-        synced(place, max_removals=Bound(0))
-    place.rows.append(gone)
-    settings = ForgetSettings(ledger=place.ledger, people=["u1"], timeout=5.0)
-    assert forget(settings, lambda: place.credentials, Told()).exit_code is ExitCode.DONE
-    for path in place.folder.glob("ledger.sqlite*"):
+        archive.sync(max_removals=Bound(0))
+    archive.rows.append(gone)
+    settings = ForgetSettings(ledger=archive.ledger, people=["u1"], timeout=5.0)
+    assert forget(settings, lambda: archive.credentials, Told()).exit_code is ExitCode.DONE
+    for path in archive.folder.glob("ledger.sqlite*"):
         assert b"eve-portrait" not in path.read_bytes(), path
 
 
-def _list_of(place: Place, *people: str) -> Path:
-    path = place.folder / "ids.txt"
+def _list_of(archive: Archive, *people: str) -> Path:
+    path = archive.folder / "ids.txt"
     path.write_text("".join(f"{one}\n" for one in people), encoding="utf-8")
     return path
 
 
 def test_the_same_forget_goes_on_though_one_of_its_people_had_an_id_that_nobody_can_have(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.photo("odd.jpg", 80)
-    place.rows.append(("anna bell", "Anna", "odd.jpg"))  # the service would take no such id
-    synced(place)
-    place.box.script(["500"] * ROUNDS, call="delete")  # u1 cannot be finished tonight
-    first = forgotten(place, "u1", "anna bell")
+    archive.photo("odd.jpg", 80)
+    archive.rows.append(("anna bell", "Anna", "odd.jpg"))  # the service would take no such id
+    archive.sync()
+    archive.box.script(["500"] * ROUNDS, call="delete")  # u1 cannot be finished tonight
+    first = forgotten(archive, "u1", "anna bell")
     assert set(first.left) == {"u1"}
-    again = forgotten(place, "u1", "anna bell")  # as it was told to do
+    again = forgotten(archive, "u1", "anna bell")  # as it was told to do
     assert again.exit_code is ExitCode.DONE
 
 
 def test_people_with_nearly_the_same_id_are_looked_for_in_one_go(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     people = 300
-    with closing(sqlite3.connect(place.ledger)) as raw, raw:
+    with closing(sqlite3.connect(archive.ledger)) as raw, raw:
         raw.executemany(
             "INSERT INTO row VALUES (?, ?, '', NULL, NULL, 'invalid', 'X', '', 1)",
             [(f"000{number}", f"/p/{number}.jpg") for number in range(1000, 1000 + people)],
@@ -652,7 +662,7 @@ def test_people_with_nearly_the_same_id_are_looked_for_in_one_go(
         return _plain(user_id)
 
     monkeypatch.setattr(ledger_forget, "_plain", plain)
-    with place.writing() as ledger:
+    with archive.writing() as ledger:
         found = ledger.forgetting.strangers([str(n) for n in range(1000, 1000 + people)])
     assert len(found) == people and all(len(others) == 1 for others in found.values())
     assert asked <= 10 * people
@@ -660,52 +670,54 @@ def test_people_with_nearly_the_same_id_are_looked_for_in_one_go(
 
 @pytest.mark.parametrize("from_file", [False, True])
 def test_who_stands_in_the_ledger_with_a_blank_before_the_id_can_be_forgotten(
-    place: Place, from_file: bool
+    archive: Archive, from_file: bool
 ) -> None:
-    place.photo("odd.jpg", 80)
-    place.rows.append((" grace", "Grace Hopper", "odd.jpg"))
-    synced(place)
-    assert " grace" in [entry.user_id for entry in place.entries()]
-    command = Command(place.folder / "home", place.folder, account_of(place.box))
-    whom = ("--user-ids", str(_list_of(place, " grace"))) if from_file else ("--user-id", " grace")
-    done = command("forget", "--ledger", str(place.ledger), "--yes", *whom)
+    archive.photo("odd.jpg", 80)
+    archive.rows.append((" grace", "Grace Hopper", "odd.jpg"))
+    archive.sync()
+    assert " grace" in [entry.user_id for entry in archive.entries()]
+    command = Command(archive.folder / "home", archive.folder, account_of(archive.box))
+    whom = (
+        ("--user-ids", str(_list_of(archive, " grace"))) if from_file else ("--user-id", " grace")
+    )
+    done = command("forget", "--ledger", str(archive.ledger), "--yes", *whom)
     assert done.code == 0, done
-    assert "Grace Hopper" not in [entry.user_data for entry in place.entries()]
+    assert "Grace Hopper" not in [entry.user_data for entry in archive.entries()]
 
 
 def test_faces_that_are_known_to_be_gone_are_counted_though_forget_could_not_go_on(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.add("x9", "1.jpg")
-    place.add("x9", "2.jpg")  # of somebody whom the ledger does not know
-    place.box.script(["500-after", "unknown-code"], call="delete")
-    place.box.script(["stale"] + ["500"] * TRIES, call="face_info")
+    archive.add("x9", "1.jpg")
+    archive.add("x9", "2.jpg")  # of somebody whom the ledger does not know
+    archive.box.script(["500-after", "unknown-code"], call="delete")
+    archive.box.script(["stale"] + ["500"] * TRIES, call="face_info")
     with pytest.raises(ServiceError):
-        forgotten(place, "x9", max_in_flight=1)
-    assert "x9" not in there(place)
-    again = forgotten(place, "x9")
+        forgotten(archive, "x9", max_in_flight=1)
+    assert "x9" not in there(archive)
+    again = forgotten(archive, "x9")
     assert again.in_all >= 1
 
 
 def test_a_repeated_forget_of_an_id_with_a_blank_does_not_forget_who_has_it_without(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.photo("odd.jpg", 80)
-    place.rows.append((" u1", "Grace Hopper", "odd.jpg"))
-    synced(place)
-    settings = ForgetSettings(ledger=place.ledger, people=(" u1",))
+    archive.photo("odd.jpg", 80)
+    archive.rows.append((" u1", "Grace Hopper", "odd.jpg"))
+    archive.sync()
+    settings = ForgetSettings(ledger=archive.ledger, people=(" u1",))
     for _ in range(2):
-        forget(settings, lambda: place.credentials, Told())
-    assert "u1" in there(place)
+        forget(settings, lambda: archive.credentials, Told())
+    assert "u1" in there(archive)
 
 
 def test_a_forget_that_died_before_the_file_was_rewritten_goes_on_with_the_same_person(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.photo("odd.jpg", 80)
-    place.rows.append((" u1", "Grace Hopper", "odd.jpg"))
-    synced(place)
-    settings = ForgetSettings(ledger=place.ledger, people=(" u1",))
+    archive.photo("odd.jpg", 80)
+    archive.rows.append((" u1", "Grace Hopper", "odd.jpg"))
+    archive.sync()
+    settings = ForgetSettings(ledger=archive.ledger, people=(" u1",))
 
     def dies(*args: object, **named: object) -> None:
         raise KeyboardInterrupt
@@ -713,8 +725,8 @@ def test_a_forget_that_died_before_the_file_was_rewritten_goes_on_with_the_same_
     with monkeypatch.context() as patched:
         patched.setattr(SqliteForgetting, "scrub", dies)
         with pytest.raises(KeyboardInterrupt):
-            forget(settings, lambda: place.credentials, Told())
-    forget(settings, lambda: place.credentials, Told())
-    with place.writing() as ledger:
+            forget(settings, lambda: archive.credentials, Told())
+    forget(settings, lambda: archive.credentials, Told())
+    with archive.writing() as ledger:
         assert ledger.forgetting.unfinished() == 0
-    assert "u1" in there(place)
+    assert "u1" in there(archive)

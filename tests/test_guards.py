@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checked_library import GROUP, Place, Told
-from following import sync_settings, synced, there
+from archive import GROUP, Archive, Told, read_csv
 from moved_clock import standin
 from real_command import Command, account_of
-from small_archive import read_csv
 
 from enroll.clock import now_ms
 from enroll.commands.remove import RemoveSettings, remove
@@ -43,24 +41,24 @@ def box() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def place(box: Sandbox, tmp_path: Path) -> Place:
+def archive(box: Sandbox, tmp_path: Path) -> Archive:
     """Thirty people, enrolled by a first sync: `0101` and so on."""
-    there = Place(tmp_path, box)
+    there = Archive(tmp_path, box)
     for number in range(1, 31):
         there.photo(f"{number}.jpg", number * 3)
         there.rows.append((f"0{100 + number}", f"name {number}", f"{number}.jpg"))
-    assert synced(there, max_in_flight=1).exit_code is ExitCode.DONE  # in the list's order
+    assert there.sync(max_in_flight=1).exit_code is ExitCode.DONE  # in the list's order
     return there
 
 
-def refused(place: Place, **changed: Any) -> str:
+def refused(archive: Archive, **changed: Any) -> str:
     """The message of a sync that is refused, before any call and without any change."""
-    calls, before = len(place.box.calls), there(place)
+    calls, before = len(archive.box.calls), archive.there()
     with pytest.raises(GuardError) as caught:
-        synced(place, **{**GUARDED, **changed})
-    assert len(place.box.calls) == calls
-    assert there(place) == before
-    assert {entry.status.value for entry in place.entries()} == {"enrolled"}
+        archive.sync(**{**GUARDED, **changed})
+    assert len(archive.box.calls) == calls
+    assert archive.there() == before
+    assert {entry.status.value for entry in archive.entries()} == {"enrolled"}
     return str(caught.value)
 
 
@@ -103,116 +101,116 @@ def test_a_number_is_taken_as_it_is_and_a_share_has_a_least() -> None:
     assert Bound(0.5, percent=True).most(10_000) == 50
 
 
-def test_half_a_file_is_refused_and_no_day_is_counted(place: Place) -> None:
-    rows, place.rows = place.rows, place.rows[:15]
-    said = refused(place)
+def test_half_a_file_is_refused_and_no_day_is_counted(archive: Archive) -> None:
+    rows, archive.rows = archive.rows, archive.rows[:15]
+    said = refused(archive)
     assert "15 of the 30 people" in said
     assert "the file was probably cut off" in said
     assert "--max-removals 15" in said
-    place.rows = rows
-    report = synced(place, **GUARDED)
+    archive.rows = rows
+    report = archive.sync(**GUARDED)
     assert report.sync_result is not None
     assert report.sync_result.counted.returned == 0  # nobody was marked as gone
 
 
-def test_lost_leading_zeros_are_told(place: Place) -> None:
-    place.rows = [(user_id.lstrip("0"), text, image) for user_id, text, image in place.rows]
-    assert "leading zeros were probably lost" in refused(place)
+def test_lost_leading_zeros_are_told(archive: Archive) -> None:
+    archive.rows = [(user_id.lstrip("0"), text, image) for user_id, text, image in archive.rows]
+    assert "leading zeros were probably lost" in refused(archive)
 
 
-def test_swapped_columns_are_told(place: Place) -> None:
-    place.rows = [(text, user_id, image) for user_id, text, image in place.rows]
-    assert "the columns were probably renamed or swapped" in refused(place)
+def test_swapped_columns_are_told(archive: Archive) -> None:
+    archive.rows = [(text, user_id, image) for user_id, text, image in archive.rows]
+    assert "the columns were probably renamed or swapped" in refused(archive)
 
 
-def test_renamed_people_are_told(place: Place) -> None:
-    place.rows = [(f"new-{user_id}", text, image) for user_id, text, image in place.rows]
-    assert "the user ids were probably renamed" in refused(place)
+def test_renamed_people_are_told(archive: Archive) -> None:
+    archive.rows = [(f"new-{user_id}", text, image) for user_id, text, image in archive.rows]
+    assert "the user ids were probably renamed" in refused(archive)
 
 
-def test_texts_that_became_empty_are_told(place: Place) -> None:
-    place.rows = [(user_id, "", image) for user_id, _, image in place.rows]
-    said = refused(place, max_changes=Bound(10))
+def test_texts_that_became_empty_are_told(archive: Archive) -> None:
+    archive.rows = [(user_id, "", image) for user_id, _, image in archive.rows]
+    said = refused(archive, max_changes=Bound(10))
     assert "30 faces are to be added" in said
     assert "line 2" in said
     assert "Their user_data has become empty" in said
     assert "--max-changes 30" in said
 
 
-def test_photos_that_were_only_touched_or_moved_are_no_change(place: Place) -> None:
+def test_photos_that_were_only_touched_or_moved_are_no_change(archive: Archive) -> None:
     for number in range(1, 31):
-        photo = place.folder / f"{number}.jpg"
+        photo = archive.folder / f"{number}.jpg"
         photo.rename(photo.with_name(f"moved-{number}.jpg"))
-        (place.folder / f"moved-{number}.jpg").touch()
-    place.rows = [(user_id, text, f"moved-{image}") for user_id, text, image in place.rows]
-    before = place.box.count("add")
-    assert synced(place, **{**GUARDED, "max_changes": Bound(0)}).exit_code is ExitCode.DONE
-    assert place.box.count("add") == before
-    assert len(there(place)) == 30
+        (archive.folder / f"moved-{number}.jpg").touch()
+    archive.rows = [(user_id, text, f"moved-{image}") for user_id, text, image in archive.rows]
+    before = archive.box.count("add")
+    assert archive.sync(**{**GUARDED, "max_changes": Bound(0)}).exit_code is ExitCode.DONE
+    assert archive.box.count("add") == before
+    assert len(archive.there()) == 30
 
 
-def test_photos_that_are_missing_are_refused(place: Place) -> None:
+def test_photos_that_are_missing_are_refused(archive: Archive) -> None:
     for number in range(1, 5):
-        (place.folder / f"{number}.jpg").unlink()
-    said = refused(place)
+        (archive.folder / f"{number}.jpg").unlink()
+    said = refused(archive)
     assert "4 of 30 photos are not there; 3 may be" in said
-    assert synced(place, **{**GUARDED, "max_missing": Bound(4)}).exit_code is ExitCode.DONE
-    assert len(there(place)) == 30
+    assert archive.sync(**{**GUARDED, "max_missing": Bound(4)}).exit_code is ExitCode.DONE
+    assert len(archive.there()) == 30
 
 
 @pytest.mark.parametrize("empty", [True, False])
-def test_a_folder_of_photos_that_is_empty_or_gone_is_refused(place: Place, empty: bool) -> None:
-    photos = place.folder / "photos"
+def test_a_folder_of_photos_that_is_empty_or_gone_is_refused(archive: Archive, empty: bool) -> None:
+    photos = archive.folder / "photos"
     photos.mkdir()
     for number in range(1, 31):
-        shutil.move(place.folder / f"{number}.jpg", photos)
-    synced(place, images=photos)
+        shutil.move(archive.folder / f"{number}.jpg", photos)
+    archive.sync(images=photos)
     shutil.rmtree(photos)
     if empty:
         photos.mkdir()
-        assert "its share is probably not mounted" in refused(place, images=photos)
+        assert "its share is probably not mounted" in refused(archive, images=photos)
     else:
-        assert "gone" in refused(place, images=photos)
-    assert "does not exist" in refused(place, images=place.folder / "nowhere")
+        assert "gone" in refused(archive, images=photos)
+    assert "does not exist" in refused(archive, images=archive.folder / "nowhere")
 
 
 @pytest.mark.parametrize("lift", [{}, {"max_removals": TEN, "max_changes": Bound(1000)}])
-def test_a_manifest_without_rows_is_always_refused(place: Place, lift: dict[str, Any]) -> None:
-    place.rows = []
-    assert "has no rows" in refused(place, **lift)
+def test_a_manifest_without_rows_is_always_refused(archive: Archive, lift: dict[str, Any]) -> None:
+    archive.rows = []
+    assert "has no rows" in refused(archive, **lift)
 
 
 def test_a_first_sync_that_was_refused_leaves_no_ledger(box: Sandbox, tmp_path: Path) -> None:
-    place = Place(tmp_path, box)
-    place.people(1)
-    place.rows.append(("u2", "", "nowhere.jpg"))
+    archive = Archive(tmp_path, box)
+    archive.people(1)
+    archive.rows.append(("u2", "", "nowhere.jpg"))
     with pytest.raises(GuardError):
-        synced(place, **GUARDED)
-    assert not place.ledger.exists()
+        archive.sync(**GUARDED)
+    assert not archive.ledger.exists()
 
 
 def test_a_refused_night_is_on_record_and_what_died_before_it_is_not_forgotten(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    rows, place.rows = place.rows, place.rows[:1]
-    refused(place)
-    reader = read_ledger(place.ledger)
+    rows, archive.rows = archive.rows, archive.rows[:1]
+    refused(archive)
+    reader = read_ledger(archive.ledger)
     last = reader.status().runs[0]
     reader.close()
     assert last.end is not None
     assert (last.end.exit_code, last.start.options["command"]) == (8, "sync")
     assert "Nothing was done" in last.end.reason
-    place.rows = rows
-    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
+    archive.rows = rows
+    assert archive.sync(**GUARDED).exit_code is ExitCode.DONE
 
 
-def test_the_ledger_keeps_no_user_id_of_a_refusal_that_shows_them(place: Place) -> None:
-    del place.rows[1:]
+def test_the_ledger_keeps_no_user_id_of_a_refusal_that_shows_them(archive: Archive) -> None:
+    del archive.rows[1:]
     with pytest.raises(GuardError, match="Among them: 01"):
         sync_manifest(
-            sync_settings(place, **GUARDED), lambda: place.credentials, show_user_ids=True
+            archive.sync_settings(**GUARDED), lambda: archive.credentials, show_user_ids=True
         )
-    reader = read_ledger(place.ledger)
+    reader = read_ledger(archive.ledger)
     (last,) = reader.status(runs=1).runs
     reader.close()
     assert last.end is not None
@@ -220,71 +218,71 @@ def test_the_ledger_keeps_no_user_id_of_a_refusal_that_shows_them(place: Place) 
     assert "0102" not in last.end.reason
 
 
-def test_what_was_accepted_and_not_done_is_not_counted_again(place: Place) -> None:
+def test_what_was_accepted_and_not_done_is_not_counted_again(archive: Archive) -> None:
     # A night that replaced the photos of twelve, under new names, and died before it deleted.
     for number in range(1, 13):
-        place.photo(f"new-{number}.jpg", 200 + number)
-        user_id, text, _ = place.rows[number - 1]
-        place.rows[number - 1] = (user_id, text, f"new-{number}.jpg")
-    place.box.script(["auth"], call="delete")
-    assert synced(place, **GUARDED).exit_code is ExitCode.SERVICE
-    assert len(there(place)) == 42
-    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
-    assert len(there(place)) == 30
+        archive.photo(f"new-{number}.jpg", 200 + number)
+        user_id, text, _ = archive.rows[number - 1]
+        archive.rows[number - 1] = (user_id, text, f"new-{number}.jpg")
+    archive.box.script(["auth"], call="delete")
+    assert archive.sync(**GUARDED).exit_code is ExitCode.SERVICE
+    assert len(archive.there()) == 42
+    assert archive.sync(**GUARDED).exit_code is ExitCode.DONE
+    assert len(archive.there()) == 30
 
 
-def test_faces_that_a_run_has_superseded_are_guarded(place: Place) -> None:
-    right = place.in_library()
+def test_faces_that_a_run_has_superseded_are_guarded(archive: Archive) -> None:
+    right = archive.in_library()
     for number in range(1, 31):  # all photos are copied under wrong names
-        place.photo(f"{number}.jpg", (number % 30 + 1) * 3)
-    place.run()
-    calls = len(place.box.calls)
+        archive.photo(f"{number}.jpg", (number % 30 + 1) * 3)
+    archive.run()
+    calls = len(archive.box.calls)
     with pytest.raises(GuardError) as caught:
-        synced(place, **GUARDED)
+        archive.sync(**GUARDED)
     assert "30 faces that `enroll run` has superseded" in str(caught.value)
     assert "are the right ones" in str(caught.value)
-    assert (len(place.box.calls), right <= place.in_library()) == (calls, True)
+    assert (len(archive.box.calls), right <= archive.in_library()) == (calls, True)
     for number in range(1, 31):
-        place.photo(f"{number}.jpg", number * 3)
-    assert synced(place, **{**GUARDED, "max_removals": Bound(30)}).exit_code is ExitCode.DONE
-    assert place.in_library() == right
+        archive.photo(f"{number}.jpg", number * 3)
+    assert archive.sync(**{**GUARDED, "max_removals": Bound(30)}).exit_code is ExitCode.DONE
+    assert archive.in_library() == right
 
 
-def test_faces_that_a_sync_has_superseded_are_counted_once_only(place: Place) -> None:
+def test_faces_that_a_sync_has_superseded_are_counted_once_only(archive: Archive) -> None:
     for number in range(1, 16):
-        place.photo(f"{number}.jpg", 200 + number)
-    place.box.script(["auth"], call="delete")
-    assert synced(place, **GUARDED).exit_code is ExitCode.SERVICE
-    assert len(there(place)) == 45
-    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
-    assert len(there(place)) == 30
+        archive.photo(f"{number}.jpg", 200 + number)
+    archive.box.script(["auth"], call="delete")
+    assert archive.sync(**GUARDED).exit_code is ExitCode.SERVICE
+    assert len(archive.there()) == 45
+    assert archive.sync(**GUARDED).exit_code is ExitCode.DONE
+    assert len(archive.there()) == 30
 
 
-def test_people_whom_forget_has_not_finished_do_not_refuse_the_night(place: Place) -> None:
-    with place.writing() as ledger:  # killed after it has withheld them
-        ledger.forgetting.block([row[0] for row in place.rows[:12]], at=now_ms(), run=1)
-    report = synced(place, **GUARDED)
+def test_people_whom_forget_has_not_finished_do_not_refuse_the_night(archive: Archive) -> None:
+    with archive.writing() as ledger:  # killed after it has withheld them
+        ledger.forgetting.block([row[0] for row in archive.rows[:12]], at=now_ms(), run=1)
+    report = archive.sync(**GUARDED)
     assert report.sync_result is not None
     assert (report.sync_result.counted.newly_gone, report.sync_result.counted.rows) == (0, 30)
-    assert len(there(place)) == 30  # to delete their faces is for forget
+    assert len(archive.there()) == 30  # to delete their faces is for forget
 
 
-def test_who_was_gone_before_and_is_withheld_now_is_left_to_forget(place: Place) -> None:
-    user_id = place.rows.pop()[0]
-    synced(place, **GUARDED, grace=2.0)
-    with place.writing() as ledger:
+def test_who_was_gone_before_and_is_withheld_now_is_left_to_forget(archive: Archive) -> None:
+    user_id = archive.rows.pop()[0]
+    archive.sync(**GUARDED, grace=2.0)
+    with archive.writing() as ledger:
         ledger.forgetting.block([user_id], at=now_ms(), run=1)
-    report = synced(place, **GUARDED, grace=0.0)
+    report = archive.sync(**GUARDED, grace=0.0)
     assert report.sync_result is not None
     assert (report.sync_result.counted.leaving, report.sync_result.faces) == (0, 0)
-    assert len(there(place)) == 30
+    assert len(archive.there()) == 30
 
 
-def test_a_list_of_people_who_are_all_withheld_is_not_called_empty(place: Place) -> None:
-    with place.writing() as ledger:
-        ledger.forgetting.block([row[0] for row in place.rows], at=now_ms(), run=1)
-    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
-    assert len(there(place)) == 30
+def test_a_list_of_people_who_are_all_withheld_is_not_called_empty(archive: Archive) -> None:
+    with archive.writing() as ledger:
+        ledger.forgetting.block([row[0] for row in archive.rows], at=now_ms(), run=1)
+    assert archive.sync(**GUARDED).exit_code is ExitCode.DONE
+    assert len(archive.there()) == 30
 
 
 def counted(report: Report) -> DiffCounts:
@@ -292,104 +290,106 @@ def counted(report: Report) -> DiffCounts:
     return report.sync_result.counted
 
 
-def test_leavers_of_nights_that_did_not_come_to_them_may_go_in_one(place: Place) -> None:
+def test_leavers_of_nights_that_did_not_come_to_them_may_go_in_one(archive: Archive) -> None:
     for _ in range(5):
-        place.rows = place.rows[3:]
-        assert counted(synced(place, **GUARDED, grace=2.0)).newly_gone == 3
-    report = synced(place, **GUARDED, grace=0.0)
+        archive.rows = archive.rows[3:]
+        assert counted(archive.sync(**GUARDED, grace=2.0)).newly_gone == 3
+    report = archive.sync(**GUARDED, grace=0.0)
     assert (counted(report).leaving, counted(report).together) == (15, 3)
-    assert len(there(place)) == 15
+    assert len(archive.there()) == 15
 
 
 def test_leavers_whom_one_night_has_found_are_judged_again_when_they_are_to_go(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.rows = place.rows[3:]
-    synced(place, **GUARDED, grace=2.0)
-    place.rows = place.rows[11:]
-    synced(place, **{**GUARDED, "max_removals": Bound(11)}, grace=2.0)
-    said = refused(place, grace=0.0)
+    archive.rows = archive.rows[3:]
+    archive.sync(**GUARDED, grace=2.0)
+    archive.rows = archive.rows[11:]
+    archive.sync(**{**GUARDED, "max_removals": Bound(11)}, grace=2.0)
+    said = refused(archive, grace=0.0)
     assert "11 are to be removed (11 people whose grace is over and who all went" in said
     assert "missing in one night, of 14 in all); 10 may be" in said
     assert "--max-removals 11" in said
-    synced(place, **{**GUARDED, "max_removals": Bound(11)}, grace=0.0)
-    assert len(there(place)) == 16
+    archive.sync(**{**GUARDED, "max_removals": Bound(11)}, grace=0.0)
+    assert len(archive.there()) == 16
 
 
-def test_who_was_there_on_a_night_that_was_refused_was_there(place: Place) -> None:
-    row = place.rows.pop(0)
-    assert counted(synced(place, **GUARDED, grace=2.0)).newly_gone == 1
-    rows, place.rows = place.rows, [row, *place.rows[:10]]
-    refused(place, grace=2.0)
-    place.rows = rows
-    assert counted(synced(place, **GUARDED, grace=2.0)).newly_gone == 1  # and not for two nights
+def test_who_was_there_on_a_night_that_was_refused_was_there(archive: Archive) -> None:
+    row = archive.rows.pop(0)
+    assert counted(archive.sync(**GUARDED, grace=2.0)).newly_gone == 1
+    rows, archive.rows = archive.rows, [row, *archive.rows[:10]]
+    refused(archive, grace=2.0)
+    archive.rows = rows
+    assert counted(archive.sync(**GUARDED, grace=2.0)).newly_gone == 1  # and not for two nights
 
 
 @pytest.mark.parametrize("removed", [True, False])
-def test_a_mark_does_not_outlive_the_faces_that_it_was_about(place: Place, removed: bool) -> None:
-    user_id, text, image = place.rows.pop(0)
-    synced(place, **GUARDED, grace=2.0)
+def test_a_mark_does_not_outlive_the_faces_that_it_was_about(
+    archive: Archive, removed: bool
+) -> None:
+    user_id, text, image = archive.rows.pop(0)
+    archive.sync(**GUARDED, grace=2.0)
     if removed:
-        ids = place.folder / "ids.txt"
+        ids = archive.folder / "ids.txt"
         ids.write_text(f"{user_id}\n", encoding="utf-8")
-        taken = RemoveSettings(ledger=place.ledger, endpoint=place.box.endpoint, user_ids=ids)
-        remove(taken, lambda: place.credentials, Told())
+        taken = RemoveSettings(ledger=archive.ledger, endpoint=archive.box.endpoint, user_ids=ids)
+        remove(taken, lambda: archive.credentials, Told())
     else:
-        place.photo(image, 222)
-    place.rows.append((user_id, text, image))
-    place.run()  # of a list by itself
-    place.rows.pop()
-    assert (
-        counted(synced(place, **{**GUARDED, "max_removals": Bound(2)}, grace=2.0)).newly_gone == 1
-    )
-    report = synced(place, **{**GUARDED, "max_removals": Bound(2)}, grace=2.0)
+        archive.photo(image, 222)
+    archive.rows.append((user_id, text, image))
+    archive.run()  # of a list by itself
+    archive.rows.pop()
+    assert counted(archive.sync(**{**GUARDED, "max_removals": Bound(2)}, grace=2.0)).newly_gone == 1
+    report = archive.sync(**{**GUARDED, "max_removals": Bound(2)}, grace=2.0)
     assert (counted(report).newly_gone, counted(report).waiting) == (0, 1)
-    assert user_id in dict(there(place))
+    assert user_id in dict(archive.there())
 
 
 @pytest.fixture
-def command(place: Place) -> Callable[..., Any]:
-    run = Command(home=place.folder / "home", folder=place.folder, environ=account_of(place.box))
+def command(archive: Archive) -> Callable[..., Any]:
+    run = Command(
+        home=archive.folder / "home", folder=archive.folder, environ=account_of(archive.box)
+    )
 
     def sync(*arguments: object) -> Any:
-        place.manifest()
-        named = ("--group-id", GROUP, "--ledger", place.ledger)
+        archive.manifest()
+        named = ("--group-id", GROUP, "--ledger", archive.ledger)
         return run("sync", "staff.csv", *named, *arguments)
 
     return sync
 
 
 def test_the_command_says_why_and_writes_its_figures(
-    place: Place, command: Callable[..., Any]
+    archive: Archive, command: Callable[..., Any]
 ) -> None:
-    place.rows = place.rows[:10]
+    archive.rows = archive.rows[:10]
     done = command("--summary", "summary.json", "--differences", "differences.csv")
     assert done.code == ExitCode.GUARD
     assert done.err.startswith("Error: Nothing was done:")
     assert not re.search(r"\b01[1-3]\d\b", done.err)
-    summary = json.loads((place.folder / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((archive.folder / "summary.json").read_text(encoding="utf-8"))
     assert (summary["exit_code"], summary["reason"]) == (8, "GUARD")
     assert summary["sync"]["newly_gone"] == 20
-    assert len(read_csv(place.folder / "differences.csv")) == 20
+    assert len(read_csv(archive.folder / "differences.csv")) == 20
     assert re.search(r"\b01[1-3]\d\b", command("--show-user-ids").err)
     assert command("--max-removals", "20", "--quiet").code == 0
 
 
 def test_a_dry_run_lists_the_difference_and_calls_nothing(
-    place: Place, command: Callable[..., Any]
+    archive: Archive, command: Callable[..., Any]
 ) -> None:
-    del place.rows[0]
-    place.rows[0] = (*place.rows[0][:1], "other", place.rows[0][2])
-    place.photo("3.jpg", 222)
-    place.photo("new.jpg", 223)
-    place.rows.append(("0999", "=new", "new.jpg"))
-    calls = len(place.box.calls)
-    runs = len(list(read_ledger(place.ledger).status().runs))
+    del archive.rows[0]
+    archive.rows[0] = (*archive.rows[0][:1], "other", archive.rows[0][2])
+    archive.photo("3.jpg", 222)
+    archive.photo("new.jpg", 223)
+    archive.rows.append(("0999", "=new", "new.jpg"))
+    calls = len(archive.box.calls)
+    runs = len(list(read_ledger(archive.ledger).status().runs))
     done = command("--dry-run", "--differences", "differences.csv")
     assert done.code == 0
-    assert len(place.box.calls) == calls
-    assert len(list(read_ledger(place.ledger).status().runs)) == runs
-    with (place.folder / "differences.csv").open(encoding="utf-8", newline="") as file:
+    assert len(archive.box.calls) == calls
+    assert len(list(read_ledger(archive.ledger).status().runs)) == runs
+    with (archive.folder / "differences.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [(line["change"], line["user_id"], line["user_data"]) for line in lines] == [
         ("joiner", "0999", "'=new"),
@@ -401,92 +401,96 @@ def test_a_dry_run_lists_the_difference_and_calls_nothing(
     assert lines[4]["since"].endswith("Z")
     assert lines[4]["face_token"]
     assert " 1  joiners" in done.out
-    place.rows = place.rows[:5]
+    archive.rows = archive.rows[:5]
     assert command("--dry-run").code == ExitCode.GUARD
 
 
 def test_a_preview_without_a_ledger_counts_everybody_as_new(box: Sandbox, tmp_path: Path) -> None:
-    place = Place(tmp_path, box)
-    place.people(1, 2)
+    archive = Archive(tmp_path, box)
+    archive.people(1, 2)
     differences = tmp_path / "differences.csv"
-    (found,) = preview(sync_settings(place, differences=differences))
+    (found,) = preview(archive.sync_settings(differences=differences))
     assert (found.counted.joiners, found.counted.first) == (2, True)
     assert [line["image"] for line in read_csv(differences)] == ["1.jpg", "2.jpg"]
 
 
 def test_a_column_of_texts_that_is_lost_is_refused_however_small_the_library_is(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    rows = place.rows
-    place.rows = [(user_id, "", image) for user_id, _, image in rows]
-    said = refused(place)
+    rows = archive.rows
+    archive.rows = [(user_id, "", image) for user_id, _, image in rows]
+    said = refused(archive)
     assert "30 faces are to be added (0 of people who have none, 0 with a new photo, 30" in said
     assert "its column was probably renamed" in said
-    place.rows = [(user_id, "" if n < 10 else text, i) for n, (user_id, text, i) in enumerate(rows)]
-    assert synced(place, **GUARDED).exit_code is ExitCode.DONE
+    archive.rows = [
+        (user_id, "" if n < 10 else text, i) for n, (user_id, text, i) in enumerate(rows)
+    ]
+    assert archive.sync(**GUARDED).exit_code is ExitCode.DONE
 
 
-def test_examples_that_say_nothing_are_left_out(place: Place) -> None:
-    rows, place.rows = place.rows, place.rows[:1]
-    assert "Among them" not in refused(place)  # their ids are too short to be masked in part
-    place.rows = [(user_id, "", image) for user_id, _, image in rows]
-    assert "Among them: *** (line 2), *** (line 3)" in refused(place)
+def test_examples_that_say_nothing_are_left_out(archive: Archive) -> None:
+    rows, archive.rows = archive.rows, archive.rows[:1]
+    assert "Among them" not in refused(archive)  # their ids are too short to be masked in part
+    archive.rows = [(user_id, "", image) for user_id, _, image in rows]
+    assert "Among them: *** (line 2), *** (line 3)" in refused(archive)
 
 
-def students(place: Place, *numbers: int) -> Path:
+def students(archive: Archive, *numbers: int) -> Path:
     """Another manifest, that a run has enrolled into the same library."""
-    staff = place.rows
-    place.rows = []
+    staff = archive.rows
+    archive.rows = []
     for number in numbers:
-        place.photo(f"s{number}.jpg", 200 + number)
-        place.rows.append((f"student-{number}", "", f"s{number}.jpg"))
-    other = place.manifest().rename(place.folder / "students.csv")
-    place.rows = staff
-    assert place.run(manifest=other).exit_code is ExitCode.DONE
+        archive.photo(f"s{number}.jpg", 200 + number)
+        archive.rows.append((f"student-{number}", "", f"s{number}.jpg"))
+    other = archive.manifest().rename(archive.folder / "students.csv")
+    archive.rows = staff
+    assert archive.run(manifest=other).exit_code is ExitCode.DONE
     return other
 
 
-def test_leavers_who_stand_in_another_manifest_are_said_to(place: Place) -> None:
-    other = students(place, *range(12))
-    said = refused(place)
+def test_leavers_who_stand_in_another_manifest_are_said_to(archive: Archive) -> None:
+    other = students(archive, *range(12))
+    said = refused(archive)
     assert f"They were enrolled from {other}, and hardly anybody else was" in said
 
 
-def test_few_leavers_who_stand_in_another_manifest_are_said_to_also_quietly(place: Place) -> None:
-    other = students(place, 1, 2)
-    del place.rows[0]
-    report = synced(place, **GUARDED, grace=2.0)
+def test_few_leavers_who_stand_in_another_manifest_are_said_to_also_quietly(
+    archive: Archive,
+) -> None:
+    other = students(archive, 1, 2)
+    del archive.rows[0]
+    report = archive.sync(**GUARDED, grace=2.0)
     assert report.exit_code is ExitCode.DONE
     (line,) = [one for one in urgent_lines(report) if "leavers" in one]
     assert line.startswith(f"3 leavers have probably not left. They were enrolled from {other}")
-    (told,) = preview(sync_settings(place, **GUARDED, grace=2.0))
+    (told,) = preview(archive.sync_settings(**GUARDED, grace=2.0))
     assert told.other_manifest == str(other)
 
 
 def test_leavers_of_a_list_that_has_another_name_every_night_are_ordinary_ones(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.manifest().rename(place.folder / "monday.csv")
-    del place.rows[:2]
-    tuesday = place.manifest().rename(place.folder / "tuesday.csv")
-    report = synced(place, **GUARDED, manifest=tuesday, grace=2.0)
+    archive.manifest().rename(archive.folder / "monday.csv")
+    del archive.rows[:2]
+    tuesday = archive.manifest().rename(archive.folder / "tuesday.csv")
+    report = archive.sync(**GUARDED, manifest=tuesday, grace=2.0)
     assert counted(report).newly_gone == 2
     assert not urgent_lines(report)
 
 
 def test_a_leaver_whom_a_dated_export_has_enrolled_is_no_news_of_another_manifest(
-    place: Place,
+    archive: Archive,
 ) -> None:
     def tonight(day: int, **changed: Any) -> Any:
-        dated = place.folder / f"staff-{day}.csv"
-        dated.write_bytes(place.manifest().read_bytes())
-        return synced(place, manifest=dated, write_results=False, **changed)
+        dated = archive.folder / f"staff-{day}.csv"
+        dated.write_bytes(archive.manifest().read_bytes())
+        return archive.sync(manifest=dated, write_results=False, **changed)
 
-    place.people(4)
+    archive.people(4)
     tonight(2)
-    place.people(5)
+    archive.people(5)
     tonight(3)
-    del place.rows[3]  # u4, who joined with the export of day 2, leaves
+    del archive.rows[3]  # u4, who joined with the export of day 2, leaves
     report = tonight(4, grace=2.0)
     assert report.exit_code is ExitCode.DONE
     assert not [line for line in urgent_lines(report) if "another" in line or "none" in line], (
@@ -495,12 +499,12 @@ def test_a_leaver_whom_a_dated_export_has_enrolled_is_no_news_of_another_manifes
 
 
 def test_people_whose_photos_came_a_night_later_are_joiners_that_a_guard_judges(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.rows += [(f"u{n}", f"name {n}", f"late-{n}.jpg") for n in range(10, 30)]
-    synced(place)  # no photo of theirs is there yet: nobody joins
+    archive.rows += [(f"u{n}", f"name {n}", f"late-{n}.jpg") for n in range(10, 30)]
+    archive.sync()  # no photo of theirs is there yet: nobody joins
     for n in range(10, 30):
-        place.photo(f"late-{n}.jpg", n)
+        archive.photo(f"late-{n}.jpg", n)
     with pytest.raises(GuardError):
-        synced(place, max_changes=Bound(10))
-    assert len(there(place)) == 30
+        archive.sync(max_changes=Bound(10))
+    assert len(archive.there()) == 30

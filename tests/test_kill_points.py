@@ -22,9 +22,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from archive import picture
 from killing import ANY, PASSED, UNWATCHED, Kill, Runner, SharedClock
 from sandbox_caller import Caller
-from small_case import picture
 
 from enroll.sandbox import Sandbox
 

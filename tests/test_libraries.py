@@ -8,10 +8,9 @@ from pathlib import Path
 
 import click
 import pytest
-from checked_library import GROUP, Place
+from archive import GROUP, Archive
 from moved_clock import standin
 from real_command import Command
-from small_archive import Archive
 
 from enroll.commands.library import delete_library
 from enroll.errors import ExitCode, ServiceError, UsageError
@@ -27,9 +26,9 @@ DELETE = ("library", "delete", "--group-id", "staff")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path) -> Iterator[Archive]:
     with standin(detect=False) as box:
-        yield Place(tmp_path, box)
+        yield Archive(tmp_path, box)
 
 
 def libraries(command: Command) -> list[str]:
@@ -43,7 +42,7 @@ def libraries(command: Command) -> list[str]:
 def test_a_run_makes_the_library_once_and_only_if_it_is_told_to(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == ExitCode.SERVICE
     assert libraries(command) == ["staff"]
     done = command(*RUN, "--create-library")
@@ -59,7 +58,7 @@ def test_a_run_makes_the_library_once_and_only_if_it_is_told_to(
 def test_a_library_that_is_there_is_not_made(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command("run", "staff.csv", "--group-id", "staff", "--create-library").code == 0
     assert box.count("create") == 0
 
@@ -67,7 +66,7 @@ def test_a_library_that_is_there_is_not_made(
 def test_a_dry_run_says_that_the_library_would_be_made(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*RUN, "--create-library", "--dry-run")
     assert "The library new would be created if the account does not have it." in done.out
     assert "would be made" not in command(*RUN, "--dry-run").out
@@ -75,7 +74,7 @@ def test_a_dry_run_says_that_the_library_would_be_made(
 
 
 def test_no_settings_make_a_library(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     (archive.folder / "enroll.toml").write_text("create_library = true\n")
     done = command(*RUN)
     assert (done.code, "can only be given on the command line" in done.err) == (
@@ -84,14 +83,14 @@ def test_no_settings_make_a_library(archive: Archive, command: Command) -> None:
     )
 
 
-def test_a_library_whose_making_is_not_known_is_looked_for(place: Place) -> None:
+def test_a_library_whose_making_is_not_known_is_looked_for(place: Archive) -> None:
     place.people(1)
     place.box.script(["reset-after"], call="create")
     assert place.run(create_library=True).exit_code is ExitCode.DONE
     assert place.box.count("create") == 1
 
 
-def test_a_library_that_was_not_made_stops_the_run_and_leaves_no_ledger(place: Place) -> None:
+def test_a_library_that_was_not_made_stops_the_run_and_leaves_no_ledger(place: Archive) -> None:
     place.people(1)
     place.box.script(["502-before"], call="create")
     with pytest.raises(ServiceError, match="not known whether the library was created"):
@@ -112,7 +111,7 @@ def test_a_word_of_the_service_that_nobody_knows_is_said_with_whom_to_ask(
     assert "QUOTA_EXCEEDED: group. enroll does not know this code" in done.err
 
 
-def test_no_library_is_made_for_a_ledger_of_one_that_is_gone(place: Place) -> None:
+def test_no_library_is_made_for_a_ledger_of_one_that_is_gone(place: Archive) -> None:
     place.people(1)
     place.run(create_library=True)
     with_faces(place)
@@ -121,14 +120,14 @@ def test_no_library_is_made_for_a_ledger_of_one_that_is_gone(place: Place) -> No
     assert place.box.count("create") == 1
 
 
-def with_faces(place: Place) -> None:
+def with_faces(place: Archive) -> None:
     """Somebody deletes the library with its faces."""
     service = place.service
     service.free(group_id=GROUP, check_empty=False)
     service.close()
 
 
-def test_a_bound_on_calls_that_is_too_small_to_make_a_library_is_said(place: Place) -> None:
+def test_a_bound_on_calls_that_is_too_small_to_make_a_library_is_said(place: Archive) -> None:
     place.people(1)
     with pytest.raises(UsageError, match="too few calls to create it"):
         place.run(create_library=True, max_calls=2)
@@ -144,7 +143,7 @@ def test_a_bound_on_calls_that_is_too_small_to_make_a_library_is_said(place: Pla
 class Person:
     """Answers a question, after something else has happened."""
 
-    def __init__(self, place: Place, *, agrees: bool = True, adds: bool = False) -> None:
+    def __init__(self, place: Archive, *, agrees: bool = True, adds: bool = False) -> None:
         self.place, self.agrees, self.adds = place, agrees, adds
         self.question = ""
 
@@ -155,14 +154,14 @@ class Person:
         return self.agrees
 
 
-def delete(place: Place, person: Person, *, force: bool = False) -> bool:
+def delete(place: Archive, person: Person, *, force: bool = False) -> bool:
     with connect(
         Transport(timeout=2.0), lambda: place.credentials, endpoint=place.box.endpoint
     ) as connection:
         return delete_library(connection, group_id=GROUP, force=force, asker=person)
 
 
-def test_an_empty_library_is_deleted_when_a_person_agrees(place: Place) -> None:
+def test_an_empty_library_is_deleted_when_a_person_agrees(place: Archive) -> None:
     place.box.create_library(GROUP)
     person = Person(place, agrees=False)
     assert not delete(place, person)
@@ -173,7 +172,7 @@ def test_an_empty_library_is_deleted_when_a_person_agrees(place: Place) -> None:
         delete(place, Person(place))
 
 
-def test_a_library_with_faces_needs_force_and_says_how_many(place: Place) -> None:
+def test_a_library_with_faces_needs_force_and_says_how_many(place: Archive) -> None:
     place.box.create_library(GROUP)
     place.people(1, 2)
     place.run()
@@ -185,7 +184,7 @@ def test_a_library_with_faces_needs_force_and_says_how_many(place: Place) -> Non
     assert "which holds 2 faces" in person.question
 
 
-def test_a_library_that_fills_meanwhile_is_not_deleted_even_by_force(place: Place) -> None:
+def test_a_library_that_fills_meanwhile_is_not_deleted_even_by_force(place: Archive) -> None:
     place.box.create_library(GROUP)
     place.people(1)
     with pytest.raises(UsageError, match="no longer empty"):
@@ -195,7 +194,7 @@ def test_a_library_that_fills_meanwhile_is_not_deleted_even_by_force(place: Plac
 
 @pytest.mark.parametrize(("fault", "gone"), [("reset-after", True), ("reset-before", False)])
 def test_whether_it_was_deleted_is_looked_up_when_the_answer_is_lost(
-    place: Place, fault: str, gone: bool
+    place: Archive, fault: str, gone: bool
 ) -> None:
     place.box.create_library(GROUP)
     place.box.script([fault], call="free")
@@ -210,7 +209,7 @@ def test_whether_it_was_deleted_is_looked_up_when_the_answer_is_lost(
 def test_the_command_asks_and_says_what_becomes_of_the_ledger(
     box: Sandbox, archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command("run", "staff.csv", "--group-id", "staff").code == 0
     assert "Use --force" in command(*DELETE, "--yes").err
     asked = command(*DELETE, "--force")  # nobody is there to answer
@@ -234,7 +233,7 @@ def test_the_command_asks_and_says_what_becomes_of_the_ledger(
 def test_a_library_that_a_run_fills_is_not_deleted(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command("run", "staff.csv", "--group-id", "staff").code == 0
     with LedgerLock(command.ledger):
         assert command(*DELETE, "--force", "--yes").code == ExitCode.LEDGER_BUSY

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from archive import Archive
 from PIL import Image
 from real_command import Command, account_of
-from small_archive import Archive
 
 from enroll.commands.run import enroll_in_pools, enroll_manifest
 from enroll.commands.run_closing import Report

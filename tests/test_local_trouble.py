@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from archive import Archive
 from real_command import Done
-from small_case import Case
 from sqlalchemy.exc import OperationalError
 
 from enroll.errors import ExitCode
@@ -64,18 +64,18 @@ def fill(disk: Path) -> Path:
     pytest.fail("the disk would take everything")
 
 
-def disturbed(case: Case, disturb: Callable[[int], object], *more: object) -> Done:
+def disturbed(archive: Archive, disturb: Callable[[int], object], *more: object) -> Done:
     """Run the command; `disturb` it, by its process id, when a few calls have been made."""
-    with case.command.started(*case.arguments, *more) as process:
-        case.wait_calls(5, process)
+    with archive.command.started(*archive.arguments, *more) as process:
+        archive.wait_calls(5, process)
         disturb(process.pid)
         out, err = process.communicate(timeout=60)
     return Done(process.returncode, out, err)
 
 
-def finish(case: Case, *more: object) -> None:
+def finish(archive: Archive, *more: object) -> None:
     """The same command again, when the trouble is over, has to come to its end."""
-    done = case.command.run(*case.arguments, *more)
+    done = archive.command.run(*archive.arguments, *more)
     assert done.code == 0, done
 
 
@@ -91,64 +91,66 @@ def said_once(done: Done, *words: str) -> None:
 def test_a_disk_that_fills_up_under_the_ledger_stops_the_run(
     box: Sandbox, tmp_path: Path, tiny_disk: Path
 ) -> None:
-    case = Case(tmp_path / "full", box, place=tiny_disk)
-    case.people(PEOPLE)
+    archive = Archive.new(tmp_path / "full", box, ledger_folder=tiny_disk)
+    archive.crowd(PEOPLE)
     filling: list[Path] = []
-    done = disturbed(case, lambda pid: filling.append(fill(tiny_disk)))
-    said_once(done, "database or disk is full", str(case.ledger), "make room", "again")
+    done = disturbed(archive, lambda pid: filling.append(fill(tiny_disk)))
+    said_once(done, "database or disk is full", str(archive.ledger), "make room", "again")
     assert box.count("add") < PEOPLE
     filling[0].unlink()
-    finish(case)
-    assert case.problems() == []
+    finish(archive)
+    assert archive.problems() == []
 
 
 @needs_linux
 def test_a_ledger_that_may_not_grow_stops_the_run(box: Sandbox, tmp_path: Path) -> None:
-    case = Case(tmp_path / "limited", box)
-    case.people(PEOPLE)
+    archive = Archive.new(tmp_path / "limited", box)
+    archive.crowd(PEOPLE)
 
     def limit(pid: int) -> None:
-        size = case.ledger.with_name("ledger.sqlite-wal").stat().st_size
+        size = archive.ledger.with_name("ledger.sqlite-wal").stat().st_size
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, size))
 
-    said_once(disturbed(case, limit), "cannot be used", str(case.ledger), "again")
+    said_once(disturbed(archive, limit), "cannot be used", str(archive.ledger), "again")
     assert box.count("add") < PEOPLE
-    finish(case)
-    assert case.problems() == []
+    finish(archive)
+    assert archive.problems() == []
 
 
 @needs_linux
 def test_results_that_find_no_room_leave_the_ledger_whole(box: Sandbox, tmp_path: Path) -> None:
-    case = Case(tmp_path / "wide", box)
-    case.people(PEOPLE)
-    manifest = case.folder / "staff.csv"
+    archive = Archive.new(tmp_path / "wide", box)
+    archive.crowd(PEOPLE)
+    manifest = archive.folder / "staff.csv"
     head, *lines = manifest.read_text(encoding="utf-8").splitlines()
     note = "x" * 100_000  # the results repeat the manifest's columns, the ledger does not
     wide = [f"{head},note", *(f"{line},{note}" for line in lines)]
     manifest.write_text("\n".join(wide) + "\n", encoding="utf-8")
     most = 1_000_000
-    done = disturbed(case, lambda pid: resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most)))
+    done = disturbed(
+        archive, lambda pid: resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+    )
     said_once(done, "staff.results.csv cannot be written", "Make room", "is unchanged")
-    assert {entry.status for entry in case.entries()} == {"enrolled"}
-    finish(case)
+    assert {entry.status for entry in archive.entries()} == {"enrolled"}
+    finish(archive)
     assert box.count("add") == PEOPLE
-    assert case.problems() == []
+    assert archive.problems() == []
 
 
 def test_a_folder_for_results_that_is_gone_leaves_the_ledger_whole(
     box: Sandbox, tmp_path: Path
 ) -> None:
-    case = Case(tmp_path / "gone", box)
-    case.people(PEOPLE)
+    archive = Archive.new(tmp_path / "gone", box)
+    archive.crowd(PEOPLE)
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     results = folder / "out.csv"
-    done = disturbed(case, lambda pid: folder.rmdir(), "--results", results)
+    done = disturbed(archive, lambda pid: folder.rmdir(), "--results", results)
     said_once(done, f"{results} cannot be written", "No such file or directory")
     folder.mkdir()
-    finish(case, "--results", results)
+    finish(archive, "--results", results)
     assert box.count("add") == PEOPLE
-    assert case.problems(results) == []
+    assert archive.problems(results) == []
 
 
 def remove(ledger: Path) -> None:
@@ -169,31 +171,31 @@ def test_a_ledger_that_vanishes_during_a_run_is_put_back_and_the_run_stops(
 ) -> None:
     place = tmp_path / "ledgers"
     place.mkdir()
-    case = Case(tmp_path / "vanished", box, place=place)
-    case.people(PEOPLE)
-    done = disturbed(case, lambda pid: vanish(case.ledger))
-    said_once(done, "moved or removed", str(case.ledger), "put back", "again")
+    archive = Archive.new(tmp_path / "vanished", box, ledger_folder=place)
+    archive.crowd(PEOPLE)
+    done = disturbed(archive, lambda pid: vanish(archive.ledger))
+    said_once(done, "moved or removed", str(archive.ledger), "put back", "again")
     assert box.count("add") < PEOPLE
-    assert case.ledger.stat().st_mode & 0o777 == 0o600
-    finish(case)
-    assert case.problems() == []
+    assert archive.ledger.stat().st_mode & 0o777 == 0o600
+    finish(archive)
+    assert archive.problems() == []
 
 
 def test_another_file_in_a_ledgers_place_is_left_alone(box: Sandbox, tmp_path: Path) -> None:
-    case = Case(tmp_path / "replaced", box)
-    case.people(PEOPLE)
-    saved = case.folder / "saved.sqlite"
+    archive = Archive.new(tmp_path / "replaced", box)
+    archive.crowd(PEOPLE)
+    saved = archive.folder / "saved.sqlite"
 
     def replace(pid: int) -> None:
-        case.ledger.rename(saved)
-        case.ledger.write_text("something else", encoding="utf-8")
+        archive.ledger.rename(saved)
+        archive.ledger.write_text("something else", encoding="utf-8")
 
-    done = disturbed(case, replace)
+    done = disturbed(archive, replace)
     said_once(done, "moved or removed", "was left alone", "put the ledger back")
-    assert case.ledger.read_text(encoding="utf-8") == "something else"
-    saved.replace(case.ledger)
-    finish(case)
-    assert case.problems() == []
+    assert archive.ledger.read_text(encoding="utf-8") == "something else"
+    saved.replace(archive.ledger)
+    finish(archive)
+    assert archive.problems() == []
 
 
 def test_a_ledger_that_became_read_only_is_named_and_nothing_is_sent(
@@ -204,17 +206,17 @@ def test_a_ledger_that_became_read_only_is_named_and_nothing_is_sent(
     wrapped = [] if os.geteuid() else plain
     if wrapped and shutil.which("setpriv") is None:
         pytest.skip("root cannot drop its rights here")
-    case = Case(tmp_path / "readonly", box)
-    case.people(4)
-    assert case.command.run(*case.arguments, "--limit", "2").code == ExitCode.ENDED_EARLY
+    archive = Archive.new(tmp_path / "readonly", box)
+    archive.crowd(4)
+    assert archive.command.run(*archive.arguments, "--limit", "2").code == ExitCode.ENDED_EARLY
     with ExitStack() as stack:
-        case.ledger.chmod(0o400)
-        stack.callback(case.ledger.chmod, 0o600)
-        done = case.command.run(*case.arguments, wrapped=wrapped)
-    said_once(done, str(case.ledger), "readonly database", "permissions")
+        archive.ledger.chmod(0o400)
+        stack.callback(archive.ledger.chmod, 0o600)
+        done = archive.command.run(*archive.arguments, wrapped=wrapped)
+    said_once(done, str(archive.ledger), "readonly database", "permissions")
     assert box.count("add") == 2
-    finish(case)
-    assert case.problems() == []
+    finish(archive)
+    assert archive.problems() == []
 
 
 def spoil(manifest: Path) -> None:
@@ -227,39 +229,39 @@ def spoil(manifest: Path) -> None:
 def test_a_manifest_that_goes_away_during_a_run_costs_nothing(
     box: Sandbox, tmp_path: Path, trouble: Callable[[Path], None], words: str
 ) -> None:
-    case = Case(tmp_path / "unread", box)
-    case.people(PEOPLE)
-    done = disturbed(case, lambda pid: trouble(case.folder / "staff.csv"))
+    archive = Archive.new(tmp_path / "unread", box)
+    archive.crowd(PEOPLE)
+    done = disturbed(archive, lambda pid: trouble(archive.folder / "staff.csv"))
     said_once(done, words, "is in the ledger", "the same command again")
-    assert {entry.status for entry in case.entries()} == {"enrolled"}
+    assert {entry.status for entry in archive.entries()} == {"enrolled"}
     assert "Results  not written" in done.out
-    case.write_manifest()
-    finish(case)
+    archive.manifest()
+    finish(archive)
     assert box.count("add") == PEOPLE
-    assert case.problems() == []
+    assert archive.problems() == []
 
 
 def test_results_that_become_a_folder_during_a_run_are_this_machines_trouble(
     box: Sandbox, tmp_path: Path
 ) -> None:
-    case = Case(tmp_path / "folder", box)
-    case.people(PEOPLE)
-    done = disturbed(case, lambda pid: (case.folder / "staff.results.csv").mkdir())
+    archive = Archive.new(tmp_path / "folder", box)
+    archive.crowd(PEOPLE)
+    done = disturbed(archive, lambda pid: (archive.folder / "staff.results.csv").mkdir())
     said_once(done, "is a folder", "is in the ledger", "the same command again")
-    assert {entry.status for entry in case.entries()} == {"enrolled"}
+    assert {entry.status for entry in archive.entries()} == {"enrolled"}
 
 
 def test_an_interrupted_run_says_why_its_results_were_not_written(
     box: Sandbox, tmp_path: Path
 ) -> None:
-    case = Case(tmp_path / "both", box)
-    case.people(PEOPLE)
+    archive = Archive.new(tmp_path / "both", box)
+    archive.crowd(PEOPLE)
 
     def disturb(pid: int) -> None:
-        (case.folder / "staff.results.csv").mkdir()
+        (archive.folder / "staff.results.csv").mkdir()
         os.kill(pid, signal.SIGTERM)
 
-    done = disturbed(case, disturb)
+    done = disturbed(archive, disturb)
     assert done.code == ExitCode.TERMINATED
     (line,) = [line for line in done.out.splitlines() if line.startswith("Results")]
     assert "not written: " in line
@@ -269,8 +271,8 @@ def test_an_interrupted_run_says_why_its_results_were_not_written(
 def test_a_summary_says_what_is_on_record_where_the_disk_takes_no_more(
     box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = Case(tmp_path / "short", box)
-    case.people(PEOPLE)
+    archive = Archive.new(tmp_path / "short", box)
+    archive.crowd(PEOPLE)
     commit = SqliteLedger.commit
 
     def full(
@@ -284,13 +286,13 @@ def test_a_summary_says_what_is_on_record_where_the_disk_takes_no_more(
 
     with monkeypatch.context() as patched:
         patched.setattr(SqliteLedger, "commit", full)
-        done = case.command(*case.arguments)
-    said_once(done, "disk is full", str(case.ledger))
-    counts = Counter(entry.status for entry in case.entries())
+        done = archive.command(*archive.arguments)
+    said_once(done, "disk is full", str(archive.ledger))
+    counts = Counter(entry.status for entry in archive.entries())
     assert counts[Status.SENDING] > 0
     (line,) = [line for line in done.out.splitlines() if "on record" in line]
     for status, count in counts.items():
         assert f"{count} {status}" in line
     assert "next run" in line
-    finish(case)
-    assert case.problems() == []
+    finish(archive)
+    assert archive.problems() == []

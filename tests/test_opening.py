@@ -8,11 +8,10 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
-from checked_library import GROUP, Place, Told
+from archive import GROUP, Archive, Told
 from moved_clock import MovedClock, standin
 from real_command import SECONDS
 from scarce import no_file_left
-from small_case import Case
 
 from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.forget import ForgetSettings, forget
@@ -40,10 +39,10 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def archive(tmp_path: Path) -> Iterator[Archive]:
     with standin(detect=False) as box:
         box.create_library(GROUP)
-        there = Place(tmp_path, box)
+        there = Archive(tmp_path, box)
         there.people(1)
         yield there
 
@@ -65,40 +64,42 @@ class Listener(Screen):
         self.said.append(f"waits for {what}")
 
 
-def run(place: Place, screen: Screen | None = None, **changed: object) -> Report:
-    return enroll_manifest(place.settings(**changed), lambda: place.credentials, screen=screen)
+def run(archive: Archive, screen: Screen | None = None, **changed: object) -> Report:
+    return enroll_manifest(archive.settings(**changed), lambda: archive.credentials, screen=screen)
 
 
 @pytest.mark.parametrize("call", ["group_list", "list"])
-def test_a_refused_opening_call_is_made_again_as_often_as_it_takes(place: Place, call: str) -> None:
-    place.box.script(["refused"] * 6, call=call)
-    assert run(place).exit_code is ExitCode.DONE
-    assert place.box.count(call) == 7
+def test_a_refused_opening_call_is_made_again_as_often_as_it_takes(
+    archive: Archive, call: str
+) -> None:
+    archive.box.script(["refused"] * 6, call=call)
+    assert run(archive).exit_code is ExitCode.DONE
+    assert archive.box.count(call) == 7
 
 
 def test_a_retry_after_that_is_longer_than_we_are_to_wait_ends_the_run_at_once(
-    place: Place, moved_clock: MovedClock
+    archive: Archive, moved_clock: MovedClock
 ) -> None:
-    place.box.script(["429"], call="group_list")
+    archive.box.script(["429"], call="group_list")
     with pytest.raises(
         UnreachedError, match="refused calls because of the account's limit"
     ) as refused:
-        run(place, give_up_after=0.5)
+        run(archive, give_up_after=0.5)
     assert refused.value.exit_code is ExitCode.ENDED_EARLY
     assert "max-in-flight" not in str(refused.value)
-    assert place.box.count("group_list") == 1
+    assert archive.box.count("group_list") == 1
     before = moved_clock.monotonic()
-    place.box.script(["429"], call="group_list")
-    assert run(place, give_up_after=600).exit_code is ExitCode.DONE
+    archive.box.script(["429"], call="group_list")
+    assert run(archive, give_up_after=600).exit_code is ExitCode.DONE
     assert moved_clock.monotonic() - before >= 1.0  # what the stand-in asks for
 
 
-def test_a_command_without_a_run_waits_for_a_place_too(place: Place) -> None:
-    place.run()
-    place.box.script(["refused"] * 6, call="group_list")
+def test_a_command_without_a_run_waits_for_a_place_too(archive: Archive) -> None:
+    archive.run()
+    archive.box.script(["refused"] * 6, call="group_list")
 
-    settings = VerifySettings(ledger=place.ledger)
-    found = verify(settings, lambda: place.credentials, Told())
+    settings = VerifySettings(ledger=archive.ledger)
+    found = verify(settings, lambda: archive.credentials, Told())
     assert found.exit_code is ExitCode.DONE
 
 
@@ -110,8 +111,8 @@ def test_a_service_that_is_away_at_the_start_is_waited_for_and_that_is_said(
     with ExitStack() as stack:
         box = stack.enter_context(standin(detect=False, store=store))
         box.create_library(GROUP)
-        place = Place(tmp_path, box)
-        place.people(1)
+        archive = Archive(tmp_path, box)
+        archive.people(1)
         box.stop()
 
         class Restart(Listener):
@@ -121,86 +122,86 @@ def test_a_service_that_is_away_at_the_start_is_waited_for_and_that_is_said(
                     stack.enter_context(standin(detect=False, store=store, port=box.port))
 
         screen = Restart()
-        assert run(place, screen).exit_code is ExitCode.DONE
+        assert run(archive, screen).exit_code is ExitCode.DONE
     assert screen.said[0].startswith("unreached: no connection to 127.0.0.1:")
     assert "Check --endpoint and the network." in screen.said[0]
     assert screen.said[-1] == "reached"
 
 
 @pytest.mark.parametrize("fault", ["502-before", "500-before", "reset-before", "timeout-before"])
-def test_an_opening_call_that_comes_to_nothing_is_waited_for(place: Place, fault: str) -> None:
-    place.box.script([fault] * 5, call="group_list")
-    assert run(place, timeout=0.3).exit_code is ExitCode.DONE
+def test_an_opening_call_that_comes_to_nothing_is_waited_for(archive: Archive, fault: str) -> None:
+    archive.box.script([fault] * 5, call="group_list")
+    assert run(archive, timeout=0.3).exit_code is ExitCode.DONE
 
 
-def test_a_service_that_stays_away_is_given_up_with_exit_code_6(place: Place) -> None:
-    place.box.stop()
+def test_a_service_that_stays_away_is_given_up_with_exit_code_6(archive: Archive) -> None:
+    archive.box.stop()
     with pytest.raises(UnreachedError, match="could not be reached for") as given_up:
-        run(place, give_up_after=0.5)
+        run(archive, give_up_after=0.5)
     assert given_up.value.exit_code is ExitCode.ENDED_EARLY
-    assert not place.ledger.exists()
+    assert not archive.ledger.exists()
 
 
-def opened(place: Place, timeout: float) -> Connection:
+def opened(archive: Archive, timeout: float) -> Connection:
     return connect(
         Transport(timeout=timeout),
-        lambda: place.credentials,
-        endpoint=place.box.endpoint,
+        lambda: archive.credentials,
+        endpoint=archive.box.endpoint,
         patience=Patience(attended=False),
     )
 
 
-def listed(place: Place, timeout: float) -> None:
-    with opened(place, timeout) as connection:
+def listed(archive: Archive, timeout: float) -> None:
+    with opened(archive, timeout) as connection:
         list_libraries(connection)
 
 
-def described(place: Place, timeout: float) -> None:
-    with opened(place, timeout) as connection:
+def described(archive: Archive, timeout: float) -> None:
+    with opened(archive, timeout) as connection:
         describe_library(connection, GROUP)
 
 
-def deleted(place: Place, timeout: float) -> None:
-    with opened(place, timeout) as connection:
+def deleted(archive: Archive, timeout: float) -> None:
+    with opened(archive, timeout) as connection:
         delete_library(connection, group_id=GROUP, force=True, asker=Told())
 
 
-def verified(place: Place, timeout: float) -> None:
-    settings = VerifySettings(ledger=place.ledger, timeout=timeout)
-    verify(settings, lambda: place.credentials, Told())
+def verified(archive: Archive, timeout: float) -> None:
+    settings = VerifySettings(ledger=archive.ledger, timeout=timeout)
+    verify(settings, lambda: archive.credentials, Told())
 
 
-def adopted(place: Place, timeout: float) -> None:
-    run = place.settings(timeout=timeout, ledger=place.folder / "new.sqlite")
-    adopt(AdoptSettings(run=run), lambda: place.credentials, Told())
+def adopted(archive: Archive, timeout: float) -> None:
+    run = archive.settings(timeout=timeout, ledger=archive.folder / "new.sqlite")
+    adopt(AdoptSettings(run=run), lambda: archive.credentials, Told())
 
 
-def resolved(place: Place, timeout: float) -> None:
-    place.doubt("u1")
-    settings = ResolveSettings(ledger=place.ledger, user_id="u1", token=None, timeout=timeout)
-    resolve(settings, lambda: place.credentials)
+def resolved(archive: Archive, timeout: float) -> None:
+    archive.doubt("u1")
+    settings = ResolveSettings(ledger=archive.ledger, user_id="u1", token=None, timeout=timeout)
+    resolve(settings, lambda: archive.credentials)
 
 
-def made(place: Place, timeout: float) -> None:
-    with opened(place, timeout) as connection:
+def made(archive: Archive, timeout: float) -> None:
+    with opened(archive, timeout) as connection:
         create_library(
             connection, group_id="new", group_name="new", group_data="", model_version=""
         )
 
 
-CALLERS: dict[str, Callable[[Place, float], object]] = {
-    "run": lambda place, timeout: run(place, give_up_after=0.3, timeout=timeout),
+CALLERS: dict[str, Callable[[Archive, float], object]] = {
+    "run": lambda archive, timeout: run(archive, give_up_after=0.3, timeout=timeout),
     "verify": verified,
     "adopt": adopted,
     "resolve": resolved,
-    "remove": lambda place, timeout: remove(
-        RemoveSettings(ledger=place.ledger, of_run=1, timeout=timeout),
-        lambda: place.credentials,
+    "remove": lambda archive, timeout: remove(
+        RemoveSettings(ledger=archive.ledger, of_run=1, timeout=timeout),
+        lambda: archive.credentials,
         Told(),
     ),
-    "forget": lambda place, timeout: forget(
-        ForgetSettings(ledger=place.ledger, people=["u1"], timeout=timeout),
-        lambda: place.credentials,
+    "forget": lambda archive, timeout: forget(
+        ForgetSettings(ledger=archive.ledger, people=["u1"], timeout=timeout),
+        lambda: archive.credentials,
         Told(),
     ),
     "library list": listed,
@@ -210,10 +211,10 @@ CALLERS: dict[str, Callable[[Place, float], object]] = {
 }
 
 
-def said_of(place: Place, which: str, *, timeout: float = 10.0) -> ServiceError:
+def said_of(archive: Archive, which: str, *, timeout: float = 10.0) -> ServiceError:
     """How a command ends of which no call is answered as it should be."""
     with pytest.raises(ServiceError) as ended:
-        CALLERS[which](place, timeout)
+        CALLERS[which](archive, timeout)
     said = str(ended.value)
     for foreign in ("checked before anything is sent", "on-code", "own word", "verify"):
         assert foreign not in said
@@ -224,15 +225,15 @@ def said_of(place: Place, which: str, *, timeout: float = 10.0) -> ServiceError:
 @pytest.mark.parametrize("which", CALLERS)
 @pytest.mark.parametrize("trouble", ["away", "502", "timeout"])
 def test_an_outage_has_one_exit_code_and_a_remedy_that_fits_whichever_command_meets_it(
-    place: Place, which: str, trouble: str
+    archive: Archive, which: str, trouble: str
 ) -> None:
-    place.run()
+    archive.run()
     if trouble == "away":
-        place.box.stop()
+        archive.box.stop()
     else:
         for call in ("group_list", "group_info"):
-            place.box.script([f"{trouble}-before"] * 100, call=call)
-    ended = said_of(place, which, timeout=0.3 if trouble == "timeout" else 10.0)
+            archive.box.script([f"{trouble}-before"] * 100, call=call)
+    ended = said_of(archive, which, timeout=0.3 if trouble == "timeout" else 10.0)
     assert isinstance(ended, UnreachedError)
     assert ended.exit_code is ExitCode.ENDED_EARLY
     said = str(ended)
@@ -247,12 +248,12 @@ def test_an_outage_has_one_exit_code_and_a_remedy_that_fits_whichever_command_me
 @pytest.mark.parametrize("which", CALLERS)
 @pytest.mark.parametrize("trouble", ["not-json-before", "html-403", "auth"])
 def test_what_waiting_does_not_mend_has_another_whichever_command_meets_it(
-    place: Place, which: str, trouble: str
+    archive: Archive, which: str, trouble: str
 ) -> None:
-    place.run()
+    archive.run()
     for call in ("group_list", "group_info"):
-        place.box.script([trouble] * 100, call=call)
-    ended = said_of(place, which)
+        archive.box.script([trouble] * 100, call=call)
+    ended = said_of(archive, which)
     assert not isinstance(ended, UnreachedError)
     assert ended.exit_code is ExitCode.SERVICE
     wanted = {
@@ -265,30 +266,30 @@ def test_what_waiting_does_not_mend_has_another_whichever_command_meets_it(
 
 @pytest.mark.parametrize("which", ["verify", "adopt"])
 def test_an_outage_after_the_opening_calls_has_the_same(
-    place: Place, monkeypatch: pytest.MonkeyPatch, which: str
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.001)
-    place.run()
-    place.box.script(["502-before"] * 100, call="list")
-    ended = said_of(place, which)
+    archive.run()
+    archive.box.script(["502-before"] * 100, call="list")
+    ended = said_of(archive, which)
     assert isinstance(ended, UnreachedError)
     assert "whether the service is up" in str(ended)
 
 
-def test_what_is_not_the_service_is_told_after_a_few_tries(place: Place) -> None:
-    place.box.script(["not-json-before"] * 9, call="group_list")
+def test_what_is_not_the_service_is_told_after_a_few_tries(archive: Archive) -> None:
+    archive.box.script(["not-json-before"] * 9, call="group_list")
     with pytest.raises(ServiceError):
-        run(place, give_up_after=600)
-    assert place.box.count("group_list") == retry.OPENING.unknown
+        run(archive, give_up_after=600)
+    assert archive.box.count("group_list") == retry.OPENING.unknown
 
 
 @pytest.mark.parametrize(("attended", "error"), [(True, ServiceError), (False, UnreachedError)])
 def test_an_unknown_name_is_told_at_once_to_who_sits_at_a_terminal(
-    place: Place, error: type[Exception], *, attended: bool
+    archive: Archive, error: type[Exception], *, attended: bool
 ) -> None:
     with pytest.raises(error, match="no-such-host"):
         run(
-            place,
+            archive,
             Listener(attended=attended),
             endpoint="https://no-such-host.invalid",
             give_up_after=600 if attended else 0.5,
@@ -297,9 +298,9 @@ def test_an_unknown_name_is_told_at_once_to_who_sits_at_a_terminal(
 
 def test_a_run_that_waits_for_the_service_says_so_and_ends_at_ctrl_c(tmp_path: Path) -> None:
     with standin(detect=False) as box:
-        case = Case(tmp_path / "away", box)
-        case.people(1)
-    with case.command.started(*case.arguments) as process:
+        archive = Archive.new(tmp_path / "away", box)
+        archive.crowd(1)
+    with archive.command.started(*archive.arguments) as process:
         assert process.stderr is not None
         lines = [process.stderr.readline() for _ in range(3)]
         assert [line.split()[0] for line in lines[:2]] == ["Endpoint", "Account"]
@@ -310,8 +311,8 @@ def test_a_run_that_waits_for_the_service_says_so_and_ends_at_ctrl_c(tmp_path: P
 
 
 @pytest.fixture
-def connection(place: Place) -> Iterator[Connection]:
-    with opened(place, 5.0) as connection:
+def connection(archive: Archive) -> Iterator[Connection]:
+    with opened(archive, 5.0) as connection:
         yield connection
 
 

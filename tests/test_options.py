@@ -6,8 +6,8 @@ import json
 
 import click
 import pytest
+from archive import Archive
 from real_command import Command
-from small_archive import Archive
 
 from enroll.cli.parameters import pairs
 
@@ -62,7 +62,7 @@ def test_what_is_no_pair_is_refused(given: str) -> None:
 def test_a_column_whose_name_has_a_comma_is_found_wherever_it_is_named(
     archive: Archive, command: Command, variable: str, settings: str
 ) -> None:
-    ((user_id, name, image),) = archive.people(1)
+    ((user_id, name, image),) = archive.portraits(1)
     text = f'user_id,"Name, given",a photo\n{user_id},{name},{image}\n'
     (archive.folder / "staff.csv").write_text(text, encoding="utf-8")
     (archive.folder / "enroll.toml").write_text(settings, encoding="utf-8")
@@ -92,7 +92,7 @@ def test_a_column_whose_name_has_a_comma_is_found_wherever_it_is_named(
 def test_what_is_no_finite_number_is_refused(
     archive: Archive, command: Command, arguments: tuple[str, ...], option: str, number: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*arguments, f"{option}={number}")
     assert done.code == 2, done
     assert f"'{option}': {number!r} is not a number, such as 30 or 0.5." in done.err
@@ -101,7 +101,7 @@ def test_what_is_no_finite_number_is_refused(
 def test_a_number_from_a_variable_or_a_file_has_to_be_finite_too(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ["ENROLL_DRAIN"] = "inf"
     done = command(*RUN)
     assert (done.code, "'inf' is not a number" in done.err) == (2, True), done
@@ -118,7 +118,7 @@ def test_a_number_from_a_variable_or_a_file_has_to_be_finite_too(
 def test_a_wait_that_no_clock_can_hold_is_refused(
     archive: Archive, command: Command, option: str, most: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*RUN, option, "1e12")
     assert (done.code, f"<={most}" in done.err) == (2, True), done
     assert command(*RUN, option, most).code == 0
@@ -130,9 +130,9 @@ def test_a_wait_that_no_clock_can_hold_is_refused(
 def test_a_number_that_cannot_be_reckoned_with_is_refused(
     archive: Archive, command: Command, arguments: tuple[str, ...]
 ) -> None:
-    archive.manifest(archive.people(1, 2)[:1])
+    archive.manifest(archive.portraits(1, 2)[:1])
     assert command(*RUN).code == 0
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     done = command(*arguments)
     assert (done.code, "is not in the range" in done.err) == (2, True), done
 
@@ -147,7 +147,7 @@ def test_the_probability_of_a_fault_has_to_be_a_number(command: Command, probabi
 def test_what_is_no_whole_number_is_said_in_plain_words(
     archive: Archive, command: Command, text: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*RUN, "--limit", text)
     assert (done.code, f"{text!r} is not a whole number." in done.err) == (2, True), done
 
@@ -168,7 +168,7 @@ def test_a_command_without_a_word_about_what_to_do_prints_its_help(
 def test_a_variable_that_is_no_setting_is_warned_of(
     archive: Archive, command: Command, name: str, hint: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ[name] = "1"
     warning = f"Warning: The variable {name} is not a setting of enroll, so it is ignored.{hint}"
     for arguments in (
@@ -185,7 +185,7 @@ def test_a_variable_that_is_no_setting_is_warned_of(
 def test_a_warning_is_a_line_of_the_log_where_a_program_reads_it(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ["ENROLL_OF_ANOTHER_PROGRAM"] = "secret"
     done = command(*RUN, "--log-format", "json")
     lines = [json.loads(line) for line in done.err.splitlines()]
@@ -199,7 +199,7 @@ def test_a_warning_is_a_line_of_the_log_where_a_program_reads_it(
 def test_wrong_options_are_told_in_the_log_format_that_was_chosen(
     archive: Archive, command: Command, chosen_in: str, wrong: tuple[str, ...]
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     more: tuple[str, ...] = ()
     if chosen_in == "option":
         more = ("--log-format", "json")
@@ -220,7 +220,7 @@ def test_wrong_options_are_told_in_the_log_format_that_was_chosen(
 def test_a_dry_run_warns_in_the_log_format_that_was_chosen(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ["ENROLL_OF_ANOTHER_PROGRAM"] = "x"
     done = command(*RUN, "--dry-run", "--log-format", "json")
     (event,) = [json.loads(line) for line in done.err.splitlines()]
@@ -230,7 +230,7 @@ def test_a_dry_run_warns_in_the_log_format_that_was_chosen(
 def test_every_option_and_the_key_may_stand_in_the_environment(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ.update({"ENROLL_SEED": "1", "ENROLL_SCORE": "60", "ENROLL_FOO": ""})
     done = command(*RUN)
     assert (done.code, "Warning" in done.err) == (0, False), done
@@ -239,7 +239,7 @@ def test_every_option_and_the_key_may_stand_in_the_environment(
 def test_as_many_calls_at_a_time_as_the_account_takes_can_be_said_in_every_way(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     plan = ("plan", "staff.csv")
     assert "assuming 4 calls" in command(*plan).out
     assert "assuming 7 calls" in command(*plan, "--max-in-flight", "7").out
@@ -271,13 +271,13 @@ def test_as_many_calls_at_a_time_as_the_account_takes_can_be_said_in_every_way(
 def test_a_name_that_no_file_can_have_is_refused(
     archive: Archive, command: Command, arguments: tuple[str, ...]
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*("x" * 300 if one == "LONG" else one for one in arguments))
     assert (done.code, "longer than a file's name may be" in done.err) == (2, True), done
 
 
 def test_a_file_to_write_is_not_standard_output(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN, "--results", "-").code == 2
     done = command(*RUN, "--summary", "-")
     assert (done.code, "name one (./- is a file" in done.err) == (2, True), done

@@ -10,9 +10,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from archive import Archive
 from PIL import Image
 from real_command import Command
-from small_archive import Archive
 
 from enroll.errors import ExitCode, UsageError
 from enroll.sandbox import Sandbox
@@ -35,7 +35,7 @@ WRITERS = {
 @pytest.fixture
 def kept(archive: Archive, command: Command) -> Archive:
     """An archive that has been enrolled, with everything beside it that must not be lost."""
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     folder = archive.folder
     (folder / "keys").write_text('api_key = "k"\napi_secret = "s"\n')
     (folder / "keys").chmod(0o600)
@@ -138,7 +138,7 @@ def test_the_credentials_in_use_are_not_written_over(
 def test_two_outputs_of_a_command_are_two_files(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     for names in (("out.csv", "./out.csv"), ("out.csv", "alias.csv")):
         (archive.folder / "alias.csv").unlink(missing_ok=True)
         (archive.folder / "alias.csv").symlink_to("out.csv")
@@ -163,7 +163,7 @@ def test_a_manifest_of_an_earlier_run_may_become_results_again(
     assert command("run", "staff.results.csv", "--group-id", "staff").code == 0
     done = command("export", "staff.results.csv")
     assert (done.code, "would overwrite the manifest" in done.err) == (2, True), done
-    kept.manifest(kept.people(1, 2))
+    kept.manifest(kept.portraits(1, 2))
     assert command(*RUN).code == 0
     assert len(kept.results()) == 2
 
@@ -172,7 +172,7 @@ def test_a_manifest_of_an_earlier_run_may_become_results_again(
 def test_results_are_refused_into_a_device_or_pipe_before_any_call(
     box: Sandbox, archive: Archive, command: Command, name: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     os.mkfifo(archive.folder / "pipe")
     done = command(*RUN, "--results", name)
     assert done.code == ExitCode.USAGE
@@ -201,7 +201,7 @@ def test_the_manifests_own_folder_is_tried_where_no_results_are_named(
     def read_only(*_: object, **__: object) -> tuple[int, str]:
         raise PermissionError(13, "Permission denied")
 
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     monkeypatch.setattr(tempfile, "mkstemp", read_only)
     done = command(*RUN)
     assert (done.code, "--results staff.results.csv cannot be written" in done.err) == (2, True)

@@ -11,10 +11,10 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
+from archive import Archive, nobody, portrait
 from PIL import Image
 from real_command import Command
 from real_pictures import exif, saved
-from small_archive import Archive, nobody, portrait
 
 from enroll.errors import UsageError
 from enroll.model import Fault, Photo

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from archive import portrait
 from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown
-from small_archive import portrait
 from test_photo_corpus import pictures
 
 from enroll.model import Fault

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checked_library import GROUP, Place
-from following import sync_settings, synced
-from small_case import picture
+from archive import GROUP, Archive, picture
 
 from enroll.commands.plan import Plan, make_plan
 from enroll.commands.run import Screen, enroll_manifest
@@ -39,11 +37,11 @@ class Known:
 
 
 @pytest.fixture
-def place(faceless_box: Sandbox, tmp_path: Path) -> Place:
-    return Place(tmp_path / "archive", faceless_box)
+def place(faceless_box: Sandbox, tmp_path: Path) -> Archive:
+    return Archive(tmp_path / "archive", faceless_box)
 
 
-def person(place: Place, number: int, *, folder: str = "photos", there: bool = True) -> None:
+def person(place: Archive, number: int, *, folder: str = "photos", there: bool = True) -> None:
     """A row, and its photo if that is there."""
     path = place.folder / folder / f"{number}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,23 +50,23 @@ def person(place: Place, number: int, *, folder: str = "photos", there: bool = T
     place.rows.append((f"u{number}", "", f"{folder}/{number}.jpg"))
 
 
-def people(place: Place, *numbers: int, folder: str = "photos", there: bool = True) -> None:
+def people(place: Archive, *numbers: int, folder: str = "photos", there: bool = True) -> None:
     for number in numbers:
         person(place, number, folder=folder, there=there)
 
 
-def plan(place: Place, **changed: Any) -> Plan:
+def plan(place: Archive, **changed: Any) -> Plan:
     return make_plan(place.settings(**changed), rate=None)
 
 
-def errors(place: Place) -> list[str]:
+def errors(place: Archive) -> list[str]:
     """The codes of the rows without a face."""
     lines = (place.folder / "staff.results.csv").read_text(encoding="utf-8").splitlines()[1:]
     return [line.split(",")[5] for line in lines if line.split(",")[5]]
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_missing_photos_stop_no_run_while_others_are_there(place: Place, first: bool) -> None:
+def test_missing_photos_stop_no_run_while_others_are_there(place: Archive, first: bool) -> None:
     missing, there = range(100, 140), range(60)
     if first:
         people(place, *missing, there=False)
@@ -84,7 +82,7 @@ def test_missing_photos_stop_no_run_while_others_are_there(place: Place, first: 
 
 
 def test_missing_photos_in_a_list_of_their_own_stop_no_run_of_a_ledger_that_knows_others(
-    place: Place,
+    place: Archive,
 ) -> None:
     people(place, *range(30))
     assert place.run().exit_code is ExitCode.DONE
@@ -94,21 +92,21 @@ def test_missing_photos_in_a_list_of_their_own_stop_no_run_of_a_ledger_that_know
     assert len(errors(place)) == 25
 
 
-def test_a_night_goes_on_with_missing_photos_and_removes_who_has_left(place: Place) -> None:
+def test_a_night_goes_on_with_missing_photos_and_removes_who_has_left(place: Archive) -> None:
     people(place, *range(250))
     guards = {"max_missing": Bound(10, percent=True)}
-    assert synced(place, **guards).exit_code is ExitCode.DONE
+    assert place.sync(**guards).exit_code is ExitCode.DONE
     place.rows = place.rows[5:]
     people(place, *range(900, 922), there=False)
     for code in (ExitCode.SOME_ROWS_FAILED, ExitCode.DONE):  # a sync fails on what is new
-        assert synced(place, **guards).exit_code is code
+        assert place.sync(**guards).exit_code is code
         assert len(place.box.faces(GROUP)) == 245
     people(place, 400)
-    assert synced(place, **guards).exit_code is ExitCode.DONE
+    assert place.sync(**guards).exit_code is ExitCode.DONE
     assert len(place.box.faces(GROUP)) == 246
 
 
-def test_the_folder_of_one_person_that_is_gone_stops_no_run(place: Place) -> None:
+def test_the_folder_of_one_person_that_is_gone_stops_no_run(place: Archive) -> None:
     for number in range(10):
         person(place, number, folder=f"photos/{number}")
     assert place.run().exit_code is ExitCode.DONE
@@ -119,7 +117,7 @@ def test_the_folder_of_one_person_that_is_gone_stops_no_run(place: Place) -> Non
     assert errors(place) == ["PHOTO_MISSING"]
 
 
-def unmount(place: Place, folder: str, *, leave: str) -> None:
+def unmount(place: Archive, folder: str, *, leave: str) -> None:
     """Take the photos away, as a share does that goes."""
     path = place.folder / folder
     path.rename(place.folder / f"{path.name}.away")
@@ -130,12 +128,12 @@ def unmount(place: Place, folder: str, *, leave: str) -> None:
 
 
 @pytest.mark.parametrize("leave", ["nothing", "an empty mount point", "a file"])
-def test_a_share_that_is_gone_stops_the_run_and_the_plan(place: Place, leave: str) -> None:
+def test_a_share_that_is_gone_stops_the_run_and_the_plan(place: Archive, leave: str) -> None:
     people(place, *range(30))
     assert place.run().exit_code is ExitCode.DONE
     people(place, 40)
     unmount(place, "photos", leave=leave)
-    for report in (place.run(), synced(place)):
+    for report in (place.run(), place.sync()):
         assert report.exit_code is ExitCode.LOCAL
         assert "is gone; it was there before" in str(report.ended.stop)
     with pytest.raises(LocalError, match="is gone; it was there before"):
@@ -145,7 +143,7 @@ def test_a_share_that_is_gone_stops_the_run_and_the_plan(place: Place, leave: st
 
 @pytest.mark.parametrize("leave", ["nothing", "an empty mount point"])
 def test_a_share_that_is_one_of_several_stops_the_run_when_it_is_gone(
-    place: Place, leave: str
+    place: Archive, leave: str
 ) -> None:
     for number in range(MISSING_RUNNING):
         person(place, number, folder=f"photos/north/{number % 7}")
@@ -176,7 +174,7 @@ class UnmountAt(Screen):
 
 
 @pytest.mark.parametrize("leave", ["nothing", "an empty mount point", "a file"])
-def test_a_share_that_goes_during_the_first_run_stops_it(place: Place, leave: str) -> None:
+def test_a_share_that_goes_during_the_first_run_stops_it(place: Archive, leave: str) -> None:
     people(place, *range(300))
     screen = UnmountAt(10, lambda: unmount(place, "photos", leave=leave))
     report = enroll_manifest(
@@ -187,7 +185,9 @@ def test_a_share_that_goes_during_the_first_run_stops_it(place: Place, leave: st
     assert report.ended.tally.done < 100
 
 
-def test_a_folder_that_is_exchanged_for_a_link_during_a_run_lets_no_photo_out(place: Place) -> None:
+def test_a_folder_that_is_exchanged_for_a_link_during_a_run_lets_no_photo_out(
+    place: Archive,
+) -> None:
     people(place, *range(120))
     ours = {picture(number) for number in range(120)}
     private = place.folder.parent / "private"
@@ -212,7 +212,7 @@ def test_a_folder_that_is_exchanged_for_a_link_during_a_run_lets_no_photo_out(pl
 
 
 @pytest.fixture
-def exchangeable(place: Place) -> tuple[Path, Callable[[], None]]:
+def exchangeable(place: Archive) -> tuple[Path, Callable[[], None]]:
     """An images folder that is a link, and what has it lead to other photos."""
     archive = place.folder.parent
     for name in ("old", "new"):
@@ -233,7 +233,7 @@ def exchangeable(place: Place) -> tuple[Path, Callable[[], None]]:
 
 
 def test_an_images_folder_that_is_a_link_is_resolved_once_a_run(
-    place: Place, exchangeable: tuple[Path, Callable[[], None]]
+    place: Archive, exchangeable: tuple[Path, Callable[[], None]]
 ) -> None:
     images, exchange = exchangeable
     report = enroll_manifest(
@@ -247,7 +247,7 @@ def test_an_images_folder_that_is_a_link_is_resolved_once_a_run(
 
 
 def test_a_sync_sends_from_the_folder_that_it_has_judged(
-    place: Place, exchangeable: tuple[Path, Callable[[], None]]
+    place: Archive, exchangeable: tuple[Path, Callable[[], None]]
 ) -> None:
     images, exchange = exchangeable
     asked: list[bool] = []
@@ -258,15 +258,15 @@ def test_a_sync_sends_from_the_folder_that_it_has_judged(
         asked.append(True)
         return place.credentials
 
-    report = sync_manifest(sync_settings(place, images=images), read)
+    report = sync_manifest(place.sync_settings(images=images), read)
     assert report.exit_code is ExitCode.DONE
     there = {face.sha256 for face in place.box.faces(GROUP)}
     assert there == {sha256(picture(number)).hexdigest() for number in range(60)}
 
 
-@pytest.mark.parametrize("command", [Place.run, synced, plan])
+@pytest.mark.parametrize("command", [Archive.run, Archive.sync, plan])
 def test_an_images_folder_of_links_in_a_circle_is_one_sentence(
-    place: Place, command: Callable[..., object]
+    place: Archive, command: Callable[..., object]
 ) -> None:
     place.folder.mkdir()
     images = place.folder / "images"
@@ -290,7 +290,7 @@ def share(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(point)], check=False, capture_output=True)
 
 
-def test_a_share_that_is_really_unmounted_stops_the_run(share: Path, place: Place) -> None:
+def test_a_share_that_is_really_unmounted_stops_the_run(share: Path, place: Archive) -> None:
     people(place, 1, 2)
     assert place.run(images=share.parent).exit_code is ExitCode.DONE
     person(place, 3)
@@ -300,7 +300,9 @@ def test_a_share_that_is_really_unmounted_stops_the_run(share: Path, place: Plac
     assert f"photos' folder {share} is gone" in str(report.ended.stop)
 
 
-def test_a_folder_that_is_on_another_device_than_before_is_gone(share: Path, place: Place) -> None:
+def test_a_folder_that_is_on_another_device_than_before_is_gone(
+    share: Path, place: Archive
+) -> None:
     judge = PhotoRootCheck(open_store(share), Known())
     subprocess.run(["umount", str(share)], check=True)
     judge.on_seen()

@@ -10,9 +10,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 from PIL import Image
 from real_command import Command
-from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 
 from enroll.commands import plan
 from enroll.commands.plan import Plan, Rate, make_plan
@@ -62,7 +62,7 @@ def planned(archive: Archive, command: Command, *, full: bool = False, **setting
 def test_a_plan_calls_nothing_and_writes_nothing(
     box: Sandbox, archive: Archive, command: Command, tmp_path: Path
 ) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     command.surroundings()  # makes the home
     before = everything_below(tmp_path)
     for arguments in (PLAN, (*RUN, "--dry-run"), ("plan", "staff.csv")):
@@ -75,7 +75,7 @@ def test_a_plan_calls_nothing_and_writes_nothing(
 def test_a_plan_with_a_ledger_writes_nothing_either(
     box: Sandbox, archive: Archive, command: Command, tmp_path: Path
 ) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     assert command.run(*RUN).code == 0
     before = everything_below(tmp_path)
     calls = len(box.calls)
@@ -90,14 +90,14 @@ def test_a_plan_with_a_ledger_writes_nothing_either(
 def test_a_plan_of_no_library_says_that_it_knows_nothing(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     assert "every row counts as new" in command("plan", "staff.csv").out
     assert "every row counts as new" not in command(*PLAN).out
 
 
 def test_a_plan_needs_no_credentials(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ.clear()
     assert command(*PLAN).code == 0
 
@@ -105,7 +105,7 @@ def test_a_plan_needs_no_credentials(archive: Archive, command: Command) -> None
 def test_a_plan_says_what_the_run_then_does(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    rows = archive.people(1, 2, 3, 4)
+    rows = archive.portraits(1, 2, 3, 4)
     archive.manifest(rows[:2])
     assert command(*RUN).code == 0
     os.utime(archive.folder / "photos/2.jpg", ns=(0, 0))
@@ -169,7 +169,7 @@ def test_what_was_rejected_is_planned_only_when_it_would_be_tried_again(
 def test_the_time_is_of_the_rate_asked_for_or_else_of_the_last_run(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert planned(archive, command).rate == Rate(4 / 1.9, "assuming 4 calls of 1.9 s at a time")
     asked = command(*PLAN, "--rate", "0.5").out
     assert "2.0 s at 0.5 calls a second (as asked)" in asked
@@ -184,7 +184,7 @@ def test_the_rate_is_that_of_the_last_run_that_has_one_however_many_commands_cam
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "ENOUGH_CALLS", 1)
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     for _ in range(3):
         assert (command("verify").code, command(*RUN).code) == (0, 0)
@@ -194,12 +194,12 @@ def test_the_rate_is_that_of_the_last_run_that_has_one_however_many_commands_cam
 def test_the_opening_calls_and_the_faces_in_doubt_are_planned_too(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     told = command(*PLAN).out
     assert "Calls    1 group_list, 1 list, 1 add" in told
     assert "in doubt" not in told
     assert command(*RUN).code == 0
-    rows = archive.people(1, 2)
+    rows = archive.portraits(1, 2)
     archive.manifest(rows)
     box.script(["500-after"])
     let_nobody_look(box)
@@ -217,7 +217,7 @@ def test_the_opening_calls_and_the_faces_in_doubt_are_planned_too(
 def test_the_list_that_a_run_makes_before_it_judges_any_photo_is_planned_too(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest([*archive.people(1), ("gone", "", "gone.jpg")])
+    archive.manifest([*archive.portraits(1), ("gone", "", "gone.jpg")])
     assert command(*RUN).code == 1
     made = box.count("list")
     assert "Calls    1 group_list, 1 list, 0 add" in command(*PLAN).out  # the photo may be back
@@ -226,7 +226,7 @@ def test_the_list_that_a_run_makes_before_it_judges_any_photo_is_planned_too(
 
 
 def test_checksum_plans_to_read_every_photo(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     assert command(*RUN).code == 0
     plan = planned(archive, command, checksum=True)
     assert (plan.to_read, plan.calls) == (2, 0)
@@ -279,7 +279,9 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
 def test_a_photos_folder_that_is_gone_is_said_by_a_plan_too(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest([(user_id, "", Path(image).name) for user_id, _, image in archive.people(1)])
+    archive.manifest(
+        [(user_id, "", Path(image).name) for user_id, _, image in archive.portraits(1)]
+    )
     assert command(*RUN, "--images", "photos").code == 0
     (archive.folder / "photos").rename(archive.folder / "unmounted")
     done = command(*PLAN)

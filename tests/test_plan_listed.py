@@ -6,9 +6,9 @@ import math
 import random
 import re
 
+from archive import Archive, nobody, portrait, read_csv
 from real_command import Command
 from real_pictures import exif, saved, scene
-from small_archive import Archive, nobody, portrait, read_csv
 
 from enroll.commands.plan import make_plan
 from enroll.commands.plan_text import plan_lines

@@ -8,10 +8,10 @@ from hashlib import sha256
 from io import BytesIO
 
 import pytest
+from archive import Archive, portrait, read_csv
 from PIL import Image
 from real_command import Command
 from real_pictures import exif, saved, scene
-from small_archive import Archive, portrait, read_csv
 
 from enroll.sandbox import Sandbox
 
@@ -146,7 +146,7 @@ def test_a_photo_that_the_service_found_too_large_is_due_again_when_less_is_allo
 def test_bounds_with_which_nothing_could_be_sent_are_refused(
     archive: Archive, command: Command, option: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*PLAN, option).code == 2
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 import pytest
+from archive import Archive
 from real_command import Command
-from small_archive import Archive
 
 from enroll.cli import cli
 from enroll.cli.command import source_of
@@ -107,7 +107,7 @@ def test_the_variables_of_a_service_of_our_name_are_no_settings(
     }
     for name, value in of_service.items():
         command.environ[f"{folder_of_service}_{name}"] = value
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command("plan", "staff.csv")
     assert (done.code, done.err) == (0, ""), done
 
@@ -133,7 +133,7 @@ def test_a_stand_in_takes_no_port_from_the_address_of_a_service() -> None:
 def test_only_what_may_be_misspelt_draws_a_suggestion(
     archive: Archive, command: Command, name: str, hint: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ[name] = "1"
     done = command("plan", "staff.csv")
     assert done.err == (
@@ -164,7 +164,7 @@ def refused(command: Command, box: Sandbox, *words: str) -> None:
 def test_a_found_settings_file_that_others_may_write_is_refused(
     box: Sandbox, archive: Archive, command: Command, mode: int
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     planted(archive).chmod(mode)
     refused(command, box, f"can be written by others (mode {mode:04o})")
     assert command("run", "staff.csv", "--config", "enroll.toml").code == 0
@@ -174,7 +174,7 @@ def test_a_found_settings_file_that_others_may_write_is_refused(
 def test_a_settings_file_found_in_a_folder_that_others_may_write_is_refused(
     box: Sandbox, archive: Archive, command: Command, mode: int
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     planted(archive)
     archive.folder.chmod(mode)
     refused(command, box, f"is in a folder that can be written by others (mode {mode:04o})")
@@ -186,7 +186,7 @@ def test_a_settings_file_found_in_a_folder_that_others_may_write_is_refused(
 def test_a_settings_file_of_somebody_else_is_refused(
     box: Sandbox, archive: Archive, command: Command, which: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     planted(archive)
     os.chown(archive.folder / which, 54_321, 54_321)
     refused(command, box, "belongs to user 54321, not to root:")
@@ -195,14 +195,14 @@ def test_a_settings_file_of_somebody_else_is_refused(
 def test_a_link_to_a_settings_file_is_refused(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     planted(archive).rename(archive.folder / "other.toml")
     (archive.folder / "enroll.toml").symlink_to("other.toml")
     refused(command, box, "is a link")
 
 
 def test_what_is_no_file_is_no_settings_file(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     os.mkfifo(archive.folder / "enroll.toml")
     assert command("plan", "staff.csv").code == 0
 
@@ -211,7 +211,7 @@ def test_what_is_no_file_is_no_settings_file(archive: Archive, command: Command)
 def test_a_found_settings_file_does_not_say_where_anything_goes(
     box: Sandbox, archive: Archive, command: Command, option: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     name = option.lstrip("-").replace("-", "_")
     planted(archive, f'{name} = "{archive.folder}/else"\n')
     refused(command, box, f"sets {name}, which is not taken from a file", variable(option), option)
@@ -227,7 +227,7 @@ def test_every_file_that_is_written_is_named_by_who_answers_for_it() -> None:
 def test_a_named_settings_file_says_where_everything_goes(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     endpoint = command.environ.pop("ENROLL_ENDPOINT")
     text = f'group_id = "staff"\nendpoint = "{endpoint}"\nresults = "there.csv"\n'
     planted(archive, text)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody
 from real_command import Command
-from small_archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody
 
 from enroll.facesearch import client
 from enroll.facesearch.signing import sign
@@ -46,7 +46,7 @@ def test_the_part_of_a_signature_that_is_searched_for_is_in_a_signature() -> Non
 def test_no_key_secret_or_signature_is_printed_logged_or_kept(
     box: Sandbox, archive: Archive, command: Command, log_format: str
 ) -> None:
-    rows = archive.people(*range(1, 13))
+    rows = archive.portraits(*range(1, 13))
     archive.photo("nobody.jpg", nobody())
     archive.manifest(rows[:1])
     assert command(*RUN).code == 0
@@ -57,7 +57,7 @@ def test_no_key_secret_or_signature_is_printed_logged_or_kept(
     assert command(*RUN, *shown, "--max-in-flight", "2", *QUICK_DOUBTS).code == 4
     said = [command("status", "--json"), command("history"), command("export", "a.csv")]
     box.script(["auth"])
-    archive.manifest([*rows, *archive.people(20)])
+    archive.manifest([*rows, *archive.portraits(20)])
     said += [command(*RUN, *shown), command.run(*RUN, "--endpoint", box.endpoint + "/deeper")]
     box.script(["redirect"], call="group_list")
     said += [command(*RUN, *shown)]
@@ -81,7 +81,7 @@ def test_no_key_secret_or_signature_is_in_a_bugs_traceback(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
@@ -100,7 +100,7 @@ def test_no_key_secret_or_signature_is_in_a_bugs_traceback(
 def test_credentials_that_the_file_gets_wrong_are_not_printed(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     del command.environ["ENROLL_API_KEY"], command.environ["ENROLL_API_SECRET"]
     file = archive.folder / "credentials"
     file.write_text("api_key = 'hidden-one'\napi_secrte = 'hidden-two'\n")
@@ -145,7 +145,7 @@ def test_the_summary_names_no_person(archive: Archive, command: Command) -> None
 
 
 def test_every_file_that_is_written_is_its_owners_alone(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     mine = set(files_below(archive.folder))
     assert command.run(*RUN, "--log-file", "run.log").code == 0
     for name in ("all.csv", "all.jsonl"):
@@ -161,7 +161,7 @@ def test_every_file_that_is_written_is_its_owners_alone(archive: Archive, comman
 def test_no_link_is_followed_to_where_a_log_is_written(
     archive: Archive, command: Command, link: Callable[[Path, Path], None]
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     victim = archive.folder / "victim"
     victim.write_bytes(b"a file of somebody's")
     link(victim, archive.folder / "run.log")
@@ -172,14 +172,14 @@ def test_no_link_is_followed_to_where_a_log_is_written(
 
 
 def test_a_log_may_go_where_the_systems_own_links_lead(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command.run(*RUN, "--log-file", "/dev/stdout")
     assert done.code == 0
     assert " info: " in done.out
 
 
 def test_a_log_that_everybody_may_write_is_refused(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     log = archive.folder / "run.log"
     log.touch()
     log.chmod(0o666)
@@ -193,7 +193,7 @@ def test_a_log_that_everybody_may_write_is_refused(archive: Archive, command: Co
 def test_a_log_and_a_ledger_of_another_user_are_refused(
     archive: Archive, command: Command, box: Sandbox
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN, "--log-file", "run.log").code == 0
     os.chown(archive.folder / "run.log", 54_321, -1)
     done = command(*RUN, "--log-file", "run.log")
@@ -209,7 +209,7 @@ def test_a_log_and_a_ledger_of_another_user_are_refused(
 def test_files_that_others_can_read_and_that_name_people_are_remarked_on(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*RUN)
     assert "can be read by others" not in done.out + done.err
     command.ledger.chmod(0o640)
@@ -226,7 +226,7 @@ def test_files_that_others_can_read_and_that_name_people_are_remarked_on(
 
 
 def test_every_folder_that_is_made_is_its_owners_alone(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     before = os.umask(0)
     try:
         assert command(*RUN).code == 0

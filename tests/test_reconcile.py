@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checked_library import GROUP, Place
+from archive import GROUP, Archive
 from moved_clock import standin
 
 from enroll.commands import run_opening
@@ -33,10 +33,10 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def archive(tmp_path: Path) -> Iterator[Archive]:
     with standin(detect=False) as box:
         box.create_library(GROUP)
-        yield Place(tmp_path, box)
+        yield Archive(tmp_path, box)
 
 
 @pytest.fixture
@@ -45,23 +45,23 @@ def _searched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", 1)
 
 
-def doubted(place: Place, *numbers: int) -> None:
+def doubted(archive: Archive, *numbers: int) -> None:
     """People whose faces were added, and of whom the ledger does not know it."""
-    place.people(*numbers)
-    place.run()
+    archive.people(*numbers)
+    archive.run()
     for number in numbers:
-        place.doubt(f"u{number}")
+        archive.doubt(f"u{number}")
 
 
-def test_a_killed_run_is_reckoned_with_by_the_clock_of_its_own_service(place: Place) -> None:
+def test_a_killed_run_is_reckoned_with_by_the_clock_of_its_own_service(archive: Archive) -> None:
     # `resolve --offline` asks nobody what time it is, and is what finds the killed run's calls.
-    place.box.clock_skew = 600.0
-    place.people(1, 2)
-    place.run()
-    place.doubt("u2")
-    place.record(replace(place.face("u1"), status=Status.SENDING, face_token=None))
-    resolve(ResolveSettings(ledger=place.ledger, user_id="u2", token=None), None)
-    found = place.face("u1")
+    archive.box.clock_skew = 600.0
+    archive.people(1, 2)
+    archive.run()
+    archive.doubt("u2")
+    archive.record(replace(archive.face("u1"), status=Status.SENDING, face_token=None))
+    resolve(ResolveSettings(ledger=archive.ledger, user_id="u2", token=None), None)
+    found = archive.face("u1")
     assert found.status is Status.IN_DOUBT
     assert found.expires is not None
     # The call's own five seconds and a margin from now, on a clock that is ten minutes ahead.
@@ -81,23 +81,23 @@ class Counting(ThreadPoolExecutor):
 
 @pytest.mark.usefixtures("_searched")
 def test_no_more_photos_are_in_memory_for_searches_than_calls_may_be_in_flight(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.people(0)
-    place.run()
-    doubted(place, *range(1, 13))
-    place.rows.clear()  # else photos are read for the manifest's rows, too
+    archive.people(0)
+    archive.run()
+    doubted(archive, *range(1, 13))
+    archive.rows.clear()  # else photos are read for the manifest's rows, too
     # The first search is for the control.
-    place.box.script([None, "500-before", "not-json", "refused", "500-before"], call="search")
+    archive.box.script([None, "500-before", "not-json", "refused", "500-before"], call="search")
     for number in (3, 4):
-        (place.folder / f"{number}.jpg").unlink()
-    place.box.latency = 0.02
+        (archive.folder / f"{number}.jpg").unlink()
+    archive.box.latency = 0.02
     gc.collect()
     Counting.most = 0
-    report = place.run(pool=Counting, max_in_flight=2)
+    report = archive.run(pool=Counting, max_in_flight=2)
     # The two whose photos are gone cannot be searched for, and nothing else is known of them.
     assert report.ended.tally.adopted == 10
-    assert {face.status for number in (3, 4) for face in place.faces(f"u{number}")} == {
+    assert {face.status for number in (3, 4) for face in archive.faces(f"u{number}")} == {
         Status.IN_DOUBT
     }
     # One for each place, and one that each place's thread has used and is about to let go of.
@@ -105,14 +105,14 @@ def test_no_more_photos_are_in_memory_for_searches_than_calls_may_be_in_flight(
 
 
 def test_photos_that_wait_for_a_service_that_is_away_do_not_pile_up(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "TRYING_SECONDS", 0.01)
-    place.people(*range(80))
+    archive.people(*range(80))
     gc.collect()
     Counting.most = 0
-    report = place.run(
-        screen=PullThePlug(place.box, 1),
+    report = archive.run(
+        screen=PullThePlug(archive.box, 1),
         pool=Counting,
         max_in_flight=2,
         readers=2,
@@ -124,14 +124,14 @@ def test_photos_that_wait_for_a_service_that_is_away_do_not_pile_up(
     assert 1 <= Counting.most <= (2 + 2) + 2 + 2 + 2
 
 
-def test_one_list_that_fails_is_asked_for_again(place: Place) -> None:
-    doubted(place, 1, 2)
-    place.box.script(["502-before"], call="list")
-    before = place.box.count("list")
-    report = place.run(allow_nonempty=True)
+def test_one_list_that_fails_is_asked_for_again(archive: Archive) -> None:
+    doubted(archive, 1, 2)
+    archive.box.script(["502-before"], call="list")
+    before = archive.box.count("list")
+    report = archive.run(allow_nonempty=True)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 2)
-    assert place.box.count("list") == before + 2
-    assert place.box.count("add") == 2
+    assert archive.box.count("list") == before + 2
+    assert archive.box.count("add") == 2
 
 
 class Rotated(Credentials):
@@ -148,22 +148,22 @@ class Rotated(Credentials):
 
 @pytest.mark.parametrize("call", ["list", "search"])
 def test_a_look_that_is_refused_for_its_signature_is_made_again_with_new_credentials(
-    place: Place, call: str
+    archive: Archive, call: str
 ) -> None:
-    place.people(5)
-    place.run()
-    doubted(place, 1)
-    place.box.script(["auth"], call=call)
+    archive.people(5)
+    archive.run()
+    doubted(archive, 1)
+    archive.box.script(["auth"], call=call)
     read = [0]
 
     def credentials() -> Credentials:
         read[0] += 1
-        return Rotated(place.box.api_key, place.box.api_secret)
+        return Rotated(archive.box.api_key, archive.box.api_secret)
 
-    report = place.run(read=credentials)
+    report = archive.run(read=credentials)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     assert read[0] == 2
-    assert place.box.count("add") == 2
+    assert archive.box.count("add") == 2
 
 
 class Together(Executor):
@@ -192,27 +192,27 @@ class Together(Executor):
 @pytest.mark.parametrize("look", ["list", "search"])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_whoever_hears_second_that_the_credentials_were_exchanged_tries_again(
-    place: Place, monkeypatch: pytest.MonkeyPatch, look: str, *, backwards: bool
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, look: str, *, backwards: bool
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", 1000 if look == "list" else 1)
-    place.people(5)
-    place.run()
-    doubted(place, 1)
-    place.people(2, 3, 4, 6)
+    archive.people(5)
+    archive.run()
+    doubted(archive, 1)
+    archive.people(2, 3, 4, 6)
     # One look, for which the first row is the control, and the adds of the three other rows: all
     # of them left before the exchange.
-    place.box.script(["auth"], call=look)
-    place.box.script([None, *["auth"] * 3], call="add")
-    known = [place.credentials, Rotated(place.box.api_key, place.box.api_secret)]
+    archive.box.script(["auth"], call=look)
+    archive.box.script([None, *["auth"] * 3], call="add")
+    known = [archive.credentials, Rotated(archive.box.api_key, archive.box.api_secret)]
     pools: Iterator[Executor] = iter([Together(4, backwards=backwards), ThreadPoolExecutor(4)])
-    report = place.run(
+    report = archive.run(
         pool=lambda workers: next(pools),
         read=lambda: known.pop(0) if len(known) > 1 else known[0],
         allow_nonempty=True,
     )
     assert (report.exit_code, report.ended.stop) == (ExitCode.DONE, None)
     assert report.ended.tally.adopted == 1
-    assert place.box.count("add") == 2 + 1 + 2 * 3
+    assert archive.box.count("add") == 2 + 1 + 2 * 3
 
 
 class PullThePlug(Screen):
@@ -221,7 +221,7 @@ class PullThePlug(Screen):
     def __init__(self, box: Sandbox, rows: int) -> None:
         self.box, self.left = box, rows
 
-    def opened(self, place: run_opening.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, archive: run_opening.Place, interrupt: Callable[[int], None]) -> None:
         if not self.left:
             self.box.stop()
 
@@ -233,30 +233,30 @@ class PullThePlug(Screen):
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_a_service_that_is_away_is_given_up_though_only_doubts_are_left(
-    place: Place, rows: int
+    archive: Archive, rows: int
 ) -> None:
-    doubted(place, 1)
+    doubted(archive, 1)
     if rows:
-        place.people(2)
-    report = place.run(screen=PullThePlug(place.box, rows), give_up_after=1.0)
+        archive.people(2)
+    report = archive.run(screen=PullThePlug(archive.box, rows), give_up_after=1.0)
     assert report.exit_code is ExitCode.ENDED_EARLY
     assert "could not be reached" in (report.ended.bound or "")
     assert report.ended.seconds < 30
-    assert place.face("u1").status is Status.IN_DOUBT
+    assert archive.face("u1").status is Status.IN_DOUBT
 
 
 @pytest.mark.usefixtures("_searched")
 def test_a_search_that_is_refused_for_good_leaves_the_doubt_and_says_what_the_service_said(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.people(5)
-    place.run()
-    doubted(place, 1)
-    place.box.script([None, *["unknown-code"] * 30], call="search")  # the first is the control's
-    report = place.run(max_calls=20)
+    archive.people(5)
+    archive.run()
+    doubted(archive, 1)
+    archive.box.script([None, *["unknown-code"] * 30], call="search")  # the first is the control's
+    report = archive.run(max_calls=20)
     assert report.exit_code is ExitCode.IN_DOUBT
-    assert "FACE_LEFT_THE_BUILDING: rehearsal" in place.face("u1").message
-    assert place.face("u1").status is Status.IN_DOUBT
+    assert "FACE_LEFT_THE_BUILDING: rehearsal" in archive.face("u1").message
+    assert archive.face("u1").status is Status.IN_DOUBT
 
 
 class AtOnce(Executor):
@@ -285,11 +285,11 @@ class AtOnce(Executor):
 
 
 def test_a_ledger_that_fails_while_one_answer_is_heard_loses_no_token_of_the_others(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    doubted(place, 1)
-    token = place.box.faces(GROUP)[0].face_token
-    place.people(2, 3, 4)
+    doubted(archive, 1)
+    token = archive.box.faces(GROUP)[0].face_token
+    archive.people(2, 3, 4)
     ask = SqliteLedger.holders_of
 
     def fail(ledger: SqliteLedger, face_tokens: list[str]) -> dict[str, int]:
@@ -300,144 +300,152 @@ def test_a_ledger_that_fails_while_one_answer_is_heard_loses_no_token_of_the_oth
     monkeypatch.setattr(SqliteLedger, "holders_of", fail)
     # A list shows the first face that this run adds; the next one is the look at the doubt.
     pools: Iterator[Executor] = iter([AtOnce(3), ThreadPoolExecutor(4)])
-    report = place.run(pool=lambda workers: next(pools), drain=0.5, allow_nonempty=True)
+    report = archive.run(pool=lambda workers: next(pools), drain=0.5, allow_nonempty=True)
     assert report.exit_code is ExitCode.LOCAL
-    assert [place.face(f"u{number}").status for number in (2, 3, 4)] == [Status.ENROLLED] * 3
-    assert place.face("u1").status is Status.IN_DOUBT
+    assert [archive.face(f"u{number}").status for number in (2, 3, 4)] == [Status.ENROLLED] * 3
+    assert archive.face("u1").status is Status.IN_DOUBT
 
 
 @pytest.mark.usefixtures("_searched")
-def test_a_photo_that_is_away_for_a_run_is_there_for_the_search_of_the_next(place: Place) -> None:
-    place.people(5)
-    place.run()
-    doubted(place, 1)
-    photo, away = place.folder / "1.jpg", place.folder / "away.jpg"
+def test_a_photo_that_is_away_for_a_run_is_there_for_the_search_of_the_next(
+    archive: Archive,
+) -> None:
+    archive.people(5)
+    archive.run()
+    doubted(archive, 1)
+    photo, away = archive.folder / "1.jpg", archive.folder / "away.jpg"
     photo.rename(away)
-    report = place.run()
+    report = archive.run()
     assert report.exit_code is ExitCode.IN_DOUBT
     assert report.ended.tally.statuses[Status.IN_DOUBT] == 1
     away.rename(photo)
-    assert place.run().ended.tally.adopted == 1
-    assert place.box.count("add") == 2
+    assert archive.run().ended.tally.adopted == 1
+    assert archive.box.count("add") == 2
 
 
 @pytest.mark.usefixtures("_searched")
-def test_a_photo_of_which_only_the_metadata_has_changed_serves_for_the_search(place: Place) -> None:
-    place.people(5)
-    place.run()
-    doubted(place, 1)
-    photo = place.folder / "1.jpg"
+def test_a_photo_of_which_only_the_metadata_has_changed_serves_for_the_search(
+    archive: Archive,
+) -> None:
+    archive.people(5)
+    archive.run()
+    doubted(archive, 1)
+    photo = archive.folder / "1.jpg"
     whole = photo.read_bytes()
     photo.write_bytes(whole[:2] + b"\xff\xfe\x00\x07hello" + whole[2:])  # a comment
-    assert place.run().ended.tally.adopted == 1
-    assert place.box.count("add") == 2
+    assert archive.run().ended.tally.adopted == 1
+    assert archive.box.count("add") == 2
 
 
 @pytest.mark.usefixtures("_searched")
 def test_a_row_that_breaks_a_rule_while_its_face_is_in_doubt_leads_to_the_photo_still(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.people(5)
-    place.run()
-    doubted(place, 1)
-    place.box.script(["auth"] * 9, call="search")
-    place.rows[1] = ("u1", "too long " * 100, "1.jpg")
-    place.run()
-    assert place.face("u1").status is Status.IN_DOUBT
-    with place.writing() as ledger:
-        (paths,) = ledger.paths_of([place.face("u1").face_id]).values()
+    archive.people(5)
+    archive.run()
+    doubted(archive, 1)
+    archive.box.script(["auth"] * 9, call="search")
+    archive.rows[1] = ("u1", "too long " * 100, "1.jpg")
+    archive.run()
+    assert archive.face("u1").status is Status.IN_DOUBT
+    with archive.writing() as ledger:
+        (paths,) = ledger.paths_of([archive.face("u1").face_id]).values()
     assert [Path(path).name for path in paths] == ["1.jpg"]
 
 
-def test_a_face_that_is_found_without_its_photo_keeps_its_row(place: Place) -> None:
-    doubted(place, 1)
-    (place.folder / "1.jpg").unlink()
-    report = place.run()
+def test_a_face_that_is_found_without_its_photo_keeps_its_row(archive: Archive) -> None:
+    doubted(archive, 1)
+    (archive.folder / "1.jpg").unlink()
+    report = archive.run()
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     assert report.ended.tally.superseded == 0
-    (entry,) = place.entries()
+    (entry,) = archive.entries()
     assert (entry.status, entry.image) == (Status.ENROLLED, "1.jpg")
 
 
 @pytest.mark.usefixtures("_searched")
 def test_a_photo_that_is_away_when_its_face_is_to_be_sent_again_keeps_the_last_look(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.people(5, 1)
-    place.run(allow_nonempty=True)
-    resend(place, "u1")
-    photo, away = place.folder / "1.jpg", place.folder / "away.jpg"
+    archive.people(5, 1)
+    archive.run(allow_nonempty=True)
+    resend(archive, "u1")
+    photo, away = archive.folder / "1.jpg", archive.folder / "away.jpg"
     photo.rename(away)
-    report = place.run(allow_nonempty=True)
+    report = archive.run(allow_nonempty=True)
     assert report.exit_code is ExitCode.SOME_ROWS_FAILED
-    assert (place.face("u1").status, place.face("u1").code) == (Status.FAILED, "PHOTO_MISSING")
+    assert (archive.face("u1").status, archive.face("u1").code) == (Status.FAILED, "PHOTO_MISSING")
     away.rename(photo)
     assert (
-        place.run(allow_nonempty=True).ended.tally.surplus == 1
+        archive.run(allow_nonempty=True).ended.tally.surplus == 1
     )  # what landed late is found after all
-    assert place.box.count("add") == 3
+    assert archive.box.count("add") == 3
 
 
-def test_a_face_that_could_not_be_sent_again_is_looked_for_when_it_was(place: Place) -> None:
-    place.people(5, 1)
-    place.run()
-    place.delete(place.face("u1").face_token or "")
-    resend(place, "u1")
-    (place.folder / "1.jpg").rename(place.folder / "away.jpg")
-    place.run()
-    assert (place.face("u1").status, place.face("u1").recheck) == (Status.FAILED, True)
+def test_a_face_that_could_not_be_sent_again_is_looked_for_when_it_was(archive: Archive) -> None:
+    archive.people(5, 1)
+    archive.run()
+    archive.delete(archive.face("u1").face_token or "")
+    resend(archive, "u1")
+    (archive.folder / "1.jpg").rename(archive.folder / "away.jpg")
+    archive.run()
+    assert (archive.face("u1").status, archive.face("u1").recheck) == (Status.FAILED, True)
 
 
-def resend(place: Place, user_id: str) -> None:
+def resend(archive: Archive, user_id: str) -> None:
     """A face was in doubt and judged not added; what the library has of it is not known."""
     face = replace(
-        place.face(user_id), status=Status.PENDING, face_token=None, enrolled_at=None, recheck=True
+        archive.face(user_id),
+        status=Status.PENDING,
+        face_token=None,
+        enrolled_at=None,
+        recheck=True,
     )
-    place.record(face)
+    archive.record(face)
 
 
 def test_a_face_is_looked_for_after_it_was_sent_again_though_runs_of_others_come_between(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.people(5, 1)
-    place.run(allow_nonempty=True)
-    resend(place, "u1")
-    rows = list(place.rows)
-    place.rows = rows[:1]
-    place.people(6)
-    assert place.run(allow_nonempty=True).exit_code is ExitCode.DONE
-    assert place.face("u1").recheck
-    place.rows = rows
-    assert place.run(allow_nonempty=True).ended.tally.surplus == 1
-    assert not place.face("u1").recheck
-    assert place.face("u1").status is Status.ENROLLED
+    archive.people(5, 1)
+    archive.run(allow_nonempty=True)
+    resend(archive, "u1")
+    rows = list(archive.rows)
+    archive.rows = rows[:1]
+    archive.people(6)
+    assert archive.run(allow_nonempty=True).exit_code is ExitCode.DONE
+    assert archive.face("u1").recheck
+    archive.rows = rows
+    assert archive.run(allow_nonempty=True).ended.tally.surplus == 1
+    assert not archive.face("u1").recheck
+    assert archive.face("u1").status is Status.ENROLLED
 
 
 @pytest.mark.parametrize("status", [Status.SUPERSEDED, Status.REMOVED])
 def test_what_landed_late_is_a_copy_of_a_face_that_is_superseded_or_removed(
-    place: Place, status: Status
+    archive: Archive, status: Status
 ) -> None:
-    place.people(5, 1)
-    place.run()
-    token = place.face("u1").face_token
-    place.record(replace(place.face("u1"), status=status, recheck=True))
-    place.rows.pop()
-    place.people(6)
-    copy = place.add("u1", "1.jpg")
-    report = place.run()
+    archive.people(5, 1)
+    archive.run()
+    token = archive.face("u1").face_token
+    archive.record(replace(archive.face("u1"), status=status, recheck=True))
+    archive.rows.pop()
+    archive.people(6)
+    copy = archive.add("u1", "1.jpg")
+    report = archive.run()
     assert (report.ended.tally.surplus, report.ended.tally.adopted) == (1, 0)
-    found = place.face("u1")
+    found = archive.face("u1")
     assert (found.status, found.face_token, found.recheck) == (status, token, False)
-    assert ("surplus", "u1", copy) in place.history()
+    assert ("surplus", "u1", copy) in archive.history()
 
 
 class Freed(Screen):
     """Somebody deletes the library when the run begins."""
 
-    def __init__(self, there: Place) -> None:
+    def __init__(self, there: Archive) -> None:
         self.there = there
 
-    def opened(self, place: run_opening.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, archive: run_opening.Place, interrupt: Callable[[int], None]) -> None:
         service = self.there.service
         service.free(group_id=GROUP, check_empty=False)
         service.close()
@@ -445,120 +453,120 @@ class Freed(Screen):
 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_library_that_is_gone_when_doubts_are_looked_at_stops_the_run(
-    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", size)
-    place.people(5)
-    place.run()
-    doubted(place, 1)
-    report = place.run(screen=Freed(place))
+    archive.people(5)
+    archive.run()
+    doubted(archive, 1)
+    report = archive.run(screen=Freed(archive))
     assert report.exit_code is ExitCode.SERVICE
     assert "stopped the run" in str(report.ended.stop)
-    assert place.face("u1").status is Status.IN_DOUBT
+    assert archive.face("u1").status is Status.IN_DOUBT
 
 
 @pytest.mark.parametrize("call", ["list", "search"])
 def test_a_look_that_is_sent_elsewhere_stops_the_run(
-    place: Place, monkeypatch: pytest.MonkeyPatch, call: str
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", 1000 if call == "list" else 1)
-    place.people(5)
-    place.run()
-    doubted(place, 1)
-    place.box.script([None, "redirect"] if call == "search" else ["redirect"], call=call)
-    report = place.run()
+    archive.people(5)
+    archive.run()
+    doubted(archive, 1)
+    archive.box.script([None, "redirect"] if call == "search" else ["redirect"], call=call)
+    report = archive.run()
     assert report.exit_code is ExitCode.SERVICE
-    assert place.face("u1").status is Status.IN_DOUBT
+    assert archive.face("u1").status is Status.IN_DOUBT
 
 
-def late(place: Place, user_id: str) -> None:
+def late(archive: Archive, user_id: str) -> None:
     """A face of which no answer has come: its call has just expired."""
-    place.record(replace(place.face(user_id), expires=time.time()))
+    archive.record(replace(archive.face(user_id), expires=time.time()))
 
 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_face_that_is_shown_late_is_not_sent_again_once_the_run_knows_how_late(
-    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", size)
-    place.people(5)
-    place.run()
-    place.box.search_lag = 5.0
-    doubted(place, 1)
-    late(place, "u1")
-    place.people(2)
-    report = place.run(allow_nonempty=True)
+    archive.people(5)
+    archive.run()
+    archive.box.search_lag = 5.0
+    doubted(archive, 1)
+    late(archive, "u1")
+    archive.people(2)
+    report = archive.run(allow_nonempty=True)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
-    assert place.box.count("add") == 3
+    assert archive.box.count("add") == 3
 
 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_how_late_faces_are_shown_is_known_to_later_runs_that_add_nobody(
-    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", size)
-    place.people(5)
-    place.run()
-    place.box.search_lag = 5.0
-    doubted(place, 1)
-    late(place, "u1")
-    place.people(2)
-    assert place.run(allow_nonempty=True).ended.tally.adopted == 1  # this run sees how late
-    doubted(place, 3)
-    late(place, "u3")
-    added = place.box.count("add")
-    report = place.run(timeout=1.0)
+    archive.people(5)
+    archive.run()
+    archive.box.search_lag = 5.0
+    doubted(archive, 1)
+    late(archive, "u1")
+    archive.people(2)
+    assert archive.run(allow_nonempty=True).ended.tally.adopted == 1  # this run sees how late
+    doubted(archive, 3)
+    late(archive, "u3")
+    added = archive.box.count("add")
+    report = archive.run(timeout=1.0)
     assert (report.ended.tally.adopted, report.ended.tally.not_applied) == (1, 0)
-    assert place.box.count("add") == added
+    assert archive.box.count("add") == added
 
 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_copy_of_a_face_that_was_shown_too_late_is_reported_by_the_run_that_made_it(
-    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     # Nothing else is added by this run, so that nothing tells how late the service shows faces.
     monkeypatch.setattr(reconcile, "LIST_PAGE", size)
-    place.people(5)
-    place.run()
-    place.box.search_lag = 9.0
-    doubted(place, 1)
-    late(place, "u1")
-    report = place.run(timeout=1.0)
+    archive.people(5)
+    archive.run()
+    archive.box.search_lag = 9.0
+    doubted(archive, 1)
+    late(archive, "u1")
+    report = archive.run(timeout=1.0)
     assert (report.ended.tally.not_applied, report.ended.tally.surplus) == (1, 1)
-    assert place.box.count("add") == 3
-    assert not place.face("u1").recheck
+    assert archive.box.count("add") == 3
+    assert not archive.face("u1").recheck
 
 
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_face_sent_again_that_is_not_shown_is_left_for_the_next_run_to_look_for(
-    place: Place, monkeypatch: pytest.MonkeyPatch, size: int
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", size)
     monkeypatch.setattr(reconcile_rules, "RECHECK_LOOKS", 2)
-    place.people(5)
-    place.run()
-    place.box.search_lag = 600.0
-    place.people(1)
-    place.run()
-    place.record(replace(place.face("u1"), recheck=True))
-    place.people(6)
-    place.box.search_lag = 0.0
-    report = place.run()
+    archive.people(5)
+    archive.run()
+    archive.box.search_lag = 600.0
+    archive.people(1)
+    archive.run()
+    archive.record(replace(archive.face("u1"), recheck=True))
+    archive.people(6)
+    archive.box.search_lag = 0.0
+    report = archive.run()
     assert (report.exit_code, report.ended.tally.unchecked) == (ExitCode.DONE, 1)
-    assert place.face("u1").recheck
+    assert archive.face("u1").recheck
     assert any("1 face sent again after a doubt" in line for line in summary_lines(report))
 
 
 @pytest.mark.usefixtures("_searched")
 def test_a_doubt_is_settled_while_rows_go_on_though_every_new_face_is_shown_late(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    place.box.search_lag, place.box.latency = 0.6, 0.1
-    place.people(*range(100))
-    place.box.script(["500-after"], user_id="u3")
-    report = place.run(timeout=1.0, max_in_flight=1)
+    archive.box.search_lag, archive.box.latency = 0.6, 0.1
+    archive.people(*range(100))
+    archive.box.script(["500-after"], user_id="u3")
+    report = archive.run(timeout=1.0, max_in_flight=1)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
-    adopted, last = (place.face(user_id).enrolled_at for user_id in ("u3", "u99"))
+    adopted, last = (archive.face(user_id).enrolled_at for user_id in ("u3", "u99"))
     assert adopted is not None
     assert last is not None
     assert adopted < last
@@ -570,18 +578,20 @@ class FarOff(Screen):
     def __init__(self, box: Sandbox) -> None:
         self.box = box
 
-    def opened(self, place: run_opening.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, archive: run_opening.Place, interrupt: Callable[[int], None]) -> None:
         self.box.clock_skew = 3600.0
 
 
-def test_a_look_that_cannot_be_signed_stops_the_run_and_leaves_the_doubt_open(place: Place) -> None:
-    doubted(place, 1)
-    report = place.run(screen=FarOff(place.box))
+def test_a_look_that_cannot_be_signed_stops_the_run_and_leaves_the_doubt_open(
+    archive: Archive,
+) -> None:
+    doubted(archive, 1)
+    report = archive.run(screen=FarOff(archive.box))
     assert report.exit_code is ExitCode.SERVICE
     assert "clock says" in str(report.ended.stop)
-    assert place.face("u1").status is Status.IN_DOUBT
-    place.box.clock_skew = 0.0
-    assert place.run().exit_code is ExitCode.DONE
+    assert archive.face("u1").status is Status.IN_DOUBT
+    archive.box.clock_skew = 0.0
+    assert archive.run().exit_code is ExitCode.DONE
 
 
 class SetBack(Screen):
@@ -590,37 +600,39 @@ class SetBack(Screen):
     def __init__(self, box: Sandbox) -> None:
         self.box = box
 
-    def opened(self, place: run_opening.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, archive: run_opening.Place, interrupt: Callable[[int], None]) -> None:
         self.box.clock_skew = -3.0
 
 
-def test_a_look_waits_for_the_expiry_though_the_clock_is_set_back_meanwhile(place: Place) -> None:
-    doubted(place, 1)
+def test_a_look_waits_for_the_expiry_though_the_clock_is_set_back_meanwhile(
+    archive: Archive,
+) -> None:
+    doubted(archive, 1)
     expires = time.time() + 2.0
-    place.record(replace(place.face("u1"), expires=expires))
-    place.people(2)  # by whose call the clock is learned anew
-    looks = place.box.count("list")
-    report = place.run(allow_nonempty=True, screen=SetBack(place.box))
+    archive.record(replace(archive.face("u1"), expires=expires))
+    archive.people(2)  # by whose call the clock is learned anew
+    looks = archive.box.count("list")
+    report = archive.run(allow_nonempty=True, screen=SetBack(archive.box))
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
-    made = [call.time for call in place.box.calls if call.kind == "list"][looks:]
+    made = [call.time for call in archive.box.calls if call.kind == "list"][looks:]
     assert len(made) == 2  # whether it shows `u2`, which was added meanwhile, and the look
     assert made[1] >= expires
 
 
 def test_faces_of_other_manifests_that_stay_in_doubt_are_named_and_change_no_exit_code(
-    place: Place,
+    archive: Archive,
 ) -> None:
-    doubted(place, 1, 2, 3)
+    doubted(archive, 1, 2, 3)
     for number in (1, 2, 3):
-        (place.folder / f"{number}.jpg").unlink()
-    place.rows.pop()  # `u3` is in another manifest
-    place.box.script(["auth"] * 20, call="list")
-    report = place.run()
+        (archive.folder / f"{number}.jpg").unlink()
+    archive.rows.pop()  # `u3` is in another manifest
+    archive.box.script(["auth"] * 20, call="list")
+    report = archive.run()
     assert report.exit_code is ExitCode.IN_DOUBT
     assert report.ended.tally.others_in_doubt == 1
-    place.rows.clear()
-    place.people(7)
-    report = place.run()
+    archive.rows.clear()
+    archive.people(7)
+    report = archive.run()
     assert report.exit_code is ExitCode.DONE
     assert report.ended.tally.others_in_doubt == 3
     (said,) = [line for line in summary_lines(report) if "other manifests" in line]

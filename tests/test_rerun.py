@@ -6,8 +6,8 @@ import os
 from collections import Counter
 
 import pytest
+from archive import Archive, nobody, portrait, read_csv
 from real_command import Command
-from small_archive import Archive, nobody, portrait, read_csv
 
 from enroll.sandbox import Sandbox
 
@@ -23,10 +23,10 @@ def people(box: Sandbox) -> Counter[str]:
 def test_rows_that_are_added_to_the_manifest_are_the_only_ones_called(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    rows = archive.people(1, 2)
+    rows = archive.portraits(1, 2)
     archive.manifest(rows)
     assert command(*RUN).code == 0
-    archive.manifest([*archive.people(3), *reversed(rows)], name="later.csv")
+    archive.manifest([*archive.portraits(3), *reversed(rows)], name="later.csv")
     done = command("run", "later.csv", "--group-id", "staff")
     assert (done.code, "1 row enrolled, 2 rows enrolled before" in done.out) == (0, True), done
     calls = [call.user_id for call in box.calls if call.kind == "add"]
@@ -37,7 +37,7 @@ def test_rows_that_are_added_to_the_manifest_are_the_only_ones_called(
 def test_other_columns_order_and_manifest_names_change_nothing(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    rows = archive.people(1, 2)
+    rows = archive.portraits(1, 2)
     archive.manifest(rows)
     assert command(*RUN).code == 0
     first = archive.results()
@@ -57,7 +57,7 @@ def test_the_results_are_a_manifest_of_the_same_rows(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
     archive.photo("nobody.jpg", nobody())
-    archive.manifest([*archive.people(1), ("a2", "=1+1", "nobody.jpg")])
+    archive.manifest([*archive.portraits(1), ("a2", "=1+1", "nobody.jpg")])
     assert command(*RUN).code == 1
     results = archive.folder / "staff.results.csv"
     before = results.read_bytes()
@@ -71,7 +71,7 @@ def test_the_results_are_a_manifest_of_the_same_rows(
 def test_a_photo_that_was_only_touched_renamed_or_moved_is_read_and_not_sent(
     box: Sandbox, archive: Archive, command: Command, change: str
 ) -> None:
-    ((user_id, name, image),) = archive.people(1)
+    ((user_id, name, image),) = archive.portraits(1)
     archive.manifest([(user_id, name, image)])
     assert command(*RUN).code == 0
     token = archive.results()[0]["face_token"]
@@ -95,7 +95,7 @@ def test_a_photo_that_was_only_touched_renamed_or_moved_is_read_and_not_sent(
 def test_rows_whose_photos_were_only_touched_are_not_said_to_be_new(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     assert command(*RUN).code == 0
     os.utime(archive.folder / "photos/1.jpg", ns=(0, 0))
     assert "0 rows enrolled, 2 rows enrolled before" in command(*RUN).out
@@ -104,7 +104,7 @@ def test_rows_whose_photos_were_only_touched_are_not_said_to_be_new(
 def test_another_photo_in_the_same_place_is_added_and_the_older_face_is_superseded(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     old = archive.results()[0]["face_token"]
     archive.photo("photos/1.jpg", portrait(2))
@@ -153,7 +153,7 @@ def test_a_photo_of_two_people_is_added_for_both_and_said(
 def test_another_user_data_is_counted_and_not_sent(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    rows = archive.people(1, 2)
+    rows = archive.portraits(1, 2)
     archive.manifest(rows)
     assert command(*RUN).code == 0
     archive.manifest([rows[0], (rows[1][0], "Married name", rows[1][2])])
@@ -168,7 +168,7 @@ def test_another_user_data_is_counted_and_not_sent(
 def test_an_enrolled_row_whose_photo_is_gone_stays_enrolled(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     assert command(*RUN).code == 0
     (archive.folder / "photos/1.jpg").unlink()
     done = command(*RUN)
@@ -235,7 +235,7 @@ def test_turning_photos_is_tried_on_those_without_a_face(
 
 
 def test_failed_rows_are_tried_again(box: Sandbox, archive: Archive, command: Command) -> None:
-    rows = archive.people(1, 2)
+    rows = archive.portraits(1, 2)
     photo = archive.folder / rows[1][2]
     photo.rename(archive.folder / "away.jpg")
     archive.manifest(rows)
@@ -249,7 +249,7 @@ def test_failed_rows_are_tried_again(box: Sandbox, archive: Archive, command: Co
 def test_checksum_reads_unchanged_photos_and_sends_none(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     assert command(*RUN).code == 0
     done = command(*RUN, "--checksum")
     assert (done.code, "nothing to do" in done.out) == (0, False), done
@@ -259,7 +259,7 @@ def test_checksum_reads_unchanged_photos_and_sends_none(
 def test_the_photos_folder_of_the_last_run_is_kept_for_a_manifest_elsewhere(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    rows = archive.people(1, 2)
+    rows = archive.portraits(1, 2)
     archive.manifest(rows[:1])
     assert command(*RUN, "--images", archive.folder).code == 0
     exports = archive.folder / "exports"
@@ -306,12 +306,12 @@ def test_a_new_manifest_beside_photos_of_its_own_is_not_given_those_of_another(
 def test_a_plan_says_that_moved_photos_of_known_people_may_cost_no_call(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    rows = archive.people(1, 2)
+    rows = archive.portraits(1, 2)
     archive.manifest(rows)
     assert command(*RUN).code == 0
     (archive.folder / "photos").rename(archive.folder / "new")
     moved = [(user_id, name, image.replace("photos", "new")) for user_id, name, image in rows]
-    archive.manifest([*moved, *archive.people(3)])
+    archive.manifest([*moved, *archive.portraits(3)])
     told = command("plan", "staff.csv", "--group-id", "staff").out
     assert "2 due rows of people who already have a face" in told
     assert "1 row enrolled, 2 rows enrolled before" in command(*RUN).out
@@ -321,7 +321,7 @@ def test_a_plan_says_that_moved_photos_of_known_people_may_cost_no_call(
 def test_a_run_that_is_not_there_and_a_library_without_a_name_are_wrong_usage(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     none = command("history", "--group-id", "staff", "--run", "99")
     assert (none.code, "There is no run 99; the ledger's last is 1." in none.err) == (2, True)

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checked_library import GROUP, Place
+from archive import GROUP, Archive, picture
 from moved_clock import standin
-from small_case import picture
 
 from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
@@ -51,13 +50,13 @@ def box() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def archive(box: Sandbox, tmp_path: Path) -> Place:
-    return Place(tmp_path, box)
+def archive(box: Sandbox, tmp_path: Path) -> Archive:
+    return Archive(tmp_path, box)
 
 
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, lambda workers: Inline()])
 def test_every_row_is_enrolled_once_and_a_second_run_calls_nothing(
-    archive: Place, pool: Callable[[int], Executor]
+    archive: Archive, pool: Callable[[int], Executor]
 ) -> None:
     for number in range(25):
         archive.people(number)
@@ -77,7 +76,7 @@ def test_every_row_is_enrolled_once_and_a_second_run_calls_nothing(
     assert (archive.folder / "staff.results.csv").stat().st_mtime_ns == written
 
 
-def test_the_service_gets_what_the_manifest_says(archive: Place) -> None:
+def test_the_service_gets_what_the_manifest_says(archive: Archive) -> None:
     archive.people(1)
     archive.rows[0] = ("007", "李雷, “head”", "1.jpg")
     archive.run(send_as=SendAs.IMAGE, multi_oriented_detection=True)
@@ -85,7 +84,7 @@ def test_the_service_gets_what_the_manifest_says(archive: Place) -> None:
     assert (face.user_id, face.user_data) == ("007", "李雷, “head”")
 
 
-def test_a_touched_renamed_or_moved_photo_needs_no_call(archive: Place) -> None:
+def test_a_touched_renamed_or_moved_photo_needs_no_call(archive: Archive) -> None:
     for number in range(3):
         archive.people(number)
     archive.run()
@@ -101,7 +100,7 @@ def test_a_touched_renamed_or_moved_photo_needs_no_call(archive: Place) -> None:
     assert archive.run().ended.tally.done == 0  # and next time they are not even read
 
 
-def test_other_order_extra_columns_and_new_rows_cost_only_the_new_rows(archive: Place) -> None:
+def test_other_order_extra_columns_and_new_rows_cost_only_the_new_rows(archive: Archive) -> None:
     for number in range(4):
         archive.people(number)
     archive.run()
@@ -112,7 +111,7 @@ def test_other_order_extra_columns_and_new_rows_cost_only_the_new_rows(archive: 
     assert archive.statuses() == ["enrolled"] * 5
 
 
-def test_other_content_under_the_same_path_supersedes_the_old_face(archive: Place) -> None:
+def test_other_content_under_the_same_path_supersedes_the_old_face(archive: Archive) -> None:
     archive.people(1)
     archive.run()
     old = archive.results()[0]["face_token"]
@@ -133,7 +132,7 @@ def test_other_content_under_the_same_path_supersedes_the_old_face(archive: Plac
     assert archive.tokens_agree()
 
 
-def test_two_photos_that_change_places_are_still_the_same_faces(archive: Place) -> None:
+def test_two_photos_that_change_places_are_still_the_same_faces(archive: Archive) -> None:
     archive.photo("a.jpg", 1)
     archive.photo("b.jpg", 2)
     archive.rows = [("u1", "", "a.jpg"), ("u1", "", "b.jpg")]
@@ -145,7 +144,7 @@ def test_two_photos_that_change_places_are_still_the_same_faces(archive: Place) 
     assert report.ended.tally.superseded == 0
 
 
-def test_a_broken_new_photo_leaves_the_old_face_enrolled(archive: Place) -> None:
+def test_a_broken_new_photo_leaves_the_old_face_enrolled(archive: Archive) -> None:
     archive.people(1)
     archive.run()
     (archive.folder / "1.jpg").write_bytes(b"broken")
@@ -156,7 +155,7 @@ def test_a_broken_new_photo_leaves_the_old_face_enrolled(archive: Place) -> None
     assert archive.run().ended.tally.superseded == 0
 
 
-def test_a_photo_that_is_gone_leaves_its_row_enrolled(archive: Place) -> None:
+def test_a_photo_that_is_gone_leaves_its_row_enrolled(archive: Archive) -> None:
     archive.people(1)
     archive.run()
     (archive.folder / "1.jpg").unlink()
@@ -166,7 +165,7 @@ def test_a_photo_that_is_gone_leaves_its_row_enrolled(archive: Place) -> None:
     assert archive.statuses() == ["enrolled"]
 
 
-def test_an_enrolled_row_whose_new_photo_cannot_be_read_keeps_its_face(archive: Place) -> None:
+def test_an_enrolled_row_whose_new_photo_cannot_be_read_keeps_its_face(archive: Archive) -> None:
     archive.people(1)
     archive.run()
     token = archive.results()[0]["face_token"]
@@ -178,7 +177,7 @@ def test_an_enrolled_row_whose_new_photo_cannot_be_read_keeps_its_face(archive: 
     assert archive.results()[0]["face_token"] == token
 
 
-def test_a_rejected_photo_that_is_gone_is_missing_now(archive: Place) -> None:
+def test_a_rejected_photo_that_is_gone_is_missing_now(archive: Archive) -> None:
     archive.people(1)
     archive.box.script(["unknown-code"])
     archive.run()
@@ -188,7 +187,7 @@ def test_a_rejected_photo_that_is_gone_is_missing_now(archive: Place) -> None:
     assert report.ended.tally.kept == 0
 
 
-def test_only_another_user_data_is_counted_and_not_called(archive: Place) -> None:
+def test_only_another_user_data_is_counted_and_not_called(archive: Archive) -> None:
     archive.people(1)
     archive.run()
     archive.rows = [("u1", "another name", "1.jpg")]
@@ -197,7 +196,7 @@ def test_only_another_user_data_is_counted_and_not_called(archive: Place) -> Non
     assert report.ended.tally.user_data_changed == 1
 
 
-def test_the_same_photo_twice_for_one_person_is_one_call_and_one_token(archive: Place) -> None:
+def test_the_same_photo_twice_for_one_person_is_one_call_and_one_token(archive: Archive) -> None:
     archive.photo("a.jpg", 1)
     shutil.copy(archive.folder / "a.jpg", archive.folder / "b.jpg")
     archive.rows = [("u1", "", "a.jpg"), ("u1", "", "b.jpg"), ("u1", "", "a.jpg")]
@@ -207,7 +206,7 @@ def test_the_same_photo_twice_for_one_person_is_one_call_and_one_token(archive: 
     assert archive.statuses() == ["enrolled"] * 3
 
 
-def test_the_same_photo_of_two_people_is_enrolled_for_both_and_counted(archive: Place) -> None:
+def test_the_same_photo_of_two_people_is_enrolled_for_both_and_counted(archive: Archive) -> None:
     archive.photo("a.jpg", 1)
     archive.rows = [("u1", "", "a.jpg"), ("u2", "", "a.jpg")]
     report = archive.run()
@@ -217,7 +216,7 @@ def test_the_same_photo_of_two_people_is_enrolled_for_both_and_counted(archive: 
     assert (photo.path, set(photo.user_ids), photo.people) == ("a.jpg", {"u1", "u2"}, 2)
 
 
-def test_two_photos_of_one_person_are_never_in_flight_together(archive: Place) -> None:
+def test_two_photos_of_one_person_are_never_in_flight_together(archive: Archive) -> None:
     for number in range(6):
         archive.photo(f"{number}.jpg", number)
         archive.rows.append(("u1", "", f"{number}.jpg"))
@@ -228,7 +227,7 @@ def test_two_photos_of_one_person_are_never_in_flight_together(archive: Place) -
 
 
 def test_bad_rows_are_recorded_and_cost_no_call_and_do_not_stop_the_rest(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     archive.people(1)
     (archive.folder / "text.jpg").write_text("no picture")
@@ -264,7 +263,7 @@ QUICK: dict[str, Any] = {"timeout": 1.0, "settle_after": 0.1}
 
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_answers_that_prove_nothing_are_settled_and_each_face_is_there_once(
-    archive: Place, side: str
+    archive: Archive, side: str
 ) -> None:
     for number, fault in enumerate(UNKNOWN):
         archive.people(number)
@@ -282,7 +281,7 @@ def test_answers_that_prove_nothing_are_settled_and_each_face_is_there_once(
 
 
 def test_a_doubt_in_a_large_library_is_settled_by_search_beside_a_control(
-    archive: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", 1)
     for number in range(6):
@@ -296,7 +295,7 @@ def test_a_doubt_in_a_large_library_is_settled_by_search_beside_a_control(
     assert archive.tokens_agree()
 
 
-def test_two_doubts_of_one_person_never_take_each_others_token(archive: Place) -> None:
+def test_two_doubts_of_one_person_never_take_each_others_token(archive: Archive) -> None:
     archive.rows += [("u5", "", "5.jpg"), ("u1", "", "a.jpg"), ("u1", "", "b.jpg")]
     for number, (_, _, image) in enumerate(archive.rows):
         (archive.folder / image).write_bytes(picture(number))  # sent as they are
@@ -308,10 +307,10 @@ def test_two_doubts_of_one_person_never_take_each_others_token(archive: Place) -
     assert all(pictures[line["face_token"]] == line["sha256"] for line in archive.results())
 
 
-def test_a_face_that_somebody_else_added_is_not_taken_for_ours(archive: Place) -> None:
+def test_a_face_that_somebody_else_added_is_not_taken_for_ours(archive: Archive) -> None:
     for number in range(3):
         archive.people(number)
-    other = Place(archive.folder / "other", archive.box)
+    other = Archive(archive.folder / "other", archive.box)
     other.folder.mkdir()
     other.photo("a.jpg", 200)
     other.rows = [("u1", "", "a.jpg")]
@@ -326,7 +325,7 @@ def test_a_face_that_somebody_else_added_is_not_taken_for_ours(archive: Place) -
     assert report.ended.tally.surplus == 0
 
 
-def test_the_only_row_of_a_new_library_is_settled_without_a_control(archive: Place) -> None:
+def test_the_only_row_of_a_new_library_is_settled_without_a_control(archive: Archive) -> None:
     archive.people(1)
     archive.box.script(["reset-after"])
     report = archive.run(**QUICK)
@@ -334,7 +333,7 @@ def test_the_only_row_of_a_new_library_is_settled_without_a_control(archive: Pla
     assert (report.ended.tally.adopted, archive.box.count("add")) == (1, 1)
 
 
-def test_a_bound_on_calls_holds_for_looks_and_what_they_find_is_kept(archive: Place) -> None:
+def test_a_bound_on_calls_holds_for_looks_and_what_they_find_is_kept(archive: Archive) -> None:
     archive.people(1)
     archive.run()
     archive.people(2)
@@ -346,7 +345,7 @@ def test_a_bound_on_calls_holds_for_looks_and_what_they_find_is_kept(archive: Pl
 
 
 def test_an_older_face_is_superseded_though_the_first_pass_was_cut_short(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     archive.people(1)
     archive.people(2)
@@ -360,7 +359,7 @@ def test_an_older_face_is_superseded_though_the_first_pass_was_cut_short(
 
 
 def test_without_the_right_to_search_a_doubt_stays_in_doubt(
-    archive: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "LIST_PAGE", 1)
     for number in range(3):
@@ -375,7 +374,7 @@ def test_without_the_right_to_search_a_doubt_stays_in_doubt(
 
 
 def test_a_doubt_without_its_photo_is_settled_by_list_or_left(
-    archive: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.people(1)
     archive.people(2)
@@ -390,7 +389,7 @@ def test_a_doubt_without_its_photo_is_settled_by_list_or_left(
 
 
 def test_what_a_killed_run_left_is_settled_whatever_the_next_manifest_says(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     archive.people(1)
     archive.people(2)
@@ -405,7 +404,7 @@ def test_what_a_killed_run_left_is_settled_whatever_the_next_manifest_says(
 
 
 def test_another_photo_of_a_person_in_doubt_waits_until_that_is_settled(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     archive.people(1)
     archive.photo("other.jpg", 50)
@@ -420,7 +419,7 @@ def test_another_photo_of_a_person_in_doubt_waits_until_that_is_settled(
 
 
 def test_one_error_over_and_over_stops_the_run_after_a_handful_of_calls(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     for number in range(60):
         archive.people(number)
@@ -432,7 +431,7 @@ def test_one_error_over_and_over_stops_the_run_after_a_handful_of_calls(
     assert set(archive.statuses()) <= {"failed", "pending"}
 
 
-def test_after_ten_answers_that_prove_nothing_calls_go_one_at_a_time(archive: Place) -> None:
+def test_after_ten_answers_that_prove_nothing_calls_go_one_at_a_time(archive: Archive) -> None:
     for number in range(18):
         archive.people(number)
     archive.box.script(["500-before", "502-before"] * 8)
@@ -446,7 +445,7 @@ def test_after_ten_answers_that_prove_nothing_calls_go_one_at_a_time(archive: Pl
     assert archive.tokens_agree()
 
 
-def test_a_bound_on_calls_ends_the_run_early(archive: Place) -> None:
+def test_a_bound_on_calls_ends_the_run_early(archive: Archive) -> None:
     for number in range(6):
         archive.people(number)
     report = archive.run(max_calls=4)  # group_list and list among them
@@ -456,7 +455,7 @@ def test_a_bound_on_calls_ends_the_run_early(archive: Place) -> None:
     assert archive.run(max_calls=6).exit_code is ExitCode.DONE
 
 
-def test_a_refused_call_goes_back_and_costs_no_attempt(archive: Place) -> None:
+def test_a_refused_call_goes_back_and_costs_no_attempt(archive: Archive) -> None:
     for number in range(12):
         archive.people(number)
     archive.box.parallel = 2
@@ -468,7 +467,7 @@ def test_a_refused_call_goes_back_and_costs_no_attempt(archive: Place) -> None:
     assert archive.tokens_agree()
 
 
-def test_retry_after_is_kept_by_all_calls(archive: Place) -> None:
+def test_retry_after_is_kept_by_all_calls(archive: Archive) -> None:
     for number in range(3):
         archive.people(number)
     archive.box.script(["429"])
@@ -478,7 +477,7 @@ def test_retry_after_is_kept_by_all_calls(archive: Place) -> None:
     assert min(rest) - refused >= 1.0
 
 
-def test_an_unknown_code_is_failed_word_for_word_and_due_again(archive: Place) -> None:
+def test_an_unknown_code_is_failed_word_for_word_and_due_again(archive: Archive) -> None:
     archive.people(1)
     archive.box.script(["unknown-code"])
     archive.run()
@@ -491,7 +490,7 @@ def test_an_unknown_code_is_failed_word_for_word_and_due_again(archive: Place) -
 
 
 def test_the_first_three_answers_of_an_unknown_code_are_kept_as_they_came(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     for number in range(6):
         archive.people(number)
@@ -517,7 +516,7 @@ class Listening(Screen):
 
 
 def test_a_run_that_does_not_move_says_what_it_waits_for(
-    archive: Place, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "STILL_SECONDS", 0.5)
     archive.people(1)
@@ -532,7 +531,7 @@ def test_a_run_that_does_not_move_says_what_it_waits_for(
     assert "1 face in doubt to be settled, the next look in" in said
 
 
-def test_a_code_can_be_rejected_or_retried_or_stop_the_run(archive: Place) -> None:
+def test_a_code_can_be_rejected_or_retried_or_stop_the_run(archive: Archive) -> None:
     archive.people(1)
     archive.box.script(["unknown-code"])
     archive.run()
@@ -552,7 +551,9 @@ def test_a_code_can_be_rejected_or_retried_or_stop_the_run(archive: Place) -> No
 
 
 @pytest.mark.parametrize("fault", ["auth", "redirect"])
-def test_a_fatal_answer_stops_the_run_after_a_handful_of_calls(archive: Place, fault: str) -> None:
+def test_a_fatal_answer_stops_the_run_after_a_handful_of_calls(
+    archive: Archive, fault: str
+) -> None:
     for number in range(40):
         archive.people(number)
     archive.box.script([fault] * 40)
@@ -569,7 +570,7 @@ def test_a_rejected_face_is_not_sent_again_until_its_code_is_to_be_retried(
 ) -> None:
     with standin() as box:
         box.create_library(GROUP)
-        archive = Place(tmp_path, box)
+        archive = Archive(tmp_path, box)
         archive.people(1)  # a gradient: no face in it
         assert archive.run().exit_code is ExitCode.SOME_ROWS_FAILED
         assert archive.results()[0]["error"] == "NO_FACE_FOUND"
@@ -582,7 +583,7 @@ def test_a_rejected_face_is_not_sent_again_until_its_code_is_to_be_retried(
         assert box.count("add") == 3
 
 
-def test_a_limit_ends_the_run_early_and_the_next_one_goes_on(archive: Place) -> None:
+def test_a_limit_ends_the_run_early_and_the_next_one_goes_on(archive: Archive) -> None:
     for number in range(5):
         archive.people(number)
     report = archive.run(limit=2)
@@ -592,7 +593,7 @@ def test_a_limit_ends_the_run_early_and_the_next_one_goes_on(archive: Place) -> 
     assert archive.box.count("add") == 5
 
 
-def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Place) -> None:
+def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Archive) -> None:
     for number in range(3):
         archive.people(number)
 
@@ -615,7 +616,7 @@ def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for
     with ExitStack() as stack:
         box = stack.enter_context(standin(detect=False, store=store))
         box.create_library(GROUP)
-        archive = Place(tmp_path, box)
+        archive = Archive(tmp_path, box)
         for number in range(3):
             archive.people(number)
         said: list[str] = []
@@ -641,7 +642,7 @@ def test_a_service_that_goes_away_and_comes_back_is_said_while_the_run_waits_for
 
 
 def test_a_photos_folder_that_goes_away_stops_the_run_and_leaves_rows_due(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     for number in range(3):
         archive.photo(f"photos/{number}.jpg", number)
@@ -656,7 +657,7 @@ def test_a_photos_folder_that_goes_away_stops_the_run_and_leaves_rows_due(
     assert archive.box.count("add") == 3
 
 
-def test_a_share_that_was_never_mounted_stops_the_run(archive: Place) -> None:
+def test_a_share_that_was_never_mounted_stops_the_run(archive: Archive) -> None:
     archive.rows = [(f"u{number}", "", f"{number}.jpg") for number in range(200)]
     report = archive.run()
     assert report.exit_code is ExitCode.LOCAL
@@ -680,7 +681,7 @@ class InterruptAt(Screen):
 
 
 def test_an_interrupted_run_records_what_was_in_flight_and_the_next_one_goes_on(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     for number in range(40):
         archive.people(number)
@@ -696,7 +697,7 @@ def test_an_interrupted_run_records_what_was_in_flight_and_the_next_one_goes_on(
     assert archive.box.count("add") == 40
 
 
-def test_calls_that_outlast_the_drain_are_in_doubt(archive: Place) -> None:
+def test_calls_that_outlast_the_drain_are_in_doubt(archive: Archive) -> None:
     archive.people(1)
     archive.people(2)
     archive.box.script(["timeout-after"], user_id="u2")
@@ -705,7 +706,7 @@ def test_calls_that_outlast_the_drain_are_in_doubt(archive: Place) -> None:
     assert archive.statuses() == ["enrolled", "in_doubt"]
 
 
-def test_credentials_that_were_exchanged_meanwhile_are_read_again(archive: Place) -> None:
+def test_credentials_that_were_exchanged_meanwhile_are_read_again(archive: Archive) -> None:
     for number in range(5):
         archive.people(number)
     right = Credentials(archive.box.api_key, archive.box.api_secret)
@@ -724,7 +725,7 @@ def test_credentials_that_were_exchanged_meanwhile_are_read_again(archive: Place
 
 
 def test_a_signature_refused_in_the_middle_is_tried_with_new_credentials(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     for number in range(5):
         archive.people(number)
@@ -767,7 +768,7 @@ class Rotated(Credentials):
 REJECTED = {"FACE_LEFT_THE_BUILDING": CodeRule.REJECT}
 
 
-def test_a_rejected_row_whose_text_was_corrected_is_sent_again_once(archive: Place) -> None:
+def test_a_rejected_row_whose_text_was_corrected_is_sent_again_once(archive: Archive) -> None:
     archive.box.script(["unknown-code"])
     for number in (1, 2):
         archive.people(number)
@@ -790,7 +791,7 @@ def test_a_rejected_row_whose_text_was_corrected_is_sent_again_once(archive: Pla
 
 
 def test_two_rows_of_one_rejected_photo_are_each_tried_with_their_own_text(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     archive.people(1)
     shutil.copy(archive.folder / "1.jpg", archive.folder / "again.jpg")
@@ -802,7 +803,7 @@ def test_two_rows_of_one_rejected_photo_are_each_tried_with_their_own_text(
     assert archive.statuses() == ["rejected", "rejected"]
 
 
-def test_wrong_credentials_are_found_out_before_anything_is_written(archive: Place) -> None:
+def test_wrong_credentials_are_found_out_before_anything_is_written(archive: Archive) -> None:
     archive.people(1)
     archive.run(limit=1)
     archive.ledger.unlink()
@@ -819,13 +820,13 @@ def test_wrong_credentials_are_found_out_before_anything_is_written(archive: Pla
     assert archive.box.count("add") == 1
 
 
-def test_a_library_that_is_not_there_is_named_with_those_that_are(archive: Place) -> None:
+def test_a_library_that_is_not_there_is_named_with_those_that_are(archive: Archive) -> None:
     archive.people(1)
     with pytest.raises(ServiceError, match="no library 'guests'; it has staff"):
         archive.run(group_id="guests")
 
 
-def test_a_new_ledger_for_a_library_with_faces_needs_a_decision(archive: Place) -> None:
+def test_a_new_ledger_for_a_library_with_faces_needs_a_decision(archive: Archive) -> None:
     archive.people(1)
     archive.run()
     other = archive.folder / "other.sqlite"
@@ -835,7 +836,7 @@ def test_a_new_ledger_for_a_library_with_faces_needs_a_decision(archive: Place) 
     assert archive.run(ledger=other, allow_nonempty=True).exit_code is ExitCode.DONE
 
 
-def test_a_second_run_of_one_ledger_is_refused(archive: Place) -> None:
+def test_a_second_run_of_one_ledger_is_refused(archive: Archive) -> None:
     archive.people(1)
     archive.run()
     calls = len(archive.box.calls)
@@ -844,7 +845,7 @@ def test_a_second_run_of_one_ledger_is_refused(archive: Place) -> None:
     assert len(archive.box.calls) == calls
 
 
-def test_the_clock_of_the_service_is_learned_and_named(archive: Place) -> None:
+def test_the_clock_of_the_service_is_learned_and_named(archive: Archive) -> None:
     archive.people(1)
     archive.box.clock_skew = 600.0
     report = archive.run()
@@ -853,7 +854,7 @@ def test_the_clock_of_the_service_is_learned_and_named(archive: Place) -> None:
 
 
 @pytest.mark.parametrize("skew", [3600.0, -3600.0, 73 * 365 * 86400.0])
-def test_no_run_begins_while_the_clocks_are_far_apart(archive: Place, skew: float) -> None:
+def test_no_run_begins_while_the_clocks_are_far_apart(archive: Archive, skew: float) -> None:
     archive.people(1)
     archive.box.clock_skew = skew
     with pytest.raises(
@@ -866,7 +867,7 @@ def test_no_run_begins_while_the_clocks_are_far_apart(archive: Place, skew: floa
 
 
 def test_a_service_whose_clock_jumps_stops_the_run_and_the_clocks_are_named(
-    archive: Place,
+    archive: Archive,
 ) -> None:
     for number in range(3):
         archive.people(number)
@@ -881,7 +882,7 @@ def test_a_service_whose_clock_jumps_stops_the_run_and_the_clocks_are_named(
     assert report.ended.tally.statuses[Status.PENDING] == 3
 
 
-def test_a_repeated_token_is_not_believed(archive: Place) -> None:
+def test_a_repeated_token_is_not_believed(archive: Archive) -> None:
     for number in range(2):
         archive.people(number)
     archive.run(limit=1)
@@ -904,7 +905,7 @@ def test_a_repeated_token_is_not_believed(archive: Place) -> None:
     assert archive.tokens_agree()
 
 
-def test_a_bug_in_a_task_is_raised_after_the_rest_is_recorded(archive: Place) -> None:
+def test_a_bug_in_a_task_is_raised_after_the_rest_is_recorded(archive: Archive) -> None:
     for number in range(4):
         archive.people(number)
 
@@ -927,7 +928,7 @@ def test_a_bug_in_a_task_is_raised_after_the_rest_is_recorded(archive: Place) ->
     assert statuses.count(Status.ENROLLED) >= 2
 
 
-def test_a_library_user_can_run_from_a_thread_of_its_own(archive: Place) -> None:
+def test_a_library_user_can_run_from_a_thread_of_its_own(archive: Archive) -> None:
     archive.people(1)
     reports: list[Report] = []
     thread = threading.Thread(target=lambda: reports.append(archive.run()))

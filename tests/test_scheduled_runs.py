@@ -12,11 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from checked_library import GROUP, Place
+from archive import GROUP, Archive, until
 from moved_clock import standin
 from real_command import SECONDS, Command
-from small_archive import Archive
-from small_case import until
 
 from enroll.commands.run import enroll_manifest
 from enroll.errors import ExitCode, UnreachedError
@@ -31,20 +29,20 @@ RUN = ("run", "staff.csv", "--group-id", "staff")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path) -> Iterator[Archive]:
     with standin(detect=False) as box:
         box.create_library(GROUP)
-        yield Place(tmp_path, box)
+        yield Archive(tmp_path, box)
 
 
-def of_status(place: Place, status: Status) -> list[str]:
+def of_status(place: Archive, status: Status) -> list[str]:
     return [entry.user_id for entry in place.entries() if entry.status is status]
 
 
 # --max-duration
 
 
-def test_a_run_ends_softly_when_its_time_is_over_and_the_next_one_goes_on(place: Place) -> None:
+def test_a_run_ends_softly_when_its_time_is_over_and_the_next_one_goes_on(place: Archive) -> None:
     place.people(*range(12))
     place.box.latency = 0.25
     report = place.run(max_duration=1.2, max_in_flight=1)
@@ -58,7 +56,7 @@ def test_a_run_ends_softly_when_its_time_is_over_and_the_next_one_goes_on(place:
     assert place.box.count("add") == 12
 
 
-def test_a_doubt_that_is_open_when_the_time_is_over_stays_one(place: Place) -> None:
+def test_a_doubt_that_is_open_when_the_time_is_over_stays_one(place: Archive) -> None:
     place.people(1, 2)
     place.box.script(["reset-after"], user_id="u1")
     report = place.run(max_duration=1.0, settle_after=600.0)
@@ -69,7 +67,7 @@ def test_a_doubt_that_is_open_when_the_time_is_over_stays_one(place: Place) -> N
 
 
 def test_an_earlier_doubt_that_is_open_when_the_time_is_over_is_counted_as_one(
-    place: Place,
+    place: Archive,
 ) -> None:
     place.people(1, 2)
     place.box.script(["reset-after"], user_id="u1")
@@ -82,14 +80,14 @@ def test_an_earlier_doubt_that_is_open_when_the_time_is_over_is_counted_as_one(
     assert of_status(place, Status.IN_DOUBT) == ["u1"]
 
 
-def test_a_run_that_is_through_before_its_time_is_over_is_done(place: Place) -> None:
+def test_a_run_that_is_through_before_its_time_is_over_is_done(place: Archive) -> None:
     place.people(1)
     assert place.run(max_duration=600.0).exit_code is ExitCode.DONE
     assert place.run(max_duration=600.0).exit_code is ExitCode.DONE
 
 
 def test_the_opening_calls_wait_no_longer_than_the_run_may_take(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(client, "TRYING_SECONDS", 0.01)
@@ -143,7 +141,7 @@ def is_reading(process: subprocess.Popen[str], path: Path) -> bool:
 def test_the_summary_names_the_bound_and_says_to_run_again(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     box.latency = 0.4
     done = command(*RUN, "--max-duration", "0.5s", "--max-in-flight", "1")
     assert done.code == ExitCode.ENDED_EARLY
@@ -158,7 +156,7 @@ def test_a_length_of_time_can_be_written_in_several_ways(
     from enroll.cli.parameters import Duration
 
     assert Duration().convert(given, None, None) == 21_600.0
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN, "--max-duration", given).code == 0
 
 
@@ -166,7 +164,7 @@ def test_a_length_of_time_can_be_written_in_several_ways(
 def test_what_is_no_length_of_time_is_refused(
     archive: Archive, command: Command, given: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = command(*RUN, f"--max-duration={given}")
     assert (done.code, "'--max-duration': " in done.err) == (ExitCode.USAGE, True), done
 
@@ -175,22 +173,22 @@ def test_what_is_no_length_of_time_is_refused(
 
 
 def test_quiet_says_nothing_of_bad_rows_that_are_known(archive: Archive, command: Command) -> None:
-    archive.manifest([*archive.people(1), ("gone-1", "", "gone.jpg")])
+    archive.manifest([*archive.portraits(1), ("gone-1", "", "gone.jpg")])
     quiet = (*RUN, "--quiet", "--fail-on", "new")
     first = command(*quiet)
     assert (first.code, "PHOTO_MISSING" in first.out, first.err) == (1, True, "")
     for more in ((), ("--checksum",), ("--log-format", "json")):
         done = command(*quiet, *more)
         assert (done.code, done.out, done.err) == (0, "", "")
-    archive.manifest([*archive.people(1, 2), ("gone-1", "", "gone.jpg"), ("a2", "", "g.jpg")])
+    archive.manifest([*archive.portraits(1, 2), ("gone-1", "", "gone.jpg"), ("a2", "", "g.jpg")])
     assert command(*quiet).code == 1  # one more
 
 
 def test_quiet_says_what_is_to_be_looked_at_although_all_is_done(
     archive: Archive, command: Command
 ) -> None:
-    (one, *_), two = archive.people(1)[0], archive.people(2)[0]
-    photo = archive.people(1)[0][2]
+    (one, *_), two = archive.portraits(1)[0], archive.portraits(2)[0]
+    photo = archive.portraits(1)[0][2]
     archive.manifest([(one, "", photo), ("somebody-2", "", photo), two])
     done = command(*RUN, "--quiet")
     assert (done.code, done.err) == (0, "")
@@ -204,11 +202,11 @@ def test_quiet_says_what_is_to_be_looked_at_although_all_is_done(
 def test_quiet_lines_for_programs_are_those_of_runs_that_need_a_person(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest([*archive.people(1), ("gone-1", "", "gone.jpg")])
+    archive.manifest([*archive.portraits(1), ("gone-1", "", "gone.jpg")])
     done = command(*RUN, "--quiet", "--log-format", "json")
     (line,) = map(json.loads, done.err.splitlines())
     assert (line["event"], line["level"], line["exit_code"]) == ("run_ended", "warning", 1)
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN, "--quiet", "--log-format", "json").err == ""
     done = command(*RUN, "--log-format", "json")
     assert json.loads(done.err.splitlines()[-1])["level"] == "info"
@@ -259,7 +257,7 @@ def bare_run(archive: Archive, box: Sandbox, *more: object) -> list[object]:
 def test_a_run_needs_neither_a_home_nor_a_language_nor_a_user(
     box: Sandbox, archive: Archive
 ) -> None:
-    (_, _, image), *_ = archive.people(1)
+    (_, _, image), *_ = archive.portraits(1)
     archive.photo("Fotos/Müller.jpg", (archive.folder / image).read_bytes())
     archive.manifest([("person-1", "Jürgen Müller", "Fotos/Müller.jpg")])
     ledger = archive.folder / "ledger.sqlite"
@@ -278,7 +276,7 @@ def test_a_run_needs_neither_a_home_nor_a_language_nor_a_user(
 def test_what_is_missing_without_a_home_is_said_in_a_sentence(
     box: Sandbox, archive: Archive
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     done = bare(archive.folder, *bare_run(archive, box))
     assert done.returncode == ExitCode.USAGE
     assert "no home folder for the ledger. Name a place with --ledger" in done.stderr
@@ -292,7 +290,7 @@ def test_what_is_missing_without_a_home_is_said_in_a_sentence(
 
 
 def test_with_a_home_a_bare_run_finds_the_usual_places(box: Sandbox, archive: Archive) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     home = {"HOME": str(archive.folder)}
     done = bare(archive.folder, *bare_run(archive, box), homeless=False, environ=home)
     assert done.returncode == 0, done

@@ -12,8 +12,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from archive import Archive
 from real_command import SECONDS, Command
-from small_archive import Archive
 
 from enroll.cli.run import run
 from enroll.errors import ExitCode
@@ -56,7 +56,7 @@ def test_the_job_of_an_example_runs_in_a_bare_environment(
     (archive.folder / "etc/enroll/staff.toml").write_text(
         f'endpoint = "{box.endpoint}"\n' + here(archive, settings)
     )
-    (one,) = archive.people(1)
+    (one,) = archive.portraits(1)
     shutil.copy(archive.folder / one[2], archive.folder / "srv/staff/photos/1.jpg")
     archive.manifest([(one[0], "", "1.jpg")], name="srv/staff/staff.csv")
     keys = f"api_key={box.api_key}\napi_secret={box.api_secret}\n"
@@ -154,7 +154,7 @@ def test_the_deadline_of_the_pod_is_behind_the_end_of_the_run() -> None:
 def test_a_ledger_that_does_not_outlive_the_night_ends_with_exit_code_2(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     job = ("run", "staff.csv", "--group-id", "staff", "--ledger")
     assert command(*job, "one.sqlite").code == 0
     assert command(*job, "other.sqlite").code == ExitCode.USAGE

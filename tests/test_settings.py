@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive import Archive
 from real_command import Command
-from small_archive import Archive
 
 from enroll.errors import UsageError
 from enroll.model import SendAs
@@ -115,7 +115,7 @@ def test_a_run_takes_the_nearest_setting_and_says_where_it_came_from(
     library: str,
     origin: str,
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     (archive.folder / "enroll.toml").write_text(f'group_id = "{file}"\nledger = "own.sqlite"\n')
     if environment is not None:
         command.environ["ENROLL_GROUP_ID"] = environment
@@ -132,7 +132,7 @@ def test_a_run_takes_the_nearest_setting_and_says_where_it_came_from(
 
 
 def test_config_names_another_settings_file(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     (archive.folder / "enroll.toml").write_text('group_id = "guests"')
     (archive.folder / "night.toml").write_text('group_id = "staff"')
     done = command("run", "staff.csv", "--config", "night.toml")
@@ -150,7 +150,7 @@ def test_config_names_another_settings_file(archive: Archive, command: Command) 
 def test_an_option_of_several_values_may_be_text_a_list_or_a_table(
     archive: Archive, command: Command, setting: str
 ) -> None:
-    archive.people(1)
+    archive.portraits(1)
     archive.manifest([("a1", "Ada", "photos/1.jpg")], head="NO,user_data,PHOTO")
     assert command("plan", "staff.csv").code == 2
     (archive.folder / "enroll.toml").write_text(setting)
@@ -161,7 +161,7 @@ def test_an_option_of_several_values_may_be_text_a_list_or_a_table(
 
 
 def test_every_kind_of_option_can_stand_in_the_file(archive: Archive, command: Command) -> None:
-    archive.manifest([*archive.people(1, 2), ("a 3", "", "x.jpg")])
+    archive.manifest([*archive.portraits(1, 2), ("a 3", "", "x.jpg")])
     (archive.folder / "enroll.toml").write_text(
         'group-id = "staff"\nmax-in-flight = 2\nsend_as = "image"\nfail_on = "none"\n'
         "progress = false\nquiet = true\ntimeout = 20\nlimit = 1\nlog-file = 'run.log'\n"
@@ -185,14 +185,14 @@ def test_every_kind_of_option_can_stand_in_the_file(archive: Archive, command: C
 def test_a_setting_that_cannot_be_used_says_where_it_stands(
     archive: Archive, command: Command, setting: str, sentence: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     (archive.folder / "enroll.toml").write_text(setting)
     done = command("run", "staff.csv")
     assert (done.code, sentence in done.err) == (2, True), done
 
 
 def test_a_variable_that_cannot_be_used_is_named(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     command.environ["ENROLL_TIMEOUT"] = "soon"
     done = command("run", "staff.csv")
     assert (done.code, "(from ENROLL_TIMEOUT)" in done.err) == (2, True), done

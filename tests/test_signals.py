@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from archive import QUICK_DOUBTS, Archive
 from real_command import SECONDS, Command, Done
-from small_archive import QUICK_DOUBTS, Archive
 
 from enroll.errors import ExitCode
 from enroll.sandbox import Sandbox
@@ -44,7 +44,7 @@ def wait_for_words(process: subprocess.Popen[str], words: str) -> None:
 def test_the_first_signal_lets_calls_in_flight_end_and_writes_the_results(
     box: Sandbox, archive: Archive, command: Command, number: signal.Signals, code: ExitCode
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3, 4, 5, 6))
+    archive.manifest(archive.portraits(1, 2, 3, 4, 5, 6))
     box.latency = 0.4
     with command.started(*RUN) as process:
         assert box.wait_count("add", 2)
@@ -65,7 +65,7 @@ def test_the_first_signal_lets_calls_in_flight_end_and_writes_the_results(
 def test_calls_that_outlast_the_drain_are_in_doubt_and_hold_nobody_up(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     box.script(["timeout-after", "timeout-before"])
     with command.started(*RUN, "--drain", "0.2") as process:
         assert box.wait_count("add", 2)
@@ -78,7 +78,7 @@ def test_calls_that_outlast_the_drain_are_in_doubt_and_hold_nobody_up(
 def test_the_second_signal_leaves_at_once_and_nothing_is_added_twice(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3, 4, 5))
+    archive.manifest(archive.portraits(1, 2, 3, 4, 5))
     box.script(["timeout-after"] * 2)
     with command.started(*RUN) as process:
         assert box.wait_count("add", 2)
@@ -102,7 +102,7 @@ def test_the_second_signal_leaves_at_once_and_nothing_is_added_twice(
 def test_a_json_log_is_json_to_its_last_line_when_signals_end_the_run(
     box: Sandbox, archive: Archive, command: Command, signals: int
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     box.script(["timeout-after"] * 2)
     more = ("--log-format", "json", "--progress", "--drain", "0.2" if signals == 1 else "25")
     with command.started(*RUN, *more, "--log-file", "run.jsonl") as process:
@@ -134,7 +134,7 @@ def test_hangups_drain_as_one_whatever_their_number(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
     # A shell that ends sends one, and the kernel another when the terminal goes.
-    archive.manifest(archive.people(1, 2, 3, 4))
+    archive.manifest(archive.portraits(1, 2, 3, 4))
     box.latency = 1.0
     with command.started(*RUN) as process:
         assert box.wait_count("add", 2)
@@ -150,7 +150,7 @@ def test_hangups_drain_as_one_whatever_their_number(
 def test_after_a_hangup_another_signal_still_leaves_at_once(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     box.script(["timeout-after"])
     with command.started(*RUN) as process:
         assert box.wait_count("add", 1)
@@ -164,7 +164,7 @@ def test_after_a_hangup_another_signal_still_leaves_at_once(
 def test_a_kill_loses_nothing_and_adds_nothing_twice(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3, 4, 5, 6))
+    archive.manifest(archive.portraits(1, 2, 3, 4, 5, 6))
     box.script([None, None, "timeout-after", "timeout-after"])
     with command.started(*RUN, *QUICK_DOUBTS) as process:
         assert box.wait_count("add", 4)
@@ -179,7 +179,7 @@ def test_a_kill_loses_nothing_and_adds_nothing_twice(
 def test_a_signal_before_the_first_photo_ends_the_command_there(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     box.script(["timeout"], call="group_list")
     with command.started(*RUN) as process:
         assert box.wait_count("group_list", 1)
@@ -216,7 +216,7 @@ builtins.__import__ = __import__
 def test_a_signal_that_is_lost_while_modules_are_loading_ends_the_command_all_the_same(
     box: Sandbox, archive: Archive, command: Command, tmp_path: Path, how: str
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     (tmp_path / "sitecustomize.py").write_text(WHILE_IMPORTING.replace("{how!r}", repr(how)))
     command.environ["PYTHONPATH"] = str(tmp_path)
     done = command.run(*RUN, "--summary", "run.json", "--log-file", "run.log")
@@ -230,7 +230,7 @@ def test_a_signal_that_is_lost_while_modules_are_loading_ends_the_command_all_th
 def test_a_hangup_that_nohup_ignores_stays_ignored(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     box.latency = 0.3
     with command.started(*RUN, wrapped=("nohup",)) as process:
         for calls in (1, 2, 3):
@@ -244,7 +244,7 @@ def test_a_hangup_that_nohup_ignores_stays_ignored(
 def test_a_run_can_be_looked_at_and_keeps_others_out_while_it_goes_on(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     box.script(["late"])
     with command.started(*RUN, "--max-in-flight", "1", "--log-file", "run.log") as process:
         assert box.wait_count("add", 1)
@@ -273,7 +273,7 @@ def test_a_run_can_be_looked_at_and_keeps_others_out_while_it_goes_on(
 
 
 def test_ctrl_c_ends_a_look_at_a_ledger(archive: Archive, command: Command) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     with command.started("status", "--watch", "--json") as process:
         assert process.stdout is not None

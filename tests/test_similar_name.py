@@ -6,8 +6,8 @@ from pathlib import Path
 from unicodedata import normalize
 
 import pytest
+from archive import Archive, portrait, read_csv
 from real_command import Command
-from small_archive import Archive, portrait, read_csv
 
 from enroll.photos.similar_name import Listings, describe_similar, describe_unseen
 
@@ -106,7 +106,7 @@ def test_the_row_of_a_missing_photo_names_the_file_that_is_there(
     archive: Archive, command: Command
 ) -> None:
     archive.photo("photos/X.JPG", portrait(1))
-    rows = archive.people(2)
+    rows = archive.portraits(2)
     odd = [("a3", "", "photos/X.JPG\u200b"), ("a4", "", "photos /X.JPG")]
     archive.manifest([*rows, ("a1", "", "photos/x.jpg"), ("a2", "", "photos/y.jpg"), *odd])
     assert "PHOTO_MISSING" in command("plan", *RUN[1:], "--report", "plan.csv").out

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 import pytest
+from archive import QUICK_DOUBTS, Archive, nobody, portrait, read_csv
 from real_command import Command
-from small_archive import QUICK_DOUBTS, Archive, nobody, portrait, read_csv
 
 from enroll.facesearch.answers import SERVICE_CODES
 from enroll.ledger import (
@@ -60,7 +60,7 @@ LIBRARY = LibraryIdentity(host="a.example", group_id="staff", add_time="2025-01-
 def enrolled(box: Sandbox, archive: Archive, command: Command) -> Command:
     """The command after a run with one enrolled, one rejected and one invalid row."""
     archive.photo("nobody.jpg", nobody())
-    archive.manifest([*archive.people(1), ("a2", "=1+1", "nobody.jpg"), ("a 3", "", "x.jpg")])
+    archive.manifest([*archive.portraits(1), ("a2", "=1+1", "nobody.jpg"), ("a 3", "", "x.jpg")])
     assert command(*RUN).code == 1
     return command
 
@@ -130,7 +130,7 @@ def test_a_run_without_an_end_is_under_way_only_while_it_holds_the_ledger(
 def test_status_tells_a_killed_run_from_one_under_way(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     box.script(["late"])
     linked = archive.folder / "link.sqlite"
     linked.symlink_to(command.ledger)
@@ -262,7 +262,7 @@ def test_an_export_of_what_failed_is_a_manifest_for_the_same_ledger(
 def test_a_whole_export_is_a_manifest_without_its_superseded_and_mended_faces(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    rows = [*archive.people(1, 2, 3), ("a4", "", "nobody.jpg")]
+    rows = [*archive.portraits(1, 2, 3), ("a4", "", "nobody.jpg")]
     archive.photo("nobody.jpg", nobody())
     archive.manifest(rows)
     assert command(*RUN).code == 1
@@ -284,7 +284,7 @@ def test_a_whole_export_is_a_manifest_without_its_superseded_and_mended_faces(
 def test_every_entry_of_an_interrupted_and_resumed_ledger_is_exported_once(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     assert command(*RUN, "--limit", "1").code == 6
     assert command(*RUN).code == 0
     ledger = read_ledger(command.ledger)
@@ -308,7 +308,7 @@ def history_of(command: Command, *arguments: object) -> list[dict[str, str]]:
 def test_history_tells_what_changed_in_the_library(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     box.script(["500-before"], user_id="person-0002")
     assert command(*RUN, *QUICK_DOUBTS).code == 0
     archive.photo("photos/1.jpg", portrait(3))
@@ -339,7 +339,7 @@ def test_history_tells_what_changed_in_the_library(
 def test_a_history_that_nobody_reads_to_its_end_is_no_error(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     for arguments in (["history"], ["export", "-"], ["status"]):
         reading, writing = os.pipe()
@@ -354,7 +354,7 @@ def test_a_code_of_the_service_is_told_as_a_sentence_and_an_unknown_one_word_for
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
     archive.photo("nobody.jpg", nobody())
-    archive.manifest([("a1", "", "nobody.jpg"), *archive.people(1)])
+    archive.manifest([("a1", "", "nobody.jpg"), *archive.portraits(1)])
     box.script(["unknown-code"], user_id="person-0001")
     assert command("run", "staff.csv", "--group-id", "staff").code == 1
     noface, unknown = (row["message"] for row in archive.results())

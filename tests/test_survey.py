@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive import Archive, nobody, portrait
 from hypothesis import given
 from hypothesis import strategies as st
 from real_command import Command
-from small_archive import Archive, nobody, portrait
 
 from enroll.commands import run, run_closing
 from enroll.facesearch import FaceSearch
@@ -127,7 +127,7 @@ def test_rows_that_are_as_they_were_are_not_compared_and_count_the_same(
     box: Sandbox, archive: Archive, command: Command, compared: list[list[str]]
 ) -> None:
     archive.photo("nobody.jpg", nobody())
-    rows = [*archive.people(1, 2, 3), ("n1", "", "nobody.jpg"), ("bad id!", "", "nobody.jpg")]
+    rows = [*archive.portraits(1, 2, 3), ("n1", "", "nobody.jpg"), ("bad id!", "", "nobody.jpg")]
     archive.manifest(rows)
     first = command(*RUN)
     told = archive.results()
@@ -147,7 +147,7 @@ def test_rows_that_are_as_they_were_are_not_compared_and_count_the_same(
 def test_a_photo_that_was_touched_or_replaced_has_its_part_compared(
     box: Sandbox, archive: Archive, command: Command, compared: list[list[str]]
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3, 4, 5))
+    archive.manifest(archive.portraits(1, 2, 3, 4, 5))
     assert command(*RUN).code == 0
     compared.clear()
     archive.photo("photos/3.jpg", portrait(30))
@@ -179,7 +179,7 @@ def test_settings_that_decide_what_is_due_have_everything_compared(
     options: tuple[str, ...],
 ) -> None:
     archive.photo("nobody.jpg", nobody())
-    archive.manifest([*archive.people(1, 2), ("n1", "", "nobody.jpg")])
+    archive.manifest([*archive.portraits(1, 2), ("n1", "", "nobody.jpg")])
     command(*RUN)
     compared.clear()
     command(*RUN, *options)
@@ -191,7 +191,7 @@ def test_settings_that_decide_what_is_due_have_everything_compared(
 def test_a_face_that_a_command_has_made_due_again_is_sent(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2, 3))
+    archive.manifest(archive.portraits(1, 2, 3))
     assert command(*RUN).code == 0
     gone = next(face for face in box.faces("staff") if face.user_id == "person-0002")
     service = FaceSearch(box.endpoint, Credentials(box.api_key, box.api_secret), timeout=10)
@@ -210,7 +210,7 @@ def test_a_face_that_a_command_has_made_due_again_is_sent(
 def test_a_manifest_of_other_content_or_columns_drops_what_was_known(
     archive: Archive, command: Command, compared: list[list[str]]
 ) -> None:
-    rows = archive.people(1, 2, 3)
+    rows = archive.portraits(1, 2, 3)
     archive.manifest(rows)
     assert command(*RUN).code == 0
     archive.manifest([*rows[:2], ("person-0003", "Other", "photos/3.jpg")])
@@ -228,7 +228,7 @@ def test_a_manifest_of_other_content_or_columns_drops_what_was_known(
 def test_what_the_ledger_knows_to_be_due_is_sent_before_the_scan_and_counted_once(
     box: Sandbox, archive: Archive, command: Command, compared: list[list[str]]
 ) -> None:
-    rows = archive.people(1, 2, 3, 4, 5)
+    rows = archive.portraits(1, 2, 3, 4, 5)
     archive.manifest([*rows, rows[3]])  # one row stands twice
     assert command(*RUN, "--limit", "2").code == 6
     compared.clear()
@@ -245,7 +245,7 @@ def test_what_the_ledger_knows_to_be_due_is_sent_before_the_scan_and_counted_onc
 def test_results_that_say_the_same_are_not_written_and_others_are(
     archive: Archive, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     assert command(*RUN).code == 0
     written: list[Path] = []
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from archive import Archive, nobody
 from real_command import Command
-from small_archive import Archive, nobody
 
 from enroll.model import Candidate, ScannedRow
 from enroll.run.sample import Sample, likely_share
@@ -57,7 +57,7 @@ def test_a_trial_sends_what_it_draws_reckons_the_rest_and_the_next_run_goes_on(
 ) -> None:
     archive.photo("nobody.jpg", nobody())
     rows = [
-        *archive.people(*range(1, 9)),
+        *archive.portraits(*range(1, 9)),
         *((f"n{number}", "", "nobody.jpg") for number in range(4)),
         ("not an id", "", "nobody.jpg"),
     ]
@@ -80,7 +80,7 @@ def test_a_trial_sends_what_it_draws_reckons_the_rest_and_the_next_run_goes_on(
 def test_a_trial_of_everything_ends_as_a_run_does(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1, 2))
+    archive.manifest(archive.portraits(1, 2))
     done = command(*RUN, "--sample", "10")
     assert (done.code, "A trial of 2 rows" in done.out) == (0, True), done
     assert box.count("add") == 2

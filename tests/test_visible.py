@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 
 import pytest
+from archive import Archive
 from hypothesis import given
 from hypothesis import strategies as st
 from real_command import Command
-from small_archive import Archive
 
 import enroll
 from enroll.sandbox import Sandbox
@@ -133,7 +133,7 @@ def test_a_librarys_name_and_a_files_steer_no_terminal_and_no_log(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
     box.create_library("other", group_name=STEERS)
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     run = ("run", "staff.csv", "--group-id", "other")
     for done in (
         command("library", "list"),
@@ -177,7 +177,7 @@ def test_a_table_on_standard_output_is_exact_for_a_program_and_harmless_on_a_ter
 def test_only_a_files_name_may_be_bytes_that_are_not_text(
     archive: Archive, command: Command
 ) -> None:
-    archive.manifest(archive.people(1))
+    archive.manifest(archive.portraits(1))
     assert command(*RUN).code == 0
     for arguments in (
         ("run", "staff.csv", "--group-id", "a\udcfc"),

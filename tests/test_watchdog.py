@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from checked_library import GROUP, Place
+from archive import GROUP, Archive
 
 from enroll.commands.run import Screen, enroll_manifest
 from enroll.model import Answer, CallKind, Verdict
@@ -64,9 +64,9 @@ def test_a_run_that_makes_one_call_now_and_then_says_what_for(
     listener = Listener()
     with Sandbox(detect=False) as box:
         box.create_library(GROUP)
-        place = Place(tmp_path, box)
-        place.people(1, 2)
-        settings = place.settings(rate=1.0)
-        enroll_manifest(settings, lambda: place.credentials, screen=listener)
+        archive = Archive(tmp_path, box)
+        archive.people(1, 2)
+        settings = archive.settings(rate=1.0)
+        enroll_manifest(settings, lambda: archive.credentials, screen=listener)
     assert "a slot for 1 row (--rate)" in listener.waited
     assert not [what for what in listener.waited if "nothing known" in what]

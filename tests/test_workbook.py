@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive import Archive
 from openpyxl import Workbook, load_workbook
 from openpyxl.chart import BarChart
 from real_command import Command
-from small_archive import Archive
 
 from enroll.errors import ExitCode, ManifestError, TimeOverError
 from enroll.manifest.manifest import Manifest, open_manifest
@@ -365,7 +365,7 @@ def test_what_a_spreadsheet_hides_is_read_and_said(tmp_path: Path) -> None:
 def test_plan_run_and_sync_say_that_rows_are_hidden(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    people = archive.people(1, 2)
+    people = archive.portraits(1, 2)
     path = book(archive.folder / "staff.xlsx", ("Staff", [HEAD, *people]))
     hide(path, rows=[3])
     said = "1 row is hidden, by hand or by a filter; it counts like the others"
@@ -379,7 +379,7 @@ def test_plan_run_and_sync_say_that_rows_are_hidden(
 def test_an_id_that_the_spreadsheet_has_rounded_is_named_as_such(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    (one,) = archive.people(1)
+    (one,) = archive.portraits(1)
     cells = [(12345678901234567890, "0"), (1.2345678901234567e19, None), (1234567890123456, "0")]
     path = book(
         archive.folder / "staff.xlsx", ("Staff", [HEAD, *[(cell, *one[1:]) for cell in cells]])
@@ -506,7 +506,7 @@ def test_without_its_package_a_workbook_is_refused_with_what_to_install(
 def test_a_run_of_a_workbook_writes_its_results_as_a_csv(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    people = [(id_, name, image) for id_, name, image in archive.people(1, 2)]
+    people = [(id_, name, image) for id_, name, image in archive.portraits(1, 2)]
     sheet = [HEAD, *people, ((42, "00000"), "Gone", "gone.jpg")]
     book(archive.folder / "staff.xlsx", ("Staff", sheet), ("Notes", [("nothing",)]))
     assert command(*RUN).code == ExitCode.USAGE
@@ -533,7 +533,7 @@ def test_a_run_of_a_workbook_writes_its_results_as_a_csv(
 def test_another_sheet_of_the_same_file_is_another_manifest(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    one, two = archive.people(1, 2)
+    one, two = archive.portraits(1, 2)
     book(archive.folder / "staff.xlsx", ("A", [HEAD, one]), ("B", [HEAD, two]))
     assert command(*RUN, "--sheet", "A").code == 0
     assert command(*RUN, "--sheet", "B").code == 0
