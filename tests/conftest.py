@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import warmed  # noqa: F401 - statements are compiled once
 from archive import Archive
 from hypothesis import settings
 from killing import Runner
 from moved_clock import MovedClock, StoppedClock, standin
 from real_command import Command, account_of
-from sqlalchemy import Connection, Engine, event
 
 from enroll import clock
 from enroll.sandbox import Sandbox
@@ -87,22 +86,3 @@ def archive(box: Sandbox, tmp_path: Path) -> Archive:
 def command(box: Sandbox, archive: Archive, tmp_path: Path) -> Command:
     """The command as a user of the stand-in has it, in the archive's folder."""
     return Command(home=tmp_path / "home", folder=archive.folder, environ=account_of(box))
-
-
-class Statements(dict[Any, Any]):
-    """SQL statements that were compiled, whichever ledger they were for: each has a dialect of its
-    own, all are alike, and a test opens several."""
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return super().get(key[1:], default)
-
-    def __setitem__(self, key: Any, compiled: Any) -> None:
-        super().__setitem__(key[1:], compiled)
-
-
-_statements = Statements()
-
-
-@event.listens_for(Engine, "engine_connect")
-def _share_statements(connection: Connection) -> None:
-    connection.execution_options(compiled_cache=_statements)

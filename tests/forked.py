@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import importlib
 import json
 import os
-import pkgutil
 import signal
 import socket
 import subprocess
@@ -21,6 +19,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from warmed import warm_up
 
 _SET_CHILD_SUBREAPER = 36
 """prctl(2): orphans among our descendants become our children."""
@@ -106,18 +106,6 @@ class Forked(subprocess.Popen[str]):
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
 
-def _load() -> None:
-    """Everything that a command may need."""
-    import enroll
-
-    for module in pkgutil.walk_packages(enroll.__path__, "enroll."):
-        if not module.name.startswith(("enroll.__main__", "enroll.sandbox")):
-            importlib.import_module(module.name)
-    for name in ("sqlalchemy.dialects.sqlite", "pandas", "tqdm", "requests"):
-        importlib.import_module(name)
-    importlib.import_module("PIL.Image").init()
-
-
 def _serve(jobs: socket.socket) -> None:
     """Fork for each job, which comes with its streams."""
     while True:
@@ -169,6 +157,6 @@ def _become(job: dict[str, Any], streams: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who runs the tests
-    _load()
+    warm_up()
     with socket.socket(fileno=int(sys.argv[1])) as given:
         _serve(given)

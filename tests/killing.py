@@ -8,12 +8,9 @@ kernel, with no handler, flush or rollback of its own.
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib
 import json
 import mmap
 import os
-import pkgutil
 import selectors
 import signal
 import struct
@@ -28,6 +25,8 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
+
+from warmed import warm_up
 
 from enroll import clock
 
@@ -326,21 +325,7 @@ def _watch_points(kill: Kill | None) -> None:
     sys.addaudithook(boundaries.audit)
 
 
-def _load() -> None:
-    """Everything that a run needs, so that a child has it at once."""
-    from PIL import Image
-
-    import enroll
-
-    for module in pkgutil.walk_packages(enroll.__path__, "enroll."):
-        if not module.name.startswith(("enroll.__main__", "enroll.sandbox")):
-            importlib.import_module(module.name)
-    importlib.import_module("sqlalchemy.dialects.sqlite")
-    Image.init()
-    gc.freeze()  # so that no child's collection touches, and copies, all of it
-
-
 if __name__ == "__main__":
-    _load()
+    warm_up()
     with open(0, "rb", buffering=0) as given:
         _serve(given)
