@@ -663,7 +663,7 @@ def test_people_with_nearly_the_same_id_are_looked_for_in_one_go(
 
     monkeypatch.setattr(ledger_forget, "_plain", plain)
     with archive.writing() as ledger:
-        found = ledger.forgetting.strangers([str(n) for n in range(1000, 1000 + people)])
+        found = ledger.forgetting.unknown_people([str(n) for n in range(1000, 1000 + people)])
     assert len(found) == people and all(len(others) == 1 for others in found.values())
     assert asked <= 10 * people
 

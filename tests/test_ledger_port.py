@@ -261,7 +261,7 @@ def test_an_audit_keeps_its_listing_and_sees_what_was_written_meanwhile(
         assert differences == [
             (DifferenceKind.MISSING, token(1)),
             (DifferenceKind.MISSING, token(4)),
-            (DifferenceKind.STRANGER, token(9)),
+            (DifferenceKind.UNKNOWN_FACE, token(9)),
         ]
 
 

@@ -156,14 +156,14 @@ def _alike(
 ) -> Mapping[str, Sequence[str]]:
     """People unknown to the ledger, each with the known ones who have nearly the same id. Raises
     UsageError for an id that the service would not accept."""
-    strangers = ledger.forgetting.strangers(people)
-    for user_id in filterfalse(ledger.block_list.holds, strangers):  # those are gone on with
+    unknown = ledger.forgetting.unknown_people(people)
+    for user_id in filterfalse(ledger.block_list.holds, unknown):  # those are gone on with
         if fault := user_id_fault(user_id):
             raise UsageError(
                 f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger knows no "
                 f"row with this id: {fault.message} Nothing was done: correct the id."
             )
-    return {user_id: others for user_id, others in strangers.items() if others}
+    return {user_id: others for user_id, others in unknown.items() if others}
 
 
 def _agreed(
@@ -176,14 +176,14 @@ def _agreed(
     withheld = ledger.block_list
     faceless = [user_id for user_id, faces in ledger.faces_of(people).items() if not faces]
     again = [user_id for user_id in faceless if withheld.holds(user_id)]
-    strangers = [user_id for user_id in faceless if not withheld.holds(user_id)]
+    unknown = [user_id for user_id in faceless if not withheld.holds(user_id)]
     chosen = ledger.deletions.choose_people(people)
     prompt.say(f"To be forgotten: {settings.several(people)}.")
     if again:
         prompt.say(f"Withheld already: {settings.several(again)}; searched for again.")
-    if strangers:
+    if unknown:
         prompt.say(
-            f"The ledger knows no face of {settings.several(strangers)}; the library is searched "
+            f"The ledger knows no face of {settings.several(unknown)}; the library is searched "
             "for the user_id, and it is withheld anyway."
         )
     for user_id, others in islice(alike.items(), SHOWN):

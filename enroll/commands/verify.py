@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
 from enroll.expiry import APPLYING_SECONDS
-from enroll.ledger import DifferenceKind, Ledger, Suspect, ledger_at
+from enroll.ledger import DifferenceKind, Ledger, UnknownFace, ledger_at
 from enroll.model import Credentials, LibraryFace
 from enroll.photos import open_store
 from enroll.session.caller import Caller
@@ -147,15 +147,17 @@ def _agreed_to_requeue(session: Session[VerifySettings], missing: int) -> bool:
 
 
 def _prove(session: Session[VerifySettings]) -> list[Copy]:
-    """The strangers that are copies of a face, proved by search."""
+    """The unknown faces that are copies of a face, proved by search."""
     audit, caller = session.audit, session.caller
-    suspects = _in_time(audit.suspects(), clock_offset=caller.connection.service.clock_offset)
-    if not suspects:
+    unknown_faces = _in_time(
+        audit.unknown_faces(), clock_offset=caller.connection.service.clock_offset
+    )
+    if not unknown_faces:
         return []
-    faces = sorted({suspect.face.face_id for suspect in suspects})
-    strangers = {suspect.face_token for suspect in suspects}
+    faces = sorted({unknown.face.face_id for unknown in unknown_faces})
+    unknown_tokens = {unknown.face_token for unknown in unknown_faces}
     session.prompt.say(
-        f"{amount(len(strangers), 'stranger')} may come from an attempt that was in doubt: "
+        f"{amount(len(unknown_tokens), 'stranger')} may come from an attempt that was in doubt: "
         f"checking, with {amount(len(faces), 'call')} of search."
     )
     photo_search = PhotoSearch(
@@ -163,7 +165,7 @@ def _prove(session: Session[VerifySettings]) -> list[Copy]:
         store=open_store(audit.photos_folder),
         send_as=session.defaults.send_as,
     )
-    return _prove_copies(caller, photo_search, suspects, audit.paths_of(faces))
+    return _prove_copies(caller, photo_search, unknown_faces, audit.paths_of(faces))
 
 
 def _remove(
@@ -184,35 +186,35 @@ def _remove(
         session.prompt.say(f"{gone:,} of {amount(len(copies), 'face')} deleted.")
 
 
-def _in_time(suspects: Iterable[Suspect], *, clock_offset: float) -> list[Suspect]:
+def _in_time(unknown_faces: Iterable[UnknownFace], *, clock_offset: float) -> list[UnknownFace]:
     """Those that were added while an attempt at the face was under way, or soon after.
 
     `clock_offset` is the service's clock minus ours, in seconds.
     """
     slack = APPLYING_SECONDS * 1000
     return [
-        suspect
-        for suspect in suspects
-        if suspect.earliest - slack
-        <= suspect.add_time - clock_offset * 1000
-        <= suspect.latest + slack
+        unknown
+        for unknown in unknown_faces
+        if unknown.earliest - slack
+        <= unknown.add_time - clock_offset * 1000
+        <= unknown.latest + slack
     ]
 
 
 def _prove_copies(
     caller: Caller,
     photo_search: PhotoSearch,
-    suspects: Sequence[Suspect],
+    unknown_faces: Sequence[UnknownFace],
     paths: Mapping[int, Sequence[str]],
 ) -> list[Copy]:
-    """Those suspects that a search with the face's photo gives the score of the face itself.
+    """The unknown faces to which a search with the face's photo gives the score of the face itself.
 
     One search a face. `paths` tells for each face where its photo may lie.
     """
-    faces = {suspect.face.face_id: suspect.face for suspect in suspects}
-    strangers: dict[int, set[str]] = defaultdict(set)
-    for suspect in suspects:
-        strangers[suspect.face.face_id].add(suspect.face_token)
+    faces = {unknown.face.face_id: unknown.face for unknown in unknown_faces}
+    unknown_tokens: dict[int, set[str]] = defaultdict(set)
+    for unknown in unknown_faces:
+        unknown_tokens[unknown.face.face_id].add(unknown.face_token)
     # A search that fails proves nothing.
     searched = [
         (face, found_faces(answer) or [])
@@ -228,7 +230,7 @@ def _prove_copies(
             continue
         for one in found:
             same = one.user_id == face.user_id and abs(one.score - own) <= SCORE_SLACK
-            if same and one.face_token in strangers[face.face_id]:
+            if same and one.face_token in unknown_tokens[face.face_id]:
                 copies.setdefault(one.face_token, Copy(one.face_token, face.face_id))
     return list(copies.values())
 

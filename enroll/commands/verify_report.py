@@ -28,7 +28,7 @@ DIFFERENCE_COLUMNS = (
 
 MEANINGS = {
     DifferenceKind.MISSING: "enrolled, but not in the library; --requeue-missing makes them due",
-    DifferenceKind.STRANGER: "in the library, but not in the ledger",
+    DifferenceKind.UNKNOWN_FACE: "in the library, but not in the ledger",
     DifferenceKind.UNSETTLED: "the same, of people with a face in doubt; `enroll run` settles them",
     DifferenceKind.SURPLUS: "further copies of enrolled faces; --remove-surplus deletes them",
     DifferenceKind.OTHER_USER_ID: "in the library under another user_id",

@@ -32,7 +32,7 @@ from enroll.ledger.records import (
     LibraryDifference,
     MissingFace,
     RecordedCopy,
-    Suspect,
+    UnknownFace,
     shown_path,
 )
 from enroll.ledger.statements import face_record
@@ -184,7 +184,7 @@ class SqliteAudit(SqliteCopies):
         With `under_way` a run goes on, and what it is sending right now is no difference.
         """
         yield from self._found(DifferenceKind.MISSING, self._missing().order_by(s.face.c.face_id))
-        yield from self._strangers(under_way=under_way)
+        yield from self._unknown(under_way=under_way)
         yield from self._found(DifferenceKind.SURPLUS, self._surplus())
         yield from self._found(DifferenceKind.OTHER_USER_ID, self._other_user_id())
 
@@ -194,7 +194,7 @@ class SqliteAudit(SqliteCopies):
             for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
                 yield _difference(kind, found, photos_folder)
 
-    def _strangers(self, *, under_way: bool) -> Iterator[LibraryDifference]:
+    def _unknown(self, *, under_way: bool) -> Iterator[LibraryDifference]:
         def somebody_is(status: Status) -> ColumnElement[bool]:
             same = and_(s.face.c.user_id == s.listed.c.user_id, s.face.c.status == status.value)
             return select(literal(1)).where(same).exists()
@@ -207,13 +207,13 @@ class SqliteAudit(SqliteCopies):
             literal("").label("path"),
             somebody_is(Status.SENDING).label("sending"),
             somebody_is(Status.IN_DOUBT).label("in_doubt"),
-        ).where(_stranger())
+        ).where(_is_unknown())
         with translate_db_errors(self._path):
             for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
                 if found.sending and under_way:
                     continue
                 unsettled = found.sending or found.in_doubt
-                kind = DifferenceKind.UNSETTLED if unsettled else DifferenceKind.STRANGER
+                kind = DifferenceKind.UNSETTLED if unsettled else DifferenceKind.UNKNOWN_FACE
                 yield _difference(kind, found, "")
 
     def _surplus(self) -> Select[Any]:
@@ -272,7 +272,7 @@ class SqliteAudit(SqliteCopies):
                 for found in self._connection.execute(query)
             ]
 
-    def suspects(self) -> list[Suspect]:
+    def unknown_faces(self) -> list[UnknownFace]:
         died = s.run.alias("died")  # the run before the one that found what it had left
         query = (
             select(
@@ -283,7 +283,7 @@ class SqliteAudit(SqliteCopies):
                 died.c.started_at.label("died_started_at"),
                 died.c.alive_at.label("died_alive_at"),
                 died.c.timeout.label("died_timeout"),
-                s.listed.c.face_token.label("stranger"),
+                s.listed.c.face_token.label("unknown_token"),
                 s.listed.c.add_time,
             )
             .join_from(s.event, s.face, s.face.c.face_id == s.event.c.face_id)
@@ -293,12 +293,12 @@ class SqliteAudit(SqliteCopies):
             .where(
                 s.event.c.kind == EventKind.IN_DOUBT.value,
                 s.face.c.status == Status.ENROLLED.value,
-                _stranger(),
+                _is_unknown(),
             )
             .order_by(s.face.c.face_id, s.listed.c.face_token, s.event.c.event)
         )
         with translate_db_errors(self._path):
-            return [_suspect(found) for found in self._connection.execute(query)]
+            return [_unknown_face(found) for found in self._connection.execute(query)]
 
 
 def _unknown_of(token: ColumnElement[str]) -> list[ColumnElement[bool]]:
@@ -309,7 +309,7 @@ def _unknown_of(token: ColumnElement[str]) -> list[ColumnElement[bool]]:
     ]
 
 
-def _stranger() -> ColumnElement[bool]:
+def _is_unknown() -> ColumnElement[bool]:
     """Condition: the ledger does not know the listed face."""
     return and_(
         *(
@@ -344,7 +344,7 @@ def _difference(kind: DifferenceKind, found: Row[Any], photos_folder: str) -> Li
     )
 
 
-def _suspect(found: Row[Any]) -> Suspect:
+def _unknown_face(found: Row[Any]) -> UnknownFace:
     if found.at == found.started_at and found.died_started_at is not None:
         # The run began with this doubt: the attempt was the dead run's before it.
         earliest = found.died_started_at
@@ -357,9 +357,9 @@ def _suspect(found: Row[Any]) -> Suspect:
         earliest = max(found.started_at, found.at - _ms(timeout))
         latest = _ms(last_expiry(found.at / 1000, timeout=timeout))
     columns = {column.name: getattr(found, column.name) for column in s.face.columns}
-    return Suspect(
+    return UnknownFace(
         face=face_record(columns),
-        face_token=found.stranger,
+        face_token=found.unknown_token,
         add_time=found.add_time,
         earliest=earliest,
         latest=latest,

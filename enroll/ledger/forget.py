@@ -7,20 +7,20 @@ import re
 import secrets
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, null, select, union, update
+from sqlalchemy import Connection, Row, Table, bindparam, delete, func, null, select, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.errors import LocalError
 from enroll.ledger import schema as s
-from enroll.ledger.blocked import count_forgotten, read_block_list
 from enroll.ledger.blocklist import KEY_BYTES, BlockList
 from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.queue import SqliteScanCache
 from enroll.ledger.statements import among, listed
-from enroll.model import EventKind
+from enroll.model import Event, EventKind
 
 LOG_SECONDS = 2
 """How long others may go on reading the ledger before its log is emptied: a command that looks at
@@ -31,6 +31,72 @@ PEOPLE_AT_ONCE = 500
 
 REDACTED = "(named a person who was forgotten)"
 """What stands in the place of a sentence that named somebody."""
+
+
+SHOWN_DIGITS = 16
+"""Hexadecimal digits of a hash that are shown: enough to tell people apart."""
+
+
+def read_block_list(connection: Connection) -> BlockList:
+    """Who is to be withheld."""
+    return BlockList(
+        key=_key(connection),
+        digests=frozenset(
+            connection.scalars(
+                select(s.forgotten.c.digest).where(s.forgotten.c.lifted_at.is_(None))
+            )
+        ),
+    )
+
+
+def _key(connection: Connection) -> bytes:
+    return connection.scalar(select(s.library.c.forget_key)) or b""
+
+
+def count_forgotten(connection: Connection) -> tuple[int, int]:
+    """How many people are withheld, and of how many of them not everything is gone yet."""
+    blocked = s.forgotten.c.lifted_at.is_(None)
+    found = connection.execute(
+        select(func.count(), func.count() - func.count(s.forgotten.c.wiped_at)).where(blocked)
+    ).one()
+    return int(found[0]), int(found[1])
+
+
+def forgotten_events(
+    connection: Connection, *, user_id: str | None, since: int | None, run: int | None
+) -> list[Event]:
+    """That people were forgotten, and readmitted, oldest first; of a person, if one is named."""
+    known = BlockList(key=_key(connection))
+    found = connection.execute(select(s.forgotten)).all()
+    wanted = None if user_id is None else known.digest(user_id)
+    events = [
+        event
+        for line in found
+        if wanted is None or line.digest == wanted
+        for event in _events(line.digest.hex()[:SHOWN_DIGITS], line)
+        if (since is None or event.at >= since) and (run is None or event.run == run)
+    ]
+    return sorted(events, key=lambda event: event.at)
+
+
+def _events(hashed: str, line: Row[Any]) -> Iterator[Event]:
+    deleted = "1 face" if line.faces == 1 else f"{line.faces:,} faces"
+    left = "" if line.wiped_at else "; not finished"
+    yield Event(
+        at=line.at,
+        kind=EventKind.FORGOTTEN,
+        run=line.run,
+        face_id=0,
+        detail=f"{deleted} deleted; hash {hashed}{left}",
+    )
+    if line.lifted_at is not None:
+        yield Event(
+            at=line.lifted_at,
+            kind=EventKind.READMITTED,
+            run=line.lifted_run,
+            face_id=0,
+            detail=f"hash {hashed}",
+        )
 
 
 class SqliteForgetting:
@@ -45,15 +111,15 @@ class SqliteForgetting:
             _, unfinished = count_forgotten(self._connection)
         return unfinished
 
-    def strangers(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
+    def unknown_people(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
         with translate_db_errors(self._path):
             known = self._known(user_ids)
-            strangers = [one for one in user_ids if one not in known]
-            by_plain: dict[str, list[str]] = {_plain(one): [] for one in strangers}
-            if strangers:
+            unknown = [one for one in user_ids if one not in known]
+            by_plain: dict[str, list[str]] = {_plain(one): [] for one in unknown}
+            if unknown:
                 for line in self._connection.execute(_ALIKE, {"plain": listed(by_plain)}).all():
                     by_plain[_plain(line.user_id)].append(line.user_id)
-        return {user_id: by_plain[_plain(user_id)] for user_id in strangers}
+        return {user_id: by_plain[_plain(user_id)] for user_id in unknown}
 
     def as_known(self, user_ids: Sequence[str]) -> list[str]:
         with translate_db_errors(self._path):

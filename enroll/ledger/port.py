@@ -33,8 +33,8 @@ from enroll.ledger.records import (
     RunEnd,
     RunPace,
     RunStart,
-    Suspect,
     Target,
+    UnknownFace,
 )
 from enroll.ledger.scan_cache import CachedScan, ScanCacheStore
 from enroll.model import (
@@ -54,22 +54,21 @@ class LedgerHold(Protocol):
 
     @property
     def last_run(self) -> int:
-        """When the last run began that added faces by this ledger (UNIX ms), as far as is
-        remembered outside of it, else 0: a ledger without that run was put back since."""
+        """When the last run that added faces began (UNIX ms), as remembered outside the ledger;
+        else 0. A ledger that lacks this run has been restored from a copy."""
 
     def remember_run(self, at: int) -> None:
         """Remember that a run that may add faces began at `at` (UNIX ms)."""
 
     @property
     def caught_up(self) -> bool:
-        """Whether it is known what was deleted by the last run that a ledger lacks that was put
-        back, and by those before it."""
+        """Whether the deletions that a restored ledger lacks are known by now."""
 
     def mark_caught_up(self) -> None:
-        """Remember that."""
+        """Remember that they are known."""
 
     def close(self) -> None:
-        """Let the ledger go."""
+        """Release the ledger."""
 
     def __enter__(self) -> LedgerHold: ...
 
@@ -82,105 +81,105 @@ class LedgerHold(Protocol):
 
 
 class LedgerStore(Protocol):
-    """The place of one ledger, which may not have been made yet.
+    """The place of one ledger, which may not exist yet.
 
-    What is opened is closed by the caller. Opening raises LedgerMismatchError for what is not a
-    ledger of this version or is another library's, and LocalError where it cannot be used.
+    The caller closes what it opens. Opening raises LedgerMismatchError for a file that is no ledger
+    of this version or belongs to another library, and LocalError if it cannot be used.
     """
 
     def exists(self) -> bool:
-        """Whether anything is there. Raises LedgerMismatchError where no ledger can ever be."""
+        """Whether the ledger exists. Raises LedgerMismatchError if none can exist there."""
 
     def check(self) -> None:
-        """Raise unless a ledger is there that this version reads. Leaves nothing behind."""
+        """Raise unless this version can read the ledger there. Leaves no file behind."""
 
     def hold(self) -> LedgerHold:
-        """Hold it, also before it is made. Raises LedgerBusyError, saying who holds it; LocalError
-        where others could not be kept out; UsageError where somebody has tampered with it."""
+        """Hold it; it need not exist. Raises LedgerBusyError, which names the holder; LocalError if
+        others cannot be kept out; UsageError if the lock was tampered with."""
 
     def holder(self) -> str | None:
-        """Who holds it, in words that may be empty; None where nobody does. Does not wait, and
-        does not keep others from holding it."""
+        """The holder, as text that may be empty; None if nobody holds it. Neither waits nor keeps
+        others from holding it."""
 
     def open(self, identity: LibraryIdentity, *, began_empty: bool = False) -> Ledger:
-        """Open the ledger of this library for writing, made first if nothing is there; it is held
-        by the caller. `began_empty` says of a new one that its library holds no face. A creation
-        time that is empty is not compared."""
+        """Open the ledger of this library for writing, and create it if needed; the caller holds
+        it. `began_empty` says that a new ledger's library holds no face. An empty creation time
+        is not compared."""
 
     def read(self) -> LedgerReader:
         """Open it for reading, also while another process writes it."""
 
     def audit(self) -> LedgerAudit:
-        """The same, to compare it with its library."""
+        """Open it for reading, to compare it with its library."""
 
     def scratch(self, identity: LibraryIdentity) -> Ledger:
-        """A ledger to compare with and never to commit to: the one that is there, which is not
-        written to, else one that knows nothing."""
+        """A ledger to compare with and never to commit to: the existing one, which stays as it is,
+        else an empty one."""
 
 
 class ManifestDiff(Protocol):
-    """The diff of a whole manifest and the ledger, and what is remembered of it.
+    """The difference between a whole manifest and the ledger.
 
-    What it was given is gone with the process; what `accept` remembers goes with the next commit.
+    The manifest's rows are gone with the process; the next commit writes what `accept` records.
     """
 
     @property
     def has_completed(self) -> bool:
-        """Whether a sync has come to the end of its manifest before."""
+        """Whether an earlier sync has reached the end of its manifest."""
 
     def add_rows(self, rows: Sequence[ScannedRow]) -> None:
-        """Remember rows of the manifest."""
+        """Add rows of the manifest."""
 
     def match_photos(self, *, reread: bool) -> None:
-        """All rows are there: find the content of photos that are as they were, with `reread` of
-        none."""
+        """Once all rows are added, give those whose photo is unchanged its known content; none of
+        them with `reread`."""
 
     def unread(self, *, after: tuple[str, str], most: int) -> list[UnreadFile]:
-        """Some of the others, of people who have a face, in order of user_id and path, from behind
-        `after` on."""
+        """The next rows after `after`, by user_id and path, whose photo has to be read; only of
+        people who have a face."""
 
     def store_read(self, files: Iterable[ReadFile]) -> None:
-        """Take what has been read."""
+        """Store what was read of these photos."""
 
     def store_same_faces(self, files: Iterable[ReadFile]) -> None:
-        """Remember, for later nights, which of these are the faces of their rows all the same."""
+        """Record, for later syncs too, which of these photos still show the face of their row."""
 
     def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
-        """Find the difference; who is gone since before `cutoff` is to be removed (UNIX ms).
-        People who are `withheld` are not gone: to delete their faces is for `enroll forget`."""
+        """Find the difference. People absent since before `cutoff` (UNIX ms) are due for removal.
+        People who are `withheld` do not count as absent: `enroll forget` deletes their faces."""
 
     def counts(self) -> DiffCounts:
-        """The difference in numbers, but for those who are there again."""
+        """The difference in numbers, without `returned`."""
 
     def row_diffs(
         self, kinds: Sequence[RowDiffKind] = ..., *, photos_folder: str
     ) -> Iterator[RowDiff]:
-        """The difference itself, with photos' paths relative to `photos_folder`."""
+        """The single rows and faces, with photos' paths relative to `photos_folder`."""
 
     def accept(self, run: int) -> None:
-        """Remember who has gone, and what is to be added and deleted."""
+        """Record who is absent, and what is to be added and deleted."""
 
     def count_returned(self) -> int:
-        """How many people had gone and are there again."""
+        """How many people were absent and are back."""
 
     def forget_returned(self) -> None:
-        """Forget of those who are there again that they had gone."""
+        """Forget the absence of people who are back."""
 
     def forget_done(self) -> None:
-        """Forget of this what has been done."""
+        """Forget what `accept` recorded and has been done since."""
 
     def count_outdated(self) -> int:
-        """How many people in the manifest have a face that is to go and is there yet."""
+        """How many people in the manifest still have a face that is to be deleted."""
 
     def count_held_back(self) -> int:
-        """How many people have an enrolled face whose new text could not be sent yet, because the
-        face had just been found to bear another."""
+        """How many people have an enrolled face whose new text could not be sent yet, because its
+        present text was only just found."""
 
     def diagnose(self, *, manifest: str) -> Diagnosis:
-        """What may be the reason of a difference from this manifest (an absolute path)."""
+        """Likely reasons for a large difference from this manifest (an absolute path)."""
 
     def other_manifest(self, manifest: str) -> str:
-        """As in the diagnosis: the manifest that the unlisted people are in."""
+        """`Diagnosis.other_manifest` alone."""
 
 
 class DueRows(Protocol):
@@ -216,90 +215,87 @@ class DueRows(Protocol):
 
 
 class Deletions(Protocol):
-    """Faces that are deleted from the library. What changes goes with the next commit."""
+    """Faces that are deleted from the library. The next commit writes the changes."""
 
     def choose_run(self, run: int) -> Chosen:
-        """Choose the faces that a run has added and that are still there, with their copies."""
+        """Choose the faces that a run added and that still exist, with their copies."""
 
     def choose_superseded(self) -> Chosen:
-        """Choose the faces to which no row points any more, with their copies."""
+        """Choose the faces that no row points to any more, with their copies."""
 
     def choose_people(self, user_ids: Sequence[str]) -> Chosen:
-        """Choose every face of these people, copies too."""
+        """Choose every face of these people, with copies."""
 
     def choose_replaced(self) -> Chosen:
-        """Choose what a sync found to go of people whose rows are all enrolled, and every token
-        under which a face was before it was added anew."""
+        """Choose the faces that a sync marked for deletion, of people whose rows are all enrolled,
+        and the former token of every face that was added again."""
 
     def choose_leavers(self, *, cutoff: int) -> Chosen:
-        """Choose every face of people who do not stand in the manifest and have not since before
-        `cutoff` (UNIX ms), and copies of faces that were removed of people who do not stand in it
-        either."""
+        """Choose every face of people who have been absent from the manifest since before `cutoff`
+        (UNIX ms), and copies of removed faces of people who are absent from it."""
 
     def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
-        """Some of them in the order of their tokens, from behind `after` on, to be deleted by the
-        command of this number."""
+        """The next `most` chosen faces after token `after`, by token, for the command `run`."""
 
     def intend(self, targets: Iterable[Target]) -> None:
-        """Record that these are about to be deleted."""
+        """Record the intent to delete these faces."""
 
     def intended(self) -> list[Target]:
-        """Those of which that is on record and nothing further."""
+        """The faces with an intent on record and no outcome."""
 
     def intended_by_syncs(self) -> dict[str, int]:
-        """The tokens of those that nobody but a sync wanted to be deleted, each with when it was
-        last recorded (UNIX ms; 0 where that is not known)."""
+        """The tokens that only a sync intended to delete, each with the time of its last intent
+        (UNIX ms; 0 if unknown)."""
 
     def withdraw(self, face_tokens: Sequence[str]) -> None:
-        """Record that these have not been deleted after all."""
+        """Record that these were not deleted after all."""
 
     def confirm(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
-        """Record that the library holds these no more, as the command of this number found.
+        """Record that the library no longer holds these, as the command `run` found.
 
-        `seen` says that no row of the manifest on which the run goes leads to one of them.
+        `seen` says that no row of the current manifest leads to one of them.
         """
 
 
 class Forgetting(Protocol):
-    """People of whom nothing is to be kept. What changes goes with the next commit."""
+    """People whose data is to be deleted. The next commit writes the changes."""
 
     def unfinished(self) -> int:
-        """Of how many people who are withheld not everything is gone yet."""
+        """How many withheld people are not completely deleted yet."""
 
-    def strangers(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
-        """Those of whom the ledger has neither a face nor a row, each with people whom it knows and
-        whose ids differ from theirs only in zeros in front, capitals or blanks."""
+    def unknown_people(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Those without a face or row in the ledger, each with known people whose ids differ only
+        in leading zeros, case or blanks."""
 
     def as_known(self, user_ids: Sequence[str]) -> list[str]:
-        """These people, each once, without the blanks around ids that it does not know so."""
+        """These people, each once; an id that is not known as given loses its outer blanks."""
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
-        """Withhold these people from now on (UNIX ms), as the command of this number does."""
+        """Withhold these people from `at` (UNIX ms) on, by the command `run`."""
 
     def readmit(self, user_id: str, *, at: int, run: int) -> bool:
-        """Withhold this person no more; whether they were withheld."""
+        """Stop withholding this person; returns whether they were withheld."""
 
     def deleted(self, user_id: str, count: int) -> None:
-        """Add to the faces that were deleted for a person, as far as no event tells of them."""
+        """Count faces of a person that were deleted without an event."""
 
     def count_deleted(self, user_ids: Sequence[str]) -> dict[str, int]:
-        """How many faces of each were deleted since they are withheld, as far as is known: those
-        that no event told of, and once they are wiped all."""
+        """How many faces of each were deleted since they were withheld: until `wipe` those without
+        an event, then all."""
 
     def wipe(self, user_ids: Sequence[str]) -> None:
-        """Delete all that the ledger holds of these people; their faces are known to be gone.
-        Commits."""
+        """Delete everything about these people, whose faces are known to be deleted. Commits."""
 
     def scrub(self, user_ids: Sequence[str], *, at: int) -> None:
-        """Rewrite the file and empty its log, so that no byte is left of what was deleted; then
-        record that these people are forgotten. Commits. Raises LocalError where it cannot."""
+        """Rewrite the file and empty its log, so that no deleted byte is left; then record that
+        these people are forgotten. Commits. Raises LocalError if it cannot."""
 
 
 class Listing(Protocol):
-    """What a library was seen to hold, outside of memory, and gone with the process."""
+    """The faces that a library was seen to hold; on disk, and gone with the process."""
 
     def add_faces(self, faces: Sequence[LibraryFace]) -> int:
-        """Remember faces that the library holds; how many of them are new."""
+        """Add faces that the library holds; returns how many are new."""
 
     def count_faces(self) -> int:
         """How many faces were seen."""
@@ -308,19 +304,19 @@ class Listing(Protocol):
         """A person's faces, oldest first."""
 
     def tokens(self) -> Iterator[list[str]]:
-        """The tokens of all faces that were seen, some at a time."""
+        """The tokens of all faces, in batches."""
 
     def add_rows(self, rows: Iterable[ScannedRow]) -> None:
-        """Remember rows that may have a face in the library; a row counts once."""
+        """Add rows that may have a face in the library; a row counts once."""
 
     def count_rows(self, *, listed_only: bool) -> int:
-        """How many rows are claimed; with `listed_only` those whose person was seen."""
+        """How many rows were added; with `listed_only` those whose person has a listed face."""
 
     def rows_by_person(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
-        """The claimed rows, a list for each person, in the order of their lines."""
+        """These rows, a list for each person, by line."""
 
     def close(self) -> None:
-        """Forget it."""
+        """Delete it."""
 
 
 class LedgerReader(Protocol):
@@ -373,7 +369,7 @@ class LedgerReader(Protocol):
         """For each of these faces the paths of the rows that point to it."""
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
 
 
 class LedgerAudit(LedgerReader, Protocol):
@@ -384,7 +380,7 @@ class LedgerAudit(LedgerReader, Protocol):
         """What the library was seen to hold."""
 
     def refresh(self) -> None:
-        """From now on see what other processes have written meanwhile."""
+        """See what other processes have written meanwhile."""
 
     def copies(self) -> list[RecordedCopy]:
         """Every copy on record as surplus, and nothing else, by the faces' numbers."""
@@ -393,8 +389,8 @@ class LedgerAudit(LedgerReader, Protocol):
         """The copies on record of some faces, and whose copy each is."""
 
     def formers_of_missing(self) -> int:
-        """Of how many missing faces the library may hold what was there before they were added
-        again with another text."""
+        """For how many missing faces the library may hold the former face, from before they were
+        added again with another text."""
 
     def unseen(self, *, before: int, after: str) -> list[str]:
         """Some tokens of the ledger of which nothing is known, in order, from behind `after` on.
@@ -410,7 +406,7 @@ class LedgerAudit(LedgerReader, Protocol):
         """Remember faces of which the service said that the library holds them after all."""
 
     def deleted(self, face_tokens: Sequence[str]) -> None:
-        """Remember that the library holds these faces no more."""
+        """Remember that the library no longer holds these faces."""
 
     def absent(self, face_tokens: Sequence[str]) -> None:
         """Remember tokens of which the service said that the library does not hold them."""
@@ -427,28 +423,28 @@ class LedgerAudit(LedgerReader, Protocol):
     def missing(self, *, after: int) -> list[MissingFace]:
         """Some faces that the library does not hold, in order, from behind face `after` on."""
 
-    def suspects(self) -> list[Suspect]:
-        """The strangers of people who have an enrolled face that was in doubt once, with the
-        time of each such attempt."""
+    def unknown_faces(self) -> list[UnknownFace]:
+        """The unknown faces of people who have an enrolled face that was once in doubt, each with
+        the time of that attempt."""
 
 
 class Ledger(LedgerReader, Protocol):
-    """What the driver needs. One process holds a ledger; its driver alone calls these.
+    """A ledger open for writing. Only the driver's thread of the process that holds it calls it.
 
-    Every method raises LocalError when the disk or the file will not do.
+    Every method raises LocalError if the disk or the file fails.
     """
 
     @property
     def scan_cache(self) -> ScanCacheStore:
-        """What the last whole scan has found. A run with another `scan_mark` drops it."""
+        """The cached result of the last whole scan. A run with another `scan_mark` drops it."""
 
     @property
     def deletions(self) -> Deletions:
-        """What is deleted from the library."""
+        """The faces to delete from the library."""
 
     @property
     def diff(self) -> ManifestDiff:
-        """The manifest as a whole, and how the ledger differs from it."""
+        """The difference between a whole manifest and the ledger."""
 
     @property
     def due_rows(self) -> DueRows:
@@ -456,7 +452,7 @@ class Ledger(LedgerReader, Protocol):
 
     @property
     def forgetting(self) -> Forgetting:
-        """Who is forgotten."""
+        """The people to forget."""
 
     def has_run(self, began: int) -> bool:
         """Whether a run that began at this moment (UNIX ms) is on record."""

@@ -26,9 +26,9 @@ from sqlalchemy import (
 from enroll.errors import ExitCode
 from enroll.expiry import ClockOffsets
 from enroll.ledger import schema as s
-from enroll.ledger.blocked import count_forgotten, forgotten_events, read_block_list
 from enroll.ledger.blocklist import BlockList
 from enroll.ledger.connection import translate_db_errors
+from enroll.ledger.forget import count_forgotten, forgotten_events, read_block_list
 from enroll.ledger.records import (
     ErrorCount,
     LedgerStatus,

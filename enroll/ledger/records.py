@@ -185,7 +185,7 @@ class LedgerStatus:
 class DifferenceKind(StrEnum):
     """How ledger and library can differ about one face."""
 
-    STRANGER = "stranger"
+    UNKNOWN_FACE = "stranger"
     """The library holds a face that the ledger does not know."""
     UNSETTLED = "unsettled"
     """The same, of a person who has a face in doubt: a run settles it."""
@@ -225,11 +225,12 @@ class MissingFace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suspect:
-    """A stranger that a doubtful attempt at `face` may have left behind.
+class UnknownFace:
+    """A face that the ledger does not know and that an attempt at `face`, once in doubt, may have
+    added.
 
     The attempt was made between `earliest` and `latest` (UNIX ms, by our clock); `add_time` is
-    the stranger's, by the service's.
+    the unknown face's, by the service's.
     """
 
     face: FaceRecord
