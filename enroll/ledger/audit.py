@@ -1,4 +1,4 @@
-"""The ledger against what its library was seen to hold; also while another process writes it."""
+"""Compares a SQLite ledger with what its library was seen to hold."""
 
 from __future__ import annotations
 
@@ -39,8 +39,16 @@ from enroll.ledger.statements import face_record
 from enroll.model import EventKind, LibraryFace, Status
 
 
-class SqliteCopies(SqliteReader):
-    """A ledger whose copies are looked at; what was listed is in the same database."""
+class SqliteAudit(SqliteReader):
+    """See `enroll.ledger.LedgerAudit`; the listing lies in the same database."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        super().__init__(connection, path)
+        self.listing = SqliteListing(connection, path)
+
+    def refresh(self) -> None:
+        with translate_db_errors(self._path):
+            self._connection.commit()
 
     def copies(self) -> list[RecordedCopy]:
         token, own = s.surplus.c.face_token, s.face.c.face_token
@@ -76,7 +84,6 @@ class SqliteCopies(SqliteReader):
             ]
 
     def copies_of(self, face_ids: Sequence[int]) -> dict[str, int]:
-        """The copies on record of some faces, and whose copy each is."""
         copies: dict[str, int] = {}
         for start in range(0, len(face_ids), PARAMETERS_AT_ONCE):
             some = face_ids[start : start + PARAMETERS_AT_ONCE]
@@ -96,42 +103,19 @@ class SqliteCopies(SqliteReader):
         with translate_db_errors(self._path):
             return self._connection.scalar(query) or 0
 
-
-def _is_in(column: ColumnElement[str], token: ColumnElement[str]) -> ColumnElement[bool]:
-    return select(literal(1)).where(column == token).exists()
-
-
-class SqliteAudit(SqliteCopies):
-    """A ledger that is read, and the listing that it is compared with."""
-
-    def __init__(self, connection: Connection, path: str) -> None:
-        super().__init__(connection, path)
-        self.listing = SqliteListing(connection, path)
-
-    def refresh(self) -> None:
-        with translate_db_errors(self._path):
-            self._connection.commit()
-
     # Tokens of the ledger that the library did not show
 
     def unseen(self, *, before: int, after: str) -> list[str]:
-        """Some tokens of the ledger of which nothing is known, in order, from behind `after` on.
-
-        Those of faces that were enrolled at `before` (UNIX ms) or later are left out: the library
-        was being read by then.
-        """
         query = self._unseen(before, after).order_by("face_token").limit(ROWS_AT_ONCE)
         with translate_db_errors(self._path):
             return list(self._connection.scalars(query))
 
     def unseen_count(self, *, before: int) -> int:
-        """How many there are in all."""
         counted = select(func.count()).select_from(self._unseen(before, "").subquery())
         with translate_db_errors(self._path):
             return self._connection.scalar(counted) or 0
 
     def present(self, faces: Sequence[LibraryFace]) -> None:
-        """Remember faces of which the service said that the library holds them after all."""
         self.listing.add_faces(faces)
         tokens = [face.face_token for face in faces]
         with translate_db_errors(self._path):
@@ -139,13 +123,11 @@ class SqliteAudit(SqliteCopies):
             self._connection.commit()
 
     def deleted(self, face_tokens: Sequence[str]) -> None:
-        """Remember that the library holds these faces no more."""
         with translate_db_errors(self._path):
             self._connection.execute(delete(s.listed).where(s.listed.c.face_token.in_(face_tokens)))
             self._connection.commit()
 
     def absent(self, face_tokens: Sequence[str]) -> None:
-        """Remember tokens of which the service said that the library does not hold them."""
         if not face_tokens:
             return
         parameters = [{"face_token": token, "asked": True} for token in face_tokens]
@@ -154,7 +136,6 @@ class SqliteAudit(SqliteCopies):
             self._connection.commit()
 
     def all_was_listed(self, *, before: int) -> None:
-        """The listing is the whole library: what it did not show is absent."""
         unseen = self._unseen(before, "").subquery()
         with translate_db_errors(self._path):
             self._connection.execute(
@@ -179,10 +160,6 @@ class SqliteAudit(SqliteCopies):
     # Differences
 
     def differences(self, *, under_way: bool) -> Iterator[LibraryDifference]:
-        """Every face about which ledger and library differ, kind by kind.
-
-        With `under_way` a run goes on, and what it is sending right now is no difference.
-        """
         yield from self._found(DifferenceKind.MISSING, self._missing().order_by(s.face.c.face_id))
         yield from self._unknown(under_way=under_way)
         yield from self._found(DifferenceKind.SURPLUS, self._surplus())
@@ -258,7 +235,6 @@ class SqliteAudit(SqliteCopies):
     # What may be done about them
 
     def missing(self, *, after: int) -> list[MissingFace]:
-        """Some faces that the library does not hold, in order, from behind face `after` on."""
         ids = s.face.c.face_id
         query = self._missing().where(ids > after).order_by(ids).limit(ROWS_AT_ONCE)
         with translate_db_errors(self._path):
@@ -299,6 +275,10 @@ class SqliteAudit(SqliteCopies):
         )
         with translate_db_errors(self._path):
             return [_unknown_face(found) for found in self._connection.execute(query)]
+
+
+def _is_in(column: ColumnElement[str], token: ColumnElement[str]) -> ColumnElement[bool]:
+    return select(literal(1)).where(column == token).exists()
 
 
 def _unknown_of(token: ColumnElement[str]) -> list[ColumnElement[bool]]:

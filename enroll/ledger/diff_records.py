@@ -1,4 +1,4 @@
-"""How a manifest differs from a ledger, and what a sync made of that: values without I/O."""
+"""How a manifest differs from a ledger, and what a sync did about it: values without I/O."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from enum import StrEnum
 
 
 class RowDiffKind(StrEnum):
-    """How a manifest can differ from the ledger, or what is to be known of it."""
+    """How a row or a face differs between manifest and ledger."""
 
     JOINER = "joiner"
-    """A row of somebody who has no face in the library."""
+    """A row of a person without a face in the library."""
     PHOTO = "photo"
-    """A row of somebody who has one, with a photo that is new."""
+    """A row with a new photo, of a person with a face."""
     USER_DATA = "user_data"
-    """A row with another text than its face has in the library."""
+    """A row whose text differs from that of its face."""
     OLD = "old"
-    """A face of somebody in the manifest to which no row leads any more."""
+    """A face that no row leads to any more, of a person in the manifest."""
     LEAVER = "leaver"
-    """A face of somebody who does not stand in the manifest."""
+    """A face of a person who is absent from the manifest."""
     MISSING = "missing"
-    """A row whose photo is not there."""
+    """A row whose photo is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDiff:
     """One row or face by which manifest and ledger differ; `line` is the manifest's, 0 for a face.
 
-    `face_token` is the one in the library, if there is one; `since` is when somebody was first
-    found gone (UNIX ms).
+    `face_token` is empty without a face in the library; `since` is when the person was first found
+    absent (UNIX ms).
     """
 
     kind: RowDiffKind
@@ -45,16 +45,15 @@ class RowDiff:
 class DiffCounts:
     """The difference between a manifest and a ledger.
 
-    `first`: no sync has gone through a manifest yet. `rows` are the manifest's lines, `missing`
-    those whose photo is not there; `listed` are its people, `people` those of whom the ledger knows
-    a face in the library. `joiners`, `photos` and `user_data` are rows to be added (anew),
-    `joining` people; `emptied` are those of `user_data` whose text becomes empty, `held_back`
-    further rows with another text, which cannot be added as their photo is not there. `dropped` are
-    faces of people in the manifest that go without another in their place, `superseded` those in
-    whose place another command than a sync has put others. Of people who do not stand in it,
-    `newly_gone` are so for the first time, `waiting` not for long enough to be removed, `leaving`
-    are to be removed now, `together` the most of these whom one sync has found gone; `returned` had
-    gone and are there again.
+    `first`: no sync has completed yet. `rows` are the manifest's lines, `missing` those whose photo
+    is missing; `listed` are its people, `people` those with a known face in the library. `joiners`,
+    `photos` and `user_data` are rows to add, or to add again, `joining` people; `emptied` are those
+    of `user_data` whose text becomes empty, `held_back` further rows with a changed text, which
+    cannot be added because their photo is missing. `dropped` are faces of people in the manifest
+    that are deleted without a replacement, `superseded` those that a command other than a sync
+    replaced. Of people absent from the manifest, `newly_gone` are absent for the first time,
+    `waiting` not long enough to be removed, `leaving` are to be removed now, `together` the most of
+    these that one sync found absent; `returned` were absent and are back.
     """
 
     first: bool = False
@@ -77,21 +76,21 @@ class DiffCounts:
     returned: int = 0
 
     def figures(self) -> dict[str, int]:
-        """The numbers by their names, but for those that are only judged by."""
+        """The numbers to report, by name."""
         told = asdict(self)
         del told["first"], told["together"]
         return told
 
     @property
     def added(self) -> int:
-        """Faces that are to be added."""
+        """Faces to add."""
         return self.joiners + self.photos + self.user_data
 
     @property
     def removed(self) -> int:
-        """People whom one sync has found gone, and further faces, that are to be removed now.
+        """People that one sync found absent, and further faces, that are to be removed now.
 
-        Where nights end early leavers of several come together, each of which was judged.
+        Leavers of several nights that ended early were each judged on their own night.
         """
         return self.together + self.dropped + self.superseded
 
@@ -100,10 +99,10 @@ class DiffCounts:
 class SyncResult:
     """The difference in numbers, and what was deleted.
 
-    `people` were removed, with `faces` of theirs; `replaced` are faces of people in the manifest
-    that were deleted. `kept` people have a face yet that is to go, because another of their rows is
-    not enrolled, or as the sync has not come to it. `other_manifest` is as of
-    `Diagnosis`; `notes` are what is to be said of the manifest where no run says it.
+    `people` were removed, with `faces` of theirs; `replaced` are deleted faces of people in the
+    manifest. `kept` people still have a face to be deleted, because another of their rows is not
+    enrolled or the sync has not reached it. `other_manifest` is that of `Diagnosis`; `notes` are
+    remarks about the manifest that no run makes.
     """
 
     counted: DiffCounts
@@ -116,11 +115,11 @@ class SyncResult:
 
     @property
     def deleted(self) -> int:
-        """Faces that were deleted."""
+        """Deleted faces."""
         return self.faces + self.replaced
 
     def figures(self) -> Mapping[str, int]:
-        """Every number by its name."""
+        """Every number, by name."""
         return {
             **self.counted.figures(),
             "removed_people": self.people,
@@ -132,13 +131,13 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What may be the reason of a difference that is too large.
+    """Likely reasons for a difference that is too large.
 
-    Of those who are newly gone `zeros_lost` stand in the manifest with more or fewer zeros in
-    front; `behind` says that nearly all of them were enrolled behind those who are listed: the file
-    may have ended too early. `swapped` is in how many of a hundred rows the user id is a text of
-    the ledger, or a photo's name. `other_manifest` is the one that those who are gone stand in, if
-    it is another and hardly anybody else does; else empty.
+    Of the newly absent people, `zeros_lost` are in the manifest with more or fewer leading zeros;
+    `behind` says that nearly all of them were enrolled after the listed people, so the file may be
+    cut off. `swapped` is the percentage of rows whose user id is a text of the ledger or a photo's
+    name. `other_manifest` is another manifest that the absent people and hardly anybody else are
+    in; else empty.
     """
 
     zeros_lost: int = 0
@@ -149,7 +148,7 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class UnreadFile:
-    """A row's photo that has to be read to know whether it is another than before."""
+    """A row's photo that has to be read to see whether it has changed."""
 
     user_id: str
     path: str
@@ -157,8 +156,8 @@ class UnreadFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadFile:
-    """The same when it was read: its content (SHA-256), and the person's face with it, if any;
-    `unusable` is what is no photo that can be sent."""
+    """A row's photo after it was read: its content (SHA-256), and the person's face with that
+    content, if any; `unusable` if it cannot be sent."""
 
     user_id: str
     path: str
