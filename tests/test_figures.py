@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sqlite3
 import stat
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -317,7 +319,9 @@ def test_paths_that_are_no_text_are_in_the_figures_as_they_can_be_written(
     assert (odd / "log").read_text(encoding="utf-8") == done.err
     status = json.loads(command("status", "--json", "--ledger", odd / "l.sqlite").out)
     assert status["ledger"] == figures["ledger"]
-    assert status["runs"][0]["options"]["files"]["the log file"] == path_text(odd / "log")
+    with closing(sqlite3.connect(odd / "l.sqlite")) as ledger:
+        ((files,),) = ledger.execute("SELECT files FROM run").fetchall()
+    assert json.loads(files)["the log file"] == path_text(odd / "log")
     assert status["images"] == str(archive.folder)
     assert command.run(*run[:-4], "--ledger", odd / "l.sqlite").code == 0  # finds the folder again
     forget = command("forget", "--user-id", "person-0001", "--ledger", odd / "l.sqlite", "--yes")
