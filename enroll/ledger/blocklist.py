@@ -1,4 +1,4 @@
-"""Who was forgotten, known by a keyed hash of their user id alone. Pure, no I/O."""
+"""Forgotten people, known only by a keyed hash of their user id. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 from enroll.model import Entry, Fault, Row, Status
 
 KEY_BYTES = 32
-"""Of the key, which is made by chance for each ledger: as long as what HMAC-SHA256 gives."""
+"""Length of the key, which is random for each ledger: that of an HMAC-SHA256 digest."""
 
 WITHHELD = Fault(
     code="FORGOTTEN",
@@ -38,17 +38,17 @@ class BlockList:
         return hmac.digest(self.key, _bytes(user_id), "sha256")
 
     def holds(self, user_id: str) -> bool:
-        """Whether this person is to be withheld."""
+        """Whether to withhold this person."""
         return bool(self.digests) and self.digest(user_id) in self.digests
 
     def part(self, rows: Sequence[R]) -> tuple[Sequence[R], Sequence[R]]:
-        """The rows that may be enrolled, and those that are withheld. Costs nothing where nobody
-        was forgotten, and one hash a row else."""
+        """The rows that may be enrolled, and those that are withheld. Costs one hash per row, or
+        nothing if nobody was forgotten."""
         if not self.digests:
             return rows, ()
         free: list[R] = []
         withheld: list[R] = []
-        keyed = hmac.new(self.key, digestmod="sha256")  # to begin anew costs as much as the hash
+        keyed = hmac.new(self.key, digestmod="sha256")  # setting it up costs as much as the hash
         for row in rows:
             one = keyed.copy()
             one.update(_bytes(row.user_id))
@@ -56,7 +56,7 @@ class BlockList:
         return (free, withheld) if withheld else (rows, ())
 
     def entry(self, row: Row) -> Entry:
-        """What the results say of a row that is withheld."""
+        """The entry in the results for a withheld row."""
         return Entry(
             user_id=row.user_id,
             user_data=row.user_data,
@@ -68,12 +68,12 @@ class BlockList:
 
     @property
     def mark(self) -> str:
-        """A text that is another as soon as anybody else is withheld; empty for nobody."""
+        """A text that changes whenever the set of withheld people does; empty if there are none."""
         if not self.digests:
             return ""
         return blake2b(b"".join(sorted(self.digests)), digest_size=16).hexdigest()
 
 
 def _bytes(user_id: str) -> bytes:
-    # Half a character can stand in a manifest's cell.
+    # A manifest's cell can contain half a surrogate pair.
     return user_id.encode("utf-8", "surrogatepass")

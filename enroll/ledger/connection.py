@@ -79,9 +79,8 @@ def is_network(file_system: str) -> bool:
 
 
 def file_system(path: Path, mounts: str) -> str:
-    """The kind of file system that a path (absolute, resolved) is on, by a mountinfo's text.
-
-    Empty where the text does not tell.
+    """The type of file system that a path (absolute, resolved) is on, from the text of a mountinfo
+    file; empty if the text does not say.
     """
     best, found = -1, ""
     for line in mounts.splitlines():
@@ -102,7 +101,7 @@ OLDEST_SQLITE = (3, 33)
 """UPDATE … FROM, and 32,766 parameters in a statement."""
 
 FileId = tuple[int, int]
-"""Device and inode: what tells one file from another, whatever their names."""
+"""Device and inode: they identify a file, whatever its name."""
 
 _OPEN_HERE = Counter[FileId | None]()
 """The connections of this process to each file."""

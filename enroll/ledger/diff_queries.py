@@ -80,13 +80,13 @@ def is_listed(user_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def photo_is_missing() -> ColumnElement[bool]:
-    """Condition: there is no such photo; who has a face and names none now lacks it, too."""
+    """Condition: the photo is missing. A row that names none counts if its person has a face."""
     named = s.manifest_row.c.path != ""
     return and_(s.manifest_row.c.size.is_(None), or_(named, has_a_face(s.manifest_row.c.user_id)))
 
 
 def stands(face_id: ColumnElement[int]) -> ColumnElement[bool]:
-    """Condition: the face is enrolled, or is being added anew."""
+    """Condition: the face is enrolled, or is being added again."""
     known = s.face.alias("standing")
     return exists(
         select(literal(1)).where(
@@ -282,8 +282,8 @@ def is_held_back() -> ColumnElement[bool]:
 
 
 def _may_be_left() -> ColumnElement[bool]:
-    """Condition: the row's face was being added anew when a run ended, and may turn out not to have
-    been: then it has the text of no row."""
+    """Condition: the row's face was being added again when a run ended. If that turns out not to
+    have happened, the face has a text that no row has."""
     being = s.face.alias("being")
     other = s.manifest_row.alias("other")
     says_it = exists(

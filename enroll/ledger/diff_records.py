@@ -26,10 +26,10 @@ class RowDiffKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowDiff:
-    """One row or face by which manifest and ledger differ; `line` is the manifest's, 0 for a face.
+    """One row or face that differs between manifest and ledger.
 
-    `face_token` is empty without a face in the library; `since` is when the person was first found
-    absent (UNIX ms).
+    `line` is the line in the manifest, 0 for a face. `face_token` is empty without a face in the
+    library; `since` is when the person was first found absent (UNIX ms).
     """
 
     kind: RowDiffKind
@@ -43,17 +43,24 @@ class RowDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffCounts:
-    """The difference between a manifest and a ledger.
+    """The difference between a manifest and a ledger, in numbers.
 
-    `first`: no sync has completed yet. `rows` are the manifest's lines, `missing` those whose photo
-    is missing; `listed` are its people, `people` those with a known face in the library. `joiners`,
-    `photos` and `user_data` are rows to add, or to add again, `joining` people; `emptied` are those
-    of `user_data` whose text becomes empty, `held_back` further rows with a changed text, which
-    cannot be added because their photo is missing. `dropped` are faces of people in the manifest
-    that are deleted without a replacement, `superseded` those that a command other than a sync
-    replaced. Of people absent from the manifest, `newly_gone` are absent for the first time,
-    `waiting` not long enough to be removed, `leaving` are to be removed now, `together` the most of
-    these that one sync found absent; `returned` were absent and are back.
+    `first` means that no sync has completed a manifest yet. `rows` counts the lines of the
+    manifest, `missing` those whose photo does not exist. `listed` counts the people in the
+    manifest, `people` those with a face in the library according to the ledger.
+
+    To be added: `joiners` counts the rows of new people and `joining` those people; `photos` counts
+    rows with a new photo, and `user_data` rows whose face is added again with a changed text.
+    `emptied` are the `user_data` rows whose text becomes empty. `held_back` are further rows with
+    a changed text that cannot be added because their photo is missing.
+
+    To be removed, of people in the manifest: `dropped` are faces that no other face replaces,
+    `superseded` those that a command other than a sync has replaced.
+
+    People who are not in the manifest: `newly_gone` are absent for the first time, `waiting` have
+    not been absent long enough to be removed, and `leaving` are to be removed now; `together` is
+    the largest number of `leaving` people that a single sync found absent. `returned` were absent
+    and are back.
     """
 
     first: bool = False

@@ -1,4 +1,4 @@
-"""The lines of a manifest's difference from a SQLite ledger, what is kept of it, likely reasons."""
+"""How a manifest differs from a SQLite ledger, row by row; what is kept of it; likely reasons."""
 
 from __future__ import annotations
 
@@ -246,9 +246,9 @@ def _unlisted_behind(connection: Connection) -> bool:
 
 
 def other_manifest(connection: Connection, *, manifest: str) -> str:
-    """The manifest that most of those who are gone stand in, if it is another than this one and
-    hardly anybody else stands in it; else empty. An earlier export under a name of its own is no
-    other one: that was followed, and has not been used since this one was."""
+    """The manifest that lists most of the people who are gone, if it is not this one and lists
+    hardly anybody else; otherwise empty. An earlier export under its own name does not count as
+    another manifest: it was synced, and has not been used since this one was."""
     theirs = (
         select(s.row.c.user_id, func.max(s.run.c.manifest).label("manifest"))
         .join_from(s.unlisted_person, s.row, s.row.c.user_id == s.unlisted_person.c.user_id)

@@ -1,4 +1,4 @@
-"""People of whom a SQLite ledger keeps nothing but a keyed hash."""
+"""Forgotten people: a SQLite ledger keeps nothing of them but a keyed hash."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from enroll.ledger.statements import among, listed
 from enroll.model import Event, EventKind
 
 LOG_SECONDS = 2
-"""How long others may go on reading the ledger before its log is emptied: a command that looks at
-it takes less."""
+"""How long to wait for other readers of the ledger before emptying its write-ahead log; a command
+that only reads takes less."""
 
 PEOPLE_AT_ONCE = 500
-"""People whose lines are deleted together: some go through a whole table."""
+"""People whose records are deleted at once: some of the statements scan a whole table."""
 
 REDACTED = "(named a person who was forgotten)"
-"""What stands in the place of a sentence that named somebody."""
+"""Replaces a sentence that named a forgotten person."""
 
 
 SHOWN_DIGITS = 16
-"""Hexadecimal digits of a hash that are shown: enough to tell people apart."""
+"""How many hexadecimal digits of a hash are shown: enough to tell people apart."""
 
 
 def read_block_list(connection: Connection) -> BlockList:
-    """Who is to be withheld."""
+    """The people to withhold."""
     return BlockList(
         key=_key(connection),
         digests=frozenset(
@@ -135,7 +135,7 @@ class SqliteForgetting:
         return list(dict.fromkeys(map(as_known, user_ids)))
 
     def _known(self, user_ids: Sequence[str]) -> set[str]:
-        """Those of whom there is a face or a row."""
+        """Those with a face or a row in the ledger."""
         found = self._connection.execute(_KNOWN, {"people": listed(user_ids)}).all()
         return {line.user_id for line in found}
 
@@ -313,7 +313,7 @@ class Words:
     def of(cls, words: Iterable[str]) -> Words:
         spelled = sorted({form for word in words for form in (word, json.dumps(word)[1:-1])})
         either = "|".join(map(re.escape, spelled))
-        # A user id may be 500: the status in a message of ours does not name that person.
+        # A user id may be 500; an HTTP status in a message does not name that person.
         no_status = r"(?!(?<=\bHTTP[ _])[0-9]{3}(?![\w-]))"
         return cls(spelled, re.compile(rf"(?<![^\W_]){no_status}(?:{either})(?![^\W_])"))
 

@@ -512,11 +512,11 @@ class Ledger(LedgerReader, Protocol):
         """Take changes to be written with the next commit."""
 
     def commit(self, *, ahead: float = 0.0, offsets: ClockOffsets | None = None) -> None:
-        """Write what was recorded, in one transaction, and wait until it is on the disk.
+        """Write what was recorded, in one transaction, and wait until it is on disk.
 
-        With it goes the run's sign of life, by which a later run reckons when this one's calls
-        have expired: the time at which the commit begins, and `ahead` seconds; and the
-        lowest and the highest of all `offsets` that this run has given.
+        The same transaction writes the run's sign of life, from which a later run works out when
+        this run's calls have expired: the time at which the commit begins plus `ahead` seconds,
+        and the lowest and highest of all `offsets` that this run has passed.
         """
 
     def remember_ceiling(self, ceiling: int) -> None:

@@ -232,9 +232,9 @@ class SqliteDueRows:
 
 
 def _not_unchanged() -> Select[Any]:
-    """Rows of the scan that are not enrolled with the photo as it was, or whose text has changed.
+    """Scanned rows that are not enrolled with the photo unchanged, or whose text has changed.
 
-    `gone` and `unchanged` tell what is enrolled; what is neither is a candidate.
+    Rows that `gone` or `unchanged` selects are enrolled; all others are candidates.
     """
     enrolled = func.coalesce(s.face.c.status, "") == _ENROLLED
     same_photo = func.coalesce(

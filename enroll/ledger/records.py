@@ -37,10 +37,10 @@ INTERRUPTED = "INTERRUPTED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryIdentity:
-    """What tells a library from all others: host of the endpoint, name, creation time.
+    """What identifies a library: the endpoint's host, the library's name, its creation time.
 
-    The account is not kept: `add_time` tells two accounts' libraries of one name apart, and a
-    key may be exchanged while the library stays.
+    The account is not stored: `add_time` distinguishes libraries of the same name in two accounts,
+    and an account's key may be replaced while the library stays.
     """
 
     host: str

@@ -131,7 +131,7 @@ def pack(rows: Sequence[Row], *, first_line: int, withheld: int) -> bytes:
         first_line,
         withheld,
     )
-    # Surrogates can stand in a path that is not UTF-8; JSON escapes them.
+    # A path that is not UTF-8 can contain surrogates; JSON escapes them.
     return zlib.compress(json.dumps(columns).encode("ascii"), 1)
 
 

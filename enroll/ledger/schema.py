@@ -88,7 +88,7 @@ Index("face_not_enrolled", face.c.status, sqlite_where=face.c.status != Status.E
 
 Index("face_to_recheck", face.c.face_id, sqlite_where=face.c.recheck)
 
-# Few faces are being added anew, or have been a moment ago.
+# Few faces are being added again, or have just been.
 Index(
     "face_with_former",
     face.c.former_token,

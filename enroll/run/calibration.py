@@ -1,8 +1,8 @@
-"""A run's calibration: a face whose token is known is looked for, beside those in doubt.
+"""A run's calibration: looking for a face whose token is known, alongside the faces in doubt.
 
-It shows the score that a photo has for its own face, and how late the service shows a new face.
-Only a face that this run has enrolled tells that, and only from the first look that shows it on:
-so one is chosen and looked for until it is found, however many newer ones there are by then.
+It shows what score a photo has for its own face, and how late the service shows a new face. Only
+a face that this run has enrolled shows the latter, and only from the first look that finds it. So
+one face is chosen and looked for until it is found, however many newer ones there are by then.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from enroll.session.face_search import CALIBRATION_FACES, found_faces, score_of
 from enroll.session.library_listing import listed_whole
 
 CALIBRATION_TRIES = 12
-"""How often it is tried when no further success can come: about two minutes in all."""
+"""How many tries are made when no further success can come: about two minutes in all."""
 
 CHANGE_TRIES = 20
-"""How often one face is looked for while the run goes on, before another is: ten minutes."""
+"""How often one face is looked for during the run before another is chosen: ten minutes."""
 
 FRESH_SECONDS = 5.0
-"""How old a face may be when it is chosen while newer ones may come: its age when it is found
-bounds the lag, and looks wait for that."""
+"""The maximum age of a face when it is chosen while newer ones may come: its age when it is found
+bounds the lag, and looks wait for that long."""
 
 LAG_KEPT_SECONDS = 600.0
-"""How long a lag that was measured is relied on for further doubts."""
+"""How long a measured lag is relied on for further doubts."""
 
 FIRST_TRY_SECONDS = 60.0
-"""The longest lag that is taken from a face found at the first try: how long it was visible before
-is not known."""
+"""The longest lag accepted from a face found at the first try, as it is not known how long it had
+been visible before."""
 
 
 class Calibrator:
-    """Finds a run's calibration, once it is wanted: by `search`, or by `list`, which has no score.
+    """Finds a run's calibration once it is wanted: by `search`, or by `list`, which has no score.
 
-    `found` hears when there is one, `given_up` why there is none for now.
+    `found` is called when there is one, `given_up` with the reason when there is none for now.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Calibrator:
         self._hopeless = ""
 
     def want(self) -> None:
-        """Look for a calibration, unless that is under way."""
+        """Start looking for a calibration, unless that is under way."""
         if not self._wanted and self.cannot_search is None:
             self._wanted, self._tries = True, 0
 
     def renew(self) -> None:
-        """Look for a calibration unless there is one that tells the lag as it is now."""
+        """Start looking for a calibration unless there is one with a recent lag."""
         lag = self.calibration.lag if self.calibration is not None else None
         if lag is None or clock.monotonic() - self._found_at > LAG_KEPT_SECONDS:
             if lag is not None:

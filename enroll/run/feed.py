@@ -42,8 +42,8 @@ class Feed:
         reread: bool,
         sample: Sample | None = None,
     ) -> None:
-        """`photo_root` is told which photos the scan has seen; `limit` is the most rows to process,
-        if any; with a `sample` only the rows that it draws are processed."""
+        """`photo_root` is notified of the photos that the scan has seen; `limit` is the most rows
+        to process, if any; with a `sample`, only the rows that it draws are processed."""
         self._scan = scan
         self._tasks = tasks
         self._scan_cache = scan_cache

@@ -14,19 +14,19 @@ from enroll.photos import PhotoStore
 
 @dataclass(slots=True)
 class Shortage:
-    """Hears what could not be opened or started. `since` is monotonic seconds, None while all is
-    well; `because` is the last of the sentences."""
+    """Keeps track of files and threads that this machine has run out of. `since` is monotonic
+    seconds, None while all is well; `because` is the latest reason, a sentence."""
 
     since: float | None = None
     because: str = ""
 
     def met(self, because: str, now: float) -> None:
-        """There was no file or thread left for something."""
+        """Note that there was no file or thread left for something."""
         self.since = now if self.since is None else self.since
         self.because = because
 
     def passed(self) -> None:
-        """Something had all that it needed."""
+        """Note that something got all that it needed."""
         self.since = None
 
     def too_long(self, most: float, now: float) -> ShortageError | None:
@@ -38,11 +38,12 @@ class Shortage:
 
 @dataclass(slots=True)
 class Reachability:
-    """Hears every answer of a run. `since` is monotonic seconds, None while all is well.
+    """Judges from every answer of a run whether the service can be reached. `since` is monotonic
+    seconds, None while all is well.
 
-    `away` says that it is not only an answer or two that prove nothing: a call could not leave,
-    or many answers running were of no use. `code` and `because` are of the last one. `make_room`
-    lets go of files that nobody needs now: what rests would keep calls from leaving.
+    `away` means more than an answer or two that prove nothing: a call could not be sent, or many
+    answers in a row were of no use. `code` and `because` are those of the latest one. `make_room`
+    closes files that nothing needs at the moment, which would keep calls from being sent.
     """
 
     make_room: Callable[[], None] = lambda: None
@@ -51,11 +52,11 @@ class Reachability:
     code: str = ""
     because: str = ""
     shortage: Shortage = field(default_factory=Shortage)
-    """Whether the reason lies with this machine."""
+    """Whether the cause is on this machine."""
     _unknown: int = 0
 
     def heard(self, answer: Answer, now: float) -> None:
-        """Take an answer into account, unless it tells nothing of the service."""
+        """Take an answer into account, unless it says nothing about the service."""
         if answer.verdict is Verdict.BLOCKED:
             self.shortage.met(answer.message, now)
             self.make_room()
@@ -76,41 +77,41 @@ class Reachability:
 class CredentialRefresh(Protocol):
     """The credentials of a service; `enroll.session.account.Connection` offers them.
 
-    Credentials are told apart by identity: those that were read again are others only if they
-    were found to differ.
+    Credentials are compared by identity: reading them again gives a new object only if they have
+    changed.
     """
 
     @property
     def credentials(self) -> Credentials:
-        """Those that calls are signed with at present."""
+        """The credentials that calls are signed with at present."""
 
     def refresh_credentials(self, answer: Answer, used: Credentials | None) -> bool:
         """If `answer` refuses the signature of a call made with `used`, read the credentials again
-        unless that was done since; True if calls are now signed with others."""
+        unless that has been done since. Returns whether calls are now signed with others."""
 
 
 RUNNING = 20
-"""The same error so many times running stops the run: a handful of calls, and more
-than a few bad rows that happen to stand together."""
+"""How many times in a row the same error stops the run: few calls, but more than the bad rows that
+happen to be next to each other."""
 
 WINDOW = 100
-"""Answers that are looked back on for the same error now and then in between."""
+"""How many of the last answers are searched for an error that recurs between others."""
 
 MOST = 90
-"""The same error so many times among the last WINDOW answers stops the run."""
+"""How many times the same error among the last WINDOW answers stops the run."""
 
 UNKNOWN_RUNNING = 10
-"""After so many answers running that prove nothing, calls go one at a time."""
+"""After this many answers in a row that prove nothing, calls are made one at a time."""
 
 LONGEST_CAUTION = 60.0
-"""The longest time between two calls that go one at a time, in seconds."""
+"""The longest time between two calls that are made one at a time, in seconds."""
 
 
 @dataclass(slots=True)
 class Breaker:
-    """Stops a run whose calls fail the same way again and again.
+    """Stops a run whose calls keep failing in the same way.
 
-    It hears every answer to an `add` call that the service did not refuse.
+    It is given every answer to an `add` call that the service did not refuse.
     """
 
     _last: deque[str] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -120,10 +121,11 @@ class Breaker:
     _not_before: float = float("-inf")
 
     def heard(self, answer: Answer, *, rejected: bool, now: float) -> str | None:
-        """Take an answer into account; the code to stop the run for, if it has come too often.
+        """Take an answer into account. Returns the code to stop the run for, if it has come too
+        often.
 
-        `rejected` says that a rule made it a rejection, as known codes are: those never stop a
-        run, as a bad row must not.
+        `rejected` means that a rule made it a rejection, like the known codes: those never stop a
+        run, because a bad row must not.
         """
         definite = answer.verdict in (Verdict.APPLIED, Verdict.REJECTED)
         if definite:
@@ -168,13 +170,13 @@ class KnownPhotos(Protocol):
         """Whether a photo below this folder (an absolute path) has ever been read."""
 
     def some_photos_below(self, folder: str, *, most: int) -> Sequence[str]:
-        """The paths of some of them, drawn by chance."""
+        """The paths of some of them, drawn at random."""
 
 
 class PhotoRootCheck:
-    """Tells a photo that is missing from a photo folder that is gone.
+    """Distinguishes a single missing photo from a photo folder that is gone.
 
-    The `on_...` methods take note of what the run meets. Used on the loop's thread only.
+    The `on_...` methods record what the run encounters. Used on the loop's thread only.
     """
 
     def __init__(self, store: PhotoStore, known: KnownPhotos) -> None:

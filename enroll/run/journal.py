@@ -1,4 +1,4 @@
-"""Writes what happens to rows into the ledger, counts it, and tells the observer."""
+"""Records what happens to rows in the ledger, counts it, and notifies the observer."""
 
 from __future__ import annotations
 
@@ -230,10 +230,10 @@ class Journal:
         )
 
     def face(self, face: FaceRecord, *, ended: bool = True) -> None:
-        """Record where a face stands now, with the event that this is, if it is one; none unless
-        its call has `ended`."""
+        """Record the present state of a face, along with its event if the state has one and the
+        face's call has `ended`."""
         kind = _EVENTS.get(face.status)
-        stands = face.status is Status.ENROLLED and bool(face.code)  # not added anew after all
+        stands = face.status is Status.ENROLLED and bool(face.code)  # not added again after all
         events = [] if kind is None or stands or not ended else [self._event(kind, face)]
         self.ledger.record(Changes(faces=[face], events=events))
         self.noted()
@@ -241,17 +241,17 @@ class Journal:
     def ends(
         self, due: Candidate, status: Status, code: str, message: str, *, recognised: bool = False
     ) -> None:
-        """Count a due row's outcome and tell it; `recognised` says that its face was known."""
+        """Count and report a due row's outcome; `recognised`: its face was already known."""
         tally = self.tally
         tally.count(status, code, message, lines=due.lines)
         tally.done += due.lines
         tally.drawn[status] += due.lines
-        # A face that was known may bear another text than the manifest's: compared once more.
+        # A known face may have a different text from the manifest's, so it is compared once more.
         told = Status.PENDING if recognised else status
         self.scan_cache.ended(due.row.line, told, code, message, lines=due.lines)
         if status is Status.ENROLLED and recognised:
             tally.recognised += due.lines
-        elif status is Status.ENROLLED and code:  # it could not be added anew
+        elif status is Status.ENROLLED and code:  # it could not be added again
             tally.kept += due.lines
             tally.not_renewed += due.lines
             tally.new_bad += due.lines if code != due.code else 0
@@ -264,8 +264,8 @@ class Journal:
         self.observer.finished(due, status, code, message)
 
     def close_accounts(self, left_in_doubt: Set[int]) -> None:
-        """Record what can be told only when every row of the manifest has been seen;
-        `left_in_doubt` are faces that stay so and that no row has waited for."""
+        """Record what is known only after every row of the manifest has been seen;
+        `left_in_doubt` are faces that remain in doubt and that no row has waited for."""
         tally, ledger = self.tally, self.ledger
         tally.others_in_doubt = len(left_in_doubt - self.in_doubt)
         # Asked of the ledger, even when nothing was due: an earlier run may have been cut off in
@@ -313,5 +313,5 @@ class Journal:
 
 
 def _told(due: Candidate, status: Status) -> Status:
-    """The status that was told of a row last time: that of its photo, where it kept its face."""
+    """The status last reported for a row: that of its photo, where it kept its face."""
     return status if due.status is Status.ENROLLED else due.status

@@ -1,7 +1,7 @@
 """The loop of a run, and the only user of its ledger.
 
 Each turn takes the steps in the order in which a row goes through them, for many rows at once:
-hear answers, read ahead, plan, record intents, commit, reconcile, send.
+handle answers, read ahead, plan, record intents, commit, reconcile, send.
 
 A task given to an executor is one step (read the next rows, read one photo, make one call),
 returns a value and never waits long. A row that waits is in a heap of due times and holds no
@@ -249,7 +249,7 @@ class Driver:
         return self._unknown_faces.complete and self._planner.may_plan(self._feed.read)
 
     def _listen(self, patience: float) -> None:
-        """Wait for a task to end, then hear all that have ended."""
+        """Wait for a task to end, then handle all that have ended."""
         self._tasks.hear(patience, self._reach)
         self._in_doubt.go_on()
         now = clock.monotonic()
@@ -263,7 +263,7 @@ class Driver:
                 self._watchdog.bark(self._parts, now)
 
     def _wind_down(self) -> None:
-        """Hear the calls in flight, take back what has not left, and commit."""
+        """Wait for the calls in flight, take back what was not sent, and commit."""
         until = clock.monotonic() + self._work.drain
         try:
             while self._parts.in_flight and (left := until - clock.monotonic()) > 0:

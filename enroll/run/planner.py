@@ -46,15 +46,15 @@ class Planner:
         """Why no further photo can be read."""
 
     def was_looked_for(self, face: FaceRecord) -> None:
-        """A face that comes up again was looked for in the library, and is not there."""
+        """Note that a face was looked for in the library and is not there, as it comes up again."""
         self._looked_for.add(face.face_id)
 
     def may_plan(self, read: Iterable[Job]) -> bool:
-        """Whether a step can be taken for any of these."""
+        """Whether any of these jobs can take a step."""
         return not all(map(self._waits, read))
 
     def _waits(self, job: Job) -> bool:
-        """Whether it cannot be told yet if a photo or the whole share is missing."""
+        """Whether it is still unclear if only this photo or the whole share is missing."""
         return _is_missing(job) and not self._photo_root.certain
 
     def plan(self, read: deque[Job]) -> list[Job]:
@@ -148,7 +148,7 @@ class Planner:
         )
         return replace(
             face,
-            # One that is added anew keeps its text until that is on its way.
+            # A face that is added again keeps its text until the new one is on its way.
             user_data=face.user_data if face.face_token else due.row.user_data,
             sent_sha256=photo.sent_sha256,
             prepared=photo.prepared,

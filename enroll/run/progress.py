@@ -73,8 +73,8 @@ class Watchdog:
         self._short_since: float | None = None
 
     def heed(self, reach: Reachability, now: float) -> None:
-        """Tell the observer that the service cannot be reached, and when it is there again; and
-        once that this machine has no files or threads for the run."""
+        """Notify the observer when the service cannot be reached and when it is back, and once
+        when this machine has no files or threads left for the run."""
         short = reach.shortage.since
         if short not in (None, self._short_since) and now - short >= AWAY_SECONDS:
             self._short_since = short
@@ -87,8 +87,8 @@ class Watchdog:
             self._away_since = None
 
     def still(self, tally: Tally, now: float) -> bool:
-        """Whether nothing has moved for a while, since the last time that this was so."""
-        # No calls: the same look made over and over brings nobody further.
+        """Whether nothing has moved for a while, counted from the last time this was true."""
+        # Calls do not count: repeating the same look is no progress.
         settled = (tally.in_doubt_now, tally.adopted, tally.not_applied, tally.surplus)
         counts = (tally.done, tally.due, *settled)
         if counts != self._counts:

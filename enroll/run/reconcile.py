@@ -98,7 +98,7 @@ class ReconcileRecord:
         if face.open:
             pending = replace(face, status=Status.PENDING, recheck=True, run=self.journal.run)
             face = pending.reverted()
-            if face.face_token:  # as it stood before: nothing is amiss
+            if face.face_token:  # back to its former state: nothing is wrong
                 face = replace(face, code="", message="")
             events.append(self._event(EventKind.NOT_APPLIED, face, None))
             self.journal.tally.not_applied += 1
@@ -106,7 +106,7 @@ class ReconcileRecord:
         return face
 
     def undecided(self, doubt: Doubt, because: str) -> FaceRecord:
-        """Nothing tells; what is to be looked for again stays so on record."""
+        """Nothing settles the doubt; a face to be rechecked stays marked as such in the ledger."""
         face = doubt.face
         if face.open:
             said = f"The service may or may not have the face: {because}."
@@ -292,7 +292,7 @@ class Reconciler:
         there = listing.people.get(face.user_id, [])
         unknown_faces = self._unknown_faces([(one.face_token, one.add_time, None) for one in there])
         if unknown_faces:
-            self._search(due)  # is it this photo? Only its likeness tells
+            self._search(due)  # only a search can show whether it is this photo
         else:
             at = self._lookups.service_time() - (clock.monotonic() - listing.at)
             findings = Findings((), at=at, own=_shows(face, {one.face_token for one in there}))
@@ -334,13 +334,13 @@ class Reconciler:
             self._conclude(doubt, Findings((unknown,)), None)
 
     def _only_unknown_face(self, doubt: Doubt) -> SeenFace | None:
-        """Where likeness cannot tell: the one listed face that can be no other that we have sent,
-        in a library that nobody but us has filled."""
+        """Where a search cannot decide: the one listed face that cannot be any other face that was
+        sent, in a library that nobody else has added to."""
         ledger, face = self._journal.ledger, doubt.face
         if self._listing is None or doubt.recheck or not ledger.began_empty:
             return None
         if face.code == STRANGER:
-            return None  # what the ledger has sent says nothing of a face that it does not know
+            return None  # what was sent says nothing about a face that the ledger does not know
         there = self._listing.people.get(face.user_id, [])
         unknown_faces = self._unknown_faces([(one.face_token, one.add_time, None) for one in there])
         known = ledger.faces_of([face.user_id])[face.user_id]

@@ -72,7 +72,7 @@ def likely_count(count: int, drawn: int, of: int) -> str:
 
 @dataclass(slots=True)
 class Spread:
-    """What was measured of each row that was drawn: enough to reckon the sum for all."""
+    """The measurements of the rows drawn: enough to estimate the sum over all rows."""
 
     rows: int = 0
     total: int = 0

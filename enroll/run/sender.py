@@ -258,11 +258,11 @@ class Sender:
         self._urgent = self._urgent or answer.verdict is not Verdict.APPLIED
 
     def hear_all(self) -> list[Job]:
-        """Record what the answers mean that have come. Returns the jobs for which no further call
-        is made: each face has its outcome or is in doubt.
+        """Record what the answers received so far mean. Returns the jobs that need no further
+        call: each face has its outcome or is in doubt.
 
-        An answer may bear a face token, so each is heard whatever becomes of the others; the first
-        error is in `unrecorded`.
+        An answer may carry a face token, so each is handled whatever happens with the others; the
+        first error is kept in `unrecorded`.
         """
         answered, self._answered, self._urgent = self._answered, [], False
         holders: dict[str, int] = {}

@@ -93,8 +93,8 @@ class Tasks:
         self._ended.put(None)
 
     def hear(self, patience: float, reach: Reachability) -> None:
-        """Wait so many seconds at most for a task to end, then hear all that have ended; one
-        that found no file to open is put off, as it changed nothing."""
+        """Wait at most `patience` seconds for a task to end, then handle all that have ended. One
+        that ran out of files or threads changed nothing, and is put off."""
         heard = []
         for task in self._wait(patience):
             try:

@@ -100,10 +100,10 @@ def first_step(
     user_data: str | None = None,
     renews: bool = False,
 ) -> Send | NoCall | Hold:
-    """The first step of a row whose photo has been read, in the run of number `run`.
+    """The first step of a row whose photo has been read, in run number `run`.
 
-    `faces` is everything that the ledger holds of this `user_id`; `user_data` the row's, where it
-    may be another than was sent. With `renews` an enrolled face is sent again where it is.
+    `faces` are all faces that the ledger has for this `user_id`; `user_data` is the row's, given
+    where it may differ from what was sent. With `renews`, an enrolled face is sent again.
     """
     same = same_face(faces, photo)
     opened = next((face for face in faces if face.open), None)
@@ -122,20 +122,20 @@ def first_step(
 
 
 def _may_be_renewed(face: FaceRecord, user_data: str | None) -> bool:
-    """Whether the library has another text for an enrolled face; what it was under before has to
-    be deleted first."""
+    """Whether the library has a different text for an enrolled face. A former copy of the face has
+    to be deleted first."""
     return user_data not in (None, face.user_data) and face.former_token is None
 
 
 def _may_try_again(face: FaceRecord, *, policy: Policy, run: int, mended: bool) -> bool:
     """Whether a face that is neither enrolled nor open may be sent (again) in this run.
 
-    `mended` says that its row bears another text than was sent.
+    `mended` means that the row's text differs from what was sent.
     """
     if face.status is Status.REJECTED and mended:
         return True
     if face.run == run and face.status in (Status.REJECTED, Status.FAILED):
-        return False  # another row with the same photo has had its answer a moment ago
+        return False  # another row with the same photo has just been answered
     if face.status is Status.REJECTED:
         return (
             face.code in policy.retry_codes
@@ -194,8 +194,8 @@ def mark_sending(
 
 
 def mark_suspect(face: FaceRecord, *, run: int, user_data: str | None = None) -> FaceRecord:
-    """The record of a face that is looked for before it is sent: the library holds a face of its
-    person that the ledger does not know. No call of ours is under way, so no expiry is awaited.
+    """The record of a face to look for before it is sent, because the library holds a face of the
+    same person that the ledger does not know. No call is in flight, so there is no expiry to await.
 
     `user_data` is as for `mark_sending`.
     """
@@ -234,10 +234,10 @@ def after(
     tries: int,
     previous_expires: float | None = None,
 ) -> Step:
-    """The step after the answer to an `add` call; `tries` are this run's calls for the row.
+    """The step after the answer to an `add` call; `tries` counts this run's calls for the row.
 
-    `previous_expires` is the expiry of the last attempt before this one that ended in doubt, None
-    without one: once this attempt's end is known, only that expiry stays on record.
+    `previous_expires` is the expiry of the last earlier attempt that ended in doubt, None if there
+    is none: once this attempt's outcome is known, only that expiry stays on record.
     """
     verdict = answer.verdict
     if verdict is Verdict.APPLIED:
@@ -278,10 +278,10 @@ def after(
 def after_look(
     face: FaceRecord, due: Candidate, *, told: FaceRecord, policy: Policy, tries: int
 ) -> Send | NoCall | Outcome:
-    """The step of a row whose face was in doubt, once nothing more is done about that.
+    """The step of a row whose face was in doubt, once that has been looked into.
 
-    `face` stands as the look at the library left it, `told` as the last answer did; `tries` are
-    this run's calls for the row.
+    `face` is the face as the look at the library left it, `told` as the last answer left it;
+    `tries` counts this run's calls for the row.
     """
     absent = face.status is Status.PENDING
     if not (absent or _stands_as_before(face, due)):
@@ -293,14 +293,14 @@ def after_look(
 
 
 def _stands_as_before(face: FaceRecord, due: Candidate) -> bool:
-    """Whether a face that was to be added again was not."""
+    """Whether a face that should have been added again was not."""
     return due.renews and face.face_token is not None and face.user_data != due.row.user_data
 
 
 def _not_applied(
     face: FaceRecord, answer: Answer, *, policy: Policy, tries: int
 ) -> Outcome | Again | Stop:
-    """The service answered that it did not add the face; `--on-code` may overrule ours."""
+    """The service answered that it did not add the face; `--on-code` may overrule the verdict."""
     rule = policy.on_code.get(answer.code)
     if rule is CodeRule.STOP:
         return Stop(cancel(face, previous_expires=face.expires), answer)

@@ -1,7 +1,8 @@
-"""Faces of the library that the ledger does not know, seen before the first photo is sent.
+"""Faces in the library that the ledger does not know, found before the first photo is sent.
 
 A ledger that was restored from a backup, or that shares its library with another, does not know
-every face that is there. Whoever has such a face is looked for before being sent.
+every face in it. Before a photo of a person with such a face is sent, the library is searched for
+it.
 """
 
 from __future__ import annotations
@@ -19,43 +20,43 @@ from enroll.run.lookups import Lookup, Lookups
 from enroll.session.retry import RUN_FIRST_LIST
 
 PAGES = 100
-"""Pages of `list` that are read at most: faces that a ledger lacks, and one page that it knows."""
+"""The most `list` pages to read: faces that the ledger lacks, and one page that it knows."""
 
 
 class Trust(Enum):
-    """How far a ledger is believed to know its library."""
+    """How far the ledger is trusted to know its library."""
 
     WHOLE = "whole"
-    """It was empty a moment ago, or a person answers for it."""
+    """Fully: the library was empty a moment ago, or a person vouches for the ledger."""
     UNLESS_SEEN = "unless seen"
-    """As long as no other face is seen there: another program may have added some."""
+    """Until an unknown face is seen: another program may have added some."""
     LESS = "less"
-    """It was put back to an earlier state: what the library holds has to be seen."""
+    """Less: it was restored to an earlier state, so what the library holds has to be seen."""
 
 
 class UnknownFaces:
-    """Lists the end of the library, where the faces are that a ledger may have missed.
+    """Lists the end of the library, where the faces are that the ledger may have missed.
 
-    `list` gives the oldest first, so what lies behind as many faces as the ledger knows is new to
-    it; one page more is read, because some that it knows may have been deleted. If it shows none
-    that the ledger knows, more of them were deleted: the start is halved until one is seen. Where
-    the service lists no further, faces beyond cannot be seen.
+    `list` returns the oldest faces first, so those past the number that the ledger knows are new
+    to it. Listing starts a page earlier, because some of the known ones may have been deleted.
+    If that page shows no known face, more were deleted: the start is halved until one is seen.
+    Faces beyond the point where the service stops listing cannot be seen.
     """
 
     def __init__(self, lookups: Lookups, journal: Journal, *, trust: Trust) -> None:
-        """With a ledger that is trusted wholly nothing is asked, and nobody has such a face."""
+        """With `Trust.WHOLE` the service is not asked, and nobody has an unknown face."""
         self._lookups = lookups
         self._journal = journal
         self._tokens: dict[str, set[str]] = defaultdict(set)
         self._whole = False
         self._asked = False
         self._pages = 0
-        self._met = False  # the ledger's faces: what comes behind may be new to it
+        self._met = False  # a face that the ledger knows: those after it may be new
         self._trust = trust
         self.complete = trust is Trust.WHOLE
-        """Whether everything has been seen that can be."""
+        """Whether everything that can be seen has been."""
         self.stop: LedgerMismatchError | None = None
-        """Why nothing may be sent: a ledger that lacks faces, and a library that is not shown."""
+        """Why nothing may be sent: the ledger lacks faces and the library cannot be listed."""
 
     @property
     def being_learned(self) -> bool:
@@ -63,7 +64,7 @@ class UnknownFaces:
         return self._asked and not self.complete
 
     def learn(self) -> None:
-        """Have the library listed, unless that is under way or done."""
+        """Start listing the library, unless that is under way or done."""
         if not (self.complete or self._asked):
             self._asked = True
             held = self._journal.ledger.token_count()
@@ -75,7 +76,7 @@ class UnknownFaces:
         return len(self._journal.ledger.holders_of(list(tokens))) < len(tokens)
 
     def all_known(self) -> bool:
-        """Whether the library was seen to its end, and the ledger knows all of it by now."""
+        """Whether the library was listed to its end, and the ledger knows all of it by now."""
         return self._whole and not any(map(self.has, self._tokens))
 
     def _ask(self, start: int) -> None:
@@ -85,7 +86,7 @@ class UnknownFaces:
         start = lookup.start
         try:
             page, following = faces(answer), next_start(answer)
-        except ServiceError:  # also where it lists no further
+        except ServiceError:  # also where the service stops listing
             self._ends(whole=False)
             return
         self._met = self._remember(page) or self._met or start == 1
@@ -111,7 +112,7 @@ class UnknownFaces:
             )
 
     def _remember(self, page: Sequence[LibraryFace]) -> bool:
-        """Note the faces that the ledger does not know; whether there is one that it knows."""
+        """Note the faces that the ledger does not know. Returns whether it knows any in `page`."""
         held = self._journal.ledger.holders_of([face.face_token for face in page])
         for face in page:
             if face.face_token not in held:
