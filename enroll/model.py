@@ -187,8 +187,8 @@ class Answer:
 class Library:
     """One face library of an account, as `group_list` shows it (the service says group).
 
-    `add_time` is the service's own text (ISO 8601); with `group_id` and the endpoint it tells
-    a library from a later one of the same name.
+    `add_time` is the service's own text (ISO 8601); with `group_id` and the endpoint it
+    distinguishes a library from a later one of the same name.
     """
 
     group_id: str

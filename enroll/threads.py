@@ -66,8 +66,8 @@ class Reading:
 
     @classmethod
     def of(cls, threads: Sequence[int]) -> Reading:
-        """By the kernel (its Documentation/scheduler/sched-stats.rst); zeros where it does not
-        tell."""
+        """Read from the kernel (see its Documentation/scheduler/sched-stats.rst); zeros if it does
+        not provide them."""
         used = waited = 0
         for thread in reversed(threads):
             with suppress(OSError, ValueError, IndexError):
@@ -76,7 +76,7 @@ class Reading:
         return cls(at=clock.monotonic(), used=used / 1e9, waited=waited / 1e9)
 
     def hindered_since(self, before: Reading) -> bool:
-        """Whether it was another program that the thread waited for."""
+        """Whether another program kept the thread waiting."""
         seconds = self.at - before.at
         waited, used = self.waited - before.waited, self.used - before.used
         return waited > _WAITED * seconds and used < _BUSY * seconds
@@ -85,12 +85,12 @@ class Reading:
 class OneCore:
     """Keeps the thread that enters it, and those that join it, on one core.
 
-    A comfort: whatever the system says to it, nothing raises. Afterwards every thread may run where
-    the one that entered might before.
+    Only an optimization: it never raises, whatever the system answers. Afterwards every thread may
+    run where the one that entered was allowed to before.
     """
 
     def __init__(self, *, reading: Callable[[Sequence[int]], Reading] = Reading.of) -> None:
-        """`reading` tells how threads fared so far; by itself the kernel is asked."""
+        """`reading` returns how long threads ran and waited so far, by default from the kernel."""
         self._read = reading
         self._allowed: frozenset[int] = frozenset()
         self._core: int | None = None
@@ -268,7 +268,7 @@ class Threads(Executor):
                 result = task()
             except BaseException as error:  # noqa: BLE001  # whoever asked for the result gets it
                 failure = error
-        with self._lock:  # first: who hears of the result may have the next task
+        with self._lock:  # first: whoever gets the result may submit the next task
             self._unfinished -= 1
         if failure is not None:
             future.set_exception(failure)

@@ -151,8 +151,8 @@ def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollEr
 
 
 def _tell(message: str, code: int, *, shown: Sequence[str] = ()) -> int:
-    """Tell a person, or a program that reads the log, why the command ends; returns the exit code.
-    `shown` are the lines for a person if they are more than the message."""
+    """Report why the command ends, to a person or to a program that reads the log. Returns the
+    exit code. `shown` are the lines for a person, if they differ from the message."""
     if not log_error(message, code):
         _say(*(shown or [message]))
     return code

@@ -10,17 +10,17 @@ from enum import StrEnum
 from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
 
 HIGHEST_SCORE = 100.0
-"""The highest score of `search`: a photo that gets it is its own face."""
+"""The highest score of `search`: a face with this score is the photo's own."""
 
 LEAST_OWN_SCORE = 90.0
-"""No lower score is learned as that of own faces: the service recommends 90 to tell people apart
-with the fewest mistakes."""
+"""The lowest score that may be learned as that of own faces: the service recommends 90 to tell
+people apart with the fewest mistakes."""
 
 AGREEING = 3
 """People whose photos must reach the same highest score before it counts as that of own faces."""
 
 SAMPLE = 20
-"""Searches, if there are that many, before that score is trusted."""
+"""How many searches, if there are that many, precede trust in that score."""
 
 
 class Outcome(StrEnum):

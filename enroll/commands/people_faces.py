@@ -25,9 +25,9 @@ from enroll.session.library_listing import ListedLibrary, read_library
 
 @dataclass(slots=True, kw_only=True)
 class PeopleFaces:
-    """What was found of people: by `user_id`, the tokens of `unknown` faces, which the ledger does
-    not have as theirs. `unsettled` has the people for whom there may be more, with the reason;
-    `because` says why the library could not be listed to its end, and is empty if it was."""
+    """The faces found of some people. `unknown` has, by `user_id`, the tokens of faces that the
+    ledger does not record as theirs. `unsettled` has the people who may have more faces, with the
+    reason. `because` says why the library could not be listed to its end; empty if it was."""
 
     unknown: dict[str, list[str]] = field(default_factory=dict)
     unsettled: dict[str, str] = field(default_factory=dict)
@@ -48,8 +48,8 @@ class PeopleSearch:
         settle_after: float,
         on_progress: Callable[[int], None],
     ) -> None:
-        """`settle_after` is for how many seconds behind its signature's expiry a call may still be
-        applied; `on_progress` hears how many faces the library has shown so far."""
+        """A call may still be applied for `settle_after` seconds after its signature expires;
+        `on_progress` is called with the number of faces that the library has shown so far."""
         self._caller = caller
         self._ledger = ledger
         self._listing = listing
@@ -58,8 +58,8 @@ class PeopleSearch:
         self._on_progress = on_progress
 
     def find(self, people: Sequence[str]) -> PeopleFaces:
-        """All of these people's faces that can be found, and the people for whom that may not be
-        all."""
+        """Find all the faces of these people that can be found, and the people who may have
+        more."""
         theirs = PeopleFaces()
         began = clock.now_ms()
         try:

@@ -29,7 +29,7 @@ from enroll.session.session import (
 from enroll.text.wording import amount, columns
 
 SHOWN_SHA256 = 12
-"""Digits of a photo's SHA-256 that tell a person's faces apart."""
+"""How many digits of a photo's SHA-256 to show: enough to tell a person's faces apart."""
 
 _TOKEN = re.compile(r"[0-9a-fA-F]{32}")
 

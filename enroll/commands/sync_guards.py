@@ -176,7 +176,7 @@ def _sentence(refusal: Refusal, found: DiffCounts) -> str:
 
 
 def _reason(guard: Guard, found: DiffCounts, seen: Seen) -> str:
-    """What probably happened, if that can be told."""
+    """What probably happened, if there are signs of it."""
     signs = seen.signs
     if guard is Guard.MISSING:
         return _OF_MISSING[seen.folder_empty]

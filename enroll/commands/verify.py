@@ -207,15 +207,15 @@ def _prove_copies(
     unknown_faces: Sequence[UnknownFace],
     paths: Mapping[int, Sequence[str]],
 ) -> list[Copy]:
-    """The unknown faces to which a search with the face's photo gives the score of the face itself.
+    """The unknown faces that score the same as the face itself when its photo is searched for.
 
-    One search a face. `paths` tells for each face where its photo may lie.
+    Makes one search per face. `paths` has the places where each face's photo may be.
     """
     faces = {unknown.face.face_id: unknown.face for unknown in unknown_faces}
     unknown_tokens: dict[int, set[str]] = defaultdict(set)
     for unknown in unknown_faces:
         unknown_tokens[unknown.face.face_id].add(unknown.face_token)
-    # A search that fails proves nothing.
+    # A failed search proves nothing.
     searched = [
         (face, found_faces(answer) or [])
         for face, answer in photo_search.each(caller, faces.values(), paths)

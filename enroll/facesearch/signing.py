@@ -19,8 +19,8 @@ DATE_RESOLUTION = 1.0
 """Seconds. `Date` is cut off to whole seconds, so its time was up to this much later."""
 
 AGREEING = 3
-"""How many answers in a row have to agree with each other before they are believed against what
-many others have said. Fewer where fewer had been heard."""
+"""How many answers in a row have to agree with each other before they are believed over many
+earlier ones; fewer if there were fewer earlier ones."""
 
 CLOCK_SLACK_SECONDS = 30.0
 """A difference between our clock and the service's that is worth naming. `Date` has a
@@ -56,7 +56,7 @@ class ServiceClock:
     kept beside it, and take its place when `AGREEING` of them in a row agree with each other: one
     of the clocks has been set. One wrong answer among many changes nothing.
 
-    Any thread may read; who calls `learn` or `offset_to_add` holds a lock.
+    Any thread may read; callers of `learn` or `offset_to_add` hold a lock.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class ServiceClock:
 
     @property
     def offset(self) -> float:
-        """Service minus ours, in seconds, to sign with; 0.0 until an answer has told."""
+        """The service's clock minus ours, in seconds, to sign with; 0.0 before the first answer."""
         known = self._known
         return 0.0 if known is None else bounded_offset(known.middle)
 
@@ -84,7 +84,7 @@ class ServiceClock:
     def offset_to_add(self) -> float:
         """The offset to sign the sending of a face with; `most` covers it from now on.
 
-        Before any answer has told, that is 0.0, and may be higher than all that is learned later.
+        Before the first answer it is 0.0, which may be higher than any offset learned later.
         """
         if self._known is None:
             self._most = 0.0
@@ -157,7 +157,7 @@ def clock_sentence(offset: float) -> str:
 def _shown(seconds: float) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-    except (ValueError, OverflowError, OSError):  # a year that no calendar of ours has
+    except (ValueError, OverflowError, OSError):  # a year that `gmtime` does not cover
         return f"{seconds:.0f} s after 1970"
 
 

@@ -1,8 +1,9 @@
 """The adapter under the requests Session: one deadline per call, and what was sent of it.
 
-requests cannot bound a whole call, and does not tell "never connected" from "lost on the way". This
-adapter does both. It keeps one connection for each origin, and never sends anything twice by
-itself. An answer of the usual form is read as a PlainHead, any other by http.client.
+requests cannot limit the time of a whole call, and does not distinguish "never connected" from
+"lost on the way". This adapter does both. It keeps one connection for each origin, and never sends
+anything twice by itself. An answer of the usual form is read as a PlainHead, any other by
+http.client.
 """
 
 from __future__ import annotations

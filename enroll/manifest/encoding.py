@@ -157,7 +157,7 @@ _WESTERN_BYTES = re.compile(
     rb"[\xc0-\xd6\xd8-\xf6\xf8-\xff\x8a\x8c\x8e\x9a\x9c\x9e\x9f"
     rb"\x80\x85\x91-\x97\xa0\xa1\xaa\xab\xb0\xb4\xba\xbb\xbf]+"
 )
-"""Windows-1252's letters, and the signs that stand in names and notes: ’ “ – € ° º ª « » ¡ ¿."""
+"""Windows-1252's letters, and the characters found in names and notes: ’ “ – € ° º ª « » ¡ ¿."""
 _TWO_LETTERS = re.compile(rb"[\xc2\xc3][\x80-\xbf]")
 """UTF-8 of a western letter. In Windows-1252 a sign after Â or Ã, where text has a letter: Ã¼."""
 _LOWER = re.compile(rb"[a-z]")

@@ -246,9 +246,9 @@ class Edit(StrEnum):
 class Seen:
     """What a file's structure says about a photo without decoding it.
 
-    `length` is its bytes without metadata, `cut` whether that is less than the file; `common`
-    says that every decoder shows these colours alike; of a `truncated` file the end is missing.
-    `size` None: the structure does not tell.
+    `length` is its size in bytes without metadata, `cut` whether that is less than the file.
+    `common` means that every decoder shows these colours alike. A `truncated` file lacks its end.
+    `size` is None if the structure does not contain it.
     """
 
     form: Form

@@ -30,7 +30,7 @@ Python."""
 ESCAPED = b"\xff\0"
 
 MOST_BY_CHANCE = 3
-"""Escaped bytes that may stand in what is no scan, before any marker: a scan has one in 256."""
+"""The most escaped bytes before a marker in data that is not a scan; a scan has one in 256."""
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 """A marker behind what decoders skip to find it: fill bytes, rubbish and escaped 0xFF in it."""

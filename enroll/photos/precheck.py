@@ -79,9 +79,9 @@ def check_installed(preparation: Preparation) -> None:
 
 
 def doubt_about(content: bytes, media_type: str, preparation: Preparation) -> Fault | None:
-    """Why the service would probably not enroll whom the photo is meant to show, if so.
+    """Why the service would probably not enroll the person in the photo; None if it would.
 
-    `content` is what would be sent. Nothing is done unless `preparation` asks for it.
+    `content` is what would be sent. Nothing is checked unless `preparation` asks for it.
     """
     if preparation.precheck == Precheck.OFF:
         return None

@@ -174,8 +174,8 @@ class _Picture:
         return self._file.numbers(self._entries[tag], most) if tag in self._entries else ()
 
     def _each(self, tag: Tag, default: int) -> tuple[int, ...]:
-        """A number for each sample, of which one may stand for all; Pillow takes no notice of what
-        goes beyond."""
+        """A number for each sample. The file may give a single one for all of them; Pillow ignores
+        excess numbers."""
         found = self._all(tag, 8) or (default,)
         if len(found) == 1 and 1 <= self.samples <= 8:
             return found * self.samples

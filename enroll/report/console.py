@@ -71,8 +71,8 @@ class Console(Screen):
         show_user_ids: bool = False,
         on_opened: Callable[[Callable[[int], None]], None] = lambda interrupt: None,
     ) -> None:
-        """`progress` None shows a bar when `stream` is a terminal; `on_opened` hears how the run
-        can be interrupted."""
+        """`progress` None shows a bar if `stream` is a terminal; `on_opened` is given the function
+        that interrupts the run."""
         self._settings = settings
         self._stream = stream
         self.attended = stream.isatty()
@@ -151,7 +151,7 @@ class Console(Screen):
                     ("Ledger", ledger),
                     ("Photos", f"{place.store.root} ({photos})"),
                 ],
-                least=len("Endpoint"),  # as what was told before the first call
+                least=len("Endpoint"),  # aligned with what was shown before the first call
             )
         )
 

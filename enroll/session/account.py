@@ -1,5 +1,5 @@
-"""The connection to the service, and its opening calls: credentials, clock and library are proved
-before a photo is sent."""
+"""The connection to the service and its opening calls, which check the credentials, the clock and
+the library before a photo is sent."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from enroll.text.remedies import call_remedy
 from enroll.text.wording import duration
 
 REFUSED_SECONDS = 900.0
-"""How long to wait for a slot where no option says so: a quarter hour, as later calls do."""
+"""How long to wait for a slot if no option says so: a quarter of an hour, like later calls."""
 
 TOLD_SECONDS = 3.0
-"""A wait that will have lasted longer is announced when it begins."""
+"""A wait that brings the total beyond this is announced when it begins."""
 
 _MISTAKES = frozenset(
     {
@@ -40,8 +40,8 @@ _MISTAKES = frozenset(
         OwnCode.FIELD_MISSING,
     }
 )
-"""What does not pass by itself when it is all that ever came: certificates, a proxy, or something
-at the endpoint that is not the service."""
+"""Failures that do not go away by themselves if nothing else has been received: certificates, a
+proxy, or something at the endpoint that is not the service."""
 
 
 def _attended() -> bool:
@@ -50,11 +50,11 @@ def _attended() -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long to wait, and who is notified.
+    """How long to wait, and the observer to notify.
 
-    `seconds` None: a few tries only for a service that is away; never longer than `until`, on the
-    monotonic clock. `attended` says that somebody is watching, who can correct a name at once: a
-    person at a terminal, if nobody says otherwise.
+    `seconds` None means only a few tries if the service is away. No wait goes beyond `until`, on
+    the monotonic clock. `attended` means that somebody is watching who can correct a name at once:
+    by default, a person at a terminal.
     """
 
     seconds: float | None = None
@@ -63,18 +63,18 @@ class Patience:
     observer: Observer = field(default_factory=Observer)
 
     def seems_a_mistake(self, answer: Answer) -> bool:
-        """Whether the settings are wrong rather than the service away, from the first try on."""
+        """Whether the settings seem wrong, even at the first try, rather than the service away."""
         unknown_name = answer.code == OwnCode.NAME_LOOKUP_FAILED
         wrong = answer.code in _MISTAKES or answer.code.startswith("HTTP_2")
         return wrong or (unknown_name and self.attended)
 
 
 class CallWait:
-    """The waiting for one call, from its first try on."""
+    """The waiting for one call, starting with its first try."""
 
     def __init__(self, patience: Patience, *, changes: bool = False) -> None:
-        """`changes` says that the call changes something: it is made again only where it was
-        certainly not carried out, and not begun while the service is away."""
+        """`changes` means that the call changes something: it is repeated only if it was certainly
+        not carried out, and not started while the service is away."""
         self._patience = patience
         self._changes = changes
         self._began = clock.monotonic()
@@ -83,11 +83,11 @@ class CallWait:
         self._told = False
 
     def pause(self, answer: Answer) -> float | None:
-        """Seconds after which the call is to be made again; None when its answer stands: the
-        service has said no, or what answers does not seem to be it.
+        """Seconds to wait before repeating the call. None if its answer is final: the service has
+        said no, or whatever answered does not seem to be the service.
 
-        Raises UnreachedError when it has taken too long, and ShortageError where this machine does
-        not let the call leave.
+        Raises UnreachedError when it has taken too long, and ShortageError if this machine cannot
+        send the call.
         """
         verdict, seconds = answer.verdict, self._patience.seconds
         self._tries[verdict] += 1
@@ -110,7 +110,7 @@ class CallWait:
         return after
 
     def answered(self) -> None:
-        """The call has come through."""
+        """Note that the call has come through."""
         if self._told:
             self._patience.observer.reached()
 
@@ -118,7 +118,7 @@ class CallWait:
         waited = clock.monotonic() - self._began
         bound = min(bound, max(self._patience.until - self._began, 0.0))
         refused = answer.verdict is Verdict.REFUSED
-        # What was asked for is kept to: a refused call is not made earlier than the service says.
+        # Respect the service's request: a refused call is not repeated earlier than it says.
         if waited >= bound or (refused and waited + after > bound):
             raise unreached(answer, waited=waited)
         if waited + after >= TOLD_SECONDS:
@@ -137,8 +137,8 @@ class CallWait:
 
 
 def unreached(answer: Answer, *, waited: float | None = None) -> UnreachedError:
-    """What to say of a service that is away or has no place for a call, by the last answer;
-    `waited` is for how many seconds, None where it was only tried a few times."""
+    """The error for a service that is away or has no slot for a call, from the last answer.
+    `waited` is the time waited in seconds, None if the call was only tried a few times."""
     lasted = "" if waited is None else f" for {duration(waited)}"
     if answer.verdict is Verdict.REFUSED:
         return UnreachedError(
@@ -157,25 +157,24 @@ def _said(answer: Answer) -> str:
 
 
 AWAY = frozenset({Verdict.NOT_SENT, Verdict.UNKNOWN, Verdict.REFUSED})
-"""What comes of a call when the service is away, or has no place for it."""
+"""The verdicts on a call when the service is away or has no slot for it."""
 
 ITS_OWN_WORD = "enroll does not know this code: ask the vendor of the service what it means."
 
 Announce = Callable[[str, str], None]
-"""Is told of an endpoint, and in words of the credentials, before the first call is signed."""
+"""Called with the endpoint and a description of the credentials before the first call is signed."""
 
 
 def unheard(endpoint: str, credentials: str) -> None:
-    """Nobody is told."""
+    """Announce nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Connection:
-    """The service, the credentials that it was made with, and a count of the calls made to it;
-    a context manager.
+    """The service, the credentials in use, and a count of the calls made; a context manager.
 
-    `read_credentials` reads them again, as they may be exchanged; `patience` says how long the
-    opening calls wait.
+    `read_credentials` reads the credentials again, as they may have been replaced; `patience` says
+    how long the opening calls wait.
     """
 
     endpoint: str
@@ -197,14 +196,14 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Let go of the service's connections."""
+        """Close the connections to the service."""
         self.service.close()
 
     def ask(self, kind: CallKind, call: Callable[[FaceSearch], Answer]) -> Answer:
-        """Make a call that changes nothing, until it comes through or patience is at its end.
+        """Repeat a call that changes nothing until it comes through or `patience` is exhausted.
 
-        Raises ServiceError, naming what stands in the way, and UnreachedError when that took
-        longer than we were told to wait.
+        Raises ServiceError, naming the obstacle, and UnreachedError if the obstacle lasted longer
+        than `patience` allows.
         """
         answer = self.make_call(kind, call)
         if answer.verdict is not Verdict.APPLIED:
@@ -214,8 +213,8 @@ class Connection:
     def make_call(
         self, kind: CallKind, call: Callable[[FaceSearch], Answer], *, changes: bool = False
     ) -> Answer:
-        """The same for any call, whatever its answer is; one that `changes` something is not made
-        twice once it may have been carried out."""
+        """Make any call in the same way, and return its answer whatever it is. A call that
+        `changes` something is not repeated once it may have been carried out."""
         service, wait = self.service, CallWait(self.patience, changes=changes)
         clock_learned = False
         while True:
@@ -224,8 +223,7 @@ class Connection:
             if answer.may_have_arrived:
                 self.tally.calls[kind] += 1
             if not changes:
-                # What this answer tells of the clock holds for the next call, and nothing is begun
-                # that could not go on.
+                # A wrong clock would also stop the next calls, so do not start what cannot go on.
                 answer = service.clock_trouble() or answer
             if answer.verdict is Verdict.APPLIED:
                 wait.answered()
@@ -244,7 +242,7 @@ class Connection:
 
     def refresh_credentials(self, answer: Answer, used: Credentials | None) -> bool:
         """If `answer` refuses the signature of a call made with `used`, read the credentials again
-        unless that was done since; True if calls are now signed with others."""
+        unless that has been done since. Returns whether calls are now signed with others."""
         if answer.code not in CREDENTIAL_CODES:
             return False
         if used is not self.credentials:  # another call has had them read again
@@ -260,8 +258,8 @@ class Connection:
         return True
 
     def failed(self, answer: Answer) -> ServiceError:
-        """The error for a call that adds no face and whose answer stands: the service was away or
-        had no place for it (UnreachedError), will not do it, or does not seem to be the service."""
+        """The error for a call that adds no face and whose answer is final: the service was away or
+        had no slot for it (UnreachedError), refuses it, or does not seem to be the service."""
         if answer.verdict in AWAY and not self.patience.seems_a_mistake(answer):
             return unreached(answer)
         clocks = clock_remark(answer, self.service.clock_offset)
@@ -278,9 +276,9 @@ def connect(
     announce: Announce = unheard,
     patience: Patience | None = None,
 ) -> Connection:
-    """The service, with the credentials as they are now, to be closed.
+    """A connection to the service with the present credentials; the caller closes it.
 
-    Raises UsageError without any, and for an unusable endpoint.
+    Raises UsageError if there are no credentials or the endpoint is unusable.
     """
     credentials = read_credentials()
     service = FaceSearch(
@@ -307,8 +305,8 @@ def list_libraries(connection: Connection) -> list[Library]:
 
 
 def find_library(connection: Connection, group_id: str, *, ledger: Path | None = None) -> Library:
-    """The library named `group_id`, of which `ledger` is the ledger, if there is one. Raises
-    ServiceError where the account has none such."""
+    """The library named `group_id`; `ledger` is its ledger, if there is one. Raises ServiceError
+    if the account has no such library."""
     found = list_libraries(connection)
     for library in found:
         if library.group_id == group_id:

@@ -44,12 +44,13 @@ def delete_chosen(
     go_on: Callable[[], bool] = lambda: True,
     seen: bool = False,
 ) -> int:
-    """Delete the faces that the ledger has chosen. Returns of how many it is not known whether
-    they are gone; the next command that changes the library finds out.
+    """Delete the faces that the ledger has chosen. Returns the number of faces whose deletion is
+    uncertain; the next command that changes the library settles it.
 
-    `run` is the command's number; `on_progress` hears after each call how many are gone so far,
-    once any are; `go_on` is asked before each, also before those that ask what became of a face.
-    `seen` is as for `Deletions.settle`. Raises ServiceError where the service will not delete.
+    `run` is the command's number. `on_progress` is called after each call with the number of faces
+    deleted so far, once there are any; `go_on` is asked before each call, including those that
+    find out what became of a face. `seen` is as for `Deletions.settle`. Raises ServiceError if the
+    service refuses to delete.
     """
     gone, unknown = 0, 0
     for targets in chosen_pages(ledger, run=run):

@@ -18,18 +18,18 @@ from enroll.session.caller import Caller
 from enroll.settings import SEARCH_PREPARATION, Preparation
 
 SEARCH_LIMIT = 100
-"""Results asked of `search`: the most that it gives."""
+"""How many results to request from `search`: its maximum."""
 
 SEARCH_THRESHOLD = 50.0
-"""Score below which `search` need not answer. The service recommends 75 and more to tell people
-apart; a photo's own face lies far above."""
+"""The score below which `search` need not return results. The service recommends 75 or more to
+tell people apart; a photo's own face scores far higher."""
 
 SCORE_SLACK = 0.1
-"""By how much a photo's score for its own face may lie below another's: room for rounding, and
-far less than what two photos of one person differ by."""
+"""How far a photo's score for its own face may be below another photo's: room for rounding, and
+much less than the difference between two photos of the same person."""
 
 CALIBRATION_FACES = 5
-"""Enrolled faces that are searched for to learn the score of own faces, the newest first."""
+"""How many enrolled faces are searched for to learn the score of own faces, newest first."""
 
 NO_FACE_FOUND = "NO_FACE_FOUND"
 """What `search` answers for a photo in which the service sees no face: it cannot have added one."""

@@ -47,9 +47,10 @@ def read_library(
     *,
     on_progress: Callable[[int], None] = lambda count: None,
 ) -> ListedLibrary:
-    """Read a library into `listing` as far as `list` shows it; `on_progress` hears how far it is.
+    """Read a library into `listing` as far as `list` shows it; `on_progress` is called with the
+    number of faces so far.
 
-    Raises ServiceError when the service shows nothing at all.
+    Raises ServiceError if the service shows nothing at all.
     """
     began, start, seen = clock.now_ms(), 1, 0
     for _ in range(MOST_PAGES):

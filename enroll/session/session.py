@@ -255,28 +255,28 @@ S = TypeVar("S", bound="SessionSettings")
 
 
 class Prompt(Protocol):
-    """Whom a command tells what it finds, and asks before it changes anything."""
+    """Shows what a command finds, and asks a person before it changes anything."""
 
     def connecting(self, endpoint: str, credentials: str) -> None:
-        """The first call is signed next: where it goes, and in words with which credentials."""
+        """Show, before the first call is signed, where it goes and with which credentials."""
 
     def say(self, *lines: str) -> None:
         """Show lines."""
 
     def progress(self, done: int, what: str) -> None:
-        """So many of something are done; told often."""
+        """Show that `done` of something (`what`) are done; called often."""
 
     def confirm(self, question: str) -> bool:
-        """Whether a person agrees. Raises UsageError where nobody can be asked."""
+        """Whether a person agrees. Raises UsageError if nobody can be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings(Transport):
-    """Which ledger and library; docs/reference.md describes the options.
+    """Which ledger and library to use; docs/reference.md describes the options.
 
-    `endpoint` None is the one of the ledger's last run, `group_id` None the ledger's,
-    `max_in_flight` None as many as the account takes. `timeout` is seconds. `in_use` are files
-    that the command must not take the place of, by what they are in words.
+    `endpoint` None is that of the ledger's last run, `group_id` None that of the ledger, and
+    `max_in_flight` None as many as the account allows. `timeout` is in seconds. `in_use` are files
+    that the command must not replace, by a description of each.
     """
 
     command: ClassVar[str]
@@ -289,7 +289,7 @@ class SessionSettings(Transport):
     in_use: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what the command line refuses, with the same sentence."""
+        """Raise UsageError for what the command line refuses, with the same message."""
         check_settings(self)
 
     @property

@@ -1,4 +1,4 @@
-"""What became of a run's rows and calls: counted while it goes on, told when it has ended."""
+"""What became of a run's rows and calls: counted during the run, reported at its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARED_SHOWN = 3
 
 
 class Latencies:
-    """How long calls took: any number of them, in counts by size, each right to one percent."""
+    """How long calls took: any number of them, counted in buckets accurate to one percent."""
 
     _STEP = math.log(1.02)
 
@@ -26,11 +26,11 @@ class Latencies:
         self._counts: Counter[int] = Counter()
 
     def add(self, seconds: float) -> None:
-        """Count a call; what took less than a tenth of a millisecond took that."""
+        """Count a call; less than a tenth of a millisecond counts as that."""
         self._counts[round(math.log(max(seconds, 1e-4)) / self._STEP)] += 1
 
     def quantile(self, share: float) -> float | None:
-        """The seconds within which that share of the calls (0 to 1) ended; None without any."""
+        """The seconds within which `share` (0 to 1) of the calls ended; None without any calls."""
         rank = max(math.ceil(share * self._counts.total()), 1)
         for size, count in sorted(self._counts.items()):
             rank -= count
@@ -43,22 +43,24 @@ class Latencies:
 class Tally:
     """Counts over the lines of one manifest in one run.
 
-    `codes` counts the lines of a status by error code, `examples` has one message for each.
-    `new_bad` are lines that were not in their bad state before. `adopted`, `not_applied` and
-    `surplus` are faces whose doubts were settled, `in_doubt_now` those that are being settled,
-    `others_in_doubt` those that stay so and are none of the manifest's; `unchecked` are faces that
-    were sent again and could not be looked for once more.
-    `renewed` are lines whose face was added anew with their text, `not_renewed` those of which that
-    could not be done.
-    `recognised` are due lines whose face turned out to be enrolled already. `due` is complete
-    once `scanned` is set; until then `unscanned` lines, at most, may be due, too. `pace` is how the
-    run goes now; `waited` counts moments by what was waited for. `undeleted` are faces of which it
-    is not known whether they were deleted. Of a trial, `sampled` lines were
-    drawn from those that are due and `left_out` not; `drawn` counts by what became of them.
-    `service_took` and `calls_took` are how long answered calls of `add` took, by the service's own
-    word and as a whole; those that it had no place for are left out.
-    `precheck_warnings` are lines whose photos were sent although `--precheck` found a fault, by
-    its code.
+    Lines: `codes` counts the lines of each status by error code, and `examples` has one message
+    for each code. `new_bad` lines were not in their bad state before. `renewed` lines had their
+    face added again with the new text; for `not_renewed` lines that failed. `recognised` are due
+    lines whose face turned out to be enrolled already. `precheck_warnings` counts the lines whose
+    photos were sent although `--precheck` found a fault, by the fault's code. `due` is complete
+    once `scanned` is set; until then, up to `unscanned` more lines may be due.
+
+    Faces: `adopted`, `not_applied` and `surplus` are faces whose doubt was settled, `in_doubt_now`
+    those whose doubt is being settled, and `others_in_doubt` those that remain in doubt and are not
+    in the manifest. `unchecked` faces were sent again and could not be looked for once more. For
+    `undeleted` faces it is unknown whether they were deleted.
+
+    Pace: `pace` is how the run is going now; `waited` counts moments by what was waited for.
+    `service_took` and `calls_took` are the durations of answered `add` calls, as reported by the
+    service and as a whole; calls that the service had no slot for are left out.
+
+    In a trial, `sampled` of the due lines were drawn and `left_out` were not; `drawn` counts the
+    drawn lines by outcome.
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -118,11 +120,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a run ended: by itself when all of the rest is None.
+    """How a run ended: by itself if `stop`, `signal` and `bound` are all None.
 
-    `stop` is what stopped it, `signal` the signal that did, `bound` the sentence of a bound
-    that was met (`--limit`, `--give-up-after`). `scanned_after` is how many of the
-    `seconds` the scan of the manifest took.
+    `stop` is the error that stopped it, `signal` the signal that did, `bound` a sentence about the
+    bound that was reached (`--limit`, `--give-up-after`). The scan of the manifest took
+    `scanned_after` of the `seconds`.
     """
 
     tally: Tally
@@ -134,17 +136,17 @@ class Ended:
 
 
 class Observer:
-    """Hears how a run goes on, from the driver's thread, and does nothing about it: a subclass
-    overrides what it wants to know. It must be quick and not raise."""
+    """Is notified of a run's progress, on the thread that drives it. This base class does nothing;
+    a subclass overrides the methods it needs. They must be quick and not raise."""
 
     def scanned(self, tally: Tally) -> None:
         """More of the manifest has been compared with the ledger."""
 
     def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
-        """A due row has its outcome; it counts in `Tally.done` already."""
+        """A due row has its outcome, and is already counted in `Tally.done`."""
 
     def precheck_warning(self, row: Candidate, fault: Fault) -> None:
-        """A due row's photo is sent although something is amiss with the face in it."""
+        """A due row's photo is sent although something is wrong with the face in it."""
 
     def ticked(self, tally: Tally) -> None:
         """Something may have happened; called a few times a second at most."""
@@ -153,7 +155,7 @@ class Observer:
         """Nothing has moved for a minute, because the run waits for what the sentence says."""
 
     def unreached(self, seconds: float, code: str, because: str) -> None:
-        """The service has not been reached for so long; told again and again while it is so."""
+        """The service has been out of reach for `seconds`; called repeatedly while that lasts."""
 
     def reached(self) -> None:
-        """The service is there again."""
+        """The service can be reached again."""

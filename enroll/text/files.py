@@ -202,7 +202,7 @@ def check_new_file(output: Output, in_use: InUse) -> None:
 def same_file(one: Path, other: Path) -> bool:
     """Whether two names mean one file, also through links, and even if it does not exist yet."""
     try:
-        return one.samefile(other)  # also where case does not tell names apart
+        return one.samefile(other)  # also on a case-insensitive file system
     except OSError:
         return os.path.realpath(one) == os.path.realpath(other)
 

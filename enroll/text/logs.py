@@ -104,7 +104,7 @@ class _Bare(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One object a line: time, level, event, message, and the event's own fields."""
+    """One object per line: time, level, event, message, and the event's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -129,18 +129,18 @@ def log(
     level: int = logging.INFO,
     aside: bool = False,
 ) -> None:
-    """Log an event: its sentence for people, its fields for programs.
+    """Log an event: a sentence for people, fields for programs.
 
-    An `aside` event goes into complete logs only: a terminal shows it in another way, and --quiet
-    does not show it at all.
+    An `aside` event goes only into complete logs: a terminal shows it differently, and with --quiet
+    it is not shown at all.
     """
     extra = {"event": event, "fields": dict(fields), "aside": aside}
     LOGGER.log(level, "%s", message, extra=extra)
 
 
 def log_error(message: str, exit_code: int, **more: str) -> bool:
-    """Log why a command ends: to the log file, and to stderr if log lines are objects there, with
-    `more` fields; False if a person still has to be told on stderr."""
+    """Log why a command ends, with the fields in `more`: to the log file, and to stderr if its log
+    lines are JSON objects. Returns False if the message still has to be shown on stderr."""
     record = _record("error", message, {"exit_code": exit_code, **more}, level=logging.ERROR)
     as_json = logs_json()
     for handler in LOGGER.handlers:

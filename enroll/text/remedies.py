@@ -133,8 +133,8 @@ _CREDENTIALS = "the credentials that were used"
 
 
 def remedy(code: str, *, used: Credentials | None = None) -> str:
-    """What to do about a code; empty if only the message can tell. `used` are the credentials that
-    a call was signed with: a remedy that says to check them names them."""
+    """What to do about a code; empty if only the message can say. `used` are the credentials that
+    the call was signed with; a remedy that says to check them names them."""
     if code in _DOUBTFUL:
         return _IN_DOUBT
     found = _REMEDIES.get(code) or _FAMILIES.get(code[: len("HTTP_2")], "")
