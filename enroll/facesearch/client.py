@@ -96,12 +96,12 @@ LATE_SECONDS = SIGNED_BEYOND_SECONDS / 2
 
 @dataclass(frozen=True, slots=True)
 class SignedCall:
-    """A call that whoever holds it may make, in `timeout` seconds from its beginning, but no longer
-    than to `deadline` (monotonic seconds): it carries its signature and not the secret.
+    """A call that any holder can make, as it carries its signature and not the secret. It may take
+    `timeout` seconds from its beginning, but must end by `deadline` (monotonic seconds).
 
-    `fields` are the form's, without a photo, which travels as `send_as` says. The signature
-    `expires` at that UNIX second on the service's clock, which is `offset` seconds ahead of ours.
-    `hidden` is taken out of everything that the service says.
+    `fields` are those of the form, without the photo, which is sent as `send_as` says. `expires` is
+    the UNIX second on the service's clock, which is `offset` seconds ahead of ours, at which the
+    signature expires. `hidden` is removed from everything that the service says.
     """
 
     kind: CallKind

@@ -251,7 +251,7 @@ class SqliteManifestDiff:
                     )
 
     def accept(self, run: int) -> None:
-        """Everything is to be done: remember who has gone, what is to go and what is to come."""
+        """Remember who is absent, and what to delete and to add: the sync will do all of it."""
         for statement, values in (
             (FORGET_RETURNED, {}),
             (FORGET_WITHHELD, {}),

@@ -182,10 +182,10 @@ REMEMBER_ROWS = _ROWS.from_select(
 
 
 SAMPLE = 200
-"""Rows that are looked at for what may be wrong with a manifest."""
+"""How many rows are examined for signs of what may be wrong with a manifest."""
 
 FEW = 10
-"""One in so many does not speak against a reason."""
+"""One exception in this many does not rule out a reason."""
 
 _PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".heic", ".tif", ".tiff")
 

@@ -276,7 +276,7 @@ class SqliteForgetting:
         with translate_db_errors(self._path):
             self._connection.commit()
         try:
-            # What an ordinary delete or update has left behind in the file, before today, too.
+            # Removes what ordinary deletes and updates, also earlier ones, have left in the file.
             self._beyond("VACUUM")
             self._beyond(f"PRAGMA busy_timeout={LOG_SECONDS * 1000}")
             busy, *_ = self._beyond("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -198,7 +198,7 @@ class DueRows(Protocol):
         """
 
     def add(self, due: Iterable[Candidate]) -> None:
-        """Queue rows behind those that are queued."""
+        """Add rows to the end of the queue."""
 
     def add_early(self, mark: str) -> int:
         """Queue rows that earlier runs with this `scan_mark` left due, some thousands at most, and
@@ -393,23 +393,23 @@ class LedgerAudit(LedgerReader, Protocol):
         added again with another text."""
 
     def unseen(self, *, before: int, after: str) -> list[str]:
-        """Some tokens of the ledger of which nothing is known, in order, from behind `after` on.
+        """Some tokens of the ledger that are not yet accounted for, in order, after `after`.
 
-        Those of faces that were enrolled at `before` (UNIX ms) or later are left out: the library
-        was being read by then.
+        Faces that were enrolled at `before` (UNIX ms) or later are left out: the library was
+        already being read.
         """
 
     def unseen_count(self, *, before: int) -> int:
         """How many there are in all."""
 
     def present(self, faces: Sequence[LibraryFace]) -> None:
-        """Remember faces of which the service said that the library holds them after all."""
+        """Remember faces that the library holds after all, according to the service."""
 
     def deleted(self, face_tokens: Sequence[str]) -> None:
         """Remember that the library no longer holds these faces."""
 
     def absent(self, face_tokens: Sequence[str]) -> None:
-        """Remember tokens of which the service said that the library does not hold them."""
+        """Remember tokens that the library does not hold, according to the service."""
 
     def all_was_listed(self, *, before: int) -> None:
         """The listing is the whole library: what it did not show is absent."""
@@ -421,7 +421,7 @@ class LedgerAudit(LedgerReader, Protocol):
         """
 
     def missing(self, *, after: int) -> list[MissingFace]:
-        """Some faces that the library does not hold, in order, from behind face `after` on."""
+        """Some faces that the library does not hold, in order, starting after face `after`."""
 
     def unknown_faces(self) -> list[UnknownFace]:
         """The unknown faces of people who have an enrolled face that was once in doubt, each with
@@ -544,10 +544,10 @@ class Ledger(LedgerReader, Protocol):
         """Whether a photo below this folder (an absolute path) has ever been read."""
 
     def some_photos_below(self, folder: str, *, most: int) -> list[str]:
-        """The paths of some photos that were read below this folder, drawn by chance."""
+        """The paths of some photos that were read below this folder, drawn at random."""
 
     def shared_photos(self, run: int) -> int:
-        """How many photos that this run enrolled stand under more than one `user_id`."""
+        """How many photos that this run enrolled have more than one `user_id`."""
 
     def examples_of_shared(self, run: int, *, most: int) -> list[SharedPhoto]:
         """The first of these photos."""

@@ -191,7 +191,7 @@ class ScanCache:
         """Whether every part was found as it was."""
 
     def next_part(self) -> Part | None:
-        """The part of the last scan to look at next; None without one, and behind the last."""
+        """The part of the last scan to look at next; None if there is none left."""
         if not self.recalled or self._handed_out >= self._record.parts:
             return None
         self._handed_out += 1

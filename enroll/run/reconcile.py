@@ -50,12 +50,12 @@ from enroll.session.library_listing import listed_whole
 from enroll.session.retry import NO_ANSWER
 
 IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
-"""Where a face has stood that has, or had, a token of its own: what is found are copies of it."""
+"""Former statuses of a face that has or had its own token: any face found is a copy of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileRecord:
-    """Writes to the ledger and counts; each method returns the face as it stands then."""
+    """Writes to the ledger and counts; each method returns the resulting face."""
 
     journal: Journal
 
@@ -127,7 +127,7 @@ class ReconcileRecord:
 
 
 TOKEN_SHOWN = frozenset({Status.ENROLLED, Status.SUPERSEDED})
-"""Where a face stands whose token the library holds."""
+"""Statuses of a face whose token the library holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ class Reconciler:
         self._lookups.work()
 
     def take_settled(self) -> list[FaceRecord]:
-        """The faces about which nothing more will be done, as they stand now; each once."""
+        """The faces that need no more work, in their present state; each is returned once."""
         settled, self._settled = self._settled, []
         return settled
 

@@ -1,1 +1,1 @@
-"""Calls outside of a run's loop: made until they are answered, or until patience is at its end."""
+"""Calls outside a run's loop, repeated until they are answered or `Patience` is exhausted."""

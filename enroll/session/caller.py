@@ -87,7 +87,7 @@ class Caller:
         *,
         policy: RetryPolicy = COMMAND,
     ) -> Answer:
-        """Make one call; its answer. Raises ServiceError where no call would be answered."""
+        """Make one call and return its answer. Raises ServiceError if no call is answered."""
         asked = self.each(
             kind,
             [None],
@@ -141,7 +141,7 @@ class Caller:
             requests.cancel()
 
     def _has_thread(self) -> bool:
-        """Whether a call can be made now; where not, one that is under way has to end first."""
+        """Whether a call can be made now; if not, one in flight has to end first."""
         try:
             self._pool.have_one_free()
         except ShortageError:
@@ -245,7 +245,7 @@ class _Requests(Generic[T, R]):
             self._limiter.answered(slot, answer, now=now, service_time=service_time)
 
     def put_off(self, request: _Request[T], seconds: float) -> None:
-        """Make the call again after so many seconds."""
+        """Repeat the call after `seconds`."""
         due = clock.monotonic() + seconds
         heapq.heappush(self._put_off, (due, next(self._order), request))
 

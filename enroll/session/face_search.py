@@ -48,9 +48,9 @@ class SeenFace:
 class Findings:
     """What one look has shown: the person's faces that the ledger does not know.
 
-    `cut_at` is the score of the last result where there may be more behind it, else None; `at` is
-    when it was asked for, 0 where nothing is to be concluded from a face that it does not show;
-    `own` is whether it shows the face's own token, None where it has none.
+    `cut_at` is the score of the last result if there may be more results after it, else None. `at`
+    is when the look was made, or 0 if nothing may be concluded from a face that it does not show.
+    `own` is whether it shows the face's own token, None if the face has none.
     """
 
     unknown_faces: tuple[SeenFace, ...]
@@ -85,8 +85,8 @@ class PhotoSearch:
     preparation: Preparation = SEARCH_PREPARATION
 
     def read(self, face: FaceRecord, paths: Sequence[str]) -> Photo | None:
-        """A face's photo from the first of the paths that still has it, or has it with other
-        metadata; None where no file has its content."""
+        """A face's photo from the first of the paths that still has it, even with different
+        metadata; None if no file has its content."""
         for path in paths:
             photo = read_photo(path, self.store, self.preparation)
             if isinstance(photo, Photo) and same_face([face], photo) is not None:
@@ -123,8 +123,8 @@ class PhotoSearch:
         yield from caller.each(CallKind.SEARCH, faces, search, answer_of=lambda answer: answer)
 
     def own_score(self, caller: Caller, ledger: Ledger) -> float | None:
-        """The score that a photo gets for its own face, shown by one whose token the ledger knows;
-        None where no search shows it. Raises ServiceError as `Caller.each`."""
+        """The score that a photo gets for its own face, learned from a face whose token the ledger
+        knows; None if no search shows it. Raises ServiceError like `Caller.each`."""
         known = ledger.newest_enrolled(CALIBRATION_FACES)
         paths = ledger.paths_of([face.face_id for face in known])
         for one in known:  # one after the other: the first is usually enough
@@ -148,11 +148,11 @@ def found_faces(answer: Answer | None) -> list[FoundFace] | None:
 
 
 def score_of(face: FaceRecord, found: Iterable[FoundFace]) -> float | None:
-    """The score of the face itself among those that were found; None where it is not shown."""
+    """The score of the face itself among the faces found; None if it is not there."""
     return next((one.score for one in found if one.face_token == face.face_token), None)
 
 
 def cut_at(found: Collection[FoundFace]) -> float | None:
-    """The lowest score where there may be more faces behind it, as `search` shows no more; else
+    """The lowest score if `search` returned as many faces as it can, so there may be more; else
     None."""
     return min(one.score for one in found) if len(found) >= SEARCH_LIMIT else None

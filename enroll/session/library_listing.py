@@ -76,7 +76,7 @@ def read_library(
 
 
 def list_small(caller: Caller) -> list[LibraryFace] | None:
-    """Every face of a library that one call shows whole; None where none does."""
+    """Every face of a library that one call can list; None if one call cannot."""
     try:
         return listed_whole(_ask_for_page(caller, 1))
     except ServiceError:

@@ -1,17 +1,17 @@
-"""When a call that may be made twice is made again. Pure, no clock.
+"""When to repeat a call that may be made twice. Pure, no clock.
 
-A policy looks at how a call has ended, and how often it has ended so before:
+A policy looks at how a call ended, and how often it has ended that way before:
 
-| verdict | what the policy does | when its bound is reached |
+| verdict | what the policy does | the answer is final |
 |---|---|---|
-| REFUSED, BLOCKED | again at once where a limiter spaces out calls, else after a pause | stands |
-| NOT_SENT, UNKNOWN | again after a pause | stands |
-| APPLIED, REJECTED, FATAL, FAILED | nothing: the same call would end the same | stands at once |
+| REFUSED, BLOCKED | repeats, after a pause unless a limiter spaces out calls | at the bound |
+| NOT_SENT, UNKNOWN | repeats after a pause | at the bound |
+| APPLIED, REJECTED, FATAL, FAILED | nothing: the same call would end the same way | at once |
 
-A pause is a second, doubled each time, a minute at most; where nothing else spaces out calls, a
-refused one waits for as long as the service asks. What an answer that stands comes to is for who
-asked to say: BLOCKED is a shortage of this machine, FATAL stops a command unless the credentials
-were exchanged (`enroll.session.account.Connection.refresh_credentials`).
+A pause is one second, doubled each time, up to a minute; if nothing else spaces out calls, a
+refused one waits for as long as the service asks. The caller decides what a final answer means:
+BLOCKED is a shortage on this machine, FATAL stops a command unless the credentials were replaced
+(`enroll.session.account.Connection.refresh_credentials`).
 
 | policy | NOT_SENT | UNKNOWN | REFUSED | BLOCKED | limiter | of |
 |---|---|---|---|---|---|---|
@@ -23,8 +23,8 @@ were exchanged (`enroll.session.account.Connection.refresh_credentials`).
 | `RUN` | 120 | 120 | no bound | no bound | yes | a run's searches and lists |
 | `RUN_FIRST_LIST` | no bound | 10 | no bound | no bound | yes | the list before the first photo |
 
-By time: bounded by `enroll.session.account.Patience`. `add` is not made twice for any of this:
-`enroll.run.transitions` decides about it.
+By time: bounded by `enroll.session.account.Patience`. No policy applies to `add`:
+`enroll.run.transitions` decides whether it is repeated.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ NO_ANSWER = frozenset({Verdict.NOT_SENT, Verdict.UNKNOWN})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often a call may end in each of these ways until its answer stands; `limited` says that
-    a limiter spaces out the calls that had no slot."""
+    """How often a call may end in each of these ways before its answer is final; `limited` means
+    that a limiter spaces out the calls that had no slot."""
 
     not_sent: float = math.inf
     unknown: float = math.inf
@@ -58,9 +58,9 @@ class RetryPolicy:
     limited: bool = True
 
     def again_after(self, answer: Answer, tries: Counter[Verdict]) -> float | None:
-        """Seconds after which a call that has ended so is made again; None when its answer stands.
+        """Seconds to wait before repeating a call that ended this way; None if its answer is final.
 
-        `tries` counts how the call has ended so far, `answer` included.
+        `tries` counts how the call has ended so far, including `answer`.
         """
         most = {
             Verdict.NOT_SENT: self.not_sent,
@@ -79,7 +79,7 @@ class RetryPolicy:
 
 
 def pause(tries: int) -> float:
-    """Seconds to wait after so many tries, one or more."""
+    """Seconds to wait after this number of tries, at least one."""
     return min(FIRST_PAUSE_SECONDS * 2.0 ** min(tries - 1, 16), LONGEST_PAUSE_SECONDS)
 
 

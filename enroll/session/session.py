@@ -49,10 +49,11 @@ class Held:
 def hold_ledger(
     path: Path, library: LibraryIdentity, *, began_empty: bool = False
 ) -> Iterator[Held]:
-    """Hold the ledger of this library, made first where nothing is there.
+    """Hold the ledger of this library, creating it if there is none.
 
-    `began_empty` says of a new one that its library holds no face. Before the service was asked
-    when the library was created, that is empty and not compared: `check_library` does it later.
+    `began_empty` means for a new ledger that its library holds no face. As long as the service has
+    not been asked when the library was created, `add_time` is empty and not compared;
+    `check_library` compares it later.
     Raises LedgerBusyError while another command holds it, LedgerMismatchError for another
     library's ledger or none, and LocalError.
     """
@@ -97,10 +98,10 @@ def prove_library(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDefaults:
-    """What a command takes from the ledger's last run where nobody says otherwise.
+    """The defaults that a command takes from the ledger's last run.
 
-    `settle_after` is seconds; `least_clock_offset` is the lowest that the run judged the
-    service's clock minus ours to be, in seconds.
+    `settle_after` is in seconds; `least_clock_offset` is the run's lowest estimate of the service's
+    clock minus ours, in seconds.
     """
 
     endpoint: str
