@@ -273,8 +273,10 @@ class FaceRecord:
     `attempts` counts the calls that may have reached the service; times are UNIX ms;
     `sent_sha256` is None where the file's own bytes were sent; `recheck` asks for one more search,
     because an earlier attempt was settled as not applied;
-    `user_data` and `multi_oriented_detection` are as last sent; `expires` is when the last
-    attempt's signature expires, in UNIX seconds on the service's clock; `run` is the run that
+    `user_data` and `multi_oriented_detection` are as last sent; `expires` is when a call
+    for the face can no longer be applied, in UNIX seconds on the service's clock: the latest that
+    its intent allows while the face is `sending`, the signature's while it is in doubt, and else
+    that of the last attempt in doubt before, if there was one; `run` is the run that
     last wrote the record; `refused_under` are the settings on which a refusal depended, as
     `Policy.marks` has them, None where it depended on none. `former_token` is the token under which
     the library holds the face with another text, `former_user_data`, while it is added again, and

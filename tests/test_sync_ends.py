@@ -184,3 +184,19 @@ def test_the_time_of_a_night_is_all_of_it(archive: Archive) -> None:
     kinds = [call.kind for call in archive.box.calls[calls:]]
     assert (kinds[0], kinds[-1], kinds.count("add")) == ("group_list", "delete", 0)
     assert report.ended.seconds > 2 * 0.2
+
+
+def test_what_was_deleted_before_the_service_refuses_is_reported(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deleting, "DELETE_PAGE", 1)
+    archive = Archive(tmp_path, box)
+    archive.people(*range(1, 5))
+    assert archive.sync().exit_code is ExitCode.DONE
+    del archive.rows[1:]
+    box.script([None, None, "auth"], call="delete")
+    report = archive.sync()
+    assert report.exit_code is ExitCode.SERVICE
+    assert report.sync_result is not None
+    assert (report.sync_result.people, report.sync_result.faces) == (2, 2)
+    assert len(archive.there()) == 2

@@ -18,7 +18,6 @@ from enroll.commands.sync_compare import (
     check_differences,
     compare,
     refuse_too_much,
-    removal_cutoff,
 )
 from enroll.errors import EnrollError, GuardError, ServiceError
 from enroll.ledger import Ledger, SyncResult, empty_ledger
@@ -123,7 +122,7 @@ class _Deletions:
         self._settings = settings
         self._run = run
         self._ledger = run.ledger
-        self._cutoff = removal_cutoff(difference.at, settings.grace)
+        self._cutoff = difference.cutoff
         self._bound = ""
         self._people = self._faces = self._replaced = self._kept = 0
 
@@ -156,6 +155,8 @@ class _Deletions:
             self._ledger.commit()
         except EnrollError as error:
             ended = replace(ended, stop=ended.stop or error)
+        except KeyboardInterrupt:  # library users may have no signal handler
+            ended = replace(ended, signal=signal.SIGINT)
         else:
             if through and self._run.signal is not None:
                 ended = replace(ended, signal=self._run.signal)
@@ -165,34 +166,28 @@ class _Deletions:
 
     def delete_replaced(self) -> None:
         """Delete replaced faces of people whose rows are all enrolled. Raises ServiceError."""
-        if self._ledger.deletions.choose_replaced().faces:
-            before = self._replaced
-
-            def on_progress(gone: int) -> None:
-                self._replaced = before + gone
-
-            self._delete(on_progress)
+        chosen = self._ledger.deletions.choose_replaced()
+        if chosen.faces:
+            try:
+                self._delete()
+            finally:  # what was deleted before an error counts
+                left = self._ledger.deletions.choose_replaced()
+                self._replaced += chosen.faces - left.faces
 
     def _delete_leavers(self) -> None:
         chosen = self._ledger.deletions.choose_leavers(cutoff=self._cutoff)
         if chosen.faces and self._may_go_on():
+            try:
+                self._delete()
+            finally:
+                left = self._ledger.deletions.choose_leavers(cutoff=self._cutoff)
+                self._people = chosen.people - left.people
+                self._faces = chosen.faces - left.faces
 
-            def on_progress(gone: int) -> None:
-                self._faces = gone
-
-            self._delete(on_progress)
-            left = self._ledger.deletions.choose_leavers(cutoff=self._cutoff)
-            self._people = chosen.people - left.people
-
-    def _delete(self, on_progress: Callable[[int], None]) -> None:
+    def _delete(self) -> None:
         with self._run.caller() as caller:
             delete_chosen(
-                self._ledger,
-                caller,
-                run=self._run.number,
-                on_progress=on_progress,
-                go_on=self._may_go_on,
-                seen=True,
+                self._ledger, caller, run=self._run.number, go_on=self._may_go_on, seen=True
             )
 
     def _may_go_on(self) -> bool:

@@ -62,12 +62,12 @@ HOUR_MS = 3_600_000
 class ManifestDifference:
     """How a manifest differs from a ledger, whose `diff` has the single rows and faces.
 
-    `at` is when they were compared (UNIX ms), `store` where the photos are; `other_manifest` is the
+    `cutoff` is as `removal_cutoff` says, `store` where the photos are; `other_manifest` is the
     one that hardly anybody but the leavers was enrolled from, empty where there is none such.
     """
 
     counted: DiffCounts
-    at: int
+    cutoff: int
     store: PhotoStore
     other_manifest: str
 
@@ -132,7 +132,7 @@ def compare(
         write_row_diffs(diff.row_diffs(photos_folder=store.root), settings.differences)
     return ManifestDifference(
         counted=replace(counted, rows=counted.rows + withheld, returned=returned),
-        at=now,
+        cutoff=cutoff,
         store=store,
         other_manifest=diff.other_manifest(_path_of(manifest)),
     )
