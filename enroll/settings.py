@@ -144,7 +144,7 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transport:
+class CallSettings:
     """How calls are made: the seconds that a whole one may take, certificates to trust instead of
     the system's, and whether an endpoint without TLS will do."""
 
@@ -154,7 +154,7 @@ class Transport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunSettings(Transport):
+class RunSettings(CallSettings):
     """Everything that decides what a run does; docs/reference.md describes each option.
 
     `ledger` None: the library's default path. `images` None: the folder last used with the ledger,

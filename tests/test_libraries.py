@@ -17,7 +17,7 @@ from enroll.errors import ExitCode, ServiceError, UsageError
 from enroll.ledger.lock import LedgerLock
 from enroll.sandbox import Sandbox
 from enroll.session.account import connect
-from enroll.settings import Transport
+from enroll.settings import CallSettings
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -156,7 +156,7 @@ class Person:
 
 def delete(place: Archive, person: Person, *, force: bool = False) -> bool:
     with connect(
-        Transport(timeout=2.0), lambda: place.credentials, endpoint=place.box.endpoint
+        CallSettings(timeout=2.0), lambda: place.credentials, endpoint=place.box.endpoint
     ) as connection:
         return delete_library(connection, group_id=GROUP, force=force, asker=person)
 

@@ -27,7 +27,7 @@ from enroll.model import Answer, CallKind, Verdict
 from enroll.session import account, retry
 from enroll.session.account import Connection, Patience, connect, list_libraries
 from enroll.session.caller import Caller
-from enroll.settings import Transport
+from enroll.settings import CallSettings
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -144,7 +144,7 @@ def test_a_service_that_stays_away_is_given_up_with_exit_code_6(archive: Archive
 
 def opened(archive: Archive, timeout: float) -> Connection:
     return connect(
-        Transport(timeout=timeout),
+        CallSettings(timeout=timeout),
         lambda: archive.credentials,
         endpoint=archive.box.endpoint,
         patience=Patience(attended=False),

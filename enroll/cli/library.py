@@ -13,7 +13,7 @@ from enroll.cli import options
 from enroll.cli.command import SettingsCommand, command_line_option, option, together
 from enroll.cli.terminal import Terminal, credentials_reader, printing
 from enroll.errors import UsageError
-from enroll.settings import Transport, default_ledger_path
+from enroll.settings import CallSettings, default_ledger_path
 from enroll.text.wording import say, say_json
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _connect(given: dict[str, Any]) -> Connection:
     from enroll.session.account import connect
 
     return connect(
-        Transport(
+        CallSettings(
             timeout=given["timeout"],
             ca_bundle=given["ca_bundle"],
             allow_http=given["allow_http"],

@@ -20,7 +20,7 @@ from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_remark
 from enroll.model import Answer, CallKind, Credentials, Library, Verdict
 from enroll.session.retry import CHANGE, NO_ANSWER, OPENING, OPENING_WAITS
 from enroll.session.tally import Observer, Tally
-from enroll.settings import Transport
+from enroll.settings import CallSettings
 from enroll.text.remedies import call_remedy
 from enroll.text.wording import duration
 
@@ -269,7 +269,7 @@ class Connection:
 
 
 def connect(
-    transport: Transport,
+    settings: CallSettings,
     read_credentials: Callable[[], Credentials],
     *,
     endpoint: str,
@@ -284,9 +284,9 @@ def connect(
     service = FaceSearch(
         endpoint,
         credentials,
-        timeout=transport.timeout,
-        ca_bundle=transport.ca_bundle,
-        allow_http=transport.allow_http,
+        timeout=settings.timeout,
+        ca_bundle=settings.ca_bundle,
+        allow_http=settings.allow_http,
         user_agent=f"enroll/{__version__}",
     )
     announce(endpoint, credentials.described)

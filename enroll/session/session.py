@@ -30,7 +30,7 @@ from enroll.ledger import (
 from enroll.model import CallKind, Credentials, Event, EventKind, Library, SendAs
 from enroll.session.account import Connection, connect, find_library
 from enroll.session.caller import Caller
-from enroll.settings import DEFAULT_ENDPOINT, RunSettings, Transport, host_of
+from enroll.settings import DEFAULT_ENDPOINT, CallSettings, RunSettings, host_of
 from enroll.text.files import InUse, Output, check_new_file
 
 ADOPT = "adopt"
@@ -272,7 +272,7 @@ class Prompt(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionSettings(Transport):
+class SessionSettings(CallSettings):
     """Which ledger and library to use; docs/reference.md describes the options.
 
     `endpoint` None is that of the ledger's last run, `group_id` None that of the ledger, and
