@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from archive import GROUP, Archive
-from moved_clock import standin
+from moved_clock import MovedClock, standin
 
 from enroll.commands import run_opening
 from enroll.commands.resolve import ResolveSettings, resolve
@@ -617,6 +617,19 @@ def test_a_look_waits_for_the_expiry_though_the_clock_is_set_back_meanwhile(
     made = [call.time for call in archive.box.calls if call.kind == "list"][looks:]
     assert len(made) == 2  # whether it shows `u2`, which was added meanwhile, and the look
     assert made[1] >= expires
+
+
+def test_a_run_with_no_task_under_way_waits_by_the_clock_that_tests_move(
+    archive: Archive, moved_clock: MovedClock
+) -> None:
+    doubted(archive, 1)
+    expires = moved_clock.time() + 20.0
+    archive.record(replace(archive.face("u1"), expires=expires))
+    before = moved_clock.ahead
+    report = archive.run(allow_nonempty=True)
+    assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
+    assert moved_clock.time() >= expires
+    assert moved_clock.ahead > before
 
 
 def test_faces_of_other_manifests_that_stay_in_doubt_are_named_and_change_no_exit_code(

@@ -42,6 +42,7 @@ class Tasks:
         self._engine = engine
         self._scanner = scanner
         self._ended: SimpleQueue[Task | None] = SimpleQueue()
+        self._under_way = 0
         self._put_off: deque[tuple[float, Task]] = deque()
         self.stop: EnrollError | None = None
         """Why the run cannot go on, from a task or from what takes its value."""
@@ -86,6 +87,7 @@ class Tasks:
         *,
         again: Callable[[], Future[T]] | None = None,
     ) -> None:
+        self._under_way += 1
         future.add_done_callback(lambda done: self._ended.put(Task(on_end, done, again)))
 
     def wake(self) -> None:
@@ -120,14 +122,21 @@ class Tasks:
     def _wait(self, patience: float) -> list[Task]:
         ended: list[Task | None] = []
         try:
-            ended.append(
-                self._ended.get(timeout=patience) if patience else self._ended.get_nowait()
-            )
+            ended.append(self._next(patience))
             while True:
                 ended.append(self._ended.get_nowait())
         except Empty:
             pass
-        return [task for task in ended if task is not None]
+        tasks = [task for task in ended if task is not None]
+        self._under_way -= len(tasks)
+        return tasks
+
+    def _next(self, patience: float) -> Task | None:
+        if not patience:
+            return self._ended.get_nowait()
+        if self._under_way:
+            return self._ended.get(timeout=patience)
+        return clock.wait(self._ended, patience)  # only time has to pass, or a signal to come
 
     def due_at(self) -> float | None:
         """When the next task that was put off is to be repeated (monotonic seconds)."""
