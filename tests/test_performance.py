@@ -33,7 +33,7 @@ CASES = {
     "growth": {
         f"growth: {step}, {count} rows"
         for step in ("plan", "first run", "run, nothing to do")
-        for count in (20, 50)
+        for count in (10, 20)
     },
     "limits": {"hidden limit 4", "hidden limit 16→6→24"},
 }

@@ -87,11 +87,10 @@ def mixed(folder: Path, rows: int) -> Archive:
     """Photos of 5 to 18 megapixels and 2 to 14 MB, as phones and cameras write them: with colour at
     every pixel or at every fourth, turned or not, one in four progressive. One in nine is sent as
     it is, of 1.9 MB."""
-    pictures = [_camera_photo(number) for number in range(8)]
-    small = _noise(4000, 3000, seed=8)
-    return _kept(
-        Archive(folder / "mixed", rows, [*pictures, _jpeg_below(small, LARGE_BYTES)], None)
-    )
+    pictures = [_camera_photo(number) for number in range(min(rows, 8))]
+    if rows > len(pictures):
+        pictures.append(_jpeg_below(_noise(4000, 3000, seed=8), LARGE_BYTES))
+    return _kept(Archive(folder / "mixed", rows, pictures, None))
 
 
 _MIXED_SIZES = (
