@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -518,6 +519,25 @@ def test_how_late_faces_are_shown_is_known_to_later_runs_that_add_nobody(
     report = archive.run(timeout=1.0)
     assert (report.ended.tally.adopted, report.ended.tally.not_applied) == (1, 0)
     assert archive.box.count("add") == added
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_no_doubt_is_judged_while_a_face_of_this_run_can_show_how_late_faces_are_shown(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    # Nothing but doubts of earlier runs is left, and no run knows yet how late faces are shown.
+    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
+    archive.people(5)
+    archive.run()
+    known = archive.in_library()
+    doubted(archive, 1, 2)
+    archive.delete(*(archive.in_library() - known))
+    archive.box.search_lag = 9.0
+    archive.box.script(["502-after"], user_id="u2", call="add")
+    report = archive.run(timeout=1.0)
+    assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
+    assert report.ended.tally.surplus == 0
+    assert Counter(face.user_id for face in archive.box.faces(GROUP)) == {"u1": 1, "u2": 1, "u5": 1}
 
 
 @pytest.mark.parametrize("size", [1, 1000])

@@ -73,8 +73,12 @@ class Calibrator:
     @property
     def ready(self) -> bool:
         """Whether looks can be judged: a calibration with an earlier run's face shows no lag, and
-        is used only when there will be no better one."""
-        return self.calibration is not None and (self.calibration.lag is not None or self._idle)
+        is used only when there will be no better one. A face that this run has enrolled gives a
+        better one, as soon as it is shown."""
+        if self.calibration is None:
+            return False
+        none_better = self._idle and self._chosen is None and self._newest is None
+        return self.calibration.lag is not None or none_better
 
     def enrolled(self, face: FaceRecord) -> None:
         """This run has enrolled a face: until now the newest."""
