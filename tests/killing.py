@@ -29,8 +29,6 @@ from typing import IO, Any
 from warmed import warm_up
 
 from enroll import clock
-from enroll.run.health import Reachability
-from enroll.run.tasks import Tasks
 
 ANY = "any"
 """Every point, whatever its kind."""
@@ -219,33 +217,8 @@ def _child(job: dict[str, Any]) -> int:
     moved = SharedClock(Path(job["clock"])) if job["clock"] else clock.Clock()
     if job["watch"]:
         _watch_points(job["kill"] and Kill(**job["kill"]))
-    if isinstance(moved, SharedClock):
-        _move_while_idle(moved)
     with clock.using(moved):
         return int(exit_code_of(job["arguments"]))
-
-
-def _move_while_idle(moved: SharedClock) -> None:
-    """Let the loop of a run wait by the moved clock whenever none of its tasks is under way.
-
-    The loop waits for the end of a task, which takes real time. Without one, only time can pass.
-    """
-    watch, hear = Tasks._watch, Tasks.hear
-    under_way: set[Future[Any]] = set()
-
-    def watching(self: Tasks, future: Future[Any], *args: Any, **named: Any) -> None:
-        under_way.add(future)
-        watch(self, future, *args, **named)
-        future.add_done_callback(under_way.discard)  # called after the one that wakes the loop
-
-    def hearing(self: Tasks, patience: float, reach: Reachability) -> None:
-        if not under_way and self._ended.empty():
-            moved.sleep(patience)
-            patience = 0.0
-        hear(self, patience, reach)
-
-    setattr(Tasks, "_watch", watching)  # noqa: B010
-    setattr(Tasks, "hear", hearing)  # noqa: B010
 
 
 class _Boundaries:
