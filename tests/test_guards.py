@@ -47,7 +47,8 @@ def archive(box: Sandbox, tmp_path: Path) -> Archive:
     for number in range(1, 31):
         there.photo(f"{number}.jpg", number * 3)
         there.rows.append((f"0{100 + number}", f"name {number}", f"{number}.jpg"))
-    assert there.sync(max_in_flight=1).exit_code is ExitCode.DONE  # in the list's order
+    # In the list's order: photos are sent in the order in which they have been read.
+    assert there.sync(max_in_flight=1, readers=1).exit_code is ExitCode.DONE
     return there
 
 
