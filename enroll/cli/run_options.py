@@ -32,6 +32,7 @@ from enroll.cli.command import (
 from enroll.cli.parameters import FILE, Duration, Member, Number, error_code, number_of, pairs
 from enroll.cli.signals import SignalDesk
 from enroll.cli.terminal import credentials_reader, tame_pillow
+from enroll.expiry import DEFAULT_SETTLE_AFTER
 from enroll.settings import CodeRule, FailOn, RunSettings
 from enroll.text.logs import LastingStream, log, set_up
 from enroll.text.wording import as_shown
@@ -103,7 +104,7 @@ def _calls(give_up_after: float) -> Callable[[F], F]:
         option(
             "--settle-after",
             type=number_of("settle_after"),
-            default=10.0,
+            default=DEFAULT_SETTLE_AFTER,
             show_default=True,
             metavar="SECONDS",
             help="How long after its signature expired the service may still apply a call.",

@@ -115,8 +115,10 @@ def first_step(
         return NoCall(same)
     if opened is not None:
         return Hold(opened)
-    mended = same is not None and user_data not in (None, same.user_data)
-    if same is not None and not _may_try_again(same, policy=policy, run=run, mended=mended):
+    text_changed = same is not None and user_data not in (None, same.user_data)
+    if same is not None and not _may_try_again(
+        same, policy=policy, run=run, text_changed=text_changed
+    ):
         return NoCall(same)
     return Send(same)
 
@@ -127,12 +129,12 @@ def _may_be_renewed(face: FaceRecord, user_data: str | None) -> bool:
     return user_data not in (None, face.user_data) and face.former_token is None
 
 
-def _may_try_again(face: FaceRecord, *, policy: Policy, run: int, mended: bool) -> bool:
+def _may_try_again(face: FaceRecord, *, policy: Policy, run: int, text_changed: bool) -> bool:
     """Whether a face that is neither enrolled nor open may be sent (again) in this run.
 
-    `mended` means that the row's text differs from what was sent.
+    `text_changed` means that the row's text differs from what was sent.
     """
-    if face.status is Status.REJECTED and mended:
+    if face.status is Status.REJECTED and text_changed:
         return True
     if face.run == run and face.status in (Status.REJECTED, Status.FAILED):
         return False  # another row with the same photo has just been answered
