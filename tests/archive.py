@@ -27,7 +27,7 @@ from enroll.clock import now_ms
 from enroll.commands.run import Screen, enroll_in_pools
 from enroll.commands.run_closing import Report
 from enroll.commands.sync import sync_manifest
-from enroll.facesearch import FaceSearch
+from enroll.facesearch import Call, FaceSearch
 from enroll.ledger import Changes, Target, read_ledger
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.ledger.store import SqliteStore
@@ -360,14 +360,14 @@ class Archive:
         photo = read_photo(str(self.folder / image), open_store(self.folder))
         assert isinstance(photo, Photo)
         service = self.service
-        answer = service.add(
+        call = Call.add(
             group_id=self.group_id,
             user_id=user_id,
             user_data=user_data,
-            photo=photo,
             send_as=SendAs.FILE,
             multi_oriented_detection=False,
         )
+        answer = service.make(call, photo)
         service.close()
         assert answer.face_token
         return answer.face_token
@@ -375,7 +375,7 @@ class Archive:
     def delete(self, *face_tokens: str) -> None:
         """Another program deletes faces."""
         service = self.service
-        service.delete(group_id=self.group_id, face_tokens=face_tokens)
+        service.make(Call.delete(group_id=self.group_id, face_tokens=face_tokens))
         service.close()
 
     # What is in the ledger

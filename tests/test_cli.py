@@ -18,7 +18,7 @@ from real_command import SECONDS, Command, account_of
 from enroll.cli import exit_code_of
 from enroll.commands import run
 from enroll.errors import ExitCode
-from enroll.facesearch import FaceSearch
+from enroll.facesearch import Call, FaceSearch
 from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.ledger.schema import SCHEMA_VERSION
@@ -624,16 +624,17 @@ def test_a_stand_in_shows_faces_late_and_carries_calls_out_late_when_told_to(
         )
         photo = read_photo(str(archive.folder / "1.jpg"), open_store(archive.folder))
         assert isinstance(photo, Photo)
-        added = short.add(
+        call = Call.add(
             group_id="visitors",
             user_id="a1",
             user_data="",
-            photo=photo,
             send_as=SendAs.FILE,
             multi_oriented_detection=False,
         )
-        found = service.search(group_id="visitors", photo=photo, send_as=SendAs.FILE)
-        counted = service.free(group_id="visitors", check_empty=True)
+        added = short.make(call, photo)
+        search = Call.search(group_id="visitors", send_as=SendAs.FILE)
+        found = service.make(search, photo)
+        counted = service.make(Call.free(group_id="visitors", check_empty=True))
         short.close()
         service.close()
     assert added.code == "TIMEOUT"

@@ -22,7 +22,7 @@ from enroll import clock
 from enroll.engine import Engine, HeldPhoto
 from enroll.engine.threads import Executors, ThreadEngine
 from enroll.errors import ShortageError
-from enroll.facesearch import FaceSearch, SignedCall
+from enroll.facesearch import Call, FaceSearch, SignedCall
 from enroll.model import Credentials, SendAs, Unusable, Verdict
 from enroll.photos import PhotoCode, open_store
 from enroll.settings import DEFAULT_PREPARATION
@@ -67,15 +67,16 @@ def service_of(port: int) -> FaceSearch:
 
 
 def signed(service: FaceSearch) -> SignedCall:
-    call = service.sign_add(
+    call = Call.add(
         group_id="g",
         user_id="u",
         user_data="",
         send_as=SendAs.FILE,
         multi_oriented_detection=False,
     )
-    assert isinstance(call, SignedCall)
-    return call
+    signed_call = service.sign(call)
+    assert isinstance(signed_call, SignedCall)
+    return signed_call
 
 
 def read_one(engine: Engine, folder: Path, name: str) -> HeldPhoto | Unusable:
@@ -109,7 +110,7 @@ def test_a_photo_that_was_read_is_sent_by_its_handle_and_only_once(
 def test_a_call_without_a_photo_is_made(adapter: Adapter, folder: Path) -> None:
     with Server(answering(answer(b'{"faces": []}'))) as server:
         service = service_of(server.port)
-        call = service.sign_list(group_id="g")
+        call = service.sign(Call.list(group_id="g"))
         assert isinstance(call, SignedCall)
         with adapter(service, folder, 2) as engine:
             done = engine.call(call).result(SECONDS)

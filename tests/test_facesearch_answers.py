@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.facesearch.answers import CODE_LIMIT, RAW_LIMIT, SERVICE_CODES, OwnCode, classify
-from enroll.facesearch.responses import REDACTED, parse_date
+from enroll.facesearch.answers import (
+    CODE_LIMIT,
+    RAW_LIMIT,
+    REDACTED,
+    SERVICE_CODES,
+    OwnCode,
+    classify,
+    parse_date,
+)
 from enroll.model import Answer, CallKind, Verdict
 
 TOKEN = "0123456789abcdef0123456789abcdef"

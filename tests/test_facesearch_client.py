@@ -35,7 +35,7 @@ from facesearch_servers import (
 )
 
 from enroll.errors import UsageError
-from enroll.facesearch import FaceSearch, OwnCode, SignedCall
+from enroll.facesearch import Call, FaceSearch, OwnCode, SignedCall
 from enroll.facesearch.signing import sign
 from enroll.facesearch.transport import DeadlineAdapter
 from enroll.facesearch.wire import NotSentError
@@ -77,14 +77,14 @@ ClientOf = Callable[..., FaceSearch]
 
 
 def add(client: FaceSearch, *, photo: Photo = PHOTO, send_as: SendAs = SendAs.FILE) -> Answer:
-    return client.add(
+    call = Call.add(
         group_id="g",
         user_id="u",
         user_data="",
-        photo=photo,
         send_as=send_as,
         multi_oriented_detection=False,
     )
+    return client.make(call, photo)
 
 
 def signed_parts(fields: dict[str, bytes]) -> dict[str, str]:
@@ -137,14 +137,14 @@ def test_add_sends_the_photo_as_base64_when_asked(client_of: ClientOf) -> None:
 
 def test_add_sends_what_is_optional_only_where_it_says_something(client_of: ClientOf) -> None:
     with Server(answering(answer())) as server:
-        client_of(server.port).add(
+        call = Call.add(
             group_id="g",
             user_id="a-%@#&_1",
             user_data='Zoë "\r\n--',
-            photo=PHOTO,
             send_as=SendAs.FILE,
             multi_oriented_detection=True,
         )
+        client_of(server.port).make(call, PHOTO)
     fields = form_fields(server.seen.requests[0])
     assert fields["user_id"] == b"a-%@#&_1"
     assert fields["user_data"].decode() == 'Zoë "\r\n--'
@@ -154,43 +154,42 @@ def test_add_sends_what_is_optional_only_where_it_says_something(client_of: Clie
 @pytest.mark.parametrize(
     ("call", "path", "expected"),
     [
-        (lambda c: c.group_list(), "group_list", {}),
-        (lambda c: c.group_info(group_id="g"), "group_info", {"group_id": b"g"}),
+        (Call.group_list(), "group_list", {}),
+        (Call.group_info(group_id="g"), "group_info", {"group_id": b"g"}),
         (
-            lambda c: c.create(group_id="g", group_name="n"),
+            Call.create(group_id="g", group_name="n"),
             "create",
             {"group_id": b"g", "group_name": b"n"},
         ),
         (
-            lambda c: c.create(group_id="g", group_name="n", group_data="d", model_version="s21"),
+            Call.create(group_id="g", group_name="n", group_data="d", model_version="s21"),
             "create",
             {"group_id": b"g", "group_name": b"n", "group_data": b"d", "model_version": b"s21"},
         ),
         (
-            lambda c: c.list(group_id="g", start=101, limit=1000),
+            Call.list(group_id="g", start=101, limit=1000),
             "list",
             {"group_id": b"g", "start": b"101", "limit": b"1000"},
         ),
         (
-            lambda c: c.face_info(group_id="g", face_token=TOKEN),
+            Call.face_info(group_id="g", face_token=TOKEN),
             "face_info",
             {"group_id": b"g", "face_token": TOKEN.encode()},
         ),
         (
-            lambda c: c.delete(group_id="g", face_tokens=["a", "b"]),
+            Call.delete(group_id="g", face_tokens=["a", "b"]),
             "delete",
             {"group_id": b"g", "face_tokens": b"a,b"},
         ),
-        (lambda c: c.free(group_id="g"), "free", {"group_id": b"g", "check_empty": b"1"}),
+        (Call.free(group_id="g"), "free", {"group_id": b"g", "check_empty": b"1"}),
         (
-            lambda c: c.free(group_id="g", check_empty=False),
+            Call.free(group_id="g", check_empty=False),
             "free",
             {"group_id": b"g", "check_empty": b"0"},
         ),
         (
-            lambda c: c.search(
+            Call.search(
                 group_id="g",
-                photo=PHOTO,
                 send_as=SendAs.FILE,
                 limit=100,
                 threshold=10.0,
@@ -206,7 +205,7 @@ def test_add_sends_what_is_optional_only_where_it_says_something(client_of: Clie
             },
         ),
         (
-            lambda c: c.search(group_id="g", photo=PHOTO, send_as=SendAs.IMAGE),
+            Call.search(group_id="g", send_as=SendAs.IMAGE),
             "search",
             {"group_id": b"g", "limit": b"1", "image": base64.b64encode(PHOTO.content)},
         ),
@@ -214,12 +213,13 @@ def test_add_sends_what_is_optional_only_where_it_says_something(client_of: Clie
 )
 def test_each_call_sends_the_documented_fields(
     client_of: ClientOf,
-    call: Callable[[FaceSearch], Answer],
+    call: Call,
     path: str,
     expected: dict[str, bytes],
 ) -> None:
     with Server(answering(answer(b"{}"))) as server:
-        result = call(client_of(server.port))
+        photo = PHOTO if call.kind is CallKind.SEARCH else None
+        result = client_of(server.port).make(call, photo)
     request = server.seen.requests[0]
     assert request.startswith(f"POST /finauth/search/group/{path} HTTP/1.1\r\n".encode())
     fields = form_fields(request)
@@ -267,9 +267,9 @@ def test_signatures_are_on_the_services_clock_once_it_is_known(client_of: Client
 
     with Server(ten_minutes_ahead) as server:
         client = client_of(server.port, timeout=5.0)
-        assert client.clock_offset == 0.0
+        assert client.clock.offset == 0.0
         add(client)
-        assert client.clock_offset == pytest.approx(600, abs=3)
+        assert client.clock.offset == pytest.approx(600, abs=3)
         called = time.time()
         result = add(client)
     parts = signed_parts(form_fields(server.seen.requests[1]))
@@ -287,7 +287,7 @@ def test_a_refused_signature_teaches_the_clock_as_well(client_of: ClientOf) -> N
     with Server(answering(reply)) as server:
         client = client_of(server.port)
         assert add(client).verdict is Verdict.FATAL
-        assert client.clock_offset == pytest.approx(-600, abs=5)
+        assert client.clock.offset == pytest.approx(-600, abs=5)
 
 
 @pytest.mark.parametrize("hours", [1, -1, 24 * 365 * 73, 24 * 365 * 7000])
@@ -297,7 +297,7 @@ def test_nothing_is_signed_while_the_clocks_are_more_than_a_quarter_hour_apart(
     date = min(time.time() + hours * 3600, datetime(9999, 12, 31, tzinfo=UTC).timestamp())
     with Server(answering(answer(headers=date_header(date)))) as server:
         client = client_of(server.port)
-        assert client.clock_trouble() is None
+        assert client.clock.trouble() is None
         assert add(client).verdict is Verdict.APPLIED  # what it says of the face holds
         for _ in range(2):
             refused = add(client)
@@ -328,9 +328,9 @@ def test_a_face_that_was_sent_before_the_clock_was_known_counts_for_the_highest_
         client = client_of(server.port)
         for _ in range(2):  # the first answer has no date: by then nothing is known
             add(client)
-        assert client.clock_offset == pytest.approx(-600, abs=5)
+        assert client.clock.offset == pytest.approx(-600, abs=5)
         # The first signature expires ten minutes later than one that is made now.
-        assert client.most_clock_offset == 0.0
+        assert client.clock.most == 0.0
 
 
 def test_a_gateways_date_is_not_the_services_clock(client_of: ClientOf) -> None:
@@ -338,7 +338,7 @@ def test_a_gateways_date_is_not_the_services_clock(client_of: ClientOf) -> None:
     with Server(answering(reply)) as server:
         client = client_of(server.port)
         assert add(client).server_time == 0.0
-        assert client.clock_offset == 0.0
+        assert client.clock.offset == 0.0
 
 
 def signature_in(request: requests.PreparedRequest) -> bytes:
@@ -373,7 +373,7 @@ def test_a_signed_call_that_waited_until_its_time_was_over_does_not_leave(
 ) -> None:
     with Server(answering(answer())) as server:
         client = client_of(server.port, timeout=10.0)
-        call = client.sign_list(group_id="g")
+        call = client.sign(Call.list(group_id="g"))
         assert isinstance(call, SignedCall)
         client.send(call)  # else nothing would, ever
         assert len(server.seen.requests) == 1
@@ -383,7 +383,7 @@ def test_a_signed_call_that_waited_until_its_time_was_over_does_not_leave(
 
 
 def test_a_signed_call_carries_no_secret(client_of: ClientOf) -> None:
-    call = client_of(free_port()).sign_list(group_id="g")
+    call = client_of(free_port()).sign(Call.list(group_id="g"))
     assert isinstance(call, SignedCall)
     raw = base64.b64decode(call.fields["sign"])
     assert KEY.encode() in raw
@@ -620,7 +620,7 @@ def test_requests_say_who_calls_and_want_plain_json(client_of: ClientOf) -> None
             timeout=10,
             user_agent="enroll/9",
         )
-        client.group_list()
+        client.make(Call.group_list())
         client.close()
     request = server.seen.requests[0]
     assert request.startswith(b"POST /prefix/finauth/search/group/group_list HTTP/1.1\r\n")
@@ -637,7 +637,7 @@ def test_an_endpoint_that_must_not_be_used_is_wrong_usage() -> None:
 
 
 def test_every_call_of_the_api_has_a_method_of_its_name() -> None:
-    assert all(callable(getattr(FaceSearch, kind.value)) for kind in CallKind)
+    assert all(callable(getattr(Call, kind.value)) for kind in CallKind)
 
 
 def test_the_whole_answer_of_an_add_is_the_services(client_of: ClientOf) -> None:

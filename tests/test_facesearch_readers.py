@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from enroll.errors import ServiceError
-from enroll.facesearch import candidates, face, faces, libraries, next_start
-from enroll.facesearch.responses import FoundFace
+from enroll.facesearch import FoundFace, candidates, face, faces, libraries, next_start
 from enroll.model import Answer, Library, LibraryFace, Verdict
 
 TOKEN = "0123456789abcdef0123456789abcdef"

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from enroll.facesearch import FaceSearch, candidates, face, faces, libraries, library, next_start
+from enroll.facesearch import (
+    Call,
+    FaceSearch,
+    candidates,
+    face,
+    faces,
+    libraries,
+    library,
+    next_start,
+)
 from enroll.model import Answer, Credentials, FileTimes, Photo, SendAs, Verdict
 
 pytest.importorskip("werkzeug")
@@ -45,14 +54,14 @@ def photo(seed: int) -> Photo:
 
 
 def add(client: FaceSearch, user_id: str, portrait: Photo, send_as: SendAs) -> Answer:
-    return client.add(
+    call = Call.add(
         group_id="g",
         user_id=user_id,
         user_data="Zoë",
-        photo=portrait,
         send_as=send_as,
         multi_oriented_detection=False,
     )
+    return client.make(call, portrait)
 
 
 @pytest.mark.parametrize("send_as", SendAs)
@@ -62,30 +71,32 @@ def test_a_face_is_added_found_listed_and_deleted(
     portrait = photo(1)
     added = add(client, "u1", portrait, send_as)
     assert added.verdict is Verdict.APPLIED
-    found = candidates(client.search(group_id="g", photo=portrait, send_as=send_as, limit=100))
+    found = candidates(client.make(Call.search(group_id="g", send_as=send_as, limit=100), portrait))
     assert [each.user_id for each in found if each.face_token == added.face_token] == ["u1"]
-    page = client.list(group_id="g")
+    page = client.make(Call.list(group_id="g"))
     assert [(each.user_id, each.user_data) for each in faces(page)] == [("u1", "Zoë")]
     assert next_start(page) is None
-    info = client.face_info(group_id="g", face_token=added.face_token)
+    info = client.make(Call.face_info(group_id="g", face_token=added.face_token))
     assert face(info).face_token == added.face_token
-    gone = client.delete(group_id="g", face_tokens=[added.face_token])
+    gone = client.make(Call.delete(group_id="g", face_tokens=[added.face_token]))
     assert (gone.verdict, gone.payload["face_removed"]) == (Verdict.APPLIED, 1)
     assert box.faces("g") == []
 
 
 def test_a_library_is_created_shown_and_freed(client: FaceSearch) -> None:
-    assert client.create(group_id="h", group_name="Halle").verdict is Verdict.APPLIED
-    shown = {each.group_id: each.group_name for each in libraries(client.group_list())}
+    assert client.make(Call.create(group_id="h", group_name="Halle")).verdict is Verdict.APPLIED
+    shown = {each.group_id: each.group_name for each in libraries(client.make(Call.group_list()))}
     assert shown["h"] == "Halle"
-    assert library(client.group_info(group_id="h")) in libraries(client.group_list())
-    assert client.free(group_id="h").verdict is Verdict.APPLIED
-    assert [each.group_id for each in libraries(client.group_list())] == ["g"]
+    assert library(client.make(Call.group_info(group_id="h"))) in libraries(
+        client.make(Call.group_list())
+    )
+    assert client.make(Call.free(group_id="h")).verdict is Verdict.APPLIED
+    assert [each.group_id for each in libraries(client.make(Call.group_list()))] == ["g"]
 
 
 def test_wrong_credentials_are_fatal(box: Sandbox) -> None:
     client = FaceSearch(box.endpoint, Credentials(box.api_key, "wrong"), timeout=20)
-    assert client.group_list().verdict is Verdict.FATAL
+    assert client.make(Call.group_list()).verdict is Verdict.FATAL
     client.close()
 
 
@@ -93,9 +104,9 @@ def test_the_call_after_a_wrong_clock_was_noticed_is_accepted(
     client: FaceSearch, box: Sandbox
 ) -> None:
     box.clock_skew = 600.0
-    assert client.group_list().verdict is Verdict.FATAL
-    assert client.clock_offset == pytest.approx(600, abs=5)
-    assert client.group_list().verdict is Verdict.APPLIED
+    assert client.make(Call.group_list()).verdict is Verdict.FATAL
+    assert client.clock.offset == pytest.approx(600, abs=5)
+    assert client.make(Call.group_list()).verdict is Verdict.APPLIED
 
 
 @pytest.mark.parametrize(

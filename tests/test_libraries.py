@@ -14,6 +14,7 @@ from real_command import Command
 
 from enroll.commands.library import delete_library
 from enroll.errors import ExitCode, ServiceError, UsageError
+from enroll.facesearch import Call
 from enroll.ledger.lock import LedgerLock
 from enroll.sandbox import Sandbox
 from enroll.session.account import connect
@@ -123,7 +124,7 @@ def test_no_library_is_made_for_a_ledger_of_one_that_is_gone(place: Archive) -> 
 def with_faces(place: Archive) -> None:
     """Somebody deletes the library with its faces."""
     service = place.service
-    service.free(group_id=GROUP, check_empty=False)
+    service.make(Call.free(group_id=GROUP, check_empty=False))
     service.close()
 
 

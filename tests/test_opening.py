@@ -22,7 +22,7 @@ from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
 from enroll.commands.verify import VerifySettings, verify
 from enroll.errors import ExitCode, ServiceError, ShortageError, UnreachedError
-from enroll.facesearch import FaceSearch, client
+from enroll.facesearch import Call, client
 from enroll.model import Answer, CallKind, Verdict
 from enroll.session import account, retry
 from enroll.session.account import Connection, Patience, connect, list_libraries
@@ -326,16 +326,18 @@ def test_an_opening_call_for_which_no_file_is_left_ends_with_that_sentence(
 
 
 def test_a_later_call_for_which_no_file_is_left_is_made_when_there_is_one(
-    connection: Connection,
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[Answer] = []
+    make = connection.service.make
 
-    def call(service: FaceSearch) -> Answer:
+    def at_first_without_files(call: Call) -> Answer:
         with nullcontext() if answers else no_file_left():
-            answers.append(service.group_list())
+            answers.append(make(call))
         return answers[-1]
 
+    monkeypatch.setattr(connection.service, "make", at_first_without_files)
     with Caller(connection, GROUP, concurrency=2) as caller:
-        assert caller.ask(CallKind.GROUP_LIST, call, policy=retry.COMMAND_ONCE) is answers[-1]
+        assert caller.ask(Call.group_list(), policy=retry.COMMAND_ONCE) is answers[-1]
     assert [answer.verdict for answer in answers] == [Verdict.BLOCKED, Verdict.APPLIED]
     assert connection.tally.calls == {CallKind.GROUP_LIST: 1}

@@ -23,7 +23,7 @@ from enroll.commands import run_opening
 from enroll.commands.resolve import ResolveSettings, resolve
 from enroll.commands.run import Screen
 from enroll.errors import ExitCode, LocalError
-from enroll.facesearch import client
+from enroll.facesearch import Call, client
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import CallKind, Candidate, Credentials, Photo, Status
 from enroll.report.summary import summary_lines
@@ -448,7 +448,7 @@ class Freed(Screen):
 
     def opened(self, archive: run_opening.Place, interrupt: Callable[[int], None]) -> None:
         service = self.there.service
-        service.free(group_id=GROUP, check_empty=False)
+        service.make(Call.free(group_id=GROUP, check_empty=False))
         service.close()
 
 

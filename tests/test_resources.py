@@ -14,7 +14,7 @@ from scarce import no_file_left
 
 from enroll import resources
 from enroll.errors import ShortageError
-from enroll.facesearch import FaceSearch
+from enroll.facesearch import Call, FaceSearch
 from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.wire import BlockedError, not_sent
 from enroll.model import Answer, Credentials, Verdict
@@ -162,11 +162,11 @@ def test_a_call_without_a_file_left_is_blocked_and_leaves_at_once_when_there_is_
 ) -> None:
     service = FaceSearch(f"http://{host}:{free_port()}", Credentials("k", "s"), timeout=5.0)
     with no_file_left():
-        answer = service.group_list()
+        answer = service.make(Call.group_list())
     assert (answer.verdict, answer.code) == (Verdict.BLOCKED, OwnCode.OUT_OF_RESOURCES)
     assert not answer.may_have_arrived
     assert "ulimit -n" in answer.message
-    assert service.group_list().verdict is Verdict.NOT_SENT  # nobody listens there
+    assert service.make(Call.group_list()).verdict is Verdict.NOT_SENT  # nobody listens there
 
 
 def test_errors_that_hide_their_reason_are_asked_for_it() -> None:

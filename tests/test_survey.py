@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from real_command import Command
 
 from enroll.commands import run, run_closing
-from enroll.facesearch import FaceSearch
+from enroll.facesearch import Call, FaceSearch
 from enroll.ledger import PartCounts, ScanCache, digest_of, pack, read_ledger, unpack
 from enroll.ledger.queue import SqliteDueRows
 from enroll.manifest import scan
@@ -195,7 +195,7 @@ def test_a_face_that_a_command_has_made_due_again_is_sent(
     assert command(*RUN).code == 0
     gone = next(face for face in box.faces("staff") if face.user_id == "person-0002")
     service = FaceSearch(box.endpoint, Credentials(box.api_key, box.api_secret), timeout=10)
-    service.delete(group_id="staff", face_tokens=[gone.face_token])
+    service.make(Call.delete(group_id="staff", face_tokens=[gone.face_token]))
     service.close()
     verified = command("verify", "--group-id", "staff", "--requeue-missing", "--yes")
     assert "person-0002" not in {face.user_id for face in box.faces("staff")}, verified

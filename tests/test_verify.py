@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +26,10 @@ from enroll.errors import (
     ServiceError,
     UnreachedError,
 )
-from enroll.facesearch import FaceSearch
+from enroll.facesearch import Call, FaceSearch
 from enroll.ledger import DifferenceKind, empty_listing, read_ledger
 from enroll.ledger.lock import LedgerLock
-from enroll.model import Answer, Credentials, Event, EventKind, Status
+from enroll.model import Answer, CallKind, Credentials, Event, EventKind, Photo, Status
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox
 from enroll.session import library_listing
@@ -163,17 +163,18 @@ def test_a_service_that_stops_short_is_told_with_how_much_it_showed(bounded: Arc
 class SamePage(FaceSearch):
     """Shows the first page again and again, as a service might that ignores `start`."""
 
-    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
-        answer = super().list(group_id=group_id, start=1, limit=2)
-        return replace(answer, payload={**answer.payload, "next": start + 2})
+    def make(self, call: Call, photo: Photo | None = None) -> Answer:
+        answer = super().make(Call.list(group_id=GROUP, start=1, limit=2), photo)
+        return replace(answer, payload={**answer.payload, "next": int(call.fields["start"]) + 2})
 
 
 class SameNext(FaceSearch):
     """Always names the same page as the next one."""
 
-    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
+    def make(self, call: Call, photo: Photo | None = None) -> Answer:
         self.asked = getattr(self, "asked", 0) + 1
-        answer = super().list(group_id=group_id, start=2 * self.asked - 1, limit=2)
+        page = Call.list(group_id=GROUP, start=2 * self.asked - 1, limit=2)
+        answer = super().make(page, photo)
         return replace(answer, payload={**answer.payload, "next": 3})
 
 
@@ -210,12 +211,13 @@ class Circle(FaceSearch):
 
     asked = 0
 
-    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
+    def make(self, call: Call, photo: Photo | None = None) -> Answer:
         self.asked += 1
-        answer = super().list(group_id=group_id)
+        answer = super().make(Call.list(group_id=GROUP), photo)
         shown = answer.payload["face_tokens"]
         new = {**shown[0], "face_token": f"{self.asked:032x}"}
-        payload = {**answer.payload, "face_tokens": [*shown, new], "next": start + 1000}
+        following = int(call.fields["start"]) + 1000
+        payload = {**answer.payload, "face_tokens": [*shown, new], "next": following}
         return replace(answer, payload=payload)
 
 
@@ -237,8 +239,9 @@ def test_an_answer_about_another_face_is_none(archive: Archive) -> None:
     other = archive.face("u2").face_token or ""
 
     class Confused(FaceSearch):
-        def face_info(self, *, group_id: str, face_token: str) -> Answer:
-            return super().face_info(group_id=group_id, face_token=other)
+        def make(self, call: Call, photo: Photo | None = None) -> Answer:
+            assert call.kind is CallKind.FACE_INFO
+            return super().make(Call.face_info(group_id=GROUP, face_token=other), photo)
 
     with asks(archive, Confused) as opened:
         ((_, found),) = library_listing.look_up(opened, [archive.face("u1").face_token or ""])
@@ -308,8 +311,8 @@ def test_an_answer_lost_on_the_way_is_asked_for_again(archive: Archive) -> None:
 
 def test_a_library_that_was_made_anew_is_another(archive: Archive) -> None:
     service = archive.service
-    service.free(group_id=GROUP, check_empty=False)
-    service.create(group_id=GROUP, group_name=GROUP)
+    service.make(Call.free(group_id=GROUP, check_empty=False))
+    service.make(Call.create(group_id=GROUP, group_name=GROUP))
     service.close()
     with pytest.raises(LedgerMismatchError, match="as it was created at"):
         verified(archive, requeue_missing=True)
@@ -536,14 +539,15 @@ def test_the_intent_to_delete_is_on_disk_before_the_call_leaves(
 ) -> None:
     copy = archive.add("u3", "3.jpg")
     archive.surplus("u3", copy)
-    delete = FaceSearch.delete
+    make = FaceSearch.make
     seen: list[list[tuple[str, str, str]]] = []
 
-    def watched(service: FaceSearch, *, group_id: str, face_tokens: Sequence[str]) -> Answer:
-        seen.append(archive.history())
-        return delete(service, group_id=group_id, face_tokens=face_tokens)
+    def watched(service: FaceSearch, call: Call, photo: Photo | None = None) -> Answer:
+        if call.kind is CallKind.DELETE:
+            seen.append(archive.history())
+        return make(service, call, photo)
 
-    monkeypatch.setattr(FaceSearch, "delete", watched)
+    monkeypatch.setattr(FaceSearch, "make", watched)
     verified(archive, remove_surplus=True)
     assert seen == [[("removing", "u3", copy)]]
 
@@ -553,13 +557,15 @@ def test_an_answer_whose_numbers_do_not_add_up_is_looked_up(
 ) -> None:
     copy = archive.add("u3", "3.jpg")
     archive.surplus("u3", copy)
-    delete = FaceSearch.delete
+    make = FaceSearch.make
 
-    def forgetful(service: FaceSearch, *, group_id: str, face_tokens: Sequence[str]) -> Answer:
-        answer = delete(service, group_id=group_id, face_tokens=face_tokens)
+    def forgetful(service: FaceSearch, call: Call, photo: Photo | None = None) -> Answer:
+        answer = make(service, call, photo)
+        if call.kind is not CallKind.DELETE:
+            return answer
         return replace(answer, payload={**answer.payload, "face_removed": 0})
 
-    monkeypatch.setattr(FaceSearch, "delete", forgetful)
+    monkeypatch.setattr(FaceSearch, "make", forgetful)
     verified(archive, remove_surplus=True)
     assert archive.box.count("face_info") == 1
     assert ("removed", "u3", copy) in archive.history()

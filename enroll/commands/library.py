@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from enroll.errors import ServiceError, UsageError
-from enroll.facesearch import faces, library, next_start
-from enroll.model import Answer, CallKind, Library, Verdict
+from enroll.facesearch import Call, faces, library, next_start
+from enroll.model import Answer, Library, Verdict
 from enroll.session.account import Connection, list_libraries
 from enroll.text.wording import amount
 
@@ -33,9 +33,7 @@ class Asker(Protocol):
 def describe_library(connection: Connection, group_id: str) -> Library:
     """The library named `group_id`. Raises ServiceError if the account has no such library, and as
     `Connection.ask` does."""
-    answer = connection.ask(
-        CallKind.GROUP_INFO, lambda service: service.group_info(group_id=group_id)
-    )
+    answer = connection.ask(Call.group_info(group_id=group_id))
     return library(answer)
 
 
@@ -52,8 +50,7 @@ def create_library(
             "Choose another --group-id."
         )
     answer = connection.make_call(
-        CallKind.CREATE,
-        lambda service: service.create(
+        Call.create(
             group_id=group_id,
             group_name=group_name,
             group_data=group_data,
@@ -93,8 +90,7 @@ def provide_library(
             "calls to create it. Allow more."
         )
     answer = connection.make_call(
-        CallKind.CREATE,
-        lambda service: service.create(group_id=group_id, group_name=group_id[:LONGEST_NAME]),
+        Call.create(group_id=group_id, group_name=group_id[:LONGEST_NAME]),
         changes=True,
     )
     found = _find(connection, group_id)  # also if another program was quicker
@@ -119,9 +115,7 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
             f"The account has no library {group_id}; `enroll library list` shows its libraries. "
             "Nothing was deleted."
         )
-    held = connection.ask(
-        CallKind.LIST, lambda service: service.list(group_id=group_id, limit=COUNTED)
-    )
+    held = connection.ask(Call.list(group_id=group_id, limit=COUNTED))
     count = len(faces(held))
     holds = f"{'at least ' if next_start(held) else ''}{amount(count, 'face')}"
     if count and not force:
@@ -135,9 +129,8 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
     ):
         return False
     answer = connection.make_call(
-        CallKind.FREE,
         # What was found empty must still be so: somebody may be enrolling.
-        lambda service: service.free(group_id=group_id, check_empty=not count),
+        Call.free(group_id=group_id, check_empty=not count),
         changes=True,
     )
     if answer.code == "NOT_EMPTY":

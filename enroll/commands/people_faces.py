@@ -99,9 +99,7 @@ class PeopleSearch:
         run waits before a second look without a result counts."""
         expires = max((face.expires or 0.0 for face in faces if face.open), default=None)
         shown_from = absent_from(expires, settle_after=self._settle_after, lag=self._ledger.lag)
-        return math.ceil(
-            shown_from - began / 1000 - self._caller.connection.service.least_clock_offset
-        )
+        return math.ceil(shown_from - began / 1000 - self._caller.connection.service.clock.least)
 
     # Where the library cannot be listed
 

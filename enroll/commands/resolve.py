@@ -214,7 +214,7 @@ def _look(
     except ServiceError as error:
         raise type(error)(f"{error} Or decide without checking, with --offline.") from error
     with Caller(connection, identity.group_id, concurrency=settings.max_in_flight) as caller:
-        at = clock.time() + connection.service.least_clock_offset
+        at = clock.time() + connection.service.clock.least
         if settings.token is None:
             asked, found = _refuse_there(caller, ledger, face), None
         else:

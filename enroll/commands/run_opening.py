@@ -193,7 +193,7 @@ class _Opening:
             photos_folder=photos.store.root,
             photos_folder_named=photos.named,
         )
-        run = ledger.start_run(start, offsets=self.connection.service.clock_offsets)
+        run = ledger.start_run(start, offsets=self.connection.service.clock.offsets)
         if trust is not Trust.LESS:
             held.lock.remember_run(start.at)
         scan_cache = ScanCache(
@@ -219,7 +219,7 @@ class _Opening:
     ) -> Place:
         given, settings, ledger = self.given, self.settings, proved.held.ledger
         manifest, unforgotten = given.manifest, ledger.forgetting.unfinished()
-        offset = self.connection.service.clock_offset
+        offset = self.connection.service.clock.offset
         wrong_clock = [clock_sentence(offset)] if abs(offset) > CLOCK_SLACK_SECONDS else []
         bounds, to_forget = _bound_notes(settings, self.concurrency), unforgotten_notes(unforgotten)
         return Place(

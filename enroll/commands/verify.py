@@ -150,7 +150,7 @@ def _prove(session: Session[VerifySettings]) -> list[Copy]:
     """The unknown faces that are copies of a face, proved by search."""
     audit, caller = session.audit, session.caller
     unknown_faces = _in_time(
-        audit.unknown_faces(), clock_offset=caller.connection.service.clock_offset
+        audit.unknown_faces(), clock_offset=caller.connection.service.clock.offset
     )
     if not unknown_faces:
         return []

@@ -1,10 +1,11 @@
-"""The FaceSearch service: `FaceSearch` makes the calls, the readers take answers apart."""
+"""The FaceSearch service: `FaceSearch` makes a `Call`, and the readers read its answer."""
 
 from __future__ import annotations
 
 from enroll.facesearch.answers import OwnCode
-from enroll.facesearch.client import FaceSearch, SignedCall
-from enroll.facesearch.responses import (
+from enroll.facesearch.api import (
+    LIST_PAGE,
+    Call,
     Deleted,
     FoundFace,
     candidates,
@@ -15,8 +16,11 @@ from enroll.facesearch.responses import (
     library,
     next_start,
 )
+from enroll.facesearch.client import FaceSearch, SignedCall
 
 __all__ = [
+    "LIST_PAGE",
+    "Call",
     "Deleted",
     "FaceSearch",
     "FoundFace",

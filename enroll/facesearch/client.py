@@ -7,7 +7,7 @@ import http.client
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -24,8 +24,9 @@ from tenacity import (
 from urllib3.exceptions import HTTPError
 
 from enroll import clock
-from enroll.expiry import CLOCK_BOUND_SECONDS, SIGNED_BEYOND_SECONDS, ClockOffsets, signed_until
+from enroll.expiry import SIGNED_BEYOND_SECONDS, signed_until
 from enroll.facesearch.answers import SERVICE_CODES, OwnCode, classify
+from enroll.facesearch.api import Call
 from enroll.facesearch.endpoint import check_endpoint
 from enroll.facesearch.signing import SIGN_VERSION, ServiceClock, fresh_nonce, sign
 from enroll.facesearch.transport import PlainSession
@@ -117,10 +118,9 @@ class SignedCall:
 class FaceSearch:
     """An account's view of one endpoint. Safe to use from any thread.
 
-    `sign_…` signs a call, which `send` makes, on any thread. Every other method signs and makes
-    one of at most `timeout` seconds. They return what is known of it; none raises for what the
-    network or the service does. Each thread has its own Session and connection, kept until
-    `close`. UsageError for an endpoint that must not be used.
+    `sign` signs a call, which `send` makes, on any thread; `make` does both. A call takes at most
+    `timeout` seconds. None raises for what the network or the service does. Each thread has its own
+    Session and connection, kept until `close`. UsageError for an endpoint that must not be used.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class FaceSearch:
         self._secrets = frozenset({credentials.api_secret})
         self._timeout = timeout
         self._user_agent = user_agent
-        self._clock = ServiceClock()
+        self.clock = ServiceClock()
         self._threads = threading.local()
         self._sessions: list[PlainSession] = []
         self._retrying = Retrying(
@@ -147,38 +147,6 @@ class FaceSearch:
             wait=wait_random(0.05, 0.3),
             reraise=True,
         )
-        self._learning = threading.Lock()
-
-    @property
-    def clock_offset(self) -> float:
-        """The service's clock minus ours in seconds; 0.0 until the first answer. At most
-        `CLOCK_BOUND_SECONDS` either way."""
-        return self._clock.offset
-
-    @property
-    def least_clock_offset(self) -> float:
-        """The same, to say what has expired: lower, while answers contradict each other."""
-        return self._clock.least
-
-    @property
-    def most_clock_offset(self) -> float:
-        """The highest that any face so far may have been sent with."""
-        return self._clock.most
-
-    @property
-    def clock_offsets(self) -> ClockOffsets:
-        """Both, to be put on record."""
-        return ClockOffsets(least=self._clock.least, most=self._clock.most)
-
-    def clock_trouble(self) -> Answer | None:
-        """What every call from now on is answered with, unsent, if the clocks are too far apart to
-        sign anything: a signature would be refused, or be good for who knows how long."""
-        if not self._clock.apart:
-            return None
-        both = self._clock.both()
-        minutes = CLOCK_BOUND_SECONDS / 60
-        message = f"{both[0].upper()}{both[1:]}, more than {minutes:.0f} minutes apart"
-        return Answer(verdict=Verdict.FATAL, code=OwnCode.CLOCKS_APART.value, message=message)
 
     def use_credentials(self, credentials: Credentials) -> None:
         """Sign with `credentials` from now on, after a rotation; the clock stays known."""
@@ -188,170 +156,35 @@ class FaceSearch:
     def expiry(self, *, within: float) -> int:
         """When a call expires, at the latest, that is signed `within` so many seconds from now:
         UNIX seconds on the service's clock as it is known now."""
-        return signed_until(clock.time() + self._clock.offset + within, left=self._timeout)
+        return signed_until(clock.time() + self.clock.offset + within, left=self._timeout)
 
-    def sign_add(
-        self,
-        *,
-        group_id: str,
-        user_id: str,
-        user_data: str,
-        send_as: SendAs,
-        multi_oriented_detection: bool,
-    ) -> SignedCall | Answer:
-        """Sign an `add`. Like all of these, an answer at once where nothing can be signed."""
-        fields = {"group_id": group_id, "user_id": user_id}
-        if user_data:
-            fields["user_data"] = user_data
-        if multi_oriented_detection:
-            fields["multi_oriented_detection"] = "1"
-        return self._sign(CallKind.ADD, fields, send_as)
+    def make(self, call: Call, photo: Photo | None = None) -> Answer:
+        """Sign a call and make it."""
+        signed = self.sign(call)
+        return signed if isinstance(signed, Answer) else self.send(signed, photo)
 
-    def sign_search(
-        self,
-        *,
-        group_id: str,
-        send_as: SendAs,
-        limit: int = 1,
-        threshold: float | None = None,
-        multi_oriented_detection: bool = False,
-    ) -> SignedCall | Answer:
-        """Sign a `search`."""
-        fields = {"group_id": group_id, "limit": str(limit)}
-        if threshold is not None:
-            fields["threshold"] = f"{threshold:g}"
-        if multi_oriented_detection:
-            fields["multi_oriented_detection"] = "1"
-        return self._sign(CallKind.SEARCH, fields, send_as)
-
-    def sign_list(self, *, group_id: str, start: int = 1, limit: int = 100) -> SignedCall | Answer:
-        """Sign a `list`."""
-        fields = {"group_id": group_id, "start": str(start), "limit": str(limit)}
-        return self._sign(CallKind.LIST, fields)
-
-    def add(
-        self,
-        *,
-        group_id: str,
-        user_id: str,
-        user_data: str,
-        photo: Photo,
-        send_as: SendAs,
-        multi_oriented_detection: bool,
-    ) -> Answer:
-        """Add a face to a library. Not idempotent: twice is two faces."""
-        call = self.sign_add(
-            group_id=group_id,
-            user_id=user_id,
-            user_data=user_data,
-            send_as=send_as,
-            multi_oriented_detection=multi_oriented_detection,
-        )
-        return self._made(call, photo)
-
-    def search(
-        self,
-        *,
-        group_id: str,
-        photo: Photo,
-        send_as: SendAs,
-        limit: int = 1,
-        threshold: float | None = None,
-        multi_oriented_detection: bool = False,
-    ) -> Answer:
-        """Find the faces most like a photo's: at most `limit` (100), best first."""
-        call = self.sign_search(
-            group_id=group_id,
-            send_as=send_as,
-            limit=limit,
-            threshold=threshold,
-            multi_oriented_detection=multi_oriented_detection,
-        )
-        return self._made(call, photo)
-
-    def list(self, *, group_id: str, start: int = 1, limit: int = 100) -> Answer:
-        """One page of a library's faces from the `start`-th (1-based), at most `limit` (1000)."""
-        return self._made(self.sign_list(group_id=group_id, start=start, limit=limit))
-
-    def group_list(self) -> Answer:
-        """The account's libraries."""
-        return self._call(CallKind.GROUP_LIST, {})
-
-    def group_info(self, *, group_id: str) -> Answer:
-        """One library of the account."""
-        return self._call(CallKind.GROUP_INFO, {"group_id": group_id})
-
-    def face_info(self, *, group_id: str, face_token: str) -> Answer:
-        """One face of a library."""
-        return self._call(CallKind.FACE_INFO, {"group_id": group_id, "face_token": face_token})
-
-    def create(
-        self, *, group_id: str, group_name: str, group_data: str = "", model_version: str = ""
-    ) -> Answer:
-        """Make a library; an empty `model_version` leaves the choice to the service."""
-        fields = {"group_id": group_id, "group_name": group_name}
-        if group_data:
-            fields["group_data"] = group_data
-        if model_version:
-            fields["model_version"] = model_version
-        return self._call(CallKind.CREATE, fields)
-
-    def delete(self, *, group_id: str, face_tokens: Sequence[str]) -> Answer:
-        """Take faces out of a library, at most 1000."""
-        fields = {"group_id": group_id, "face_tokens": ",".join(face_tokens)}
-        return self._call(CallKind.DELETE, fields)
-
-    def free(self, *, group_id: str, check_empty: bool = True) -> Answer:
-        """Delete a library; with `check_empty` only one without faces."""
-        fields = {"group_id": group_id, "check_empty": "1" if check_empty else "0"}
-        return self._call(CallKind.FREE, fields)
-
-    def let_go(self) -> None:
-        """Close every resting connection, where this machine has none left; calls go on."""
-        for session in list(self._sessions):
-            session.let_go()
-
-    def close(self) -> None:
-        """Close every resting connection; a call under way closes its own at its end."""
-        while self._sessions:
-            self._sessions.pop().close()
-        self._threads = threading.local()
-
-    def __repr__(self) -> str:
-        return f"FaceSearch({self._endpoint.base!r})"
-
-    def _call(self, kind: CallKind, fields: Mapping[str, str]) -> Answer:
-        return self._made(self._sign(kind, fields))
-
-    def _made(self, call: SignedCall | Answer, photo: Photo | None = None) -> Answer:
-        return call if isinstance(call, Answer) else self.send(call, photo)
-
-    def _sign(
-        self, kind: CallKind, fields: Mapping[str, str], send_as: SendAs = SendAs.FILE
-    ) -> SignedCall | Answer:
-        trouble = self.clock_trouble()
+    def sign(self, call: Call) -> SignedCall | Answer:
+        """Sign a call; an answer at once if the clocks are too far apart to sign anything."""
+        trouble = self.clock.trouble()
         if trouble is not None:
             return trouble
         account = self._credentials  # once: another thread may change it
-        if kind is CallKind.ADD:
-            with self._learning:
-                offset = self._clock.offset_to_add()
-        else:
-            offset = self._clock.offset
+        adds = call.kind is CallKind.ADD
+        offset = self.clock.offset_to_add() if adds else self.clock.offset
         deadline = clock.monotonic() + self._timeout + LATE_SECONDS
         issued = clock.time() + offset
         expires = signed_until(issued, left=self._timeout)
         signature = sign(account, issued=int(issued), expires=expires, nonce=fresh_nonce())
         return SignedCall(
-            kind=kind,
+            kind=call.kind,
             # No page documents a field for the key: it is inside the signature.
-            fields={"sign": signature, "sign_version": SIGN_VERSION, **fields},
+            fields={"sign": signature, "sign_version": SIGN_VERSION, **call.fields},
             hidden=(signature, account.api_key),
             expires=expires,
             offset=offset,
             timeout=self._timeout,
             deadline=deadline,
-            send_as=send_as,
+            send_as=call.send_as,
         )
 
     def send(self, call: SignedCall, photo: Photo | None = None) -> Answer:
@@ -412,8 +245,7 @@ class FaceSearch:
         # Only what the service itself answered shows its clock; a gateway may have another.
         service_spoke = answer.request_id or answer.payload or answer.code in SERVICE_CODES
         if answer.server_time is not None and service_spoke:
-            with self._learning:
-                self._clock.learn(answer.server_time, sent=sent, received=received)
+            self.clock.learn(answer.server_time, sent=sent, received=received)
         return replace(answer, expires=call.expires, elapsed=clock.monotonic() - started)
 
     def _exchange(
@@ -462,3 +294,17 @@ class FaceSearch:
             self._sessions.append(threads.session)
         session: PlainSession = threads.session
         return session
+
+    def let_go(self) -> None:
+        """Close every resting connection, where this machine has none left; calls go on."""
+        for session in list(self._sessions):
+            session.let_go()
+
+    def close(self) -> None:
+        """Close every resting connection; a call under way closes its own at its end."""
+        while self._sessions:
+            self._sessions.pop().close()
+        self._threads = threading.local()
+
+    def __repr__(self) -> str:
+        return f"FaceSearch({self._endpoint.base!r})"

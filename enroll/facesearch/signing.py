@@ -7,13 +7,14 @@ import hashlib
 import hmac
 import os
 import random
+import threading
 import time
 from dataclasses import dataclass
 
 from enroll import clock
-from enroll.expiry import CLOCK_BOUND_SECONDS, bounded_offset
+from enroll.expiry import CLOCK_BOUND_SECONDS, ClockOffsets, bounded_offset
 from enroll.facesearch.answers import OwnCode
-from enroll.model import Answer, Credentials
+from enroll.model import Answer, Credentials, Verdict
 
 DATE_RESOLUTION = 1.0
 """Seconds. `Date` is cut off to whole seconds, so its time was up to this much later."""
@@ -54,15 +55,15 @@ class ServiceClock:
     before it arrived. The bounds of all answers are intersected, so short round trips count
     most and the resolution of a second averages out. Answers that contradict what was learned are
     kept beside it, and take its place when `AGREEING` of them in a row agree with each other: one
-    of the clocks has been set. One wrong answer among many changes nothing.
-
-    Any thread may read; callers of `learn` or `offset_to_add` hold a lock.
+    of the clocks has been set. One wrong answer among many changes nothing. Safe to use from any
+    thread.
     """
 
     def __init__(self) -> None:
         self._known: _Bounds | None = None
         self._rival: _Bounds | None = None
         self._most: float | None = None
+        self._lock = threading.Lock()
 
     @property
     def offset(self) -> float:
@@ -86,29 +87,48 @@ class ServiceClock:
 
         Before the first answer it is 0.0, which may be higher than any offset learned later.
         """
-        if self._known is None:
-            self._most = 0.0
-        return self.offset
+        with self._lock:
+            if self._known is None:
+                self._most = 0.0
+            return self.offset
 
     @property
-    def apart(self) -> bool:
-        """Whether the clocks are farther apart than any difference that is believed."""
+    def offsets(self) -> ClockOffsets:
+        """`least` and `most`, to be put on record."""
+        return ClockOffsets(least=self.least, most=self.most)
+
+    def trouble(self) -> Answer | None:
+        """What every call from now on is answered with, unsent, if the clocks are too far apart to
+        sign anything: a signature would be refused, or be good for who knows how long."""
         known = self._known
-        return known is not None and (
-            known.low > CLOCK_BOUND_SECONDS or known.high < -CLOCK_BOUND_SECONDS
+        if known is None or (
+            known.high >= -CLOCK_BOUND_SECONDS and known.low <= CLOCK_BOUND_SECONDS
+        ):
+            return None
+        now = clock.time()
+        message = (
+            f"This machine's clock says {_shown(now)}, the service's {_shown(now + known.middle)}, "
+            f"more than {CLOCK_BOUND_SECONDS / 60:.0f} minutes apart"
         )
+        return Answer(verdict=Verdict.FATAL, code=OwnCode.CLOCKS_APART.value, message=message)
 
     def learn(self, date: float, *, sent: float, received: float) -> None:
         """Take in an answer dated `date`; the call lasted from `sent` to `received` by ours."""
         seen = _Bounds(date - received, date + DATE_RESOLUTION - sent)
-        if seen.low > seen.high:  # our clock was set during the call
-            return
+        if seen.low <= seen.high:  # else our clock was set during the call
+            with self._lock:
+                self._take_in(seen)
+
+    def _take_in(self, seen: _Bounds) -> None:
         known, rival = self._known, self._rival
-        agreed = seen if known is None else known.and_also(seen)
+        if known is None:
+            self._follow(seen)
+            return
+        agreed = known.and_also(seen)
         with_rival = None if rival is None else rival.and_also(seen)
         if agreed is not None and with_rival is not None:
             return  # a long call, which speaks for neither
-        if known is None or agreed is not None:
+        if agreed is not None:
             self._follow(agreed)
             return
         rival = with_rival or seen
@@ -117,19 +137,11 @@ class ServiceClock:
         else:
             self._rival = rival
 
-    def _follow(self, bounds: _Bounds | None) -> None:
-        if bounds is None:
-            return
+    def _follow(self, bounds: _Bounds) -> None:
         middle = bounded_offset(bounds.middle)
         # Before it can be signed with.
         self._most = middle if self._most is None else max(self._most, middle)
         self._known, self._rival = bounds, None
-
-    def both(self) -> str:
-        """What time it is by each of the clocks, for a person."""
-        known, now = self._known, clock.time()
-        theirs = now if known is None else now + known.middle
-        return f"this machine's clock says {_shown(now)}, the service's {_shown(theirs)}"
 
 
 def clock_remark(answer: Answer, offset: float) -> str:

@@ -11,14 +11,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from enroll import clock
 from enroll.engine import HeldPhoto, Read
 from enroll.errors import ServiceError, ShortageError
-from enroll.facesearch import SignedCall
+from enroll.facesearch import LIST_PAGE, Call, FaceSearch, SignedCall
 from enroll.facesearch.answers import LIBRARY_CODES, OwnCode
-from enroll.facesearch.responses import LIST_PAGE
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, FaceRecord, SendAs, Verdict, same_face
 from enroll.run.health import CredentialRefresh, Reachability
@@ -31,28 +29,6 @@ from enroll.settings import Preparation
 
 _STOPPING = LIBRARY_CODES | {OwnCode.CLOCKS_APART}
 """Codes that every other call of the run would get, too."""
-
-
-class LookupSigner(Protocol):
-    """Signs the calls by which a library is looked at; `enroll.facesearch.FaceSearch` does."""
-
-    @property
-    def least_clock_offset(self) -> float:
-        """The service's clock minus ours, in seconds, the lower one where it is not certain."""
-
-    def sign_list(self, *, group_id: str, start: int = 1, limit: int = 100) -> SignedCall | Answer:
-        """Sign a `list`; an answer at once where nothing can be signed."""
-
-    def sign_search(
-        self,
-        *,
-        group_id: str,
-        send_as: SendAs,
-        limit: int = 1,
-        threshold: float | None = None,
-        multi_oriented_detection: bool = False,
-    ) -> SignedCall | Answer:
-        """Sign a `search`; the same."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -84,7 +60,7 @@ class Lookups:
 
     def __init__(
         self,
-        service: LookupSigner,
+        service: FaceSearch,
         tasks: Tasks,
         journal: Journal,
         limiter: Limiter,
@@ -118,7 +94,7 @@ class Lookups:
 
     def service_time(self) -> float:
         """What time it is on the service's clock, at the earliest, in UNIX seconds."""
-        return clock.time() + self._service.least_clock_offset
+        return clock.time() + self._service.clock.least
 
     def due_at(self) -> float | None:
         """When the next failed call is to be repeated (monotonic seconds)."""
@@ -206,16 +182,16 @@ class Lookups:
 
     def _signed(self, lookup: Lookup) -> SignedCall | Answer:
         if lookup.face is None:
-            return self._service.sign_list(
-                group_id=self._group_id, start=lookup.start, limit=LIST_PAGE
+            call = Call.list(group_id=self._group_id, start=lookup.start, limit=LIST_PAGE)
+        else:
+            call = Call.search(
+                group_id=self._group_id,
+                send_as=self._send_as,
+                limit=SEARCH_LIMIT,
+                threshold=SEARCH_THRESHOLD,
+                multi_oriented_detection=lookup.face.multi_oriented_detection,
             )
-        return self._service.sign_search(
-            group_id=self._group_id,
-            send_as=self._send_as,
-            limit=SEARCH_LIMIT,
-            threshold=SEARCH_THRESHOLD,
-            multi_oriented_detection=lookup.face.multi_oriented_detection,
-        )
+        return self._service.sign(call)
 
     def _answered(self, lookup: Lookup, slot: Slot, used: Credentials, answer: Answer) -> None:
         self.in_flight -= 1

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from enroll.expiry import ClockOffsets
+from enroll.facesearch import FaceSearch
 from enroll.ledger import Ledger, ScanCache
 from enroll.limiter.limits import Limiter
 from enroll.manifest.scan import Scan
@@ -15,11 +14,11 @@ from enroll.run.feed import Feed
 from enroll.run.health import CredentialRefresh, PhotoRootCheck, Reachability
 from enroll.run.job import People
 from enroll.run.journal import Journal
-from enroll.run.lookups import Lookups, LookupSigner
+from enroll.run.lookups import Lookups
 from enroll.run.planner import Planner
 from enroll.run.reconcile import Reconciler
 from enroll.run.sample import Sample
-from enroll.run.sender import Sender, Signer
+from enroll.run.sender import Sender
 from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
 from enroll.run.unknown_faces import Trust, UnknownFaces
@@ -52,17 +51,6 @@ class Work:
     until: float
     reread: bool
     trust: Trust
-
-
-class Service(Signer, LookupSigner, Protocol):
-    """Signs every call that a run makes once it is open."""
-
-    @property
-    def clock_offsets(self) -> ClockOffsets:
-        """What is known so far of how far the service's clock is from ours."""
-
-    def let_go(self) -> None:
-        """Close idle connections, so that other files can be opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +94,7 @@ def assemble(
     work: Work,
     *,
     ledger: Ledger,
-    service: Service,
+    service: FaceSearch,
     credentials: CredentialRefresh,
     tasks: Tasks,
     scan: Scan,
@@ -120,7 +108,7 @@ def assemble(
     people, photo_root = People(), PhotoRootCheck(work.store, ledger)
     reach = Reachability(make_room=service.let_go)
     journal = Journal(
-        ledger, work.run, tally, observer, scan_cache, offsets=lambda: service.clock_offsets
+        ledger, work.run, tally, observer, scan_cache, offsets=lambda: service.clock.offsets
     )
     feed = Feed(
         scan,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from enroll import clock
-from enroll.facesearch.responses import LIST_PAGE
+from enroll.facesearch import LIST_PAGE
 from enroll.ledger import Changes
 from enroll.model import (
     Answer,

@@ -8,14 +8,13 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
 from enroll import clock
 from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
 from enroll.expiry import INTENT_SECONDS
-from enroll.facesearch import SignedCall
+from enroll.facesearch import Call, FaceSearch, SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.facesearch.signing import clock_remark
 from enroll.ledger import INTERRUPTED, Changes
@@ -49,29 +48,6 @@ REPEATED = "TOKEN_REPEATED"
 """The code of a face for which the service answered with another face's token."""
 
 
-class Signer(Protocol):
-    """Signs the calls that the sender has made; `enroll.facesearch.FaceSearch` does."""
-
-    @property
-    def clock_offset(self) -> float:
-        """The service's clock minus ours, in seconds."""
-
-    def expiry(self, *, within: float) -> int:
-        """When a call expires, at the latest, that is signed `within` so many seconds from now:
-        UNIX seconds on the service's clock as it is known now."""
-
-    def sign_add(
-        self,
-        *,
-        group_id: str,
-        user_id: str,
-        user_data: str,
-        send_as: SendAs,
-        multi_oriented_detection: bool,
-    ) -> SignedCall | Answer:
-        """Sign an `add`; an answer at once where nothing can be signed."""
-
-
 class Sender:
     """Every job between the decision to send its face and what the answer means.
 
@@ -82,7 +58,7 @@ class Sender:
 
     def __init__(
         self,
-        service: Signer,
+        service: FaceSearch,
         tasks: Tasks,
         journal: Journal,
         limiter: Limiter,
@@ -238,18 +214,19 @@ class Sender:
                 return
 
     def _signed(self, face: FaceRecord) -> SignedCall | Answer:
-        return self._service.sign_add(
+        call = Call.add(
             group_id=self._group_id,
             user_id=face.user_id,
             user_data=face.user_data,
             send_as=self._send_as,
             multi_oriented_detection=face.multi_oriented_detection,
         )
+        return self._service.sign(call)
 
     def _arrived(self, job: Job, answer: Answer) -> None:
         """Free the place of a call that has ended; `hear_all` records what its answer means."""
         slot = self._in_flight.pop(job)
-        service_time = clock.time() + self._service.clock_offset
+        service_time = clock.time() + self._service.clock.offset
         self._limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)
         self._hear_later(job, answer)
 

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from enroll.errors import LedgerMismatchError, ServiceError
-from enroll.facesearch import faces, next_start
-from enroll.facesearch.responses import LIST_PAGE
+from enroll.facesearch import LIST_PAGE, faces, next_start
 from enroll.model import Answer, LibraryFace
 from enroll.run.journal import Journal
 from enroll.run.lookups import Lookup, Lookups

@@ -14,10 +14,10 @@ from typing import Self
 
 from enroll import __version__, clock
 from enroll.errors import ServiceError, ShortageError, UnreachedError, UsageError
-from enroll.facesearch import FaceSearch, faces, libraries
+from enroll.facesearch import Call, FaceSearch, faces, libraries
 from enroll.facesearch.answers import CREDENTIAL_CODES, OwnCode
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_remark
-from enroll.model import Answer, CallKind, Credentials, Library, Verdict
+from enroll.model import Answer, Credentials, Library, Verdict
 from enroll.session.retry import CHANGE, NO_ANSWER, OPENING, OPENING_WAITS
 from enroll.session.tally import Observer, Tally
 from enroll.settings import CallSettings
@@ -199,32 +199,30 @@ class Connection:
         """Close the connections to the service."""
         self.service.close()
 
-    def ask(self, kind: CallKind, call: Callable[[FaceSearch], Answer]) -> Answer:
+    def ask(self, call: Call) -> Answer:
         """Repeat a call that changes nothing until it comes through or `patience` is exhausted.
 
         Raises ServiceError, naming the obstacle, and UnreachedError if the obstacle lasted longer
         than `patience` allows.
         """
-        answer = self.make_call(kind, call)
+        answer = self.make_call(call)
         if answer.verdict is not Verdict.APPLIED:
             raise self.failed(answer)
         return answer
 
-    def make_call(
-        self, kind: CallKind, call: Callable[[FaceSearch], Answer], *, changes: bool = False
-    ) -> Answer:
+    def make_call(self, call: Call, *, changes: bool = False) -> Answer:
         """Make any call in the same way, and return its answer whatever it is. A call that
         `changes` something is not repeated once it may have been carried out."""
         service, wait = self.service, CallWait(self.patience, changes=changes)
         clock_learned = False
         while True:
             used = self.credentials
-            answer = call(service)
+            answer = service.make(call)
             if answer.may_have_arrived:
-                self.tally.calls[kind] += 1
+                self.tally.calls[call.kind] += 1
             if not changes:
                 # A wrong clock would also stop the next calls, so do not start what cannot go on.
-                answer = service.clock_trouble() or answer
+                answer = service.clock.trouble() or answer
             if answer.verdict is Verdict.APPLIED:
                 wait.answered()
                 return answer
@@ -233,7 +231,7 @@ class Connection:
             if answer.code in CREDENTIAL_CODES and not clock_learned:
                 # The client has learned the service's clock from this very answer.
                 clock_learned = True
-                if abs(service.clock_offset) > CLOCK_SLACK_SECONDS:
+                if abs(service.clock.offset) > CLOCK_SLACK_SECONDS:
                     continue
             pause = wait.pause(answer)
             if pause is None:
@@ -262,7 +260,7 @@ class Connection:
         had no slot for it (UnreachedError), refuses it, or does not seem to be the service."""
         if answer.verdict in AWAY and not self.patience.seems_a_mistake(answer):
             return unreached(answer)
-        clocks = clock_remark(answer, self.service.clock_offset)
+        clocks = clock_remark(answer, self.service.clock.offset)
         todo = call_remedy(answer.code, used=self.credentials) or ITS_OWN_WORD
         said = f"The service cannot be used: {_said(answer)}."
         return ServiceError(" ".join(filter(None, [said, clocks, todo])))
@@ -301,7 +299,7 @@ def connect(
 
 def list_libraries(connection: Connection) -> list[Library]:
     """The account's libraries. Raises ServiceError as `Connection.ask`."""
-    return libraries(connection.ask(CallKind.GROUP_LIST, lambda service: service.group_list()))
+    return libraries(connection.ask(Call.group_list()))
 
 
 def find_library(connection: Connection, group_id: str, *, ledger: Path | None = None) -> Library:
@@ -326,5 +324,4 @@ def find_library(connection: Connection, group_id: str, *, ledger: Path | None =
 
 def is_empty(connection: Connection, group_id: str) -> bool:
     """Whether a library holds no face. Raises ServiceError as `Connection.ask`."""
-    answer = connection.ask(CallKind.LIST, lambda service: service.list(group_id=group_id, limit=1))
-    return not faces(answer)
+    return not faces(connection.ask(Call.list(group_id=group_id, limit=1)))

@@ -15,7 +15,7 @@ from typing import Generic, Self, TypeVar
 
 from enroll import clock
 from enroll.errors import ServiceError, ShortageError
-from enroll.facesearch import FaceSearch
+from enroll.facesearch import Call, FaceSearch
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import Answer, CallKind, Credentials, Verdict
@@ -82,16 +82,15 @@ class Caller:
 
     def ask(
         self,
-        kind: CallKind,
-        call: Callable[[FaceSearch], Answer],
+        call: Call,
         *,
         policy: RetryPolicy = COMMAND,
     ) -> Answer:
         """Make one call and return its answer. Raises ServiceError if no call is answered."""
         asked = self.each(
-            kind,
-            [None],
-            lambda service, _: call(service),
+            call.kind,
+            [call],
+            lambda service, asked: service.make(asked),
             answer_of=lambda answer: answer,
             policy=policy,
         )
@@ -130,7 +129,7 @@ class Caller:
                     requests.answered(
                         request,
                         answer,
-                        service_time=clock.time() + self.connection.service.clock_offset,
+                        service_time=clock.time() + self.connection.service.clock.offset,
                     )
                     after = self._again_after(request, answer, policy)
                     if after is None or not self.may_call(requests.in_flight):

@@ -9,9 +9,9 @@ from itertools import takewhile
 from enroll import clock
 from enroll.errors import ServiceError
 from enroll.expiry import DELETING_SECONDS
-from enroll.facesearch import Deleted, deleted
+from enroll.facesearch import Call, Deleted, deleted
 from enroll.ledger import Changes, Ledger, Target
-from enroll.model import Answer, CallKind, Event, EventKind, LibraryFace, Verdict
+from enroll.model import Answer, Event, EventKind, LibraryFace, Verdict
 from enroll.session.caller import Caller
 from enroll.session.library_listing import look_up
 from enroll.session.retry import COMMAND_ONCE
@@ -277,8 +277,7 @@ class Deletion:
 
 def _ask_to_delete(caller: Caller, face_tokens: Sequence[str]) -> Answer:
     return caller.ask(
-        CallKind.DELETE,
-        lambda service: service.delete(group_id=caller.group_id, face_tokens=face_tokens),
+        Call.delete(group_id=caller.group_id, face_tokens=face_tokens),
         policy=COMMAND_ONCE,
     )
 

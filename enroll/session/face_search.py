@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from enroll.errors import ServiceError
-from enroll.facesearch import FoundFace, candidates
+from enroll.facesearch import Call, FaceSearch, FoundFace, candidates
 from enroll.ledger import Ledger
 from enroll.model import Answer, CallKind, FaceRecord, Photo, SendAs, same_face
 from enroll.photos import PhotoStore, read_photo
@@ -59,22 +58,6 @@ class Findings:
     own: bool | None = None
 
 
-class Searchable(Protocol):
-    """The call that a search makes; `enroll.facesearch.FaceSearch` offers it."""
-
-    def search(
-        self,
-        *,
-        group_id: str,
-        photo: Photo,
-        send_as: SendAs,
-        limit: int = 1,
-        threshold: float | None = None,
-        multi_oriented_detection: bool = False,
-    ) -> Answer:
-        """Find the faces most like a photo's."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoSearch:
     """How a library is searched; `preparation` is how photos are read for it."""
@@ -94,17 +77,17 @@ class PhotoSearch:
         return None
 
     def search(
-        self, service: Searchable, photo: Photo, *, multi_oriented_detection: bool
+        self, service: FaceSearch, photo: Photo, *, multi_oriented_detection: bool
     ) -> Answer:
         """Make one call for the faces most like a photo's, as many as there are to be had."""
-        return service.search(
+        call = Call.search(
             group_id=self.group_id,
-            photo=photo,
             send_as=self.send_as,
             limit=SEARCH_LIMIT,
             threshold=SEARCH_THRESHOLD,
             multi_oriented_detection=multi_oriented_detection,
         )
+        return service.make(call, photo)
 
     def each(
         self, caller: Caller, faces: Iterable[FaceRecord], paths: Mapping[int, Sequence[str]]
@@ -112,7 +95,7 @@ class PhotoSearch:
         """Search with the photo of each face, which lies at one of its `paths` (by number); None
         where the photo is gone. Raises ServiceError as `Caller.each`."""
 
-        def search(service: Searchable, face: FaceRecord) -> Answer | None:
+        def search(service: FaceSearch, face: FaceRecord) -> Answer | None:
             photo = self.read(face, paths[face.face_id])
             if photo is None:
                 return None

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from enroll import clock
 from enroll.errors import ServiceError, UnreachedError
-from enroll.facesearch import face, faces, next_start
-from enroll.facesearch.responses import LIST_PAGE
+from enroll.facesearch import LIST_PAGE, Call, face, faces, next_start
 from enroll.ledger import Listing
 from enroll.model import Answer, CallKind, LibraryFace, Verdict
 from enroll.session.caller import Caller
@@ -92,10 +91,7 @@ def listed_whole(answer: Answer) -> list[LibraryFace] | None:
 
 
 def _ask_for_page(caller: Caller, start: int) -> Answer:
-    return caller.ask(
-        CallKind.LIST,
-        lambda service: service.list(group_id=caller.group_id, start=start, limit=LIST_PAGE),
-    )
+    return caller.ask(Call.list(group_id=caller.group_id, start=start, limit=LIST_PAGE))
 
 
 def _page(caller: Caller, start: int) -> tuple[list[LibraryFace], int | None]:
@@ -117,7 +113,9 @@ def look_up(
     asked = caller.each(
         CallKind.FACE_INFO,
         face_tokens,
-        lambda service, token: service.face_info(group_id=caller.group_id, face_token=token),
+        lambda service, token: service.make(
+            Call.face_info(group_id=caller.group_id, face_token=token)
+        ),
         answer_of=lambda answer: answer,
     )
     for token, answer in asked:

@@ -159,7 +159,7 @@ def command_record(
     from then on.
     """
     run = ledger.start_run(
-        start, offsets=None if connection is None else connection.service.clock_offsets
+        start, offsets=None if connection is None else connection.service.clock.offsets
     )
     work = CommandRecord(run=run, began=start.at)
     reason, calls = "", Counter[CallKind]() if connection is None else connection.tally.calls

@@ -1,115 +1,116 @@
-"""The service's responses as values: JSON, dates and numbers within bounds, what a call returns."""
+"""The nine calls of the service: the fields that each sends, and what its answer holds."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from enroll.errors import ServiceError
-from enroll.model import Answer, Library, LibraryFace, Verdict
+from enroll.model import Answer, CallKind, Library, LibraryFace, SendAs, Verdict
 
-MAX_RETRY_AFTER = 300.0
-"""Seconds; the longest time for which a server may hold all calls."""
-
-_SECONDS = re.compile(r"\s*(\d{1,9})(?:\.\d*)?\s*", re.ASCII)
-
-
-def parse_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object that `body` is, None when it is anything else.
-
-    Stricter than `json`: UTF-8 only, no NaN or Infinity, no name twice in an object (which of
-    two tokens would count?). Lone surrogates become U+FFFD, because no database or file takes
-    them.
-    """
-    try:
-        text = body.decode("utf-8-sig")
-        value = _DECODER.decode(text)
-        if r"\ud" in text.lower():
-            value = _storable(value)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+LIST_PAGE = 1000
+"""The most faces that `list` shows in one call, by the vendor's page: a library of up to this many
+is listed whole."""
 
 
-def parse_retry_after(text: str | None, *, now: float) -> float | None:
-    """Seconds to wait, 0 to `MAX_RETRY_AFTER`; `now` is the server's time, for an HTTP date."""
-    if text is None:
-        return None
-    seconds = _SECONDS.fullmatch(text)
-    if seconds:
-        return min(float(seconds[1]), MAX_RETRY_AFTER)
-    date = parse_date(text)
-    return None if date is None else min(max(date - now, 0.0), MAX_RETRY_AFTER)
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call before it is signed: the fields of its form, without the photo, which is sent as
+    `send_as` says."""
+
+    kind: CallKind
+    fields: Mapping[str, str] = field(repr=False)
+    send_as: SendAs = SendAs.FILE
+
+    @classmethod
+    def add(
+        cls,
+        *,
+        group_id: str,
+        user_id: str,
+        user_data: str,
+        send_as: SendAs,
+        multi_oriented_detection: bool,
+    ) -> Call:
+        """Add the face of a photo to a library. Not idempotent: twice is two faces."""
+        fields = _given(
+            group_id=group_id,
+            user_id=user_id,
+            user_data=user_data,
+            multi_oriented_detection="1" if multi_oriented_detection else "",
+        )
+        return cls(CallKind.ADD, fields, send_as)
+
+    @classmethod
+    def search(
+        cls,
+        *,
+        group_id: str,
+        send_as: SendAs,
+        limit: int = 1,
+        threshold: float | None = None,
+        multi_oriented_detection: bool = False,
+    ) -> Call:
+        """Find the faces most like a photo's: at most `limit` (100), best first."""
+        fields = _given(
+            group_id=group_id,
+            limit=str(limit),
+            threshold="" if threshold is None else f"{threshold:g}",
+            multi_oriented_detection="1" if multi_oriented_detection else "",
+        )
+        return cls(CallKind.SEARCH, fields, send_as)
+
+    @classmethod
+    def list(cls, *, group_id: str, start: int = 1, limit: int = 100) -> Call:
+        """One page of a library's faces from the `start`-th (1-based), at most `limit` (1000)."""
+        fields = {"group_id": group_id, "start": str(start), "limit": str(limit)}
+        return cls(CallKind.LIST, fields)
+
+    @classmethod
+    def group_list(cls) -> Call:
+        """The account's libraries."""
+        return cls(CallKind.GROUP_LIST, {})
+
+    @classmethod
+    def group_info(cls, *, group_id: str) -> Call:
+        """One library of the account."""
+        return cls(CallKind.GROUP_INFO, {"group_id": group_id})
+
+    @classmethod
+    def face_info(cls, *, group_id: str, face_token: str) -> Call:
+        """One face of a library."""
+        return cls(CallKind.FACE_INFO, {"group_id": group_id, "face_token": face_token})
+
+    @classmethod
+    def create(
+        cls, *, group_id: str, group_name: str, group_data: str = "", model_version: str = ""
+    ) -> Call:
+        """Make a library; an empty `model_version` leaves the choice to the service."""
+        fields = _given(
+            group_id=group_id,
+            group_name=group_name,
+            group_data=group_data,
+            model_version=model_version,
+        )
+        return cls(CallKind.CREATE, fields)
+
+    @classmethod
+    def delete(cls, *, group_id: str, face_tokens: Sequence[str]) -> Call:
+        """Delete faces of a library, at most 1000."""
+        fields = {"group_id": group_id, "face_tokens": ",".join(face_tokens)}
+        return cls(CallKind.DELETE, fields)
+
+    @classmethod
+    def free(cls, *, group_id: str, check_empty: bool = True) -> Call:
+        """Delete a library; with `check_empty` only one without faces."""
+        fields = {"group_id": group_id, "check_empty": "1" if check_empty else "0"}
+        return cls(CallKind.FREE, fields)
 
 
-@lru_cache(maxsize=64)  # many answers have the same second
-def parse_date(text: str) -> float | None:
-    """An HTTP date, in any form of RFC 9110 (5.6.7), in UNIX seconds; None when it is none."""
-    try:
-        moment = parsedate_to_datetime(text)
-        if moment.tzinfo is None:  # no zone, as in asctime's form, or "-0000": UTC all the same
-            moment = moment.replace(tzinfo=UTC)
-        seconds = moment.timestamp()
-    except (ValueError, OverflowError, OSError, TypeError, IndexError):
-        return None
-    return seconds if math.isfinite(seconds) else None
-
-
-def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"not JSON: {text}")
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a name twice")
-    return members
-
-
-def _storable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {_storable(name): _storable(item) for name, item in value.items()}
-    return value
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_once_each)
-
-
-REDACTED = "[redacted]"
-SHORTEST_PIECE = 8
-"""Characters. Shorter pieces occur in ordinary words, and reveal nothing."""
-
-_WORD = re.compile(r"[0-9A-Za-z]+")
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` without the secrets: each one whole, and each of its runs of letters and digits.
-
-    An echo may be escaped for JSON, HTML or a URL; that changes only what lies between the runs.
-    """
-    if text:
-        for piece in _pieces(secrets):
-            text = text.replace(piece, REDACTED)
-    return text
-
-
-def _pieces(secrets: Iterable[str]) -> list[str]:
-    """What to look for, longest first, so that nothing is left over of a whole secret."""
-    pieces: set[str] = set()
-    for secret in secrets:
-        pieces.update((secret, *_WORD.findall(secret)))
-    return sorted((each for each in pieces if len(each) >= SHORTEST_PIECE), key=len, reverse=True)
+def _given(**fields: str) -> dict[str, str]:
+    """The fields that say something; the service treats the others by its defaults."""
+    return {name: value for name, value in fields.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +122,6 @@ class FoundFace:
     user_data: str
     score: float
     add_time: int | None = None
-
-
-LIST_PAGE = 1000
-"""The most faces that `list` shows in one call, by the vendor's page: a library of up to this many
-is listed whole."""
 
 
 def libraries(answer: Answer) -> list[Library]:
