@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from archive import Archive
 from real_command import Done
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import event
 
 from enroll.errors import ExitCode
 from enroll.expiry import ClockOffsets
@@ -275,14 +275,21 @@ def test_a_summary_says_what_is_on_record_where_the_disk_takes_no_more(
     archive.crowd(PEOPLE)
     commit = SqliteLedger.commit
 
+    def no_room(*_: object) -> None:
+        raise sqlite3.OperationalError("disk is full")
+
     def full(
         ledger: SqliteLedger, *, ahead: float = 0.0, offsets: ClockOffsets | None = None
     ) -> None:
         if box.count("add") < 8:
             commit(ledger, ahead=ahead, offsets=offsets)
             return
-        with ledger._taking_back():
-            raise OperationalError("COMMIT", None, sqlite3.OperationalError("disk is full"))
+        engine = ledger._connection.engine
+        event.listen(engine, "do_execute", no_room)
+        try:
+            commit(ledger, ahead=ahead, offsets=offsets)
+        finally:
+            event.remove(engine, "do_execute", no_room)
 
     with monkeypatch.context() as patched:
         patched.setattr(SqliteLedger, "commit", full)

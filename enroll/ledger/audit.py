@@ -24,7 +24,6 @@ from sqlalchemy.dialects.sqlite import insert
 
 from enroll.expiry import expiry_after_death, last_expiry
 from enroll.ledger import schema as s
-from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.listing import ROWS_AT_ONCE, SqliteListing
 from enroll.ledger.queries import PARAMETERS_AT_ONCE, SqliteReader
 from enroll.ledger.records import (
@@ -47,8 +46,7 @@ class SqliteAudit(SqliteReader):
         self.listing = SqliteListing(connection, path)
 
     def refresh(self) -> None:
-        with translate_db_errors(self._path):
-            self._connection.commit()
+        self._connection.commit()
 
     def copies(self) -> list[RecordedCopy]:
         token, own = s.surplus.c.face_token, s.face.c.face_token
@@ -71,26 +69,24 @@ class SqliteAudit(SqliteReader):
             .where(~adopted)
             .order_by(s.surplus.c.face_id, token)
         )
-        with translate_db_errors(self._path):
-            return [
-                RecordedCopy(
-                    face_token=found.face_token,
-                    face_id=found.face_id,
-                    own=found.own,
-                    own_there=None if found.there is None else bool(found.there),
-                    wanted=found.wanted,
-                )
-                for found in self._connection.execute(query)
-            ]
+        return [
+            RecordedCopy(
+                face_token=found.face_token,
+                face_id=found.face_id,
+                own=found.own,
+                own_there=None if found.there is None else bool(found.there),
+                wanted=found.wanted,
+            )
+            for found in self._connection.execute(query)
+        ]
 
     def copies_of(self, face_ids: Sequence[int]) -> dict[str, int]:
         copies: dict[str, int] = {}
         for start in range(0, len(face_ids), PARAMETERS_AT_ONCE):
             some = face_ids[start : start + PARAMETERS_AT_ONCE]
             query = select(s.surplus.c.face_token, s.surplus.c.face_id)
-            with translate_db_errors(self._path):
-                found = self._connection.execute(query.where(s.surplus.c.face_id.in_(some)))
-                copies |= {copy.face_token: copy.face_id for copy in found}
+            found = self._connection.execute(query.where(s.surplus.c.face_id.in_(some)))
+            copies |= {copy.face_token: copy.face_id for copy in found}
         return copies
 
     def formers_of_missing(self) -> int:
@@ -100,50 +96,43 @@ class SqliteAudit(SqliteReader):
             .join(s.face, s.face.c.face_token == s.absent.c.face_token)
             .where(s.face.c.former_token.is_not(None))
         )
-        with translate_db_errors(self._path):
-            return self._connection.scalar(query) or 0
+        return self._connection.scalar(query) or 0
 
     # Tokens of the ledger that the library did not show
 
     def unseen(self, *, before: int, after: str) -> list[str]:
         query = self._unseen(before, after).order_by("face_token").limit(ROWS_AT_ONCE)
-        with translate_db_errors(self._path):
-            return list(self._connection.scalars(query))
+        return list(self._connection.scalars(query))
 
     def unseen_count(self, *, before: int) -> int:
         counted = select(func.count()).select_from(self._unseen(before, "").subquery())
-        with translate_db_errors(self._path):
-            return self._connection.scalar(counted) or 0
+        return self._connection.scalar(counted) or 0
 
     def present(self, faces: Sequence[LibraryFace]) -> None:
         self.listing.add_faces(faces)
         tokens = [face.face_token for face in faces]
-        with translate_db_errors(self._path):
-            self._connection.execute(delete(s.absent).where(s.absent.c.face_token.in_(tokens)))
-            self._connection.commit()
+        self._connection.execute(delete(s.absent).where(s.absent.c.face_token.in_(tokens)))
+        self._connection.commit()
 
     def deleted(self, face_tokens: Sequence[str]) -> None:
-        with translate_db_errors(self._path):
-            self._connection.execute(delete(s.listed).where(s.listed.c.face_token.in_(face_tokens)))
-            self._connection.commit()
+        self._connection.execute(delete(s.listed).where(s.listed.c.face_token.in_(face_tokens)))
+        self._connection.commit()
 
     def absent(self, face_tokens: Sequence[str]) -> None:
         if not face_tokens:
             return
         parameters = [{"face_token": token, "asked": True} for token in face_tokens]
-        with translate_db_errors(self._path):
-            self._connection.execute(insert(s.absent).on_conflict_do_nothing(), parameters)
-            self._connection.commit()
+        self._connection.execute(insert(s.absent).on_conflict_do_nothing(), parameters)
+        self._connection.commit()
 
     def all_was_listed(self, *, before: int) -> None:
         unseen = self._unseen(before, "").subquery()
-        with translate_db_errors(self._path):
-            self._connection.execute(
-                insert(s.absent).from_select(
-                    ["face_token", "asked"], select(unseen.c.face_token, literal(False))
-                )
+        self._connection.execute(
+            insert(s.absent).from_select(
+                ["face_token", "asked"], select(unseen.c.face_token, literal(False))
             )
-            self._connection.commit()
+        )
+        self._connection.commit()
 
     def _unseen(self, before: int, after: str) -> CompoundSelect[tuple[str]]:
         faces, copies = s.face.c, s.surplus.c
@@ -167,9 +156,8 @@ class SqliteAudit(SqliteReader):
 
     def _found(self, kind: DifferenceKind, query: Select[Any]) -> Iterator[LibraryDifference]:
         photos_folder = self.photos_folder
-        with translate_db_errors(self._path):
-            for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
-                yield _difference(kind, found, photos_folder)
+        for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
+            yield _difference(kind, found, photos_folder)
 
     def _unknown(self, *, under_way: bool) -> Iterator[LibraryDifference]:
         def somebody_is(status: Status) -> ColumnElement[bool]:
@@ -185,13 +173,12 @@ class SqliteAudit(SqliteReader):
             somebody_is(Status.SENDING).label("sending"),
             somebody_is(Status.IN_DOUBT).label("in_doubt"),
         ).where(_is_unknown())
-        with translate_db_errors(self._path):
-            for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
-                if found.sending and under_way:
-                    continue
-                unsettled = found.sending or found.in_doubt
-                kind = DifferenceKind.UNSETTLED if unsettled else DifferenceKind.UNKNOWN_FACE
-                yield _difference(kind, found, "")
+        for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
+            if found.sending and under_way:
+                continue
+            unsettled = found.sending or found.in_doubt
+            kind = DifferenceKind.UNSETTLED if unsettled else DifferenceKind.UNKNOWN_FACE
+            yield _difference(kind, found, "")
 
     def _surplus(self) -> Select[Any]:
         return (
@@ -237,16 +224,15 @@ class SqliteAudit(SqliteReader):
     def missing(self, *, after: int) -> list[MissingFace]:
         ids = s.face.c.face_id
         query = self._missing().where(ids > after).order_by(ids).limit(ROWS_AT_ONCE)
-        with translate_db_errors(self._path):
-            return [
-                MissingFace(
-                    face_id=found.face_id,
-                    user_id=found.user_id,
-                    face_token=found.face_token,
-                    asked=found.asked,
-                )
-                for found in self._connection.execute(query)
-            ]
+        return [
+            MissingFace(
+                face_id=found.face_id,
+                user_id=found.user_id,
+                face_token=found.face_token,
+                asked=found.asked,
+            )
+            for found in self._connection.execute(query)
+        ]
 
     def unknown_faces(self) -> list[UnknownFace]:
         died = s.run.alias("died")  # the run before the one that found what it had left
@@ -273,8 +259,7 @@ class SqliteAudit(SqliteReader):
             )
             .order_by(s.face.c.face_id, s.listed.c.face_token, s.event.c.event)
         )
-        with translate_db_errors(self._path):
-            return [_unknown_face(found) for found in self._connection.execute(query)]
+        return [_unknown_face(found) for found in self._connection.execute(query)]
 
 
 def _is_in(column: ColumnElement[str], token: ColumnElement[str]) -> ColumnElement[bool]:

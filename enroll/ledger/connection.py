@@ -10,14 +10,13 @@ import re
 import sqlite3
 import stat
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from sqlite3 import DatabaseError, sqlite_version, sqlite_version_info
 
-from sqlalchemy import Connection, NullPool, create_engine, event, exc
+from sqlalchemy import Connection, ExceptionContext, NullPool, create_engine, event, exc
 
 from enroll.errors import EnrollError, LocalError, UsageError
 from enroll.ownership import check_trusted, make_folder
@@ -40,20 +39,6 @@ NETWORK_FUSE = frozenset(
 """The same behind FUSE, which the kernel calls `fuse.` and this name."""
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
-
-
-@contextmanager
-def translate_db_errors(path: str) -> Iterator[None]:
-    """Turn what the database raises into one message (LocalError)."""
-    try:
-        yield
-    except exc.DatabaseError as error:
-        if (short := hidden_shortage(error)) is not None:  # SQLite does not say why
-            raise short from error
-        raise LocalError(
-            f"The ledger {path} cannot be used: {error.orig}. Nothing that it recorded is lost; "
-            "make room or fix the file's permissions, then run the same command again."
-        ) from error
 
 
 def refuse_network(ledger: Path) -> None:
@@ -120,14 +105,17 @@ class Access(Enum):
     """Nothing can be written there, and nobody writes it: it is read without -wal and -shm."""
 
 
-def connect(path: Path, access: Access, *, journal: str = "WAL") -> Connection:
-    """A connection to the SQLite file at `path`, which is there.
+def connect(
+    path: Path, access: Access, *, journal: str = "WAL", shown: Path | None = None
+) -> Connection:
+    """A connection to the SQLite file at `path`, which is there; errors name `shown`, if given.
 
     Raises LocalError where it cannot be opened or is not the file at `path` when it is open, and
-    UsageError where it is to be written and is not ours.
+    whenever the database fails later; UsageError where it is to be written and is not ours.
     """
-    with translate_db_errors(str(path)):
-        connection = _engine(partial(_open, path.absolute(), access, journal=journal))
+    connection = _engine(
+        partial(_open, path.absolute(), access, journal=journal), shown=str(shown or path)
+    )
     opened = file_id(path)
     _OPEN_HERE[opened] += 1
 
@@ -145,7 +133,7 @@ def is_open_here(path: Path) -> bool:
 
 def connect_in_memory() -> Connection:
     """A connection to a new database that nobody else sees."""
-    return _engine(partial(_prepared, ":memory:"))
+    return _engine(partial(_prepared, ":memory:"), shown="in memory")
 
 
 def file_id(path: Path | bytes) -> FileId | None:
@@ -157,7 +145,7 @@ def file_id(path: Path | bytes) -> FileId | None:
     return found.st_dev, found.st_ino
 
 
-def _engine(creator: partial[sqlite3.Connection]) -> Connection:
+def _engine(creator: partial[sqlite3.Connection], *, shown: str) -> Connection:
     if sqlite_version_info < OLDEST_SQLITE:
         raise LocalError(
             f"This Python has SQLite {sqlite_version}, and the ledger needs 3.33 or newer. Use a "
@@ -168,6 +156,18 @@ def _engine(creator: partial[sqlite3.Connection]) -> Connection:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")  # the driver does not: isolation_level is None
+
+    @event.listens_for(engine, "handle_error")
+    def translate(context: ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        if not isinstance(error, exc.DatabaseError):
+            return
+        if (short := hidden_shortage(error)) is not None:  # SQLite does not say why
+            raise short from error
+        raise LocalError(
+            f"The ledger {shown} cannot be used: {error.orig}. Nothing that it recorded is lost; "
+            "make room or fix the file's permissions, then run the same command again."
+        ) from error
 
     return engine.connect()
 

@@ -24,7 +24,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
-from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.diff_queries import (
     IN_THE_LIBRARY,
     OPEN,
@@ -47,8 +46,7 @@ class SqliteDeletions:
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection
         self._path = path
-        with translate_db_errors(path):
-            s.deletion_metadata.create_all(connection)
+        s.deletion_metadata.create_all(connection)
 
     def choose_run(self, run: int) -> Chosen:
         """See `enroll.ledger.Deletions`; so for every method."""
@@ -61,11 +59,10 @@ class SqliteDeletions:
         return self._choose(_faces().where(s.face.c.status == Status.SUPERSEDED.value))
 
     def choose_people(self, user_ids: Sequence[str]) -> Chosen:
-        with translate_db_errors(self._path):
-            self._connection.execute(delete(s.chosen_face))
-            for statement in _CHOOSE_PEOPLE:
-                self._connection.execute(statement, {"people": listed(user_ids)})
-            found = self._connection.execute(_OPEN_FACES, {"people": listed(user_ids)}).all()
+        self._connection.execute(delete(s.chosen_face))
+        for statement in _CHOOSE_PEOPLE:
+            self._connection.execute(statement, {"people": listed(user_ids)})
+        found = self._connection.execute(_OPEN_FACES, {"people": listed(user_ids)}).all()
         return self._counted(opened=found[0].opened)
 
     def choose_replaced(self) -> Chosen:
@@ -98,24 +95,19 @@ class SqliteDeletions:
 
     def _choose(self, faces: Select[str, int, str]) -> Chosen:
         self._gather(faces)
-        with translate_db_errors(self._path):
-            self._connection.execute(_CHOOSE_COPIES)
+        self._connection.execute(_CHOOSE_COPIES)
         return self._counted(opened=0)
 
     def _gather(self, *found: Select[str, int, str]) -> None:
-        with translate_db_errors(self._path):
-            self._connection.execute(delete(s.chosen_face))
-            for some in found:
-                new = upsert(s.chosen_face).from_select(_COLUMNS, some)
-                self._connection.execute(new.on_conflict_do_nothing())
+        self._connection.execute(delete(s.chosen_face))
+        for some in found:
+            new = upsert(s.chosen_face).from_select(_COLUMNS, some)
+            self._connection.execute(new.on_conflict_do_nothing())
 
     def _counted(self, *, opened: int) -> Chosen:
         people = func.count(s.chosen_face.c.user_id.distinct())
-        with translate_db_errors(self._path):
-            found = self._connection.execute(
-                select(func.count(), people).select_from(s.chosen_face)
-            )
-            faces, persons = found.one()
+        found = self._connection.execute(select(func.count(), people).select_from(s.chosen_face))
+        faces, persons = found.one()
         return Chosen(faces=faces, people=persons, open=opened)
 
     def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
@@ -125,16 +117,14 @@ class SqliteDeletions:
             .order_by(s.chosen_face.c.face_token)
             .limit(most)
         )
-        with translate_db_errors(self._path):
-            return [_target(found, run=run) for found in self._connection.execute(query)]
+        return [_target(found, run=run) for found in self._connection.execute(query)]
 
     def intend(self, targets: Iterable[Target]) -> None:
-        with translate_db_errors(self._path):
-            targets = list(targets)
-            _INTEND.execute(self._connection, _INTEND.of(targets))
-            for run in {target.run for target in targets}:
-                tokens = listed(one.face_token for one in targets if one.run == run)
-                self._connection.execute(_TAKE_OVER, {"tokens": tokens, "number": run})
+        targets = list(targets)
+        _INTEND.execute(self._connection, _INTEND.of(targets))
+        for run in {target.run for target in targets}:
+            tokens = listed(one.face_token for one in targets if one.run == run)
+            self._connection.execute(_TAKE_OVER, {"tokens": tokens, "number": run})
 
     def intended(self) -> list[Target]:
         query = (
@@ -142,8 +132,7 @@ class SqliteDeletions:
             .join_from(s.deletion, s.face, s.face.c.face_id == s.deletion.c.face_id)
             .order_by(s.deletion.c.face_token)
         )
-        with translate_db_errors(self._path):
-            return [_target(found, run=found.run) for found in self._connection.execute(query)]
+        return [_target(found, run=found.run) for found in self._connection.execute(query)]
 
     def intended_by_syncs(self) -> dict[str, int]:
         tokens = select(s.deletion.c.face_token).where(
@@ -155,22 +144,19 @@ class SqliteDeletions:
             .group_by(s.event.c.face_token)
         )
         times = select(s.event.c.face_token, s.event.c.at).where(s.event.c.event.in_(last))
-        with translate_db_errors(self._path):
-            found = dict.fromkeys(self._connection.scalars(tokens), 0)
-            if found:  # no index leads to an event
-                found.update((token, at) for token, at in self._connection.execute(times))
+        found = dict.fromkeys(self._connection.scalars(tokens), 0)
+        if found:  # no index leads to an event
+            found.update((token, at) for token, at in self._connection.execute(times))
         return found
 
     def withdraw(self, face_tokens: Sequence[str]) -> None:
-        with translate_db_errors(self._path):
-            self._connection.execute(_FORGET_INTENTS, {"tokens": listed(face_tokens)})
+        self._connection.execute(_FORGET_INTENTS, {"tokens": listed(face_tokens)})
 
     def confirm(self, face_tokens: Sequence[str], *, run: int, seen: bool = False) -> None:
-        with translate_db_errors(self._path):
-            self._connection.execute(_TAKE_FORMER, {"tokens": listed(face_tokens)})
-            self._connection.execute(_TAKE_TOKENS, {"tokens": listed(face_tokens), "number": run})
-            for statement in (_FORGET_COPIES, _FORGET_INTENTS):
-                self._connection.execute(statement, {"tokens": listed(face_tokens)})
+        self._connection.execute(_TAKE_FORMER, {"tokens": listed(face_tokens)})
+        self._connection.execute(_TAKE_TOKENS, {"tokens": listed(face_tokens), "number": run})
+        for statement in (_FORGET_COPIES, _FORGET_INTENTS):
+            self._connection.execute(statement, {"tokens": listed(face_tokens)})
         if not seen:  # what was seen of the manifest's rows holds no more
             SqliteScanCache(self._connection, self._path).drop()
 

@@ -28,7 +28,6 @@ from sqlalchemy import (
 from enroll.errors import ExitCode
 from enroll.ledger import schema as s
 from enroll.ledger.blocklist import BlockList
-from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.diff_queries import (
     FIND_UNLISTED,
     FIND_UNMATCHED,
@@ -85,8 +84,7 @@ class SqliteManifestDiff:
         self._connection = connection
         self._path = path
         self._cutoff = 0
-        with translate_db_errors(path):
-            s.diff_metadata.create_all(connection)
+        s.diff_metadata.create_all(connection)
 
     @property
     def has_completed(self) -> bool:
@@ -97,12 +95,10 @@ class SqliteManifestDiff:
                 [ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT],
             ),
         )
-        with translate_db_errors(self._path):
-            return self._connection.scalar(query.limit(1)) is not None
+        return self._connection.scalar(query.limit(1)) is not None
 
     def add_rows(self, rows: Sequence[ScannedRow]) -> None:
-        with translate_db_errors(self._path):
-            TAKE.execute(self._connection, [(*one, None, None, 0, "") for one in scan_tuples(rows)])
+        TAKE.execute(self._connection, [(*one, None, None, 0, "") for one in scan_tuples(rows)])
 
     def match_photos(self, *, reread: bool) -> None:
         same = and_(
@@ -129,8 +125,7 @@ class SqliteManifestDiff:
             .order_by(user_id, path)
             .limit(most)
         )
-        with translate_db_errors(self._path):
-            return [UnreadFile(one.user_id, one.path) for one in self._connection.execute(query)]
+        return [UnreadFile(one.user_id, one.path) for one in self._connection.execute(query)]
 
     def store_read(self, files: Iterable[ReadFile]) -> None:
         statement = (
@@ -156,8 +151,7 @@ class SqliteManifestDiff:
             for one in files
         ]
         if told:
-            with translate_db_errors(self._path):
-                self._connection.execute(statement, told)
+            self._connection.execute(statement, told)
 
     def store_same_faces(self, files: Iterable[ReadFile]) -> None:
         told = [
@@ -166,8 +160,7 @@ class SqliteManifestDiff:
             if one.face_id is not None
         ]
         if told:
-            with translate_db_errors(self._path):
-                self._connection.execute(SAME_FACE, told)
+            self._connection.execute(SAME_FACE, told)
 
     def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
         for table in (s.unlisted_person, s.unmatched_face, s.renewal):
@@ -189,14 +182,13 @@ class SqliteManifestDiff:
         """Take those who are withheld for not gone: known by hashes, they are found one by one."""
         if not withheld:
             return
-        with translate_db_errors(self._path):
-            people = self._connection.scalars(select(s.unlisted_person.c.user_id)).all()
-            found = [{"who": one} for one in people if withheld.holds(one)]
-            if found:
-                spared = delete(s.unlisted_person).where(
-                    s.unlisted_person.c.user_id == bindparam("who")
-                )
-                self._connection.execute(spared, found)
+        people = self._connection.scalars(select(s.unlisted_person.c.user_id)).all()
+        found = [{"who": one} for one in people if withheld.holds(one)]
+        if found:
+            spared = delete(s.unlisted_person).where(
+                s.unlisted_person.c.user_id == bindparam("who")
+            )
+            self._connection.execute(spared, found)
 
     def counts(self) -> DiffCounts:
         w, gone = s.manifest_row.c, s.unlisted_person.c
@@ -237,18 +229,17 @@ class SqliteManifestDiff:
         self, kinds: Sequence[RowDiffKind] = tuple(RowDiffKind), *, photos_folder: str
     ) -> Iterator[RowDiff]:
         for kind in kinds:
-            with translate_db_errors(self._path):
-                query = ROW_DIFFS[kind].execution_options(yield_per=1000)
-                for found in self._connection.execute(query):
-                    yield RowDiff(
-                        kind=kind,
-                        user_id=found.user_id,
-                        user_data=found.user_data,
-                        image=shown_path(found.path or "", photos_folder),
-                        face_token=found.face_token or "",
-                        since=found.since,
-                        line=found.line,
-                    )
+            query = ROW_DIFFS[kind].execution_options(yield_per=1000)
+            for found in self._connection.execute(query):
+                yield RowDiff(
+                    kind=kind,
+                    user_id=found.user_id,
+                    user_data=found.user_data,
+                    image=shown_path(found.path or "", photos_folder),
+                    face_token=found.face_token or "",
+                    since=found.since,
+                    line=found.line,
+                )
 
     def accept(self, run: int) -> None:
         """Remember who is absent, and what to delete and to add: the sync will do all of it."""
@@ -318,17 +309,13 @@ class SqliteManifestDiff:
         return self._number(query)
 
     def diagnose(self, *, manifest: str) -> Diagnosis:
-        with translate_db_errors(self._path):
-            return find_reasons(self._connection, manifest=manifest)
+        return find_reasons(self._connection, manifest=manifest)
 
     def other_manifest(self, manifest: str) -> str:
-        with translate_db_errors(self._path):
-            return other_manifest(self._connection, manifest=manifest)
+        return other_manifest(self._connection, manifest=manifest)
 
     def _number(self, query: Select[Any]) -> int:
-        with translate_db_errors(self._path):
-            return int(self._connection.scalar(query) or 0)
+        return int(self._connection.scalar(query) or 0)
 
     def _do(self, statement: Executable, values: dict[str, Any] | None = None) -> None:
-        with translate_db_errors(self._path):
-            self._connection.execute(statement, values or {})
+        self._connection.execute(statement, values or {})

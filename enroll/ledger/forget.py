@@ -17,7 +17,6 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from enroll.errors import LocalError
 from enroll.ledger import schema as s
 from enroll.ledger.blocklist import KEY_BYTES, BlockList
-from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.queue import SqliteScanCache
 from enroll.ledger.statements import among, listed
 from enroll.model import Event, EventKind
@@ -107,25 +106,22 @@ class SqliteForgetting:
         self._path = path
 
     def unfinished(self) -> int:
-        with translate_db_errors(self._path):
-            _, unfinished = count_forgotten(self._connection)
+        _, unfinished = count_forgotten(self._connection)
         return unfinished
 
     def unknown_people(self, user_ids: Sequence[str]) -> dict[str, list[str]]:
-        with translate_db_errors(self._path):
-            known = self._known(user_ids)
-            unknown = [one for one in user_ids if one not in known]
-            by_plain: dict[str, list[str]] = {_plain(one): [] for one in unknown}
-            if unknown:
-                for line in self._connection.execute(_ALIKE, {"plain": listed(by_plain)}).all():
-                    by_plain[_plain(line.user_id)].append(line.user_id)
+        known = self._known(user_ids)
+        unknown = [one for one in user_ids if one not in known]
+        by_plain: dict[str, list[str]] = {_plain(one): [] for one in unknown}
+        if unknown:
+            for line in self._connection.execute(_ALIKE, {"plain": listed(by_plain)}).all():
+                by_plain[_plain(line.user_id)].append(line.user_id)
         return {user_id: by_plain[_plain(user_id)] for user_id in unknown}
 
     def as_known(self, user_ids: Sequence[str]) -> list[str]:
-        with translate_db_errors(self._path):
-            known = self._known(user_ids)
-            blocked = read_block_list(self._connection)
-            forgotten = set(self._connection.scalars(select(s.forgotten.c.digest)))
+        known = self._known(user_ids)
+        blocked = read_block_list(self._connection)
+        forgotten = set(self._connection.scalars(select(s.forgotten.c.digest)))
 
         def as_known(user_id: str) -> str:
             if user_id in known or (blocked.key and blocked.digest(user_id) in forgotten):
@@ -140,26 +136,25 @@ class SqliteForgetting:
         return {line.user_id for line in found}
 
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
-        with translate_db_errors(self._path):
-            known = self._keyed()
-            for user_id in user_ids:
-                # Who is withheld already stays so since then: an earlier command goes on.
-                self._connection.execute(
-                    upsert(s.forgotten)
-                    .values(digest=known.digest(user_id), at=at, run=run, faces=0)
-                    .on_conflict_do_update(
-                        index_elements=["digest"],
-                        set_={
-                            "at": at,
-                            "run": run,
-                            "faces": 0,
-                            "wiped_at": null(),
-                            "lifted_at": null(),
-                            "lifted_run": null(),
-                        },
-                        where=s.forgotten.c.lifted_at.is_not(None),
-                    )
+        known = self._keyed()
+        for user_id in user_ids:
+            # Who is withheld already stays so since then: an earlier command goes on.
+            self._connection.execute(
+                upsert(s.forgotten)
+                .values(digest=known.digest(user_id), at=at, run=run, faces=0)
+                .on_conflict_do_update(
+                    index_elements=["digest"],
+                    set_={
+                        "at": at,
+                        "run": run,
+                        "faces": 0,
+                        "wiped_at": null(),
+                        "lifted_at": null(),
+                        "lifted_run": null(),
+                    },
+                    where=s.forgotten.c.lifted_at.is_not(None),
                 )
+            )
 
     def _keyed(self) -> BlockList:
         """The block list, its key made if there was none."""
@@ -171,54 +166,48 @@ class SqliteForgetting:
         return BlockList(key=key)
 
     def readmit(self, user_id: str, *, at: int, run: int) -> bool:
-        with translate_db_errors(self._path):
-            known = read_block_list(self._connection)
-            if not known.holds(user_id):
-                return False
-            self._connection.execute(
-                update(s.forgotten)
-                .where(s.forgotten.c.digest == known.digest(user_id))
-                .values(lifted_at=at, lifted_run=run)
-            )
+        known = read_block_list(self._connection)
+        if not known.holds(user_id):
+            return False
+        self._connection.execute(
+            update(s.forgotten)
+            .where(s.forgotten.c.digest == known.digest(user_id))
+            .values(lifted_at=at, lifted_run=run)
+        )
         return True
 
     def deleted(self, user_id: str, count: int) -> None:
-        with translate_db_errors(self._path):
-            self._connection.execute(
-                update(s.forgotten)
-                .where(s.forgotten.c.digest == read_block_list(self._connection).digest(user_id))
-                .values(faces=s.forgotten.c.faces + count)
-            )
+        self._connection.execute(
+            update(s.forgotten)
+            .where(s.forgotten.c.digest == read_block_list(self._connection).digest(user_id))
+            .values(faces=s.forgotten.c.faces + count)
+        )
 
     def count_deleted(self, user_ids: Sequence[str]) -> dict[str, int]:
-        with translate_db_errors(self._path):
-            known = read_block_list(self._connection)
-            counts = {
-                line.digest: line.faces
-                for line in self._connection.execute(
-                    select(s.forgotten.c.digest, s.forgotten.c.faces)
-                )
-            }
+        known = read_block_list(self._connection)
+        counts = {
+            line.digest: line.faces
+            for line in self._connection.execute(select(s.forgotten.c.digest, s.forgotten.c.faces))
+        }
         return {user_id: counts.get(known.digest(user_id), 0) for user_id in user_ids}
 
     def wipe(self, user_ids: Sequence[str]) -> None:
-        with translate_db_errors(self._path):
+        self._connection.commit()
+        # At once, and not only when the file is rewritten: a kill may come between.
+        self._beyond("PRAGMA secure_delete=ON")
+        # For each face SQLite would go through all events; they are deleted before it.
+        self._beyond("PRAGMA foreign_keys=OFF")
+        try:
+            for start in range(0, len(user_ids), PEOPLE_AT_ONCE):
+                self._wipe(listed(user_ids[start : start + PEOPLE_AT_ONCE]))
+            # Photos that were read for rows which never came to be: whose, nothing says.
+            self._connection.execute(_FORGET_STRAY_PHOTOS)
+            # Packed, it may hold rows of theirs.
+            SqliteScanCache(self._connection, self._path).drop()
             self._connection.commit()
-            # At once, and not only when the file is rewritten: a kill may come between.
-            self._beyond("PRAGMA secure_delete=ON")
-            # For each face SQLite would go through all events; they are deleted before it.
-            self._beyond("PRAGMA foreign_keys=OFF")
-            try:
-                for start in range(0, len(user_ids), PEOPLE_AT_ONCE):
-                    self._wipe(listed(user_ids[start : start + PEOPLE_AT_ONCE]))
-                # Photos that were read for rows which never came to be: whose, nothing says.
-                self._connection.execute(_FORGET_STRAY_PHOTOS)
-                # Packed, it may hold rows of theirs.
-                SqliteScanCache(self._connection, self._path).drop()
-                self._connection.commit()
-            finally:
-                self._connection.rollback()
-                self._beyond("PRAGMA foreign_keys=ON")
+        finally:
+            self._connection.rollback()
+            self._beyond("PRAGMA foreign_keys=ON")
 
     def _beyond(self, statement: str) -> tuple[int, ...]:
         """Execute what does not go within a transaction, past SQLAlchemy, which would begin one."""
@@ -273,8 +262,7 @@ class SqliteForgetting:
     # The file's bytes
 
     def scrub(self, user_ids: Sequence[str], *, at: int) -> None:
-        with translate_db_errors(self._path):
-            self._connection.commit()
+        self._connection.commit()
         try:
             # Removes what ordinary deletes and updates, also earlier ones, have left in the file.
             self._beyond("VACUUM")
@@ -291,15 +279,14 @@ class SqliteForgetting:
                 "emptied, and what was deleted can still be read in its bytes. End that program, "
                 "then run the same command again."
             )
-        with translate_db_errors(self._path):
-            known = read_block_list(self._connection)
-            self._connection.execute(
-                update(s.forgotten)
-                .where(s.forgotten.c.digest == bindparam("whose"))
-                .values(wiped_at=at),
-                [{"whose": known.digest(user_id)} for user_id in user_ids],
-            )
-            self._connection.commit()
+        known = read_block_list(self._connection)
+        self._connection.execute(
+            update(s.forgotten)
+            .where(s.forgotten.c.digest == bindparam("whose"))
+            .values(wiped_at=at),
+            [{"whose": known.digest(user_id)} for user_id in user_ids],
+        )
+        self._connection.commit()
 
 
 @dataclass(frozen=True, slots=True)

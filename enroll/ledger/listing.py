@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from enroll.ledger import schema as s
-from enroll.ledger.connection import translate_db_errors
 from enroll.model import LibraryFace, ScannedRow
 
 ROWS_AT_ONCE = 1000
@@ -31,9 +30,8 @@ class SqliteListing:
         """`path` names the database in what is said of its faults."""
         self._connection = connection
         self._path = path
-        with translate_db_errors(path):
-            s.listing_metadata.create_all(connection)
-            connection.commit()
+        s.listing_metadata.create_all(connection)
+        connection.commit()
 
     def close(self) -> None:
         self._connection.close()
@@ -43,11 +41,10 @@ class SqliteListing:
         if not faces:
             return 0
         statement = insert(s.listed).on_conflict_do_nothing()
-        with translate_db_errors(self._path):
-            before = self._changes()
-            self._connection.execute(statement, [asdict(face) for face in faces])
-            new = self._changes() - before
-            self._connection.commit()  # what is compared later must not be read as of now
+        before = self._changes()
+        self._connection.execute(statement, [asdict(face) for face in faces])
+        new = self._changes() - before
+        self._connection.commit()  # what is compared later must not be read as of now
         return new
 
     def _changes(self) -> int:
@@ -55,8 +52,7 @@ class SqliteListing:
         return self._connection.scalar(select(func.total_changes())) or 0
 
     def count_faces(self) -> int:
-        with translate_db_errors(self._path):
-            return self._connection.scalar(select(func.count()).select_from(s.listed)) or 0
+        return self._connection.scalar(select(func.count()).select_from(s.listed)) or 0
 
     def faces_of(self, user_id: str) -> list[LibraryFace]:
         query = (
@@ -64,14 +60,12 @@ class SqliteListing:
             .where(s.listed.c.user_id == user_id)
             .order_by(s.listed.c.add_time, s.listed.c.face_token)
         )
-        with translate_db_errors(self._path):
-            return [LibraryFace(**found._asdict()) for found in self._connection.execute(query)]
+        return [LibraryFace(**found._asdict()) for found in self._connection.execute(query)]
 
     def tokens(self) -> Iterator[list[str]]:
         query = select(s.listed.c.face_token).execution_options(yield_per=TOKENS_AT_ONCE)
-        with translate_db_errors(self._path):
-            for found in self._connection.scalars(query).partitions():
-                yield list(found)
+        for found in self._connection.scalars(query).partitions():
+            yield list(found)
 
     def add_rows(self, rows: Iterable[ScannedRow]) -> None:
         parameters = [
@@ -85,16 +79,12 @@ class SqliteListing:
             for row in rows
         ]
         if parameters:
-            with translate_db_errors(self._path):
-                self._connection.execute(
-                    insert(s.adoptable_row).on_conflict_do_nothing(), parameters
-                )
-                self._connection.commit()
+            self._connection.execute(insert(s.adoptable_row).on_conflict_do_nothing(), parameters)
+            self._connection.commit()
 
     def count_rows(self, *, listed_only: bool) -> int:
-        with translate_db_errors(self._path):
-            counted = select(func.count()).select_from(s.adoptable_row)
-            return self._connection.scalar(counted.where(*self._narrowed(listed_only))) or 0
+        counted = select(func.count()).select_from(s.adoptable_row)
+        return self._connection.scalar(counted.where(*self._narrowed(listed_only))) or 0
 
     def rows_by_person(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
         query = (
@@ -103,10 +93,9 @@ class SqliteListing:
             .order_by(s.adoptable_row.c.user_id, s.adoptable_row.c.line)
             .execution_options(yield_per=ROWS_AT_ONCE)
         )
-        with translate_db_errors(self._path):
-            found = (ScannedRow(**row._asdict()) for row in self._connection.execute(query))
-            for _, rows in groupby(found, key=lambda row: row.user_id):
-                yield list(rows)
+        found = (ScannedRow(**row._asdict()) for row in self._connection.execute(query))
+        for _, rows in groupby(found, key=lambda row: row.user_id):
+            yield list(rows)
 
     def _narrowed(self, listed_only: bool) -> list[ColumnElement[bool]]:
         if not listed_only:

@@ -27,7 +27,6 @@ from enroll.errors import ExitCode
 from enroll.expiry import ClockOffsets
 from enroll.ledger import schema as s
 from enroll.ledger.blocklist import BlockList
-from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.forget import count_forgotten, forgotten_events, read_block_list
 from enroll.ledger.records import (
     ErrorCount,
@@ -82,14 +81,12 @@ class SqliteReader:
             .order_by(s.run.c.run.desc())
             .limit(1)
         )
-        with translate_db_errors(self._path):
-            found = self._connection.execute(query).one_or_none()
+        found = self._connection.execute(query).one_or_none()
         return None if found is None else (found.photos_folder, found.photos_folder_named)
 
     @property
     def block_list(self) -> BlockList:
-        with translate_db_errors(self._path):
-            return read_block_list(self._connection)
+        return read_block_list(self._connection)
 
     @property
     def ceiling(self) -> int | None:
@@ -97,29 +94,28 @@ class SqliteReader:
         return None if found is None else int(found)
 
     def status(self, *, runs: int = 10) -> LedgerStatus:
-        with translate_db_errors(self._path):
-            forgotten, unfinished = count_forgotten(self._connection)
-            return LedgerStatus(
-                forgotten=forgotten,
-                unfinished=unfinished,
-                identity=self.identity(),
-                photos_folder=self.photos_folder,
-                counts=self._counts(),
-                ceiling=self.ceiling,
-                errors=self._errors(),
-                raw=[
-                    RawAnswer(**found._asdict())
-                    for found in self._connection.execute(
-                        select(s.raw_answer).order_by(s.raw_answer.c.code, s.raw_answer.c.number)
-                    )
-                ],
-                runs=[
-                    _run_record(found)
-                    for found in self._connection.execute(
-                        select(s.run).order_by(s.run.c.run.desc()).limit(runs)
-                    )
-                ],
-            )
+        forgotten, unfinished = count_forgotten(self._connection)
+        return LedgerStatus(
+            forgotten=forgotten,
+            unfinished=unfinished,
+            identity=self.identity(),
+            photos_folder=self.photos_folder,
+            counts=self._counts(),
+            ceiling=self.ceiling,
+            errors=self._errors(),
+            raw=[
+                RawAnswer(**found._asdict())
+                for found in self._connection.execute(
+                    select(s.raw_answer).order_by(s.raw_answer.c.code, s.raw_answer.c.number)
+                )
+            ],
+            runs=[
+                _run_record(found)
+                for found in self._connection.execute(
+                    select(s.run).order_by(s.run.c.run.desc()).limit(runs)
+                )
+            ],
+        )
 
     def _counts(self) -> dict[Status, int]:
         rest = (
@@ -171,29 +167,26 @@ class SqliteReader:
         if wanted:
             faces = faces.where(s.face.c.status.in_(wanted))
             rows = rows.where(s.row.c.status.in_(wanted))
-        with translate_db_errors(self._path):
-            for found in self._connection.execute(faces.execution_options(yield_per=1000)):
-                yield _face_entry(found, found.path or "", found.sha256, photos_folder)
-            for found in self._connection.execute(rows.execution_options(yield_per=1000)):
-                yield _row_entry(found, photos_folder)
+        for found in self._connection.execute(faces.execution_options(yield_per=1000)):
+            yield _face_entry(found, found.path or "", found.sha256, photos_folder)
+        for found in self._connection.execute(rows.execution_options(yield_per=1000)):
+            yield _row_entry(found, photos_folder)
 
     def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
         photos_folder = self.photos_folder
-        with translate_db_errors(self._path):
-            found = self._connection.execute(ENTRIES_OF, {"rows": json.dumps(rows)}).all()
+        found = self._connection.execute(ENTRIES_OF, {"rows": json.dumps(rows)}).all()
         known = {(one.row_user_id, one.path): _joined_entry(one, photos_folder) for one in found}
         return [known.get(row) for row in rows]
 
     def history(
         self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
     ) -> Iterator[tuple[Event, str]]:
-        with translate_db_errors(self._path):
-            forgotten = forgotten_events(self._connection, user_id=user_id, since=since, run=run)
-            yield from heapq.merge(
-                self._events(user_id=user_id, since=since, run=run),
-                [(event, "") for event in forgotten],
-                key=lambda told: told[0].at,
-            )
+        forgotten = forgotten_events(self._connection, user_id=user_id, since=since, run=run)
+        yield from heapq.merge(
+            self._events(user_id=user_id, since=since, run=run),
+            [(event, "") for event in forgotten],
+            key=lambda told: told[0].at,
+        )
 
     def _events(
         self, *, user_id: str | None, since: int | None, run: int | None
@@ -218,8 +211,7 @@ class SqliteReader:
 
     def has_run(self, began: int) -> bool:
         query = select(s.run.c.run).where(s.run.c.started_at == began).limit(1)
-        with translate_db_errors(self._path):
-            return self._connection.scalar(query) is not None
+        return self._connection.scalar(query) is not None
 
     def unfinished(self, command: str) -> bool:
         query = (
@@ -228,21 +220,18 @@ class SqliteReader:
             .order_by(s.run.c.run.desc())
             .limit(1)
         )
-        with translate_db_errors(self._path):
-            last = self._connection.execute(query).one_or_none()
+        last = self._connection.execute(query).one_or_none()
         return last is not None and last.exit_code not in (
             ExitCode.DONE,
             ExitCode.SOME_ROWS_FAILED,
         )
 
     def manifests(self) -> list[Path]:
-        with translate_db_errors(self._path):
-            found = self._connection.execute(select(s.run.c.manifest).distinct())
-            return [named_path(name) for (name,) in found if name]
+        found = self._connection.execute(select(s.run.c.manifest).distinct())
+        return [named_path(name) for (name,) in found if name]
 
     def last_scan(self) -> CachedScan | None:
-        with translate_db_errors(self._path):
-            found = self._connection.execute(select(s.scan_cache)).one_or_none()
+        found = self._connection.execute(select(s.scan_cache)).one_or_none()
         if found is None:
             return None
         results = None
@@ -266,14 +255,12 @@ class SqliteReader:
             )
             .where(s.face.c.face_id.in_(face_ids))
         )
-        with translate_db_errors(self._path):
-            for found in self._connection.execute(query):
-                paths[found.face_id].append(found.path)
+        for found in self._connection.execute(query):
+            paths[found.face_id].append(found.path)
         return paths
 
     def _one(self, query: Select[Any]) -> Row[Any]:
-        with translate_db_errors(self._path):
-            return self._connection.execute(query).one()
+        return self._connection.execute(query).one()
 
 
 def _entries_of() -> Select[Any]:

@@ -28,7 +28,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
-from enroll.ledger.connection import translate_db_errors
 from enroll.ledger.records import Comparison
 from enroll.ledger.scan_cache import CachedScan, Part, PartCounts
 from enroll.ledger.statements import (
@@ -53,10 +52,9 @@ class SqliteScanCache:
 
     def load_part(self, number: int) -> Part | None:
         """A part of it, counted from 0."""
-        with translate_db_errors(self._path):
-            found = self._connection.execute(
-                select(s.scan_cache_part).where(s.scan_cache_part.c.number == number)
-            ).one_or_none()
+        found = self._connection.execute(
+            select(s.scan_cache_part).where(s.scan_cache_part.c.number == number)
+        ).one_or_none()
         if found is None:
             return None
         return Part(
@@ -106,8 +104,7 @@ class SqliteScanCache:
         self._do(delete(s.scan_cache_part))
 
     def _do(self, statement: Executable) -> None:
-        with translate_db_errors(self._path):
-            self._connection.execute(statement)
+        self._connection.execute(statement)
 
 
 _ENROLLED = Status.ENROLLED.value
@@ -129,17 +126,15 @@ class SqliteDueRows:
         self._place = 0
         self._early = False
         self._taken: deque[Candidate] = deque()
-        with translate_db_errors(path):
-            s.scan_metadata.create_all(connection)
+        s.scan_metadata.create_all(connection)
 
     def compare(
         self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False
     ) -> Comparison:
-        with translate_db_errors(self._path):
-            self._connection.execute(s.scan.delete())
-            scanned = scan_tuples(rows)
-            INSERT_SCAN.execute(self._connection, scanned)
-            return self._compared(rows, run=run, reread=reread)
+        self._connection.execute(s.scan.delete())
+        scanned = scan_tuples(rows)
+        INSERT_SCAN.execute(self._connection, scanned)
+        return self._compared(rows, run=run, reread=reread)
 
     def _compared(self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool) -> Comparison:
         candidates, text_changed, early, new = [], 0, 0, False
@@ -171,10 +166,9 @@ class SqliteDueRows:
         )
 
     def add_early(self, mark: str) -> int:
-        with translate_db_errors(self._path):
-            self._connection.execute(_QUEUE_EARLY, {"mark": mark, "place": self._place})
-            self._connection.execute(_REMEMBER_EARLY)
-            count: int = self._connection.scalar(select(func.count()).select_from(s.early)) or 0
+        self._connection.execute(_QUEUE_EARLY, {"mark": mark, "place": self._place})
+        self._connection.execute(_REMEMBER_EARLY)
+        count: int = self._connection.scalar(select(func.count()).select_from(s.early)) or 0
         self._place += count
         self._early = count > 0
         return count
@@ -182,11 +176,10 @@ class SqliteDueRows:
     def early_repeats(self) -> list[tuple[Status, str, str, int]]:
         if not self._early:
             return []
-        with translate_db_errors(self._path):
-            return [
-                (Status(found.status), found.code, found.message, found.lines)
-                for found in self._connection.execute(_EARLY_REPEATS)
-            ]
+        return [
+            (Status(found.status), found.code, found.message, found.lines)
+            for found in self._connection.execute(_EARLY_REPEATS)
+        ]
 
     def _record_as_pending(self, run: int) -> None:
         columns = ["user_id", "path", "user_data", "status", "code", "message", "run"]
@@ -210,23 +203,18 @@ class SqliteDueRows:
     def add(self, due: Iterable[Candidate]) -> None:
         queued = [due_tuple(one, place) for place, one in enumerate(due, start=self._place + 1)]
         self._place += len(queued)
-        with translate_db_errors(self._path):
-            INSERT_DUE.execute(self._connection, queued)
+        INSERT_DUE.execute(self._connection, queued)
 
     def take(self, count: int) -> list[Candidate]:
         if len(self._taken) < count:
-            with translate_db_errors(self._path):
-                found = self._connection.execute(
-                    _NEXT_DUE, {"most": max(count, TAKEN_AT_ONCE)}
-                ).all()
-                if found:
-                    self._connection.execute(_TAKE, {"last": found[-1].place})
+            found = self._connection.execute(_NEXT_DUE, {"most": max(count, TAKEN_AT_ONCE)}).all()
+            if found:
+                self._connection.execute(_TAKE, {"last": found[-1].place})
             self._taken.extend(map(queued_row, found))
         return [self._taken.popleft() for _ in range(min(count, len(self._taken)))]
 
     def of_faces(self, face_ids: Collection[int]) -> list[Candidate]:
-        with translate_db_errors(self._path):
-            found = self._connection.execute(_QUEUED_OF, {"faces": listed(face_ids)}).all()
+        found = self._connection.execute(_QUEUED_OF, {"faces": listed(face_ids)}).all()
         ahead = [due for due in self._taken if due.face_id in face_ids]
         return ahead + list(map(queued_row, found))
 

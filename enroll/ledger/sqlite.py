@@ -23,13 +23,12 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.exc import DatabaseError
 
 from enroll import clock
 from enroll.errors import LocalError
 from enroll.expiry import DEFAULT_TIMEOUT, ClockOffsets, expiry_after_death, latest_expiry
 from enroll.ledger import schema as s
-from enroll.ledger.connection import LedgerFile, translate_db_errors
+from enroll.ledger.connection import LedgerFile
 from enroll.ledger.deletions import SqliteDeletions
 from enroll.ledger.diff import SqliteManifestDiff
 from enroll.ledger.forget import SqliteForgetting
@@ -68,9 +67,8 @@ class SqliteLedger(SqliteReader):
         self._ceiling: int | None = None  # found, and not on the disk yet
         self._lag: float | None = None  # the same
         self._file = LedgerFile(Path(path)) if Path(path).is_file() else None
-        with translate_db_errors(path):
-            self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
-            connection.commit()
+        self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
+        connection.commit()
 
     @property
     def scan_cache(self) -> SqliteScanCache:
@@ -101,46 +99,44 @@ class SqliteLedger(SqliteReader):
         return bool(self._one(select(s.library.c.began_empty)).began_empty)
 
     def begins(self, *, empty: bool) -> None:
-        with translate_db_errors(self._path):
-            self._connection.execute(update(s.library).values(began_empty=empty))
+        self._connection.execute(update(s.library).values(began_empty=empty))
 
     @property
     def holds_back(self) -> bool:
         return bool(self._unwritten or self._written)
 
     def start_run(self, start: RunStart, *, offsets: ClockOffsets | None = None) -> int:
-        with translate_db_errors(self._path):
-            number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
-            died = self._connection.execute(
-                select(s.run).order_by(s.run.c.run.desc()).limit(1)
-            ).one_or_none()
-            if offsets is None:
-                offsets = ClockOffsets() if died is None else offsets_of(died)
+        number: int = (self._connection.scalar(select(func.max(s.run.c.run))) or 0) + 1
+        died = self._connection.execute(
+            select(s.run).order_by(s.run.c.run.desc()).limit(1)
+        ).one_or_none()
+        if offsets is None:
+            offsets = ClockOffsets() if died is None else offsets_of(died)
+        self._connection.execute(
+            insert(s.run).values(
+                run=number,
+                alive_at=start.at,
+                least_clock_offset=offsets.least,
+                clock_offset=offsets.most,
+                **run_columns(start),
+            )
+        )
+        if start.photos_folder:
             self._connection.execute(
-                insert(s.run).values(
-                    run=number,
-                    alive_at=start.at,
-                    least_clock_offset=offsets.least,
-                    clock_offset=offsets.most,
-                    **run_columns(start),
+                update(s.library).values(
+                    photos_folder=start.photos_folder,
+                    photos_folder_named=start.photos_folder_named,
                 )
             )
-            if start.photos_folder:
-                self._connection.execute(
-                    update(s.library).values(
-                        photos_folder=start.photos_folder,
-                        photos_folder_named=start.photos_folder_named,
-                    )
-                )
-            if died is not None:
-                alive_at = died.alive_at / 1000 + offsets_of(died).most
-                expires = expiry_after_death(alive_at, timeout=died.timeout)
-                self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
-                self._bound_expiries(at=start.at)
-            scan = self.last_scan()
-            if scan is None or scan.fingerprint != start.scan_mark:
-                self._scan_cache.drop()
-            self._connection.commit()
+        if died is not None:
+            alive_at = died.alive_at / 1000 + offsets_of(died).most
+            expires = expiry_after_death(alive_at, timeout=died.timeout)
+            self._doubt_what_a_dead_run_left(number, at=start.at, expires=expires)
+            self._bound_expiries(at=start.at)
+        scan = self.last_scan()
+        if scan is None or scan.fingerprint != start.scan_mark:
+            self._scan_cache.drop()
+        self._connection.commit()
         self._run, self._offsets = number, offsets
         return number
 
@@ -184,20 +180,19 @@ class SqliteLedger(SqliteReader):
 
     def end_run(self, run: int, end: RunEnd) -> None:
         self.commit()
-        with translate_db_errors(self._path):
-            self._connection.execute(
-                update(s.run)
-                .where(s.run.c.run == run)
-                .values(
-                    ended_at=end.at,
-                    exit_code=end.exit_code,
-                    reason=storable(end.reason),
-                    calls=dict(end.calls),
-                    rows=dict(end.rows),
-                    limit=end.limit,
-                )
+        self._connection.execute(
+            update(s.run)
+            .where(s.run.c.run == run)
+            .values(
+                ended_at=end.at,
+                exit_code=end.exit_code,
+                reason=storable(end.reason),
+                calls=dict(end.calls),
+                rows=dict(end.rows),
+                limit=end.limit,
             )
-            self._connection.commit()
+        )
+        self._connection.commit()
 
     def new_face_id(self) -> int:
         self._last_face_id += 1
@@ -206,17 +201,15 @@ class SqliteLedger(SqliteReader):
     def faces_of(self, user_ids: Iterable[str]) -> dict[str, list[FaceRecord]]:
         self._flush()
         faces: dict[str, list[FaceRecord]] = {user_id: [] for user_id in user_ids}
-        with translate_db_errors(self._path):
-            for found in self._connection.execute(_FACES_OF, {"people": listed(faces)}).all():
-                faces[found.user_id].append(face_record(found._asdict()))
+        for found in self._connection.execute(_FACES_OF, {"people": listed(faces)}).all():
+            faces[found.user_id].append(face_record(found._asdict()))
         return faces
 
     def holders_of(self, face_tokens: Sequence[str]) -> dict[str, int]:
         if not face_tokens:
             return {}
         self._flush()
-        with translate_db_errors(self._path):
-            found = self._connection.execute(_HOLDERS_OF, {"tokens": listed(face_tokens)}).all()
+        found = self._connection.execute(_HOLDERS_OF, {"tokens": listed(face_tokens)}).all()
         return {holder.face_token: holder.face_id for holder in found}
 
     def open_faces(self) -> list[FaceRecord]:
@@ -231,8 +224,7 @@ class SqliteLedger(SqliteReader):
         return self._faces_where(newest)
 
     def _faces_where(self, query: Select[Any]) -> list[FaceRecord]:
-        with translate_db_errors(self._path):
-            return [face_record(found._asdict()) for found in self._connection.execute(query)]
+        return [face_record(found._asdict()) for found in self._connection.execute(query)]
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         self._flush()
@@ -244,21 +236,18 @@ class SqliteLedger(SqliteReader):
         query = select(s.face.c.face_id).where(
             or_(s.face.c.face_token.is_not(None), perhaps, s.face.c.recheck)
         )
-        with translate_db_errors(self._path):
-            return self._connection.scalar(query.limit(1)) is not None
+        return self._connection.scalar(query.limit(1)) is not None
 
     def token_count(self) -> int:
         copies = select(func.count()).select_from(s.surplus)
         former = select(func.count()).where(s.face.c.former_token.is_not(None))
-        with translate_db_errors(self._path):
-            further = sum(self._connection.scalar(query) or 0 for query in (copies, former))
+        further = sum(self._connection.scalar(query) or 0 for query in (copies, former))
         return self.enrolled_count() + further
 
     def enrolled_count(self) -> int:
         self._flush()
         query = select(func.count()).select_from(s.face).where(s.face.c.face_token.is_not(None))
-        with translate_db_errors(self._path):
-            return self._connection.scalar(query) or 0
+        return self._connection.scalar(query) or 0
 
     def record(self, changes: Changes) -> None:
         self._unwritten.add(changes)
@@ -320,10 +309,9 @@ class SqliteLedger(SqliteReader):
     def _taking_back(self) -> Iterator[None]:
         """On an error roll back, and hold what was lost by it for the next try."""
         try:
-            with translate_db_errors(self._path):
-                yield
+            yield
         except LocalError:
-            with suppress(DatabaseError):
+            with suppress(LocalError):
                 self._connection.rollback()
             self._written.take(self._unwritten)
             self._unwritten, self._written = self._written, Buffer()
@@ -334,11 +322,10 @@ class SqliteLedger(SqliteReader):
         count = 0
         for user_id in user_ids:
             left = and_(s.face.c.user_id == user_id, s.face.c.status == _ENROLLED, ~_POINTED_TO)
-            with translate_db_errors(self._path):
-                for found in self._connection.execute(select(s.face).where(left)).all():
-                    face = face_record(found._asdict())
-                    self.record(_superseded(face, at=at, run=run))
-                    count += 1
+            for found in self._connection.execute(select(s.face).where(left)).all():
+                face = face_record(found._asdict())
+                self.record(_superseded(face, at=at, run=run))
+                count += 1
         self._flush()
         return count
 
@@ -353,41 +340,36 @@ class SqliteLedger(SqliteReader):
             .group_by(s.face.c.user_id)
             .having(func.count() > 1, without_row > 0)
         )
-        with translate_db_errors(self._path):
-            return [found.user_id for found in self._connection.execute(query)]
+        return [found.user_id for found in self._connection.execute(query)]
 
     def knows_photos_below(self, folder: str) -> bool:
         query = select(s.photo.c.path).where(_below(folder)).limit(1)
-        with translate_db_errors(self._path):
-            return self._connection.execute(query).first() is not None
+        return self._connection.execute(query).first() is not None
 
     def some_photos_below(self, folder: str, *, most: int) -> list[str]:
         query = select(s.photo.c.path).where(_below(folder)).order_by(func.random()).limit(most)
-        with translate_db_errors(self._path):
-            return list(self._connection.scalars(query))
+        return list(self._connection.scalars(query))
 
     def shared_photos(self, run: int) -> int:
         self._flush()
         shared = _shared(run).subquery()
-        with translate_db_errors(self._path):
-            return self._connection.scalar(select(func.count()).select_from(shared)) or 0
+        return self._connection.scalar(select(func.count()).select_from(shared)) or 0
 
     def examples_of_shared(self, run: int, *, most: int) -> list[SharedPhoto]:
         self._flush()
         row, face = s.row.c, s.face.c
         examples = []
-        with translate_db_errors(self._path):
-            for found in self._connection.execute(_shared(run).limit(most)).all():
-                of_two = select(face.user_id, func.min(row.path).label("path")).where(
-                    face.face_id.in_([found.first, found.last]),
-                    row.user_id == face.user_id,
-                    row.face_id == face.face_id,
-                )
-                people = self._connection.execute(of_two.group_by(face.face_id)).all()
-                if people:  # rows may be of one person only, by now
-                    ids = tuple(one.user_id for one in people)
-                    path = shown_path(people[0].path, self.photos_folder)
-                    examples.append(SharedPhoto(path=path, user_ids=ids, people=found.people))
+        for found in self._connection.execute(_shared(run).limit(most)).all():
+            of_two = select(face.user_id, func.min(row.path).label("path")).where(
+                face.face_id.in_([found.first, found.last]),
+                row.user_id == face.user_id,
+                row.face_id == face.face_id,
+            )
+            people = self._connection.execute(of_two.group_by(face.face_id)).all()
+            if people:  # rows may be of one person only, by now
+                ids = tuple(one.user_id for one in people)
+                path = shown_path(people[0].path, self.photos_folder)
+                examples.append(SharedPhoto(path=path, user_ids=ids, people=found.people))
         return examples
 
 

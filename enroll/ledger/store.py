@@ -18,7 +18,6 @@ from enroll.ledger.connection import (
     connect,
     connect_in_memory,
     is_open_here,
-    translate_db_errors,
 )
 from enroll.ledger.listing import SqliteListing
 from enroll.ledger.lock import LedgerLock, holder_of
@@ -190,14 +189,13 @@ def _create(path: Path, identity: LibraryIdentity, *, began_empty: bool) -> None
             f"The ledger {path} cannot be created: {error.strerror}. Choose a writable place with "
             "--ledger."
         ) from error
-    with translate_db_errors(str(path)):
-        connection = connect(making, Access.WRITE, journal="DELETE")
-        s.metadata.create_all(connection)
-        row = {**_library_row(identity), "began_empty": began_empty}
-        connection.execute(insert(s.library).values(**row))
-        connection.exec_driver_sql(f"PRAGMA application_id={s.APPLICATION_ID}")
-        connection.exec_driver_sql(f"PRAGMA user_version={s.SCHEMA_VERSION}")
-        connection.commit()
-        connection.close()
-        connection.engine.dispose()
+    connection = connect(making, Access.WRITE, journal="DELETE", shown=path)
+    s.metadata.create_all(connection)
+    row = {**_library_row(identity), "began_empty": began_empty}
+    connection.execute(insert(s.library).values(**row))
+    connection.exec_driver_sql(f"PRAGMA application_id={s.APPLICATION_ID}")
+    connection.exec_driver_sql(f"PRAGMA user_version={s.SCHEMA_VERSION}")
+    connection.commit()
+    connection.close()
+    connection.engine.dispose()
     making.replace(path)
