@@ -28,8 +28,8 @@ from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Status
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import library_listing
-from enroll.session.face_search import Findings, SeenFace
+from enroll.session import library_faces
+from enroll.session.library_faces import Findings, SeenFace
 from enroll.session.retry import COMMAND
 
 TRIES = int(COMMAND.unknown)
@@ -271,7 +271,7 @@ def test_refused_and_lost_searches_are_made_again(archive: Archive) -> None:
 def test_where_list_stops_short_every_row_is_searched_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library_listing, "LIST_PAGE", 2)
+    monkeypatch.setattr(library_faces, "LIST_PAGE", 2)
     with standin(detect=False, limits=Limits(max_start=2)) as box:
         box.create_library(GROUP)
         archive = Archive(tmp_path, box)

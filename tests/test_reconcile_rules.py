@@ -27,7 +27,7 @@ from enroll.run.reconcile_rules import (
     only_face,
 )
 from enroll.run.transitions import InDoubt, Outcome, Policy, Send
-from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
+from enroll.session.library_faces import SCORE_SLACK, Findings, SeenFace
 
 CONTROL = Calibration(score=97.0, lag=0.0)
 FACE = FaceRecord(

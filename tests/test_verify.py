@@ -17,8 +17,7 @@ from moved_clock import standin
 from real_command import Command
 
 from enroll.clock import now_ms
-from enroll.commands.verify import VerifySettings, verify
-from enroll.commands.verify_report import DIFFERENCE_COLUMNS, Verified
+from enroll.commands.verify import DIFFERENCE_COLUMNS, Verified, VerifySettings, verify
 from enroll.errors import (
     ExitCode,
     LedgerBusyError,
@@ -32,7 +31,7 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import Answer, CallKind, Credentials, Event, EventKind, Photo, Status
 from enroll.run.transitions import mark_sending
 from enroll.sandbox import Limits, Sandbox
-from enroll.session import library_listing
+from enroll.session import library_faces
 from enroll.session.account import Connection
 from enroll.session.caller import Caller
 from enroll.session.retry import COMMAND
@@ -139,7 +138,7 @@ def _new_face(archive: Archive) -> Any:
 @pytest.fixture
 def bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
     """Five people in a library whose `list` shows three faces and no more."""
-    monkeypatch.setattr(library_listing, "LIST_PAGE", 3)
+    monkeypatch.setattr(library_faces, "LIST_PAGE", 3)
     with standin(detect=False, limits=Limits(max_start=3)) as box:
         box.create_library(GROUP)
         archive = Archive(tmp_path, box)
@@ -200,7 +199,7 @@ def test_a_page_that_leads_nowhere_ends_the_reading(
 ) -> None:
     listing = empty_listing()
     with asks(archive, service) as opened:
-        listed = library_listing.read_library(opened, listing)
+        listed = library_faces.read_library(opened, listing)
     assert (listed.whole, listed.faces) == (False, seen)
     assert listed.because == "The page from 3 on leads back to faces already listed."
     listing.close()
@@ -225,10 +224,10 @@ class Circle(FaceSearch):
 def test_a_list_that_has_no_end_ends_the_reading(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(library_listing, bound, 20)
+    monkeypatch.setattr(library_faces, bound, 20)
     listing = empty_listing()
     with asks(archive, Circle) as opened:
-        listed = library_listing.read_library(opened, listing)
+        listed = library_faces.read_library(opened, listing)
     assert not listed.whole
     assert "beyond the" in listed.because
     assert listed.faces < 30
@@ -244,7 +243,7 @@ def test_an_answer_about_another_face_is_none(archive: Archive) -> None:
             return super().make(Call.face_info(group_id=GROUP, face_token=other), photo)
 
     with asks(archive, Confused) as opened:
-        ((_, found),) = library_listing.look_up(opened, [archive.face("u1").face_token or ""])
+        ((_, found),) = library_faces.look_up(opened, [archive.face("u1").face_token or ""])
     assert isinstance(found, ServiceError)
 
 
@@ -682,7 +681,7 @@ def test_a_missing_face_stays_while_it_is_not_known_whether_its_copy_is_there(
     archive.box.script([None, *["500"] * TRIES], call="face_info")
     told = Told()
     verified(archive, told, requeue_missing=True)
-    assert "1 face left as they are" in told.text
+    assert "1 face left unchanged" in told.text
     assert archive.face("u3").status is Status.ENROLLED
 
 
@@ -702,7 +701,7 @@ def test_a_face_that_list_left_out_is_asked_for_and_not_made_due(archive: Archiv
     found = verified(archive, told, requeue_missing=True)
     assert found.exit_code is ExitCode.DONE
     assert archive.face("u6").status is Status.ENROLLED
-    assert "1 face left as they are" in told.text
+    assert "1 face left unchanged" in told.text
 
 
 def test_a_face_that_another_command_has_changed_meanwhile_stays_as_it_is(archive: Archive) -> None:
@@ -726,7 +725,7 @@ def test_a_missing_face_that_the_service_will_not_confirm_stays(
     told = Told()
     found = verified(archive, told, requeue_missing=True)
     assert differences(found) == {"missing": 1}
-    assert "1 face left as they are" in told.text
+    assert "1 face left unchanged" in told.text
     assert archive.face("u1").status is Status.ENROLLED
 
 
@@ -825,7 +824,7 @@ def test_the_command_needs_yes_where_nobody_can_be_asked(
     assert archive.face("u1").status is Status.ENROLLED
     done = command("verify", "--ledger", archive.ledger, "--requeue-missing", "--yes")
     assert done.code == 0
-    assert "1 face due again: `enroll run` adds them." in done.out
+    assert "1 face due again for the next `enroll run`." in done.out
     assert archive.face("u1").status is Status.PENDING
 
 

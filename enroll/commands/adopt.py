@@ -28,8 +28,7 @@ from enroll.model import Credentials
 from enroll.photos import PhotoStore
 from enroll.session.account import connect, find_library
 from enroll.session.caller import Caller
-from enroll.session.face_search import PhotoSearch
-from enroll.session.library_listing import ListedLibrary, read_library
+from enroll.session.library_faces import ListedLibrary, PhotoSearch, read_library
 from enroll.session.session import (
     ADOPT,
     Prompt,

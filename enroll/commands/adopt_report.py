@@ -14,7 +14,7 @@ from enroll.errors import ExitCode
 from enroll.manifest.results import escape
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, ScannedRow
-from enroll.session.library_listing import ListedLibrary
+from enroll.session.library_faces import ListedLibrary
 from enroll.text.files import new_csv
 from enroll.text.wording import amount, facts
 

@@ -31,8 +31,9 @@ from enroll.model import (
 from enroll.photos import read_photo
 from enroll.run.transitions import Hold, NoCall, Policy, first_step
 from enroll.session.caller import Caller
-from enroll.session.face_search import Findings, PhotoSearch, SeenFace, cut_at, found_faces
+from enroll.session.library_faces import Findings, PhotoSearch, SeenFace, cut_at, found_faces
 from enroll.session.session import CommandRecord
+from enroll.settings import SEARCH_PREPARATION
 
 MOST_UNDECIDED = 1000
 """People kept in memory after their searches while the score of own faces is not known."""
@@ -137,7 +138,7 @@ class AdoptSearch:
     def _search_row(self, service: FaceSearch, row: ScannedRow) -> RowSearch:
         """Read a photo and search with it. Runs on another thread."""
         photo_search = self._photo_search
-        photo = read_photo(row.path, photo_search.store, photo_search.preparation)
+        photo = read_photo(row.path, photo_search.store, SEARCH_PREPARATION)
         if isinstance(photo, Unusable):
             return Unsearched(row, photo.fault)
         answer = photo_search.search(service, photo, multi_oriented_detection=self._turn)

@@ -25,7 +25,7 @@ from enroll.session.deletions import (
     delete_targets,
     settle_deleting,
 )
-from enroll.session.face_search import PhotoSearch
+from enroll.session.library_faces import PhotoSearch
 from enroll.session.session import (
     CommandRecord,
     Prompt,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
+from enroll.session.library_faces import SCORE_SLACK, Findings, SeenFace
 
 HIGHEST_SCORE = 100.0
 """The highest score of `search`: a face with this score is the photo's own."""

@@ -13,14 +13,15 @@ from enroll.facesearch import FoundFace
 from enroll.ledger import Ledger, Listing
 from enroll.model import Answer, FaceRecord
 from enroll.session.caller import Caller
-from enroll.session.face_search import (
+from enroll.session.library_faces import (
     NO_FACE_FOUND,
     SCORE_SLACK,
+    ListedLibrary,
     PhotoSearch,
     cut_at,
     found_faces,
+    read_library,
 )
-from enroll.session.library_listing import ListedLibrary, read_library
 
 
 @dataclass(slots=True, kw_only=True)

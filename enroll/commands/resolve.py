@@ -15,7 +15,7 @@ from enroll.ledger import Changes, Ledger, shown_path
 from enroll.model import Credentials, EventKind, FaceRecord, LibraryFace, Status
 from enroll.session.account import Announce, Connection, connect, unheard
 from enroll.session.caller import Caller
-from enroll.session.library_listing import list_small, look_up
+from enroll.session.library_faces import list_small, look_up
 from enroll.session.session import (
     CommandRecord,
     SessionSettings,

@@ -1,27 +1,35 @@
 """`enroll verify`: the ledger compared with its library, and what is put right when asked to.
 
-An unknown face is proved to be a copy when it bears the face's `user_id`, when it was added in the
-time of an attempt that was in doubt, and when a search with the face's photo gives it the score
-of the face itself. Beside those and copies on record nothing is ever deleted.
+An unknown face is proved to be a copy if it has the face's `user_id`, was added during an attempt
+that was in doubt, and gets the score of the face itself in a search with the face's photo. Only
+such copies and those on record are ever deleted.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from enroll.commands.verify_report import Verified, left_lines, verified_lines, write_differences
+from enroll.errors import ExitCode
 from enroll.expiry import APPLYING_SECONDS
-from enroll.ledger import DifferenceKind, Ledger, UnknownFace, ledger_at
-from enroll.model import Credentials, LibraryFace
+from enroll.ledger import DifferenceKind, Ledger, LibraryDifference, iso_time, ledger_at
+from enroll.manifest.results import escape
+from enroll.model import CallKind, Credentials, LibraryFace, Status
 from enroll.photos import open_store
-from enroll.session.caller import Caller
-from enroll.session.deletions import Copy, delete_copies
-from enroll.session.face_search import SCORE_SLACK, PhotoSearch, found_faces, score_of
-from enroll.session.library_listing import ListedLibrary, look_up, read_library
+from enroll.session.deletions import delete_copies
+from enroll.session.library_faces import (
+    SCORE_SLACK,
+    ListedLibrary,
+    PhotoSearch,
+    faces_seen,
+    found_faces,
+    look_up,
+    read_library,
+    score_of,
+)
 from enroll.session.recovery import Requeued, requeue_missing
 from enroll.session.session import (
     CommandRecord,
@@ -32,8 +40,20 @@ from enroll.session.session import (
     open_session,
 )
 from enroll.settings import files_record
-from enroll.text.files import Output
-from enroll.text.wording import amount
+from enroll.text.files import Output, new_csv
+from enroll.text.wording import amount, counted, facts
+
+DIFFERENCE_COLUMNS = ("difference", "face_token", "user_id", "library_user_id", "add_time", "image")
+"""The columns of a file of differences; `user_id` is the ledger's."""
+
+MEANINGS = {
+    DifferenceKind.MISSING: "enrolled, but not in the library; --requeue-missing makes them due",
+    DifferenceKind.UNKNOWN_FACE: "in the library, but not in the ledger",
+    DifferenceKind.UNSETTLED: "not in the ledger, of people with a face in doubt; `enroll run` "
+    "settles them",
+    DifferenceKind.SURPLUS: "further copies of enrolled faces; --remove-surplus deletes them",
+    DifferenceKind.OTHER_USER_ID: "in the library under another user_id",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,204 +74,38 @@ class VerifySettings(SessionSettings):
         return Output(path=self.differences, option="--differences")
 
     def record(self) -> dict[str, Any]:
-        return {
-            "remove_surplus": self.remove_surplus,
-            "requeue_missing": self.requeue_missing,
-        }
+        return {"remove_surplus": self.remove_surplus, "requeue_missing": self.requeue_missing}
 
     @property
     def files(self) -> dict[str, str]:
         return files_record({"the differences": self.differences})
 
 
-@dataclass(frozen=True, slots=True)
-class _Copies:
-    """Copies to be deleted: those on record as surplus, and those proved just now."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """How ledger and library compare.
 
-    recorded: tuple[Copy, ...] = ()
-    proved: tuple[Copy, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.recorded) + len(self.proved)
-
-
-def _change(session: Session[VerifySettings], differences: Mapping[DifferenceKind, int]) -> bool:
-    """Do what the settings ask for and a person agrees to; whether anything may have changed."""
-    settings = session.settings
-    copies = _agreed_copies(session) if settings.remove_surplus else _Copies()
-    missing = differences.get(DifferenceKind.MISSING, 0) if settings.requeue_missing else 0
-    requeuing = missing and _agreed_to_requeue(session, missing)
-    if not (copies or requeuing):
-        return False
-    with changing(session) as (ledger, work):
-        if copies:
-            _remove(session, ledger, work, copies)
-        if requeuing:
-            requeued = requeue_missing(
-                session.audit,
-                caller=session.caller,
-                ledger=ledger,
-                work=work,
-            )
-            session.prompt.say(*_requeued_lines(requeued))
-    return True
-
-
-def _agreed_copies(session: Session[VerifySettings]) -> _Copies:
-    copies = _Copies(_spare_copies(session), tuple(_prove(session)))
-    if not copies:
-        session.prompt.say("There is no copy to delete.")
-        return copies
-    agreed = session.prompt.confirm(
-        f"Delete {amount(len(copies), 'face')} from the library {session.group_id}: "
-        f"{len(copies.recorded):,} on record as surplus, {len(copies.proved):,} proved to be "
-        "copies? This cannot be undone."
-    )
-    return copies if agreed else _Copies()
-
-
-def _spare_copies(session: Session[VerifySettings]) -> tuple[Copy, ...]:
-    """The copies on record whose face the library holds under its own token as well."""
-    audit = session.audit
-    copies = audit.copies()
-    unknown = sorted({copy.own for copy in copies if copy.own and copy.own_there is None})
-    if unknown:
-        session.prompt.say(
-            f"{amount(len(unknown), 'face')} with copies on record were not listed: looking them "
-            f"up, with {amount(len(unknown), 'call')} of face_info."
-        )
-        for token, found in look_up(session.caller, unknown):
-            if isinstance(found, LibraryFace):
-                audit.listing.add_faces([found])
-            elif found is None:
-                audit.absent([token])
-        copies = audit.copies()
-    kept = [copy for copy in copies if not copy.spare]
-    if kept:
-        session.prompt.say(
-            f"{amount(len(kept), 'copy', 'copies')} on record not deleted, because the library "
-            "does not hold the faces they are copies of: these may be all that it has of a "
-            "person. --requeue-missing makes the oldest copy of each the face itself."
-        )
-    return tuple(Copy(copy.face_token, copy.face_id) for copy in copies if copy.spare)
-
-
-def _agreed_to_requeue(session: Session[VerifySettings], missing: int) -> bool:
-    copies = sum(copy.own is not None and not copy.spare for copy in session.audit.copies())
-    calls = missing + copies + session.audit.formers_of_missing()
-    by_copy = " One that has a copy on record in the library gets its token instead." * bool(copies)
-    return session.prompt.confirm(
-        f"Make {amount(missing, 'face')} due again that the library does not hold? Each is looked "
-        f"up again first, with at most {amount(calls, 'call')} of face_info.{by_copy}"
-    )
-
-
-def _prove(session: Session[VerifySettings]) -> list[Copy]:
-    """The unknown faces that are copies of a face, proved by search."""
-    audit, caller = session.audit, session.caller
-    unknown_faces = _in_time(
-        audit.unknown_faces(), clock_offset=caller.connection.service.clock.offset
-    )
-    if not unknown_faces:
-        return []
-    faces = sorted({unknown.face.face_id for unknown in unknown_faces})
-    unknown_tokens = {unknown.face_token for unknown in unknown_faces}
-    session.prompt.say(
-        f"{amount(len(unknown_tokens), 'stranger')} may come from an attempt that was in doubt: "
-        f"checking, with {amount(len(faces), 'call')} of search."
-    )
-    photo_search = PhotoSearch(
-        group_id=session.group_id,
-        store=open_store(audit.photos_folder),
-        send_as=session.defaults.send_as,
-    )
-    return _prove_copies(caller, photo_search, unknown_faces, audit.paths_of(faces))
-
-
-def _remove(
-    session: Session[VerifySettings], ledger: Ledger, work: CommandRecord, copies: _Copies
-) -> None:
-    """Delete what is still a copy, now that nobody else changes the ledger."""
-    audit = session.audit
-    still = {copy.face_token for copy in audit.copies() if copy.spare}
-    held = ledger.holders_of([copy.face_token for copy in copies.proved])
-    sure = [copy for copy in copies.recorded if copy.face_token in still]
-    sure += [copy for copy in copies.proved if copy.face_token not in held]
-    gone = 0
-    try:
-        for page in delete_copies(sure, caller=session.caller, ledger=ledger, work=work):
-            gone += len(page)
-            audit.deleted(page)
-    finally:
-        session.prompt.say(f"{gone:,} of {amount(len(copies), 'face')} deleted.")
-
-
-def _in_time(unknown_faces: Iterable[UnknownFace], *, clock_offset: float) -> list[UnknownFace]:
-    """Those that were added while an attempt at the face was under way, or soon after.
-
-    `clock_offset` is the service's clock minus ours, in seconds.
+    `seen` counts the faces of the library that were seen; `counts` are the ledger's entries by
+    status, `differences` faces by kind, `unchecked` the faces of the ledger of which nothing is
+    known, `calls` those made so far.
     """
-    slack = APPLYING_SECONDS * 1000
-    return [
-        unknown
-        for unknown in unknown_faces
-        if unknown.earliest - slack
-        <= unknown.add_time - clock_offset * 1000
-        <= unknown.latest + slack
-    ]
 
+    settings: VerifySettings
+    endpoint: str
+    group_id: str
+    listed: ListedLibrary
+    seen: int
+    counts: Mapping[Status, int]
+    differences: Counter[DifferenceKind]
+    unchecked: int
+    calls: Mapping[CallKind, int]
 
-def _prove_copies(
-    caller: Caller,
-    photo_search: PhotoSearch,
-    unknown_faces: Sequence[UnknownFace],
-    paths: Mapping[int, Sequence[str]],
-) -> list[Copy]:
-    """The unknown faces that score the same as the face itself when its photo is searched for.
-
-    Makes one search per face. `paths` has the places where each face's photo may be.
-    """
-    faces = {unknown.face.face_id: unknown.face for unknown in unknown_faces}
-    unknown_tokens: dict[int, set[str]] = defaultdict(set)
-    for unknown in unknown_faces:
-        unknown_tokens[unknown.face.face_id].add(unknown.face_token)
-    # A failed search proves nothing.
-    searched = [
-        (face, found_faces(answer) or [])
-        for face, answer in photo_search.each(caller, faces.values(), paths)
-    ]
-    # A face's own score is that of a face whose token we know; it must not lie below what other
-    # photos get for theirs, or the token may be another photo's.
-    best = max((one.score for _, found in searched for one in found), default=0.0)
-    copies: dict[str, Copy] = {}
-    for face, found in searched:
-        own = score_of(face, found)
-        if own is None or own < best - SCORE_SLACK:
-            continue
-        for one in found:
-            same = one.user_id == face.user_id and abs(one.score - own) <= SCORE_SLACK
-            if same and one.face_token in unknown_tokens[face.face_id]:
-                copies.setdefault(one.face_token, Copy(one.face_token, face.face_id))
-    return list(copies.values())
-
-
-def _requeued_lines(requeued: Requeued) -> list[str]:
-    lines = [f"{amount(requeued.due, 'face')} due again: `enroll run` adds them."]
-    if requeued.adopted:
-        lines.append(
-            f"{amount(requeued.adopted, 'face')} now with the token of a copy: there is nothing "
-            "to add."
-        )
-    if requeued.gone:
-        lines.append(
-            f"{amount(requeued.gone, 'face')} recorded as removed: no row points to them any more."
-        )
-    if requeued.kept:
-        lines.append(
-            f"{amount(requeued.kept, 'face')} left as they are: the service did not confirm that "
-            "they are gone."
-        )
-    return lines
+    @property
+    def exit_code(self) -> ExitCode:
+        """1 for differences, else 6 where not everything could be compared, else 0."""
+        if self.differences.total():
+            return ExitCode.SOME_ROWS_FAILED
+        return ExitCode.ENDED_EARLY if self.unchecked else ExitCode.DONE
 
 
 def verify(
@@ -264,15 +118,19 @@ def verify(
     with open_session(settings, read_credentials, prompt) as session:
         listed = _read(session)
         found = _compared(session, listed)
-        if settings.differences is not None:
-            differences = session.audit.differences(under_way=_under_way(session))
-            write_differences(differences, settings.differences)
-        prompt.say(*verified_lines(found))
-        if _change(session, found.differences):
+        with new_csv(settings.differences, DIFFERENCE_COLUMNS) as writer:
+            if writer is not None:
+                writer.writerows(map(_cells, _differences(session)))
+        prompt.say(*_lines(found))
+        if _change(session, found):
             session.audit.refresh()
             found = _compared(session, listed)
-            prompt.say(*left_lines(found))
+            left = found.differences.total()
+            prompt.say(f"{amount(left, 'difference')} left." if left else "No difference is left.")
         return found
+
+
+# Comparing
 
 
 def _read(session: Session[VerifySettings]) -> ListedLibrary:
@@ -318,22 +176,222 @@ def _ask_for_the_rest(session: Session[VerifySettings], listed: ListedLibrary) -
     return True
 
 
-def _under_way(session: Session[VerifySettings]) -> bool:
-    return ledger_at(session.settings.ledger).holder() is not None
+def _differences(session: Session[VerifySettings]) -> Iterator[LibraryDifference]:
+    under_way = ledger_at(session.settings.ledger).holder() is not None
+    return session.audit.differences(under_way=under_way)
 
 
 def _compared(session: Session[VerifySettings], listed: ListedLibrary) -> Verified:
     audit = session.audit
-    differences = audit.differences(under_way=_under_way(session))
     return Verified(
-        ledger=session.settings.ledger,
+        settings=session.settings,
         endpoint=session.defaults.endpoint,
         group_id=session.group_id,
         listed=listed,
         seen=audit.listing.count_faces(),
         counts=audit.status(runs=0).counts,
-        differences=Counter(one.kind for one in differences),
+        differences=Counter(one.kind for one in _differences(session)),
         unchecked=audit.unseen_count(before=listed.began),
         calls=session.caller.connection.tally.calls,
-        written_to=session.settings.differences,
     )
+
+
+# Changing
+
+
+def _change(session: Session[VerifySettings], found: Verified) -> bool:
+    """Do what the settings ask for and a person agrees to; whether anything may have changed."""
+    settings = session.settings
+    recorded, proved = _agreed_copies(session) if settings.remove_surplus else ({}, {})
+    missing = found.differences[DifferenceKind.MISSING] if settings.requeue_missing else 0
+    requeuing = missing and _agreed_to_requeue(session, missing)
+    if not (recorded or proved or requeuing):
+        return False
+    with changing(session) as (ledger, work):
+        if recorded or proved:
+            _remove(session, ledger, work, recorded, proved)
+        if requeuing:
+            requeued = requeue_missing(
+                session.audit, caller=session.caller, ledger=ledger, work=work
+            )
+            session.prompt.say(*_requeued_lines(requeued))
+    return True
+
+
+def _agreed_copies(session: Session[VerifySettings]) -> tuple[dict[str, int], dict[str, int]]:
+    """The copies on record as surplus and those proved now, each with its face's number by token;
+    none if nobody agrees to delete them."""
+    recorded, proved = _spare_copies(session), _prove(session)
+    count = len(recorded) + len(proved)
+    if not count:
+        session.prompt.say("There is no copy to delete.")
+    elif session.prompt.confirm(
+        f"Delete {amount(count, 'face')} from the library {session.group_id}: {len(recorded):,} on "
+        f"record as surplus, {len(proved):,} proved to be copies? This cannot be undone."
+    ):
+        return recorded, proved
+    return {}, {}
+
+
+def _spare_copies(session: Session[VerifySettings]) -> dict[str, int]:
+    """The copies on record whose face the library holds under its own token as well."""
+    audit = session.audit
+    copies = audit.copies()
+    unknown = sorted({copy.own for copy in copies if copy.own and copy.own_there is None})
+    if unknown:
+        were = "was" if len(unknown) == 1 else "were"
+        session.prompt.say(
+            f"{amount(len(unknown), 'face')} with copies on record {were} not listed: looking up "
+            f"each, with {amount(len(unknown), 'call')} of face_info."
+        )
+        for token, found in look_up(session.caller, unknown):
+            if isinstance(found, LibraryFace):
+                audit.listing.add_faces([found])
+            elif found is None:
+                audit.absent([token])
+        copies = audit.copies()
+    kept = sum(not copy.spare for copy in copies)
+    if kept:
+        session.prompt.say(
+            f"{amount(kept, 'copy', 'copies')} on record not deleted, because the library does not "
+            "hold the original face: a copy may be all that it has of a person. --requeue-missing "
+            "makes the oldest copy of each the face itself."
+        )
+    return {copy.face_token: copy.face_id for copy in copies if copy.spare}
+
+
+def _prove(session: Session[VerifySettings]) -> dict[str, int]:
+    """The unknown faces that are copies: they were added during an attempt at a face, or soon after
+    it, and score the same as the face itself when its photo is searched for."""
+    audit, caller = session.audit, session.caller
+    slack, offset = APPLYING_SECONDS * 1000, caller.connection.service.clock.offset * 1000
+    unknown_faces = [
+        one
+        for one in audit.unknown_faces()
+        if one.earliest - slack <= one.add_time - offset <= one.latest + slack
+    ]
+    if not unknown_faces:
+        return {}
+    faces = {one.face.face_id: one.face for one in unknown_faces}
+    suspected = {(one.face_token, one.face.face_id) for one in unknown_faces}
+    strangers = len({token for token, _ in suspected})
+    session.prompt.say(
+        f"{amount(strangers, 'stranger')} may come from an attempt that was in doubt: checking, "
+        f"with {amount(len(faces), 'call')} of search."
+    )
+    photo_search = PhotoSearch(
+        group_id=session.group_id,
+        store=open_store(audit.photos_folder),
+        send_as=session.defaults.send_as,
+    )
+    # A failed search proves nothing.
+    searched = [
+        (face, found_faces(answer) or [])
+        for face, answer in photo_search.each(caller, faces.values(), audit.paths_of(list(faces)))
+    ]
+    # A face's own score is that of a face whose token we know; it must not lie below what other
+    # photos get for theirs, or the token may be another photo's.
+    best = max((one.score for _, found in searched for one in found), default=0.0)
+    copies: dict[str, int] = {}
+    for face, found in searched:
+        own = score_of(face, found)
+        if own is None or own < best - SCORE_SLACK:
+            continue
+        for one in found:
+            same = one.user_id == face.user_id and abs(one.score - own) <= SCORE_SLACK
+            if same and (one.face_token, face.face_id) in suspected:
+                copies.setdefault(one.face_token, face.face_id)
+    return copies
+
+
+def _remove(
+    session: Session[VerifySettings],
+    ledger: Ledger,
+    work: CommandRecord,
+    recorded: Mapping[str, int],
+    proved: Mapping[str, int],
+) -> None:
+    """Delete what is still a copy, now that nobody else changes the ledger."""
+    audit = session.audit
+    still = {copy.face_token for copy in audit.copies() if copy.spare}
+    held = ledger.holders_of(list(proved))
+    sure = [one for one in recorded.items() if one[0] in still]
+    sure += [one for one in proved.items() if one[0] not in held]
+    gone = 0
+    try:
+        for page in delete_copies(sure, caller=session.caller, ledger=ledger, work=work):
+            gone += len(page)
+            audit.deleted(page)
+    finally:
+        session.prompt.say(f"{gone:,} of {amount(len(recorded) + len(proved), 'face')} deleted.")
+
+
+def _agreed_to_requeue(session: Session[VerifySettings], missing: int) -> bool:
+    copies = sum(copy.own is not None and not copy.spare for copy in session.audit.copies())
+    calls = missing + copies + session.audit.formers_of_missing()
+    by_copy = " One that has a copy on record in the library gets its token instead." * bool(copies)
+    return session.prompt.confirm(
+        f"Make {amount(missing, 'face')} due again that the library does not hold? Each is looked "
+        f"up again first, with at most {amount(calls, 'call')} of face_info.{by_copy}"
+    )
+
+
+# Reporting
+
+
+def _cells(one: LibraryDifference) -> list[str]:
+    return [
+        one.kind.value,
+        escape(one.face_token),  # the library's text, as its user_id, is not ours
+        one.user_id,
+        escape(one.library_user_id),
+        iso_time(one.add_time),
+        one.image,
+    ]
+
+
+def _lines(found: Verified) -> Iterator[str]:
+    """A comparison as lines, a blank one between its parts."""
+    in_library = sum(found.counts.get(one, 0) for one in (Status.ENROLLED, Status.SUPERSEDED))
+    calls = ", ".join(f"{count:,} {kind}" for kind, count in found.calls.items())
+    seen = faces_seen(found.seen, whole=found.listed.whole)
+    yield from facts(
+        [
+            ("Library", f"{found.group_id} at {found.endpoint}, {seen}"),
+            ("Ledger", f"{found.settings.ledger}, {amount(in_library, 'face')} in the library"),
+            ("Calls", calls),
+        ],
+        least=len("Endpoint"),  # aligned with what was shown before the first call
+    )
+    yield ""
+    if not found.listed.whole:
+        yield (
+            f"`list` showed {amount(found.listed.faces, 'face')} and no more: "
+            f"{found.listed.because} Strangers and copies beyond these cannot be seen."
+        )
+    if found.unchecked:
+        yield (
+            f"{amount(found.unchecked, 'face')} of the ledger could not be compared. --deep looks "
+            f"up each, with {amount(found.unchecked, 'call')} of face_info."
+        )
+    if found.unchecked or not found.listed.whole:
+        yield ""
+    shown = {kind: found.differences[kind] for kind in DifferenceKind if found.differences[kind]}
+    yield from counted(shown, MEANINGS) or ["No difference."]
+    if found.settings.differences is not None:
+        yield from ("", f"The differences are in {found.settings.differences}.")
+    elif shown:
+        yield from ("", "--differences FILE lists them.")
+
+
+def _requeued_lines(requeued: Requeued) -> Iterator[str]:
+    yield f"{amount(requeued.due, 'face')} due again for the next `enroll run`."
+    if requeued.adopted:
+        yield f"{amount(requeued.adopted, 'face')} now with the token of a copy: nothing to add."
+    if requeued.gone:
+        yield f"{amount(requeued.gone, 'face')} without a row left: recorded as removed."
+    if requeued.kept:
+        yield (
+            f"{amount(requeued.kept, 'face')} left unchanged, because the service did not confirm "
+            "the loss: run the same command again later."
+        )

@@ -15,8 +15,7 @@ from enroll.model import Answer, FaceRecord, Verdict
 from enroll.run.journal import Journal
 from enroll.run.lookups import Lookup, Lookups
 from enroll.run.reconcile_rules import Calibration
-from enroll.session.face_search import CALIBRATION_FACES, found_faces, score_of
-from enroll.session.library_listing import listed_whole
+from enroll.session.library_faces import CALIBRATION_FACES, found_faces, listed_whole, score_of
 
 CALIBRATION_TRIES = 12
 """How many tries are made when no further success can come: about two minutes in all."""

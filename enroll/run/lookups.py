@@ -23,7 +23,7 @@ from enroll.run.health import CredentialRefresh, Reachability
 from enroll.run.journal import Journal
 from enroll.run.sender import stopped_by
 from enroll.run.tasks import Tasks
-from enroll.session.face_search import SEARCH_LIMIT, SEARCH_THRESHOLD
+from enroll.session.library_faces import SEARCH_LIMIT, SEARCH_THRESHOLD
 from enroll.session.retry import NO_SLOT, RUN, RetryPolicy
 from enroll.settings import Preparation
 

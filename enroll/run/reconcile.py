@@ -39,14 +39,14 @@ from enroll.run.reconcile_rules import (
     Undecided,
 )
 from enroll.run.transitions import STRANGER
-from enroll.session.face_search import (
+from enroll.session.library_faces import (
     NO_FACE_FOUND,
     Findings,
     SeenFace,
     cut_at,
     found_faces,
+    listed_whole,
 )
-from enroll.session.library_listing import listed_whole
 from enroll.session.retry import NO_ANSWER
 
 IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from enroll.expiry import look_again_after, settled_from
 from enroll.model import FaceRecord
-from enroll.session.face_search import SCORE_SLACK, Findings, SeenFace
+from enroll.session.library_faces import SCORE_SLACK, Findings, SeenFace
 
 ABSENT_LOOKS = 2
 """How often a face must be looked for in vain before it counts as not added."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from itertools import takewhile
 
 from enroll import clock
@@ -13,7 +12,7 @@ from enroll.facesearch import Call, Deleted, deleted
 from enroll.ledger import Changes, Ledger, Target
 from enroll.model import Answer, Event, EventKind, LibraryFace, Verdict
 from enroll.session.caller import Caller
-from enroll.session.library_listing import look_up
+from enroll.session.library_faces import look_up
 from enroll.session.retry import COMMAND_ONCE
 from enroll.session.session import CommandRecord
 
@@ -92,9 +91,10 @@ def settle_deleting(ledger: Ledger, caller: Caller) -> str:
     """
     judged = ledger.deletions.intended_by_syncs()
     refused = ""
+    agreed = [one for one in ledger.deletions.intended() if one.face_token not in judged]
     try:
-        targets = ledger.deletions.intended()
-        _finish(ledger, caller, [one for one in targets if one.face_token not in judged])
+        for page in _pages(agreed):  # what was recorded may have been carried out
+            _carry_out(ledger, caller, page, older={one.face_token for one in page})
     except ServiceError as error:  # an account may not delete any more, and may add
         refused = str(error)
     now = clock.now_ms()
@@ -121,13 +121,6 @@ def settle_deleting(ledger: Ledger, caller: Caller) -> str:
     )
     ledger.commit()
     return refused
-
-
-def _finish(ledger: Ledger, caller: Caller, targets: Sequence[Target]) -> None:
-    """What was recorded may have been carried out: an intent stays until it is known."""
-    older = {target.face_token for target in targets}
-    for page in _pages(targets):
-        _carry_out(ledger, caller, page, older=older)
 
 
 def _pages(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
@@ -192,22 +185,15 @@ def _note(
     ledger.record(Changes(events=events))
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A copy of a face: its token, and the face's number."""
-
-    face_token: str
-    face_id: int
-
-
 def delete_copies(
-    copies: Sequence[Copy],
+    copies: Sequence[tuple[str, int]],
     *,
     caller: Caller,
     ledger: Ledger,
     work: CommandRecord,
 ) -> Iterator[list[str]]:
-    """Delete copies from the library. Yields the tokens of those that are gone, call by call.
+    """Delete copies, given as a token and the number of its face, from the library. Yields the
+    tokens of those that are gone, call by call.
 
     Each is in the ledger's history before the call and after it. What a kill leaves is not deleted
     by the next command, as faces are that somebody chose: a copy goes only while it is known that
@@ -215,16 +201,16 @@ def delete_copies(
     """
     for start in range(0, len(copies), DELETE_PAGE):
         page = copies[start : start + DELETE_PAGE]
-        intents = [work.event(EventKind.REMOVING, one.face_id, one.face_token) for one in page]
+        intents = [work.event(EventKind.REMOVING, face_id, token) for token, face_id in page]
         ledger.record(Changes(events=intents))
         ledger.commit()
         deletion = Deletion(caller)
-        deletion.carry_out([one.face_token for one in page])
+        deletion.carry_out([token for token, _ in page])
         gone = deletion.gone
         outcomes = [
-            work.event(EventKind.REMOVED, one.face_id, one.face_token, gone[one.face_token])
-            for one in page
-            if one.face_token in gone
+            work.event(EventKind.REMOVED, face_id, token, gone[token])
+            for token, face_id in page
+            if token in gone
         ]
         ledger.record(Changes(events=outcomes, surplus_gone=list(gone)))
         ledger.commit()
@@ -236,12 +222,7 @@ class Deletion:
     reason for those that were before; the others may be gone or not once a call was `attempted`.
     """
 
-    def __init__(
-        self,
-        caller: Caller,
-        *,
-        go_on: Callable[[], bool] = lambda: True,
-    ) -> None:
+    def __init__(self, caller: Caller, *, go_on: Callable[[], bool] = lambda: True) -> None:
         """`go_on` is asked before each call."""
         self.gone: dict[str, str] = {}
         self.attempted = False
@@ -261,7 +242,9 @@ class Deletion:
             if report is not None and report.removed == len(left) - len(report.failures):
                 failed = report.failures
                 self.gone |= {
-                    token: failed.get(token, "") for token in left if _is_gone(failed.get(token))
+                    token: failed.get(token, "")
+                    for token in left
+                    if failed.get(token, NOT_THERE) == NOT_THERE
                 }
                 return
             if report is None and answer.verdict is not Verdict.UNKNOWN:
@@ -287,7 +270,3 @@ def _report_of(answer: Answer) -> Deleted | None:
         return deleted(answer) if answer.verdict is Verdict.APPLIED else None
     except ServiceError:
         return None
-
-
-def _is_gone(reason: str | None) -> bool:
-    return reason is None or reason == NOT_THERE

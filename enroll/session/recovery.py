@@ -12,7 +12,7 @@ from enroll.errors import ServiceError
 from enroll.ledger import Changes, Ledger, LedgerAudit, LedgerHold, MissingFace, ledger_at
 from enroll.model import EventKind, FaceRecord, LibraryFace, Status
 from enroll.session.caller import Caller
-from enroll.session.library_listing import look_up, read_library
+from enroll.session.library_faces import look_up, read_library
 from enroll.session.session import CommandRecord, command_record, run_start
 from enroll.settings import RunSettings
 from enroll.text.wording import amount

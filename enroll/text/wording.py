@@ -8,13 +8,15 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import click
 
 from enroll.ledger import RunPace
 from enroll.text.remedies import what_to_do
 from enroll.visible import json_text, visible
+
+Name = TypeVar("Name", bound=str)
 
 
 class Stream(Protocol):
@@ -140,12 +142,15 @@ def account_lines(endpoint: str, origin: str, credentials: str) -> list[str]:
     return facts([("Endpoint", f"{endpoint} ({origin})"), ("Account", credentials)])
 
 
-def counted(counts: Mapping[str, int]) -> list[str]:
-    """Names with their numbers, right-aligned."""
+def counted(counts: Mapping[Name, int], meanings: Mapping[Name, str] | None = None) -> list[str]:
+    """Names with their numbers, right-aligned, and what they mean if `meanings` is given."""
     shown = [(name, f"{count:,}") for name, count in counts.items()]
     wide = max((len(name) for name, _ in shown), default=0)
     deep = max((len(number) for _, number in shown), default=0)
-    return [f"  {name:<{wide}}  {number:>{deep}}" for name, number in shown]
+    lines = [f"  {name:<{wide}}  {number:>{deep}}" for name, number in shown]
+    if meanings is None:
+        return lines
+    return [f"{line}  {meanings[name]}" for line, name in zip(lines, counts, strict=True)]
 
 
 def error_table(errors: Sequence[tuple[str, str, int, str]]) -> list[str]:
