@@ -22,7 +22,7 @@ from enroll.model import Role, is_utf8
 class Range:
     """The numbers from `least` to `most`, inclusive; None means unbounded."""
 
-    least: float | None = None
+    least: float
     most: float | None = None
     whole: bool = False
 
@@ -35,16 +35,16 @@ class Range:
         if not _is_number(value, whole=self.whole):
             return f"{value!r} is not a {'whole number' if self.whole else _NUMBER}."
         number = int(str(value)) if self.whole else float(str(value))
-        if self.least is not None and number < self.least:
-            return self._outside(number)
-        if self.most is not None and number > self.most:
-            return self._outside(number)
+        if number < self.least or (self.most is not None and number > self.most):
+            return f"{number} is not {self.words}."
         return ""
 
-    def _outside(self, number: float) -> str:
+    @property
+    def words(self) -> str:
+        """The range as in `at least 1` and `between 1 and 256`."""
         if self.most is None:
-            return f"{number} is not in the range x>={self.least}."
-        return f"{number} is not in the range {self.least}<=x<={self.most}."
+            return f"at least {self.least}"
+        return f"between {self.least} and {self.most}"
 
 
 _NUMBER = "number, such as 30 or 0.5"

@@ -73,8 +73,9 @@ def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentia
     if path is None and key and secret:
         return Credentials(key.strip(), secret.strip(), "ENROLL_API_KEY and ENROLL_API_SECRET")
     if path is None and (key or secret):
-        missing = "ENROLL_API_SECRET" if key else "ENROLL_API_KEY"
-        raise UsageError(f"{missing} is not set, but the other one is. Set both.")
+        names = ["ENROLL_API_KEY", "ENROLL_API_SECRET"]
+        given, missing = names if key else names[::-1]
+        raise UsageError(f"{given} is set, but {missing} is not. Set both.")
     place = credentials_path(path, environ)
     if place is None or (path is None and not place.exists()):
         by_itself = f" (by itself {place} is read)" if place is not None else ""

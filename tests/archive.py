@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 from real_command import SECONDS, Command, account_of
 
-from enroll.cli import demo
+from enroll.cli import rehearsal
 from enroll.clock import now_ms
 from enroll.commands.run import Screen, enroll_in_pools
 from enroll.commands.run_closing import Report
@@ -63,7 +63,7 @@ ANY = Bound(100, percent=True)
 
 def portrait(person: int) -> bytes:
     """The JPEG of one of the demo's people."""
-    return demo.portrait(person)
+    return rehearsal.portrait(person)
 
 
 @lru_cache

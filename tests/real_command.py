@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unittest.mock import patch
 
 import forked
@@ -121,6 +121,12 @@ class Command:
     def __call__(self, *arguments: object) -> Done:
         """Run it within this process: the same words in, the same words and code out."""
         out, err = _text(), _text()
+        code = self.within(arguments, out, err)
+        return Done(code, _said(out), _said(err))
+
+    def within(self, arguments: Sequence[object], out: TextIO, err: TextIO) -> int:
+        """Run it within this process with these streams, and leave no handler behind; returns the
+        exit code."""
         before = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             with (
@@ -129,14 +135,13 @@ class Command:
                 redirect_stdout(out),
                 redirect_stderr(err),
             ):
-                code = exit_code_of([str(argument) for argument in arguments])
+                return exit_code_of([str(argument) for argument in arguments])
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
             for logged in list(LOGGER.handlers):
                 LOGGER.removeHandler(logged)
                 logged.close()
-        return Done(int(code), _said(out), _said(err))
 
 
 def account_of(box: Sandbox) -> dict[str, str]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 import tempfile
-from contextlib import chdir, redirect_stderr
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from archive import QUICK_DOUBTS, Archive, let_nobody_look, nobody, portrait
 from moved_clock import standin
 from real_command import SECONDS, Command, account_of
 
-from enroll.cli import exit_code_of
 from enroll.commands import run
 from enroll.errors import ExitCode
 from enroll.facesearch import Call, FaceSearch
@@ -94,7 +92,7 @@ def test_a_photo_goes_as_a_file_or_as_text(
         (["run", "staff.csv"], "--group-id is needed"),
         (["run"], "Missing argument 'MANIFEST'"),
         ([*RUN, "--on-code", "X=perhaps"], "'perhaps' is not one of 'reject', 'retry', 'stop'."),
-        ([*RUN, "--on-code", "X"], "'X' is not of the form NAME=VALUE"),
+        ([*RUN, "--on-code", "X"], "'X' is not of the form CODE=RULE"),
         ([*RUN, "--on-code", "INVALID_OUTER_ID=reject"], "it always stops the run"),
         ([*RUN, "--on-code", "HTTP_302=retry"], "it always stops the run"),
         ([*RUN, "--on-code", "HTTP_502=retry"], "HTTP_502 cannot be overruled"),
@@ -532,13 +530,8 @@ def test_a_bugs_traceback_is_in_one_line_where_lines_are_json(
 def test_on_a_terminal_a_bug_is_a_sentence(archive: Archive, command: Command) -> None:
     archive.manifest(archive.portraits(1))
     terminal, end = os.openpty()
-    with (
-        patch.dict(os.environ, command.surroundings(), clear=True),
-        chdir(archive.folder),
-        os.fdopen(end, "w") as stderr,
-        redirect_stderr(stderr),
-    ):
-        assert exit_code_of([str(word) for word in RUN]) == ExitCode.BUG
+    with os.fdopen(end, "w") as stderr:
+        assert command.within(RUN, sys.stdout, stderr) == ExitCode.BUG
         stderr.flush()
         said = os.read(terminal, 10_000).decode()
     os.close(terminal)

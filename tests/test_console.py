@@ -195,6 +195,8 @@ def test_quiet_prints_only_what_needs_a_person(archive: Archive, command: Comman
     done = command(*RUN, "--quiet")
     assert (done.code, done.err) == (1, "")
     assert "PHOTO_MISSING" in done.out
+    assert [line.split()[0] for line in done.out.splitlines()[-2:]] == ["Ledger", "Results"]
+    assert {"Calls", "Limit", "Latency", "Time"}.isdisjoint(done.out.split())
 
 
 @pytest.mark.parametrize(
@@ -665,7 +667,7 @@ def no_library(command: Command, archive: Archive) -> None:
     [
         (wrong_key, "The service cannot be used", ExitCode.SERVICE),
         (no_manifest, "There is no manifest at staff.csv", ExitCode.USAGE),
-        (wrong_option, "0 is not in the range", ExitCode.USAGE),
+        (wrong_option, "0 is not at least 1", ExitCode.USAGE),
         (results_in_a_folder, "is a folder", ExitCode.USAGE),
         (no_library, "no library 'nobody'", ExitCode.SERVICE),
     ],

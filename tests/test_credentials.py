@@ -88,8 +88,8 @@ def test_the_credentials_file_in_the_configuration_folder_is_found(
 @pytest.mark.parametrize(
     ("environ", "sentence"),
     [
-        ({"ENROLL_API_KEY": "key"}, "ENROLL_API_SECRET is not set, but the other one is"),
-        ({"ENROLL_API_SECRET": "secret"}, "ENROLL_API_KEY is not set, but the other one is"),
+        ({"ENROLL_API_KEY": "key"}, "ENROLL_API_KEY is set, but ENROLL_API_SECRET is not."),
+        ({"ENROLL_API_SECRET": "secret"}, "ENROLL_API_SECRET is set, but ENROLL_API_KEY is not."),
     ],
 )
 def test_half_of_the_credentials_is_none(environ: dict[str, str], sentence: str) -> None:

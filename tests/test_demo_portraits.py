@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageStat
 from portraits import SIZE, draw_portrait
 from portraits.__main__ import as_jpeg
 
-from enroll.cli.demo import PEOPLE, portrait, write_archive
+from enroll.cli.rehearsal import PEOPLE, portrait, write_archive
 from enroll.errors import LocalError
 from enroll.sandbox.faces import FaceFinder, LikenessIndex, grey_picture
 from enroll.sandbox.messages import RefusalError

@@ -75,7 +75,7 @@ def test_the_imports_of_a_module_are_found() -> None:
     assert {"enroll.sandbox.messages", "enroll.sandbox.server"} <= imported_by(
         "enroll.sandbox.sandbox"
     )
-    assert "enroll.commands.plan" in imported_by("enroll.cli.plan")
+    assert "enroll.commands.plan" in imported_by("enroll.cli.enrolling")
 
 
 def test_the_lowest_modules_import_none_of_the_rest() -> None:

@@ -15,7 +15,7 @@ import requests
 from PIL import Image
 from sandbox_caller import LIBRARY, Caller, face_photo, face_picture, faceless_photo, jpeg
 
-from enroll.cli.demo import portrait
+from enroll.cli.rehearsal import portrait
 from enroll.sandbox import CallKind, Limits, Sandbox
 
 

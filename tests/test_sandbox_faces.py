@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sandbox_caller import face_photo, face_picture, jpeg, sample
 
-from enroll.cli.demo import portrait
+from enroll.cli.rehearsal import portrait
 from enroll.sandbox.faces import LIKENESS_LENGTH, FaceFinder, Likeness, LikenessIndex, grey_picture
 from enroll.sandbox.messages import RefusalError
 

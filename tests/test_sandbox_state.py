@@ -14,7 +14,7 @@ import pytest
 import requests
 from sandbox_caller import LIBRARY, Caller, face_photo
 
-from enroll.cli.demo import portrait
+from enroll.cli.rehearsal import portrait
 from enroll.sandbox import Sandbox
 from enroll.sandbox.messages import Fields
 

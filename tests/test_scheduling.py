@@ -15,7 +15,7 @@ import pytest
 from archive import Archive
 from real_command import SECONDS, Command
 
-from enroll.cli.run import run
+from enroll.cli.enrolling import run
 from enroll.errors import ExitCode
 from enroll.sandbox import Sandbox
 

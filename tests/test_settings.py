@@ -176,10 +176,13 @@ def test_every_kind_of_option_can_stand_in_the_file(archive: Archive, command: C
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("max_in_flight = 'many'", "'many' is not a whole number, nor auto. (from enroll.toml)"),
+        (
+            "max_in_flight = 'many'",
+            "is not a whole number; auto is also allowed. (from enroll.toml)",
+        ),
         ("group_id = ['a', 'b']", "one value is wanted (from enroll.toml)"),
         ("fail_on = 'sometimes'", "'sometimes' is not one of 'any', 'new', 'none'. (from"),
-        ("on_code = 'X'", "'X' is not of the form NAME=VALUE (from enroll.toml)"),
+        ("on_code = 'X'", "'X' is not of the form CODE=RULE (from enroll.toml)"),
     ],
 )
 def test_a_setting_that_cannot_be_used_says_where_it_stands(

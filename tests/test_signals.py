@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -270,6 +274,32 @@ def test_a_run_can_be_looked_at_and_keeps_others_out_while_it_goes_on(
         assert {mode & 0o777 for mode in written.values()} == {0o600}
         assert command.ledger.parent.stat().st_mode & 0o777 == 0o700
         assert (archive.folder / "run.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_at_a_question_leaves_its_line(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.portraits(1))
+    assert command(*RUN).code == 0
+    pid, ours = pty.fork()
+    if not pid:
+        with suppress(OSError):
+            os.chdir(archive.folder)
+            words = [sys.executable, "-m", "enroll", "remove", "--run", "1"]
+            os.execve(sys.executable, words, command.surroundings())
+        os._exit(71)
+    said = b""
+    with suppress(OSError):  # what Linux says when the other end is closed
+        while part := os.read(ours, 4096):
+            said += part
+            if part.rstrip().endswith(b"[y/N]:"):
+                os.write(ours, b"\x03")
+    os.close(ours)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code == ExitCode.INTERRUPTED
+    _, _, rest = said.decode().rpartition("[y/N]: ")
+    assert rest.splitlines()[1:] == ["Interrupted; nothing was sent that is not on record."]
+    assert len(box.faces("staff")) == 1
 
 
 def test_ctrl_c_ends_a_look_at_a_ledger(archive: Archive, command: Command) -> None:

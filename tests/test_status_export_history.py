@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import os
+import signal
+import termios
 from pathlib import Path
 
 import pytest
 from archive import QUICK_DOUBTS, Archive, nobody, portrait, read_csv
-from real_command import Command
+from real_command import SECONDS, Command
 
 from enroll.facesearch.answers import SERVICE_CODES
 from enroll.ledger import (
@@ -23,7 +25,7 @@ from enroll.ledger import (
     RunStart,
     read_ledger,
 )
-from enroll.model import Status
+from enroll.model import RawAnswer, Status
 from enroll.report.export import write_export
 from enroll.report.status import RunState, status_json, status_lines
 from enroll.sandbox import Sandbox
@@ -97,6 +99,48 @@ def test_status_shows_counts_errors_and_runs() -> None:
         "     1  2025-01-02T03:04:05Z  ada@desk  exit code 3 after 1 min 0 s, 1,200 add, "
         "1 group_list: No key.",
     ]
+
+
+def test_equal_undocumented_answers_are_shown_once() -> None:
+    texts = [
+        '{"time_used": 3, "error_message": "NEW_CODE", "request_id": "a1"}',
+        '{"time_used": 4, "error_message": "NEW_CODE", "request_id": "b2"}',
+        '{"time_used": 4, "error_message": "NEW_CODE: odd", "request_id": "b2"}',
+    ]
+    raw = [
+        RawAnswer(code="NEW_CODE", number=number, http_status=400, raw=text, at=0, run=1)
+        for number, text in enumerate(texts)
+    ]
+    status = LedgerStatus(identity=LIBRARY, photos_folder="/p", counts={}, raw=raw)
+    lines = status_lines(status, Path("a.sqlite"))
+    assert lines[lines.index("Undocumented answers, as received") + 1 :] == [
+        f"  NEW_CODE, HTTP 400: {text}" for text in (texts[0], texts[2])
+    ]
+    assert len(status_json(status, Path("a.sqlite"))["answers"]) == 3
+
+
+def test_a_watched_status_begins_with_counts_and_runs_and_stays_on_the_screen(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest([(f"a{number}", "", f"{number}.jpg") for number in range(3)])
+    for _ in range(5):
+        assert command(*RUN).code == 1
+    whole = command("status").out
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (12, 70))
+    shown = ""
+    with command.started("status", "--watch", stdout=end) as process:
+        while "shows the rest." not in shown:
+            shown += os.read(terminal, 4096).decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 0
+    os.close(end)
+    os.close(terminal)
+    lines = shown.rpartition("Library")[2].splitlines()
+    assert len(lines) == 11
+    assert lines.index("  failed  3") < lines.index("Runs, the latest first")
+    assert "Errors, how many entries" in whole
+    assert "Errors, how many entries" not in shown
 
 
 def test_status_of_an_empty_ledger_says_so() -> None:

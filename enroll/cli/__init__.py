@@ -16,23 +16,26 @@ from contextlib import suppress
 import click
 
 from enroll import __version__
+from enroll.cli.command import CommandGroup
 from enroll.cli.signals import Interrupted, SignalDesk
 from enroll.errors import EnrollError, ExitCode, ShortageError
 from enroll.resources import raise_file_limit, shortage_in
 from enroll.text.logs import TRACEBACK, LastingStream, log_error, logs_json, set_up, take_over
 from enroll.text.wording import say_aside
 
-_COMMANDS = (
-    *("plan", "run", "sync"),
-    *("status", "export", "history"),
-    *("verify", "adopt", "resolve"),
-    *("remove", "forget"),
-    *("library", "sandbox", "demo"),
-)
-"""In the order of the help; each is in the module of its name."""
+_MODULES = {
+    "enrolling": ("plan", "run", "sync"),
+    "reports": ("status", "export", "history"),
+    "maintain": ("verify", "adopt", "resolve", "remove", "forget"),
+    "library": ("library",),
+    "rehearsal": ("sandbox", "demo"),
+}
+"""The commands in the order of the help, by their modules."""
+
+_COMMANDS = {name: module for module, names in _MODULES.items() for name in names}
 
 
-class _Commands(click.Group):
+class _Commands(CommandGroup):
     """Commands in the order above; their modules load pandas and SQLAlchemy only when called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -41,12 +44,15 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"enroll.cli.{cmd_name}")
+        module = importlib.import_module(f"enroll.cli.{_COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.version_option(__version__, prog_name="enroll")
 def cli() -> None:
     """Put a whole photo archive into a FaceSearch face library.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
@@ -13,8 +14,10 @@ from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.types import OptionHelpExtra
 
 from enroll.allowed import wrong_text
+from enroll.cli.parameters import Number
 from enroll.credentials import credentials_files
 from enroll.errors import EnrollError
 from enroll.presets import Source, check_variables, preset, unknown_variables
@@ -36,6 +39,14 @@ class Option(click.Option):
 
     source = Source.ANY
     heading = ""
+
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
+        extra = super().get_help_extra(ctx)
+        if "default" in extra:
+            extra["default"] = extra["default"].removesuffix(".0")
+        if isinstance(self.type, Number):
+            extra["range"] = self.type.within.words
+        return extra
 
 
 class _CommandLineOption(Option):
@@ -108,12 +119,25 @@ def _by_name(command: click.Command) -> dict[str, click.Option]:
     }
 
 
-class SettingsCommand(click.Command):
-    """A command whose options may also come from the environment or from enroll.toml."""
+class _Helpful(click.Command):
+    """A command with help that is safe to show and cuts no word or sentence."""
 
     def get_help(self, ctx: click.Context) -> str:
-        # Defaults are shown there, and may come from an enroll.toml.
-        return as_shown(super().get_help(ctx).split("\n")).removesuffix("\n")
+        # Defaults are shown there, and may come from an enroll.toml. Click formats for 50 columns
+        # at least.
+        return as_shown(super().get_help(ctx).split("\n"), sys.stdout).removesuffix("\n")
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """The first sentence, however long."""
+        return super().get_short_help_str(sys.maxsize)
+
+
+class CommandGroup(_Helpful, click.Group):
+    """Commands below a word."""
+
+
+class SettingsCommand(_Helpful):
+    """A command whose options may also come from the environment or from enroll.toml."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records: dict[str, list[tuple[str, str]]] = {}

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from enroll.cli import options
-from enroll.cli.command import SettingsCommand, command_line_option, option, together
+from enroll.cli.command import (
+    CommandGroup,
+    SettingsCommand,
+    command_line_option,
+    option,
+    together,
+)
 from enroll.cli.terminal import Terminal, credentials_reader, printing
 from enroll.errors import UsageError
 from enroll.settings import CallSettings, default_ledger_path
@@ -23,9 +29,9 @@ _account_options = together(options.config, options.endpoint, options.connection
 _as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def library() -> None:
-    """List the account's libraries, show one, make one, or delete one."""
+    """List, show, create or delete the account's libraries."""
 
 
 @library.command("list", cls=SettingsCommand)

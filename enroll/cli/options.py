@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import click
 
-from enroll.allowed import wrong_choice
+from enroll.allowed import RANGES, wrong_choice
 from enroll.cli.command import (
     F,
     command_line_option,
@@ -18,18 +19,10 @@ from enroll.cli.command import (
     option,
     together,
 )
-from enroll.cli.parameters import AUTO, FILE, InFlight, Member, error_code, number_of, pairs
-from enroll.expiry import DEFAULT_TIMEOUT
-from enroll.model import Role, SendAs
+from enroll.cli.parameters import AUTO, FILE, InFlight, Member, Number, error_code, pairs
+from enroll.model import Role
 from enroll.presets import CONFIG_NAME
-from enroll.settings import (
-    DEFAULT_ENDPOINT,
-    DEFAULT_MAX_BYTES,
-    DEFAULT_MAX_PIXELS,
-    DEFAULT_MAX_SIDE,
-    Precheck,
-    find_ledger,
-)
+from enroll.settings import DEFAULT_ENDPOINT, CallSettings, RunSettings, find_ledger
 
 LIBRARY = "Library and ledger"
 MANIFEST = "Manifest"
@@ -37,6 +30,27 @@ PHOTOS = "Photos"
 CALLS = "Calls"
 ROWS = "Which rows, and when to end"
 OUTPUT = "Output"
+
+
+def setting(
+    name: str,
+    text: str,
+    *,
+    metavar: str | None = None,
+    of: type[CallSettings] = RunSettings,
+) -> Callable[[F], F]:
+    """The option of a setting `of` a command: a number, a choice or a flag. Its range, its choices
+    and its default are the setting's."""
+    field = name.lstrip("-").replace("-", "_")
+    default = of.__dataclass_fields__[field].default
+    more: dict[str, Any] = {"default": default, "show_default": True, "metavar": metavar}
+    if isinstance(default, bool):
+        more["is_flag"] = True
+    elif isinstance(default, StrEnum):
+        more |= {"type": Member(type(default)), "default": default.value}
+    else:
+        more["type"] = Number(RANGES[field])
+    return option(name, help=text, **more)
 
 
 def _codes(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> frozenset[str]:
@@ -76,26 +90,17 @@ ledger = option(
     help="The ledger's file.  [default: enroll/HOST/GROUP_ID.sqlite in the user's state folder]",
 )
 
-credentials = named_option(
-    "--credentials",
-    type=FILE,
-    help="File with api_key and api_secret, or folder of two such files, when ENROLL_API_KEY and "
-    "ENROLL_API_SECRET are not set.  [default: enroll in systemd's $CREDENTIALS_DIRECTORY, else "
-    "enroll/credentials in the user's configuration folder]",
-)
-
 connection = together(
-    credentials,
+    named_option(
+        "--credentials",
+        type=FILE,
+        help="File with api_key and api_secret, or folder of two such files, when ENROLL_API_KEY "
+        "and ENROLL_API_SECRET are not set.  [default: enroll in systemd's $CREDENTIALS_DIRECTORY, "
+        "else enroll/credentials in the user's configuration folder]",
+    ),
     named_option("--ca-bundle", type=FILE, help="Certificates to trust instead of the system's."),
     named_option("--allow-http", is_flag=True, help="Allow plain HTTP beyond this machine."),
-    option(
-        "--timeout",
-        type=number_of("timeout"),
-        default=DEFAULT_TIMEOUT,
-        show_default=True,
-        metavar="SECONDS",
-        help="Time limit of a whole call.",
-    ),
+    setting("--timeout", "Time limit of a whole call.", metavar="SECONDS"),
     heading=CALLS,
 )
 
@@ -104,7 +109,15 @@ library = together(config, group_id, endpoint, ledger, heading=LIBRARY)
 
 def _known_library(help_of_endpoint: str) -> Callable[[F], F]:
     return together(
-        config, ledger, group_id, named_option("--endpoint", metavar="URL", help=help_of_endpoint)
+        config,
+        option(
+            "--ledger",
+            type=FILE,
+            help="The ledger's file, which has to exist.  [default: the library's; without "
+            "--group-id the only one in the user's state folder]",
+        ),
+        group_id,
+        named_option("--endpoint", metavar="URL", help=help_of_endpoint),
     )
 
 
@@ -153,44 +166,24 @@ manifest_options = together(
     heading=MANIFEST,
 )
 
-multi_oriented_detection = option(
+multi_oriented_detection = setting(
     "--multi-oriented-detection",
-    is_flag=True,
-    help="Let the service try other orientations of a photo in which it finds no face.",
+    "Let the service try other orientations of a photo in which it finds no face.",
 )
 
-send_as = option(
-    "--send-as",
-    type=Member(SendAs),
-    default=SendAs.FILE.value,
-    show_default=True,
-    help="Send photos as a file part or as Base64 text.",
-)
+send_as = setting("--send-as", "Send photos as a file part or as Base64 text.")
 
 photos = together(
-    option(
-        "--max-side",
-        type=number_of("max_side"),
-        default=DEFAULT_MAX_SIDE,
-        show_default=True,
-        metavar="PIXELS",
-        help="Shrink photos with a longer side.",
-    ),
-    option(
+    setting("--max-side", "Shrink photos with a longer side.", metavar="PIXELS"),
+    setting(
         "--max-bytes",
-        type=number_of("max_bytes"),
-        default=DEFAULT_MAX_BYTES,
-        show_default=True,
+        "Re-encode larger photos, with as little loss as possible.",
         metavar="BYTES",
-        help="Re-encode larger photos, with as little loss as possible.",
     ),
-    option(
+    setting(
         "--max-pixels",
-        type=number_of("max_pixels"),
-        default=DEFAULT_MAX_PIXELS,
-        show_default=True,
+        "Refuse photos with more pixels in total, without decoding them.",
         metavar="PIXELS",
-        help="Refuse photos with more pixels in total, without decoding them.",
     ),
     option(
         "--convert/--no-convert",
@@ -198,37 +191,24 @@ photos = together(
         show_default=True,
         help="Convert other formats and colours to JPEG, or refuse them.",
     ),
-    option(
-        "--accept-truncated",
-        is_flag=True,
-        help="Send what is left of a truncated photo.",
-    ),
+    setting("--accept-truncated", "Send what is left of a truncated photo."),
     send_as,
     multi_oriented_detection,
-    option(
+    setting(
         "--precheck",
-        type=Member(Precheck),
-        default=Precheck.OFF.value,
-        show_default=True,
-        help="Look for a face before each call, and warn of photos with none, several of similar "
-        "size or too small a one, or hold them back. Needs the sandbox extra.",
+        "Look for a face before each call, and warn of photos with none, several of similar size "
+        "or too small a one, or hold them back. Needs the sandbox extra.",
     ),
-    option(
+    setting(
         "--min-face",
-        type=number_of("min_face"),
-        default=0,
-        show_default=True,
+        "With --precheck: the minimum width of a face in the photo that is sent.",
         metavar="PIXELS",
-        help="With --precheck: the minimum width of a face in the photo that is sent.",
     ),
-    option("--checksum", is_flag=True, help="Read every photo, even unchanged ones."),
-    option(
+    setting("--checksum", "Read every photo, even unchanged ones."),
+    setting(
         "--readers",
-        type=number_of("readers"),
-        default=16,
-        show_default=True,
+        "Photos read in parallel; more hide the latency of a slow share.",
         metavar="N",
-        help="Photos read in parallel; more hide the latency of a slow share.",
     ),
     heading=PHOTOS,
 )
@@ -252,14 +232,7 @@ retry = command_line_option(
     help="Retry rows that ended with one of these error codes; repeatable.",
 )
 
-seed = option(
-    "--seed",
-    type=number_of("seed"),
-    default=0,
-    show_default=True,
-    metavar="S",
-    help="Random seed of --sample: the same seed draws the same rows.",
-)
+seed = setting("--seed", "Random seed of --sample: the same seed draws the same rows.", metavar="S")
 
 show_user_ids = option(
     "--show-user-ids",

@@ -46,41 +46,19 @@ class Member(click.Choice[E]):
         return super().normalize_choice(str(choice), ctx)
 
 
-class Number(click.FloatRange):
-    """A finite number within a range."""
+class Number(click.ParamType[float]):
+    """A finite number within a range, which is shown in the help."""
 
     def __init__(self, within: Range) -> None:
-        super().__init__(min=within.least, max=within.most)
-        self._within = within
+        self.within = within
+        self.name = "integer" if within.whole else "number"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        if wrong := self._within.wrong(value):
+        if wrong := self.within.wrong(value):
             self.fail(wrong, param, ctx)
-        return float(value)
-
-
-class WholeNumber(click.IntRange):
-    """A whole number within a range."""
-
-    def __init__(self, least: int | None = None, most: int | None = None) -> None:
-        super().__init__(min=least, max=most)
-        self._within = Range(least=least, most=most, whole=True)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if wrong := self._within.wrong(value):
-            self.fail(wrong, param, ctx)
-        return int(value)
-
-
-def number_of(setting: str) -> Number | WholeNumber:
-    """The type of the option for this setting, with the setting's range."""
-    within = RANGES[setting]
-    if not within.whole:
-        return Number(within)
-    least, most = within.least, within.most
-    return WholeNumber(None if least is None else int(least), None if most is None else int(most))
+        return int(str(value)) if self.within.whole else float(value)
 
 
 SECONDS = Number(allowed.SECONDS)
@@ -120,9 +98,9 @@ class InFlight(click.ParamType[int | None]):
         if str(value).strip().lower() == AUTO:
             return None
         try:
-            return int(number_of("max_in_flight").convert(value, param, ctx))
+            return int(Number(RANGES["max_in_flight"]).convert(value, param, ctx))
         except click.BadParameter as error:
-            self.fail(f"{error.message.rstrip('.')}, nor {AUTO}.", param, ctx)
+            self.fail(f"{error.message.rstrip('.')}; {AUTO} is also allowed.", param, ctx)
 
 
 _BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")
@@ -169,7 +147,8 @@ def pairs(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) 
         pair = _PAIR.match(rest)
         name, equals, text = _halves(pair) if pair else ("", "", "")
         if pair is None or not (name and equals and text):
-            raise click.BadParameter(f"{rest!r} is not of the form NAME=VALUE")
+            form = parameter.metavar or "NAME=VALUE"
+            raise click.BadParameter(f"{rest!r} is not of the form {form}")
         if name in found:
             raise click.BadParameter(f"{name} is given twice; give it once")
         found[name] = text

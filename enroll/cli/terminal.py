@@ -13,10 +13,12 @@ import click
 
 from enroll import clock
 from enroll.cli.command import origins
+from enroll.cli.signals import Interrupted
 from enroll.credentials import read_credentials
 from enroll.errors import LocalError, UsageError
 from enroll.model import Credentials
-from enroll.text.wording import confirm, say, say_aside
+from enroll.text.wording import account_lines, say, say_aside
+from enroll.visible import visible
 
 PROGRESS_SECONDS = 2.0
 """How often progress is shown on a terminal."""
@@ -32,8 +34,6 @@ class Terminal:
 
     def connecting(self, endpoint: str, credentials: str) -> None:
         """Print on stderr where calls go, and with which credentials."""
-        from enroll.text.wording import account_lines
-
         context = click.get_current_context()
         known = "as in the ledger's last run" if context.params["endpoint"] is None else "default"
         origin = origins(context).get("endpoint", known)
@@ -59,7 +59,11 @@ class Terminal:
             raise UsageError(
                 f"Nothing was done, because there is nobody to ask: {question} Agree with --yes."
             )
-        return confirm(question)
+        try:
+            return click.confirm(visible(question), err=True)
+        except (click.Abort, Interrupted):
+            click.echo(err=True)  # off the question's line
+            raise
 
 
 def credentials_reader(path: Path | None) -> Callable[[], Credentials]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from enroll.ledger import RUN, LedgerReader, LedgerStatus, RunRecord, iso_time, 
 from enroll.text.remedies import sentence
 from enroll.text.wording import amount, counted, duration, error_table, facts, one_line, pace_words
 from enroll.visible import path_text
+
+RUNS_WATCHED = 3
+"""Runs that are shown to somebody who watches."""
 
 
 class RunState(StrEnum):
@@ -38,34 +41,49 @@ def read_status(reader: LedgerReader, path: Path) -> tuple[LedgerStatus, str | N
         looked_at = latest.run  # once more: it may have ended between the two looks
 
 
-def status_lines(status: LedgerStatus, path: Path, *, holder: str | None = None) -> list[str]:
-    """The status as lines, with a blank line between its parts."""
-    return [line for part in _parts(status, path, holder) for line in [*part, ""] if part][:-1]
-
-
-def _parts(status: LedgerStatus, path: Path, holder: str | None) -> Iterator[list[str]]:
-    identity = status.identity
-    yield facts(
-        [
-            ("Library", f"{identity.group_id} at {identity.host}, created {identity.add_time}"),
-            ("Ledger", str(path)),
-            ("Photos", status.photos_folder or "no run yet"),
-            *_ceiling(status),
-            *_forgotten(status),
-        ]
-    )
+def status_lines(
+    status: LedgerStatus, path: Path, *, holder: str | None = None, watched: bool = False
+) -> list[str]:
+    """The status as lines, with a blank line between its parts. If it is `watched`, the latest
+    runs come before the errors."""
+    shown = status.runs[:RUNS_WATCHED] if watched else status.runs
     counts = {name.value: count for name, count in status.counts.items()}
-    yield counted(counts) if counts else ["  Nothing is recorded yet."]
+    identity = status.identity
     errors = [(one.status.value, one.code, one.count, one.message) for one in status.errors]
-    if errors:
-        yield ["Errors, how many entries, and what to do", *error_table(errors)]
-    if status.raw:
-        yield [
-            "Undocumented answers, as received",
-            *(f"  {one.code}, HTTP {one.http_status}: {one_line(one.raw)}" for one in status.raw),
-        ]
-    if status.runs:
-        yield ["Runs, the latest first", *map(partial(_run_line, holder=holder), status.runs)]
+    runs = [_run_line(run, holder) for run in shown]
+    parts = [
+        facts(
+            [
+                ("Library", f"{identity.group_id} at {identity.host}, created {identity.add_time}"),
+                ("Ledger", str(path)),
+                ("Photos", status.photos_folder or "no run yet"),
+                *_ceiling(status),
+                *_forgotten(status),
+            ]
+        ),
+        counted(counts) if counts else ["  Nothing is recorded yet."],
+        _below("Errors, how many entries, and what to do", error_table(errors)),
+        _below("Undocumented answers, as received", _answers(status)),
+    ]
+    parts.insert(2 if watched else len(parts), _below("Runs, the latest first", runs))
+    return [line for part in parts for line in [*part, ""] if part][:-1]
+
+
+def _below(heading: str, lines: list[str]) -> list[str]:
+    return [heading, *lines] if lines else []
+
+
+_OF_ITS_CALL = re.compile(r'"(?:request_id|time_used)"\s*:\s*(?:"[^"]*"|\d+)')
+"""What differs between two equal answers."""
+
+
+def _answers(status: LedgerStatus) -> list[str]:
+    """Each undocumented answer once."""
+    shown: dict[tuple[str, int, str], str] = {}
+    for one in status.raw:
+        line = f"  {one.code}, HTTP {one.http_status}: {one_line(one.raw)}"
+        shown.setdefault((one.code, one.http_status, _OF_ITS_CALL.sub("", one.raw)), line)
+    return list(shown.values())
 
 
 def _ceiling(status: LedgerStatus) -> Iterator[tuple[str, str]]:

@@ -31,9 +31,9 @@ LEAST_SHARE = 5
 """Percent of a run's time from which on a reason is shown."""
 
 
-def summary_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
-    """The lines that are printed when a run has ended."""
-    parts = _parts(report, show_user_ids)
+def summary_lines(report: Report, *, show_user_ids: bool = False, brief: bool = False) -> list[str]:
+    """The lines that are printed when a run has ended; `brief` ones without how its calls went."""
+    parts = _parts(report, show_user_ids, brief)
     return [line for part in parts for line in [*part, ""] if part][:-1]
 
 
@@ -49,7 +49,7 @@ def needs_a_person(report: Report) -> bool:
     return report.exit_code is not ExitCode.DONE or bool(urgent_lines(report))
 
 
-def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
+def _parts(report: Report, show_user_ids: bool, brief: bool) -> Iterator[list[str]]:
     ended, tally = report.ended, report.ended.tally
     yield [_headline(report)]
     statuses = {status.value: tally.statuses[status] for status in Status if tally.statuses[status]}
@@ -66,19 +66,25 @@ def _parts(report: Report, show_user_ids: bool) -> Iterator[list[str]]:
         yield [*sync_lines(report.sync_result), *strange_lines(report.sync_result)]
     yield list(doubtful_lines(tally.precheck_warnings, "sent anyway"))
     yield [*remarks(report), *_shared(tally, show_user_ids)]
-    calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
-    share = percent(tally.refused, tally.calls.total())
-    refused = f"; {tally.refused:,} ({share}) refused by the service's limit"
     yield facts(
         [
-            ("Calls", f"{calls or 'none'}{refused if tally.refused else ''}"),
-            *([("Limit", _limit(report.gauge))] if tally.calls[CallKind.ADD] else []),
-            *_latency(tally),
-            ("Time", f"{duration(ended.seconds)}{_waited(tally)}"),
+            *([] if brief else _calls(report)),
             ("Ledger", str(report.place.ledger)),
             ("Results", _results(report)),
         ]
     )
+
+
+def _calls(report: Report) -> Iterator[tuple[str, str]]:
+    ended, tally = report.ended, report.ended.tally
+    calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
+    share = percent(tally.refused, tally.calls.total())
+    refused = f"; {tally.refused:,} ({share}) refused by the service's limit"
+    yield "Calls", f"{calls or 'none'}{refused if tally.refused else ''}"
+    if tally.calls[CallKind.ADD]:
+        yield "Limit", _limit(report.gauge)
+    yield from _latency(tally)
+    yield "Time", f"{duration(ended.seconds)}{_waited(tally)}"
 
 
 def _limit(gauge: LimiterState) -> str:

@@ -79,11 +79,6 @@ def say_json(value: Any) -> None:
     click.echo(json_text(value))
 
 
-def confirm(question: str) -> bool:
-    """Ask whoever sits at the terminal. Raises click.Abort on Ctrl-C or at the end of the input."""
-    return click.confirm(visible(question), err=True)
-
-
 def write_data(data: bytes) -> None:
     """Write a CSV to standard output: exactly, except to a terminal, where it is made safe to
     show."""

@@ -1,10 +1,12 @@
-"""`enroll demo`: write an archive, start the stand-in, enroll, and say what to look at."""
+"""`enroll sandbox` and `enroll demo`: rehearse with a stand-in for the service."""
 
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from io import StringIO
@@ -14,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from enroll.cli.command import SettingsCommand
-from enroll.cli.parameters import FILE
-from enroll.cli.sandbox import needs_extra, with_remedy
-from enroll.errors import ExitCode, LocalError
+from enroll.allowed import COUNT, Range
+from enroll.cli import options
+from enroll.cli.command import SettingsCommand, named_option, option
+from enroll.cli.parameters import FILE, SECONDS, Number
+from enroll.errors import ExitCode, LocalError, UsageError
 from enroll.model import Credentials
 from enroll.ownership import make_folder
 from enroll.settings import RunSettings
@@ -27,6 +30,144 @@ from enroll.text.wording import say
 if TYPE_CHECKING:
     from enroll.commands.run_closing import Report
     from enroll.sandbox import Sandbox
+
+DEFAULT_PORT = 8765
+DAY_SECONDS = 86_400
+
+
+def _needs_extra(error: ImportError) -> UsageError:
+    return UsageError(
+        f"The stand-in needs the package {error.name}, which the sandbox extra installs: "
+        "pip install 'enroll[sandbox]'."
+    )
+
+
+@click.command(cls=SettingsCommand)
+@options.config
+@option(
+    "--port",
+    type=Number(Range(least=0, most=65_535, whole=True)),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@named_option("--store", type=FILE, help="Keep the libraries in this file.  [default: in memory]")
+@option(
+    "--library", "libraries", multiple=True, metavar="ID", help="Make this library; repeatable."
+)
+@option(
+    "--parallel",
+    type=Number(COUNT),
+    metavar="N",
+    help="Refuse calls beyond N at a time.  [default: no limit]",
+)
+@option(
+    "--latency",
+    type=SECONDS,
+    default=0.0,
+    metavar="SECONDS",
+    help="How long every call takes.  [default: no longer than it needs]",
+)
+@option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND=PROBABILITY",
+    help="Answer calls with this fault; repeatable. A wrong KIND lists all kinds.",
+)
+@option(
+    "--seed",
+    type=Number(Range(least=0, whole=True)),
+    default=0,
+    show_default=True,
+    help="Seed of the faults.",
+)
+@option(
+    "--search-lag",
+    type=SECONDS,
+    default=0.0,
+    metavar="SECONDS",
+    help="How long `search` and `list` do not show a new face.  [default: not at all]",
+)
+@option(
+    "--late-after",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="When a `late` call is carried out.  [default: when the caller has disconnected]",
+)
+@option(
+    "--clock-skew",
+    type=Number(Range(least=-DAY_SECONDS, most=DAY_SECONDS)),
+    default=0.0,
+    metavar="SECONDS",
+    help="How far the stand-in's clock is ahead.  [default: not at all]",
+)
+def sandbox(
+    port: int,
+    store: Path | None,
+    libraries: Sequence[str],
+    parallel: int | None,
+    latency: float,
+    faults: Sequence[str],
+    seed: int,
+    search_lag: float,
+    late_after: float | None,
+    clock_skew: float,
+) -> int:
+    """Run a local stand-in of the service, for rehearsals.
+
+    It never leaves this machine. It takes the key and secret from ENROLL_API_KEY and
+    ENROLL_API_SECRET, or makes some up and prints them.
+    """
+    try:
+        from enroll.sandbox import StoreError, parse_fault_option, serve
+    except ImportError as error:
+        raise _needs_extra(error) from error
+    try:
+        serve(
+            port=port,
+            store=store,
+            parallel=parallel,
+            latency=latency,
+            faults=dict(map(parse_fault_option, faults)),
+            seed=seed,
+            search_lag=search_lag,
+            late_after=late_after,
+            libraries=libraries,
+            api_key=os.environ.get("ENROLL_API_KEY"),
+            api_secret=os.environ.get("ENROLL_API_SECRET"),
+            clock_skew=clock_skew,
+            on_ready=_tell_ready,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    except StoreError as error:
+        raise _with_remedy(error, "Name another with --store.") from error
+    except OSError as error:
+        raise UsageError(
+            f"The stand-in cannot listen on port {port}: {error.strerror}. Choose another --port."
+        ) from error
+    say("The stand-in has stopped.")
+    return 0
+
+
+def _with_remedy(error: Exception, remedy: str) -> UsageError:
+    said = str(error)
+    return UsageError(f"{said[:1].upper()}{said[1:]}. {remedy}")
+
+
+def _tell_ready(box: Sandbox) -> None:
+    say(
+        f"The stand-in listens on {box.endpoint} until Ctrl-C. In another shell:",
+        "",
+        f"  export ENROLL_ENDPOINT={box.endpoint}",
+        f"  export ENROLL_API_KEY={box.api_key}",
+        f"  export ENROLL_API_SECRET={box.api_secret}",
+        "  enroll library list",
+        "",
+        wrap=False,
+    )
+
 
 PEOPLE = 60
 """People whose portraits are in the package; `benchmarks/portraits` drew them."""
@@ -154,14 +295,15 @@ GROUP_ID = "demo"
 @click.command(cls=SettingsCommand)
 @click.argument("folder", type=FILE, default=Path("enroll-demo"), metavar="[DIR]")
 def demo(folder: Path) -> int:
-    """Write an archive of portraits, start the stand-in, enroll into it.
+    """Enroll a small archive of portraits into a stand-in.
 
-    Everything stays in DIR (enroll-demo). Run it twice: the second run adds nothing.
+    Both are made first, and everything stays in DIR (enroll-demo). Run it twice: the second run
+    adds nothing.
     """
     try:
         from enroll.sandbox import Sandbox, StoreError
     except ImportError as error:
-        raise needs_extra(error) from error
+        raise _needs_extra(error) from error
     from enroll.report.summary import summary_lines
 
     say(f"Writing an archive of portraits into {folder}; some of its rows fail on purpose.", "")
@@ -171,7 +313,7 @@ def demo(folder: Path) -> int:
             report = _enroll(manifest, box)
             faces = len(box.faces(GROUP_ID))
     except StoreError as error:
-        raise with_remedy(error, "Name another folder for this demo.") from error
+        raise _with_remedy(error, "Name another folder for this demo.") from error
     say("", *summary_lines(report))
     say(*_afterwards(folder, report, faces), wrap=False)
     # Some of the demo's rows fail on purpose.

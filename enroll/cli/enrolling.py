@@ -1,0 +1,452 @@
+"""`enroll plan`, `run` and `sync`: enroll a manifest, or show what that would do."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from enroll.allowed import (
+    GROUP_ID_NEEDED,
+    MAX_WAIT_SECONDS,
+    MIN_FACE_ALONE,
+    RANGES,
+    Range,
+    wrong_choice,
+)
+from enroll.cli import options
+from enroll.cli.command import (
+    F,
+    SettingsCommand,
+    command_line_option,
+    in_use,
+    named_option,
+    option,
+    origins,
+    together,
+    typed,
+    warnings,
+)
+from enroll.cli.options import setting
+from enroll.cli.parameters import FILE, BoundType, Duration, Number, error_code, pairs
+from enroll.cli.signals import SignalDesk
+from enroll.cli.terminal import credentials_reader, printing, tame_pillow
+from enroll.settings import CodeRule, RunSettings, SyncSettings
+from enroll.text.logs import LastingStream, log, set_up
+from enroll.text.wording import as_shown, say
+
+if TYPE_CHECKING:
+    from enroll.commands.run_closing import Report
+
+S = TypeVar("S", bound=RunSettings)
+
+NOWHERE = Path("none")
+"""The value of --results that writes none."""
+
+
+def _code_rules(
+    ctx: click.Context, parameter: click.Parameter, value: Sequence[str]
+) -> dict[str, CodeRule]:
+    from enroll.facesearch.answers import why_fixed
+
+    rules = {}
+    for code, rule in pairs(ctx, parameter, value).items():
+        if wrong := wrong_choice(rule, CodeRule) or why_fixed(error_code(code)):
+            raise click.BadParameter(wrong)
+        rules[code] = CodeRule(rule)
+    return rules
+
+
+def _choose_log_format(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Runs before the other options are read, so that errors in them are logged in this format."""
+    if not ctx.resilient_parsing:
+        stream = LastingStream(sys.stderr)
+        set_up(stream=stream, as_json=value == "json", file=None, quiet=False)
+    return value
+
+
+def _calls(kind: type[RunSettings]) -> Callable[[F], F]:
+    return together(
+        options.connection,
+        options.max_in_flight,
+        setting(
+            "--rate",
+            "Send no more calls a second. `run --dry-run` estimates the time with it.",
+            metavar="CALLS_PER_SECOND",
+        ),
+        setting("--attempts", "Maximum calls for a row in one run, not counting refused ones."),
+        setting(
+            "--give-up-after",
+            "End when the service has been away for this long.",
+            metavar="SECONDS",
+            of=kind,
+        ),
+        setting(
+            "--drain", "How long to wait for calls in flight after a signal.", metavar="SECONDS"
+        ),
+        setting(
+            "--settle-after",
+            "How long after its signature expired the service may still apply a call.",
+            metavar="SECONDS",
+        ),
+        option(
+            "--on-code",
+            multiple=True,
+            callback=_code_rules,
+            metavar="CODE=RULE",
+            help="How to handle a code of the service: reject, retry or stop; repeatable.",
+        ),
+        heading=options.CALLS,
+    )
+
+
+def _rows(kind: type[RunSettings], dry_run: str) -> Callable[[F], F]:
+    return together(
+        options.retry,
+        setting("--max-calls", "Make at most N calls of any kind, then end.", metavar="N"),
+        option(
+            "--max-duration",
+            type=Duration(),
+            metavar="SECONDS|6h|90m",
+            help="End gracefully after this time: nothing more is sent, calls in flight may end.",
+        ),
+        setting(
+            "--fail-on", "Which bad rows lead to exit code 1: any, only new ones, none.", of=kind
+        ),
+        command_line_option("--dry-run", is_flag=True, help=dry_run),
+        command_line_option(
+            "--allow-nonempty",
+            is_flag=True,
+            help="Enroll into a library that holds faces although the ledger knows none.",
+        ),
+        command_line_option(
+            "--create-library",
+            is_flag=True,
+            help="Create the library first, if the account does not have it.",
+        ),
+        heading=options.ROWS,
+    )
+
+
+_output = together(
+    named_option(
+        "--results",
+        type=FILE,
+        metavar="FILE",
+        help="Where to write the results; none for nowhere.  [default: MANIFEST with "
+        ".results.csv for its suffix]",
+    ),
+    named_option("--summary", type=FILE, help="Write the run's figures to this file, as JSON."),
+    named_option(
+        "--metrics-file",
+        type=FILE,
+        help="Write the run's figures to this file as metrics, for node_exporter's textfile "
+        "collector.",
+    ),
+    option("--progress/--no-progress", default=None, help="Show a bar.  [default: on a terminal]"),
+    option(
+        "--stats",
+        type=Number(Range(least=1, most=MAX_WAIT_SECONDS)),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Without a bar: print a progress line this often.",
+    ),
+    option("--quiet", is_flag=True, help="Print only what needs a person."),
+    option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        is_eager=True,
+        callback=_choose_log_format,
+        help="Write log lines as text, or as one JSON object a line.",
+    ),
+    named_option("--log-file", type=FILE, help="Also append every log line to this file."),
+    options.show_user_ids,
+    heading=options.OUTPUT,
+)
+
+
+def _enrolling(
+    kind: type[RunSettings], further: Callable[[F], F], *, dry_run: str
+) -> Callable[[F], F]:
+    """The options of a command that enrolls, with its `further` ones and its defaults."""
+    return together(
+        options.manifest,
+        options.library,
+        options.manifest_options,
+        further,
+        _rows(kind, dry_run),
+        _calls(kind),
+        options.photos,
+        _output,
+    )
+
+
+@click.command(cls=SettingsCommand)
+@options.manifest
+@options.library
+@options.manifest_options
+@options.photos
+@options.retry
+@options.max_in_flight
+@option(
+    "--rate",
+    type=Number(RANGES["rate"]),
+    metavar="CALLS_PER_SECOND",
+    help="Rate for estimating the time.  [default: the last run's]",
+)
+@option("--full", is_flag=True, help="Read and prepare every due photo, as for a call.")
+@setting(
+    "--sample",
+    "Read and prepare N of the due photos, drawn at random from the whole manifest, and "
+    "estimate the totals for all of them.",
+    metavar="N",
+)
+@options.seed
+@named_option("--report", type=FILE, help="Write what is done to each photo to this CSV.")
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    /,
+    manifest: Path,
+    rate: float | None,
+    full: bool,
+    report: Path | None,
+    **given: Any,
+) -> int:
+    """Show what `run` would do with MANIFEST. Makes no calls, writes nothing but --report."""
+    if full and given["sample"] is not None:
+        raise click.UsageError("Give only one of --full and --sample.", ctx=ctx)
+    settings = _settings(ctx, manifest, given, RunSettings)
+    return _print_plan(settings, rate, full=full, report=report)
+
+
+def _print_plan(
+    settings: RunSettings, rate: float | None, *, full: bool = False, report: Path | None = None
+) -> int:
+    from enroll.commands.plan import make_plan
+    from enroll.commands.plan_text import plan_lines
+
+    tame_pillow()
+    lines = plan_lines(make_plan(settings, rate=rate, full=full, report=report))
+    if settings.create_library:
+        lines += [
+            "",
+            f"The library {settings.group_id} would be created if the account does not have it.",
+        ]
+    with printing():
+        say(*lines)
+    return 0
+
+
+_part = together(
+    setting("--limit", "Process at most N due rows.", metavar="N"),
+    setting(
+        "--sample",
+        "A trial: process N of the due rows, drawn at random from the whole manifest, and estimate "
+        "the totals for all of them.",
+        metavar="N",
+    ),
+    options.seed,
+    heading=options.ROWS,
+)
+"""Options that choose a part of what is due."""
+
+
+@click.command(cls=SettingsCommand)
+@_enrolling(RunSettings, _part, dry_run="The same as `enroll plan`.")
+@click.pass_context
+def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
+    """Enroll every row of MANIFEST that is not enrolled yet.
+
+    MANIFEST is a CSV with the columns user_id, user_data and image (a photo's path). Run the
+    same command again to go on after an interruption, or with what has changed since.
+    """
+    settings = _settings(ctx, manifest, given, RunSettings)
+    if dry_run:
+        return _print_plan(settings, given["rate"])
+    desk = SignalDesk(holding=True)
+    from enroll.commands.run import enroll_manifest
+
+    return _perform(ctx, settings, given, desk=desk, enroll=enroll_manifest)
+
+
+def _bound(name: str, default: str, text: str) -> Callable[[F], F]:
+    return option(
+        name, type=BoundType(), default=default, show_default=True, metavar="N|P%", help=text
+    )
+
+
+_guards = together(
+    _bound(
+        "--max-removals",
+        "1%",
+        "How many people may be removed, and how many may be missing for the first time: a "
+        "number, or a share of those in the library, at least 10.",
+    ),
+    _bound(
+        "--max-changes",
+        "10%",
+        "How many faces may be added or replaced: a number, or a share of the people in the "
+        "library, at least 100; no limit on a first sync.",
+    ),
+    _bound(
+        "--max-missing",
+        "10%",
+        "How many photos may be missing: a number, or a share of the manifest's rows.",
+    ),
+    setting(
+        "--grace",
+        "Remove people only after they have been missing for this long.",
+        metavar="DAYS",
+        of=SyncSettings,
+    ),
+    named_option(
+        "--differences",
+        type=FILE,
+        help="Write the differences to this CSV, one line for each row or face.",
+    ),
+    heading="What may differ",
+)
+
+
+@click.command(cls=SettingsCommand)
+@_enrolling(SyncSettings, _guards, dry_run="Print the differences, and call nothing.")
+@click.pass_context
+def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
+    """Make the library match MANIFEST.
+
+    New rows are added. If a photo or user_data changed, the new face is added before the old one is
+    deleted. People who are no longer in MANIFEST are removed. Faces that the ledger does not know
+    are never touched. A difference that is too large is refused with exit code 8, and nothing is
+    done.
+    """
+    settings = _settings(ctx, manifest, given, SyncSettings)
+    show = given["show_user_ids"]
+    if dry_run:
+        return _print_difference(settings, show_user_ids=show)
+    desk = SignalDesk(holding=True)
+    from enroll.commands.sync import sync_manifest
+
+    enroll = partial(sync_manifest, show_user_ids=show)
+    return _perform(ctx, settings, given, desk=desk, enroll=enroll)
+
+
+def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
+    from enroll.commands.sync_compare import preview
+    from enroll.commands.sync_report import difference_lines, strange_lines
+
+    tame_pillow()
+    for found in preview(settings, show_user_ids=show_user_ids):
+        with printing():
+            say(f"How {settings.manifest} differs from the ledger; nothing was called.")
+            say(*(f"Note: {note}" for note in found.notes))
+            say(*difference_lines(found.counted), *strange_lines(found))
+            if settings.differences is not None:
+                say(f"The differences are in {settings.differences}.")
+    return 0
+
+
+_WRITTEN = {
+    "log_file": "the log file",
+    "summary": "the summary",
+    "metrics_file": "the metrics",
+    "differences": "the differences",
+}
+"""Files that are written besides the results, which must not replace them."""
+
+
+def _settings(ctx: click.Context, manifest: Path, given: Mapping[str, Any], kind: type[S]) -> S:
+    results = given.get("results")
+    taken = {name: value for name, value in given.items() if name in kind.__dataclass_fields__}
+    if not given["group_id"] and "results" in given:
+        raise click.UsageError(GROUP_ID_NEEDED, ctx=ctx)
+    if taken["min_face"] and taken["precheck"] == "off":
+        if typed(ctx, "min_face"):
+            raise click.UsageError(MIN_FACE_ALONE, ctx=ctx)
+        taken["min_face"] = 0  # a file that serves several commands, or runs of several kinds
+    written = {what: given[name] for name, what in _WRITTEN.items() if given.get(name)}
+    taken |= {
+        "group_id": given["group_id"] or "",
+        "results": None if results == NOWHERE else results,
+        "write_results": results != NOWHERE,
+        "origins": origins(ctx),
+        "in_use": in_use(given.get("credentials"), ca_bundle=given.get("ca_bundle")) | written,
+        "written": written,
+    }
+    return kind(manifest=manifest, **taken)
+
+
+def _perform(
+    ctx: click.Context,
+    settings: RunSettings,
+    given: Mapping[str, Any],
+    *,
+    desk: SignalDesk,
+    enroll: Callable[..., Report],
+) -> int:
+    """Set up logging, enroll, and print and write the outcome; returns the exit code.
+
+    `desk` was created before anything large was loaded: it holds a signal back until the figures of
+    an interrupted run can be written.
+    """
+    from enroll.report.publishing import Publications, publishing
+
+    publications = Publications(
+        summary=given["summary"], metrics=given["metrics_file"], log=given["log_file"]
+    )
+    publications.check(settings)
+    stream = LastingStream(sys.stderr)
+    as_json = given["log_format"] == "json"
+    set_up(stream=stream, as_json=as_json, file=given["log_file"], quiet=given["quiet"])
+    for warning in warnings(ctx):
+        log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
+    with publishing(settings, publications) as outcome:
+        desk.ready()
+        report = outcome.report = _run(settings, stream, desk, given, enroll)
+    return report.exit_code
+
+
+def _run(
+    settings: RunSettings,
+    stream: LastingStream,
+    desk: SignalDesk,
+    given: Mapping[str, Any],
+    enroll: Callable[..., Report],
+) -> Report:
+    from enroll.report.console import Console
+    from enroll.report.summary import log_summary, needs_a_person, summary_lines, urgent_lines
+    from enroll.threads import OneCore
+
+    tame_pillow()
+    quiet, as_json = given["quiet"], given["log_format"] == "json"
+    show_user_ids = given["show_user_ids"]
+    console = Console(
+        settings,
+        stream,
+        progress=given["progress"],
+        stats=given["stats"],
+        quiet=quiet,
+        as_json=as_json,
+        show_user_ids=show_user_ids,
+        on_opened=desk.soften,
+    )
+    report = enroll(
+        settings, credentials_reader(given["credentials"]), screen=console, core=OneCore()
+    )
+    log_summary(report, urgent=as_json and needs_a_person(report))
+    if as_json:
+        return report
+    if quiet and report.exit_code == 0:
+        lines = urgent_lines(report, show_user_ids=show_user_ids)
+    else:
+        lines = summary_lines(report, show_user_ids=show_user_ids, brief=quiet)
+    LastingStream(sys.stdout).write(as_shown(lines, sys.stdout))
+    return report

@@ -1,0 +1,218 @@
+"""`enroll verify`, `adopt`, `resolve`, `remove` and `forget`: bring library and ledger together,
+or take faces out of both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from enroll.allowed import RANGES
+from enroll.cli import options
+from enroll.cli.command import SettingsCommand, command_line_option, in_use, named_option, option
+from enroll.cli.parameters import FILE, Number
+from enroll.cli.signals import SignalDesk
+from enroll.cli.terminal import Terminal, credentials_reader, tame_pillow
+from enroll.credentials import has_credentials
+from enroll.settings import RunSettings
+
+_user_ids = command_line_option(
+    "--user-ids",
+    type=FILE,
+    help="The people in this file: one id a line, or a CSV with a column user_id.",
+)
+
+
+def _perform(kind: type[Any], act: Callable[..., Any], given: dict[str, Any]) -> int:
+    """Carry out a command on an existing ledger that asks first; returns its exit code."""
+    credentials, terminal = given.pop("credentials"), Terminal(yes=given.pop("yes"))
+    SignalDesk()
+    tame_pillow()
+    settings = kind(**options.session_settings(given, credentials))
+    code: int = act(settings, credentials_reader(credentials), terminal).exit_code
+    return code
+
+
+@click.command(cls=SettingsCommand)
+@options.known_ledger
+@options.max_in_flight
+@option(
+    "--deep",
+    is_flag=True,
+    help="Look up each face of the ledger that `list` does not show, one call each.",
+)
+@command_line_option(
+    "--remove-surplus",
+    is_flag=True,
+    help="Delete copies that are recorded as surplus, or that search has proved to be copies.",
+)
+@command_line_option(
+    "--requeue-missing",
+    is_flag=True,
+    help="Make faces due again that are missing from the library.",
+)
+@named_option("--differences", type=FILE, help="Write the differences to this CSV.")
+@options.yes
+def verify(**given: Any) -> int:
+    """Compare the ledger with the library.
+
+    Changes nothing unless --remove-surplus or --requeue-missing is given, and asks first.
+    """
+    from enroll.commands.verify import VerifySettings
+    from enroll.commands.verify import verify as verify_ledger
+
+    return _perform(VerifySettings, verify_ledger, given)
+
+
+@click.command(cls=SettingsCommand)
+@options.manifest
+@options.library
+@options.manifest_options
+@options.connection
+@options.max_in_flight
+@options.multi_oriented_detection
+@options.send_as
+@option(
+    "--score",
+    type=Number(RANGES["score"]),
+    metavar="SCORE",
+    help="The minimum score at which a face counts as the photo's own.  [default: learned]",
+)
+@named_option("--report", type=FILE, help="Write the rows that need a look to this CSV.")
+@command_line_option(
+    "--dry-run", is_flag=True, help="Only report what it would take; search for nothing."
+)
+def adopt(
+    manifest: Path,
+    credentials: Path | None,
+    score: float | None,
+    report: Path | None,
+    dry_run: bool,
+    **given: Any,
+) -> int:
+    """Take faces that the library already holds into a ledger.
+
+    They are matched to MANIFEST by user_id, and confirmed by a search with each row's photo.
+    """
+    from enroll.commands.adopt import NO_GROUP_ID, AdoptSettings
+    from enroll.commands.adopt import adopt as adopt_faces
+
+    if given["group_id"] is None:
+        raise click.UsageError(NO_GROUP_ID)
+    SignalDesk()
+    tame_pillow()
+    files = in_use(credentials, ca_bundle=given["ca_bundle"])
+    settings = AdoptSettings(
+        run=RunSettings(manifest=manifest, in_use=files, **given),
+        score=score,
+        dry_run=dry_run,
+        report=report,
+    )
+    return adopt_faces(settings, credentials_reader(credentials), Terminal()).exit_code
+
+
+@click.command(cls=SettingsCommand)
+@options.known_ledger
+@command_line_option("--user-id", required=True, metavar="ID", help="Whose face it is.")
+@command_line_option(
+    "--token", metavar="TOKEN", help="The library holds the face: this is its token."
+)
+@command_line_option("--not-added", is_flag=True, help="The library does not hold the face.")
+@command_line_option(
+    "--sha256",
+    default="",
+    metavar="PREFIX",
+    help="Of several faces in doubt, the one whose photo's SHA-256 begins with this.",
+)
+@option("--offline", is_flag=True, help="Do not check with the service.")
+def resolve(credentials: Path | None, not_added: bool, offline: bool, **given: Any) -> int:
+    """Decide by hand about a face in doubt.
+
+    Give its --token if the library holds it, else --not-added. Both are checked with the service,
+    if there are credentials for it.
+    """
+    from enroll.commands.resolve import ResolveSettings
+    from enroll.commands.resolve import resolve as resolve_doubt
+
+    if (given["token"] is None) is not not_added:
+        raise click.UsageError("Give one of --token TOKEN and --not-added.")
+    SignalDesk()
+    terminal = Terminal()
+    ask = not offline and has_credentials(credentials, os.environ)
+    resolved = resolve_doubt(
+        ResolveSettings(**options.session_settings(given, credentials)),
+        credentials_reader(credentials) if ask else None,
+        announce=terminal.connecting,
+    )
+    terminal.say(resolved.sentence)
+    return 0
+
+
+@click.command(cls=SettingsCommand)
+@options.known_ledger
+@options.max_in_flight
+@command_line_option(
+    "--run",
+    "of_run",
+    type=Number(RANGES["of_run"]),
+    metavar="R",
+    help="The faces that this run has added; `enroll status` lists the runs.",
+)
+@command_line_option("--superseded", is_flag=True, help="The faces that no row points to any more.")
+@_user_ids
+@named_option("--list", type=FILE, help="Write the faces to this CSV before asking.")
+@options.show_user_ids
+@options.yes
+def remove(**given: Any) -> int:
+    """Take faces out of the library again.
+
+    Those of a run, superseded ones, or people's. Shows how many and which, and asks first. Faces
+    that the ledger does not know stay.
+    """
+    from enroll.commands.remove import RemoveSettings
+    from enroll.commands.remove import remove as remove_faces
+
+    if sum(bool(given[name]) for name in ("of_run", "superseded", "user_ids")) != 1:
+        raise click.UsageError("Give one of --run R, --superseded and --user-ids FILE.")
+    return _perform(RemoveSettings, remove_faces, given)
+
+
+@click.command(cls=SettingsCommand)
+@options.known_ledger
+@options.max_in_flight
+@command_line_option(
+    "--user-id", "people", multiple=True, metavar="ID", help="The person to forget; repeatable."
+)
+@_user_ids
+@command_line_option(
+    "--readmit",
+    "readmitted",
+    multiple=True,
+    metavar="ID",
+    help="Allow a forgotten person to be enrolled again; calls nothing; repeatable.",
+)
+@option("--show-user-ids", is_flag=True, help="Show user ids in what is printed.")
+@options.yes
+def forget(**given: Any) -> int:
+    """Delete all that library and ledger hold of people, for good.
+
+    Asks first. Rows that still name them are withheld: they are not enrolled again.
+    """
+    from enroll.commands.forget import ForgetSettings, readmit
+    from enroll.commands.forget import forget as forget_people
+
+    if bool(given["people"] or given["user_ids"]) is bool(given["readmitted"]):
+        raise click.UsageError(
+            "Give --user-id ID or --user-ids FILE. --readmit ID is given without these."
+        )
+    if not all(user_id.strip() for user_id in (*given["people"], *given["readmitted"])):
+        raise click.UsageError("A user_id is empty. Correct it.")
+    if not given["readmitted"]:
+        return _perform(ForgetSettings, forget_people, given)
+    SignalDesk()
+    credentials, terminal = given.pop("credentials"), Terminal(yes=given.pop("yes"))
+    readmit(ForgetSettings(**options.session_settings(given, credentials)), terminal)
+    return 0

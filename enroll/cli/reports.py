@@ -1,0 +1,143 @@
+"""`enroll status`, `export` and `history`: what a ledger holds."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from enroll import clock
+from enroll.allowed import Range
+from enroll.cli import options
+from enroll.cli.command import SettingsCommand, command_line_option, in_use, option
+from enroll.cli.parameters import File, Member, Number
+from enroll.cli.terminal import printing
+from enroll.model import Status
+from enroll.settings import find_ledger
+from enroll.text.wording import amount, as_shown, say, say_json
+
+if TYPE_CHECKING:
+    from enroll.ledger import LedgerReader
+
+
+@contextmanager
+def _reading(library: dict[str, Any]) -> Iterator[tuple[Path, LedgerReader]]:
+    """Open the ledger that the options of `any_ledger` mean."""
+    from enroll.ledger import read_ledger
+
+    path = find_ledger(**library)
+    reader = read_ledger(path)
+    try:
+        yield path, reader
+    finally:
+        reader.close()
+
+
+@click.command(cls=SettingsCommand)
+@options.any_ledger
+@option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+def status(as_json: bool, watch: bool, **library: Any) -> int:
+    """Show counts, errors and runs of a ledger; also during a run."""
+    from enroll.report.status import read_status, status_json, status_lines
+
+    with _reading(library) as (path, reader):
+        try:
+            while True:
+                found, holder = read_status(reader, path)
+                with printing():
+                    if as_json:
+                        say_json(status_json(found, path, holder=holder))
+                    elif watch:
+                        lines = status_lines(found, path, holder=holder, watched=True)
+                        click.clear()
+                        say(*_first_screen(lines))
+                    else:
+                        say(*status_lines(found, path, holder=holder))
+                if not watch:
+                    return 0
+                clock.sleep(2)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _first_screen(lines: list[str]) -> list[str]:
+    """Lines without those that would move the first ones off a terminal."""
+    shown = as_shown(lines, sys.stdout).splitlines()
+    rows = shutil.get_terminal_size().lines - 1  # the last one is the cursor's
+    if not sys.stdout.isatty() or len(shown) <= rows:
+        return shown
+    return [*shown[: rows - 1], "… `enroll status` shows the rest."]
+
+
+@click.command(cls=SettingsCommand)
+@click.argument("output", type=File(stdio=True))
+@options.any_ledger
+@option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=Member(Status),
+    help="Only entries of this status; repeatable.",
+)
+@command_line_option(
+    "--raw", is_flag=True, help="Do not escape cells that a spreadsheet would run."
+)
+def export(output: Path, statuses: tuple[Status, ...], raw: bool, **library: Any) -> int:
+    """Write a ledger's entries to OUTPUT: .csv, .jsonl or .parquet.
+
+    With - for OUTPUT they are written to standard output, as CSV.
+    """
+    from enroll.report.export import STDOUT, write_export
+    from enroll.text.files import InUse, Output, check_output
+
+    with _reading(library) as (path, reader):
+        if output != STDOUT:
+            check_output(
+                Output(path=output, option="OUTPUT", content=".csv, .jsonl or .parquet"),
+                InUse(ledger=path, manifests=reader.manifests(), files=in_use()),
+            )
+        with printing():
+            count = write_export(reader.entries(statuses), output, raw=raw)
+            if output != STDOUT:
+                say(f"{amount(count, 'entry', 'entries')} written to {output}.")
+    return 0
+
+
+@click.command(cls=SettingsCommand)
+@options.any_ledger
+@command_line_option("--user-id", help="Only what happened to this person's faces.")
+@option(
+    "--since",
+    type=click.DateTime(
+        ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
+    ),
+    metavar="TIME",
+    help="Only what happened since this time, in UTC: 2025-01-31 or 2025-01-31T09:30:00Z.",
+)
+@command_line_option(
+    "--run",
+    type=Number(Range(least=1, most=1_000_000_000, whole=True)),
+    help="Only what this run did.",
+)
+def history(user_id: str | None, since: datetime | None, run: int | None, **library: Any) -> int:
+    """Print what changed in the library, and when, as CSV."""
+    from enroll.report.export import print_history
+
+    at = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)
+    with _reading(library) as (_, reader):
+        latest = next(iter(reader.status(runs=1).runs), None)
+        if run is not None and (latest is None or run > latest.run):
+            raise click.UsageError(
+                f"There is no run {run}; the ledger's last is {latest.run if latest else 0}. "
+                "`enroll status` lists them."
+            )
+        with printing():
+            print_history(reader.history(user_id=user_id, since=at, run=run))
+    return 0
