@@ -273,10 +273,10 @@ def test_a_text_that_no_cell_can_hold_is_refused_before_it_is_copied(tmp_path: P
 @pytest.mark.parametrize(
     ("bound", "most", "sentence"),
     [
-        ("package.MAX_UNPACKED_BYTES", 50_000, "unpacks to more than"),
+        ("workbook.MAX_UNPACKED_BYTES", 50_000, "unpacks to more than"),
         ("bounds.MAX_COPY_BYTES", 20_000, "of text, more than a list should need"),
         ("sheet.MAX_CELLS", 5_000, "has more than 5,000 cells"),
-        ("package._MAX_DIRECTORY_BYTES", 500, "has more parts than a workbook needs"),
+        ("workbook._MAX_DIRECTORY_BYTES", 500, "has more parts than a workbook needs"),
     ],
 )
 def test_a_workbook_that_never_ends_is_refused(

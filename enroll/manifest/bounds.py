@@ -116,7 +116,7 @@ class ScratchFile:
         self._path = path
         self.size = 0
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | bytearray) -> None:
         """Append. Raises LocalError when the disk is full, ManifestError above MAX_COPY_BYTES."""
         self.size += len(content)
         if self.size > MAX_COPY_BYTES:

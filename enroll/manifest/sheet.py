@@ -1,4 +1,4 @@
-"""Reads a sheet's XML, piece by piece and within bounds, into rows of the text that cells show.
+"""Turns the elements of a sheet's XML into rows of the text that its cells show, within bounds.
 
 Number formats and dates come from openpyxl. Its own reader keeps something of every row, undoes
 only half of the escapes, and leaves out rows that are not in order.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import NoReturn
 
 from enroll.errors import ManifestError
 from enroll.manifest.bounds import (
+    BLOCK,
     MAX_CELL_LENGTH,
     MAX_CELLS,
     MAX_COLUMNS,
@@ -24,7 +24,6 @@ from enroll.manifest.bounds import (
     ScratchFile,
 )
 from enroll.manifest.celltext import GENERAL, cell_text
-from enroll.manifest.package import Package, parser_for
 
 LAST_ROW = 1_048_576
 """Rows of a sheet in Excel, and in LibreOffice by default."""
@@ -35,12 +34,11 @@ _MAX_FORMAT_CHARACTERS = 255
 """Characters of a number format that a spreadsheet accepts."""
 
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
-_MAX_ESCAPED_CHARACTERS = MAX_CELL_LENGTH * len("_x000D_")
+_MAX_KEPT_CHARACTERS = 2 * MAX_CELL_LENGTH * len("_x000D_")
+"""Characters of a cell's value, each of which may be an escape, and of its formula."""
+
 _TRUE = frozenset({"1", "true"})
-
-
-class TooLongError(Exception):
-    """A text that is too long for a cell."""
+_WHOLE = re.compile(r"[+-]?\d+")
 
 
 def unescape_xstring(text: str) -> str:
@@ -53,87 +51,82 @@ def unescape_xstring(text: str) -> str:
     return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-class _BoundedText:
-    """Collects the text of an element, but no more of it than a cell can hold."""
+class _WrongCellError(Exception):
+    """What is wrong with a cell, as the rest of a sentence that begins with its place."""
 
-    __slots__ = ("_length", "_parts")
+
+class _TooLongError(_WrongCellError):
+    """A text that is too long for a cell."""
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._length = 0
+        super().__init__(
+            f"has more than {MAX_CELL_LENGTH:,} characters, more than a spreadsheet's cell can "
+            "hold; open it in the spreadsheet and save it again."
+        )
 
-    def add(self, text: str) -> None:
-        self._length += len(text)
-        if self._length <= _MAX_ESCAPED_CHARACTERS:
-            self._parts.append(text)
 
-    def whole(self) -> str:
-        """Raises TooLongError."""
-        if self._length > _MAX_ESCAPED_CHARACTERS:
-            raise TooLongError
-        text = unescape_xstring("".join(self._parts))
-        if len(text) > MAX_CELL_LENGTH:
-            raise TooLongError
+@dataclass(slots=True)
+class Element:
+    """An XML element, with names without prefixes.
+
+    `texts` holds the text of the elements within it, by their names, if it was read to its end;
+    `size` is how many characters those had. Only so many are kept as a cell can hold.
+    """
+
+    name: str
+    attributes: Mapping[str, str]
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    size: int = 0
+
+    def add(self, pieces: list[str], text: str) -> None:
+        """Append to a list of `texts`."""
+        self.size += len(text)
+        if self.size <= _MAX_KEPT_CHARACTERS:
+            pieces.append(text)
+
+    def text(self, name: str) -> str:
+        """The text of its elements with this name, without escapes; "" if it has none. Raises
+        _TooLongError."""
+        text = unescape_xstring("".join(self.texts.get(name, ())))
+        if len(text) > MAX_CELL_LENGTH or self.size > _MAX_KEPT_CHARACTERS:
+            raise _TooLongError
         return text
 
 
 class SharedStrings:
     """A workbook's table of shared strings, in a file; each takes 8 bytes of memory."""
 
-    def __init__(self, package: Package, part: str, path: Path) -> None:
-        """Read the table; none when `part` is ""."""
-        self._path = path
+    def __init__(self, elements: Iterable[Element], path: Path) -> None:
+        """`elements` are those of the table, each `si` read to its end."""
         self._file = ScratchFile(path)
         self._ends = array("q", [0])
         self._too_long: set[int] = set()
-        self._piece: _BoundedText | None = None
-        self._phonetic = self._collecting = False
-        self._new: list[bytes] = []
-        if part:
-            parser = parser_for(start=self._start, end=self._end, text=self._text)
-            for _ in package.parse(part, parser):
-                self._file.write(b"".join(self._new))
-                self._new.clear()
+        new = bytearray()
+        for element in elements:
+            if element.name != "si":
+                continue
+            number = len(self._ends) - 1
+            if number >= MAX_SHARED_STRINGS:
+                raise _too_many(path, MAX_SHARED_STRINGS, "texts")
+            try:
+                content = element.text("t").encode("utf-8", "replace")
+            except _TooLongError:
+                self._too_long.add(number)
+                content = b""
+            self._ends.append(self._ends[-1] + len(content))
+            new += content
+            if len(new) >= BLOCK:
+                self._file.write(new)
+                new.clear()
+        self._file.write(new)
 
     def __getitem__(self, number: int) -> str:
-        """A string by its number. Raises TooLongError for one that no cell can hold."""
+        """A string by its number. Raises _WrongCellError for one that no cell can hold."""
         if number in self._too_long:
-            raise TooLongError
+            raise _TooLongError
         if not 0 <= number < len(self._ends) - 1:
             raise IndexError(number)
         return self._file.read_range(self._ends[number], self._ends[number + 1]).decode()
-
-    def _start(self, name: str, _: Mapping[str, str]) -> None:
-        if name == "si":
-            self._piece = _BoundedText()
-        elif name == "rPh":  # phonetic text, for reading aloud
-            self._phonetic = True
-        elif name == "t":
-            self._collecting = not self._phonetic
-
-    def _text(self, text: str) -> None:
-        if self._collecting and self._piece is not None:
-            self._piece.add(text)
-
-    def _end(self, name: str) -> None:
-        self._collecting = False
-        if name == "rPh":
-            self._phonetic = False
-        elif name == "si" and self._piece is not None:
-            self._add(self._piece)
-            self._piece = None
-
-    def _add(self, piece: _BoundedText) -> None:
-        number = len(self._ends) - 1
-        if number >= MAX_SHARED_STRINGS:
-            _refuse_number(self._path, MAX_SHARED_STRINGS, "texts")
-        try:
-            content = piece.whole().encode("utf-8", "replace")
-        except TooLongError:
-            self._too_long.add(number)
-            content = b""
-        self._new.append(content)
-        self._ends.append(self._ends[-1] + len(content))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +138,8 @@ class Format:
     is_duration: bool = False
 
 
-def read_formats(package: Package, part: str) -> Sequence[Format]:
-    """The formats of a workbook's cells, by style number; none when `part` is ""."""
+def read_formats(elements: Iterable[Element]) -> Sequence[Format]:
+    """The formats of a workbook's cells, by style number, from the elements of its styles."""
     from openpyxl.styles.numbers import (  # noqa: PLC0415  # an extra
         BUILTIN_FORMATS,
         is_date_format,
@@ -156,32 +149,30 @@ def read_formats(package: Package, part: str) -> Sequence[Format]:
     own: dict[int, str] = {}
     of_cells: list[int] = []
     within = ""
-
-    def start(name: str, attributes: Mapping[str, str]) -> None:
-        nonlocal within
-        if name == "numFmt" and within == "numFmts":
-            own[int(attributes["numFmtId"])] = attributes["formatCode"]
-        elif name == "xf":
-            if within == "cellXfs":
-                of_cells.append(int(attributes.get("numFmtId", 0)))
-        elif name in ("numFmts", "cellXfs", "cellStyleXfs", "cellStyles", "dxfs"):
-            within = name
-
-    if part:
-        package.read(part, start)
+    for element in elements:
+        if element.name in ("numFmts", "cellXfs", "cellStyleXfs", "cellStyles", "dxfs"):
+            within = element.name
+        elif element.name == "numFmt" and within == "numFmts":
+            own[int(element.attributes["numFmtId"])] = element.attributes["formatCode"]
+        elif element.name == "xf" and within == "cellXfs":
+            of_cells.append(int(element.attributes.get("numFmtId", 0)))
     codes = [own.get(number) or BUILTIN_FORMATS.get(number, GENERAL) for number in of_cells]
     codes = [code if len(code) <= _MAX_FORMAT_CHARACTERS else GENERAL for code in codes]
     return [Format(code, is_date_format(code), is_timedelta_format(code)) for code in codes]
 
 
-@dataclass(frozen=True, slots=True)
+_GENERAL = Format(GENERAL)
+
+
+@dataclass(slots=True)
 class SheetRow:
-    """A row: its 1-based number, the text of its cells up to the last that is not empty, and
-    whether the spreadsheet hides it."""
+    """A row: its 1-based number, whether the spreadsheet hides it, and the text of its cells up to
+    the last that is not empty. `column` is the 1-based number of the last cell in the file."""
 
     number: int
-    cells: list[str]
     hidden: bool
+    cells: list[str] = field(default_factory=list)
+    column: int = 0
 
 
 class Sheet:
@@ -207,79 +198,51 @@ class Sheet:
         self._formats = formats
         self._epoch = epoch
         self._places: dict[str, int] = {}
-        self._done: list[SheetRow] = []
-        self._row = self._column = self._count = 0
-        self._cells: dict[int, str] = {}
-        self._hidden = self._has_formula = self._phonetic = False
-        self._style = 0
-        self._kind = self._where = ""
-        self._value: _BoundedText | None = None
-        self._inline: _BoundedText | None = None
-        self._into: _BoundedText | None = None
 
-    def rows(self, package: Package, part: str) -> Iterator[SheetRow]:
-        """The rows in the file, in order. Raises ManifestError."""
-        parser = parser_for(start=self._start, end=self._end, text=self._text)
-        for _ in package.parse(part, parser):
-            yield from self._done
-            self._done.clear()
+    def rows(self, elements: Iterable[Element]) -> Iterator[SheetRow]:
+        """The rows in the order of the file; each `c` of `elements` is read to its end. Raises
+        ManifestError."""
+        row: SheetRow | None = None
+        count = 0
+        for element in elements:
+            if element.name == "c" and row is not None:
+                count += 1
+                if count > MAX_CELLS:
+                    raise _too_many(self._path, MAX_CELLS, "cells")
+                self._add_cell(row, element)
+            elif element.name == "row":
+                if row is not None:
+                    yield row
+                row = self._row(element.attributes, after=0 if row is None else row.number)
+            elif element.name == "col" and element.attributes.get("hidden") in _TRUE:
+                first, last = element.attributes["min"], element.attributes["max"]
+                self.hidden_columns.append((int(first), int(last)))
+        if row is not None:
+            yield row
 
-    def _start(self, name: str, attributes: Mapping[str, str]) -> None:
-        if name == "c":
-            self._begin_cell(attributes)
-        elif name == "v":
-            self._into = self._value = _BoundedText()
-        elif name == "f":
-            self._has_formula = True
-        elif name == "t":
-            self._into = None if self._phonetic else self._inline
-        elif name == "is":
-            self._inline = _BoundedText()
-        elif name == "rPh":
-            self._phonetic = True
-        elif name == "row":
-            self._begin_row(attributes)
-        elif name == "col" and attributes.get("hidden") in _TRUE:
-            self.hidden_columns.append((int(attributes["min"]), int(attributes["max"])))
-
-    def _text(self, text: str) -> None:
-        if self._into is not None:
-            self._into.add(text)
-
-    def _end(self, name: str) -> None:
-        self._into = None
-        if name == "c":
-            self._end_cell()
-        elif name == "row":
-            self._end_row()
-        elif name == "rPh":
-            self._phonetic = False
-
-    def _begin_row(self, attributes: Mapping[str, str]) -> None:
-        before = self._row
-        self._row = int(float(attributes["r"])) if "r" in attributes else before + 1
-        if self._row <= before:
+    def _row(self, attributes: Mapping[str, str], *, after: int) -> SheetRow:
+        number = int(float(attributes["r"])) if "r" in attributes else after + 1
+        if number <= after:
             raise ValueError("rows that are not in order")
-        if self._row > LAST_ROW:
+        if number > LAST_ROW:
             raise ManifestError(
                 f"{self._path} has a row with a number above {LAST_ROW:,}, the last of a "
                 "spreadsheet; open it in the spreadsheet and save it again."
             )
-        self._hidden = attributes.get("hidden") in _TRUE
-        self._column = 0
-        self._cells = {}
+        return SheetRow(number, hidden=attributes.get("hidden") in _TRUE)
 
-    def _begin_cell(self, attributes: Mapping[str, str]) -> None:
-        self._count += 1
-        if self._count > MAX_CELLS:
-            _refuse_number(self._path, MAX_CELLS, "cells")
-        self._where = attributes.get("r", "")
-        letters = self._where.rstrip("0123456789")
-        self._column = self._place(letters) if letters else self._column + 1
-        self._kind = attributes.get("t", "n")
-        self._style = int(attributes.get("s") or 0)
-        self._value = self._inline = None
-        self._has_formula = False
+    def _add_cell(self, row: SheetRow, cell: Element) -> None:
+        reference = cell.attributes.get("r", "")
+        letters = reference.rstrip("0123456789")
+        row.column = self._place(letters) if letters else row.column + 1
+        try:
+            text = self._text(cell, row.column)
+        except _WrongCellError as error:
+            place = reference or f"{row.column} of row {row.number}"
+            raise ManifestError(f"{self._path}, cell {place} {error}") from None
+        if text:
+            row.cells += [""] * (row.column - len(row.cells))
+            row.cells[row.column - 1] = text
 
     def _place(self, letters: str) -> int:
         place = self._places.get(letters, 0)
@@ -291,54 +254,42 @@ class Sheet:
             self._places[letters] = place
         return place
 
-    def _end_cell(self) -> None:
-        try:
-            text = self._cell_text()
-        except TooLongError:
-            raise ManifestError(
-                f"{self._path}, {self._cell()} has more than {MAX_CELL_LENGTH:,} characters, more "
-                "than a spreadsheet's cell can hold; open it in the spreadsheet and save it again."
-            ) from None
-        if not text:
-            return
+    def _text(self, cell: Element, column: int) -> str:
+        """The text that a cell shows. Raises _WrongCellError."""
+        text = self._shown(cell)
         if "\0" in text:
-            raise ManifestError(f"{self._path}, {self._cell()} holds a NUL character; remove it.")
-        if self._column > MAX_COLUMNS:
-            raise ManifestError(
-                f"{self._path}, {self._cell()} is in column {self._column:,}, but a list may have "
-                f"{MAX_COLUMNS:,}; remove the columns that are not needed."
+            raise _WrongCellError("holds a NUL character; remove it.")
+        if text and column > MAX_COLUMNS:
+            raise _WrongCellError(
+                f"is in column {column:,}, but a list may have {MAX_COLUMNS:,}; remove the columns "
+                "that are not needed."
             )
-        self._cells[self._column] = text
+        return text
 
-    def _end_row(self) -> None:
-        cells = [self._cells.get(place, "") for place in range(1, max(self._cells, default=0) + 1)]
-        self._done.append(SheetRow(self._row, cells, self._hidden))
+    def _shown(self, cell: Element) -> str:
+        kind = cell.attributes.get("t", "n")
+        text = cell.text("t" if kind == "inlineStr" else "v")
+        if not text and kind == "n" and "f" in cell.texts:
+            raise _WrongCellError(
+                "holds a formula whose result is not in the file; open it in the spreadsheet, save "
+                "it there, and run again."
+            )
+        if not text or kind not in ("s", "n", "b", "d"):
+            return text
+        if kind == "s":
+            return self._texts[int(text)]
+        if kind == "b":
+            return cell_text(text.lower() in _TRUE, None)
+        style = int(cell.attributes.get("s") or 0)
+        number_format = self._formats[style] if self._formats else _GENERAL
+        if kind == "d":
+            return cell_text(self._from_iso(text), number_format.code)
+        return self._number(text, number_format)
 
-    def _cell_text(self) -> str:
-        """The text that the cell shows."""
-        if self._kind == "inlineStr":
-            return "" if self._inline is None else self._inline.whole()
-        value = "" if self._value is None else self._value.whole()
-        if not value:
-            if self._has_formula and self._kind == "n":
-                self._refuse_formula()
-            return ""
-        match self._kind:
-            case "s":
-                value = self._texts[int(value)]
-            case "n":
-                value = self._number(value)
-            case "b":
-                value = cell_text(value.lower() in _TRUE, None)
-            case "d":
-                value = cell_text(self._from_iso(value), self._format().code)
-        return value
-
-    def _number(self, value: str) -> str:
+    def _number(self, value: str, number_format: Format) -> str:
         number = float(value) if not _WHOLE.fullmatch(value) else int(value)
         if not math.isfinite(number):
             raise ValueError("a number that is not one")
-        number_format = self._format()
         if not number_format.is_datetime:
             return cell_text(number, number_format.code)
         try:
@@ -347,25 +298,9 @@ class Sheet:
         except (OverflowError, ValueError):
             return "#VALUE!"  # as the spreadsheet shows it
 
-    def _format(self) -> Format:
-        return self._formats[self._style] if self._formats else _GENERAL
 
-    def _cell(self) -> str:
-        return f"cell {self._where or f'{self._column} of row {self._row}'}"
-
-    def _refuse_formula(self) -> NoReturn:
-        raise ManifestError(
-            f"{self._path}, {self._cell()} holds a formula whose result is not in the file; open "
-            "it in the spreadsheet, save it there, and run again."
-        )
-
-
-_WHOLE = re.compile(r"[+-]?\d+")
-_GENERAL = Format(GENERAL)
-
-
-def _refuse_number(path: Path, most: int, what: str) -> NoReturn:
-    raise ManifestError(
+def _too_many(path: Path, most: int, what: str) -> ManifestError:
+    return ManifestError(
         f"{path} has more than {most:,} {what}, more than a list should need; check what it "
         "holds, or split it."
     )

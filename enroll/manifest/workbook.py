@@ -1,7 +1,10 @@
 """Converts a sheet of a workbook (.xlsx) to a CSV of the text that its cells show.
 
 The CSV is in a temporary file without a name, so a long sheet takes no more memory than a short
-one.
+one. A workbook's parts are found as ECMA-376 part 2 says: by relationships and content types,
+wherever they are. Programs write names of parts with `\\` for `/`, with and without a leading `/`,
+in any case; all are found. XML is read piece by piece, and elements are known by their names
+without prefixes, so that the strict format, which has other namespaces, is read like the usual one.
 """
 
 from __future__ import annotations
@@ -9,23 +12,43 @@ from __future__ import annotations
 import csv
 import io
 import math
+import posixpath
 import zipfile
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-from xml.parsers.expat import ExpatError
+from typing import IO, Any, NamedTuple
+from urllib.parse import unquote
+from xml.parsers import expat
 
 from enroll.errors import ManifestError
-from enroll.manifest.bounds import ScratchFile
-from enroll.manifest.package import Package, Relationship
-from enroll.manifest.sheet import SharedStrings, Sheet, read_formats, unescape_xstring
+from enroll.manifest.bounds import BLOCK, MAX_UNPACKED_BYTES, Bounded, ScratchFile
+from enroll.manifest.sheet import (
+    Element,
+    SharedStrings,
+    Sheet,
+    read_formats,
+    unescape_xstring,
+)
 
 ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """The first bytes of workbooks: of .xlsx and .ods; of .xls and encrypted ones."""
+
+_MAX_TAG_BYTES = 4 << 20
+"""Bytes of a tag, which the parser keeps until the tag ends; tags of sheets are far shorter."""
+
+_MAX_DIRECTORY_BYTES = 4 << 20
+"""Bytes of the zip's directory, enough for some 40,000 parts. `zipfile` reads all of it, and takes
+ten times as much memory."""
+
+_MAX_DEPTH = 100
+"""Nested elements, each of which the parser keeps until it ends; sheets have ten."""
+
+_MAX_NAMES = 10_000
+"""Names of elements and attributes, all of which the parser keeps; workbooks have some hundred."""
 
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _BLOCK = 1 << 20
@@ -34,7 +57,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
-    ExpatError,
+    expat.ExpatError,
     KeyError,
     IndexError,
     OverflowError,
@@ -76,20 +99,21 @@ class SheetCsv:
             if file.read(len(OLE)) == OLE:
                 raise ManifestError(_explain_ole(file, path))
             file.seek(0)
-            self._write(_Workbook(Package(file, path, until=until), path), sheet)
+            package = _Package(file, path, until=until)
+            self._write(package, _Workbook(package, path), sheet)
 
     def open(self) -> io.BufferedReader:
         """A reader of the CSV, independent of other readers."""
         return self._copy.open()
 
-    def _write(self, book: _Workbook, title: str | None) -> None:
+    def _write(self, package: _Package, book: _Workbook, title: str | None) -> None:
         chosen = book.choose(title)
         sheet = book.sheet_reader()
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         text.write("\ufeff")
         hidden, last = array("q"), 0
-        for row in sheet.rows(book.package, chosen.part):
+        for row in sheet.rows(package.elements(chosen.part, whole="c")):
             for _ in range(last + 1, row.number):  # rows that the file leaves out
                 writer.writerow(())
             last = row.number
@@ -109,8 +133,7 @@ class SheetCsv:
         text.truncate()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SheetEntry:
+class _SheetEntry(NamedTuple):
     """A sheet in the workbook's list."""
 
     title: str
@@ -122,34 +145,29 @@ class _SheetEntry:
 class _Workbook:
     """The main part of a workbook: its sheets, and where its other parts are."""
 
-    def __init__(self, package: Package, path: Path) -> None:
-        self.package = package
+    def __init__(self, package: _Package, path: Path) -> None:
+        self._package = package
         self._path = path
-        self._main = package.main()
-        self._related = package.related(self._main) if self._main else {}
+        main = package.main()
+        self._related = package.related(main) if main else {}
         self._sheets: list[_SheetEntry] = []
         self._counts_from_1904 = False
-        self._root = ""
-        if self._main.lower().endswith(".xml"):
-            package.read(self._main, self._start)
-        if self._root != "workbook":
+        root = ""
+        for element in package.elements(main) if main.lower().endswith(".xml") else ():
+            root = root or element.name
+            if element.name == "workbookPr":
+                self._counts_from_1904 = element.attributes.get("date1904") in ("1", "true")
+            elif element.name == "sheet":
+                self._add_sheet(element)
+        if root != "workbook":
             raise ManifestError(_not_a_workbook(path))
 
-    def _start(self, name: str, attributes: Mapping[str, str]) -> None:
-        self._root = self._root or name
-        if name == "workbookPr":
-            self._counts_from_1904 = attributes.get("date1904") in ("1", "true")
-        elif name == "sheet" and attributes.get("id"):
-            leads = self._related.get(attributes["id"], Relationship("", ""))
-            if leads.part in self.package:
-                self._sheets.append(
-                    _SheetEntry(
-                        title=unescape_xstring(attributes["name"]),
-                        part=leads.part,
-                        kind=leads.kind,
-                        hidden=attributes.get("state", "visible") != "visible",
-                    )
-                )
+    def _add_sheet(self, element: Element) -> None:
+        leads = self._related.get(element.attributes.get("id", ""))
+        if leads is not None and leads.part in self._package:
+            title = unescape_xstring(element.attributes["name"])
+            hidden = element.attributes.get("state", "visible") != "visible"
+            self._sheets.append(_SheetEntry(title, leads.part, leads.kind, hidden))
 
     def choose(self, title: str | None) -> _SheetEntry:
         """The sheet with this title, or the only one. Raises ManifestError."""
@@ -179,26 +197,191 @@ class _Workbook:
         try:
             from openpyxl.utils.datetime import MAC_EPOCH, WINDOWS_EPOCH  # noqa: PLC0415
 
-            formats = read_formats(self.package, self._part("styles", "styles+xml"))
+            formats = read_formats(self._elements("styles"))
         except ImportError as error:
             raise ManifestError(
                 f"{self._path} is a workbook; to read it run `pip install 'enroll[excel]'`, or "
                 "save it in the spreadsheet as 'CSV UTF-8' and give that file."
             ) from error
-        strings = self._part("sharedStrings", "sharedStrings+xml")
         return Sheet(
             self._path,
-            texts=SharedStrings(self.package, strings, self._path),
+            texts=SharedStrings(self._elements("sharedStrings", whole="si"), self._path),
             formats=formats,
             epoch=MAC_EPOCH if self._counts_from_1904 else WINDOWS_EPOCH,
         )
 
-    def _part(self, kind: str, content_type: str) -> str:
-        """A part by its relationship, else by its content type; "" where there is none."""
-        for found in self._related.values():
-            if found.kind == kind and found.part in self.package:
+    def _elements(self, kind: str, *, whole: str = "") -> Iterable[Element]:
+        """The elements of a part, found by its relationship, else by its content type; none where
+        there is no such part."""
+        related = (found.part for found in self._related.values() if found.kind == kind)
+        part = next((part for part in related if part in self._package), "")
+        part = part or self._package.of_type(f"{kind}+xml")
+        return self._package.elements(part, whole=whole) if part else ()
+
+
+class _Relationship(NamedTuple):
+    """A reference to another part: `kind` is the last word of its type, `part` the target's
+    name."""
+
+    kind: str
+    part: str
+
+
+class _Package:
+    """An open workbook file and its parts."""
+
+    def __init__(self, file: IO[bytes], path: Path, *, until: float) -> None:
+        """Raises what `zipfile` raises for a damaged file."""
+        archive: Any = _Archive(file, path)  # its type asks for more than zipfile uses
+        self._zip = zipfile.ZipFile(archive)
+        self._path = path
+        self._until = until
+        self._parts = {_key(info.filename): info for info in self._zip.infolist()}
+
+    def __contains__(self, part: str) -> bool:
+        return _key(part) in self._parts or _key(unquote(part)) in self._parts
+
+    def main(self) -> str:
+        """The name of the main part, the workbook itself; "" where there is none."""
+        for found in self.related("").values():
+            if found.kind == "officeDocument" and found.part in self:
                 return found.part
-        return self.package.of_type(content_type)
+        return self.of_type("sheet.main+xml")
+
+    def of_type(self, ending: str) -> str:
+        """The first part whose content type ends with `ending`, or ""."""
+        if "[Content_Types].xml" not in self:
+            return ""
+        found = (
+            element.attributes["PartName"]
+            for element in self.elements("[Content_Types].xml")
+            if element.name == "Override" and element.attributes["ContentType"].endswith(ending)
+        )
+        return next((part for part in found if part in self), "")
+
+    def related(self, part: str) -> dict[str, _Relationship]:
+        """A part's relationships by their ids; "" is the package itself."""
+        folder, name = posixpath.split(part.replace("\\", "/"))
+        relationships = posixpath.join(folder, "_rels", f"{name}.rels")
+        found: dict[str, _Relationship] = {}
+        if relationships not in self:
+            return found
+        for element in self.elements(relationships):
+            attributes = element.attributes
+            if element.name == "Relationship" and attributes.get("TargetMode") != "External":
+                kind = attributes["Type"].rpartition("/")[2]
+                target = attributes["Target"].replace("\\", "/")
+                joined = posixpath.normpath(posixpath.join("/", folder, target))
+                found[attributes["Id"]] = _Relationship(kind, joined)
+        return found
+
+    def elements(self, part: str, *, whole: str = "") -> Iterator[Element]:
+        """The elements of a part: those called `whole` at their ends, with the texts in them;
+        others at their beginnings, unless they are within such an element."""
+        info = self._parts.get(_key(part)) or self._parts[_key(unquote(part))]
+        reader = _ElementReader(whole)
+        with self._zip.open(info) as opened:
+            unpacked: Any = opened  # its type has no readinto
+            stream = Bounded(unpacked, self._path, until=self._until, max_bytes=MAX_UNPACKED_BYTES)
+            while block := stream.read(BLOCK):
+                yield from reader.feed(block)
+            yield from reader.feed(b"")
+
+
+class _Archive:
+    """A workbook's file for `zipfile`, which would read a directory of any size at once."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file = file
+        self._path = path
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        """Raises ManifestError for more bytes than a directory may have."""
+        if size > _MAX_DIRECTORY_BYTES:
+            raise ManifestError(
+                f"{self._path} has more parts than a workbook needs; save the list in the "
+                "spreadsheet as 'CSV UTF-8' and give that file."
+            )
+        return self._file.read(size)
+
+
+class _ElementReader:
+    """Parses XML within bounds. Names lose their prefixes, and phonetic text (`rPh`), which is for
+    reading aloud, is left out."""
+
+    def __init__(self, whole: str) -> None:
+        self._whole = whole
+        self._parser = parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = _refuse_definitions
+        parser.StartElementHandler = self._begin
+        parser.EndElementHandler = self._finish
+        parser.CharacterDataHandler = self._text
+        self._fed = self._depth = 0
+        self._names = _Names()
+        self._found: list[Element] = []
+        self._open: Element | None = None
+        self._into: list[str] | None = None
+        self._is_phonetic = False
+
+    def feed(self, block: bytes) -> list[Element]:
+        """The elements that this block completes; an empty one is the end of the part."""
+        self._parser.Parse(block, not block)  # takes no keywords
+        self._fed += len(block)
+        if self._fed - max(self._parser.CurrentByteIndex, 0) > _MAX_TAG_BYTES:
+            raise ValueError("a tag without an end")
+        found, self._found = self._found, []
+        return found
+
+    def _begin(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ValueError("elements nested too deeply")
+        names = self._names
+        name = names[name]
+        if self._open is not None:
+            self._is_phonetic = self._is_phonetic or name == "rPh"
+            texts = self._open.texts
+            self._into = None if self._is_phonetic else texts.setdefault(name, [])
+            return
+        element = Element(name, {names[key]: value for key, value in attributes.items()})
+        if name == self._whole:
+            self._open = element
+        else:
+            self._found.append(element)
+
+    def _text(self, text: str) -> None:
+        if self._open is not None and self._into is not None:
+            self._open.add(self._into, text)
+
+    def _finish(self, name: str) -> None:
+        self._depth -= 1
+        self._into = None
+        name = self._names[name]
+        if name == "rPh":
+            self._is_phonetic = False
+        elif name == self._whole and self._open is not None:
+            self._found.append(self._open)
+            self._open = None
+
+
+def _refuse_definitions(*_: object) -> None:
+    raise ValueError("a document type, which could define endless entities")
+
+
+class _Names(dict[str, str]):
+    """Names without prefixes, by the names with them."""
+
+    def __missing__(self, name: str) -> str:
+        if len(self) >= _MAX_NAMES:
+            raise ValueError("more names than a workbook has")
+        local = self[name] = name.rpartition(":")[2]
+        return local
+
+
+def _key(part: str) -> str:
+    return part.replace("\\", "/").lstrip("/").casefold()
 
 
 def _explain_ole(file: IO[bytes], path: Path) -> str:
