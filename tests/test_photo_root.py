@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from archive import GROUP, Archive, picture
 
-from enroll.commands.plan import Plan, make_plan
+from enroll.commands.plan import make_plan
+from enroll.commands.plan_report import Plan
 from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_opening import Place as Goal
 from enroll.commands.sync import sync_manifest

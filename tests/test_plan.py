@@ -15,8 +15,8 @@ from PIL import Image
 from real_command import Command
 
 from enroll.commands import plan
-from enroll.commands.plan import Plan, Rate, make_plan
-from enroll.commands.plan_text import plan_lines
+from enroll.commands.plan import make_plan
+from enroll.commands.plan_report import Plan, Rate, plan_lines
 from enroll.manifest.manifest import open_manifest
 from enroll.model import Fault, SendAs, Status
 from enroll.photos import open_store
@@ -263,7 +263,7 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
         "  invalid  PHOTO_EMPTY  4  Export the photo again.",
         f"  failed   UNHEARD_OF   1  {UNKNOWN_CODE} It said: What now?",
         "",
-        "1 photo under more than one user_id: each would be enrolled for each; check them.",
+        "1 photo under more than one user_id, to be enrolled for each: check the manifest.",
         "1 enrolled row whose user_data differs from the library's: left as enrolled, because "
         "the service cannot update it.",
         "2 enrolled rows whose photo is no longer there.",

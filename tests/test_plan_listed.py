@@ -11,7 +11,7 @@ from real_command import Command
 from real_pictures import exif, saved, scene
 
 from enroll.commands.plan import make_plan
-from enroll.commands.plan_text import plan_lines
+from enroll.commands.plan_report import plan_lines
 from enroll.run.sample import Spread, likely_count
 from enroll.sandbox import Sandbox
 from enroll.settings import RunSettings

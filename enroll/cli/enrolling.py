@@ -232,7 +232,7 @@ def _print_plan(
     settings: RunSettings, rate: float | None, *, full: bool = False, report: Path | None = None
 ) -> int:
     from enroll.commands.plan import make_plan
-    from enroll.commands.plan_text import plan_lines
+    from enroll.commands.plan_report import plan_lines
 
     tame_pillow()
     lines = plan_lines(make_plan(settings, rate=rate, full=full, report=report))

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from enroll.commands.plan_report import PlanReport, open_plan_report
+from enroll.commands.plan_report import (
+    REPORT_COLUMNS,
+    Drawn,
+    Plan,
+    PlanCounts,
+    PlanReport,
+    Rate,
+)
 from enroll.commands.run_input import check_beside_results, named_library
 from enroll.commands.run_opening import retry_notes, unforgotten_notes
 from enroll.errors import LocalError, UsageError
 from enroll.ledger import WITHHELD, Ledger, LibraryIdentity, RunRecord, empty_ledger, ledger_at
 from enroll.limiter.adaptive import FIRST_LIMIT
-from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.manifest import open_manifest
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
-from enroll.photos import Glance, PhotoCode, PhotoStore, check_installed, examine, glance, marks
+from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, marks
 from enroll.resources import share_out
 from enroll.run import transitions
 from enroll.run.health import PhotoRootCheck
-from enroll.run.sample import Sample, Spread
+from enroll.run.sample import Sample
 from enroll.run.transitions import Policy
 from enroll.settings import Precheck, RunSettings, default_ledger_path
-from enroll.text.files import Output
+from enroll.text.files import Output, new_csv
 from enroll.threads import Threads
 
 ASSUMED_CALL_SECONDS = 1.9
@@ -45,112 +51,6 @@ MISSING_JUDGED = 1_000
 
 RUNS_LOOKED_AT = 50
 """How many past runs are searched for such a rate: most nights have little to do."""
-
-
-@dataclass(slots=True)
-class Portion:
-    """Photos to which the same is done: how many, their bytes, and how many are sent."""
-
-    photos: int = 0
-    before: int = 0
-    after: int = 0
-
-
-@dataclass(slots=True, kw_only=True)
-class Outlook:
-    """Counts of a manifest's lines. `faults` counts by status and code, with one message each.
-
-    A run would make `calls` of `add` and send `content` bytes, which are approximate if only heads
-    were read. `portions` are the photos by what is done to them, as text; `doubtful` counts lines,
-    by code, that would be sent although the face looks doubtful.
-    """
-
-    due: int = 0
-    calls: int = 0
-    content: int = 0
-    faults: Counter[tuple[Status, str]] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-    portions: dict[str, Portion] = field(default_factory=dict)
-    doubtful: Counter[str] = field(default_factory=Counter)
-
-    def fault(self, status: Status, fault: Fault, lines: int) -> None:
-        """Count lines that would not be sent."""
-        self.faults[status, fault.code] += lines
-        self.examples.setdefault(fault.code, fault.message)
-
-    def sent(self, look: Glance, lines: int) -> None:
-        """Count lines whose photo would be sent."""
-        self.due += lines
-        self.calls += 1
-        self.content += look.to_send
-        portion = self.portions.setdefault(", ".join(look.edits), Portion())
-        portion.photos += 1
-        portion.before += look.size
-        portion.after += look.to_send
-        if look.precheck_fault is not None:
-            self.doubtful[look.precheck_fault.code] += lines
-
-
-@dataclass(slots=True, kw_only=True)
-class Drawn(Outlook):
-    """The same for `size` rows drawn at random from `of`, each counted once; `bytes_each` has the
-    bytes that each would send, 0 if it is refused."""
-
-    size: int
-    of: int
-    bytes_each: Spread = field(default_factory=Spread)
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """Calls a second, and where the figure comes from."""
-
-    calls_per_second: float
-    source: str
-
-
-@dataclass(slots=True, kw_only=True)
-class Plan(Outlook):
-    """What a run would do with a manifest, counted in its lines.
-
-    The `add` calls follow the `opening` calls. `looked_at` are rows whose photo a run has to read,
-    whatever the result; it lists the library before them. `shared` photos look the same and are
-    listed under several user ids. `doubts` are faces in doubt in the whole ledger: a run looks for
-    them first. `people_known` are due rows that are new to the ledger, of people who have a face.
-    With `full`, photos were read and prepared. With a sample, `drawn` is its result; `due` and
-    `calls` then cover all rows, and nothing is known of their photos.
-    """
-
-    manifest: Manifest
-    ledger: Path | None
-    store: PhotoStore
-    notes: Sequence[str]
-    rate: Rate
-    full: bool = False
-    rows: int = 0
-    enrolled: int = 0
-    user_data_changed: int = 0
-    gone: int = 0
-    looked_at: int = 0
-    to_read: int = 0
-    shared: int = 0
-    people_known: int = 0
-    doubts: int = 0
-    drawn: Drawn | None = None
-    report: Path | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How long the calls take at the rate."""
-        share = 1.0 if self.drawn is None else self.drawn.calls / self.drawn.size
-        return self.calls * share / self.rate.calls_per_second
-
-    @property
-    def opening(self) -> Sequence[CallKind]:
-        """The calls that a run makes before the first photo."""
-        if self.ledger and not self.looked_at:
-            return (CallKind.GROUP_LIST,)
-        return (CallKind.GROUP_LIST, CallKind.LIST)
 
 
 def make_plan(
@@ -200,8 +100,8 @@ def make_plan(
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
             doubts=sum(status.counts.get(one, 0) for one in (Status.IN_DOUBT, Status.SENDING)),
         )
-        with open_plan_report(report) as listed:
-            planner = _Planner(plan, ledger, settings, listed)
+        with new_csv(report, REPORT_COLUMNS) as writer:
+            planner = _Planner(plan, ledger, settings, PlanReport(writer))
             planner.work()
         if (stop := planner.gone()) is not None:
             raise stop
@@ -223,18 +123,11 @@ def _rate(asked: float | None, runs: Sequence[RunRecord], max_in_flight: int) ->
     if asked is not None:
         return Rate(asked, "as asked")
     for run in runs:
-        measured = _measured(run)
-        if measured is not None:
-            return Rate(measured, f"as in run {run.run}")
+        calls = 0 if run.end is None else run.end.calls.get(CallKind.ADD.value, 0)
+        if run.end is not None and calls >= ENOUGH_CALLS and run.end.at > run.start.at:
+            return Rate(calls * 1000 / (run.end.at - run.start.at), f"as in run {run.run}")
     assumed = max_in_flight / ASSUMED_CALL_SECONDS
     return Rate(assumed, f"assuming {max_in_flight} calls of {ASSUMED_CALL_SECONDS} s at a time")
-
-
-def _measured(run: RunRecord) -> float | None:
-    if run.end is None or run.end.calls.get(CallKind.ADD.value, 0) < ENOUGH_CALLS:
-        return None
-    seconds = (run.end.at - run.start.at) / 1000
-    return float(run.end.calls[CallKind.ADD.value] / seconds) if seconds > 0 else None
 
 
 class _Planner:
@@ -291,10 +184,12 @@ class _Planner:
                 self._report.put()
         plan.shared = self._shared()
 
-    def _look_at(self, due: Sequence[Candidate], readers: Threads, into: Outlook) -> None:
+    def _look_at(self, due: Sequence[Candidate], readers: Threads, into: PlanCounts) -> None:
         looks = readers.map(self._look, [one.row.path for one in due])
         for candidate, look in zip(due, looks, strict=True):
-            self._count(candidate, look, into)
+            content = self._count(candidate, look, into)
+            if isinstance(into, Drawn):
+                into.bytes_each.add(content)
 
     def _offer(self, due: Sequence[Candidate], sample: Sample) -> None:
         for candidate in due:
@@ -347,38 +242,40 @@ class _Planner:
             plan.people_known += any(face.status is Status.ENROLLED for face in faces)
         return due
 
-    def _refuse(self, candidate: Candidate, status: Status, fault: Fault) -> None:
-        """A row that is known not to be sent, even without reading its photo."""
-        self._plan.fault(status, fault, candidate.lines)
-        self._report.not_sent(candidate, status, fault)
+    def _refuse(
+        self,
+        candidate: Candidate,
+        status: Status,
+        fault: Fault,
+        *,
+        into: PlanCounts | None = None,
+        look: Glance | None = None,
+    ) -> None:
+        """Count a row that would not be sent; `look` if its photo was read."""
+        (into or self._plan).fault(status, fault, candidate.lines)
+        self._report.not_sent(candidate, status, fault, look)
 
-    def _count(self, candidate: Candidate, look: Glance | Fault, into: Outlook) -> None:
-        before = 0 if isinstance(into, Plan) else into.content
-        self._judge(candidate, look, into)
-        if isinstance(into, Drawn):
-            into.bytes_each.add(into.content - before)
-
-    def _judge(self, candidate: Candidate, look: Glance | Fault, into: Outlook) -> None:
+    def _count(self, candidate: Candidate, look: Glance | Fault, into: PlanCounts) -> int:
+        """Count what would become of a row; returns how many bytes it would send."""
         if isinstance(look, Fault):
             if look.code == PhotoCode.MISSING and len(self._missing) < MISSING_JUDGED:
                 self._missing[candidate.row.path] = candidate.was_there
             failed = look.code in (PhotoCode.MISSING, PhotoCode.UNREADABLE, PhotoCode.CHANGED)
-            status = Status.FAILED if failed else Status.INVALID
-            into.fault(status, look, candidate.lines)
-            self._report.not_sent(candidate, status, look)
+            self._refuse(candidate, Status.FAILED if failed else Status.INVALID, look, into=into)
         elif candidate.status is Status.ENROLLED:
             # Touched since: read to see whether it has changed.
             self._plan.to_read += candidate.lines
             self._report.compared(candidate, look)
         elif look.precheck_fault is not None and self._holds:
-            into.fault(Status.INVALID, look.precheck_fault, candidate.lines)
-            self._report.not_sent(candidate, Status.INVALID, look.precheck_fault, look)
+            self._refuse(candidate, Status.INVALID, look.precheck_fault, into=into, look=look)
         else:
             into.sent(look, candidate.lines)
             self._report.sent(candidate, look)
             if into is self._plan:
                 self._likenesses.append(look.likeness)
                 self._people.append(hash(candidate.row.user_id))
+            return look.to_send
+        return 0
 
     def _shared(self) -> int:
         """Photos that are listed under more than one user_id."""

@@ -1,27 +1,264 @@
-"""`enroll plan --report`: a CSV that says for each row what would be done to its photo."""
+"""What a plan finds: as lines to read, and as a CSV that says for each row what would be done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enroll.manifest.manifest import Manifest
 from enroll.manifest.results import escape
 from enroll.manifest.rules import image_fault, user_id_fault
-from enroll.model import Candidate, Fault, Status
-from enroll.photos import Glance
-from enroll.text.files import new_csv
-from enroll.text.remedies import sentence
+from enroll.model import CallKind, Candidate, Fault, Status
+from enroll.photos import Glance, PhotoStore
+from enroll.run.sample import Spread, likely_count
+from enroll.text.remedies import sentence, what_to_do
+from enroll.text.wording import (
+    amount,
+    columns,
+    counted,
+    doubtful_lines,
+    duration,
+    error_table,
+    facts,
+    size,
+)
 
-COLUMNS = (
+REPORT_COLUMNS = (
     *("line", "lines", "user_id", "image", "plan", "status", "error", "message"),
     *("bytes", "bytes_to_send", "width", "height"),
 )
+"""The columns of `enroll plan --report`."""
 
 AS_IT_IS = "sent as it is"
 REFUSED = "not sent"
 COMPARED = "read and compared"
+
+
+@dataclass(slots=True)
+class Portion:
+    """Photos to which the same is done: how many, their bytes, and how many are sent."""
+
+    photos: int = 0
+    before: int = 0
+    after: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class PlanCounts:
+    """Counts of a manifest's lines. `faults` counts by status and code, with one message each.
+
+    A run would make `calls` of `add` and send `content` bytes, which are approximate if only heads
+    were read. `portions` are the photos by what is done to them, as text; `doubtful` counts lines,
+    by code, that would be sent although the face looks doubtful.
+    """
+
+    due: int = 0
+    calls: int = 0
+    content: int = 0
+    faults: Counter[tuple[Status, str]] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    portions: dict[str, Portion] = field(default_factory=dict)
+    doubtful: Counter[str] = field(default_factory=Counter)
+
+    def fault(self, status: Status, fault: Fault, lines: int) -> None:
+        """Count lines that would not be sent."""
+        self.faults[status, fault.code] += lines
+        self.examples.setdefault(fault.code, fault.message)
+
+    def sent(self, look: Glance, lines: int) -> None:
+        """Count lines whose photo would be sent."""
+        self.due += lines
+        self.calls += 1
+        self.content += look.to_send
+        portion = self.portions.setdefault(", ".join(look.edits), Portion())
+        portion.photos += 1
+        portion.before += look.size
+        portion.after += look.to_send
+        if look.precheck_fault is not None:
+            self.doubtful[look.precheck_fault.code] += lines
+
+
+@dataclass(slots=True, kw_only=True)
+class Drawn(PlanCounts):
+    """The same for `size` rows drawn at random from `of`, each counted once; `bytes_each` has the
+    bytes that each would send, 0 if it is refused."""
+
+    size: int
+    of: int
+    bytes_each: Spread = field(default_factory=Spread)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Calls a second, and where the figure comes from."""
+
+    calls_per_second: float
+    source: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan(PlanCounts):
+    """What a run would do with a manifest, counted in its lines.
+
+    The `add` calls follow the `opening` calls. `looked_at` are rows whose photo a run has to read,
+    whatever the result; it lists the library before them. `shared` photos look the same and are
+    listed under several user ids. `doubts` are faces in doubt in the whole ledger: a run looks for
+    them first. `people_known` are due rows that are new to the ledger, of people who have a face.
+    With `full`, photos were read and prepared. With a sample, `drawn` is its result; `due` and
+    `calls` then cover all rows, and nothing is known of their photos.
+    """
+
+    manifest: Manifest
+    ledger: Path | None
+    store: PhotoStore
+    notes: Sequence[str]
+    rate: Rate
+    full: bool = False
+    rows: int = 0
+    enrolled: int = 0
+    user_data_changed: int = 0
+    gone: int = 0
+    looked_at: int = 0
+    to_read: int = 0
+    shared: int = 0
+    people_known: int = 0
+    doubts: int = 0
+    drawn: Drawn | None = None
+    report: Path | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the calls take at the rate."""
+        share = 1.0 if self.drawn is None else self.drawn.calls / self.drawn.size
+        return self.calls * share / self.rate.calls_per_second
+
+    @property
+    def opening(self) -> Sequence[CallKind]:
+        """The calls that a run makes before the first photo."""
+        if self.ledger and not self.looked_at:
+            return (CallKind.GROUP_LIST,)
+        return (CallKind.GROUP_LIST, CallKind.LIST)
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The plan as lines, a blank one between its parts."""
+    return [line for part in _parts(plan) for line in [*part, ""] if part][:-1]
+
+
+def _parts(plan: Plan) -> Iterator[list[str]]:
+    yield [
+        f"Planned from {plan.manifest.path}, {amount(plan.rows, 'row')}; nothing was called.",
+        *(f"Note: {note}" for note in plan.notes),
+    ]
+    yield counted(
+        {
+            "due": plan.due,
+            "touched since, to be read and compared": plan.to_read,
+            "already enrolled": plan.enrolled,
+            "not to be sent (below)": plan.faults.total(),
+        }
+    )
+    if plan.drawn is not None:
+        yield list(_drawn(plan.drawn))
+    if plan.portions:
+        yield [
+            "What is done to the photos, how many, bytes before and "
+            + ("after" if plan.full else "(about) after"),
+            *_indented(
+                (words or "sent as they are", f"{one.photos:,}", size(one.before), size(one.after))
+                for words, one in _by_number(plan)
+            ),
+        ]
+    errors = [
+        (status.value, str(code), count, plan.examples.get(code, ""))
+        for (status, code), count in plan.faults.most_common()
+    ]
+    if errors:
+        yield ["Not to be sent, how often, and what to do", *error_table(errors)]
+    yield list(doubtful_lines(plan.doubtful, "sent anyway"))
+    yield list(_remarks(plan))
+    yield _estimates(plan)
+
+
+def _estimates(plan: Plan) -> list[str]:
+    drawn, about = plan.drawn, ""
+    adds = f"{plan.calls:,}"
+    to_send = f"{'' if plan.full else 'about '}{size(plan.content)}"
+    if drawn is not None:
+        about = "about "
+        adds = likely_count(drawn.calls, drawn.size, drawn.of)
+        likely, low, high = drawn.bytes_each.likely_sum(drawn.of)
+        to_send = f"about {size(likely)} ({size(low)} to {size(high)})"
+    rate = f"{plan.rate.calls_per_second:.1f} calls a second ({plan.rate.source})"
+    return facts(
+        [
+            ("Calls", ", ".join([*(f"1 {kind}" for kind in plan.opening), f"{adds} add"])),
+            ("To send", f"{to_send} of photos"),
+            (
+                "Time",
+                f"{about}{duration(plan.seconds)} at {rate}",
+            ),
+            ("Photos", plan.store.root),
+            ("Ledger", str(plan.ledger) if plan.ledger else "none yet"),
+            *([("Report", str(plan.report))] if plan.report else []),
+        ]
+    )
+
+
+def _drawn(drawn: Drawn) -> Iterator[str]:
+    """What a sample says about all photos that are due."""
+    yield (
+        f"A sample of {amount(drawn.size, 'photo')}, drawn from the {drawn.of:,} that are due, was "
+        "read and prepared. Of all of them, with 95 % confidence:"
+    )
+    outcomes = [(words or "sent as they are", one.photos, "") for words, one in _by_number(drawn)]
+    outcomes += [
+        (f"{status.value}, {code}", count, what_to_do(code, status, drawn.examples.get(code, "")))
+        for (status, code), count in drawn.faults.most_common()
+    ]
+    outcomes += [
+        (f"sent, {code}", count, "looks doubtful") for code, count in sorted(drawn.doubtful.items())
+    ]
+    yield from _indented(
+        (words, likely_count(count, drawn.size, drawn.of), hint) for words, count, hint in outcomes
+    )
+
+
+def _by_number(counts: PlanCounts) -> list[tuple[str, Portion]]:
+    return sorted(counts.portions.items(), key=lambda one: -one[1].photos)
+
+
+def _indented(rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"  {line}" for line in columns(list(rows))]
+
+
+def _remarks(plan: Plan) -> Iterator[str]:
+    if plan.doubts:
+        are = "is" if plan.doubts == 1 else "are"
+        yield (
+            f"{amount(plan.doubts, 'face')} in doubt {are} settled first, with list or search "
+            "calls that are not counted here."
+        )
+    if plan.people_known:
+        yield (
+            f"{amount(plan.people_known, 'due row')} of people who already have a face: a photo "
+            "that was only moved or renamed is recognised when it is read, and costs no call."
+        )
+    if plan.shared:
+        yield (
+            f"{amount(plan.shared, 'photo')} under more than one user_id, to be "
+            "enrolled for each: check the manifest."
+        )
+    if plan.user_data_changed:
+        yield (
+            f"{amount(plan.user_data_changed, 'enrolled row')} whose user_data differs from the "
+            "library's: left as enrolled, because the service cannot update it."
+        )
+    if plan.gone:
+        yield f"{amount(plan.gone, 'enrolled row')} whose photo is no longer there."
 
 
 class PlanReport:
@@ -75,10 +312,3 @@ class PlanReport:
                 *(pixels or ("", "")),
             ]
         )
-
-
-@contextmanager
-def open_plan_report(path: Path | None) -> Iterator[PlanReport]:
-    """A report in a file that only its owner can read, complete or not there; for None, nowhere."""
-    with new_csv(path, COLUMNS) as writer:
-        yield PlanReport(writer)
