@@ -154,7 +154,7 @@ def test_photos_that_are_missing_are_refused(archive: Archive) -> None:
     for number in range(1, 5):
         (archive.folder / f"{number}.jpg").unlink()
     said = refused(archive)
-    assert "4 of 30 photos are not there; 3 may be" in said
+    assert "4 of 30 photos are missing; 3 may be" in said
     assert archive.sync(**{**GUARDED, "max_missing": Bound(4)}).exit_code is ExitCode.DONE
     assert len(archive.there()) == 30
 
@@ -308,8 +308,8 @@ def test_leavers_whom_one_night_has_found_are_judged_again_when_they_are_to_go(
     archive.rows = archive.rows[11:]
     archive.sync(**{**GUARDED, "max_removals": Bound(11)}, grace=2.0)
     said = refused(archive, grace=0.0)
-    assert "11 are to be removed (11 people whose grace is over and who all went" in said
-    assert "missing in one night, of 14 in all); 10 may be" in said
+    assert "11 are to be removed (11 people past the grace period, all found absent by" in said
+    assert "by one sync; 14 in all); 10 may be" in said
     assert "--max-removals 11" in said
     archive.sync(**{**GUARDED, "max_removals": Bound(11)}, grace=0.0)
     assert len(archive.there()) == 16

@@ -20,6 +20,7 @@ from sqlalchemy.dialects import sqlite
 from enroll import clock
 from enroll.clock import now_ms
 from enroll.commands import sync_compare
+from enroll.commands.sync import sync_manifest
 from enroll.commands.sync_compare import preview
 from enroll.commands.verify import VerifySettings, verify
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
@@ -47,7 +48,13 @@ def archive(faceless_box: Sandbox, tmp_path: Path) -> Archive:
     return there
 
 
-def too_short_a_night(archive: Archive, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+def too_short_a_night(
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    dry: bool = False,
+    grace: float = 0.0,
+) -> None:
     """A night whose time is over when its first photo has been read."""
     late = LaterClock()
     read: Callable[..., Photo | Unusable] = vars(sync_compare)["read_photo"]
@@ -58,7 +65,11 @@ def too_short_a_night(archive: Archive, monkeypatch: pytest.MonkeyPatch, **setti
 
     with monkeypatch.context() as patched, clock.using(late):
         patched.setattr(sync_compare, "read_photo", slowly)
-        archive.sync(max_duration=600.0, readers=1, **settings)
+        settings = archive.sync_settings(max_duration=600.0, readers=1, grace=grace)
+        if dry:
+            list(preview(settings))
+        else:
+            sync_manifest(settings, lambda: archive.credentials)
 
 
 def test_a_night_without_a_difference_makes_no_call_but_the_opening_one(archive: Archive) -> None:
@@ -601,6 +612,18 @@ def test_a_dry_run_changes_nothing_in_the_ledger(archive: Archive) -> None:
     archive.rows.insert(0, row)  # an old list, looked at by hand
     list(preview(archive.sync_settings(grace=2.0)))
     assert marks(archive) == before
+
+
+def test_a_dry_run_ends_when_its_time_is_over_and_keeps_nothing(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in archive.folder.glob("*.jpg"):
+        path.write_bytes(path.read_bytes())
+
+    for _ in range(2):
+        with pytest.raises(TimeOverError, match="A dry run keeps nothing"):
+            too_short_a_night(archive, monkeypatch, dry=True)
+    list(preview(archive.sync_settings(max_duration=600.0)))
 
 
 def test_a_dry_run_goes_on_beside_a_ledger_that_it_may_only_read(

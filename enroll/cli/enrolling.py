@@ -288,7 +288,7 @@ _guards = together(
     _bound(
         "--max-removals",
         "1%",
-        "How many people may be removed, and how many may be missing for the first time: a "
+        "How many people may be removed, and how many may be absent for the first time: a "
         "number, or a share of those in the library, at least 10.",
     ),
     _bound(
@@ -304,7 +304,7 @@ _guards = together(
     ),
     setting(
         "--grace",
-        "Remove people only after they have been missing for this long.",
+        "Remove people only after they have been absent for this long.",
         metavar="DAYS",
         of=SyncSettings,
     ),
@@ -341,7 +341,7 @@ def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> 
 
 def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
     from enroll.commands.sync_compare import preview
-    from enroll.commands.sync_report import difference_lines, strange_lines
+    from enroll.commands.sync_guards import difference_lines, strange_lines
 
     tame_pillow()
     for found in preview(settings, show_user_ids=show_user_ids):

@@ -14,20 +14,18 @@ from enroll.commands.run_input import RunInput, named_library, prepare
 from enroll.commands.run_opening import hold_known
 from enroll.commands.sync_compare import (
     ManifestDifference,
-    as_it_is,
     check_differences,
     compare,
     refuse_too_much,
 )
 from enroll.errors import EnrollError, GuardError, ServiceError
-from enroll.ledger import Ledger, SyncResult, empty_ledger
+from enroll.ledger import Ledger, empty_ledger
 from enroll.manifest.scan import resolved
 from enroll.model import Credentials
 from enroll.session.deletions import delete_chosen
 from enroll.session.session import command_record, run_start
 from enroll.session.tally import Ended
 from enroll.settings import SyncSettings
-from enroll.text.logs import mask
 from enroll.text.wording import amount, duration
 from enroll.threads import OneCore
 from enroll.visible import path_text
@@ -50,42 +48,32 @@ def sync_manifest(
         settings = replace(settings, images=resolved(settings.images))
     check_differences(settings)
     given = prepare(settings)
-    show = as_it_is if show_user_ids else mask
     with ExitStack() as stack:
         held = hold_known(stack, given)
         if held is None:
             with closing(empty_ledger(named_library(settings))) as nothing:
-                difference = _compare(settings, given, nothing, show)
+                difference = compare(settings, given, nothing)
+                refuse_too_much(difference, settings, nothing, show_user_ids=show_user_ids)
         else:
-            difference = _compare_on_record(settings, given, held.ledger, show)
+            difference = _compare_on_record(settings, given, held.ledger, show_user_ids)
         run = stack.enter_context(
             open_run(given, read_credentials, pool=pool_on(core), screen=screen, held=held)
         )
-        sync_result = SyncResult(
-            counted=difference.counted, other_manifest=difference.other_manifest
-        )
-        if held is None:  # nobody was there before, so there is nobody to delete
-            return run.close(run.drive(core), sync_result=sync_result)
         deletions = _Deletions(settings, run, difference)
+        if held is None:  # nobody was there before, so there is nobody to delete
+            return run.close(run.drive(core), sync_result=deletions.result)
         ended = deletions.finish(_enroll(run, deletions, core))
-        return run.close(ended, sync_result=deletions.add_to(sync_result))
-
-
-def _compare(
-    settings: SyncSettings, given: RunInput, ledger: Ledger, show: Callable[[str], str]
-) -> ManifestDifference:
-    """The difference, which may be carried out. Raises GuardError."""
-    difference = compare(settings, given.manifest, ledger, until=given.until)
-    refuse_too_much(difference, settings, given.manifest, ledger, show=show)
-    return difference
+        return run.close(ended, sync_result=deletions.result)
 
 
 def _compare_on_record(
-    settings: SyncSettings, given: RunInput, ledger: Ledger, show: Callable[[str], str]
+    settings: SyncSettings, given: RunInput, ledger: Ledger, show_user_ids: bool
 ) -> ManifestDifference:
-    """The same; the ledger remembers a refusal, and nothing else of it."""
+    """The difference, which may be carried out. The ledger records a refusal, and nothing else of
+    a refused sync. Raises GuardError."""
     try:
-        difference = _compare(settings, given, ledger, show)
+        difference = compare(settings, given, ledger)
+        refuse_too_much(difference, settings, ledger, show_user_ids=show_user_ids)
     except GuardError as error:
         last_scan = ledger.last_scan()
         start = replace(
@@ -119,25 +107,15 @@ class _Deletions:
     """A sync's deletions: replaced faces once their new ones are there, leavers last."""
 
     def __init__(self, settings: SyncSettings, run: Run, difference: ManifestDifference) -> None:
+        self.result = difference.result
         self._settings = settings
         self._run = run
         self._ledger = run.ledger
         self._cutoff = difference.cutoff
         self._bound = ""
-        self._people = self._faces = self._replaced = self._kept = 0
-
-    def add_to(self, sync_result: SyncResult) -> SyncResult:
-        """The same, with what was deleted."""
-        return replace(
-            sync_result,
-            people=self._people,
-            faces=self._faces,
-            replaced=self._replaced,
-            kept=self._kept,
-        )
 
     def finish(self, ended: Ended) -> Ended:
-        """Delete leavers and replaced faces if the run came to its end; returns how the sync
+        """Delete replaced faces and leavers if the run reached its end; returns how the sync
         ended."""
         through = not (ended.stop or ended.signal or ended.bound)
         diff = self._ledger.diff
@@ -148,9 +126,10 @@ class _Deletions:
                     self._delete_leavers()
             finally:
                 diff.forget_done()
-                self._kept = diff.count_outdated()
+                kept = diff.count_outdated()
+                self.result = replace(self.result, kept=kept)
             if through and (behind := diff.count_held_back()):
-                self._kept += behind
+                self.result = replace(self.result, kept=kept + behind)
                 self._bound = self._bound or _about_those_behind(behind)
             self._ledger.commit()
         except EnrollError as error:
@@ -172,7 +151,8 @@ class _Deletions:
                 self._delete()
             finally:  # what was deleted before an error counts
                 left = self._ledger.deletions.choose_replaced()
-                self._replaced += chosen.faces - left.faces
+                replaced = self.result.replaced + chosen.faces - left.faces
+                self.result = replace(self.result, replaced=replaced)
 
     def _delete_leavers(self) -> None:
         chosen = self._ledger.deletions.choose_leavers(cutoff=self._cutoff)
@@ -181,8 +161,11 @@ class _Deletions:
                 self._delete()
             finally:
                 left = self._ledger.deletions.choose_leavers(cutoff=self._cutoff)
-                self._people = chosen.people - left.people
-                self._faces = chosen.faces - left.faces
+                self.result = replace(
+                    self.result,
+                    people=chosen.people - left.people,
+                    faces=chosen.faces - left.faces,
+                )
 
     def _delete(self) -> None:
         with self._run.caller() as caller:
@@ -207,5 +190,5 @@ def _about_those_behind(people: int) -> str:
     have = "has" if people == 1 else "have"
     return (
         f"{amount(people, 'person', 'people')} {have} another user_data in the library than in "
-        "the manifest: what an earlier run had added had to be settled first"
+        "the manifest, because a call of an earlier run had to be settled first"
     )

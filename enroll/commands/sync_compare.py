@@ -1,36 +1,44 @@
-"""Compares a manifest with its ledger as a whole, before any call.
+"""Compares a whole manifest with its ledger before any call, and refuses a difference that is too
+large.
 
-Photos are read if their content must be known. If anything is kept, it is who is back and what
-files contain. A difference that is too large is refused.
+Photos are read if their content must be known. All that is kept is who is back and what files
+contain.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 from enroll import clock
 from enroll.commands import sync_guards
-from enroll.commands.run_input import check_beside_results, ledger_path, named_library
+from enroll.commands.run_input import (
+    RunInput,
+    check_beside_results,
+    ledger_path,
+    named_library,
+    prepare,
+)
 from enroll.commands.sync_guards import Refusal, Seen
-from enroll.commands.sync_report import write_row_diffs
 from enroll.errors import GuardError, LocalError, TimeOverError
 from enroll.ledger import (
     Changes,
-    DiffCounts,
     Ledger,
     ReadFile,
     RowDiff,
     RowDiffKind,
     SyncResult,
     UnreadFile,
+    iso_time,
     ledger_at,
 )
-from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.manifest import Manifest
+from enroll.manifest.results import csv_bytes, escape
+from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.scan import (
     CHUNK_ROWS,
     FolderGoneError,
@@ -42,7 +50,7 @@ from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable, same_face
 from enroll.photos import PhotoStore, open_store, read_photo
 from enroll.resources import share_out
 from enroll.settings import Precheck, Preparation, SyncSettings
-from enroll.text.files import Output
+from enroll.text.files import Output, new_file
 from enroll.text.logs import NAMELESS, mask
 from enroll.text.wording import duration
 from enroll.threads import Threads
@@ -54,6 +62,9 @@ EXAMPLES = 3
 READ_AT_ONCE = 500
 """Photos that are read per query of their people's faces."""
 
+ROWS_AT_ONCE = 1000
+"""Differences that are written at a time."""
+
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 
@@ -62,35 +73,27 @@ HOUR_MS = 3_600_000
 class ManifestDifference:
     """How a manifest differs from a ledger, whose `diff` has the single rows and faces.
 
-    `cutoff` is as `removal_cutoff` says, `store` where the photos are; `other_manifest` is the
-    one that hardly anybody but the leavers was enrolled from, empty where there is none such.
+    `result` has the numbers, and no deletions yet; `cutoff` is that of `removal_cutoff`, and
+    `store` has the photos.
     """
 
-    counted: DiffCounts
+    manifest: Manifest
+    result: SyncResult
     cutoff: int
     store: PhotoStore
-    other_manifest: str
 
 
 def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[SyncResult]:
     """What a sync would do, without a call; nothing but `differences` is written.
 
-    Yields the difference, then raises GuardError if it would be refused.
+    Yields the difference, then raises GuardError if it would be refused. Raises TimeOverError.
     """
     check_differences(settings)
-    manifest = open_manifest(
-        settings.manifest,
-        columns=settings.columns,
-        encoding=settings.encoding,
-        sheet=settings.sheet,
-    )
-    with closing(ledger_at(ledger_path(settings)).scratch(named_library(settings))) as ledger:
-        found = compare(settings, manifest, ledger, keep=False)
-        yield SyncResult(
-            counted=found.counted, other_manifest=found.other_manifest, notes=manifest.notes
-        )
-        show = as_it_is if show_user_ids else mask
-        refuse_too_much(found, settings, manifest, ledger, show=show)
+    given = prepare(replace(settings, write_results=False))
+    with closing(ledger_at(given.ledger).scratch(named_library(settings))) as ledger:
+        found = compare(settings, given, ledger, keep=False)
+        yield replace(found.result, notes=given.manifest.notes)
+        refuse_too_much(found, settings, ledger, show_user_ids=show_user_ids)
 
 
 def check_differences(settings: SyncSettings) -> None:
@@ -102,86 +105,103 @@ def check_differences(settings: SyncSettings) -> None:
 
 
 def compare(
-    settings: SyncSettings,
-    manifest: Manifest,
-    ledger: Ledger,
-    *,
-    until: float = math.inf,
-    keep: bool = True,
+    settings: SyncSettings, given: RunInput, ledger: Ledger, *, keep: bool = True
 ) -> ManifestDifference:
-    """Compare the whole manifest with the ledger, and write the differences where that is wanted.
+    """Compare the whole manifest with the ledger, and write the differences if that is wanted.
 
-    It has to end by `until` (monotonic seconds). Without `keep`, nothing of it stays in the ledger.
-    Raises GuardError if the photos' folder is missing, TimeOverError, and LocalError if the photos
-    cannot be reached.
+    Without `keep`, nothing of it stays in the ledger. Raises GuardError if the photos' folder is
+    missing, TimeOverError once `given.until` has passed, and LocalError if the photos cannot be
+    reached.
     """
-    now = clock.now_ms()
+    now, manifest, diff = clock.now_ms(), given.manifest, ledger.diff
     try:
         store = choose_photo_store(settings.images, manifest, ledger).store
     except (FolderGoneError, NoFolderError) as error:
         _take_rows(settings, manifest, ledger, open_store("."), keep=keep)
         raise GuardError([f"Nothing was done. {error}"]) from error
-    diff = ledger.diff
     withheld, returned = _take_rows(settings, manifest, ledger, store, keep=keep)
     diff.match_photos(reread=settings.checksum)
-    _read_photos(settings, ledger, store, until, keep=keep)
+    _read_photos(settings, ledger, store, given.until, keep=keep)
     cutoff = removal_cutoff(now, settings.grace)
     diff.compare(now=now, cutoff=cutoff, withheld=ledger.block_list)
     counted = diff.counts()
     if settings.differences is not None:
-        write_row_diffs(diff.row_diffs(photos_folder=store.root), settings.differences)
+        _write_row_diffs(diff.row_diffs(photos_folder=store.root), settings.differences)
     return ManifestDifference(
-        counted=replace(counted, rows=counted.rows + withheld, returned=returned),
+        manifest=manifest,
+        result=SyncResult(
+            counted=replace(counted, rows=counted.rows + withheld, returned=returned),
+            other_manifest=diff.other_manifest(_path_of(manifest)),
+        ),
         cutoff=cutoff,
         store=store,
-        other_manifest=diff.other_manifest(_path_of(manifest)),
     )
+
+
+DIFF_COLUMNS = ("change", "user_id", "user_data", "image", "face_token", "since")
+"""The columns of the --differences file."""
+
+
+def _write_row_diffs(diffs: Iterator[RowDiff], path: Path) -> None:
+    """Write the differences as CSV that only its owner can read. Raises LocalError."""
+    with new_file(path) as new:
+        new.file.write(csv_bytes([DIFF_COLUMNS]))
+        while some := list(islice(diffs, ROWS_AT_ONCE)):
+            new.file.write(
+                csv_bytes(
+                    (
+                        one.kind.value,
+                        escape(one.user_id, user_id_fault),
+                        escape(one.user_data),
+                        escape(one.image, image_fault),
+                        one.face_token,
+                        iso_time(one.since),
+                    )
+                    for one in some
+                )
+            )
 
 
 def refuse_too_much(
-    found: ManifestDifference,
-    settings: SyncSettings,
-    manifest: Manifest,
-    ledger: Ledger,
-    *,
-    show: Callable[[str], str],
+    found: ManifestDifference, settings: SyncSettings, ledger: Ledger, *, show_user_ids: bool
 ) -> None:
-    """Raise GuardError if the difference must not be carried out; `show` turns a user id into what
-    its message may show."""
-    refusals = sync_guards.refusals(found.counted, settings)
+    """Raise GuardError if the difference must not be carried out."""
+    counted, manifest = found.result.counted, found.manifest
+    refusals = sync_guards.refusals(counted, settings)
     if not refusals:
         return
-    seen = Seen(
-        signs=ledger.diff.diagnose(manifest=_path_of(manifest)),
-        folder_empty=found.store.is_empty(),
-    )
+    signs = ledger.diff.diagnose(manifest=_path_of(manifest))
     lines, masked = (
         sync_guards.refusal_lines(
             refusals,
-            found.counted,
-            replace(seen, examples=_examples(ledger, refusals, shown)),
+            counted,
+            Seen(
+                signs=signs,
+                folder_empty=found.store.is_empty(),
+                examples=_examples(ledger, refusals, shown=shown),
+            ),
             manifest=path_text(manifest.path),
         )
-        for shown in (show, mask)
+        for shown in (show_user_ids, False)
     )
-    raise GuardError(lines, counts=found.counted.figures(), masked=masked)
+    raise GuardError(lines, counts=counted.figures(), masked=masked)
 
 
 def _examples(
-    ledger: Ledger, refusals: Sequence[Refusal], show: Callable[[str], str]
+    ledger: Ledger, refusals: Sequence[Refusal], *, shown: bool
 ) -> dict[RowDiffKind, list[str]]:
-    def shown(change: RowDiff) -> str:
-        name = show(change.user_id)
-        if change.line:
-            return f"{name} (line {change.line})"
-        return "" if name == NAMELESS else name
-
-    kinds = {kind for refusal in refusals for kind in sync_guards.KINDS[refusal.guard]}
-    return {
-        kind: list(dict.fromkeys(filter(None, map(shown, islice(found, EXAMPLES)))))
-        for kind in kinds
-        for found in [ledger.diff.row_diffs([kind], photos_folder="")]
-    }
+    """Some user ids of each kind that was refused, with their lines; masked unless `shown`."""
+    examples: dict[RowDiffKind, list[str]] = {}
+    for kind in {kind for refusal in refusals for kind in sync_guards.KINDS[refusal.guard]}:
+        names = dict[str, None]()
+        for one in islice(ledger.diff.row_diffs([kind], photos_folder=""), EXAMPLES):
+            name = one.user_id if shown else mask(one.user_id)
+            if one.line:
+                names[f"{name} (line {one.line})"] = None
+            elif name != NAMELESS:
+                names[name] = None
+        examples[kind] = list(names)
+    return examples
 
 
 def _path_of(manifest: Manifest) -> str:
@@ -189,13 +209,9 @@ def _path_of(manifest: Manifest) -> str:
     return path_text(manifest.path.absolute())
 
 
-def as_it_is(user_id: str) -> str:
-    """Shows user ids to those who may see them."""
-    return user_id
-
-
 def removal_cutoff(now: int, grace: float) -> int:
-    """People gone since then or longer are to be removed (UNIX ms); `grace` is days.
+    """People who have been absent since then or longer are to be removed (UNIX ms); `grace` is
+    days.
 
     Up to an hour less is accepted, or a twentieth of a short grace: a nightly job may start a
     minute early.
@@ -207,15 +223,14 @@ def removal_cutoff(now: int, grace: float) -> int:
 def _take_rows(
     settings: SyncSettings, manifest: Manifest, ledger: Ledger, store: PhotoStore, *, keep: bool
 ) -> tuple[int, int]:
-    """Take the whole manifest, and `keep` that those are there who are in it, whatever becomes of
-    the sync. How many rows are of people who were forgotten, and how many people had gone and are
-    back."""
+    """Take the whole manifest. Returns how many rows are of forgotten people, and how many people
+    were absent and are back; with `keep` the ledger learns of these whatever the sync comes to."""
     diff, blocked = ledger.diff, ledger.block_list
     scan = Scan(manifest.rows(CHUNK_ROWS), store, concurrency=settings.readers)
     withheld = 0
     try:
         while (rows := scan.next_chunk()) is not None:
-            free, forgotten = blocked.part(rows)  # who was forgotten is no joiner
+            free, forgotten = blocked.part(rows)  # a forgotten person is no joiner
             diff.add_rows(free)
             withheld += len(forgotten)
     finally:
@@ -232,8 +247,9 @@ def _read_photos(
 ) -> None:
     """Read photos that may have changed, as a run would.
 
-    With `keep`, what the files contain stays known whatever becomes of the sync: neither the run
-    nor the next sync reads unchanged ones again, so syncs with too little time still make progress.
+    With `keep`, the ledger learns what the files contain whatever the sync comes to: neither the
+    run nor the next sync reads unchanged ones again, so syncs with too little time still make
+    progress.
     """
     preparation = replace(settings.preparation, precheck=Precheck.OFF)
     read = partial(_read, store=store, preparation=preparation)
@@ -241,31 +257,37 @@ def _read_photos(
     with Threads(share_out(calls=0, readers=settings.readers).readers) as readers:
         while files := ledger.diff.unread(after=after, most=READ_AT_ONCE):
             faces = ledger.faces_of({file.user_id for file in files})
-            told: list[ReadFile] = []
+            done: list[ReadFile] = []
             records: list[PhotoRecord] = []
             photos = [readers.submit(read, file.path) for file in files]
             over = False
             for file, coming in zip(files, photos, strict=True):
-                over = over or (bool(told) and clock.monotonic() >= until)
+                over = over or (bool(done) and clock.monotonic() >= until)
                 if over and coming.cancel():
                     continue
                 photo = coming.result()
-                told.append(_told(file, photo, faces[file.user_id], store))
+                done.append(_read_file(file, photo, faces[file.user_id], store))
                 if isinstance(photo, Photo):
                     record = PhotoRecord(path=file.path, times=photo.times, sha256=photo.sha256)
                     records.append(record)
-            ledger.diff.store_read(told)
+            ledger.diff.store_read(done)
             if keep:
-                ledger.diff.store_same_faces(told)
+                ledger.diff.store_same_faces(done)
                 ledger.record(Changes(photos=records))
                 ledger.commit()
             if over or clock.monotonic() >= until:
                 raise TimeOverError(
                     f"--max-duration ({duration(settings.max_duration or 0.0)}) was over while "
-                    "changed or touched photos were being read; no call was made. What was read "
-                    "is kept: run the same command again to continue."
+                    f"changed or touched photos were being read; no call was made. {_KEPT[keep]}"
                 )
             after = (files[-1].user_id, files[-1].path)
+
+
+_KEPT = {
+    True: "What was read is kept: run the same command again to continue.",
+    False: "A dry run keeps nothing: give it more time.",
+}
+"""What to do after too little time, by whether what was read is kept."""
 
 
 def _read(path: str, *, store: PhotoStore, preparation: Preparation) -> Photo | Unusable:
@@ -273,7 +295,7 @@ def _read(path: str, *, store: PhotoStore, preparation: Preparation) -> Photo | 
     return replace(photo, content=b"") if isinstance(photo, Photo) else photo
 
 
-def _told(
+def _read_file(
     file: UnreadFile, photo: Photo | Unusable, faces: Sequence[FaceRecord], store: PhotoStore
 ) -> ReadFile:
     if isinstance(photo, Photo):

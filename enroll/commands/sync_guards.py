@@ -1,26 +1,26 @@
-"""Whether a difference may be carried out, and what to say if not. Pure."""
+"""Whether a sync may carry out a difference, and what to say of the difference. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from enroll.ledger import Diagnosis, DiffCounts, RowDiffKind
+from enroll.ledger import Diagnosis, DiffCounts, RowDiffKind, SyncResult
 from enroll.settings import Bound, SyncSettings
 from enroll.text.wording import amount
 
 LEAST_REMOVALS = 10
-"""People who may be removed however small the library is, if the limit is a percentage."""
+"""People who may be removed from even the smallest library, if the limit is a percentage."""
 
 LEAST_CHANGES = 100
-"""The same for faces that are added."""
+"""Faces that may be added to it likewise."""
 
 LEAST_EMPTIED = 3
-"""Lost texts from which on a column may be at fault."""
+"""If so many texts or more become empty, a column may be at fault."""
 
 MANY_PERCENT = 50
-"""From this share on, a pattern is taken for the cause."""
+"""The share of rows or people from which a pattern counts as the cause."""
 
 
 class Guard(StrEnum):
@@ -31,16 +31,17 @@ class Guard(StrEnum):
     REMOVALS = "removals"
     """People and faces that are to be removed now."""
     GONE = "gone"
-    """People who are no longer in the manifest."""
+    """People who are absent from the manifest for the first time."""
     CHANGES = "changes"
     """Faces that are to be added or replaced."""
     MISSING = "missing"
-    """Photos that are not there."""
+    """Photos that are missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """One guard that says no: how many there are, and how many there may be."""
+    """A guard that refuses: how many there are, and how many there may be. `option` and `bound` are
+    the option that says so, and its value."""
 
     guard: Guard
     count: int = 0
@@ -51,8 +52,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What was seen of a refused manifest: its `signs`, whether there is no photo at all, and some
-    rows of each kind of change, as they may be shown."""
+    """What was seen of a refused manifest: its `signs`, whether the photos' folder is empty, and
+    some rows of each kind of change, as they may be shown."""
 
     signs: Diagnosis = field(default_factory=Diagnosis)
     folder_empty: bool = False
@@ -66,29 +67,29 @@ KINDS = {
     Guard.CHANGES: (RowDiffKind.JOINER, RowDiffKind.PHOTO, RowDiffKind.USER_DATA),
     Guard.MISSING: (RowDiffKind.MISSING,),
 }
-"""The changes of which a guard's message gives examples."""
+"""The kinds of which a guard's message gives examples."""
 
 
 def refusals(found: DiffCounts, settings: SyncSettings) -> list[Refusal]:
-    """Every guard that says no; none where all may be done."""
+    """Every guard that refuses the difference."""
     if not found.rows:
         return [Refusal(guard=Guard.EMPTY)]
     removals, changes = settings.max_removals, settings.max_changes
     people, least = found.people, LEAST_REMOVALS
-    said = [
+    found_over = [
         _over(Guard.MISSING, found.missing, settings.max_missing, of=found.rows),
         _over(Guard.GONE, found.newly_gone, removals, of=people, least=least),
         _over(Guard.REMOVALS, found.removed, removals, of=people, least=least),
     ]
-    if found.people and not found.first:  # where nobody has a face there is nothing to spoil
+    if found.people and not found.first:  # without faces there is nothing to spoil
         least = 0 if _texts_are_lost(found) else LEAST_CHANGES
-        said.append(_over(Guard.CHANGES, found.added, changes, of=people, least=least))
-    return [one for one in said if one is not None]
+        found_over.append(_over(Guard.CHANGES, found.added, changes, of=people, least=least))
+    return [one for one in found_over if one is not None]
 
 
 def _texts_are_lost(found: DiffCounts) -> bool:
-    """Whether hardly anybody would keep a text: a column that is missing is none of the changes
-    that every small library may make."""
+    """Whether hardly anybody would keep a text. Then the column is missing, which is not among the
+    changes that even the smallest library may make."""
     return found.emptied >= LEAST_EMPTIED and 2 * found.emptied >= found.people
 
 
@@ -114,8 +115,8 @@ def refusal_lines(
     *,
     manifest: str,
 ) -> list[str]:
-    """Why nothing was done: what is too much, some rows, what probably happened, and what lifts
-    it."""
+    """Why nothing was done: what is too much, some rows, what probably happened, and what to do
+    about it."""
     lines = [f"Nothing was done: {manifest} {_too_much(refusals)}."]
     for refusal in refusals:
         if refusal.guard is Guard.EMPTY:
@@ -144,7 +145,7 @@ def _too_much(refusals: Sequence[Refusal]) -> str:
         Guard.REMOVALS: "would remove too many faces",
         Guard.GONE: "lacks too many people",
         Guard.CHANGES: "would change too many faces",
-        Guard.MISSING: "names too many photos that are not there",
+        Guard.MISSING: "names too many missing photos",
     }
     return ", and ".join(dict.fromkeys(words[refusal.guard] for refusal in refusals))
 
@@ -161,9 +162,9 @@ def _sentence(refusal: Refusal, found: DiffCounts) -> str:
         faces = [f"{amount(found.dropped, 'face')} of others"] if found.dropped else []
         if found.superseded:
             faces.append(f"{amount(found.superseded, 'face')} that `enroll run` has superseded")
-        who = f"{amount(found.together, 'person', 'people')} whose grace is over"
+        who = f"{amount(found.together, 'person', 'people')} past the grace period"
         if found.together < found.leaving:
-            who += f" and who all went missing in one night, of {found.leaving:,} in all"
+            who += f", all found absent by one sync; {found.leaving:,} in all"
         what = ", ".join([who, *faces])
         return f"{count:,} are to be removed ({what}); {allowed}."
     if refusal.guard is Guard.CHANGES:
@@ -172,7 +173,7 @@ def _sentence(refusal: Refusal, found: DiffCounts) -> str:
             f"{found.photos:,} with a new photo, {found.user_data:,} with a new user_data); "
             f"{allowed}."
         )
-    return f"{count:,} of {amount(found.rows, 'photo')} are not there; {allowed}."
+    return f"{count:,} of {amount(found.rows, 'photo')} are missing; {allowed}."
 
 
 def _reason(guard: Guard, found: DiffCounts, seen: Seen) -> str:
@@ -183,11 +184,11 @@ def _reason(guard: Guard, found: DiffCounts, seen: Seen) -> str:
     if signs.swapped >= MANY_PERCENT:
         return (
             "The user ids look like names or photos: the columns were probably renamed or "
-            "swapped; name them with --columns."
+            "swapped. Name them with --columns."
         )
     if signs.zeros_lost and 100 * signs.zeros_lost >= MANY_PERCENT * max(found.newly_gone, 1):
         return (
-            f"{signs.zeros_lost:,} of those missing are there with more or fewer zeros before the "
+            f"{signs.zeros_lost:,} of those absent are in it with more or fewer zeros before the "
             "user_id: leading zeros were probably lost, as in a spreadsheet."
         )
     if guard is Guard.REMOVALS and 2 * found.superseded >= found.removed:
@@ -206,7 +207,7 @@ _OF_MISSING = {
     False: "The photos were probably moved or not copied yet, or the image column is the wrong "
     "one.",
 }
-"""By whether there is no photo at all."""
+"""By whether the photos' folder is empty."""
 
 
 def about_another(manifest: str) -> str:
@@ -221,7 +222,7 @@ def about_another(manifest: str) -> str:
 _OF_REMOVALS: Sequence[tuple[Callable[[DiffCounts, Diagnosis], bool], str]] = (
     (
         lambda found, signs: signs.behind and not found.joiners,
-        "All of them were enrolled after those who are there: the file was probably cut off.",
+        "All of them were enrolled after those in it: the file was probably cut off.",
     ),
     (
         lambda found, _: 10 * found.joining >= 9 * found.newly_gone > 0,
@@ -247,3 +248,49 @@ _OF_CHANGES: Sequence[tuple[Callable[[DiffCounts, Diagnosis], bool], str]] = (
         "Another program has probably written all photos again.",
     ),
 )
+
+
+def difference_lines(counted: DiffCounts) -> Iterator[str]:
+    """The numbers of a difference."""
+    yield f"  {counted.joiners:>9,}  joiners: rows of people without a face in the library"
+    yield f"  {counted.photos:>9,}  new photos of people with a face"
+    yield f"  {counted.user_data:>9,}  rows with a changed user_data"
+    if counted.held_back:
+        yield f"  {counted.held_back:>9,}  more of these, not added because their photo is missing"
+    yield f"  {counted.dropped:>9,}  faces of people in the manifest whose row is gone"
+    if counted.superseded:
+        yield f"  {counted.superseded:>9,}  faces superseded by another command"
+    yield f"  {counted.leaving:>9,}  leavers to be removed now"
+    yield f"  {counted.waiting:>9,}  leavers within the grace period"
+    if counted.newly_gone:
+        yield f"  {counted.newly_gone:>9,}  leavers absent for the first time"
+    if counted.returned:
+        yield f"  {counted.returned:>9,}  leavers who are back"
+    if counted.missing:
+        yield f"  {counted.missing:>9,}  missing photos"
+
+
+def strange_lines(found: SyncResult) -> Iterator[str]:
+    """What somebody has to see of a sync even if all was done."""
+    if found.other_manifest:
+        gone = found.counted.waiting + found.counted.leaving
+        count = amount(gone, "leaver has", "leavers have")
+        yield f"{count} probably not left. {about_another(found.other_manifest)}"
+
+
+def sync_lines(found: SyncResult) -> Iterator[str]:
+    """A sync's part of the summary."""
+    yield "How the manifest differed from the ledger"
+    yield from difference_lines(found.counted)
+    if found.replaced:
+        yield f"{amount(found.replaced, 'face')} deleted after being replaced."
+    if found.people:
+        faces = amount(found.faces, "face")
+        yield f"{amount(found.people, 'leaver')} removed, with {faces}."
+    if (left := found.counted.leaving - found.people) > 0:
+        yield f"{amount(left, 'leaver')} not removed yet: the next sync continues."
+    if found.kept:
+        yield (
+            f"{amount(found.kept, 'person', 'people')} with a face to be removed: kept until all "
+            "their rows are enrolled, or until the next sync."
+        )

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from enroll.commands.run_closing import Report
-from enroll.commands.sync_report import strange_lines, sync_lines
+from enroll.commands.sync_guards import strange_lines, sync_lines
 from enroll.errors import ExitCode
 from enroll.limiter.limits import LimiterState
 from enroll.model import CallKind, Status
