@@ -657,7 +657,7 @@ def test_a_face_that_no_row_points_to_is_superseded(ledger: Ledger) -> None:
     enroll(ledger, 1)
     newer = replace(face(2), user_id="u1")
     ledger.record(Changes(faces=[newer], rows=[replace(row(1), face_id=2, sha256=sha(2))]))
-    assert ledger.supersede(["u1"], at=1, run=1) == 1
+    assert ledger.supersede(at=1, run=1) == 1
     ledger.commit()
     assert [one.status for one in ledger.faces_of(["u1"])["u1"]] == [
         Status.SUPERSEDED,

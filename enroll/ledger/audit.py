@@ -1,8 +1,10 @@
-"""Compares a SQLite ledger with what its library was seen to hold."""
+"""What a library was seen to hold, and how a SQLite ledger differs from it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import (
@@ -24,8 +26,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from enroll.expiry import expiry_after_death, last_expiry
 from enroll.ledger import schema as s
-from enroll.ledger.listing import ROWS_AT_ONCE, SqliteListing
-from enroll.ledger.queries import PARAMETERS_AT_ONCE, SqliteReader
+from enroll.ledger.queries import SqliteReader, path_of_face
 from enroll.ledger.records import (
     DifferenceKind,
     LibraryDifference,
@@ -34,16 +35,94 @@ from enroll.ledger.records import (
     UnknownFace,
     shown_path,
 )
-from enroll.ledger.statements import face_record
-from enroll.model import EventKind, LibraryFace, Status
+from enroll.ledger.statements import among, face_record, listed
+from enroll.model import EventKind, LibraryFace, ScannedRow, Status
+
+ROWS_AT_ONCE = 1000
+"""Rows that are read from a temporary table together."""
+
+TOKENS_AT_ONCE = 400
+"""Tokens that are looked for together: long lists are slow to compile."""
+
+
+class SqliteListing:
+    """See `enroll.ledger.Listing`. It lies in temporary tables, in a file of SQLite's own that is
+    deleted with the connection: a million faces take no memory."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        s.listing_metadata.create_all(connection)
+        connection.commit()
+
+    def close(self) -> None:
+        self._connection.close()
+        self._connection.engine.dispose()
+
+    def add_faces(self, faces: Sequence[LibraryFace]) -> int:
+        if not faces:
+            return 0
+        statement = insert(s.listed).on_conflict_do_nothing()
+        before = self._changes()
+        self._connection.execute(statement, [asdict(face) for face in faces])
+        new = self._changes() - before
+        self._connection.commit()  # what is compared later must not be read as of now
+        return new
+
+    def _changes(self) -> int:
+        """Rows that this connection has written so far; to count them all costs more each time."""
+        return self._connection.scalar(select(func.total_changes())) or 0
+
+    def count_faces(self) -> int:
+        return self._connection.scalar(select(func.count()).select_from(s.listed)) or 0
+
+    def faces_of(self, user_id: str) -> list[LibraryFace]:
+        query = (
+            select(s.listed)
+            .where(s.listed.c.user_id == user_id)
+            .order_by(s.listed.c.add_time, s.listed.c.face_token)
+        )
+        return [LibraryFace(**found._asdict()) for found in self._connection.execute(query)]
+
+    def tokens(self) -> Iterator[list[str]]:
+        query = select(s.listed.c.face_token).execution_options(yield_per=TOKENS_AT_ONCE)
+        for found in self._connection.scalars(query).partitions():
+            yield list(found)
+
+    def add_rows(self, rows: Iterable[ScannedRow]) -> None:
+        columns = s.adoptable_row.c.keys()
+        parameters = [{name: getattr(row, name) for name in columns} for row in rows]
+        if parameters:
+            self._connection.execute(insert(s.adoptable_row).on_conflict_do_nothing(), parameters)
+            self._connection.commit()
+
+    def count_rows(self, *, listed_only: bool) -> int:
+        counted = select(func.count()).select_from(s.adoptable_row)
+        return self._connection.scalar(counted.where(*self._narrowed(listed_only))) or 0
+
+    def rows_by_person(self, *, listed_only: bool) -> Iterator[list[ScannedRow]]:
+        query = (
+            select(s.adoptable_row)
+            .where(*self._narrowed(listed_only))
+            .order_by(s.adoptable_row.c.user_id, s.adoptable_row.c.line)
+            .execution_options(yield_per=ROWS_AT_ONCE)
+        )
+        found = (ScannedRow(**row._asdict()) for row in self._connection.execute(query))
+        for _, rows in groupby(found, key=lambda row: row.user_id):
+            yield list(rows)
+
+    def _narrowed(self, listed_only: bool) -> list[ColumnElement[bool]]:
+        if not listed_only:
+            return []
+        seen = select(s.listed.c.user_id).where(s.listed.c.user_id == s.adoptable_row.c.user_id)
+        return [seen.exists()]
 
 
 class SqliteAudit(SqliteReader):
     """See `enroll.ledger.LedgerAudit`; the listing lies in the same database."""
 
-    def __init__(self, connection: Connection, path: str) -> None:
-        super().__init__(connection, path)
-        self.listing = SqliteListing(connection, path)
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.listing = SqliteListing(connection)
 
     def refresh(self) -> None:
         self._connection.commit()
@@ -51,7 +130,7 @@ class SqliteAudit(SqliteReader):
     def copies(self) -> list[RecordedCopy]:
         token, own = s.surplus.c.face_token, s.face.c.face_token
         borne = s.face.alias("bearer")
-        adopted = select(literal(1)).where(borne.c.face_token == token).exists()
+        adopted = _is_in(borne.c.face_token, token)
         there = case(
             (own.is_(None), False),
             (_is_in(s.listed.c.face_token, own), True),
@@ -62,32 +141,20 @@ class SqliteAudit(SqliteReader):
                 token,
                 s.surplus.c.face_id,
                 own.label("own"),
-                there.label("there"),
+                there.label("own_there"),
                 (s.face.c.status != Status.REMOVED.value).label("wanted"),
             )
             .join_from(s.surplus, s.face, s.face.c.face_id == s.surplus.c.face_id)
             .where(~adopted)
             .order_by(s.surplus.c.face_id, token)
         )
-        return [
-            RecordedCopy(
-                face_token=found.face_token,
-                face_id=found.face_id,
-                own=found.own,
-                own_there=None if found.there is None else bool(found.there),
-                wanted=found.wanted,
-            )
-            for found in self._connection.execute(query)
-        ]
+        return [RecordedCopy(**found._asdict()) for found in self._connection.execute(query)]
 
     def copies_of(self, face_ids: Sequence[int]) -> dict[str, int]:
-        copies: dict[str, int] = {}
-        for start in range(0, len(face_ids), PARAMETERS_AT_ONCE):
-            some = face_ids[start : start + PARAMETERS_AT_ONCE]
-            query = select(s.surplus.c.face_token, s.surplus.c.face_id)
-            found = self._connection.execute(query.where(s.surplus.c.face_id.in_(some)))
-            copies |= {copy.face_token: copy.face_id for copy in found}
-        return copies
+        copy = s.surplus.c
+        query = select(copy.face_token, copy.face_id).where(copy.face_id.in_(among("faces")))
+        found = self._connection.execute(query, {"faces": listed(face_ids)})
+        return {copy.face_token: copy.face_id for copy in found}
 
     def formers_of_missing(self) -> int:
         query = (
@@ -149,81 +216,27 @@ class SqliteAudit(SqliteReader):
     # Differences
 
     def differences(self, *, under_way: bool) -> Iterator[LibraryDifference]:
-        yield from self._found(DifferenceKind.MISSING, self._missing().order_by(s.face.c.face_id))
-        yield from self._unknown(under_way=under_way)
-        yield from self._found(DifferenceKind.SURPLUS, self._surplus())
-        yield from self._found(DifferenceKind.OTHER_USER_ID, self._other_user_id())
+        missing = _MISSING.order_by(s.face.c.face_id)
+        yield from self._found(DifferenceKind.MISSING, missing)
+        for found in self._connection.execute(_UNKNOWN.execution_options(yield_per=ROWS_AT_ONCE)):
+            if found.sending and under_way:
+                continue
+            unsettled = found.sending or found.in_doubt
+            kind = DifferenceKind.UNSETTLED if unsettled else DifferenceKind.UNKNOWN_FACE
+            yield _difference(kind, found, "")
+        yield from self._found(DifferenceKind.SURPLUS, _SURPLUS)
+        yield from self._found(DifferenceKind.OTHER_USER_ID, _OTHER_USER_ID)
 
     def _found(self, kind: DifferenceKind, query: Select[Any]) -> Iterator[LibraryDifference]:
         photos_folder = self.photos_folder
         for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
             yield _difference(kind, found, photos_folder)
 
-    def _unknown(self, *, under_way: bool) -> Iterator[LibraryDifference]:
-        def somebody_is(status: Status) -> ColumnElement[bool]:
-            same = and_(s.face.c.user_id == s.listed.c.user_id, s.face.c.status == status.value)
-            return select(literal(1)).where(same).exists()
-
-        query = select(
-            s.listed.c.face_token,
-            literal("").label("user_id"),
-            s.listed.c.user_id.label("library_user_id"),
-            s.listed.c.add_time,
-            literal("").label("path"),
-            somebody_is(Status.SENDING).label("sending"),
-            somebody_is(Status.IN_DOUBT).label("in_doubt"),
-        ).where(_is_unknown())
-        for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
-            if found.sending and under_way:
-                continue
-            unsettled = found.sending or found.in_doubt
-            kind = DifferenceKind.UNSETTLED if unsettled else DifferenceKind.UNKNOWN_FACE
-            yield _difference(kind, found, "")
-
-    def _surplus(self) -> Select[Any]:
-        return (
-            select(
-                s.surplus.c.face_token,
-                s.face.c.user_id,
-                s.listed.c.user_id.label("library_user_id"),
-                s.listed.c.add_time,
-                _path().label("path"),
-            )
-            .join_from(s.surplus, s.listed, s.listed.c.face_token == s.surplus.c.face_token)
-            .join(s.face, s.face.c.face_id == s.surplus.c.face_id)
-            .order_by(s.surplus.c.face_token)
-        )
-
-    def _other_user_id(self) -> Select[Any]:
-        return (
-            select(
-                s.face.c.face_token,
-                s.face.c.user_id,
-                s.listed.c.user_id.label("library_user_id"),
-                s.listed.c.add_time,
-                _path().label("path"),
-            )
-            .join_from(s.listed, s.face, s.listed.c.face_token == s.face.c.face_token)
-            .where(s.listed.c.user_id != s.face.c.user_id)
-            .order_by(s.face.c.face_token)
-        )
-
-    def _missing(self) -> Select[Any]:
-        return select(
-            s.face.c.face_id,
-            s.face.c.face_token,
-            s.face.c.user_id,
-            literal("").label("library_user_id"),
-            literal(None).label("add_time"),
-            _path().label("path"),
-            s.absent.c.asked,
-        ).join_from(s.absent, s.face, s.face.c.face_token == s.absent.c.face_token)
-
     # What may be done about them
 
     def missing(self, *, after: int) -> list[MissingFace]:
         ids = s.face.c.face_id
-        query = self._missing().where(ids > after).order_by(ids).limit(ROWS_AT_ONCE)
+        query = _MISSING.where(ids > after).order_by(ids).limit(ROWS_AT_ONCE)
         return [
             MissingFace(
                 face_id=found.face_id,
@@ -268,34 +281,61 @@ def _is_in(column: ColumnElement[str], token: ColumnElement[str]) -> ColumnEleme
 
 def _unknown_of(token: ColumnElement[str]) -> list[ColumnElement[bool]]:
     """Conditions: the token was not listed, and nobody said that it is not there."""
-    return [
-        ~select(literal(1)).where(table.c.face_token == token).exists()
-        for table in (s.listed, s.absent)
-    ]
+    return [~_is_in(table.c.face_token, token) for table in (s.listed, s.absent)]
 
 
 def _is_unknown() -> ColumnElement[bool]:
     """Condition: the ledger does not know the listed face."""
-    return and_(
-        *(
-            ~select(literal(1)).where(token == s.listed.c.face_token).exists()
-            for token in (
-                s.face.alias("known").c.face_token,
-                s.surplus.alias("copied").c.face_token,
-                s.face.alias("renewed").c.former_token,
-            )
-        )
+    known = (
+        s.face.alias("known").c.face_token,
+        s.surplus.alias("copied").c.face_token,
+        s.face.alias("renewed").c.former_token,
     )
+    return and_(*(~_is_in(token, s.listed.c.face_token) for token in known))
 
 
-def _path() -> Any:
-    """A path of the face: the last by name, as several rows may point to it."""
-    return (
-        select(func.max(s.row.c.path))
-        .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
-        .correlate(s.face)
-        .scalar_subquery()
-    )
+def _somebody_is(status: Status) -> ColumnElement[bool]:
+    """Condition: a face of the listed face's person has this status."""
+    same = and_(s.face.c.user_id == s.listed.c.user_id, s.face.c.status == status.value)
+    return select(literal(1)).where(same).exists()
+
+
+_OF_BOTH = (
+    s.face.c.user_id,
+    s.listed.c.user_id.label("library_user_id"),
+    s.listed.c.add_time,
+    path_of_face().label("path"),
+)
+_SURPLUS = (
+    select(s.surplus.c.face_token, *_OF_BOTH)
+    .join_from(s.surplus, s.listed, s.listed.c.face_token == s.surplus.c.face_token)
+    .join(s.face, s.face.c.face_id == s.surplus.c.face_id)
+    .order_by(s.surplus.c.face_token)
+)
+_OTHER_USER_ID = (
+    select(s.face.c.face_token, *_OF_BOTH)
+    .join_from(s.listed, s.face, s.listed.c.face_token == s.face.c.face_token)
+    .where(s.listed.c.user_id != s.face.c.user_id)
+    .order_by(s.face.c.face_token)
+)
+_MISSING = select(
+    s.face.c.face_id,
+    s.face.c.face_token,
+    s.face.c.user_id,
+    literal("").label("library_user_id"),
+    literal(None).label("add_time"),
+    path_of_face().label("path"),
+    s.absent.c.asked,
+).join_from(s.absent, s.face, s.face.c.face_token == s.absent.c.face_token)
+_UNKNOWN = select(
+    s.listed.c.face_token,
+    literal("").label("user_id"),
+    s.listed.c.user_id.label("library_user_id"),
+    s.listed.c.add_time,
+    literal("").label("path"),
+    _somebody_is(Status.SENDING).label("sending"),
+    _somebody_is(Status.IN_DOUBT).label("in_doubt"),
+).where(_is_unknown())
 
 
 def _difference(kind: DifferenceKind, found: Row[Any], photos_folder: str) -> LibraryDifference:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
 
 from sqlalchemy import (
     Connection,
@@ -43,9 +43,8 @@ _TOKENS_OF_A_RUN = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind
 class SqliteDeletions:
     """Reads and writes within the ledger's own transactions."""
 
-    def __init__(self, connection: Connection, path: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._path = path
         s.deletion_metadata.create_all(connection)
 
     def choose_run(self, run: int) -> Chosen:
@@ -53,29 +52,31 @@ class SqliteDeletions:
         added = select(s.event.c.face_token).where(
             s.event.c.run == run, s.event.c.kind.in_(_TOKENS_OF_A_RUN)
         )
-        return self._choose(_faces().where(s.face.c.face_token.in_(added)))
+        return self._choose(_FACES.where(s.face.c.face_token.in_(added)), _COPIES_OF_CHOSEN)
 
     def choose_superseded(self) -> Chosen:
-        return self._choose(_faces().where(s.face.c.status == Status.SUPERSEDED.value))
+        superseded = _FACES.where(s.face.c.status == Status.SUPERSEDED.value)
+        return self._choose(superseded, _COPIES_OF_CHOSEN)
 
     def choose_people(self, user_ids: Sequence[str]) -> Chosen:
-        self._connection.execute(delete(s.chosen_face))
-        for statement in _CHOOSE_PEOPLE:
-            self._connection.execute(statement, {"people": listed(user_ids)})
-        found = self._connection.execute(_OPEN_FACES, {"people": listed(user_ids)}).all()
-        return self._counted(opened=found[0].opened)
+        people = {"people": listed(user_ids)}
+        theirs = s.face.c.user_id.in_(among("people"))
+        found = self._choose(
+            *(some.where(theirs) for some in (_FACES, _FORMERS, _COPIES)), **people
+        )
+        opened = select(func.count()).where(theirs, s.face.c.status.in_(OPEN))
+        return replace(found, open=self._connection.scalar(opened, people) or 0)
 
     def choose_replaced(self) -> Chosen:
         outgoing = s.face.c.face_id.in_(select(s.face_to_delete.c.face_id))
         may_go = and_(outgoing, ~leads_to_face(), all_rows_enrolled())
-        renewed = _formers().where(
+        renewed = _FORMERS.where(
             s.face.c.status == Status.ENROLLED.value, s.face.c.face_token != s.face.c.former_token
         )
-        former = _formers().where(may_go, ~s.face.c.status.in_(OPEN))
+        former = _FORMERS.where(may_go, ~s.face.c.status.in_(OPEN))
         # A copy that has landed since its face was removed.
         late = _COPIES.where(s.face.c.status == Status.REMOVED.value, all_rows_enrolled())
-        self._gather(_faces().where(may_go), _COPIES.where(may_go), late, former, renewed)
-        return self._counted(opened=0)
+        return self._choose(_FACES.where(may_go), _COPIES.where(may_go), late, former, renewed)
 
     def choose_leavers(self, *, cutoff: int) -> Chosen:
         listed_again = select(literal(1)).where(s.manifest_row.c.user_id == s.absence.c.user_id)
@@ -90,25 +91,19 @@ class SqliteDeletions:
             s.face.c.status == Status.REMOVED.value, ~exists(wanted), ~exists(waits)
         )
         copies = _COPIES.where(theirs)
-        self._gather(_faces().where(theirs), copies, late, _formers().where(theirs))
-        return self._counted(opened=0)
+        return self._choose(_FACES.where(theirs), copies, late, _FORMERS.where(theirs))
 
-    def _choose(self, faces: Select[str, int, str]) -> Chosen:
-        self._gather(faces)
-        self._connection.execute(_CHOOSE_COPIES)
-        return self._counted(opened=0)
-
-    def _gather(self, *found: Select[str, int, str]) -> None:
+    def _choose(self, *found: Select[str, int, str], **values: str) -> Chosen:
+        """Replace what was chosen by these, one after the other. One may be there already: a copy
+        is another row's face."""
         self._connection.execute(delete(s.chosen_face))
         for some in found:
-            new = upsert(s.chosen_face).from_select(_COLUMNS, some)
-            self._connection.execute(new.on_conflict_do_nothing())
-
-    def _counted(self, *, opened: int) -> Chosen:
+            new = upsert(s.chosen_face).from_select(s.chosen_face.c.keys(), some)
+            self._connection.execute(new.on_conflict_do_nothing(), values)
         people = func.count(s.chosen_face.c.user_id.distinct())
-        found = self._connection.execute(select(func.count(), people).select_from(s.chosen_face))
-        faces, persons = found.one()
-        return Chosen(faces=faces, people=persons, open=opened)
+        count = select(func.count(), people).select_from(s.chosen_face)
+        faces, persons = self._connection.execute(count).one()
+        return Chosen(faces=faces, people=persons)
 
     def chosen(self, *, after: str, most: int, run: int) -> list[Target]:
         query = (
@@ -117,11 +112,11 @@ class SqliteDeletions:
             .order_by(s.chosen_face.c.face_token)
             .limit(most)
         )
-        return [_target(found, run=run) for found in self._connection.execute(query)]
+        return [Target(run=run, **found._asdict()) for found in self._connection.execute(query)]
 
     def intend(self, targets: Iterable[Target]) -> None:
         targets = list(targets)
-        _INTEND.execute(self._connection, _INTEND.of(targets))
+        _INTEND.insert(self._connection, targets)
         for run in {target.run for target in targets}:
             tokens = listed(one.face_token for one in targets if one.run == run)
             self._connection.execute(_TAKE_OVER, {"tokens": tokens, "number": run})
@@ -132,7 +127,7 @@ class SqliteDeletions:
             .join_from(s.deletion, s.face, s.face.c.face_id == s.deletion.c.face_id)
             .order_by(s.deletion.c.face_token)
         )
-        return [_target(found, run=found.run) for found in self._connection.execute(query)]
+        return [Target(**found._asdict()) for found in self._connection.execute(query)]
 
     def intended_by_syncs(self) -> dict[str, int]:
         tokens = select(s.deletion.c.face_token).where(
@@ -158,47 +153,19 @@ class SqliteDeletions:
         for statement in (_FORGET_COPIES, _FORGET_INTENTS):
             self._connection.execute(statement, {"tokens": listed(face_tokens)})
         if not seen:  # what was seen of the manifest's rows holds no more
-            SqliteScanCache(self._connection, self._path).drop()
+            SqliteScanCache(self._connection).drop()
 
 
-def _target(found: Any, *, run: int) -> Target:
-    return Target(
-        face_token=found.face_token, face_id=found.face_id, user_id=found.user_id, run=run
-    )
-
-
-def _faces() -> Select[str, int, str]:
-    return select(s.face.c.face_token, s.face.c.face_id, s.face.c.user_id).where(
-        s.face.c.face_token.is_not(None), s.face.c.status.in_(IN_THE_LIBRARY)
-    )
-
-
-def _formers() -> Select[str, int, str]:
-    return select(s.face.c.former_token, s.face.c.face_id, s.face.c.user_id).where(
-        s.face.c.former_token.is_not(None)
-    )
-
-
+_FACES = select(s.face.c.face_token, s.face.c.face_id, s.face.c.user_id).where(
+    s.face.c.face_token.is_not(None), s.face.c.status.in_(IN_THE_LIBRARY)
+)
+_FORMERS = select(s.face.c.former_token, s.face.c.face_id, s.face.c.user_id).where(
+    s.face.c.former_token.is_not(None)
+)
 _COPIES = select(s.surplus.c.face_token, s.surplus.c.face_id, s.face.c.user_id).join_from(
     s.surplus, s.face, s.face.c.face_id == s.surplus.c.face_id
 )
-_COLUMNS = ["face_token", "face_id", "user_id"]
-_OF_PEOPLE = s.face.c.user_id.in_(among("people"))
-
-
-def _choosing(found: Select[str, int, str]) -> Executable:
-    """Adds to the chosen faces; one may be there already: a copy is another row's face."""
-    new = upsert(s.chosen_face).from_select(_COLUMNS, found.where(_OF_PEOPLE))
-    return new.on_conflict_do_nothing()
-
-
-_CHOOSE_PEOPLE = tuple(_choosing(found) for found in (_faces(), _formers(), _COPIES))
-_CHOOSE_COPIES = (
-    upsert(s.chosen_face)
-    .from_select(_COLUMNS, _COPIES.where(s.surplus.c.face_id.in_(select(s.chosen_face.c.face_id))))
-    .on_conflict_do_nothing()
-)
-_OPEN_FACES = select(func.count().label("opened")).where(_OF_PEOPLE, s.face.c.status.in_(OPEN))
+_COPIES_OF_CHOSEN = _COPIES.where(s.surplus.c.face_id.in_(select(s.chosen_face.c.face_id)))
 _INTEND = Bulk(upsert(s.deletion).on_conflict_do_nothing())
 # What somebody has agreed to is theirs, though a sync was about to delete it before.
 _TAKE_OVER = (

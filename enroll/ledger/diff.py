@@ -80,9 +80,8 @@ from enroll.model import ScannedRow, Status
 class SqliteManifestDiff:
     """Reads and writes within the ledger's own transactions."""
 
-    def __init__(self, connection: Connection, path: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._path = path
         self._cutoff = 0
         s.diff_metadata.create_all(connection)
 

@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, bindparam, delete, func, null, select, union, update
@@ -101,7 +102,7 @@ def _events(hashed: str, line: Row[Any]) -> Iterator[Event]:
 class SqliteForgetting:
     """See `enroll.ledger.Forgetting`; reads and writes within the ledger's own transactions."""
 
-    def __init__(self, connection: Connection, path: str) -> None:
+    def __init__(self, connection: Connection, path: Path | None) -> None:
         self._connection = connection
         self._path = path
 
@@ -203,7 +204,7 @@ class SqliteForgetting:
             # Photos that were read for rows which never came to be: whose, nothing says.
             self._connection.execute(_FORGET_STRAY_PHOTOS)
             # Packed, it may hold rows of theirs.
-            SqliteScanCache(self._connection, self._path).drop()
+            SqliteScanCache(self._connection).drop()
             self._connection.commit()
         finally:
             self._connection.rollback()

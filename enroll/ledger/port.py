@@ -533,12 +533,9 @@ class Ledger(LedgerReader, Protocol):
     def note_pace(self, pace: RunPace) -> None:
         """How the run goes: written with the sign of life of each commit from now on."""
 
-    def supersede(self, user_ids: Iterable[str], *, at: int, run: int) -> int:
-        """Mark those enrolled faces of these people superseded to which no row points any more;
-        their number."""
-
-    def people_with_superseded(self) -> list[str]:
-        """Everybody with more than one enrolled face, one of them without a row."""
+    def supersede(self, *, at: int, run: int) -> int:
+        """Mark superseded the enrolled faces to which no row points, of people with several
+        enrolled faces; their number."""
 
     def knows_photos_below(self, folder: str) -> bool:
         """Whether a photo below this folder (an absolute path) has ever been read."""

@@ -6,18 +6,20 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     Connection,
+    FromClause,
     Row,
     Select,
     String,
     Table,
     and_,
     bindparam,
+    case,
     func,
     select,
     union_all,
@@ -43,16 +45,12 @@ from enroll.ledger.scan_cache import CachedScan
 from enroll.model import Entry, Event, EventKind, RawAnswer, SendAs, Status
 from enroll.visible import named_path, storable
 
-PARAMETERS_AT_ONCE = 400
-"""Pairs in one IN list. SQLite takes 32,766 parameters; long lists are slow to compile."""
-
 
 class SqliteReader:
     """What can be asked of a SQLite ledger. One connection, one thread at a time."""
 
-    def __init__(self, connection: Connection, path: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._path = path
 
     def close(self) -> None:
         self._connection.close()
@@ -62,7 +60,7 @@ class SqliteReader:
         columns = s.library.c
         # No other column: it is asked of a ledger that is not upgraded yet, too.
         found = self._one(select(columns.host, columns.group_id, columns.add_time))
-        return LibraryIdentity(host=found.host, group_id=found.group_id, add_time=found.add_time)
+        return LibraryIdentity(**found._asdict())
 
     @property
     def photos_folder(self) -> str:
@@ -128,12 +126,10 @@ class SqliteReader:
             .where(s.row.c.face_id.is_(None))
             .group_by(s.row.c.status)
         )
-        counts: Counter[Status] = Counter()
-        for status, count in self._connection.execute(union_all(rest, faceless)):
-            counts[Status(status)] += count
+        others = {Status(status): n for status, n in self._connection.execute(rest)}
         faces = self._connection.scalar(select(func.count()).select_from(s.face)) or 0
-        others = sum(count for _, count in self._connection.execute(rest))
-        counts[Status.ENROLLED] = faces - others
+        counts = Counter(others) + Counter({Status.ENROLLED: faces - sum(others.values())})
+        counts.update({Status(status): n for status, n in self._connection.execute(faceless)})
         return {status: counts[status] for status in Status if counts[status]}
 
     def _errors(self) -> list[ErrorCount]:
@@ -152,30 +148,19 @@ class SqliteReader:
         return sorted(errors, key=lambda error: (-error.count, error.code))
 
     def entries(self, statuses: Iterable[Status] = ()) -> Iterator[Entry]:
-        wanted = [status.value for status in statuses]
         photos_folder = self.photos_folder
-        # One path for each face: the last by name, as a face may be pointed to by several rows.
-        path = (
-            select(func.max(s.row.c.path))
-            .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
-            .scalar_subquery()
-        )
-        faces = select(s.face, path.label("path")).order_by(s.face.c.face_id)
-        rows = (
-            select(s.row).where(s.row.c.face_id.is_(None)).order_by(s.row.c.user_id, s.row.c.path)
-        )
-        if wanted:
+        faces, rows = _FACES, _ROWS.where(s.row.c.face_id.is_(None))
+        if wanted := [status.value for status in statuses]:
             faces = faces.where(s.face.c.status.in_(wanted))
             rows = rows.where(s.row.c.status.in_(wanted))
-        for found in self._connection.execute(faces.execution_options(yield_per=1000)):
-            yield _face_entry(found, found.path or "", found.sha256, photos_folder)
-        for found in self._connection.execute(rows.execution_options(yield_per=1000)):
-            yield _row_entry(found, photos_folder)
+        for query in (faces, rows.order_by(s.row.c.user_id, s.row.c.path)):
+            for found in self._connection.execute(query.execution_options(yield_per=1000)):
+                yield _entry(found, photos_folder)
 
     def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
         photos_folder = self.photos_folder
-        found = self._connection.execute(ENTRIES_OF, {"rows": json.dumps(rows)}).all()
-        known = {(one.row_user_id, one.path): _joined_entry(one, photos_folder) for one in found}
+        found = self._connection.execute(_ROWS_OF, {"rows": json.dumps(rows)})
+        known = {(one.user_id, one.path): _entry(one, photos_folder) for one in found}
         return [known.get(row) for row in rows]
 
     def history(
@@ -191,7 +176,8 @@ class SqliteReader:
     def _events(
         self, *, user_id: str | None, since: int | None, run: int | None
     ) -> Iterator[tuple[Event, str]]:
-        query = select(s.event, s.face.c.user_id).join(s.face).order_by(s.event.c.event)
+        columns = [column for column in s.event.c if not column.primary_key]
+        query = select(*columns, s.face.c.user_id).join(s.face).order_by(s.event.c.event)
         if user_id is not None:
             query = query.where(s.face.c.user_id == user_id)
         if since is not None:
@@ -199,15 +185,9 @@ class SqliteReader:
         if run is not None:
             query = query.where(s.event.c.run == run)
         for found in self._connection.execute(query.execution_options(yield_per=1000)):
-            event = Event(
-                at=found.at,
-                kind=EventKind(found.kind),
-                run=found.run,
-                face_id=found.face_id,
-                face_token=found.face_token,
-                detail=found.detail,
-            )
-            yield event, found.user_id
+            told = found._asdict()
+            user_id = told.pop("user_id")
+            yield Event(**{**told, "kind": EventKind(found.kind)}), user_id
 
     def has_run(self, began: int) -> bool:
         query = select(s.run.c.run).where(s.run.c.started_at == began).limit(1)
@@ -263,46 +243,67 @@ class SqliteReader:
         return self._connection.execute(query).one()
 
 
-def _entries_of() -> Select[Any]:
-    """Rows by their (user_id, path), given as JSON in `rows`, with their faces.
+def path_of_face() -> Any:
+    """A path of the face: the last by name, as several rows may point to it."""
+    return (
+        select(func.max(s.row.c.path))
+        .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
+        .correlate(s.face)
+        .scalar_subquery()
+    )
+
+
+def _entries_of_rows(rows: FromClause) -> Select[Any]:
+    """What the entry of each row says: its own values, or those of its face; a code of its own
+    keeps a row from another face than the one that it has."""
+    row, face = s.row.c, s.face.c
+    return select(
+        row.user_id,
+        row.path,
+        row.sha256,
+        func.coalesce(face.user_data, row.user_data).label("user_data"),
+        func.coalesce(face.status, row.status).label("status"),
+        func.coalesce(func.nullif(row.code, ""), face.code, "").label("code"),
+        case((row.code != "", row.message), else_=func.coalesce(face.message, row.message)).label(
+            "message"
+        ),
+        func.coalesce(face.run, row.run).label("run"),
+        func.coalesce(face.attempts, 0).label("attempts"),
+        func.coalesce(face.request_id, "").label("request_id"),
+        func.coalesce(face.prepared, "").label("prepared"),
+        face.face_token,
+        face.enrolled_at,
+        face.time_used,
+    ).select_from(rows.outerjoin(s.face, face.face_id == row.face_id))
+
+
+def _wanted() -> FromClause:
+    """Rows by their (user_id, path), given as JSON in `rows`.
 
     Not with an IN of pairs: SQLite would go through the whole table for them.
     """
     wanted = func.json_each(bindparam("rows", type_=String)).table_valued("value", name="wanted")
     user_id, path = (func.json_extract(wanted.c.value, f"$[{place}]") for place in (0, 1))
-    return (
-        select(
-            s.row.c.path,
-            s.row.c.sha256.label("row_sha256"),
-            s.row.c.status.label("row_status"),
-            s.row.c.code.label("row_code"),
-            s.row.c.message.label("row_message"),
-            s.row.c.run.label("row_run"),
-            s.row.c.user_id.label("row_user_id"),
-            s.row.c.user_data.label("row_user_data"),
-            s.face,
-        )
-        .select_from(wanted)
-        .join(s.row, and_(s.row.c.user_id == user_id, s.row.c.path == path))
-        .outerjoin(s.face, s.face.c.face_id == s.row.c.face_id)
-    )
+    return wanted.join(s.row, and_(s.row.c.user_id == user_id, s.row.c.path == path))
 
 
-ENTRIES_OF = _entries_of()
+_FACES = select(s.face, path_of_face().label("path")).order_by(s.face.c.face_id)
+_ROWS = _entries_of_rows(s.row)
+_ROWS_OF = _entries_of_rows(_wanted())
 
 
-def _face_entry(found: Row[Any], path: str, sha256: bytes | None, photos_folder: str) -> Entry:
+def _entry(found: Row[Any], photos_folder: str) -> Entry:
     return Entry(
         user_id=found.user_id,
         user_data=found.user_data,
-        image=shown_path(path, photos_folder),
+        image=shown_path(found.path or "", photos_folder),
         status=Status(found.status),
         face_token=found.face_token or "",
         error=found.code,
         message=found.message,
         attempts=found.attempts,
         request_id=found.request_id,
-        sha256=sha256.hex() if sha256 else "",
+        sha256=found.sha256.hex() if found.sha256 else "",
         prepared=found.prepared,
         enrolled_at=iso_time(found.enrolled_at),
         run=found.run,
@@ -310,73 +311,39 @@ def _face_entry(found: Row[Any], path: str, sha256: bytes | None, photos_folder:
     )
 
 
-def _row_entry(found: Row[Any], photos_folder: str) -> Entry:
-    return Entry(
-        user_id=found.user_id,
-        user_data=found.user_data,
-        image=shown_path(found.path, photos_folder),
-        status=Status(found.status),
-        error=found.code,
-        message=found.message,
-        sha256=found.sha256.hex() if found.sha256 else "",
-        run=found.run,
-    )
+def _named_as_columns(record: type) -> list[str]:
+    """The fields of a record that are columns of the same name in the table of runs."""
+    return [field.name for field in fields(record) if field.name in s.run.c]
 
 
-def _joined_entry(found: Row[Any], photos_folder: str) -> Entry:
-    if found.face_id is not None:
-        entry = _face_entry(found, found.path, found.row_sha256, photos_folder)
-        if found.row_code:  # what keeps the row from another face than the one that it has
-            entry = replace(entry, error=found.row_code, message=found.row_message)
-        return entry
-    return Entry(
-        user_id=found.row_user_id,
-        user_data=found.row_user_data,
-        image=shown_path(found.path, photos_folder),
-        status=Status(found.row_status),
-        error=found.row_code,
-        message=found.row_message,
-        sha256=found.row_sha256.hex() if found.row_sha256 else "",
-        run=found.row_run,
-    )
+_START = _named_as_columns(RunStart)
+_END = _named_as_columns(RunEnd)
+
+
+def start_columns(start: RunStart) -> dict[str, Any]:
+    """What a run begins with, by the columns of its table."""
+    told = {name: getattr(start, name) for name in _START}
+    text = {"host": storable(start.host), "user": storable(start.user)}
+    return {**told, **text, "started_at": start.at}
+
+
+def end_columns(end: RunEnd) -> dict[str, Any]:
+    """How a run ends, by the columns of its table."""
+    told = {name: getattr(end, name) for name in _END}
+    return {**told, "reason": storable(end.reason), "ended_at": end.at}
 
 
 def _run_record(found: Row[Any]) -> RunRecord:
-    start = RunStart(
-        at=found.started_at,
-        host=found.host,
-        user=found.user,
-        pid=found.pid,
-        version=found.version,
-        manifest=found.manifest,
-        manifest_sha256=found.manifest_sha256,
-        options=found.options,
-        command=found.command,
-        endpoint=found.endpoint,
-        timeout=found.timeout,
-        send_as=SendAs(found.send_as),
-        settle_after=found.settle_after,
-        scan_mark=found.scan_mark,
-        photos_folder=found.photos_folder,
-        photos_folder_named=found.photos_folder_named,
-        files=found.files,
-    )
+    start = {name: getattr(found, name) for name in _START}
+    start["send_as"] = SendAs(found.send_as)
     end = None
     if found.ended_at is not None:
-        end = RunEnd(
-            at=found.ended_at,
-            exit_code=found.exit_code,
-            reason=found.reason,
-            calls=found.calls,
-            rows=found.rows,
-            limit=found.limit,
-        )
-    pace = None if found.pace is None else RunPace(**found.pace)
+        end = RunEnd(at=found.ended_at, **{name: getattr(found, name) for name in _END})
     return RunRecord(
         run=found.run,
-        start=start,
+        start=RunStart(at=found.started_at, **start),
         end=end,
-        pace=pace,
+        pace=None if found.pace is None else RunPace(**found.pace),
         offsets=offsets_of(found),
     )
 
@@ -384,26 +351,3 @@ def _run_record(found: Row[Any]) -> RunRecord:
 def offsets_of(run: Row[Any]) -> ClockOffsets:
     """How a run judged the service's clock, as far as differences are believed."""
     return ClockOffsets(least=run.least_clock_offset, most=run.clock_offset).bounded()
-
-
-def run_columns(start: RunStart) -> dict[str, Any]:
-    """What a run begins with, by the columns of its table."""
-    return {
-        "started_at": start.at,
-        "host": storable(start.host),
-        "user": storable(start.user),
-        "pid": start.pid,
-        "version": start.version,
-        "manifest": start.manifest,
-        "manifest_sha256": start.manifest_sha256,
-        "options": dict(start.options),
-        "command": start.command,
-        "endpoint": start.endpoint,
-        "timeout": start.timeout,
-        "send_as": start.send_as.value,
-        "settle_after": start.settle_after,
-        "scan_mark": start.scan_mark,
-        "photos_folder": start.photos_folder,
-        "photos_folder_named": start.photos_folder_named,
-        "files": dict(start.files),
-    }

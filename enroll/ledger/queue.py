@@ -46,9 +46,8 @@ from enroll.model import Candidate, ScannedRow, Status
 class SqliteScanCache:
     """Reads and writes within the ledger's own transactions."""
 
-    def __init__(self, connection: Connection, path: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._path = path
 
     def load_part(self, number: int) -> Part | None:
         """A part of it, counted from 0."""
@@ -120,9 +119,8 @@ TAKEN_AT_ONCE = 500
 class SqliteDueRows:
     """See `enroll.ledger.DueRows`; reads and writes within the ledger's own transactions."""
 
-    def __init__(self, connection: Connection, path: str) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._path = path
         self._place = 0
         self._early = False
         self._taken: deque[Candidate] = deque()

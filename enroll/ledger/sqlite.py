@@ -32,7 +32,7 @@ from enroll.ledger.connection import LedgerFile
 from enroll.ledger.deletions import SqliteDeletions
 from enroll.ledger.diff import SqliteManifestDiff
 from enroll.ledger.forget import SqliteForgetting
-from enroll.ledger.queries import SqliteReader, offsets_of, run_columns
+from enroll.ledger.queries import SqliteReader, end_columns, offsets_of, start_columns
 from enroll.ledger.queue import SqliteDueRows, SqliteScanCache
 from enroll.ledger.records import (
     INTERRUPTED,
@@ -42,9 +42,8 @@ from enroll.ledger.records import (
     RunStart,
     shown_path,
 )
-from enroll.ledger.statements import Buffer, among, face_record, listed
+from enroll.ledger.statements import among, face_record, listed, write
 from enroll.model import Event, EventKind, FaceRecord, SharedPhoto, Status
-from enroll.visible import storable
 
 _ENROLLED = Status.ENROLLED.value
 
@@ -52,21 +51,21 @@ _ENROLLED = Status.ENROLLED.value
 class SqliteLedger(SqliteReader):
     """The driver's side of a SQLite ledger; see `enroll.ledger.Ledger` for the contract."""
 
-    def __init__(self, connection: Connection, path: str) -> None:
-        super().__init__(connection, path)
-        self._unwritten = Buffer()  # recorded, not in the open transaction yet
-        self._written = Buffer()  # in the open transaction, not committed
-        self._due_rows = SqliteDueRows(connection, path)
-        self._scan_cache = SqliteScanCache(connection, path)
-        self._deletions = SqliteDeletions(connection, path)
-        self._diff = SqliteManifestDiff(connection, path)
+    def __init__(self, connection: Connection, path: Path | None) -> None:
+        """`path` is the file's, None for a ledger in memory."""
+        super().__init__(connection)
+        self._unwritten: list[Changes] = []  # recorded, not in the open transaction yet
+        self._written: list[Changes] = []  # in the open transaction, not committed
+        self._due_rows = SqliteDueRows(connection)
+        self._scan_cache = SqliteScanCache(connection)
+        self._deletions = SqliteDeletions(connection)
+        self._diff = SqliteManifestDiff(connection)
         self._forgetting = SqliteForgetting(connection, path)
         self._run: int | None = None
         self._offsets = ClockOffsets()
         self._pace: RunPace | None = None
-        self._ceiling: int | None = None  # found, and not on the disk yet
-        self._lag: float | None = None  # the same
-        self._file = LedgerFile(Path(path)) if Path(path).is_file() else None
+        self._library: dict[str, float] = {}  # found about the library, and not on the disk yet
+        self._file = None if path is None else LedgerFile(path)
         self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
         connection.commit()
 
@@ -118,7 +117,7 @@ class SqliteLedger(SqliteReader):
                 alive_at=start.at,
                 least_clock_offset=offsets.least,
                 clock_offset=offsets.most,
-                **run_columns(start),
+                **start_columns(start),
             )
         )
         if start.photos_folder:
@@ -180,18 +179,8 @@ class SqliteLedger(SqliteReader):
 
     def end_run(self, run: int, end: RunEnd) -> None:
         self.commit()
-        self._connection.execute(
-            update(s.run)
-            .where(s.run.c.run == run)
-            .values(
-                ended_at=end.at,
-                exit_code=end.exit_code,
-                reason=storable(end.reason),
-                calls=dict(end.calls),
-                rows=dict(end.rows),
-                limit=end.limit,
-            )
-        )
+        ended = update(s.run).where(s.run.c.run == run).values(**end_columns(end))
+        self._connection.execute(ended)
         self._connection.commit()
 
     def new_face_id(self) -> int:
@@ -250,7 +239,8 @@ class SqliteLedger(SqliteReader):
         return self._connection.scalar(query) or 0
 
     def record(self, changes: Changes) -> None:
-        self._unwritten.add(changes)
+        if changes:
+            self._unwritten.append(changes)
 
     def commit(self, *, ahead: float = 0.0, offsets: ClockOffsets | None = None) -> None:
         if offsets is not None:
@@ -269,41 +259,38 @@ class SqliteLedger(SqliteReader):
                         "how": None if self._pace is None else asdict(self._pace),
                     },
                 )
-            if self._ceiling is not None:
-                self._connection.execute(update(s.library).values(ceiling=self._ceiling))
-            if self._lag is not None:
-                self._connection.execute(update(s.library).values(lag=self._lag))
+            if self._library:
+                self._connection.execute(update(s.library).values(**self._library))
             self._connection.commit()
-        self._ceiling = self._lag = None
+        self._library.clear()
         self._written.clear()
         if self._file is not None:
             self._file.check(self._connection)
 
     def remember_ceiling(self, ceiling: int) -> None:
-        self._ceiling = ceiling
+        self._library["ceiling"] = ceiling
 
     @property
     def lag(self) -> float:
-        if self._lag is not None:
-            return self._lag
-        return float(self._one(select(s.library.c.lag)).lag or 0.0)
+        known = self._library.get("lag")
+        return float(self._one(select(s.library.c.lag)).lag or 0.0) if known is None else known
 
     def remember_lag(self, lag: float) -> None:
-        self._lag = lag
+        self._library["lag"] = lag
 
     def note_pace(self, pace: RunPace) -> None:
         self._pace = pace
 
     def _flush(self) -> None:
         """Write what was recorded into the open transaction, parents before children."""
-        new = self._unwritten
-        if not new:
+        if not self._unwritten:
             return
         with self._taking_back():
             if self._run is None:  # nobody has said whether the last scan holds beside this
                 self._scan_cache.drop()
-            new.write(self._connection)
-        self._written.take(new)
+            write(self._connection, self._unwritten)
+        self._written += self._unwritten
+        self._unwritten = []
 
     @contextmanager
     def _taking_back(self) -> Iterator[None]:
@@ -313,34 +300,24 @@ class SqliteLedger(SqliteReader):
         except LocalError:
             with suppress(LocalError):
                 self._connection.rollback()
-            self._written.take(self._unwritten)
-            self._unwritten, self._written = self._written, Buffer()
+            self._unwritten, self._written = self._written + self._unwritten, []
             raise
 
-    def supersede(self, user_ids: Iterable[str], *, at: int, run: int) -> int:
+    def supersede(self, *, at: int, run: int) -> int:
         self._flush()
-        count = 0
-        for user_id in user_ids:
-            left = and_(s.face.c.user_id == user_id, s.face.c.status == _ENROLLED, ~_POINTED_TO)
-            for found in self._connection.execute(select(s.face).where(left)).all():
-                face = face_record(found._asdict())
-                self.record(_superseded(face, at=at, run=run))
-                count += 1
+        left = self._faces_where(_LEFT)
+        for face in left:
+            superseded = Event(
+                at=at,
+                kind=EventKind.SUPERSEDED,
+                run=run,
+                face_id=face.face_id,
+                face_token=face.face_token,
+            )
+            marked = replace(face, status=Status.SUPERSEDED, run=run)
+            self.record(Changes(faces=[marked], events=[superseded]))
         self._flush()
-        return count
-
-    def people_with_superseded(self) -> list[str]:
-        self._flush()
-        # Answered by an index alone; nearly everybody has one face.
-        several = select(s.face.c.user_id).group_by(s.face.c.user_id).having(func.count() > 1)
-        without_row = func.sum(case((_POINTED_TO, 0), else_=1))
-        query = (
-            select(s.face.c.user_id)
-            .where(s.face.c.status == _ENROLLED, s.face.c.user_id.in_(several))
-            .group_by(s.face.c.user_id)
-            .having(func.count() > 1, without_row > 0)
-        )
-        return [found.user_id for found in self._connection.execute(query)]
+        return len(left)
 
     def knows_photos_below(self, folder: str) -> bool:
         query = select(s.photo.c.path).where(_below(folder)).limit(1)
@@ -377,6 +354,20 @@ _POINTED_TO = (
     select(literal(1))
     .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
     .exists()
+)
+# The enrolled faces without a row of people who have another one. Who has several is answered by an
+# index alone; nearly everybody has one.
+_SEVERAL = select(s.face.c.user_id).group_by(s.face.c.user_id).having(func.count() > 1)
+_SEVERAL_ENROLLED = (
+    select(s.face.c.user_id)
+    .where(s.face.c.status == _ENROLLED, s.face.c.user_id.in_(_SEVERAL))
+    .group_by(s.face.c.user_id)
+    .having(func.count() > 1)
+)
+_LEFT = (
+    select(s.face)
+    .where(s.face.c.status == _ENROLLED, ~_POINTED_TO, s.face.c.user_id.in_(_SEVERAL_ENROLLED))
+    .order_by(s.face.c.face_id)
 )
 _FACES_OF = select(s.face).where(s.face.c.user_id.in_(among("people")))
 _HOLDERS_OF = union_all(
@@ -419,19 +410,4 @@ def _shared(run: int) -> Select[int, int, int]:
         .group_by(face.sha256)
         .having(func.count() > 1, func.max(face.run) == run)
         .order_by(func.min(face.face_id))
-    )
-
-
-def _superseded(face: FaceRecord, *, at: int, run: int) -> Changes:
-    return Changes(
-        faces=[replace(face, status=Status.SUPERSEDED, run=run)],
-        events=[
-            Event(
-                at=at,
-                kind=EventKind.SUPERSEDED,
-                run=run,
-                face_id=face.face_id,
-                face_token=face.face_token,
-            )
-        ],
     )

@@ -29,11 +29,8 @@ from enroll.ledger import schema as s
 from enroll.ledger.records import Changes
 from enroll.model import (
     Candidate,
-    Event,
     FaceRecord,
     PhotoRecord,
-    RawAnswer,
-    RowRecord,
     ScannedRow,
     Status,
     Surplus,
@@ -61,9 +58,9 @@ class Bulk:
         self._tuple = f"({', '.join('?' * len(names))})"
         self._before, _, self._after = str(compiled).partition(f"VALUES {self._tuple}")
 
-    def of(self, records: Iterable[Any]) -> list[tuple[Any, ...]]:
-        """Tuples of records whose attributes bear the columns' names; a StrEnum is its text."""
-        return list(map(self._values, records))
+    def insert(self, connection: Connection, records: Iterable[Any]) -> None:
+        """Insert records whose attributes bear the columns' names; a StrEnum is its text."""
+        self.execute(connection, list(map(self._values, records)))
 
     def execute(self, connection: Connection, parameters: Sequence[tuple[Any, ...]]) -> None:
         """Insert them all; nothing for none."""
@@ -196,54 +193,23 @@ def queued_row(found: Any) -> Candidate:
     )
 
 
-class Buffer:
-    """Changes that wait to be written; a later change of the same thing replaces an earlier."""
-
-    def __init__(self) -> None:
-        self._faces: dict[int, FaceRecord] = {}
-        self._rows: dict[tuple[str, str], RowRecord] = {}
-        self._photos: dict[str, PhotoRecord] = {}
-        self._events: list[Event] = []
-        self._surplus: dict[str, Surplus | None] = {}  # None: no longer there
-        self._raw: dict[tuple[str, int], RawAnswer] = {}
-
-    def __bool__(self) -> bool:
-        return bool(
-            self._faces or self._rows or self._photos or self._events or self._surplus or self._raw
-        )
-
-    def add(self, changes: Changes) -> None:
-        self._faces.update((face.face_id, face) for face in changes.faces)
-        self._rows.update(((row.user_id, row.path), row) for row in changes.rows)
-        self._photos.update((photo.path, photo) for photo in changes.photos)
-        self._events.extend(changes.events)
-        self._surplus.update((copy.face_token, copy) for copy in changes.surplus)
-        self._raw.update(((one.code, one.number), one) for one in changes.raw)
-        self._surplus.update((face_token, None) for face_token in changes.surplus_gone)
-
-    def take(self, other: Buffer) -> None:
-        """Add what another buffer holds, which is later, and leave that one empty."""
-        self._faces.update(other._faces)
-        self._rows.update(other._rows)
-        self._photos.update(other._photos)
-        self._events.extend(other._events)
-        self._surplus.update(other._surplus)
-        self._raw.update(other._raw)
-        other.clear()
-
-    def clear(self) -> None:
-        for held in (self._faces, self._rows, self._photos, self._events, self._surplus, self._raw):
-            held.clear()
-
-    def write(self, connection: Connection) -> None:
-        """Write it all into the open transaction, parents before children."""
-        UPSERT_FACE.execute(connection, UPSERT_FACE.of(self._faces.values()))
-        UPSERT_ROW.execute(connection, UPSERT_ROW.of(self._rows.values()))
-        UPSERT_PHOTO.execute(connection, [photo_tuple(one) for one in self._photos.values()])
-        INSERT_EVENT.execute(connection, INSERT_EVENT.of(self._events))
-        KEEP_RAW_ANSWER.execute(connection, KEEP_RAW_ANSWER.of(self._raw.values()))
-        copies = [copy for copy in self._surplus.values() if copy is not None]
-        UPSERT_SURPLUS.execute(connection, UPSERT_SURPLUS.of(copies))
-        gone = [token for token, copy in self._surplus.items() if copy is None]
-        if gone:
-            connection.execute(DELETE_SURPLUS, {"gone": listed(gone)})
+def write(connection: Connection, batch: Sequence[Changes]) -> None:
+    """Write changes into the open transaction, parents before children; a later change of the same
+    thing replaces an earlier one."""
+    faces = {face.face_id: face for one in batch for face in one.faces}
+    rows = {(row.user_id, row.path): row for one in batch for row in one.rows}
+    photos = {photo.path: photo for one in batch for photo in one.photos}
+    raw = {(answer.code, answer.number): answer for one in batch for answer in one.raw}
+    copies: dict[str, Surplus | None] = {}
+    for one in batch:
+        copies.update((copy.face_token, copy) for copy in one.surplus)
+        copies.update((face_token, None) for face_token in one.surplus_gone)
+    UPSERT_FACE.insert(connection, faces.values())
+    UPSERT_ROW.insert(connection, rows.values())
+    UPSERT_PHOTO.execute(connection, [photo_tuple(photo) for photo in photos.values()])
+    INSERT_EVENT.insert(connection, (event for one in batch for event in one.events))
+    KEEP_RAW_ANSWER.insert(connection, raw.values())
+    UPSERT_SURPLUS.insert(connection, (copy for copy in copies.values() if copy is not None))
+    gone = [face_token for face_token, copy in copies.items() if copy is None]
+    if gone:
+        connection.execute(DELETE_SURPLUS, {"gone": listed(gone)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,14 +13,13 @@ from sqlalchemy import Connection, insert
 
 from enroll.errors import EnrollError, LedgerMismatchError, LocalError
 from enroll.ledger import schema as s
-from enroll.ledger.audit import SqliteAudit
+from enroll.ledger.audit import SqliteAudit, SqliteListing
 from enroll.ledger.connection import (
     Access,
     connect,
     connect_in_memory,
     is_open_here,
 )
-from enroll.ledger.listing import SqliteListing
 from enroll.ledger.lock import LedgerLock, holder_of
 from enroll.ledger.queries import SqliteReader
 from enroll.ledger.records import LibraryIdentity, check_library
@@ -103,7 +103,7 @@ class SqliteStore:
             self.check()
         else:
             _create(self._path, identity, began_empty=began_empty)
-        ledger = self._opened(SqliteLedger, Access.WRITE)
+        ledger = self._opened(partial(SqliteLedger, path=self._path), Access.WRITE)
         try:
             check_library(self._path, ledger.identity(), identity)
         except EnrollError:
@@ -123,12 +123,12 @@ class SqliteStore:
         if not self.exists():
             return empty_ledger(identity)
         self.check()
-        return self._opened(SqliteLedger, _access_to_read(self._path))
+        return self._opened(partial(SqliteLedger, path=self._path), _access_to_read(self._path))
 
-    def _opened(self, kind: Callable[[Connection, str], R], access: Access) -> R:
+    def _opened(self, kind: Callable[[Connection], R], access: Access) -> R:
         connection = connect(self._path, access)
         try:
-            return kind(connection, str(self._path))
+            return kind(connection)
         except EnrollError:
             connection.close()
             connection.engine.dispose()
@@ -140,12 +140,12 @@ def empty_ledger(identity: LibraryIdentity) -> SqliteLedger:
     connection = connect_in_memory()
     s.metadata.create_all(connection)
     connection.execute(insert(s.library).values(**_library_row(identity)))
-    return SqliteLedger(connection, "in memory")
+    return SqliteLedger(connection, path=None)
 
 
 def empty_listing() -> SqliteListing:
     """A listing in memory, to be thrown away."""
-    return SqliteListing(connect_in_memory(), "in memory")
+    return SqliteListing(connect_in_memory())
 
 
 def _access_to_read(path: Path) -> Access:

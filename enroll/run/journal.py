@@ -270,8 +270,7 @@ class Journal:
         tally.others_in_doubt = len(left_in_doubt - self.in_doubt)
         # Asked of the ledger, even when nothing was due: an earlier run may have been cut off in
         # the middle of a pass, or right after the last row's outcome.
-        people = ledger.people_with_superseded()
-        tally.superseded = ledger.supersede(people, at=clock.now_ms(), run=self.run)
+        tally.superseded = ledger.supersede(at=clock.now_ms(), run=self.run)
         if tally.enrolled_now:
             tally.shared = ledger.shared_photos(self.run)
         if tally.shared:
