@@ -105,8 +105,8 @@ def _all_options() -> dict[str, Source]:
         command = waiting.pop()
         sources.update({name: source_of(option) for name, option in _by_name(command).items()})
         if isinstance(command, click.Group):
-            found = [command.get_command(context, name) for name in command.list_commands(context)]
-            waiting.extend(one for one in found if one is not None)
+            below = (command.get_command(context, name) for name in command.list_commands(context))
+            waiting.extend(filter(None, below))
     return sources
 
 
@@ -155,13 +155,22 @@ class SettingsCommand(_Helpful):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = list(args)
         try:
-            return self._parsed(ctx, args)
+            rest = super().parse_args(ctx, args)
+            for parameter in self.params:
+                value = ctx.params.get(parameter.name or "")
+                # `--results` is a file's name, or `none`.
+                if parameter.name != "results" and (wrong := wrong_text(value)):
+                    raise click.BadParameter(wrong, ctx=ctx, param=parameter)
         except click.UsageError as error:
             self._settle_log_format(given)
-            with_origin = self._with_origin(ctx, error)
-            if with_origin is None:
-                raise
-            raise with_origin from error
+            if isinstance(error, click.BadParameter) and error.param is not None:
+                name = error.param.name or ""
+                origin = _origins_of(ctx).get(name)
+                if origin is not None and not typed(ctx, name):
+                    message = f"{error.message} (from {origin})"
+                    raise click.BadParameter(message, ctx=ctx, param=error.param) from error
+            raise
+        return rest
 
     def _settle_log_format(self, args: list[str]) -> None:
         """Choose the format of log lines even if the options are wrong, because the error is logged
@@ -176,27 +185,6 @@ class SettingsCommand(_Helpful):
             )
             with suppress(click.ClickException, EnrollError):
                 lenient.make_context(self.name, args)
-
-    def _with_origin(
-        self, ctx: click.Context, error: click.UsageError
-    ) -> click.BadParameter | None:
-        """The error with the origin of the value, unless that is the command line."""
-        if isinstance(error, click.BadParameter) and error.param is not None:
-            name = error.param.name or ""
-            origin = _origins_of(ctx).get(name)
-            if origin is not None and not typed(ctx, name):
-                message = f"{error.message} (from {origin})"
-                return click.BadParameter(message, ctx=ctx, param=error.param)
-        return None
-
-    def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
-        rest = super().parse_args(ctx, args)
-        for parameter in self.params:
-            value = ctx.params.get(parameter.name or "")
-            # `--results` is a file's name, or `none`.
-            if parameter.name != "results" and (wrong := wrong_text(value)):
-                raise click.BadParameter(wrong, ctx=ctx, param=parameter)
-        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         check_variables(os.environ, _all_options())

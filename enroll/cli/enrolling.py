@@ -408,10 +408,8 @@ def _perform(
     set_up(stream=stream, as_json=as_json, file=given["log_file"], quiet=given["quiet"])
     for warning in warnings(ctx):
         log("warning", f"Warning: {warning}", {}, level=logging.WARNING)
-    with publishing(settings, publications) as outcome:
-        desk.ready()
-        report = outcome.report = _run(settings, stream, desk, given, enroll)
-    return report.exit_code
+    act = partial(_run, settings, stream, desk, given, enroll)
+    return publishing(settings, publications, act).exit_code
 
 
 def _run(
@@ -421,6 +419,7 @@ def _run(
     given: Mapping[str, Any],
     enroll: Callable[..., Report],
 ) -> Report:
+    desk.ready()
     from enroll.report.console import Console
     from enroll.report.summary import log_summary, needs_a_person, summary_lines, urgent_lines
     from enroll.threads import OneCore

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from enroll.session.account import Connection
 
 _account_options = together(options.config, options.endpoint, options.connection)
+_group_id = option("--group-id", required=True, metavar="ID", help="The library's group_id.")
 _as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -44,27 +46,21 @@ def list_(as_json: bool, **given: Any) -> int:
 
     with _connect(given) as connection:
         found = list_libraries(connection)
-    if as_json:
-        with printing():
-            libraries = [asdict(one) for one in found]
-            say_json({"libraries": libraries})
-        return 0
-    if not found:
-        say("The account has no library; `enroll library create` creates one.")
-        return 0
     head = ("group_id", "group_name", "model_version", "add_time")
-    rows = [(one.group_id, one.group_name, one.model_version, one.add_time) for one in found]
     with printing():
-        say(*columns([head, *rows]))
+        if as_json:
+            say_json({"libraries": [asdict(one) for one in found]})
+        elif found:
+            say(*columns([head, *(attrgetter(*head)(one) for one in found)]))
+        else:
+            say("The account has no library; `enroll library create` creates one.")
     return 0
 
 
 @library.command(cls=SettingsCommand)
-@options.config
-@option("--group-id", required=True, metavar="ID", help="The library's group_id.")
+@_group_id
+@_account_options
 @_as_json
-@options.endpoint
-@options.connection
 def show(group_id: str, as_json: bool, **given: Any) -> int:
     """Show one library: group_id, name, data, model, creation time."""
     from enroll.commands.library import describe_library
@@ -81,13 +77,11 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
 
 
 @library.command(cls=SettingsCommand)
-@options.config
 @option("--group-id", required=True, metavar="ID", help="The new library's group_id.")
 @option("--name", metavar="TEXT", help="Its name, 1 to 60 characters.  [default: the ID]")
 @option("--data", default="", metavar="TEXT", help="Its group_data, at most 128 characters.")
 @option("--model-version", default="", metavar="VERSION", help="[default: left to the service]")
-@options.endpoint
-@options.connection
+@_account_options
 def create(group_id: str, name: str | None, data: str, model_version: str, **given: Any) -> int:
     """Make a new, empty library."""
     from enroll.commands.library import create_library
@@ -105,13 +99,11 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
 
 
 @library.command(cls=SettingsCommand)
-@options.config
-@option("--group-id", required=True, metavar="ID", help="The library's group_id.")
+@_group_id
 @command_line_option("--force", is_flag=True, help="Delete it with the faces that it holds.")
 @options.yes
-@options.endpoint
 @options.ledger
-@options.connection
+@_account_options
 def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: Any) -> int:
     """Delete a library. Asks first; one that holds faces only with --force.
 
@@ -158,11 +150,7 @@ def _connect(given: dict[str, Any]) -> Connection:
     from enroll.session.account import connect
 
     return connect(
-        CallSettings(
-            timeout=given["timeout"],
-            ca_bundle=given["ca_bundle"],
-            allow_http=given["allow_http"],
-        ),
+        CallSettings(**{name: given[name] for name in ("timeout", "ca_bundle", "allow_http")}),
         credentials_reader(given["credentials"]),
         endpoint=given["endpoint"],
         announce=Terminal().connecting,

@@ -6,8 +6,8 @@ import csv
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
@@ -190,14 +190,8 @@ _FAMILY = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """One row of the archive, and its photo; without `content` no photo is written."""
-
-    user_id: str
-    user_data: str
-    image: str
-    content: bytes | None
+_Entry = tuple[str, str, str, bytes | None]
+"""A row's user_id and user_data, and its photo's name and content; None for no photo."""
 
 
 def portrait(number: int) -> bytes:
@@ -212,76 +206,50 @@ def write_archive(folder: Path) -> Path:
     that exist are not changed, so a second call changes nothing. Raises `LocalError` when the
     folder cannot be written.
     """
-    _make_folder(folder / _PHOTOS)
-    entries = _entries()
-    for entry in entries:
-        path = folder / entry.image
-        if entry.content is not None and not path.exists():
-            _write(path, entry.content)
-    manifest = folder / _MANIFEST
-    _write(manifest, _manifest(entries))
-    return manifest
+    photos = folder / _PHOTOS
+    try:
+        make_folder(photos)
+    except OSError as exc:
+        raise LocalError(f"{photos} cannot be made: {exc.strerror}; give another folder.") from exc
+    text = StringIO()
+    manifest = csv.writer(text, lineterminator="\n")
+    manifest.writerow(("user_id", "user_data", "image"))
+    for user_id, user_data, photo, content in _entries():
+        manifest.writerow((user_id, user_data, f"{_PHOTOS}/{photo}"))
+        if content is not None and not (photos / photo).exists():
+            _write(photos / photo, content)
+    _write(folder / _MANIFEST, text.getvalue().encode())
+    return folder / _MANIFEST
 
 
 def _entries() -> list[_Entry]:
     """The people in order, with the rows that fail among them."""
     rng = Random(_SEED)  # noqa: S311  # names, not a secret
-    entries = [_person(number, rng) for number in range(PEOPLE)]
+    entries: list[_Entry] = []
+    for number in range(PEOPLE):
+        user_id = f"E{_FIRST_ID + number:06d}"
+        name = f"{rng.choice(_GIVEN)} {rng.choice(_FAMILY)}"
+        entries.append((user_id, name, f"{user_id}.jpg", portrait(number)))
     for entry in _failing():
         entries.insert(rng.randint(1, len(entries)), entry)
     return entries
 
 
-def _person(number: int, rng: Random) -> _Entry:
-    user_id = f"E{_FIRST_ID + number:06d}"
-    return _Entry(
-        user_id=user_id,
-        user_data=f"{rng.choice(_GIVEN)} {rng.choice(_FAMILY)}",
-        image=f"{_PHOTOS}/{user_id}.jpg",
-        content=portrait(number),
-    )
-
-
-def _failing() -> list[_Entry]:
+def _failing() -> Iterator[_Entry]:
     """Rows that end as rejected, invalid or failed, one for each reason."""
-
-    def entry(name: str, content: bytes | None, user_id: str = "", user_data: str = "") -> _Entry:
-        return _Entry(
-            user_id=user_id or name.partition(".")[0],
-            user_data=user_data or "Demonstration of a row that fails",
-            image=f"{_PHOTOS}/{name}",
-            content=content,
-        )
-
-    return [
-        entry("no-face.jpg", _picture("landscape.jpg")),
-        entry("truncated.jpg", portrait(7)[:4000]),
-        entry("text.jpg", b"Photo on request from the front desk.\n"),
-        entry("empty.jpg", b""),
-        entry("missing.jpg", None),
-        entry("blank-in-id.jpg", portrait(8), user_id="E 200 001"),
-        entry("scan.jp2", _picture("scan.jp2")),
-        entry("long-data.jpg", portrait(10), user_data="Night shift, " * 15),
-    ]
+    what = "Demonstration of a row that fails"
+    yield "no-face", what, "no-face.jpg", _picture("landscape.jpg")
+    yield "truncated", what, "truncated.jpg", portrait(7)[:4000]
+    yield "text", what, "text.jpg", b"Photo on request from the front desk.\n"
+    yield "empty", what, "empty.jpg", b""
+    yield "missing", what, "missing.jpg", None
+    yield "E 200 001", what, "blank-in-id.jpg", portrait(8)
+    yield "scan", what, "scan.jp2", _picture("scan.jp2")
+    yield "long-data", "Night shift, " * 15, "long-data.jpg", portrait(10)
 
 
 def _picture(name: str) -> bytes:
     return (files(__package__) / "portraits" / name).read_bytes()
-
-
-def _manifest(entries: list[_Entry]) -> bytes:
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("user_id", "user_data", "image"))
-    writer.writerows((entry.user_id, entry.user_data, entry.image) for entry in entries)
-    return text.getvalue().encode()
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        make_folder(path)
-    except OSError as exc:
-        raise LocalError(f"{path} cannot be made: {exc.strerror}; give another folder.") from exc
 
 
 def _write(path: Path, content: bytes) -> None:

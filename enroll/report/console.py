@@ -76,11 +76,9 @@ class Console(Screen):
         self._settings = settings
         self._stream = stream
         self.attended = stream.isatty()
-        bar = stream.isatty() if progress is None else progress
-        self._with_bar = bar and not quiet and not as_json
-        self._with_lines = not self._with_bar and not quiet
+        self._silent = quiet or as_json  # but for warnings, which the log shows
+        self._with_bar = (self.attended if progress is None else progress) and not self._silent
         self._stats = stats
-        self._quiet = quiet
         self._as_json = as_json
         self._show_user_ids = show_user_ids
         self._on_opened = on_opened
@@ -99,9 +97,8 @@ class Console(Screen):
             f"calling {endpoint} with {credentials}",
             {"endpoint": endpoint, "credentials": credentials},
         )
-        if not (self._quiet or self._as_json):
-            origin = _origin(self._settings.origins, "endpoint")
-            self._write(account_lines(endpoint, origin, credentials))
+        if not self._silent:
+            self._write(account_lines(endpoint, self._origin("endpoint"), credentials))
 
     def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
         self._on_opened(interrupt)
@@ -116,7 +113,7 @@ class Console(Screen):
                 "manifest": path_text(self._settings.manifest),
             },
         )
-        if not (self._quiet or self._as_json):
+        if not self._silent:
             self._tell_place(place)
         self._tell_notes(place)
         self._began = self._told_at = clock.monotonic()
@@ -132,28 +129,20 @@ class Console(Screen):
             )
 
     def _tell_place(self, place: Place) -> None:
-        origins = self._settings.origins
-        ledger = (
-            f"{place.ledger} ({'new, ' if place.new_ledger else ''}{_origin(origins, 'ledger')})"
-        )
-        photos = (
-            "as in the last run" if place.photos_folder_inherited else _origin(origins, "images")
-        )
-        name = f" “{place.library.group_name}”" if place.library.group_name else ""
-        self._write(
-            facts(
-                [
-                    (
-                        "Library",
-                        f"{place.library.group_id}{name}, created {place.library.add_time} "
-                        f"({_origin(origins, 'group_id')})",
-                    ),
-                    ("Ledger", ledger),
-                    ("Photos", f"{place.store.root} ({photos})"),
-                ],
-                least=len("Endpoint"),  # aligned with what was shown before the first call
-            )
-        )
+        library, new = place.library, "new, " if place.new_ledger else ""
+        photos = "as in the last run" if place.photos_folder_inherited else self._origin("images")
+        name = f" “{library.group_name}”" if library.group_name else ""
+        created = f"created {library.add_time} ({self._origin('group_id')})"
+        told = [
+            ("Library", f"{library.group_id}{name}, {created}"),
+            ("Ledger", f"{place.ledger} ({new}{self._origin('ledger')})"),
+            ("Photos", f"{place.store.root} ({photos})"),
+        ]
+        # Aligned with what was shown before the first call.
+        self._write(facts(told, least=len("Endpoint")))
+
+    def _origin(self, name: str) -> str:
+        return self._settings.origins.get(name, "default")
 
     def _tell_notes(self, place: Place) -> None:
         """Every note goes into the log; with --quiet only urgent ones are shown."""
@@ -161,7 +150,7 @@ class Console(Screen):
             urgent = note in place.urgent
             level = logging.WARNING if urgent else logging.INFO
             log("note", note, {}, level=level, aside=not (self._as_json or urgent))
-            if not (self._as_json or urgent or self._quiet):  # logging a warning shows it
+            if not (self._silent or urgent):  # logging a warning shows it
                 self._write([f"Note: {note}"])
 
     def scanned(self, tally: Tally) -> None:
@@ -214,7 +203,7 @@ class Console(Screen):
             text += f": {message}"
         event = DOUBTFUL if became == DOUBTFUL else "row"
         log(event, text, fields, level=logging.WARNING, aside=True)
-        if self._as_json or self._quiet:
+        if self._silent:
             return
         if self._shown[code] <= SHOWN_OF_A_CODE:
             self._print(text)
@@ -254,11 +243,9 @@ class Console(Screen):
             "failed": self._failed,
             "in_doubt": self._in_doubt + self._settling,
             "rate": round(rate, 3),
-            **_pace_fields(self._pace),
+            **({} if self._pace is None else asdict(self._pace)),
         }
-        log("progress", text, fields)
-        if self._with_lines and not self._as_json:
-            self._print(text)
+        self._tell("progress", text, fields)
 
     def waits(self, what: str) -> None:
         self._tell("waiting", f"Waiting for {what}.", {"for": what})
@@ -289,7 +276,7 @@ class Console(Screen):
 
     def _tell(self, event: str, text: str, fields: Mapping[str, Any]) -> None:
         log(event, text, fields)
-        if not (self._as_json or self._quiet):
+        if not self._silent:
             self._print(text)
 
     def closed(self) -> None:
@@ -307,11 +294,3 @@ class Console(Screen):
     def _write(self, lines: list[str]) -> None:
         self._stream.write(as_shown(lines, self._stream))
         self._stream.flush()
-
-
-def _pace_fields(pace: RunPace | None) -> dict[str, Any]:
-    return {} if pace is None else asdict(pace)
-
-
-def _origin(origins: Mapping[str, str], name: str) -> str:
-    return origins.get(name, "default")

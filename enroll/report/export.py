@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from enroll.errors import LocalError, UsageError
+from enroll.errors import UsageError
 from enroll.ledger import iso_time
 from enroll.manifest.header import EXPORT_COLUMNS, FREE_TEXT
 from enroll.manifest.results import Rule, csv_bytes, escape, escape_column, message_of
@@ -19,7 +18,7 @@ from enroll.text.files import new_file
 from enroll.text.wording import write_data
 from enroll.visible import json_text, storable
 
-_EVENTS = 10_000
+T = TypeVar("T")
 
 HISTORY_COLUMNS = ("at", "event", "run", "user_id", "face_token", "detail")
 
@@ -38,7 +37,7 @@ def print_history(events: Iterable[tuple[Event, str]]) -> None:
         )
         for event, user_id in events
     )
-    while batch := list(islice(lines, _EVENTS)):
+    for batch in _batches(lines, _BATCH):
         write_data(csv_bytes(batch))
 
 
@@ -63,11 +62,10 @@ def write_export(entries: Iterable[Entry], path: Path, *, raw: bool = False) -> 
 
     With `raw`, a CSV's cells that a spreadsheet would run as formulas are not escaped. The file
     replaces the old one once it is complete. Raises UsageError for another suffix or if pyarrow is
-    missing, LocalError if the file cannot be written. BrokenPipeError passes: the reader of stdout
-    has gone.
+    missing, LocalError if the file cannot be written, and OSError if stdout cannot.
     """
     if path == STDOUT:
-        return _to_stdout(entries, raw=raw)
+        return _write_csv(entries, write_data, raw=raw)
     suffix = path.suffix.lower()
     if suffix == ".csv":
         with new_file(path) as new:
@@ -83,20 +81,6 @@ def write_export(entries: Iterable[Entry], path: Path, *, raw: bool = False) -> 
         f"{path} does not show which kind of export you want; end its name in .csv, .jsonl or "
         ".parquet, or give - for CSV on standard output."
     )
-
-
-def _to_stdout(entries: Iterable[Entry], *, raw: bool) -> int:
-    try:
-        count = _write_csv(entries, write_data, raw=raw)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as exc:
-        raise LocalError(
-            f"The export cannot be written to standard output: {exc.strerror or exc}; "
-            "make room, or send it elsewhere."
-        ) from exc
-    return count
 
 
 def _write_csv(entries: Iterable[Entry], write: Callable[[bytes], object], *, raw: bool) -> int:
@@ -166,7 +150,7 @@ def _storable(value: str | int | None) -> str | int | None:
     return storable(value)
 
 
-def _batches(entries: Iterable[Entry], size: int) -> Iterator[Sequence[Entry]]:
-    rest = iter(entries)
+def _batches(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:
+    rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from enroll import __version__
@@ -103,10 +104,6 @@ OF_COMMAND: Sequence[Figure[Command]] = (
 """Figures that are known for every command whose options could be used."""
 
 
-def _result_path(run: Report) -> str | None:
-    return None if run.results is None else path_text(run.results.absolute())
-
-
 def _refused_share(run: Report) -> float:
     calls = run.ended.tally.calls.total()
     return round(run.ended.tally.refused / calls, 4) if calls else 0.0
@@ -120,6 +117,11 @@ def _quantile(took: Latencies, share: float) -> float | None:
 def _on_record(run: Report) -> dict[str, int] | None:
     held = run.on_record
     return None if held is None else {status.value: count for status, count in held.items()}
+
+
+def _tally(name: str, **shown: Any) -> Figure[Report]:
+    """The figure that the tally of a run has by the same name."""
+    return Figure(name, attrgetter(f"ended.tally.{name}"), **shown)
 
 
 OF_RUN: Sequence[Figure[Report]] = (
@@ -139,21 +141,18 @@ OF_RUN: Sequence[Figure[Report]] = (
         lambda run: {str(code): n for (_, code), n in sorted(run.ended.tally.codes.items())},
         log="errors",
     ),
-    Figure(
+    _tally(
         "enrolled_now",
-        lambda run: run.ended.tally.enrolled_now,
         help="Rows that the last run enrolled.",
     ),
-    Figure(
+    _tally(
         "enrolled_before",
-        lambda run: run.ended.tally.enrolled_before,
         help="Rows that were enrolled before the last run.",
     ),
-    Figure("renewed", lambda run: run.ended.tally.renewed),
-    Figure("bad", lambda run: run.ended.tally.bad),
-    Figure(
+    _tally("renewed"),
+    _tally("bad"),
+    _tally(
         "new_bad",
-        lambda run: run.ended.tally.new_bad,
         help="Rows that are rejected, invalid or failed since the last run.",
     ),
     Figure(
@@ -164,9 +163,8 @@ OF_RUN: Sequence[Figure[Report]] = (
         log="calls",
         sparse=True,
     ),
-    Figure(
+    _tally(
         "refused",
-        lambda run: run.ended.tally.refused,
         help="Calls of the last run that were refused because of the account's limit.",
         log="refused",
     ),
@@ -211,26 +209,27 @@ OF_RUN: Sequence[Figure[Report]] = (
     ),
     Figure("run_seconds", lambda run: round(run.ended.seconds, 3), in_json=False, log="seconds"),
     Figure("run_ledger", lambda run: path_text(run.place.ledger), in_json=False, log="ledger"),
-    Figure("results", _result_path, log="results"),
     Figure(
+        "results",
+        lambda run: None if run.results is None else path_text(run.results.absolute()),
+        log="results",
+    ),
+    _tally(
         "adopted",
-        lambda run: run.ended.tally.adopted,
         help="Faces in doubt that the last run found in the library.",
         remark=lambda count, _: (
             f"{amount(count, 'face')} found in the library that the ledger did not know, for "
             "example after a lost answer: enrolled with the token from the library."
         ),
     ),
-    Figure(
+    _tally(
         "not_applied",
-        lambda run: run.ended.tally.not_applied,
         remark=lambda count, _: (
             f"{amount(count, 'face')} not found in the library: not added so far."
         ),
     ),
-    Figure(
+    _tally(
         "surplus",
-        lambda run: run.ended.tally.surplus,
         help="Surplus copies of faces that the last run found in the library.",
         remark=lambda count, _: (
             f"{amount(count, 'further copy', 'further copies')} of a face found in the library: "
@@ -238,18 +237,16 @@ OF_RUN: Sequence[Figure[Report]] = (
         ),
         urgent=True,
     ),
-    Figure(
+    _tally(
         "unchecked",
-        lambda run: run.ended.tally.unchecked,
         in_json=False,
         remark=lambda count, _: (
             f"{amount(count, 'face')} sent again after a doubt, and not yet checked for a second "
             "copy: the next run checks, as does `enroll verify`."
         ),
     ),
-    Figure(
+    _tally(
         "user_data_changed",
-        lambda run: run.ended.tally.user_data_changed,
         remark=lambda count, sync: (
             f"{amount(count, 'enrolled row')} whose user_data differs from the library's: left as "
             + (
@@ -259,33 +256,29 @@ OF_RUN: Sequence[Figure[Report]] = (
             )
         ),
     ),
-    Figure(
+    _tally(
         "gone",
-        lambda run: run.ended.tally.gone,
         remark=lambda count, _: (
             f"{amount(count, 'enrolled row')} whose photo is no longer there: left as enrolled."
         ),
     ),
-    Figure(
+    _tally(
         "kept",
-        lambda run: run.ended.tally.kept,
         remark=lambda count, sync: (
             f"{amount(count, 'row')} whose new {'photo or text' if sync else 'photo'} cannot be "
             "used: the face enrolled before stays."
         ),
     ),
-    Figure(
+    _tally(
         "undeleted",
-        lambda run: run.ended.tally.undeleted,
         in_json=False,
         remark=lambda count, _: (
             f"It is not known whether {amount(count, 'face')} {'was' if count == 1 else 'were'} "
             "deleted: the next run or sync finds out."
         ),
     ),
-    Figure(
+    _tally(
         "superseded",
-        lambda run: run.ended.tally.superseded,
         remark=lambda count, sync: (
             ""
             if sync
@@ -293,9 +286,8 @@ OF_RUN: Sequence[Figure[Report]] = (
             "listed by `enroll export --status superseded`."
         ),
     ),
-    Figure(
+    _tally(
         "others_in_doubt",
-        lambda run: run.ended.tally.others_in_doubt,
         help="Faces in doubt that do not belong to the manifest.",
         remark=lambda count, _: (
             f"{amount(count, 'face')} of other manifests {'is' if count == 1 else 'are'} in doubt: "
@@ -361,8 +353,7 @@ def log_fields(report: Report) -> dict[str, Any]:
     return fields
 
 
-def figures_of(command: Command) -> Iterator[tuple[Figure[Any], Value]]:
-    """Every figure of a command, with its value."""
+def _figures_of(command: Command) -> Iterator[tuple[Figure[Any], Value]]:
     for of_command in OF_COMMAND:
         yield of_command, of_command.value(command)
     for figure in OF_RUN:
@@ -374,14 +365,11 @@ def figures_of(command: Command) -> Iterator[tuple[Figure[Any], Value]]:
 
 def as_json(command: Command) -> str:
     """The figures as one object, times in ISO 8601 and UTC."""
-    known = {figure.name: _plain(value) for figure, value in figures_of(command) if figure.in_json}
+    known = {figure.name: value for figure, value in _figures_of(command) if figure.in_json}
+    for name, value in known.items():
+        if isinstance(value, datetime):
+            known[name] = value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return json_text(known, indent=2) + "\n"
-
-
-def _plain(value: Value) -> Value:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return value
 
 
 def metrics_text(command: Command) -> bytes:
@@ -393,7 +381,7 @@ def metrics_text(command: Command) -> bytes:
 
     registry = CollectorRegistry()
     library = (host_of(command.settings.endpoint), command.settings.group_id)
-    for figure, value in figures_of(command):
+    for figure, value in _figures_of(command):
         if not figure.help or value is None:
             continue
         name, further = figure.metric or figure.name, [figure.label] if figure.label else []

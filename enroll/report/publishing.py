@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from enroll import clock
@@ -23,19 +24,6 @@ _STOPPED = "enroll status and the command's own output show why."
 it."""
 
 
-def command_of(report: Report, settings: RunSettings, *, started: float) -> Command:
-    """A command whose run has ended; `started` is when the command started."""
-    return Command(
-        settings=settings,
-        exit_code=report.exit_code,
-        message=_message(report),
-        started=started,
-        ended=clock.time(),
-        ledger=path_text(report.place.ledger),
-        report=report,
-    )
-
-
 def _message(report: Report) -> str:
     ended = report.ended
     if ended.signal is not None:
@@ -48,16 +36,31 @@ def _message(report: Report) -> str:
     return ""
 
 
-def failed_command(error: BaseException, settings: RunSettings, *, started: float) -> Command:
+def _ended(settings: RunSettings, report: Report, started: float) -> Command:
+    """A command whose run has ended; `started` is when the command started."""
+    return Command(
+        settings=settings,
+        exit_code=report.exit_code,
+        message=_message(report),
+        started=started,
+        ended=clock.time(),
+        ledger=path_text(report.place.ledger),
+        report=report,
+    )
+
+
+_FAILED = {
+    ExitCode.GUARD: "Refused: the difference is too large; the command's own output shows why.",
+    ExitCode.BUG: "A bug; the command's own output names the file with the traceback.",
+}
+
+
+def _failed(settings: RunSettings, error: BaseException, started: float) -> Command:
     """A command that could not start a run, or hit a bug in it."""
     code = ExitCode(getattr(error, "exit_code", ExitCode.BUG))
-    message = str(error)
+    message = _FAILED.get(code, str(error))
     if isinstance(error, ManifestError):  # it may quote cells
         message = "The manifest cannot be used; the command's own output shows why."
-    if code is ExitCode.GUARD:
-        message = "Refused: the difference is too large; the command's own output shows why."
-    if code is ExitCode.BUG:
-        message = "A bug; the command's own output names the file with the traceback."
     try:
         ledger = path_text(ledger_path(settings))
     except UsageError:
@@ -90,17 +93,6 @@ def write_metrics(path: Path, command: Command) -> None:
         new.file.write(metrics_text(command))
 
 
-def check_metrics() -> None:
-    """Raise UsageError if the `metrics` extra is not installed."""
-    try:
-        import prometheus_client  # noqa: F401, PLC0415
-    except ImportError as error:
-        raise UsageError(
-            "--metrics-file needs the package prometheus_client: "
-            "run `pip install 'enroll[metrics]'`."
-        ) from error
-
-
 GOES_BEFORE = frozenset(
     {ExitCode.DONE, ExitCode.SOME_ROWS_FAILED, ExitCode.IN_DOUBT, ExitCode.ENDED_EARLY}
 )
@@ -117,8 +109,11 @@ class Publications:
 
     def check(self, settings: RunSettings) -> None:
         """Raise UsageError for a file that must not or cannot be written, before a run of hours."""
-        if self.metrics is not None:
-            check_metrics()
+        if self.metrics is not None and not find_spec("prometheus_client"):
+            raise UsageError(
+                "--metrics-file needs the package prometheus_client: "
+                "run `pip install 'enroll[metrics]'`."
+            )
         outputs = [
             Output(path=path, option=option, content=content, is_log=path is self.log)
             for option, path, content in (
@@ -133,29 +128,22 @@ class Publications:
             check_beside_results(output, settings, ledger=ledger_path(settings), others=others)
 
 
-@dataclass(slots=True)
-class Outcome:
-    """The outcome of a run; `report` stays None if it was not started or hit a bug."""
-
-    report: Report | None = None
-
-
-@contextmanager
-def publishing(settings: RunSettings, publications: Publications) -> Iterator[Outcome]:
-    """Around a run: writes its figures when it ends, also after an exception, which goes on.
+def publishing(
+    settings: RunSettings, publications: Publications, run: Callable[[], Report]
+) -> Report:
+    """Run, and write the figures when that ends, also after an exception, which goes on.
 
     Raises LocalError if they cannot be written and nothing worse has happened.
     """
-    started, outcome = clock.time(), Outcome()
+    started = clock.time()
     try:
-        yield outcome
+        report = run()
     except BaseException as error:  # an interruption, too
-        _publish(failed_command(error, settings, started=started), publications, later=True)
+        _publish(_failed(settings, error, started), publications, later=True)
         raise
-    if outcome.report is not None:
-        worse = outcome.report.exit_code not in GOES_BEFORE
-        command = command_of(outcome.report, settings, started=started)
-        _publish(command, publications, later=worse)
+    worse = report.exit_code not in GOES_BEFORE
+    _publish(_ended(settings, report, started), publications, later=worse)
+    return report
 
 
 def _publish(command: Command, publications: Publications, *, later: bool) -> None:
