@@ -14,7 +14,7 @@ from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault
-from enroll.photos import Glance, PhotoCode, Prepared, boxes, glance, inspect, open_store, prepare
+from enroll.photos import Glance, PhotoCode, Prepared, boxes, glance, open_store, prepare
 
 WIDTH, HEIGHT = scene().size
 
@@ -228,7 +228,7 @@ def in_tiles() -> bytes:
         parts = [(begin + at, length) for at, length in item.parts]
         items[number] = boxes.Item(item.kind, parts, item.properties)
     whole = replace(read[0], items=items, references=[(b"dimg", 1, [2, 3])], properties=properties)
-    return inspect.alone_of(whole, content)
+    return boxes.alone_of(whole, content)
 
 
 def test_an_avif_in_tiles_is_put_together_in_their_order() -> None:

@@ -16,8 +16,7 @@ from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault, Photo
 from enroll.photos import Edit, PhotoCode, Prepared, open_store, prepare, read_photo
-from enroll.photos.bounds import Gate, decoding_limit
-from enroll.photos.decode import decoding_bytes
+from enroll.photos.bounds import Gate, decoding_bytes, decoding_limit
 from enroll.photos.form import Form
 from enroll.photos.strip import Pieces
 from enroll.sandbox.faces import grey_picture
@@ -241,9 +240,7 @@ def test_a_heic_is_converted_where_the_extra_is_installed() -> None:
 
 def test_what_phones_take_today_fits_into_the_memory_for_decoding() -> None:
     picture = Image.new("RGB", (5712, 4284))
-    assert decoding_bytes(picture, Form.HEIF, None) <= decoding_limit(
-        DEFAULT_PREPARATION.max_pixels
-    )
+    assert decoding_bytes(picture, Form.HEIF) <= decoding_limit(DEFAULT_PREPARATION.max_pixels)
 
 
 @pytest.mark.parametrize(
@@ -417,13 +414,13 @@ def test_a_file_lies_in_memory_once_while_it_is_made_anew(tmp_path: Path) -> Non
 
 ASKED_AT_ONCE = """
 from threading import Barrier, Thread
-from enroll.photos.bounds import decoders, reading
+from enroll.photos.bounds import DECODERS
 
 barrier, found = Barrier(16), []
 
 def ask() -> None:
     barrier.wait()
-    found.append((id(decoders()), id(reading())))
+    found.append(id(DECODERS._threads()))
 
 threads = [Thread(target=ask) for _ in range(16)]
 for thread in threads:

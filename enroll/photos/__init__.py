@@ -1,4 +1,10 @@
-"""From where photos are kept to a photo that the service takes, or to the reason why it is none."""
+"""From where photos are kept to a photo that the service takes, or to the reason why it is none.
+
+`read` opens a photo in its `store` and has `prepare` make what is sent of its bytes. That asks
+`inspect` what the file holds and `decision` what to do about it. If pixels have to change, `decode`
+opens and decodes it, `picture` corrects colours, size and orientation, and `encode` makes the JPEG.
+`bounds` decides how much memory that may take and how many photos are decoded at a time.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,8 @@ from enroll.photos.decode import hush_libtiff
 from enroll.photos.folder import FolderStore
 from enroll.photos.glance import Glance, examine, glance
 from enroll.photos.precheck import check_installed
-from enroll.photos.read import Prepared, prepare, read_photo, read_photos
+from enroll.photos.prepare import Prepared, prepare
+from enroll.photos.read import read_photo, read_photos
 from enroll.photos.store import PhotoStore
 
 __all__ = [

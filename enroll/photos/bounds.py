@@ -1,4 +1,5 @@
-"""What decoding may take: pictures at a time, by cores and memory, and how long one may last."""
+"""What decoding may take: the memory of each stage, how much all may take together, how many photos
+are decoded at a time, and how long one may last. All of that is decided here."""
 
 from __future__ import annotations
 
@@ -6,14 +7,19 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
+from functools import partial
 from threading import Condition, Lock
 from typing import TypeVar
 
+from PIL import Image
+
 from enroll import threads
 from enroll.errors import ShortageError
+from enroll.photos import decision
+from enroll.photos.decision import RefusedError
+from enroll.photos.form import Form
 from enroll.settings import DEFAULT_MAX_PIXELS
 from enroll.threads import Threads
 
@@ -25,8 +31,11 @@ some three. Only that time counts: the outcome of a photo must not depend on wha
 does, or whether it sleeps."""
 
 
-class TooSlowError(Exception):
+class TooSlowError(RefusedError):
     """The time for a photo is over."""
+
+    def __init__(self) -> None:
+        super().__init__(decision.TOO_SLOW)
 
 
 class _Mine(threading.local):
@@ -50,8 +59,6 @@ def check_time() -> None:
     if _MINE.until is not None and time.thread_time() > _MINE.until:
         raise TooSlowError
 
-
-R = TypeVar("R")
 
 _MMAP_THRESHOLD = -3
 """M_MMAP_THRESHOLD of malloc.h."""
@@ -87,6 +94,10 @@ class Gate:
 
     def __init__(self, places: int) -> None:
         self._places = places
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Have nobody inside."""
         self._used = 0
         self._inside = 0
         self._turn = Lock()  # whoever waits for room is not overtaken: else large tasks starve
@@ -126,58 +137,45 @@ class Decoders:
     """
 
     def __init__(self) -> None:
-        places = threads.count()
-        self._gate = Gate(places)
-        try:
-            self._pool: Threads | None = Threads(places, initializer=threads.use_all)
-        except ShortageError:
-            self._pool = None  # then the caller decodes on its own thread
+        self.start_over()
 
-    def run(self, task: Callable[[Room], R], *, need: int, limit: int) -> R:
+    def start_over(self) -> None:
+        """Have none at work, and no thread yet."""
+        self._gate = Gate(threads.count())
+        self._starting = Lock()
+        self._started = False
+        self._pool: Threads | None = None
+
+    def _threads(self) -> Threads | None:
+        """The threads, started by the first task; None where not one could be started, ever."""
+        with self._starting:
+            if not self._started:
+                self._started = True
+                with suppress(ShortageError):
+                    self._pool = Threads(threads.count(), initializer=threads.use_all)
+            return self._pool
+
+    def run(self, task: Callable[[Room], T], *, need: int, limit: int) -> T:
         """Run the task when there is room for it, and return what it returns. Raises TooSlowError.
 
         `limit` is what one picture may need; several at a time get less in all.
         """
         with self._gate.room(need, limit=round(TOGETHER * limit)) as room:
-            if self._pool is None:
+            pool = self._threads()
+            if pool is None:  # then the caller decodes on its own thread
                 return timed(partial(task, room))
-            return self._pool.submit(timed, partial(task, room)).result()
+            return pool.submit(timed, partial(task, room)).result()
 
 
-_MAKING = Lock()
-"""Held while the one of a process is made: `lru_cache` alone makes one for each thread that is the
-first to ask, and each would allow as much memory."""
+DECODERS = Decoders()
 
-
-def decoders() -> Decoders:
-    """The decoders of this process."""
-    with _MAKING:
-        return _decoders()
-
-
-def reading() -> Gate:
-    """The gate for large files in memory, bounded by bytes rather than by number."""
-    with _MAKING:
-        return _reading()
-
-
-@lru_cache(maxsize=1)
-def _decoders() -> Decoders:
-    return Decoders()
-
-
-@lru_cache(maxsize=1)
-def _reading() -> Gate:
-    return Gate(1_000)
-
+READING = Gate(1_000)
+"""For large files in memory, bounded by bytes rather than by number."""
 
 if hasattr(os, "register_at_fork"):
     # A forked process has none of the threads, and their locks may never be released.
-    os.register_at_fork(
-        before=_MAKING.acquire, after_in_parent=_MAKING.release, after_in_child=_MAKING.release
-    )
-    os.register_at_fork(after_in_child=_decoders.cache_clear)
-    os.register_at_fork(after_in_child=_reading.cache_clear)
+    os.register_at_fork(after_in_child=DECODERS.start_over)
+    os.register_at_fork(after_in_child=READING.start_over)
 
 
 def give_back_memory() -> None:
@@ -192,3 +190,56 @@ def give_back_memory() -> None:
 def decoding_limit(max_pixels: int) -> int:
     """Bytes for decoding one picture, if a photo may have so many pixels."""
     return max(DECODING_BYTES, DECODING_BYTES * max_pixels // DEFAULT_MAX_PIXELS)
+
+
+_BESIDE: Mapping[Form, float] = {
+    Form.JPEG: 0,
+    Form.PNG: 0.5,
+    Form.BMP: 0,
+    Form.GIF: 1,
+    Form.TIFF: 4,
+    Form.WEBP: 12.5,
+    Form.AVIF: 6.5,
+    Form.HEIF: 4,
+}
+"""Memory for a pixel that decoding takes beside Pillow's own picture, by measurement: WebP holds
+two canvases and a copy, a TIFF may be one strip or has to be turned, AVIF and HEIC are copied. Of
+a HEIC it is that of 4:2:0, as every phone writes it: one of 4:4:4 takes 1.5 bytes more."""
+
+_MODE_BYTES: Mapping[str, int] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+
+
+def pixel_bytes(picture: Image.Image) -> int:
+    """Memory for a pixel of a decoded picture: RGB is padded to 4 bytes."""
+    return _MODE_BYTES.get(picture.mode, 4)
+
+
+def decoding_bytes(picture: Image.Image, form: Form, *, coefficients: float = 0) -> int:
+    """Memory that it takes to decode a picture that is open, by Pillow and by what it uses;
+    `coefficients` is what a progressive JPEG's decoder keeps."""
+    pixels = picture.size[0] * picture.size[1]
+    return round(pixels * (pixel_bytes(picture) + _BESIDE[form]) + coefficients)
+
+
+def converting_bytes(
+    picture: Image.Image, max_side: int, *, paints: bool, turns: bool, length: int
+) -> int:
+    """Memory for all that is done to a picture once it is decoded, at most one step at a time:
+    colours, size, orientation and encoding. `length` is that of its file."""
+    pixels = picture.size[0] * picture.size[1]
+    kept = round(pixels * min(1.0, max_side / max(picture.size)) ** 2)
+    painted = 1 if picture.mode == "L" and not paints else 4
+    needs = [encoding_bytes(kept * painted, length)]
+    if paints:
+        needs.append(pixels * (pixel_bytes(picture) + 4))
+    if kept < pixels:
+        needs.append((pixels + kept) * painted)
+    if turns:
+        needs.append(2 * kept * painted)
+    return max(needs)
+
+
+def encoding_bytes(picture_bytes: int, length: int) -> int:
+    """Memory for a picture and its JPEG: at first that may be as large as the file, or take half a
+    byte a pixel."""
+    return picture_bytes + max(length, picture_bytes // 8)

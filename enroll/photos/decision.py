@@ -79,6 +79,14 @@ def _short(setting: str | int) -> str:
     return str(setting) if isinstance(setting, str) else str(int(setting))
 
 
+class RefusedError(Exception):
+    """A photo cannot be sent, for the reason in `fault`."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
 def _fault(code: PhotoCode, message: str) -> Fault:
     return Fault(code=code, message=message)
 
@@ -263,6 +271,9 @@ class Seen:
 _TAKEN = frozenset({Form.JPEG, Form.PNG, Form.BMP})
 """The formats of the service (FaceSearch `add`: PNG, JPG, JPEG, BMP, JFIF)."""
 
+COMPLETABLE = frozenset({Form.JPEG, Form.PNG, Form.BMP, Form.GIF, Form.TIFF})
+"""Formats of which decoders return what exists; of the others they return all or nothing."""
+
 _NOT_COMMON = {
     Form.JPEG: "a JPEG in CMYK, or of a kind that few programs read",
     Form.PNG: "a PNG that is transparent or has 16 bits a colour",
@@ -270,17 +281,17 @@ _NOT_COMMON = {
 }
 
 
-def decide(seen: Seen, preparation: Preparation) -> tuple[Edit, ...] | Fault:
-    """The edits, none if it is sent as it is; or why it is not sent.
+def decide(seen: Seen, preparation: Preparation) -> tuple[Edit, ...]:
+    """The edits, none if it is sent as it is. Raises RefusedError.
 
     A missing end is reported by the caller, which may know how much is missing.
     """
     if seen.form is Form.HEIF and not preparation.heif:
-        return HEIF_MISSING
+        raise RefusedError(HEIF_MISSING)
     if seen.form not in _TAKEN and not preparation.convert:
-        return not_to_be_converted(f"a {seen.form}")
-    if seen.size is not None and (fault := unfit_size(seen.size, preparation)) is not None:
-        return fault
+        raise RefusedError(not_to_be_converted(f"a {seen.form}"))
+    if seen.size is not None:
+        check_size(seen.size, preparation)
     too_large = seen.size is not None and max(seen.size) > preparation.max_side
     fits = not too_large and seen.length <= preparation.max_bytes
     turned = seen.orientation != UPRIGHT
@@ -288,7 +299,7 @@ def decide(seen: Seen, preparation: Preparation) -> tuple[Edit, ...] | Fault:
         return (Edit.STRIPPED,) if seen.cut else ()
     stays_jpeg = seen.form is Form.JPEG and seen.common
     if not (stays_jpeg or preparation.convert):
-        return not_to_be_converted(_what(seen))
+        raise RefusedError(not_to_be_converted(_what(seen)))
     edits = {
         Edit.COMPLETED: seen.truncated,
         Edit.CONVERTED: not stays_jpeg,
@@ -304,14 +315,13 @@ def _what(seen: Seen) -> str:
     return f"a {seen.form} that would have to be turned, completed or made to fit as a JPEG"
 
 
-def unfit_size(size: tuple[int, int], preparation: Preparation) -> Fault | None:
-    """Why a picture of this size is not even decoded, if it is not."""
+def check_size(size: tuple[int, int], preparation: Preparation) -> None:
+    """Raise RefusedError for a picture of a size that is not even decoded."""
     width, height = size
     if width * height > preparation.max_pixels:
-        return too_many_pixels(size, preparation)
+        raise RefusedError(too_many_pixels(size, preparation))
     if min(size) < MIN_SIDE:
-        return too_small(size)
+        raise RefusedError(too_small(size))
     longest = max(size)
     if longest > preparation.max_side and min(size) * preparation.max_side < MIN_SIDE * longest:
-        return too_narrow(size, preparation.max_side)
-    return None
+        raise RefusedError(too_narrow(size, preparation.max_side))

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from struct import calcsize, error, pack, unpack_from
 
+from enroll.photos import decision
+from enroll.photos.decision import RefusedError
+from enroll.photos.form import EndMissingError
+
 Read = Callable[[int, int], bytes]
 """(at, length) → the bytes that a file has there, fewer at its end."""
 
@@ -71,12 +75,9 @@ _LAYOUTS: Mapping[int, str] = (
 """Types of numbers and bytes, and how struct unpacks one; text and floating point are not read."""
 
 
-class EndMissingError(Exception):
-    """A directory, or what it points to, is beyond the end of the file."""
-
-
-class UnsupportedError(Exception):
+def refused(what: str) -> RefusedError:
     """A TIFF that is not converted, named so that `The photo is a` goes before it."""
+    return RefusedError(decision.foreign(f"a {what}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +120,13 @@ class Directories:
     def at(self, place: int) -> tuple[dict[int, Entry], int]:
         """The entries by tag of the directory at `place`, and where the next one is, 0 for nowhere.
 
-        Raises EndMissingError, and UnsupportedError for more than MOST_ENTRIES.
+        Raises EndMissingError, and RefusedError for more than MOST_ENTRIES.
         """
         counting, each = ("Q", "HHQ8s") if self._wide else ("H", "HHI4s")
         begin, size = place + calcsize(f"={counting}"), calcsize(f"={each}")
         (entries,) = self._unpacked(counting, place, 1)
         if entries > MOST_ENTRIES:
-            raise UnsupportedError(f"TIFF with {entries:,} tags")
+            raise refused(f"TIFF with {entries:,} tags")
         content = self._bytes(begin, entries * size + self._room)
         if len(content) < entries * size:
             raise EndMissingError
@@ -145,11 +146,11 @@ class Directories:
     def numbers(self, entry: Entry, most: int) -> tuple[int, ...]:
         """Values of an entry, at most the first `most`; a ratio is two numbers.
 
-        Raises EndMissingError, and UnsupportedError where they are no numbers.
+        Raises EndMissingError, and RefusedError where they are no numbers.
         """
         layout = _LAYOUTS.get(entry.kind)
         if layout is None:
-            raise UnsupportedError("TIFF whose tags are of no type that there is")
+            raise refused("TIFF whose tags are of no type that there is")
         return self._unpacked(layout[0], entry.at, min(entry.count, most) * len(layout))
 
     def numbers_if_sound(
@@ -159,7 +160,7 @@ class Directories:
         or where they cannot be read."""
         try:
             return self.numbers(entries[tag], most)
-        except (KeyError, EndMissingError, UnsupportedError):
+        except (KeyError, EndMissingError, RefusedError):
             return ()
 
     def value(self, entry: Entry, largest: int) -> Value | None:

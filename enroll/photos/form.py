@@ -11,6 +11,15 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 UPRIGHT = 1
 
+
+class EndMissingError(Exception):
+    """The bytes end before what is looked for, which goes on at `at` where that is known."""
+
+    def __init__(self, at: int = 0) -> None:
+        super().__init__(at)
+        self.at = at
+
+
 TURNED = range(2, 9)
 """The orientations that are not upright: mirrored, turned, or both."""
 

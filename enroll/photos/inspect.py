@@ -1,4 +1,4 @@
-"""What the structure of a file other than JPEG or PNG says of its picture."""
+"""What a file's structure says of its picture without decoding it: of all of it, or of its head."""
 
 from __future__ import annotations
 
@@ -6,14 +6,136 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from struct import error, pack, unpack_from
 
-from enroll.model import Fault
-from enroll.photos import boxes, decision, form, tiff
-from enroll.photos.boxes import Picture, framed
-from enroll.photos.colour import LARGEST_PROFILE
-from enroll.photos.decision import Seen
-from enroll.photos.decode import Source
-from enroll.photos.directory import EndMissingError, UnsupportedError
-from enroll.photos.form import Form
+from enroll.photos import boxes, decision, form, jpeg, png, tiff
+from enroll.photos.decision import RefusedError, Seen
+from enroll.photos.form import EndMissingError, Form
+from enroll.photos.jpeg import Jpeg
+from enroll.photos.picture import LARGEST_PROFILE
+from enroll.photos.png import Png
+from enroll.photos.store import OpenPhoto
+
+BLOCK_BYTES = 4096
+"""Bytes read at either end of a file, and where a JPEG continues: a block of most file systems."""
+
+_MOST_BLOCKS = 64
+"""Blocks that are read to find a JPEG's size behind its metadata."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A photo without its metadata, and what was seen of it.
+
+    `missing_bytes` of a truncated photo is 0 where that is not known; a truncated JPEG has no end.
+    `crop` (left, top, right, bottom) is what is shown of it when it is decoded, before it is
+    turned.
+    """
+
+    content: bytes = field(repr=False)
+    seen: Seen
+    missing_bytes: int = 0
+    jpeg: Jpeg | None = None
+    crop: boxes.Crop | None = None
+
+
+def inspect(content: bytes) -> Source:
+    """What a whole file holds. Raises RefusedError."""
+    form = form_of(content)
+    try:
+        return _INSPECTORS[form](content)
+    except EndMissingError:
+        raise RefusedError(decision.ONLY_A_STUB) from None
+
+
+def inspect_head(photo: OpenPhoto, head: bytes) -> Seen:
+    """What a file's first BLOCK_BYTES say of it, and a few more where they do not suffice; it may
+    be worse. Raises RefusedError."""
+    size, form = photo.times.size, form_of(head)
+    try:
+        match form:
+            case Form.JPEG:
+                seen = _head_of_jpeg(photo, head)
+            case Form.PNG:
+                found = png.walk(head, whole=False)
+                length = max(size - found.stripped.dropped, 0)
+                seen = _seen(found, form, length=length, truncated=False)
+            case Form.BMP:
+                # What follows the picture is only found when all of it is read.
+                seen = replace(_bmp_seen(walk_bmp(head), size), cut=False, length=size)
+            case Form.TIFF:
+                seen = _tiff_seen(tiff.walk(photo.part, size), size)
+            case Form.GIF:
+                seen = Seen(form=form, size=_size_of_gif(head, size), length=size)
+            case Form.WEBP:
+                missing = 8 + int.from_bytes(head[4:8], "little") > size
+                seen = Seen(form=form, size=size_of(head[:64]), length=size, truncated=missing)
+            case Form.AVIF | Form.HEIF:
+                seen = Seen(form=form, size=boxes.largest_size(head), length=size)
+    except EndMissingError:
+        raise RefusedError(decision.ONLY_A_STUB) from None
+    return seen
+
+
+def form_of(content: bytes) -> Form:
+    """The format of a file by its first bytes. Raises RefusedError for all that is not sent or
+    converted."""
+    if not content:
+        raise RefusedError(decision.EMPTY)
+    found = form.form_of(content[:64])
+    if found is None:
+        name = form.name_of_foreign(content[: form.HEAD_BYTES])
+        raise RefusedError(decision.NO_IMAGE if name is None else decision.foreign(name))
+    return found
+
+
+def _seen(found: Jpeg | Png, form: Form, *, length: int, truncated: bool) -> Seen:
+    if not found.width:
+        raise EndMissingError
+    return Seen(
+        form=form,
+        size=found.size,
+        length=length,
+        common=found.common,
+        orientation=found.orientation,
+        cut=found.stripped.changed,
+        truncated=truncated,
+    )
+
+
+def _jpeg(content: bytes) -> Source:
+    found = jpeg.walk(content)
+    if found.end is None and not found.scans:
+        raise EndMissingError
+    stripped, lost = found.stripped.joined(), jpeg.truncated_at(content, found)
+    if lost is not None:
+        end = len(content) if found.end is None else found.end
+        stripped = stripped[: lost - end]
+    truncated = found.end is None or lost is not None
+    seen = _seen(found, Form.JPEG, length=len(stripped), truncated=truncated)
+    return Source(content=stripped, seen=seen, jpeg=found)
+
+
+def _head_of_jpeg(photo: OpenPhoto, head: bytes) -> Seen:
+    size, known = photo.times.size, head
+    for _ in range(_MOST_BLOCKS):
+        try:
+            found = jpeg.walk(known, whole=False)
+        except EndMissingError as error:
+            block = photo.part(error.at, BLOCK_BYTES)
+            if not block or error.at >= size or len(known) >= error.at + len(block):
+                raise
+            between = bytes(max(error.at - len(known), 0))  # not looked at
+            known = (known + between)[: error.at] + block
+        else:
+            return _seen(found, Form.JPEG, length=size - found.stripped.dropped, truncated=False)
+    return Seen(form=Form.JPEG, size=None, length=size, common=True, cut=True)
+
+
+def _png(content: bytes) -> Source:
+    found = png.walk(content)
+    stripped = found.stripped.joined()
+    seen = _seen(found, Form.PNG, length=len(stripped), truncated=not found.whole)
+    return Source(content=stripped, seen=seen)
+
 
 _FILE_HEADER = 14
 
@@ -34,8 +156,8 @@ class Bmp:
     common: bool
 
 
-def walk_bmp(head: bytes) -> Bmp | None:
-    """What a BMP's header says; None where it is none. `length` is 0 where it is packed."""
+def walk_bmp(head: bytes) -> Bmp:
+    """What a BMP's header says. `length` is 0 where it is packed. Raises RefusedError."""
     try:
         pixels, header = unpack_from("<II", head, 10)
         colours = 0
@@ -46,11 +168,11 @@ def walk_bmp(head: bytes) -> Bmp | None:
             width, height, planes, bits, packing = unpack_from("<iiHHI", head, 18)
             (colours,) = unpack_from("<I", head, 46)
         else:
-            return None
+            raise RefusedError(decision.NO_IMAGE)
     except error:
-        return None
+        raise RefusedError(decision.NO_IMAGE) from None
     if width <= 0 or not height or planes != 1 or bits not in (1, 4, 8, 16, 24, 32):
-        return None
+        raise RefusedError(decision.NO_IMAGE)
     stride = (width * bits + 31) // 32 * 4
     plain = packing == _COMPRESSION_NONE
     length = pixels + stride * abs(height) if plain else 0
@@ -65,16 +187,31 @@ def walk_bmp(head: bytes) -> Bmp | None:
     return Bmp((width, abs(height)), length, common=common and pixels >= begin)
 
 
+def _bmp(content: bytes) -> Source:
+    found = walk_bmp(content)
+    missing = max(found.length - len(content), 0)
+    seen = _bmp_seen(found, len(content))
+    return Source(content=content[: seen.length], seen=seen, missing_bytes=missing)
+
+
+def _bmp_seen(found: Bmp, size: int) -> Seen:
+    behind = 0 < found.length < size
+    return Seen(
+        form=Form.BMP,
+        size=found.size,
+        length=found.length if behind else size,
+        common=found.common,
+        cut=behind,
+        truncated=found.length > size,
+    )
+
+
 MOST_BLOCKS = 100_000
 """Blocks of up to 255 bytes before the picture: 25 MB of comments. Each is a step of Python's."""
 
 _EXTENSION, _PICTURE, _TRAILER = 0x21, 0x2C, 0x3B
 _CONTROL = 0xF9
 """The extension that says which colour is transparent."""
-
-
-class NotAGifError(Exception):
-    """There is no picture in it, or too much before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +228,28 @@ class Gif:
 
 
 def walk_gif(content: bytes) -> Gif:
-    """Go through the blocks up to the first picture. Raises EndMissingError and NotAGifError."""
+    """Go through the blocks up to the first picture. Raises EndMissingError and RefusedError."""
     try:
         return _walked(content)
     except (error, IndexError) as why:
         raise EndMissingError from why
 
 
-def canvas_of(head: bytes) -> tuple[int, int]:
-    """The size by the file's first bytes, of which a picture may be larger."""
-    width, height = unpack_from("<HH", head, 6)
-    return width, height
+def _gif(content: bytes) -> Source:
+    found = walk_gif(content)
+    seen = Seen(form=Form.GIF, size=found.size, length=len(content))
+    return Source(content=found.alone(content), seen=seen)
+
+
+def _size_of_gif(head: bytes, length: int) -> tuple[int, int]:
+    """Of the canvas where its first picture, which may be larger, is behind the head."""
+    try:
+        return walk_gif(head).size
+    except EndMissingError:
+        if length <= len(head):
+            raise
+        width, height = unpack_from("<HH", head, 6)
+        return width, height
 
 
 def _walked(content: bytes) -> Gif:
@@ -125,10 +273,12 @@ def _walked(content: bytes) -> Gif:
             size = max(width, left + wide), max(height, top + high)
             return Gif(size, (*parts, (at, len(content))))
         elif content[at] == _TRAILER:
-            raise NotAGifError("there is no picture in it")
+            raise RefusedError(decision.damaged("there is no picture in it"))
         else:
             at += 1  # decoders skip what is no block
-    raise NotAGifError(f"there are more than {MOST_BLOCKS:,} blocks before its picture")
+    raise RefusedError(
+        decision.damaged(f"there are more than {MOST_BLOCKS:,} blocks before its picture")
+    )
 
 
 MOST_CHUNKS = 10_000
@@ -142,10 +292,6 @@ _FRAME = b"ANMF"
 
 Chunk = tuple[bytes, int, int]
 """Its kind, and where its content begins and ends."""
-
-
-class NotAWebpError(Exception):
-    """The chunks make no sense, or there are too many of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +318,7 @@ class Webp:
 
 
 def walk_webp(content: bytes) -> Webp:
-    """Go through the chunks. Raises NotAWebpError."""
+    """Go through the chunks. Raises RefusedError."""
     end = 8 + int.from_bytes(content[4:8], "little")
     missing = max(end - len(content), 0)
     kept: dict[bytes, Chunk] = {}
@@ -200,7 +346,7 @@ def _chunks(content: bytes, end: int) -> Iterator[Chunk]:
         length = int.from_bytes(content[at + 4 : at + 8], "little")
         yield content[at : at + 4], at + 8, min(at + 8 + length, end)
         at += 8 + length + length % 2
-    raise NotAWebpError(f"it has more than {MOST_CHUNKS:,} chunks")
+    raise RefusedError(decision.damaged(f"it has more than {MOST_CHUNKS:,} chunks"))
 
 
 def size_of(head: bytes) -> tuple[int, int] | None:
@@ -221,102 +367,8 @@ def size_of(head: bytes) -> tuple[int, int] | None:
     return width & 0x3FFF, height & 0x3FFF
 
 
-_FILE_TYPE = b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"
-
-_HANDLER = b"\0\0\0\0pict" + bytes(12) + b"\0"
-
-
-def alone_of(picture: Picture, content: bytes) -> bytes:
-    """A file of this picture of `content`, and of nothing else."""
-    data: list[memoryview] = []
-    places, at = [], len(_FILE_TYPE) + 8
-    for item in picture.items.values():
-        parts = [memoryview(content)[begin : begin + length] for begin, length in item.parts]
-        size = sum(len(part) for part in parts)
-        places.append((at, size))
-        data += parts
-        at += size
-    mdat = pack(">I", 8 + sum(len(part) for part in data)) + b"mdat"
-    return b"".join([_FILE_TYPE, mdat, *data, _table(picture, places)])
-
-
-def _table(picture: Picture, places: list[tuple[int, int]]) -> bytes:
-    numbers = {one: number for number, one in enumerate(picture.items, start=1)}
-    infos, located, owned = [], b"", b""
-    for number, (item, place) in enumerate(zip(picture.items.values(), places, strict=True), 1):
-        infos.append(framed(b"infe", pack(">IHH", 2 << 24, number, 0) + item.kind + b"\0"))
-        located += pack(">HHHII", number, 0, 1, *place)
-        owned += pack(">HB", number, len(item.properties))
-        owned += b"".join(pack(">H", which | must << 15) for which, must in item.properties)
-    references = b"".join(
-        framed(kind, pack(f">HH{len(to)}H", numbers[one], len(to), *(numbers[each] for each in to)))
-        for kind, one, to in picture.references
-    )
-    count = len(picture.items)
-    properties = framed(b"ipco", b"".join(picture.properties))
-    parts = [
-        framed(b"hdlr", bytes(4) + _HANDLER),
-        framed(b"pitm", pack(">IH", 0, 1)),
-        framed(b"iloc", pack(">IHH", 0, 0x4400, count) + located),
-        framed(b"iinf", pack(">IH", 0, count) + b"".join(infos)),
-        framed(b"iref", bytes(4) + references) if references else b"",
-        framed(b"iprp", properties + framed(b"ipma", pack(">II", 1, count) + owned)),
-    ]
-    return framed(b"meta", bytes(4) + b"".join(parts))
-
-
-def _tiff(content: bytes) -> Source | Fault:
-    try:
-        found = tiff.walk(lambda at, length: content[at : at + length], len(content))
-    except EndMissingError:
-        return decision.ONLY_A_STUB
-    except UnsupportedError as error:
-        return decision.foreign(f"a {error}")
-    missing = max(found.end - len(content), 0)
-    seen = Seen(
-        form=Form.TIFF,
-        size=found.size,
-        length=len(content),
-        orientation=found.orientation,
-        truncated=missing > 0,
-    )
-    return Source(content=found.alone(content), seen=seen, missing_bytes=missing)
-
-
-def _bmp(content: bytes) -> Source | Fault:
-    found = walk_bmp(content)
-    if found is None:
-        return decision.NO_IMAGE
-    missing = found.length - len(content)
-    behind = found.length > 0 and missing < 0
-    stripped = content[: found.length] if behind else content
-    seen = Seen(
-        form=Form.BMP,
-        size=found.size,
-        length=len(stripped),
-        common=found.common,
-        cut=behind,
-        truncated=missing > 0,
-    )
-    return Source(content=stripped, seen=seen, missing_bytes=max(missing, 0))
-
-
-def _gif(content: bytes) -> Source | Fault:
-    try:
-        found = walk_gif(content)
-    except EndMissingError:
-        return decision.ONLY_A_STUB
-    except NotAGifError as error:
-        return decision.damaged(str(error))
-    seen = Seen(form=Form.GIF, size=found.size, length=len(content))
-    return Source(content=found.alone(content), seen=seen)
-
-
-def _webp(content: bytes) -> Source | Fault:
-    try:
-        found = walk_webp(content)
-    except NotAWebpError as error:
-        return decision.damaged(str(error))
+def _webp(content: bytes) -> Source:
+    found = walk_webp(content)
     seen = Seen(
         form=Form.WEBP,
         # Its decoder takes memory for the whole picture as soon as it is opened.
@@ -328,46 +380,62 @@ def _webp(content: bytes) -> Source | Fault:
     return Source(content=found.alone(content), seen=seen, missing_bytes=found.missing)
 
 
-def _avif(content: bytes) -> Source | Fault:
-    try:
-        found = boxes.walk(content)
-    except boxes.EndMissingError:
-        return _without_table(content, Form.AVIF)
-    except boxes.NotBoxesError:
-        return decision.foreign("an AVIF of a rare kind")
-    source = _of_boxes(content, Form.AVIF, found)
-    if source.seen.truncated:  # its decoder gives nothing
-        return source
-    return replace(source, content=alone_of(found, content), crop=found.crop)
-
-
-def _heif(content: bytes) -> Source | Fault:
-    try:
-        found = boxes.walk(content)
-    except boxes.EndMissingError:
-        return _without_table(content, Form.HEIF)
-    except boxes.NotBoxesError:  # libheif may know more
-        return Source(content=content, seen=Seen(form=Form.HEIF, size=None, length=len(content)))
-    return _of_boxes(found.without_metadata(content), Form.HEIF, found)
-
-
-def _of_boxes(content: bytes, form: Form, found: boxes.Picture) -> Source:
+def _tiff(content: bytes) -> Source:
+    found = tiff.walk(lambda at, length: content[at : at + length], len(content))
     missing = max(found.end - len(content), 0)
+    seen = _tiff_seen(found, len(content))
+    return Source(content=found.alone(content), seen=seen, missing_bytes=missing)
+
+
+def _tiff_seen(found: tiff.Tiff, length: int) -> Seen:
+    return Seen(
+        form=Form.TIFF,
+        size=found.size,
+        length=length,
+        orientation=found.orientation,
+        truncated=found.end > length,
+    )
+
+
+def _avif(content: bytes) -> Source:
+    try:
+        found = boxes.walk(content)
+    except EndMissingError:
+        return _of_boxes(content, Form.AVIF, truncated=True)
+    except boxes.NotBoxesError:
+        raise RefusedError(decision.foreign("an AVIF of a rare kind")) from None
+    missing = max(found.end - len(content), 0)
+    if missing:  # its decoder gives nothing
+        return _of_boxes(content, Form.AVIF, truncated=True, missing=missing)
+    source = _of_boxes(content, Form.AVIF)
+    return replace(source, content=boxes.alone_of(found, content), crop=found.crop)
+
+
+def _heif(content: bytes) -> Source:
+    try:
+        found = boxes.walk(content)
+    except EndMissingError:
+        return _of_boxes(content, Form.HEIF, truncated=True)
+    except boxes.NotBoxesError:  # libheif may know more
+        return _of_boxes(content, Form.HEIF)
+    content = found.without_metadata(content)
+    missing = max(found.end - len(content), 0)
+    return _of_boxes(content, Form.HEIF, truncated=missing > 0, missing=missing)
+
+
+def _of_boxes(content: bytes, form: Form, *, truncated: bool = False, missing: int = 0) -> Source:
     # The decoder knows better which size that is, as it turns and crops.
-    seen = Seen(form=form, size=None, length=len(content), truncated=missing > 0)
+    seen = Seen(form=form, size=None, length=len(content), truncated=truncated)
     return Source(content=content, seen=seen, missing_bytes=missing)
 
 
-def _without_table(content: bytes, form: Form) -> Source:
-    seen = Seen(form=form, size=None, length=len(content), truncated=True)
-    return Source(content=content, seen=seen)
-
-
-INSPECTORS: Mapping[Form, Callable[[bytes], Source | Fault]] = {
-    Form.TIFF: _tiff,
+_INSPECTORS: Mapping[Form, Callable[[bytes], Source]] = {
+    Form.JPEG: _jpeg,
+    Form.PNG: _png,
     Form.BMP: _bmp,
     Form.GIF: _gif,
     Form.WEBP: _webp,
+    Form.TIFF: _tiff,
     Form.AVIF: _avif,
     Form.HEIF: _heif,
 }

@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass, field
 from struct import unpack_from
 
-from enroll.photos import form
+from enroll.photos import decision, form
+from enroll.photos.decision import RefusedError
+from enroll.photos.form import EndMissingError
 from enroll.photos.strip import Pieces, Stripped
 
 SOI = b"\xff\xd8"
@@ -65,18 +67,6 @@ _PROFILE_LENGTH = 16
 """Of a segment with none of its profile's bytes. Pillow opens no photo that has a shorter one."""
 
 
-class NotAJpegError(Exception):
-    """The markers make no sense."""
-
-
-class EndMissingError(Exception):
-    """There is more to read at `at`, and the bytes end before."""
-
-    def __init__(self, at: int) -> None:
-        super().__init__(at)
-        self.at = at
-
-
 @dataclass(slots=True)
 class Jpeg:
     """What the markers say, and the file without metadata.
@@ -112,6 +102,16 @@ class Jpeg:
         return self.coding in _PROGRESSIVE or self.scans > 1
 
     @property
+    def coefficient_bytes(self) -> float:
+        """Memory for all coefficients, of 2 bytes each, where a decoder keeps them."""
+        if not self.progressive:
+            return 0
+        wide = max(h for h, _ in self.sampling)
+        high = max(v for _, v in self.sampling)
+        samples = sum(h * v for h, v in self.sampling) / (wide * high)
+        return 2 * self.width * self.height * samples
+
+    @property
     def sequential(self) -> bool:
         """Whether it is one pass from top to bottom in Huffman codes, as cameras write it."""
         return self.coding in _SEQUENTIAL and self.scans == 1
@@ -125,7 +125,7 @@ class Jpeg:
 def walk(content: bytes, *, whole: bool = True) -> Jpeg:
     """Go through the markers as libjpeg does; `whole=False` stops at the first scan.
 
-    Raises NotAJpegError; with `whole=False` also EndMissingError, when the bytes do not suffice.
+    Raises RefusedError; with `whole=False` also EndMissingError, when the bytes do not suffice.
     """
     jpeg, at = Jpeg(Stripped(content)), len(SOI)
     try:
@@ -150,7 +150,7 @@ def walk(content: bytes, *, whole: bool = True) -> Jpeg:
                     break
                 at = behind
         else:
-            raise NotAJpegError(f"it has more than {MOST_SEGMENTS:,} segments")
+            raise RefusedError(decision.damaged(f"it has more than {MOST_SEGMENTS:,} segments"))
     except IndexError:
         pass
     if not whole:
@@ -167,7 +167,7 @@ def next_marker(content: bytes, at: int) -> int | None:
 def _closed(jpeg: Jpeg, end: int) -> Jpeg:
     """Drop what follows the end."""
     if not jpeg.scans:
-        raise NotAJpegError("there is no picture in it")
+        raise RefusedError(decision.damaged("there is no picture in it"))
     jpeg.end = end
     jpeg.stripped.cut_from(end)
     return jpeg
@@ -202,7 +202,7 @@ def _end_of(content: bytes, at: int, marker: int) -> int:
     if length >= 2 and marker != _START:
         return at + 2 + length
     if marker == _START or marker in _NEEDED:
-        raise NotAJpegError("its markers make no sense")
+        raise RefusedError(decision.damaged("its markers make no sense"))
     return at + 4
 
 
@@ -215,9 +215,9 @@ def _note(jpeg: Jpeg, content: bytes, marker: int, at: int, after: int) -> None:
     elif marker == _SCAN:
         jpeg.scans, jpeg.scan = jpeg.scans + 1, at
         if jpeg.scans > MOST_SCANS:
-            raise NotAJpegError(f"it has more than {MOST_SCANS} passes")
+            raise RefusedError(decision.damaged(f"it has more than {MOST_SCANS} passes"))
         if not jpeg.width:
-            raise NotAJpegError("it does not say its size")
+            raise RefusedError(decision.damaged("it does not say its size"))
     elif marker == _HUFFMAN:
         jpeg.tables.append((at, after))
     elif marker not in _TABLES:
@@ -243,14 +243,14 @@ def _note_application(jpeg: Jpeg, content: bytes, marker: int, at: int, after: i
 
 def _note_frame(jpeg: Jpeg, content: bytes, marker: int, at: int) -> None:
     if jpeg.width:
-        raise NotAJpegError("it holds two pictures in one")
+        raise RefusedError(decision.damaged("it holds two pictures in one"))
     jpeg.coding, jpeg.precision = marker, content[at + 4]
     jpeg.height = content[at + 5] << 8 | content[at + 6]
     jpeg.width = content[at + 7] << 8 | content[at + 8]
     factors = [content[at + 11 + 3 * component] for component in range(content[at + 9])]
     jpeg.sampling = tuple((both >> 4, both & 15) for both in factors)
     if not (jpeg.width and jpeg.height and all(h and v for h, v in jpeg.sampling)):
-        raise NotAJpegError("it does not say its size")
+        raise RefusedError(decision.damaged("it does not say its size"))
 
 
 def _at_most(content: bytes, at: int, after: int, length: int) -> bytes:

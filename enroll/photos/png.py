@@ -6,7 +6,8 @@ import zlib
 from dataclasses import dataclass, field
 from struct import error, unpack_from
 
-from enroll.photos import form
+from enroll.photos import decision, form
+from enroll.photos.decision import RefusedError
 from enroll.photos.strip import Stripped
 
 END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -57,10 +58,6 @@ _ADAM7 = (
 """Of each pass its first column and line, and how many further the next ones are."""
 
 
-class NotAPngError(Exception):
-    """The chunks make no sense."""
-
-
 @dataclass(slots=True)
 class Png:
     """What the chunks say, and the file without metadata.
@@ -97,7 +94,7 @@ def walk(content: bytes, *, whole: bool = True) -> Png:
     """Go through the chunks and check their sums; `whole=False` stops where the picture begins.
 
     What decoders skip when it is damaged is left out. Where the end is missing, what there is of
-    the last chunk is kept. Raises NotAPngError.
+    the last chunk is kept. Raises RefusedError.
     """
     png, at, doubtful = Png(Stripped(content)), len(form.PNG_SIGNATURE), None
     _note_header(png, content)
@@ -122,14 +119,14 @@ def walk(content: bytes, *, whole: bool = True) -> Png:
             _note(png, content, at, after)
         at = after
     else:
-        raise NotAPngError(f"it has more than {MOST_CHUNKS:,} chunks")
+        raise RefusedError(decision.damaged(f"it has more than {MOST_CHUNKS:,} chunks"))
     return _broken_off(png, content, at) if whole else png
 
 
 def _ended(png: Png, content: bytes, at: int, *, doubtful: int | None) -> Png:
     """The last chunk is at `at`; one with a wrong checksum was cut out at `doubtful`."""
     if not png.data:
-        raise NotAPngError("there is no picture in it")
+        raise RefusedError(decision.damaged("there is no picture in it"))
     if doubtful is not None and not _is_complete(png, content):
         raise _wrong_sum(doubtful)
     png.whole = True
@@ -186,8 +183,8 @@ def _has_its_sum(content: bytes, at: int, after: int) -> bool:
     return found == int.from_bytes(content[after - 4 : after], "big")
 
 
-def _wrong_sum(at: int) -> NotAPngError:
-    return NotAPngError(f"its chunk at byte {at:,} has another sum than it says")
+def _wrong_sum(at: int) -> RefusedError:
+    return RefusedError(decision.damaged(f"its chunk at byte {at:,} has another sum than it says"))
 
 
 def _note_header(png: Png, content: bytes) -> None:
@@ -198,9 +195,9 @@ def _note_header(png: Png, content: bytes) -> None:
     except error:
         return  # cut off: not whole, and no size
     if kind != b"IHDR" or length != 13 or not (png.width and png.height):
-        raise NotAPngError("it does not say its size")
+        raise RefusedError(decision.damaged("it does not say its size"))
     if png.depth not in _DEPTHS.get(png.colour, ()):
-        raise NotAPngError("its colours are of no kind that there is")
+        raise RefusedError(decision.damaged("its colours are of no kind that there is"))
     png.transparent = png.colour not in (_GREY, _COLOUR, _PALETTE)
     png.interlaced = bool(passes)
 

@@ -17,10 +17,11 @@ from PIL import Image, ImageFile
 from enroll.errors import UsageError
 from enroll.model import Fault
 from enroll.photos import decision
-from enroll.photos.bounds import TooSlowError, check_time, decoders, decoding_limit
-from enroll.photos.decode import BrokenError, decoding_bytes, load, open_picture, translating
+from enroll.photos.bounds import DECODERS, check_time, decoding_bytes, decoding_limit
+from enroll.photos.decision import RefusedError
+from enroll.photos.decode import BrokenError, load, open_picture, scaled, translating
 from enroll.photos.form import Form
-from enroll.photos.jpeg import Jpeg, NotAJpegError, walk, without_end
+from enroll.photos.jpeg import walk, without_end
 from enroll.photos.strip import Pieces
 from enroll.settings import Precheck, Preparation
 
@@ -91,13 +92,13 @@ def doubt_about(content: bytes, media_type: str, preparation: Preparation) -> Fa
         if need > limit:
             return decision.too_much_memory(picture.size, need)
         turn = preparation.multi_oriented_detection
-        faces = decoders().run(lambda _: _faces(picture, turn=turn), need=need, limit=limit)
+        faces = DECODERS.run(lambda _: _faces(picture, turn=turn), need=need, limit=limit)
     except BrokenError as error:
         if "truncated" in str(error) and _FORMS[media_type] is Form.JPEG:
             return decision.cut_off(completable=preparation.precheck == Precheck.HOLD)
         return decision.undecodable(str(error))
-    except TooSlowError:
-        return decision.TOO_SLOW
+    except RefusedError as error:
+        return error.fault
     return _judged(faces, preparation)
 
 
@@ -117,19 +118,18 @@ def _opened(
 ) -> tuple[ImageFile.ImageFile, int]:
     """The picture, and the memory for a look at it; a JPEG is shrunk by its decoder as far as the
     finer look allows."""
-    found: Jpeg | None = None
+    coefficients: float = 0
     file: bytes | Pieces = content
     if form is Form.JPEG:
-        try:
-            found = walk(content)
-        except NotAJpegError as error:
-            raise BrokenError(str(error)) from error
+        found = walk(content)
+        coefficients = found.coefficient_bytes
         file = content if preparation.accept_truncated else without_end(content, found)
     picture = open_picture(file, form)
     if form is Form.JPEG:
         with translating():
-            picture.draft("L", _scaled(picture.size, FINE_SIDE))
-    return picture, decoding_bytes(picture, form, found) + _DETECTING_BYTES
+            picture.draft("L", scaled(picture.size, FINE_SIDE / max(picture.size)))
+    need = decoding_bytes(picture, form, coefficients=coefficients) + _DETECTING_BYTES
+    return picture, need
 
 
 def _faces(picture: ImageFile.ImageFile, *, turn: bool) -> list[Face]:
@@ -140,35 +140,23 @@ def _faces(picture: ImageFile.ImageFile, *, turn: bool) -> list[Face]:
             grey = picture.convert("L")
     finally:
         picture.close()
-    for look in _looks(grey, turn=turn):
-        found = [Face(round(side * look.scale), score) for side, score in _detected(look.picture)]
+    for look, scale in _looks(grey, turn=turn):
+        found = [Face(round(side * scale), score) for side, score in _detected(look)]
         if found:
             return sorted(found, key=lambda face: -face.side)
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    picture: Image.Image
-    scale: float
-    """Pixels of the photo for one of the picture."""
-
-
-def _looks(grey: Image.Image, *, turn: bool) -> Iterator[_Look]:
+def _looks(grey: Image.Image, *, turn: bool) -> Iterator[tuple[Image.Image, float]]:
+    """Pictures to look at, and the pixels of the photo for one of each."""
     longest = max(grey.size)
     coarse = min(max(longest, _LEAST_COARSE), COARSE_SIDE)
     fine = min(_LARGEST_SCALE * longest, FINE_SIDE)
     for side in sorted({coarse, max(fine, coarse)}):
         check_time()
-        scaled = grey.resize(_scaled(grey.size, side), Image.Resampling.BILINEAR)
+        resized = grey.resize(scaled(grey.size, side / longest), Image.Resampling.BILINEAR)
         for degrees in _TURNS if turn else _TURNS[:1]:
-            turned = scaled.rotate(degrees, expand=True) if degrees else scaled
-            yield _Look(turned, longest / side)
-
-
-def _scaled(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    width, height = (max(round(side * longest / max(size)), 1) for side in size)
-    return width, height
+            yield resized.rotate(degrees, expand=True) if degrees else resized, longest / side
 
 
 class _Mine(threading.local):

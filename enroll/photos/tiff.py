@@ -14,19 +14,20 @@ from struct import pack
 from PIL.TiffImagePlugin import OPEN_INFO
 
 from enroll.photos import form
-from enroll.photos.colour import LARGEST_PROFILE
+from enroll.photos.decision import RefusedError
 from enroll.photos.directory import (
     LONG,
     SHORT,
     Directories,
-    EndMissingError,
     Entry,
     Read,
     Tag,
-    UnsupportedError,
     Value,
     alone,
+    refused,
 )
+from enroll.photos.form import EndMissingError
+from enroll.photos.picture import LARGEST_PROFILE
 
 MOST_PIECES = 100_000
 """Strips or tiles: a strip for each line and colour of the tallest pictures, or tiles of 32 pixels
@@ -105,17 +106,17 @@ class Tiff:
 def walk(read: Read, length: int) -> Tiff:
     """What a file of `length` bytes says of its first picture.
 
-    Raises EndMissingError, and UnsupportedError for what Pillow would show wrong or not at all.
+    Raises EndMissingError, and RefusedError for what Pillow would show wrong or not at all.
     """
     file = Directories(read)
     if read(8, 4).startswith(_RAW_HEADS):
-        raise UnsupportedError(RAW)
+        raise refused(RAW)
     entries, after = file.at(file.first)
     if any(_is_raw(file, one) for one in (entries, *_others(file, entries, after))):
-        raise UnsupportedError(RAW)
+        raise refused(RAW)
     for tag, reduced in _THUMBNAIL.items():
         if file.numbers_if_sound(entries, tag, 1) == (reduced,):
-            raise UnsupportedError("TIFF whose first picture is a thumbnail")
+            raise refused("TIFF whose first picture is a thumbnail")
     return _Picture(file, entries).checked(length)
 
 
@@ -130,7 +131,7 @@ def _others(file: Directories, entries: dict[int, Entry], after: int) -> Iterato
         try:
             found, after = file.at(todo[0])
             todo += [after, *_within(file, found)]
-        except (EndMissingError, UnsupportedError):
+        except (EndMissingError, RefusedError):
             continue  # it is not the one that is shown
         yield found
 
@@ -188,13 +189,13 @@ class _Picture:
         return _WHITE_IS_ZERO if self.compression in _FAX else _BLACK_IS_ZERO
 
     def checked(self, length: int) -> Tiff:
-        """What a decoder may know of it. Raises UnsupportedError and EndMissingError."""
+        """What a decoder may know of it. Raises RefusedError and EndMissingError."""
         if not all(0 < side < 1 << 31 for side in self.size):
-            raise UnsupportedError("TIFF that does not say its size")
+            raise refused("TIFF that does not say its size")
         if self.compression not in _COMPRESSIONS:
-            raise UnsupportedError(f"TIFF packed in a rare way (compression {self.compression})")
+            raise refused(f"TIFF packed in a rare way (compression {self.compression})")
         if not (self._colours_are_known() and self._planes_are_known() and self._ycbcr_is_known()):
-            raise UnsupportedError(f"TIFF of a rare kind ({self._in_words()})")
+            raise refused(f"TIFF of a rare kind ({self._in_words()})")
         values: dict[int, Value] = {
             tag: value
             for tag, most in _KEPT.items()
@@ -282,11 +283,11 @@ class _Picture:
         wanted = 3 << self.bits[0]
         found = self._all(Tag.COLOUR_MAP, wanted + 1)
         if len(found) != wanted or not 0 <= min(found) <= max(found) < 1 << 16:
-            raise UnsupportedError("TIFF without a colour map that fits it")
+            raise refused("TIFF without a colour map that fits it")
         return found if max(found) > 255 else [257 * level for level in found]
 
     def _pieces(self, length: int) -> tuple[dict[int, Value], int]:
-        """Where strips or tiles are, and where the last one ends. Raises UnsupportedError."""
+        """Where strips or tiles are, and where the last one ends. Raises RefusedError."""
         width, height = self.size
         shape: dict[int, Value]
         tiled = Tag.TILE_OFFSETS in self._entries
@@ -299,21 +300,21 @@ class _Picture:
             shape = {Tag.ROWS_PER_STRIP: self._longs([high])}
             offsets_tag, bytes_tag = Tag.STRIP_OFFSETS, Tag.STRIP_BYTES
         if min(wide, high) <= 0 or wide * high > max(width * height, _TILE_PIXELS):
-            raise UnsupportedError("TIFF whose tiles or strips are not of a size that makes sense")
+            raise refused("TIFF whose tiles or strips are not of a size that makes sense")
         planes = self.samples if self.planar == 2 else 1
         number = -(-width // wide) * -(-height // high) * planes
         if number > MOST_PIECES:
-            raise UnsupportedError(f"TIFF in {number:,} pieces")
+            raise refused(f"TIFF in {number:,} pieces")
         offsets = self._all(offsets_tag, number)
         if len(offsets) < number:
-            raise UnsupportedError("TIFF that does not say where all of its picture is")
+            raise refused("TIFF that does not say where all of its picture is")
         sizes = self._sizes(bytes_tag, offsets, (wide, high), tiled=tiled, length=length)
         end = max(at + size for at, size in zip(offsets, sizes, strict=True))
         held = [max(min(size, length - at), 0) for at, size in zip(offsets, sizes, strict=True)]
         if sum(held) > _OVERLAP * length:
-            raise UnsupportedError("TIFF whose pieces are the same bytes")
+            raise refused("TIFF whose pieces are the same bytes")
         if min(*offsets, *sizes) < 0 or end >= 1 << 32:
-            raise UnsupportedError("TIFF that says that its picture is elsewhere")
+            raise refused("TIFF that says that its picture is elsewhere")
         return {**shape, offsets_tag: self._longs(offsets), bytes_tag: self._longs(sizes)}, end
 
     def _sizes(
@@ -340,7 +341,7 @@ class _Picture:
             return found
         if len(offsets) == 1:
             return [max(length - offsets[0], 0)]
-        raise UnsupportedError("TIFF that does not say how long its strips are")
+        raise refused("TIFF that does not say how long its strips are")
 
     def _longs(self, numbers: Sequence[int]) -> Value:
         return Value(LONG, len(numbers), pack(f"{self._file.order}{len(numbers)}I", *numbers))

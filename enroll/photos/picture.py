@@ -1,14 +1,16 @@
-"""Colours as a viewer shows them: any picture to sRGB or grey without alpha."""
+"""A decoded picture as it is shown: in sRGB or grey without alpha, of the right size, upright."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from io import BytesIO
 
 from PIL import Image, ImageCms
 
 from enroll.photos.bounds import check_time
+from enroll.photos.decision import MIN_SIDE
+from enroll.photos.decode import scaled
 
 LARGEST_PROFILE = 4 * 1024 * 1024
 """Bytes; profiles of presses have some two million."""
@@ -25,6 +27,55 @@ _DEEP = ("I", "F")
 _WITH_ALPHA = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 Paint = Callable[[Image.Image], Image.Image]
+
+
+TURNS: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""The transposition that brings a picture of each EXIF orientation upright."""
+
+ON_ITS_SIDE = range(5, 9)
+
+
+def shown(opened: Image.Image, max_side: int, turn: Image.Transpose | None) -> Image.Image:
+    """A decoded picture in sRGB, no larger than it may be, and upright."""
+    picture = to_srgb(opened, opened.info.get("icc_profile"))
+    picture.info = {}  # Pillow writes comments that it finds there
+    if picture is not opened:
+        opened.close()
+    if max(picture.size) > max_side:
+        picture = resized(
+            picture, scaled(picture.size, max_side / max(picture.size), least=MIN_SIDE)
+        )
+        opened.close()
+    if turn is not None:
+        picture = picture.transpose(turn)
+        opened.close()
+    return picture
+
+
+_STRIP_ROWS = 256
+"""Lines that are resized at a time. The filter sees beyond their edges, so that no seam shows."""
+
+
+def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """In strips: in one piece Pillow holds a third picture, of the new width and the old height."""
+    width, height = size
+    smaller = Image.new(picture.mode, size)
+    rows = picture.size[1] / height
+    for top in range(0, height, _STRIP_ROWS):
+        check_time()
+        deep = min(_STRIP_ROWS, height - top)
+        box = (0.0, top * rows, float(picture.size[0]), min((top + deep) * rows, picture.size[1]))
+        strip = picture.resize((width, deep), Image.Resampling.LANCZOS, box=box)
+        smaller.paste(strip, (0, top))
+    return smaller
 
 
 def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:

@@ -1,0 +1,250 @@
+"""From a file's bytes to what is sent: inspected, and decoded, changed and encoded where needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from PIL import Image, ImageFile, JpegImagePlugin
+
+from enroll.model import Fault
+from enroll.photos import decision, form
+from enroll.photos.bounds import (
+    CONTENT_BYTES,
+    DECODERS,
+    Room,
+    converting_bytes,
+    decoding_bytes,
+    decoding_limit,
+    encoding_bytes,
+    pixel_bytes,
+)
+from enroll.photos.decision import COMPLETABLE, Edit, RefusedError, Seen, check_size, decide
+from enroll.photos.decode import (
+    BrokenError,
+    load,
+    load_what_there_is,
+    open_picture,
+    scaled,
+    share_missing,
+    translating,
+)
+from enroll.photos.encode import Style, encode, style_of
+from enroll.photos.form import Form
+from enroll.photos.inspect import Source, inspect
+from enroll.photos.jpeg import BEHIND, EOI, without_end
+from enroll.photos.picture import ON_ITS_SIDE, TURNS, needs_paint, shown
+from enroll.photos.strip import Pieces
+from enroll.settings import DEFAULT_PREPARATION, Preparation
+
+MEDIA_TYPES: Mapping[Form, str] = {
+    Form.JPEG: "image/jpeg",
+    Form.PNG: "image/png",
+    Form.BMP: "image/bmp",
+}
+
+_END_MISSING = re.compile("truncated|no more images in GIF")
+"""Pillow's message where it finds no end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What is sent of a photo, and what was done to it; nothing, where it is the file itself."""
+
+    content: bytes = field(repr=False)
+    media_type: str
+    done: tuple[Edit, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What was done, in a word or two."""
+        return ", ".join(self.done)
+
+
+def prepare(content: bytes, preparation: Preparation = DEFAULT_PREPARATION) -> Prepared | Fault:
+    """A photo that the service takes and that looks as its owner sees it, or why there is none.
+
+    Never raises, whatever the bytes are.
+    """
+    try:
+        source = inspect(content)
+        del content  # what was cut out is not kept while a picture is decoded
+        edits = decide(source.seen, preparation)
+        if set(edits) <= {Edit.STRIPPED}:
+            media_type = MEDIA_TYPES[source.seen.form]
+            return Prepared(content=source.content, media_type=media_type, done=edits)
+        return _converted(source, edits, preparation)
+    except RefusedError as error:
+        return error.fault
+
+
+def _converted(source: Source, edits: tuple[Edit, ...], preparation: Preparation) -> Prepared:
+    """The photo as a JPEG that the service takes. Raises RefusedError."""
+    seen = source.seen
+    if seen.truncated and not preparation.accept_truncated:
+        raise RefusedError(_why_cut_off(source, preparation))
+    limit = decoding_limit(preparation.max_pixels)
+    try:
+        picture, need = _opened(source, preparation.max_side, limit)
+        size = seen.size or picture.size
+        check_size(size, preparation)
+        if source.crop is not None:
+            left, top, right, bottom = source.crop
+            size = right - left, bottom - top
+            check_size(size, preparation)
+        if need > limit:
+            raise RefusedError(decision.too_much_memory(size, need))
+        shrunk = max(size) > preparation.max_side
+        orientation = _orientation_of(picture, seen)
+        task = partial(
+            _encoded, source, picture, preparation, orientation=orientation, shrunk=shrunk
+        )
+        content = DECODERS.run(task, need=need, limit=limit)
+    except BrokenError as error:
+        if seen.truncated:
+            raise RefusedError(decision.ONLY_A_STUB) from error
+        if _END_MISSING.search(str(error)):
+            return _converted(_cut_off(source), edits, preparation)
+        raise RefusedError(decision.undecodable(str(error))) from error
+    # Some of it is known only since it was opened.
+    done = {
+        Edit.COMPLETED: seen.truncated,
+        Edit.TURNED: orientation in TURNS,
+        Edit.SHRUNK: shrunk,
+    }
+    all_edits = tuple(edit for edit in Edit if edit in edits or done.get(edit, False))
+    return Prepared(content=content, media_type="image/jpeg", done=all_edits)
+
+
+def _cut_off(source: Source) -> Source:
+    """The same photo, now known to be truncated."""
+    content = source.content if source.jpeg is None else source.content.removesuffix(EOI)
+    return replace(source, content=content, seen=replace(source.seen, truncated=True))
+
+
+def _opened(source: Source, max_side: int, limit: int) -> tuple[ImageFile.ImageFile, int]:
+    """The picture, and the memory for all that is done to it. A JPEG is scaled by its decoder by 2,
+    4 or 8 as far as its long side keeps `max_side` pixels, or further where that takes more than
+    the limit; the better filter does the rest."""
+    jpeg, content = source.jpeg, _decodable(source)
+    least = max_side
+    while True:
+        picture = open_picture(content, source.seen.form)
+        if jpeg is not None and max(picture.size) > max_side:
+            picture.draft(picture.mode, scaled(picture.size, least / max(picture.size)))
+        need = _need(source, picture, max_side)
+        if jpeg is None or need <= limit or 8 * least <= max_side:
+            return picture, need
+        least //= 2
+
+
+def _decodable(source: Source) -> bytes | Pieces:
+    """With an end marker libjpeg fills in what is missing; without one it reports that."""
+    if source.jpeg is None:
+        return source.content
+    if source.seen.truncated:
+        return Pieces([source.content, EOI])
+    return without_end(source.content, source.jpeg)
+
+
+def _need(source: Source, picture: Image.Image, max_side: int) -> int:
+    """Bytes of memory for decoding a picture that is open, and for all that is done afterwards."""
+    length = len(source.content)
+    converting = converting_bytes(
+        picture,
+        max_side,
+        paints=needs_paint(picture) or bool(picture.info.get("icc_profile")),
+        turns=_orientation_of(picture, source.seen) in TURNS,
+        length=length,
+    )
+    # Of a file that is read alone there is more in memory than is allowed for the files.
+    return max(_decoding(source, picture), converting) + max(length - CONTENT_BYTES, 0)
+
+
+def _decoding(source: Source, picture: Image.Image) -> int:
+    kept = 0 if source.jpeg is None else source.jpeg.coefficient_bytes
+    return decoding_bytes(picture, source.seen.form, coefficients=kept)
+
+
+def _encoded(
+    source: Source,
+    opened: ImageFile.ImageFile,
+    preparation: Preparation,
+    room: Room,
+    *,
+    orientation: int,
+    shrunk: bool,
+) -> bytes:
+    """What is done to a picture on a decoder's thread. Raises BrokenError and TooSlowError."""
+    style = Style()
+    if isinstance(opened, JpegImagePlugin.JpegImageFile):
+        style = style_of(opened, on_its_side=orientation in ON_ITS_SIDE)
+        style = replace(style, tables=None) if shrunk else style
+    try:
+        if source.seen.truncated:
+            load_what_there_is(opened)
+        else:
+            load(opened)
+        with translating():
+            decoded = opened if source.crop is None else opened.crop(source.crop)
+            decoded.info = opened.info
+            picture = shown(decoded, preparation.max_side, TURNS.get(orientation))
+            pixels = picture.width * picture.height
+            room.shrink(encoding_bytes(pixels * pixel_bytes(picture), len(source.content)))
+            return encode(picture, style, max_bytes=preparation.max_bytes)
+    finally:
+        opened.close()  # its pixels are freed before the next task is let in
+
+
+def _orientation_of(picture: Image.Image, seen: Seen) -> int:
+    """EXIF's orientation, as seen or as the decoder reports it. libheif has turned a HEIC."""
+    if seen.form is not Form.AVIF and seen.form is not Form.HEIF:
+        return seen.orientation
+    blob = picture.info.get("exif")
+    if not isinstance(blob, bytes):
+        return form.UPRIGHT
+    return form.orientation(blob.removeprefix(b"Exif\0\0"))
+
+
+def _why_cut_off(source: Source, preparation: Preparation) -> Fault:
+    """Why a truncated photo is not sent, and how much of it is missing, where that is known."""
+    completable = source.seen.form in COMPLETABLE
+    if source.missing_bytes:
+        some = "1 byte" if source.missing_bytes == 1 else f"{source.missing_bytes:,} bytes"
+        verb = "is" if source.missing_bytes == 1 else "are"
+        return decision.cut_off(f"The last {some} of the file {verb}", completable=completable)
+    if not completable:
+        return decision.cut_off(completable=False)
+    try:
+        share = _share_missing(source, decoding_limit(preparation.max_pixels))
+    except BrokenError:
+        return decision.ONLY_A_STUB
+    if share is None:
+        return decision.cut_off()
+    percent = round(100 * share)
+    if percent == 0:
+        return decision.cut_off("The end of the file, though hardly any of the picture, is")
+    return decision.cut_off(f"The last {percent} % of the picture is")
+
+
+def _share_missing(source: Source, limit: int) -> float | None:
+    """The share of the height that the decoder does not reach, 0 to 1; None if not known."""
+    jpeg = source.jpeg
+    content = source.content if jpeg is None else Pieces([source.content, BEHIND])
+    picture = open_picture(content, source.seen.form)
+    if jpeg is not None:
+        picture.draft("L", (1, 1))
+    need = 2 * _decoding(source, picture)
+    in_passes = _interlaced(picture) if jpeg is None else not jpeg.sequential
+    if need > limit or in_passes:  # then some of each part is missing
+        return None
+    return DECODERS.run(lambda _: share_missing(picture), need=need, limit=limit)
+
+
+def _interlaced(picture: ImageFile.ImageFile) -> bool:
+    """Whether lines are interlaced. Of a GIF, Pillow says so only to its decoder."""
+    if picture.format == "GIF":
+        return any(isinstance(tile.args, tuple) and tile.args[1] for tile in picture.tile)
+    return bool(picture.info.get("interlace"))
