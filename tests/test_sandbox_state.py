@@ -22,12 +22,12 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from enroll.sandbox.messages import Fields
-from enroll.sandbox import serve
+from enroll.sandbox import Sandbox, serve
 
 def ready(box):
     print(box.endpoint, box.api_key, box.api_secret, flush=True)
 
-serve(port=0, store=Path(sys.argv[1]), libraries=["staff"], on_ready=ready)
+serve(Sandbox(store=Path(sys.argv[1])), libraries=["staff"], on_ready=ready)
 print("stopped", flush=True)
 """
 
@@ -192,7 +192,7 @@ def test_serve_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) 
 SIGNALLED = """
 import signal, sys, threading
 from enroll.sandbox.messages import Fields
-from enroll.sandbox import serve
+from enroll.sandbox import Sandbox, serve
 
 def when_it_waits(box):
     main, seen = threading.main_thread().ident, []
@@ -202,7 +202,7 @@ def when_it_waits(box):
         threading.Event().wait(0.01)  # or the main thread would not get on
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # as the kernel may choose to
 
-serve(on_ready=lambda box: threading.Thread(target=when_it_waits, args=[box]).start())
+serve(Sandbox(), on_ready=lambda box: threading.Thread(target=when_it_waits, args=[box]).start())
 print("stopped")
 """
 

@@ -119,20 +119,19 @@ def test_verifying_alone_writes_nothing_into_the_ledger(archive: Archive) -> Non
 
 def test_a_library_of_several_pages_is_followed_to_its_end(archive: Archive) -> None:
     for _ in range(1003):
-        archive.box._account.add(GROUP, _new_face(archive))
+        archive.box.account.add(GROUP, **_new_face(archive))
     found = verified(archive)
     assert (found.listed.whole, found.seen, archive.box.count("list")) == (True, 1008, 3)
     assert differences(found) == {"stranger": 1003}
 
 
-def _new_face(archive: Archive) -> Any:
+def _new_face(archive: Archive) -> dict[str, Any]:
     """A face as it lies in the stand-in's library, without the cost of a call."""
-    from enroll.sandbox.account import NewFace
     from enroll.sandbox.faces import shared_finder
 
     content = (archive.folder / "1.jpg").read_bytes()
     picture = shared_finder(detect=False).find(content, field="file", turn=False)
-    return NewFace(user_id="many", user_data="", picture=picture)
+    return {"user_id": "many", "user_data": "", "picture": picture}
 
 
 @pytest.fixture

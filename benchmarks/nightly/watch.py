@@ -1,4 +1,4 @@
-"""The stand-in seen from inside: every face that comes and goes, in order; its trouble and time."""
+"""The stand-in's account watched: every face added and deleted, in order; its faults and time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from enroll.sandbox import Limits, Sandbox
-from enroll.sandbox.account import NewFace
 from enroll.sandbox.faces import LIKENESS_LENGTH, FaceFinder
 from enroll.sandbox.faults import FaultPlan
 
@@ -64,10 +63,11 @@ class Watched:
     def running(self, *, faces: int) -> Iterator[Watched]:
         """Start it, for as many faces at most."""
         limits = Limits(max_faces=faces)
-        with Sandbox(detect=False, limits=limits, clock=self.now) as self.box:
+        with Sandbox(finder=_Finder(), limits=limits, clock=self.now) as self.box:
             self.box.create_library(self.group_id)
-            self._account = self.box._account
-            self._watch()
+            self._add, self._delete = self.box.account.add, self.box.account.delete
+            account: Any = self.box.account
+            account.add, account.delete = self._noted_add, self._noted_delete
             yield self
 
     def now(self) -> float:
@@ -77,7 +77,7 @@ class Watched:
     def trouble(self, faults: Mapping[str, float], *, seed: int, latency: float) -> None:
         """Let calls meet these faults from now on."""
         self.box.latency = latency
-        self.box._service._plan = FaultPlan(faults, seed=seed)
+        self.box.plan = FaultPlan(faults, seed=seed)
 
     def library(self) -> dict[str, Face]:
         """Every face by its token, oldest first."""
@@ -91,12 +91,13 @@ class Watched:
         digest = sha256(picture).digest()
         drawn: Any = np.random.default_rng(list(digest)).normal(size=LIKENESS_LENGTH)
         likeness = (drawn / np.linalg.norm(drawn)).astype(np.float32)
-        new = NewFace(user_id=user_id, user_data=user_data, picture=(digest, likeness))
-        return type(self._account).add(self._account, self.group_id, new)
+        return self._add(
+            self.group_id, user_id=user_id, user_data=user_data, picture=(digest, likeness)
+        )
 
     def delete_by_hand(self, token: str) -> None:
         """Somebody else deletes a face."""
-        type(self._account).delete(self._account, self.group_id, [token])
+        self._delete(self.group_id, [token])
 
     def calls(self) -> dict[str, int]:
         """The calls since the last time that this was asked, by kind."""
@@ -107,24 +108,18 @@ class Watched:
                 self._seen = max(self._seen, call.number)
         return counts
 
-    def _watch(self) -> None:
-        """Note what the account does, in the order in which it does it."""
-        account, add, delete = self._account, self._account.add, self._account.delete
+    def _noted_add(
+        self, group_id: str, *, user_id: str, user_data: str, picture: Any, lag: float
+    ) -> str:
+        with self._lock:
+            token = self._add(
+                group_id, user_id=user_id, user_data=user_data, picture=picture, lag=lag
+            )
+            self.events.append(Came(token, Face(user_id, user_data, picture[0].hex())))
+        return token
 
-        def noted_add(group_id: str, new: NewFace) -> str:
-            with self._lock:
-                token = add(group_id, new)
-                face = Face(new.user_id, new.user_data, new.picture[0].hex())
-                self.events.append(Came(token, face))
-            return token
-
-        def noted_delete(group_id: str, tokens: Sequence[str]) -> list[str]:
-            with self._lock:
-                missing = delete(group_id, tokens)
-                self.events += [Went(token) for token in tokens if token not in missing]
-            return missing
-
-        overridden: Any = account
-        overridden.add, overridden.delete = noted_add, noted_delete
-        calls: Any = self.box._service._calls
-        calls._finder = _Finder()
+    def _noted_delete(self, group_id: str, tokens: Sequence[str]) -> list[str]:
+        with self._lock:
+            missing = self._delete(group_id, tokens)
+            self.events += [Went(token) for token in tokens if token not in missing]
+        return missing

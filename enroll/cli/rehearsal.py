@@ -120,11 +120,11 @@ def sandbox(
     ENROLL_API_SECRET, or makes some up and prints them.
     """
     try:
-        from enroll.sandbox import StoreError, parse_fault_option, serve
+        from enroll.sandbox import Sandbox, StoreError, parse_fault_option, serve
     except ImportError as error:
         raise _needs_extra(error) from error
     try:
-        serve(
+        box = Sandbox(
             port=port,
             store=store,
             parallel=parallel,
@@ -133,12 +133,11 @@ def sandbox(
             seed=seed,
             search_lag=search_lag,
             late_after=late_after,
-            libraries=libraries,
             api_key=os.environ.get("ENROLL_API_KEY"),
             api_secret=os.environ.get("ENROLL_API_SECRET"),
             clock_skew=clock_skew,
-            on_ready=_tell_ready,
         )
+        serve(box, libraries=libraries, on_ready=_tell_ready)
     except ValueError as error:
         raise UsageError(str(error)) from error
     except StoreError as error:

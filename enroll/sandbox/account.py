@@ -8,7 +8,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from threading import RLock
 
@@ -115,7 +115,7 @@ class Limits:
     max_start: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Library:
     """A face library; the service says group. `add_time` is UNIX seconds."""
 
@@ -126,7 +126,7 @@ class Library:
     add_time: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Face:
     """One face of a library. `add_time` is UNIX ms; `sha256` (hex) is of the picture's bytes."""
 
@@ -137,17 +137,7 @@ class Face:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewFace:
-    """What `add` stores. `lag` seconds pass before `search` and `list` show the face."""
-
-    user_id: str
-    user_data: str
-    picture: tuple[bytes, Likeness]
-    lag: float = 0.0
-
-
-_SELECT_FACE = "SELECT face_token, user_id, user_data, add_time, sha256 FROM face "
+_SELECT_FACE = "SELECT face_token, user_id, user_data, add_time, lower(hex(sha256)) FROM face "
 
 
 class Account:
@@ -178,7 +168,7 @@ class Account:
         """Oldest first."""
         with self._lock:
             rows = self._db.execute("SELECT * FROM library ORDER BY add_time, rowid").fetchall()
-        return [_library(row) for row in rows]
+        return [Library(*row) for row in rows]
 
     def library(self, group_id: str) -> Library:
         """Raises `INVALID_OUTER_ID` when there is no such library."""
@@ -188,25 +178,17 @@ class Account:
             ).fetchone()
         if row is None:
             raise RefusalError("INVALID_OUTER_ID")
-        return _library(row)
+        return Library(*row)
 
     def create(self, library: Library) -> None:
         """Add a library. The codes for one too many and for a duplicate are guesses."""
         with self._lock:
-            if self._exists(library.group_id):
+            known = [each.group_id for each in self.libraries()]
+            if library.group_id in known:
                 raise RefusalError("BAD_ARGUMENTS", "group_id")
-            if len(self.libraries()) >= self._limits.max_libraries:
+            if len(known) >= self._limits.max_libraries:
                 raise RefusalError("QUOTA_EXCEEDED", "group")
-            self._db.execute(
-                "INSERT INTO library VALUES (?, ?, ?, ?, ?)",
-                (
-                    library.group_id,
-                    library.group_name,
-                    library.group_data,
-                    library.model_version,
-                    library.add_time,
-                ),
-            )
+            self._db.execute("INSERT INTO library VALUES (?, ?, ?, ?, ?)", astuple(library))
 
     def free(self, group_id: str, *, check_empty: bool) -> None:
         """Remove a library; `NOT_EMPTY` when it holds faces and `check_empty` is set."""
@@ -220,46 +202,40 @@ class Account:
             self._indexes.pop(group_id, None)
             self._total -= count
 
-    def require(self, group_id: str) -> None:
-        """Raise `INVALID_OUTER_ID` when there is no such library."""
-        with self._lock:
-            if not self._exists(group_id):
-                raise RefusalError("INVALID_OUTER_ID")
-
     def count(self, group_id: str) -> int:
         """How many faces the library holds."""
         with self._lock:
-            self.require(group_id)
+            self.library(group_id)
             row = self._db.execute(
                 "SELECT count(*) FROM face WHERE group_id = ?", (group_id,)
             ).fetchone()
         return int(row[0])
 
-    def add(self, group_id: str, new: NewFace) -> str:
-        """Store a face and return its token."""
-        digest, likeness = new.picture
+    def add(
+        self,
+        group_id: str,
+        *,
+        user_id: str,
+        user_data: str,
+        picture: tuple[bytes, Likeness],
+        lag: float = 0.0,
+    ) -> str:
+        """Store a face, which `search` and `list` show after `lag` seconds; return its token."""
+        digest, likeness = picture
         token = secrets.token_hex(16)
         with self._lock:
-            self.require(group_id)
+            self.library(group_id)
             if self._total >= self._limits.max_faces:
                 raise RefusalError("QUOTA_EXCEEDED", "face")
             now = self._clock.now()
-            visible_from = now + new.lag if new.lag else 0.0
+            visible_from = now + lag if lag else 0.0
             with self._transaction():
                 self._db.execute(
                     "INSERT OR IGNORE INTO picture VALUES (?, ?)", (digest, likeness.tobytes())
                 )
                 self._db.execute(
                     "INSERT INTO face VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        token,
-                        group_id,
-                        new.user_id,
-                        new.user_data,
-                        round(now * 1000),
-                        visible_from,
-                        digest,
-                    ),
+                    (token, group_id, user_id, user_data, round(now * 1000), visible_from, digest),
                 )
             self._indexes[group_id].add(token, likeness, visible_from=visible_from)
             self._total += 1
@@ -269,7 +245,7 @@ class Account:
         """Remove the faces and return the tokens that are not in the library."""
         missing = []
         with self._lock, self._transaction():
-            self.require(group_id)
+            self.library(group_id)
             for token in tokens:
                 found = self._db.execute(
                     "DELETE FROM face WHERE face_token = ? AND group_id = ?", (token, group_id)
@@ -284,42 +260,38 @@ class Account:
     def face(self, group_id: str, token: str) -> Face:
         """Raises `INVALID_FACE_TOKEN` when the library has no such face."""
         with self._lock:
-            self.require(group_id)
+            self.library(group_id)
             row = self._db.execute(
                 _SELECT_FACE + "WHERE face_token = ? AND group_id = ?",
                 (token, group_id),
             ).fetchone()
         if row is None:
             raise RefusalError("INVALID_FACE_TOKEN")
-        return _face(row)
+        return Face(*row)
 
     def faces(
         self, group_id: str, *, start: int = 1, limit: int = -1, hidden: bool = False
     ) -> list[Face]:
         """Oldest first, from the 1-based `start` on; `hidden` shows lagging faces too."""
         with self._lock:
-            self.require(group_id)
+            self.library(group_id)
             rows = self._db.execute(
                 _SELECT_FACE + "WHERE group_id = ? AND (? OR visible_from <= ?) "
                 "ORDER BY number LIMIT ? OFFSET ?",
                 (group_id, hidden, self._clock.now(), limit, start - 1),
             ).fetchall()
-        return [_face(row) for row in rows]
+        return [Face(*row) for row in rows]
 
     def search(
         self, group_id: str, likeness: Likeness, *, limit: int, threshold: float
     ) -> list[tuple[Face, float]]:
         """Visible faces with a score of at least `threshold`, best first."""
         with self._lock:
-            self.require(group_id)
+            self.library(group_id)
             found = self._indexes[group_id].search(
                 likeness, now=self._clock.now(), limit=limit, threshold=threshold
             )
             return [(self.face(group_id, token), score) for token, score in found]
-
-    def _exists(self, group_id: str) -> bool:
-        found = self._db.execute("SELECT 1 FROM library WHERE group_id = ?", (group_id,))
-        return found.fetchone() is not None
 
     def _load(self) -> None:
         """Fill the indexes from the store."""
@@ -342,25 +314,3 @@ class Account:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
-
-
-def _library(row: tuple[str, str, str, str, float]) -> Library:
-    group_id, group_name, group_data, model_version, add_time = row
-    return Library(
-        group_id=group_id,
-        group_name=group_name,
-        group_data=group_data,
-        model_version=model_version,
-        add_time=add_time,
-    )
-
-
-def _face(row: tuple[str, str, str, int, bytes]) -> Face:
-    face_token, user_id, user_data, add_time, digest = row
-    return Face(
-        face_token=face_token,
-        user_id=user_id,
-        user_data=user_data,
-        add_time=add_time,
-        sha256=digest.hex(),
-    )

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from .account import Account, Face, Library, Limits, NewFace
+from .account import Account, Face, Library, Limits
 from .faces import FaceFinder
-from .messages import Clock, Fields, RefusalError, iso
+from .messages import Clock, Fields, iso
 
 ROOT = "/finauth/search/group/"
 DEFAULT_MODEL = "s21"
@@ -90,8 +90,10 @@ class Calls:
         group_id, user_id = fields.group_id(), fields.user_id()
         user_data = fields.optional_text("user_data")
         picture = self._picture(fields, group_id)
-        new = NewFace(user_id=user_id, user_data=user_data, picture=picture, lag=lag)
-        return {"group_id": group_id, "face_token": self._account.add(group_id, new)}
+        token = self._account.add(
+            group_id, user_id=user_id, user_data=user_data, picture=picture, lag=lag
+        )
+        return {"group_id": group_id, "face_token": token}
 
     def _create(self, fields: Fields) -> dict[str, Any]:
         library = Library(
@@ -102,7 +104,7 @@ class Calls:
             add_time=self._clock.now(),
         )
         self._account.create(library)
-        return _shown(library)
+        return _members(library, *_LIBRARY)
 
     def _group_list(self, _fields: Fields) -> dict[str, Any]:
         return {"group_infos": [_dated(library) for library in self._account.libraries()]}
@@ -131,7 +133,8 @@ class Calls:
         threshold = fields.threshold()
         _digest, likeness = self._picture(fields, group_id)
         found = self._account.search(group_id, likeness, limit=limit, threshold=threshold)
-        return {"results": [{**_person(face), "confidence": score} for face, score in found]}
+        results = [{**_members(face, *_PERSON), "confidence": score} for face, score in found]
+        return {"results": results}
 
     def _delete(self, fields: Fields) -> dict[str, Any]:
         group_id, tokens = fields.group_id(), fields.face_tokens()
@@ -153,31 +156,21 @@ class Calls:
         """The picture's hash and face; looked at last, when all the rest is in order."""
         turn = fields.switch("multi_oriented_detection")
         name, content = fields.picture()
-        self._account.require(group_id)
+        self._account.library(group_id)
         return self._finder.find(content, field=name, turn=turn)
 
 
-def no_such_call() -> RefusalError:
-    """What an unknown path or method gets."""
-    return RefusalError("API_NOT_FOUND", status=404)
+_LIBRARY = ("group_id", "group_name", "group_data", "model_version")
+_PERSON = ("face_token", "user_id", "user_data")
 
 
-def _shown(library: Library) -> dict[str, Any]:
-    return {
-        "group_id": library.group_id,
-        "group_name": library.group_name,
-        "group_data": library.group_data,
-        "model_version": library.model_version,
-    }
+def _members(of: Library | Face, *names: str) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names}
 
 
 def _dated(library: Library) -> dict[str, Any]:
-    return {**_shown(library), "add_time": iso(library.add_time)}
-
-
-def _person(face: Face) -> dict[str, Any]:
-    return {"face_token": face.face_token, "user_id": face.user_id, "user_data": face.user_data}
+    return {**_members(library, *_LIBRARY), "add_time": iso(library.add_time)}
 
 
 def _info(face: Face) -> dict[str, Any]:
-    return {**_person(face), "add_time": face.add_time}
+    return _members(face, *_PERSON, "add_time")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from io import BytesIO
-from queue import Empty, LifoQueue
 from threading import Lock
 from typing import Any
 
@@ -162,10 +161,17 @@ class FaceFinder:
         found. Raises `RefusalError`: `NO_FACE_FOUND` or one of the image errors.
         """
         digest = sha256(content).digest()
-        known = self._recall((digest, turn))
+        key = digest, turn
+        with self._lock:
+            known = self._cache.get(key)
+            if known is not None:
+                self._cache.move_to_end(key)
         if known is None:
             known = self._look(content, field=field, turn=turn)
-            self._remember((digest, turn), known)
+            with self._lock:
+                self._cache[key] = known
+                if len(self._cache) > _CACHED_PICTURES:
+                    self._cache.popitem(last=False)
         if isinstance(known, RefusalError):
             raise RefusalError(known.code, known.detail and field, status=known.status)
         return digest, known
@@ -187,8 +193,7 @@ class FaceFinder:
         width, height = picture.size
         if not self._detect:
             return width // 4, height // 4, 3 * width // 4, 3 * height // 4
-        with _DETECTORS.borrowed() as detector:
-            found, _scores, _which = detector.run(np.asarray(picture), 0, _LEAST_SCORE)
+        found = _DETECTING.submit(_boxes, picture).result()
         if not found:
             return None
         face = max(found, key=lambda box: box.area())
@@ -199,50 +204,23 @@ class FaceFinder:
             min(face.bottom() + 1, height),
         )
 
-    def _recall(self, key: tuple[bytes, bool]) -> Likeness | RefusalError | None:
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-            return self._cache.get(key)
 
-    def _remember(self, key: tuple[bytes, bool], found: Likeness | RefusalError) -> None:
-        with self._lock:
-            self._cache[key] = found
-            if len(self._cache) > _CACHED_PICTURES:
-                self._cache.popitem(last=False)
-
-
-class _Detectors:
-    """A pool of detectors: threads must not share one, and each takes 0.3 s to make.
-
-    One per core is enough, since each keeps its core busy.
-    """
+class _Detector(threading.local):
+    """A detector of each thread's own: threads must not share one, and each takes 0.3 s to make."""
 
     def __init__(self) -> None:
-        self._idle: LifoQueue[Any] = LifoQueue()
-        self._to_make = os.cpu_count() or 1
-        self._lock = Lock()
-
-    @contextmanager
-    def borrowed(self) -> Iterator[Any]:
-        """A detector for the duration of the block."""
-        detector = self._take()
-        try:
-            yield detector
-        finally:
-            self._idle.put(detector)
-
-    def _take(self) -> Any:
-        try:
-            return self._idle.get_nowait()
-        except Empty:
-            with self._lock:
-                make = self._to_make > 0
-                self._to_make -= make
-            return dlib.get_frontal_face_detector() if make else self._idle.get()
+        self.run = dlib.get_frontal_face_detector().run
 
 
-_DETECTORS = _Detectors()
+_DETECTOR = _Detector()
+_DETECTING = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="detector")
+"""One thread per core is enough, since each keeps its core busy."""
+
+
+def _boxes(picture: Image.Image) -> Any:
+    """What the detector takes for faces, as dlib's rectangles."""
+    found, _scores, _which = _DETECTOR.run(np.asarray(picture), 0, _LEAST_SCORE)
+    return found
 
 
 def _scaled(picture: Image.Image) -> Image.Image:

@@ -15,16 +15,16 @@ from typing import Self
 
 from .account import Account, Face, Library, Limits
 from .calls import DEFAULT_MODEL, CallKind, Calls
-from .faces import shared_finder
+from .faces import FaceFinder, shared_finder
 from .faults import FaultPlan
 from .messages import Clock, SignatureCheck
 from .server import Server
-from .service import Call, CallLog, Delays, Service
+from .service import Behaviour, Call, CallLog, Service
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Sandbox:
+class Sandbox(Behaviour):
     """A FaceSearch service on loopback, in background threads of this process.
 
     - `port` 0 takes a free one. `host` must be loopback (`ValueError` otherwise; `OSError` when
@@ -40,7 +40,10 @@ class Sandbox:
     - `search_lag`: seconds for which `search` and `list` do not show a new face; `fault_lag`: for
       how much longer one that meets the fault `search-lag`.
     - `clock_skew`: seconds by which the stand-in's clock is ahead; `clock` replaces it.
-    - `detect=False` treats the middle of each picture as a face, for soak tests with many pictures.
+    - `detect=False` treats the middle of each picture as a face, for soak tests with many pictures;
+      `finder` finds faces its own way.
+
+    `account` holds the libraries: change it to do what other users of the account might do.
     """
 
     def __init__(  # noqa: PLR0913 - settings of a rehearsal, all optional and by name
@@ -59,6 +62,7 @@ class Sandbox:
         clock_skew: float = 0.0,
         clock: Callable[[], float] = time.time,
         detect: bool = True,
+        finder: FaceFinder | None = None,
         limits: Limits | None = None,
         api_key: str | None = None,
         api_secret: str | None = None,
@@ -67,44 +71,47 @@ class Sandbox:
             raise ValueError(f"{host} is not loopback; the sandbox listens on {LOOPBACK[0]} only")
         limits = limits or Limits()
         self._clock = Clock(clock, clock_skew)
-        self._plan = FaultPlan(faults or {}, seed=seed)
-        self._delays = Delays(
-            latency=latency, late_after=late_after, search_lag=search_lag, fault_lag=fault_lag
+        super().__init__(
+            plan=FaultPlan(faults or {}, seed=seed),
+            parallel=parallel,
+            latency=latency,
+            late_after=late_after,
+            search_lag=search_lag,
+            fault_lag=fault_lag,
         )
-        self._log = CallLog(parallel=parallel)
-        self._account = Account(clock=self._clock, limits=limits, store=store)
+        self._log = CallLog()
+        self.account = Account(clock=self._clock, limits=limits, store=store)
         try:
-            self.api_key = api_key or self._account.setting(
+            self.api_key = api_key or self.account.setting(
                 "api_key", default=secrets.token_urlsafe(24)
             )
-            self.api_secret = api_secret or self._account.setting(
+            self.api_secret = api_secret or self.account.setting(
                 "api_secret", default=secrets.token_urlsafe(24)
             )
             stopping = Event()
-            self._service = Service(
+            service = Service(
                 calls=Calls(
-                    account=self._account,
-                    finder=shared_finder(detect=detect),
+                    account=self.account,
+                    finder=finder or shared_finder(detect=detect),
                     clock=self._clock,
                     limits=limits,
                 ),
                 signatures=SignatureCheck(api_key=self.api_key, api_secret=self.api_secret),
-                plan=self._plan,
                 log=self._log,
                 clock=self._clock,
-                delays=self._delays,
+                behaviour=self,
                 stopping=stopping,
             )
             self._server = Server(
                 host,
                 port,
-                service=self._service,
+                service=service,
                 clock=self._clock,
                 stopping=stopping,
                 limit=limits.max_request_bytes,
             )
         except BaseException:
-            self._account.close()
+            self.account.close()
             raise
         self.port = self._server.port
         self.endpoint = (
@@ -119,7 +126,7 @@ class Sandbox:
     def stop(self) -> None:
         """End all connections, hung ones too, and close the store."""
         self._server.stop()
-        self._account.close()
+        self.account.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -136,9 +143,9 @@ class Sandbox:
 
     def create_library(self, group_id: str, *, group_name: str = "", group_data: str = "") -> None:
         """Make a library; nothing happens when there is one of this id."""
-        if any(library.group_id == group_id for library in self._account.libraries()):
+        if any(library.group_id == group_id for library in self.account.libraries()):
             return
-        self._account.create(
+        self.account.create(
             Library(
                 group_id=group_id,
                 group_name=group_name or group_id[:60],
@@ -150,7 +157,7 @@ class Sandbox:
 
     def faces(self, group_id: str) -> list[Face]:
         """All faces of a library, oldest first, those that `search` does not show yet too."""
-        return self._account.faces(group_id, hidden=True)
+        return self.account.faces(group_id, hidden=True)
 
     @property
     def calls(self) -> list[Call]:
@@ -170,11 +177,11 @@ class Sandbox:
         Calls that are refused (signature, parallel limit) use nothing up. Raises `ValueError`
         for an unknown kind of fault or call.
         """
-        self._plan.script(faults, call=CallKind(call), user_id=user_id)
+        self.plan.script(faults, call=CallKind(call), user_id=user_id)
 
     def unused_script(self) -> int:
         """How many entries of the scripts are left."""
-        return self._plan.pending()
+        return self.plan.pending()
 
     def wait_idle(self, seconds: float = 10.0) -> bool:
         """Wait until no call is under way (late ones included); False when it took too long."""
@@ -183,33 +190,6 @@ class Sandbox:
     def wait_count(self, kind: str, count: int, seconds: float = 10.0) -> bool:
         """Wait until `count` calls of a kind have arrived; False when it took too long."""
         return self._log.wait_count(kind, count, seconds)
-
-    @property
-    def parallel(self) -> int | None:
-        """The limit of parallel calls; may be changed at any time."""
-        return self._log.parallel
-
-    @parallel.setter
-    def parallel(self, limit: int | None) -> None:
-        self._log.parallel = limit
-
-    @property
-    def latency(self) -> float:
-        """Seconds that a call takes; may be changed at any time."""
-        return self._delays.latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._delays.latency = seconds
-
-    @property
-    def search_lag(self) -> float:
-        """Seconds for which a new face stays unseen; may be changed at any time."""
-        return self._delays.search_lag
-
-    @search_lag.setter
-    def search_lag(self, seconds: float) -> None:
-        self._delays.search_lag = seconds
 
     @property
     def clock_skew(self) -> float:
@@ -221,43 +201,17 @@ class Sandbox:
         self._clock.skew = seconds
 
 
-def serve(  # noqa: PLR0913 - one argument an option of the command
+def serve(
+    sandbox: Sandbox,
     *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    store: Path | None = None,
-    parallel: int | None = None,
-    latency: float = 0.0,
-    faults: Mapping[str, float] | None = None,
-    late_after: float | None = None,
-    search_lag: float = 0.0,
-    seed: int = 0,
     libraries: Sequence[str] = (),
-    api_key: str | None = None,
-    api_secret: str | None = None,
-    clock_skew: float = 0.0,
     on_ready: Callable[[Sandbox], None] | None = None,
 ) -> None:
-    """Run a `Sandbox` until SIGINT or SIGTERM, then stop it cleanly and return.
+    """Run `sandbox` until SIGINT or SIGTERM, then stop it cleanly and return.
 
     `libraries` are created when they are missing; `on_ready` gets the sandbox once it accepts
-    connections. Main thread only, because of the signals. Raises `ValueError` for a host that
-    is not loopback or faults that cannot be, `OSError` for a taken port or store.
+    connections. Main thread only, because of the signals.
     """
-    sandbox = Sandbox(
-        host=host,
-        port=port,
-        store=store,
-        parallel=parallel,
-        latency=latency,
-        faults=faults,
-        late_after=late_after,
-        search_lag=search_lag,
-        seed=seed,
-        api_key=api_key,
-        api_secret=api_secret,
-        clock_skew=clock_skew,
-    )
     with _signals_of((signal.SIGINT, signal.SIGTERM)) as wait, sandbox:
         for group_id in libraries:
             sandbox.create_library(group_id)

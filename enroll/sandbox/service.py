@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from threading import Condition, Event
 from typing import Any
 
-from .calls import CallKind, Calls, call_kind, documented_fields, no_such_call
+from .calls import CallKind, Calls, call_kind, documented_fields
 from .faults import Fault, FaultKind, FaultPlan
 from .messages import (
     Clock,
@@ -58,18 +58,17 @@ class CallLog:
     One lock guards all three, so that `under_way` is exact. Safe to share between threads.
     """
 
-    def __init__(self, *, parallel: int | None) -> None:
-        self.parallel = parallel
+    def __init__(self) -> None:
         self._calls: OrderedDict[int, Call] = OrderedDict()
         self._counts: Counter[str] = Counter()
         self._arrived = 0
         self._under_way = 0
         self._changed = Condition()
 
-    def enter(self, *, kind: str, time: float) -> tuple[Call, bool]:
-        """Record an arrival; False when the limit is reached and the call gets no slot."""
+    def enter(self, *, kind: str, time: float, parallel: int | None) -> tuple[Call, bool]:
+        """Record an arrival; False when `parallel` calls are under way and it gets no slot."""
         with self._changed:
-            admitted = self.parallel is None or self._under_way < self.parallel
+            admitted = parallel is None or self._under_way < parallel
             self._arrived += 1
             number = self._arrived
             call = Call(number=number, kind=kind, time=time, under_way=self._under_way + 1)
@@ -122,9 +121,12 @@ _UNDOCUMENTED_CODE = "FACE_LEFT_THE_BUILDING"
 
 
 @dataclass(slots=True, kw_only=True)
-class Delays:
-    """How slow the stand-in is, in seconds; see `Sandbox` for the meaning of each."""
+class Behaviour:
+    """How the stand-in behaves; each may be changed at any time. See `Sandbox` for their meaning;
+    delays are in seconds."""
 
+    plan: FaultPlan
+    parallel: int | None = None
     latency: float = 0.0
     late_after: float | None = None
     search_lag: float = 0.0
@@ -162,24 +164,24 @@ class Service:
         *,
         calls: Calls,
         signatures: SignatureCheck,
-        plan: FaultPlan,
         log: CallLog,
         clock: Clock,
-        delays: Delays,
+        behaviour: Behaviour,
         stopping: Event,
     ) -> None:
         self._calls = calls
         self._signatures = signatures
-        self._plan = plan
         self._log = log
         self._clock = clock
-        self._delays = delays
+        self._behaviour = behaviour
         self._stopping = stopping
 
     def answer(self, request: FormRequest, responder: Responder) -> None:
         """Answer one request, whose body has been read, or produce its fault."""
         kind = call_kind(method=request.method, path=request.path)
-        call, admitted = self._log.enter(kind=kind or request.path, time=self._clock.now())
+        call, admitted = self._log.enter(
+            kind=kind or request.path, time=self._clock.now(), parallel=self._behaviour.parallel
+        )
         exchange = _Exchange(call, responder)
         reply: Reply | None = None
         try:
@@ -199,19 +201,19 @@ class Service:
         """The reply, or None when nothing is left to send on the connection."""
         exchange.fields = Fields.of(request)
         self._note(exchange, user_id=exchange.fields.texts.get("user_id", ""))
+        if kind is None:
+            return exchange.failure("API_NOT_FOUND", status=404)
         try:
-            if kind is None:
-                raise no_such_call()
             self._check(exchange, request, kind)
         except RefusalError as refusal:
             return exchange.refused(refusal)
         if not admitted:
             return _fault_reply(exchange, FaultKind.REFUSED)
-        fault = self._plan.draw(kind, exchange.call.user_id or None)
+        fault = self._behaviour.plan.draw(kind, exchange.call.user_id or None)
         if fault is not None:
             self._note(exchange, fault=str(fault))
         if fault is None or fault.kind not in _AT_ONCE:
-            self._stopping.wait(self._delays.latency)
+            self._stopping.wait(self._behaviour.latency)
         if self._stopping.is_set():
             exchange.responder.end()
             return None
@@ -223,7 +225,7 @@ class Service:
             case None | Fault(FaultKind.STALE):
                 return self._carry_out(exchange, kind)
             case Fault(FaultKind.SEARCH_LAG):
-                return self._carry_out(exchange, kind, lag=self._delays.fault_lag)
+                return self._carry_out(exchange, kind, lag=self._behaviour.fault_lag)
             case Fault(FaultKind.LATE):
                 self._carry_out_late(exchange, kind)
                 return None
@@ -252,7 +254,7 @@ class Service:
     def _carry_out(self, exchange: _Exchange, kind: CallKind, *, lag: float = 0.0) -> Reply:
         try:
             payload = self._calls.carry_out(
-                kind, exchange.fields, lag=self._delays.search_lag + lag
+                kind, exchange.fields, lag=self._behaviour.search_lag + lag
             )
         except RefusalError as refusal:
             return exchange.refused(refusal)
@@ -260,10 +262,10 @@ class Service:
         return exchange.success(payload)
 
     def _carry_out_late(self, exchange: _Exchange, kind: CallKind) -> None:
-        if self._delays.late_after is None:
+        if self._behaviour.late_after is None:
             exchange.responder.hold()
         else:
-            self._stopping.wait(self._delays.late_after)
+            self._stopping.wait(self._behaviour.late_after)
         if not self._stopping.is_set():
             self._carry_out(exchange, kind)
         exchange.responder.hold()
