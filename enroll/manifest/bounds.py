@@ -13,7 +13,7 @@ import os
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from enroll import clock
 from enroll.errors import LocalError, ManifestError, TimeOverError
@@ -47,22 +47,12 @@ BLOCK = 1 << 16
 """Bytes that are read at a time."""
 
 
-class Readable(Protocol):
-    """A source of bytes."""
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        """Fill the buffer; returns how many bytes were read, 0 at the end."""
-
-    def fileno(self) -> int:
-        """The descriptor of the underlying file."""
-
-
 class Bounded(io.RawIOBase):
     """A stream that can be read until `until` (monotonic), and for at most `max_bytes` bytes."""
 
     def __init__(
         self,
-        stream: Readable,
+        stream: io.BufferedIOBase,
         path: Path,
         *,
         until: float = math.inf,
@@ -99,7 +89,7 @@ class Bounded(io.RawIOBase):
 
 
 def bounded(
-    stream: Readable, path: Path, *, until: float = math.inf, max_bytes: float = math.inf
+    stream: io.BufferedIOBase, path: Path, *, until: float = math.inf, max_bytes: float = math.inf
 ) -> io.BufferedReader[Bounded]:
     """`stream` within bounds, buffered; its `raw` counts the bytes read."""
     return io.BufferedReader(Bounded(stream, path, until=until, max_bytes=max_bytes), BLOCK)

@@ -2,9 +2,9 @@
 
 A byte-order mark decides. A file that is valid UTF-8 from end to end is UTF-8. Any other is GB18030
 or Windows-1252, as spreadsheets write them. Much Windows-1252 text also decodes as GB18030
-(`M\\xfcller` is two letters, one ideograph, three letters), so `weigh` decides by which high bytes
-occur together. (charset-normalizer 3.5, restricted to the same three, was wrong in 20 of 94 small
-files of Chinese and western names; this module in none.)
+(`M\\xfcller` is two letters, one ideograph, three letters), so `_Evidence` decides by which high
+bytes occur together. (charset-normalizer 3.5, restricted to the same three, was wrong in 20 of 94
+small files of Chinese and western names; this module in none.)
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Encoding:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+@dataclass(slots=True)
+class _Evidence:
     """Counts of runs and pairs of high bytes, by the encoding that they look like.
 
     `utf8` runs may be UTF-8 by accident; `only_utf8` ones make no sense in another encoding.
@@ -60,15 +60,6 @@ class Evidence:
     not_utf8: int = 0
     only_utf8: int = 0
 
-    def __add__(self, other: Evidence) -> Evidence:
-        return Evidence(
-            self.chinese + other.chinese,
-            self.western + other.western,
-            self.utf8 + other.utf8,
-            self.not_utf8 + other.not_utf8,
-            self.only_utf8 + other.only_utf8,
-        )
-
     @property
     def damaged_utf8(self) -> bool:
         """Whether this is UTF-8 with some bytes that are not, such as a line pasted in.
@@ -77,6 +68,29 @@ class Evidence:
         another encoding would corrupt every name that is intact.
         """
         return max(self.utf8, 16 * self.only_utf8) >= 4 * self.not_utf8
+
+    def weigh(self, block: bytes) -> None:
+        """Add the evidence in a block of whole lines.
+
+        In Chinese text high bytes come in pairs, and the everyday characters are pairs of high
+        bytes (GB2312). In western text they are single letters among ASCII ones; two side by side
+        (Größe, Pääskynen) have ASCII letters around them, which ideographs do not.
+        """
+        for match in islice(_RUN.finditer(block), _RUNS_A_BLOCK):
+            run, among_letters = match.group(), _among_letters(block, match)
+            if _UTF8_RUN.fullmatch(run):
+                self.utf8 += 1
+                self.only_utf8 += _is_only_utf8(run, among_letters=among_letters)
+            else:
+                self.not_utf8 += 1
+            pairs = sum(_GB2312_PAIR.match(run, at) is not None for at in range(0, len(run) - 1, 2))
+            is_western = _WESTERN_BYTES.fullmatch(run) is not None
+            if len(run) == 1:
+                self.western += is_western
+            elif (len(run) == 2 and among_letters) or (is_western and not pairs):
+                self.western += 1
+            else:
+                self.chinese += pairs or 1  # a rare ideograph alone, such as the name 堃
 
 
 class _UndecodableError(Exception):
@@ -115,36 +129,6 @@ def find_encoding(source: Source, given: str | None = None) -> Encoding:
             "give the right encoding with --encoding."
         ) from exc
     return encoding
-
-
-def weigh(block: bytes) -> Evidence:
-    """The evidence in a block of whole lines.
-
-    In Chinese text high bytes come in pairs, and the everyday characters are pairs of high bytes
-    (GB2312). In western text they are single letters among ASCII ones; two side by side (Größe,
-    Pääskynen) have ASCII letters around them, which ideographs do not.
-    """
-    chinese = western = utf8 = not_utf8 = only_utf8 = 0
-    for match in islice(_RUN.finditer(block), _RUNS_A_BLOCK):
-        run = match.group()
-        if _UTF8_RUN.fullmatch(run):
-            utf8 += 1
-            only_utf8 += _is_only_utf8(run, among_letters=_among_letters(block, match))
-        else:
-            not_utf8 += 1
-        if len(run) == 1:
-            western += _WESTERN_BYTES.match(run) is not None
-        elif len(run) == 2 and _among_letters(block, match):
-            western += 1
-        elif pairs := sum(
-            _GB2312_PAIR.match(run, at) is not None for at in range(0, len(run) - 1, 2)
-        ):
-            chinese += pairs
-        elif _WESTERN_BYTES.fullmatch(run):
-            western += 1
-        else:
-            chinese += 1  # a rare ideograph alone, such as the name 堃
-    return Evidence(chinese, western, utf8, not_utf8, only_utf8)
 
 
 _RUN = re.compile(rb"[\x80-\xff]+")
@@ -195,18 +179,18 @@ def _utf8_or_older(source: Source) -> Encoding:
     return Encoding(name="utf-8", codec="utf-8")
 
 
-def _gather(source: Source) -> Evidence:
-    evidence, lines = Evidence(), _LineCount()
+def _gather(source: Source) -> _Evidence:
+    evidence, lines = _Evidence(), _LineCount()
     for block in _line_blocks(source):
         # Looked for here too, so that a photo is said to be no text, not to be in no encoding.
         text = block.decode("latin-1")
         _refuse_nul(source, text, lines)
         lines.add(text)
-        evidence += weigh(block)
+        evidence.weigh(block)
     return evidence
 
 
-def _older(source: Source, evidence: Evidence) -> Encoding:
+def _older(source: Source, evidence: _Evidence) -> Encoding:
     chinese = evidence.chinese > evidence.western
     name, shown = ("gb18030", "GB18030") if chinese else ("windows-1252", "Windows-1252")
     try:

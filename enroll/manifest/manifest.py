@@ -49,7 +49,7 @@ CHUNK_ROWS = 10_000
 """Rows read at a time; larger chunks were no faster, and take more memory."""
 
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Increased when files are read in another way, which makes results of `to_json` invalid."""
 
 
@@ -78,7 +78,6 @@ class Manifest:
     is_results: bool
     notes: tuple[str, ...]
     rows_at_most: int
-    line_count: int
     _source: Source = field(repr=False)
     _codec: str = field(repr=False)
     _header_record: int = field(repr=False)
@@ -214,7 +213,7 @@ _NO_LONG_RECORDS = LineNumbers(array("q"), array("q"))
 
 _JSON_FIELDS = (
     *("sha256", "encoding", "encoding_was_guessed", "bom", "delimiter", "newline", "header"),
-    *("columns", "is_results", "notes", "rows_at_most", "line_count", "_codec", "_header_record"),
+    *("columns", "is_results", "notes", "rows_at_most", "_codec", "_header_record"),
 )
 """The fields of a Manifest that go into JSON unchanged."""
 
@@ -280,7 +279,6 @@ def open_manifest(
         is_results=is_results,
         notes=tuple(notes),
         rows_at_most=structure.records - head.record - 1,
-        line_count=structure.line_count,
         _source=replace(source, until=math.inf),  # rows sent by then still get results
         _codec=found.codec,
         _header_record=head.record,

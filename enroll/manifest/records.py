@@ -76,7 +76,6 @@ class Structure:
     """
 
     records: int
-    line_count: int
     lines: LineNumbers
     orphans: array[int]
     heavy: array[int]
@@ -187,7 +186,6 @@ def check_structure(
             _refuse_quoting(source.path, line + 1, exc)
     return Structure(
         records=record + 1,
-        line_count=line,
         lines=LineNumbers(long_records, added),
         orphans=orphans,
         heavy=heavy,
@@ -222,9 +220,6 @@ def _place(name: str, order: Sequence[str]) -> int:
 
 
 def _holds_rows(cell: str, head: Header) -> bool:
-    """Whether a cell is so long and looks so much like rows that a quote was probably left open."""
-    if len(cell) <= _LONG:
-        return False
     lines = cell.splitlines()
     like = sum(line.count(head.delimiter) >= len(head.names) - 1 for line in lines)
     return 2 * like > len(lines)
@@ -298,7 +293,7 @@ def _cut_empty(cells: list[str], source: Source, line: int, head: Header) -> Non
 
 
 def _refuse_swallowed(cells: Sequence[str], path: Path, line: int, head: Header) -> None:
-    if any(_holds_rows(cell, head) for cell in cells):
+    if any(len(cell) > _LONG and _holds_rows(cell, head) for cell in cells):
         raise ManifestError(
             f"{path}, line {line}: a cell is longer than {_LONG:,} characters and looks like rows; "
             "close the quote that is probably open there."

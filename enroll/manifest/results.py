@@ -70,15 +70,6 @@ def default_results_path(manifest: Path) -> Path:
     return plain.with_name(f"{plain.stem}.results.csv")
 
 
-def check_results_path(path: Path, manifest: Path) -> None:
-    """Raise UsageError when the results would overwrite the manifest."""
-    if same_file(path, manifest):
-        raise UsageError(
-            f"The results would overwrite the manifest {manifest}; "
-            "give another name with --results."
-        )
-
-
 def write_results(
     manifest: Manifest,
     path: Path,
@@ -94,7 +85,11 @@ def write_results(
     came from a spreadsheet, which needs the mark. `raw` escapes nothing. UsageError
     when `path` is the manifest itself, LocalError when it cannot be written.
     """
-    check_results_path(path, manifest.path)
+    if same_file(path, manifest.path):
+        raise UsageError(
+            f"The results would overwrite the manifest {manifest.path}; "
+            "give another name with --results."
+        )
     own = manifest.own_columns
     rules = manifest.rules
     with new_file(path) as new:

@@ -1,4 +1,8 @@
-"""The manifest's bytes, hashed: of a plain file, a gzip file or a workbook's sheet."""
+"""The manifest's bytes, hashed: of a plain file, a gzip file or a workbook's sheet.
+
+All that comes after reads CSV. Another kind of list is added here: `Source.of` recognises it and
+converts it to a CSV with one record per row, as `SheetCsv` does with a sheet.
+"""
 
 from __future__ import annotations
 
