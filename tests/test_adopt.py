@@ -138,7 +138,17 @@ def test_another_photo_of_a_person_is_not_taken_for_this_one(
         (line,) = reader
     assert (line["line"], line["user_id"], line["outcome"]) == ("3", "u2", "not_found")
     assert 50 < float(line["score"]) < 99
+    assert f"1 row to look at in {report}." in told.text
     assert theirs not in {entry.face_token for entry in archive.entries()}
+
+
+def test_a_report_without_a_row_to_look_at_is_said_to_be_empty(
+    archive: Archive, tmp_path: Path
+) -> None:
+    archive.add("u1", "1.jpg")
+    told = Told()
+    adopted(archive, told, report=tmp_path / "report.csv")
+    assert f"No row needs a look: {tmp_path / 'report.csv'} has only its header." in told.text
 
 
 def test_a_face_under_another_user_id_is_not_taken(archive: Archive) -> None:

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll.allowed import check_settings
-from enroll.commands.adopt_report import Adoption, adopted_lines, open_report, opening_lines
+from enroll.commands.adopt_report import (
+    REPORT_COLUMNS,
+    Adoption,
+    Remarks,
+    adopted_lines,
+    opening_lines,
+)
 from enroll.commands.adopt_search import AdoptSearch
 from enroll.commands.matching import OwnScore
 from enroll.commands.run_input import ledger_path, named_library
@@ -38,7 +44,7 @@ from enroll.session.session import (
     run_start,
 )
 from enroll.settings import RunSettings, files_record
-from enroll.text.files import InUse, Output, check_new_file
+from enroll.text.files import InUse, Output, check_new_file, new_csv
 from enroll.visible import path_text
 
 NO_GROUP_ID = "--group-id is needed: the library whose faces to adopt."
@@ -152,7 +158,8 @@ class _Work:
             photo_search = PhotoSearch(group_id=run.group_id, store=store, send_as=run.send_as)
             if adoption.to_search:
                 adoption.own = self._known_own_score(photo_search)
-            with open_report(self.settings.report) as remarks:
+            with new_csv(self.settings.report, REPORT_COLUMNS) as writer:
+                remarks = Remarks(writer)
                 AdoptSearch(
                     caller=self.caller,
                     ledger=self.ledger,
@@ -164,7 +171,11 @@ class _Work:
                     remarks=remarks,
                     progress=self.prompt.progress,
                 ).adopt(self.listing.rows_by_person(listed_only=listed.whole))
-            adoption.unknown = self._unknown()
+            adoption.to_look_at = remarks.count
+            adoption.unknown = sum(
+                len(tokens) - len(self.ledger.holders_of(tokens))
+                for tokens in self.listing.tokens()
+            )
             if self.lock is not None:
                 self.lock.remember_run(work.began)  # what the ledger lacked has been taken in
             work.exit_code = adoption.exit_code
@@ -196,9 +207,3 @@ class _Work:
             return OwnScore(self.settings.score, set_by_hand=True)
         score = photo_search.own_score(self.caller, self.ledger)
         return None if score is None else OwnScore(score)
-
-    def _unknown(self) -> int:
-        """How many faces of the library the ledger does not know."""
-        return sum(
-            len(tokens) - len(self.ledger.holders_of(tokens)) for tokens in self.listing.tokens()
-        )

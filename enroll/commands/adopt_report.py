@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,8 @@ from enroll.errors import ExitCode
 from enroll.manifest.results import escape
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, ScannedRow
-from enroll.session.library_faces import ListedLibrary
-from enroll.text.files import new_csv
-from enroll.text.wording import amount, facts
+from enroll.session.library_faces import ListedLibrary, faces_seen
+from enroll.text.wording import amount, counted, facts
 
 REPORT_COLUMNS = ("line", "user_id", "image", "outcome", "face_token", "score", "detail")
 """The columns of an adoption's report."""
@@ -42,7 +39,8 @@ class Adoption:
     `known` lines were enrolled before, `invalid` ones never can be, `withheld` ones belong to
     people who were forgotten. `rows` are all others; `to_search` of them may have a face in the
     library and take a call each, and `outcomes` counts how these ended. `surplus` counts further
-    copies of adopted faces, `unknown` the library's faces that the ledger still does not know.
+    copies of adopted faces, `unknown` the library's faces that the ledger still does not know,
+    `to_look_at` the rows that a person should look at.
     """
 
     ledger: Path
@@ -59,6 +57,7 @@ class Adoption:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     surplus: int = 0
     unknown: int = 0
+    to_look_at: int = 0
     own: OwnScore | None = None
 
     @property
@@ -77,17 +76,28 @@ class Adoption:
 
 
 class Remarks:
-    """A CSV of the rows that a person should look at."""
+    """A CSV of the rows that a person should look at; `count` says how many there are."""
 
     def __init__(self, writer: Any) -> None:
         """`writer` is a csv.writer, or None to write nothing."""
         self._writer = writer
+        self.count = 0
 
     def row(self, row: ScannedRow, decision: Decision, detail: str) -> None:
         """Write down the outcome of a row, unless it needs no review."""
         plain = decision.outcome in (Outcome.ADOPTED, Outcome.KNOWN)
-        if self._writer is None or (plain and not (decision.surplus or decision.alike)):
+        copies = len(decision.surplus)
+        if plain and not (copies or decision.alike):
             return
+        self.count += 1
+        if self._writer is None:
+            return
+        details = [detail] * bool(detail)
+        if copies:
+            further = amount(copies, "further copy", "further copies")
+            details.append(f"{further} recorded as surplus")
+        if decision.alike:
+            details.append("other photos of the person look the same")
         self._writer.writerow(
             [
                 row.line,
@@ -96,59 +106,42 @@ class Remarks:
                 decision.outcome.value,
                 escape(decision.face_token),
                 f"{decision.score:g}" if decision.score else "",
-                escape(detail or _detail(decision)),
+                escape("; ".join(details)),
             ]
         )
-
-
-def _detail(decision: Decision) -> str:
-    copies, alike = len(decision.surplus), decision.alike
-    said = [f"{amount(copies, 'further copy', 'further copies')} recorded as surplus"] * bool(
-        copies
-    )
-    said += ["other photos of the person look the same"] * alike
-    return "; ".join(said)
-
-
-@contextmanager
-def open_report(path: Path | None) -> Iterator[Remarks]:
-    """Remarks in a file that only its owner can read, complete or not there; for None, nowhere."""
-    with new_csv(path, REPORT_COLUMNS) as writer:
-        yield Remarks(writer)
 
 
 def opening_lines(adoption: Adoption) -> list[str]:
     """The lines before the first search."""
     listed = adoption.listed
-    shown = f"{amount(listed.faces, 'face')}{'' if listed.whole else ' seen, not all'}"
+    seen = faces_seen(listed.faces, whole=listed.whole)
     lines = facts(
         [
-            ("Library", f"{adoption.group_id} at {adoption.endpoint}, {shown}"),
+            ("Library", f"{adoption.group_id} at {adoption.endpoint}, {seen}"),
             ("Ledger", str(adoption.ledger)),
             ("Photos", adoption.photos_folder),
-        ]
+        ],
+        least=len("Endpoint"),  # aligned with what was shown before the first call
     )
     lines += adoption.notes
     if not listed.whole:
         lines.append(f"`list` showed no more faces: {listed.because} So every row is searched for.")
-    known = f"{amount(adoption.known, 'line')} enrolled before" if adoption.known else ""
-    invalid = f"{amount(adoption.invalid, 'row')} invalid" if adoption.invalid else ""
-    elsewhere = adoption.rows - adoption.to_search
-    others = f"{amount(elsewhere, 'row')} of people without a face there" if elsewhere else ""
-    withheld = f"{amount(adoption.withheld, 'line')} withheld" if adoption.withheld else ""
-    told = [*filter(None, [known, invalid, withheld, others])]
-    lines += [f"{', '.join(told)}."] * bool(told)
+    left_out = [
+        (adoption.known, "line", "enrolled before"),
+        (adoption.invalid, "row", "invalid"),
+        (adoption.withheld, "line", "withheld"),
+        (adoption.rows - adoption.to_search, "row", "of people without a face there"),
+    ]
+    counts = [f"{amount(count, noun)} {what}" for count, noun, what in left_out if count]
+    lines += [f"{', '.join(counts)}."] * bool(counts)
     lines.append(f"To search for: {amount(adoption.to_search, 'row')}, a call each.")
     return lines
 
 
 def adopted_lines(adoption: Adoption, calls: Counter[CallKind], report: Path | None) -> list[str]:
     """The lines at the end."""
-    counts = [(one, adoption.outcomes[one]) for one in Outcome if adoption.outcomes[one]]
-    wide = max((len(one.value) for one, _ in counts), default=0)
-    deep = max((len(f"{count:,}") for _, count in counts), default=0)
-    lines = [f"  {one.value:<{wide}}  {count:>{deep},}  {MEANINGS[one]}" for one, count in counts]
-    lines = lines or [
+    shown = {one: adoption.outcomes[one] for one in Outcome if adoption.outcomes[one]}
+    lines = counted(shown, MEANINGS) or [
         "No row has a face in the library that the ledger does not know."
         if adoption.known
         else "No row has a face in the library."
@@ -165,7 +158,11 @@ def adopted_lines(adoption: Adoption, calls: Counter[CallKind], report: Path | N
             "`enroll verify --differences FILE` lists them."
         )
     if report is not None:
-        lines.append(f"The rows to look at are in {report}.")
+        lines.append(
+            f"{amount(adoption.to_look_at, 'row')} to look at in {report}."
+            if adoption.to_look_at
+            else f"No row needs a look: {report} has only its header."
+        )
     if not adoption.finished:
         lines.append(
             "The adoption is not finished, and `enroll run` refuses the ledger until it is."

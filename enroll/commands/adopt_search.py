@@ -4,7 +4,7 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from enroll import clock
 from enroll.commands.adopt_report import Adoption, Remarks
@@ -41,7 +41,6 @@ MOST_UNDECIDED = 1000
 PEOPLE_A_COMMIT = 50
 """People per commit; what a kill loses is searched for again."""
 
-
 ADDS_NOTHING = Policy(attempts=0)
 """An adoption makes no `add` call; only how the ledger's faces stand decides."""
 
@@ -62,6 +61,11 @@ class Searched:
         """What distinguishes photos: the SHA-256 of what is sent."""
         return self.photo.sent_sha256 or self.photo.sha256
 
+    @property
+    def found(self) -> list[FoundFace] | None:
+        """The faces that the search found; None if its answer proves nothing."""
+        return found_faces(self.answer)
+
 
 @dataclass(frozen=True, slots=True)
 class Unsearched:
@@ -69,57 +73,48 @@ class Unsearched:
 
     row: ScannedRow
     fault: Fault
+    found: None = None
 
 
 RowSearch = Searched | Unsearched
 
 
+@dataclass(slots=True, kw_only=True)
 class AdoptSearch:
-    """Carries out one adoption; the outcome is in `adoption` and the ledger."""
+    """Carries out one adoption; the outcome is in `adoption` and the ledger.
 
-    def __init__(
-        self,
-        *,
-        caller: Caller,
-        ledger: Ledger,
-        listing: Listing,
-        work: CommandRecord,
-        photo_search: PhotoSearch,
-        multi_oriented_detection: bool,
-        adoption: Adoption,
-        remarks: Remarks,
-        progress: Callable[[int, str], None],
-    ) -> None:
-        """`adoption.own` is the score of own faces where it is known already."""
-        self._caller = caller
-        self._ledger = ledger
-        self._listing = listing
-        self._work = work
-        self._writer = AdoptWriter(ledger, work, turned=multi_oriented_detection)
-        self._photo_search = photo_search
-        self._turn = multi_oriented_detection
-        self._adoption = adoption
-        self._remarks = remarks
-        self._progress = progress
-        self._sizes: dict[str, int] = {}
-        self._incomplete: dict[str, list[RowSearch]] = {}
-        self._undecided: list[list[RowSearch]] = []
-        self._tops: list[tuple[str, float]] = []
-        self._uncommitted = 0
+    `adoption.own` is the score of own faces where it is known already; `multi_oriented_detection`
+    is that of the searches.
+    """
+
+    caller: Caller
+    ledger: Ledger
+    listing: Listing
+    work: CommandRecord
+    photo_search: PhotoSearch
+    multi_oriented_detection: bool
+    adoption: Adoption
+    remarks: Remarks
+    progress: Callable[[int, str], None]
+    _sizes: dict[str, int] = field(default_factory=dict)
+    _incomplete: dict[str, list[RowSearch]] = field(default_factory=dict)
+    _undecided: list[list[RowSearch]] = field(default_factory=list)
+    _tops: list[tuple[str, float]] = field(default_factory=list)
+    _uncommitted: int = 0
 
     def adopt(self, people: Iterable[list[ScannedRow]]) -> None:
         """Search for each row of each person, and record what is found.
 
         Raises UsageError where the score of own faces cannot be learned, ServiceError.
         """
-        asked = self._caller.each(
+        asked = self.caller.each(
             CallKind.SEARCH,
             self._rows(people),
             self._search_row,
             answer_of=lambda result: result.answer if isinstance(result, Searched) else None,
         )
         for done, (row, result) in enumerate(asked, start=1):
-            self._progress(done, f"of {self._adoption.to_search:,} rows searched for")
+            self.progress(done, f"of {self.adoption.to_search:,} rows searched for")
             person = self._incomplete.setdefault(row.user_id, [])
             person.append(result)
             if len(person) == self._sizes[row.user_id]:
@@ -128,7 +123,7 @@ class AdoptSearch:
         self._learn(all_asked=True)
         for person in self._undecided:
             self._decide(person)
-        self._ledger.commit()
+        self.ledger.commit()
 
     def _rows(self, people: Iterable[list[ScannedRow]]) -> Iterator[ScannedRow]:
         for person in people:
@@ -137,20 +132,28 @@ class AdoptSearch:
 
     def _search_row(self, service: FaceSearch, row: ScannedRow) -> RowSearch:
         """Read a photo and search with it. Runs on another thread."""
-        photo_search = self._photo_search
-        photo = read_photo(row.path, photo_search.store, SEARCH_PREPARATION)
+        photo = read_photo(row.path, self.photo_search.store, SEARCH_PREPARATION)
         if isinstance(photo, Unusable):
             return Unsearched(row, photo.fault)
-        answer = photo_search.search(service, photo, multi_oriented_detection=self._turn)
+        answer = self.photo_search.search(
+            service, photo, multi_oriented_detection=self.multi_oriented_detection
+        )
         return Searched(row, replace(photo, content=b""), answer)
 
     # The score of own faces
 
     def _complete(self, person: list[RowSearch]) -> None:
         """Every row of a person has been searched for."""
-        tops = [max((one.score for one in _found(result)), default=0.0) for result in person]
-        self._refuse_refuted(max(tops))
-        if self._adoption.own is not None:
+        tops = [max((one.score for one in result.found or []), default=0.0) for result in person]
+        own = self.adoption.own
+        if own is not None and own.refuted_by(max(tops)):
+            raise UsageError(
+                f"A photo found a face with the score {max(tops):g}, above the {own.score:g} that "
+                "counted as the score of own faces: what was adopted so far may be other photos "
+                "of the same people. Nothing more is adopted. Give the minimum score with "
+                "--score, and a new ledger with --ledger."
+            )
+        if own is not None:
             self._decide(person)
             return
         self._undecided.append(person)
@@ -165,60 +168,51 @@ class AdoptSearch:
             )
 
     def _learn(self, *, all_asked: bool) -> None:
-        if self._adoption.own is None:
-            self._adoption.own = learn_own_score(self._tops, all_asked=all_asked)
-        if self._adoption.own is not None:
+        if self.adoption.own is None:
+            self.adoption.own = learn_own_score(self._tops, all_asked=all_asked)
+        if self.adoption.own is not None:
             undecided, self._undecided = self._undecided, []
             for person in undecided:
                 self._decide(person)
-
-    def _refuse_refuted(self, score: float) -> None:
-        own = self._adoption.own
-        if own is not None and own.refuted_by(score):
-            raise UsageError(
-                f"A photo found a face with the score {score:g}, above the {own.score:g} that "
-                "counted as the score of own faces: what was adopted so far may be other photos "
-                "of the same people. Nothing more is adopted. Give the minimum score with "
-                "--score, and a new ledger with --ledger."
-            )
 
     # What is decided and recorded
 
     def _decide(self, person: Sequence[RowSearch]) -> None:
         user_id = person[0].row.user_id
-        known = self._ledger.faces_of([user_id])[user_id]
-        there = {face.face_token: face for face in self._listing.faces_of(user_id)}
+        known = self.ledger.faces_of([user_id])[user_id]
         searched_photos: dict[bytes, list[Searched]] = {}
         bases: dict[bytes, FaceRecord | None] = {}
         for result in person:
             if isinstance(result, Unsearched):
-                self._ends(result.row, Outcome.UNUSABLE, result.fault.message)
+                self._end([result], Decision(outcome=Outcome.UNUSABLE), result.fault.message)
                 continue
-            step = first_step(known, result.photo, policy=ADDS_NOTHING, run=self._work.run)
+            step = first_step(known, result.photo, policy=ADDS_NOTHING, run=self.work.run)
             if isinstance(step, NoCall) and step.face.status is Status.ENROLLED:
-                self._known(result, step.face, known)
+                self._keep(result, step.face, known)
             elif isinstance(step, Hold) or (isinstance(step, NoCall) and step.face.open):
-                self._ends(result.row, Outcome.IN_DOUBT, "")
-            elif (trouble := _trouble(result)) is not None:
-                self._ends(result.row, Outcome.FAILED, trouble)
+                self._end([result], Decision(outcome=Outcome.IN_DOUBT))
+            elif result.found is None:
+                why = result.answer.code or OwnCode.FIELD_MISSING.value
+                self._end([result], Decision(outcome=Outcome.FAILED), why)
             else:
                 searched_photos.setdefault(result.content, []).append(result)
                 bases[result.content] = step.face
         if searched_photos:
-            self._settle(searched_photos, bases, there)
+            self._assign(user_id, searched_photos, bases)
         self._uncommitted += 1
         if self._uncommitted >= PEOPLE_A_COMMIT:
-            self._ledger.commit()
+            self.ledger.commit()
             self._uncommitted = 0
 
-    def _settle(
+    def _assign(
         self,
+        user_id: str,
         searched_photos: dict[bytes, list[Searched]],
         bases: dict[bytes, FaceRecord | None],
-        there: dict[str, LibraryFace],
     ) -> None:
-        """Assign faces to a person's photos."""
-        own = self._adoption.own
+        """Assign faces to a person's photos; `bases` has the photos' faces on record."""
+        own = self.adoption.own
+        there = {face.face_token: face for face in self.listing.faces_of(user_id)}
         photos = [
             SearchedPhoto(
                 content=content, line=rows[0].row.line, findings=self._findings(rows[0], there)
@@ -229,81 +223,51 @@ class AdoptSearch:
         for content, rows in searched_photos.items():
             decision = decisions.get(content, Decision(outcome=Outcome.NO_SCORE))
             if decision.outcome is Outcome.ADOPTED:
-                face = self._writer.adopt(
-                    rows, decision, bases[content], there.get(decision.face_token)
-                )
-                self._adoption.surplus += len(decision.surplus)
-                for searched in rows:
-                    self._writer.point(searched, face)
-            self._adoption.outcomes[decision.outcome] += len(rows)
-            for searched in rows:
-                self._remarks.row(searched.row, decision, "")
+                listed = there.get(decision.face_token)
+                self._adopt(rows, decision, bases[content], listed)
+            self._end(rows, decision)
 
     def _findings(self, result: Searched, there: dict[str, LibraryFace]) -> Findings:
         """The row's person's faces that a search found and the ledger does not know."""
-        found = _found(result)
+        found = result.found or []
         ours = [one for one in found if one.user_id == result.row.user_id]
-        held = self._ledger.holders_of([one.face_token for one in ours])
-        strangers = tuple(
-            SeenFace(one.face_token, _add_time(one, there), one.score)
+        held = self.ledger.holders_of([one.face_token for one in ours])
+        unknown_faces = tuple(
+            SeenFace(one.face_token, there.get(one.face_token, one).add_time, one.score)
             for one in ours
             if one.face_token not in held
         )
-        return Findings(strangers, cut_at(found))
+        return Findings(unknown_faces, cut_at(found))
 
-    def _known(self, searched: Searched, face: FaceRecord, known: Sequence[FaceRecord]) -> None:
+    def _keep(self, result: Searched, face: FaceRecord, known: Sequence[FaceRecord]) -> None:
         """The row's face is enrolled, or was until no row pointed to it any more."""
         before = next(one for one in known if one.face_id == face.face_id)
         if before.status is Status.SUPERSEDED:
-            self._writer.restore(face)
-        self._writer.point(searched, face)
-        self._ends(searched.row, Outcome.KNOWN, "")
+            event = self.work.event(EventKind.RESTORED, face.face_id, face.face_token)
+            restored = replace(face, run=self.work.run)
+            self.ledger.record(Changes(faces=[restored], events=[event]))
+        self._point([result], face)
+        self._end([result], Decision(outcome=Outcome.KNOWN))
 
-    def _ends(self, row: ScannedRow, outcome: Outcome, detail: str) -> None:
-        self._adoption.outcomes[outcome] += 1
-        self._remarks.row(row, Decision(outcome=outcome), detail)
+    def _end(self, rows: Sequence[RowSearch], decision: Decision, detail: str = "") -> None:
+        self.adoption.outcomes[decision.outcome] += len(rows)
+        for one in rows:
+            self.remarks.row(one.row, decision, detail)
 
-
-def _found(result: RowSearch) -> list[FoundFace]:
-    """The faces that a search found; none if its answer is not reliable."""
-    return (found_faces(result.answer) if isinstance(result, Searched) else None) or []
-
-
-def _trouble(result: Searched) -> str | None:
-    """Why a search proves nothing; None if it does prove something."""
-    if found_faces(result.answer) is not None:
-        return None
-    return result.answer.code or OwnCode.FIELD_MISSING.value
-
-
-def _add_time(one: FoundFace, there: dict[str, LibraryFace]) -> int | None:
-    face = there.get(one.face_token)
-    return one.add_time if face is None else face.add_time
-
-
-class AdoptWriter:
-    """Records faces and the rows that point to them; its user commits."""
-
-    def __init__(self, ledger: Ledger, work: CommandRecord, *, turned: bool) -> None:
-        """`turned` is the `multi_oriented_detection` of the searches."""
-        self._ledger = ledger
-        self._work = work
-        self._turned = turned
-
-    def adopt(
+    def _adopt(
         self,
         rows: Sequence[Searched],
         decision: Decision,
         base: FaceRecord | None,
         there: LibraryFace | None,
-    ) -> FaceRecord:
-        """Take over a token for rows of one content, and note further copies; the face.
+    ) -> None:
+        """Take over a token for rows of one content, and note further copies.
 
         `base` is the face's record, if there is one; `there` is the library's, if it was listed.
         """
-        photo, run = rows[0].photo, self._work.run
+        photo, run, now = rows[0].photo, self.work.run, clock.now_ms()
         face = base or FaceRecord(
-            face_id=self._ledger.new_face_id(),
+            face_id=self.ledger.new_face_id(),
             user_id=rows[0].row.user_id,
             sha256=photo.sha256,
             status=Status.PENDING,
@@ -317,37 +281,38 @@ class AdoptWriter:
             sent_sha256=photo.sent_sha256,
             prepared=photo.prepared,
             user_data=rows[0].row.user_data if there is None else there.user_data,
-            multi_oriented_detection=self._turned,
-            enrolled_at=clock.now_ms() if there is None else there.add_time,
+            multi_oriented_detection=self.multi_oriented_detection,
+            enrolled_at=now if there is None else there.add_time,
             run=run,
         )
-        events = [self._work.event(EventKind.ADOPTED, face.face_id, face.face_token, BY_ADOPTION)]
-        events += [
-            self._work.event(EventKind.SURPLUS, face.face_id, token, BY_ADOPTION)
-            for token in decision.surplus
-        ]
-        surplus = [
-            Surplus(face_token=token, face_id=face.face_id, found_at=clock.now_ms(), run=run)
-            for token in decision.surplus
-        ]
-        self._ledger.record(Changes(faces=[face], events=events, surplus=surplus))
-        return face
-
-    def restore(self, face: FaceRecord) -> None:
-        """A row points again to a face that no row pointed to; `face` is its present record."""
-        event = self._work.event(EventKind.RESTORED, face.face_id, face.face_token)
-        self._ledger.record(Changes(faces=[replace(face, run=self._work.run)], events=[event]))
-
-    def point(self, searched: Searched, face: FaceRecord) -> None:
-        """Record that a row's photo is this face."""
-        photo, row = searched.photo, searched.row
-        record = RowRecord(
-            user_id=row.user_id,
-            path=row.path,
-            user_data=row.user_data,
-            face_id=face.face_id,
-            sha256=photo.sha256,
-            run=self._work.run,
+        found = [(EventKind.ADOPTED, decision.face_token)]
+        found += [(EventKind.SURPLUS, token) for token in decision.surplus]
+        self.ledger.record(
+            Changes(
+                faces=[face],
+                events=[
+                    self.work.event(kind, face.face_id, token, BY_ADOPTION) for kind, token in found
+                ],
+                surplus=[
+                    Surplus(face_token=token, face_id=face.face_id, found_at=now, run=run)
+                    for token in decision.surplus
+                ],
+            )
         )
-        seen = PhotoRecord(path=row.path, times=photo.times, sha256=photo.sha256)
-        self._ledger.record(Changes(rows=[record], photos=[seen]))
+        self.adoption.surplus += len(decision.surplus)
+        self._point(rows, face)
+
+    def _point(self, rows: Sequence[Searched], face: FaceRecord) -> None:
+        """Record that the photo of these rows is this face."""
+        for one in rows:
+            photo, row = one.photo, one.row
+            record = RowRecord(
+                user_id=row.user_id,
+                path=row.path,
+                user_data=row.user_data,
+                face_id=face.face_id,
+                sha256=photo.sha256,
+                run=self.work.run,
+            )
+            seen = PhotoRecord(path=row.path, times=photo.times, sha256=photo.sha256)
+            self.ledger.record(Changes(rows=[record], photos=[seen]))
