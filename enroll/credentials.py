@@ -22,14 +22,6 @@ _SNAPSHOT = "..data"
 atomically, so files that are read through one target of it belong together."""
 
 
-def default_credentials_path() -> Path | None:
-    """The default path of the credentials; None without a home folder."""
-    try:
-        return platformdirs.user_config_path("enroll") / "credentials"
-    except RuntimeError:  # no HOME, and a user id without a name, as in a container
-        return None
-
-
 def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The file or folder to read: the one given, systemd's, or the default, if any.
 
@@ -41,7 +33,10 @@ def credentials_path(path: Path | None, environ: Mapping[str, str]) -> Path | No
     folder = environ.get("CREDENTIALS_DIRECTORY")
     if folder and (handed := Path(folder) / "enroll").exists():
         return handed
-    return default_credentials_path()
+    try:
+        return platformdirs.user_config_path("enroll") / "credentials"
+    except RuntimeError:  # no HOME, and a user id without a name, as in a container
+        return None
 
 
 def credentials_files(path: Path | None, environ: Mapping[str, str]) -> dict[str, Path]:

@@ -39,12 +39,8 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
     temporary: Path | None = None
     try:
         if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "a device or pipe"
-            raise UsageError(f"{path} is {kind}, not a file to write to; give another name.")
-        descriptor, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp"
-        )
-        temporary = Path(name)
+            raise UsageError(f"{path} {_not_a_file(path)}; give another name.")
+        descriptor, temporary = _make_temporary(path)
         with os.fdopen(descriptor, "wb", buffering=_BLOCK) as file:
             new = NewFile(file)
             yield new
@@ -80,6 +76,19 @@ def new_csv(path: Path | None, columns: Sequence[str]) -> Iterator[Any]:
         writer.writerow(columns)
         yield writer
         text.detach()
+
+
+def _make_temporary(path: Path) -> tuple[int, Path]:
+    """The descriptor and path of a new file beside `path`."""
+    descriptor, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp"
+    )
+    return descriptor, Path(name)
+
+
+def _not_a_file(path: Path) -> str:
+    kind = "a folder" if path.is_dir() else "a device or pipe"
+    return f"is {kind}, not a file to write to"
 
 
 def _is_ours(path: Path) -> bool:
@@ -186,9 +195,8 @@ def check_output(output: Output, in_use: InUse) -> None:
         return
     if stat.S_ISREG(found.st_mode):
         _refuse_content(output)
-    elif not (output.is_log and not stat.S_ISDIR(found.st_mode)):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device or pipe"
-        raise UsageError(f"{_named(output)} is {kind}, not a file to write to; {_remedy(output)}")
+    elif not output.is_log or stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{_named(output)} {_not_a_file(output.path)}; {_remedy(output)}")
 
 
 def check_new_file(output: Output, in_use: InUse) -> None:
@@ -208,17 +216,14 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def _try_folder(output: Output) -> None:
-    path = output.path
     try:
-        descriptor, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp"
-        )
+        descriptor, temporary = _make_temporary(output.path)
         os.close(descriptor)
-        Path(name).unlink()
+        temporary.unlink()
     except OSError as error:
         raise UsageError(
             f"{_named(output)} cannot be written: {error.strerror or error}. Make the folder "
-            f"{path.parent} or fix its permissions, or {_remedy(output)}"
+            f"{output.path.parent} or fix its permissions, or {_remedy(output)}"
         ) from error
 
 
