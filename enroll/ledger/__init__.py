@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enroll.ledger.blocklist import (
-    WITHHELD,
-    BlockList,
-)
+from enroll.ledger.blocklist import WITHHELD, BlockList
 from enroll.ledger.diff_records import (
     Diagnosis,
     DiffCounts,
@@ -24,29 +21,24 @@ from enroll.ledger.diff_records import (
 )
 from enroll.ledger.port import (
     Deletions,
-    DueRows,
-    Forgetting,
     Ledger,
     LedgerAudit,
     LedgerHold,
     LedgerReader,
     LedgerStore,
     Listing,
-    ManifestDiff,
 )
 from enroll.ledger.records import (
     INTERRUPTED,
     RUN,
     Changes,
     Chosen,
-    Comparison,
     DifferenceKind,
     ErrorCount,
     LedgerStatus,
     LibraryDifference,
     LibraryIdentity,
     MissingFace,
-    RecordedCopy,
     RunEnd,
     RunPace,
     RunRecord,
@@ -76,14 +68,11 @@ __all__ = [
     "CachedScan",
     "Changes",
     "Chosen",
-    "Comparison",
     "Deletions",
     "Diagnosis",
     "DiffCounts",
     "DifferenceKind",
-    "DueRows",
     "ErrorCount",
-    "Forgetting",
     "Ledger",
     "LedgerAudit",
     "LedgerHold",
@@ -93,12 +82,10 @@ __all__ = [
     "LibraryDifference",
     "LibraryIdentity",
     "Listing",
-    "ManifestDiff",
     "MissingFace",
     "Part",
     "PartCounts",
     "ReadFile",
-    "RecordedCopy",
     "RowDiff",
     "RowDiffKind",
     "RunEnd",

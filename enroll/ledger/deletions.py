@@ -45,7 +45,6 @@ class SqliteDeletions:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        s.deletion_metadata.create_all(connection)
 
     def choose_run(self, run: int) -> Chosen:
         """See `enroll.ledger.Deletions`; so for every method."""

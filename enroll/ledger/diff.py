@@ -83,7 +83,6 @@ class SqliteManifestDiff:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._cutoff = 0
-        s.diff_metadata.create_all(connection)
 
     @property
     def has_completed(self) -> bool:

@@ -12,10 +12,9 @@ import json
 import os
 import socket
 import stat
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from enroll import clock
@@ -36,8 +35,8 @@ _AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
-class LedgerLock:
-    """Holds a ledger for this process until closed; a context manager.
+class LedgerLock(AbstractContextManager["LedgerLock"]):
+    """Holds a ledger for this process until closed; see `enroll.ledger.LedgerHold`.
 
     Raises LedgerBusyError, saying who holds it, LocalError where no lock can be had or would not
     keep others out, and UsageError where somebody else's file or a link is in the lock's place.
@@ -67,25 +66,20 @@ class LedgerLock:
         except UsageError:
             os.close(self._descriptor)
             raise
-        self.last_run = _remembered(self._descriptor, "last_run")
-        """When the last run began that added faces by this ledger (UNIX ms), as far as the lock
-        file remembers it, else 0: a ledger without that run was put back since."""
-        self._caught_up = _remembered(self._descriptor, "made_good")
+        said = _said(self._descriptor) or {}
+        self.last_run = _moment(said, "last_run")
+        self._caught_up = _moment(said, "made_good")
         self._sign()
 
     def remember_run(self, at: int) -> None:
-        """Remember that a run that may add faces began at `at` (UNIX ms)."""
         self.last_run = at
         self._sign()
 
     @property
     def caught_up(self) -> bool:
-        """Whether it is known what was deleted by the last run that a ledger lacks that was put
-        back, and by those before it."""
         return self._caught_up == self.last_run != 0
 
     def mark_caught_up(self) -> None:
-        """Remember that."""
         self._caught_up = self.last_run
         self._sign()
 
@@ -106,15 +100,7 @@ class LedgerLock:
         """Let the ledger go. The file stays: removing it would race with the next holder."""
         os.close(self._descriptor)
 
-    def __enter__(self) -> LedgerLock:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -170,21 +156,12 @@ def _check_is_lock(descriptor: int, path: Path) -> None:
     """Raise UsageError for a file that is no lock file: it may be a hard link to any file, and what
     it holds would be lost."""
     found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= LONGEST:
-        content = os.pread(descriptor, LONGEST, 0).strip(b"\0")  # NULs: left by a power cut
-        if not content or isinstance(_parsed(content), dict):
-            return
+    if stat.S_ISREG(found.st_mode) and found.st_size <= LONGEST and _said(descriptor) is not None:
+        return
     raise UsageError(
         f"{path} is not a lock file of enroll, and was left alone. Move it away, or choose another "
         "place with --ledger."
     )
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError:
-        return None
 
 
 def _take(descriptor: int) -> None:
@@ -199,16 +176,23 @@ def _take(descriptor: int) -> None:
         clock.sleep(LOOK_SECONDS / 50)
 
 
-def _remembered(descriptor: int, name: str) -> int:
+def _said(descriptor: int) -> dict[str, Any] | None:
+    """What a lock file says, nothing for an empty one; None for a file that is no lock file."""
     try:
-        return int(json.loads(os.pread(descriptor, LONGEST, 0)).get(name, 0))
-    except (ValueError, TypeError, AttributeError, OSError):
-        return 0
+        content = os.pread(descriptor, LONGEST, 0).strip(b"\0")  # NULs: left by a power cut
+        said = json.loads(content) if content else {}
+    except (ValueError, OSError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _moment(said: dict[str, Any], name: str) -> int:
+    moment = said.get(name)
+    return moment if isinstance(moment, int) else 0
 
 
 def _holder(descriptor: int) -> str:
-    try:
-        about = json.loads(os.pread(descriptor, LONGEST, 0))
-        return f": process {about['pid']} on {about['host']}, since {about['since']}"
-    except (ValueError, KeyError, TypeError, OSError):
+    said = _said(descriptor) or {}
+    if not {"pid", "host", "since"} <= said.keys():
         return ""
+    return f": process {said['pid']} on {said['host']}, since {said['since']}"

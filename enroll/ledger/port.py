@@ -7,8 +7,8 @@ which. tests/test_ledger_port.py is what every adapter has to pass.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from enroll.expiry import ClockOffsets
@@ -49,8 +49,8 @@ from enroll.model import (
 )
 
 
-class LedgerHold(Protocol):
-    """A ledger that this process alone may write, until it is closed; a context manager."""
+class LedgerHold(AbstractContextManager["LedgerHold"], Protocol):
+    """A ledger that this process alone may write, until it is closed."""
 
     @property
     def last_run(self) -> int:
@@ -69,15 +69,6 @@ class LedgerHold(Protocol):
 
     def close(self) -> None:
         """Release the ledger."""
-
-    def __enter__(self) -> LedgerHold: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
 
 
 class LedgerStore(Protocol):

@@ -59,17 +59,17 @@ class SqliteReader:
     def identity(self) -> LibraryIdentity:
         columns = s.library.c
         # No other column: it is asked of a ledger that is not upgraded yet, too.
-        found = self._one(select(columns.host, columns.group_id, columns.add_time))
-        return LibraryIdentity(**found._asdict())
+        query = select(columns.host, columns.group_id, columns.add_time)
+        return LibraryIdentity(**self._connection.execute(query).one()._asdict())
 
     @property
     def photos_folder(self) -> str:
-        return str(self._one(select(s.library.c.photos_folder)).photos_folder)
+        return self._connection.scalar(select(s.library.c.photos_folder)) or ""
 
     @property
     def named_photos_folder(self) -> str:
-        found = self._one(select(s.library))
-        return str(found.photos_folder) if found.photos_folder_named else ""
+        named = select(s.library.c.photos_folder).where(s.library.c.photos_folder_named)
+        return self._connection.scalar(named) or ""
 
     def photos_folder_of(self, manifest: str) -> tuple[str, bool] | None:
         columns = s.run.c
@@ -88,8 +88,7 @@ class SqliteReader:
 
     @property
     def ceiling(self) -> int | None:
-        found = self._one(select(s.library.c.ceiling)).ceiling
-        return None if found is None else int(found)
+        return self._connection.scalar(select(s.library.c.ceiling))
 
     def status(self, *, runs: int = 10) -> LedgerStatus:
         forgotten, unfinished = count_forgotten(self._connection)
@@ -238,9 +237,6 @@ class SqliteReader:
         for found in self._connection.execute(query):
             paths[found.face_id].append(found.path)
         return paths
-
-    def _one(self, query: Select[Any]) -> Row[Any]:
-        return self._connection.execute(query).one()
 
 
 def path_of_face() -> Any:

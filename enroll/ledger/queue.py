@@ -124,7 +124,6 @@ class SqliteDueRows:
         self._place = 0
         self._early = False
         self._taken: deque[Candidate] = deque()
-        s.scan_metadata.create_all(connection)
 
     def compare(
         self, rows: Sequence[ScannedRow], *, run: int | None, reread: bool = False

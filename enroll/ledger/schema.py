@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -244,12 +246,19 @@ scan_cache_part = Table(
     Column("counts", Text),
 )
 
-# What a run is looking at. Temporary tables live in a file of SQLite's own that is never synced.
-scan_metadata = MetaData()
+scratch_metadata = MetaData()
+"""What a command works with beside the ledger: temporary tables, which live in a file of SQLite's
+own that is never synced."""
 
-scan = Table(
+
+def _temporary(name: str, metadata: MetaData, *columns: Column[Any]) -> Table:
+    return Table(name, metadata, *columns, prefixes=["TEMPORARY"], sqlite_with_rowid=False)
+
+
+# What a run is looking at.
+scan = _temporary(
     "scan",
-    scan_metadata,
+    scratch_metadata,
     Column("user_id", Text, primary_key=True),
     Column("path", Text, primary_key=True),
     Column("user_data", Text, nullable=False),
@@ -258,13 +267,11 @@ scan = Table(
     Column("size", BigInteger),
     Column("mtime_ns", BigInteger),
     Column("ctime_ns", BigInteger),
-    prefixes=["TEMPORARY"],
-    sqlite_with_rowid=False,
 )
 
 due = Table(
     "due",
-    scan_metadata,
+    scratch_metadata,
     Column("place", Integer, primary_key=True),
     Column("user_id", Text, nullable=False),
     Column("path", Text, nullable=False),
@@ -279,32 +286,26 @@ due = Table(
     prefixes=["TEMPORARY"],
 )
 
-early = Table(
+early = _temporary(
     "early",
-    scan_metadata,
+    scratch_metadata,
     Column("user_id", Text, primary_key=True),
     Column("path", Text, primary_key=True),
     Column("lines", Integer, nullable=False),
-    prefixes=["TEMPORARY"],
-    sqlite_with_rowid=False,
 )
 
 # A line is a row whose enrolled face is to be added again with the row's text.
-renewal = Table(
+renewal = _temporary(
     "renewal",
-    scan_metadata,
+    scratch_metadata,
     Column("user_id", Text, primary_key=True),
     Column("path", Text, primary_key=True),
-    prefixes=["TEMPORARY"],
-    sqlite_with_rowid=False,
 )
 
-# The manifest of a sync, and how the ledger differs from it; temporary in the same way.
-diff_metadata = MetaData()
-
-manifest_row = Table(
+# The manifest of a sync, and how the ledger differs from it.
+manifest_row = _temporary(
     "manifest_row",
-    diff_metadata,
+    scratch_metadata,
     Column("user_id", Text, primary_key=True),
     Column("path", Text, primary_key=True),
     Column("user_data", Text, nullable=False),
@@ -317,28 +318,24 @@ manifest_row = Table(
     Column("face_id", Integer),
     Column("unusable", Boolean, nullable=False),
     Column("change", Text, nullable=False),
-    prefixes=["TEMPORARY"],
-    sqlite_with_rowid=False,
 )
 
 # A line is a person who has a face and is not in the manifest, since when, and the sync that
 # found it, if it was an earlier one.
-unlisted_person = Table(
+unlisted_person = _temporary(
     "unlisted_person",
-    diff_metadata,
+    scratch_metadata,
     Column("user_id", Text, primary_key=True),
     Column("since", BigInteger, nullable=False),
     Column("run", Integer),
     Column("fresh", Boolean, nullable=False),
-    prefixes=["TEMPORARY"],
-    sqlite_with_rowid=False,
 )
 
 # A line is a face of somebody in the manifest to which none of their rows leads. No earlier sync
 # found those that are `fresh`; another command put others in the place of `superseded` ones.
 unmatched_face = Table(
     "unmatched_face",
-    diff_metadata,
+    scratch_metadata,
     Column("face_id", Integer, primary_key=True),
     Column("user_id", Text, nullable=False),
     Column("enrolled", Boolean, nullable=False),
@@ -347,45 +344,37 @@ unmatched_face = Table(
     prefixes=["TEMPORARY"],
 )
 
-# A line is a face that was chosen to be deleted; temporary in the same way.
-deletion_metadata = MetaData()
-
-chosen_face = Table(
+# A line is a face that was chosen to be deleted.
+chosen_face = _temporary(
     "chosen_face",
-    deletion_metadata,
+    scratch_metadata,
     Column("face_token", Text, primary_key=True),
     Column("face_id", Integer, nullable=False),
     Column("user_id", Text, nullable=False),
-    prefixes=["TEMPORARY"],
-    sqlite_with_rowid=False,
 )
 
-# What a library was seen to hold, and what is to be adopted from it; temporary in the same way.
 listing_metadata = MetaData()
+"""What a library was seen to hold, and what is to be adopted from it; temporary in the same way."""
 
-listed = Table(
+listed = _temporary(
     "listed",
     listing_metadata,
     Column("face_token", Text, primary_key=True),
     Column("user_id", Text, nullable=False),
     Column("user_data", Text, nullable=False),
     Column("add_time", BigInteger, nullable=False),
-    prefixes=["TEMPORARY"],
-    sqlite_with_rowid=False,
 )
 
 Index("listed_person", listed.c.user_id)
 
-absent = Table(
+absent = _temporary(
     "absent",
     listing_metadata,
     Column("face_token", Text, primary_key=True),
     Column("asked", Boolean, nullable=False),
-    prefixes=["TEMPORARY"],
-    sqlite_with_rowid=False,
 )
 
-adoptable_row = Table(
+adoptable_row = _temporary(
     "adoptable_row",
     listing_metadata,
     Column("user_id", Text, primary_key=True),
@@ -393,6 +382,4 @@ adoptable_row = Table(
     Column("user_data", Text, nullable=False),
     Column("image", Text, nullable=False),
     Column("line", Integer, nullable=False),
-    prefixes=["TEMPORARY"],
-    sqlite_with_rowid=False,
 )

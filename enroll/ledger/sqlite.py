@@ -56,6 +56,7 @@ class SqliteLedger(SqliteReader):
         super().__init__(connection)
         self._unwritten: list[Changes] = []  # recorded, not in the open transaction yet
         self._written: list[Changes] = []  # in the open transaction, not committed
+        s.scratch_metadata.create_all(connection)
         self._due_rows = SqliteDueRows(connection)
         self._scan_cache = SqliteScanCache(connection)
         self._deletions = SqliteDeletions(connection)
@@ -95,7 +96,7 @@ class SqliteLedger(SqliteReader):
 
     @property
     def began_empty(self) -> bool:
-        return bool(self._one(select(s.library.c.began_empty)).began_empty)
+        return bool(self._connection.scalar(select(s.library.c.began_empty)))
 
     def begins(self, *, empty: bool) -> None:
         self._connection.execute(update(s.library).values(began_empty=empty))
@@ -272,8 +273,9 @@ class SqliteLedger(SqliteReader):
 
     @property
     def lag(self) -> float:
-        known = self._library.get("lag")
-        return float(self._one(select(s.library.c.lag)).lag or 0.0) if known is None else known
+        if (known := self._library.get("lag")) is not None:
+            return known
+        return self._connection.scalar(select(s.library.c.lag)) or 0.0
 
     def remember_lag(self, lag: float) -> None:
         self._library["lag"] = lag

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, insert
 
@@ -138,8 +139,7 @@ class SqliteStore:
 def empty_ledger(identity: LibraryIdentity) -> SqliteLedger:
     """A ledger in memory that knows nothing."""
     connection = connect_in_memory()
-    s.metadata.create_all(connection)
-    connection.execute(insert(s.library).values(**_library_row(identity)))
+    _fill(connection, identity, began_empty=False)
     return SqliteLedger(connection, path=None)
 
 
@@ -163,16 +163,11 @@ def _access_to_read(path: Path) -> Access:
     return Access.READ if path.with_name(path.name + "-wal").exists() else Access.STILL
 
 
-def _library_row(identity: LibraryIdentity) -> dict[str, Any]:
-    return {
-        "only": 1,
-        "host": identity.host,
-        "group_id": identity.group_id,
-        "add_time": identity.add_time,
-        "photos_folder": "",
-        "photos_folder_named": False,
-        "began_empty": False,
-    }
+def _fill(connection: Connection, identity: LibraryIdentity, *, began_empty: bool) -> None:
+    """Make the tables of a ledger that knows nothing."""
+    s.metadata.create_all(connection)
+    library = {**asdict(identity), "photos_folder": "", "photos_folder_named": False}
+    connection.execute(insert(s.library).values(only=1, began_empty=began_empty, **library))
 
 
 def _create(path: Path, identity: LibraryIdentity, *, began_empty: bool) -> None:
@@ -190,9 +185,7 @@ def _create(path: Path, identity: LibraryIdentity, *, began_empty: bool) -> None
             "--ledger."
         ) from error
     connection = connect(making, Access.WRITE, journal="DELETE", shown=path)
-    s.metadata.create_all(connection)
-    row = {**_library_row(identity), "began_empty": began_empty}
-    connection.execute(insert(s.library).values(**row))
+    _fill(connection, identity, began_empty=began_empty)
     connection.exec_driver_sql(f"PRAGMA application_id={s.APPLICATION_ID}")
     connection.exec_driver_sql(f"PRAGMA user_version={s.SCHEMA_VERSION}")
     connection.commit()
