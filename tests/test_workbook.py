@@ -270,6 +270,18 @@ def test_a_text_that_no_cell_can_hold_is_refused_before_it_is_copied(tmp_path: P
     assert (row[1], len(row[3])) == ("ä" * 32_766 + "\r", 32_767)
 
 
+def test_a_text_of_more_pieces_than_a_cell_can_hold_is_refused(tmp_path: Path) -> None:
+    pieces = "<r><t>ab</t></r>" * 250_000
+    cells = f'<row r="1"><c r="A1" t="inlineStr"><is>{pieces}</is></c></row>'
+    path = table_of(tmp_path / "staff.xlsx", [], cells)
+    with pytest.raises(ManifestError, match=r"cell A1 has more than 32,767 characters"):
+        open_manifest(path)
+    few = pieces[: len(pieces) // 250_000 * 16_000]
+    path = table_of(tmp_path / "staff.xlsx", [], cells.replace(pieces, few))
+    with pytest.raises(ManifestError, match="has no column 'user_id'"):
+        open_manifest(path)
+
+
 @pytest.mark.parametrize(
     ("bound", "most", "sentence"),
     [
