@@ -485,95 +485,86 @@ def late(archive: Archive, user_id: str) -> None:
     archive.record(replace(archive.face(user_id), expires=time.time()))
 
 
-@pytest.mark.parametrize("size", [1, 1000])
+@pytest.fixture(params=[1, 1000], ids=["searched", "listed"])
+def begun(archive: Archive, monkeypatch: pytest.MonkeyPatch, request: Any) -> Archive:
+    """An archive whose first run has enrolled u5; doubts are settled by searching (the library has
+    several pages) or by listing it (it has one)."""
+    monkeypatch.setattr(reconcile, "LIST_PAGE", request.param)
+    archive.people(5)
+    archive.run()
+    return archive
+
+
 def test_a_face_that_is_shown_late_is_not_sent_again_once_the_run_knows_how_late(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
+    begun: Archive,
 ) -> None:
-    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
-    archive.people(5)
-    archive.run()
-    archive.box.search_lag = 5.0
-    doubted(archive, 1)
-    late(archive, "u1")
-    archive.people(2)
-    report = archive.run(allow_nonempty=True)
+    begun.box.search_lag = 5.0
+    doubted(begun, 1)
+    late(begun, "u1")
+    begun.people(2)
+    report = begun.run(allow_nonempty=True)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
-    assert archive.box.count("add") == 3
+    assert begun.box.count("add") == 3
 
 
-@pytest.mark.parametrize("size", [1, 1000])
 def test_how_late_faces_are_shown_is_known_to_later_runs_that_add_nobody(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
+    begun: Archive,
 ) -> None:
-    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
-    archive.people(5)
-    archive.run()
-    archive.box.search_lag = 5.0
-    doubted(archive, 1)
-    late(archive, "u1")
-    archive.people(2)
-    assert archive.run(allow_nonempty=True).ended.tally.adopted == 1  # this run sees how late
-    doubted(archive, 3)
-    late(archive, "u3")
-    added = archive.box.count("add")
-    report = archive.run(timeout=1.0)
+    begun.box.search_lag = 5.0
+    doubted(begun, 1)
+    late(begun, "u1")
+    begun.people(2)
+    assert begun.run(allow_nonempty=True).ended.tally.adopted == 1  # this run sees how late
+    doubted(begun, 3)
+    late(begun, "u3")
+    added = begun.box.count("add")
+    report = begun.run(timeout=1.0)
     assert (report.ended.tally.adopted, report.ended.tally.not_applied) == (1, 0)
-    assert archive.box.count("add") == added
+    assert begun.box.count("add") == added
 
 
-@pytest.mark.parametrize("size", [1, 1000])
 def test_no_doubt_is_judged_while_a_face_of_this_run_can_show_how_late_faces_are_shown(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
+    begun: Archive,
 ) -> None:
     # Nothing but doubts of earlier runs is left, and no run knows yet how late faces are shown.
-    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
-    archive.people(5)
-    archive.run()
-    known = archive.in_library()
-    doubted(archive, 1, 2)
-    archive.delete(*(archive.in_library() - known))
-    archive.box.search_lag = 9.0
-    archive.box.script(["502-after"], user_id="u2", call="add")
-    report = archive.run(timeout=1.0)
+    known = begun.in_library()
+    doubted(begun, 1, 2)
+    begun.delete(*(begun.in_library() - known))
+    begun.box.search_lag = 9.0
+    begun.box.script(["502-after"], user_id="u2", call="add")
+    report = begun.run(timeout=1.0)
     assert (report.exit_code, report.ended.tally.adopted) == (ExitCode.DONE, 1)
     assert report.ended.tally.surplus == 0
-    assert Counter(face.user_id for face in archive.box.faces(GROUP)) == {"u1": 1, "u2": 1, "u5": 1}
+    assert Counter(face.user_id for face in begun.box.faces(GROUP)) == {"u1": 1, "u2": 1, "u5": 1}
 
 
-@pytest.mark.parametrize("size", [1, 1000])
 def test_a_copy_of_a_face_that_was_shown_too_late_is_reported_by_the_run_that_made_it(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
+    begun: Archive,
 ) -> None:
     # Nothing else is added by this run, so that nothing tells how late the service shows faces.
-    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
-    archive.people(5)
-    archive.run()
-    archive.box.search_lag = 9.0
-    doubted(archive, 1)
-    late(archive, "u1")
-    report = archive.run(timeout=1.0)
+    begun.box.search_lag = 9.0
+    doubted(begun, 1)
+    late(begun, "u1")
+    report = begun.run(timeout=1.0)
     assert (report.ended.tally.not_applied, report.ended.tally.surplus) == (1, 1)
-    assert archive.box.count("add") == 3
-    assert not archive.face("u1").recheck
+    assert begun.box.count("add") == 3
+    assert not begun.face("u1").recheck
 
 
-@pytest.mark.parametrize("size", [1, 1000])
 def test_a_face_sent_again_that_is_not_shown_is_left_for_the_next_run_to_look_for(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, size: int
+    begun: Archive,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconcile, "LIST_PAGE", size)
     monkeypatch.setattr(reconcile_rules, "RECHECK_LOOKS", 2)
-    archive.people(5)
-    archive.run()
-    archive.box.search_lag = 600.0
-    archive.people(1)
-    archive.run()
-    archive.record(replace(archive.face("u1"), recheck=True))
-    archive.people(6)
-    archive.box.search_lag = 0.0
-    report = archive.run()
+    begun.box.search_lag = 600.0
+    begun.people(1)
+    begun.run()
+    begun.record(replace(begun.face("u1"), recheck=True))
+    begun.people(6)
+    begun.box.search_lag = 0.0
+    report = begun.run()
     assert (report.exit_code, report.ended.tally.unchecked) == (ExitCode.DONE, 1)
-    assert archive.face("u1").recheck
+    assert begun.face("u1").recheck
     assert any("1 face sent again after a doubt" in line for line in summary_lines(report))
 
 

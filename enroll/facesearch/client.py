@@ -48,37 +48,24 @@ _END = f"--{_BOUNDARY}--\r\n".encode("ascii")
 _CONTENT_TYPE = f"multipart/form-data; boundary={_BOUNDARY}"
 
 
-@dataclass(frozen=True, slots=True)
-class PhotoPart:
-    """The photo's part of a form: the head after its boundary, and the content."""
-
-    head: bytes
-    content: bytes = field(repr=False)
-
-
-def photo_part(photo: Photo, send_as: SendAs) -> PhotoPart:
-    """The `file` or `image` part for `photo`, whose media type is JPEG, PNG or BMP."""
-    if send_as is SendAs.IMAGE:
-        return PhotoPart(_field_head("image"), base64.b64encode(photo.content))
-    name = _FILE_NAMES[photo.media_type]
-    head = f'Content-Disposition: form-data; name="file"; filename="{name}"\r\n'
-    return PhotoPart(
-        f"{head}Content-Type: {photo.media_type}\r\n\r\n".encode("ascii"), photo.content
-    )
-
-
-def encode(fields: Mapping[str, str], photo: PhotoPart | None) -> tuple[tuple[bytes, ...], str]:
-    """Body and content type of a form with `fields` in their order, and `photo` last.
-
-    The body is in pieces, so that the photo is not copied for each call.
-    """
+def _form(call: SignedCall, photo: Photo | None) -> tuple[bytes, ...]:
+    """The form of a call, in pieces, so that the photo is not copied: its fields in their order,
+    and last the photo, whose media type is JPEG, PNG or BMP."""
     parts: list[bytes] = []
-    for name, value in fields.items():
+    for name, value in call.fields.items():
         parts += (_DELIMITER, _field_head(name), value.encode(), b"\r\n")
     if photo is None:
-        return (b"".join([*parts, _END]),), _CONTENT_TYPE
-    before = b"".join([*parts, _DELIMITER, photo.head])
-    return (before, photo.content, b"\r\n" + _END), _CONTENT_TYPE
+        return (b"".join([*parts, _END]),)
+    if call.send_as is SendAs.IMAGE:
+        head, content = _field_head("image"), base64.b64encode(photo.content)
+    else:
+        lines = (
+            f'Content-Disposition: form-data; name="file"; '
+            f'filename="{_FILE_NAMES[photo.media_type]}"\r\n'
+            f"Content-Type: {photo.media_type}\r\n\r\n"
+        )
+        head, content = lines.encode("ascii"), photo.content
+    return b"".join([*parts, _DELIMITER, head]), content, b"\r\n" + _END
 
 
 @cache
@@ -193,11 +180,11 @@ class FaceSearch:
         One that has waited for its thread until its time was over does not leave.
         """
         started = clock.monotonic()
-        part = None if photo is None else photo_part(photo, call.send_as)
+        request = self._request(call, photo)
         try:
             if started >= call.deadline - LATE_SECONDS:
                 raise BlockedError("no thread was free for the call within its time")
-            return self._attempted(call, part, started)
+            return self._attempted(call, request, started)
         except NotSentError as exc:
             return Answer(
                 verdict=Verdict.BLOCKED if isinstance(exc, BlockedError) else Verdict.NOT_SENT,
@@ -206,19 +193,23 @@ class FaceSearch:
                 elapsed=clock.monotonic() - started,
             )
 
-    def _attempted(self, call: SignedCall, photo: PhotoPart | None, started: float) -> Answer:
+    def _attempted(
+        self, call: SignedCall, request: requests.PreparedRequest, started: float
+    ) -> Answer:
         try:
-            return self._attempt(call, photo, started)
+            return self._attempt(call, request, started)
         except BlockedError:
             raise  # its place is of more use to another
         except NotSentError:  # rare, so that tenacity's bookkeeping is no part of a usual call
-            return self._retrying(self._attempt, call, photo, started)
+            return self._retrying(self._attempt, call, request, started)
 
-    def _attempt(self, call: SignedCall, photo: PhotoPart | None, started: float) -> Answer:
+    def _attempt(
+        self, call: SignedCall, request: requests.PreparedRequest, started: float
+    ) -> Answer:
         """Send and judge once. Raises `NotSentError` only: any other failure is an answer."""
         sent = clock.time()
         deadline = min(started + call.timeout, call.deadline)
-        outcome = self._exchange(self._request(call, photo), deadline - clock.monotonic())
+        outcome = self._exchange(request, deadline - clock.monotonic())
         received = clock.time()
         broken: tuple[OwnCode, str] | None = None
         if isinstance(outcome, LostError):
@@ -269,9 +260,9 @@ class FaceSearch:
             message = f"the exchange failed: {type(exc).__name__}"
             return LostError(OwnCode.CONNECTION_LOST, message)
 
-    def _request(self, call: SignedCall, photo: PhotoPart | None) -> requests.PreparedRequest:
+    def _request(self, call: SignedCall, photo: Photo | None) -> requests.PreparedRequest:
         """What Session.prepare_request would make, without its dealings in cookies and .netrc."""
-        body, content_type = encode(call.fields, photo)
+        body = _form(call, photo)
         request = requests.PreparedRequest()
         request.method = "POST"
         request.url = self._endpoint.url(call.kind)
@@ -280,7 +271,7 @@ class FaceSearch:
             "User-Agent": self._user_agent,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
-            "Content-Type": content_type,
+            "Content-Type": _CONTENT_TYPE,
             "Content-Length": str(sum(map(len, body))),
         }
         return request

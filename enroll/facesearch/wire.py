@@ -12,7 +12,7 @@ import http.client
 import io
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -117,16 +117,13 @@ class Wire(io.RawIOBase):
 
     def send(self, *pieces: bytes) -> None:
         """Hand all of it to the kernel; OSError, with TimeoutError after the deadline."""
-        self._send(pieces)
-
-    def _send(self, pieces: Sequence[bytes]) -> None:
         count = 0
         if not self.encrypted:
             # One system call for what is usual.
             count = self._in_time(self._socket.sendmsg, pieces)
             self.sent += count
         elif sum(map(len, pieces)) <= JOINED:
-            pieces = [b"".join(pieces)]
+            pieces = (b"".join(pieces),)
         for piece in pieces:
             view = memoryview(piece)[count:]
             count = max(count - len(piece), 0)
