@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from enroll.errors import ExitCode, ServiceError, UsageError
 from enroll.ledger import read_ledger
 from enroll.manifest.rules import read_user_ids
 from enroll.model import Status
+from enroll.report.status import read_status, status_lines
 from enroll.sandbox import Sandbox
 from enroll.session import deletions
 
@@ -86,6 +88,10 @@ def test_nothing_is_deleted_without_consent(archive: Archive) -> None:
     found = removed(archive, told, of_run=1)
     assert (found.exit_code, found.gone) == (ExitCode.INTERRUPTED, 0)
     assert "Nothing was deleted." in told.text
+    with closing(read_ledger(archive.ledger)) as reader:
+        status, _ = read_status(reader, archive.ledger)
+    (last, *_) = (line for line in status_lines(status, archive.ledger) if "  remove  " in line)
+    assert last.endswith(": answered with no, so nothing was deleted")
     assert len(there(archive)) == 5
     assert archive.box.count("delete") == 0
 
@@ -101,7 +107,7 @@ def test_every_face_of_a_person_goes_and_copies_too_and_nobody_elses(archive: Ar
     told = Told()
     found = removed(archive, told, user_ids=ids(archive, "u1", "nobody-12"))
     assert found.gone == 3
-    assert "Of 1 of the 2 user ids the ledger knows no face: no***2." in told.text
+    assert "The ledger has no face of 1 of the 2 people: no***2." in told.text
     assert there(archive) == ["u2", "u2", "u3", "u4", "u5"]
     assert stranger in archive.in_library()
 

@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from enroll import clock
-from enroll.commands.people_faces import PeopleFaces, PeopleSearch
-from enroll.commands.traces import RESULTS, files_of, find_traces
+from enroll.commands.forget_search import (
+    RESULTS,
+    PeopleFaces,
+    PeopleSearch,
+    files_of,
+    find_traces,
+)
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import Ledger, Target
 from enroll.manifest.rules import read_user_ids, user_id_fault
@@ -44,10 +49,10 @@ from enroll.text.logs import NAMELESS, mask
 from enroll.text.wording import amount
 
 SHOWN = 20
-"""How many people a sentence names."""
+"""How many people one message names."""
 
 ALL_RUNS = 1_000_000
-"""More runs than a ledger has."""
+"""More runs than any ledger has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ class ForgetSettings(SessionSettings):
         return files_record({"the user ids": self.user_ids})
 
     def everybody(self) -> list[str]:
-        """Everybody who is to be forgotten, each once. Raises UsageError."""
+        """The people to forget, each once. Raises UsageError."""
         listed = [] if self.user_ids is None else read_user_ids(self.user_ids)
         return list(dict.fromkeys([*self.people, *listed]))
 
@@ -128,9 +133,8 @@ def forget(
             alike = _alike(settings, ledger, people)
             if not _agreed(session, ledger, people, alike):
                 prompt.say("Nothing was deleted, and nobody is withheld.")
-                declined = Forgotten(agreed=False)
-                work.exit_code = declined.exit_code
-                return declined
+                work.decline()
+                return Forgotten(agreed=False)
             ledger.forgetting.block(people, at=work.began, run=work.run)
             ledger.commit()
             forgotten = _Forgetting(session, ledger, work, people).carry_out()
@@ -157,7 +161,7 @@ def _alike(
     """People unknown to the ledger, each with the known ones who have nearly the same id. Raises
     UsageError for an id that the service would not accept."""
     unknown = ledger.forgetting.unknown_people(people)
-    for user_id in filterfalse(ledger.block_list.holds, unknown):  # those are gone on with
+    for user_id in filterfalse(ledger.block_list.holds, unknown):  # a repeated command continues
         if fault := user_id_fault(user_id):
             raise UsageError(
                 f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger knows no "
@@ -183,14 +187,13 @@ def _agreed(
         prompt.say(f"Withheld already: {settings.several(again)}; searched for again.")
     if unknown:
         prompt.say(
-            f"The ledger knows no face of {settings.several(unknown)}; the library is searched "
-            "for the user_id, and it is withheld anyway."
+            f"The ledger has no face of {settings.several(unknown)}. The library is searched "
+            "for the user_id, which is withheld in any case."
         )
     for user_id, others in islice(alike.items(), SHOWN):
         prompt.say(
-            f"  Beside {settings.shown(user_id)} it knows {settings.several(others)}, which "
-            "differ in leading zeros, case or blanks. These stay enrolled unless you name them "
-            "as well."
+            f"  Like {settings.shown(user_id)}, except for leading zeros, case or blanks: "
+            f"{settings.several(others)}. These stay enrolled unless you name them as well."
         )
     return prompt.confirm(
         f"Delete {amount(chosen.faces, 'face')} of {amount(len(people), 'person', 'people')}, and "
@@ -236,7 +239,7 @@ class _Forgetting:
         done = [user_id for user_id in self.people if user_id not in left]
         if done:
             ledger.forgetting.wipe(done)
-            session.audit.refresh()  # it would hold on to the file as it was
+            session.audit.refresh()  # else it keeps the file's old bytes in use
             ledger.forgetting.scrub(done, at=clock.now_ms())
         in_all = sum(ledger.forgetting.count_deleted(done).values())
         return Forgotten(people=self.people, gone=gone, in_all=in_all, left=left)
@@ -288,7 +291,7 @@ class _Forgetting:
             deletion = Deletion(session.caller)
             try:
                 deletion.carry_out(page)
-            finally:  # nothing else is on record of these
+            finally:  # these have no other record
                 found = Counter(owners[token] for token in deletion.gone)
                 for user_id, count in found.items():
                     ledger.forgetting.deleted(user_id, count)
@@ -302,17 +305,17 @@ def _say_how_it_went(
     settings: ForgetSettings, prompt: Prompt, forgotten: Forgotten, group_id: str
 ) -> None:
     total = forgotten.in_all
-    in_all = f", {total:,} in all since these people are withheld" if total > forgotten.gone else ""
+    in_all = f", {total:,} since these people were withheld" if total > forgotten.gone else ""
     prompt.say(f"{amount(forgotten.gone, 'face')} deleted from the library {group_id}{in_all}.")
     if done := len(forgotten.people) - len(forgotten.left):
         prompt.say(
-            f"{amount(done, 'person', 'people')} forgotten: runs withhold their rows by a keyed "
-            "hash of the user_id, which is all that is left."
+            f"{amount(done, 'person', 'people')} forgotten. All that is left is a keyed hash of "
+            "the user_id, by which runs withhold their rows."
         )
     if not forgotten.left:
         return
     who = amount(len(forgotten.left), "person is", "people are")
-    prompt.say(f"{who} withheld, and not completely forgotten:")
+    prompt.say(f"{who} withheld but not completely forgotten:")
     prompt.say(*(f"  {settings.shown(one)}: {why}" for one, why in forgotten.left.items()))
     prompt.say(
         "What the ledger holds of them is kept until then: run the same command again, or first "

@@ -122,7 +122,8 @@ def remove(
             removed = _removed(session, ledger, work, chosen, left)
         else:
             prompt.say("Nothing was deleted.")
-            removed = replace(removed, agreed=False)
+            work.decline()
+            return replace(removed, agreed=False)
         work.exit_code = removed.exit_code
         return removed
 
@@ -148,10 +149,8 @@ def _about_strangers(
 ) -> str:
     shown = [one if settings.show_user_ids else mask(one) for one in strangers[:SHOWN]]
     more = f" and {len(strangers) - SHOWN:,} more" if len(strangers) > SHOWN else ""
-    return (
-        f"Of {len(strangers):,} of the {amount(len(people), 'user id')} the ledger knows no face: "
-        f"{', '.join(shown)}{more}."
-    )
+    of_all = f"{len(strangers):,} of the {amount(len(people), 'person', 'people')}"
+    return f"The ledger has no face of {of_all}: {', '.join(shown)}{more}."
 
 
 def _about_doubts(count: int) -> str:
@@ -198,7 +197,7 @@ def _removed(
     session.prompt.say(f"{amount(gone, 'face')} deleted from the library {session.group_id}.")
     if unknown:
         session.prompt.say(
-            f"Of {amount(unknown, 'face')} it is not known: the next command that changes the "
+            f"{amount(unknown, 'face')} may still be there: the next command that changes the "
             "library finds out, and deletes what is left."
         )
     return Removed(chosen=chosen, gone=gone, unknown=unknown + left)

@@ -218,7 +218,7 @@ def requeue_deleted(
     ]
     if requeued.kept:
         kept = amount(requeued.kept, "face")
-        said.append(f"Of {kept} it is not known yet: the next run checks again.")
+        said.append(f"{kept} could not be checked yet: the next run checks again.")
     else:
         lock.mark_caught_up()
     return said

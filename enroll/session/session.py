@@ -128,12 +128,19 @@ def run_defaults(ledger: LedgerReader, *, endpoint: str | None) -> RunDefaults:
 
 @dataclass(slots=True, kw_only=True)
 class CommandRecord:
-    """The command's number in the ledger, when it began (UNIX ms), and with which exit code it will
-    end."""
+    """The command's number in the ledger, when it began (UNIX ms), and with which exit code and for
+    which reason it will end."""
 
     run: int
     began: int
     exit_code: ExitCode = ExitCode.DONE
+    reason: str = ""
+
+    def decline(self) -> None:
+        """Record that a person answered no, so that the command does not look like one that did
+        something."""
+        self.exit_code = ExitCode.INTERRUPTED
+        self.reason = "answered with no, so nothing was deleted"
 
     def event(
         self, kind: EventKind, face_id: int, face_token: str | None, detail: str = ""
@@ -162,12 +169,12 @@ def command_record(
         start, offsets=None if connection is None else connection.service.clock.offsets
     )
     work = CommandRecord(run=run, began=start.at)
-    reason, calls = "", Counter[CallKind]() if connection is None else connection.tally.calls
+    calls = Counter[CallKind]() if connection is None else connection.tally.calls
     try:
         yield work
     except BaseException as error:  # an interruption, too
         work.exit_code = _exit_code(error)
-        reason = str(error)
+        work.reason = str(error)
         raise
     finally:
         ledger.end_run(
@@ -175,7 +182,7 @@ def command_record(
             RunEnd(
                 at=clock.now_ms(),
                 exit_code=int(work.exit_code),
-                reason=reason,
+                reason=work.reason,
                 calls={kind.value: count for kind, count in calls.items()},
                 rows={},
                 limit=0,
