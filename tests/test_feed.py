@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import cast
 
-from enroll.ledger import ScanCache
 from enroll.manifest.scan import Scan
 from enroll.model import Candidate, Fault, ScannedRow, Status, Unusable
 from enroll.run.feed import MOST_TOGETHER, Feed
 from enroll.run.health import PhotoRootCheck
-from enroll.run.job import People
+from enroll.run.job import People, Work
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
-from enroll.run.transitions import Policy
 from enroll.settings import DEFAULT_PREPARATION, Preparation
 
 READERS = 16
@@ -35,16 +33,15 @@ class Readers:
         self._rows = iter(range(rows))
         ledger = SimpleNamespace(due_rows=SimpleNamespace(take=self._take))
         tally = SimpleNamespace(scanned=True)
+        journal = SimpleNamespace(ledger=ledger, tally=tally, scan_cache=None)
+        work = SimpleNamespace(limit=None, sample=None, preparation=DEFAULT_PREPARATION)
         self.intake = Feed(
+            cast(Work, work),
             cast(Scan, None),
-            cast(Journal, SimpleNamespace(ledger=ledger, tally=tally)),
-            cast(Tasks, self),
-            scan_cache=cast(ScanCache, None),
+            cast(Journal, journal),
+            tasks=cast(Tasks, self),
+            people=People(),
             photo_root=cast(PhotoRootCheck, None),
-            policy=Policy(attempts=5),
-            preparation=DEFAULT_PREPARATION,
-            limit=None,
-            reread=False,
         )
         self.intake._queued = rows
         self.tasks: list[tuple[Callable[[Told], None], Sequence[str]]] = []
@@ -59,10 +56,7 @@ class Readers:
         self.tasks.append((on_end, paths))
 
     def feed(self) -> None:
-        self.intake.feed(
-            People(),
-            room=READERS - self.intake.reading,
-        )
+        self.intake.feed(room=READERS - self.intake.reading)
 
     def answer(self, *, photos: int, quick: bool) -> None:
         """Every task has read so many, at most all of its own."""

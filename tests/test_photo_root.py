@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from archive import GROUP, Archive, picture
@@ -17,6 +17,7 @@ from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_opening import Place as Goal
 from enroll.commands.sync import sync_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, UsageError
+from enroll.ledger import Ledger
 from enroll.model import Candidate, Credentials, Status
 from enroll.photos import open_store
 from enroll.run.health import MISSING_RUNNING, PhotoRootCheck
@@ -35,6 +36,10 @@ class Known:
 
     def some_photos_below(self, folder: str, *, most: int) -> list[str]:
         return [path for path in self._paths if path.startswith(folder + "/")][:most]
+
+
+def known_in_ledger(*paths: Path) -> Ledger:
+    return cast(Ledger, Known(*paths))
 
 
 @pytest.fixture
@@ -304,7 +309,7 @@ def test_a_share_that_is_really_unmounted_stops_the_run(share: Path, place: Arch
 def test_a_folder_that_is_on_another_device_than_before_is_gone(
     share: Path, place: Archive
 ) -> None:
-    judge = PhotoRootCheck(open_store(share), Known())
+    judge = PhotoRootCheck(open_store(share), known_in_ledger())
     subprocess.run(["umount", str(share)], check=True)
     judge.on_seen()
     stop = judge.missing(str(share / "1.jpg"), was_there=False)
@@ -312,7 +317,7 @@ def test_a_folder_that_is_on_another_device_than_before_is_gone(
 
 
 def test_one_file_that_a_disk_cannot_read_is_not_the_share(tmp_path: Path) -> None:
-    judge = PhotoRootCheck(open_store(tmp_path), Known())
+    judge = PhotoRootCheck(open_store(tmp_path), known_in_ledger())
     bad = str(tmp_path / "1.jpg")
     for _ in range(2):
         for _ in range(MISSING_RUNNING - 1):
@@ -322,14 +327,14 @@ def test_one_file_that_a_disk_cannot_read_is_not_the_share(tmp_path: Path) -> No
     assert stops[-1] is not None
     nowhere = str(tmp_path / "gone" / "1.jpg")
     assert "Mount the share again" in str(
-        PhotoRootCheck(open_store(tmp_path), Known()).unreachable(nowhere, "")
+        PhotoRootCheck(open_store(tmp_path), known_in_ledger()).unreachable(nowhere, "")
     )
 
 
 def test_missing_photos_are_judged_when_one_was_seen_or_all_were_looked_for(tmp_path: Path) -> None:
-    assert not PhotoRootCheck(open_store(tmp_path), Known()).certain
+    assert not PhotoRootCheck(open_store(tmp_path), known_in_ledger()).certain
     for know in (PhotoRootCheck.on_seen, PhotoRootCheck.on_scanned):
-        judge = PhotoRootCheck(open_store(tmp_path), Known())
+        judge = PhotoRootCheck(open_store(tmp_path), known_in_ledger())
         know(judge)
         assert judge.certain
 
@@ -337,11 +342,11 @@ def test_missing_photos_are_judged_when_one_was_seen_or_all_were_looked_for(tmp_
 def test_many_missing_photos_matter_only_where_none_was_seen(
     tmp_path: Path,
 ) -> None:
-    judge = PhotoRootCheck(open_store(tmp_path), Known())
+    judge = PhotoRootCheck(open_store(tmp_path), known_in_ledger())
     judge.on_seen()
     for number in range(100):
         assert judge.missing(str(tmp_path / f"{number}.jpg"), was_there=False) is None
-    judge = PhotoRootCheck(open_store(tmp_path), Known())
+    judge = PhotoRootCheck(open_store(tmp_path), known_in_ledger())
     judge.on_scanned()
     stops = [judge.missing(str(tmp_path / f"{n}.jpg"), was_there=False) for n in range(20)]
     assert stops[:19] == [None] * 19
@@ -353,10 +358,10 @@ def test_a_share_without_the_photos_on_record_is_gone_though_it_holds_something(
 ) -> None:
     (tmp_path / "lost+found").mkdir()
     known = [tmp_path / f"{number}.jpg" for number in range(MISSING_RUNNING)]
-    judge = PhotoRootCheck(open_store(tmp_path), Known(*known))
+    judge = PhotoRootCheck(open_store(tmp_path), known_in_ledger(*known))
     judge.on_scanned()
     assert "is gone" in str(judge.missing(str(tmp_path / "new.jpg"), was_there=False))
     known[7].touch()
-    judge = PhotoRootCheck(open_store(tmp_path), Known(*known))
+    judge = PhotoRootCheck(open_store(tmp_path), known_in_ledger(*known))
     judge.on_scanned()
     assert judge.missing(str(tmp_path / "new.jpg"), was_there=False) is None

@@ -7,6 +7,7 @@ import os
 import resource
 import ssl
 from pathlib import Path
+from typing import cast
 
 import pytest
 from facesearch_servers import free_port
@@ -17,6 +18,7 @@ from enroll.errors import ShortageError
 from enroll.facesearch import Call, FaceSearch
 from enroll.facesearch.answers import OwnCode
 from enroll.facesearch.wire import BlockedError, not_sent
+from enroll.ledger import Ledger
 from enroll.model import Answer, Credentials, Verdict
 from enroll.photos import glance, open_store, read_photo, read_photos
 from enroll.resources import (
@@ -148,8 +150,12 @@ class Known:
         return [f"{folder}/known.jpg"][:most]
 
 
+def known() -> Ledger:
+    return cast(Ledger, Known())
+
+
 def test_a_folder_that_cannot_be_listed_for_want_of_files_is_not_gone(tmp_path: Path) -> None:
-    share = PhotoRootCheck(open_store(tmp_path), Known())
+    share = PhotoRootCheck(open_store(tmp_path), known())
     with no_file_left():
         assert share.missing(str(tmp_path / "1.jpg"), was_there=False) is None
         assert open_store(tmp_path).is_reachable(str(tmp_path / "1.jpg"))

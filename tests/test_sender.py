@@ -16,22 +16,13 @@ from enroll.facesearch import FaceSearch, SignedCall
 from enroll.limiter.limits import FixedLimiter
 from enroll.model import Answer, Credentials, FaceRecord, FileTimes, SendAs, Status, Verdict
 from enroll.run.health import Reachability
-from enroll.run.job import Job
+from enroll.run.job import Job, Work
 from enroll.run.sender import Sender
 from enroll.run.transitions import Policy
+from enroll.session.account import Connection
 from enroll.session.tally import Tally
 
 PHOTO = HeldPhoto(times=FileTimes(4, 0, 0), sha256=b"", media_type="image/jpeg", handle=1, size=4)
-
-
-class Unchanging:
-    """Credentials that nobody exchanges."""
-
-    credentials = Credentials("", "")
-
-    def refresh_credentials(self, answer: Answer, used: Credentials | None) -> bool:
-        del answer, used
-        return False
 
 
 class Watching:
@@ -46,16 +37,21 @@ class Watching:
 
 
 def calls_of(journal: object, tasks: Watching) -> Sender:
+    work = SimpleNamespace(group_id="staff", send_as=SendAs.FILE, policy=Policy(attempts=5))
+    endpoint, credentials = "http://127.0.0.1:9", Credentials("key", "secret")
+    connection = Connection(
+        endpoint=endpoint,
+        service=FaceSearch(endpoint, credentials, timeout=5.0),
+        credentials=credentials,
+        read_credentials=lambda: credentials,
+    )
     return Sender(
-        FaceSearch("http://127.0.0.1:9", Credentials("key", "secret"), timeout=5.0),
-        cast(Any, tasks),
+        cast(Work, work),
+        connection,
         cast(Any, journal),
-        FixedLimiter(10),
+        tasks=cast(Any, tasks),
+        limiter=FixedLimiter(10),
         reach=Reachability(),
-        group_id="staff",
-        send_as=SendAs.FILE,
-        policy=Policy(attempts=5),
-        refresh=Unchanging(),
     )
 
 

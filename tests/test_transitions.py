@@ -20,7 +20,17 @@ from enroll.model import (
     Verdict,
 )
 from enroll.run import transitions
-from enroll.run.transitions import Again, Hold, InDoubt, NoCall, Outcome, Policy, Send, Stop
+from enroll.run.transitions import (
+    Again,
+    Hold,
+    InDoubt,
+    NoCall,
+    Outcome,
+    Policy,
+    ReadAgain,
+    Send,
+    Stop,
+)
 from enroll.settings import CodeRule
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -323,11 +333,11 @@ def test_a_rejection_remembers_the_settings_on_which_it_depended() -> None:
 @pytest.mark.parametrize(
     ("stands", "renews", "tries", "expected"),
     [
-        (Status.PENDING, False, 4, Send),  # not there: it is sent again
+        (Status.PENDING, False, 4, ReadAgain),  # not there: it is sent again
         (Status.PENDING, False, 5, Status.FAILED),  # not there, and no attempt is left
         (Status.ENROLLED, False, 5, NoCall),  # there
         (Status.IN_DOUBT, False, 1, NoCall),  # nothing tells
-        (Status.ENROLLED, True, 4, Send),  # there with its old text only
+        (Status.ENROLLED, True, 4, ReadAgain),  # there with its old text only
         (Status.ENROLLED, True, 5, Status.ENROLLED),  # and keeps that
         (Status.IN_DOUBT, True, 1, NoCall),
     ],

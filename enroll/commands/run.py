@@ -21,12 +21,10 @@ from enroll.manifest.scan import CHUNK_ROWS, Scan
 from enroll.model import Credentials
 from enroll.photos import marks
 from enroll.resources import Concurrency, share_out
+from enroll.run.job import Trust, Work
 from enroll.run.loop import Driver
-from enroll.run.parts import Work, assemble
 from enroll.run.sample import Sample
-from enroll.run.tasks import Tasks
 from enroll.run.transitions import Policy
-from enroll.run.unknown_faces import Trust
 from enroll.session.account import Patience, connect
 from enroll.session.caller import Caller
 from enroll.session.session import Held
@@ -144,23 +142,17 @@ class Run:
             forgotten=opened.forgotten,
         )
         self.tally.unscanned = given.manifest.rows_at_most
-        work = _work(opened)
-        parts = assemble(
-            work,
-            ledger=self.ledger,
-            service=service,
-            credentials=opened.connection,
-            tasks=Tasks(
-                ThreadEngine(service, store, self._executors),
-                scanner=self._executors.scanner,
-            ),
+        driver = self._driver = Driver(
+            _work(opened),
+            opened.connection,
+            self.ledger,
+            engine=ThreadEngine(service, store, self._executors),
+            scanner=self._executors.scanner,
             scan=scan,
             scan_cache=opened.scan_cache,
             limiter=self._limiter,
             observer=self._screen,
-            tally=self.tally,
         )
-        driver = self._driver = Driver(work, parts)
         if self.signal is not None:
             driver.interrupt(self.signal)
         try:

@@ -7,22 +7,14 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from enroll.engine import HeldPhoto, Read
 from enroll.errors import ShortageError
-from enroll.facesearch import SignedCall
+from enroll.facesearch import FaceSearch, SignedCall
 from enroll.model import Answer, Photo, Unusable
 from enroll.photos import PhotoStore, read_photos
 from enroll.settings import Preparation
 from enroll.threads import Threads
-
-
-class Service(Protocol):
-    """Makes signed calls; `enroll.facesearch.FaceSearch` does."""
-
-    def send(self, call: SignedCall, photo: Photo | None = None) -> Answer:
-        """Make one; never raises for what the network or the service does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +31,7 @@ class Executors:
 class ThreadEngine:
     """See `enroll.engine.Engine` for the contract. Photos are held in a dictionary."""
 
-    def __init__(self, service: Service, store: PhotoStore, executors: Executors) -> None:
+    def __init__(self, service: FaceSearch, store: PhotoStore, executors: Executors) -> None:
         """`store` has the photos. Who made the executors shuts them down."""
         self._service = service
         self._store = store

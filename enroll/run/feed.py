@@ -7,18 +7,15 @@ from collections.abc import Collection, Sequence
 from functools import partial
 
 from enroll.engine import HeldPhoto, Read
-from enroll.ledger import WITHHELD, PartCounts, ScanCache
+from enroll.ledger import WITHHELD, PartCounts
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import Scan, Scanned
 from enroll.model import Candidate, Status
 from enroll.run import transitions
 from enroll.run.health import PhotoRootCheck
-from enroll.run.job import Job, People
+from enroll.run.job import Job, People, Work
 from enroll.run.journal import Journal
-from enroll.run.sample import Sample
 from enroll.run.tasks import Tasks
-from enroll.run.transitions import Policy
-from enroll.settings import Preparation
 
 MOST_TOGETHER = 8
 """Photos that one reader is given at a time where reading is quick: handing them over one by one
@@ -30,30 +27,23 @@ class Feed:
 
     def __init__(
         self,
+        work: Work,
         scan: Scan,
         journal: Journal,
-        tasks: Tasks,
         *,
-        scan_cache: ScanCache,
+        tasks: Tasks,
+        people: People,
         photo_root: PhotoRootCheck,
-        policy: Policy,
-        preparation: Preparation,
-        limit: int | None,
-        reread: bool,
-        sample: Sample | None = None,
     ) -> None:
-        """`photo_root` is notified of the photos that the scan has seen; `limit` is the most rows
-        to process, if any; with a `sample`, only the rows that it draws are processed."""
+        """`photo_root` is notified of the photos that the scan has seen."""
+        self._work = work
         self._scan = scan
-        self._tasks = tasks
-        self._scan_cache = scan_cache
+        self._scan_cache = journal.scan_cache
         self._journal = journal
+        self._tasks = tasks
+        self._people = people
         self._photo_root = photo_root
-        self._policy = policy
-        self._preparation = preparation
-        self._limit = limit
-        self._reread = reread
-        self._sample = sample
+        self._sample = work.sample
         self._scanning = False
         self._queued = 0
         self._taken = 0
@@ -89,7 +79,8 @@ class Feed:
     @property
     def may_take(self) -> int:
         """Due rows that may still be taken up: all, or what `limit` leaves of them."""
-        return self.left if self._limit is None else min(self.left, self._limit - self._taken)
+        limit = self._work.limit
+        return self.left if limit is None else min(self.left, limit - self._taken)
 
     @property
     def all_planned(self) -> bool:
@@ -138,7 +129,11 @@ class Feed:
         """Process a job again, before the rows that have not been processed yet."""
         self._again.append(job)
 
-    def feed(self, people: People, *, room: int) -> None:
+    def free_person(self, user_id: str) -> None:
+        """A person's face is settled: read the rows next that have waited for that."""
+        self._again.extend(self._people.free(user_id))
+
+    def feed(self, *, room: int) -> None:
         """Have the photos of at most `room` due rows read. A row waits while another face of its
         person is under way."""
         taken = [self._again.popleft() for _ in range(min(room, len(self._again)))]
@@ -149,15 +144,15 @@ class Feed:
             taken += map(Job, found)
         free = []
         for job in taken:
-            if people.busy(job.due.row.user_id):
-                people.park(job)
+            if self._people.busy(job.due.row.user_id):
+                self._people.park(job)
             else:
                 free.append(job)
         self.reading += len(free)
         for at in range(0, len(free), self._together):
             some = free[at : at + self._together]
             paths = [job.due.row.path for job in some]
-            self._tasks.read(paths, self._preparation, partial(self._hear_photos, some))
+            self._tasks.read(paths, self._work.preparation, partial(self._hear_photos, some))
 
     def _hear_photos(self, some: Sequence[Job], read: Read) -> None:
         photos, quick = read
@@ -220,7 +215,7 @@ class Feed:
             first_line=scanned.first_line, packed=scanned.packed, digest=scanned.digest
         )
         compared = journal.ledger.due_rows.compare(
-            scanned.rows, run=journal.run, reread=self._reread
+            scanned.rows, run=journal.run, reread=self._work.reread
         )
         journal.noted()
         tally.unchanged += compared.unchanged
@@ -228,7 +223,7 @@ class Feed:
         tally.gone += compared.gone
         self._photo_root.on_lost(compared.gone_from)
         tally.statuses[Status.ENROLLED] += compared.unchanged + compared.gone
-        due, known = [], Counter[tuple[Status, str, str]]()
+        policy, due, known = self._work.policy, [], Counter[tuple[Status, str, str]]()
         before = tally.due
         for candidate in compared.candidates:
             fault = check_row(candidate.row)
@@ -236,7 +231,7 @@ class Feed:
                 Status.INVALID,
                 fault.code,
             )
-            if same_fault or (fault is None and not transitions.is_due(candidate, self._policy)):
+            if same_fault or (fault is None and not transitions.is_due(candidate, policy)):
                 known[candidate.status, candidate.code, candidate.message] += candidate.lines
             elif fault is not None:
                 tally.due += candidate.lines

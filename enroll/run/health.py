@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from enroll.errors import LocalError, ShortageError
-from enroll.model import Answer, Credentials, Verdict
+from enroll.ledger import Ledger
+from enroll.model import Answer, Verdict
 from enroll.photos import PhotoStore
 
 
@@ -72,22 +72,6 @@ class Reachability:
             self.away = True
         self.code = answer.code
         self.because = answer.message or answer.code
-
-
-class CredentialRefresh(Protocol):
-    """The credentials of a service; `enroll.session.account.Connection` offers them.
-
-    Credentials are compared by identity: reading them again gives a new object only if they have
-    changed.
-    """
-
-    @property
-    def credentials(self) -> Credentials:
-        """The credentials that calls are signed with at present."""
-
-    def refresh_credentials(self, answer: Answer, used: Credentials | None) -> bool:
-        """If `answer` refuses the signature of a call made with `used`, read the credentials again
-        unless that has been done since. Returns whether calls are now signed with others."""
 
 
 RUNNING = 20
@@ -163,23 +147,13 @@ KNOWN_TRIED = 100
 """Photos on record that are looked for, drawn from all of them, when none has been seen yet."""
 
 
-class KnownPhotos(Protocol):
-    """What a ledger knows of photos that were read, in any run."""
-
-    def knows_photos_below(self, folder: str) -> bool:
-        """Whether a photo below this folder (an absolute path) has ever been read."""
-
-    def some_photos_below(self, folder: str, *, most: int) -> Sequence[str]:
-        """The paths of some of them, drawn at random."""
-
-
 class PhotoRootCheck:
     """Distinguishes a single missing photo from a photo folder that is gone.
 
     The `on_...` methods record what the run encounters. Used on the loop's thread only.
     """
 
-    def __init__(self, store: PhotoStore, known: KnownPhotos) -> None:
+    def __init__(self, store: PhotoStore, known: Ledger) -> None:
         self._store = store
         self._known = known
         self._found = False

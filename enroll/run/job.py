@@ -1,15 +1,59 @@
-"""A due row on its way: the one object that carries it from the feed to its outcome."""
+"""What a run is to do, and a due row on its way: the one object that carries it from the feed to
+its outcome."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import chain
 
 from enroll.engine import HeldPhoto
-from enroll.model import Candidate, Credentials, FaceRecord, Unusable
+from enroll.model import Candidate, Credentials, FaceRecord, SendAs, Unusable
+from enroll.photos import PhotoStore
+from enroll.run.sample import Sample
 from enroll.run.tasks import Tasks
+from enroll.run.transitions import Policy
+from enroll.settings import Preparation
+
+
+class Trust(Enum):
+    """How far the ledger is trusted to know its library."""
+
+    WHOLE = "whole"
+    """Fully: the library was empty a moment ago, or a person vouches for the ledger."""
+    UNLESS_SEEN = "unless seen"
+    """Until an unknown face is seen: another program may have added some."""
+    LESS = "less"
+    """Less: it was restored to an earlier state, so what the library holds has to be seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a run is to do: the settings that its loop and its parts go by.
+
+    `store` has the photos; `limit` is the most rows to process; `sample` draws the rows of a trial.
+    `give_up_after`, `drain`, `settle_after` and `max_duration` are seconds; `until` is when the run
+    has to end (monotonic). With `reread` every photo is read, even if its file looks unchanged.
+    `trust` says how far the ledger is believed to know the library.
+    """
+
+    run: int
+    group_id: str
+    store: PhotoStore
+    policy: Policy
+    send_as: SendAs
+    preparation: Preparation
+    limit: int | None
+    sample: Sample | None
+    give_up_after: float
+    drain: float
+    settle_after: float
+    max_duration: float
+    until: float
+    reread: bool
+    trust: Trust
 
 
 @dataclass(slots=True, eq=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from enroll import clock
 from enroll.expiry import ALIVE_SECONDS, ClockOffsets
 from enroll.ledger import Changes, Ledger, ScanCache
 from enroll.model import (
+    Answer,
     Candidate,
     Event,
     EventKind,
@@ -16,9 +18,11 @@ from enroll.model import (
     Fault,
     FileContent,
     PhotoRecord,
+    RawAnswer,
     RowRecord,
     SeenPhoto,
     Status,
+    Surplus,
     Unusable,
 )
 from enroll.run import transitions
@@ -27,6 +31,9 @@ from enroll.session.tally import BAD, SHARED_SHOWN, Observer, Tally
 COMMIT_SECONDS = 0.03
 """How long an outcome may wait for others to be committed with. With the time for which answers
 are gathered (`enroll.run.loop.BATCH_SECONDS`) that makes 50 ms: what a kill leaves in doubt."""
+
+IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
+"""Former statuses of a face that has or had its own token: any face found is a copy of it."""
 
 _OPEN = (Status.SENDING, Status.IN_DOUBT)
 
@@ -88,24 +95,17 @@ class Journal:
             # it will not do is no news then.
             self.tally.kept += due.lines
             if code != due.code:
-                self.ledger.record(Changes(rows=[self._kept(due, code, message)]))
+                kept = self._row(due, face_id=due.face_id, code=code, message=message)
+                self.ledger.record(Changes(rows=[kept]))
                 self.noted()
         elif due.face_id is not None and due.status in _OPEN and status is not Status.PENDING:
             # The row still leads to the photo with which the doubt can be settled.
             self.in_doubt.add(due.face_id)
         elif (status, code) != (due.status, due.code):
-            row = RowRecord(
-                user_id=due.row.user_id,
-                path=due.row.path,
-                user_data=due.row.user_data,
-                status=status,
-                code=code,
-                message=message,
-                run=self.run,
-            )
+            row = self._row(due, status=status, code=code, message=message)
             self.ledger.record(Changes(rows=[row]))
             self.noted()
-        self.ends(due, status, code, message)
+        self._row_ended(due, status, code, message)
 
     def photo_is_not_there(
         self, due: Candidate, unusable: Unusable, held: FaceRecord | None
@@ -118,7 +118,7 @@ class Journal:
         fault = unusable.fault
         if held is not None and held.open:
             self.in_doubt.add(held.face_id)
-            self.ends(due, held.status, held.code, held.message)
+            self.ends(due, held)
         elif held is not None and held.status in (Status.PENDING, Status.FAILED):
             face = replace(
                 held,
@@ -129,10 +129,10 @@ class Journal:
             )
             self.ledger.record(Changes(faces=[face]))
             self.noted()
-            self.ends(due, face.status, face.code, face.message)
+            self.ends(due, face)
         elif held is not None and held.status is Status.ENROLLED is not due.status:
             # Found in the library a moment ago: as any enrolled row whose photo is gone.
-            self.ends(due, held.status, held.code, held.message, recognised=True)
+            self.ends(due, held, recognised=True)
         else:
             self.row_ends(due, unusable.status, fault.code, fault.message)
 
@@ -165,11 +165,10 @@ class Journal:
                 refused_under=under,
             )
         photo = PhotoRecord(path=due.row.path, times=content.times, sha256=content.sha256)
-        self.ledger.record(
-            Changes(faces=[face], rows=[self._row(due, face, photo.sha256)], photos=[photo])
-        )
+        row = self._row(due, face_id=face.face_id, sha256=photo.sha256)
+        self.ledger.record(Changes(faces=[face], rows=[row], photos=[photo]))
         self.noted()
-        self.ends(due, face.status, face.code, face.message)
+        self.ends(due, face)
 
     def precheck_warning(self, due: Candidate, fault: Fault) -> None:
         """Count and report a photo that is sent although the precheck found `fault`."""
@@ -184,16 +183,10 @@ class Journal:
         if now.open:
             self.in_doubt.add(now.face_id)
         face = replace(now, run=self.run) if restored else now
-        self.ledger.record(
-            Changes(
-                faces=[face] if restored else [],
-                rows=[self._row(due, face, photo.sha256)],
-                photos=[self._photo(due, photo)],
-                events=[self._event(EventKind.RESTORED, face)] if restored else [],
-            )
-        )
+        events = [self._event(EventKind.RESTORED, face, face.face_token)] if restored else []
+        self._point(due, photo, face, faces=[face] if restored else [], events=events)
         self.noted()
-        self.ends(due, face.status, face.code, face.message, recognised=True)
+        self.ends(due, face, recognised=True)
 
     def intent(
         self, due: Candidate, photo: SeenPhoto, face: FaceRecord, *, expires: float
@@ -203,7 +196,7 @@ class Journal:
         face = transitions.mark_sending(
             face, at=clock.now_ms(), run=self.run, expires=expires, user_data=due.row.user_data
         )
-        self._point(due, photo, face)
+        self._point(due, photo, face, faces=[face])
         return face
 
     def renew_intent(self, face: FaceRecord, *, expires: float) -> FaceRecord:
@@ -213,35 +206,119 @@ class Journal:
         self.ledger.record(Changes(faces=[face]))
         return face
 
+    def cancelled(self, face: FaceRecord) -> None:
+        """Record the former state of a face whose call never left."""
+        self.ledger.record(Changes(faces=[face]))
+
+    def raw_answer(self, answer: Answer, *, number: int) -> None:
+        """Record an answer as it came, the `number`-th of its code."""
+        raw = RawAnswer(
+            code=answer.code,
+            number=number,
+            http_status=answer.http_status,
+            raw=answer.raw,
+            at=clock.now_ms(),
+            run=self.run,
+        )
+        self.ledger.record(Changes(raw=[raw]))
+
     def doubt(self, due: Candidate, photo: SeenPhoto, face: FaceRecord) -> FaceRecord:
         """Record that the library may hold `face`, for which no call was made."""
         face = transitions.mark_suspect(face, run=self.run, user_data=due.row.user_data)
-        self._point(due, photo, face)
+        self._point(due, photo, face, faces=[face])
         self.noted()
         return face
 
-    def _point(self, due: Candidate, photo: SeenPhoto, face: FaceRecord) -> None:
-        self.ledger.record(
-            Changes(
-                faces=[face],
-                rows=[self._row(due, face, photo.sha256)],
-                photos=[self._photo(due, photo)],
-            )
-        )
+    def _point(
+        self,
+        due: Candidate,
+        photo: SeenPhoto,
+        face: FaceRecord,
+        *,
+        faces: Sequence[FaceRecord],
+        events: Sequence[Event] = (),
+    ) -> None:
+        """Record that a row points to `face`, along with these changes."""
+        row = self._row(due, face_id=face.face_id, sha256=photo.sha256)
+        seen = PhotoRecord(path=due.row.path, times=photo.times, sha256=photo.sha256)
+        self.ledger.record(Changes(faces=faces, rows=[row], photos=[seen], events=events))
 
     def face(self, face: FaceRecord, *, ended: bool = True) -> None:
         """Record the present state of a face, along with its event if the state has one and the
         face's call has `ended`."""
         kind = _EVENTS.get(face.status)
         stands = face.status is Status.ENROLLED and bool(face.code)  # not added again after all
-        events = [] if kind is None or stands or not ended else [self._event(kind, face)]
+        events = []
+        if ended and kind is not None and not stands:
+            events.append(self._event(kind, face, face.face_token))
         self.ledger.record(Changes(faces=[face], events=events))
         self.noted()
 
-    def ends(
+    # What a look at the library has shown of a face in doubt
+
+    def adopt(self, face: FaceRecord, tokens: Sequence[str], *, recheck: bool) -> FaceRecord:
+        """Record that the library holds a face under these tokens, the oldest first; with `recheck`
+        there may be further copies. Returns the face."""
+        copies, events = list(tokens), []
+        if face.status not in IN_LIBRARY_BEFORE:
+            face = replace(
+                face,
+                status=Status.ENROLLED,
+                face_token=copies.pop(0),
+                code="",
+                message="",
+                enrolled_at=clock.now_ms(),
+                run=self.run,
+            )
+            events.append(self._event(EventKind.ADOPTED, face, face.face_token))
+            self.tally.adopted += 1
+        face = replace(face, recheck=recheck)
+        events += [self._event(EventKind.SURPLUS, face, token) for token in copies]
+        surplus = [
+            Surplus(face_token=token, face_id=face.face_id, found_at=clock.now_ms(), run=self.run)
+            for token in copies
+        ]
+        self.ledger.record(Changes(faces=[face], events=events, surplus=surplus))
+        self.noted()
+        self.tally.surplus += len(copies)
+        return face
+
+    def absent(self, face: FaceRecord) -> FaceRecord:
+        """Record that the library holds no face, or no further copy of it. Returns the face."""
+        # One that was not added until now, after all, is looked for when it has been sent again.
+        events, face = [], replace(face, recheck=face.status is Status.FAILED)
+        if face.open:
+            pending = replace(face, status=Status.PENDING, recheck=True, run=self.run)
+            face = pending.reverted()
+            if face.face_token:  # back to its former state: nothing is wrong
+                face = replace(face, code="", message="")
+            events.append(self._event(EventKind.NOT_APPLIED, face, None))
+            self.tally.not_applied += 1
+        self.ledger.record(Changes(faces=[face], events=events))
+        self.noted()
+        return face
+
+    def undecided(self, face: FaceRecord, because: str, *, recheck: bool) -> FaceRecord:
+        """Record that nothing settles a doubt; a face to be rechecked stays marked as such in the
+        ledger. Returns the face."""
+        if face.open:
+            said = f"The service may or may not have the face: {because}."
+            face = replace(face, status=Status.IN_DOUBT, message=said, run=self.run)
+            self.ledger.record(Changes(faces=[face]))
+        self.noted()
+        self.tally.unchecked += recheck
+        return face
+
+    # What has ended
+
+    def ends(self, due: Candidate, face: FaceRecord, *, recognised: bool = False) -> None:
+        """Count and report a due row's outcome: its face's. `recognised`: the face was already
+        known."""
+        self._row_ended(due, face.status, face.code, face.message, recognised=recognised)
+
+    def _row_ended(
         self, due: Candidate, status: Status, code: str, message: str, *, recognised: bool = False
     ) -> None:
-        """Count and report a due row's outcome; `recognised`: its face was already known."""
         tally = self.tally
         tally.count(status, code, message, lines=due.lines)
         tally.done += due.lines
@@ -276,37 +353,19 @@ class Journal:
         if tally.shared:
             tally.shared_examples = ledger.examples_of_shared(self.run, most=SHARED_SHOWN)
 
-    def _kept(self, due: Candidate, code: str, message: str) -> RowRecord:
+    def _row(self, due: Candidate, **state: Any) -> RowRecord:
+        row = due.row
         return RowRecord(
-            user_id=due.row.user_id,
-            path=due.row.path,
-            user_data=due.row.user_data,
-            face_id=due.face_id,
-            code=code,
-            message=message,
-            run=self.run,
+            user_id=row.user_id, path=row.path, user_data=row.user_data, run=self.run, **state
         )
 
-    def _row(self, due: Candidate, face: FaceRecord, sha256: bytes) -> RowRecord:
-        return RowRecord(
-            user_id=due.row.user_id,
-            path=due.row.path,
-            user_data=due.row.user_data,
-            face_id=face.face_id,
-            sha256=sha256,
-            run=self.run,
-        )
-
-    def _photo(self, due: Candidate, photo: SeenPhoto) -> PhotoRecord:
-        return PhotoRecord(path=due.row.path, times=photo.times, sha256=photo.sha256)
-
-    def _event(self, kind: EventKind, face: FaceRecord) -> Event:
+    def _event(self, kind: EventKind, face: FaceRecord, face_token: str | None) -> Event:
         return Event(
             at=clock.now_ms(),
             kind=kind,
             run=self.run,
             face_id=face.face_id,
-            face_token=face.face_token,
+            face_token=face_token,
             detail=face.code,
         )
 

@@ -9,23 +9,24 @@ import heapq
 import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from enroll import clock
 from enroll.engine import HeldPhoto, Read
 from enroll.errors import ServiceError, ShortageError
-from enroll.facesearch import LIST_PAGE, Call, FaceSearch, SignedCall
+from enroll.facesearch import LIST_PAGE, Call, SignedCall
 from enroll.facesearch.answers import LIBRARY_CODES, OwnCode
 from enroll.limiter.limits import CallEnd, Limiter, Slot
-from enroll.model import Answer, CallKind, Credentials, FaceRecord, SendAs, Verdict, same_face
-from enroll.run.health import CredentialRefresh, Reachability
+from enroll.model import Answer, CallKind, Credentials, FaceRecord, Verdict, same_face
+from enroll.run.health import Reachability
+from enroll.run.job import Work
 from enroll.run.journal import Journal
 from enroll.run.sender import stopped_by
 from enroll.run.tasks import Tasks
+from enroll.session.account import Connection
 from enroll.session.library_faces import SEARCH_LIMIT, SEARCH_THRESHOLD
 from enroll.session.retry import NO_SLOT, RUN, RetryPolicy
-from enroll.settings import Preparation
 
 _STOPPING = LIBRARY_CODES | {OwnCode.CLOCKS_APART}
 """Codes that every other call of the run would get, too."""
@@ -60,28 +61,23 @@ class Lookups:
 
     def __init__(
         self,
-        service: FaceSearch,
-        tasks: Tasks,
+        work: Work,
+        connection: Connection,
         journal: Journal,
-        limiter: Limiter,
         *,
+        tasks: Tasks,
+        limiter: Limiter,
         reach: Reachability,
-        group_id: str,
-        send_as: SendAs,
-        preparation: Preparation,
-        refresh: CredentialRefresh,
     ) -> None:
-        """`refresh` are the credentials that the service signs with; `preparation` is how photos
-        are read."""
-        self._service = service
-        self._tasks = tasks
+        self._work = work
+        self._connection = connection
+        self._service = connection.service
         self._journal = journal
+        self._tasks = tasks
         self._limiter = limiter
-        self._group_id = group_id
-        self._send_as = send_as
-        self._preparation = preparation
         self._reach = reach
-        self._refresh = refresh
+        # Whatever was sent once can be searched with.
+        self._preparation = replace(work.preparation, convert=True, accept_truncated=True)
         self._photos = 0
         self.in_flight = 0
         """Calls that are being made."""
@@ -144,7 +140,7 @@ class Lookups:
             self._read_next(lookup)
         while self._ready and self._limiter.free(now) > 0:
             lookup = self._ready.popleft()
-            used = self._refresh.credentials
+            used = self._connection.credentials
             call = self._signed(lookup)
             if isinstance(call, Answer):
                 self._judge(lookup, used, call)
@@ -182,11 +178,11 @@ class Lookups:
 
     def _signed(self, lookup: Lookup) -> SignedCall | Answer:
         if lookup.face is None:
-            call = Call.list(group_id=self._group_id, start=lookup.start, limit=LIST_PAGE)
+            call = Call.list(group_id=self._work.group_id, start=lookup.start, limit=LIST_PAGE)
         else:
             call = Call.search(
-                group_id=self._group_id,
-                send_as=self._send_as,
+                group_id=self._work.group_id,
+                send_as=self._work.send_as,
                 limit=SEARCH_LIMIT,
                 threshold=SEARCH_THRESHOLD,
                 multi_oriented_detection=lookup.face.multi_oriented_detection,
@@ -209,7 +205,8 @@ class Lookups:
         lookup.tries[answer.verdict] += 1
         after = lookup.policy.again_after(answer, lookup.tries)
         no_slot = after is not None and answer.verdict in NO_SLOT
-        if no_slot or self._refresh.refresh_credentials(answer, used):
+        refreshed = self._connection.refresh_credentials(answer, used)
+        if no_slot or refreshed:
             self._ready.append(lookup)
             return
         if lookup.photo is not None:

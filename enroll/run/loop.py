@@ -5,24 +5,37 @@ handle answers, read ahead, plan, record intents, commit, reconcile, send.
 
 A task given to an executor is one step (read the next rows, read one photo, make one call),
 returns a value and never waits long. A row that waits is in a heap of due times and holds no
-thread and no place in flight.
+thread and no slot.
 """
 
 from __future__ import annotations
 
 import signal
+from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from enroll import clock
+from enroll.engine import Engine
 from enroll.errors import EnrollError, LocalError
+from enroll.ledger import Ledger, ScanCache
+from enroll.limiter.limits import Limiter
 from enroll.limiter.waiting import View
+from enroll.manifest.scan import Scan
 from enroll.model import Status
-from enroll.run.job import Job
-from enroll.run.journal import COMMIT_SECONDS
-from enroll.run.parts import Parts, Work
-from enroll.run.progress import Progress, Watchdog
-from enroll.run.rows_in_doubt import RowsInDoubt
-from enroll.run.stop_conditions import End, StopConditions
-from enroll.session.tally import Ended
+from enroll.run.feed import Feed
+from enroll.run.health import PhotoRootCheck, Reachability
+from enroll.run.job import Job, People, Work
+from enroll.run.journal import COMMIT_SECONDS, Journal
+from enroll.run.lookups import Lookups
+from enroll.run.planner import Planner
+from enroll.run.progress import Progress, Watchdog, what_it_waits_for
+from enroll.run.reconcile import Reconciler
+from enroll.run.sender import Sender
+from enroll.run.tasks import Tasks
+from enroll.run.unknown_faces import UnknownFaces
+from enroll.session.account import Connection
+from enroll.session.tally import Ended, Observer
+from enroll.text.wording import amount, duration
 from enroll.threads import OneCore
 
 BATCH_SECONDS = 0.02
@@ -37,28 +50,68 @@ TICK_SECONDS = 0.25
 """How often the observer is called while nothing happens."""
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a run is over: an error, or the sentence for a bound. Neither if all is done, or if a
+    signal or a bug ended it."""
+
+    stop: EnrollError | None = None
+    bound: str | None = None
+
+
 class Driver:
     """Carries out one run: call `drive` once. `interrupt` may come from a signal handler."""
 
-    def __init__(self, work: Work, parts: Parts) -> None:
-        self.tally = parts.journal.tally
+    def __init__(
+        self,
+        work: Work,
+        connection: Connection,
+        ledger: Ledger,
+        *,
+        engine: Engine,
+        scanner: Executor,
+        scan: Scan,
+        scan_cache: ScanCache,
+        limiter: Limiter,
+        observer: Observer,
+    ) -> None:
+        """`scanner` reads the manifest, in one piece."""
+        service = connection.service
+        self.tally = connection.tally  # counts the opening calls, too
         self._work = work
-        self._parts = parts
-        self._tasks = parts.tasks
-        self._limiter = parts.limiter
-        self._journal = parts.journal
-        self._observer = parts.journal.observer
-        self._reach = parts.reach
-        self._feed = parts.feed
-        self._sender = parts.sender
-        self._lookups = parts.lookups
-        self._reconciler = parts.reconciler
-        self._unknown_faces = parts.unknown_faces
-        self._planner = parts.planner
-        self._in_doubt = RowsInDoubt(parts, work.policy)
-        self._conditions = StopConditions(work, parts, self._in_doubt)
-        self._progress = Progress(parts.journal)
-        self._watchdog = Watchdog(self._observer, now=clock.monotonic())
+        self._limiter = limiter
+        self._observer = observer
+        self._tasks = tasks = Tasks(engine, scanner=scanner)
+        self._reach = reach = Reachability(make_room=service.let_go)
+        self._people = people = People()
+        self._journal = journal = Journal(
+            ledger,
+            work.run,
+            self.tally,
+            observer,
+            scan_cache,
+            offsets=lambda: service.clock.offsets,
+        )
+        photo_root = PhotoRootCheck(work.store, ledger)
+        self._feed = Feed(work, scan, journal, tasks=tasks, people=people, photo_root=photo_root)
+        self._sender = Sender(work, connection, journal, tasks=tasks, limiter=limiter, reach=reach)
+        self._lookups = Lookups(
+            work, connection, journal, tasks=tasks, limiter=limiter, reach=reach
+        )
+        self._reconciler = Reconciler(self._lookups, journal, settle_after=work.settle_after)
+        self._unknown_faces = UnknownFaces(self._lookups, journal, trust=work.trust)
+        self._planner = Planner(
+            work,
+            journal,
+            self._feed,
+            people=people,
+            photo_root=photo_root,
+            tasks=tasks,
+            unknown_faces=self._unknown_faces,
+            reconciler=self._reconciler,
+        )
+        self._progress = Progress(journal)
+        self._watchdog = Watchdog(observer, now=clock.monotonic())
         self._core: OneCore | None = None
         self._ticked = self._beaten = self._worked = self._scanned_at = 0.0
         self._stop: EnrollError | None = None
@@ -84,7 +137,7 @@ class Driver:
         self._core = core
         try:
             self._watchdog = Watchdog(self._observer, now=clock.monotonic())
-            self._in_doubt.take_earlier()
+            self._planner.take_earlier()
             if self._feed.begin_early():
                 self._unknown_faces.learn()  # meanwhile their photos are read
             while (end := self._end(clock.monotonic())) is None:
@@ -151,7 +204,7 @@ class Driver:
     def _leave_sender(self, job: Job) -> None:
         """No further call is made for a job's face: it is in doubt, or it has its outcome."""
         if job.face.open:
-            self._in_doubt.take(job)
+            self._planner.look_for(job)
             return
         self._ends(job)
         if job.face.status is Status.ENROLLED:
@@ -159,28 +212,24 @@ class Driver:
 
     def _ends(self, job: Job) -> None:
         """Record a job's outcome, and let the other rows of its person go on."""
-        face = job.face
         job.drop_photo(self._tasks)
-        self._journal.ends(job.due, face.status, face.code, face.message)
-        self._parts.free_person(face.user_id)
+        self._journal.ends(job.due, job.face)
+        self._feed.free_person(job.face.user_id)
 
     def _read_ahead(self) -> None:
         """Scan the manifest and have photos read, as long as there is room."""
         feed = self._feed
         if self._unknown_faces.complete or not feed.began_early:  # else first calls come first
             feed.scan_on()
-        feed.feed(self._parts.people, room=self._room())
+        feed.feed(room=self._room())
         if feed.scanned and not self._scanned_at:
             self._scanned_at = clock.monotonic()
 
     def _plan(self) -> None:
         """Take the first steps of rows whose photos were read."""
         if self._unknown_faces.complete:
-            for job in self._planner.plan(self._feed.read):
-                if job.face.open:  # the library may hold it
-                    self._in_doubt.take(job)
-                else:
-                    self._sender.take(job)
+            for job in self._planner.plan():
+                self._sender.take(job)
         elif self._feed.read:
             self._unknown_faces.learn()
 
@@ -196,10 +245,13 @@ class Driver:
 
     def _reconcile(self) -> None:
         """Look for faces in doubt, and let the rows of settled ones go on."""
-        self._reconciler.work(idle=self._parts.only_doubts_left)
-        self._in_doubt.go_on()
-        if self._parts.all_settled and not self._in_doubt.rechecked:
-            self._in_doubt.recheck()
+        sender, planner = self._sender, self._planner
+        # Without a row on its way no further face will be enrolled.
+        idle = self._feed.all_planned and not (sender.backlog or sender.under_way)
+        self._reconciler.work(idle=idle)
+        planner.go_on()
+        if self._all_settled and not planner.rechecked:
+            planner.recheck()
         self.tally.in_doubt_now = len(self._reconciler)
 
     def _view(self, now: float) -> View:
@@ -226,16 +278,73 @@ class Driver:
         ahead = feed.reading + len(feed.read) + self._sender.backlog + self._sender.setbacks
         return min(self._limiter.limit + at_once - ahead, at_once - feed.reading)
 
+    @property
+    def _in_flight(self) -> int:
+        return self._sender.in_flight + self._lookups.in_flight
+
+    @property
+    def _all_settled(self) -> bool:
+        """Whether every row has its outcome, and no face is being looked for."""
+        return self._feed.all_planned and not (self._people or len(self._reconciler))
+
     def _end(self, now: float) -> End | None:
         """Why the run is over; None while it goes on."""
-        return self._conditions.end(now, stop=self._stop, interrupted=self._signal is not None)
+        tasks, work = self._tasks, self._work
+        stops = (
+            self._stop,
+            self._unrecorded,
+            tasks.stop,
+            self._unknown_faces.stop,
+            self._sender.stop,
+            self._lookups.stop,
+            self._planner.stop,
+            self._reach.shortage.too_long(work.give_up_after, now),
+        )
+        stop = next(filter(None, stops), None)
+        bound = self._why_calls_end(now)
+        if stop or bound or self._signal is not None or tasks.bug:
+            return End(stop, bound)
+        if self._planner.rechecked and self._all_settled:
+            return End(bound=self._why_rows_are_left())
+        if now >= work.until:
+            after = duration(work.max_duration)
+            return End(bound=f"--max-duration ({after}) was reached, and there is more to do")
+        return None
+
+    @property
+    def _unrecorded(self) -> EnrollError | None:
+        """Why something that happened to a row could not be recorded."""
+        return self._sender.unrecorded or self._planner.unrecorded
+
+    def _why_calls_end(self, now: float) -> str | None:
+        """Which bound keeps all further calls from being made."""
+        more = self._sender.under_way or self._lookups.waiting
+        if self._limiter.spent and more and not (self._in_flight or self._sender.answered):
+            why = "--max-calls was reached, and there is more to do"
+            if self._unknown_faces.being_learned:
+                why += "; all of them were needed to find and list the library"
+            return why
+        since, patience = self._reach.since, self._work.give_up_after
+        if since is not None and now - since >= patience:
+            because = self._reach.because
+            return f"The service could not be reached for {patience:,.0f} seconds ({because})"
+        return None
+
+    def _why_rows_are_left(self) -> str | None:
+        """Which bound keeps a run that is done from the rest of its rows."""
+        if left := self._feed.left:
+            return f"--limit {self._work.limit} was reached; {amount(left, 'row')} left"
+        if self.tally.left_out:
+            left_out = amount(self.tally.left_out, "due row")
+            return f"the trial of {amount(self.tally.sampled, 'row')} is done; {left_out} left"
+        return None
 
     def _patience(self) -> float:
         """Seconds until something is to be done even if no task ends."""
         now = clock.monotonic()
         moments = [
             now + TICK_SECONDS,
-            self._work_due(now) if self._sender.answered or self._may_plan() else None,
+            self._work_due(now) if self._sender.answered or self._planner.may_plan else None,
             self._sender.due_at(),
             self._reconciler.due_at(),
             self._limiter.opens_at(now),
@@ -245,13 +354,10 @@ class Driver:
             moments.append(self._journal.since + COMMIT_SECONDS)
         return max(min(moment for moment in moments if moment is not None) - now, 0.0)
 
-    def _may_plan(self) -> bool:
-        return self._unknown_faces.complete and self._planner.may_plan(self._feed.read)
-
     def _listen(self, patience: float) -> None:
         """Wait for a task to end, then handle all that have ended."""
         self._tasks.hear(patience, self._reach)
-        self._in_doubt.go_on()
+        self._planner.go_on()
         now = clock.monotonic()
         if now - self._ticked >= TICK_SECONDS:
             self._ticked = now
@@ -259,25 +365,38 @@ class Driver:
             self._observer.ticked(self.tally)
             if self._core is not None:
                 self._core.heed(now)
-            if self._watchdog.still(self.tally, now):
-                self._watchdog.bark(self._parts, now)
+            if self._watchdog.note(self.tally, now):
+                self._observer.waits(self._what_it_waits_for(now))
+
+    def _what_it_waits_for(self, now: float) -> str:
+        return what_it_waits_for(
+            sender=self._sender,
+            feed=self._feed,
+            reconciler=self._reconciler,
+            unknown_faces=self._unknown_faces,
+            reach=self._reach,
+            gauge=self._limiter.gauge(now),
+            now=now,
+        )
 
     def _wind_down(self) -> None:
         """Wait for the calls in flight, take back what was not sent, and commit."""
         until = clock.monotonic() + self._work.drain
         try:
-            while self._parts.in_flight and (left := until - clock.monotonic()) > 0:
+            while self._in_flight and (left := until - clock.monotonic()) > 0:
                 self._listen(min(TICK_SECONDS, left))
             self._hear_answers()
-            self._stop = self._stop or self._conditions.unrecorded()
+            self._stop = self._stop or self._unrecorded
             self._watchdog.heed(self._reach, clock.monotonic())  # all may have been done in a tick
             for job in self._sender.withdraw():
                 self._ends(job)
-            self._in_doubt.leave()
+            self._planner.leave()
+            self.tally.in_doubt_now = 0  # they are counted by their rows
+            self._observer.ticked(self.tally)
             self._feed.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
             if not (self._stop or self._signal or self._bound or self._tasks.failed):
-                self._journal.close_accounts(self._in_doubt.unclaimed)
+                self._journal.close_accounts(self._planner.unclaimed)
             self._progress.remember(self._limiter.gauge(clock.monotonic()))
             self._journal.commit()
         except LocalError as error:

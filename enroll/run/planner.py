@@ -1,21 +1,22 @@
-"""The first step of a row whose photo has been read: sent, known, held, or not to be sent."""
+"""What comes next for a row: after its photo was read, and after its face was looked for."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import replace
 
 from enroll.engine import HeldPhoto
-from enroll.errors import LocalError
+from enroll.errors import EnrollError, LocalError
 from enroll.model import Candidate, FaceRecord, Fault, FileContent, Status, Unusable
 from enroll.photos import PhotoCode
 from enroll.run import transitions
+from enroll.run.feed import Feed
 from enroll.run.health import PhotoRootCheck
-from enroll.run.job import Job, People
+from enroll.run.job import Job, People, Work
 from enroll.run.journal import Journal
+from enroll.run.reconcile import Reconciler
+from enroll.run.reconcile_rules import Doubt
 from enroll.run.tasks import Tasks
-from enroll.run.transitions import Hold, NoCall, Policy
+from enroll.run.transitions import Hold, NoCall, Outcome, ReadAgain
 from enroll.run.unknown_faces import UnknownFaces
 
 WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
@@ -23,45 +24,56 @@ WAITS_FOR_DOUBT = "WAITS_FOR_DOUBT"
 
 
 class Planner:
-    """Takes first steps, one a person at a time."""
+    """Decides what comes next for a row: after its photo was read (`plan`), and after its face was
+    looked for in the library (`go_on`). Meanwhile it keeps the jobs whose faces are in doubt."""
 
     def __init__(
         self,
+        work: Work,
         journal: Journal,
+        feed: Feed,
+        *,
         people: People,
         photo_root: PhotoRootCheck,
-        *,
         tasks: Tasks,
         unknown_faces: UnknownFaces,
-        policy: Policy,
+        reconciler: Reconciler,
     ) -> None:
+        self._policy = work.policy
         self._journal = journal
+        self._feed = feed
         self._people = people
         self._photo_root = photo_root
         self._tasks = tasks
         self._unknown_faces = unknown_faces
-        self._policy = policy
-        self._looked_for: set[int] = set()
+        self._reconciler = reconciler
+        self._looked_for: set[int] = set()  # faces that are not in the library, and come up again
+        self._in_doubt: dict[int, Job] = {}  # by face
+        self.unclaimed: set[int] = set()
+        """Faces that stay in doubt and that no row has waited for."""
+        self.rechecked = False
+        """Whether faces that were sent again are looked for once more, or were."""
         self.stop: LocalError | None = None
         """Why no further photo can be read."""
+        self.unrecorded: EnrollError | None = None
+        """Why what became of a face could not be recorded."""
 
-    def was_looked_for(self, face: FaceRecord) -> None:
-        """Note that a face was looked for in the library and is not there, as it comes up again."""
-        self._looked_for.add(face.face_id)
-
-    def may_plan(self, read: Iterable[Job]) -> bool:
-        """Whether any of these jobs can take a step."""
-        return not all(map(self._waits, read))
+    @property
+    def may_plan(self) -> bool:
+        """Whether any row whose photo was read can take a step."""
+        return self._unknown_faces.complete and not all(map(self._waits, self._feed.read))
 
     def _waits(self, job: Job) -> bool:
         """Whether it is still unclear if only this photo or the whole share is missing."""
         return _is_missing(job) and not self._photo_root.certain
 
-    def plan(self, read: deque[Job]) -> list[Job]:
-        """Take the first step of every job; return those whose face is to be sent or, if it is
-        open, to be looked for first. A person's second row stays for the next call, and so does a
-        row whose photo is missing, until it is clear that the photos' folder is not gone."""
-        batch: dict[str, Job] = {}
+    def plan(self) -> list[Job]:
+        """Take the first steps of the rows whose photos were read; return those to be sent.
+
+        A person's second row stays for the next call, and so does a row whose photo is missing,
+        until it is clear that the photos' folder is not gone.
+        """
+        read, batch = self._feed.read, dict[str, Job]()
         for _ in range(len(read)):
             job = read.popleft()
             user_id = job.due.row.user_id
@@ -78,10 +90,12 @@ class Planner:
         faces = self._journal.ledger.faces_of(batch)
         to_send = []
         for user_id, job in batch.items():
-            if self._take_first_step(job, faces[user_id]):
-                to_send.append(job)
-            else:
+            if not self._take_first_step(job, faces[user_id]):
                 job.drop_photo(self._tasks)
+            elif job.face.open:
+                self.look_for(job)  # the library may hold it
+            else:
+                to_send.append(job)
         return to_send
 
     def _take_first_step(self, job: Job, known: list[FaceRecord]) -> bool:
@@ -169,6 +183,70 @@ class Planner:
         same = next((face for face in known if face.sha256 == content.sha256), None)
         under = self._policy.marks.get(fault.code)
         self._journal.photo_is_unusable(due, unusable, content, same, under=under)
+
+    # Rows whose faces are in doubt
+
+    def take_earlier(self) -> None:
+        """Have the faces looked for that earlier runs left in doubt, whatever manifest they came
+        from. Their people's rows wait for that."""
+        for face in self._journal.ledger.open_faces():
+            if face.open:
+                self._people.occupy(face.user_id)
+                self._reconciler.take(Doubt(face=face))
+
+    def look_for(self, job: Job) -> None:
+        """Have a job's face looked for. Its photo is dropped, as many may wait, and read again if
+        it is needed."""
+        job.drop_photo(self._tasks)
+        self._in_doubt[job.face.face_id] = job
+        self._reconciler.take(Doubt(face=job.face))
+
+    def recheck(self) -> None:
+        """Look once more for copies that were added after their face had been sent again."""
+        self.rechecked = True
+        for face in self._journal.ledger.open_faces():
+            if face.recheck and not face.open and face.status is not Status.PENDING:
+                self._reconciler.take(Doubt(face=face, recheck=True))
+
+    def go_on(self) -> None:
+        """End the rows with whose faces the reconciler is done, or have them read and sent
+        again."""
+        for face in self._reconciler.take_settled():
+            try:
+                self._go_on(face)
+            except EnrollError as error:
+                self.unrecorded = self.unrecorded or error
+            self._feed.free_person(face.user_id)
+
+    def _go_on(self, face: FaceRecord) -> None:
+        job = self._in_doubt.pop(face.face_id, None)
+        if job is None:  # an earlier run's: its row comes up by itself
+            if face.status is Status.PENDING:
+                self._looked_for.add(face.face_id)
+            elif face.open:
+                self.unclaimed.add(face.face_id)
+            return
+        step = transitions.after_look(
+            face, job.due, told=job.face, policy=self._policy, tries=job.tries
+        )
+        if isinstance(step, ReadAgain):
+            self._looked_for.add(face.face_id)
+            self._feed.read_later(job)
+            return
+        if isinstance(step, Outcome):
+            self._journal.face(step.face)
+        self._journal.ends(job.due, step.face)
+
+    def leave(self) -> None:
+        """Count the rows of faces that will not be settled in this run."""
+        left = {face.face_id: face for face in self._reconciler.left() if face.open}
+        parked = (job.due for job in self._people.parked())
+        waiting = [*parked, *self._feed.undecided(left)]
+        rows = [(left[due.face_id], due) for due in waiting if due.face_id in left]
+        for face_id in left.keys() & self._in_doubt.keys():
+            rows.append((left[face_id], self._in_doubt.pop(face_id).due))
+        for face, due in rows:
+            self._journal.ends(due, face)
 
 
 def _is_missing(job: Job) -> bool:

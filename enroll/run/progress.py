@@ -10,8 +10,9 @@ from enroll.limiter.waiting import View, Waits, in_words
 from enroll.run.feed import Feed
 from enroll.run.health import Reachability
 from enroll.run.journal import Journal
-from enroll.run.parts import Parts
 from enroll.run.reconcile import Reconciler
+from enroll.run.sender import Sender
+from enroll.run.unknown_faces import UnknownFaces
 from enroll.session.tally import Observer, Tally
 from enroll.text.wording import amount, duration
 
@@ -86,8 +87,9 @@ class Watchdog:
             self._observer.reached()
             self._away_since = None
 
-    def still(self, tally: Tally, now: float) -> bool:
-        """Whether nothing has moved for a while, counted from the last time this was true."""
+    def note(self, tally: Tally, now: float) -> bool:
+        """Note how far the run is. Returns whether to report that nothing has moved for a while,
+        counted from the last report."""
         # Calls do not count: repeating the same look is no progress.
         settled = (tally.in_doubt_now, tally.adopted, tally.not_applied, tally.surplus)
         counts = (tally.done, tally.due, *settled)
@@ -98,29 +100,30 @@ class Watchdog:
         self._moved_at = now
         return True
 
-    def bark(
-        self,
-        parts: Parts,
-        now: float,
-    ) -> None:
-        """Tell the observer what the run waits for."""
-        calls, photos = _calls(parts, now), _photos(parts.feed)
-        reasons = [*calls, *photos, *_in_doubt(parts.reconciler, now)]
-        reasons += ["the list of the library's faces"] * parts.unknown_faces.being_learned
-        self._observer.waits(
-            "; ".join(reasons) or "rows that wait for another photo of the same person"
-        )
+
+def what_it_waits_for(
+    *,
+    sender: Sender,
+    feed: Feed,
+    reconciler: Reconciler,
+    unknown_faces: UnknownFaces,
+    reach: Reachability,
+    gauge: LimiterState,
+    now: float,
+) -> str:
+    """What a run waits for that has stood still, in words that follow "Waiting for"."""
+    reasons = [*_calls(sender, reach, gauge), *_photos(feed), *_in_doubt(reconciler, now)]
+    reasons += ["the list of the library's faces"] * unknown_faces.being_learned
+    return "; ".join(reasons) or "rows that wait for another photo of the same person"
 
 
-def _calls(parts: Parts, now: float) -> Iterator[str]:
-    sender, reach = parts.sender, parts.reach
+def _calls(sender: Sender, reach: Reachability, gauge: LimiterState) -> Iterator[str]:
     if reach.shortage.since is not None:
         yield _short(reach)
     if sender.in_flight:
         yield f"{amount(sender.in_flight, 'call')} in flight"
     if sender.setbacks:
         yield f"{amount(sender.setbacks, 'row')} to be sent again ({reach.because})"
-    gauge = parts.limiter.gauge(now)
     if sender.ready and not sender.in_flight:
         because = f" ({gauge.cap})" if gauge.cap else ""
         yield f"a slot for {amount(sender.ready, 'row')}{because}"

@@ -1,6 +1,6 @@
 """Settling faces in doubt: when to look, and with what.
 
-`reconcile_rules` decides, `lookups` makes the calls, `ReconcileRecord` records.
+`reconcile_rules` decides, `lookups` makes the calls, the journal records.
 A library small enough to be listed whole is listed, once for all doubts that wait; else each face
 is looked for by `search` with its own photo, beside a calibration.
 """
@@ -10,20 +10,16 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from enroll import clock
 from enroll.facesearch import LIST_PAGE
-from enroll.ledger import Changes
 from enroll.model import (
     Answer,
-    Event,
-    EventKind,
     FaceRecord,
     LibraryFace,
     Status,
-    Surplus,
     Verdict,
 )
 from enroll.run import reconcile_rules
@@ -48,83 +44,6 @@ from enroll.session.library_faces import (
     listed_whole,
 )
 from enroll.session.retry import NO_ANSWER
-
-IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
-"""Former statuses of a face that has or had its own token: any face found is a copy of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReconcileRecord:
-    """Writes to the ledger and counts; each method returns the resulting face."""
-
-    journal: Journal
-
-    def adopt(self, doubt: Doubt, found: Adopt) -> FaceRecord:
-        """The library holds the face, or copies of it."""
-        face, tokens = doubt.face, [found.face_token, *found.surplus]
-        events = []
-        if face.status not in IN_LIBRARY_BEFORE:
-            face = replace(
-                face,
-                status=Status.ENROLLED,
-                face_token=tokens.pop(0),
-                code="",
-                message="",
-                enrolled_at=clock.now_ms(),
-                run=self.journal.run,
-            )
-            events.append(self._event(EventKind.ADOPTED, face, face.face_token))
-            self.journal.tally.adopted += 1
-        face = replace(face, recheck=found.then is not None)
-        events += [self._event(EventKind.SURPLUS, face, token) for token in tokens]
-        surplus = [
-            Surplus(
-                face_token=token,
-                face_id=face.face_id,
-                found_at=clock.now_ms(),
-                run=self.journal.run,
-            )
-            for token in tokens
-        ]
-        self.journal.ledger.record(Changes(faces=[face], events=events, surplus=surplus))
-        self.journal.tally.surplus += len(tokens)
-        return face
-
-    def absent(self, doubt: Doubt) -> FaceRecord:
-        """The library does not hold the face, or no copy of it."""
-        # One that was not added until now, after all, is looked for when it has been sent again.
-        face = replace(doubt.face, recheck=doubt.face.status is Status.FAILED)
-        events = []
-        if face.open:
-            pending = replace(face, status=Status.PENDING, recheck=True, run=self.journal.run)
-            face = pending.reverted()
-            if face.face_token:  # back to its former state: nothing is wrong
-                face = replace(face, code="", message="")
-            events.append(self._event(EventKind.NOT_APPLIED, face, None))
-            self.journal.tally.not_applied += 1
-        self.journal.ledger.record(Changes(faces=[face], events=events))
-        return face
-
-    def undecided(self, doubt: Doubt, because: str) -> FaceRecord:
-        """Nothing settles the doubt; a face to be rechecked stays marked as such in the ledger."""
-        face = doubt.face
-        if face.open:
-            said = f"The service may or may not have the face: {because}."
-            face = replace(face, status=Status.IN_DOUBT, message=said, run=self.journal.run)
-            self.journal.ledger.record(Changes(faces=[face]))
-        self.journal.tally.unchecked += doubt.recheck
-        return face
-
-    def _event(self, kind: EventKind, face: FaceRecord, token: str | None) -> Event:
-        return Event(
-            at=clock.now_ms(),
-            kind=kind,
-            run=self.journal.run,
-            face_id=face.face_id,
-            face_token=token,
-            detail=face.code,
-        )
-
 
 TOKEN_SHOWN = frozenset({Status.ENROLLED, Status.SUPERSEDED})
 """Statuses of a face whose token the library holds."""
@@ -161,7 +80,6 @@ class Reconciler:
         self._journal = journal
         self._settle_after = settle_after
         self._settled: list[FaceRecord] = []
-        self._book = ReconcileRecord(journal)
         self._calibrator = Calibrator(
             lookups, journal, found=self._calibrated, given_up=self._not_calibrated
         )
@@ -397,27 +315,25 @@ class Reconciler:
         self._follow(doubt, settlement)
 
     def _follow(self, doubt: Doubt, settlement: reconcile_rules.Settlement) -> None:
-        then: reconcile_rules.Settlement | None = settlement
+        face, then = doubt.face, settlement
+        if isinstance(settlement, Absent):
+            self._close(self._journal.absent(face))
+            return
         if isinstance(settlement, Adopt):
-            face, then = self._book.adopt(doubt, settlement), settlement.then
-            self._journal.noted()
-        elif isinstance(settlement, Absent):
-            face, then = self._book.absent(doubt), None
-            self._journal.noted()
-        else:
-            face = doubt.face
+            tokens = [settlement.face_token, *settlement.surplus]
+            face = self._journal.adopt(face, tokens, recheck=settlement.then is not None)
+            if settlement.then is None:
+                self._close(face)
+                return
+            then = settlement.then
         if isinstance(then, LookAgain):
             self._open[face.face_id] = then.doubt
             self._later(then.doubt, then.after)
         elif isinstance(then, Undecided):
             self._undecided(doubt, then.because)
-        else:
-            self._close(face)
 
     def _undecided(self, doubt: Doubt, because: str) -> None:
-        face = self._book.undecided(doubt, because)
-        self._journal.noted()
-        self._close(face)
+        self._close(self._journal.undecided(doubt.face, because, recheck=doubt.recheck))
 
     def _close(self, face: FaceRecord) -> None:
         del self._open[face.face_id]

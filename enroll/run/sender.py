@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -14,27 +13,26 @@ from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 from enroll import clock
 from enroll.errors import EnrollError, LocalError, ServiceError, ShortageError
 from enroll.expiry import INTENT_SECONDS
-from enroll.facesearch import Call, FaceSearch, SignedCall
+from enroll.facesearch import Call, SignedCall
 from enroll.facesearch.answers import CREDENTIAL_CODES
 from enroll.facesearch.signing import clock_remark
-from enroll.ledger import INTERRUPTED, Changes
+from enroll.ledger import INTERRUPTED
 from enroll.limiter.limits import CallEnd, Limiter, Slot
 from enroll.model import (
     Answer,
     CallKind,
     Credentials,
     FaceRecord,
-    RawAnswer,
-    SendAs,
     Status,
     Verdict,
 )
 from enroll.run import transitions
-from enroll.run.health import Breaker, CredentialRefresh, Reachability
-from enroll.run.job import Job
+from enroll.run.health import Breaker, Reachability
+from enroll.run.job import Job, Work
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
-from enroll.run.transitions import Again, Policy, Step, Stop
+from enroll.run.transitions import Again, Step, Stop
+from enroll.session.account import Connection
 from enroll.settings import CodeRule
 from enroll.text.remedies import remedy
 
@@ -58,27 +56,21 @@ class Sender:
 
     def __init__(
         self,
-        service: FaceSearch,
-        tasks: Tasks,
+        work: Work,
+        connection: Connection,
         journal: Journal,
-        limiter: Limiter,
         *,
+        tasks: Tasks,
+        limiter: Limiter,
         reach: Reachability,
-        group_id: str,
-        send_as: SendAs,
-        policy: Policy,
-        refresh: CredentialRefresh,
     ) -> None:
-        """`refresh` are the credentials that the service signs with."""
-        self._service = service
-        self._tasks = tasks
+        self._work = work
+        self._connection = connection
+        self._service = connection.service
         self._journal = journal
+        self._tasks = tasks
         self._limiter = limiter
-        self._group_id = group_id
-        self._send_as = send_as
-        self._policy = policy
         self._reach = reach
-        self._refresh = refresh
         self._ready: deque[Job] = deque()
         self._arming: list[Job] = []
         self._armed: deque[Job] = deque()
@@ -189,7 +181,7 @@ class Sender:
             self._ready.append(heapq.heappop(self._waiting)[2])
         while self.may_send(now) and self._journal.alive(clock.monotonic()):
             job = self._armed.popleft()
-            job.credentials = self._refresh.credentials
+            job.credentials = self._connection.credentials
             call = self._signed(job.face)
             if isinstance(call, Answer):  # what is in flight may say it better
                 if self._in_flight:
@@ -215,10 +207,10 @@ class Sender:
 
     def _signed(self, face: FaceRecord) -> SignedCall | Answer:
         call = Call.add(
-            group_id=self._group_id,
+            group_id=self._work.group_id,
             user_id=face.user_id,
             user_data=face.user_data,
-            send_as=self._send_as,
+            send_as=self._work.send_as,
             multi_oriented_detection=face.multi_oriented_detection,
         )
         return self._service.sign(call)
@@ -270,12 +262,13 @@ class Sender:
             job.face,
             answer,
             at=clock.now_ms(),
-            policy=self._policy,
+            policy=self._work.policy,
             tries=job.tries,
             previous_expires=job.previous_expires,
         )
-        if isinstance(step, Stop) and self._refresh.refresh_credentials(answer, job.credentials):
-            step = Again(step.face, refused=True)
+        if isinstance(step, Stop):
+            refreshed = self._connection.refresh_credentials(answer, job.credentials)
+            step = Again(step.face, refused=True) if refreshed else step
         self._follow(job, step, now)
         return step
 
@@ -292,7 +285,7 @@ class Sender:
             if answer.time_used is not None:
                 self._journal.tally.service_took.add(answer.time_used / 1000)
         if not refused:
-            rejected = self._policy.on_code.get(answer.code) is CodeRule.REJECT
+            rejected = self._work.policy.on_code.get(answer.code) is CodeRule.REJECT
             code = self._breaker.heard(answer, rejected=rejected, now=now)
             if code is not None:
                 self.stop = self.stop or _over_and_over(answer)
@@ -301,7 +294,7 @@ class Sender:
         job.face = step.face
         self._journal.face(step.face, ended=not isinstance(step, Again | Stop))
         if isinstance(step, Stop):
-            self.stop = self.stop or stopped_by(step.answer, self._refresh.credentials)
+            self.stop = self.stop or stopped_by(step.answer, self._connection.credentials)
         elif isinstance(step, Again) and step.refused:
             self._ready.appendleft(job)
         elif isinstance(step, Again):
@@ -315,21 +308,13 @@ class Sender:
         if not odd or self._kept[answer.code] >= RAW_ANSWERS:
             return
         self._kept[answer.code] += 1
-        kept = RawAnswer(
-            code=answer.code,
-            number=self._kept[answer.code],
-            http_status=answer.http_status,
-            raw=answer.raw,
-            at=clock.now_ms(),
-            run=self._journal.run,
-        )
-        self._journal.ledger.record(Changes(raw=[kept]))
+        self._journal.raw_answer(answer, number=self._kept[answer.code])
 
     def withdraw(self) -> list[Job]:
         """Take back what has not left; the jobs whose calls have not ended, now in doubt."""
-        for job in self._unsent():
+        for job in (*self._arming, *self._armed):
             face = transitions.cancel(job.face, previous_expires=job.previous_expires)
-            self._journal.ledger.record(Changes(faces=[face]))
+            self._journal.cancelled(face)
         self._journal.tally.calls[CallKind.ADD] += len(self._in_flight)
         for job in self._in_flight:
             job.face = replace(
@@ -341,11 +326,6 @@ class Sender:
             )
             self._journal.face(job.face)
         return list(self._in_flight)
-
-    def _unsent(self) -> Iterator[Job]:
-        """Jobs whose intent is recorded and whose call has not left."""
-        yield from self._arming
-        yield from self._armed
 
 
 def _back_off(setbacks: int) -> float:

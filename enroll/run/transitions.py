@@ -42,6 +42,13 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAgain:
+    """The library does not hold `face`: read its photo again, and send it."""
+
+    face: FaceRecord
+
+
+@dataclass(frozen=True, slots=True)
 class NoCall:
     """No call is needed: the row points to `face`, open or not, as it stands."""
 
@@ -279,7 +286,7 @@ def after(
 
 def after_look(
     face: FaceRecord, due: Candidate, *, told: FaceRecord, policy: Policy, tries: int
-) -> Send | NoCall | Outcome:
+) -> ReadAgain | NoCall | Outcome:
     """The step of a row whose face was in doubt, once that has been looked into.
 
     `face` is the face as the look at the library left it, `told` as the last answer left it;
@@ -289,7 +296,7 @@ def after_look(
     if not (absent or _stands_as_before(face, due)):
         return NoCall(face)
     if tries < policy.attempts:
-        return Send(face)
+        return ReadAgain(face)
     status = Status.FAILED if absent else face.status
     return Outcome(replace(face, status=status, code=told.code, message=told.message))
 

@@ -9,28 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from enum import Enum
 
 from enroll.errors import LedgerMismatchError, ServiceError
 from enroll.facesearch import LIST_PAGE, faces, next_start
 from enroll.model import Answer, LibraryFace
+from enroll.run.job import Trust
 from enroll.run.journal import Journal
 from enroll.run.lookups import Lookup, Lookups
 from enroll.session.retry import RUN_FIRST_LIST
 
 PAGES = 100
 """The most `list` pages to read: faces that the ledger lacks, and one page that it knows."""
-
-
-class Trust(Enum):
-    """How far the ledger is trusted to know its library."""
-
-    WHOLE = "whole"
-    """Fully: the library was empty a moment ago, or a person vouches for the ledger."""
-    UNLESS_SEEN = "unless seen"
-    """Until an unknown face is seen: another program may have added some."""
-    LESS = "less"
-    """Less: it was restored to an earlier state, so what the library holds has to be seen."""
 
 
 class UnknownFaces:
