@@ -51,7 +51,7 @@ class SqliteListing:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        s.listing_metadata.create_all(connection)
+        s.create_tables(connection, s.listing_metadata)
         connection.commit()
 
     def close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -10,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Connection,
     Float,
     ForeignKey,
     Index,
@@ -20,6 +23,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from enroll.model import Status
 
@@ -383,3 +388,20 @@ adoptable_row = _temporary(
     Column("image", Text, nullable=False),
     Column("line", Integer, nullable=False),
 )
+
+
+def create_tables(connection: Connection, tables: MetaData) -> None:
+    """Create those tables and indexes that are missing."""
+    for statement in _statements_creating(tables):
+        connection.exec_driver_sql(statement)
+
+
+@cache
+def _statements_creating(tables: MetaData) -> Sequence[str]:
+    """Compiled once a process: SQLAlchemy's `create_all` compiles them each time."""
+    dialect = sqlite.dialect()
+    wanted: list[ExecutableDDLElement] = []
+    for table in tables.sorted_tables:
+        wanted.append(CreateTable(table, if_not_exists=True))
+        wanted += (CreateIndex(index, if_not_exists=True) for index in table.indexes)
+    return [str(one.compile(dialect=dialect)) for one in wanted]

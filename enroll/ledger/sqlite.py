@@ -56,7 +56,7 @@ class SqliteLedger(SqliteReader):
         super().__init__(connection)
         self._unwritten: list[Changes] = []  # recorded, not in the open transaction yet
         self._written: list[Changes] = []  # in the open transaction, not committed
-        s.scratch_metadata.create_all(connection)
+        s.create_tables(connection, s.scratch_metadata)
         self._due_rows = SqliteDueRows(connection)
         self._scan_cache = SqliteScanCache(connection)
         self._deletions = SqliteDeletions(connection)

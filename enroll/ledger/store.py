@@ -165,7 +165,7 @@ def _access_to_read(path: Path) -> Access:
 
 def _fill(connection: Connection, identity: LibraryIdentity, *, began_empty: bool) -> None:
     """Make the tables of a ledger that knows nothing."""
-    s.metadata.create_all(connection)
+    s.create_tables(connection, s.metadata)
     library = {**asdict(identity), "photos_folder": "", "photos_folder_named": False}
     connection.execute(insert(s.library).values(only=1, began_empty=began_empty, **library))
 
