@@ -73,7 +73,7 @@ class SqliteDeletions:
             s.face.c.status == Status.ENROLLED.value, s.face.c.face_token != s.face.c.former_token
         )
         former = _FORMERS.where(may_go, ~s.face.c.status.in_(OPEN))
-        # A copy that has landed since its face was removed.
+        # A copy that arrived after its face was removed.
         late = _COPIES.where(s.face.c.status == Status.REMOVED.value, all_rows_enrolled())
         return self._choose(_FACES.where(may_go), _COPIES.where(may_go), late, former, renewed)
 
@@ -81,7 +81,7 @@ class SqliteDeletions:
         listed_again = select(literal(1)).where(s.manifest_row.c.user_id == s.absence.c.user_id)
         gone = select(s.absence.c.user_id).where(s.absence.c.since <= cutoff, ~exists(listed_again))
         theirs = s.face.c.user_id.in_(gone)
-        # A copy that has landed since its face was removed: of nobody who is to have a face.
+        # A copy that arrived after its face was removed, of a person who is to have no face.
         wanted = select(literal(1)).where(s.manifest_row.c.user_id == s.face.c.user_id)
         waits = select(literal(1)).where(
             s.absence.c.user_id == s.face.c.user_id, s.absence.c.since > cutoff
@@ -151,7 +151,7 @@ class SqliteDeletions:
         self._connection.execute(_TAKE_TOKENS, {"tokens": listed(face_tokens), "number": run})
         for statement in (_FORGET_COPIES, _FORGET_INTENTS):
             self._connection.execute(statement, {"tokens": listed(face_tokens)})
-        if not seen:  # what was seen of the manifest's rows holds no more
+        if not seen:  # the cached scan no longer holds
             SqliteScanCache(self._connection).drop()
 
 

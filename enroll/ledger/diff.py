@@ -1,7 +1,7 @@
 """The diff of a whole manifest and a SQLite ledger, which a sync makes before it calls anything.
 
 All of it is in temporary tables, which SQLite keeps in a file of its own. Two tables of the ledger
-keep from sync to sync who is in no manifest any more and which faces are to be deleted.
+keep, from sync to sync, who is absent from the manifest and which faces are to be deleted.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from enroll.errors import ExitCode
 from enroll.ledger import schema as s
 from enroll.ledger.blocklist import BlockList
 from enroll.ledger.diff_queries import (
+    ADD_ROWS,
     FIND_UNLISTED,
     FIND_UNMATCHED,
-    KNOW_FACES,
-    KNOW_FACES_BY_ROW,
     MARK_NEW,
     MARK_RENEWALS,
+    MATCH_FACES,
+    MATCH_FACES_BY_ROW,
     QUEUE_RENEWALS,
     SAME_FACE,
     SAME_ROW,
-    TAKE,
     TO_RENEW,
     dropped,
     has_a_face,
@@ -96,7 +96,7 @@ class SqliteManifestDiff:
         return self._connection.scalar(query.limit(1)) is not None
 
     def add_rows(self, rows: Sequence[ScannedRow]) -> None:
-        TAKE.execute(self._connection, [(*one, None, None, 0, "") for one in scan_tuples(rows)])
+        ADD_ROWS.execute(self._connection, [(*one, None, None, 0, "") for one in scan_tuples(rows)])
 
     def match_photos(self, *, reread: bool) -> None:
         same = and_(
@@ -138,7 +138,7 @@ class SqliteManifestDiff:
                 unusable=bindparam("bad"),
             )
         )
-        told = [
+        parameters = [
             {
                 "who": one.user_id,
                 "where": one.path,
@@ -148,24 +148,24 @@ class SqliteManifestDiff:
             }
             for one in files
         ]
-        if told:
-            self._connection.execute(statement, told)
+        if parameters:
+            self._connection.execute(statement, parameters)
 
     def store_same_faces(self, files: Iterable[ReadFile]) -> None:
-        told = [
+        parameters = [
             {"who": one.user_id, "where": one.path, "content": one.sha256, "face": one.face_id}
             for one in files
             if one.face_id is not None
         ]
-        if told:
-            self._connection.execute(SAME_FACE, told)
+        if parameters:
+            self._connection.execute(SAME_FACE, parameters)
 
     def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
         for table in (s.unlisted_person, s.unmatched_face, s.renewal):
             self._do(delete(table))
         for statement in (
-            KNOW_FACES,
-            KNOW_FACES_BY_ROW,
+            MATCH_FACES,
+            MATCH_FACES_BY_ROW,
             MARK_NEW,
             MARK_RENEWALS,
             QUEUE_RENEWALS,
@@ -177,7 +177,7 @@ class SqliteManifestDiff:
         self._cutoff = cutoff
 
     def _spare(self, withheld: BlockList) -> None:
-        """Take those who are withheld for not gone: known by hashes, they are found one by one."""
+        """Drop withheld people from the absent; known by hashes only, each has to be tested."""
         if not withheld:
             return
         people = self._connection.scalars(select(s.unlisted_person.c.user_id)).all()
@@ -240,7 +240,7 @@ class SqliteManifestDiff:
                 )
 
     def accept(self, run: int) -> None:
-        """Remember who is absent, and what to delete and to add: the sync will do all of it."""
+        """Record who is absent, and what to delete and add, which this sync is to do."""
         for statement, values in (
             (FORGET_RETURNED, {}),
             (FORGET_WITHHELD, {}),
@@ -273,7 +273,7 @@ class SqliteManifestDiff:
 
     def count_held_back(self) -> int:
         other, of_other = s.manifest_row.alias("other"), s.row.alias("of_other")
-        says_it = exists(
+        has_text = exists(
             select(literal(1))
             .select_from(
                 other.join(
@@ -296,12 +296,12 @@ class SqliteManifestDiff:
             )
             .where(
                 s.face.c.status == Status.ENROLLED.value,
-                # else the service, or a rule, does not let it be renewed
+                # With a code, the service or a rule does not let it be renewed.
                 s.face.c.code == "",
                 s.row.c.code == "",
                 s.manifest_row.c.size.is_not(None),
                 ~s.manifest_row.c.unusable,
-                ~says_it,
+                ~has_text,
             )
         )
         return self._number(query)

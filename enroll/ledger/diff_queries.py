@@ -40,12 +40,12 @@ TO_RENEW = and_(
 
 
 def holds_a_token(face: FromClause = s.face) -> ColumnElement[bool]:
-    """Condition: the library holds the face, under its token or the one from before."""
+    """Condition: the library holds the face, under its token or its former one."""
     return or_(face.c.face_token.is_not(None), face.c.former_token.is_not(None))
 
 
 def may_go() -> ColumnElement[bool]:
-    """Condition: the library holds the face, or that is being settled."""
+    """Condition: the library holds the face, or may hold it."""
     return or_(holds_a_token(), s.face.c.status.in_(OPEN))
 
 
@@ -56,7 +56,7 @@ def has_a_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def has_an_open_face(user_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """Condition: a face of this person is being settled."""
+    """Condition: a face of this person is in doubt or being sent."""
     known = s.face.alias("opened")
     of_them = and_(known.c.user_id == user_id, known.c.status.in_(OPEN))
     return exists(select(literal(1)).where(of_them))
@@ -85,9 +85,9 @@ def photo_is_missing() -> ColumnElement[bool]:
     return and_(s.manifest_row.c.size.is_(None), or_(named, has_a_face(s.manifest_row.c.user_id)))
 
 
-def stands(face_id: ColumnElement[int]) -> ColumnElement[bool]:
+def is_kept(face_id: ColumnElement[int]) -> ColumnElement[bool]:
     """Condition: the face is enrolled, or is being added again."""
-    known = s.face.alias("standing")
+    known = s.face.alias("kept")
     return exists(
         select(literal(1)).where(
             known.c.face_id == face_id,
@@ -97,7 +97,7 @@ def stands(face_id: ColumnElement[int]) -> ColumnElement[bool]:
 
 
 def leads_to_face() -> ColumnElement[bool]:
-    """Condition: a row of the manifest leads to the face, as the ledger stands now."""
+    """Condition: according to the ledger now, a row of the manifest leads to the face."""
     return exists(
         select(literal(1)).where(
             s.manifest_row.c.user_id == s.face.c.user_id,
@@ -108,8 +108,8 @@ def leads_to_face() -> ColumnElement[bool]:
 
 
 def all_rows_enrolled() -> ColumnElement[bool]:
-    """Condition: every row of the face's person is enrolled with the photo and text that it has,
-    and nothing was about to delete one of these faces."""
+    """Condition: every row of the face's person is enrolled with its present photo and text, and
+    no deletion of one of these faces is on record."""
     of_row = s.face.alias("of_row")
     to_renew = exists(select(literal(1)).where(TO_RENEW))
     being_deleted = exists(select(literal(1)).where(s.deletion.c.face_token == of_row.c.face_token))
@@ -125,7 +125,7 @@ def all_rows_enrolled() -> ColumnElement[bool]:
             or_(
                 func.coalesce(of_row.c.status, "") != Status.ENROLLED.value,
                 being_deleted,
-                and_(  # without its photo a row cannot be given its text
+                and_(  # a row without its photo cannot be sent with its text
                     or_(to_renew, s.manifest_row.c.size.is_(None)),
                     of_row.c.user_data != s.manifest_row.c.user_data,
                 ),
@@ -141,14 +141,14 @@ def all_rows_enrolled() -> ColumnElement[bool]:
 
 _LINES = upsert(s.manifest_row)
 
-TAKE = Bulk(
+ADD_ROWS = Bulk(
     _LINES.on_conflict_do_update(
         index_elements=["user_id", "path"],
         set_={"lines": s.manifest_row.c.lines + _LINES.excluded.lines},
     )
 )
 
-KNOW_FACES = (
+MATCH_FACES = (
     update(s.manifest_row)
     .values(face_id=s.face.c.face_id)
     .where(
@@ -159,9 +159,9 @@ KNOW_FACES = (
     )
 )
 
-# The same bytes may have been sent for another file; and a row whose photo cannot be seen keeps
-# the face that it has.
-KNOW_FACES_BY_ROW = (
+# Another file's bytes may have been sent for this face; and a row whose photo is missing keeps
+# its face.
+MATCH_FACES_BY_ROW = (
     update(s.manifest_row)
     .values(face_id=s.row.c.face_id)
     .where(
@@ -173,9 +173,8 @@ KNOW_FACES_BY_ROW = (
 
 
 def leads_nowhere() -> ColumnElement[bool]:
-    """Condition: what the file holds is known, and not to which face that leads: it may be one
-    for which the same bytes were sent. Rows that have a face and no code learn it by `SAME_FACE`.
-    """
+    """Condition: the file's content is known, but not the face that it leads to, which may be one
+    for which other bytes were sent. Rows with a face and no code learn it by `SAME_FACE`."""
     by_content = exists(
         select(literal(1)).where(
             s.face.c.user_id == s.manifest_row.c.user_id,
@@ -192,7 +191,7 @@ def leads_nowhere() -> ColumnElement[bool]:
     return and_(~by_content, ~exists(select(literal(1)).select_from(s.row).where(known)))
 
 
-# What a run writes when it finds that a file with other bytes is the face of its row all the same.
+# What a run writes when it finds that a file with other bytes still shows its row's face.
 SAME_FACE = (
     update(s.row)
     .where(
@@ -210,8 +209,8 @@ _NO_PHOTO = "PHOTO_MISSING"
 
 
 def _accepted_before() -> ColumnElement[bool]:
-    """Condition: an earlier run was to enroll this row as it is, and has not come to it, or has
-    found that it cannot be."""
+    """Condition: an earlier run was to enroll this row as it is, and has not reached it or found
+    that it cannot be enrolled."""
     of_row = s.face.alias("of_row")
     open_yet = exists(
         select(literal(1)).where(
@@ -220,7 +219,7 @@ def _accepted_before() -> ColumnElement[bool]:
         )
     )
     unread = or_(s.manifest_row.c.sha256.is_(None), s.manifest_row.c.sha256 == s.row.c.sha256)
-    # What a run has only seen was judged by nobody, nor was a row whose photo was not there.
+    # No guard has judged a row that a run has only seen, or one whose photo was missing.
     judged = and_(
         s.row.c.code != _NO_PHOTO, or_(s.row.c.status.not_in(DUE), by_a_sync(s.row.c.run))
     )
@@ -239,7 +238,7 @@ MARK_NEW = (
     .where(
         s.manifest_row.c.size.is_not(None),
         ~s.manifest_row.c.unusable,
-        or_(s.manifest_row.c.face_id.is_(None), ~stands(s.manifest_row.c.face_id)),
+        or_(s.manifest_row.c.face_id.is_(None), ~is_kept(s.manifest_row.c.face_id)),
         ~_accepted_before(),
     )
 )
@@ -252,13 +251,13 @@ def _renewals() -> ColumnElement[bool]:
         other.c.user_id == s.manifest_row.c.user_id, other.c.face_id == s.manifest_row.c.face_id
     )
     text = select(s.face.c.user_data).where(s.face.c.face_id == other.c.face_id)
-    says_it = exists(
+    has_text = exists(
         select(literal(1)).where(same_face, other.c.user_data == text.scalar_subquery())
     )
     before = exists(select(literal(1)).where(same_face, other.c.line < s.manifest_row.c.line))
     there = and_(s.manifest_row.c.size.is_not(None), ~s.manifest_row.c.unusable)
-    known = and_(s.manifest_row.c.face_id.is_not(None), stands(s.manifest_row.c.face_id))
-    return and_(there, known, ~says_it, ~before)
+    known = and_(s.manifest_row.c.face_id.is_not(None), is_kept(s.manifest_row.c.face_id))
+    return and_(there, known, ~has_text, ~before)
 
 
 MARK_RENEWALS = (
@@ -269,7 +268,7 @@ MARK_RENEWALS = (
 
 
 def is_held_back() -> ColumnElement[bool]:
-    """Condition: the row's face has another text than the row, whose photo is not there."""
+    """Condition: the row's face has another text than the row, whose photo is missing."""
     held = s.face.alias("held_back")
     other_text = exists(
         select(literal(1)).where(
@@ -282,11 +281,11 @@ def is_held_back() -> ColumnElement[bool]:
 
 
 def _may_be_left() -> ColumnElement[bool]:
-    """Condition: the row's face was being added again when a run ended. If that turns out not to
-    have happened, the face has a text that no row has."""
+    """Condition: the row's face was being added again when a run ended. If that call was not
+    applied, the face has a text that no row has."""
     being = s.face.alias("being")
     other = s.manifest_row.alias("other")
-    says_it = exists(
+    has_text = exists(
         select(literal(1)).where(
             other.c.user_id == being.c.user_id,
             other.c.face_id == being.c.face_id,
@@ -298,7 +297,7 @@ def _may_be_left() -> ColumnElement[bool]:
             being.c.face_id == s.manifest_row.c.face_id,
             being.c.former_token.is_not(None),
             being.c.status.not_in(IN_THE_LIBRARY),
-            ~says_it,
+            ~has_text,
         )
     )
 
@@ -335,8 +334,8 @@ _ADDITIONS = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESTO
 
 
 def _added_since() -> ColumnElement[bool]:
-    """Condition: a run has enrolled the leaver after the sync that found them gone; so they were
-    there, and what is known of their absence is about other faces."""
+    """Condition: a run has enrolled the leaver after the sync that found them absent. So they were
+    present since, and their recorded absence is about other faces."""
     known = s.face.alias("added")
     return exists(
         select(literal(1)).where(
@@ -375,12 +374,12 @@ FIND_UNLISTED = insert(s.unlisted_person).from_select(
 
 
 def dropped() -> Select[Any]:
-    """Faces of people in the manifest that go and for which none comes."""
+    """Faces of people in the manifest that are deleted without replacement."""
     coming = (
         select(func.count())
         .where(
             s.manifest_row.c.user_id == s.unmatched_face.c.user_id,
-            or_(s.manifest_row.c.face_id.is_(None), ~stands(s.manifest_row.c.face_id)),
+            or_(s.manifest_row.c.face_id.is_(None), ~is_kept(s.manifest_row.c.face_id)),
         )
         .scalar_subquery()
     )

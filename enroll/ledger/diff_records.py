@@ -84,9 +84,9 @@ class DiffCounts:
 
     def figures(self) -> dict[str, int]:
         """The numbers to report, by name."""
-        told = asdict(self)
-        del told["first"], told["together"]
-        return told
+        counts = asdict(self)
+        del counts["first"], counts["together"]
+        return counts
 
     @property
     def added(self) -> int:

@@ -1,4 +1,4 @@
-"""How a manifest differs from a SQLite ledger, row by row; what is kept of it; likely reasons."""
+"""How a manifest differs from a SQLite ledger, what the ledger keeps of it, and likely reasons."""
 
 from __future__ import annotations
 
@@ -105,18 +105,18 @@ ROW_DIFFS = {
 }
 
 
-_NOBODYS = ~has_a_face(s.absence.c.user_id)
+_WITHOUT_FACE = ~has_a_face(s.absence.c.user_id)
 
 FORGET_RETURNED = delete(s.absence).where(
-    or_(is_listed(s.absence.c.user_id), and_(_NOBODYS, ~has_an_open_face(s.absence.c.user_id)))
+    or_(is_listed(s.absence.c.user_id), and_(_WITHOUT_FACE, ~has_an_open_face(s.absence.c.user_id)))
 )
 
 FORGET_WITHHELD = delete(s.absence).where(
-    ~_NOBODYS,
+    ~_WITHOUT_FACE,
     ~exists(select(literal(1)).where(s.unlisted_person.c.user_id == s.absence.c.user_id)),
 )
 
-FORGET_FRESH = delete(s.absence).where(  # marks that hold no more
+FORGET_FRESH = delete(s.absence).where(  # marks that no longer apply
     exists(
         select(literal(1)).where(
             s.unlisted_person.c.user_id == s.absence.c.user_id, s.unlisted_person.c.fresh
@@ -175,7 +175,7 @@ REMEMBER_ROWS = _ROWS.from_select(
     ).where(s.manifest_row.c.change.in_([RowDiffKind.JOINER.value, RowDiffKind.PHOTO.value])),
 ).on_conflict_do_update(
     index_elements=["user_id", "path"],
-    # With its text: the next run may take the row from here, without the manifest's.
+    # With its text: the next run may queue the row from here, before it reads the manifest.
     set_={"run": bindparam("run"), "user_data": _ROWS.excluded.user_data},
     where=and_(s.row.c.face_id.is_(None), s.row.c.status.in_(DUE)),
 )
@@ -191,8 +191,7 @@ _PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".heic", ".tif", ".t
 
 
 def find_reasons(connection: Connection, *, manifest: str) -> Diagnosis:
-    """Look for them in the difference that was found; `manifest` is the absolute path of the one
-    that is followed."""
+    """Look for reasons of the difference; `manifest` is the absolute path of the synced one."""
     return Diagnosis(
         zeros_lost=_zeros_lost(connection),
         swapped=_swapped(connection),
@@ -240,14 +239,14 @@ def _unlisted_behind(connection: Connection) -> bool:
         select(s.unlisted_person.c.user_id).where(s.unlisted_person.c.fresh)
     )
     gone = select(func.count()).where(held, theirs)
-    # Calls side by side bring some out of order.
+    # Parallel calls bring some out of order.
     behind = gone.where(s.face.c.face_id > _number(connection, most))
     return FEW * _number(connection, behind) >= (FEW - 1) * _number(connection, gone) > 0
 
 
 def other_manifest(connection: Connection, *, manifest: str) -> str:
-    """The manifest that lists most of the people who are gone, if it is not this one and lists
-    hardly anybody else; otherwise empty. An earlier export under its own name does not count as
+    """The manifest that lists most of the absent people, if it is not this one and lists hardly
+    anybody else; otherwise empty. An earlier export under its own name does not count as
     another manifest: it was synced, and has not been used since this one was."""
     theirs = (
         select(s.row.c.user_id, func.max(s.run.c.manifest).label("manifest"))

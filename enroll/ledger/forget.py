@@ -30,7 +30,7 @@ PEOPLE_AT_ONCE = 500
 """People whose records are deleted at once: some of the statements scan a whole table."""
 
 REDACTED = "(named a person who was forgotten)"
-"""Replaces a sentence that named a forgotten person."""
+"""Replaces a text that named a forgotten person."""
 
 
 SHOWN_DIGITS = 16
@@ -54,7 +54,7 @@ def _key(connection: Connection) -> bytes:
 
 
 def count_forgotten(connection: Connection) -> tuple[int, int]:
-    """How many people are withheld, and of how many of them not everything is gone yet."""
+    """How many people are withheld, and how many of these are not completely forgotten yet."""
     blocked = s.forgotten.c.lifted_at.is_(None)
     found = connection.execute(
         select(func.count(), func.count() - func.count(s.forgotten.c.wiped_at)).where(blocked)
@@ -65,7 +65,7 @@ def count_forgotten(connection: Connection) -> tuple[int, int]:
 def forgotten_events(
     connection: Connection, *, user_id: str | None, since: int | None, run: int | None
 ) -> list[Event]:
-    """That people were forgotten, and readmitted, oldest first; of a person, if one is named."""
+    """When people were forgotten and readmitted, oldest first; only one person if one is named."""
     known = BlockList(key=_key(connection))
     found = connection.execute(select(s.forgotten)).all()
     wanted = None if user_id is None else known.digest(user_id)
@@ -139,7 +139,7 @@ class SqliteForgetting:
     def block(self, user_ids: Sequence[str], *, at: int, run: int) -> None:
         known = self._keyed()
         for user_id in user_ids:
-            # Who is withheld already stays so since then: an earlier command goes on.
+            # Who is withheld already keeps that time: an earlier command continues.
             self._connection.execute(
                 upsert(s.forgotten)
                 .values(digest=known.digest(user_id), at=at, run=run, faces=0)
@@ -158,7 +158,7 @@ class SqliteForgetting:
             )
 
     def _keyed(self) -> BlockList:
-        """The block list, its key made if there was none."""
+        """The block list; its key is created if there is none."""
         known = read_block_list(self._connection)
         if known.key:
             return known
@@ -201,7 +201,7 @@ class SqliteForgetting:
         try:
             for start in range(0, len(user_ids), PEOPLE_AT_ONCE):
                 self._wipe(listed(user_ids[start : start + PEOPLE_AT_ONCE]))
-            # Photos that were read for rows which never came to be: whose, nothing says.
+            # Photos that were read for rows that were never recorded: they may be theirs.
             self._connection.execute(_FORGET_STRAY_PHOTOS)
             # Packed, it may hold rows of theirs.
             SqliteScanCache(self._connection).drop()
@@ -211,7 +211,7 @@ class SqliteForgetting:
             self._beyond("PRAGMA foreign_keys=ON")
 
     def _beyond(self, statement: str) -> tuple[int, ...]:
-        """Execute what does not go within a transaction, past SQLAlchemy, which would begin one."""
+        """Execute outside of a transaction, past SQLAlchemy, which would begin one."""
         cursor = self._connection.connection.cursor()
         try:
             cursor.execute(statement)
@@ -227,7 +227,7 @@ class SqliteForgetting:
         self._redact(words)
 
     def _count_deleted(self, people: str) -> None:
-        """Take from the history, which is deleted, how many faces were since they were blocked."""
+        """Count the faces deleted since they were blocked, from the history that is about to go."""
         known = read_block_list(self._connection)
         begun = {
             line.digest: line.at
@@ -248,7 +248,7 @@ class SqliteForgetting:
         return Words.of([*map(str, found - {None, ""}), *(names - {""}), *json.loads(people)])
 
     def _redact(self, words: Words) -> None:
-        """What others' messages, the ends of runs and undocumented answers say of the person."""
+        """Replace others' messages, ends of runs and undocumented answers that name the person."""
         for table, column in ((s.face, "message"), (s.row, "message"), (s.run, "reason")):
             for text in self._naming(table, column, words):
                 statement = update(table).where(table.c[column] == text)
@@ -311,7 +311,7 @@ class Words:
 
 
 def _plain(user_id: str) -> str:
-    """A user id without what a spreadsheet or a hand changes."""
+    """A user id without what a spreadsheet or a typist changes."""
     return user_id.strip(" ").lstrip("0").lower()
 
 

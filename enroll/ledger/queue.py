@@ -110,7 +110,7 @@ _ENROLLED = Status.ENROLLED.value
 
 EARLY_ROWS = 20_000
 """Rows that are queued before the manifest is scanned: enough for the fastest service until the
-scan has come to more."""
+scan finds more."""
 
 TAKEN_AT_ONCE = 500
 """Rows that are taken from the queue into memory at a time."""
@@ -192,7 +192,7 @@ class SqliteDueRows:
                     literal(""),
                     literal(""),
                     literal(run),
-                ).where(literal(True)),  # SQLite cannot tell ON CONFLICT from a join's ON else
+                ).where(literal(True)),  # else SQLite takes ON CONFLICT for a join's ON
             )
             .on_conflict_do_nothing()
         )
@@ -279,7 +279,7 @@ _NOT_UNCHANGED = _not_unchanged()
 def _queue_early() -> Insert:
     """Some rows last written by a run of the same mark that are due whatever their photos are.
 
-    Doubts are not among them: they are settled first, and their rows come up in the scan.
+    Doubts are not among them: they are settled first, and the scan finds their rows.
     """
     again = [Status.PENDING.value, Status.FAILED.value]
     marked = select(s.run.c.run).where(s.run.c.scan_mark == bindparam("mark"))
