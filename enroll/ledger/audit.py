@@ -361,9 +361,8 @@ def _unknown_face(found: Row[Any]) -> UnknownFace:
         timeout = found.timeout
         earliest = max(found.started_at, found.at - _ms(timeout))
         latest = _ms(last_expiry(found.at / 1000, timeout=timeout))
-    columns = {column.name: getattr(found, column.name) for column in s.face.columns}
     return UnknownFace(
-        face=face_record(columns),
+        face=face_record(found),
         face_token=found.unknown_token,
         add_time=found.add_time,
         earliest=earliest,

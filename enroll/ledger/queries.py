@@ -58,7 +58,6 @@ class SqliteReader:
 
     def identity(self) -> LibraryIdentity:
         columns = s.library.c
-        # No other column: it is asked of a ledger that is not upgraded yet, too.
         query = select(columns.host, columns.group_id, columns.add_time)
         return LibraryIdentity(**self._connection.execute(query).one()._asdict())
 

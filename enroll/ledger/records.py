@@ -147,7 +147,7 @@ class Comparison:
 
     `unchanged` are enrolled and their photos are as they were; of these, `user_data_changed`
     have another text in the manifest than the library. `gone` are enrolled and their photo is
-    no longer there; `gone_from` counts them by folder. `early` are those that `queue_early` has
+    no longer there; `gone_from` counts them by folder. `early` are those that `add_early` has
     queued. Everything else is a candidate.
     """
 

@@ -189,10 +189,9 @@ class SqliteLedger(SqliteReader):
         return self._last_face_id
 
     def faces_of(self, user_ids: Iterable[str]) -> dict[str, list[FaceRecord]]:
-        self._flush()
         faces: dict[str, list[FaceRecord]] = {user_id: [] for user_id in user_ids}
-        for found in self._connection.execute(_FACES_OF, {"people": listed(faces)}).all():
-            faces[found.user_id].append(face_record(found._asdict()))
+        for face in self._faces_where(_FACES_OF, people=listed(faces)):
+            faces[face.user_id].append(face)
         return faces
 
     def holders_of(self, face_tokens: Sequence[str]) -> dict[str, int]:
@@ -203,18 +202,17 @@ class SqliteLedger(SqliteReader):
         return {holder.face_token: holder.face_id for holder in found}
 
     def open_faces(self) -> list[FaceRecord]:
-        self._flush()
         wanted = or_(s.face.c.status == Status.IN_DOUBT.value, s.face.c.recheck)
         return self._faces_where(select(s.face).where(wanted).order_by(s.face.c.face_id))
 
     def newest_enrolled(self, count: int) -> list[FaceRecord]:
-        self._flush()
         enrolled = s.face.c.status == _ENROLLED
         newest = select(s.face).where(enrolled).order_by(s.face.c.face_id.desc()).limit(count)
         return self._faces_where(newest)
 
-    def _faces_where(self, query: Select[Any]) -> list[FaceRecord]:
-        return [face_record(found._asdict()) for found in self._connection.execute(query)]
+    def _faces_where(self, query: Select[Any], **values: str) -> list[FaceRecord]:
+        self._flush()
+        return [face_record(found) for found in self._connection.execute(query, values)]
 
     def paths_of(self, face_ids: Sequence[int]) -> dict[int, list[str]]:
         self._flush()
@@ -231,12 +229,13 @@ class SqliteLedger(SqliteReader):
     def token_count(self) -> int:
         copies = select(func.count()).select_from(s.surplus)
         former = select(func.count()).where(s.face.c.former_token.is_not(None))
-        further = sum(self._connection.scalar(query) or 0 for query in (copies, former))
-        return self.enrolled_count() + further
+        return self.enrolled_count() + self._count(copies) + self._count(former)
 
     def enrolled_count(self) -> int:
+        return self._count(select(func.count()).where(s.face.c.face_token.is_not(None)))
+
+    def _count(self, query: Select[int]) -> int:
         self._flush()
-        query = select(func.count()).select_from(s.face).where(s.face.c.face_token.is_not(None))
         return self._connection.scalar(query) or 0
 
     def record(self, changes: Changes) -> None:
@@ -306,7 +305,6 @@ class SqliteLedger(SqliteReader):
             raise
 
     def supersede(self, *, at: int, run: int) -> int:
-        self._flush()
         left = self._faces_where(_LEFT)
         for face in left:
             superseded = Event(
@@ -330,9 +328,7 @@ class SqliteLedger(SqliteReader):
         return list(self._connection.scalars(query))
 
     def shared_photos(self, run: int) -> int:
-        self._flush()
-        shared = _shared(run).subquery()
-        return self._connection.scalar(select(func.count()).select_from(shared)) or 0
+        return self._count(select(func.count()).select_from(_shared(run).subquery()))
 
     def examples_of_shared(self, run: int, *, most: int) -> list[SharedPhoto]:
         self._flush()

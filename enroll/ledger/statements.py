@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    Row,
     Select,
     String,
     Table,
@@ -151,14 +152,13 @@ def candidate(found: Any, row: ScannedRow) -> Candidate:
     )
 
 
-def face_record(values: dict[str, Any]) -> FaceRecord:
-    """A face from the columns of its table, as SQLite or SQLAlchemy gives them."""
-    told = {
-        "status": Status(values["status"]),
-        "multi_oriented_detection": bool(values["multi_oriented_detection"]),
-        "recheck": bool(values["recheck"]),
-    }
-    return FaceRecord(**{**values, **told})
+_FACE = s.face.c.keys()
+
+
+def face_record(found: Row[Any]) -> FaceRecord:
+    """A face from a row that has all columns of its table, and may have others."""
+    values = {name: getattr(found, name) for name in _FACE}
+    return FaceRecord(**{**values, "status": Status(found.status)})
 
 
 def photo_tuple(record: PhotoRecord) -> tuple[Any, ...]:
