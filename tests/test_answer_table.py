@@ -27,7 +27,7 @@ from enroll.commands.run_closing import Report
 from enroll.commands.run_opening import Place
 from enroll.errors import ExitCode
 from enroll.ledger import read_ledger
-from enroll.model import Credentials, Entry
+from enroll.model import Credentials, Entry, Status
 from enroll.session.tally import Tally
 from enroll.settings import RunSettings
 
@@ -261,6 +261,19 @@ def test_another_4xx_is_failed_word_for_word_and_due_again(
     assert len(service.adds) == 1
     with Server(Service().behave) as server:
         assert case.run(server).exit_code is ExitCode.DONE
+
+
+def test_at_the_end_of_an_interrupted_run_a_face_in_doubt_counts_once(case: Case) -> None:
+    class LastTick(InDoubt):
+        def ticked(self, tally: Tally) -> None:
+            super().ticked(tally)
+            self.in_doubt = (tally.in_doubt_now, tally.statuses[Status.IN_DOUBT])
+
+    screen = LastTick()
+    with Server(Service(says("504 Gateway Timeout", b"")).behave) as server:
+        report = case.run(server, screen)
+    assert report.ended.tally.statuses[Status.IN_DOUBT] == 1
+    assert screen.in_doubt == (0, 1)
 
 
 class Meanwhile(Screen):

@@ -778,13 +778,18 @@ def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_the
     stopped_clock: StoppedClock,
 ) -> None:
     stopped_clock.at = 0.0
-    lines = io.StringIO()
-    console = watching(lines)
-    console.opened(PLACE, lambda _: None)
-    stopped_clock.at += 70.0
-    console.ticked(Tally(due=9, done=7, scanned=True, in_doubt_now=2))
+    lines, bar = io.StringIO(), io.StringIO()
+    tally = Tally(due=9, done=7, scanned=True, in_doubt_now=2)
+    for console in (watching(lines), watching(bar, progress=True)):
+        console.opened(PLACE, lambda _: None)
+        console.scanned(tally)
+        stopped_clock.at += 70.0
+        console.ticked(tally)
+        console.closed()
     told = "7 of 9 rows done (78 %), 0 failed, 2 in doubt, 0.1 rows/s, "
     assert f"{told}the rest is being searched for in the library\n" in lines.getvalue()
+    assert bar.getvalue().rstrip().endswith(", 2 in doubt, waits: faces in doubt]")
+    assert " left" not in bar.getvalue().rpartition("\r")[2]
 
 
 STRAY = """

@@ -14,6 +14,7 @@ from enroll import clock
 from enroll.commands.run import Screen
 from enroll.commands.run_opening import Place
 from enroll.ledger import RunPace
+from enroll.limiter.waiting import WaitReason
 from enroll.model import Candidate, Fault, Status
 from enroll.session.tally import BAD, Tally
 from enroll.settings import RunSettings
@@ -30,8 +31,9 @@ BAR = (
     "[{remaining} left, {rate_noinv_fmt}{postfix}]"
 )
 
-AWAY_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-"""The bar while the service is away: without a rate, because that would be the earlier one."""
+WAITING_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+"""The bar while the service is away, or only faces in doubt are left: without a rate and a time
+left, because those would be the earlier ones."""
 
 DOUBTFUL = "doubtful"
 """The log's word for a photo that is sent although its face looks doubtful; not a row's status."""
@@ -87,6 +89,7 @@ class Console(Screen):
         self._began = self._told_at = clock.monotonic()
         self._failed = self._in_doubt = 0
         self._settling = 0  # faces in doubt that are being looked for
+        self._only_doubts = False
         self._pace: RunPace | None = None
         self._reading = True  # the manifest: there may be more rows
         self._away: float | None = None  # seconds without the service, None while it is there
@@ -180,7 +183,9 @@ class Console(Screen):
             return
         counts = {"failed": self._failed, "in doubt": self._in_doubt + self._settling}
         shown = [f"{count:,} {name}" for name, count in counts.items() if count]
-        if self._pace is not None:
+        if self._only_doubts:
+            shown.append(f"waits: {WaitReason.DOUBTS}")
+        elif self._pace is not None:
             shown.append(pace_words(self._pace, brief=True))
         self._bar.set_postfix_str(visible(", ".join(shown)), refresh=False)
 
@@ -213,8 +218,12 @@ class Console(Screen):
 
     def ticked(self, tally: Tally) -> None:
         self._pace, self._settling = tally.pace, tally.in_doubt_now
+        due = tally.due + tally.unscanned  # while the manifest is read: at most
+        self._only_doubts = 0 < due - tally.done <= self._settling
         self._set_postfix()
         if self._bar is not None:
+            waiting = self._only_doubts or self._away is not None
+            self._bar.bar_format = WAITING_BAR if waiting else BAR
             self._bar.refresh()
             return
         now = clock.monotonic()
@@ -222,9 +231,8 @@ class Console(Screen):
             return
         self._told_at = now
         rate = tally.done / (now - self._began)
-        due = tally.due + tally.unscanned  # while the manifest is read: at most
         left = f"{duration((due - tally.done) / rate)} left" if rate else "unknown how long"
-        if 0 < due - tally.done <= self._settling:
+        if self._only_doubts:
             left = "the rest is being searched for in the library"
         share = 100 * tally.done / due if due else 0.0
         at_most = "" if tally.scanned else "at most "
@@ -253,7 +261,7 @@ class Console(Screen):
     def unreached(self, seconds: float, code: str, because: str) -> None:
         begins, self._away = self._away is None, seconds
         if self._bar is not None:
-            self._bar.bar_format = AWAY_BAR
+            self._bar.bar_format = WAITING_BAR
             self._bar.set_description_str(
                 visible(f"Service away for {duration(seconds)} ({code}): "), refresh=False
             )
