@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
-from archive import GROUP, Archive
+from archive import GROUP, Archive, Told
 from moved_clock import standin
 from real_command import Command
 
@@ -141,11 +141,12 @@ def test_a_bound_on_calls_that_is_too_small_to_make_a_library_is_said(place: Arc
 # library delete
 
 
-class Person:
+class Person(Told):
     """Answers a question, after something else has happened."""
 
     def __init__(self, place: Archive, *, agrees: bool = True, adds: bool = False) -> None:
-        self.place, self.agrees, self.adds = place, agrees, adds
+        super().__init__(agrees=agrees)
+        self.place, self.adds = place, adds
         self.question = ""
 
     def confirm(self, question: str) -> bool:
@@ -159,7 +160,7 @@ def delete(place: Archive, person: Person, *, force: bool = False) -> bool:
     with connect(
         CallSettings(timeout=2.0), lambda: place.credentials, endpoint=place.box.endpoint
     ) as connection:
-        return delete_library(connection, group_id=GROUP, force=force, asker=person)
+        return delete_library(connection, group_id=GROUP, force=force, prompt=person)
 
 
 def test_an_empty_library_is_deleted_when_a_person_agrees(place: Archive) -> None:

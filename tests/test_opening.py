@@ -163,7 +163,7 @@ def described(archive: Archive, timeout: float) -> None:
 
 def deleted(archive: Archive, timeout: float) -> None:
     with opened(archive, timeout) as connection:
-        delete_library(connection, group_id=GROUP, force=True, asker=Told())
+        delete_library(connection, group_id=GROUP, force=True, prompt=Told())
 
 
 def verified(archive: Archive, timeout: float) -> None:

@@ -117,8 +117,8 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
         if kept is not None:
             stack.enter_context(ledger_at(kept).hold())  # no run is to enroll into it meanwhile
         connection = stack.enter_context(_connect(given))
-        asker = Terminal(yes=yes)
-        if not delete_library(connection, group_id=group_id, force=force, asker=asker):
+        prompt = Terminal(yes=yes)
+        if not delete_library(connection, group_id=group_id, force=force, prompt=prompt):
             raise click.Abort
     say(f"The library {group_id} was deleted at {given['endpoint']}.")
     if kept is not None:

@@ -57,7 +57,8 @@ class Terminal:
             return True
         if not sys.stdin.isatty():
             raise UsageError(
-                f"Nothing was done, because there is nobody to ask: {question} Agree with --yes."
+                f"Confirmation is needed, but standard input is not a terminal: {question} "
+                "Nothing was done. Agree with --yes."
             )
         try:
             return click.confirm(visible(question), err=True)

@@ -4,12 +4,12 @@ first."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import Call, faces, library, next_start
 from enroll.model import Answer, Library, Verdict
 from enroll.session.account import Connection, list_libraries
+from enroll.session.session import Prompt
 from enroll.text.wording import amount
 
 LONGEST_NAME = 60
@@ -21,13 +21,6 @@ creation time."""
 
 COUNTED = 1000
 """Faces that are counted before a library is deleted: the largest page of `list`."""
-
-
-class Asker(Protocol):
-    """Somebody who can agree to something."""
-
-    def confirm(self, question: str) -> bool:
-        """Whether a person agrees. Raises UsageError if there is nobody to ask."""
 
 
 def describe_library(connection: Connection, group_id: str) -> Library:
@@ -59,7 +52,7 @@ def create_library(
         changes=True,
     )
     if answer.verdict is not Verdict.APPLIED:
-        raise _not_made(connection, answer)
+        raise _failed(connection, answer)
 
 
 def provide_library(
@@ -101,11 +94,11 @@ def provide_library(
             f"The library {group_id} was created, but the service does not list it yet. Run the "
             "same command again in a minute."
         )
-    raise _not_made(connection, answer)
+    raise _failed(connection, answer)
 
 
-def delete_library(connection: Connection, *, group_id: str, force: bool, asker: Asker) -> bool:
-    """Delete a library if `asker` agrees; returns whether it was deleted.
+def delete_library(connection: Connection, *, group_id: str, force: bool, prompt: Prompt) -> bool:
+    """Delete a library if a person agrees; returns whether it was deleted.
 
     Raises UsageError if it does not exist, or if it holds faces and `force` is not set;
     ServiceError if the service refuses, or if the outcome is unknown.
@@ -123,7 +116,7 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
             f"The library {group_id} holds {holds}, and deleting cannot be undone. Use --force to "
             "delete it with them."
         )
-    if not asker.confirm(
+    if not prompt.confirm(
         f"Delete the library {group_id}, which holds {holds if count else 'no face'}, at "
         f"{connection.endpoint}?"
     ):
@@ -139,7 +132,7 @@ def delete_library(connection: Connection, *, group_id: str, force: bool, asker:
             "was deleted."
         )
     if answer.verdict is not Verdict.APPLIED and _find(connection, group_id) is not None:
-        raise _not_deleted(connection, answer)
+        raise _failed(connection, answer, outcome="will be deleted: it is still there")
     return True
 
 
@@ -148,20 +141,12 @@ def _find(connection: Connection, group_id: str) -> Library | None:
     return next((library for library in found if library.group_id == group_id), None)
 
 
-def _not_made(connection: Connection, answer: Answer) -> ServiceError:
-    if answer.verdict is Verdict.UNKNOWN:
-        return ServiceError(
-            f"It is not known whether the library was created ({answer.message or answer.code}). "
-            "Check with `enroll library list`."
-        )
-    return connection.failed(answer)
-
-
-def _not_deleted(connection: Connection, answer: Answer) -> ServiceError:
-    if answer.verdict is Verdict.UNKNOWN:
-        return ServiceError(
-            "It is not known whether the library will be deleted "
-            f"({answer.message or answer.code}); it is still there. Check again with `enroll "
-            "library list`."
-        )
-    return connection.failed(answer)
+def _failed(
+    connection: Connection, answer: Answer, *, outcome: str = "was created"
+) -> ServiceError:
+    if answer.verdict is not Verdict.UNKNOWN:
+        return connection.failed(answer)
+    return ServiceError(
+        f"It is not known whether the library {outcome} ({answer.message or answer.code}). Check "
+        "with `enroll library list`."
+    )

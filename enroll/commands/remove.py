@@ -30,9 +30,6 @@ from enroll.visible import path_text
 SHOWN = 5
 """How many faces are shown before asking for confirmation."""
 
-ASKED_AT_ONCE = 1_000
-"""People per query of the ledger."""
-
 LIST_COLUMNS = ("user_id", "face_token", "image")
 
 
@@ -112,10 +109,13 @@ def remove(
         removed = Removed(chosen=chosen, gone=0, unknown=left)
         if settings.list is not None:
             _write_list(settings.list, ledger, work)
-        if strangers := _strangers(ledger, people):
-            prompt.say(_about_strangers(strangers, people, settings))
+        prompt.say(*_unknown_lines(ledger, people, settings))
         if chosen.open:
-            prompt.say(_about_doubts(chosen.open))
+            are, they = ("is", "it is") if chosen.open == 1 else ("are", "they are")
+            prompt.say(
+                f"{amount(chosen.open, 'face')} of these people {are} in doubt and not deleted: "
+                f"`enroll run` settles doubts; run `enroll remove` again once {they} settled."
+            )
         if not chosen.faces:
             prompt.say("There is no such face in the library.")
         elif _agreed(session, ledger, work, chosen):
@@ -134,31 +134,16 @@ def _choose(settings: RemoveSettings, deletions: Deletions, people: Sequence[str
     return deletions.choose_superseded() if settings.superseded else deletions.choose_people(people)
 
 
-def _strangers(ledger: Ledger, people: Sequence[str]) -> list[str]:
+def _unknown_lines(
+    ledger: Ledger, people: Sequence[str], settings: RemoveSettings
+) -> Iterator[str]:
     """People unknown to the ledger, perhaps misspelt."""
-    strangers: list[str] = []
-    for start in range(0, len(people), ASKED_AT_ONCE):
-        some = people[start : start + ASKED_AT_ONCE]
-        known = ledger.faces_of(some)
-        strangers += [user_id for user_id in some if not known[user_id]]
-    return strangers
-
-
-def _about_strangers(
-    strangers: Sequence[str], people: Sequence[str], settings: RemoveSettings
-) -> str:
-    shown = [one if settings.show_user_ids else mask(one) for one in strangers[:SHOWN]]
-    more = f" and {len(strangers) - SHOWN:,} more" if len(strangers) > SHOWN else ""
-    of_all = f"{len(strangers):,} of the {amount(len(people), 'person', 'people')}"
-    return f"The ledger has no face of {of_all}: {', '.join(shown)}{more}."
-
-
-def _about_doubts(count: int) -> str:
-    is_are, are_it = ("is", "it is") if count == 1 else ("are", "they are")
-    return (
-        f"{amount(count, 'face')} of these people {is_are} in doubt and not deleted: `enroll run` "
-        f"settles them; remove them again once {are_it}."
-    )
+    known = ledger.faces_of(people)
+    unknown = [one if settings.show_user_ids else mask(one) for one in people if not known[one]]
+    if unknown:
+        more = f" and {len(unknown) - SHOWN:,} more" if len(unknown) > SHOWN else ""
+        of_all = f"{len(unknown):,} of the {amount(len(people), 'person', 'people')}"
+        yield f"The ledger has no face of {of_all}: {', '.join(unknown[:SHOWN])}{more}."
 
 
 def _agreed(

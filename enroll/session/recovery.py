@@ -46,10 +46,10 @@ def requeue_missing(
         people = ledger.faces_of({one.user_id for one in gone})
         faces = {face.face_id: face for known in people.values() for face in known}
         known = [faces[one.face_id] for one in gone]
-        heirs = _heirs(audit, known, caller=caller)
-        sure = [face for face in known if face.face_id not in heirs.unsure]
+        heirs, unsure = _heirs(audit, known, caller=caller)
+        sure = [face for face in known if face.face_id not in unsure]
         counted.kept += len(batch) - len(sure)
-        _record(sure, heirs.tokens, ledger=ledger, work=work, counted=counted)
+        _record(sure, heirs, ledger=ledger, work=work, counted=counted)
     return counted
 
 
@@ -70,17 +70,12 @@ def _confirmed(
     return [one for one in batch if one.face_token in absent]
 
 
-@dataclass(frozen=True, slots=True)
-class _Heirs:
+def _heirs(
+    audit: LedgerAudit, gone: Sequence[FaceRecord], *, caller: Caller
+) -> tuple[dict[int, LibraryFace], Set[int]]:
     """For faces that are gone, by their numbers: the oldest copy that the library holds, or what
-    it holds from before the face was added again, and those of whose copies the service does not
-    say whether they are there."""
-
-    tokens: Mapping[int, LibraryFace]
-    unsure: Set[int]
-
-
-def _heirs(audit: LedgerAudit, gone: Sequence[FaceRecord], *, caller: Caller) -> _Heirs:
+    it holds from before the face was added again; and the faces of whose copies the service does
+    not say whether they are there."""
     people = {face.face_id: face.user_id for face in gone}
     formers = {face.former_token: face.face_id for face in gone if face.former_token is not None}
     owners = {**audit.copies_of(list(people)), **formers}
@@ -92,15 +87,14 @@ def _heirs(audit: LedgerAudit, gone: Sequence[FaceRecord], *, caller: Caller) ->
             continue
         unanswered[owner] -= 1
         if found is not None and found.user_id == people[owner]:
-            best = oldest.get(owner, found)
             # A copy has the text that the face had, what was there before it has another.
             oldest[owner] = min(
-                best,
+                oldest.get(owner, found),
                 found,
                 key=lambda one: (one.face_token in formers, one.add_time, one.face_token),
             )
     audit.present(list(oldest.values()))
-    return _Heirs(oldest, (+unanswered).keys())
+    return oldest, (+unanswered).keys()
 
 
 def _record(
@@ -115,22 +109,15 @@ def _record(
     for face in gone:
         pointed_to, heir = bool(paths[face.face_id]), heirs.get(face.face_id)
         if heir is not None and heir.face_token == face.former_token:
-            ledger.record(_stands_as_before(face, work=work))
-            counted.adopted += 1
-            continue
-        if pointed_to and heir is not None:
-            ledger.record(_inherits(face, heir, work=work))
-            counted.adopted += 1
-            continue
-        kind = EventKind.REQUEUED if pointed_to else EventKind.GONE
-        ledger.record(
-            Changes(
-                faces=[_without_token(face, due=pointed_to, run=work.run)],
-                events=[work.event(kind, face.face_id, face.face_token)],
-            )
-        )
-        counted.due += pointed_to
-        counted.gone += not pointed_to
+            changes = _stands_as_before(face, work=work)
+        elif heir is not None and pointed_to:
+            changes = _inherits(face, heir, work=work)
+        else:
+            changes, heir = _without_token(face, due=pointed_to, work=work), None
+        ledger.record(changes)
+        counted.adopted += heir is not None
+        counted.due += heir is None and pointed_to
+        counted.gone += heir is None and not pointed_to
     ledger.commit()
 
 
@@ -159,8 +146,9 @@ def _inherits(face: FaceRecord, heir: LibraryFace, *, work: CommandRecord) -> Ch
     )
 
 
-def _without_token(face: FaceRecord, *, due: bool, run: int) -> FaceRecord:
-    return replace(
+def _without_token(face: FaceRecord, *, due: bool, work: CommandRecord) -> Changes:
+    """The library holds nothing of the face: it is due again, or on record as removed."""
+    without = replace(
         face,
         status=Status.PENDING if due else Status.REMOVED,
         face_token=None,
@@ -169,13 +157,15 @@ def _without_token(face: FaceRecord, *, due: bool, run: int) -> FaceRecord:
         enrolled_at=None,
         code="",
         message="",
-        run=run,
+        run=work.run,
     )
+    kind = EventKind.REQUEUED if due else EventKind.GONE
+    return Changes(faces=[without], events=[work.event(kind, face.face_id, face.face_token)])
 
 
 _PUT_BACK = "The ledger was put back to an earlier state"
 _REMEDY = (
-    "`enroll verify --deep --requeue-missing` finds it, and `enroll adopt` takes up what was added."
+    "`enroll verify --deep --requeue-missing` finds it; `enroll adopt` adopts what was added since."
 )
 
 
@@ -188,7 +178,7 @@ def requeue_deleted(
     settings: RunSettings,
 ) -> list[str]:
     """List the library, and make due again what was deleted since the ledger's copy was taken;
-    sentences about it.
+    notes about it.
 
     The lock remembers it once all is known, so that it is done once for each time that a ledger is
     put back. Where the library does not show all, the ledger goes on as it is. `settings`
