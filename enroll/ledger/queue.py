@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     Connection,
-    Executable,
     Insert,
     Integer,
     Select,
@@ -44,13 +43,12 @@ from enroll.model import Candidate, ScannedRow, Status
 
 
 class SqliteScanCache:
-    """Reads and writes within the ledger's own transactions."""
+    """See `ScanCacheStore`; reads and writes within the ledger's own transactions."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def load_part(self, number: int) -> Part | None:
-        """A part of it, counted from 0."""
         found = self._connection.execute(
             select(s.scan_cache_part).where(s.scan_cache_part.c.number == number)
         ).one_or_none()
@@ -64,24 +62,21 @@ class SqliteScanCache:
         )
 
     def save_part(self, part: Part) -> None:
-        """Record a part with the next commit, in the place of the one of its number."""
         statement = upsert(s.scan_cache_part).values(number=part.number, rows=part.rows)
-        self._do(
+        self._connection.execute(
             statement.on_conflict_do_update(
                 index_elements=["number"], set_={"rows": part.rows, "digest": None, "counts": None}
             )
         )
 
     def complete_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
-        """Record that every row of a part is settled."""
-        self._do(
+        self._connection.execute(
             update(s.scan_cache_part)
             .where(s.scan_cache_part.c.number == number)
             .values(digest=digest, counts=counts.text())
         )
 
     def save(self, record: CachedScan) -> None:
-        """Record that the scan is whole."""
         path, size, mtime_ns = record.results or (None, None, None)
         values = {
             "fingerprint": record.fingerprint,
@@ -91,19 +86,15 @@ class SqliteScanCache:
             "results_size": size,
             "results_mtime_ns": mtime_ns,
         }
-        self._do(
+        self._connection.execute(
             upsert(s.scan_cache)
             .values(only=1, **values)
             .on_conflict_do_update(index_elements=["only"], set_=values)
         )
 
     def drop(self) -> None:
-        """Forget the scan and its parts."""
-        self._do(delete(s.scan_cache))
-        self._do(delete(s.scan_cache_part))
-
-    def _do(self, statement: Executable) -> None:
-        self._connection.execute(statement)
+        self._connection.execute(delete(s.scan_cache))
+        self._connection.execute(delete(s.scan_cache_part))
 
 
 _ENROLLED = Status.ENROLLED.value
