@@ -27,7 +27,7 @@ START = RunStart(
     manifest="/m.csv",
     manifest_sha256="00",
     options={"limit": 3},
-    photos_folder="/p",
+    photo_root="/p",
 )
 
 

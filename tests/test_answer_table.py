@@ -24,7 +24,7 @@ from PIL import Image
 from enroll import clock
 from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import Place
+from enroll.commands.run_opening import Destination
 from enroll.errors import ExitCode
 from enroll.ledger import read_ledger
 from enroll.model import Credentials, Entry, Status
@@ -84,7 +84,7 @@ OTHERWISE = {
 class InDoubt(Screen):
     """Ends the run as soon as a face is in doubt: how doubts are settled is told elsewhere."""
 
-    def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, destination: Destination, interrupt: Callable[[int], None]) -> None:
         self.interrupt = interrupt
 
     def ticked(self, tally: Tally) -> None:
@@ -282,7 +282,7 @@ class Meanwhile(Screen):
     def __init__(self, happens: Callable[[], object]) -> None:
         self.happens = happens
 
-    def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, destination: Destination, interrupt: Callable[[int], None]) -> None:
         self.happens()
 
 

@@ -23,7 +23,7 @@ from real_command import Command
 
 from enroll.commands import run
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import Place
+from enroll.commands.run_opening import Destination
 from enroll.errors import ExitCode, ServiceError
 from enroll.ledger import RunPace
 from enroll.limiter.limits import LimiterState
@@ -50,7 +50,7 @@ from enroll.text.wording import (
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 
-PLACE = Place(
+PLACE = Destination(
     endpoint="https://a.example",
     library=Library(group_id="staff"),
     ledger=Path("/state/staff.sqlite"),

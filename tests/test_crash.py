@@ -20,7 +20,7 @@ from real_command import SECONDS
 from sqlalchemy import Connection, Engine, event
 
 from enroll.commands.run import Screen, enroll_in_pools
-from enroll.commands.run_opening import Place
+from enroll.commands.run_opening import Destination
 from enroll.facesearch import SignedCall
 from enroll.ledger.lock import LedgerLock
 from enroll.model import CallKind, Credentials
@@ -148,7 +148,7 @@ def test_no_call_leaves_on_a_sign_of_life_that_a_stalled_commit_has_made_old(
             time.sleep(1.6)  # a disk that is busy
 
     class Opened(Screen):
-        def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+        def opened(self, destination: Destination, interrupt: Callable[[int], None]) -> None:
             event.listen(Engine, "commit", stall)
 
     settings = RunSettings(

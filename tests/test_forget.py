@@ -21,7 +21,7 @@ from enroll.commands.forget import ForgetSettings, Forgotten, forget, readmit
 from enroll.commands.plan import make_plan
 from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import Place as Opened
+from enroll.commands.run_opening import Destination as Opened
 from enroll.errors import ExitCode, GuardError, LocalError, ServiceError, UsageError
 from enroll.ledger import BlockList, Changes, read_ledger, unpack
 from enroll.ledger import forget as ledger_forget

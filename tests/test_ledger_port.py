@@ -203,7 +203,7 @@ def test_what_a_restored_ledger_lacks_is_remembered_outside_of_it(store: LedgerS
 
 WRITES = """
 ledger = store.open(STAFF)
-ledger.start_run(replace(START, photos_folder_named=True))
+ledger.start_run(replace(START, photo_root_named=True))
 enroll(ledger, 1)
 ledger.record(Changes(faces=[face(2, Status.SENDING)]))
 ledger.commit()
@@ -354,12 +354,12 @@ def test_a_person_who_was_forgotten_is_withheld_and_nothing_else_is_left_of_them
 
 def test_what_was_committed_is_there_when_the_ledger_is_opened_again(store: LedgerStore) -> None:
     first = store.open(STAFF)
-    first.start_run(replace(START, photos_folder_named=True))
+    first.start_run(replace(START, photo_root_named=True))
     enroll(first, 1)
     first.close()
     again = store.open(STAFF)
     assert again.faces_of(["u1"]) == {"u1": [face(1)]}
-    assert again.named_photos_folder == "/p"
+    assert again.named_photo_root == "/p"
     assert again.new_face_id() == 2
     again.close()
 
@@ -626,15 +626,15 @@ def test_what_later_commands_rely_on_is_kept_with_a_run(store: LedgerStore) -> N
         send_as=SendAs.IMAGE,
         settle_after=2.5,
         scan_mark="mark",
-        photos_folder="/p",
-        photos_folder_named=True,
+        photo_root="/p",
+        photo_root_named=True,
         files={"the report": "/r.csv"},
     )
     with closing(store.open(STAFF)) as ledger:
         ledger.start_run(start)
         assert ledger.unfinished("adopt")
         assert not ledger.unfinished("run")
-        assert ledger.photos_folder_of(START.manifest) == ("/p", True)
+        assert ledger.photo_root_of(START.manifest) == ("/p", True)
         assert ledger.status().runs[0].start == start
 
 

@@ -14,7 +14,7 @@ from archive import GROUP, Archive, picture
 from enroll.commands.plan import make_plan
 from enroll.commands.plan_report import Plan
 from enroll.commands.run import Screen, enroll_manifest
-from enroll.commands.run_opening import Place as Goal
+from enroll.commands.run_opening import Destination as Goal
 from enroll.commands.sync import sync_manifest
 from enroll.errors import ExitCode, GuardError, LocalError, UsageError
 from enroll.ledger import Ledger

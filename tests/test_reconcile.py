@@ -222,7 +222,7 @@ class PullThePlug(Screen):
     def __init__(self, box: Sandbox, rows: int) -> None:
         self.box, self.left = box, rows
 
-    def opened(self, archive: run_opening.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, archive: run_opening.Destination, interrupt: Callable[[int], None]) -> None:
         if not self.left:
             self.box.stop()
 
@@ -446,7 +446,7 @@ class Freed(Screen):
     def __init__(self, there: Archive) -> None:
         self.there = there
 
-    def opened(self, archive: run_opening.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, archive: run_opening.Destination, interrupt: Callable[[int], None]) -> None:
         service = self.there.service
         service.make(Call.free(group_id=GROUP, check_empty=False))
         service.close()
@@ -589,7 +589,7 @@ class FarOff(Screen):
     def __init__(self, box: Sandbox) -> None:
         self.box = box
 
-    def opened(self, archive: run_opening.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, archive: run_opening.Destination, interrupt: Callable[[int], None]) -> None:
         self.box.clock_skew = 3600.0
 
 
@@ -611,7 +611,7 @@ class SetBack(Screen):
     def __init__(self, box: Sandbox) -> None:
         self.box = box
 
-    def opened(self, archive: run_opening.Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, archive: run_opening.Destination, interrupt: Callable[[int], None]) -> None:
         self.box.clock_skew = -3.0
 
 

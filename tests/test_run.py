@@ -18,7 +18,7 @@ from moved_clock import standin
 
 from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import Place as Opened
+from enroll.commands.run_opening import Destination as Opened
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock

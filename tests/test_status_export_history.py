@@ -70,7 +70,7 @@ def enrolled(box: Sandbox, archive: Archive, command: Command) -> Command:
 def test_status_shows_counts_errors_and_runs() -> None:
     status = LedgerStatus(
         identity=LIBRARY,
-        photos_folder="/photos",
+        photo_root="/photos",
         counts={Status.ENROLLED: 1_200, Status.FAILED: 1},
         errors=[
             ErrorCount(status=Status.FAILED, code="PHOTO_MISSING", count=1, message="x"),
@@ -111,7 +111,7 @@ def test_equal_undocumented_answers_are_shown_once() -> None:
         RawAnswer(code="NEW_CODE", number=number, http_status=400, raw=text, at=0, run=1)
         for number, text in enumerate(texts)
     ]
-    status = LedgerStatus(identity=LIBRARY, photos_folder="/p", counts={}, raw=raw)
+    status = LedgerStatus(identity=LIBRARY, photo_root="/p", counts={}, raw=raw)
     lines = status_lines(status, Path("a.sqlite"))
     assert lines[lines.index("Undocumented answers, as received") + 1 :] == [
         f"  NEW_CODE, HTTP 400: {text}" for text in (texts[0], texts[2])
@@ -144,9 +144,7 @@ def test_a_watched_status_begins_with_counts_and_runs_and_stays_on_the_screen(
 
 
 def test_status_of_an_empty_ledger_says_so() -> None:
-    lines = status_lines(
-        LedgerStatus(identity=LIBRARY, photos_folder="", counts={}), Path("a.sqlite")
-    )
+    lines = status_lines(LedgerStatus(identity=LIBRARY, photo_root="", counts={}), Path("a.sqlite"))
     assert lines[2:] == ["Photos   no run yet", "", "  Nothing is recorded yet."]
 
 
@@ -164,7 +162,7 @@ def test_a_run_without_an_end_is_under_way_only_while_it_holds_the_ledger(
     holder: str | None, state: RunState
 ) -> None:
     runs = [RunRecord(run=1, start=START, end=None)]
-    status = LedgerStatus(identity=LIBRARY, photos_folder="/p", counts={}, runs=runs)
+    status = LedgerStatus(identity=LIBRARY, photo_root="/p", counts={}, runs=runs)
     (run,) = status_json(status, Path("a.sqlite"), holder=holder)["runs"]
     assert run["state"] == state
     last = status_lines(status, Path("a.sqlite"), holder=holder)[-1]
@@ -194,7 +192,7 @@ def test_status_tells_a_killed_run_from_one_under_way(
 def test_status_as_json_has_stable_keys() -> None:
     runs = [RunRecord(run=2, start=START, end=None), RunRecord(run=1, start=START, end=END)]
     told = status_json(
-        LedgerStatus(identity=LIBRARY, photos_folder="/p", counts={Status.FAILED: 1}, runs=runs),
+        LedgerStatus(identity=LIBRARY, photo_root="/p", counts={Status.FAILED: 1}, runs=runs),
         Path("a.sqlite"),
         holder="",
     )
@@ -221,7 +219,7 @@ def test_status_tells_how_a_run_under_way_goes_and_what_the_account_takes() -> N
     pace = RunPace(limit=17, in_flight=16, ceiling=16, calls=1000, refused=4, waits_for="photos")
     status = LedgerStatus(
         identity=LIBRARY,
-        photos_folder="/p",
+        photo_root="/p",
         counts={},
         ceiling=16,
         runs=[

@@ -15,7 +15,7 @@ from moved_clock import standin
 from enroll.commands import sync
 from enroll.commands.run import Screen
 from enroll.commands.run_closing import Report
-from enroll.commands.run_opening import Place as Opened
+from enroll.commands.run_opening import Destination as Opened
 from enroll.commands.sync import sync_manifest
 from enroll.errors import ExitCode, LocalError
 from enroll.ledger import read_ledger

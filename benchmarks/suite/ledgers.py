@@ -113,7 +113,7 @@ def _start(archive: Archive, rows: int) -> RunStart:
         manifest=str(manifest.resolve()),
         manifest_sha256=hashlib.sha256(manifest.read_bytes()).hexdigest(),
         options={},
-        photos_folder=str(archive.folder.resolve()),
+        photo_root=str(archive.folder.resolve()),
     )
 
 

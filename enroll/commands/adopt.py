@@ -134,7 +134,7 @@ class _Work:
         store, notes = photos.store, photos.notes
         adoption = Adoption(
             ledger=path,
-            photos_folder=store.root,
+            photo_root=store.root,
             group_id=run.group_id,
             endpoint=run.endpoint,
             listed=listed,
@@ -148,8 +148,8 @@ class _Work:
             run_start(run, command=ADOPT),
             manifest=path_text(self.manifest.path.absolute()),
             manifest_sha256=self.manifest.sha256,
-            photos_folder=store.root,
-            photos_folder_named=photos.named,
+            photo_root=store.root,
+            photo_root_named=photos.named,
             files=files_record({"the report": self.settings.report}),
         )
         with command_record(self.ledger, start, connection=self.caller.connection) as work:

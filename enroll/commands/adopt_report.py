@@ -44,7 +44,7 @@ class Adoption:
     """
 
     ledger: Path
-    photos_folder: str
+    photo_root: str
     group_id: str
     endpoint: str
     listed: ListedLibrary
@@ -119,7 +119,7 @@ def opening_lines(adoption: Adoption) -> list[str]:
         [
             ("Library", f"{adoption.group_id} at {adoption.endpoint}, {seen}"),
             ("Ledger", str(adoption.ledger)),
-            ("Photos", adoption.photos_folder),
+            ("Photos", adoption.photo_root),
         ],
         least=len("Endpoint"),  # aligned with what was shown before the first call
     )

@@ -218,7 +218,7 @@ class _Forgetting:
             session.prompt.say(refused)
         photo_search = PhotoSearch(
             group_id=session.group_id,
-            store=open_store(ledger.photos_folder),
+            store=open_store(ledger.photo_root),
             send_as=session.defaults.send_as,
         )
         theirs = PeopleSearch(

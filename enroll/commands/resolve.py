@@ -167,7 +167,7 @@ def _listed(ledger: Ledger, doubts: Sequence[FaceRecord]) -> list[str]:
     rows = []
     for face in doubts:
         shown = ", ".join(
-            shown_path(path, ledger.photos_folder) for path in sorted(paths[face.face_id])
+            shown_path(path, ledger.photo_root) for path in sorted(paths[face.face_id])
         )
         begins = face.sha256.hex()[:SHOWN_SHA256]
         rows.append((f"  {begins}", face.code or face.status.value, shown or "no row"))

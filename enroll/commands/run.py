@@ -11,7 +11,7 @@ from functools import cached_property
 from enroll import clock, threads
 from enroll.commands.run_closing import Report, close_run
 from enroll.commands.run_input import RunInput, prepare
-from enroll.commands.run_opening import Opened, Place, begin_run, hold_known, other_calls
+from enroll.commands.run_opening import Destination, Opened, begin_run, hold_known, other_calls
 from enroll.engine.threads import Executors, ThreadEngine
 from enroll.errors import EnrollError
 from enroll.ledger import Ledger, SyncResult
@@ -46,7 +46,7 @@ class Screen(Observer):
         """Called before the first call is signed: where it goes, and a description of the
         credentials."""
 
-    def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, destination: Destination, interrupt: Callable[[int], None]) -> None:
         """The run begins; `interrupt(signal number)` ends it gracefully."""
 
     def closed(self) -> None:
@@ -119,7 +119,7 @@ class Run:
     @property
     def number(self) -> int:
         """The run's number in the ledger."""
-        return self._opened.place.run
+        return self._opened.destination.run
 
     def interrupt(self, signal_number: int) -> None:
         """Start nothing more; what is in flight ends. Safe in a signal handler."""
@@ -134,7 +134,7 @@ class Run:
     def drive(self, core: OneCore | None = None) -> Ended:
         """Enroll what is due, on one `core` while nobody else wants it. Raises only bugs."""
         given, opened = self.given, self._opened
-        service, store = opened.connection.service, opened.place.store
+        service, store = opened.connection.service, opened.destination.store
         scan = Scan(
             given.manifest.rows(CHUNK_ROWS),
             store,
@@ -230,7 +230,7 @@ def open_run(
         executors = _executors(stack, concurrency, pool)
         opened = begin_run(stack, given, connection, held=held, concurrency=concurrency)
         run = Run(opened, executors=executors, screen=watching)
-        watching.opened(opened.place, run.interrupt)
+        watching.opened(opened.destination, run.interrupt)
         yield run
 
 
@@ -251,9 +251,9 @@ def _executors(stack: ExitStack, concurrency: Concurrency, pool: Pool) -> Execut
 def _work(opened: Opened) -> Work:
     given, settings = opened.given, opened.given.settings
     return Work(
-        run=opened.place.run,
+        run=opened.destination.run,
         group_id=settings.group_id,
-        store=opened.place.store,
+        store=opened.destination.store,
         policy=Policy(
             attempts=settings.attempts,
             multi_oriented_detection=settings.multi_oriented_detection,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll import clock
-from enroll.commands.run_opening import Opened, Place
+from enroll.commands.run_opening import Destination, Opened
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
 from enroll.ledger import BlockList, Ledger, RunEnd, SyncResult
 from enroll.limiter.limits import LimiterState
@@ -29,7 +29,7 @@ class Report:
     holds, by status.
     """
 
-    place: Place
+    place: Destination
     ended: Ended
     exit_code: ExitCode
     results: Path | None
@@ -53,7 +53,7 @@ def close_run(
     says_so = not ended.tally.due and scan_cache.says(_state_of(results))
     if results is not None and not (says_so and not _settled_any(ended.tally)):
         try:
-            lookup = results_lookup(ledger, opened.place.store, opened.forgotten)
+            lookup = results_lookup(ledger, opened.destination.store, opened.forgotten)
             written = write_results(given.manifest, results, lookup)
             scan_cache.results_are(_state_of(results))
         except EnrollError as error:
@@ -62,12 +62,12 @@ def close_run(
     ended = replace(ended, stop=stop or no_results)
     code = exit_code(ended, settings.fail_on)
     try:
-        ledger.end_run(opened.place.run, _run_end(ended, code, gauge.limit))
+        ledger.end_run(opened.destination.run, _run_end(ended, code, gauge.limit))
     except LocalError as error:
         ended = replace(ended, stop=ended.stop or error)
         code = exit_code(ended, settings.fail_on)
     return Report(
-        place=opened.place,
+        place=opened.destination,
         ended=ended,
         exit_code=code,
         results=results,

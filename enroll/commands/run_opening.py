@@ -43,8 +43,8 @@ from enroll.visible import path_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a run goes, known before its first photo is sent. `photos_folder_inherited`: an earlier
+class Destination:
+    """Where a run goes, known before its first photo is sent. `photo_root_inherited`: an earlier
     run chose the photos' folder. `notes` are sentences for the user, `urgent` those that somebody
     has to see. `unforgotten` are people that `enroll forget` has not completely deleted yet."""
 
@@ -55,7 +55,7 @@ class Place:
     new_ledger: bool
     run: int
     notes: Sequence[str]
-    photos_folder_inherited: bool = False
+    photo_root_inherited: bool = False
     urgent: Sequence[str] = ()
     unforgotten: int = 0
 
@@ -73,7 +73,7 @@ class Opened:
     connection: Connection
     concurrency: Concurrency
     held: Held
-    place: Place
+    destination: Destination
     trust: Trust
     began: int
     scan_cache: ScanCache
@@ -149,7 +149,7 @@ class _Opening:
         library, notes = self._library(known=not new)
         identity = identity_of(self.connection, library)
         if held is None:
-            empty = self._proved_empty(f"there is no ledger ({path})")
+            empty = self._prove_empty(f"there is no ledger ({path})")
             held = stack.enter_context(hold_ledger(path, identity, began_empty=empty))
         check_library(path, held.ledger.identity(), identity)
         return _Proved(library=library, held=held, new=new, empty=empty, notes=notes)
@@ -170,7 +170,7 @@ class _Opening:
         if put_back:
             ledger.begins(empty=False)
         elif not (proved.new or ledger.knows_a_face()):
-            empty = self._proved_empty(f"the ledger {path} knows none of them")
+            empty = self._prove_empty(f"the ledger {path} knows none of them")
             if empty:
                 ledger.begins(empty=True)
         if empty or settings.allow_nonempty:
@@ -190,8 +190,8 @@ class _Opening:
             manifest=path_text(manifest.path.absolute()),
             manifest_sha256=manifest.sha256,
             scan_mark=mark,
-            photos_folder=photos.store.root,
-            photos_folder_named=photos.named,
+            photo_root=photos.store.root,
+            photo_root_named=photos.named,
         )
         run = ledger.start_run(start, offsets=self.connection.service.clock.offsets)
         if trust is not Trust.LESS:
@@ -207,22 +207,22 @@ class _Opening:
             connection=self.connection,
             concurrency=self.concurrency,
             held=held,
-            place=self._place(proved, photos, found, run=run),
+            destination=self._destination(proved, photos, found, run=run),
             trust=trust,
             began=start.at,
             scan_cache=scan_cache,
             forgotten=forgotten,
         )
 
-    def _place(
+    def _destination(
         self, proved: _Proved, photos: ChosenStore, found: Sequence[str], *, run: int
-    ) -> Place:
+    ) -> Destination:
         given, settings, ledger = self.given, self.settings, proved.held.ledger
         manifest, unforgotten = given.manifest, ledger.forgetting.unfinished()
         offset = self.connection.service.clock.offset
         wrong_clock = [clock_sentence(offset)] if abs(offset) > CLOCK_SLACK_SECONDS else []
         bounds, to_forget = _bound_notes(settings, self.concurrency), unforgotten_notes(unforgotten)
-        return Place(
+        return Destination(
             endpoint=settings.endpoint,
             library=proved.library,
             ledger=given.ledger,
@@ -240,7 +240,7 @@ class _Opening:
                 *_exposed_notes({"ledger": given.ledger, "results file": given.results}),
                 *bounds,
             ],
-            photos_folder_inherited=photos.inherited,
+            photo_root_inherited=photos.inherited,
             urgent=[
                 *(manifest.notes[:1] if manifest.encoding_was_guessed else []),
                 *wrong_clock,
@@ -262,9 +262,9 @@ class _Opening:
         )
         return library, [f"The account had no library {library.group_id}; it was created."] * made
 
-    def _proved_empty(self, because: str) -> bool:
-        """Whether the library holds no face. Raises UsageError if it holds any, unless that is
-        allowed."""
+    def _prove_empty(self, because: str) -> bool:
+        """Ask whether the library holds no face; False also where no call is left for it. Raises
+        UsageError if it holds any, unless that is allowed."""
         settings, connection = self.settings, self.connection
         if settings.max_calls is not None and connection.tally.calls.total() >= settings.max_calls:
             return False  # this run has no call left for it, nor for a photo

@@ -156,7 +156,7 @@ class _Deletions:
 
     def _delete_leavers(self) -> None:
         chosen = self._ledger.deletions.choose_leavers(cutoff=self._cutoff)
-        if chosen.faces and self._may_go_on():
+        if chosen.faces and self._check_bounds():
             try:
                 self._delete()
             finally:
@@ -170,11 +170,11 @@ class _Deletions:
     def _delete(self) -> None:
         with self._run.caller() as caller:
             delete_chosen(
-                self._ledger, caller, run=self._run.number, go_on=self._may_go_on, seen=True
+                self._ledger, caller, run=self._run.number, go_on=self._check_bounds, seen=True
             )
 
-    def _may_go_on(self) -> bool:
-        """Whether another call may be made; if not, the reason is kept."""
+    def _check_bounds(self) -> bool:
+        """Note the bound that was reached, if one was. Returns whether another call may be made."""
         settings, more = self._settings, "and there is more to delete"
         if self._run.signal is not None:
             return False

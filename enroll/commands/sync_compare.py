@@ -126,7 +126,7 @@ def compare(
     diff.compare(now=now, cutoff=cutoff, withheld=ledger.block_list)
     counted = diff.counts()
     if settings.differences is not None:
-        _write_row_diffs(diff.row_diffs(photos_folder=store.root), settings.differences)
+        _write_row_diffs(diff.row_diffs(photo_root=store.root), settings.differences)
     return ManifestDifference(
         manifest=manifest,
         result=SyncResult(
@@ -194,7 +194,7 @@ def _examples(
     examples: dict[RowDiffKind, list[str]] = {}
     for kind in {kind for refusal in refusals for kind in sync_guards.KINDS[refusal.guard]}:
         names = dict[str, None]()
-        for one in islice(ledger.diff.row_diffs([kind], photos_folder=""), EXAMPLES):
+        for one in islice(ledger.diff.row_diffs([kind], photo_root=""), EXAMPLES):
             name = one.user_id if shown else mask(one.user_id)
             if one.line:
                 names[f"{name} (line {one.line})"] = None

@@ -281,7 +281,7 @@ def _prove(session: Session[VerifySettings]) -> dict[str, int]:
     )
     photo_search = PhotoSearch(
         group_id=session.group_id,
-        store=open_store(audit.photos_folder),
+        store=open_store(audit.photo_root),
         send_as=session.defaults.send_as,
     )
     # A failed search proves nothing.

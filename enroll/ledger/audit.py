@@ -228,9 +228,9 @@ class SqliteAudit(SqliteReader):
         yield from self._found(DifferenceKind.OTHER_USER_ID, _OTHER_USER_ID)
 
     def _found(self, kind: DifferenceKind, query: Select[Any]) -> Iterator[LibraryDifference]:
-        photos_folder = self.photos_folder
+        photo_root = self.photo_root
         for found in self._connection.execute(query.execution_options(yield_per=ROWS_AT_ONCE)):
-            yield _difference(kind, found, photos_folder)
+            yield _difference(kind, found, photo_root)
 
     # What may be done about them
 
@@ -338,14 +338,14 @@ _UNKNOWN = select(
 ).where(_is_unknown())
 
 
-def _difference(kind: DifferenceKind, found: Row[Any], photos_folder: str) -> LibraryDifference:
+def _difference(kind: DifferenceKind, found: Row[Any], photo_root: str) -> LibraryDifference:
     return LibraryDifference(
         kind=kind,
         face_token=found.face_token,
         user_id=found.user_id,
         library_user_id=found.library_user_id,
         add_time=found.add_time,
-        image=shown_path(found.path or "", photos_folder),
+        image=shown_path(found.path or "", photo_root),
     )
 
 

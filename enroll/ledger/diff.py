@@ -224,7 +224,7 @@ class SqliteManifestDiff:
         )
 
     def row_diffs(
-        self, kinds: Sequence[RowDiffKind] = tuple(RowDiffKind), *, photos_folder: str
+        self, kinds: Sequence[RowDiffKind] = tuple(RowDiffKind), *, photo_root: str
     ) -> Iterator[RowDiff]:
         for kind in kinds:
             query = ROW_DIFFS[kind].execution_options(yield_per=1000)
@@ -233,7 +233,7 @@ class SqliteManifestDiff:
                     kind=kind,
                     user_id=found.user_id,
                     user_data=found.user_data,
-                    image=shown_path(found.path or "", photos_folder),
+                    image=shown_path(found.path or "", photo_root),
                     face_token=found.face_token or "",
                     since=found.since,
                     line=found.line,

@@ -143,9 +143,9 @@ class ManifestDiff(Protocol):
         """The difference in numbers, without `returned`."""
 
     def row_diffs(
-        self, kinds: Sequence[RowDiffKind] = ..., *, photos_folder: str
+        self, kinds: Sequence[RowDiffKind] = ..., *, photo_root: str
     ) -> Iterator[RowDiff]:
-        """The single rows and faces, with photos' paths relative to `photos_folder`."""
+        """The single rows and faces, with photos' paths relative to `photo_root`."""
 
     def accept(self, run: int) -> None:
         """Record who is absent, and what is to be added and deleted."""
@@ -317,11 +317,11 @@ class LedgerReader(Protocol):
         """The library whose ledger it is."""
 
     @property
-    def photos_folder(self) -> str:
+    def photo_root(self) -> str:
         """The photos' folder of the last run that had one, an absolute path; empty before it."""
 
     @property
-    def named_photos_folder(self) -> str:
+    def named_photo_root(self) -> str:
         """The same if --images named it, else empty."""
 
     @property
@@ -332,7 +332,7 @@ class LedgerReader(Protocol):
     def ceiling(self) -> int | None:
         """How many calls at a time the account was last found to allow; None before."""
 
-    def photos_folder_of(self, manifest: str) -> tuple[str, bool] | None:
+    def photo_root_of(self, manifest: str) -> tuple[str, bool] | None:
         """The photos' folder of the last run of this manifest (an absolute path), and whether
         --images named it; None if the manifest has had no run."""
 

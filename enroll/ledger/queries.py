@@ -62,24 +62,24 @@ class SqliteReader:
         return LibraryIdentity(**self._connection.execute(query).one()._asdict())
 
     @property
-    def photos_folder(self) -> str:
-        return self._connection.scalar(select(s.library.c.photos_folder)) or ""
+    def photo_root(self) -> str:
+        return self._connection.scalar(select(s.library.c.photo_root)) or ""
 
     @property
-    def named_photos_folder(self) -> str:
-        named = select(s.library.c.photos_folder).where(s.library.c.photos_folder_named)
+    def named_photo_root(self) -> str:
+        named = select(s.library.c.photo_root).where(s.library.c.photo_root_named)
         return self._connection.scalar(named) or ""
 
-    def photos_folder_of(self, manifest: str) -> tuple[str, bool] | None:
+    def photo_root_of(self, manifest: str) -> tuple[str, bool] | None:
         columns = s.run.c
         query = (
-            select(columns.photos_folder, columns.photos_folder_named)
-            .where(columns.manifest == manifest, columns.photos_folder != "")
+            select(columns.photo_root, columns.photo_root_named)
+            .where(columns.manifest == manifest, columns.photo_root != "")
             .order_by(s.run.c.run.desc())
             .limit(1)
         )
         found = self._connection.execute(query).one_or_none()
-        return None if found is None else (found.photos_folder, found.photos_folder_named)
+        return None if found is None else (found.photo_root, found.photo_root_named)
 
     @property
     def block_list(self) -> BlockList:
@@ -95,7 +95,7 @@ class SqliteReader:
             forgotten=forgotten,
             unfinished=unfinished,
             identity=self.identity(),
-            photos_folder=self.photos_folder,
+            photo_root=self.photo_root,
             counts=self._counts(),
             ceiling=self.ceiling,
             errors=self._errors(),
@@ -146,19 +146,19 @@ class SqliteReader:
         return sorted(errors, key=lambda error: (-error.count, error.code))
 
     def entries(self, statuses: Iterable[Status] = ()) -> Iterator[Entry]:
-        photos_folder = self.photos_folder
+        photo_root = self.photo_root
         faces, rows = _FACES, _ROWS.where(s.row.c.face_id.is_(None))
         if wanted := [status.value for status in statuses]:
             faces = faces.where(s.face.c.status.in_(wanted))
             rows = rows.where(s.row.c.status.in_(wanted))
         for query in (faces, rows.order_by(s.row.c.user_id, s.row.c.path)):
             for found in self._connection.execute(query.execution_options(yield_per=1000)):
-                yield _entry(found, photos_folder)
+                yield _entry(found, photo_root)
 
     def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
-        photos_folder = self.photos_folder
+        photo_root = self.photo_root
         found = self._connection.execute(_ROWS_OF, {"rows": json.dumps(rows)})
-        known = {(one.user_id, one.path): _entry(one, photos_folder) for one in found}
+        known = {(one.user_id, one.path): _entry(one, photo_root) for one in found}
         return [known.get(row) for row in rows]
 
     def history(
@@ -287,11 +287,11 @@ _ROWS = _entries_of_rows(s.row)
 _ROWS_OF = _entries_of_rows(_wanted())
 
 
-def _entry(found: Row[Any], photos_folder: str) -> Entry:
+def _entry(found: Row[Any], photo_root: str) -> Entry:
     return Entry(
         user_id=found.user_id,
         user_data=found.user_data,
-        image=shown_path(found.path or "", photos_folder),
+        image=shown_path(found.path or "", photo_root),
         status=Status(found.status),
         face_token=found.face_token or "",
         error=found.code,

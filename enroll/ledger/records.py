@@ -55,8 +55,8 @@ class RunStart:
     `options` are a record for people, without secrets: the code relies on none of them. What it
     does rely on has a field of its own. `timeout` and `settle_after` are seconds, `settle_after`
     None where the command has none. `scan_mark` is the fingerprint of the manifest and of the
-    settings that decide about its rows, empty where no manifest was scanned. `photos_folder` is
-    the absolute path of the manifest's photos, empty without a manifest, and `photos_folder_named`
+    settings that decide about its rows, empty where no manifest was scanned. `photo_root` is
+    the absolute path of the manifest's photos, empty without a manifest, and `photo_root_named`
     says that --images named it. `files` are those that the command wrote or was given, by what
     they are in words.
     """
@@ -75,8 +75,8 @@ class RunStart:
     send_as: SendAs = SendAs.FILE
     settle_after: float | None = None
     scan_mark: str = ""
-    photos_folder: str = ""
-    photos_folder_named: bool = False
+    photo_root: str = ""
+    photo_root_named: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -175,7 +175,7 @@ class LedgerStatus:
     not everything is gone yet."""
 
     identity: LibraryIdentity
-    photos_folder: str
+    photo_root: str
     counts: Mapping[Status, int]
     ceiling: int | None = None
     errors: Sequence[ErrorCount] = ()
@@ -327,7 +327,7 @@ def _second(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def shown_path(path: str, photos_folder: str) -> str:
+def shown_path(path: str, photo_root: str) -> str:
     """A photo's path as a manifest would say it: relative to the photos' folder, if below it."""
-    below = photos_folder.rstrip("/") + "/"
-    return path[len(below) :] if photos_folder and path.startswith(below) else path
+    below = photo_root.rstrip("/") + "/"
+    return path[len(below) :] if photo_root and path.startswith(below) else path

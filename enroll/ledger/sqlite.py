@@ -121,11 +121,11 @@ class SqliteLedger(SqliteReader):
                 **start_columns(start),
             )
         )
-        if start.photos_folder:
+        if start.photo_root:
             self._connection.execute(
                 update(s.library).values(
-                    photos_folder=start.photos_folder,
-                    photos_folder_named=start.photos_folder_named,
+                    photo_root=start.photo_root,
+                    photo_root_named=start.photo_root_named,
                 )
             )
         if died is not None:
@@ -343,7 +343,7 @@ class SqliteLedger(SqliteReader):
             people = self._connection.execute(of_two.group_by(face.face_id)).all()
             if people:  # rows may be of one person only, by now
                 ids = tuple(one.user_id for one in people)
-                path = shown_path(people[0].path, self.photos_folder)
+                path = shown_path(people[0].path, self.photo_root)
                 examples.append(SharedPhoto(path=path, user_ids=ids, people=found.people))
         return examples
 

@@ -49,8 +49,8 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
     enrolled, and for a folder that no run has used; LocalError for one that an earlier run used.
     """
     own = resolved(manifest.path.parent)
-    before = ledger.photos_folder_of(path_text(manifest.path.absolute()))
-    last_named = ledger.named_photos_folder
+    before = ledger.photo_root_of(path_text(manifest.path.absolute()))
+    last_named = ledger.named_photo_root
     if given is not None:
         found = ChosenStore(store=open_store(resolved(given)), named=True, inherited=False)
     elif before is not None:
@@ -64,7 +64,7 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
         found = ChosenStore(store=store, named=True, inherited=True, notes=[note])
     else:
         found = ChosenStore(store=open_store(own), named=bool(last_named), inherited=False)
-    return _checked(found, known=(last_named, ledger.photos_folder, before[0] if before else ""))
+    return _checked(found, known=(last_named, ledger.photo_root, before[0] if before else ""))
 
 
 def _refuse_two(manifest: Manifest, own: Path, named: Path) -> None:

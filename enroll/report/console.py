@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from enroll import clock
 from enroll.commands.run import Screen
-from enroll.commands.run_opening import Place
+from enroll.commands.run_opening import Destination
 from enroll.ledger import RunPace
 from enroll.limiter.waiting import WaitReason
 from enroll.model import Candidate, Fault, Status
@@ -103,22 +103,23 @@ class Console(Screen):
         if not self._silent:
             self._write(account_lines(endpoint, self._origin("endpoint"), credentials))
 
-    def opened(self, place: Place, interrupt: Callable[[int], None]) -> None:
+    def opened(self, destination: Destination, interrupt: Callable[[int], None]) -> None:
         self._on_opened(interrupt)
         log(
             "run_started",
-            f"run {place.run} of library {place.library.group_id} at {place.endpoint}",
+            f"run {destination.run} of library {destination.library.group_id} "
+            f"at {destination.endpoint}",
             {
-                "run": place.run,
-                "endpoint": place.endpoint,
-                "group_id": place.library.group_id,
-                "ledger": path_text(place.ledger),
+                "run": destination.run,
+                "endpoint": destination.endpoint,
+                "group_id": destination.library.group_id,
+                "ledger": path_text(destination.ledger),
                 "manifest": path_text(self._settings.manifest),
             },
         )
         if not self._silent:
-            self._tell_place(place)
-        self._tell_notes(place)
+            self._tell_destination(destination)
+        self._tell_notes(destination)
         self._began = self._told_at = clock.monotonic()
         if self._with_bar:
             self._bar = _Bar(
@@ -131,15 +132,17 @@ class Console(Screen):
                 smoothing=0.05,
             )
 
-    def _tell_place(self, place: Place) -> None:
-        library, new = place.library, "new, " if place.new_ledger else ""
-        photos = "as in the last run" if place.photos_folder_inherited else self._origin("images")
+    def _tell_destination(self, destination: Destination) -> None:
+        library, new = destination.library, "new, " if destination.new_ledger else ""
+        photos = (
+            "as in the last run" if destination.photo_root_inherited else self._origin("images")
+        )
         name = f" “{library.group_name}”" if library.group_name else ""
         created = f"created {library.add_time} ({self._origin('group_id')})"
         told = [
             ("Library", f"{library.group_id}{name}, {created}"),
-            ("Ledger", f"{place.ledger} ({new}{self._origin('ledger')})"),
-            ("Photos", f"{place.store.root} ({photos})"),
+            ("Ledger", f"{destination.ledger} ({new}{self._origin('ledger')})"),
+            ("Photos", f"{destination.store.root} ({photos})"),
         ]
         # Aligned with what was shown before the first call.
         self._write(facts(told, least=len("Endpoint")))
@@ -147,10 +150,10 @@ class Console(Screen):
     def _origin(self, name: str) -> str:
         return self._settings.origins.get(name, "default")
 
-    def _tell_notes(self, place: Place) -> None:
+    def _tell_notes(self, destination: Destination) -> None:
         """Every note goes into the log; with --quiet only urgent ones are shown."""
-        for note in place.notes:
-            urgent = note in place.urgent
+        for note in destination.notes:
+            urgent = note in destination.urgent
             level = logging.WARNING if urgent else logging.INFO
             log("note", note, {}, level=level, aside=not (self._as_json or urgent))
             if not (self._silent or urgent):  # logging a warning shows it

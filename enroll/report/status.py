@@ -56,7 +56,7 @@ def status_lines(
             [
                 ("Library", f"{identity.group_id} at {identity.host}, created {identity.add_time}"),
                 ("Ledger", str(path)),
-                ("Photos", status.photos_folder or "no run yet"),
+                ("Photos", status.photo_root or "no run yet"),
                 *_ceiling(status),
                 *_forgotten(status),
             ]
@@ -135,7 +135,7 @@ def status_json(status: LedgerStatus, path: Path, *, holder: str | None = None) 
             "group_id": identity.group_id,
             "add_time": identity.add_time,
         },
-        "images": status.photos_folder,
+        "images": status.photo_root,
         "ceiling": status.ceiling,
         "forgotten": {"people": status.forgotten, "unfinished": status.unfinished},
         "counts": {name.value: count for name, count in status.counts.items()},

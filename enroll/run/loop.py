@@ -169,13 +169,13 @@ class Driver:
             if self._end(now) is not None:
                 return  # before anything more leaves
         self._sender.send(now)
-        if now - self._beaten >= TICK_SECONDS:  # here, when every place is taken that can be
+        if now - self._beaten >= TICK_SECONDS:  # here, when every slot is taken that can be
             self._beaten = now
             self._progress.beat(self._view(now), now)
         self._listen(self._patience())
 
     def _work_due(self, now: float) -> float:
-        """When to work next: at once if a place would stay empty otherwise or an answer was no
+        """When to work next: at once if a slot would stay empty otherwise or an answer was no
         success, else together with what comes within BATCH_SECONDS."""
         sender, feed = self._sender, self._feed
         if sender.urgent or not (sender.answered or feed.read):
@@ -267,7 +267,7 @@ class Driver:
         )
 
     def _room(self) -> int:
-        """How many more photos to have read, so that no place in flight waits for one.
+        """How many more photos to have read, so that no slot waits for one.
 
         Rows that wait for their back-off hold a photo, too, and must not pile up while the service
         is away.

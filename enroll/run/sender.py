@@ -1,4 +1,4 @@
-"""The calls of a run: intended, committed, sent when there is a place, answered, sent again."""
+"""The calls of a run: intended, committed, sent when there is a slot, answered, sent again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Sender:
     """Every job between the decision to send its face and what the answer means.
 
     A job is ready (no intent recorded), then arming (intent recorded, not committed), armed (intent
-    on disk), in flight, and answered, when its place is free again. Then it is finished, or goes
+    on disk), in flight, and answered, when its slot is free again. Then it is finished, or goes
     back to ready, or waits for its back-off.
     """
 
@@ -93,7 +93,7 @@ class Sender:
 
     @property
     def ready(self) -> int:
-        """Jobs that could leave if there were places."""
+        """Jobs that could leave if there were slots."""
         return len(self._ready) + len(self._arming) + len(self._armed)
 
     @property
@@ -141,7 +141,7 @@ class Sender:
         self._ready.append(job)
 
     def arm(self) -> None:
-        """Record the intents of the next calls, at most as many ahead as there are places."""
+        """Record the intents of the next calls, at most as many ahead as there are slots."""
         while self._ready and len(self._armed) + len(self._arming) < self._limiter.limit:
             job = self._ready.popleft()
             job.previous_expires, expires = job.face.expires, self._latest_expiry()
@@ -154,15 +154,15 @@ class Sender:
         return self._service.expiry(within=self._journal.took + INTENT_SECONDS)
 
     def starving(self, now: float) -> bool:
-        """Whether a place is free that only a commit can fill."""
+        """Whether a slot is free that only a commit can fill."""
         return bool(self._arming) and self.hungry(now)
 
     def hungry(self, now: float) -> bool:
-        """Whether a place is free and no call is ready to leave."""
+        """Whether a slot is free and no call is ready to leave."""
         return not self._armed and self._limiter.free(now) > 0
 
     def may_send(self, now: float) -> bool:
-        """Whether a call is ready to leave and there is a place for it."""
+        """Whether a call is ready to leave and there is a slot for it."""
         return (
             bool(self._armed)
             and self._limiter.free(now) > 0
@@ -175,7 +175,7 @@ class Sender:
         self._arming.clear()
 
     def send(self, now: float) -> None:
-        """Send as many calls as there are places for, as long as the last sign of life is recent:
+        """Send as many calls as there are slots for, as long as the last sign of life is recent:
         handing out many calls takes a while if a thread is started for each."""
         while self._waiting and self._waiting[0][0] <= now:
             self._ready.append(heapq.heappop(self._waiting)[2])
@@ -216,7 +216,7 @@ class Sender:
         return self._service.sign(call)
 
     def _arrived(self, job: Job, answer: Answer) -> None:
-        """Free the place of a call that has ended; `hear_all` records what its answer means."""
+        """Free the slot of a call that has ended; `hear_all` records what its answer means."""
         slot = self._in_flight.pop(job)
         service_time = clock.time() + self._service.clock.offset
         self._limiter.answered(slot, answer, now=clock.monotonic(), service_time=service_time)

@@ -79,7 +79,7 @@ class InDoubt:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Not applied: call again, after a back-off or as soon as there is a place (`refused`: by the
+    """Not applied: call again, after a back-off or as soon as there is a slot (`refused`: by the
     service, or by this machine)."""
 
     face: FaceRecord
