@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
@@ -21,8 +20,25 @@ USUAL_QUALITY = 92
 LOWEST_QUALITY = 50
 """Below that a smaller picture looks better than a coarser one."""
 
-_CLOSE_ENOUGH = 0.92
-"""If a JPEG takes this share of the bytes that it may have, no better quality is tried."""
+_CLOSE_ENOUGH = 0.95
+"""If a JPEG is expected to take this share of the bytes that it may have, no better quality is
+tried."""
+
+_SAFELY = 0.97
+"""Share of the bytes that a JPEG may have, for which its estimate aims."""
+
+_SMALLER = 0.98
+"""By how much the sides shrink at least where even the coarsest quality does not fit."""
+
+_SMALL, _LEAST_SIDE = 1_000_000, 192
+"""Pixels of a picture, and of its short side, below which its length is not estimated."""
+
+_BLOCK, _PARTS, _STEP = 16, 6, 5
+"""Pixels a side of a block, whatever the sampling of colour; in how many parts a row of blocks is
+divided for a sample; and from which part to which it goes on in the next row."""
+
+_HEAD_BYTES = 620
+"""Of a JPEG with the standard's Huffman tables, beside its picture."""
 
 _FULL, _HALF_WIDTH = 0, 1
 """Pillow's numbers for the sampling of colour: at every pixel, at every other of a line."""
@@ -66,53 +82,88 @@ def _quality_of(tables: Sequence[Sequence[int]]) -> int:
 
 def encode(picture: Image.Image, style: Style, *, max_bytes: int) -> bytes:
     """A JPEG of at most `max_bytes`: in the given `style`, or coarser if necessary, or smaller in
-    pixels, too."""
-    tables = {} if style.tables is None else {"qtables": style.tables}
-    first = _saved(picture, quality=style.quality, subsampling=style.sampling, **tables)
-    while len(first) > max_bytes:
-        length, first = len(first), b""
-        found = _coarser(picture, style, max_bytes, known=(style.quality, length))
-        if found is not None:
-            return found
+    pixels, too. A picture of many pixels is nearly always encoded once."""
+    if picture.width * picture.height <= max_bytes:  # it hardly ever takes a byte a pixel
+        content = _saved(picture, style)
+        if len(content) <= max_bytes:
+            return content
+    while True:
+        sample, expected = _Sample.of(picture), _SAFELY * max_bytes
+        while (found := _finest(sample, style, expected)) is not None:
+            content = _saved(picture, found)
+            if len(content) <= max_bytes:
+                return content
+            expected *= _SAFELY * max_bytes / len(content)
+            del content
+        length = sample.length(style)
         smaller = math.sqrt(max_bytes / length) if length < 4 * max_bytes else 0.5
-        size = scaled(picture.size, smaller, least=MIN_SIDE)
+        size = scaled(picture.size, min(smaller, _SMALLER), least=MIN_SIDE)
         if size == picture.size:
-            return _saved(picture, quality=LOWEST_QUALITY, subsampling=style.sampling)
-        picture = resized(picture, size)
-        first = _saved(picture, quality=style.quality, subsampling=style.sampling)
-    return first
+            return _saved(picture, replace(style, quality=LOWEST_QUALITY, tables=None))
+        picture, style = resized(picture, size), replace(style, tables=None)
 
 
-def _coarser(
-    picture: Image.Image, style: Style, max_bytes: int, *, known: tuple[int, int]
-) -> bytes | None:
-    """The best quality that fits, or nearly so; None where the lowest does not.
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Some of a picture, from which the length of its JPEG is estimated. `share` is that of its
+    pixels."""
+
+    picture: Image.Image
+    share: float
+
+    @classmethod
+    def of(cls, picture: Image.Image) -> _Sample:
+        """Every other row of blocks, of each a sixth of the width, from all over the picture; all
+        of a small picture, whose estimate would be poor."""
+        if picture.width * picture.height < _SMALL or min(picture.size) < _LEAST_SIDE:
+            return cls(picture, 1)
+        wide = picture.width // (_PARTS * _BLOCK) * _BLOCK
+        tops = range(0, picture.height - _BLOCK + 1, 2 * _BLOCK)
+        sample = Image.new(picture.mode, (wide, len(tops) * _BLOCK))
+        for row, top in enumerate(tops):
+            left = row * _STEP % _PARTS * wide
+            tile = picture.crop((left, top, left + wide, top + _BLOCK))
+            sample.paste(tile, (0, row * _BLOCK))
+        return cls(sample, sample.width * sample.height / (picture.width * picture.height))
+
+    def length(self, style: Style) -> float:
+        """Bytes that the whole picture is expected to take in this style."""
+        return _HEAD_BYTES + (len(_saved(self.picture, style)) - _HEAD_BYTES) / self.share
+
+
+def _finest(sample: _Sample, style: Style, max_bytes: float) -> Style | None:
+    """The best style that is expected to fit, or nearly so; None where the coarsest is not.
 
     Lengths grow with quality, their logarithm nearly in a line: few tries are needed.
     """
+    quality, length = style.quality, sample.length(style)
+    if length <= max_bytes:
+        return style
     best, low, high = None, LOWEST_QUALITY, style.quality - 1
     slope = 0.03  # of the logarithm of the length, for a step of quality
     while low <= high:
-        beyond = math.log(known[1] / max_bytes) + 0.03
-        quality = min(max(known[0] - math.ceil(beyond / slope), low), high)
-        # Not optimized: that gains some per cent, and holds all coefficients of the picture.
-        found = _saved(picture, quality=quality, subsampling=style.sampling)
-        if quality != known[0]:
-            slope = max(math.log(known[1] / len(found)) / (known[0] - quality), 0.005)
-        known = (quality, len(found))
-        if len(found) > max_bytes:
+        beyond = math.log(length / max_bytes) + 0.01
+        before, last = quality, length
+        quality = min(max(before - math.ceil(beyond / slope), low), high)
+        found = replace(style, quality=quality, tables=None)
+        length = sample.length(found)
+        if quality != before:
+            slope = max(math.log(last / length) / (before - quality), 0.005)
+        if length > max_bytes:
             high = quality - 1
         else:
             best, low = found, quality + 1
-            if len(found) >= _CLOSE_ENOUGH * max_bytes:
+            if length >= _CLOSE_ENOUGH * max_bytes:
                 break
     return best
 
 
-def _saved(picture: Image.Image, **options: Any) -> bytes:
-    if "qtables" in options:
-        options.pop("quality")
+def _saved(picture: Image.Image, style: Style) -> bytes:
     check_time()
     out = BytesIO()
-    picture.save(out, "JPEG", **options)
+    # Not optimized: that gains some per cent, and holds all coefficients of the picture.
+    if style.tables is None:
+        picture.save(out, "JPEG", quality=style.quality, subsampling=style.sampling)
+    else:
+        picture.save(out, "JPEG", qtables=style.tables, subsampling=style.sampling)
     return out.getvalue()
