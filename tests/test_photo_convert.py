@@ -16,7 +16,8 @@ from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.model import Fault, Photo
 from enroll.photos import Edit, PhotoCode, Prepared, open_store, prepare, read_photo
-from enroll.photos.bounds import Gate, decoding_bytes, decoding_limit
+from enroll.photos.bounds import Gate, decoding_limit
+from enroll.photos.decode import decoding_bytes
 from enroll.photos.form import Form
 from enroll.photos.strip import Pieces
 from enroll.sandbox.faces import grey_picture

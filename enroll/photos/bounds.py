@@ -1,5 +1,5 @@
-"""What decoding may take: the memory of each stage, how much all may take together, how many photos
-are decoded at a time, and how long one may last. All of that is decided here."""
+"""What decoding may take: how much memory all photos may take together, how many are decoded at a
+time, and how long one may last. What each stage needs is known beside it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from threading import Condition, Lock
 from typing import TypeVar
 
-from PIL import Image
-
 from enroll import threads
 from enroll.errors import ShortageError
 from enroll.photos import decision
 from enroll.photos.decision import RefusedError
-from enroll.photos.form import Form
 from enroll.settings import DEFAULT_MAX_PIXELS
 from enroll.threads import Threads
 
@@ -190,56 +187,3 @@ def give_back_memory() -> None:
 def decoding_limit(max_pixels: int) -> int:
     """Bytes for decoding one picture, if a photo may have so many pixels."""
     return max(DECODING_BYTES, DECODING_BYTES * max_pixels // DEFAULT_MAX_PIXELS)
-
-
-_BESIDE: Mapping[Form, float] = {
-    Form.JPEG: 0,
-    Form.PNG: 0.5,
-    Form.BMP: 0,
-    Form.GIF: 1,
-    Form.TIFF: 4,
-    Form.WEBP: 12.5,
-    Form.AVIF: 6.5,
-    Form.HEIF: 4,
-}
-"""Memory for a pixel that decoding takes beside Pillow's own picture, by measurement: WebP holds
-two canvases and a copy, a TIFF may be one strip or has to be turned, AVIF and HEIC are copied. Of
-a HEIC it is that of 4:2:0, as every phone writes it: one of 4:4:4 takes 1.5 bytes more."""
-
-_MODE_BYTES: Mapping[str, int] = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
-
-
-def pixel_bytes(picture: Image.Image) -> int:
-    """Memory for a pixel of a decoded picture: RGB is padded to 4 bytes."""
-    return _MODE_BYTES.get(picture.mode, 4)
-
-
-def decoding_bytes(picture: Image.Image, form: Form, *, coefficients: float = 0) -> int:
-    """Memory that it takes to decode a picture that is open, by Pillow and by what it uses;
-    `coefficients` is what a progressive JPEG's decoder keeps."""
-    pixels = picture.size[0] * picture.size[1]
-    return round(pixels * (pixel_bytes(picture) + _BESIDE[form]) + coefficients)
-
-
-def converting_bytes(
-    picture: Image.Image, max_side: int, *, paints: bool, turns: bool, length: int
-) -> int:
-    """Memory for all that is done to a picture once it is decoded, at most one step at a time:
-    colours, size, orientation and encoding. `length` is that of its file."""
-    pixels = picture.size[0] * picture.size[1]
-    kept = round(pixels * min(1.0, max_side / max(picture.size)) ** 2)
-    painted = 1 if picture.mode == "L" and not paints else 4
-    needs = [encoding_bytes(kept * painted, length)]
-    if paints:
-        needs.append(pixels * (pixel_bytes(picture) + 4))
-    if kept < pixels:
-        needs.append((pixels + kept) * painted)
-    if turns:
-        needs.append(2 * kept * painted)
-    return max(needs)
-
-
-def encoding_bytes(picture_bytes: int, length: int) -> int:
-    """Memory for a picture and its JPEG: at first that may be as large as the file, or take half a
-    byte a pixel."""
-    return picture_bytes + max(length, picture_bytes // 8)

@@ -80,6 +80,12 @@ def _quality_of(tables: Sequence[Sequence[int]]) -> int:
     return round((200 - percent) / 2 if percent <= 100 else 5000 / percent)
 
 
+def encoding_bytes(picture_bytes: int, max_bytes: int) -> int:
+    """Memory for a picture of so many bytes, its sample and its JPEG, which takes hardly ever two
+    bytes a pixel."""
+    return picture_bytes + picture_bytes // (2 * _PARTS) + min(max_bytes, picture_bytes // 2)
+
+
 def encode(picture: Image.Image, style: Style, *, max_bytes: int) -> bytes:
     """A JPEG of at most `max_bytes`: in the given `style`, or coarser if necessary, or smaller in
     pixels, too. A picture of many pixels is nearly always encoded once."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from io import BytesIO
 
 from PIL import Image, ImageCms
 
 from enroll.photos.bounds import check_time
-from enroll.photos.decision import MIN_SIDE
-from enroll.photos.decode import scaled
+from enroll.photos.decode import pixel_bytes
 
 LARGEST_PROFILE = 4 * 1024 * 1024
 """Bytes; profiles of presses have some two million."""
@@ -18,8 +18,13 @@ LARGEST_PROFILE = 4 * 1024 * 1024
 _LARGEST_SRGB = 100_000
 """Bytes; sRGB's profiles have some 3,000. Smaller ones are cached."""
 
-_STRIP_PIXELS = 250_000
-"""Lines converted at a time, so that only the old and the new picture take much memory."""
+_STRIP_PIXELS = 1_000_000
+"""Of the decoded picture that are changed at a time: beside it and the new one there is only that
+much."""
+
+_FILTER, _SUPPORT = Image.Resampling.BICUBIC, 2
+"""Takes a quarter less time than Lanczos' filter, and no eye sees the difference; and how many
+pixels it sees to each side, of the smaller picture's size."""
 
 _DEEP = ("I", "F")
 """How the names of modes with more than 8 bits begin."""
@@ -41,76 +46,117 @@ TURNS: Mapping[int, Image.Transpose] = {
 """The transposition that brings a picture of each EXIF orientation upright."""
 
 ON_ITS_SIDE = range(5, 9)
+"""The orientations for which lines become columns."""
+
+_ON_ITS_SIDE = frozenset(TURNS[orientation] for orientation in ON_ITS_SIDE)
+
+_FROM_THE_END = frozenset(TURNS[orientation] for orientation in (3, 4, 6, 7))
+"""Turns for which the first lines become the last, or the last columns."""
 
 
-def shown(opened: Image.Image, max_side: int, turn: Image.Transpose | None) -> Image.Image:
-    """A decoded picture in sRGB, no larger than it may be, and upright."""
-    picture = to_srgb(opened, opened.info.get("icc_profile"))
-    picture.info = {}  # Pillow writes comments that it finds there
-    if picture is not opened:
-        opened.close()
-    if max(picture.size) > max_side:
-        picture = resized(
-            picture, scaled(picture.size, max_side / max(picture.size), least=MIN_SIDE)
+def shown(decoded: Image.Image, size: tuple[int, int], turn: Image.Transpose | None) -> Image.Image:
+    """A decoded picture in sRGB, on white where it is transparent, by its embedded profile if that
+    is valid; of this size before it is turned, and upright. The decoded one is closed, unless it is
+    the result."""
+    mode = _flat_mode(decoded)
+    colours = _by_profile(mode, decoded.info.get("icc_profile"))
+    if colours is None and mode not in ("L", "RGB"):
+        colours = _to_rgb
+    if colours is None and size == decoded.size and turn is None and not _is_painted(decoded):
+        picture = decoded
+    else:
+        # Where no pixel changes its place, the strips go back to where they came from.
+        into = decoded if size == decoded.size and turn is None else None
+        mode = mode if colours is None else "RGB"
+        picture = assembled(
+            _strips(decoded, size), size, mode=mode, colours=colours, turn=turn, into=into
         )
-        opened.close()
-    if turn is not None:
-        picture = picture.transpose(turn)
-        opened.close()
+    picture.info = {}  # Pillow writes comments that it finds there
+    if picture is not decoded:
+        decoded.close()
     return picture
 
 
-_STRIP_ROWS = 256
-"""Lines that are resized at a time. The filter sees beyond their edges, so that no seam shows."""
+def assembled(
+    strips: Iterable[Image.Image],
+    size: tuple[int, int],
+    *,
+    mode: str,
+    colours: Paint | None = None,
+    turn: Image.Transpose | None = None,
+    into: Image.Image | None = None,
+) -> Image.Image:
+    """A picture of strips that follow each other from top to bottom, `size` all in all, each
+    brought to other `colours`, which makes its mode `mode`, and turned by itself. It goes `into` a
+    picture that has this mode."""
+    on_its_side = turn in _ON_ITS_SIDE
+    picture = into
+    if picture is None or picture.mode != mode:
+        picture = Image.new(mode, size[::-1] if on_its_side else size)
+    top, below = 0, size[1]
+    for flat in strips:
+        check_time()
+        strip = flat if colours is None else colours(flat)
+        below -= strip.height
+        at = below if turn in _FROM_THE_END else top
+        top += strip.height
+        if turn is not None:
+            strip = strip.transpose(turn)
+        picture.paste(strip, (at, 0) if on_its_side else (0, at))
+    return picture
+
+
+def _strips(picture: Image.Image, size: tuple[int, int]) -> Iterator[Image.Image]:
+    """The picture on white and in 8 bits, and of another size, in strips. The filter sees beyond
+    their edges, so that no seam shows."""
+    flatten = _flattener(picture) if _is_painted(picture) else None
+    width, height = size
+    rows = picture.height / height
+    beyond = 0 if size == picture.size else math.ceil(_SUPPORT * max(rows, 1)) + 1
+    deep = min(max(round(_STRIP_PIXELS / picture.width / rows), 16), height)
+    for top in range(0, height, deep):
+        bottom = min(top + deep, height)
+        box = (0.0, top * rows, float(picture.width), min(bottom * rows, picture.height))
+        if flatten is None and beyond:
+            yield picture.resize((width, bottom - top), _FILTER, box=box)
+            continue
+        first = max(math.floor(box[1]) - beyond, 0)
+        last = min(math.ceil(box[3]) + beyond, picture.height)
+        strip = picture.crop((0, first, picture.width, last))
+        flat = strip if flatten is None else flatten(strip)
+        if beyond:
+            box = (box[0], box[1] - first, box[2], box[3] - first)
+            flat = flat.resize((width, bottom - top), _FILTER, box=box)
+        yield flat
 
 
 def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """In strips: in one piece Pillow holds a third picture, of the new width and the old height."""
-    width, height = size
-    smaller = Image.new(picture.mode, size)
-    rows = picture.size[1] / height
-    for top in range(0, height, _STRIP_ROWS):
-        check_time()
-        deep = min(_STRIP_ROWS, height - top)
-        box = (0.0, top * rows, float(picture.size[0]), min((top + deep) * rows, picture.size[1]))
-        strip = picture.resize((width, deep), Image.Resampling.LANCZOS, box=box)
-        smaller.paste(strip, (0, top))
-    return smaller
+    """A picture in L or RGB, of another size. In one piece Pillow holds a third picture, of the new
+    width and the old height."""
+    return assembled(_strips(picture, size), size, mode=picture.mode)
 
 
-def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture in RGB or L, on white where it is transparent, by its embedded profile if that
-    is valid; the picture itself where nothing has to be done."""
-    in_colours = _by_profile(_flat_mode(picture), profile)
-    if in_colours is None and not needs_paint(picture):
-        return picture
-    flatten = _flattener(picture)
-
-    def paint(strip: Image.Image) -> Image.Image:
-        flat = flatten(strip)
-        if in_colours is not None:
-            return in_colours(flat)
-        return flat if flat.mode in ("L", "RGB") else flat.convert("RGB")
-
-    return _repainted(picture, paint)
+def _to_rgb(strip: Image.Image) -> Image.Image:
+    return strip.convert("RGB")
 
 
-def needs_paint(picture: Image.Image) -> bool:
-    """Whether its colours are to be changed, its profile apart."""
+def shown_bytes(decoded: Image.Image, size: tuple[int, int], *, turns: bool) -> int:
+    """Memory for a decoded picture, or one that is open, and for what `shown` makes of it."""
+    pixels = decoded.width * decoded.height
+    before, after = pixel_bytes(decoded), shown_pixel_bytes(decoded)
+    in_place = size == decoded.size and not turns and before == after
+    made = 0 if in_place else size[0] * size[1] * after
+    return pixels * before + made + 8 * _STRIP_PIXELS
+
+
+def shown_pixel_bytes(decoded: Image.Image) -> int:
+    """Memory for a pixel of what `shown` makes of it."""
+    return 1 if _flat_mode(decoded) == "L" and not decoded.info.get("icc_profile") else 4
+
+
+def _is_painted(picture: Image.Image) -> bool:
+    """Whether its colours are changed, its profile apart."""
     return picture.mode not in ("L", "RGB") or _has_alpha(picture)
-
-
-def _repainted(picture: Image.Image, paint: Paint) -> Image.Image:
-    width, height = picture.size
-    deep = max(_STRIP_PIXELS // width, 1)
-    painted: Image.Image | None = None
-    for top in range(0, height, deep):
-        check_time()
-        strip = paint(picture.crop((0, top, width, min(top + deep, height))))
-        if painted is None:
-            painted = Image.new(strip.mode, picture.size)
-        painted.paste(strip, (0, top))
-    return painted or picture
 
 
 def _has_alpha(picture: Image.Image) -> bool:

@@ -17,9 +17,16 @@ from PIL import Image, ImageFile
 from enroll.errors import UsageError
 from enroll.model import Fault
 from enroll.photos import decision
-from enroll.photos.bounds import DECODERS, check_time, decoding_bytes, decoding_limit
+from enroll.photos.bounds import DECODERS, check_time, decoding_limit
 from enroll.photos.decision import RefusedError
-from enroll.photos.decode import BrokenError, load, open_picture, scaled, translating
+from enroll.photos.decode import (
+    BrokenError,
+    decoding_bytes,
+    load,
+    open_picture,
+    scaled,
+    translating,
+)
 from enroll.photos.form import Form
 from enroll.photos.jpeg import walk, without_end
 from enroll.photos.strip import Pieces

@@ -15,27 +15,33 @@ from enroll.photos.bounds import (
     CONTENT_BYTES,
     DECODERS,
     Room,
-    converting_bytes,
-    decoding_bytes,
     decoding_limit,
-    encoding_bytes,
-    pixel_bytes,
 )
-from enroll.photos.decision import COMPLETABLE, Edit, RefusedError, Seen, check_size, decide
+from enroll.photos.decision import (
+    COMPLETABLE,
+    MIN_SIDE,
+    Edit,
+    RefusedError,
+    Seen,
+    check_size,
+    decide,
+)
 from enroll.photos.decode import (
     BrokenError,
+    decoding_bytes,
     load,
     load_what_there_is,
     open_picture,
+    pixel_bytes,
     scaled,
     share_missing,
     translating,
 )
-from enroll.photos.encode import Style, encode, style_of
+from enroll.photos.encode import Style, encode, encoding_bytes, style_of
 from enroll.photos.form import Form
 from enroll.photos.inspect import Source, inspect
 from enroll.photos.jpeg import BEHIND, EOI, without_end
-from enroll.photos.picture import ON_ITS_SIDE, TURNS, needs_paint, shown
+from enroll.photos.picture import ON_ITS_SIDE, TURNS, shown, shown_bytes, shown_pixel_bytes
 from enroll.photos.strip import Pieces
 from enroll.settings import DEFAULT_PREPARATION, Preparation
 
@@ -87,7 +93,7 @@ def _converted(source: Source, edits: tuple[Edit, ...], preparation: Preparation
         raise RefusedError(_why_cut_off(source, preparation))
     limit = decoding_limit(preparation.max_pixels)
     try:
-        picture, need = _opened(source, preparation.max_side, limit)
+        picture, need = _opened(source, preparation, limit)
         size = seen.size or picture.size
         check_size(size, preparation)
         if source.crop is not None:
@@ -96,10 +102,15 @@ def _converted(source: Source, edits: tuple[Edit, ...], preparation: Preparation
             check_size(size, preparation)
         if need > limit:
             raise RefusedError(decision.too_much_memory(size, need))
-        shrunk = max(size) > preparation.max_side
+        share = min(preparation.max_side / max(size), 1)
         orientation = _orientation_of(picture, seen)
         task = partial(
-            _encoded, source, picture, preparation, orientation=orientation, shrunk=shrunk
+            _encoded,
+            source,
+            picture,
+            scaled(size, share, least=MIN_SIDE),
+            orientation=orientation,
+            max_bytes=preparation.max_bytes,
         )
         content = DECODERS.run(task, need=need, limit=limit)
     except BrokenError as error:
@@ -112,7 +123,7 @@ def _converted(source: Source, edits: tuple[Edit, ...], preparation: Preparation
     done = {
         Edit.COMPLETED: seen.truncated,
         Edit.TURNED: orientation in TURNS,
-        Edit.SHRUNK: shrunk,
+        Edit.SHRUNK: share < 1,
     }
     all_edits = tuple(edit for edit in Edit if edit in edits or done.get(edit, False))
     return Prepared(content=content, media_type="image/jpeg", done=all_edits)
@@ -124,17 +135,19 @@ def _cut_off(source: Source) -> Source:
     return replace(source, content=content, seen=replace(source.seen, truncated=True))
 
 
-def _opened(source: Source, max_side: int, limit: int) -> tuple[ImageFile.ImageFile, int]:
+def _opened(
+    source: Source, preparation: Preparation, limit: int
+) -> tuple[ImageFile.ImageFile, int]:
     """The picture, and the memory for all that is done to it. A JPEG is scaled by its decoder by 2,
-    4 or 8 as far as its long side keeps `max_side` pixels, or further where that takes more than
+    4 or 8 as far as its long side keeps --max-side, or further where that takes more than
     the limit; the better filter does the rest."""
     jpeg, content = source.jpeg, _decodable(source)
-    least = max_side
+    least = max_side = preparation.max_side
     while True:
         picture = open_picture(content, source.seen.form)
         if jpeg is not None and max(picture.size) > max_side:
             picture.draft(picture.mode, scaled(picture.size, least / max(picture.size)))
-        need = _need(source, picture, max_side)
+        need = _need(source, picture, preparation)
         if jpeg is None or need <= limit or 8 * least <= max_side:
             return picture, need
         least //= 2
@@ -149,18 +162,18 @@ def _decodable(source: Source) -> bytes | Pieces:
     return without_end(source.content, source.jpeg)
 
 
-def _need(source: Source, picture: Image.Image, max_side: int) -> int:
-    """Bytes of memory for decoding a picture that is open, and for all that is done afterwards."""
-    length = len(source.content)
-    converting = converting_bytes(
-        picture,
-        max_side,
-        paints=needs_paint(picture) or bool(picture.info.get("icc_profile")),
-        turns=_orientation_of(picture, source.seen) in TURNS,
-        length=length,
+def _need(source: Source, picture: Image.Image, preparation: Preparation) -> int:
+    """Bytes of memory for decoding a picture that is open, and for all that is done afterwards, one
+    step at a time."""
+    size = scaled(picture.size, min(preparation.max_side / max(picture.size), 1))
+    turns = _orientation_of(picture, source.seen) in TURNS
+    need = max(
+        _decoding(source, picture),
+        shown_bytes(picture, size, turns=turns),
+        encoding_bytes(size[0] * size[1] * shown_pixel_bytes(picture), preparation.max_bytes),
     )
     # Of a file that is read alone there is more in memory than is allowed for the files.
-    return max(_decoding(source, picture), converting) + max(length - CONTENT_BYTES, 0)
+    return need + max(len(source.content) - CONTENT_BYTES, 0)
 
 
 def _decoding(source: Source, picture: Image.Image) -> int:
@@ -171,17 +184,17 @@ def _decoding(source: Source, picture: Image.Image) -> int:
 def _encoded(
     source: Source,
     opened: ImageFile.ImageFile,
-    preparation: Preparation,
+    size: tuple[int, int],
     room: Room,
     *,
     orientation: int,
-    shrunk: bool,
+    max_bytes: int,
 ) -> bytes:
     """What is done to a picture on a decoder's thread. Raises BrokenError and TooSlowError."""
     style = Style()
     if isinstance(opened, JpegImagePlugin.JpegImageFile):
         style = style_of(opened, on_its_side=orientation in ON_ITS_SIDE)
-        style = replace(style, tables=None) if shrunk else style
+        style = style if size == source.seen.size else replace(style, tables=None)
     try:
         if source.seen.truncated:
             load_what_there_is(opened)
@@ -190,10 +203,10 @@ def _encoded(
         with translating():
             decoded = opened if source.crop is None else opened.crop(source.crop)
             decoded.info = opened.info
-            picture = shown(decoded, preparation.max_side, TURNS.get(orientation))
+            picture = shown(decoded, size, TURNS.get(orientation))
             pixels = picture.width * picture.height
-            room.shrink(encoding_bytes(pixels * pixel_bytes(picture), len(source.content)))
-            return encode(picture, style, max_bytes=preparation.max_bytes)
+            room.shrink(encoding_bytes(pixels * pixel_bytes(picture), max_bytes))
+            return encode(picture, style, max_bytes=max_bytes)
     finally:
         opened.close()  # its pixels are freed before the next task is let in
 

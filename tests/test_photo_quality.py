@@ -1,0 +1,132 @@
+"""What is sent of a large photo is made in one go, and nobody sees that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from real_pictures import exif, saved, shown
+from skimage import data
+from skimage.metrics import structural_similarity
+
+from enroll.photos import Prepared, prepare
+from enroll.photos.encode import Style, encode
+from enroll.photos.picture import TURNS
+from enroll.photos.picture import shown as made
+from enroll.settings import DEFAULT_PREPARATION
+
+
+@lru_cache
+def portrait(width: int, height: int) -> Image.Image:
+    """A real portrait, enlarged."""
+    real = Image.fromarray(data.astronaut())  # type: ignore[no-untyped-call]
+    return real.resize((width, height), Image.Resampling.LANCZOS)
+
+
+@lru_cache
+def half_grain(width: int = 1600, height: int = 1200) -> Image.Image:
+    """Sky above and grain below, which is hard to estimate."""
+    grain = Image.merge("RGB", [Image.effect_noise((width, height), 60) for _ in range(3)])
+    picture = portrait(width, height).filter(ImageFilter.GaussianBlur(8))
+    picture.paste(Image.blend(grain, picture, 0.6).crop((0, 800, width, height)), (0, 800))
+    return picture
+
+
+def similarity(one: Image.Image, other: Image.Image) -> float:
+    """SSIM of what an eye sees best, the lightness: 1 where they are the same."""
+    greys = [np.asarray(picture.convert("L")) for picture in (one, other)]
+    return float(structural_similarity(*greys))  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The sizes of all pictures that Pillow has encoded."""
+    sizes: list[tuple[int, int]] = []
+    save = Image.Image.save
+
+    def counted(picture: Image.Image, *args: Any, **options: Any) -> None:
+        sizes.append(picture.size)
+        save(picture, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "save", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("picture", [portrait(1600, 1200), half_grain()], ids=["portrait", "grain"])
+@pytest.mark.parametrize("share", [0.95, 0.7, 0.5])
+def test_a_large_photo_is_encoded_once_whatever_has_to_go(
+    picture: Image.Image, share: float, encoded: list[tuple[int, int]]
+) -> None:
+    content = saved(picture, quality=93)
+    encoded.clear()
+    limit = int(share * len(content))
+    found = prepare(content, replace(DEFAULT_PREPARATION, max_bytes=limit))
+    assert isinstance(found, Prepared)
+    assert 0.8 * limit < len(found.content) <= limit
+    assert encoded.count(picture.size) == 1
+    assert similarity(shown(found.content), shown(content)) > 0.85
+
+
+def test_what_the_sample_does_not_show_is_noticed_and_the_photo_fits(
+    encoded: list[tuple[int, int]],
+) -> None:
+    picture = portrait(1600, 1200).filter(ImageFilter.GaussianBlur(8))
+    grain = Image.effect_noise((1600, 16), 120).convert("RGB")
+    for top in range(16, 1200, 32):  # every row of blocks that no sample takes
+        picture.paste(grain, (0, top))
+    limit = len(saved(picture, quality=92)) // 2
+    encoded.clear()
+    assert len(encode(picture, Style(), max_bytes=limit)) <= limit
+    assert encoded.count(picture.size) > 1
+
+
+@pytest.mark.parametrize("limit", [4_000, 20_000, 100_000, 400_000])
+def test_whatever_it_is_it_fits(limit: int) -> None:
+    for picture in (half_grain(), portrait(1600, 1200), portrait(300, 2000)):
+        assert len(encode(picture, Style(quality=95), max_bytes=limit)) <= limit
+
+
+@pytest.mark.parametrize("side", [1900, 1400, 640])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_photo_that_is_shrunk_looks_like_one_shrunk_with_the_best_filter(
+    side: int, progressive: bool
+) -> None:
+    picture = portrait(2000, 1500)
+    content = saved(picture, quality=95, progressive=progressive)
+    found = prepare(content, replace(DEFAULT_PREPARATION, max_side=side))
+    assert isinstance(found, Prepared)
+    best = shown(content).resize((side, side * 3 // 4), Image.Resampling.LANCZOS)
+    assert similarity(shown(found.content), best) > 0.98
+
+
+@pytest.mark.parametrize("turn", [None, *TURNS.values()])
+@pytest.mark.parametrize("size", [(640, 480), (411, 309)])
+def test_a_picture_made_in_strips_is_the_one_made_as_a_whole(
+    turn: Image.Transpose | None, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enroll.photos.picture._STRIP_PIXELS", 20_000)
+    picture = portrait(640, 480)
+    whole = picture.resize(size, Image.Resampling.BICUBIC)
+    whole = whole if turn is None else whole.transpose(turn)
+    difference = np.asarray(made(picture.copy(), size, turn)).astype(int) - np.asarray(whole)
+    assert np.abs(difference).mean() < 0.3
+    assert np.abs(difference).max() < 10  # rounded differently; a seam differs by dozens
+
+
+def test_a_picture_on_its_side_that_is_transparent_has_no_seams(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture = portrait(640, 480).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    content = saved(picture, "PNG", exif=exif(6))
+    preparation = replace(DEFAULT_PREPARATION, max_side=320)
+    whole = prepare(content, preparation)
+    monkeypatch.setattr("enroll.photos.picture._STRIP_PIXELS", 20_000)
+    in_strips = prepare(content, preparation)
+    assert isinstance(whole, Prepared)
+    assert isinstance(in_strips, Prepared)
+    assert similarity(shown(whole.content), shown(in_strips.content)) > 0.999
