@@ -63,6 +63,10 @@ MAX_TIMEOUT_SECONDS = 86_400
 MAX_WAIT_SECONDS = 31_536_000
 """The longest of other waits: a year. What a program can wait on has an upper limit."""
 
+LEAST_MEMORY = 400_000_000
+"""Bytes that preparing photos needs in any case, with Python and all that enroll imports: one photo
+of as many pixels as are allowed by default, and the photos that wait to be sent."""
+
 SECONDS = Range(least=0, most=MAX_WAIT_SECONDS)
 COUNT = Range(least=1, whole=True)
 
@@ -80,6 +84,7 @@ RANGES: Mapping[str, Range] = {
     # Decoding so many pixels takes 2 GB of memory.
     "max_pixels": Range(least=48 * 48, most=1_000_000_000, whole=True),
     "min_face": Range(least=0, most=65_535, whole=True),
+    "memory": Range(least=LEAST_MEMORY, whole=True),
     "limit": COUNT,
     "sample": COUNT,
     "seed": Range(least=0, most=2**63 - 1, whole=True),

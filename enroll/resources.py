@@ -1,4 +1,4 @@
-"""The open files and threads that this process may have, and the errors when none are left.
+"""The open files, threads and memory that this process may have, and the errors when none are left.
 
 Each call in flight has a connection, each reader an open photo, and both count as open files.
 `share_out` limits them in advance, so that there is always a file for the ledger and the results. A
@@ -11,9 +11,10 @@ import errno
 import math
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from enroll import clock
@@ -93,6 +94,39 @@ def share_out(*, calls: int, readers: int) -> Concurrency:
         return Concurrency(calls, readers)
     readers = min(readers, max(int(left * READERS_SHARE), 1))
     return Concurrency(min(calls, max(int(left) - readers, 1)), readers)
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process may use: the machine's, or less where its cgroup, or one
+    above that, has a limit (cgroups(7); `memory.max`, in version 1 `memory.limit_in_bytes`).
+
+    `root` is where `proc` and `sys` are.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for group, name in _memory_cgroups(root):
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(int((group / name).read_text(encoding="ascii")))
+    return min(limits)
+
+
+def _memory_cgroups(root: Path) -> Iterator[tuple[Path, str]]:
+    """The folders of this process's cgroups, up to the top one, and the file with their limit."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            top, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # In a container the path may be that of the host; its own group is at the top, then.
+        group = PurePosixPath(path.lstrip("/"))
+        for part in (group, *group.parents):
+            yield top / part, name
 
 
 def retry_on_shortage(task: Callable[[], R]) -> R:

@@ -159,7 +159,8 @@ class RunSettings(CallSettings):
 
     `ledger` None: the library's default path. `images` None: the folder last used with the ledger,
     else the manifest's. `results` None: beside the manifest. `max_in_flight`
-    None: as many as the account takes; `rate` is the most calls a second. Times are seconds.
+    None: as many as the account takes; `rate` is the most calls a second. `memory` is bytes, None:
+    see `enroll.photos.limit_memory`. Times are seconds.
     `origins` says of a setting where it came from, for the user to read. `in_use` are further
     files that nothing may be written over, by what they are in words: "the credentials file";
     `written` are those that are written beside the results, in the same way.
@@ -197,6 +198,7 @@ class RunSettings(CallSettings):
     sample: int | None = None
     seed: int = 0
     readers: int = 16
+    memory: int | None = None
     max_calls: int | None = None
     max_duration: float | None = None
     retry: frozenset[str] = frozenset()

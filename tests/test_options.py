@@ -10,7 +10,7 @@ import pytest
 from archive import Archive
 from real_command import Command
 
-from enroll.cli.parameters import pairs
+from enroll.cli.parameters import Memory, pairs
 
 RUN = ("run", "staff.csv", "--group-id", "staff")
 ADOPT = ("adopt", "staff.csv", "--group-id", "staff")
@@ -298,3 +298,35 @@ def test_a_file_to_write_is_not_standard_output(archive: Archive, command: Comma
     done = command(*RUN, "--summary", "-")
     assert (done.code, "name one (./- is a file" in done.err) == (2, True), done
     assert not (archive.folder / "-").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "memory"),
+    [
+        ("auto", None),
+        ("400MB", 400_000_000),
+        ("400000000", 400_000_000),
+        ("1.5 gb", 1_500_000_000),
+        ("2GiB", 2 * 1024**3),
+        ("1t", 1_000_000_000_000),
+    ],
+)
+def test_memory_is_given_as_a_size(given: str, memory: int | None) -> None:
+    assert Memory().convert(given, None, None) == memory
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("much", "'much' is not a whole number; 2GB or auto are also allowed."),
+        ("-1GB", "'-1GB' is not a whole number; 2GB or auto are also allowed."),
+        ("399MB", "'399MB' is too little: give at least 400MB, or auto."),
+    ],
+)
+def test_what_is_no_size_or_too_little_is_refused(
+    archive: Archive, command: Command, given: str, message: str
+) -> None:
+    archive.manifest([])
+    done = command(*RUN, f"--memory={given}")
+    assert done.code == 2
+    assert message in " ".join(done.err.split())

@@ -14,9 +14,10 @@ import pytest
 from PIL import Image, ImageChops, ImageCms
 from real_pictures import difference, exif, saved, scene, shown
 
+from enroll.allowed import LEAST_MEMORY
 from enroll.model import Fault, Photo
-from enroll.photos import Edit, PhotoCode, Prepared, open_store, prepare, read_photo
-from enroll.photos.bounds import Gate, decoding_limit
+from enroll.photos import Edit, PhotoCode, Prepared, bounds, open_store, prepare, read_photo
+from enroll.photos.bounds import OTHER_BYTES, Budget, Gate, decoding_limit
 from enroll.photos.decode import decoding_bytes
 from enroll.photos.form import Form
 from enroll.photos.strip import Pieces
@@ -382,6 +383,24 @@ def test_who_needs_less_in_the_end_lets_others_in_before_it_is_done() -> None:
         assert gate._fits(20, 50)
         assert not gate._fits(21, 50)
     assert gate._used == 0
+
+
+@pytest.mark.parametrize("memory", [LEAST_MEMORY, 1_000_000_000, 64_000_000_000])
+def test_a_budget_is_shared_out_and_no_more(memory: int) -> None:
+    budget = Budget()
+    budget.limit(memory)
+    assert budget.files + budget.pictures + OTHER_BYTES == memory
+    assert budget.pictures > 100_000_000
+
+
+def test_an_automatic_budget_is_never_less_than_what_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    budget = Budget()
+    for machine, memory in ((100, LEAST_MEMORY), (8_000_000_000, 2_000_000_000)):
+        monkeypatch.setattr(bounds, "memory_limit", lambda: machine)  # noqa: B023
+        budget.limit(None)
+        assert budget.files + budget.pictures + OTHER_BYTES == memory
 
 
 def test_bytes_in_pieces_are_read_like_a_file() -> None:

@@ -26,6 +26,7 @@ from enroll.resources import (
     Concurrency,
     files_left,
     hidden_shortage,
+    memory_limit,
     raise_file_limit,
     retry_on_shortage,
     share_out,
@@ -196,3 +197,34 @@ def test_a_blocked_call_tells_nothing_of_the_service_and_something_of_this_machi
     assert str(reach.shortage.too_long(3.0, 5.0)) == "No file."
     reach.heard(Answer(verdict=Verdict.APPLIED), 6.0)
     assert reach.since is reach.shortage.since is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit"),
+    [
+        ("", {}, None),
+        ("0::/job\n", {"job/memory.max": "600000000"}, 600_000_000),
+        # The machine's, or that of a group above, is less.
+        ("0::/job\n", {"job/memory.max": "9" * 18}, None),
+        ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": "500000000"}, 500_000_000),
+        # In a container the group's path is the host's.
+        ("0::/docker/12ab\n", {"memory.max": "700000000"}, 700_000_000),
+        (
+            "3:cpu:/job\n2:memory:/job\n",
+            {"memory/job/memory.limit_in_bytes": "800000000"},
+            800_000_000,
+        ),
+        ("0::/job\n", {"job/memory.max": "nonsense"}, None),
+    ],
+)
+def test_a_cgroup_limits_the_memory(
+    tmp_path: Path, groups: str, files: dict[str, str], limit: int | None
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for name, content in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory_limit(tmp_path) == (limit or machine)

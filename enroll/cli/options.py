@@ -19,7 +19,7 @@ from enroll.cli.command import (
     option,
     together,
 )
-from enroll.cli.parameters import AUTO, FILE, InFlight, Member, Number, error_code, pairs
+from enroll.cli.parameters import AUTO, FILE, InFlight, Member, Memory, Number, error_code, pairs
 from enroll.model import Role
 from enroll.presets import CONFIG_NAME
 from enroll.settings import DEFAULT_ENDPOINT, CallSettings, RunSettings, find_ledger
@@ -209,6 +209,16 @@ photos = together(
         "--readers",
         "Photos read in parallel; more hide the latency of a slow share.",
         metavar="N",
+    ),
+    option(
+        "--memory",
+        type=Memory(),
+        default=AUTO,
+        show_default=True,
+        metavar="auto|SIZE",
+        help="Memory for preparing photos, the command's own included, such as 2GB. As many photos "
+        "are prepared at a time as fit in, and as there are cores. auto is a quarter of the memory "
+        "of the machine or its container, at least 400 MB.",
     ),
     heading=PHOTOS,
 )

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from enroll import allowed
-from enroll.allowed import RANGES, Range, wrong_code, wrong_duration, wrong_path
+from enroll.allowed import LEAST_MEMORY, RANGES, Range, wrong_code, wrong_duration, wrong_path
 from enroll.settings import INVALID_BOUND, Bound
 
 E = TypeVar("E", bound=StrEnum)
@@ -101,6 +101,37 @@ class InFlight(click.ParamType[int | None]):
             return int(Number(RANGES["max_in_flight"]).convert(value, param, ctx))
         except click.BadParameter as error:
             self.fail(f"{error.message.rstrip('.')}; {AUTO} is also allowed.", param, ctx)
+
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<prefix>[kmgt]i?)b?", re.IGNORECASE)
+_PREFIXES: dict[str, int] = {
+    f"{letter}{binary}": base**power
+    for power, letter in enumerate("kmgt", 1)
+    for binary, base in (("", 1000), ("i", 1024))
+}
+
+
+class Memory(click.ParamType[int | None]):
+    """Bytes, such as `400MB`, `1.5 GB` or `2GiB`, or `auto`: what the machine allows (None)."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        text = str(value).strip().lower()
+        if text == AUTO:
+            return None
+        if (match := _SIZE.fullmatch(text)) is not None:
+            size = round(float(match["number"]) * _PREFIXES[match["prefix"]])
+            if size < LEAST_MEMORY:
+                least = f"{LEAST_MEMORY // 1_000_000}MB"
+                self.fail(f"{value!r} is too little: give at least {least}, or {AUTO}.", param, ctx)
+            return size
+        try:
+            return int(Number(RANGES["memory"]).convert(value, param, ctx))
+        except click.BadParameter as error:
+            self.fail(f"{error.message.rstrip('.')}; 2GB or {AUTO} are also allowed.", param, ctx)
 
 
 _BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")

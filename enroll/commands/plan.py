@@ -27,7 +27,7 @@ from enroll.manifest.manifest import open_manifest
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
 from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
-from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, marks
+from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, limit_memory, marks
 from enroll.resources import share_out
 from enroll.run import transitions
 from enroll.run.health import PhotoRootCheck
@@ -64,6 +64,7 @@ def make_plan(
     would.
     """
     check_installed(settings.preparation)
+    limit_memory(settings.memory)
     full = full or settings.precheck != Precheck.OFF or settings.sample is not None
     manifest = open_manifest(
         settings.manifest,

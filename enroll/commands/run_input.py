@@ -19,7 +19,7 @@ from enroll.ledger import LibraryIdentity, ledger_at
 from enroll.manifest.manifest import READER_VERSION, Manifest, manifest_from_json, open_manifest
 from enroll.manifest.results import default_results_path
 from enroll.manifest.source import Source
-from enroll.photos import check_installed
+from enroll.photos import check_installed, limit_memory
 from enroll.settings import RunSettings, default_ledger_path, host_of
 from enroll.text.files import InUse, Output, check_new_file
 
@@ -47,6 +47,7 @@ def prepare(settings: RunSettings) -> RunInput:
     for reason in filter(None, map(why_fixed, settings.on_code)):
         raise UsageError(f"Invalid value for '--on-code': {reason}")
     check_installed(settings.preparation)
+    limit_memory(settings.memory)
     until = began + (math.inf if settings.max_duration is None else settings.max_duration)
     manifest = _recall_or_open(settings, until=until)
     ledger, results = ledger_path(settings), results_path(settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enroll.photos.bounds import give_back_memory
+from enroll.photos.bounds import give_back_memory, limit_memory
 from enroll.photos.decision import LARGEST_FILE, Edit, PhotoCode, marks
 from enroll.photos.decode import hush_libtiff
 from enroll.photos.folder import FolderStore
@@ -32,6 +32,7 @@ __all__ = [
     "give_back_memory",
     "glance",
     "hush_libtiff",
+    "limit_memory",
     "marks",
     "open_store",
     "prepare",

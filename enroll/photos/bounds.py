@@ -14,9 +14,11 @@ from threading import Condition, Lock
 from typing import TypeVar
 
 from enroll import threads
+from enroll.allowed import LEAST_MEMORY
 from enroll.errors import ShortageError
 from enroll.photos import decision
 from enroll.photos.decision import RefusedError
+from enroll.resources import memory_limit
 from enroll.settings import DEFAULT_MAX_PIXELS
 from enroll.threads import Threads
 
@@ -64,13 +66,46 @@ DECODING_BYTES = 200_000_000
 """Memory for one picture: decoding it, and all that is done to it. Allowing more pixels than the
 default allows proportionally more memory."""
 
-TOGETHER = 0.8
-"""Share of that for several pictures at a time, so that a run stays below 400 MB in all: 160 of 200
-MB, beside 145 for Python with what enroll imports, and 32 for the files."""
+OTHER_BYTES = 205_000_000
+"""Memory for what is no photo in preparation, by measurement: 145 MB for Python with what enroll
+imports, and the photos that wait to be sent: few of these while it is decoding that takes long."""
 
-CONTENT_BYTES = 32 * 1024 * 1024
-"""Bytes of large files that may be in memory while they are read and prepared; a file that is
-larger still is read alone."""
+FILES_SHARE = 1 / 12
+"""Share of the memory for large files while they are read and prepared."""
+
+AUTO_SHARE = 1 / 4
+"""Share of the machine's memory that is used unless a size is given."""
+
+
+class Budget:
+    """How this process shares out its memory among the photos that it prepares. A file or picture
+    that needs more than there is for all of them is handled alone."""
+
+    def __init__(self) -> None:
+        self._memory = 0
+
+    def limit(self, memory: int | None) -> None:
+        """Keep to so many bytes, those of the command itself included, at least LEAST_MEMORY; None
+        for a quarter of what the machine or its cgroup has, at least LEAST_MEMORY."""
+        if memory is None:
+            memory = max(round(AUTO_SHARE * memory_limit()), LEAST_MEMORY)
+        self._memory = memory
+
+    @property
+    def files(self) -> int:
+        """Bytes for large files that are being read and prepared."""
+        if not self._memory:
+            self.limit(None)
+        return round(FILES_SHARE * self._memory)
+
+    @property
+    def pictures(self) -> int:
+        """Bytes for decoding pictures, and for all that is done to them."""
+        files = self.files
+        return self._memory - files - OTHER_BYTES
+
+
+BUDGET = Budget()
 
 
 class Room:
@@ -152,12 +187,12 @@ class Decoders:
                     self._pool = Threads(threads.count(), initializer=threads.use_all)
             return self._pool
 
-    def run(self, task: Callable[[Room], T], *, need: int, limit: int) -> T:
+    def run(self, task: Callable[[Room], T], *, need: int) -> T:
         """Run the task when there is room for it, and return what it returns. Raises TooSlowError.
 
-        `limit` is what one picture may need; several at a time get less in all.
+        `need` is bytes of memory.
         """
-        with self._gate.room(need, limit=round(TOGETHER * limit)) as room:
+        with self._gate.room(need, limit=BUDGET.pictures) as room:
             pool = self._threads()
             if pool is None:  # then the caller decodes on its own thread
                 return timed(partial(task, room))
@@ -173,6 +208,11 @@ if hasattr(os, "register_at_fork"):
     # A forked process has none of the threads, and their locks may never be released.
     os.register_at_fork(after_in_child=DECODERS.start_over)
     os.register_at_fork(after_in_child=READING.start_over)
+
+
+def limit_memory(memory: int | None) -> None:
+    """Have this process prepare photos within `memory` bytes: see `Budget.limit`."""
+    BUDGET.limit(memory)
 
 
 def give_back_memory() -> None:

@@ -99,7 +99,7 @@ def doubt_about(content: bytes, media_type: str, preparation: Preparation) -> Fa
         if need > limit:
             return decision.too_much_memory(picture.size, need)
         turn = preparation.multi_oriented_detection
-        faces = DECODERS.run(lambda _: _faces(picture, turn=turn), need=need, limit=limit)
+        faces = DECODERS.run(lambda _: _faces(picture, turn=turn), need=need)
     except BrokenError as error:
         if "truncated" in str(error) and _FORMS[media_type] is Form.JPEG:
             return decision.cut_off(completable=preparation.precheck == Precheck.HOLD)

@@ -12,7 +12,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 from enroll.model import Fault
 from enroll.photos import decision, form
 from enroll.photos.bounds import (
-    CONTENT_BYTES,
+    BUDGET,
     DECODERS,
     Room,
     decoding_limit,
@@ -112,7 +112,7 @@ def _converted(source: Source, edits: tuple[Edit, ...], preparation: Preparation
             orientation=orientation,
             max_bytes=preparation.max_bytes,
         )
-        content = DECODERS.run(task, need=need, limit=limit)
+        content = DECODERS.run(task, need=need)
     except BrokenError as error:
         if seen.truncated:
             raise RefusedError(decision.ONLY_A_STUB) from error
@@ -173,7 +173,7 @@ def _need(source: Source, picture: Image.Image, preparation: Preparation) -> int
         encoding_bytes(size[0] * size[1] * shown_pixel_bytes(picture), preparation.max_bytes),
     )
     # Of a file that is read alone there is more in memory than is allowed for the files.
-    return need + max(len(source.content) - CONTENT_BYTES, 0)
+    return need + max(len(source.content) - BUDGET.files, 0)
 
 
 def _decoding(source: Source, picture: Image.Image) -> int:
@@ -253,7 +253,7 @@ def _share_missing(source: Source, limit: int) -> float | None:
     in_passes = _interlaced(picture) if jpeg is None else not jpeg.sequential
     if need > limit or in_passes:  # then some of each part is missing
         return None
-    return DECODERS.run(lambda _: share_missing(picture), need=need, limit=limit)
+    return DECODERS.run(lambda _: share_missing(picture), need=need)
 
 
 def _interlaced(picture: ImageFile.ImageFile) -> bool:

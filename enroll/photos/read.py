@@ -10,7 +10,7 @@ from enroll import clock
 from enroll.errors import ShortageError
 from enroll.model import Fault, FileContent, Photo, Status, Unusable
 from enroll.photos import decision, precheck
-from enroll.photos.bounds import CONTENT_BYTES, READING
+from enroll.photos.bounds import BUDGET, READING
 from enroll.photos.prepare import prepare
 from enroll.photos.store import OpenPhoto, PhotoStore, UnusableError
 from enroll.settings import DEFAULT_PREPARATION, Preparation
@@ -48,7 +48,7 @@ def read_photo(
             if size <= _SMALL:
                 return _read(photo, preparation)
             # Only what is sent stays in memory; of what is read, no more than a few files.
-            with READING.room(size, limit=CONTENT_BYTES):
+            with READING.room(size, limit=BUDGET.files):
                 return _read(photo, preparation)
     except UnusableError as error:
         return error.unusable
