@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
+from typing import IO, Any
 
 from PIL import Image, JpegImagePlugin
 
@@ -166,10 +169,21 @@ def _finest(sample: _Sample, style: Style, max_bytes: float) -> Style | None:
 
 def _saved(picture: Image.Image, style: Style) -> bytes:
     check_time()
-    out = BytesIO()
     # Not optimized: that gains some per cent, and holds all coefficients of the picture.
+    options: dict[str, Any] = {"subsampling": style.sampling}
     if style.tables is None:
-        picture.save(out, "JPEG", quality=style.quality, subsampling=style.sampling)
+        options["quality"] = style.quality
     else:
-        picture.save(out, "JPEG", qtables=style.tables, subsampling=style.sampling)
-    return out.getvalue()
+        options["qtables"] = style.tables
+    with _file_in_memory() as out:
+        picture.save(out, "JPEG", **options)
+        out.seek(0)
+        return out.read()
+
+
+def _file_in_memory() -> IO[bytes]:
+    """A file that the system knows, where it has such files: to others Pillow writes while it holds
+    Python's lock, so that no two pictures are encoded at the same time."""
+    with suppress(AttributeError, OSError):
+        return os.fdopen(os.memfd_create("jpeg"), "w+b", buffering=0)
+    return BytesIO()
