@@ -13,6 +13,8 @@ from functools import partial
 from threading import Condition, Lock
 from typing import TypeVar
 
+from PIL import _imaging
+
 from enroll import threads
 from enroll.allowed import LEAST_MEMORY
 from enroll.errors import ShortageError
@@ -77,6 +79,10 @@ AUTO_SHARE = 1 / 4
 """Share of the machine's memory that is used unless a size is given."""
 
 
+BLOCKS_KEPT = 8
+"""Of Pillow's blocks of 16 MB, for each core: a photo of 24 megapixels takes six."""
+
+
 class Budget:
     """How this process shares out its memory among the photos that it prepares. A file or picture
     that needs more than there is for all of them is handled alone."""
@@ -90,6 +96,10 @@ class Budget:
         if memory is None:
             memory = max(round(AUTO_SHARE * memory_limit()), LEAST_MEMORY)
         self._memory = memory
+        # What Pillow has freed it uses again, within what is beyond the least: to have the system
+        # clear new pages for each picture took a fifth of the time.
+        blocks = (memory - LEAST_MEMORY) // _imaging.get_block_size()
+        _imaging.set_blocks_max(min(blocks, BLOCKS_KEPT * threads.count()))
 
     @property
     def files(self) -> int:
