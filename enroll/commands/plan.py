@@ -18,6 +18,7 @@ from enroll.commands.plan_report import (
     PlanReport,
     Rate,
 )
+from enroll.commands.plan_sizes import OtherSizes
 from enroll.commands.run_input import check_beside_results, named_library
 from enroll.commands.run_opening import retry_notes, unforgotten_notes
 from enroll.errors import LocalError, UsageError
@@ -146,6 +147,7 @@ class _Planner:
         look = examine if plan.full else glance
         self._look = partial(look, store=plan.store, preparation=settings.preparation)
         self._holds = settings.precheck == Precheck.HOLD
+        self._other_sizes = OtherSizes(plan.store, settings.preparation, seed=settings.seed)
         self._sample = None if settings.sample is None else Sample(settings.sample, settings.seed)
         self._policy = Policy(
             attempts=0,  # a plan makes no call
@@ -183,6 +185,10 @@ class _Planner:
             if self._sample is not None:
                 self._look_at_sample(self._sample, readers)
                 self._report.put()
+            if plan.full:
+                sizes = self._other_sizes.costs(readers)
+                drawn = plan.drawn
+                plan.sizes = [one.times(drawn.speaks_for) for one in sizes] if drawn else sizes
         plan.shared = self._shared()
 
     def _look_at(self, due: Sequence[Candidate], readers: Threads, into: PlanCounts) -> None:
@@ -271,6 +277,7 @@ class _Planner:
             self._refuse(candidate, Status.INVALID, look.precheck_fault, into=into, look=look)
         else:
             into.sent(look, candidate.lines)
+            self._other_sizes.sent(candidate.row.path, look)
             self._report.sent(candidate, look)
             if into is self._plan:
                 self._likenesses.append(look.likeness)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enroll.commands.plan_sizes import SizeCost, size_lines
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.results import escape
 from enroll.manifest.rules import image_fault, user_id_fault
@@ -90,6 +91,11 @@ class Drawn(PlanCounts):
     of: int
     bytes_each: Spread = field(default_factory=Spread)
 
+    @property
+    def speaks_for(self) -> float:
+        """How many due rows each of those drawn speaks for."""
+        return self.of / self.size
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -107,8 +113,9 @@ class Plan(PlanCounts):
     whatever the result; it lists the library before them. `shared` photos look the same and are
     listed under several user ids. `doubts` are faces in doubt in the whole ledger: a run looks for
     them first. `people_known` are due rows that are new to the ledger, of people who have a face.
-    With `full`, photos were read and prepared. With a sample, `drawn` is its result; `due` and
-    `calls` then cover all rows, and nothing is known of their photos.
+    With `full`, photos were read and prepared, and `sizes` says what other sizes would cost. With a
+    sample, `drawn` is its result; `due` and `calls` then cover all rows, and nothing is known of
+    their photos.
     """
 
     manifest: Manifest
@@ -127,6 +134,7 @@ class Plan(PlanCounts):
     people_known: int = 0
     doubts: int = 0
     drawn: Drawn | None = None
+    sizes: Sequence[SizeCost] = ()
     report: Path | None = None
 
     @property
@@ -181,6 +189,7 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
     yield list(doubtful_lines(plan.doubtful, "sent anyway"))
     yield list(_remarks(plan))
     yield _estimates(plan)
+    yield list(size_lines(plan.sizes, plan.rate.calls_per_second))
 
 
 def _estimates(plan: Plan) -> list[str]:

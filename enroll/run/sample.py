@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from enroll.model import CallKind, Candidate, Status
 from enroll.session.tally import Ended
@@ -15,41 +16,51 @@ SURE = 1.96
 """Standard errors on either side of a share that hold 95 of 100 such trials."""
 
 
-@dataclass(slots=True)
+T = TypeVar("T")
+
+
+class Reservoir(Generic[T]):
+    """Draws `size` of the things that it is offered, each as likely as any other (reservoir
+    sampling, Vitter's algorithm R), the same ones for the same `seed` and things."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.drawn: list[T] = []
+        self.offered = 0
+        self._size = size
+        self._random = random.Random(seed)  # noqa: S311  # which rows, not which keys
+
+    def offer(self, one: T) -> None:
+        """Take one more into account."""
+        self.offered += 1
+        if len(self.drawn) < self._size:
+            self.drawn.append(one)
+            return
+        place = self._random.randrange(self.offered)
+        if place < self._size:
+            self.drawn[place] = one
+
+
 class Sample:
-    """Draws `size` of the rows that it is offered, each as likely as any other (reservoir sampling,
-    Vitter's algorithm R), the same ones for the same `seed` and rows."""
+    """The rows that a trial draws."""
 
-    size: int
-    seed: int
-    offered: int = 0
-    """Lines of all rows that were offered."""
-    _drawn: list[Candidate] = field(default_factory=list)
-    _rows: int = 0
-    _random: random.Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)  # noqa: S311  # which rows, not which keys
+    def __init__(self, size: int, seed: int) -> None:
+        self._rows: Reservoir[Candidate] = Reservoir(size, seed)
+        self.offered = 0
+        """Lines of all rows that were offered."""
 
     def offer(self, row: Candidate) -> None:
         """Take a row into account."""
         self.offered += row.lines
-        self._rows += 1
-        if len(self._drawn) < self.size:
-            self._drawn.append(row)
-            return
-        place = self._random.randrange(self._rows)
-        if place < self.size:
-            self._drawn[place] = row
+        self._rows.offer(row)
 
     @property
     def rows(self) -> int:
         """Rows that were offered, those that say the same counted once."""
-        return self._rows
+        return self._rows.offered
 
     def drawn(self) -> list[Candidate]:
         """The rows that were drawn, in the order of the manifest."""
-        return sorted(self._drawn, key=lambda row: row.row.line)
+        return sorted(self._rows.drawn, key=lambda row: row.row.line)
 
 
 def likely_share(count: int, of: int) -> tuple[float, float]:
