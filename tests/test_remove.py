@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,8 +87,7 @@ def test_nothing_is_deleted_without_consent(archive: Archive) -> None:
     found = removed(archive, told, of_run=1)
     assert (found.exit_code, found.gone) == (ExitCode.INTERRUPTED, 0)
     assert "Nothing was deleted." in told.text
-    with closing(read_ledger(archive.ledger)) as reader:
-        status, _ = read_status(reader, archive.ledger)
+    status, _ = read_status(archive.ledger)
     (last, *_) = (line for line in status_lines(status, archive.ledger) if "  remove  " in line)
     assert last.endswith(": answered with no, so nothing was deleted")
     assert len(there(archive)) == 5

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import termios
 from pathlib import Path
 
@@ -141,6 +142,20 @@ def test_a_watched_status_begins_with_counts_and_runs_and_stays_on_the_screen(
     assert lines.index("  failed  3") < lines.index("Runs, the latest first")
     assert "Errors, how many entries" in whole
     assert "Errors, how many entries" not in shown
+
+
+def test_a_watched_status_shows_what_has_happened_since(archive: Archive, command: Command) -> None:
+    archive.manifest([("a", "", "a.jpg")])
+    assert command(*RUN).code == 1
+    with command.started("status", "--watch", "--json", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert len(json.loads(process.stdout.readline())["runs"]) == 1
+        assert command(*RUN).code == 1
+        lines = (json.loads(process.stdout.readline()) for _ in range(5))
+        assert any(len(line["runs"]) == 2 for line in lines)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(SECONDS) == 0
 
 
 def test_status_of_an_empty_ledger_says_so() -> None:

@@ -47,24 +47,24 @@ def status(as_json: bool, watch: bool, **library: Any) -> int:
     """Show counts, errors and runs of a ledger; also during a run."""
     from enroll.report.status import read_status, status_json, status_lines
 
-    with _reading(library) as (path, reader):
-        try:
-            while True:
-                found, holder = read_status(reader, path)
-                with printing():
-                    if as_json:
-                        say_json(status_json(found, path, holder=holder))
-                    elif watch:
-                        lines = status_lines(found, path, holder=holder, watched=True)
-                        click.clear()
-                        say(*_first_screen(lines))
-                    else:
-                        say(*status_lines(found, path, holder=holder))
-                if not watch:
-                    return 0
-                clock.sleep(2)
-        except KeyboardInterrupt:
-            return 0
+    path = find_ledger(**library)
+    try:
+        while True:
+            found, holder = read_status(path)
+            with printing():
+                if as_json:
+                    say_json(status_json(found, path, holder=holder))
+                elif watch:
+                    lines = status_lines(found, path, holder=holder, watched=True)
+                    click.clear()
+                    say(*_first_screen(lines))
+                else:
+                    say(*status_lines(found, path, holder=holder))
+            if not watch:
+                return 0
+            clock.sleep(2)
+    except KeyboardInterrupt:
+        return 0
 
 
 def _first_screen(lines: list[str]) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from enroll.ledger import RUN, LedgerReader, LedgerStatus, RunRecord, iso_time, ledger_at
+from enroll.ledger import RUN, LedgerStatus, RunRecord, iso_time, ledger_at, read_ledger
 from enroll.text.remedies import sentence
 from enroll.text.wording import amount, counted, duration, error_table, facts, one_line, pace_words
 from enroll.visible import path_text
@@ -28,11 +29,14 @@ class RunState(StrEnum):
     failed."""
 
 
-def read_status(reader: LedgerReader, path: Path) -> tuple[LedgerStatus, str | None]:
-    """The status, and who holds the ledger (as `holder_of` has it)."""
+def read_status(path: Path) -> tuple[LedgerStatus, str | None]:
+    """The present status, and who holds the ledger (as `holder_of` has it)."""
     looked_at = None
     while True:
-        status, holder = reader.status(), ledger_at(path).holder()
+        # Opened for each look: a reader sees the ledger as it was at its first look.
+        with closing(read_ledger(path)) as reader:
+            status = reader.status()
+        holder = ledger_at(path).holder()
         latest = next(iter(status.runs), None)
         if holder is not None or latest is None or latest.end is not None:
             return status, holder
