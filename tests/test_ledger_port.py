@@ -537,6 +537,7 @@ def test_a_run_is_remembered_with_its_end(ledger: Ledger) -> None:
     end = RunEnd(at=2_000, exit_code=1, reason="", calls={"add": 3}, rows={"enrolled": 2}, limit=8)
     ledger.end_run(1, end)
     (found,) = ledger.status().runs
+    assert ledger.runs(1) == [found]
     assert (found.start, found.end) == (START, end)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,22 +20,6 @@ from enroll.cli.terminal import printing
 from enroll.model import Status
 from enroll.settings import find_ledger
 from enroll.text.wording import amount, as_shown, say, say_json
-
-if TYPE_CHECKING:
-    from enroll.ledger import LedgerReader
-
-
-@contextmanager
-def _reading(library: dict[str, Any]) -> Iterator[tuple[Path, LedgerReader]]:
-    """Open the ledger that the options of `any_ledger` mean."""
-    from enroll.ledger import read_ledger
-
-    path = find_ledger(**library)
-    reader = read_ledger(path)
-    try:
-        yield path, reader
-    finally:
-        reader.close()
 
 
 @click.command(cls=SettingsCommand)
@@ -94,10 +77,12 @@ def export(output: Path, statuses: tuple[Status, ...], raw: bool, **library: Any
 
     With - for OUTPUT they are written to standard output, as CSV.
     """
+    from enroll.ledger import read_ledger
     from enroll.report.export import STDOUT, write_export
     from enroll.text.files import InUse, Output, check_output
 
-    with _reading(library) as (path, reader):
+    path = find_ledger(**library)
+    with closing(read_ledger(path)) as reader:
         if output != STDOUT:
             check_output(
                 Output(path=output, option="OUTPUT", content=".csv, .jsonl or .parquet"),
@@ -128,11 +113,12 @@ def export(output: Path, statuses: tuple[Status, ...], raw: bool, **library: Any
 )
 def history(user_id: str | None, since: datetime | None, run: int | None, **library: Any) -> int:
     """Print what changed in the library, and when, as CSV."""
+    from enroll.ledger import read_ledger
     from enroll.report.export import print_history
 
     at = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)
-    with _reading(library) as (_, reader):
-        latest = next(iter(reader.status(runs=1).runs), None)
+    with closing(read_ledger(find_ledger(**library))) as reader:
+        latest = next(iter(reader.runs(1)), None)
         if run is not None and (latest is None or run > latest.run):
             raise click.UsageError(
                 f"There is no run {run}; the ledger's last is {latest.run if latest else 0}. "

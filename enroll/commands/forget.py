@@ -152,7 +152,7 @@ def _files(session: Session[ForgetSettings]) -> dict[Path, str]:
     last_scan = session.audit.last_scan()
     if last_scan is not None and last_scan.results is not None:
         others[Path(last_scan.results[0])] = RESULTS
-    return files_of(session.audit.status(runs=ALL_RUNS).runs, settings.ledger.absolute(), others)
+    return files_of(session.audit.runs(ALL_RUNS), settings.ledger.absolute(), others)
 
 
 def _alike(

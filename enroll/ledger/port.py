@@ -32,6 +32,7 @@ from enroll.ledger.records import (
     RecordedCopy,
     RunEnd,
     RunPace,
+    RunRecord,
     RunStart,
     Target,
     UnknownFace,
@@ -338,6 +339,9 @@ class LedgerReader(Protocol):
 
     def status(self, *, runs: int = 10) -> LedgerStatus:
         """Counts, errors by code, and the last `runs` runs, newest first."""
+
+    def runs(self, count: int = 10) -> list[RunRecord]:
+        """The last `count` runs, newest first. Unlike `status` it reads nothing else."""
 
     def entries(self, statuses: Iterable[Status] = ()) -> Iterator[Entry]:
         """Every face, and every row without one; only those of `statuses` if any are given."""

@@ -105,13 +105,12 @@ class SqliteReader:
                     select(s.raw_answer).order_by(s.raw_answer.c.code, s.raw_answer.c.number)
                 )
             ],
-            runs=[
-                _run_record(found)
-                for found in self._connection.execute(
-                    select(s.run).order_by(s.run.c.run.desc()).limit(runs)
-                )
-            ],
+            runs=self.runs(runs),
         )
+
+    def runs(self, count: int = 10) -> list[RunRecord]:
+        query = select(s.run).order_by(s.run.c.run.desc()).limit(count)
+        return [_run_record(found) for found in self._connection.execute(query)]
 
     def _counts(self) -> dict[Status, int]:
         rest = (

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from enroll.ledger import RUN, LedgerStatus, RunRecord, iso_time, ledger_at, read_ledger
+from enroll.ledger import RUN, LedgerStatus, RunRecord, iso_time, ledger_at
 from enroll.text.remedies import sentence
 from enroll.text.wording import amount, counted, duration, error_table, facts, one_line, pace_words
 from enroll.visible import path_text
@@ -31,12 +31,12 @@ class RunState(StrEnum):
 
 def read_status(path: Path) -> tuple[LedgerStatus, str | None]:
     """The present status, and who holds the ledger (as `holder_of` has it)."""
-    looked_at = None
+    store, looked_at = ledger_at(path), None
     while True:
         # Opened for each look: a reader sees the ledger as it was at its first look.
-        with closing(read_ledger(path)) as reader:
+        with closing(store.read()) as reader:
             status = reader.status()
-        holder = ledger_at(path).holder()
+        holder = store.holder()
         latest = next(iter(status.runs), None)
         if holder is not None or latest is None or latest.end is not None:
             return status, holder

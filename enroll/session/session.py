@@ -112,7 +112,7 @@ class RunDefaults:
 
 def run_defaults(ledger: LedgerReader, *, endpoint: str | None) -> RunDefaults:
     """Read them from the ledger; `endpoint` is the one that was named, if any was."""
-    runs = ledger.status().runs
+    runs = ledger.runs()
     last = runs[0].start if runs else None
     settle_after = (run.start.settle_after for run in runs)
     return RunDefaults(
