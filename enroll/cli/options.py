@@ -19,7 +19,7 @@ from enroll.cli.command import (
     option,
     together,
 )
-from enroll.cli.parameters import AUTO, FILE, InFlight, Member, Memory, Number, error_code, pairs
+from enroll.cli.parameters import AUTO, FILE, Member, Memory, Number, OrAuto, error_code, pairs
 from enroll.model import Role
 from enroll.presets import CONFIG_NAME
 from enroll.settings import DEFAULT_ENDPOINT, CallSettings, RunSettings, find_ledger
@@ -227,7 +227,7 @@ photos = together(
 
 max_in_flight = option(
     "--max-in-flight",
-    type=InFlight(),
+    type=OrAuto("max_in_flight"),
     default=AUTO,
     show_default=True,
     metavar="auto|N",

@@ -87,10 +87,15 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
-class InFlight(click.ParamType[int | None]):
-    """A number of calls, or `auto`: as many as the account takes (None)."""
+class OrAuto(click.ParamType[int | None]):
+    """A whole number within a setting's range, or `auto`: as much as there is (None)."""
 
-    name = "calls"
+    _also = f"{AUTO} is"
+    """What is allowed beside a number."""
+
+    def __init__(self, setting: str) -> None:
+        self.name = setting
+        self._number = Number(RANGES[setting])
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -98,9 +103,9 @@ class InFlight(click.ParamType[int | None]):
         if str(value).strip().lower() == AUTO:
             return None
         try:
-            return int(Number(RANGES["max_in_flight"]).convert(value, param, ctx))
+            return int(self._number.convert(value, param, ctx))
         except click.BadParameter as error:
-            self.fail(f"{error.message.rstrip('.')}; {AUTO} is also allowed.", param, ctx)
+            self.fail(f"{error.message.rstrip('.')}; {self._also} also allowed.", param, ctx)
 
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<prefix>[kmgt]i?)b?", re.IGNORECASE)
@@ -111,27 +116,25 @@ _PREFIXES: dict[str, int] = {
 }
 
 
-class Memory(click.ParamType[int | None]):
-    """Bytes, such as `400MB`, `1.5 GB` or `2GiB`, or `auto`: what the machine allows (None)."""
+class Memory(OrAuto):
+    """Bytes, such as `400MB`, `1.5 GB` or `2GiB`, or `auto`."""
 
-    name = "size"
+    _also = f"2GB or {AUTO} are"
+
+    def __init__(self) -> None:
+        super().__init__("memory")
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
-        text = str(value).strip().lower()
-        if text == AUTO:
-            return None
-        if (match := _SIZE.fullmatch(text)) is not None:
-            size = round(float(match["number"]) * _PREFIXES[match["prefix"]])
-            if size < LEAST_MEMORY:
-                least = f"{LEAST_MEMORY // 1_000_000}MB"
-                self.fail(f"{value!r} is too little: give at least {least}, or {AUTO}.", param, ctx)
-            return size
-        try:
-            return int(Number(RANGES["memory"]).convert(value, param, ctx))
-        except click.BadParameter as error:
-            self.fail(f"{error.message.rstrip('.')}; 2GB or {AUTO} are also allowed.", param, ctx)
+        match = _SIZE.fullmatch(str(value).strip().lower())
+        if match is None:
+            return super().convert(value, param, ctx)
+        size = round(float(match["number"]) * _PREFIXES[match["prefix"]])
+        if size < LEAST_MEMORY:
+            least = f"{LEAST_MEMORY // 1_000_000}MB"
+            self.fail(f"{value!r} is too little: give at least {least}, or {AUTO}.", param, ctx)
+        return size
 
 
 _BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")
