@@ -35,6 +35,7 @@ from enroll.ledger.diff_queries import (
     photo_is_missing,
 )
 from enroll.ledger.diff_records import Diagnosis, RowDiffKind
+from enroll.ledger.queries import path_of_face
 from enroll.model import Status
 
 
@@ -60,20 +61,11 @@ def _of_rows(kind: RowDiffKind) -> Select[Any]:
     )
 
 
-def _path_of_face() -> Any:
-    return (
-        select(func.max(s.row.c.path))
-        .where(s.row.c.user_id == s.face.c.user_id, s.row.c.face_id == s.face.c.face_id)
-        .correlate(s.face)
-        .scalar_subquery()
-    )
-
-
 def _of_faces(since: ColumnElement[Any]) -> Select[Any]:
     return select(
         s.face.c.user_id,
         s.face.c.user_data,
-        _path_of_face().label("path"),
+        path_of_face().label("path"),
         func.coalesce(s.face.c.face_token, s.face.c.former_token).label("face_token"),
         since.label("since"),
         literal(0).label("line"),
