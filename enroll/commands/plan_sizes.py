@@ -128,7 +128,7 @@ class OtherSizes:
         before, after = sum(one.to_send for one in chosen), sum(one or 0 for one in prepared)
         return replace(
             now,
-            content=self._bytes + self._bytes_of_larger * (after / before - 1),
+            content=self._bytes + (after - before) * (self._bytes_of_larger / before),
             calls=calls - larger * sum(one is None for one in prepared) / len(chosen),
             prepared=len(chosen),
             exact=len(chosen) == larger,
