@@ -291,8 +291,8 @@ def test_ctrl_c_at_a_question_leaves_its_line(
     said = b""
     with suppress(OSError):  # what Linux says when the other end is closed
         while part := os.read(ours, 4096):
-            said += part
-            if part.rstrip().endswith(b"[y/N]:"):
+            said += part  # the question may come in pieces
+            if said.rstrip().endswith(b"[y/N]:"):
                 os.write(ours, b"\x03")
     os.close(ours)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -130,12 +131,13 @@ def test_a_watched_status_begins_with_counts_and_runs_and_stays_on_the_screen(
     terminal, end = os.openpty()
     termios.tcsetwinsize(end, (12, 70))
     shown = ""
+    decoder = codecs.getincrementaldecoder("utf-8")()  # a character may come in pieces
     with command.started("status", "--watch", stdout=end) as process:
+        os.close(end)  # so that reading fails once the command has ended
         while "shows the rest." not in shown:
-            shown += os.read(terminal, 4096).decode()
+            shown += decoder.decode(os.read(terminal, 4096))
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 0
-    os.close(end)
     os.close(terminal)
     lines = shown.rpartition("Library")[2].splitlines()
     assert len(lines) == 11
