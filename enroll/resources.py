@@ -1,4 +1,4 @@
-"""The open files, threads and memory that this process may have, and the errors when none are left.
+"""The open files, threads, memory and cores that this process may have, and the errors for a lack.
 
 Each call in flight has a connection, each reader an open photo, and both count as open files.
 `share_out` limits them in advance, so that there is always a file for the ledger and the results. A
@@ -103,14 +103,35 @@ def memory_limit(root: Path = Path("/")) -> int:
     `root` is where `proc` and `sys` are.
     """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for group, name in _memory_cgroups(root):
+    for group, version in _cgroups(root, "memory"):
+        name = "memory.max" if version == 2 else "memory.limit_in_bytes"
         with suppress(OSError, ValueError):  # no such file, or "max"
             limits.append(int((group / name).read_text(encoding="ascii")))
     return min(limits)
 
 
-def _memory_cgroups(root: Path) -> Iterator[tuple[Path, str]]:
-    """The folders of this process's cgroups, up to the top one, and the file with their limit."""
+def core_limit(root: Path = Path("/")) -> float:
+    """Cores whose time this process may use: the least quota of its cgroup and those above it
+    (cgroups(7); `cpu.max`, in version 1 `cpu.cfs_quota_us` of `cpu.cfs_period_us`), infinite
+    without any. A container is limited by a quota far more often than to certain cores.
+
+    `root` is where `proc` and `sys` are.
+    """
+    limits = [math.inf]
+    for group, version in _cgroups(root, "cpu"):
+        names = ["cpu.max"] if version == 2 else ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            quota, period = " ".join(
+                (group / name).read_text(encoding="ascii") for name in names
+            ).split()
+            if int(quota) > 0 and int(period) > 0:  # version 1 has -1 for no limit
+                limits.append(int(quota) / int(period))
+    return min(limits)
+
+
+def _cgroups(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """The folders of this process's cgroups for a controller, up to the top one, and the version
+    (1 or 2) whose files they hold."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -118,15 +139,15 @@ def _memory_cgroups(root: Path) -> Iterator[tuple[Path, str]]:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            top, name = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+            top, version = root / "sys/fs/cgroup", 2
+        elif controller in controllers.split(","):
+            top, version = root / "sys/fs/cgroup" / controller, 1
         else:
             continue
         # In a container the path may be that of the host; its own group is at the top, then.
         group = PurePosixPath(path.lstrip("/"))
         for part in (group, *group.parents):
-            yield top / part, name
+            yield top / part, version
 
 
 def retry_on_shortage(task: Callable[[], R]) -> R:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from enroll import clock
 from enroll.errors import ShortageError
-from enroll.resources import no_thread
+from enroll.resources import core_limit, no_thread
 
 LOOK_SECONDS = 2.0
 """How often is looked whether the core is shared with other programs."""
@@ -38,14 +39,21 @@ def _allowed() -> frozenset[int]:
     return frozenset()
 
 
-_COUNT = len(_allowed()) or os.cpu_count() or 1
+def usable_cores(allowed: int, quota: float) -> int:
+    """Cores to prepare photos on: with more threads than the quota lasts for, the kernel stops all
+    of them for a part of every period, and each of them holds a photo."""
+    return max(1, math.ceil(min(allowed, quota)))
+
+
+_COUNT = usable_cores(len(_allowed()) or os.cpu_count() or 1, core_limit())
 
 _elsewhere: frozenset[int] = frozenset()
 """While a run's threads share a core: where those may run that do not."""
 
 
 def count() -> int:
-    """How many cores this process may use."""
+    """How many cores this process may use: those that it is allowed on, or fewer where its cgroup
+    has a smaller quota."""
     return _COUNT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import resource
 import ssl
@@ -24,6 +25,7 @@ from enroll.photos import glance, open_store, read_photo, read_photos
 from enroll.resources import (
     RESERVE,
     Concurrency,
+    core_limit,
     files_left,
     hidden_shortage,
     memory_limit,
@@ -220,11 +222,53 @@ def test_a_blocked_call_tells_nothing_of_the_service_and_something_of_this_machi
 def test_a_cgroup_limits_the_memory(
     tmp_path: Path, groups: str, files: dict[str, str], limit: int | None
 ) -> None:
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text(groups)
-    for name, content in files.items():
-        path = tmp_path / "sys/fs/cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content + "\n")
+    control_groups(tmp_path, groups, files)
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert memory_limit(tmp_path) == (limit or machine)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limit"),
+    [
+        ("", {}, math.inf),
+        ("0::/job\n", {"job/cpu.max": "150000 100000"}, 1.5),
+        ("0::/job\n", {"job/cpu.max": "max 100000"}, math.inf),
+        # The least of its own and those above.
+        ("0::/a/b\n", {"a/b/cpu.max": "400000 100000", "a/cpu.max": "100000 50000"}, 2.0),
+        # In a container the group's path is the host's.
+        ("0::/docker/12ab\n", {"cpu.max": "20000 100000"}, 0.2),
+        (
+            "4:memory:/job\n2:cpu,cpuacct:/job\n",
+            {"cpu/job/cpu.cfs_quota_us": "300000", "cpu/job/cpu.cfs_period_us": "100000"},
+            3.0,
+        ),
+        (
+            "2:cpu:/a/b\n0::/\n",
+            {
+                "cpu/a/b/cpu.cfs_quota_us": "-1",
+                "cpu/a/b/cpu.cfs_period_us": "100000",
+                "cpu/a/cpu.cfs_quota_us": "50000",
+                "cpu/a/cpu.cfs_period_us": "50000",
+            },
+            1.0,
+        ),
+        ("2:cpu:/job\n", {"cpu/job/cpu.cfs_quota_us": "300000"}, math.inf),
+        ("0::/job\n", {"job/cpu.max": "nonsense"}, math.inf),
+        ("0::/job\n", {"job/cpu.max": "100000 0"}, math.inf),
+    ],
+)
+def test_a_cgroup_limits_the_cores(
+    tmp_path: Path, groups: str, files: dict[str, str], limit: float
+) -> None:
+    control_groups(tmp_path, groups, files)
+    assert core_limit(tmp_path) == limit
+
+
+def control_groups(root: Path, groups: str, files: dict[str, str]) -> None:
+    """Write what the kernel says of this process's cgroups, and their files."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(groups)
+    for name, content in files.items():
+        path = root / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import wait
 
@@ -9,7 +10,17 @@ import pytest
 from scarce import no_thread_left
 
 from enroll.errors import ShortageError
-from enroll.threads import Threads
+from enroll.threads import Threads, usable_cores
+
+
+@pytest.mark.parametrize(
+    ("allowed", "quota", "cores"),
+    [(8, math.inf, 8), (8, 2.0, 2), (8, 1.5, 2), (8, 0.2, 1), (2, 16.0, 2), (1, math.inf, 1)],
+)
+def test_no_more_cores_are_used_than_the_quota_lasts_for(
+    allowed: int, quota: float, cores: int
+) -> None:
+    assert usable_cores(allowed, quota) == cores
 
 
 def test_no_more_threads_are_started_than_there_are_tasks() -> None:
