@@ -169,6 +169,9 @@ class RunSettings(CallSettings):
     command: ClassVar[str] = "run"
     """The command's name on record."""
 
+    renews: ClassVar[bool] = False
+    """Whether faces whose row has another text are added again."""
+
     manifest: Path
     group_id: str
     endpoint: str = DEFAULT_ENDPOINT
@@ -287,6 +290,7 @@ class SyncSettings(RunSettings):
     """The settings of a sync; `grace` is in days, `differences` is a CSV to write."""
 
     command: ClassVar[str] = "sync"
+    renews: ClassVar[bool] = True
 
     give_up_after: float = 600.0
     fail_on: FailOn = FailOn.NEW
@@ -307,10 +311,6 @@ class SyncSettings(RunSettings):
                     f"Invalid value for '{option}': {value!r} is not a Bound, such as "
                     "enroll.settings.Bound(25)."
                 )
-
-    def due_rules(self) -> list[Any]:
-        """In a sync, rows whose text has changed are due as well."""
-        return [*RunSettings.due_rules(self), "sync"]
 
     def record(self) -> dict[str, Any]:
         """As for a run, and the settings that only a sync has."""

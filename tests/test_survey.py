@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,16 @@ from real_command import Command
 
 from enroll.commands import run, run_closing
 from enroll.facesearch import Call, FaceSearch
-from enroll.ledger import PartCounts, ScanCache, digest_of, pack, read_ledger, unpack
+from enroll.ledger import (
+    CachedScan,
+    Part,
+    PartCounts,
+    ScanCache,
+    digest_of,
+    pack,
+    read_ledger,
+    unpack,
+)
 from enroll.ledger.queue import SqliteDueRows
 from enroll.manifest import scan
 from enroll.model import Credentials, Row, Status
@@ -57,6 +67,13 @@ class Kept:
 
     def __init__(self) -> None:
         self.settled: dict[int, PartCounts] = {}
+        self.parts = {0: Part(number=0, rows=b"rows", digest=b"d", counts=PartCounts(unchanged=5))}
+
+    def load_part(self, number: int) -> Part:
+        return self.parts[number]
+
+    def reopen_part(self, number: int) -> None:
+        self.parts[number] = replace(self.parts[number], digest=None, counts=None)
 
     def __getattr__(self, name: str) -> Any:
         return lambda *_: None
@@ -94,6 +111,17 @@ def test_a_row_that_is_due_again_leaves_its_part_open(status: Status) -> None:
 def test_a_part_of_which_some_rows_were_not_looked_at_stays_open() -> None:
     assert begun(due=0, settles=False)[1].settled == {}
     assert begun(due=0)[1].settled.keys() == {0}
+
+
+def test_a_part_of_the_last_scan_that_is_compared_again_is_open_until_it_is_settled() -> None:
+    kept = Kept()
+    last = CachedScan(fingerprint="m", manifest="", parts=1)
+    cache = ScanCache(kept, recalled=last, manifest="", mark="m")
+    assert cache.next_part() == Part(
+        number=0, rows=b"rows", digest=b"d", counts=PartCounts(unchanged=5)
+    )
+    cache.begins(first_line=2, packed=None, digest=b"d")
+    assert kept.parts == {0: Part(number=0, rows=b"rows")}
 
 
 # Whole runs
@@ -222,6 +250,43 @@ def test_a_manifest_of_other_content_or_columns_drops_what_was_known(
     again = command(*RUN)
     assert "1 enrolled row whose user_data differs" in again.out
     assert compared == []
+
+
+@pytestmark_runs
+def test_runs_and_syncs_use_one_scan_and_a_sync_compares_what_has_another_text(
+    box: Sandbox, archive: Archive, command: Command, compared: list[list[str]]
+) -> None:
+    rows = archive.portraits(1, 2, 3)
+    archive.manifest(rows)
+    assert command(*RUN).code == 0
+    archive.manifest([*rows[:2], ("person-0003", "Other", "photos/3.jpg")])
+    assert command(*RUN).code == 0
+    compared.clear()
+    done = command("sync", *RUN[1:])
+    assert (done.code, "1 enrolled again with another user_data" in done.out) == (0, True), done
+    assert compared == [["person-0002", "person-0003"]]
+    assert {face.user_data for face in box.faces("staff") if face.user_id == "person-0003"} == {
+        "Other"
+    }
+    compared.clear()
+    for word in ("run", "sync", "sync", "run"):
+        done = command(word, *RUN[1:])
+        assert (done.code, "nothing to do" in done.out) == (0, True), done
+    assert compared == []
+
+
+@pytestmark_runs
+def test_a_sync_that_reads_a_touched_photo_leaves_the_scan_of_all_others(
+    archive: Archive, command: Command, compared: list[list[str]]
+) -> None:
+    archive.manifest(archive.portraits(1, 2, 3, 4))
+    assert command("sync", *RUN[1:]).code == 0
+    compared.clear()
+    os.utime(archive.folder / "photos/4.jpg")
+    assert command("sync", *RUN[1:]).code == 0
+    assert compared == [["person-0004"]]
+    assert command(*RUN).code == 0
+    assert compared == [["person-0004"]]
 
 
 @pytestmark_runs

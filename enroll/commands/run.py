@@ -140,6 +140,7 @@ class Run:
             store,
             concurrency=opened.concurrency.readers,
             forgotten=opened.forgotten,
+            renews=given.settings.renews,
         )
         self.tally.unscanned = given.manifest.rows_at_most
         driver = self._driver = Driver(

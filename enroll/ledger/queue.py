@@ -69,6 +69,13 @@ class SqliteScanCache:
             )
         )
 
+    def reopen_part(self, number: int) -> None:
+        self._connection.execute(
+            update(s.scan_cache_part)
+            .where(s.scan_cache_part.c.number == number)
+            .values(digest=None, counts=None)
+        )
+
     def complete_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
         self._connection.execute(
             update(s.scan_cache_part)

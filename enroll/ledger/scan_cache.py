@@ -6,7 +6,8 @@ rows came to. When manifest and settings are the same and a part's digest is, to
 they were: one `lstat` a photo, and neither CSV nor ledger is looked at.
 
 That holds because whatever takes a face away from a row drops the cache first: a run of another
-manifest or with other settings, and every other command that writes to the ledger.
+manifest or with other settings, and every other command that writes to the ledger. `run` and `sync`
+share it; a sync also compares the parts in which a row has another text than its face.
 """
 
 from __future__ import annotations
@@ -92,6 +93,9 @@ class ScanCacheStore(Protocol):
 
     def save_part(self, part: Part) -> None:
         """Record a part with the next commit, in the place of the one of its number."""
+
+    def reopen_part(self, number: int) -> None:
+        """Record that rows of a part may be due again."""
 
     def complete_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
         """Record that every row of a part is settled."""
@@ -205,6 +209,8 @@ class ScanCache:
         """The next part is being compared. `packed` are its rows where the last scan had none."""
         if packed is not None:
             self._keeper.save_part(Part(number=self._scanned, rows=packed))
+        else:  # a run that is killed may leave rows of it due, with the same photos
+            self._keeper.reopen_part(self._scanned)
         self._first_lines.append(first_line)
         self._open[len(self._first_lines) - 1] = _Open(self._scanned, digest)
         self._scanned += 1

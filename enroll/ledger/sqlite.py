@@ -287,8 +287,8 @@ class SqliteLedger(SqliteReader):
         if not self._unwritten:
             return
         with self._taking_back():
-            if self._run is None:  # nobody has said whether the last scan holds beside this
-                self._scan_cache.drop()
+            if self._run is None and any(one.faces or one.rows for one in self._unwritten):
+                self._scan_cache.drop()  # nobody has said whether it holds beside this
             write(self._connection, self._unwritten)
         self._written += self._unwritten
         self._unwritten = []

@@ -141,12 +141,15 @@ class Scan:
         *,
         concurrency: int = 16,
         forgotten: BlockList | None = None,
+        renews: bool = False,
     ) -> None:
         """`concurrency` is how many photos are looked up at a time when their store is slow; rows
-        of `forgotten` people are only counted."""
+        of `forgotten` people are only counted. With `renews` no part is quiet in which a row has
+        another text than its face."""
         self._chunks = chunks
         self._forgotten = forgotten or BlockList()
         self._store = store
+        self._renews = renews
         self._concurrency = concurrency
         self._pool: Threads | None = None
 
@@ -190,6 +193,8 @@ class Scan:
         times = self._times(paths)
         digest = digest_of(times)
         quiet = part.counts if digest == part.digest else None
+        if quiet is not None and quiet.user_data_changed and self._renews:
+            quiet = None
         rows: list[ScannedRow] = []
         if quiet is None:
             found = zip(known.lines, known.user_ids, known.user_data, known.images, strict=True)
