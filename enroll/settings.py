@@ -374,11 +374,13 @@ def find_ledger(*, ledger: Path | None, endpoint: str | None, group_id: str | No
     if len(found) == 1:
         return found[0]
     if not found:
+        whose = "" if group_id is None else f" of the library {group_id}"
         raise UsageError(
-            f"There is no ledger below {folder}. Name one with --ledger FILE; `enroll run` "
-            "creates it."
+            f"There is no ledger{whose} below {folder}. Name one with --ledger FILE; the first "
+            "`enroll run` of a library creates its ledger."
         )
     listed = ", ".join(str(path) for path in found[:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
     raise UsageError(
-        f"There are {len(found)} ledgers ({listed}). Choose one with --ledger or --group-id."
+        f"There are {len(found)} ledgers: {listed}{more}. Choose one with --ledger or --group-id."
     )

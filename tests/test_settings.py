@@ -241,12 +241,14 @@ def test_a_ledger_is_found_by_name_by_library_or_because_it_is_the_only_one(
     assert find_ledger(ledger=None, endpoint=None, group_id="staff") == made[0]
     assert find_ledger(ledger=None, endpoint="https://b.example", group_id="guests") == made[2]
     assert find_ledger(ledger=None, endpoint="https://b.example", group_id=None) == made[2]
-    with pytest.raises(UsageError, match=r"There are 2 ledgers \(.*/a\.example/"):
+    with pytest.raises(UsageError, match=r"There are 2 ledgers: .*/a\.example/"):
         find_ledger(ledger=None, endpoint="https://a.example", group_id=None)
     with pytest.raises(UsageError, match=r"There is no ledger below .*/c\.example\."):
         find_ledger(ledger=None, endpoint="https://c.example", group_id=None)
+    with pytest.raises(UsageError, match=r"There is no ledger of the library x below .*\."):
+        find_ledger(ledger=None, endpoint=None, group_id="x")
     for group_id, count in ((None, 3), ("guests", 2)):
-        with pytest.raises(UsageError, match=f"There are {count} ledgers .* --ledger or --group"):
+        with pytest.raises(UsageError, match=f"There are {count} ledgers: .* --ledger or --group"):
             find_ledger(ledger=None, endpoint=None, group_id=group_id)
 
 

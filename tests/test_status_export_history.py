@@ -277,6 +277,9 @@ def test_a_ledger_that_is_not_there_is_said(command: Command) -> None:
         assert (done.code, "There is no ledger below" in done.err) == (2, True), done
         done = command(*arguments, "--ledger", "nothere.sqlite")
         assert (done.code, "There is no ledger at nothere.sqlite" in done.err) == (2, True), done
+        done = command(*arguments, "--ledger", ".")
+        assert done.err == "Error: . is a folder, not a ledger. Correct --ledger.\n"
+        assert done.code == 2
 
 
 def test_an_export_has_a_line_an_entry(box: Sandbox, archive: Archive, enrolled: Command) -> None:

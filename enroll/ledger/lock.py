@@ -132,7 +132,7 @@ def _opened(path: Path) -> int:
         if error.errno == errno.ELOOP:
             raise UsageError(
                 f"The lock file {path} is a symbolic link, which is not followed. Remove the link "
-                "if no run is going on, or choose another place with --ledger."
+                "if no run is in progress, or choose another place with --ledger."
             ) from error
         raise LocalError(
             f"No lock file can be made beside the ledger ({error.strerror}: {path}). Fix the "

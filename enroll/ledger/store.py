@@ -47,7 +47,7 @@ class SqliteStore:
         found = self._path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise LedgerMismatchError(
-                f"{self._path} is not a file. Name another place with --ledger."
+                f"{self._path} is not a file, so it cannot be a ledger. Correct --ledger."
             )
         return found.st_size > 0
 
@@ -61,9 +61,14 @@ class SqliteStore:
         try:
             with path.open("rb") as file:
                 head = file.read(100)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise LedgerMismatchError(
-                f"There is no ledger at {path}. Check the path; `enroll run` creates one."
+                f"There is no ledger at {path}. Check --ledger and --group-id; the first "
+                "`enroll run` of a library creates its ledger."
+            ) from error
+        except IsADirectoryError as error:
+            raise LedgerMismatchError(
+                f"{path} is a folder, not a ledger. Correct --ledger."
             ) from error
         except OSError as error:
             raise LocalError(
@@ -74,8 +79,8 @@ class SqliteStore:
         version = int.from_bytes(head[60:64], "big")
         if not head.startswith(SQLITE_HEAD) or application_id != s.APPLICATION_ID:
             raise LedgerMismatchError(
-                f"{path} is not a ledger of enroll. Name another file with --ledger; a ledger "
-                "that does not exist yet is created."
+                f"{path} is not a ledger of enroll; nothing in it was changed. Correct --ledger: "
+                "it names a ledger, or a file that does not exist yet, which `enroll run` creates."
             )
         if version != s.SCHEMA_VERSION:
             raise LedgerMismatchError(
