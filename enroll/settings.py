@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import platformdirs
 
-from enroll.allowed import MIN_FACE_ALONE, check_settings, wrong_choice
+from enroll.allowed import LEAST_MEMORY, MIN_FACE_ALONE, check_settings, wrong_choice
 from enroll.errors import UsageError
 from enroll.expiry import DEFAULT_SETTLE_AFTER, DEFAULT_TIMEOUT
 from enroll.model import SendAs
@@ -29,6 +29,21 @@ DEFAULT_MAX_BYTES = 2_000_000
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Not a limit of the service; photos of portable cameras have fewer."""
+
+
+DECODING_BYTES = 200_000_000
+"""Memory for one picture: decoding it, and all that is done to it. Allowing more pixels than the
+default allows proportionally more memory."""
+
+
+def decoding_limit(max_pixels: int) -> int:
+    """Bytes for decoding one picture, if a photo may have so many pixels."""
+    return max(DECODING_BYTES, DECODING_BYTES * max_pixels // DEFAULT_MAX_PIXELS)
+
+
+def least_memory(max_pixels: int) -> int:
+    """Bytes for a process that prepares photos of up to so many pixels, one at a time."""
+    return LEAST_MEMORY - DECODING_BYTES + decoding_limit(max_pixels)
 
 
 class Precheck(StrEnum):
@@ -230,6 +245,12 @@ class RunSettings(CallSettings):
         object.__setattr__(self, "on_code", rules)
         if self.min_face and self.precheck == Precheck.OFF:
             raise UsageError(MIN_FACE_ALONE)
+        if self.memory is not None and self.memory < (least := least_memory(self.max_pixels)):
+            raise UsageError(
+                f"A photo of {self.max_pixels:,} pixels, which --max-pixels allows, needs more "
+                f"memory than --memory does. Raise --memory to {math.ceil(least / 1e6)}MB, or "
+                "lower --max-pixels."
+            )
 
     def due_rules(self) -> list[Any]:
         """The settings that decide which rows are due: when they change, all rows are compared

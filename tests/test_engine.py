@@ -24,7 +24,7 @@ from enroll.engine.threads import Executors, ThreadEngine
 from enroll.errors import ShortageError
 from enroll.facesearch import Call, FaceSearch, SignedCall
 from enroll.model import Credentials, SendAs, Unusable, Verdict
-from enroll.photos import PhotoCode, open_store
+from enroll.photos import BUDGET, PhotoCode, open_store
 from enroll.settings import DEFAULT_PREPARATION
 from enroll.threads import Threads
 
@@ -37,9 +37,11 @@ def in_threads(service: FaceSearch, folder: Path, calls: int) -> Iterator[Engine
     executors = Executors(
         calls=Threads(calls), readers=Threads(2), scanner=Threads(1), reading_at_once=2
     )
+    engine = ThreadEngine(service, open_store(folder.resolve()), executors)
     try:
-        yield ThreadEngine(service, open_store(folder.resolve()), executors)
+        yield engine
     finally:
+        engine.close()
         for executor in (executors.calls, executors.readers, executors.scanner):
             executor.shutdown(wait=False, cancel_futures=True)
         service.close()
@@ -250,3 +252,26 @@ def test_a_call_for_which_no_thread_can_be_had_is_not_made(
         readers.shutdown()
         service.close()
     assert len(server.seen.requests) == 1
+
+
+def test_photos_that_are_ready_count_until_they_are_dropped_or_the_engine_is_closed(
+    folder: Path,
+) -> None:
+    before = BUDGET.pictures._kept
+    service = service_of(1)
+    with in_threads(service, folder, 1) as engine:
+        first, second = (held(engine, folder, f"{number}.jpg") for number in (1, 2))
+        assert BUDGET.pictures._kept == before + first.size + second.size
+        engine.drop(first)
+        engine.drop(first)
+        assert BUDGET.pictures._kept == before + second.size
+        assert engine.readers == 2
+        limit = BUDGET.pictures.limit
+        BUDGET.pictures.limit = BUDGET.pictures._kept
+        assert engine.readers == 0
+        BUDGET.pictures.limit = limit
+    assert BUDGET.pictures._kept == before
+    assert isinstance(engine, ThreadEngine)
+    late = engine._read([str(folder.resolve() / "1.jpg")], DEFAULT_PREPARATION)
+    assert isinstance(late[0][0], HeldPhoto)
+    assert BUDGET.pictures._kept == before

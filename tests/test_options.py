@@ -330,3 +330,15 @@ def test_what_is_no_size_or_too_little_is_refused(
     done = command(*RUN, f"--memory={given}")
     assert done.code == 2
     assert message in " ".join(done.err.split())
+
+
+def test_more_pixels_than_the_memory_has_room_for_are_refused_with_what_helps(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest([])
+    done = command(*RUN, "--memory=400MB", "--max-pixels=200000000")
+    assert done.code == 2
+    assert "Raise --memory to 600MB, or lower --max-pixels." in " ".join(done.err.split())
+    done = command(*ADOPT, "--memory=1MB")
+    assert done.code == 2
+    assert "'1MB' is too little: give at least 400MB, or auto." in " ".join(done.err.split())

@@ -5,24 +5,28 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageChops, ImageCms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageChops, ImageCms, _imaging
 from real_pictures import difference, exif, saved, scene, shown
 
 from enroll.allowed import LEAST_MEMORY
 from enroll.model import Fault, Photo
 from enroll.photos import Edit, PhotoCode, Prepared, bounds, open_store, prepare, read_photo
-from enroll.photos.bounds import OTHER_BYTES, Budget, Gate, decoding_limit
+from enroll.photos.bounds import BASE_BYTES, LARGE_FILE, Budget, Gate
 from enroll.photos.decode import decoding_bytes
 from enroll.photos.form import Form
 from enroll.photos.strip import Pieces
 from enroll.sandbox.faces import grey_picture
-from enroll.settings import DEFAULT_PREPARATION, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Preparation, decoding_limit, least_memory
 
 NEARLY = 2.0
 """Levels of 255 by which a JPEG may differ on average; what is wrong differs by dozens."""
@@ -365,42 +369,116 @@ def test_a_difference_is_seen() -> None:
 
 
 def test_a_gate_lets_one_in_that_needs_more_than_there_is_and_then_nobody() -> None:
-    gate = Gate(places=2)
-    with gate.room(100, limit=50):
-        assert not gate._fits(1, 50)
-    with gate.room(30, limit=50):
-        assert gate._fits(20, 50)
-        assert not gate._fits(21, 50)
+    gate = Gate(places=2, limit=50)
+    with gate.room(100):
+        assert not gate._fits(1)
+    with gate.room(30):
+        assert gate._fits(20)
+        assert not gate._fits(21)
 
 
 def test_who_needs_less_in_the_end_lets_others_in_before_it_is_done() -> None:
-    gate = Gate(places=2)
-    with gate.room(40, limit=50) as room:
-        assert not gate._fits(20, 50)
+    gate = Gate(places=2, limit=50)
+    with gate.room(40) as room:
+        assert not gate._fits(20)
         room.shrink(30)
-        assert gate._fits(20, 50)
+        assert gate._fits(20)
         room.shrink(35)  # it has no more than that
-        assert gate._fits(20, 50)
-        assert not gate._fits(21, 50)
+        assert gate._fits(20)
+        assert not gate._fits(21)
     assert gate._used == 0
 
 
-@pytest.mark.parametrize("memory", [LEAST_MEMORY, 1_000_000_000, 64_000_000_000])
-def test_a_budget_is_shared_out_and_no_more(memory: int) -> None:
+def shared_out(budget: Budget) -> int:
+    blocks: int = budget.kept_blocks * _imaging.get_block_size()
+    return budget.files.limit + budget.pictures.limit + blocks + BASE_BYTES
+
+
+@pytest.fixture
+def blocks_of_pillow() -> Iterator[None]:
+    """They are of the whole process."""
+    before = _imaging.get_blocks_max()
+    yield
+    _imaging.set_blocks_max(before)
+
+
+@pytest.mark.usefixtures("blocks_of_pillow")
+@pytest.mark.parametrize("max_pixels", [5_000, 100_000_000, 1_000_000_000])
+@pytest.mark.parametrize("beyond", [0, 100_000_000, 600_000_000, 64_000_000_000])
+def test_a_budget_is_shared_out_whole_and_has_room_for_the_largest_photo(
+    beyond: int, max_pixels: int
+) -> None:
     budget = Budget()
-    budget.limit(memory)
-    assert budget.files + budget.pictures + OTHER_BYTES == memory
-    assert budget.pictures > 100_000_000
+    memory = least_memory(max_pixels) + beyond
+    budget.limit(memory, max_pixels=max_pixels)
+    assert shared_out(budget) == memory
+    assert budget.pictures.limit >= decoding_limit(max_pixels)
+    assert budget.files.limit >= LARGE_FILE
 
 
-def test_an_automatic_budget_is_never_less_than_what_is_needed(
+@pytest.mark.usefixtures("blocks_of_pillow")
+def test_an_automatic_budget_is_a_quarter_of_the_machine_and_never_less_than_is_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     budget = Budget()
-    for machine, memory in ((100, LEAST_MEMORY), (8_000_000_000, 2_000_000_000)):
+    for machine, max_pixels, memory in (
+        (100, 100_000_000, LEAST_MEMORY),
+        (8_000_000_000, 100_000_000, 2_000_000_000),
+        (100, 200_000_000, LEAST_MEMORY + 200_000_000),
+    ):
         monkeypatch.setattr(bounds, "memory_limit", lambda: machine)  # noqa: B023
-        budget.limit(None)
-        assert budget.files + budget.pictures + OTHER_BYTES == memory
+        budget.limit(None, max_pixels=max_pixels)
+        assert shared_out(budget) == memory
+
+
+def test_photos_that_are_ready_leave_less_room_and_whoever_is_next_keeps_more_from_coming() -> None:
+    gate = Gate(places=2, limit=50)
+    gate.keep(20)
+    assert [gate.full] == [False]
+    with gate.room(20):
+        assert gate._fits(10)
+        assert not gate._fits(11)
+    entered: list[int] = []
+
+    def enter() -> None:
+        with gate.room(40):
+            entered.append(gate._kept)
+
+    waits = threading.Thread(target=enter)
+    waits.start()
+    while not gate.full:  # it has to come to the gate first
+        pass
+    gate.keep(-10)
+    waits.join()
+    assert entered == [10]
+
+
+@given(
+    limit=st.integers(1, 100),
+    places=st.integers(1, 4),
+    needs=st.lists(st.integers(0, 150), min_size=1, max_size=24),
+)
+@settings(max_examples=50, deadline=None)
+def test_no_more_is_handed_out_than_there_is_but_to_one_alone_and_everybody_has_a_turn(
+    limit: int, places: int, needs: list[int]
+) -> None:
+    gate, found, watched = Gate(places, limit), list[bool](), threading.Lock()
+
+    def task(need: int) -> None:
+        with gate.room(need):
+            with gate._changed:
+                within = gate._used + gate._kept <= limit or gate._inside == 1
+                within = within and gate._inside <= places
+            with watched:
+                found.append(within)
+
+    tasks = [threading.Thread(target=task, args=(need,)) for need in needs]
+    for one in tasks:
+        one.start()
+    for one in tasks:
+        one.join()
+    assert found == [True] * len(needs)
+    assert gate._used == gate._inside == 0
 
 
 def test_bytes_in_pieces_are_read_like_a_file() -> None:

@@ -75,6 +75,7 @@ def verify(**given: Any) -> int:
 @options.max_in_flight
 @options.multi_oriented_detection
 @options.send_as
+@options.memory
 @option(
     "--score",
     type=Number(RANGES["score"]),

@@ -173,6 +173,17 @@ multi_oriented_detection = setting(
 
 send_as = setting("--send-as", "Send photos as a file part or as Base64 text.")
 
+memory = option(
+    "--memory",
+    type=Memory(),
+    default=AUTO,
+    show_default=True,
+    metavar="auto|SIZE",
+    help="Memory for preparing photos, the command's own included, such as 2GB. As many photos "
+    "are prepared at a time as fit in, and as there are cores. auto is a quarter of the memory "
+    "of the machine or its container, at least 400 MB.",
+)
+
 photos = together(
     setting("--max-side", "Shrink photos with a longer side.", metavar="PIXELS"),
     setting(
@@ -210,16 +221,7 @@ photos = together(
         "Photos read in parallel; more hide the latency of a slow share.",
         metavar="N",
     ),
-    option(
-        "--memory",
-        type=Memory(),
-        default=AUTO,
-        show_default=True,
-        metavar="auto|SIZE",
-        help="Memory for preparing photos, the command's own included, such as 2GB. As many photos "
-        "are prepared at a time as fit in, and as there are cores. auto is a quarter of the memory "
-        "of the machine or its container, at least 400 MB.",
-    ),
+    memory,
     heading=PHOTOS,
 )
 

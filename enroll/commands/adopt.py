@@ -31,7 +31,7 @@ from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
 from enroll.model import Credentials
-from enroll.photos import PhotoStore
+from enroll.photos import PhotoStore, limit_memory
 from enroll.session.account import connect, find_library
 from enroll.session.caller import Caller
 from enroll.session.library_faces import ListedLibrary, PhotoSearch, read_library
@@ -79,6 +79,7 @@ def adopt(
     so an interrupted adoption continues. Raises EnrollError.
     """
     run = settings.run
+    limit_memory(run.memory)
     manifest = open_manifest(
         run.manifest, columns=run.columns, encoding=run.encoding, sheet=run.sheet
     )

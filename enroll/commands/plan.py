@@ -65,7 +65,7 @@ def make_plan(
     would.
     """
     check_installed(settings.preparation)
-    limit_memory(settings.memory)
+    limit_memory(settings.memory, max_pixels=settings.max_pixels)
     full = full or settings.precheck != Precheck.OFF or settings.sample is not None
     manifest = open_manifest(
         settings.manifest,

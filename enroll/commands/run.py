@@ -143,11 +143,12 @@ class Run:
             renews=given.settings.renews,
         )
         self.tally.unscanned = given.manifest.rows_at_most
+        engine = ThreadEngine(service, store, self._executors)
         driver = self._driver = Driver(
             _work(opened),
             opened.connection,
             self.ledger,
-            engine=ThreadEngine(service, store, self._executors),
+            engine=engine,
             scanner=self._executors.scanner,
             scan=scan,
             scan_cache=opened.scan_cache,
@@ -160,6 +161,7 @@ class Run:
             with core or nullcontext():
                 return driver.drive(core, began=given.began)
         finally:
+            engine.close()
             scan.close()
 
     def ended(self, *, stop: EnrollError | None = None, signal: int | None = None) -> Ended:

@@ -47,7 +47,7 @@ def prepare(settings: RunSettings) -> RunInput:
     for reason in filter(None, map(why_fixed, settings.on_code)):
         raise UsageError(f"Invalid value for '--on-code': {reason}")
     check_installed(settings.preparation)
-    limit_memory(settings.memory)
+    limit_memory(settings.memory, max_pixels=settings.max_pixels)
     until = began + (math.inf if settings.max_duration is None else settings.max_duration)
     manifest = _recall_or_open(settings, until=until)
     ledger, results = ledger_path(settings), results_path(settings)

@@ -38,7 +38,7 @@ class Engine(Protocol):
 
     @property
     def readers(self) -> int:
-        """How many photos can be read at a time."""
+        """How many photos can be read at a time now; 0 while there is no memory for more."""
 
     def read(self, paths: Sequence[str], preparation: Preparation) -> Future[Read]:
         """Read and prepare at least the first of these photos, and hold what can be sent.

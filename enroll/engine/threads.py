@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 
 from enroll.engine import HeldPhoto, Read
 from enroll.errors import ShortageError
 from enroll.facesearch import FaceSearch, SignedCall
 from enroll.model import Answer, Photo, Unusable
-from enroll.photos import PhotoStore, read_photos
+from enroll.photos import BUDGET, PhotoStore, read_photos
 from enroll.settings import Preparation
 from enroll.threads import Threads
 
@@ -37,9 +38,23 @@ class ThreadEngine:
         self._store = store
         self._calls = executors.calls
         self._readers = executors.readers
-        self.readers = executors.reading_at_once
-        self._photos: dict[int, Photo] = {}
+        self._reading_at_once = executors.reading_at_once
         self._handles = itertools.count(1)
+        self._photos: dict[int, Photo] = {}
+        self._closing = Lock()
+        self._closed = False
+
+    @property
+    def readers(self) -> int:
+        """0 while there is no memory for more photos that are ready to be sent."""
+        return 0 if BUDGET.pictures.full else self._reading_at_once
+
+    def close(self) -> None:
+        """Let go of every photo: no call follows."""
+        with self._closing:
+            self._closed = True
+            for handle in list(self._photos):
+                self._let_go(handle)
 
     def read(self, paths: Sequence[str], preparation: Preparation) -> Future[Read]:
         return self._readers.submit(self._read, paths, preparation)
@@ -52,7 +67,10 @@ class ThreadEngine:
         if isinstance(photo, Unusable):
             return photo
         handle = next(self._handles)
-        self._photos[handle] = photo
+        with self._closing:  # a reader may be done when nobody wants its photo any more
+            if not self._closed:
+                BUDGET.pictures.keep(len(photo.content))
+                self._photos[handle] = photo
         return HeldPhoto(
             times=photo.times,
             sha256=photo.sha256,
@@ -79,4 +97,9 @@ class ThreadEngine:
             raise
 
     def drop(self, photo: HeldPhoto) -> None:
-        self._photos.pop(photo.handle, None)
+        self._let_go(photo.handle)
+
+    def _let_go(self, handle: int) -> None:
+        photo = self._photos.pop(handle, None)
+        if photo is not None:
+            BUDGET.pictures.keep(-len(photo.content))

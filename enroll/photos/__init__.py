@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enroll.photos.bounds import give_back_memory, limit_memory
+from enroll.photos.bounds import BUDGET, give_back_memory, limit_memory
 from enroll.photos.decision import LARGEST_FILE, Edit, PhotoCode, marks
 from enroll.photos.decode import hush_libtiff
 from enroll.photos.folder import FolderStore
@@ -21,6 +21,7 @@ from enroll.photos.read import read_photo, read_photos
 from enroll.photos.store import PhotoStore
 
 __all__ = [
+    "BUDGET",
     "LARGEST_FILE",
     "Edit",
     "Glance",

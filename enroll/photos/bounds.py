@@ -1,5 +1,5 @@
-"""What decoding may take: how much memory all photos may take together, how many are decoded at a
-time, and how long one may last. What each stage needs is known beside it."""
+"""What photos may take: the process's memory and who has which share of it, how many are decoded
+at a time, and how long one may last. What each stage needs is known beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from enroll.errors import ShortageError
 from enroll.photos import decision
 from enroll.photos.decision import RefusedError
 from enroll.resources import memory_limit
-from enroll.settings import DEFAULT_MAX_PIXELS
+from enroll.settings import DECODING_BYTES, DEFAULT_MAX_PIXELS, decoding_limit, least_memory
 from enroll.threads import Threads
 
 T = TypeVar("T")
@@ -64,58 +64,16 @@ def check_time() -> None:
 _MMAP_THRESHOLD = -3
 """M_MMAP_THRESHOLD of malloc.h."""
 
-DECODING_BYTES = 200_000_000
-"""Memory for one picture: decoding it, and all that is done to it. Allowing more pixels than the
-default allows proportionally more memory."""
+FILES_SHARE = 0.08
+"""Of the memory that is allowed, for large files while they are read and prepared: 32 of 400 MB. A
+file that is larger still is read alone."""
 
-OTHER_BYTES = 205_000_000
-"""Memory for what is no photo in preparation, by measurement: 145 MB for Python with what enroll
-imports, and the photos that wait to be sent: few of these while it is decoding that takes long."""
+LARGE_FILE = round(FILES_SHARE * LEAST_MEMORY)
+"""Bytes of a file that the least memory has room for."""
 
-FILES_SHARE = 1 / 12
-"""Share of the memory for large files while they are read and prepared."""
-
-AUTO_SHARE = 1 / 4
-"""Share of the machine's memory that is used unless a size is given."""
-
-
-BLOCKS_KEPT = 8
-"""Of Pillow's blocks of 16 MB, for each core: a photo of 24 megapixels takes six."""
-
-
-class Budget:
-    """How this process shares out its memory among the photos that it prepares. A file or picture
-    that needs more than there is for all of them is handled alone."""
-
-    def __init__(self) -> None:
-        self._memory = 0
-
-    def limit(self, memory: int | None) -> None:
-        """Keep to so many bytes, those of the command itself included, at least LEAST_MEMORY; None
-        for a quarter of what the machine or its cgroup has, at least LEAST_MEMORY."""
-        if memory is None:
-            memory = max(round(AUTO_SHARE * memory_limit()), LEAST_MEMORY)
-        self._memory = memory
-        # What Pillow has freed it uses again, within what is beyond the least: to have the system
-        # clear new pages for each picture took a fifth of the time.
-        blocks = (memory - LEAST_MEMORY) // _imaging.get_block_size()
-        _imaging.set_blocks_max(min(blocks, BLOCKS_KEPT * threads.count()))
-
-    @property
-    def files(self) -> int:
-        """Bytes for large files that are being read and prepared."""
-        if not self._memory:
-            self.limit(None)
-        return round(FILES_SHARE * self._memory)
-
-    @property
-    def pictures(self) -> int:
-        """Bytes for decoding pictures, and for all that is done to them."""
-        files = self.files
-        return self._memory - files - OTHER_BYTES
-
-
-BUDGET = Budget()
+BASE_BYTES = LEAST_MEMORY - LARGE_FILE - DECODING_BYTES
+"""168 MB for Python, what enroll imports, its threads and a ledger, of which 150 MB were measured
+in a run of few rows."""
 
 
 class Room:
@@ -134,22 +92,28 @@ class Room:
 class Gate:
     """Lets tasks in, one after the other, while there are a slot and memory for them."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, limit: int) -> None:
+        """`limit` is in bytes, for all tasks and for what is kept of them."""
         self._places = places
+        self.limit = limit
         self.start_over()
 
     def start_over(self) -> None:
         """Have nobody inside."""
         self._used = 0
+        self._kept = 0
         self._inside = 0
+        self._next: int | None = None
         self._turn = Lock()  # whoever waits for room is not overtaken: else large tasks starve
         self._changed = Condition()
 
     @contextmanager
-    def room(self, need: int, *, limit: int) -> Iterator[Room]:
-        """Enter with `need` of the `limit` bytes for all; a task that would be alone is let in."""
+    def room(self, need: int) -> Iterator[Room]:
+        """Enter with `need` bytes. A task that needs more than the limit is let in alone."""
         with self._turn, self._changed:
-            self._changed.wait_for(lambda: self._fits(need, limit))
+            self._next = need
+            self._changed.wait_for(lambda: self._fits(need))
+            self._next = None
             self._inside += 1
             self._used += need
         room = Room(self, need)
@@ -166,10 +130,70 @@ class Gate:
             self._used -= some
             self._changed.notify_all()
 
-    def _fits(self, need: int, limit: int) -> bool:
+    def keep(self, some: int) -> None:
+        """Take so many bytes off the limit, without waiting: they are in memory already. A negative
+        number gives them back."""
+        with self._changed:
+            self._kept += some
+            self._changed.notify_all()
+
+    @property
+    def full(self) -> bool:
+        """Whether no further bytes should be kept: there is no room, or the next task waits for
+        those that are."""
+        with self._changed:
+            if self._used + self._kept >= self.limit:
+                return True
+            return self._next is not None and not self._inside and not self._fits(self._next)
+
+    def _fits(self, need: int) -> bool:
+        free = self.limit - self._kept
         if not self._inside:
-            return True
-        return self._inside < self._places and self._used + need <= limit
+            return need <= free or not self._kept
+        return self._inside < self._places and self._used + need <= free
+
+
+BLOCKS_KEPT = 8
+"""Of Pillow's blocks of 16 MB, for each core: a photo of 24 megapixels takes six."""
+
+MACHINE_SHARE = 1 / 4
+"""Share of the machine's memory that is used unless a size is given."""
+
+
+class Budget:
+    """The memory that this process may use, and who has which share of it: Python itself, `files`
+    that are read, `pictures` with all that is done to them, and photos that are ready to be sent,
+    which are kept from the share of `pictures`."""
+
+    def __init__(self) -> None:
+        self.files = Gate(1_000, LARGE_FILE)
+        self.pictures = Gate(threads.count(), DECODING_BYTES)
+        self.kept_blocks = 0
+
+    def limit(self, memory: int | None, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+        """Keep to so many bytes, those of the command itself included; None for a quarter of what
+        the machine or its cgroup has, and no less than photos of `max_pixels` need."""
+        if memory is None:
+            memory = max(round(MACHINE_SHARE * memory_limit()), least_memory(max_pixels))
+        most = memory - BASE_BYTES - decoding_limit(max_pixels)
+        self.files.limit = min(round(FILES_SHARE * memory), most)
+        pictures = memory - BASE_BYTES - self.files.limit
+        # What Pillow has freed it uses again: to have the system clear new pages for each picture
+        # took a fifth of the time. Such blocks come from what is beyond a single photo's need.
+        block = _imaging.get_block_size()
+        blocks = max(pictures - decoding_limit(max_pixels), 0) // 2 // block
+        self.kept_blocks = min(blocks, BLOCKS_KEPT * threads.count())
+        _imaging.set_blocks_max(self.kept_blocks)
+        self.pictures.limit = pictures - self.kept_blocks * block
+
+    def start_over(self) -> None:
+        """Have all shares back."""
+        self.files.start_over()
+        self.pictures.start_over()
+
+
+BUDGET = Budget()
+"""Of this process, as its memory is: LEAST_MEMORY, unless a command says otherwise."""
 
 
 class Decoders:
@@ -183,7 +207,6 @@ class Decoders:
 
     def start_over(self) -> None:
         """Have none at work, and no thread yet."""
-        self._gate = Gate(threads.count())
         self._starting = Lock()
         self._started = False
         self._pool: Threads | None = None
@@ -202,7 +225,7 @@ class Decoders:
 
         `need` is bytes of memory.
         """
-        with self._gate.room(need, limit=BUDGET.pictures) as room:
+        with BUDGET.pictures.room(need) as room:
             pool = self._threads()
             if pool is None:  # then the caller decodes on its own thread
                 return timed(partial(task, room))
@@ -211,18 +234,15 @@ class Decoders:
 
 DECODERS = Decoders()
 
-READING = Gate(1_000)
-"""For large files in memory, bounded by bytes rather than by number."""
-
 if hasattr(os, "register_at_fork"):
     # A forked process has none of the threads, and their locks may never be released.
     os.register_at_fork(after_in_child=DECODERS.start_over)
-    os.register_at_fork(after_in_child=READING.start_over)
+    os.register_at_fork(after_in_child=BUDGET.start_over)
 
 
-def limit_memory(memory: int | None) -> None:
+def limit_memory(memory: int | None, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
     """Have this process prepare photos within `memory` bytes: see `Budget.limit`."""
-    BUDGET.limit(memory)
+    BUDGET.limit(memory, max_pixels=max_pixels)
 
 
 def give_back_memory() -> None:
@@ -232,8 +252,3 @@ def give_back_memory() -> None:
     """
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
-
-
-def decoding_limit(max_pixels: int) -> int:
-    """Bytes for decoding one picture, if a photo may have so many pixels."""
-    return max(DECODING_BYTES, DECODING_BYTES * max_pixels // DEFAULT_MAX_PIXELS)

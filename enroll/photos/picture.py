@@ -144,7 +144,8 @@ def shown_bytes(decoded: Image.Image, size: tuple[int, int], *, turns: bool) -> 
     """Memory for a decoded picture, or one that is open, and for what `shown` makes of it."""
     pixels = decoded.width * decoded.height
     before, after = pixel_bytes(decoded), shown_pixel_bytes(decoded)
-    in_place = size == decoded.size and not turns and before == after
+    mode = "L" if after == 1 else "RGB"
+    in_place = size == decoded.size and not turns and decoded.mode == mode
     made = 0 if in_place else size[0] * size[1] * after
     return pixels * before + made + 8 * _STRIP_PIXELS
 

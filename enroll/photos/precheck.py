@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from enroll.errors import UsageError
 from enroll.model import Fault
 from enroll.photos import decision
-from enroll.photos.bounds import DECODERS, check_time, decoding_limit
+from enroll.photos.bounds import DECODERS, check_time
 from enroll.photos.decision import RefusedError
 from enroll.photos.decode import (
     BrokenError,
@@ -30,7 +30,7 @@ from enroll.photos.decode import (
 from enroll.photos.form import Form
 from enroll.photos.jpeg import walk, without_end
 from enroll.photos.strip import Pieces
-from enroll.settings import Precheck, Preparation
+from enroll.settings import Precheck, Preparation, decoding_limit
 
 COARSE_SIDE = 640
 """Pixels of the long side at which a face is looked for first: a portrait's is found, in 35 ms."""

@@ -11,12 +11,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from enroll.model import Fault
 from enroll.photos import decision, form
-from enroll.photos.bounds import (
-    BUDGET,
-    DECODERS,
-    Room,
-    decoding_limit,
-)
+from enroll.photos.bounds import DECODERS, LARGE_FILE, Room
 from enroll.photos.decision import (
     COMPLETABLE,
     MIN_SIDE,
@@ -43,13 +38,16 @@ from enroll.photos.inspect import Source, inspect
 from enroll.photos.jpeg import BEHIND, EOI, without_end
 from enroll.photos.picture import ON_ITS_SIDE, TURNS, shown, shown_bytes, shown_pixel_bytes
 from enroll.photos.strip import Pieces
-from enroll.settings import DEFAULT_PREPARATION, Preparation
+from enroll.settings import DEFAULT_PREPARATION, Preparation, decoding_limit
 
 MEDIA_TYPES: Mapping[Form, str] = {
     Form.JPEG: "image/jpeg",
     Form.PNG: "image/png",
     Form.BMP: "image/bmp",
 }
+
+_HELD = frozenset({Form.WEBP, Form.AVIF, Form.HEIF})
+"""Formats whose decoders keep their own pictures for as long as Pillow's file object lives."""
 
 _END_MISSING = re.compile("truncated|no more images in GIF")
 """Pillow's message where it finds no end."""
@@ -172,8 +170,9 @@ def _need(source: Source, picture: Image.Image, preparation: Preparation) -> int
         shown_bytes(picture, size, turns=turns),
         encoding_bytes(size[0] * size[1] * shown_pixel_bytes(picture), preparation.max_bytes),
     )
-    # Of a file that is read alone there is more in memory than is allowed for the files.
-    return need + max(len(source.content) - BUDGET.files, 0)
+    # Of a file that is read alone there is more in memory than the least --memory has for files.
+    # Whatever --memory is, a photo has the same outcome.
+    return need + max(len(source.content) - LARGE_FILE, 0)
 
 
 def _decoding(source: Source, picture: Image.Image) -> int:
@@ -205,7 +204,8 @@ def _encoded(
             decoded.info = opened.info
             picture = shown(decoded, size, TURNS.get(orientation))
             pixels = picture.width * picture.height
-            room.shrink(encoding_bytes(pixels * pixel_bytes(picture), max_bytes))
+            if source.seen.form not in _HELD:
+                room.shrink(encoding_bytes(pixels * pixel_bytes(picture), max_bytes))
             return encode(picture, style, max_bytes=max_bytes)
     finally:
         opened.close()  # its pixels are freed before the next task is let in

@@ -10,12 +10,12 @@ from enroll import clock
 from enroll.errors import ShortageError
 from enroll.model import Fault, FileContent, Photo, Status, Unusable
 from enroll.photos import decision, precheck
-from enroll.photos.bounds import BUDGET, READING
+from enroll.photos.bounds import BUDGET
 from enroll.photos.prepare import prepare
 from enroll.photos.store import OpenPhoto, PhotoStore, UnusableError
 from enroll.settings import DEFAULT_PREPARATION, Preparation
 
-_SMALL = 1024 * 1024
+_SMALL = 128 * 1024
 """Bytes of a photo of which as many as there are readers may be in memory."""
 
 TOGETHER_SECONDS = 0.005
@@ -48,7 +48,7 @@ def read_photo(
             if size <= _SMALL:
                 return _read(photo, preparation)
             # Only what is sent stays in memory; of what is read, no more than a few files.
-            with READING.room(size, limit=BUDGET.files):
+            with BUDGET.files.room(size):
                 return _read(photo, preparation)
     except UnusableError as error:
         return error.unusable

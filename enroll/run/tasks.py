@@ -56,7 +56,7 @@ class Tasks:
 
     @property
     def readers(self) -> int:
-        """How many photos can be read at a time."""
+        """How many photos can be read at a time now."""
         return self._engine.readers
 
     def read(
