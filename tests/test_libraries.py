@@ -217,7 +217,7 @@ def test_the_command_asks_and_says_what_becomes_of_the_ledger(
     asked = command(*DELETE, "--force")  # nobody is there to answer
     assert (asked.code, "Agree with --yes" in asked.err) == (ExitCode.USAGE, True)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(click, "confirm", lambda question, err: False)
+    monkeypatch.setattr(click, "confirm", lambda question, **how: False)
     no = command(*DELETE, "--force")
     assert (no.code, no.told) == (ExitCode.INTERRUPTED, "Nothing was done.\n")
     assert libraries(command) == ["staff"]

@@ -10,6 +10,7 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections import Counter
 from contextlib import suppress
@@ -55,7 +56,10 @@ def test_the_first_signal_lets_calls_in_flight_end_and_writes_the_results(
         process.send_signal(number)
         out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == code
-    assert "Stopping: calls in flight end first" in err
+    assert err.splitlines()[-1] == (
+        "Stopping: calls in flight may end, then the results are written. "
+        "A second signal quits at once."
+    )
     assert "then interrupted. Run the same command again to go on." in out
     assert statuses(archive) == {"enrolled": 2, "pending": 4}
     assert len(box.faces("staff")) == 2
@@ -87,13 +91,13 @@ def test_the_second_signal_leaves_at_once_and_nothing_is_added_twice(
     with command.started(*RUN) as process:
         assert box.wait_count("add", 2)
         process.send_signal(signal.SIGINT)
-        wait_for_words(process, "A second signal leaves at once")
+        wait_for_words(process, "A second signal quits at once")
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=SECONDS)
         assert process.returncode == ExitCode.INTERRUPTED
         assert time.monotonic() - began < 10  # --drain would let it wait for 25 s
-    assert err == "Left at once; the next run settles the calls that were in flight.\n"
+    assert err == "Quit at once. The next run settles the calls that were in flight.\n"
     assert not (archive.folder / "staff.results.csv").exists()
 
     # What was in flight, and at most as many again whose intent was on the disk.
@@ -116,7 +120,7 @@ def test_a_json_log_is_json_to_its_last_line_when_signals_end_the_run(
         err = ""
         for line in process.stderr:
             err += line
-            if "A second signal leaves at once" in line:
+            if "A second signal quits at once" in line:
                 break
         if signals == 2:
             process.send_signal(signal.SIGTERM)
@@ -143,7 +147,7 @@ def test_hangups_drain_as_one_whatever_their_number(
     with command.started(*RUN) as process:
         assert box.wait_count("add", 2)
         process.send_signal(signal.SIGHUP)
-        wait_for_words(process, "A second signal leaves at once")
+        wait_for_words(process, "A second signal quits at once")
         process.send_signal(signal.SIGHUP)
         out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == ExitCode.HANGUP
@@ -159,7 +163,7 @@ def test_after_a_hangup_another_signal_still_leaves_at_once(
     with command.started(*RUN) as process:
         assert box.wait_count("add", 1)
         process.send_signal(signal.SIGHUP)
-        wait_for_words(process, "A second signal leaves at once")
+        wait_for_words(process, "A second signal quits at once")
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS / 4) == ExitCode.TERMINATED  # --drain is 25 s
     assert not (archive.folder / "staff.results.csv").exists()
@@ -191,7 +195,7 @@ def test_a_signal_before_the_first_photo_ends_the_command_there(
         _, err = process.communicate(timeout=SECONDS / 2)
     assert process.returncode == ExitCode.TERMINATED
     told = Done(process.returncode, "", err).told
-    assert told == "Interrupted; nothing was sent that is not on record.\n"
+    assert told == "Interrupted. Everything that was sent is on record.\n"
     assert not (archive.folder / "staff.results.csv").exists()
     assert command(*RUN).code == 0
 
@@ -298,8 +302,39 @@ def test_ctrl_c_at_a_question_leaves_its_line(
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert code == ExitCode.INTERRUPTED
     _, _, rest = said.decode().rpartition("[y/N]: ")
-    assert rest.splitlines()[1:] == ["Interrupted; nothing was sent that is not on record."]
+    assert rest.splitlines()[1:] == ["Interrupted. Everything that was sent is on record."]
     assert len(box.faces("staff")) == 1
+
+
+def test_on_a_terminal_signals_are_answered_on_lines_of_their_own_without_a_word_cut(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    archive.manifest(archive.portraits(1, 2, 3))
+    box.script(["timeout-after"] * 2)
+    ours, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 40))
+    with command.started(*RUN, stderr=end) as process:
+        os.close(end)
+        assert box.wait_count("add", 2)
+        shown = b""
+        with suppress(OSError):  # what Linux says when the other end is closed
+            for words in (b"2/3 [", b"quits at once.", b"never said"):
+                while words not in shown:
+                    shown += os.read(ours, 4096)
+                process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == ExitCode.INTERRUPTED
+    os.close(ours)
+    lines = shown.decode().replace("\r\n", "\n").split("\n")
+    began = lines.index("Stopping: calls in flight may end, then")
+    assert lines[began + 1 : began + 3] == [
+        "the results are written. A second signal",
+        "quits at once.",
+    ]
+    assert lines[-3:] == [
+        "Quit at once. The next run settles the",
+        "calls that were in flight.",
+        "",
+    ]
 
 
 def test_ctrl_c_ends_a_look_at_a_ledger(archive: Archive, command: Command) -> None:

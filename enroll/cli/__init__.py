@@ -140,7 +140,9 @@ def _shortage(error: BaseException) -> ShortageError | None:
 def _complain(error: click.ClickException | click.Abort | Interrupted | EnrollError) -> int:
     """Print one sentence about an error; returns the error's exit code."""
     if isinstance(error, click.Abort):
-        return _tell("Nothing was done.", ExitCode.INTERRUPTED)
+        # From click: Ctrl-C outside of a question, when a call may have been made.
+        interrupted = isinstance(error.__cause__, KeyboardInterrupt)
+        return _tell("Interrupted." if interrupted else "Nothing was done.", ExitCode.INTERRUPTED)
     if isinstance(error, Interrupted):
         return _tell(str(error), error.exit_code)
     if isinstance(error, EnrollError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import ClassVar, NoReturn
 
-from enroll.text.logs import log_signal
+from enroll.text.logs import log_signal, logs_json
+from enroll.text.wording import as_shown
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -18,7 +20,7 @@ class Interrupted(BaseException):
     """A signal arrived before or after the time in which a run can end gracefully."""
 
     def __init__(self, number: int) -> None:
-        super().__init__("Interrupted; nothing was sent that is not on record.")
+        super().__init__("Interrupted. Everything that was sent is on record.")
         self.exit_code = 128 + number
 
 
@@ -63,33 +65,41 @@ class SignalDesk:
         self._seen += 1
         if self._seen > 1:
             if number != signal.SIGHUP:
+                _begin_line()
                 self._leave(number)
             return
+        _begin_line()
         if self._interrupt is None:
             SignalDesk.early = number
             if self._holding:
                 return
             raise Interrupted(number)
         _say(
-            "Stopping: calls in flight end first, then results are written. "
-            "A second signal leaves at once.",
+            "Stopping: calls in flight may end, then the results are written. "
+            "A second signal quits at once.",
             number,
-            lead="\n",
         )
         self._interrupt(number)
 
     def _leave(self, number: int) -> NoReturn:
         soft = self._interrupt is not None
-        settled = "; the next run settles the calls that were in flight" if soft else ""
-        _say(f"Left at once{settled}.", number)
+        settled = " The next run settles the calls that were in flight." if soft else ""
+        _say(f"Quit at once.{settled}", number)
         # Not sys.exit: a thread pool would wait for its calls first.
         os._exit(128 + number)
 
 
-def _say(text: str, number: int, *, lead: str = "") -> None:
-    """Write past Python's buffers, which the signal may have interrupted in the middle of a write;
-    `lead` moves a terminal off the bar's line."""
+def _begin_line() -> None:
+    """Move a terminal off the line where it shows ^C, behind a bar or a question."""
+    if not logs_json():
+        with suppress(OSError):
+            os.write(2, b"\n" if os.isatty(2) else b"")
+
+
+def _say(text: str, number: int) -> None:
+    """Write past Python's buffers, which the signal may have interrupted in the middle of a
+    write."""
     if log_signal(text, {"signal": signal.Signals(number).name}):
         return
     with suppress(OSError):
-        os.write(2, f"{lead}{text}\n".encode())
+        os.write(2, as_shown([text], sys.stderr).encode())

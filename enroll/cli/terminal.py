@@ -13,12 +13,10 @@ import click
 
 from enroll import clock
 from enroll.cli.command import origins
-from enroll.cli.signals import Interrupted
 from enroll.credentials import read_credentials
 from enroll.errors import LocalError, UsageError
 from enroll.model import Credentials
-from enroll.text.wording import account_lines, say, say_aside
-from enroll.visible import visible
+from enroll.text.wording import account_lines, as_shown, say, say_aside
 
 PROGRESS_SECONDS = 2.0
 """How often progress is shown on a terminal."""
@@ -61,8 +59,9 @@ class Terminal:
                 "Nothing was done. Agree with --yes."
             )
         try:
-            return click.confirm(visible(question), err=True)
-        except (click.Abort, Interrupted):
+            asked = as_shown([f"{question} [y/N]"], sys.stderr).removesuffix("\n")
+            return click.confirm(asked, show_default=False, err=True)
+        except click.Abort:  # Ctrl-D, or Ctrl-C where no SignalDesk takes it
             click.echo(err=True)  # off the question's line
             raise
 

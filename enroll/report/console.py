@@ -27,11 +27,11 @@ SHOWN_OF_A_CODE = 3
 """Rows per error code that are shown on the terminal; the results and the log have all of them."""
 
 BAR = (
-    "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+    "{desc}{percentage:.0f}%|{bar}| {n_fmt}/{total_fmt} "
     "[{remaining} left, {rate_noinv_fmt}{postfix}]"
 )
 
-WAITING_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+WAITING_BAR = "{desc}{percentage:.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 """The bar while the service is away, or only faces in doubt are left: without a rate and a time
 left, because those would be the earlier ones."""
 

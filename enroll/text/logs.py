@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from enroll.errors import UsageError
 from enroll.ownership import check_trusted
+from enroll.text.wording import as_shown
 from enroll.visible import json_text, path_text, visible
 
 LOGGER = logging.getLogger("enroll")
@@ -98,9 +99,15 @@ class _Text(logging.Formatter):
 
 
 class _Bare(logging.Formatter):
+    """A sentence for a person, wrapped to the terminal that shows it."""
+
+    def __init__(self, stream: LastingStream) -> None:
+        super().__init__()
+        self._stream = stream
+
     def format(self, record: logging.LogRecord) -> str:
         what = "Note: " if getattr(record, "event", "") == "note" else ""
-        return visible(f"{what}{record.getMessage()}")
+        return as_shown([f"{what}{record.getMessage()}"], self._stream).removesuffix("\n")
 
 
 class _Json(logging.Formatter):
@@ -188,7 +195,7 @@ def set_up(*, stream: LastingStream, as_json: bool, file: Path | None, quiet: bo
             logger.removeHandler(old)
             old.close()
     shown: logging.Handler = logging.StreamHandler(stream)
-    shown.setFormatter(_Json() if as_json else _Bare())
+    shown.setFormatter(_Json() if as_json else _Bare(stream))
     if quiet or not as_json:
         shown.setLevel(logging.WARNING)
         shown.addFilter(lambda record: not getattr(record, "aside", False))
