@@ -35,6 +35,10 @@ class Status(StrEnum):
     """Not enrolled, because the person was forgotten. Said of rows only; no ledger holds it."""
 
 
+OPEN = (Status.SENDING, Status.IN_DOUBT)
+"""Statuses of a face that the service may hold under a token that is not on record."""
+
+
 class CallKind(StrEnum):
     """The calls of the FaceSearch API, by the last part of their path."""
 
@@ -310,7 +314,7 @@ class FaceRecord:
     @property
     def open(self) -> bool:
         """Whether the service may hold this face under a token that is not on record."""
-        return self.status in (Status.SENDING, Status.IN_DOUBT)
+        return self.status in OPEN
 
     def reverted(self) -> FaceRecord:
         """The record after an attempt that did not add the face: with a former token, it is

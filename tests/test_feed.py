@@ -100,6 +100,6 @@ def test_what_a_reader_has_left_is_read_next_and_once() -> None:
         for _, paths in readers.tasks:
             taken += paths[:most]
         readers.answer(photos=most, quick=most == MOST_TOGETHER)
-    assert readers.intake.reading == readers.intake.waiting == readers.intake.left == 0
+    assert readers.intake.reading == readers.intake.waiting == readers.intake.may_take == 0
     assert sorted(taken, key=lambda path: int(path[1:])) == [f"/{n}" for n in range(100)]
     assert len(readers.intake.read) == 100

@@ -10,13 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from archive import GROUP, Archive
+from archive import GROUP, Archive, let_nobody_look
 from moved_clock import MovedClock, standin
 
 from enroll.commands import run_opening
@@ -24,6 +25,7 @@ from enroll.commands.resolve import ResolveSettings, resolve
 from enroll.commands.run import Screen
 from enroll.errors import ExitCode, LocalError
 from enroll.facesearch import Call, client
+from enroll.ledger import read_ledger
 from enroll.ledger.sqlite import SqliteLedger
 from enroll.model import CallKind, Candidate, Credentials, Photo, Status
 from enroll.report.summary import summary_lines
@@ -661,3 +663,42 @@ def test_faces_of_other_manifests_that_stay_in_doubt_are_named_and_change_no_exi
     assert report.ended.tally.others_in_doubt == 3
     (said,) = [line for line in summary_lines(report) if "other manifests" in line]
     assert said.startswith("3 faces of other manifests are in doubt")
+
+
+def test_rows_behind_a_limit_are_not_left_if_their_face_was_settled(archive: Archive) -> None:
+    archive.people(*range(8))
+    archive.run()
+    for number in (3, 5, 6, 7):
+        archive.doubt(f"u{number}")
+    archive.photo("5.jpg", 200)  # another photo: due, whatever becomes of the former one
+    archive.delete(*(face.face_token for face in archive.box.faces(GROUP) if face.user_id == "u6"))
+    archive.rows[:0] = [(f"new{number}", "", f"{number}.jpg") for number in range(3)]
+    archive.manifest()
+    report = archive.run(limit=1)
+    tally = report.ended.tally
+    assert (tally.adopted, tally.not_applied) == (3, 1)
+    left = "--limit 1 was reached; 4 rows left"  # two who are new, u5 and u6
+    assert report.ended.bound == left
+    with closing(read_ledger(archive.ledger)) as ledger:
+        end = ledger.status().runs[0].end
+    assert end is not None
+    assert end.reason == left
+    assert tally.statuses == {Status.ENROLLED: 7, Status.PENDING: 4}
+    report = archive.run()
+    assert report.exit_code is ExitCode.DONE
+
+
+def test_rows_behind_a_limit_whose_face_stays_in_doubt_are_in_doubt(archive: Archive) -> None:
+    doubted(archive, 1, 2, 3)
+    let_nobody_look(archive.box)
+    report = archive.run(limit=1, allow_nonempty=True)
+    tally = report.ended.tally
+    assert (report.exit_code, tally.statuses[Status.IN_DOUBT]) == (ExitCode.IN_DOUBT, 3)
+    assert (tally.statuses[Status.PENDING], tally.others_in_doubt) == (0, 0)
+
+
+def test_a_trial_does_not_count_as_left_out_whose_face_was_settled(archive: Archive) -> None:
+    doubted(archive, *range(6))
+    report = archive.run(sample=2)
+    assert (report.exit_code, report.ended.bound) == (ExitCode.DONE, None)
+    assert report.ended.tally.statuses[Status.ENROLLED] == 6

@@ -314,6 +314,7 @@ def _queue_early() -> Insert:
             found.c.face_id,
             literal(False),
             literal(False),
+            literal(True),
         ),
     )
 

@@ -288,6 +288,7 @@ due = Table(
     Column("face_id", Integer),
     Column("renews", Boolean, nullable=False),
     Column("was_there", Boolean, nullable=False),
+    Column("changed", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
 

@@ -170,7 +170,7 @@ def due_tuple(due: Candidate, place: int) -> tuple[Any, ...]:
     row = due.row
     return (
         *(place, row.user_id, row.path, row.user_data, row.line, due.lines),
-        *(due.status.value, due.code, due.face_id, due.renews, due.was_there),
+        *(due.status.value, due.code, due.face_id, due.renews, due.was_there, due.changed),
     )
 
 
@@ -190,6 +190,7 @@ def queued_row(found: Any) -> Candidate:
         face_id=found.face_id,
         renews=bool(found.renews),
         was_there=bool(found.was_there),
+        changed=bool(found.changed),
     )
 
 

@@ -10,7 +10,7 @@ from enroll.engine import HeldPhoto, Read
 from enroll.ledger import WITHHELD, PartCounts
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import Scan, Scanned
-from enroll.model import Candidate, Status
+from enroll.model import OPEN, Candidate, Status
 from enroll.run import transitions
 from enroll.run.health import PhotoRootCheck
 from enroll.run.job import Job, People, Work
@@ -47,6 +47,7 @@ class Feed:
         self._scanning = False
         self._queued = 0
         self._taken = 0
+        self._left_in_doubt: list[Candidate] = []
         self._again: deque[Job] = deque()
         self._together = 1
         self.began_early = False
@@ -62,11 +63,6 @@ class Feed:
         return self._journal.tally.scanned
 
     @property
-    def left(self) -> int:
-        """Due rows that have not been taken up."""
-        return self._queued - self._taken
-
-    @property
     def waiting(self) -> int:
         """Rows that were taken up and whose photo has to be read (again)."""
         return len(self._again)
@@ -79,8 +75,8 @@ class Feed:
     @property
     def may_take(self) -> int:
         """Due rows that may still be taken up: all, or what `limit` leaves of them."""
-        limit = self._work.limit
-        return self.left if limit is None else min(self.left, limit - self._taken)
+        left, limit = self._queued - self._taken, self._work.limit
+        return left if limit is None else min(left, limit - self._taken)
 
     @property
     def all_planned(self) -> bool:
@@ -103,6 +99,10 @@ class Feed:
             return []
         here = [job.due for job in (*self._again, *self.read) if job.due.face_id in face_ids]
         return here + self._journal.ledger.due_rows.of_faces(face_ids)
+
+    def not_drawn(self, face_ids: Collection[int]) -> list[Candidate]:
+        """Rows that a trial has left out and that point to these faces."""
+        return [due for due in self._left_in_doubt if due.face_id in face_ids]
 
     def count_repeats(self) -> None:
         """Count the lines that repeat a row that was queued early, by that row's outcome."""
@@ -193,6 +193,8 @@ class Feed:
         if self._sample is None:
             return
         tally, drawn = self._journal.tally, self._sample.drawn()
+        taken = set(map(id, drawn))
+        self._left_in_doubt = [due for due in self._left_in_doubt if id(due) not in taken]
         tally.drawn.clear()  # rows that broke a rule have ended, and are known of all rows
         tally.sampled = sum(row.lines for row in drawn)
         tally.left_out = self._sample.offered - tally.sampled
@@ -238,6 +240,8 @@ class Feed:
                 journal.row_ends(candidate, Status.INVALID, fault.code, fault.message)
             elif self._sample is not None:
                 self._sample.offer(candidate)
+                if candidate.status in OPEN:
+                    self._left_in_doubt.append(candidate)  # unless it is drawn
             else:
                 tally.due += candidate.lines
                 due.append(candidate)

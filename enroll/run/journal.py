@@ -10,6 +10,7 @@ from enroll import clock
 from enroll.expiry import ALIVE_SECONDS, ClockOffsets
 from enroll.ledger import Changes, Ledger, ScanCache
 from enroll.model import (
+    OPEN,
     Answer,
     Candidate,
     Event,
@@ -34,8 +35,6 @@ are gathered (`enroll.run.loop.BATCH_SECONDS`) that makes 50 ms: what a kill lea
 
 IN_LIBRARY_BEFORE = frozenset({Status.ENROLLED, Status.SUPERSEDED, Status.REMOVED})
 """Former statuses of a face that has or had its own token: any face found is a copy of it."""
-
-_OPEN = (Status.SENDING, Status.IN_DOUBT)
 
 _EVENTS = {Status.ENROLLED: EventKind.ENROLLED, Status.IN_DOUBT: EventKind.IN_DOUBT}
 
@@ -98,7 +97,7 @@ class Journal:
                 kept = self._row(due, face_id=due.face_id, code=code, message=message)
                 self.ledger.record(Changes(rows=[kept]))
                 self.noted()
-        elif due.face_id is not None and due.status in _OPEN and status is not Status.PENDING:
+        elif due.face_id is not None and due.status in OPEN and status is not Status.PENDING:
             # The row still leads to the photo with which the doubt can be settled.
             self.in_doubt.add(due.face_id)
         elif (status, code) != (due.status, due.code):
@@ -117,7 +116,6 @@ class Journal:
         """
         fault = unusable.fault
         if held is not None and held.open:
-            self.in_doubt.add(held.face_id)
             self.ends(due, held)
         elif held is not None and held.status in (Status.PENDING, Status.FAILED):
             face = replace(
@@ -180,8 +178,6 @@ class Journal:
     ) -> None:
         """The photo belongs to a face that needs no call: the row points to it."""
         restored = before.status is Status.SUPERSEDED
-        if now.open:
-            self.in_doubt.add(now.face_id)
         face = replace(now, run=self.run) if restored else now
         events = [self._event(EventKind.RESTORED, face, face.face_token)] if restored else []
         self._point(due, photo, face, faces=[face] if restored else [], events=events)
@@ -314,7 +310,20 @@ class Journal:
     def ends(self, due: Candidate, face: FaceRecord, *, recognised: bool = False) -> None:
         """Count and report a due row's outcome: its face's. `recognised`: the face was already
         known."""
+        if face.open:
+            self.in_doubt.add(face.face_id)
         self._row_ended(due, face.status, face.code, face.message, recognised=recognised)
+
+    def left_out_after_all(self, due: Candidate, face: FaceRecord) -> None:
+        """Count a row that a trial has left out by its face, about which more is known now."""
+        tally = self.tally
+        tally.left_out -= due.lines
+        tally.statuses[Status.PENDING] -= due.lines
+        tally.count(face.status, face.code, face.message, lines=due.lines)
+        if face.open:
+            self.in_doubt.add(face.face_id)
+        else:
+            tally.recognised += due.lines
 
     def _row_ended(
         self, due: Candidate, status: Status, code: str, message: str, *, recognised: bool = False

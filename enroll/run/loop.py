@@ -52,8 +52,8 @@ TICK_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Why a run is over: an error, or the sentence for a bound. Neither if all is done, or if a
-    signal or a bug ended it."""
+    """Why a run is over: an error, or the sentence for a bound. Neither if all that it may process
+    is done, or if a signal or a bug ended it."""
 
     stop: EnrollError | None = None
     bound: str | None = None
@@ -305,7 +305,7 @@ class Driver:
         if stop or bound or self._signal is not None or tasks.bug:
             return End(stop, bound)
         if self._planner.rechecked and self._all_settled:
-            return End(bound=self._why_rows_are_left())
+            return End()
         if now >= work.until:
             after = duration(work.max_duration)
             return End(bound=f"--max-duration ({after}) was reached, and there is more to do")
@@ -331,9 +331,10 @@ class Driver:
         return None
 
     def _why_rows_are_left(self) -> str | None:
-        """Which bound keeps a run that is done from the rest of its rows."""
-        if left := self._feed.left:
-            return f"--limit {self._work.limit} was reached; {amount(left, 'row')} left"
+        """Which bound keeps a run that is done from the rest of its rows, all others counted."""
+        limit, left = self._work.limit, self.tally.due - self.tally.done
+        if limit is not None and left:
+            return f"--limit {limit} was reached; {amount(left, 'row')} left"
         if self.tally.left_out:
             left_out = amount(self.tally.left_out, "due row")
             return f"the trial of {amount(self.tally.sampled, 'row')} is done; {left_out} left"
@@ -396,7 +397,9 @@ class Driver:
             self._feed.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
             if not (self._stop or self._signal or self._bound or self._tasks.failed):
-                self._journal.close_accounts(self._planner.unclaimed)
+                self._bound = self._why_rows_are_left()
+                if not self._bound:
+                    self._journal.close_accounts(self._planner.unclaimed)
             self._progress.remember(self._limiter.gauge(clock.monotonic()))
             self._journal.commit()
         except LocalError as error:

@@ -49,14 +49,18 @@ class Planner:
         self._reconciler = reconciler
         self._looked_for: set[int] = set()  # faces that are not in the library, and come up again
         self._in_doubt: dict[int, Job] = {}  # by face
-        self.unclaimed: set[int] = set()
-        """Faces that stay in doubt and that no row has waited for."""
+        self._looked_into: dict[int, FaceRecord] = {}  # earlier runs' faces, by id
         self.rechecked = False
         """Whether faces that were sent again are looked for once more, or were."""
         self.stop: LocalError | None = None
         """Why no further photo can be read."""
         self.unrecorded: EnrollError | None = None
         """Why what became of a face could not be recorded."""
+
+    @property
+    def unclaimed(self) -> set[int]:
+        """Faces that stay in doubt and that no row has waited for."""
+        return {face_id for face_id, face in self._looked_into.items() if face.open}
 
     @property
     def may_plan(self) -> bool:
@@ -221,10 +225,9 @@ class Planner:
     def _go_on(self, face: FaceRecord) -> None:
         job = self._in_doubt.pop(face.face_id, None)
         if job is None:  # an earlier run's: its row comes up by itself
+            self._looked_into[face.face_id] = face
             if face.status is Status.PENDING:
                 self._looked_for.add(face.face_id)
-            elif face.open:
-                self.unclaimed.add(face.face_id)
             return
         step = transitions.after_look(
             face, job.due, told=job.face, policy=self._policy, tries=job.tries
@@ -238,15 +241,28 @@ class Planner:
         self._journal.ends(job.due, step.face)
 
     def leave(self) -> None:
-        """Count the rows of faces that will not be settled in this run."""
-        left = {face.face_id: face for face in self._reconciler.left() if face.open}
+        """Count the rows that no step follows for, but whose face is known: in doubt still, or
+        found in the library after an earlier run had left it in doubt."""
+        known = (*self._looked_into.values(), *self._reconciler.left())
+        faces = {
+            face.face_id: face for face in known if face.open or face.status is Status.ENROLLED
+        }
         parked = (job.due for job in self._people.parked())
-        waiting = [*parked, *self._feed.undecided(left)]
-        rows = [(left[due.face_id], due) for due in waiting if due.face_id in left]
-        for face_id in left.keys() & self._in_doubt.keys():
-            rows.append((left[face_id], self._in_doubt.pop(face_id).due))
+        waiting = [*parked, *self._feed.undecided(faces)]
+        rows = [(faces[due.face_id], due) for due in waiting if due.face_id in faces]
+        for face_id in faces.keys() & self._in_doubt.keys():
+            rows.append((faces[face_id], self._in_doubt.pop(face_id).due))
         for face, due in rows:
-            self._journal.ends(due, face)
+            if not _is_due_still(due, face):
+                self._journal.ends(due, face, recognised=not face.open)
+        for due in self._feed.not_drawn(faces):
+            if due.face_id is not None and not _is_due_still(due, faces[due.face_id]):
+                self._journal.left_out_after_all(due, faces[due.face_id])
+
+
+def _is_due_still(due: Candidate, face: FaceRecord) -> bool:
+    """Whether a row has more to do once its face was found in the library."""
+    return face.status is Status.ENROLLED and (due.changed or due.renews)
 
 
 def _is_missing(job: Job) -> bool:
