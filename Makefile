@@ -13,6 +13,10 @@ OWN := $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 demo: $(VENV)/.run
 	$(BIN)/enroll demo demo
 
+# Compiled tests and modules are kept for the next time, whatever the environment says: each of the
+# workers compiles them all.
+unexport PYTHONDONTWRITEBYTECODE
+
 # More workers than most machines have cores: many tests wait for a disk, a call or a process.
 WORKERS ?= 4
 test: $(VENV)/.dev

@@ -205,21 +205,23 @@ class FaceFinder:
         )
 
 
-class _Detector(threading.local):
-    """A detector of each thread's own: threads must not share one, and each takes 0.3 s to make."""
-
-    def __init__(self) -> None:
-        self.run = dlib.get_frontal_face_detector().run
+_MINE = threading.local()
+"""A detector of each thread's own: threads must not share one, and each takes 0.3 s to make."""
 
 
-_DETECTOR = _Detector()
-_DETECTING = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="detector")
+def _make_detector() -> None:
+    _MINE.detector = dlib.get_frontal_face_detector()
+
+
+_DETECTING = ThreadPoolExecutor(
+    os.cpu_count() or 1, thread_name_prefix="detector", initializer=_make_detector
+)
 """One thread per core is enough, since each keeps its core busy."""
 
 
 def _boxes(picture: Image.Image) -> Any:
     """What the detector takes for faces, as dlib's rectangles."""
-    found, _scores, _which = _DETECTOR.run(np.asarray(picture), 0, _LEAST_SCORE)
+    found, _scores, _which = _MINE.detector.run(np.asarray(picture), 0, _LEAST_SCORE)
     return found
 
 
