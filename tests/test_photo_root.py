@@ -147,6 +147,40 @@ def test_a_share_that_is_gone_stops_the_run_and_the_plan(place: Archive, leave: 
     assert len(place.box.faces(GROUP)) == 30
 
 
+@pytest.mark.parametrize("leave", ["nothing", "an empty mount point", "a file"])
+@pytest.mark.parametrize("count", [3, 30])
+def test_a_share_that_is_gone_is_reported_although_no_row_is_due(
+    place: Archive, leave: str, count: int
+) -> None:
+    people(place, *range(count))
+    assert place.run().exit_code is ExitCode.DONE
+    unmount(place, "photos", leave=leave)
+    # So few that something else is there instead of: they may just have been deleted.
+    code = ExitCode.DONE if count == 3 and leave == "a file" else ExitCode.LOCAL
+    report = place.run()
+    assert report.exit_code is code
+    assert set(place.statuses()) == {"enrolled"}
+    if code is ExitCode.LOCAL:
+        assert "is gone; it was there before" in str(report.ended.stop)
+        with pytest.raises(LocalError, match="is gone; it was there before"):
+            plan(place)
+
+
+def test_one_share_of_several_that_is_gone_stops_nobody_else_from_being_enrolled(
+    place: Archive,
+) -> None:
+    people(place, *range(MISSING_RUNNING), folder="photos/north")
+    people(place, *range(100, 140), folder="photos/south")
+    assert place.run().exit_code is ExitCode.DONE
+    unmount(place, "photos/north", leave="an empty mount point")
+    people(place, *range(140, 150), folder="photos/south")
+    report = place.run()
+    assert report.exit_code is ExitCode.LOCAL
+    assert f"photos' folder {place.folder}/photos/north is gone" in str(report.ended.stop)
+    assert report.ended.tally.enrolled_now == 10
+    assert place.sync().exit_code is ExitCode.DONE  # it has judged how many are missing
+
+
 @pytest.mark.parametrize("leave", ["nothing", "an empty mount point"])
 def test_a_share_that_is_one_of_several_stops_the_run_when_it_is_gone(
     place: Archive, leave: str

@@ -168,7 +168,7 @@ class _Planner:
             self._photo_root.missing(path, was_there=was_there)
             for path, was_there in self._missing.items()
         )
-        return next(filter(None, stops), None)
+        return next(filter(None, stops), None) or self._photo_root.lost()
 
     def work(self) -> None:
         """Look at every row."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 
 from enroll import clock, threads
@@ -92,7 +93,10 @@ def enroll_in_pools(
     """
     given = prepare(settings)
     with open_run(given, read_credentials, pool=pool, screen=screen) as run:
-        return run.close(run.drive(core))
+        ended = run.drive(core)
+        if ended.stop is None and ended.signal is None:
+            ended = replace(ended, stop=run.photos_gone())
+        return run.close(ended)
 
 
 class Run:
@@ -163,6 +167,10 @@ class Run:
         finally:
             engine.close()
             scan.close()
+
+    def photos_gone(self) -> EnrollError | None:
+        """Why the run that has been driven is not done: the photos' share is gone."""
+        return None if self._driver is None else self._driver.photos_gone()
 
     def ended(self, *, stop: EnrollError | None = None, signal: int | None = None) -> Ended:
         """How it has ended now, if the loop has not run or is over."""

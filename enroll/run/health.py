@@ -201,6 +201,22 @@ class PhotoRootCheck:
             return self._gone(folder)
         return None if self._found else self._nothing_seen(folder)
 
+    def lost(self) -> LocalError | None:
+        """What to end a run with that has nothing to read, if enrolled rows' photos are not there:
+        their folder may be gone, and nobody can see whether any of them has changed."""
+        if not self._lost:
+            return None
+        if self._store.is_gone():
+            return self._gone(self._store.root)
+        empty = Counter[str]()
+        for folder, count in self._lost.items():
+            empty[self._store.empty_above(f"{folder}/photo")] += count
+        del empty[""]  # those that hold something
+        for folder, count in empty.items():
+            if count >= MISSING_RUNNING:
+                return self._gone(folder)
+        return None if self._found else self._nothing_seen(next(iter(empty), ""))
+
     def unreachable(self, path: str, message: str) -> LocalError | None:
         """The same for a photo of which the file system says, with `message`, that its server or
         device is gone. A disk says so of a single bad file, too."""

@@ -92,7 +92,7 @@ class Driver:
             scan_cache,
             offsets=lambda: service.clock.offsets,
         )
-        photo_root = PhotoRootCheck(work.store, ledger)
+        self._photo_root = photo_root = PhotoRootCheck(work.store, ledger)
         self._feed = Feed(work, scan, journal, tasks=tasks, people=people, photo_root=photo_root)
         self._sender = Sender(work, connection, journal, tasks=tasks, limiter=limiter, reach=reach)
         self._lookups = Lookups(
@@ -127,6 +127,10 @@ class Driver:
     def library_known(self) -> bool:
         """Whether the whole library was seen, and holds no face that the ledger does not know."""
         return self._unknown_faces.all_known()
+
+    def photos_gone(self) -> LocalError | None:
+        """The photos' share is gone, although no row that is due needs it: to ask in the end."""
+        return self._photo_root.lost() if self._feed.scanned else None
 
     def drive(self, core: OneCore | None = None, *, began: float) -> Ended:
         """Enroll what is due, on one `core` while nobody else wants it.
