@@ -36,7 +36,7 @@ class Range:
             return f"{value!r} is not a {'whole number' if self.whole else _NUMBER}."
         number = int(str(value)) if self.whole else float(str(value))
         if number < self.least or (self.most is not None and number > self.most):
-            return f"{number} is not {self.words}."
+            return f"{value} is out of range: it must be {self.words}."
         return ""
 
     @property
@@ -101,7 +101,7 @@ def wrong_duration(value: object, seconds: float) -> str:
     """Check a duration, which was written as `value`."""
     if 0 < seconds <= MAX_WAIT_SECONDS:
         return ""
-    return f"{value!r} is not more than 0 s and at most a year."
+    return f"{value} is out of range: it must be more than 0 and at most a year."
 
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]*")

@@ -155,7 +155,8 @@ class Bound:
         return max(least, int(whole * self.number / 100 + 1e-9))
 
     def __str__(self) -> str:
-        return f"{self.number:g}{'%' if self.percent else ''}"
+        whole = float(self.number).is_integer()
+        return f"{int(self.number) if whole else self.number}{'%' if self.percent else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,9 @@ def test_a_number_out_of_its_range_is_refused_in_the_same_words(
     with pytest.raises(UsageError) as caught:
         settings(SyncSettings, **{name: value})
     said = done.err.splitlines()[0].removeprefix("Error: ").replace(f"'{value}'", f"{value}")
-    assert re.sub("; (2GB or )?auto (is|are) also allowed", "", said) == str(caught.value)
+    assert re.sub("; (sizes like 2GB and )?auto (is|are) also allowed", "", said) == str(
+        caught.value
+    )
 
 
 def test_every_number_of_a_setting_has_one_range_wherever_it_is_said() -> None:
@@ -109,9 +111,7 @@ def test_what_else_is_no_value_is_refused_in_the_same_words(
             value = Bound(float(value.rstrip("%")), percent=value.endswith("%"))
         settings(**{name: value})
     said = str(caught.value).rpartition("': ")[2]
-    assert said.replace("-1.0", "-1") in done.err.replace(
-        f"'{given}' is not more", f"{given} is not more"
-    )
+    assert said.replace("-1.0", "-1") in done.err
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ def test_a_photo_goes_as_a_file_or_as_text(
         ([*RUN, "--on-code", "X"], "'X' is not of the form CODE=RULE"),
         ([*RUN, "--on-code", "INVALID_OUTER_ID=reject"], "it always stops the run"),
         ([*RUN, "--on-code", "HTTP_302=retry"], "it always stops the run"),
-        ([*RUN, "--on-code", "HTTP_502=retry"], "HTTP_502 cannot be overruled"),
-        ([*RUN, "--on-code", "TIMEOUT=reject"], "TIMEOUT cannot be overruled"),
+        ([*RUN, "--on-code", "HTTP_502=retry"], "HTTP_502 cannot be overridden"),
+        ([*RUN, "--on-code", "TIMEOUT=reject"], "TIMEOUT cannot be overridden"),
         (
             [*RUN, "--on-code", "HTTP_429=stop"],
             "the service refused the call because of the account's limit",
@@ -111,6 +111,15 @@ def test_a_photo_goes_as_a_file_or_as_text(
         ([*RUN, "--columns", "image=PHOTO"], "has no column 'PHOTO'"),
         ([*RUN, "--endpoint", "http://192.0.2.1"], "--allow-http"),
         ([*RUN, "--images", "nothere"], "does not exist. Correct --images"),
+        ([*RUN, "--images", "staff.csv"], "staff.csv is not a folder. Correct --images"),
+        ([*RUN, "--rate", "0.00001"], "0.00001 is out of range: it must be at least 0.001."),
+        ([*RUN, "--timeout", "0"], "0 is out of range: it must be between 0.1 and 86400."),
+        ([*RUN, "--max-duration", "0h"], "0h is out of range: it must be more than 0 and at most"),
+        (
+            [*RUN, "--max-in-flight", "05000"],
+            "05000 is out of range: it must be between 1 and 1000; auto is also allowed.",
+        ),
+        (["history", "--since", "23.11.2026"], "Write it like 2026-11-23 or 2026-11-23T08:30:00."),
         ([*RUN, "--results", "staff.csv"], "would overwrite the manifest"),
         (["export", "out.txt"], "end its name in .csv, .jsonl or .parquet"),
         (["frobnicate"], "No such command 'frobnicate'"),
@@ -554,8 +563,17 @@ def test_a_bug_on_a_full_disk_is_told_on_the_terminal(
 def test_a_library_that_is_not_there_is_not_shown(box: Sandbox, command: Command) -> None:
     done = command("library", "show", "--group-id", "nobody")
     assert done.code == ExitCode.SERVICE
-    assert "INVALID_OUTER_ID" in done.err
-    assert "`enroll library list` shows the account's libraries" in done.err
+    assert done.err.splitlines()[-1] == (
+        "Error: The account has no library nobody. `enroll library list` shows its libraries."
+    )
+
+
+def test_a_call_that_the_service_refuses_is_not_a_service_that_cannot_be_used(
+    box: Sandbox, command: Command
+) -> None:
+    done = command("library", "create", "--group-id", "guests", "--name", "x" * 61)
+    assert done.code == ExitCode.SERVICE
+    assert "Error: The service refused the call: BAD_ARGUMENTS: group_name. Correct" in done.err
 
 
 def test_a_library_is_made_listed_and_shown(box: Sandbox, command: Command) -> None:

@@ -667,7 +667,7 @@ def no_library(command: Command, archive: Archive) -> None:
     [
         (wrong_key, "The service cannot be used", ExitCode.SERVICE),
         (no_manifest, "There is no manifest at staff.csv", ExitCode.USAGE),
-        (wrong_option, "0 is not at least 1", ExitCode.USAGE),
+        (wrong_option, "0 is out of range: it must be at least 1.", ExitCode.USAGE),
         (results_in_a_folder, "is a folder", ExitCode.USAGE),
         (no_library, "no library 'nobody'", ExitCode.SERVICE),
     ],

@@ -192,6 +192,19 @@ def test_columns_are_matched_by_name_then_without_case_and_blanks(write: Write) 
     assert all_rows(manifest)[0].user_id == "7"
 
 
+@pytest.mark.parametrize("columns", [{}, {"user_id": "EMP_NO", "image": "PHOTO"}])
+def test_a_title_above_the_header_is_named_as_what_may_be_wrong(
+    write: Write, columns: dict[str, str]
+) -> None:
+    path = write("Staff list 2026,,\nEMP_NO,PHOTO,NAME\na1,a.jpg,A\n")
+    with pytest.raises(ManifestError, match="delete this line if it is a title: the header must"):
+        open_manifest(path, columns=columns)
+    path = write("EMP,PICTURE,NAME\na1,a.jpg,A\n")
+    with pytest.raises(ManifestError, match=r"EMP, PICTURE, NAME\. .*--columns") as caught:
+        open_manifest(path, columns=columns)
+    assert "is a title" not in str(caught.value)
+
+
 def test_columns_option_overrules_the_names(write: Write) -> None:
     path = write("emp_no,NAME,PHOTO,user_id\n7,Anna,a.jpg,no\n")
     asked = {"user_id": "EMP_NO", "user_data": "NAME", "image": "PHOTO"}

@@ -77,7 +77,7 @@ def test_a_store_that_was_there_is_made_private_and_another_file_is_not(tmp_path
         for path in tmp_path.iterdir():
             wanted = 0o644 if path == other else 0o600
             assert (path.name, stat.S_IMODE(path.stat().st_mode)) == (path.name, wanted)
-    with pytest.raises(ValueError, match="not a sandbox store"):
+    with pytest.raises(ValueError, match="not a store of the stand-in"):
         Sandbox(store=other)
     assert stat.S_IMODE(other.stat().st_mode) == 0o644
 
@@ -98,7 +98,7 @@ def test_a_file_of_something_else_is_refused_and_untouched(tmp_path: Path) -> No
     connection.close()
     for path in (text, other):
         before = path.read_bytes()
-        with pytest.raises(ValueError, match="sandbox store"):
+        with pytest.raises(ValueError, match="not a store of the stand-in"):
             Sandbox(store=path)
         assert path.read_bytes() == before
 

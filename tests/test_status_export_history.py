@@ -396,6 +396,8 @@ def test_history_tells_what_changed_in_the_library(
     assert [one["run"] for one in history_of(command, "--run", "2")] == ["2", "2"]
     assert len(history_of(command, "--since", told[0]["at"])) == len(told)
     assert history_of(command, "--since", "2100-01-01") == []
+    (command.folder / "enroll.toml").write_text("since = 2100-01-01T08:30:00\n")
+    assert history_of(command) == []
 
 
 def test_a_history_that_nobody_reads_to_its_end_is_no_error(

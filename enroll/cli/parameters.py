@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,6 +88,27 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+class Time(click.ParamType[datetime]):
+    """A date, or a date and a time, in UTC."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        text = str(value).removesuffix("Z").replace("T", " ")
+        try:
+            form = "%Y-%m-%d %H:%M:%S" if " " in text else "%Y-%m-%d"
+            return datetime.strptime(text, form).replace(tzinfo=UTC)
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a date or time in UTC. Write it like 2026-11-23 or "
+                "2026-11-23T08:30:00.",
+                param,
+                ctx,
+            )
+
+
 class OrAuto(click.ParamType[int | None]):
     """A whole number within a setting's range, or `auto`: as much as there is (None)."""
 
@@ -119,7 +141,7 @@ _PREFIXES: dict[str, int] = {
 class Memory(OrAuto):
     """Bytes, such as `400MB`, `1.5 GB` or `2GiB`, or `auto`."""
 
-    _also = f"2GB or {AUTO} are"
+    _also = f"sizes like 2GB and {AUTO} are"
 
     def __init__(self) -> None:
         super().__init__("memory")
@@ -133,7 +155,7 @@ class Memory(OrAuto):
         size = round(float(match["number"]) * _PREFIXES[match["prefix"]])
         if size < LEAST_MEMORY:
             least = f"{LEAST_MEMORY // 1_000_000}MB"
-            self.fail(f"{value!r} is too little: give at least {least}, or {AUTO}.", param, ctx)
+            self.fail(f"{value} is too little. Give at least {least}, or {AUTO}.", param, ctx)
         return size
 
 

@@ -139,7 +139,7 @@ def sandbox(
         )
         serve(box, libraries=libraries, on_ready=_tell_ready)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise _with_remedy(error, "Correct the option.") from error
     except StoreError as error:
         raise _with_remedy(error, "Name another with --store.") from error
     except OSError as error:

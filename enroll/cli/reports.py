@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from enroll import clock
 from enroll.allowed import Range
 from enroll.cli import options
 from enroll.cli.command import SettingsCommand, command_line_option, in_use, option
-from enroll.cli.parameters import File, Member, Number
+from enroll.cli.parameters import File, Member, Number, Time
 from enroll.cli.terminal import printing
 from enroll.model import Status
 from enroll.settings import find_ledger
@@ -100,11 +100,8 @@ def export(output: Path, statuses: tuple[Status, ...], raw: bool, **library: Any
 @command_line_option("--user-id", help="Only what happened to this person's faces.")
 @option(
     "--since",
-    type=click.DateTime(
-        ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
-    ),
-    metavar="TIME",
-    help="Only what happened since this time, in UTC: 2025-01-31 or 2025-01-31T09:30:00Z.",
+    type=Time(),
+    help="Only what happened since this time, in UTC: 2026-11-23 or 2026-11-23T08:30:00.",
 )
 @command_line_option(
     "--run",
@@ -116,7 +113,7 @@ def history(user_id: str | None, since: datetime | None, run: int | None, **libr
     from enroll.ledger import read_ledger
     from enroll.report.export import print_history
 
-    at = None if since is None else int(since.replace(tzinfo=UTC).timestamp() * 1000)
+    at = None if since is None else int(since.timestamp() * 1000)
     with closing(read_ledger(find_ledger(**library))) as reader:
         latest = next(iter(reader.runs(1)), None)
         if run is not None and (latest is None or run > latest.run):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from enroll.errors import ServiceError, UsageError
 from enroll.facesearch import Call, faces, library, next_start
+from enroll.facesearch.answers import LIBRARY_CODES
 from enroll.model import Answer, Library, Verdict
 from enroll.session.account import Connection, list_libraries
 from enroll.session.session import Prompt
@@ -26,7 +27,13 @@ COUNTED = 1000
 def describe_library(connection: Connection, group_id: str) -> Library:
     """The library named `group_id`. Raises ServiceError if the account has no such library, and as
     `Connection.ask` does."""
-    answer = connection.ask(Call.group_info(group_id=group_id))
+    answer = connection.make_call(Call.group_info(group_id=group_id))
+    if answer.code in LIBRARY_CODES:
+        raise ServiceError(
+            f"The account has no library {group_id}. `enroll library list` shows its libraries."
+        )
+    if answer.verdict is not Verdict.APPLIED:
+        raise connection.failed(answer)
     return library(answer)
 
 

@@ -117,7 +117,7 @@ def remove(
                 f"`enroll run` settles doubts; run `enroll remove` again once {they} settled."
             )
         if not chosen.faces:
-            prompt.say("There is no such face in the library.")
+            prompt.say(f"Nothing to delete: the library holds no {_described(settings)}.")
         elif _agreed(session, ledger, work, chosen):
             removed = _removed(session, ledger, work, chosen, left)
         else:
@@ -132,6 +132,12 @@ def _choose(settings: RemoveSettings, deletions: Deletions, people: Sequence[str
     if settings.of_run is not None:
         return deletions.choose_run(settings.of_run)
     return deletions.choose_superseded() if settings.superseded else deletions.choose_people(people)
+
+
+def _described(settings: RemoveSettings) -> str:
+    if settings.of_run is not None:
+        return f"face that run {settings.of_run} added"
+    return "superseded face" if settings.superseded else "face of these people"
 
 
 def _unknown_lines(

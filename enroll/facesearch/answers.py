@@ -118,7 +118,7 @@ def why_fixed(code: str) -> str:
 
 
 def _fixed(code: str, why: str) -> str:
-    return f"{code} cannot be overruled: {why}. Remove it."
+    return f"{code} cannot be overridden: {why}. Remove it."
 
 
 RAW_LIMIT = 2000

@@ -43,6 +43,7 @@ FREE_TEXT = frozenset({"user_data", "face_token", "error", "message", "request_i
 
 _MAX_NAMES = 20
 _MAX_NAME_CHARACTERS = 40
+_MOST_IN_TITLE = 2
 
 
 def is_results_header(header: Sequence[str]) -> bool:
@@ -114,7 +115,7 @@ def find_roles(header: Sequence[str], given: Mapping[str, str], *, where: str) -
         example = ",".join(f"{role}=NAME" for role in missing)
         raise ManifestError(
             f"{where} has no column {' and no column '.join(map(repr, missing))}; it has: "
-            f"{list_names(header)}; name the right one with --columns {example}."
+            f"{list_names(header)}. Name the right one with --columns {example}{_title(header)}."
         )
     found = {role.value: name for role, name in names.items() if name is not None}
     _refuse_shared(found, where)
@@ -156,9 +157,16 @@ def _find(header: Sequence[str], role: Role, given: Mapping[str, str], where: st
     if role in given:
         raise ManifestError(
             f"{where} has no column {short_name(wanted)!r}, which --columns names for "
-            f"{role.value}; it has: {list_names(header)}."
+            f"{role.value}; it has: {list_names(header)}. Correct --columns{_title(header)}."
         )
     return None
+
+
+def _title(header: Sequence[str]) -> str:
+    """The remedy for a title above the header, which has a cell or two."""
+    if sum(bool(name.strip()) for name in header) > _MOST_IN_TITLE:
+        return ""
+    return ", or delete this line if it is a title: the header must come first"
 
 
 def _refuse_duplicates(header: Sequence[str], where: str) -> None:

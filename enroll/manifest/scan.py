@@ -93,6 +93,11 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
             f"The photos' folder {root} is gone; it was there in an earlier run. Mount the share "
             "again, then run the same command; every row stays due."
         )
+    if Path(root).exists():
+        raise NoFolderError(
+            f"The photos' folder {root} is not a folder. Correct --images: it names the folder "
+            "that relative photo paths start from."
+        )
     raise NoFolderError(f"The photos' folder {root} does not exist. Correct --images.")
 
 

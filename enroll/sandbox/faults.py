@@ -103,7 +103,7 @@ def parse_fault(text: str) -> Fault:
         kind = FaultKind(name)
     except ValueError:
         kinds = ", ".join(kind.value for kind in FaultKind)
-        raise ValueError(f"{text!r} is no kind of fault; the kinds are: {kinds}") from None
+        raise ValueError(f"{text!r} is not a kind of fault; the kinds are: {kinds}") from None
     if name != text and kind not in EITHER_SIDE:
         kinds = ", ".join(kind.value for kind in FaultKind if kind in EITHER_SIDE)
         raise ValueError(f"{name!r} has no -before and -after; the kinds that do are: {kinds}")
@@ -117,14 +117,14 @@ def parse_fault_option(text: str) -> tuple[str, float]:
     """
     name, equals, number = text.rpartition("=")
     if not equals:
-        raise ValueError(f"{text!r} should read KIND=PROBABILITY, for example 500-after=0.05")
+        raise ValueError(f"{text!r} is not of the form KIND=PROBABILITY, such as 500-after=0.05")
     _split(name)
     try:
         probability = float(number)
     except ValueError:
-        raise ValueError(f"{number!r} is no probability; give a number from 0 to 1") from None
+        raise ValueError(f"{number!r} is not a probability; give a number from 0 to 1") from None
     if not 0 <= probability <= 1:
-        raise ValueError(f"{number} is no probability; give a number from 0 to 1")
+        raise ValueError(f"{number!r} is not a probability; give a number from 0 to 1")
     return name, probability
 
 
@@ -139,7 +139,7 @@ def _split(name: str) -> tuple[CallKind, Fault]:
         if call in set(CallKind):
             raise
         calls = ", ".join(CallKind)
-        raise ValueError(f"{call!r} is no call; the calls are: {calls}") from exc
+        raise ValueError(f"{call!r} is not a call; the calls are: {calls}") from exc
 
 
 class FaultPlan:

@@ -15,7 +15,7 @@ from typing import Self
 from enroll import __version__, clock
 from enroll.errors import ServiceError, ShortageError, UnreachedError, UsageError
 from enroll.facesearch import Call, FaceSearch, faces, libraries
-from enroll.facesearch.answers import CREDENTIAL_CODES, OwnCode
+from enroll.facesearch.answers import CREDENTIAL_CODES, LIBRARY_CODES, OwnCode
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_remark
 from enroll.model import Answer, Credentials, Library, Verdict
 from enroll.session.retry import CHANGE, NO_ANSWER, OPENING, OPENING_WAITS
@@ -262,7 +262,12 @@ class Connection:
             return unreached(answer)
         clocks = clock_remark(answer, self.service.clock.offset)
         todo = call_remedy(answer.code, used=self.credentials) or ITS_OWN_WORD
-        said = f"The service cannot be used: {_said(answer)}."
+        wrong = "The service cannot be used"
+        if answer.code in LIBRARY_CODES:
+            wrong = "The account has no such library"
+        elif answer.verdict is Verdict.REJECTED:
+            wrong = "The service refused the call"
+        said = f"{wrong}: {_said(answer)}."
         return ServiceError(" ".join(filter(None, [said, clocks, todo])))
 
 
