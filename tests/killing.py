@@ -36,7 +36,15 @@ ANY = "any"
 PASSED = "passed.txt"
 """Where a run that is watched leaves the points that it passes, in its folder."""
 
+SAID = "said.txt"
+"""Where a run leaves what it says."""
+
 UNWATCHED = "unwatched"
+
+MOVED = " after a change"
+"""What `PASSED` adds to a point that does not begin as the one before it ended: another is under
+way, or a file has changed. A kill before any other point leaves what a kill after the one before it
+leaves."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,7 @@ def _child(job: dict[str, Any]) -> int:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(job["folder"])
-    said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    said = os.open(SAID, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number in (1, 2):
         os.dup2(said, number)
     os.environ.update(job["environ"])
@@ -232,6 +240,8 @@ class _Boundaries:
     def __init__(self, kill: Kill | None) -> None:
         self._kill = kill
         self._counts: Counter[str] = Counter()
+        self._under_way = 0
+        self._left: set[tuple[str, int, int]] | None = None
         self._lock = threading.Lock()
         self._within = threading.local()
         self._log = os.open(PASSED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -251,7 +261,9 @@ class _Boundaries:
                 self._counts[point] += 1
                 self._counts[ANY] += 1
                 here = {(name, self._counts[name]) for name in (point, ANY)}
-                os.write(self._log, f"{point}\n".encode())
+                moved = self._under_way or self._left != _files()
+                os.write(self._log, f"{point}{MOVED if moved else ''}\n".encode())
+                self._under_way += 1
             self._strike("before", here)
             self._within.one = True
             try:
@@ -259,6 +271,9 @@ class _Boundaries:
             finally:
                 self._within.one = False
                 self._strike("after", here)
+                with self._lock:
+                    self._under_way -= 1
+                    self._left = _files()
 
         return passing
 
@@ -275,6 +290,16 @@ class _Boundaries:
             self._within.one = True
             os.write(self._log, f"{UNWATCHED} {event} {args[0]}\n".encode())
             self._within.one = False
+
+
+def _files() -> set[tuple[str, int, int]]:
+    """The files of the current folder with their sizes and times of change."""
+    found = set()
+    for entry in os.scandir():
+        if entry.name not in (PASSED, SAID):
+            with contextlib.suppress(FileNotFoundError):
+                found.add((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns))
+    return found
 
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

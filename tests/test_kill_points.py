@@ -1,9 +1,10 @@
 """Every command killed at every boundary: the same command, given again, brings all to its end.
 
 A boundary is whatever lasts beyond the process: a write to the disk, a call to the service. They
-are numbered as they are passed, so that one that is new is covered without a change here. What
-must be true in the end is read from the stand-in and from the ledger's tables, by nothing of the
-command's own.
+are numbered as they are passed, so that one that is new is covered without a change here. The
+command is killed after each of them, and before each that is not just as the one before it has left
+all. What must be true in the end is read from the stand-in and from the ledger's tables, by nothing
+of the command's own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import pytest
 from archive import picture
-from killing import ANY, PASSED, UNWATCHED, Kill, Runner, SharedClock
+from killing import ANY, MOVED, PASSED, UNWATCHED, Kill, Runner, SharedClock
 from sandbox_caller import Caller
 
 from enroll.sandbox import Sandbox
@@ -444,29 +445,37 @@ def stage(request: pytest.FixtureRequest, runner: Runner, tmp_path: Path) -> Sta
     return Stage(house, scene, runner, tmp_path)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
     ("stage", "fewest"),
     [("run", 30), ("sync", 40), ("remove", 20), ("forget", 25), ("adopt", 30), ("verify", 20)],
     indirect=["stage"],
 )
 def test_the_same_command_brings_all_to_its_end_wherever_it_was_killed(
-    stage: Stage, fewest: int, when: str
+    stage: Stage, fewest: int
 ) -> None:
     with ThreadPoolExecutor(AT_ONCE) as threads:
         unkilled = threads.submit(stage.play, None)
-        kills = [Kill(ANY, when, number) for number in range(1, fewest + 1)]
-        cases = [threads.submit(stage.play, kill) for kill in kills]
+        after = [
+            threads.submit(stage.play, Kill(ANY, "after", number))
+            for number in range(1, fewest + 1)
+        ]
         assert unkilled.result().problems == []
         passed = stage.passed(None)
         assert len(passed) >= fewest
         assert [line for line in passed if line.startswith(UNWATCHED)] == []
-        more = [Kill(ANY, when, number) for number in range(fewest + 1, len(passed) + 1)]
-        cases += [threads.submit(stage.play, kill) for kill in more]
+        numbers = [number for number, line in enumerate(passed, 1) if line.endswith(MOVED)]
+        assert numbers[0] == 1
+        before = [threads.submit(stage.play, Kill(ANY, "before", number)) for number in numbers]
+        more = range(fewest + 1, len(passed) + 1)
+        after += [threads.submit(stage.play, Kill(ANY, "after", number)) for number in more]
         # A run that waits longer may pass more of them.
-        while cases[-1].result().struck:
-            cases.append(threads.submit(stage.play, Kill(ANY, when, len(cases) + 1)))
-    ended = [case.result() for case in cases]
+        while after[-1].result().struck:
+            after.append(threads.submit(stage.play, Kill(ANY, "after", len(after) + 1)))
+    ended = [case.result() for case in (*before, *after)]
     assert [problem for one in ended for problem in one.problems] == []
     # And one that waits for less may pass fewer.
-    assert all(one.struck for one in ended[: len(passed) - 2])
+    sure = len(passed) - 2
+    assert all(case.result().struck for case in after[:sure])
+    assert all(
+        case.result().struck for number, case in zip(numbers, before, strict=True) if number <= sure
+    )
