@@ -248,7 +248,7 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     stream = io.StringIO()
     console = watching(stream, stats=60.0)
     console.opened(PLACE, lambda _: None)
-    tally = Tally(due=400, done=100, scanned=True)
+    tally = Tally(due=400, expected=400, done=100, scanned=True)
     stopped_clock.at += 59.0
     console.ticked(tally)
     assert "rows done" not in stream.getvalue()
@@ -272,7 +272,7 @@ def test_rows_in_doubt_are_not_counted_as_failed(stopped_clock: StoppedClock) ->
     try:
         for console in (watching(lines), watching(bar, progress=True)):
             console.opened(PLACE, lambda _: None)
-            tally = Tally(due=9, done=7, scanned=True)
+            tally = Tally(due=9, expected=9, done=7, scanned=True)
             console.scanned(tally)
             rows_end(console, Status.FAILED, lines=2)
             rows_end(console, Status.INVALID, lines=1)
@@ -284,7 +284,9 @@ def test_rows_in_doubt_are_not_counted_as_failed(stopped_clock: StoppedClock) ->
     finally:
         for handler in list(LOGGER.handlers):
             LOGGER.removeHandler(handler)
-    assert "7 of 9 rows done (78 %), 3 failed, 3 in doubt, 0.1 rows/s" in lines.getvalue()
+    assert "4 of 9 rows done (44 %), 3 failed, 3 in doubt, 0.1 rows/s" in lines.getvalue()
+    assert "| 4/9 [" in bar.getvalue()
+    assert "| 7/9 [" not in bar.getvalue()
     assert (
         bar.getvalue().rstrip().endswith(", 3 failed, 3 in doubt]")
     )  # tqdm pads what gets shorter
@@ -294,7 +296,7 @@ def test_rows_in_doubt_are_not_counted_as_failed(stopped_clock: StoppedClock) ->
         if line["event"] == "progress"
     ]
     assert list(told)[4:] == ["done", "due", "failed", "in_doubt", "rate"]
-    assert (told["failed"], told["in_doubt"], told["rate"]) == (3, 3, 0.115)
+    assert (told["done"], told["failed"], told["in_doubt"], told["rate"]) == (4, 3, 3, 0.066)
 
 
 def test_a_bar_and_lines_tell_how_the_calls_go(stopped_clock: StoppedClock) -> None:
@@ -302,7 +304,7 @@ def test_a_bar_and_lines_tell_how_the_calls_go(stopped_clock: StoppedClock) -> N
     pace = RunPace(
         limit=17, in_flight=16, ceiling=16, calls=1000, refused=4, waits_for="the account"
     )
-    tally = Tally(due=9, done=7, scanned=True, pace=pace)
+    tally = Tally(due=9, expected=9, done=7, scanned=True, pace=pace)
     lines, bar = io.StringIO(), io.StringIO()
     for console in (watching(lines), watching(bar, progress=True)):
         console.opened(PLACE, lambda _: None)
@@ -375,7 +377,7 @@ def test_a_service_that_is_away_is_said_at_once_on_the_bar_and_once_in_the_log(
     stream = io.StringIO()
     console = watching(stream, progress=progress)
     console.opened(PLACE, lambda _: None)
-    tally = Tally(due=400, done=100, scanned=True)
+    tally = Tally(due=400, expected=400, done=100, scanned=True)
     console.scanned(tally)
     for seconds in (3.1, 75.0):
         console.unreached(seconds, "CANNOT_CONNECT", "no connection to a.example:443: refused")
@@ -579,7 +581,7 @@ def test_the_summary_says_what_became_of_doubts() -> None:
     tally = Tally(adopted=3, not_applied=1, surplus=2)
     remarks = "\n".join(summary_lines(report_of(whole(tally))))
     assert "3 faces found in the library that the ledger did not know" in remarks
-    assert "1 face not found in the library" in remarks
+    assert "1 face in doubt not found in the library: not added by then, and due again." in remarks
     assert "2 further copies of a face found in the library: `enroll verify" in remarks
     assert "not found in the library" not in "\n".join(summary_lines(report_of(whole(Tally()))))
 
@@ -779,7 +781,7 @@ def test_faces_that_are_looked_for_count_as_in_doubt_and_no_time_is_told_for_the
 ) -> None:
     stopped_clock.at = 0.0
     lines, bar = io.StringIO(), io.StringIO()
-    tally = Tally(due=9, done=7, scanned=True, in_doubt_now=2)
+    tally = Tally(due=9, expected=9, done=7, scanned=True, in_doubt_now=2)
     for console in (watching(lines), watching(bar, progress=True)):
         console.opened(PLACE, lambda _: None)
         console.scanned(tally)

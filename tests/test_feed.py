@@ -13,6 +13,7 @@ from enroll.run.health import PhotoRootCheck
 from enroll.run.job import People, Work
 from enroll.run.journal import Journal
 from enroll.run.tasks import Tasks
+from enroll.session.tally import Tally
 from enroll.settings import DEFAULT_PREPARATION, Preparation
 
 READERS = 16
@@ -32,7 +33,7 @@ class Readers:
     def __init__(self, rows: int) -> None:
         self._rows = iter(range(rows))
         ledger = SimpleNamespace(due_rows=SimpleNamespace(take=self._take))
-        tally = SimpleNamespace(scanned=True)
+        tally = Tally(scanned=True)
         journal = SimpleNamespace(ledger=ledger, tally=tally, scan_cache=None)
         work = SimpleNamespace(limit=None, sample=None, preparation=DEFAULT_PREPARATION)
         self.intake = Feed(

@@ -25,6 +25,7 @@ from enroll.ledger.lock import LedgerLock
 from enroll.model import Candidate, Credentials, SendAs, Status
 from enroll.run import progress, reconcile
 from enroll.sandbox import Sandbox
+from enroll.session.tally import Tally
 from enroll.settings import CodeRule, FailOn, RunSettings
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
@@ -591,6 +592,34 @@ def test_a_limit_ends_the_run_early_and_the_next_one_goes_on(archive: Archive) -
     assert sorted(archive.statuses()) == ["enrolled"] * 2 + ["pending"] * 3
     assert archive.run(limit=3).exit_code is ExitCode.DONE
     assert archive.box.count("add") == 5
+
+
+class Expecting(Screen):
+    """Remembers how many rows were expected at each tick once the manifest was read."""
+
+    def __init__(self) -> None:
+        self.expected: set[int] = set()
+
+    def ticked(self, tally: Tally) -> None:
+        if tally.scanned:
+            self.expected.add(tally.expected)
+
+
+@pytest.mark.parametrize(("bound", "more"), [({"limit": 4}, 0), ({"sample": 4}, 0), ({}, 10)])
+def test_a_run_expects_no_more_rows_than_its_limit_or_trial_allows(
+    archive: Archive, bound: dict[str, Any], more: int
+) -> None:
+    archive.people(*range(12))
+    archive.rows += archive.rows[:2]  # said twice: rows 0 and 1 have two lines
+    archive.rows.append(("not an id", "", "1.jpg"))
+    archive.box.latency = 0.05
+    screen = Expecting()
+    report = archive.run(screen=screen, max_in_flight=2, **bound)
+    tally = report.ended.tally
+    assert tally.expected == tally.done
+    # As many as rows that are taken, whose lines are known then, and the one that breaks a rule.
+    assert screen.expected <= set(range(4 + 1 + more, 4 + 2 + 1 + more + 1))
+    assert screen.expected
 
 
 def test_a_service_that_is_away_is_waited_for_and_then_given_up(archive: Archive) -> None:

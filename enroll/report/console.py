@@ -162,17 +162,18 @@ class Console(Screen):
     def scanned(self, tally: Tally) -> None:
         self._reading = not tally.scanned
         if self._bar is not None:
-            self._bar.total = tally.due + tally.unscanned
+            self._bar.total = tally.expected
             if tally.scanned and self._away is None:
                 self._bar.set_description_str("", refresh=False)
 
     def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
-        if self._bar is not None:
+        if self._bar is not None and status is not Status.IN_DOUBT:
             self._bar.update(row.lines)
         if status not in BAD and status is not Status.IN_DOUBT:
             return
         if status is Status.IN_DOUBT:
             self._in_doubt += row.lines
+            self._settling = max(self._settling - 1, 0)  # until the next tick says how many
         else:
             self._failed += row.lines
         self._set_postfix()
@@ -221,10 +222,12 @@ class Console(Screen):
 
     def ticked(self, tally: Tally) -> None:
         self._pace, self._settling = tally.pace, tally.in_doubt_now
-        due = tally.due + tally.unscanned  # while the manifest is read: at most
+        # While the manifest is read: at most. Faces that are found in the library end rows, too.
+        due = max(tally.expected, tally.done)
         self._only_doubts = 0 < due - tally.done <= self._settling
         self._set_postfix()
         if self._bar is not None:
+            self._bar.total = due
             waiting = self._only_doubts or self._away is not None
             self._bar.bar_format = WAITING_BAR if waiting else BAR
             self._bar.refresh()
@@ -233,14 +236,17 @@ class Console(Screen):
         if now - self._told_at < self._stats:
             return
         self._told_at = now
-        rate = tally.done / (now - self._began)
-        left = f"{duration((due - tally.done) / rate)} left" if rate else "unknown how long"
+        # Rows in doubt are not done, whether their faces are still looked for or not: the next run
+        # has them to do.
+        done = tally.done - self._in_doubt
+        rate = done / (now - self._began)
+        left = f"{duration((due - done) / rate)} left" if rate else "unknown how long"
         if self._only_doubts:
             left = "the rest is being searched for in the library"
-        share = 100 * tally.done / due if due else 0.0
+        share = 100 * done / due if due else 0.0
         at_most = "" if tally.scanned else "at most "
         text = (
-            f"{tally.done:,} of {at_most}{due:,} rows done ({share:.0f} %), "
+            f"{done:,} of {at_most}{due:,} rows done ({share:.0f} %), "
             f"{self._failed:,} failed, {self._in_doubt + self._settling:,} in doubt, "
             f"{rate:.1f} rows/s, {left}"
         )
@@ -249,7 +255,7 @@ class Console(Screen):
         if self._away is not None:
             text += f"; the service has been away for {duration(self._away)}"
         fields = {
-            "done": tally.done,
+            "done": done,
             "due": due,
             "failed": self._failed,
             "in_doubt": self._in_doubt + self._settling,

@@ -225,7 +225,8 @@ OF_RUN: Sequence[Figure[Report]] = (
     _tally(
         "not_applied",
         remark=lambda count, _: (
-            f"{amount(count, 'face')} not found in the library: not added so far."
+            f"{amount(count, 'face')} in doubt not found in the library: not added by then, and "
+            "due again."
         ),
     ),
     _tally(

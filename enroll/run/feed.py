@@ -46,7 +46,9 @@ class Feed:
         self._sample = work.sample
         self._scanning = False
         self._queued = 0
+        self._queued_lines = 0
         self._taken = 0
+        self._taken_lines = 0
         self._left_in_doubt: list[Candidate] = []
         self._again: deque[Job] = deque()
         self._together = 1
@@ -89,8 +91,10 @@ class Feed:
         if self._scan_cache.recalled and self._sample is None:
             known = self._journal.ledger.due_rows.add_early(self._scan_cache.mark)
             self._queued += known
+            self._queued_lines += known
             self._journal.tally.due += known
             self.began_early = known > 0
+            self._expect()
         return self.began_early
 
     def undecided(self, face_ids: Collection[int]) -> list[Candidate]:
@@ -141,7 +145,9 @@ class Feed:
         if fresh > 0:
             found = self._journal.ledger.due_rows.take(fresh)
             self._taken += len(found)
+            self._taken_lines += sum(due.lines for due in found)
             taken += map(Job, found)
+            self._expect()
         free = []
         for job in taken:
             if self._people.busy(job.due.row.user_id):
@@ -153,6 +159,17 @@ class Feed:
             some = free[at : at + self._together]
             paths = [job.due.row.path for job in some]
             self._tasks.read(paths, self._work.preparation, partial(self._hear_photos, some))
+
+    def _expect(self) -> None:
+        """Count the lines that this run may process: of rows that are not taken yet, no more than
+        `limit` or the trial leaves room for."""
+        tally, work = self._journal.tally, self._work
+        mosts = (work.limit, None if self._sample is None else self._sample.size)
+        most = min((one for one in mosts if one is not None), default=None)
+        tally.expected = tally.due + tally.unscanned
+        left = self._queued - self._taken
+        if most is not None and (room := most - self._taken) < left + tally.unscanned:
+            tally.expected = tally.due - (self._queued_lines - self._taken_lines) + room
 
     def _hear_photos(self, some: Sequence[Job], read: Read) -> None:
         photos, quick = read
@@ -187,6 +204,7 @@ class Feed:
                 self._count(scanned.quiet)
             else:
                 self._compare(scanned)
+        self._expect()
         journal.observer.scanned(tally)
 
     def _queue_sample(self) -> None:
@@ -202,6 +220,7 @@ class Feed:
         tally.statuses[Status.PENDING] += tally.left_out
         self._journal.ledger.due_rows.add(drawn)
         self._queued += len(drawn)
+        self._queued_lines += tally.sampled
 
     def _count(self, quiet: PartCounts) -> None:
         tally = self._journal.tally
@@ -249,6 +268,7 @@ class Feed:
             tally.count(status, code, message, lines=lines)
         journal.ledger.due_rows.add(due)
         self._queued += len(due)
+        self._queued_lines += sum(candidate.lines for candidate in due)
         self._scan_cache.compared(
             unchanged=compared.unchanged,
             user_data_changed=compared.user_data_changed,

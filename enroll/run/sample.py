@@ -44,6 +44,8 @@ class Sample:
     """The rows that a trial draws."""
 
     def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        """The most rows that are drawn."""
         self._rows: Reservoir[Candidate] = Reservoir(size, seed)
         self.offered = 0
         """Lines of all rows that were offered."""

@@ -48,7 +48,9 @@ class Tally:
     face added again with the new text; for `not_renewed` lines that failed. `recognised` are due
     lines whose face turned out to be enrolled already. `precheck_warnings` counts the lines whose
     photos were sent although `--precheck` found a fault, by the fault's code. `due` is complete
-    once `scanned` is set; until then, up to `unscanned` more lines may be due.
+    once `scanned` is set; until then, up to `unscanned` more lines may be due. This run processes
+    `expected` lines, at most so many until `scanned` is set: those due, or as many as `--limit` or
+    `--sample` allows.
 
     Faces: `adopted`, `not_applied` and `surplus` are faces whose doubt was settled, `in_doubt_now`
     those whose doubt is being settled, and `others_in_doubt` those that remain in doubt and are not
@@ -74,6 +76,7 @@ class Tally:
     done: int = 0
     scanned: bool = False
     unscanned: int = 0
+    expected: int = 0
     sampled: int = 0
     left_out: int = 0
     drawn: Counter[Status] = field(default_factory=Counter)
