@@ -73,7 +73,7 @@ def read_credentials(path: Path | None, environ: Mapping[str, str]) -> Credentia
         raise UsageError(f"{given} is set, but {missing} is not. Set both.")
     place = credentials_path(path, environ)
     if place is None or (path is None and not place.exists()):
-        by_itself = f" (by itself {place} is read)" if place is not None else ""
+        by_itself = f" (the default is {place})" if place is not None else ""
         raise UsageError(
             "There are no credentials. Set ENROLL_API_KEY and ENROLL_API_SECRET, or write them "
             f"into a file for --credentials{by_itself}."
@@ -152,4 +152,4 @@ def _remedy(path: Path) -> str:
             "Mount the secret with `defaultMode: 0440`, and let the pod's `fsGroup` be a group of "
             "the process; then start again."
         )
-    return f"Run `{pasteable('chmod 600', path)}`, then again."
+    return f"Run `{pasteable('chmod 600', path)}`, then the same command again."

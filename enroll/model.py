@@ -233,7 +233,7 @@ class Credentials:
         for name, text in (("api_key", self.api_key), ("api_secret", self.api_secret)):
             if not is_utf8(text):
                 where = f" ({self.origin})" if self.origin else ""
-                raise UsageError(f"The {name}{where} is not text in UTF-8. Set it once more.")
+                raise UsageError(f"The {name}{where} is not text in UTF-8. Set it again.")
 
     @property
     def described(self) -> str:

@@ -116,9 +116,9 @@ def unknown_variables(environ: Mapping[str, str], known: Mapping[str, Source]) -
             continue
         hint = ""
         if near := _near(variable.removeprefix(PREFIX).lower(), (*known, *SECRET_NAMES)):
-            hint = f" Is {variable_of(near)} meant?"
+            hint = f" Did you mean {variable_of(near)}?"
             if known.get(near) is Source.COMMAND_LINE:
-                hint = f" Is {_option(near)} meant? It is taken from the command line only."
+                hint = f" Did you mean {_option(near)}? It can only be given on the command line."
         sentences.append(
             f"The variable {variable} is not a setting of enroll, so it is ignored.{hint}"
         )
@@ -252,7 +252,7 @@ def _refuse_setting(path: Path, name: str, known: Mapping[str, Source], *, named
         )
     if name not in known:
         near = _near(name, known)
-        hint = f" Is {near} meant?" if near else ""
+        hint = f" Did you mean {near}?" if near else ""
         raise UsageError(f"{path} sets {name}, which is not an option of enroll.{hint}")
     if known[name] is Source.COMMAND_LINE:
         raise UsageError(

@@ -138,7 +138,7 @@ def test_another_photo_of_a_person_is_not_taken_for_this_one(
         (line,) = reader
     assert (line["line"], line["user_id"], line["outcome"]) == ("3", "u2", "not_found")
     assert 50 < float(line["score"]) < 99
-    assert f"1 row to look at in {report}." in told.text
+    assert f"1 row to review in {report}." in told.text
     assert theirs not in {entry.face_token for entry in archive.entries()}
 
 
@@ -148,7 +148,7 @@ def test_a_report_without_a_row_to_look_at_is_said_to_be_empty(
     archive.add("u1", "1.jpg")
     told = Told()
     adopted(archive, told, report=tmp_path / "report.csv")
-    assert f"No row needs a look: {tmp_path / 'report.csv'} has only its header." in told.text
+    assert f"No row needs review: {tmp_path / 'report.csv'} has only its header." in told.text
 
 
 def test_a_face_under_another_user_id_is_not_taken(archive: Archive) -> None:
@@ -264,7 +264,7 @@ def test_a_search_that_fails_leaves_its_row_for_the_next_time(archive: Archive) 
     told = Told()
     adoption = adopted(archive, told)
     assert (outcomes(adoption), adoption.exit_code) == ({"failed": 1}, ExitCode.ENDED_EARLY)
-    assert "`enroll run` refuses the ledger until it is" in told.text
+    assert "Until then `enroll run` refuses the ledger." in told.text
     with pytest.raises(UsageError, match="was not finished"):
         archive.run()
     assert outcomes(adopted(archive)) == {"adopted": 1}
@@ -417,7 +417,7 @@ def test_a_score_above_that_of_own_faces_ends_the_adoption(archive: Archive) -> 
     adopted(archive, score=60.0)
     assert archive.face("u1").face_token == wrong
     archive.add("u2", "2.jpg")
-    with pytest.raises(UsageError, match=r"above the .* that counted as the score of own faces"):
+    with pytest.raises(UsageError, match=r"above the .* that a photo was thought to get"):
         adopted(archive)
     assert {entry.face_token for entry in archive.entries()} == {wrong, ""}
 

@@ -541,7 +541,7 @@ def test_the_summary_counts_explains_and_says_where_things_are() -> None:
     [
         (
             Ended(tally=ONE, seconds=1, signal=2),
-            "Run 7: 1 row enrolled, then interrupted. Run the same command again to go on.",
+            "Run 7: 1 row enrolled, then interrupted. Run the same command again to continue.",
         ),
         (
             Ended(tally=ONE, seconds=1, stop=ServiceError("No key.")),
@@ -550,7 +550,7 @@ def test_the_summary_counts_explains_and_says_where_things_are() -> None:
         (
             Ended(tally=ONE, seconds=1, bound="--limit 1 was reached"),
             "Run 7: 1 row enrolled, then ended early: --limit 1 was reached. "
-            "Run the same command again to go on.",
+            "Run the same command again to continue.",
         ),
     ],
 )

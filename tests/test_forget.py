@@ -245,8 +245,10 @@ def test_whoever_is_readmitted_is_enrolled_again(archive: Archive) -> None:
     told = Told()
     readmitted(archive, ADA, "u1", told=told)
     assert len(archive.box.calls) == calls
-    assert "Not withheld any more: ad***3." in told.text
-    assert "Not withheld before either: 1 person (--show-user-ids names them)." in told.text
+    assert "No longer withheld: ad***3." in told.text
+    assert (
+        "Nothing to do, because not withheld: 1 person (--show-user-ids names them)." in told.text
+    )
     assert archive.run().ended.tally.enrolled_now == 1
     assert there(archive) == [ADA, "u1", "u2"]
     assert line_of(archive)["status"] == "enrolled"
@@ -564,7 +566,7 @@ def test_a_quiet_run_says_that_somebody_is_not_forgotten_to_the_end(archive: Arc
 
 
 def test_an_id_that_nobody_can_have_is_refused_unless_a_row_has_it(archive: Archive) -> None:
-    with pytest.raises(UsageError, match="correct the id"):
+    with pytest.raises(UsageError, match="Correct the id"):
         forgotten(archive, ADA, "bad id!")
     assert ADA in there(archive)
     archive.rows.append(("bad id!", "Ada B.", "ada-portrait.jpg"))
@@ -580,7 +582,7 @@ def test_an_id_that_is_nearly_one_that_the_ledger_knows_is_said(
 ) -> None:
     told = Told()
     forgotten(archive, typed, told=told, show_user_ids=True)
-    assert (f"Like {typed}, except for leading zeros, case or blanks: u1." in told.text) is (
+    assert (f"Similar to {typed}, except for leading zeros, case or blanks: u1." in told.text) is (
         typed != "u1"
     )
 
@@ -607,7 +609,7 @@ def test_what_an_earlier_command_has_deleted_is_counted_and_a_repetition_says_so
     assert "1 since these people were withheld" in told.text
     again = Told()
     assert forgotten(archive, told=again).gone == 0
-    assert "Withheld already:" in again.text
+    assert "Already withheld, and searched for again:" in again.text
 
 
 def test_figures_count_those_who_are_not_forgotten_to_the_end(archive: Archive) -> None:

@@ -132,7 +132,7 @@ def test_renamed_people_are_told(archive: Archive) -> None:
 def test_texts_that_became_empty_are_told(archive: Archive) -> None:
     archive.rows = [(user_id, "", image) for user_id, _, image in archive.rows]
     said = refused(archive, max_changes=Bound(10))
-    assert "30 faces are to be added" in said
+    assert "30 faces would be added" in said
     assert "line 2" in said
     assert "Their user_data has become empty" in said
     assert "--max-changes 30" in said
@@ -154,7 +154,7 @@ def test_photos_that_are_missing_are_refused(archive: Archive) -> None:
     for number in range(1, 5):
         (archive.folder / f"{number}.jpg").unlink()
     said = refused(archive)
-    assert "4 of 30 photos are missing; 3 may be" in said
+    assert "4 of 30 photos are missing; the limit is 3" in said
     assert archive.sync(**{**GUARDED, "max_missing": Bound(4)}).exit_code is ExitCode.DONE
     assert len(archive.there()) == 30
 
@@ -308,8 +308,8 @@ def test_leavers_whom_one_night_has_found_are_judged_again_when_they_are_to_go(
     archive.rows = archive.rows[11:]
     archive.sync(**{**GUARDED, "max_removals": Bound(11)}, grace=2.0)
     said = refused(archive, grace=0.0)
-    assert "11 are to be removed (11 people past the grace period, all found absent by" in said
-    assert "by one sync; 14 in all); 10 may be" in said
+    assert "11 would be removed (11 people past the grace period, all found absent by" in said
+    assert "by one sync; 14 in all); the limit is 10" in said
     assert "--max-removals 11" in said
     archive.sync(**{**GUARDED, "max_removals": Bound(11)}, grace=0.0)
     assert len(archive.there()) == 16
@@ -421,7 +421,7 @@ def test_a_column_of_texts_that_is_lost_is_refused_however_small_the_library_is(
     rows = archive.rows
     archive.rows = [(user_id, "", image) for user_id, _, image in rows]
     said = refused(archive)
-    assert "30 faces are to be added (0 of people who have none, 0 with a new photo, 30" in said
+    assert "30 faces would be added (0 of people who have none, 0 with a new photo, 30" in said
     assert "its column was probably renamed" in said
     archive.rows = [
         (user_id, "" if n < 10 else text, i) for n, (user_id, text, i) in enumerate(rows)

@@ -182,7 +182,10 @@ def test_help_shows_the_range_of_a_number_in_words(command: Command) -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("ENROLL_LIMT", " Is ENROLL_LIMIT meant?"), ("ENROLL_APIKEY", " Is ENROLL_API_KEY meant?")],
+    [
+        ("ENROLL_LIMT", " Did you mean ENROLL_LIMIT?"),
+        ("ENROLL_APIKEY", " Did you mean ENROLL_API_KEY?"),
+    ],
 )
 def test_a_variable_that_is_no_setting_is_warned_of(
     archive: Archive, command: Command, name: str, hint: str

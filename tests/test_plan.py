@@ -67,7 +67,7 @@ def test_a_plan_calls_nothing_and_writes_nothing(
     before = everything_below(tmp_path)
     for arguments in (PLAN, (*RUN, "--dry-run"), ("plan", "staff.csv")):
         done = command(*arguments)
-        assert (done.code, "; nothing was called." in done.out) == (0, True), done
+        assert (done.code, " No calls were made." in done.out) == (0, True), done
     assert everything_below(tmp_path) == before
     assert box.calls == []
 
@@ -251,19 +251,19 @@ def test_a_plan_is_printed_with_what_to_do_about_each_fault(tmp_path: Path) -> N
     plan.fault(Status.INVALID, Fault(code="PHOTO_EMPTY", message="It is empty."), 4)
     plan.fault(Status.FAILED, Fault(code="UNHEARD_OF", message="What now?"), 1)
     assert plan_lines(plan) == [
-        f"Planned from {tmp_path / 'staff.csv'}, 1,005 rows; nothing was called.",
+        f"Planned from {tmp_path / 'staff.csv'}, 1,005 rows. No calls were made.",
         "Note: Photos are looked for elsewhere.",
         "",
         "  due                                     1,000",
         "  touched since, to be read and compared      0",
         "  already enrolled                            0",
-        "  not to be sent (below)                      5",
+        "  not sent (see below)                        5",
         "",
-        "Not to be sent, how often, and what to do",
+        "What would not be sent, how often, and what to do",
         "  invalid  PHOTO_EMPTY  4  Export the photo again.",
         f"  failed   UNHEARD_OF   1  {UNKNOWN_CODE} It said: What now?",
         "",
-        "1 photo under more than one user_id, to be enrolled for each: check the manifest.",
+        "1 photo under more than one user_id, enrolled for each: check the manifest.",
         "1 enrolled row whose user_data differs from the library's: left as enrolled, because "
         "the service cannot update it.",
         "2 enrolled rows whose photo is no longer there.",

@@ -123,9 +123,9 @@ def test_a_stand_in_takes_no_port_from_the_address_of_a_service() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("ENROLL_DRYRUN", " Is --dry-run meant? It is taken from the command line only."),
-        ("ENROLL_GROUPID", " Is ENROLL_GROUP_ID meant?"),
-        ("ENROLL_APISECRET", " Is ENROLL_API_SECRET meant?"),
+        ("ENROLL_DRYRUN", " Did you mean --dry-run? It can only be given on the command line."),
+        ("ENROLL_GROUPID", " Did you mean ENROLL_GROUP_ID?"),
+        ("ENROLL_APISECRET", " Did you mean ENROLL_API_SECRET?"),
         ("ENROLL_IMAGE_TAG", ""),
         ("ENROLL_WEB_SERVER", ""),
     ],

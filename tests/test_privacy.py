@@ -211,14 +211,14 @@ def test_files_that_others_can_read_and_that_name_people_are_remarked_on(
 ) -> None:
     archive.manifest(archive.portraits(1))
     done = command(*RUN)
-    assert "can be read by others" not in done.out + done.err
+    assert "Others on this machine" not in done.out + done.err
     command.ledger.chmod(0o640)
     (archive.folder / "staff.results.csv").chmod(0o644)
     done = command(*RUN)
     assert done.code == 0
     said = done.out + done.err
     assert (
-        f"The ledger {command.ledger} can be read by others on this machine, and names people"
+        f"Others on this machine can read the ledger {command.ledger}, which names people. Run"
         in said
     )
     assert "results file" in said

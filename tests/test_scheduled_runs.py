@@ -146,7 +146,7 @@ def test_the_summary_names_the_bound_and_says_to_run_again(
     done = command(*RUN, "--max-duration", "0.5s", "--max-in-flight", "1")
     assert done.code == ExitCode.ENDED_EARLY
     assert "--max-duration (0.5 s) was reached" in done.out
-    assert "Run the same command again to go on." in done.out
+    assert "Run the same command again to continue." in done.out
 
 
 @pytest.mark.parametrize("given", ["21600", "6h", "360m", "5h60m", "5H 59m 60s", "6.0h"])

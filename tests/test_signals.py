@@ -57,10 +57,10 @@ def test_the_first_signal_lets_calls_in_flight_end_and_writes_the_results(
         out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == code
     assert err.splitlines()[-1] == (
-        "Stopping: calls in flight may end, then the results are written. "
+        "Stopping: calls in flight may finish, then the results are written. "
         "A second signal quits at once."
     )
-    assert "then interrupted. Run the same command again to go on." in out
+    assert "then interrupted. Run the same command again to continue." in out
     assert statuses(archive) == {"enrolled": 2, "pending": 4}
     assert len(box.faces("staff")) == 2
 
@@ -325,10 +325,10 @@ def test_on_a_terminal_signals_are_answered_on_lines_of_their_own_without_a_word
         assert process.wait(SECONDS) == ExitCode.INTERRUPTED
     os.close(ours)
     lines = shown.decode().replace("\r\n", "\n").split("\n")
-    began = lines.index("Stopping: calls in flight may end, then")
+    began = lines.index("Stopping: calls in flight may finish,")
     assert lines[began + 1 : began + 3] == [
-        "the results are written. A second signal",
-        "quits at once.",
+        "then the results are written. A second",
+        "signal quits at once.",
     ]
     assert lines[-3:] == [
         "Quit at once. The next run settles the",

@@ -183,7 +183,7 @@ def test_a_run_without_an_end_is_under_way_only_while_it_holds_the_ledger(
     (run,) = status_json(status, Path("a.sqlite"), holder=holder)["runs"]
     assert run["state"] == state
     last = status_lines(status, Path("a.sqlite"), holder=holder)[-1]
-    assert ("running it again settles what it left" in last) == (state is RunState.CUT_OFF)
+    assert ("run it again to settle what it left" in last) == (state is RunState.CUT_OFF)
 
 
 def test_status_tells_a_killed_run_from_one_under_way(
@@ -337,7 +337,7 @@ def test_a_whole_export_is_a_manifest_without_its_superseded_and_mended_faces(
     calls = box.count("add")
     done = command("run", "all.csv", "--group-id", "staff")
     assert (done.code, box.count("add") - calls) == (0, 0), done
-    assert "2 lines without a photo, of faces that no row points to any more, are not rows." in (
+    assert "2 lines without a photo, of faces that no row points to any longer, do not count" in (
         done.err
     )
     assert len(archive.results("all.results.csv")) == 4

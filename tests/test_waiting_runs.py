@@ -73,7 +73,7 @@ def test_a_signal_ends_a_run_that_only_waits(
         out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == code, (out, err)
     assert time.monotonic() - began < AT_ONCE
-    assert "Stopping: calls in flight may end" in err
+    assert "Stopping: calls in flight may finish" in err
     assert Counter(archive.statuses()) == {left: 2}
     assert {entry.status.value for entry in archive.entries()} == {left}
 

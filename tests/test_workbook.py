@@ -364,7 +364,7 @@ def test_what_a_spreadsheet_hides_is_read_and_said(tmp_path: Path) -> None:
     assert len(rows(manifest)) == 8
     assert manifest.notes == (
         f"{path}, sheet 'Staff': 3 rows are hidden, by hand or by a filter; they count like the "
-        "others. Delete those that should not be.",
+        "others. Delete those that should not count.",
     )
     hide(path, columns="BC", sheet=True)
     assert [note.partition("sheet 'Staff'")[2] for note in open_manifest(path).notes[1:]] == [

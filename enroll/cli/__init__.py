@@ -57,9 +57,9 @@ class _Commands(CommandGroup):
 def cli() -> None:
     """Put a whole photo archive into a FaceSearch face library.
 
-    Every row of a CSV manifest (user_id, user_data, image) is enrolled once, with parallel calls
-    and retries; a ledger keeps the face tokens and errors, and the same command goes on from it.
-    Try it without an account: `enroll demo`.
+    Enrolls every row of a CSV manifest (user_id, user_data, image) exactly once, with parallel
+    calls and retries. A ledger keeps the face tokens and errors; to continue, run the same command
+    again. Try it without an account: `enroll demo`.
     """
 
 
@@ -179,8 +179,8 @@ def _confess(error: Exception) -> int:
     kept = _keep(lines)
     above = "the traceback of this line" if logs_json() else "the lines above"
     message = (
-        f"a bug in enroll {__version__} ({type(error).__name__}). What was recorded is "
-        f"safe, and running again goes on from there. Please report it with {kept or above}."
+        f"This is a bug in enroll {__version__} ({type(error).__name__}). What is on record is "
+        f"safe: run the same command again to continue. Please report it with {kept or above}."
     )
     if not log_error(message, ExitCode.BUG, **{TRACEBACK: lines}):
         shown = [] if kept and sys.stderr.isatty() else lines.splitlines()

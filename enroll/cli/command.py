@@ -240,7 +240,7 @@ def _as_typed(option: click.Option, setting: Any, origin: str) -> Any:
     if option.multiple:
         return setting if isinstance(setting, list) else str(setting).split(",")
     if isinstance(setting, list):
-        raise click.BadParameter(f"one value is wanted (from {origin})", param=option)
+        raise click.BadParameter(f"give one value (from {origin})", param=option)
     return setting if isinstance(setting, bool) else str(setting)
 
 

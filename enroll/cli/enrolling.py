@@ -76,7 +76,7 @@ def _calls(kind: type[RunSettings]) -> Callable[[F], F]:
         options.max_in_flight,
         setting(
             "--rate",
-            "Send no more calls a second. `run --dry-run` estimates the time with it.",
+            "Send at most this many calls a second. `run --dry-run` estimates the time with it.",
             metavar="CALLS_PER_SECOND",
         ),
         setting("--attempts", "Maximum calls for a row in one run, not counting refused ones."),
@@ -113,7 +113,8 @@ def _rows(kind: type[RunSettings], dry_run: str) -> Callable[[F], F]:
             "--max-duration",
             type=Duration(),
             metavar="SECONDS|6h|90m",
-            help="End gracefully after this time: nothing more is sent, calls in flight may end.",
+            help="End gracefully after this time: nothing more is sent, calls in flight may "
+            "finish.",
         ),
         setting(
             "--fail-on", "Which bad rows lead to exit code 1: any, only new ones, none.", of=kind
@@ -138,8 +139,8 @@ _output = together(
         "--results",
         type=FILE,
         metavar="FILE",
-        help="Where to write the results; none for nowhere.  [default: MANIFEST with "
-        ".results.csv for its suffix]",
+        help="Where to write the results, or none.  [default: MANIFEST with .results.csv for its "
+        "suffix]",
     ),
     named_option("--summary", type=FILE, help="Write the run's figures to this file, as JSON."),
     named_option(
@@ -157,7 +158,7 @@ _output = together(
         metavar="SECONDS",
         help="Without a bar: print a progress line this often.",
     ),
-    option("--quiet", is_flag=True, help="Print only what needs a person."),
+    option("--quiet", is_flag=True, help="Print only what needs attention."),
     option(
         "--log-format",
         type=click.Choice(["text", "json"]),
@@ -267,7 +268,7 @@ def run(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> i
     """Enroll every row of MANIFEST that is not enrolled yet.
 
     MANIFEST is a CSV with the columns user_id, user_data and image (a photo's path). Run the
-    same command again to go on after an interruption, or with what has changed since.
+    same command again to continue after an interruption, or when something has changed.
     """
     settings = _settings(ctx, manifest, given, RunSettings)
     if dry_run:
@@ -313,12 +314,12 @@ _guards = together(
         type=FILE,
         help="Write the differences to this CSV, one line for each row or face.",
     ),
-    heading="What may differ",
+    heading="How much may change",
 )
 
 
 @click.command(cls=SettingsCommand)
-@_enrolling(SyncSettings, _guards, dry_run="Print the differences, and call nothing.")
+@_enrolling(SyncSettings, _guards, dry_run="Print the differences; make no calls.")
 @click.pass_context
 def sync(ctx: click.Context, /, manifest: Path, dry_run: bool, **given: Any) -> int:
     """Make the library match MANIFEST.
@@ -346,7 +347,7 @@ def _print_difference(settings: SyncSettings, *, show_user_ids: bool) -> int:
     tame_pillow()
     for found in preview(settings, show_user_ids=show_user_ids):
         with printing():
-            say(f"How {settings.manifest} differs from the ledger; nothing was called.")
+            say(f"How {settings.manifest} differs from the ledger. No calls were made.")
             say(*(f"Note: {note}" for note in found.notes))
             say(*difference_lines(found.counted), *strange_lines(found))
             if settings.differences is not None:

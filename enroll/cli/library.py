@@ -83,7 +83,7 @@ def show(group_id: str, as_json: bool, **given: Any) -> int:
 @option("--model-version", default="", metavar="VERSION", help="[default: left to the service]")
 @_account_options
 def create(group_id: str, name: str | None, data: str, model_version: str, **given: Any) -> int:
-    """Make a new, empty library."""
+    """Create an empty library."""
     from enroll.commands.library import create_library
 
     with _connect(given) as connection:
@@ -107,7 +107,7 @@ def create(group_id: str, name: str | None, data: str, model_version: str, **giv
 def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: Any) -> int:
     """Delete a library. Asks first; one that holds faces only with --force.
 
-    Its ledger stays where it is: it tells what the library held.
+    Its ledger stays where it is, as a record of what the library held.
     """
     from enroll.commands.library import delete_library
     from enroll.ledger import ledger_at
@@ -123,9 +123,8 @@ def delete(group_id: str, force: bool, yes: bool, ledger: Path | None, **given: 
     say(f"The library {group_id} was deleted at {given['endpoint']}.")
     if kept is not None:
         say(
-            f"Its ledger {kept} stays. It belongs to a library that no longer exists: a new "
-            "library of the same name has another creation time, and a run refuses this ledger "
-            "for it. Keep it elsewhere, or delete it."
+            f"Its ledger {kept} stays, as a record of what the library held. A run refuses it for "
+            "a new library of the same name: move it elsewhere, or delete it."
         )
     return 0
 

@@ -82,10 +82,8 @@ def verify(**given: Any) -> int:
     metavar="SCORE",
     help="The minimum score at which a face counts as the photo's own.  [default: learned]",
 )
-@named_option("--report", type=FILE, help="Write the rows that need a look to this CSV.")
-@command_line_option(
-    "--dry-run", is_flag=True, help="Only report what it would take; search for nothing."
-)
+@named_option("--report", type=FILE, help="Write the rows that need review to this CSV.")
+@command_line_option("--dry-run", is_flag=True, help="Only show what it takes; do not search.")
 def adopt(
     manifest: Path,
     credentials: Path | None,
@@ -94,7 +92,7 @@ def adopt(
     dry_run: bool,
     **given: Any,
 ) -> int:
-    """Take faces that the library already holds into a ledger.
+    """Record in a ledger the faces that the library already holds.
 
     They are matched to MANIFEST by user_id, and confirmed by a search with each row's photo.
     """
@@ -130,7 +128,7 @@ def adopt(
 )
 @option("--offline", is_flag=True, help="Do not check with the service.")
 def resolve(credentials: Path | None, not_added: bool, offline: bool, **given: Any) -> int:
-    """Decide by hand about a face in doubt.
+    """Settle a face in doubt by hand.
 
     Give its --token if the library holds it, else --not-added. Both are checked with the service,
     if there are credentials for it.
@@ -160,18 +158,20 @@ def resolve(credentials: Path | None, not_added: bool, offline: bool, **given: A
     "of_run",
     type=Number(RANGES["of_run"]),
     metavar="R",
-    help="The faces that this run has added; `enroll status` lists the runs.",
+    help="The faces that this run added; `enroll status` lists the runs.",
 )
-@command_line_option("--superseded", is_flag=True, help="The faces that no row points to any more.")
+@command_line_option(
+    "--superseded", is_flag=True, help="The faces that no row points to any longer."
+)
 @_user_ids
 @named_option("--list", type=FILE, help="Write the faces to this CSV before asking.")
 @options.show_user_ids
 @options.yes
 def remove(**given: Any) -> int:
-    """Take faces out of the library again.
+    """Delete faces from the library.
 
-    Those of a run, superseded ones, or people's. Shows how many and which, and asks first. Faces
-    that the ledger does not know stay.
+    Those that a run added, superseded ones, or all faces of some people. Shows how many and which,
+    and asks first. Faces that the ledger does not know stay.
     """
     from enroll.commands.remove import RemoveSettings
     from enroll.commands.remove import remove as remove_faces
@@ -193,22 +193,20 @@ def remove(**given: Any) -> int:
     "readmitted",
     multiple=True,
     metavar="ID",
-    help="Allow a forgotten person to be enrolled again; calls nothing; repeatable.",
+    help="Allow a forgotten person to be enrolled again, without a call; repeatable.",
 )
 @option("--show-user-ids", is_flag=True, help="Show user ids in what is printed.")
 @options.yes
 def forget(**given: Any) -> int:
-    """Delete all that library and ledger hold of people, for good.
+    """Delete everything about people from library and ledger, for good.
 
-    Asks first. Rows that still name them are withheld: they are not enrolled again.
+    Asks first. Rows that still name these people are withheld: they are not enrolled again.
     """
     from enroll.commands.forget import ForgetSettings, readmit
     from enroll.commands.forget import forget as forget_people
 
     if bool(given["people"] or given["user_ids"]) is bool(given["readmitted"]):
-        raise click.UsageError(
-            "Give --user-id ID or --user-ids FILE. --readmit ID is given without these."
-        )
+        raise click.UsageError("Give --user-id ID or --user-ids FILE; or --readmit ID by itself.")
     if not all(user_id.strip() for user_id in (*given["people"], *given["readmitted"])):
         raise click.UsageError("A user_id is empty. Correct it.")
     if not given["readmitted"]:

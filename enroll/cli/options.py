@@ -113,8 +113,8 @@ def _known_library(help_of_endpoint: str) -> Callable[[F], F]:
         option(
             "--ledger",
             type=FILE,
-            help="The ledger's file, which has to exist.  [default: the library's; without "
-            "--group-id the only one in the user's state folder]",
+            help="An existing ledger's file.  [default: the library's; without --group-id the "
+            "only one in the user's state folder]",
         ),
         group_id,
         named_option("--endpoint", metavar="URL", help=help_of_endpoint),
@@ -207,8 +207,8 @@ photos = together(
     multi_oriented_detection,
     setting(
         "--precheck",
-        "Look for a face before each call, and warn of photos with none, several of similar size "
-        "or too small a one, or hold them back. Needs the sandbox extra.",
+        "Look for a face before each call. Photos with no face, several of similar size, or one "
+        "that is too small are sent with a warning, or held back. Needs the sandbox extra.",
     ),
     setting(
         "--min-face",
@@ -252,4 +252,4 @@ show_user_ids = option(
     help="Show user ids, photo paths and the service's messages in log and output.",
 )
 
-yes = command_line_option("--yes", is_flag=True, help="Do not ask.")
+yes = command_line_option("--yes", is_flag=True, help="Do not ask for confirmation.")

@@ -53,7 +53,7 @@ def _needs_extra(error: ImportError) -> UsageError:
 )
 @named_option("--store", type=FILE, help="Keep the libraries in this file.  [default: in memory]")
 @option(
-    "--library", "libraries", multiple=True, metavar="ID", help="Make this library; repeatable."
+    "--library", "libraries", multiple=True, metavar="ID", help="Create this library; repeatable."
 )
 @option(
     "--parallel",
@@ -66,7 +66,7 @@ def _needs_extra(error: ImportError) -> UsageError:
     type=SECONDS,
     default=0.0,
     metavar="SECONDS",
-    help="How long every call takes.  [default: no longer than it needs]",
+    help="Minimum duration of every call.  [default: no longer than it needs]",
 )
 @option(
     "--fault",
@@ -116,7 +116,7 @@ def sandbox(
 ) -> int:
     """Run a local stand-in of the service, for rehearsals.
 
-    It never leaves this machine. It takes the key and secret from ENROLL_API_KEY and
+    Nothing leaves this machine. It takes the key and secret from ENROLL_API_KEY and
     ENROLL_API_SECRET, or makes some up and prints them.
     """
     try:
@@ -264,7 +264,7 @@ GROUP_ID = "demo"
 def demo(folder: Path) -> int:
     """Enroll a small archive of portraits into a stand-in.
 
-    Both are made first, and everything stays in DIR (enroll-demo). Run it twice: the second run
+    Creates both first, and keeps everything in DIR (enroll-demo). Run it twice: the second run
     adds nothing.
     """
     try:

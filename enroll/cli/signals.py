@@ -75,8 +75,8 @@ class SignalDesk:
                 return
             raise Interrupted(number)
         _say(
-            "Stopping: calls in flight may end, then the results are written. "
-            "A second signal quits at once.",
+            "Stopping: calls in flight may finish, then the results are written. A second signal "
+            "quits at once.",
             number,
         )
         self._interrupt(number)

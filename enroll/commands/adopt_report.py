@@ -20,12 +20,14 @@ REPORT_COLUMNS = ("line", "user_id", "image", "outcome", "face_token", "score", 
 
 MEANINGS = {
     Outcome.ADOPTED: "their faces are in the ledger now",
-    Outcome.KNOWN: "the ledger knew their faces",
+    Outcome.KNOWN: "the ledger already knew their faces",
     Outcome.NOT_FOUND: "the library has another photo of the person; `enroll run` adds this one",
     Outcome.CONTESTED: "their faces went to other photos that look the same; `run` adds these",
-    Outcome.UNCLEAR: "too many faces match as well; `enroll run` adds them, perhaps a second time",
+    Outcome.UNCLEAR: (
+        "too many faces match equally well; `enroll run` adds them, perhaps a second time"
+    ),
     Outcome.IN_DOUBT: "a face of the person is in doubt; `enroll run` settles it",
-    Outcome.NO_SCORE: "not decided: the score that photos get for their own faces was not "
+    Outcome.NO_SCORE: "not decided: the score that a photo gets for its own face could not be "
     "learned; adopt with --score",
     Outcome.UNUSABLE: "no photo to search with",
     Outcome.FAILED: "the search failed; run `enroll adopt` again",
@@ -125,7 +127,7 @@ def opening_lines(adoption: Adoption) -> list[str]:
     )
     lines += adoption.notes
     if not listed.whole:
-        lines.append(f"`list` showed no more faces: {listed.because} So every row is searched for.")
+        lines.append(f"`list` is incomplete: {listed.because} So every row is searched for.")
     left_out = [
         (adoption.known, "line", "enrolled before"),
         (adoption.invalid, "row", "invalid"),
@@ -159,13 +161,14 @@ def adopted_lines(adoption: Adoption, calls: Counter[CallKind], report: Path | N
         )
     if report is not None:
         lines.append(
-            f"{amount(adoption.to_look_at, 'row')} to look at in {report}."
+            f"{amount(adoption.to_look_at, 'row')} to review in {report}."
             if adoption.to_look_at
-            else f"No row needs a look: {report} has only its header."
+            else f"No row needs review: {report} has only its header."
         )
     if not adoption.finished:
         lines.append(
-            "The adoption is not finished, and `enroll run` refuses the ledger until it is."
+            "The adoption is not finished: run the same command again. Until then `enroll run` "
+            "refuses the ledger."
         )
     made = ", ".join(f"{count:,} {kind}" for kind, count in calls.items())
     return [*lines, f"Calls: {made}"]

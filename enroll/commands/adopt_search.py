@@ -149,9 +149,9 @@ class AdoptSearch:
         if own is not None and own.refuted_by(max(tops)):
             raise UsageError(
                 f"A photo found a face with the score {max(tops):g}, above the {own.score:g} that "
-                "counted as the score of own faces: what was adopted so far may be other photos "
-                "of the same people. Nothing more is adopted. Give the minimum score with "
-                "--score, and a new ledger with --ledger."
+                "a photo was thought to get for its own face. The faces adopted so far may be of "
+                "other photos of the same people, so nothing more was adopted. Start again with a "
+                "new ledger (--ledger), and give the minimum score with --score."
             )
         if own is not None:
             self._decide(person)

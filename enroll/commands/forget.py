@@ -164,8 +164,8 @@ def _alike(
     for user_id in filterfalse(ledger.block_list.holds, unknown):  # a repeated command continues
         if fault := user_id_fault(user_id):
             raise UsageError(
-                f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger knows no "
-                f"row with this id: {fault.message} Nothing was done: correct the id."
+                f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger has no row "
+                f"with this id: {fault.message} Nothing was done. Correct the id."
             )
     return {user_id: others for user_id, others in unknown.items() if others}
 
@@ -184,22 +184,22 @@ def _agreed(
     chosen = ledger.deletions.choose_people(people)
     prompt.say(f"To be forgotten: {settings.several(people)}.")
     if again:
-        prompt.say(f"Withheld already: {settings.several(again)}; searched for again.")
+        prompt.say(f"Already withheld, and searched for again: {settings.several(again)}.")
     if unknown:
         prompt.say(
-            f"The ledger has no face of {settings.several(unknown)}. The library is searched "
-            "for the user_id, which is withheld in any case."
+            f"The ledger has no face of {settings.several(unknown)}. The library is searched all "
+            "the same, and the user_id is withheld."
         )
     for user_id, others in islice(alike.items(), SHOWN):
         prompt.say(
-            f"  Like {settings.shown(user_id)}, except for leading zeros, case or blanks: "
+            f"  Similar to {settings.shown(user_id)}, except for leading zeros, case or blanks: "
             f"{settings.several(others)}. These stay enrolled unless you name them as well."
         )
     return prompt.confirm(
-        f"Delete {amount(chosen.faces, 'face')} of {amount(len(people), 'person', 'people')}, and "
-        f"any other that the library {session.group_id} shows under the same user_id, with "
-        "everything that the ledger holds of them, and withhold them from now on? This cannot be "
-        "undone."
+        f"Delete {amount(chosen.faces, 'face')} of {amount(len(people), 'person', 'people')}, any "
+        f"other face that the library {session.group_id} has under the same user_id, and "
+        "everything that the ledger holds about them, and withhold them from now on? This cannot "
+        "be undone."
     )
 
 
@@ -232,7 +232,7 @@ class _Forgetting:
         if theirs.because:
             session.prompt.say(
                 f"The library cannot be listed completely: {theirs.because} Faces of these people "
-                "that others have added may still be there."
+                "that other programs added may still be there."
             )
         gone, left = self._delete(theirs)
         left = {**left, **theirs.unsettled}
@@ -318,8 +318,8 @@ def _say_how_it_went(
     prompt.say(f"{who} withheld but not completely forgotten:")
     prompt.say(*(f"  {settings.shown(one)}: {why}" for one, why in forgotten.left.items()))
     prompt.say(
-        "What the ledger holds of them is kept until then: run the same command again, or first "
-        "`enroll run`, which settles doubts."
+        "Until then the ledger keeps what it holds about them. Run the same command again; if a "
+        "doubt is the reason, run `enroll run` first, which settles it."
     )
 
 
@@ -341,7 +341,7 @@ def _say_who_names_them(
         if one.because:
             path = settings.shown_path(one.path, people)
             prompt.say(
-                f"{path} ({one.what}) cannot be read: {one.because}. Check who is named in it."
+                f"{path} ({one.what}) cannot be read: {one.because}. Check by hand who it names."
             )
 
 
@@ -372,7 +372,7 @@ def readmit(settings: ForgetSettings, prompt: Prompt) -> Readmitted:
             ledger.commit()
     others = [user_id for user_id in named if user_id not in lifted]
     if lifted:
-        prompt.say(f"Not withheld any more: {settings.several(lifted)}. The next run enrolls them.")
+        prompt.say(f"No longer withheld: {settings.several(lifted)}. The next run enrolls them.")
     if others:
-        prompt.say(f"Not withheld before either: {settings.several(others)}.")
+        prompt.say(f"Nothing to do, because not withheld: {settings.several(others)}.")
     return Readmitted(people=lifted, others=others)

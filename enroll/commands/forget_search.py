@@ -143,7 +143,7 @@ def _left_open(answer: Answer | None, found: Sequence[FoundFace] | None, own: fl
         return "the library cannot be listed, and there is no known face to compare with"
     least = cut_at(found)
     if least is not None and least >= own - SCORE_SLACK:
-        return "the library cannot be listed, and too many faces match the photo as well"
+        return "the library cannot be listed, and too many faces match the photo equally well"
     return ""
 
 

@@ -46,7 +46,7 @@ def create_library(
     """
     if _find(connection, group_id) is not None:
         raise UsageError(
-            f"The account has a library {group_id} already; `enroll library list` shows it. "
+            f"The account already has a library {group_id}; `enroll library list` shows it. "
             "Choose another --group-id."
         )
     answer = connection.make_call(

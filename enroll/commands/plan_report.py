@@ -158,7 +158,7 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def _parts(plan: Plan) -> Iterator[list[str]]:
     yield [
-        f"Planned from {plan.manifest.path}, {amount(plan.rows, 'row')}; nothing was called.",
+        f"Planned from {plan.manifest.path}, {amount(plan.rows, 'row')}. No calls were made.",
         *(f"Note: {note}" for note in plan.notes),
     ]
     yield counted(
@@ -166,7 +166,7 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
             "due": plan.due,
             "touched since, to be read and compared": plan.to_read,
             "already enrolled": plan.enrolled,
-            "not to be sent (below)": plan.faults.total(),
+            "not sent (see below)": plan.faults.total(),
         }
     )
     if plan.drawn is not None:
@@ -185,7 +185,7 @@ def _parts(plan: Plan) -> Iterator[list[str]]:
         for (status, code), count in plan.faults.most_common()
     ]
     if errors:
-        yield ["Not to be sent, how often, and what to do", *error_table(errors)]
+        yield ["What would not be sent, how often, and what to do", *error_table(errors)]
     yield list(doubtful_lines(plan.doubtful, "sent anyway"))
     yield list(_remarks(plan))
     yield _estimates(plan)
@@ -258,8 +258,8 @@ def _remarks(plan: Plan) -> Iterator[str]:
         )
     if plan.shared:
         yield (
-            f"{amount(plan.shared, 'photo')} under more than one user_id, to be "
-            "enrolled for each: check the manifest."
+            f"{amount(plan.shared, 'photo')} under more than one user_id, enrolled for each: "
+            "check the manifest."
         )
     if plan.user_data_changed:
         yield (

@@ -169,8 +169,8 @@ def _agreed(
     )
     return session.prompt.confirm(
         f"Delete {amount(chosen.faces, 'face')} of {amount(chosen.people, 'person', 'people')} "
-        f"from the library {session.group_id}? This cannot be undone; the next run of a manifest "
-        "enrolls everybody again who is still in it."
+        f"from the library {session.group_id}? This cannot be undone. The next run enrolls "
+        "everybody again who is still in its manifest."
     )
 
 

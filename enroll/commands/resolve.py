@@ -180,8 +180,8 @@ def _refuse_too_early(face: FaceRecord, *, at: float, settle_after: float) -> No
     left = settled_from(face.expires, settle_after=settle_after) - at
     if left > 0:
         raise UsageError(
-            "The last call for this face may still be applied, so it is too early to know that "
-            f"it was not added: give --not-added again in {math.ceil(left):,} seconds."
+            "The last call for this face may still be applied, so it is too early to say that it "
+            f"was not added. Run the same command again in {math.ceil(left):,} seconds."
         )
 
 

@@ -94,8 +94,8 @@ def _state_of(results: Path | None) -> tuple[str, int, int] | None:
 def _nothing_is_lost(error: EnrollError) -> LocalError:
     """An error in manifest or results once faces may have been added: no longer wrong usage."""
     return LocalError(
-        f"{error} What the run did is in the ledger: run the same command again, which adds "
-        "nobody twice and writes the results."
+        f"{error} What the run did is in the ledger: run the same command again. It adds nobody "
+        "twice, and writes the results."
     )
 
 

@@ -324,7 +324,7 @@ def unforgotten_notes(people: int) -> list[str]:
 def _exposed_notes(files: Mapping[str, Path | None]) -> list[str]:
     """One sentence for each file of this user that names people and that others can read."""
     return [
-        f"The {what} {path} can be read by others on this machine, and names people: "
+        f"Others on this machine can read the {what} {path}, which names people. Run "
         f"`{pasteable('chmod 600', path)}`."
         for what, path in files.items()
         if path is not None and others_can_read(path)
@@ -337,7 +337,7 @@ def _bound_notes(settings: RunSettings, concurrency: Concurrency) -> list[str]:
     if wanted is None or wanted <= concurrency.calls:
         return []
     return [
-        f"--max-in-flight {wanted:,} is more connections than this command may open: of "
+        f"--max-in-flight {wanted:,} needs more connections than this command may open: of "
         f"{file_limit():,.0f} open files (ulimit -n) there are {concurrency.calls:,} for calls. "
         "Raise that limit for more."
     ]

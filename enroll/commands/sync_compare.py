@@ -278,7 +278,8 @@ def _read_photos(
             if over or clock.monotonic() >= until:
                 raise TimeOverError(
                     f"--max-duration ({duration(settings.max_duration or 0.0)}) was over while "
-                    f"changed or touched photos were being read; no call was made. {_KEPT[keep]}"
+                    "photos that may have changed were being read; no call was made. "
+                    f"{_KEPT[keep]}"
                 )
             after = (files[-1].user_id, files[-1].path)
 
@@ -308,8 +309,8 @@ def _read_file(
         )
     if photo.share_gone and not store.is_reachable(file.path):
         raise LocalError(
-            f"The photos cannot be reached any more. {photo.fault.message} Mount the share again, "
-            "then run the same command: nothing was done."
+            f"The photos can no longer be reached. {photo.fault.message} Nothing was done. Mount "
+            "the share again, then run the same command."
         )
     content = photo.content
     return ReadFile(

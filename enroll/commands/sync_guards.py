@@ -121,8 +121,8 @@ def refusal_lines(
     for refusal in refusals:
         if refusal.guard is Guard.EMPTY:
             lines.append(
-                "  It has no row, so everybody would be removed: the export has probably failed. "
-                "No option overrides this; to remove people, use `enroll remove`."
+                "  Syncing it would remove everybody: the export has probably failed. No option "
+                "allows that; to remove people, use `enroll remove`."
             )
             continue
         examples = [one for kind in KINDS[refusal.guard] for one in seen.examples.get(kind, ())][:5]
@@ -130,11 +130,12 @@ def refusal_lines(
         reason = _reason(refusal.guard, found, seen)
         lines.append(
             f"  {_sentence(refusal, found)}{shown}{f' {reason}' if reason else ''} If that is "
-            f"intended, use {refusal.option} {refusal.count} this once."
+            f"intended, allow it once with {refusal.option} {refusal.count}."
         )
     if any(refusal.guard is not Guard.EMPTY for refusal in refusals):
         lines.append(
-            "  The same command with --dry-run --differences FILE lists them, and calls nothing."
+            "  To list all of them without making a call, run the same command with --dry-run "
+            "--differences FILE."
         )
     return lines
 
@@ -152,11 +153,11 @@ def _too_much(refusals: Sequence[Refusal]) -> str:
 
 def _sentence(refusal: Refusal, found: DiffCounts) -> str:
     count = refusal.count
-    allowed = f"{refusal.most:,} may be ({refusal.option} {refusal.bound})"
+    allowed = f"the limit is {refusal.most:,} ({refusal.option} {refusal.bound})"
     if refusal.guard is Guard.GONE:
         return (
             f"{count:,} of the {amount(found.people, 'person', 'people')} with a face in the "
-            f"library are no longer in it; {allowed}."
+            f"library are no longer in the manifest; {allowed}."
         )
     if refusal.guard is Guard.REMOVALS:
         faces = [f"{amount(found.dropped, 'face')} of others"] if found.dropped else []
@@ -166,10 +167,10 @@ def _sentence(refusal: Refusal, found: DiffCounts) -> str:
         if found.together < found.leaving:
             who += f", all found absent by one sync; {found.leaving:,} in all"
         what = ", ".join([who, *faces])
-        return f"{count:,} are to be removed ({what}); {allowed}."
+        return f"{count:,} would be removed ({what}); {allowed}."
     if refusal.guard is Guard.CHANGES:
         return (
-            f"{amount(count, 'face')} are to be added ({found.joiners:,} of people who have none, "
+            f"{amount(count, 'face')} would be added ({found.joiners:,} of people who have none, "
             f"{found.photos:,} with a new photo, {found.user_data:,} with a new user_data); "
             f"{allowed}."
         )
@@ -188,8 +189,8 @@ def _reason(guard: Guard, found: DiffCounts, seen: Seen) -> str:
         )
     if signs.zeros_lost and 100 * signs.zeros_lost >= MANY_PERCENT * max(found.newly_gone, 1):
         return (
-            f"{signs.zeros_lost:,} of those absent are in it with more or fewer zeros before the "
-            "user_id: leading zeros were probably lost, as in a spreadsheet."
+            f"{signs.zeros_lost:,} of the absent people are in the manifest with more or fewer "
+            "zeros before the user_id: leading zeros were probably lost, as in a spreadsheet."
         )
     if guard is Guard.REMOVALS and 2 * found.superseded >= found.removed:
         return (
@@ -213,16 +214,16 @@ _OF_MISSING = {
 def about_another(manifest: str) -> str:
     """The sentence about leavers who were enrolled from another manifest."""
     return (
-        f"They were enrolled from {manifest}, and hardly anybody else was: a sync treats its "
-        "manifest as the complete list of its ledger, so use one manifest for all of them, or a "
-        "library for each."
+        f"They were enrolled from {manifest}, and hardly anybody else was. A sync takes its "
+        "manifest for the complete list: use one manifest for everybody, or a library for each "
+        "manifest."
     )
 
 
 _OF_REMOVALS: Sequence[tuple[Callable[[DiffCounts, Diagnosis], bool], str]] = (
     (
         lambda found, signs: signs.behind and not found.joiners,
-        "All of them were enrolled after those in it: the file was probably cut off.",
+        "All of them were enrolled after everybody else: the file was probably cut off.",
     ),
     (
         lambda found, _: 10 * found.joining >= 9 * found.newly_gone > 0,

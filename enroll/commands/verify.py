@@ -389,7 +389,7 @@ def _requeued_lines(requeued: Requeued) -> Iterator[str]:
     if requeued.adopted:
         yield f"{amount(requeued.adopted, 'face')} now with the token of a copy: nothing to add."
     if requeued.gone:
-        yield f"{amount(requeued.gone, 'face')} without a row left: recorded as removed."
+        yield f"{amount(requeued.gone, 'face')} that no row points to: recorded as removed."
     if requeued.kept:
         yield (
             f"{amount(requeued.kept, 'face')} left unchanged, because the service did not confirm "

@@ -65,9 +65,14 @@ def check_endpoint(text: str, *, ca_bundle: Path | None, allow_http: bool) -> En
         if base.startswith("https:"):
             tls_context(verify)  # read now, and not by every thread at once
     except InvalidProxyURL as exc:
-        raise UsageError(f"The environment's proxy cannot be used: {exc}.") from exc
+        raise UsageError(
+            f"The proxy that the environment names cannot be used: {exc}. Check "
+            "HTTPS_PROXY and the related variables."
+        ) from exc
     except OSError as exc:
-        raise UsageError(f"The certificates in {verify} cannot be read: {exc}.") from exc
+        raise UsageError(
+            f"The certificates in {verify} cannot be read: {exc}. Check --ca-bundle."
+        ) from exc
     return Endpoint(base, verify, proxies)
 
 
@@ -85,13 +90,13 @@ def _checked_base(text: str, *, allow_http: bool) -> tuple[str, str]:
         raise UsageError(f"{_shown(text)} is not the URL of a service: give one like https://HOST.")
     if "@" in given.netloc or "?" in text or "#" in text or " " in text:
         raise UsageError(
-            "The endpoint's URL may hold scheme, host, port and path only: "
-            "no user, query or fragment."
+            "The endpoint's URL may only have scheme, host, port and path: no user, query or "
+            "fragment. Correct --endpoint."
         )
     if parts.scheme == "http" and not (allow_http or is_loopback(host)):
         raise UsageError(
             f"{_shown(text)} is plain HTTP, which shows photos and signatures to everybody on the "
-            "way: use https, or --allow-http if that is acceptable here."
+            "way. Use https, or --allow-http if that is acceptable here."
         )
     return url.rstrip("/"), host
 

@@ -314,7 +314,7 @@ def _hidden_notes(source: Source, head: Header, roles: Mapping[str, str]) -> Ite
         are, they = ("is", "it counts") if rows == 1 else ("are", "they count")
         yield (
             f"{where}: {amount(rows, 'row')} {are} hidden, by hand or by a filter; {they} like "
-            "the others. Delete those that should not be."
+            "the others. Delete those that should not count."
         )
     for role, name in roles.items():
         if hidden.hides(head.names.index(name)):
@@ -328,7 +328,7 @@ def _notes(path: Path, names: tuple[str, ...], structure: Structure) -> Iterator
         lines = amount(len(structure.orphans), "line")
         yield (
             f"{path} is an export: {lines} without a photo, of faces that no row points to any "
-            "more, are not rows."
+            "longer, do not count as rows."
         )
     for old, new in result_names(own_names(names)).items():
         yield f"{path} has a column {old.strip()!r} of its own: the results file calls it {new!r}."

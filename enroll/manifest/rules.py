@@ -73,9 +73,7 @@ def user_id_fault(user_id: str) -> Fault | None:
     if _GOOD_USER_ID.fullmatch(user_id):
         return None
     if not user_id or user_id.isspace():
-        return _fault(
-            RowCode.USER_ID_EMPTY, "The row has no user_id; give each person their id there."
-        )
+        return _fault(RowCode.USER_ID_EMPTY, "The row has no user_id; fill the cell.")
     if _ROUNDED.fullmatch(user_id):
         return _fault(
             RowCode.USER_ID_ROUNDED,
@@ -97,7 +95,7 @@ def user_id_fault(user_id: str) -> Fault | None:
         )
     return _fault(
         RowCode.USER_ID_CHARACTER,
-        f"user_id has {_place(bad)}, but the service takes only letters and digits of ASCII and "
+        f"user_id has {_place(bad)}, but the service takes only ASCII letters, ASCII digits and "
         "-%@#&_; replace it.",
     )
 
@@ -167,7 +165,10 @@ def read_user_ids(path: Path) -> list[str]:
     workbook's only sheet. Raises UsageError, also where rows of the sheet are hidden: people on
     this list are deleted, and nobody has seen the hidden ones."""
     if not path.exists():
-        raise UsageError(f"There is no file {path}. Name one with one id on a line, or a CSV.")
+        raise UsageError(
+            f"There is no file {path}. Give a file with one id on a line, or a CSV "
+            "with a column user_id."
+        )
     source = Source.of(path)
     if source.hidden is not None and source.hidden.rows:
         raise UsageError(

@@ -55,11 +55,11 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
         found = ChosenStore(store=open_store(resolved(given)), named=True, inherited=False)
     elif before is not None:
         path, named = Path(before[0]), before[1]
-        notes = [] if path == own else [f"Photos are read from below {path}, as in the last run."]
+        notes = [] if path == own else [f"Photos are read from {path}, as in the last run."]
         found = ChosenStore(store=open_store(path), named=named, inherited=bool(notes), notes=notes)
     elif last_named and Path(last_named) != own:
         _refuse_two(manifest, own, Path(last_named))
-        note = f"Photos are read from below {last_named}, as named in an earlier run."
+        note = f"Photos are read from {last_named}, as named in an earlier run."
         store = open_store(last_named)
         found = ChosenStore(store=store, named=True, inherited=True, notes=[note])
     else:

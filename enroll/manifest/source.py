@@ -134,7 +134,7 @@ def _mapped_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as exc:
-        raise ManifestError(f"There is no manifest at {path}.") from exc
+        raise ManifestError(f"There is no manifest at {path}. Check the path.") from exc
     except PermissionError as exc:
         raise ManifestError(f"{path} cannot be read by this user; check its permissions.") from exc
     except EOFError as exc:

@@ -208,7 +208,7 @@ def no_face(preparation: Preparation) -> Fault:
     """The detector finds none."""
     return _fault(
         PhotoCode.NO_FACE,
-        "No face is found in the photo. Use one that shows the face from the front, upright and "
+        "No face was found in the photo. Use one that shows the face from the front, upright and "
         f"not too small{_or_warn(preparation)}.",
     )
 
@@ -232,8 +232,8 @@ def small_face(side: int, min_face: int) -> Fault:
     """A face of fewer pixels than were asked for."""
     return _fault(
         PhotoCode.SMALL_FACE,
-        f"The face is some {side:,} pixels wide in what is sent; --min-face asks for {min_face:,}. "
-        "Use a larger or closer photo, or lower --min-face.",
+        f"The face is about {side:,} pixels wide in what is sent; --min-face asks for "
+        f"{min_face:,}. Use a larger or closer photo, or lower --min-face.",
     )
 
 

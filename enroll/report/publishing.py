@@ -27,12 +27,12 @@ it."""
 def _message(report: Report) -> str:
     ended = report.ended
     if ended.signal is not None:
-        return "Interrupted by a signal; run the same command again to go on."
+        return "Interrupted by a signal; run the same command again to continue."
     if ended.stop is not None:
         by = "the service" if ended.stop.exit_code is ExitCode.SERVICE else "this machine"
         return f"Stopped by {by}; {_STOPPED}"
     if ended.bound is not None:
-        return f"{ended.bound}. Run the same command again to go on."
+        return f"{ended.bound}. Run the same command again to continue."
     return ""
 
 

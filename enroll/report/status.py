@@ -120,8 +120,8 @@ def _run_line(run: RunRecord, holder: str | None) -> str:
             pace = "" if run.pace is None else f"; {pace_words(run.pace)}"
             return f"{began}  in progress (process {run.start.pid}){pace}"
         return (
-            f"{began}  cut off: killed, ended by a second signal, or power or disk failed; "
-            "running it again settles what it left"
+            f"{began}  cut off: killed, ended by a second signal, or power or disk failed; run it "
+            "again to settle what it left"
         )
     calls = ", ".join(f"{count:,} {kind}" for kind, count in run.end.calls.items()) or "no calls"
     took = duration((run.end.at - run.start.at) / 1000)

@@ -132,11 +132,11 @@ def _headline(report: Report) -> str:
     if tally.renewed:
         done += f", {tally.renewed:,} enrolled again with another user_data"
     if ended.signal is not None:
-        return f"{done}, then interrupted. Run the same command again to go on."
+        return f"{done}, then interrupted. Run the same command again to continue."
     if ended.stop is not None:
         return f"{done}, then stopped: {ended.stop}"
     if ended.bound is not None:
-        return f"{done}, then ended early: {ended.bound}. Run the same command again to go on."
+        return f"{done}, then ended early: {ended.bound}. Run the same command again to continue."
     if not tally.done and report.sync_result is not None and report.sync_result.deleted:
         return f"Run {report.place.run}: {amount(report.sync_result.deleted, 'face')} deleted."
     if not tally.done:

@@ -224,8 +224,8 @@ class PhotoRootCheck:
         if self._store.is_reachable(path) and self._running < MISSING_RUNNING:
             return None
         return LocalError(
-            f"The photos cannot be reached any more. {message} Mount the share again, "
-            "then run the same command: every row that is not enrolled yet stays due."
+            f"The photos can no longer be reached. {message} Mount the share again, then run the "
+            "same command: every row that is not enrolled yet stays due."
         )
 
     def _nothing_seen(self, folder: str) -> LocalError | None:

@@ -227,7 +227,7 @@ class Reconciler:
         ):
             self._later(due.doubt, early)  # the lag became known while it waited
         else:
-            doubt, because = due.doubt, "there is no photo any more to search with"
+            doubt, because = due.doubt, "there is no photo left to search with"
             self._lookups.search(
                 doubt.face,
                 on_answer=partial(self._searched, doubt),

@@ -127,7 +127,9 @@ def _stands_as_before(face: FaceRecord, *, work: CommandRecord) -> Changes:
     return Changes(
         faces=[before],
         events=[
-            work.event(EventKind.GONE, face.face_id, face.face_token, "stands as before"),
+            work.event(
+                EventKind.GONE, face.face_id, face.face_token, "the earlier face counts again"
+            ),
             work.event(EventKind.RESTORED, face.face_id, before.face_token),
         ],
     )
@@ -163,7 +165,7 @@ def _without_token(face: FaceRecord, *, due: bool, work: CommandRecord) -> Chang
     return Changes(faces=[without], events=[work.event(kind, face.face_id, face.face_token)])
 
 
-_PUT_BACK = "The ledger was put back to an earlier state"
+_PUT_BACK = "The ledger was restored to an earlier state"
 _REMEDY = (
     "`enroll verify --deep --requeue-missing` finds it; `enroll adopt` adopts what was added since."
 )
