@@ -331,7 +331,7 @@ class Driver:
         since, patience = self._reach.since, self._work.give_up_after
         if since is not None and now - since >= patience:
             because = self._reach.because
-            return f"The service could not be reached for {patience:,.0f} seconds ({because})"
+            return f"The service could not be reached for {duration(patience)} ({because})"
         return None
 
     def _why_rows_are_left(self) -> str | None:
