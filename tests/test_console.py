@@ -68,6 +68,7 @@ def report_of(
     ended: Ended, *, results: str | None = "/here/staff.results.csv", changed: bool = True
 ) -> Report:
     return Report(
+        seconds=ended.seconds,
         place=PLACE,
         ended=ended,
         exit_code=ExitCode.DONE,

@@ -146,7 +146,7 @@ class Run:
             forgotten=opened.forgotten,
             renews=given.settings.renews,
         )
-        self.tally.unscanned = given.manifest.rows_at_most
+        self.tally.rows = self.tally.unscanned = given.manifest.rows_at_most
         engine = ThreadEngine(service, store, self._executors)
         driver = self._driver = Driver(
             _work(opened),
