@@ -26,6 +26,7 @@ CASES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "startup": startup.measure,
     "row-cost": row_cost.measure,
     "unchanged": unchanged.measure,
+    "quiet-sync": unchanged.measure_sync,
     "due": unchanged.measure_due,
     "first-call": first_call.measure,
     "in-flight": in_flight.measure,

@@ -40,6 +40,7 @@ from enroll.model import (
     RowRecord,
     SendAs,
     Status,
+    Surplus,
 )
 
 ADAPTERS: dict[str, Callable[[Path], Path]] = {"sqlite": lambda folder: folder / "ledger.sqlite"}
@@ -321,6 +322,59 @@ def test_a_kept_scan_is_recalled_until_a_run_with_another_mark_begins(store: Led
         marked(ledger, "another")
         assert ledger.last_scan() is None
         assert ledger.scan_cache.load_part(0) is None
+
+
+@pytest.fixture
+def compared(ledger: Ledger) -> Ledger:
+    """Of four rows, three are enrolled; one of them has no row any more. A sync compares them."""
+    enroll(ledger, 1, 2, 3)
+    ledger.commit()
+    compare(ledger, 1, 2, 4)
+    return ledger
+
+
+def compare(ledger: Ledger, *numbers: int, people: set[str] | None = None) -> None:
+    diff = ledger.diff
+    diff.clear()
+    diff.add_rows([scanned(number) for number in numbers])
+    diff.match_photos(reread=False)
+    diff.compare(now=1000, cutoff=0, withheld=BlockList(), people=people)
+    diff.accept(1)
+    ledger.commit()
+
+
+def test_who_differs_is_compared_by_the_next_sync_and_nobody_else(compared: Ledger) -> None:
+    assert compared.diff.people_to_compare(most=9) == {"u3", "u4"}
+    assert compared.diff.people_to_compare(most=1) is None
+    enroll(compared, 4)
+    compared.commit()
+    compare(compared, 4, people={"u3", "u4"})
+    assert compared.diff.people_to_compare(most=9) == {"u3"}
+    counted = compared.diff.counts()
+    assert (counted.listed, counted.people, counted.newly_gone) == (3, 4, 0)
+
+
+CHANGED: dict[str, Changes] = {
+    "face": Changes(faces=[replace(face(1), code="ODD")]),
+    "row": Changes(rows=[replace(row(1), code="ODD")]),
+    "surplus": Changes(surplus=[Surplus(face_token=token(9), face_id=1, found_at=1, run=1)]),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_about_whom_anything_was_written_is_compared_by_the_next_sync(
+    compared: Ledger, what: str
+) -> None:
+    compared.record(CHANGED[what])
+    compared.commit()
+    assert compared.diff.people_to_compare(most=9) == {"u1", "u3", "u4"}
+
+
+def test_nobody_is_known_to_be_as_listed_before_a_sync_or_without_its_scan(
+    compared: Ledger,
+) -> None:
+    marked(compared, "another")
+    assert compared.diff.people_to_compare(most=9) is None
 
 
 def marked(ledger: Ledger, mark: str) -> None:

@@ -25,7 +25,7 @@ from enroll.commands.sync_compare import preview
 from enroll.commands.verify import VerifySettings, verify
 from enroll.errors import EnrollError, ExitCode, GuardError, TimeOverError
 from enroll.ledger import read_ledger
-from enroll.ledger.diff_queries import FIND_UNLISTED
+from enroll.ledger.diff_queries import find_unlisted
 from enroll.model import Photo, Status, Unusable
 from enroll.photos import PhotoStore, folder, read_photo
 from enroll.report.summary import summary_lines
@@ -662,7 +662,7 @@ def test_a_mark_holds_though_somebody_else_was_marked_before_the_face_was_added(
 
 
 def test_whether_a_face_was_added_since_a_mark_is_asked_of_that_mark_alone() -> None:
-    sql = str(FIND_UNLISTED.compile(dialect=sqlite.dialect()))
+    sql = str(find_unlisted().compile(dialect=sqlite.dialect()))
     assert "FROM event, leaver" not in sql  # each mark held against every other one
 
 

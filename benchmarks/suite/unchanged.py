@@ -23,6 +23,8 @@ from .ways import Command, ours, surroundings
 CASE = "nothing to do"
 FIRST = "enroll, first run"
 RSYNC = "rsync -a --dry-run"
+SYNC = "enroll sync"
+AFTER_SYNC = "enroll, run after a sync"
 _DUE = 0.3
 
 
@@ -73,6 +75,29 @@ def measure_due(bench: Bench) -> Iterator[Figure]:
             memory.append(used.memory / 1e6)
     case = f"{rows:,} rows, 30 % due, {limit:,} taken up"
     yield figure(case, OURS, "memory", values=memory, unit="MB", target="≤ 200")
+
+
+def measure_sync(bench: Bench) -> Iterator[Figure]:
+    """A sync that finds nothing to do beside such a run, and the run after it."""
+    rows = bench.size.many
+    manifest = bench.small().manifest(rows).resolve()
+    used: dict[str, list[Usage]] = defaultdict(list)
+    with running() as nginx, bench.scratch() as folder:
+        fabricate(folder / "ledger.sqlite", bench.small(), rows)
+        environ = surroundings(folder, nginx.endpoint)
+        measured(ours("sync", manifest, folder), cwd=folder, environ=environ)
+        for _, word in bench.rounds(["run", "sync, run"]):
+            for way in [OURS] if word == "run" else [SYNC, AFTER_SYNC]:
+                command = ours("sync" if way == SYNC else "run", manifest, folder)
+                used[way].append(measured(command, cwd=folder, environ=environ))
+    case = f"quiet sync, {rows:,} rows"
+    for way, usages in used.items():
+        target = "≤ 1.3 × run" if way == SYNC else ""
+        walls = [one.wall for one in usages]
+        yield figure(case, way, "wall time", values=walls, unit="s", target=target)
+        yield figure(case, way, "CPU", values=[one.cpu for one in usages], unit="s")
+        memory = [one.memory / 1e6 for one in usages]
+        yield figure(case, way, "memory", values=memory, unit="MB", target="≤ 200")
 
 
 def renew(ledger: Path, master: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -18,7 +18,7 @@ from enroll.errors import EnrollError
 from enroll.ledger import Ledger, SyncResult
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallBudget, Limiter, RateLimiter
-from enroll.manifest.scan import CHUNK_ROWS, Scan
+from enroll.manifest.scan import CHUNK_ROWS, Scan, Scanned
 from enroll.model import Credentials
 from enroll.photos import marks
 from enroll.resources import Concurrency, share_out
@@ -135,8 +135,11 @@ class Run:
         """Makes calls outside of the loop, before or after it, which count with the run's."""
         return other_calls(self.given.settings, self._opened.connection, self.ledger)
 
-    def drive(self, core: OneCore | None = None) -> Ended:
-        """Enroll what is due, on one `core` while nobody else wants it. Raises only bugs."""
+    def drive(
+        self, core: OneCore | None = None, *, quiet: Mapping[int, Scanned] | None = None
+    ) -> Ended:
+        """Enroll what is due, on one `core` while nobody else wants it; `quiet` is as for `Scan`.
+        Raises only bugs."""
         given, opened = self.given, self._opened
         service, store = opened.connection.service, opened.destination.store
         scan = Scan(
@@ -145,8 +148,9 @@ class Run:
             concurrency=opened.concurrency.readers,
             forgotten=opened.forgotten,
             renews=given.settings.renews,
+            quiet=quiet,
         )
-        self.tally.rows = self.tally.unscanned = given.manifest.rows_at_most
+        self.tally.unscanned = given.manifest.rows_at_most
         engine = ThreadEngine(service, store, self._executors)
         driver = self._driver = Driver(
             _work(opened),

@@ -15,11 +15,11 @@ from enroll import __version__, clock
 from enroll.allowed import GROUP_ID_NEEDED
 from enroll.errors import EnrollError, UsageError
 from enroll.facesearch.answers import why_fixed
-from enroll.ledger import LibraryIdentity, ledger_at
+from enroll.ledger import BlockList, LibraryIdentity, fingerprint, ledger_at
 from enroll.manifest.manifest import READER_VERSION, Manifest, manifest_from_json, open_manifest
 from enroll.manifest.results import default_results_path
 from enroll.manifest.source import Source
-from enroll.photos import check_installed, limit_memory
+from enroll.photos import PhotoStore, check_installed, limit_memory, marks
 from enroll.settings import RunSettings, default_ledger_path, host_of
 from enroll.text.files import InUse, Output, check_new_file
 
@@ -129,3 +129,12 @@ def manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
         settings.encoding,
         settings.sheet,
     ]  # as JSON gives it back
+
+
+def scan_mark(
+    settings: RunSettings, manifest: Manifest, store: PhotoStore, forgotten: BlockList
+) -> str:
+    """The fingerprint of all that decides which rows are due, besides photos and ledger."""
+    due_rules = [settings.due_rules(), marks(settings.preparation)]
+    key = manifest_key(settings, manifest.sha256)
+    return fingerprint(*key, store.root, due_rules, forgotten.mark)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll.commands.library import provide_library
-from enroll.commands.run_input import RunInput, manifest_key, named_library
+from enroll.commands.run_input import RunInput, manifest_key, named_library, scan_mark
 from enroll.errors import UsageError
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_sentence
 from enroll.ledger import (
@@ -17,13 +17,12 @@ from enroll.ledger import (
     Ledger,
     ScanCache,
     check_library,
-    fingerprint,
     ledger_at,
 )
 from enroll.manifest.scan import ChosenStore, choose_photo_store
 from enroll.model import Library
 from enroll.ownership import others_can_read, pasteable
-from enroll.photos import PhotoStore, marks
+from enroll.photos import PhotoStore
 from enroll.resources import Concurrency, file_limit
 from enroll.run.job import Trust
 from enroll.session.account import Connection, find_library, is_empty
@@ -183,8 +182,7 @@ class _Opening:
         ledger, forgotten = held.ledger, held.ledger.block_list
         photos = choose_photo_store(settings.images, manifest, ledger)
         key = manifest_key(settings, manifest.sha256)
-        due_rules = [settings.due_rules(), marks(settings.preparation)]
-        mark = fingerprint(*key, photos.store.root, due_rules, forgotten.mark)
+        mark = scan_mark(settings, manifest, photos.store, forgotten)
         start = replace(
             run_start(settings),
             manifest=path_text(manifest.path.absolute()),

@@ -7,7 +7,8 @@ contain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,8 +23,10 @@ from enroll.commands.run_input import (
     ledger_path,
     named_library,
     prepare,
+    scan_mark,
 )
 from enroll.commands.sync_guards import Refusal, Seen
+from enroll.commands.sync_rows import TakenRows, take_all, take_few
 from enroll.errors import GuardError, LocalError, TimeOverError
 from enroll.ledger import (
     Changes,
@@ -39,13 +42,7 @@ from enroll.ledger import (
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.results import csv_bytes, escape
 from enroll.manifest.rules import image_fault, user_id_fault
-from enroll.manifest.scan import (
-    CHUNK_ROWS,
-    FolderGoneError,
-    NoFolderError,
-    Scan,
-    choose_photo_store,
-)
+from enroll.manifest.scan import FolderGoneError, NoFolderError, Scanned, choose_photo_store
 from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable, same_face
 from enroll.photos import PhotoStore, open_store, read_photo
 from enroll.resources import share_out
@@ -73,14 +70,17 @@ HOUR_MS = 3_600_000
 class ManifestDifference:
     """How a manifest differs from a ledger, whose `diff` has the single rows and faces.
 
-    `result` has the numbers, and no deletions yet; `cutoff` is that of `removal_cutoff`, and
-    `store` has the photos.
+    `result` has the numbers, and no deletions yet; `now` is when they were found (UNIX ms),
+    `cutoff` that of `removal_cutoff`, and `store` has the photos. `quiet` are the parts of the scan
+    cache of which no row is to be added; None if everybody was compared.
     """
 
     manifest: Manifest
     result: SyncResult
+    now: int
     cutoff: int
     store: PhotoStore
+    quiet: Mapping[int, Scanned] | None
 
 
 def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[SyncResult]:
@@ -117,25 +117,74 @@ def compare(
     try:
         store = choose_photo_store(settings.images, manifest, ledger).store
     except (FolderGoneError, NoFolderError) as error:
-        _take_rows(settings, manifest, ledger, open_store("."), keep=keep)
+        take_all(manifest, ledger, open_store("."), readers=settings.readers)
+        _count_returned(ledger, keep=keep)
         raise GuardError([f"Nothing was done. {error}"]) from error
-    withheld, returned = _take_rows(settings, manifest, ledger, store, keep=keep)
+    taken = _take_rows(settings, manifest, ledger, store)
+    returned = _count_returned(ledger, keep=keep)
     diff.match_photos(reread=settings.checksum)
     _read_photos(settings, ledger, store, given.until, keep=keep)
     cutoff = removal_cutoff(now, settings.grace)
-    diff.compare(now=now, cutoff=cutoff, withheld=ledger.block_list)
+    diff.compare(now=now, cutoff=cutoff, withheld=ledger.block_list, people=taken.people)
     counted = diff.counts()
     if settings.differences is not None:
         _write_row_diffs(diff.row_diffs(photo_root=store.root), settings.differences)
-    return ManifestDifference(
+    found = ManifestDifference(
         manifest=manifest,
-        result=SyncResult(
-            counted=replace(counted, rows=counted.rows + withheld, returned=returned),
-            other_manifest=diff.other_manifest(_path_of(manifest)),
-        ),
+        result=SyncResult(counted=replace(counted, rows=taken.lines, returned=returned)),
+        now=now,
         cutoff=cutoff,
         store=store,
+        quiet=None if taken.people is None else taken.quiet_without(diff.changed_people()),
     )
+    return _with_other_manifest(found, settings, ledger)
+
+
+def _take_rows(
+    settings: SyncSettings, manifest: Manifest, ledger: Ledger, store: PhotoStore
+) -> TakenRows:
+    """Take the rows to compare: few, if the scan cache is of this manifest and these settings."""
+    cached, few = ledger.last_scan(), None
+    as_it_was = not settings.checksum and settings.sample is None
+    mark = scan_mark(settings, manifest, store, ledger.block_list)
+    if cached is not None and cached.fingerprint == mark and as_it_was:
+        few = take_few(ledger, cached, store, readers=settings.readers)
+    return few or take_all(manifest, ledger, store, readers=settings.readers)
+
+
+def _count_returned(ledger: Ledger, *, keep: bool) -> int:
+    """How many people were absent and are back; with `keep` the ledger learns of these whatever the
+    sync comes to."""
+    returned = ledger.diff.count_returned()
+    if keep:
+        ledger.diff.forget_returned()
+        ledger.commit()
+    return returned
+
+
+def _with_other_manifest(
+    found: ManifestDifference, settings: SyncSettings, ledger: Ledger
+) -> ManifestDifference:
+    path = _path_of(found.manifest)
+    if not ledger.diff.suspected_manifest(path):
+        return found
+    found = _of_everybody(found, settings, ledger)
+    other = ledger.diff.other_manifest(path)
+    return replace(found, result=replace(found.result, other_manifest=other))
+
+
+def _of_everybody(
+    found: ManifestDifference, settings: SyncSettings, ledger: Ledger
+) -> ManifestDifference:
+    """The same difference, after everybody was compared: its reasons are sought among all rows."""
+    if found.quiet is None:
+        return found
+    diff, store = ledger.diff, found.store
+    take_all(found.manifest, ledger, store, readers=settings.readers)
+    diff.match_photos(reread=False)
+    _read_photos(settings, ledger, store, math.inf, keep=False)
+    diff.compare(now=found.now, cutoff=found.cutoff, withheld=ledger.block_list)
+    return replace(found, quiet=None)
 
 
 DIFF_COLUMNS = ("change", "user_id", "user_data", "image", "face_token", "since")
@@ -170,6 +219,7 @@ def refuse_too_much(
     refusals = sync_guards.refusals(counted, settings)
     if not refusals:
         return
+    _of_everybody(found, settings, ledger)
     signs = ledger.diff.diagnose(manifest=_path_of(manifest))
     lines, masked = (
         sync_guards.refusal_lines(
@@ -218,28 +268,6 @@ def removal_cutoff(now: int, grace: float) -> int:
     """
     wait = grace * DAY_MS
     return now - round(wait - min(HOUR_MS, wait / 20))
-
-
-def _take_rows(
-    settings: SyncSettings, manifest: Manifest, ledger: Ledger, store: PhotoStore, *, keep: bool
-) -> tuple[int, int]:
-    """Take the whole manifest. Returns how many rows are of forgotten people, and how many people
-    were absent and are back; with `keep` the ledger learns of these whatever the sync comes to."""
-    diff, blocked = ledger.diff, ledger.block_list
-    scan = Scan(manifest.rows(CHUNK_ROWS), store, concurrency=settings.readers)
-    withheld = 0
-    try:
-        while (rows := scan.next_chunk()) is not None:
-            free, forgotten = blocked.part(rows)  # a forgotten person is no joiner
-            diff.add_rows(free)
-            withheld += len(forgotten)
-    finally:
-        scan.close()
-    returned = diff.count_returned()
-    if keep:
-        diff.forget_returned()
-        ledger.commit()
-    return withheld, returned
 
 
 def _read_photos(

@@ -51,6 +51,7 @@ from enroll.ledger.records import (
 )
 from enroll.ledger.scan_cache import (
     CachedScan,
+    Packed,
     Part,
     PartCounts,
     ScanCache,
@@ -83,6 +84,7 @@ __all__ = [
     "LibraryIdentity",
     "Listing",
     "MissingFace",
+    "Packed",
     "Part",
     "PartCounts",
     "ReadFile",

@@ -6,7 +6,7 @@ keep, from sync to sync, who is absent from the manifest and which faces are to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 from sqlalchemy import (
@@ -18,6 +18,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    insert,
     literal,
     not_,
     or_,
@@ -30,8 +31,6 @@ from enroll.ledger import schema as s
 from enroll.ledger.blocklist import BlockList
 from enroll.ledger.diff_queries import (
     ADD_ROWS,
-    FIND_UNLISTED,
-    FIND_UNMATCHED,
     MARK_NEW,
     MARK_RENEWALS,
     MATCH_FACES,
@@ -41,13 +40,15 @@ from enroll.ledger.diff_queries import (
     SAME_ROW,
     TO_RENEW,
     dropped,
+    find_unlisted,
+    find_unmatched,
     has_a_face,
     has_an_open_face,
     holds_a_token,
     is_a_sync,
+    is_compared,
     is_held_back,
     is_listed,
-    is_still_to_be_added,
     leads_nowhere,
     leads_to_face,
     photo_is_missing,
@@ -60,6 +61,7 @@ from enroll.ledger.diff_records import (
     RowDiffKind,
     UnreadFile,
 )
+from enroll.ledger.diff_settled import note_unsettled, people_to_compare
 from enroll.ledger.diff_state import (
     CORRECT_MARKS,
     FORGET_FACES_TO_DELETE,
@@ -72,10 +74,18 @@ from enroll.ledger.diff_state import (
     ROW_DIFFS,
     find_reasons,
     other_manifest,
+    suspected_manifest,
 )
 from enroll.ledger.records import shown_path
-from enroll.ledger.statements import scan_tuples
+from enroll.ledger.statements import Bulk, scan_tuples
 from enroll.model import ScannedRow, Status
+
+_INSERT_COMPARED = Bulk(insert(s.compared_person))
+_FIND = {
+    True: (find_unmatched(), find_unlisted()),
+    False: (find_unmatched(is_compared()), find_unlisted(is_compared())),
+}
+"""By whether everybody is compared."""
 
 
 class SqliteManifestDiff:
@@ -84,6 +94,7 @@ class SqliteManifestDiff:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._cutoff = 0
+        self._everybody = True
 
     @property
     def has_completed(self) -> bool:
@@ -95,6 +106,12 @@ class SqliteManifestDiff:
             ),
         )
         return self._connection.scalar(query.limit(1)) is not None
+
+    def people_to_compare(self, *, most: int) -> set[str] | None:
+        return people_to_compare(self._connection, most=most)
+
+    def clear(self) -> None:
+        self._do(delete(s.manifest_row))
 
     def add_rows(self, rows: Sequence[ScannedRow]) -> None:
         ADD_ROWS.execute(self._connection, [(*one, None, None, 0, "") for one in scan_tuples(rows)])
@@ -161,19 +178,24 @@ class SqliteManifestDiff:
         if parameters:
             self._connection.execute(SAME_FACE, parameters)
 
-    def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
-        for table in (s.unlisted_person, s.unmatched_face, s.renewal):
+    def compare(
+        self, *, now: int, cutoff: int, withheld: BlockList, people: Set[str] | None = None
+    ) -> None:
+        for table in (s.unlisted_person, s.unmatched_face, s.renewal, s.compared_person):
             self._do(delete(table))
+        self._everybody = people is None
+        _INSERT_COMPARED.execute(self._connection, [(one,) for one in people or ()])
+        find_unmatched, find_unlisted = _FIND[self._everybody]
         for statement in (
             MATCH_FACES,
             MATCH_FACES_BY_ROW,
             MARK_NEW,
             MARK_RENEWALS,
             QUEUE_RENEWALS,
-            FIND_UNMATCHED,
+            find_unmatched,
         ):
             self._do(statement)
-        self._do(FIND_UNLISTED, {"now": now})
+        self._do(find_unlisted, {"now": now})
         self._spare(withheld)
         self._cutoff = cutoff
 
@@ -196,6 +218,11 @@ class SqliteManifestDiff:
             for kind in (RowDiffKind.JOINER, RowDiffKind.PHOTO, RowDiffKind.USER_DATA)
         }
         people = select(func.count(s.face.c.user_id.distinct())).where(holds_a_token())
+        listed = select(func.count(w.user_id.distinct()))
+        settled = 0
+        if not self._everybody:
+            people = people.where(is_compared())
+            settled = self._number(select(s.compared_scan.c.people)) - self._number(listed)
         overdue = gone.since <= self._cutoff
         of_one = select(func.count().label("people")).where(overdue).group_by(gone.run)
         together = of_one.subquery()
@@ -206,13 +233,12 @@ class SqliteManifestDiff:
             first=not self.has_completed,
             rows=self._number(select(func.sum(w.lines))),
             missing=self._number(select(func.sum(w.lines)).where(photo_is_missing())),
-            listed=self._number(select(func.count(w.user_id.distinct()))),
-            people=self._number(people),
+            listed=settled + self._number(listed),
+            people=settled + self._number(people),
             joiners=self._number(changed[RowDiffKind.JOINER]),
             joining=self._number(joiners),
             photos=self._number(changed[RowDiffKind.PHOTO]),
             user_data=self._number(changed[RowDiffKind.USER_DATA]),
-            accepted=self._number(select(func.count()).where(is_still_to_be_added())),
             emptied=self._number(changed[RowDiffKind.USER_DATA].where(w.user_data == "")),
             held_back=self._number(select(func.count()).where(is_held_back())),
             dropped=self._number(dropped()),
@@ -243,6 +269,7 @@ class SqliteManifestDiff:
 
     def accept(self, run: int) -> None:
         """Record who is absent, and what to delete and add, which this sync is to do."""
+        note_unsettled(self._connection, everybody=self._everybody)
         for statement, values in (
             (FORGET_RETURNED, {}),
             (FORGET_WITHHELD, {}),
@@ -310,6 +337,14 @@ class SqliteManifestDiff:
 
     def diagnose(self, *, manifest: str) -> Diagnosis:
         return find_reasons(self._connection, manifest=manifest)
+
+    def changed_people(self) -> set[str]:
+        w = s.manifest_row.c
+        renewed = select(s.renewal.c.user_id)
+        return set(self._connection.scalars(select(w.user_id).where(w.change != "").union(renewed)))
+
+    def suspected_manifest(self, manifest: str) -> str:
+        return suspected_manifest(self._connection, manifest=manifest)
 
     def other_manifest(self, manifest: str) -> str:
         return other_manifest(self._connection, manifest=manifest)

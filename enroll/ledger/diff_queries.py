@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     FromClause,
+    Insert,
     Select,
     and_,
     bindparam,
@@ -244,19 +245,6 @@ MARK_NEW = (
 )
 
 
-def is_still_to_be_added() -> ColumnElement[bool]:
-    """Condition: the row is due, and is no change, because an earlier sync has accepted it."""
-    of_row = s.face.alias("of_row")
-    due = [*DUE, *OPEN]
-    known = (
-        select(literal(1))
-        .select_from(s.row.outerjoin(of_row, of_row.c.face_id == s.row.c.face_id))
-        .where(SAME_ROW, func.coalesce(of_row.c.status, s.row.c.status).in_(due))
-    )
-    there = and_(s.manifest_row.c.size.is_not(None), ~s.manifest_row.c.unusable)
-    return and_(there, s.manifest_row.c.change == "", exists(known))
-
-
 def _renewals() -> ColumnElement[bool]:
     """Condition: the first row that leads to an enrolled face, whose text no such row has."""
     other = s.manifest_row.alias("other")
@@ -332,16 +320,23 @@ def _face_is_wanted() -> ColumnElement[bool]:
     )
 
 
-FIND_UNMATCHED = insert(s.unmatched_face).from_select(
-    ["face_id", "user_id", "enrolled", "superseded", "fresh"],
-    select(
+def is_compared() -> ColumnElement[bool]:
+    """Condition: the face is of one of the people who are compared."""
+    return s.face.c.user_id.in_(select(s.compared_person.c.user_id))
+
+
+def find_unmatched(*of: ColumnElement[bool]) -> Insert:
+    """Find the faces, of those that meet a condition, to which no row of a listed person leads."""
+    found = select(
         s.face.c.face_id,
         s.face.c.user_id,
         s.face.c.status == Status.ENROLLED.value,
         and_(s.face.c.status == Status.SUPERSEDED.value, ~by_a_sync(s.face.c.run)),
         ~exists(select(literal(1)).where(s.face_to_delete.c.face_id == s.face.c.face_id)),
-    ).where(may_go(), is_listed(s.face.c.user_id), ~_face_is_wanted()),
-)
+    ).where(*of, may_go(), is_listed(s.face.c.user_id), ~_face_is_wanted())
+    names = ["face_id", "user_id", "enrolled", "superseded", "fresh"]
+    return insert(s.unmatched_face).from_select(names, found)
+
 
 _ADDITIONS = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESTORED.value)
 
@@ -371,19 +366,22 @@ def _added_since() -> ColumnElement[bool]:
 
 _MARK_HOLDS = and_(s.absence.c.user_id == s.face.c.user_id, ~_added_since())
 
-FIND_UNLISTED = insert(s.unlisted_person).from_select(
-    ["user_id", "since", "run", "fresh"],
-    select(
-        s.face.c.user_id,
-        # A clock may have been ahead.
-        func.min(func.coalesce(s.absence.c.since, bindparam("now")), bindparam("now")),
-        s.absence.c.run,
-        s.absence.c.user_id.is_(None),
+
+def find_unlisted(*of: ColumnElement[bool]) -> Insert:
+    """Find the people who are not listed, of those with a face that meets a condition."""
+    found = (
+        select(
+            s.face.c.user_id,
+            # A clock may have been ahead.
+            func.min(func.coalesce(s.absence.c.since, bindparam("now")), bindparam("now")),
+            s.absence.c.run,
+            s.absence.c.user_id.is_(None),
+        )
+        .select_from(s.face.outerjoin(s.absence, _MARK_HOLDS))
+        .where(*of, holds_a_token(), ~is_listed(s.face.c.user_id))
+        .group_by(s.face.c.user_id)
     )
-    .select_from(s.face.outerjoin(s.absence, _MARK_HOLDS))
-    .where(holds_a_token(), ~is_listed(s.face.c.user_id))
-    .group_by(s.face.c.user_id),
-)
+    return insert(s.unlisted_person).from_select(["user_id", "since", "run", "fresh"], found)
 
 
 def dropped() -> Select[Any]:

@@ -236,29 +236,19 @@ def _unlisted_behind(connection: Connection) -> bool:
     return FEW * _number(connection, behind) >= (FEW - 1) * _number(connection, gone) > 0
 
 
+def suspected_manifest(connection: Connection, *, manifest: str) -> str:
+    """The manifest that lists most of the absent people, if it is not this one; otherwise empty. An
+    earlier export under its own name does not count as another manifest: it was synced, and has not
+    been used since this one was."""
+    return _suspected(connection, manifest=manifest)[0]
+
+
 def other_manifest(connection: Connection, *, manifest: str) -> str:
-    """The manifest that lists most of the absent people, if it is not this one and lists hardly
-    anybody else; otherwise empty. An earlier export under its own name does not count as
-    another manifest: it was synced, and has not been used since this one was."""
-    theirs = (
-        select(s.row.c.user_id, func.max(s.run.c.manifest).label("manifest"))
-        .join_from(s.unlisted_person, s.row, s.row.c.user_id == s.unlisted_person.c.user_id)
-        .join(s.run, s.run.c.run == s.row.c.run)
-        .group_by(s.row.c.user_id)
-    )
-    found = Counter(one.manifest for one in connection.execute(theirs))
-    if not found:
+    """The same if it lists hardly anybody else; the rows of all people have to be known."""
+    path, people = _suspected(connection, manifest=manifest)
+    if not path:
         return ""
-    (path, people), *_ = found.most_common(1)
-    if path == manifest or 2 * people < found.total():
-        return ""
-    runs = s.run.c.manifest == path
-    of_syncs = select(func.count()).where(runs, is_a_sync())
-    last = _number(connection, select(func.max(s.run.c.run)).where(runs))
-    before = select(func.count()).where(s.run.c.manifest == manifest, s.run.c.run < last)
-    if _number(connection, of_syncs) and not _number(connection, before):
-        return ""
-    of_it = s.row.c.run.in_(select(s.run.c.run).where(runs))
+    of_it = s.row.c.run.in_(select(s.run.c.run).where(s.run.c.manifest == path))
     others = (
         select(literal(1))
         .select_from(s.manifest_row.join(s.row, and_(SAME_ROW, of_it)))
@@ -267,6 +257,29 @@ def other_manifest(connection: Connection, *, manifest: str) -> str:
     )
     listed = _number(connection, select(func.count()).select_from(others))
     return path if FEW * listed <= people else ""
+
+
+def _suspected(connection: Connection, *, manifest: str) -> tuple[str, int]:
+    """It, and how many absent people it lists."""
+    theirs = (
+        select(s.row.c.user_id, func.max(s.run.c.manifest).label("manifest"))
+        .join_from(s.unlisted_person, s.row, s.row.c.user_id == s.unlisted_person.c.user_id)
+        .join(s.run, s.run.c.run == s.row.c.run)
+        .group_by(s.row.c.user_id)
+    )
+    found = Counter(one.manifest for one in connection.execute(theirs))
+    if not found:
+        return "", 0
+    (path, people), *_ = found.most_common(1)
+    if path == manifest or 2 * people < found.total():
+        return "", 0
+    runs = s.run.c.manifest == path
+    of_syncs = select(func.count()).where(runs, is_a_sync())
+    last = _number(connection, select(func.max(s.run.c.run)).where(runs))
+    before = select(func.count()).where(s.run.c.manifest == manifest, s.run.c.run < last)
+    if _number(connection, of_syncs) and not _number(connection, before):
+        return "", 0
+    return path, people
 
 
 def _number(connection: Connection, query: Select[Any]) -> int:

@@ -6,7 +6,7 @@ which. tests/test_ledger_port.py is what every adapter has to pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -119,6 +119,13 @@ class ManifestDiff(Protocol):
     def has_completed(self) -> bool:
         """Whether an earlier sync has reached the end of its manifest."""
 
+    def people_to_compare(self, *, most: int) -> set[str] | None:
+        """Who may differ from the manifest of the cached scan, as long as all photos are as they
+        were; None if everybody may, or more than `most`."""
+
+    def clear(self) -> None:
+        """Forget the rows that were added."""
+
     def add_rows(self, rows: Sequence[ScannedRow]) -> None:
         """Add rows of the manifest."""
 
@@ -136,12 +143,20 @@ class ManifestDiff(Protocol):
     def store_same_faces(self, files: Iterable[ReadFile]) -> None:
         """Record, for later syncs too, which of these photos still show the face of their row."""
 
-    def compare(self, *, now: int, cutoff: int, withheld: BlockList) -> None:
-        """Find the difference. People absent since before `cutoff` (UNIX ms) are due for removal.
-        People who are `withheld` do not count as absent: `enroll forget` deletes their faces."""
+    def compare(
+        self, *, now: int, cutoff: int, withheld: BlockList, people: Set[str] | None = None
+    ) -> None:
+        """Find the difference: of `people`, all of whose rows were added, or of everybody.
+
+        People absent since before `cutoff` (UNIX ms) are due for removal. People who are `withheld`
+        do not count as absent: `enroll forget` deletes their faces.
+        """
 
     def counts(self) -> DiffCounts:
-        """The difference in numbers, without `returned`."""
+        """The difference in numbers, without `returned`; `rows` counts those that were added."""
+
+    def changed_people(self) -> set[str]:
+        """The people with a row that is to be added."""
 
     def row_diffs(
         self, kinds: Sequence[RowDiffKind] = ..., *, photo_root: str
@@ -149,7 +164,8 @@ class ManifestDiff(Protocol):
         """The single rows and faces, with photos' paths relative to `photo_root`."""
 
     def accept(self, run: int) -> None:
-        """Record who is absent, and what is to be added and deleted."""
+        """Record who is absent, what is to be added and deleted, and whom the next sync of this
+        manifest has to compare."""
 
     def count_returned(self) -> int:
         """How many people were absent and are back."""
@@ -169,6 +185,9 @@ class ManifestDiff(Protocol):
 
     def diagnose(self, *, manifest: str) -> Diagnosis:
         """Likely reasons for a large difference from this manifest (an absolute path)."""
+
+    def suspected_manifest(self, manifest: str) -> str:
+        """What may be `other_manifest`; that needs everybody's rows, and this does not."""
 
     def other_manifest(self, manifest: str) -> str:
         """`Diagnosis.other_manifest` alone."""

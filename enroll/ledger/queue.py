@@ -100,8 +100,8 @@ class SqliteScanCache:
         )
 
     def drop(self) -> None:
-        self._connection.execute(delete(s.scan_cache))
-        self._connection.execute(delete(s.scan_cache_part))
+        for table in (s.scan_cache, s.scan_cache_part, s.compared_scan, s.to_compare):
+            self._connection.execute(delete(table))
 
 
 _ENROLLED = Status.ENROLLED.value

@@ -194,12 +194,16 @@ class ScanCache:
         self.all_quiet = self.recalled
         """Whether every part was found as it was."""
 
-    def next_part(self) -> Part | None:
-        """The part of the last scan to look at next; None if there is none left."""
+    def next_number(self) -> int | None:
+        """The number of the part of the last scan to look at next; None if there is none left."""
         if not self.recalled or self._handed_out >= self._record.parts:
             return None
         self._handed_out += 1
-        return self._keeper.load_part(self._handed_out - 1)
+        return self._handed_out - 1
+
+    def load(self, number: int) -> Part | None:
+        """A part of the last scan; None if it is not there."""
+        return self._keeper.load_part(number)
 
     def quiet(self) -> None:
         """The next part was found as it was."""

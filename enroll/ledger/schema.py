@@ -28,7 +28,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Kept in SQLite's `user_version`; a ledger of another one is refused. No number is used twice."""
 
 APPLICATION_ID = 0x656E726C
@@ -251,6 +251,37 @@ scan_cache_part = Table(
     Column("counts", Text),
 )
 
+# What the last sync has found of the manifest of the cached scan, as long as that is kept: how many
+# people are in it. All of them have exactly the faces that it lists, except those in `to_compare`.
+compared_scan = Table(
+    "compared_scan",
+    metadata,
+    Column("only", Integer, CheckConstraint("only = 1"), primary_key=True),
+    Column("people", Integer, nullable=False),
+)
+
+# A line is a person who differed then, or about whom a row or a face was written since.
+to_compare = Table(
+    "to_compare",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+_NOTE_CHANGE = """
+CREATE TRIGGER {table}_{word} AFTER {word} ON {table}
+WHEN EXISTS (SELECT 1 FROM compared_scan)
+AND NOT EXISTS (SELECT 1 FROM to_compare WHERE user_id = {which}.user_id)
+BEGIN INSERT INTO to_compare VALUES ({which}.user_id); END
+"""
+
+TRIGGERS = [
+    _NOTE_CHANGE.format(table=table, word=word, which=which)
+    for table in ("face", "row")
+    for word, which in (("INSERT", "new"), ("UPDATE", "new"), ("DELETE", "old"))
+]
+"""They keep `to_compare`, whoever writes: what they miss, the next sync would not compare."""
+
 scratch_metadata = MetaData()
 """What a command works with beside the ledger: temporary tables, which live in a file of SQLite's
 own that is never synced."""
@@ -348,6 +379,13 @@ unmatched_face = Table(
     Column("superseded", Boolean, nullable=False),
     Column("fresh", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
+)
+
+# A line is a person whom a sync compares, if it does not compare everybody.
+compared_person = _temporary(
+    "compared_person",
+    scratch_metadata,
+    Column("user_id", Text, primary_key=True),
 )
 
 # A line is a face that was chosen to be deleted.

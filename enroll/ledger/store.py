@@ -171,6 +171,8 @@ def _access_to_read(path: Path) -> Access:
 def _fill(connection: Connection, identity: LibraryIdentity, *, began_empty: bool) -> None:
     """Make the tables of a ledger that knows nothing."""
     s.create_tables(connection, s.metadata)
+    for trigger in s.TRIGGERS:
+        connection.exec_driver_sql(trigger)
     library = {**asdict(identity), "photo_root": "", "photo_root_named": False}
     connection.execute(insert(s.library).values(only=1, began_empty=began_empty, **library))
 

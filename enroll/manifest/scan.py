@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from enroll import clock
 from enroll.errors import LocalError, ShortageError, UsageError
-from enroll.ledger import BlockList, LedgerReader, Part, PartCounts, digest_of, pack, unpack
+from enroll.ledger import (
+    BlockList,
+    LedgerReader,
+    Packed,
+    Part,
+    PartCounts,
+    digest_of,
+    pack,
+    unpack,
+)
 from enroll.manifest.manifest import Manifest
 from enroll.model import FileTimes, Row, ScannedRow
 from enroll.photos import PhotoStore, open_store
@@ -136,6 +145,38 @@ class Scanned:
     packed: bytes | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPart:
+    """A part of the scan cache whose photos were looked at again; `quiet` are its counts if none of
+    them has changed since the part was settled."""
+
+    known: Packed
+    paths: Sequence[str]
+    times: array[int]
+    digest: bytes
+    quiet: PartCounts | None
+
+    def rows(self, people: Set[str] | None = None) -> list[ScannedRow]:
+        """Its rows, or those of some people."""
+        if people is None:
+            return _rows(_packed_rows(self.known), self.paths, self.times)
+        places = _places(self.known, people)
+        times = array("q", (x for n in places for x in self.times[3 * n : 3 * n + 3]))
+        return _rows(_packed_rows(self.known, places), [self.paths[n] for n in places], times)
+
+    def scanned(self) -> Scanned:
+        """The part as scanned: with its rows, unless it is quiet."""
+        return Scanned(
+            lines=len(self.known.lines) + self.known.withheld,
+            first_line=self.known.first_line,
+            digest=self.digest,
+            any_photo=_has_photo(self.times),
+            withheld=self.known.withheld,
+            rows=() if self.quiet is not None else self.rows(),
+            quiet=self.quiet,
+        )
+
+
 class Scan:
     """Reads the manifest in parts. Each `next_part` may run on another thread."""
 
@@ -147,14 +188,17 @@ class Scan:
         concurrency: int = 16,
         forgotten: BlockList | None = None,
         renews: bool = False,
+        quiet: Mapping[int, Scanned] | None = None,
     ) -> None:
         """`concurrency` is how many photos are looked up at a time when their store is slow; rows
         of `forgotten` people are only counted. With `renews` no part is quiet in which a row has
-        another text than its face."""
+        another text than its face, or ended badly. If the command has looked at the parts of the
+        scan cache already, `quiet` are those of which no row is due; all others are compared."""
         self._chunks = chunks
         self._forgotten = forgotten or BlockList()
         self._store = store
         self._renews = renews
+        self._quiet = quiet
         self._concurrency = concurrency
         self._pool: Threads | None = None
 
@@ -191,30 +235,32 @@ class Scan:
         paths = [self._store.locate(row.image) for row in rows]
         return paths, self._times(paths)
 
-    def same_part(self, part: Part) -> Scanned:
-        """A part of the scan cache of the same manifest, scanned again."""
+    def look_again(self, part: Part) -> SeenPart:
+        """Look at the photos of a part of the scan cache of the same manifest."""
         known = unpack(part.rows)
         paths = [self._store.locate(image) for image in known.images]
         times = self._times(paths)
         digest = digest_of(times)
         quiet = part.counts if digest == part.digest else None
-        if quiet is not None and quiet.user_data_changed and self._renews:
-            quiet = None
-        rows: list[ScannedRow] = []
-        if quiet is None:
-            found = zip(known.lines, known.user_ids, known.user_data, known.images, strict=True)
-            rows = _rows(
-                [Row(line=n, user_id=u, user_data=d, image=i) for n, u, d, i in found], paths, times
-            )
-        return Scanned(
-            lines=len(known.lines) + known.withheld,
-            first_line=known.first_line,
-            digest=digest,
-            any_photo=_has_photo(times),
-            withheld=known.withheld,
-            rows=rows,
-            quiet=quiet,
-        )
+        return SeenPart(known=known, paths=paths, times=times, digest=digest, quiet=quiet)
+
+    def rows_of(self, part: Part, people: Set[str]) -> list[ScannedRow]:
+        """The rows of some people in a part of the scan cache."""
+        known = unpack(part.rows)
+        rows = _packed_rows(known, _places(known, people))
+        return _rows(rows, *self._photos(rows))
+
+    def quiet_part(self, number: int) -> Scanned | None:
+        """A part of the scan cache that the command has just seen to be quiet."""
+        return None if self._quiet is None else self._quiet.get(number)
+
+    def same_part(self, part: Part) -> Scanned:
+        """A part of the scan cache of the same manifest, scanned again."""
+        seen = self.look_again(part)
+        differs = self._renews and seen.quiet and (seen.quiet.user_data_changed or seen.quiet.bad)
+        if differs or self._quiet is not None:
+            seen = replace(seen, quiet=None)
+        return seen.scanned()
 
     def _times(self, paths: Sequence[str]) -> array[int]:
         """Size and times of each photo; looked up in threads when the store is slow."""
@@ -240,6 +286,18 @@ class Scan:
 
 def _has_photo(times: array[int]) -> bool:
     return max(times[::3], default=-1) >= 0  # sizes
+
+
+def _places(known: Packed, people: Set[str]) -> list[int]:
+    return [place for place, one in enumerate(known.user_ids) if one in people]
+
+
+def _packed_rows(known: Packed, places: Iterable[int] | None = None) -> list[Row]:
+    lines, ids, texts, images = known.lines, known.user_ids, known.user_data, known.images
+    return [
+        Row(line=lines[n], user_id=ids[n], user_data=texts[n], image=images[n])
+        for n in (range(len(lines)) if places is None else places)
+    ]
 
 
 def _rows(rows: Sequence[Row], paths: Sequence[str], times: array[int]) -> list[ScannedRow]:

@@ -124,10 +124,14 @@ class Feed:
         self._scanning = True
         if not self._scan_cache.recalled:
             self._tasks.scan(self._scan.next_part, self._hear_part)
-        elif (part := self._scan_cache.next_part()) is not None:
-            self._tasks.scan(partial(self._scan.same_part, part), self._hear_part)
-        else:
-            self._hear_part(None)
+            return
+        while (number := self._scan_cache.next_number()) is not None:
+            if (quiet := self._scan.quiet_part(number)) is not None:
+                self._take_part(quiet)
+            elif (part := self._scan_cache.load(number)) is not None:
+                self._tasks.scan(partial(self._scan.same_part, part), self._hear_part)
+                return
+        self._hear_part(None)
 
     def read_later(self, job: Job) -> None:
         """Process a job again, before the rows that have not been processed yet."""
@@ -192,20 +196,22 @@ class Feed:
             self._scan_cache.whole()
             journal.noted()
         else:
-            if scanned.any_photo:
-                self._photo_root.on_seen()
-            tally.unscanned = max(tally.unscanned - scanned.lines, 0)
-            if scanned.withheld:
-                tally.count(
-                    Status.WITHHELD, WITHHELD.code, WITHHELD.message, lines=scanned.withheld
-                )
-            if scanned.quiet is not None:
-                self._scan_cache.quiet()
-                self._count(scanned.quiet)
-            else:
-                self._compare(scanned)
+            self._take_part(scanned)
         self._expect()
         journal.observer.scanned(tally)
+
+    def _take_part(self, scanned: Scanned) -> None:
+        tally = self._journal.tally
+        if scanned.any_photo:
+            self._photo_root.on_seen()
+        tally.unscanned = max(tally.unscanned - scanned.lines, 0)
+        if scanned.withheld:
+            tally.count(Status.WITHHELD, WITHHELD.code, WITHHELD.message, lines=scanned.withheld)
+        if scanned.quiet is not None:
+            self._scan_cache.quiet()
+            self._count(scanned.quiet)
+        else:
+            self._compare(scanned)
 
     def _queue_sample(self) -> None:
         if self._sample is None:
