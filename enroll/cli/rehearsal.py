@@ -20,6 +20,7 @@ from enroll.allowed import COUNT, Range
 from enroll.cli import options
 from enroll.cli.command import SettingsCommand, named_option, option
 from enroll.cli.parameters import FILE, SECONDS, Number
+from enroll.cli.signals import begin_line
 from enroll.errors import ExitCode, LocalError, UsageError
 from enroll.model import Credentials
 from enroll.ownership import make_folder
@@ -146,6 +147,7 @@ def sandbox(
         raise UsageError(
             f"The stand-in cannot listen on port {port}: {error.strerror}. Choose another --port."
         ) from error
+    begin_line()
     say("The stand-in has stopped.")
     return 0
 

@@ -16,6 +16,7 @@ from enroll.allowed import Range
 from enroll.cli import options
 from enroll.cli.command import SettingsCommand, command_line_option, in_use, option
 from enroll.cli.parameters import File, Member, Number, Time
+from enroll.cli.signals import begin_line
 from enroll.cli.terminal import printing
 from enroll.model import Status
 from enroll.settings import find_ledger
@@ -47,6 +48,7 @@ def status(as_json: bool, watch: bool, **library: Any) -> int:
                 return 0
             clock.sleep(2)
     except KeyboardInterrupt:
+        begin_line()
         return 0
 
 

@@ -65,10 +65,10 @@ class SignalDesk:
         self._seen += 1
         if self._seen > 1:
             if number != signal.SIGHUP:
-                _begin_line()
+                begin_line()
                 self._leave(number)
             return
-        _begin_line()
+        begin_line()
         if self._interrupt is None:
             SignalDesk.early = number
             if self._holding:
@@ -89,7 +89,7 @@ class SignalDesk:
         os._exit(128 + number)
 
 
-def _begin_line() -> None:
+def begin_line() -> None:
     """Move a terminal off the line where it shows ^C, behind a bar or a question."""
     if not logs_json():
         with suppress(OSError):

@@ -111,7 +111,9 @@ def judge(
     if findings.cut_at is not None and (
         calibration is None or findings.cut_at >= _least(calibration)
     ):
-        return Undecided("more faces match this photo as well as its own than a search shows")
+        return Undecided(
+            "too many faces match this photo equally well for a search to show them all"
+        )
     came = replace(doubt, refused=0)
     early = first_look_at(doubt, calibration=calibration, settle_after=settle_after) - findings.at
     if early > 0:
