@@ -55,7 +55,7 @@ class Server:
     def close(self) -> None:
         """End the program; what it has started goes on."""
         self._socket.close()
-        self._process.wait()
+        self._process.wait(30)
 
 
 _servers: list[Server] = []

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import Any, TextIO
 from unittest.mock import patch
 
@@ -92,7 +93,7 @@ class Command:
         fresh: bool = False,
         **streams: Any,
     ) -> Iterator[subprocess.Popen[str]]:
-        """Start it as a process, which is killed if it is still there in the end.
+        """Start it as a process, which is killed if it is still there in the end, or is stuck.
 
         A `fresh` one loads its modules by itself.
         """
@@ -112,10 +113,15 @@ class Command:
         else:
             begun = [*wrapped, sys.executable, *(later() or ("-m", "enroll")), *given]
             process = subprocess.Popen(begun, text=True, **options)
+        # Whoever reads what one that is stuck says, or waits for its end, is stuck as well.
+        stuck = Timer(4 * SECONDS, process.kill)
+        stuck.daemon = True
+        stuck.start()
         with process:
             try:
                 yield process
             finally:
+                stuck.cancel()
                 process.kill()
 
     def __call__(self, *arguments: object) -> Done:

@@ -86,8 +86,8 @@ def test_faces_that_others_added_are_taken_over_and_not_added_again(archive: Arc
     adoption = adopted(archive, told)
     assert (adoption.exit_code, outcomes(adoption)) == (ExitCode.DONE, {"adopted": 4})
     assert (adoption.rows, adoption.to_search, archive.box.count("search")) == (6, 4, 4)
-    assert "2 rows of people without a face there." in told.text
-    assert "To search for: 4 rows, a call each." in told.text
+    assert "2 rows of people without a face in the library." in told.text
+    assert "4 rows to search for, with a call each." in told.text
     added = archive.box.count("add")
     assert archive.run().exit_code is ExitCode.DONE
     assert archive.box.count("add") == added + 2  # the other two
@@ -112,7 +112,7 @@ def test_a_dry_run_says_what_it_takes_and_leaves_nothing(archive: Archive) -> No
     told = Told()
     adoption = adopted(archive, told, dry_run=True)
     assert adoption.to_search == 1
-    assert "To search for: 1 row, a call each." in told.text
+    assert "1 row to search for, with a call each." in told.text
     assert archive.box.count("search") == 0
     assert not archive.ledger.exists()
     assert not archive.ledger.with_name("ledger.sqlite.lock").exists()

@@ -68,6 +68,7 @@ def report_of(
     ended: Ended, *, results: str | None = "/here/staff.results.csv", changed: bool = True
 ) -> Report:
     return Report(
+        seconds=ended.seconds,
         place=PLACE,
         ended=ended,
         exit_code=ExitCode.DONE,
@@ -256,7 +257,7 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_it_is(
     console.ticked(tally)
     console.ticked(tally)
     (line,) = [line for line in stream.getvalue().splitlines() if "rows done" in line]
-    assert line == ("100 of 400 rows done (25 %), 0 failed, 0 in doubt, 1.7 rows/s, 3 min 0 s left")
+    assert line == ("100 of 400 rows done (25 %), 0 failed, 0 in doubt, 1.7 rows/s, 3 min left")
 
 
 def rows_end(console: Console, status: Status, *, lines: int) -> None:
@@ -611,8 +612,9 @@ def test_the_summary_names_photos_of_several_people_and_masks_their_ids() -> Non
     [
         (0.84, "0.8 s"),
         (45.4, "45 s"),
-        (59.6, "1 min 0 s"),
+        (59.6, "1 min"),
         (725, "12 min 5 s"),
+        (21_600, "6 h"),
         (12_000, "3 h 20 min"),
         (187_200, "2 d 4 h"),
     ],

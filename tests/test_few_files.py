@@ -151,7 +151,9 @@ def another_user() -> tuple[str, ...]:
     user = str(40_000 + os.getpid() % 20_000)
     prefix = ("setpriv", "--reuid", user, "--regid", user, "--clear-groups")
     try:
-        subprocess.run([*prefix, sys.executable, "-c", ""], check=True, capture_output=True)
+        subprocess.run(
+            [*prefix, sys.executable, "-c", ""], check=True, timeout=120, capture_output=True
+        )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("another user cannot be had here, or cannot start this Python")
     return prefix

@@ -20,7 +20,7 @@ from enroll.commands.remove import RemoveSettings, remove
 from enroll.commands.run_closing import Report
 from enroll.commands.sync import sync_manifest
 from enroll.commands.sync_compare import preview
-from enroll.commands.sync_guards import Guard, refusals
+from enroll.commands.sync_guards import Guard, difference_lines, refusals
 from enroll.errors import ExitCode, GuardError
 from enroll.ledger import DiffCounts, read_ledger
 from enroll.report.summary import urgent_lines
@@ -509,3 +509,27 @@ def test_people_whose_photos_came_a_night_later_are_joiners_that_a_guard_judges(
     with pytest.raises(GuardError):
         archive.sync(max_changes=Bound(10))
     assert len(archive.there()) == 30
+
+
+def test_a_difference_counts_what_an_earlier_sync_accepted_and_did_not_get_done(
+    archive: Archive,
+) -> None:
+    archive.people(*range(8))
+    done = archive.sync(max_calls=5)  # two to find and list the library
+    assert (counted(done).joiners, counted(done).accepted) == (8, 0)
+    (found,) = preview(archive.sync_settings())
+    assert (found.counted.joiners, found.counted.accepted) == (0, 5)
+    assert found.counted.added == 0  # no guard judges them again
+    lines = [" ".join(line.split()) for line in difference_lines(found.counted)]
+    assert "5 rows still to be added, as accepted by an earlier sync" in lines
+    assert counted(archive.sync()).accepted == 5
+    assert counted(archive.sync()).accepted == 0
+
+
+def test_leavers_absent_for_the_first_time_are_said_to_be_among_the_others() -> None:
+    lines = list(difference_lines(DiffCounts(waiting=2, newly_gone=2)))
+    where = [line.split(maxsplit=1)[1] for line in lines].index("leavers within the grace period")
+    assert lines[where + 1].split(maxsplit=1) == [
+        "2",
+        "of these leavers are absent for the first time",
+    ]

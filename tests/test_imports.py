@@ -207,7 +207,11 @@ def test_help_loads_none_of_the_heavy_packages(arguments: list[str]) -> None:
         f"print([name for name in {HEAVY!r} if name in sys.modules], code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert done.stdout.splitlines()[-1] == "[] 0"
 
@@ -215,7 +219,7 @@ def test_help_loads_none_of_the_heavy_packages(arguments: list[str]) -> None:
 def test_importing_the_package_loads_none_of_the_heavy_packages() -> None:
     script = f"import sys, enroll; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout == "[]\n"
 

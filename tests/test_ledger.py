@@ -348,7 +348,7 @@ def test_a_ledger_that_is_open_here_keeps_its_locks_when_it_is_opened_again(path
         "database.execute('SELECT * FROM run').fetchall()\n"
         "database.close()"
     )
-    subprocess.run([sys.executable, "-c", look, str(path)], check=True)
+    subprocess.run([sys.executable, "-c", look, str(path)], check=True, timeout=120)
     assert path.with_name(path.name + "-wal").exists()
     writing.close()
 

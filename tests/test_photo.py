@@ -133,6 +133,7 @@ def test_an_image_of_another_format_is_named_without_a_decoder_of_it() -> None:
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
     loaded = {name.removeprefix("PIL.").removesuffix("ImagePlugin") for name in done.stdout.split()}
     assert loaded <= {"Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"}

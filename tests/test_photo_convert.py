@@ -532,7 +532,11 @@ print(len(set(found)))
 def test_a_process_has_one_set_of_decoders_however_many_threads_ask_first() -> None:
     asked = [
         subprocess.run(
-            [sys.executable, "-c", ASKED_AT_ONCE], capture_output=True, text=True, check=True
+            [sys.executable, "-c", ASKED_AT_ONCE],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
         )
         for _ in range(3)
     ]

@@ -110,6 +110,22 @@ def test_every_face_of_a_person_goes_and_copies_too_and_nobody_elses(archive: Ar
     assert stranger in archive.in_library()
 
 
+def test_where_there_is_nothing_to_delete_it_says_of_what(archive: Archive) -> None:
+    for _ in range(2):
+        told = Told()
+        removed(archive, told, of_run=2)
+    assert told.said == ["Nothing to delete: the library holds no face that run 2 added."]
+    told = Told()
+    assert removed(archive, told, superseded=True).exit_code is ExitCode.DONE
+    assert told.said == ["Nothing to delete: the library holds no superseded face."]
+    told = Told()
+    removed(archive, told, user_ids=ids(archive, "nobody-1"))
+    assert told.said == [
+        "The ledger has no face of this person: no***1.",
+        "Nothing to delete: the library holds no face of these people.",
+    ]
+
+
 def test_a_token_that_a_face_has_twice_is_deleted_once(archive: Archive) -> None:
     face = archive.face("u1")
     archive.record(replace(face, former_token=face.face_token, former_user_data="name"))

@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock
 from enroll.model import Candidate, Credentials, SendAs, Status
+from enroll.report.summary import summary_lines
 from enroll.run import progress, reconcile
 from enroll.sandbox import Sandbox
 from enroll.session.tally import Tally
@@ -964,3 +965,51 @@ def test_a_library_user_can_run_from_a_thread_of_its_own(archive: Archive) -> No
     thread.start()
     thread.join()
     assert reports[0].exit_code is ExitCode.DONE
+
+
+def test_what_a_run_that_ends_early_has_not_compared_completes_its_table(archive: Archive) -> None:
+    archive.people(*range(40))
+    archive.run(limit=3)
+    report = archive.run(max_calls=1)  # the rows that are known to be due are counted, no others
+    tally = report.ended.tally
+    assert (report.exit_code, tally.scanned) == (ExitCode.ENDED_EARLY, False)
+    assert (tally.statuses[Status.PENDING], tally.not_reached) == (37, 3)
+    lines = summary_lines(report)
+    assert "  and at most 3 rows not compared with the ledger before the run ended" in lines
+    assert "0 add" not in "\n".join(lines)
+    whole = archive.run()
+    assert (whole.ended.tally.statuses.total(), whole.ended.tally.not_reached) == (40, 0)
+    assert not [line for line in summary_lines(whole) if "not compared" in line]
+
+
+def test_the_ledger_and_the_summary_have_the_same_duration_of_a_run(archive: Archive) -> None:
+    archive.people(*range(3))
+    report = archive.run()
+    with closing(read_ledger(archive.ledger)) as ledger:
+        (run,) = ledger.status().runs
+    assert run.end is not None
+    assert (run.end.at - run.start.at) / 1000 == report.seconds
+
+
+class Reading(Screen):
+    """Reads the ledger during the run: the account's limit, and that of the run's pace."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self.seen: list[tuple[int | None, int | None]] = []
+
+    def ticked(self, tally: Tally) -> None:
+        with closing(read_ledger(self.archive.ledger)) as ledger:
+            status = ledger.status()
+        pace = status.runs[0].pace
+        if pace is not None and pace.ceiling is not None:
+            self.seen.append((status.ceiling, pace.ceiling))
+
+
+def test_a_ledger_has_one_limit_of_the_account_during_a_run(archive: Archive) -> None:
+    archive.people(*range(100))
+    archive.box.parallel, archive.box.latency = 3, 0.05
+    screen = Reading(archive)
+    archive.run(screen=screen)
+    assert screen.seen
+    assert all(account == pace for account, pace in screen.seen)

@@ -236,6 +236,10 @@ def test_the_package_imports_nothing_from_the_rest_of_enroll() -> None:
         " and m != 'enroll' and not m.startswith('enroll.sandbox')])"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     assert (done.stdout.strip(), done.stderr) == ("", "")

@@ -98,7 +98,7 @@ def test_status_shows_counts_errors_and_runs() -> None:
         "",
         "Runs, the latest first",
         "     2  2025-01-02T03:04:05Z  ada@desk  in progress (process 42)",
-        "     1  2025-01-02T03:04:05Z  ada@desk  exit code 3 after 1 min 0 s, 1,200 add, "
+        "     1  2025-01-02T03:04:05Z  ada@desk  exit code 3 after 1 min, 1,200 add, "
         "1 group_list: No key.",
     ]
 

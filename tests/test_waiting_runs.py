@@ -144,6 +144,7 @@ def test_a_terminal_of_its_own_that_goes_away_ends_a_run_softly(
     box.latency = 0.3
     pid, ours = pty.fork()
     if not pid:
+        signal.alarm(round(SECONDS))  # we wait for what it says, and for its end
         with suppress(OSError):
             os.chdir(archive.folder)
             command = [sys.executable, "-m", "enroll", *archive.arguments]

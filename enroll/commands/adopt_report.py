@@ -132,11 +132,11 @@ def opening_lines(adoption: Adoption) -> list[str]:
         (adoption.known, "line", "enrolled before"),
         (adoption.invalid, "row", "invalid"),
         (adoption.withheld, "line", "withheld"),
-        (adoption.rows - adoption.to_search, "row", "of people without a face there"),
+        (adoption.rows - adoption.to_search, "row", "of people without a face in the library"),
     ]
     counts = [f"{amount(count, noun)} {what}" for count, noun, what in left_out if count]
     lines += [f"{', '.join(counts)}."] * bool(counts)
-    lines.append(f"To search for: {amount(adoption.to_search, 'row')}, a call each.")
+    lines.append(f"{amount(adoption.to_search, 'row')} to search for, with a call each.")
     return lines
 
 

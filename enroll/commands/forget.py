@@ -310,7 +310,7 @@ def _say_how_it_went(
     if done := len(forgotten.people) - len(forgotten.left):
         prompt.say(
             f"{amount(done, 'person', 'people')} forgotten. All that is left is a keyed hash of "
-            "the user_id, by which runs withhold their rows."
+            "the user_id, which runs use to withhold their rows."
         )
     if not forgotten.left:
         return
@@ -329,7 +329,7 @@ def _say_who_names_them(
     found = list(find_traces(files, people))
     naming = [one for one in found if not one.because]
     if naming:
-        prompt.say("These files still name some of them:")
+        prompt.say("These files still name people who were forgotten:")
         prompt.say(
             *(
                 f"  {settings.shown_path(one.path, people)} ({one.what}, "

@@ -154,7 +154,7 @@ RESULTS = "the results"
 
 _REMEDIES = {
     MANIFEST: "remove the rows; as long as they are there, runs withhold them",
-    RESULTS: "the next run writes it again, with the people in its manifest; else delete it",
+    RESULTS: "the next run rewrites it from its manifest; else delete it",
     "the log file": "delete it, or the lines",
 }
 """What to do about a file, by what it is; all else can be deleted."""

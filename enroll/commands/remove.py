@@ -149,6 +149,8 @@ def _unknown_lines(
     if unknown:
         more = f" and {len(unknown) - SHOWN:,} more" if len(unknown) > SHOWN else ""
         of_all = f"{len(unknown):,} of the {amount(len(people), 'person', 'people')}"
+        if len(unknown) == len(people):
+            of_all = "this person" if len(people) == 1 else "any of these people"
         yield f"The ledger has no face of {of_all}: {', '.join(unknown[:SHOWN])}{more}."
 
 

@@ -150,7 +150,7 @@ class Run:
             renews=given.settings.renews,
             quiet=quiet,
         )
-        self.tally.unscanned = given.manifest.rows_at_most
+        self.tally.rows = self.tally.unscanned = given.manifest.rows_at_most
         engine = ThreadEngine(service, store, self._executors)
         driver = self._driver = Driver(
             _work(opened),

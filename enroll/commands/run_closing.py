@@ -24,6 +24,7 @@ from enroll.visible import path_text
 class Report:
     """The outcome of a run. `results` is None if none were to be written, or they could not be.
 
+    `seconds` is how long the run took, from its start to its end on record, results included.
     `gauge` is the limiter's state at the end. `no_results` says why the results could not be
     written. `on_record` is None if every outcome is in the ledger; else it counts what the ledger
     holds, by status.
@@ -31,6 +32,7 @@ class Report:
 
     place: Destination
     ended: Ended
+    seconds: float
     exit_code: ExitCode
     results: Path | None
     results_written: bool
@@ -60,15 +62,16 @@ def close_run(
             results = None
             no_results = LocalError(str(error)) if stop else _nothing_is_lost(error)
     ended = replace(ended, stop=stop or no_results)
-    code = exit_code(ended, settings.fail_on)
+    code, at = exit_code(ended, settings.fail_on), clock.now_ms()
     try:
-        ledger.end_run(opened.destination.run, _run_end(ended, code, gauge.limit))
+        ledger.end_run(opened.destination.run, _run_end(ended, code, gauge.limit, at=at))
     except LocalError as error:
         ended = replace(ended, stop=ended.stop or error)
         code = exit_code(ended, settings.fail_on)
     return Report(
         place=opened.destination,
         ended=ended,
+        seconds=max(at - opened.began, 0) / 1000,
         exit_code=code,
         results=results,
         results_written=written,
@@ -129,13 +132,13 @@ def results_lookup(
     return lookup
 
 
-def _run_end(ended: Ended, code: ExitCode, limit: int) -> RunEnd:
+def _run_end(ended: Ended, code: ExitCode, limit: int, *, at: int) -> RunEnd:
     reason = str(ended.stop) if ended.stop else ended.bound or ""
     return RunEnd(
-        at=clock.now_ms(),
+        at=at,
         exit_code=int(code),
         reason=reason,
-        calls={kind.value: count for kind, count in ended.tally.calls.items()},
+        calls={kind.value: count for kind, count in ended.tally.calls.items() if count},
         rows={status.value: n for status, n in ended.tally.statuses.items() if n},
         limit=limit,
     )

@@ -258,13 +258,15 @@ def difference_lines(counted: DiffCounts) -> Iterator[str]:
     yield f"  {counted.user_data:>9,}  rows with a changed user_data"
     if counted.held_back:
         yield f"  {counted.held_back:>9,}  more of these, not added because their photo is missing"
+    if counted.accepted:
+        yield f"  {counted.accepted:>9,}  rows still to be added, as accepted by an earlier sync"
     yield f"  {counted.dropped:>9,}  faces of people in the manifest whose row is gone"
     if counted.superseded:
         yield f"  {counted.superseded:>9,}  faces superseded by another command"
     yield f"  {counted.leaving:>9,}  leavers to be removed now"
     yield f"  {counted.waiting:>9,}  leavers within the grace period"
     if counted.newly_gone:
-        yield f"  {counted.newly_gone:>9,}  leavers absent for the first time"
+        yield f"  {counted.newly_gone:>9,}  of these leavers are absent for the first time"
     if counted.returned:
         yield f"  {counted.returned:>9,}  leavers who are back"
     if counted.missing:

@@ -245,6 +245,19 @@ MARK_NEW = (
 )
 
 
+def is_still_to_be_added() -> ColumnElement[bool]:
+    """Condition: the row is due, and is no change, because an earlier sync has accepted it."""
+    of_row = s.face.alias("of_row")
+    due = [*DUE, *OPEN]
+    known = (
+        select(literal(1))
+        .select_from(s.row.outerjoin(of_row, of_row.c.face_id == s.row.c.face_id))
+        .where(SAME_ROW, func.coalesce(of_row.c.status, s.row.c.status).in_(due))
+    )
+    there = and_(s.manifest_row.c.size.is_not(None), ~s.manifest_row.c.unusable)
+    return and_(there, s.manifest_row.c.change == "", exists(known))
+
+
 def _renewals() -> ColumnElement[bool]:
     """Condition: the first row that leads to an enrolled face, whose text no such row has."""
     other = s.manifest_row.alias("other")

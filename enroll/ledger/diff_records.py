@@ -51,6 +51,7 @@ class DiffCounts:
 
     To be added: `joiners` counts the rows of new people and `joining` those people; `photos` counts
     rows with a new photo, and `user_data` rows whose face is added again with a changed text.
+    `accepted` rows are to be added, too, as an earlier sync accepted and did not get done.
     `emptied` are the `user_data` rows whose text becomes empty. `held_back` are further rows with
     a changed text that cannot be added because their photo is missing.
 
@@ -72,6 +73,7 @@ class DiffCounts:
     joining: int = 0
     photos: int = 0
     user_data: int = 0
+    accepted: int = 0
     emptied: int = 0
     held_back: int = 0
     dropped: int = 0

@@ -136,6 +136,7 @@ OF_RUN: Sequence[Figure[Report]] = (
         log="rows",
         sparse=True,
     ),
+    _tally("not_reached"),
     Figure(
         "errors",
         lambda run: {str(code): n for (_, code), n in sorted(run.ended.tally.codes.items())},
@@ -207,7 +208,7 @@ OF_RUN: Sequence[Figure[Report]] = (
         help="Calls a second that the account takes, if it limits those.",
         log="spacing",
     ),
-    Figure("run_seconds", lambda run: round(run.ended.seconds, 3), in_json=False, log="seconds"),
+    Figure("run_seconds", lambda run: round(run.seconds, 3), in_json=False, log="seconds"),
     Figure("run_ledger", lambda run: path_text(run.place.ledger), in_json=False, log="ledger"),
     Figure(
         "results",

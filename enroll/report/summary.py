@@ -53,7 +53,10 @@ def _parts(report: Report, show_user_ids: bool, brief: bool) -> Iterator[list[st
     ended, tally = report.ended, report.ended.tally
     yield [_headline(report)]
     statuses = {status.value: tally.statuses[status] for status in Status if tally.statuses[status]}
-    yield counted(statuses) if statuses else [_no_rows(tally)]
+    yield [
+        *(counted(statuses) if statuses else [_no_rows(tally)]),
+        *_not_reached(tally),
+    ]
     yield list(_unrecorded(report))
     errors = [
         (status.value, str(code), count, tally.examples.get(code, ""))
@@ -76,15 +79,16 @@ def _parts(report: Report, show_user_ids: bool, brief: bool) -> Iterator[list[st
 
 
 def _calls(report: Report) -> Iterator[tuple[str, str]]:
-    ended, tally = report.ended, report.ended.tally
-    calls = ", ".join(f"{count:,} {kind.value}" for kind, count in tally.calls.items())
+    tally = report.ended.tally
+    made = ((kind, count) for kind, count in tally.calls.items() if count)
+    calls = ", ".join(f"{count:,} {kind.value}" for kind, count in made)
     share = percent(tally.refused, tally.calls.total())
     refused = f"; {tally.refused:,} ({share}) refused by the service's limit"
     yield "Calls", f"{calls or 'none'}{refused if tally.refused else ''}"
     if tally.calls[CallKind.ADD]:
         yield "Limit", _limit(report.gauge)
     yield from _latency(tally)
-    yield "Time", f"{duration(ended.seconds)}{_waited(tally)}"
+    yield "Time", f"{duration(report.seconds)}{_waited(tally)}"
 
 
 def _limit(gauge: LimiterState) -> str:
@@ -124,6 +128,13 @@ def _waited(tally: Tally) -> str:
 
 def _no_rows(tally: Tally) -> str:
     return "  The manifest has no rows." if tally.scanned else "  The manifest was not read."
+
+
+def _not_reached(tally: Tally) -> Iterator[str]:
+    """That the table lacks rows, because the run ended before it had compared them all."""
+    if tally.statuses.total() and tally.not_reached:
+        rows = amount(tally.not_reached, "row")
+        yield f"  and at most {rows} not compared with the ledger before the run ended"
 
 
 def _headline(report: Report) -> str:

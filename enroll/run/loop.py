@@ -175,7 +175,7 @@ class Driver:
         self._sender.send(now)
         if now - self._beaten >= TICK_SECONDS:  # here, when every slot is taken that can be
             self._beaten = now
-            self._progress.beat(self._view(now), now)
+            self._progress.beat(self._view(now))
         self._listen(self._patience())
 
     def _work_due(self, now: float) -> float:
@@ -331,7 +331,7 @@ class Driver:
         since, patience = self._reach.since, self._work.give_up_after
         if since is not None and now - since >= patience:
             because = self._reach.because
-            return f"The service could not be reached for {patience:,.0f} seconds ({because})"
+            return f"The service could not be reached for {duration(patience)} ({because})"
         return None
 
     def _why_rows_are_left(self) -> str | None:
@@ -400,6 +400,8 @@ class Driver:
             self._observer.ticked(self.tally)
             self._feed.count_repeats()
             self.tally.statuses[Status.PENDING] += self.tally.due - self.tally.done
+            if not self._feed.scanned:
+                self.tally.not_reached = max(self.tally.rows - self.tally.statuses.total(), 0)
             if not (self._stop or self._signal or self._bound or self._tasks.failed):
                 self._bound = self._why_rows_are_left()
                 if not self._bound:

@@ -16,9 +16,6 @@ from enroll.run.unknown_faces import UnknownFaces
 from enroll.session.tally import Observer, Tally
 from enroll.text.wording import amount, duration
 
-REMEMBER_SECONDS = 5.0
-"""How often the ceiling that was found goes into the ledger: what a killed run would lose."""
-
 
 class Progress:
     """Keeps `Tally.pace` up to date, and the ledger's record of it."""
@@ -27,10 +24,10 @@ class Progress:
         self._journal = journal
         self._waits = Waits()
         self._remembered = journal.ledger.ceiling
-        self._remembered_at = float("-inf")
 
-    def beat(self, view: View, now: float) -> None:
-        """Note how the run goes at `now` (monotonic seconds). Written with the next commit."""
+    def beat(self, view: View) -> None:
+        """Note how the run goes, and the ceiling if it is another. The next commit writes both, so
+        that nobody reads two different ones."""
         tally, gauge = self._journal.tally, view.gauge
         tally.pace = RunPace(
             limit=gauge.limit,
@@ -43,9 +40,7 @@ class Progress:
         )
         tally.waited = self._waits.all
         self._journal.ledger.note_pace(tally.pace)
-        if now - self._remembered_at >= REMEMBER_SECONDS:
-            self.remember(gauge)
-            self._remembered_at = now
+        self.remember(gauge)
 
     def remember(self, gauge: LimiterState) -> None:
         """Have the ceiling written with the next commit, if it is another."""

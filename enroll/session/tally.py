@@ -52,6 +52,9 @@ class Tally:
     `expected` lines, at most so many until `scanned` is set: those due, or as many as `--limit` or
     `--sample` allows.
 
+    The manifest has at most `rows` lines, as blank ones count. A run that ends before it has
+    compared them all leaves up to `not_reached` of them without a status.
+
     Faces: `adopted`, `not_applied` and `surplus` are faces whose doubt was settled, `in_doubt_now`
     those whose doubt is being settled, and `others_in_doubt` those that remain in doubt and are not
     in the manifest. `unchecked` faces were sent again and could not be looked for once more. For
@@ -72,6 +75,8 @@ class Tally:
     refused: int = 0
     service_took: Latencies = field(default_factory=Latencies)
     calls_took: Latencies = field(default_factory=Latencies)
+    rows: int = 0
+    not_reached: int = 0
     due: int = 0
     done: int = 0
     scanned: bool = False

@@ -93,7 +93,7 @@ SAID_SHOWN = 200
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: `0.01 s`, `0.8 s`, `45 s`, `12 min 5 s`, `3 h 20 min`,
+    """A length of time for people: `0.01 s`, `0.8 s`, `45 s`, `12 min 5 s`, `3 h 20 min`, `6 h`,
     `2 d 4 h`."""
     if 0 < seconds < 0.1:
         return f"{seconds:.1g} s"
@@ -103,10 +103,12 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86_400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+        parts = {"min": whole // 60, "s": whole % 60}
+    elif whole < 86_400:
+        parts = {"h": whole // 3600, "min": whole % 3600 // 60}
+    else:
+        parts = {"d": whole // 86_400, "h": whole % 86_400 // 3600}
+    return " ".join(f"{count} {unit}" for unit, count in parts.items() if count)
 
 
 def amount(count: int, noun: str, plural: str | None = None) -> str:
