@@ -323,16 +323,19 @@ class SyncSettings(RunSettings):
     differences: Path | None = None
 
     def __post_init__(self) -> None:
-        """As for a run; also raise UsageError for a limit that is not a Bound."""
+        """As for a run; also raise UsageError for a limit that is not a Bound, or allows more than
+        there are."""
         RunSettings.__post_init__(self)
         for name in ("max_removals", "max_changes", "max_missing"):
-            value = getattr(self, name)
+            value, option = getattr(self, name), f"--{name.replace('_', '-')}"
             if not isinstance(value, Bound):
-                option = f"--{name.replace('_', '-')}"
                 raise UsageError(
                     f"Invalid value for '{option}': {value!r} is not a Bound, such as "
                     "enroll.settings.Bound(25)."
                 )
+            # A library may more than double, so changes have no such limit.
+            if name != "max_changes" and value.percent and value.number > 100:
+                raise UsageError(f"Invalid value for '{option}': {value} is more than 100%.")
 
     def record(self) -> dict[str, Any]:
         """As for a run, and the settings that only a sync has."""

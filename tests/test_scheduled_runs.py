@@ -295,3 +295,16 @@ def test_with_a_home_a_bare_run_finds_the_usual_places(box: Sandbox, archive: Ar
     done = bare(archive.folder, *bare_run(archive, box), homeless=False, environ=home)
     assert done.returncode == 0, done
     assert (archive.folder / ".local/state/enroll/127.0.0.1/staff.sqlite").exists()
+
+
+def test_a_manifest_without_rows_is_reported_even_if_quiet(
+    archive: Archive, command: Command
+) -> None:
+    archive.manifest([])
+    done = command(*RUN, "--quiet")
+    assert done.code == ExitCode.DONE
+    assert "The manifest has no rows: if it is an export, that has probably failed." in done.out
+    told = command(*RUN, "--quiet", "--log-format", "json").err.splitlines()
+    assert [json.loads(line)["message"] for line in told] == [
+        "Run 2: nothing to do; the manifest has no rows."
+    ]

@@ -20,6 +20,7 @@ from enroll.settings import (
     CodeRule,
     Preparation,
     RunSettings,
+    SyncSettings,
     default_ledger_path,
     find_ledger,
 )
@@ -300,3 +301,17 @@ def test_a_share_allows_a_least_number_but_nothing_is_nothing() -> None:
     assert Bound(1, percent=True).most(100, least=10) == 10
     assert Bound(0, percent=True).most(100, least=10) == 0
     assert Bound(0).most(100, least=10) == 0
+
+
+@pytest.mark.parametrize("name", ["max_removals", "max_missing"])
+def test_nobody_may_allow_more_removals_or_missing_photos_than_all(name: str) -> None:
+    def settings(bound: Bound) -> SyncSettings:
+        given: dict[str, Any] = {name: bound}
+        return SyncSettings(manifest=Path("staff.csv"), group_id="staff", **given)
+
+    settings(Bound(100, percent=True))
+    settings(Bound(101))
+    with pytest.raises(UsageError, match=rf"--{name.replace('_', '-')}': 101% is more than 100%"):
+        settings(Bound(101, percent=True))
+    grown = Bound(250, percent=True)
+    assert SyncSettings(manifest=Path("x"), group_id="x", max_changes=grown).max_changes == grown

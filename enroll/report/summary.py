@@ -41,7 +41,12 @@ def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
     """What somebody has to see even if a run did all that was asked."""
     tally = report.ended.tally
     strange = [] if report.sync_result is None else strange_lines(report.sync_result)
-    return [*remarks(report, urgent=True), *strange, *_shared(tally, show_user_ids)]
+    return [
+        *_empty(tally),
+        *remarks(report, urgent=True),
+        *strange,
+        *_shared(tally, show_user_ids),
+    ]
 
 
 def needs_a_person(report: Report) -> bool:
@@ -68,7 +73,7 @@ def _parts(report: Report, show_user_ids: bool, brief: bool) -> Iterator[list[st
     if report.sync_result is not None:
         yield [*sync_lines(report.sync_result), *strange_lines(report.sync_result)]
     yield list(doubtful_lines(tally.precheck_warnings, "sent anyway"))
-    yield [*remarks(report), *_shared(tally, show_user_ids)]
+    yield [*_empty(tally), *remarks(report), *_shared(tally, show_user_ids)]
     yield facts(
         [
             *([] if brief else _calls(report)),
@@ -130,6 +135,16 @@ def _no_rows(tally: Tally) -> str:
     return "  The manifest has no rows." if tally.scanned else "  The manifest was not read."
 
 
+def _empty(tally: Tally) -> Iterator[str]:
+    """That nothing was to be done may be a mistake."""
+    if _has_no_rows(tally):
+        yield "The manifest has no rows: if it is an export, that has probably failed."
+
+
+def _has_no_rows(tally: Tally) -> bool:
+    return tally.scanned and not tally.statuses.total()
+
+
 def _not_reached(tally: Tally) -> Iterator[str]:
     """That the table lacks rows, because the run ended before it had compared them all."""
     if tally.statuses.total() and tally.not_reached:
@@ -159,6 +174,8 @@ def _nothing_added(tally: Tally) -> str:
     if tally.undeleted:
         faces, were = amount(tally.undeleted, "face"), "was" if tally.undeleted == 1 else "were"
         return f"no face was added; it is not known whether {faces} {were} deleted."
+    if _has_no_rows(tally):
+        return "nothing to do; the manifest has no rows."
     return "nothing to do; no photo was read and no face was added."
 
 
