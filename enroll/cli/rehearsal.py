@@ -140,7 +140,7 @@ def sandbox(
         )
         serve(box, libraries=libraries, on_ready=_tell_ready)
     except ValueError as error:
-        raise _with_remedy(error, "Correct the option.") from error
+        raise _with_remedy(error) from error
     except StoreError as error:
         raise _with_remedy(error, "Name another with --store.") from error
     except OSError as error:
@@ -152,9 +152,9 @@ def sandbox(
     return 0
 
 
-def _with_remedy(error: Exception, remedy: str) -> UsageError:
+def _with_remedy(error: Exception, remedy: str = "") -> UsageError:
     said = str(error)
-    return UsageError(f"{said[:1].upper()}{said[1:]}. {remedy}")
+    return UsageError(f"{said[:1].upper()}{said[1:]}. {remedy}".rstrip())
 
 
 def _tell_ready(box: Sandbox) -> None:

@@ -63,7 +63,7 @@ def open_store(path: Path | None) -> sqlite3.Connection:
         raise StoreError(f"the store {path} cannot be opened: {exc}") from exc
     except sqlite3.DatabaseError as exc:
         connection.close()
-        raise ValueError(f"{path} is not a store of the stand-in, nor any SQLite file") from exc
+        raise ValueError(f"the file {path} is not a store of the stand-in; name another") from exc
     except ValueError:
         connection.close()
         raise
@@ -79,7 +79,7 @@ def _claim(connection: sqlite3.Connection, path: Path) -> None:
     owner = connection.execute("PRAGMA application_id").fetchone()[0]
     empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if owner != _APPLICATION_ID and not empty:
-        raise ValueError(f"{path} is a database of another program, not a store of the stand-in")
+        raise ValueError(f"the file {path} is not a store of the stand-in; name another")
     _make_private(path)
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
