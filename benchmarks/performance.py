@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-from suite import first_call, growth, in_flight, limits, row_cost, startup, unchanged
+from suite import first_call, growth, in_flight, limits, preparing, row_cost, startup, unchanged
 from suite.bench import Bench
 from suite.figures import Figure, table, write_csv
 from suite.programs import HOW_TO_GET, find, need, need_linux
@@ -25,6 +25,8 @@ from suite.sizes import SIZES
 CASES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "startup": startup.measure,
     "row-cost": row_cost.measure,
+    "tls-row-cost": row_cost.measure_tls,
+    "preparing": preparing.measure,
     "unchanged": unchanged.measure,
     "quiet-sync": unchanged.measure_sync,
     "due": unchanged.measure_due,

@@ -26,11 +26,16 @@ SECONDS = 250.0
 CASES = {
     "startup": {"enroll --help"},
     "row-cost": {"a row of 64 KB"},
+    "tls-row-cost": {"a row of 64 KB over HTTPS"},
+    "preparing": {"a photo of 12 megapixels to 1280"},
     "unchanged": {"nothing to do, 60 rows"},
     "quiet-sync": {"quiet sync, 60 rows"},
     "due": {"60 rows, 30 % due, 1 taken up"},
     "first-call": {"first call after a restart, 60 entries"},
-    "in-flight": {"2 in flight, photos of 12 megapixels", "2 in flight, photos of mixed kinds"},
+    "in-flight": {
+        "2 in flight, photos of 12 megapixels",
+        "2 in flight, photos of mixed kinds, --memory 400MB",
+    },
     "growth": {f"growth: {step}, 20 rows" for step in ("plan", "first run", "run, nothing to do")},
     "limits": {"hidden limit 4", "hidden limit 16→6→24"},
 }
@@ -44,9 +49,9 @@ needed = [
 @pytest.mark.parametrize(
     "cases",
     [
-        ("startup", "row-cost", "unchanged", "due"),
+        ("startup", "row-cost", "tls-row-cost", "unchanged", "due"),
         ("first-call", "limits"),
-        ("in-flight", "growth"),
+        ("in-flight", "preparing", "growth"),
     ],
     ids="+".join,
 )

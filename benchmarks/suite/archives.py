@@ -1,4 +1,4 @@
-"""Archives to measure with: JPEGs that are all unlike each other, and manifests of them.
+"""Archives to measure with: photos, nearly all of them unlike each other, and manifests of them.
 
 An archive is made once and kept, as making a million files takes minutes.
 """
@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFilter
 
 PHOTO_BYTES = 64 * 1024
 LARGE_BYTES = 1_900_000
@@ -22,6 +22,7 @@ LARGE_BYTES = 1_900_000
 IN_A_FOLDER = 1_000
 """Photos."""
 
+_JPEG = b"\xff\xd8"
 _TABLE_BYTES = 64
 _SEGMENT_HEAD = 5
 _SEGMENT = _SEGMENT_HEAD + _TABLE_BYTES
@@ -31,21 +32,25 @@ _NUMBER = b"%08d"
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """`rows` photos in a folder, which show the JPEGs `pictures` in turn."""
+    """`rows` photos in a folder, which show the `pictures` in turn; `kinds` are the ends of their
+    names, likewise in turn."""
 
     folder: Path
     rows: int
     pictures: Sequence[bytes]
     size: int | None
+    kinds: Sequence[str] = ("jpg",)
 
     def image(self, number: int) -> str:
         """The path of a photo as the manifest has it, counted from 0."""
-        return f"p/{number // IN_A_FOLDER:04}/{number:08}.jpg"
+        kind = self.kinds[number % len(self.kinds)]
+        return f"p/{number // IN_A_FOLDER:04}/{number:08}.{kind}"
 
     def content(self, number: int) -> bytes:
-        """A photo's bytes: the picture with a quantization table of its own that it does not use.
-        A comment would be cut out, and the photo not be sent as it is."""
-        return _numbered(self.pictures[number % len(self.pictures)], number, self.size)
+        """A photo's bytes: the picture, if a JPEG with a quantization table of its own that it does
+        not use. A comment would be cut out, and the photo not be sent as it is."""
+        picture = self.pictures[number % len(self.pictures)]
+        return _numbered(picture, number, self.size) if picture.startswith(_JPEG) else picture
 
     def lines(self, rows: int) -> Iterator[tuple[str, str, str]]:
         """`user_id`, `user_data` and image of the first rows."""
@@ -83,27 +88,64 @@ def large(folder: Path, rows: int) -> Archive:
     return _kept(Archive(folder / "large", rows, [_jpeg_below(photo, LARGE_BYTES)], LARGE_BYTES))
 
 
-def mixed(folder: Path, rows: int) -> Archive:
-    """Photos of 5 to 18 megapixels and 2 to 14 MB, as phones and cameras write them: with colour at
-    every pixel or at every fourth, turned or not, one in four progressive. One in nine is sent as
-    it is, of 1.9 MB."""
-    pictures = [_camera_photo(number) for number in range(min(rows, 8))]
-    if rows > len(pictures):
-        pictures.append(_jpeg_below(_noise(4000, 3000, seed=8), LARGE_BYTES))
-    return _kept(Archive(folder / "mixed", rows, pictures, None))
+def camera(folder: Path, rows: int, size: tuple[int, int]) -> Archive:
+    """Photos of so many pixels as phones and cameras write them: of 24 megapixels each has 7.3 MB,
+    of 12 it has 3.6 MB."""
+    width, height = size
+    pictures = [_jpeg(_grainy(width, height), quality=92, subsampling="4:2:0") for _ in range(2)]
+    return _kept(Archive(folder / f"camera-{width}x{height}", rows, pictures, None))
+
+
+def mixed(folder: Path, rows: int, shrink: int) -> Archive:
+    """Photos of 5 to 24 megapixels: two in three are JPEGs of 2 to 14 MB, with colour at every
+    pixel or at every fourth, turned or not, one in four of them progressive; the others are PNG,
+    WebP, TIFF and, where pillow-heif is installed, HEIC. One is sent as it is, of 1.9 MB.
+
+    Sides are divided by `shrink`.
+    """
+    width, height = 4000 // shrink, 3000 // shrink
+    jpegs = [_camera_photo(number, shrink) for number in range(len(_MIXED_SIZES))]
+    jpegs.append(_jpeg_below(_noise(width, height, seed=8), LARGE_BYTES))
+    others = [*_OTHERS, ("heic", "HEIF", {"quality": 80})] if _heif_installed() else [*_OTHERS]
+    pictures, kinds = [], []
+    for number, jpeg in enumerate(jpegs):
+        pictures.append(jpeg)
+        kinds.append("jpg")
+        if number % 2 == 1 and others:
+            kind, form, options = others.pop(0)
+            pictures.append(_saved(_grainy(width, height), form, **options))
+            kinds.append(kind)
+    return _kept(Archive(folder / "mixed-kinds", rows, pictures, None, kinds))
 
 
 _MIXED_SIZES = (
-    *((3264, 2448), (4000, 3000), (4608, 3456), (3480, 4640)),
+    *((6000, 4000), (3264, 2448), (4000, 3000), (4608, 3456), (3480, 4640)),
     *((5184, 3456), (3648, 2736), (2592, 1944), (2592, 3888)),
 )
 
+_OTHERS: Sequence[tuple[str, str, dict[str, Any]]] = (
+    ("png", "PNG", {"compress_level": 1}),
+    ("webp", "WEBP", {"quality": 85, "method": 0}),
+    ("tif", "TIFF", {"compression": "tiff_lzw"}),
+)
 
-def _camera_photo(number: int) -> bytes:
+
+def _heif_installed() -> bool:
+    """Whether Pillow can write HEIC; it can from now on."""
+    try:
+        from pillow_heif import register_heif_opener  # noqa: PLC0415 - an extra
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _camera_photo(number: int, shrink: int) -> bytes:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = (1, 6, 8, 3)[number % 4]
+    width, height = _MIXED_SIZES[number]
     return _jpeg(
-        _noise(*_MIXED_SIZES[number], seed=number),
+        _noise(width // shrink, height // shrink, seed=number),
         quality=(85, 90, 93)[number % 3],
         subsampling=("4:2:0", "4:2:2", "4:4:4")[number % 3],
         progressive=number % 4 == 2,
@@ -116,6 +158,17 @@ def _noise(width: int, height: int, *, seed: int) -> Image.Image:
     size = width // 3, height // 3
     noise = Image.frombytes("RGB", size, random.Random(seed).randbytes(size[0] * size[1] * 3))
     return noise.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _grainy(width: int, height: int) -> Image.Image:
+    """Soft shapes with the grain of a sensor."""
+    few = max(width // 32, 1), max(height // 32, 1)
+    shapes = [
+        Image.effect_noise(few, 90).resize((width, height), Image.Resampling.BICUBIC)
+        for _ in range(3)
+    ]
+    grain = Image.effect_noise((width, height), 40).filter(ImageFilter.BoxBlur(1))
+    return Image.blend(Image.merge("RGB", shapes), Image.merge("RGB", [grain] * 3), 0.5)
 
 
 def _kept(archive: Archive) -> Archive:
@@ -157,6 +210,10 @@ def _jpeg_below(image: Image.Image, size: int) -> bytes:
 
 
 def _jpeg(image: Image.Image, **options: Any) -> bytes:
+    return _saved(image, "JPEG", **options)
+
+
+def _saved(image: Image.Image, form: str, **options: Any) -> bytes:
     out = BytesIO()
-    image.save(out, "JPEG", **options)
+    image.save(out, form, **options)
     return out.getvalue()

@@ -38,7 +38,13 @@ class Bench:
 
     def mixed(self) -> Archive:
         """Photos of many sizes and kinds."""
-        return archives.mixed(self._archives, self.size.mixed_photos)
+        return archives.mixed(self._archives, self.size.mixed_photos, self.size.shrink)
+
+    def camera(self, width: int, height: int) -> Archive:
+        """Photos of these sides, divided by the size's `shrink`, as cameras write them."""
+        shrink = self.size.shrink
+        sides = width // shrink, height // shrink
+        return archives.camera(self._archives, max(self.size.prepared), sides)
 
     @property
     def _archives(self) -> Path:

@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import trustme
 
 from .programs import need
 
 GROUP_ID = "staff"
 ADD_TIME = "2026-01-01T00:00:00Z"
 ADD = "/finauth/search/group/add"
+
+_AUTHORITY, _CERTIFICATE = "authority.pem", "certificate.pem"
 
 _START_SECONDS = 10.0
 _TRIES = 5
@@ -61,7 +64,7 @@ http {{
   keepalive_timeout 60;
   default_type application/json;
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port}{tls};
 {locations}
     location / {{ return 404 '{{"error":"API_NOT_FOUND"}}'; }}
   }}
@@ -71,10 +74,12 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Nginx:
-    """A running server; `log` is there when it keeps one."""
+    """A running server; `log` and `authority`, the certificate to trust, are there when it keeps a
+    log and has TLS."""
 
     endpoint: str
     log: Path
+    authority: Path
 
     def first_add(self) -> float | None:
         """When the first `add` arrived, in UNIX seconds; None before it was answered."""
@@ -91,17 +96,21 @@ class Nginx:
 
 
 @contextmanager
-def running(*, logged: bool = False) -> Iterator[Nginx]:
+def running(*, logged: bool = False, tls: bool = False) -> Iterator[Nginx]:
     """Start nginx on a free port, and stop it in the end; `logged` has it note every request.
+    With `tls` it has a certificate for 127.0.0.1, whose authority is made for it alone.
 
     Raises MissingError where there is no nginx.
     """
     program = need("nginx")
     folder = Path(tempfile.mkdtemp(prefix="enroll-bench-"))
     try:
-        process, port = _started(program, folder, logged=logged)
+        if tls:
+            _certify(folder)
+        process, port = _started(program, folder, logged=logged, tls=tls)
         try:
-            yield Nginx(f"http://127.0.0.1:{port}", folder / "access.log")
+            endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+            yield Nginx(endpoint, folder / "access.log", folder / _AUTHORITY)
         finally:
             process.terminate()
             process.wait()
@@ -109,12 +118,23 @@ def running(*, logged: bool = False) -> Iterator[Nginx]:
         shutil.rmtree(folder)
 
 
-def _started(program: str, folder: Path, *, logged: bool) -> tuple[subprocess.Popen[bytes], int]:
+def _certify(folder: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / _AUTHORITY)
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / _CERTIFICATE)
+
+
+def _started(
+    program: str, folder: Path, *, logged: bool, tls: bool
+) -> tuple[subprocess.Popen[bytes], int]:
     errors = folder / "error.log"
     for _ in range(_TRIES):
         port = _free_port()
         configuration = folder / "nginx.conf"
-        configuration.write_text(_configured(folder, port, logged=logged), encoding="ascii")
+        configuration.write_text(
+            _configured(folder, port, logged=logged, tls=tls), encoding="ascii"
+        )
         process = subprocess.Popen(
             [program, "-e", str(errors), "-p", str(folder), "-c", str(configuration)],
             stdin=subprocess.DEVNULL,
@@ -125,14 +145,19 @@ def _started(program: str, folder: Path, *, logged: bool) -> tuple[subprocess.Po
     raise click.ClickException(f"nginx does not start: {errors.read_text(encoding='utf-8')}")
 
 
-def _configured(folder: Path, port: int, *, logged: bool) -> str:
+def _configured(folder: Path, port: int, *, logged: bool, tls: bool) -> str:
     locations = "\n".join(
         f"    location = /finauth/search/group/{kind} {{ return 200 '{_said(answer)}'; }}"
         for kind, answer in _ANSWERS.items()
     )
     access_log = f"{folder}/access.log moments" if logged else "off"
+    pem = folder / _CERTIFICATE
     return _CONFIGURATION.format(
-        folder=folder, port=port, locations=locations, access_log=access_log
+        folder=folder,
+        port=port,
+        tls=f" ssl; ssl_certificate {pem}; ssl_certificate_key {pem}" if tls else "",
+        locations=locations,
+        access_log=access_log,
     )
 
 

@@ -12,6 +12,7 @@ HOW_TO_GET = {
     "nginx": "on Debian and Ubuntu `apt-get install nginx-light`",
     "curl": "on Debian and Ubuntu `apt-get install curl`",
     "parallel": "on Debian and Ubuntu `apt-get install parallel`",
+    "vipsthumbnail": "on Debian and Ubuntu `apt-get install libvips-tools`",
     "rsync": "on Debian and Ubuntu `apt-get install rsync`",
 }
 

@@ -13,15 +13,19 @@ class Size:
     """Numbers of rows, rounds and seconds.
 
     `row_cost` and `slow_row_cost` are the two sizes between which the slope is taken, the second
-    for GNU parallel, which starts a process a row. `many` is the archive of the cases about large
+    for GNU parallel, which starts a process a row; `tls_row_cost` is that of rows over HTTPS, and
+    `prepared` that of photos, which have these `megapixels` and are brought to these `sides`. No
+    rows take no time. `many` is the archive of the cases about large
     manifests. A hidden limit is held for `limit_seconds` (the step: for each of its three), of
     which the first `warm_up` seconds do not count; `beside_limits` are the limits which the rival
     meets, too. `large_photos` are of 12 megapixels, `in_flight` of them at a time;
-    `mixed_photos` of many kinds.
+    `mixed_photos` of many kinds. The sides of the photos that are prepared or mixed, and of what
+    is made of them, are divided by `shrink`.
     """
 
     rounds: int
     row_cost: tuple[int, int]
+    tls_row_cost: tuple[int, int]
     slow_row_cost: tuple[int, int]
     many: int
     growth: tuple[int, ...]
@@ -33,13 +37,18 @@ class Size:
     large_photos: int
     mixed_photos: int
     in_flight: int
+    prepared: tuple[int, int]
+    megapixels: tuple[int, ...] = (24, 12)
+    sides: tuple[int, ...] = (4096, 1280)
+    shrink: int = 1
 
 
 SIZES = {
     "tiny": Size(
         rounds=1,
-        row_cost=(10, 20),
-        slow_row_cost=(2, 4),
+        row_cost=(0, 20),
+        tls_row_cost=(0, 4),
+        slow_row_cost=(0, 4),
         many=60,
         growth=(20,),
         limits=(4,),
@@ -50,25 +59,32 @@ SIZES = {
         large_photos=2,
         mixed_photos=2,
         in_flight=2,
+        prepared=(0, 2),
+        megapixels=(12,),
+        sides=(1280,),
+        shrink=20,
     ),
     "quick": Size(
         rounds=3,
-        row_cost=(1_000, 11_000),
+        row_cost=(1_000, 7_000),
+        tls_row_cost=(500, 3_000),
         slow_row_cost=(50, 200),
         many=100_000,
         growth=(1_000, 10_000, 30_000),
         limits=(4, 16, 64),
         beside_limits=(16,),
-        limit_seconds=30,
-        warm_up=10,
+        limit_seconds=22,
+        warm_up=8,
         latency=0.5,
         large_photos=128,
         mixed_photos=36,
         in_flight=64,
+        prepared=(2, 10),
     ),
     "full": Size(
         rounds=5,
         row_cost=(1_000, 21_000),
+        tls_row_cost=(1_000, 11_000),
         slow_row_cost=(100, 600),
         many=1_000_000,
         growth=(1_000, 10_000, 100_000, 1_000_000),
@@ -80,5 +96,6 @@ SIZES = {
         large_photos=512,
         mixed_photos=180,
         in_flight=64,
+        prepared=(4, 52),
     ),
 }

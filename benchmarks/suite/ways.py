@@ -10,8 +10,8 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
@@ -44,6 +44,15 @@ class Way:
     """From manifest, endpoint and folder."""
     tokens: Callable[[Path], int]
     prepare: Callable[[Path, str, Path], Command] = lambda manifest, endpoint, folder: ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside the usual ones."""
+
+
+def trusting(way: Way, authority: Path) -> Way:
+    """The same way, where the server's certificate is of this authority. One of the variables is
+    ours, the other that of requests."""
+    trusted = {"ENROLL_CA_BUNDLE": str(authority), "REQUESTS_CA_BUNDLE": str(authority)}
+    return replace(way, environ=trusted)
 
 
 def surroundings(folder: Path, endpoint: str) -> dict[str, str]:
@@ -85,7 +94,7 @@ def run(way: Way, manifest: Path, endpoint: str, folder: Path, *, rows: int) -> 
     Raises ClickException when there is not a token for each.
     """
     folder.mkdir(parents=True)
-    environ = surroundings(folder, endpoint)
+    environ = {**surroundings(folder, endpoint), **way.environ}
     prepare = way.prepare(manifest, endpoint, folder)
     if prepare:
         subprocess.run(prepare, cwd=folder, env=environ, check=True)
@@ -106,7 +115,8 @@ def _signed(option: str, name: str) -> Callable[[Path, str, Path], Command]:
     return prepare
 
 
-def _in_results(folder: Path) -> int:
+def tokens_in_results(folder: Path) -> int:
+    """Rows of the results that have a token."""
     with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
         return sum(bool(line["face_token"]) for line in csv.DictReader(file))
 
@@ -120,7 +130,7 @@ def _way_of(name: str) -> Way:
     """The way with one of the Python scripts among the rivals."""
     return Way(
         command=lambda manifest, endpoint, folder: script(name, manifest, endpoint, folder),
-        tokens=_in_results,
+        tokens=tokens_in_results,
     )
 
 
@@ -131,7 +141,7 @@ def ways() -> dict[str, Way]:
             command=lambda manifest, _, folder: ours(
                 "run", manifest, folder, "--max-in-flight", str(IN_FLIGHT)
             ),
-            tokens=_in_results,
+            tokens=tokens_in_results,
         ),
         REQUESTS: _way_of("with_requests.py"),
         AIOHTTP: _way_of("with_aiohttp.py"),
