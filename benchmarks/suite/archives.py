@@ -97,7 +97,7 @@ def camera(folder: Path, rows: int, size: tuple[int, int]) -> Archive:
 
 
 def mixed(folder: Path, rows: int, shrink: int) -> Archive:
-    """Photos of 5 to 24 megapixels: two in three are JPEGs of 2 to 14 MB, with colour at every
+    """Photos of 5 to 24 megapixels: two in three are JPEGs of 2 to 19 MB, with colour at every
     pixel or at every fourth, turned or not, one in four of them progressive; the others are PNG,
     WebP, TIFF and, where pillow-heif is installed, HEIC. One is sent as it is, of 1.9 MB.
 
