@@ -501,9 +501,9 @@ def test_a_bugs_traceback_is_in_the_log_and_without_a_terminal_on_stderr(
     archive.manifest(archive.portraits(1))
     done = command(*RUN, "--log-file", "log.txt")
     assert done.err.startswith("Traceback (most recent call last):")
-    assert done.err.splitlines()[-1].startswith("Error: a bug in enroll")
+    assert done.err.splitlines()[-1].startswith("Error: This is a bug in enroll")
     log = (archive.folder / "log.txt").read_text()
-    assert "error: a bug in enroll" in log
+    assert "error: This is a bug in enroll" in log
     assert "ZeroDivisionError: nobody thought of this" in log
     assert "Traceback (most recent call last):" in log
 
@@ -592,7 +592,7 @@ def test_a_library_is_made_listed_and_shown(box: Sandbox, command: Command) -> N
     assert (one["add_time"], one["model_version"]) == (told["add_time"], told["model_version"])
     assert one in json.loads(command("library", "list", "--json").out)["libraries"]
     again = command("library", "create", "--group-id", "guests")
-    assert (again.code, "has a library guests already" in again.err) == (ExitCode.USAGE, True)
+    assert (again.code, "already has a library guests" in again.err) == (ExitCode.USAGE, True)
     assert len(box.faces("guests")) == 0
 
 
