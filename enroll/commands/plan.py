@@ -36,6 +36,7 @@ from enroll.run.sample import Sample
 from enroll.run.transitions import Policy
 from enroll.settings import Precheck, RunSettings, default_ledger_path
 from enroll.text.files import Output, new_csv
+from enroll.text.wording import repeats_notes
 from enroll.threads import Threads
 
 ASSUMED_CALL_SECONDS = 1.9
@@ -190,6 +191,7 @@ class _Planner:
                 drawn = plan.drawn
                 plan.sizes = [one.times(drawn.speaks_for) for one in sizes] if drawn else sizes
         plan.shared = self._shared()
+        plan.notes = [*plan.notes, *repeats_notes(scan.repeats)]
 
     def _look_at(self, due: Sequence[Candidate], readers: Threads, into: PlanCounts) -> None:
         looks = readers.map(self._look, [one.row.path for one in due])

@@ -49,7 +49,7 @@ from enroll.resources import share_out
 from enroll.settings import Precheck, Preparation, SyncSettings
 from enroll.text.files import Output, new_file
 from enroll.text.logs import NAMELESS, mask
-from enroll.text.wording import duration
+from enroll.text.wording import duration, repeats_notes
 from enroll.threads import Threads
 from enroll.visible import path_text
 
@@ -92,7 +92,7 @@ def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[
     given = prepare(replace(settings, write_results=False))
     with closing(ledger_at(given.ledger).scratch(named_library(settings))) as ledger:
         found = compare(settings, given, ledger, keep=False)
-        yield replace(found.result, notes=given.manifest.notes)
+        yield replace(found.result, notes=[*given.manifest.notes, *found.result.notes])
         refuse_too_much(found, settings, ledger, show_user_ids=show_user_ids)
 
 
@@ -131,7 +131,10 @@ def compare(
         _write_row_diffs(diff.row_diffs(photo_root=store.root), settings.differences)
     found = ManifestDifference(
         manifest=manifest,
-        result=SyncResult(counted=replace(counted, rows=taken.lines, returned=returned)),
+        result=SyncResult(
+            counted=replace(counted, rows=taken.lines, returned=returned),
+            notes=repeats_notes(taken.repeats),
+        ),
         now=now,
         cutoff=cutoff,
         store=store,

@@ -137,6 +137,7 @@ OF_RUN: Sequence[Figure[Report]] = (
         sparse=True,
     ),
     _tally("not_reached"),
+    Figure("repeats", lambda run: len(run.ended.tally.repeats)),
     Figure(
         "errors",
         lambda run: {str(code): n for (_, code), n in sorted(run.ended.tally.codes.items())},

@@ -22,6 +22,7 @@ from enroll.text.wording import (
     error_table,
     facts,
     percent,
+    repeats_notes,
 )
 
 ENOUGH_MOMENTS = 20
@@ -42,7 +43,7 @@ def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
     tally = report.ended.tally
     strange = [] if report.sync_result is None else strange_lines(report.sync_result)
     return [
-        *_empty(tally),
+        *_mistakes(tally),
         *remarks(report, urgent=True),
         *strange,
         *_shared(tally, show_user_ids),
@@ -73,7 +74,7 @@ def _parts(report: Report, show_user_ids: bool, brief: bool) -> Iterator[list[st
     if report.sync_result is not None:
         yield [*sync_lines(report.sync_result), *strange_lines(report.sync_result)]
     yield list(doubtful_lines(tally.precheck_warnings, "sent anyway"))
-    yield [*_empty(tally), *remarks(report), *_shared(tally, show_user_ids)]
+    yield [*_mistakes(tally), *remarks(report), *_shared(tally, show_user_ids)]
     yield facts(
         [
             *([] if brief else _calls(report)),
@@ -135,8 +136,9 @@ def _no_rows(tally: Tally) -> str:
     return "  The manifest has no rows." if tally.scanned else "  The manifest was not read."
 
 
-def _empty(tally: Tally) -> Iterator[str]:
-    """That nothing was to be done may be a mistake."""
+def _mistakes(tally: Tally) -> Iterator[str]:
+    """What is probably a mistake in the manifest."""
+    yield from repeats_notes(tally.repeats)
     if _has_no_rows(tally):
         yield "The manifest has no rows: if it is an export, that has probably failed."
 

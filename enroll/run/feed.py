@@ -190,6 +190,7 @@ class Feed:
         journal, tally = self._journal, self._journal.tally
         if scanned is None:
             tally.scanned = True
+            tally.repeats = self._scan.repeats
             self._photo_root.on_scanned()
             tally.unscanned = 0
             self._queue_sample()

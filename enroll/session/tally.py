@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from enroll.errors import EnrollError
 from enroll.ledger import RunPace
-from enroll.model import CallKind, Candidate, Fault, SharedPhoto, Status
+from enroll.model import CallKind, Candidate, Fault, Repeat, SharedPhoto, Status
 
 BAD = (Status.REJECTED, Status.INVALID, Status.FAILED)
 """Statuses that make exit code 1."""
@@ -52,6 +53,7 @@ class Tally:
     `expected` lines, at most so many until `scanned` is set: those due, or as many as `--limit` or
     `--sample` allows.
 
+    `repeats` are lines that say the same as earlier ones, but for the text, which is ignored.
     The manifest has at most `rows` lines, as blank ones count. A run that ends before it has
     compared them all leaves up to `not_reached` of them without a status.
 
@@ -75,6 +77,7 @@ class Tally:
     refused: int = 0
     service_took: Latencies = field(default_factory=Latencies)
     calls_took: Latencies = field(default_factory=Latencies)
+    repeats: Sequence[Repeat] = ()
     rows: int = 0
     not_reached: int = 0
     due: int = 0
