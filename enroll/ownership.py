@@ -1,8 +1,9 @@
 """Ownership of files: files that are trusted belong to this user or root, and nobody else may write
-them; folders that are made are private."""
+them; folders that are made are private. What to do about a file that cannot be written."""
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shlex
@@ -57,8 +58,19 @@ def check_trusted(
 
 
 def pasteable(command: str, path: Path) -> str:
-    """A command on a file, such as `chmod 600`, with the path quoted for a shell."""
+    """A command on a file, such as `chmod 600`, or an option, with the path quoted for a shell."""
     return f"{command} {shlex.quote(str(path))}"
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def how_to_write(error: OSError, otherwise: str) -> str:
+    """What lets a file be written that could not be, as the beginning of a sentence; `otherwise`
+    unless the disk is full or mounted for reading only."""
+    if error.errno == errno.EROFS:
+        return "Mount the file system for writing"
+    return "Make room" if error.errno in _NO_ROOM else otherwise
 
 
 def others_can_read(path: Path) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from enroll.credentials import SECRET_NAMES
 from enroll.errors import UsageError
-from enroll.ownership import why_untrusted
+from enroll.ownership import pasteable, why_untrusted
 
 CONFIG_NAME = "enroll.toml"
 """The settings file that is read from the current folder without --config."""
@@ -263,8 +263,8 @@ def _refuse_setting(path: Path, name: str, known: Mapping[str, Source], *, named
         raise UsageError(
             f"{path.absolute()} sets {name}, which is not taken from a file that was only found "
             "in the current folder: it decides where something is sent or written. If that is "
-            f"what you want, name the file with --config {path}; else remove {name} from it, and "
-            f"use {_option(name)} or {variable_of(name)}."
+            f"what you want, name the file with {pasteable('--config', path)}; else remove {name} "
+            f"from it, and use {_option(name)} or {variable_of(name)}."
         )
 
 

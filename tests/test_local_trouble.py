@@ -303,3 +303,23 @@ def test_a_summary_says_what_is_on_record_where_the_disk_takes_no_more(
     assert "next run" in line
     finish(archive)
     assert archive.problems() == []
+
+
+def test_a_file_system_for_reading_only_has_a_remedy_of_its_own(
+    box: Sandbox, tmp_path: Path, tiny_disk: Path
+) -> None:
+    archive = Archive.new(tmp_path / "read-only", box, ledger_folder=tiny_disk)
+    archive.crowd(2)
+    run = archive.command
+    assert run(*archive.arguments).code == ExitCode.DONE
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    elsewhere = ("--ledger", tmp_path / "other.sqlite")
+    for arguments, code in (
+        (archive.arguments, ExitCode.LOCAL),
+        (["export", tiny_disk / "export.csv", "--ledger", archive.ledger], ExitCode.LOCAL),
+        ([*archive.arguments, *elsewhere, "--results", tiny_disk / "results.csv"], ExitCode.USAGE),
+    ):
+        done = run(*arguments)
+        assert done.code == code
+        assert "Mount the file system for writing, or " in done.err.replace("\n", " ")
+        assert "permissions" not in done.err

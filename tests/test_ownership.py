@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from enroll.errors import UsageError
-from enroll.ownership import check_trusted, make_folder, others_can_read
+from enroll.ownership import check_trusted, make_folder, others_can_read, pasteable
 
 
 def facts(*, mode: int, owner: int) -> os.stat_result:
@@ -97,3 +97,8 @@ def test_a_file_is_known_that_others_can_read(tmp_path: Path, mode: int, so: boo
     path.touch()
     path.chmod(mode)
     assert others_can_read(path) is so
+
+
+def test_a_command_that_is_suggested_can_be_pasted_whatever_its_path_is() -> None:
+    assert pasteable("--images", Path("/a b/it's")) == """--images '/a b/it'"'"'s'"""
+    assert pasteable("chmod 600", Path("plain")) == "chmod 600 plain"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from enroll.cli.parameters import FILE, SECONDS, Number
 from enroll.cli.signals import begin_line
 from enroll.errors import ExitCode, LocalError, UsageError
 from enroll.model import Credentials
-from enroll.ownership import make_folder
+from enroll.ownership import make_folder, pasteable
 from enroll.settings import RunSettings
 from enroll.text.files import new_file
 from enroll.text.wording import say
@@ -327,9 +328,9 @@ def _afterwards(folder: Path, report: Report, faces: int) -> list[str]:
         f"The stand-in's library now holds {faces} faces. Run the demo again: it adds none.",
         "Look around:",
         "",
-        f"  {enroll} status --ledger {ledger}",
-        f"  {enroll} export - --ledger {ledger} --status enrolled",
-        f"  less {report.results or folder}",
+        f"  {pasteable(f'{enroll} status --ledger', ledger)}",
+        f"  {pasteable(f'{enroll} export - --status enrolled --ledger', ledger)}",
+        f"  {pasteable('less', report.results or folder)}",
         "",
     ]
 
@@ -340,4 +341,6 @@ def _our_name() -> str:
     found = shutil.which("enroll")
     if found is not None and called.exists() and Path(found).samefile(called):
         return "enroll"
-    return str(called) if called.name == "enroll" else f"{sys.executable} -m enroll"
+    if called.name == "enroll":
+        return shlex.quote(str(called))
+    return f"{shlex.quote(sys.executable)} -m enroll"

@@ -20,7 +20,7 @@ from typing import Any
 from enroll import clock
 from enroll.errors import LedgerBusyError, LocalError, UsageError
 from enroll.ledger.connection import refuse_network
-from enroll.ownership import check_trusted
+from enroll.ownership import check_trusted, how_to_write
 
 LOOK_SECONDS = 0.5
 """For so long a lock that is held may be held by somebody who only looks whether it is: `status`
@@ -134,9 +134,10 @@ def _opened(path: Path) -> int:
                 f"The lock file {path} is a symbolic link, which is not followed. Remove the link "
                 "if no run is in progress, or choose another place with --ledger."
             ) from error
+        remedy = how_to_write(error, "Fix the folder's permissions")
         raise LocalError(
-            f"No lock file can be made beside the ledger ({error.strerror}: {path}). Fix the "
-            "folder's permissions, or choose another place with --ledger."
+            f"No lock file can be made beside the ledger ({error.strerror}: {path}). {remedy}, or "
+            "choose another place with --ledger."
         ) from error
     try:
         check_trusted(

@@ -24,6 +24,7 @@ from enroll.ledger import (
 )
 from enroll.manifest.manifest import Manifest
 from enroll.model import FileTimes, Repeat, Row, ScannedRow
+from enroll.ownership import pasteable
 from enroll.photos import PhotoStore, open_store
 from enroll.threads import Threads
 from enroll.visible import path_text
@@ -86,7 +87,7 @@ def _refuse_two(manifest: Manifest, own: Path, named: Path) -> None:
         raise UsageError(
             f"The photos of {manifest.path} may be those below {own}, the manifest's own folder, "
             f"or those below {named}, which --images named in an earlier run of another manifest. "
-            f"Choose one: --images {own} or --images {named}."
+            f"Choose one: {pasteable('--images', own)} or {pasteable('--images', named)}."
         )
 
 

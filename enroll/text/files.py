@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from enroll.errors import LocalError, UsageError
+from enroll.ownership import how_to_write
 
 _BLOCK = 1 << 20
 
@@ -56,7 +57,8 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
     except OSError as exc:
         raise LocalError(
             f"{path} cannot be written: {exc.strerror or exc}; what was there before is "
-            "unchanged. Make room or fix the permissions, or give another place for it."
+            f"unchanged. {how_to_write(exc, 'Make its folder or fix the permissions')}, or give "
+            "another place for it."
         ) from exc
     finally:
         if temporary is not None:
@@ -221,9 +223,10 @@ def _try_folder(output: Output) -> None:
         os.close(descriptor)
         temporary.unlink()
     except OSError as error:
+        remedy = how_to_write(error, f"Make the folder {output.path.parent} or fix its permissions")
         raise UsageError(
-            f"{_named(output)} cannot be written: {error.strerror or error}. Make the folder "
-            f"{output.path.parent} or fix its permissions, or {_remedy(output)}"
+            f"{_named(output)} cannot be written: {error.strerror or error}. {remedy}, or "
+            f"{_remedy(output)}"
         ) from error
 
 
