@@ -92,13 +92,13 @@ def by_side(plan: Plan) -> dict[int, SizeCost]:
 def test_few_photos_are_all_prepared_at_each_size_and_the_figures_are_exact(
     archive: Archive,
 ) -> None:
-    archive_of(archive, mixed(24))
+    archive_of(archive, mixed(16))
     plan = planned(archive)
     costs = by_side(plan)
     assert list(costs) == [384, 192, 96]
     for side, cost in costs.items():
-        assert (cost.exact, cost.content) == (True, really(archive, side, 24)), side
-        assert cost.calls == plan.calls == 24
+        assert (cost.exact, cost.content) == (True, really(archive, side, 16)), side
+        assert cost.calls == plan.calls == 16
     assert costs[384].in_force
     assert costs[384].content == plan.content
     assert costs[96].content < costs[192].content < costs[384].content
@@ -107,26 +107,28 @@ def test_few_photos_are_all_prepared_at_each_size_and_the_figures_are_exact(
 def test_of_many_photos_a_sample_says_what_a_size_costs(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_sizes, "MOST_PREPARED", 60)
+    monkeypatch.setattr(plan_sizes, "MOST_PREPARED", 16)
     archive_of(archive, mixed(360))
     costs = by_side(planned(archive))
     assert costs[384].exact
     for side in (192, 96):
         assert not costs[side].exact
-        assert (costs[side].prepared, costs[side].larger) == (60, 180)
+        assert (costs[side].prepared, costs[side].larger) == (16, 180)
         assert costs[side].content == pytest.approx(really(archive, side, 360), rel=0.1)
         assert costs[side].content != really(archive, side, 360)
     assert by_side(planned(archive)) == costs
 
 
-def test_photos_that_are_sent_as_they_are_cost_no_more_than_the_plan_itself(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("count", "turned", "prepared"), [(100, False, 8), (600, False, 10), (80, True, 11)]
+)
+def test_so_few_are_prepared_that_a_plan_takes_hardly_longer(
+    archive: Archive, count: int, turned: bool, prepared: int
 ) -> None:
-    monkeypatch.setattr(plan_sizes, "ALWAYS_PREPARED", 4)
-    archive_of(archive, [noisy(100 + n, 100) for n in range(100)])
+    archive_of(archive, [noisy(100 + n % 100, 100, turned=turned) for n in range(count)])
     cost = by_side(planned(archive))[96]
-    assert (cost.prepared, cost.larger) == (10, 100)
-    assert cost.content == pytest.approx(really(archive, 96, 100), rel=0.1)
+    assert (cost.prepared, cost.larger) == (prepared, count)
+    assert cost.content == pytest.approx(really(archive, 96, count), rel=0.1)
 
 
 def test_larger_sizes_are_estimated_if_photos_are_larger_and_from_one_in_eight(
