@@ -64,6 +64,9 @@ PLACE = Destination(
 ONE = Tally(enrolled_now=1, done=1)
 
 
+SHARED = "enrolled under more than one user_id: check them (--show-user-ids names the people)."
+
+
 def report_of(
     ended: Ended, *, results: str | None = "/here/staff.results.csv", changed: bool = True
 ) -> Report:
@@ -575,7 +578,7 @@ def test_the_summary_remarks_on_what_a_person_should_look_at() -> None:
     assert "2 enrolled rows whose photo is no longer there" in remarks
     assert "1 row whose new photo cannot be used: the face enrolled before stays" in remarks
     assert "1 older face superseded by new photos" in remarks
-    assert "2 photos enrolled under more than one user_id: check them." in remarks
+    assert f"2 photos {SHARED}" in remarks
 
 
 def test_the_summary_says_what_became_of_doubts() -> None:
@@ -594,14 +597,16 @@ def test_the_summary_names_photos_of_several_people_and_masks_their_ids() -> Non
     ]
     report = report_of(whole(Tally(shared=9, shared_examples=photos)))
     lines = summary_lines(report)
-    first = lines.index("9 photos enrolled under more than one user_id: check them.") + 1
+    first = lines.index(f"9 photos {SHARED}") + 1
     assert lines[first : first + 4] == [
         "  p/84***3.jpg: 84***3, 84***7",
         "  b.jpg: 12***6, 65***1 and 3 others",
         "  and 7 more",
         "",
     ]
-    assert "  p/8400123.jpg: 8400123, 8400777" in summary_lines(report, show_user_ids=True)
+    shown = summary_lines(report, show_user_ids=True)
+    assert "  p/8400123.jpg: 8400123, 8400777" in shown
+    assert "9 photos enrolled under more than one user_id: check them." in shown
 
 
 # Texts

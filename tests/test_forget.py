@@ -31,6 +31,7 @@ from enroll.sandbox import Limits, Sandbox
 from enroll.session.deletions import ROUNDS
 from enroll.session.retry import COMMAND
 from enroll.settings import Bound
+from enroll.text.logs import several
 
 TRIES = int(COMMAND.unknown)
 
@@ -339,7 +340,7 @@ def test_a_doubt_that_no_look_settles_is_said_and_what_it_takes_is_kept(archive:
     found = forgotten(archive, ADA, "u2", told=told)
     assert found.exit_code is ExitCode.IN_DOUBT
     assert list(found.left) == [ADA]  # the other is forgotten all the same
-    assert "ad***3: the library can neither be listed nor searched" in told.text
+    assert "  ad***3: the library can neither be listed nor searched" in told.text
     assert there(archive) == [ADA, "u1"]
     assert sorted(entry.user_id for entry in archive.entries()) == [ADA, "u1"]
     archive.box.script([None], call="list")
@@ -735,3 +736,29 @@ def test_a_forget_that_died_before_the_file_was_rewritten_goes_on_with_the_same_
     with archive.writing() as ledger:
         assert ledger.forgetting.unfinished() == 0
     assert "u1" in there(archive)
+
+
+@pytest.mark.parametrize(
+    ("people", "shown", "text"),
+    [
+        (["123456", "65432100"], False, "12***6, 65***0"),
+        (["ada", "123456", "bob"], False, "12***6 and 2 more (--show-user-ids names them)"),
+        (["ada"], False, "1 person (--show-user-ids names them)"),
+        (["ada", "bob"], False, "2 people (--show-user-ids names them)"),
+        (["ada", "123456", "bob"], True, "ada, 123456 and 1 more"),
+        (["123456", "123457", "123458"], False, "12***6, 12***7 and 1 more"),
+    ],
+)
+def test_several_people_are_named_or_counted(people: list[str], shown: bool, text: str) -> None:
+    assert several(people, most=2, shown=shown) == text
+
+
+def test_those_who_are_not_forgotten_are_told_by_their_reason(archive: Archive) -> None:
+    archive.people(1, 2)  # ids that a mask leaves without a name
+    archive.run()
+    archive.box.script(["500-before"] * 40, call="delete")
+    told = Told()
+    found = forgotten(archive, "u1", "u2", told=told)
+    assert len(found.left) == 2
+    assert told.text.count("  2 people (--show-user-ids names them): it is not known whether") == 1
+    assert "***" not in told.text.replace("***.jpg", "")

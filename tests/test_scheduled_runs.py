@@ -192,7 +192,9 @@ def test_quiet_says_what_is_to_be_looked_at_although_all_is_done(
     archive.manifest([(one, "", photo), ("somebody-2", "", photo), two])
     done = command(*RUN, "--quiet")
     assert (done.code, done.err) == (0, "")
-    assert done.out.splitlines()[0].endswith("under more than one user_id: check them.")
+    assert done.out.splitlines()[0].endswith(
+        "under more than one user_id: check them (--show-user-ids names the people)."
+    )
     assert "enrolled before" not in done.out
     assert "somebody-2" not in done.out
     again = command(*RUN, "--quiet")

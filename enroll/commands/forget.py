@@ -45,7 +45,7 @@ from enroll.session.session import (
     run_defaults,
 )
 from enroll.settings import files_record
-from enroll.text.logs import NAMELESS, mask
+from enroll.text.logs import mask, several
 from enroll.text.wording import amount
 
 SHOWN = 20
@@ -89,10 +89,7 @@ class ForgetSettings(SessionSettings):
 
     def several(self, people: Sequence[str]) -> str:
         """The first of some people, as they may be printed."""
-        if all(self.shown(user_id) == NAMELESS for user_id in people):
-            return f"{amount(len(people), 'person', 'people')} (--show-user-ids names them)"
-        more = f" and {len(people) - SHOWN:,} more" if len(people) > SHOWN else ""
-        return ", ".join(map(self.shown, people[:SHOWN])) + more
+        return several(people, most=SHOWN, shown=self.show_user_ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +160,10 @@ def _alike(
     unknown = ledger.forgetting.unknown_people(people)
     for user_id in filterfalse(ledger.block_list.holds, unknown):  # a repeated command continues
         if fault := user_id_fault(user_id):
+            which = "" if settings.show_user_ids else ", which --show-user-ids names"
             raise UsageError(
                 f"Nobody can be enrolled as {settings.shown(user_id)}, and the ledger has no row "
-                f"with this id: {fault.message} Nothing was done. Correct the id."
+                f"with this id: {fault.message} Nothing was done. Correct the id{which}."
             )
     return {user_id: others for user_id, others in unknown.items() if others}
 
@@ -192,8 +190,8 @@ def _agreed(
         )
     for user_id, others in islice(alike.items(), SHOWN):
         prompt.say(
-            f"  Similar to {settings.shown(user_id)}, except for leading zeros, case or blanks: "
-            f"{settings.several(others)}. These stay enrolled unless you name them as well."
+            f"  Similar to {settings.several([user_id])}, except for leading zeros, case or "
+            f"blanks: {settings.several(others)}. These stay enrolled unless you name them as well."
         )
     return prompt.confirm(
         f"Delete {amount(chosen.faces, 'face')} of {amount(len(people), 'person', 'people')}, any "
@@ -316,7 +314,9 @@ def _say_how_it_went(
         return
     who = amount(len(forgotten.left), "person is", "people are")
     prompt.say(f"{who} withheld but not completely forgotten:")
-    prompt.say(*(f"  {settings.shown(one)}: {why}" for one, why in forgotten.left.items()))
+    for why in dict.fromkeys(forgotten.left.values()):
+        those = [one for one, because in forgotten.left.items() if because == why]
+        prompt.say(f"  {settings.several(those)}: {why}")
     prompt.say(
         "Until then the ledger keeps what it holds about them. Run the same command again; if a "
         "doubt is the reason, run `enroll run` first, which settles it."
@@ -343,6 +343,8 @@ def _say_who_names_them(
             prompt.say(
                 f"{path} ({one.what}) cannot be read: {one.because}. Check by hand who it names."
             )
+    if any(settings.shown_path(one.path, people) != str(one.path) for one in found):
+        prompt.say("--show-user-ids shows the whole paths.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from enroll.session.session import (
 )
 from enroll.settings import files_record
 from enroll.text.files import Output, new_file
-from enroll.text.logs import mask
+from enroll.text.logs import mask, several
 from enroll.text.wording import amount
 from enroll.visible import path_text
 
@@ -145,13 +145,12 @@ def _unknown_lines(
 ) -> Iterator[str]:
     """People unknown to the ledger, perhaps misspelt."""
     known = ledger.faces_of(people)
-    unknown = [one if settings.show_user_ids else mask(one) for one in people if not known[one]]
-    if unknown:
-        more = f" and {len(unknown) - SHOWN:,} more" if len(unknown) > SHOWN else ""
+    if unknown := [one for one in people if not known[one]]:
         of_all = f"{len(unknown):,} of the {amount(len(people), 'person', 'people')}"
         if len(unknown) == len(people):
             of_all = "this person" if len(people) == 1 else "any of these people"
-        yield f"The ledger has no face of {of_all}: {', '.join(unknown[:SHOWN])}{more}."
+        names = several(unknown, most=SHOWN, shown=settings.show_user_ids)
+        yield f"The ledger has no face of {of_all}: {names}."
 
 
 def _agreed(
@@ -168,6 +167,7 @@ def _agreed(
             for user_id, token, image in _cells(ledger, some)
         ),
         *([f"  and {more:,} more"] if more else []),
+        *([] if session.settings.show_user_ids else ["  --show-user-ids names people and photos."]),
     )
     return session.prompt.confirm(
         f"Delete {amount(chosen.faces, 'face')} of {amount(chosen.people, 'person', 'people')} "

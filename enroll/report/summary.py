@@ -196,7 +196,8 @@ def _unrecorded(report: Report) -> Iterator[str]:
 def _shared(tally: Tally, show_user_ids: bool) -> Iterator[str]:
     if not tally.shared:
         return
-    yield f"{amount(tally.shared, 'photo')} enrolled under more than one user_id: check them."
+    hint = "" if show_user_ids else " (--show-user-ids names the people)"
+    yield f"{amount(tally.shared, 'photo')} enrolled under more than one user_id: check them{hint}."
     for photo in tally.shared_examples:
         path, names = photo.path, list(photo.user_ids)
         if not show_user_ids:

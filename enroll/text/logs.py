@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,19 @@ def mask(user_id: str) -> str:
     if len(user_id) < 6:
         return NAMELESS
     return f"{user_id[:2]}***{user_id[-1]}"
+
+
+def several(people: Sequence[str], *, most: int, shown: bool) -> str:
+    """The first of some people, by their user ids if they may be `shown`, else masked; those that
+    a mask would leave without a name are only counted."""
+    names = [one if shown else mask(one) for one in people]
+    named = [one for one in names if shown or one != NAMELESS]
+    hint = " (--show-user-ids names them)" if len(named) < len(names) else ""
+    first = named[:most]
+    left = len(names) - len(first)
+    if not first:
+        return f"{left:,} {'person' if left == 1 else 'people'}{hint}"
+    return ", ".join(first) + (f" and {left:,} more{hint}" if left else "")
 
 
 class LastingStream:
