@@ -260,6 +260,31 @@ def test_a_text_that_will_not_do_is_old_news_the_second_night(archive: Archive) 
     assert archive.there() == archive.as_listed()
 
 
+def test_a_text_that_a_run_has_seen_since_the_last_sync_is_added_by_the_next(
+    archive: Archive,
+) -> None:
+    archive.rows = [(user_id, "new", image) for user_id, _, image in archive.rows]
+    assert archive.sync(limit=1).exit_code is ExitCode.ENDED_EARLY
+    assert archive.run().exit_code is ExitCode.DONE
+    report = archive.sync()
+    assert report.sync_result is not None
+    assert report.sync_result.counted.user_data == 2
+    assert archive.there() == archive.as_listed()
+
+
+def test_an_old_face_whose_row_a_run_has_replaced_since_the_last_sync_is_deleted_by_the_next(
+    archive: Archive,
+) -> None:
+    archive.sync()
+    archive.photo("2.jpg", 77)
+    archive.run()
+    archive.run()  # the part of the scan is quiet again
+    report = archive.sync()
+    assert report.sync_result is not None
+    assert (report.sync_result.counted.superseded, report.sync_result.replaced) == (1, 1)
+    assert archive.there() == archive.as_listed()
+
+
 @pytest.mark.parametrize("image", ["1.jpg", "extra.jpg"])  # one of them is sent first
 def test_an_old_face_stays_until_every_row_of_its_person_has_its_new_text(
     archive: Archive, image: str

@@ -130,10 +130,13 @@ class Walk:
     people: int = 0
 
     def night(self) -> None:
-        """Change some things, then start some commands."""
-        for _ in range(self.random.choice([0, 0, 0, 1, 2, 4])):
-            self.random.choice(CHANGES)(self)
-        for _ in range(self.random.choice([1, 2, 2, 3])):
+        """Some commands, before which photos and, in some nights, rows are changed."""
+        if self.random.random() < 0.4:
+            for _ in range(self.random.randint(1, 3)):
+                self.random.choice(OF_ROWS)(self)
+        for _ in range(self.random.randint(2, 4)):
+            for _ in range(self.random.choice([0, 0, 1, 2])):
+                self.random.choice(OF_PHOTOS)(self)
             command = self.random.choice(COMMANDS)(self)
             said, expected = (world.says(command) for world in self.worlds)
             most = None if self.strict else 2  # without its cache, a run reads what cannot be sent
@@ -354,15 +357,19 @@ class Walk:
 COMPARED = ["compared_scan", "to_compare"]
 SCANNED = ["scan_cache", "scan_cache_part"]
 COMMON: dict[str, Any] = {"max_in_flight": 1, "timeout": 2.0, "readers": 1, "attempts": 2}
-CHANGES = [
-    *[Walk.join, Walk.leave, Walk.come_back, Walk.other_text, Walk.other_image, Walk.twice],
-    *[Walk.shuffle, Walk.replace_photo, Walk.replace_photo, Walk.touch_photo, Walk.touch_photo],
+OF_ROWS = [
+    *[Walk.join, Walk.leave, Walk.leave, Walk.come_back, Walk.other_text, Walk.other_image],
+    *[Walk.twice, Walk.shuffle],
+]
+OF_PHOTOS = [
+    *[Walk.replace_photo, Walk.replace_photo, Walk.touch_photo, Walk.touch_photo],
     *[Walk.spoil_photo, Walk.lose_photo, Walk.fault],
 ]
 COMMANDS = [
-    *[Walk.sync] * 9,
-    *[Walk.dry_run, Walk.dry_run, Walk.run, Walk.run, Walk.run_of_some],
-    *[Walk.remove, Walk.forget, Walk.by_others],
+    *[Walk.sync] * 12,
+    *[Walk.run] * 5,
+    *[Walk.dry_run] * 2,
+    *[Walk.run_of_some, Walk.remove, Walk.forget, Walk.by_others],
 ]
 
 

@@ -30,15 +30,14 @@ from enroll.ledger import schema as s
 from enroll.ledger.diff_queries import OPEN, SAME_ROW, is_compared
 from enroll.model import Status
 
-_OF_FEW_FACES = (s.face_to_delete, s.deletion, s.surplus)
-"""Tables that have a line for some faces, each of which a sync may have to delete."""
-
-_WITH_SUCH_A_FACE = [
-    select(s.face.c.user_id).join_from(few, s.face, s.face.c.face_id == few.c.face_id)
-    for few in _OF_FEW_FACES
-]
+# Besides who is noted: everybody with a mark, or with a face or copy that is to be deleted.
 _UNSETTLED = union(
-    select(s.to_compare.c.user_id), select(s.absence.c.user_id), *_WITH_SUCH_A_FACE
+    select(s.to_compare.c.user_id),
+    select(s.absence.c.user_id),
+    *(
+        select(s.face.c.user_id).join_from(few, s.face, s.face.c.face_id == few.c.face_id)
+        for few in (s.face_to_delete, s.deletion, s.surplus)
+    ),
 ).limit(bindparam("most"))
 
 
@@ -102,11 +101,9 @@ def _faces_not_settled(*of: ColumnElement[bool]) -> Select[str]:
 
 
 def _note(people: Select[str]) -> Insert:
-    new = people.where(literal(True))  # else SQLite takes ON CONFLICT for a join's ON
-    return upsert(s.to_compare).from_select(["user_id"], new).on_conflict_do_nothing()
+    return upsert(s.to_compare).from_select(["user_id"], people).on_conflict_do_nothing()
 
 
-_NOTE_FEW = [_note(select(s.absence.c.user_id)), *map(_note, _WITH_SUCH_A_FACE)]
 _NOTE_ROWS = _note(_rows_not_settled())
 _NOTE_FACES = {True: _note(_faces_not_settled()), False: _note(_faces_not_settled(is_compared()))}
 """By whether everybody was compared."""
@@ -129,5 +126,5 @@ def note_unsettled(connection: Connection, *, everybody: bool) -> None:
         connection.execute(upsert(s.compared_scan).values(only=1, people=people))
     else:
         connection.execute(_FORGET_COMPARED)
-    for statement in (_NOTE_ROWS, _NOTE_FACES[everybody], *_NOTE_FEW):
+    for statement in (_NOTE_ROWS, _NOTE_FACES[everybody]):
         connection.execute(statement)
