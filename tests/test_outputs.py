@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from archive import Archive
+from moved_clock import standin
 from PIL import Image
-from real_command import Command
+from real_command import Command, account_of
 
 from enroll.errors import ExitCode, UsageError
 from enroll.sandbox import Sandbox
@@ -32,9 +33,8 @@ WRITERS = {
 """For every option that names a file to write: the command, which the file's name ends."""
 
 
-@pytest.fixture
-def kept(archive: Archive, command: Command) -> Archive:
-    """An archive that has been enrolled, with everything beside it that must not be lost."""
+def keep(archive: Archive, command: Command) -> None:
+    """Enroll an archive, and put everything beside it that must not be lost."""
     archive.manifest(archive.portraits(1))
     folder = archive.folder
     (folder / "keys").write_text('api_key = "k"\napi_secret = "s"\n')
@@ -47,7 +47,33 @@ def kept(archive: Archive, command: Command) -> Archive:
     (folder / "manifest.csv").symlink_to("staff.csv")
     (folder / "other.sqlite").write_bytes((folder / "ledger.sqlite").read_bytes())
     (folder / "other.sqlite.lock").write_text("{}")
+
+
+@pytest.fixture
+def kept(archive: Archive, command: Command) -> Archive:
+    """An archive that has been enrolled, with everything beside it that must not be lost."""
+    keep(archive, command)
     return archive
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Runs a command in such an archive that must refuse it: no file changes, and no call is made.
+    What the command says."""
+    with standin() as box:
+        archive = Archive.new(tmp_path_factory.mktemp("kept") / "staff", box)
+        command = Command(tmp_path_factory.mktemp("home"), archive.folder, account_of(box))
+        keep(archive, command)
+
+        def refusal(*words: str) -> str:
+            before, calls = state(archive.folder), len(box.calls)
+            done = command(*words)
+            assert done.code == ExitCode.USAGE, done
+            assert state(archive.folder) == before
+            assert len(box.calls) == calls
+            return done.err
+
+        yield refusal
 
 
 def state(folder: Path) -> dict[str, str]:
@@ -79,16 +105,12 @@ def state(folder: Path) -> dict[str, str]:
     ],
 )
 def test_nothing_is_written_over_what_is_in_use_a_ledger_or_a_photo(
-    box: Sandbox, kept: Archive, command: Command, option: str, name: str, words: str
+    refused: Callable[..., str], option: str, name: str, words: str
 ) -> None:
-    before, calls = state(kept.folder), len(box.calls)
-    done = command(*WRITERS[option], name)
-    assert done.code == ExitCode.USAGE, done
-    assert f"Error: {option} {name}" in done.err
-    assert words in done.err
-    assert "give another name" in done.err
-    assert state(kept.folder) == before
-    assert len(box.calls) == calls
+    said = refused(*WRITERS[option], name)
+    assert f"Error: {option} {name}" in said
+    assert words in said
+    assert "give another name" in said
 
 
 OTHER_WRITERS = {
@@ -102,37 +124,28 @@ OTHER_WRITERS = {
 @pytest.mark.parametrize("option", [*WRITERS, *OTHER_WRITERS])
 @pytest.mark.parametrize("name", ["out.xlsx", "OUT.XLSX", "out.ods", "out.csv.gz"])
 def test_what_is_not_written_as_a_workbook_is_not_named_like_one(
-    box: Sandbox, kept: Archive, command: Command, option: str, name: str
+    refused: Callable[..., str], option: str, name: str
 ) -> None:
-    before, calls = state(kept.folder), len(box.calls)
-    done = command(*{**WRITERS, **OTHER_WRITERS}[option], name)
     suffix = f".{name.lower().rpartition('.')[2]}"
-    assert done.code == ExitCode.USAGE, done
-    assert f"{name} ends in {suffix}, but its content is " in done.err
-    assert state(kept.folder) == before
-    assert len(box.calls) == calls
+    said = refused(*{**WRITERS, **OTHER_WRITERS}[option], name)
+    assert f"{name} ends in {suffix}, but its content is " in said
 
 
 @pytest.mark.parametrize("option", ["--results", "--report", "--differences"])
 @pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
 def test_a_csv_is_not_named_like_what_only_an_export_is(
-    kept: Archive, command: Command, option: str, name: str
+    refused: Callable[..., str], option: str, name: str
 ) -> None:
-    done = command(*WRITERS[option], name)
-    assert (done.code, "its content is CSV" in done.err) == (ExitCode.USAGE, True), done
-    assert not (kept.folder / name).exists()
+    assert "its content is CSV" in refused(*WRITERS[option], name)
 
 
 @pytest.mark.parametrize("option", [option for option in WRITERS if option != "OUTPUT"])
 def test_the_credentials_in_use_are_not_written_over(
-    box: Sandbox, kept: Archive, command: Command, option: str
+    refused: Callable[..., str], option: str
 ) -> None:
-    calls = len(box.calls)
-    words = WRITERS[option]
-    done = command(words[0], "--credentials", "keys", *words[1:], "keys")
-    assert (done.code, "would overwrite the credentials file" in done.err) == (2, True), done
-    assert (kept.folder / "keys").read_text().startswith("api_key")
-    assert len(box.calls) == calls
+    first, *words = WRITERS[option]
+    said = refused(first, "--credentials", "keys", *words, "keys")
+    assert "would overwrite the credentials file" in said
 
 
 def test_two_outputs_of_a_command_are_two_files(
@@ -184,15 +197,11 @@ def test_results_are_refused_into_a_device_or_pipe_before_any_call(
 @pytest.mark.parametrize("option", [option for option in WRITERS if option != "OUTPUT"])
 @pytest.mark.parametrize("name", ["absent/out.csv", "staff.csv/out.csv", "/proc/out.csv"])
 def test_a_place_that_cannot_be_written_is_refused_before_any_call(
-    box: Sandbox, kept: Archive, command: Command, option: str, name: str
+    refused: Callable[..., str], option: str, name: str
 ) -> None:
-    before, calls = state(kept.folder), len(box.calls)
-    done = command(*WRITERS[option], name)
-    assert done.code == ExitCode.USAGE, done
-    assert name in done.err
-    assert "cannot be written" in done.err
-    assert state(kept.folder) == before
-    assert len(box.calls) == calls
+    said = refused(*WRITERS[option], name)
+    assert name in said
+    assert "cannot be written" in said
 
 
 def test_the_manifests_own_folder_is_tried_where_no_results_are_named(
