@@ -11,6 +11,7 @@ import atexit
 import ctypes
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -71,10 +72,19 @@ def _server() -> Server:
 
 
 class Forked(subprocess.Popen[str]):
-    """`enroll` with these arguments. `ahead` is by how many seconds its clock is."""
+    """`enroll` with these arguments. `ahead` is by how many seconds its clock is; `limits` are
+    numbered as in `resource`, soft and hard."""
 
-    def __init__(self, arguments: Sequence[str], *, ahead: float, **options: Any) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        ahead: float,
+        limits: Mapping[int, tuple[int, int]],
+        **options: Any,
+    ) -> None:
         self._ahead = ahead
+        self._limits = list(limits.items())
         super().__init__(arguments, text=True, **options)
 
     def _execute_child(  # noqa: PLR0917 - as it is called
@@ -98,7 +108,13 @@ class Forked(subprocess.Popen[str]):
         *_: object,
     ) -> None:
         """Instead of fork and exec; see `subprocess.Popen`, which goes on from here."""
-        job = {"arguments": args, "ahead": self._ahead, "folder": str(cwd), "environ": dict(env)}
+        job = {
+            "arguments": args,
+            "ahead": self._ahead,
+            "limits": self._limits,
+            "folder": str(cwd),
+            "environ": dict(env),
+        }
         given = zip((p2cread, c2pwrite, errwrite), range(3), strict=True)
         streams = [ours if stream == -1 else stream for stream, ours in given]
         self.pid = _server().fork(job, streams)
@@ -149,6 +165,8 @@ def _become(job: dict[str, Any], streams: Sequence[int]) -> None:
     import enroll.__main__ as program
     from enroll import clock
 
+    for limit, values in job["limits"]:
+        resource.setrlimit(limit, values)
     sys.argv = [str(Path(program.__file__)), *job["arguments"]]
     sys.modules["__main__"].__package__ = "enroll"
     with clock.using(LaterClock(job["ahead"])):

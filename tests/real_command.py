@@ -27,6 +27,16 @@ from enroll.text.logs import LOGGER
 SECONDS = 60.0
 """Nothing here takes so long; a command that does is stuck."""
 
+NO_LIMITS: Mapping[int, tuple[int, int]] = {}
+
+LIMITED = """
+import os, resource, sys
+for limit in {}.items():
+    resource.setrlimit(*limit)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""A program that becomes another one with limits."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -78,10 +88,16 @@ class Command:
             **self.environ,
         }
 
-    def run(self, *arguments: object, wrapped: Sequence[str] = (), fresh: bool = False) -> Done:
-        """Run it as a process; `wrapped` stands before it, as `nohup` does, and a `fresh` one loads
-        its modules by itself."""
-        with self.started(*arguments, wrapped=wrapped, fresh=fresh) as process:
+    def run(
+        self,
+        *arguments: object,
+        wrapped: Sequence[str] = (),
+        fresh: bool = False,
+        limits: Mapping[int, tuple[int, int]] = NO_LIMITS,
+    ) -> Done:
+        """Run it as a process; `wrapped` stands before it, as `nohup` does, a `fresh` one loads its
+        modules by itself, and `limits` are its soft and hard ones, as `resource` numbers them."""
+        with self.started(*arguments, wrapped=wrapped, fresh=fresh, limits=limits) as process:
             out, err = process.communicate(timeout=SECONDS)
         return Done(process.returncode, out, err)
 
@@ -91,6 +107,7 @@ class Command:
         *arguments: object,
         wrapped: Sequence[str] = (),
         fresh: bool = False,
+        limits: Mapping[int, tuple[int, int]] = NO_LIMITS,
         **streams: Any,
     ) -> Iterator[subprocess.Popen[str]]:
         """Start it as a process, which is killed if it is still there in the end, or is stuck.
@@ -109,9 +126,11 @@ class Command:
         process: subprocess.Popen[str]
         fresh = fresh or any(name.startswith(("PYTHON", "LC_")) for name in self.environ)
         if forked.available and not (fresh or wrapped or streams.keys() - pipes.keys()):
-            process = Forked(given, ahead=ahead(), **options)
+            process = Forked(given, ahead=ahead(), limits=limits, **options)
         else:
             begun = [*wrapped, sys.executable, *(later() or ("-m", "enroll")), *given]
+            if limits:
+                begun = [sys.executable, "-c", LIMITED.format(dict(limits)), *begun]
             process = subprocess.Popen(begun, text=True, **options)
         # Whoever reads what one that is stuck says, or waits for its end, is stuck as well.
         stuck = Timer(4 * SECONDS, process.kill)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sqlite3
 import sys
 import tempfile
@@ -387,8 +388,8 @@ def test_a_disk_that_fills_up_is_exit_code_7_and_costs_no_face(
     assert command(*RUN).code == 0
     archive.manifest(rows)
     # No file may become longer than so many blocks of 512 bytes.
-    full = ("sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh")
-    done = command.run(*RUN, *QUICK_DOUBTS, "--max-in-flight", "2", wrapped=full)
+    full = {resource.RLIMIT_FSIZE: (blocks * 512, blocks * 512)}
+    done = command.run(*RUN, *QUICK_DOUBTS, "--max-in-flight", "2", limits=full)
     assert done.code == ExitCode.LOCAL, done
     assert "cannot be" in done.out + done.err
     assert command(*RUN, *QUICK_DOUBTS).code == ExitCode.DONE

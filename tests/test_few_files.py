@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from archive import Archive, until
-from real_command import Done
 
 from enroll.errors import ExitCode
 from enroll.sandbox import Sandbox
@@ -44,54 +43,39 @@ def archive(box: Sandbox, tmp_path: Path) -> Archive:
     return archive
 
 
-def limited(
-    archive: Archive,
-    *arguments: object,
-    files: tuple[int, int] | None = None,
-    threads: int | None = None,
-    wrapped: tuple[str, ...] = (),
-) -> Done:
-    """Run the command under limits, of open files (soft, hard) or of threads; `wrapped` stands
-    before it."""
-    lines = ["import os, resource, sys"]
-    if files is not None:
-        lines.append(f"resource.setrlimit(resource.RLIMIT_NOFILE, {files})")
-    if threads is not None:
-        lines.append(f"resource.setrlimit(resource.RLIMIT_NPROC, {(threads, threads)})")
-    lines.append("os.execvp(sys.argv[1], sys.argv[1:])")
-    limits = (sys.executable, "-c", "\n".join(lines))
-    return archive.command.run(*arguments, wrapped=(*limits, *wrapped))
+def files(soft: int, hard: int) -> dict[int, tuple[int, int]]:
+    """How many files the command may have open."""
+    return {resource.RLIMIT_NOFILE: (soft, hard)}
 
 
 def test_with_few_open_files_everything_is_enrolled(archive: Archive) -> None:
-    done = limited(archive, *archive.arguments, *AUTO, files=(FEW, FEW))
+    done = archive.command.run(*archive.arguments, *AUTO, limits=files(FEW, FEW))
     assert done.code == 0, done
     assert not archive.problems()
     assert "been away" not in done.out + done.err
 
 
 def test_more_calls_than_there_are_open_files_for_get_a_note(archive: Archive) -> None:
-    done = limited(
-        archive, *archive.arguments, "--max-in-flight", 200, "--limit", 5, files=(FEW, FEW)
-    )
+    arguments = [*archive.arguments, "--max-in-flight", 200]
+    done = archive.command.run(*arguments, "--limit", 5, limits=files(FEW, FEW))
     assert done.code == ExitCode.ENDED_EARLY, done
     (note,) = [line for line in done.err.splitlines() if "--max-in-flight 200" in line]
     assert "ulimit -n" in note
-    enough = archive.command.run(*archive.arguments, "--max-in-flight", 200)
+    enough = archive.command.run(*arguments)
     assert (enough.code, "ulimit" in enough.err) == (0, False), enough
 
 
 def test_the_soft_limit_of_open_files_is_no_limit(archive: Archive) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     arguments = [*archive.arguments, "--max-in-flight", 200, "--limit", 5]
-    done = limited(archive, *arguments, files=(FEW, most))
+    done = archive.command.run(*arguments, limits=files(FEW, most))
     assert (done.code, "ulimit" in done.err) == (ExitCode.ENDED_EARLY, False), done
 
 
 def test_an_adoption_keeps_within_few_open_files(archive: Archive) -> None:
     assert archive.command.run(*archive.arguments, "--max-in-flight", 50).code == 0
     adopt = ("adopt", "staff.csv", "--group-id", archive.group_id, "--ledger", "other.sqlite")
-    done = limited(archive, *adopt, files=(FEW, FEW))
+    done = archive.command.run(*adopt, limits=files(FEW, FEW))
     assert done.code == 0, done
     assert "150 " in done.out
     assert archive.box.count("search") == PEOPLE
@@ -138,7 +122,7 @@ def test_a_run_that_can_open_nothing_any_more_ends_and_the_next_goes_on(archive:
 
 
 def test_so_few_files_that_nothing_can_begin_is_a_sentence(archive: Archive) -> None:
-    done = limited(archive, *archive.arguments, files=(6, 6))
+    done = archive.command.run(*archive.arguments, fresh=True, limits=files(6, 6))
     assert done.code == ExitCode.LOCAL, done
     (said,) = done.told.splitlines()
     assert "6 files and connections" in said
@@ -169,7 +153,9 @@ def test_with_few_threads_everything_is_enrolled_and_without_any_nothing(
         archive.command.surroundings()
         for path in (Path(folder), archive.folder, archive.command.home):
             path.chmod(0o777)
-        done = limited(archive, *archive.arguments, *AUTO, threads=threads, wrapped=another_user)
+        limits = {resource.RLIMIT_NPROC: (threads, threads)}
+        arguments = (*archive.arguments, *AUTO)
+        done = archive.command.run(*arguments, wrapped=another_user, limits=limits)
         assert done.code == code, done
         if code is ExitCode.DONE:
             assert not archive.problems()
