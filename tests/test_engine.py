@@ -176,9 +176,9 @@ def test_a_dropped_photo_can_no_longer_be_sent_and_one_that_is_being_sent_arrive
     go_on = threading.Event()
 
     def behave(peer: Peer) -> None:
-        peer.read_head()
+        peer.read_request()
         go_on.wait(SECONDS)
-        peer.answer()
+        peer.answer(headers="Connection: close\r\n")  # else the next call may use it
 
     with Server(behave) as server:
         service = service_of(server.port)
