@@ -526,6 +526,13 @@ def test_a_difference_counts_what_an_earlier_sync_accepted_and_did_not_get_done(
     assert counted(archive.sync()).accepted == 0
 
 
+def test_photos_of_changed_rows_are_said_to_be_among_those_missing() -> None:
+    *_, last = difference_lines(DiffCounts(missing=3, held_back=1))
+    assert last.split(maxsplit=1) == ["3", "missing photos, those of changed rows included"]
+    *_, last = difference_lines(DiffCounts(missing=3))
+    assert last.split(maxsplit=1) == ["3", "missing photos"]
+
+
 def test_leavers_absent_for_the_first_time_are_said_to_be_among_the_others() -> None:
     lines = list(difference_lines(DiffCounts(waiting=2, newly_gone=2)))
     where = [line.split(maxsplit=1)[1] for line in lines].index("leavers within the grace period")

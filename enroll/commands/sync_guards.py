@@ -270,7 +270,8 @@ def difference_lines(counted: DiffCounts) -> Iterator[str]:
     if counted.returned:
         yield f"  {counted.returned:>9,}  leavers who are back"
     if counted.missing:
-        yield f"  {counted.missing:>9,}  missing photos"
+        among = ", those of changed rows included" if counted.held_back else ""
+        yield f"  {counted.missing:>9,}  missing photos{among}"
 
 
 def strange_lines(found: SyncResult) -> Iterator[str]:
