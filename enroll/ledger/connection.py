@@ -166,8 +166,8 @@ def _engine(creator: partial[sqlite3.Connection], *, shown: str) -> Connection:
             raise short from error
         raise LocalError(
             f"The ledger {shown} cannot be used: {error.orig}. Nothing that it recorded is lost; "
-            "make room, or make the file and its file system writable, then run the same command "
-            "again."
+            "make room, fix its permissions or mount its file system for writing, then run the "
+            "same command again."
         ) from error
 
     return engine.connect()
