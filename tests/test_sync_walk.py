@@ -33,6 +33,8 @@ from enroll.report.summary import summary_lines
 from enroll.settings import Bound
 
 DAY = 86_400.0
+SPOILED = b"no photo at all"
+
 LONG = "x" * 200
 """A user_data that breaks a rule."""
 
@@ -227,7 +229,7 @@ class Walk:
     def spoil_photo(self) -> None:
         name = f"{self.random.randint(1, self.photos)}.jpg"
         for world in self.worlds:
-            world.archive.photo(name, b"no photo at all")
+            world.archive.photo(name, SPOILED)
 
     def touch_photo(self) -> None:
         name = f"{self.random.randint(1, self.photos)}.jpg"
@@ -343,7 +345,8 @@ class Walk:
             faces = [face for face in archive.box.faces(GROUP) if face.user_id == person]
             if adds and faces:
                 image = next((row[2] for row in archive.rows if row[0] == person), "")
-                if image and (archive.folder / image).exists():
+                photo = archive.folder / image
+                if photo.is_file() and photo.read_bytes() != SPOILED:
                     archive.add(person, image)
                 settings = AdoptSettings(run=archive.settings())
                 return adopt(settings, lambda: archive.credentials, Told()).exit_code
