@@ -354,7 +354,7 @@ give_back_memory()
 limit_memory(400_000_000)
 folder = Path(sys.argv[1]).resolve()
 store = open_store(folder)
-paths = [str(path) for path in sorted(folder.iterdir())] * 2
+paths = [str(path) for path in sorted(folder.iterdir())] * 3
 with ThreadPoolExecutor(len(paths)) as threads:
     # What is ready counts with the engine, and is dropped here.
     for kind in threads.map(lambda path: type(read_photo(path, store)), paths):
