@@ -391,15 +391,17 @@ def test_who_needs_less_in_the_end_lets_others_in_before_it_is_done() -> None:
 
 def shared_out(budget: Budget) -> int:
     blocks: int = budget.kept_blocks * _imaging.get_block_size()
+    assert _imaging.get_blocks_max() == budget.kept_blocks
     return budget.files.limit + budget.pictures.limit + blocks + BASE_BYTES
 
 
 @pytest.fixture
 def blocks_of_pillow() -> Iterator[None]:
     """They are of the whole process."""
-    before = _imaging.get_blocks_max()
+    most, size = _imaging.get_blocks_max(), _imaging.get_block_size()
     yield
-    _imaging.set_blocks_max(before)
+    _imaging.set_blocks_max(most)
+    _imaging.set_block_size(size)
 
 
 @pytest.mark.usefixtures("blocks_of_pillow")
