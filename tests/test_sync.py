@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -688,7 +689,10 @@ def test_a_mark_holds_though_somebody_else_was_marked_before_the_face_was_added(
 
 def test_whether_a_face_was_added_since_a_mark_is_asked_of_that_mark_alone() -> None:
     sql = str(find_unlisted().compile(dialect=sqlite.dialect()))
-    assert "FROM event, leaver" not in sql  # each mark held against every other one
+    froms = re.findall(r"FROM ([^\n]*)", sql)
+    assert len(froms) == 4, sql
+    # Else each mark is held against every other one.
+    assert not [one for one in froms[1:] if "absence" in one]
 
 
 def test_no_leaver_is_counted_below_nothing(archive: Archive) -> None:
