@@ -164,8 +164,8 @@ class ManifestDiff(Protocol):
         """The single rows and faces, with photos' paths relative to `photo_root`."""
 
     def accept(self, run: int) -> None:
-        """Record who is absent, what is to be added and deleted, and whom the next sync of this
-        manifest has to compare."""
+        """Record who is absent, what is to be added and deleted, and who has to be compared by
+        the next sync of this manifest."""
 
     def count_returned(self) -> int:
         """How many people were absent and are back."""

@@ -260,7 +260,7 @@ compared_scan = Table(
     Column("people", Integer, nullable=False),
 )
 
-# A line is a person who differed then, or about whom a row or a face was written since.
+# A line is a person who differed then, or who has a row or face that was written since.
 to_compare = Table(
     "to_compare",
     metadata,
@@ -381,7 +381,7 @@ unmatched_face = Table(
     prefixes=["TEMPORARY"],
 )
 
-# A line is a person whom a sync compares, if it does not compare everybody.
+# A line is a person to compare, in a sync that does not compare everybody.
 compared_person = _temporary(
     "compared_person",
     scratch_metadata,
