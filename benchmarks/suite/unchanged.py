@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .archives import IN_A_FOLDER, Archive
@@ -48,10 +48,15 @@ def measure(bench: Bench) -> Iterator[Figure]:
             for way in (FIRST, OURS):
                 command = ours("run", manifest, folder)
                 used[way].append(measured(command, cwd=folder, environ=environ))
-    case = f"{CASE}, {rows:,} rows"
+    yield from _figures(f"{CASE}, {rows:,} rows", used, targets={OURS: "≤ rsync"})
+
+
+def _figures(
+    case: str, used: Mapping[str, Sequence[Usage]], *, targets: Mapping[str, str]
+) -> Iterator[Figure]:
+    """Time, CPU and memory of each way; `targets` are those for the time."""
     for way, usages in used.items():
-        target = "≤ rsync" if way == OURS else ""
-        walls = [one.wall for one in usages]
+        walls, target = [one.wall for one in usages], targets.get(way, "")
         yield figure(case, way, "wall time", values=walls, unit="s", target=target)
         yield figure(case, way, "CPU", values=[one.cpu for one in usages], unit="s")
         memory = [one.memory / 1e6 for one in usages]
@@ -90,14 +95,7 @@ def measure_sync(bench: Bench) -> Iterator[Figure]:
             for way in [OURS] if word == "run" else [SYNC, AFTER_SYNC]:
                 command = ours("sync" if way == SYNC else "run", manifest, folder)
                 used[way].append(measured(command, cwd=folder, environ=environ))
-    case = f"quiet sync, {rows:,} rows"
-    for way, usages in used.items():
-        target = "≤ 1.3 × run" if way == SYNC else ""
-        walls = [one.wall for one in usages]
-        yield figure(case, way, "wall time", values=walls, unit="s", target=target)
-        yield figure(case, way, "CPU", values=[one.cpu for one in usages], unit="s")
-        memory = [one.memory / 1e6 for one in usages]
-        yield figure(case, way, "memory", values=memory, unit="MB", target="≤ 200")
+    yield from _figures(f"quiet sync, {rows:,} rows", used, targets={SYNC: "≤ 1.3 × run"})
 
 
 def renew(ledger: Path, master: Path) -> None:

@@ -27,7 +27,7 @@ from enroll.limiter.adaptive import FIRST_LIMIT
 from enroll.manifest.manifest import open_manifest
 from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
-from enroll.model import CallKind, Candidate, Fault, ScannedRow, Status
+from enroll.model import OPEN, CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, limit_memory, marks
 from enroll.resources import share_out
 from enroll.run import transitions
@@ -101,7 +101,7 @@ def make_plan(
             full=full,
             report=report,
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
-            doubts=sum(status.counts.get(one, 0) for one in (Status.IN_DOUBT, Status.SENDING)),
+            doubts=sum(status.counts.get(one, 0) for one in OPEN),
         )
         with new_csv(report, REPORT_COLUMNS) as writer:
             planner = _Planner(plan, ledger, settings, PlanReport(writer))

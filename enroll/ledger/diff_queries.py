@@ -25,11 +25,12 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from enroll.ledger import schema as s
 from enroll.ledger.diff_records import RowDiffKind
 from enroll.ledger.statements import Bulk
+from enroll.model import OPEN as OPEN_STATUSES
 from enroll.model import EventKind, Status
 
 IN_THE_LIBRARY = (Status.ENROLLED.value, Status.SUPERSEDED.value)
 
-OPEN = (Status.SENDING.value, Status.IN_DOUBT.value)
+OPEN = tuple(status.value for status in OPEN_STATUSES)
 
 DUE = (Status.PENDING.value, Status.FAILED.value)
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
-from enroll.ledger.diff_queries import OPEN, SAME_ROW, is_compared
+from enroll.ledger.diff_queries import SAME_ROW, is_compared, may_go
 from enroll.model import Status
 
 # Besides who is noted: everybody with a mark, or with a face or copy that is to be deleted.
@@ -85,12 +85,7 @@ def _rows_not_settled() -> Select[str]:
 def _faces_not_settled(*of: ColumnElement[bool]) -> Select[str]:
     """A face that the library does not hold, nor may hold, matters only to a row that leads to it;
     such a row is not settled."""
-    matters = or_(
-        s.face.c.face_token.is_not(None),
-        s.face.c.former_token.is_not(None),
-        s.face.c.recheck,
-        s.face.c.status.in_(OPEN),
-    )
+    matters = or_(may_go(), s.face.c.recheck)
     has_row = exists(
         select(literal(1)).where(
             s.manifest_row.c.user_id == s.face.c.user_id,

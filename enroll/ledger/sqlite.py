@@ -43,7 +43,7 @@ from enroll.ledger.records import (
     shown_path,
 )
 from enroll.ledger.statements import among, face_record, listed, write
-from enroll.model import Event, EventKind, FaceRecord, SharedPhoto, Status
+from enroll.model import OPEN, Event, EventKind, FaceRecord, SharedPhoto, Status
 
 _ENROLLED = Status.ENROLLED.value
 
@@ -220,7 +220,7 @@ class SqliteLedger(SqliteReader):
 
     def knows_a_face(self) -> bool:
         self._flush()
-        perhaps = s.face.c.status.in_([Status.SENDING.value, Status.IN_DOUBT.value])
+        perhaps = s.face.c.status.in_([status.value for status in OPEN])
         query = select(s.face.c.face_id).where(
             or_(s.face.c.face_token.is_not(None), perhaps, s.face.c.recheck)
         )
