@@ -93,6 +93,7 @@ RANGES: Mapping[str, Range] = {
     "grace": Range(least=0, most=3650),
     "score": Range(least=50, most=100),
     "of_run": COUNT,
+    "header_row": COUNT,
 }
 """By the setting's name. A setting that may be left open can also be None."""
 
@@ -146,6 +147,16 @@ def wrong_path(path: Path) -> str:
     return ""
 
 
+def wrong_delimiter(value: str) -> str:
+    """Check that a character can be between the cells of a list."""
+    if len(value) == 1 and value.isascii() and not value.isalnum() and value not in '"\r\n\0':
+        return ""
+    return (
+        f"{value!r} cannot be a delimiter: that is one ASCII character, such as ; or a tab, but no "
+        "letter, digit, quote or line end."
+    )
+
+
 MIN_FACE_ALONE = "--min-face needs --precheck warn or hold."
 GROUP_ID_NEEDED = "--group-id is needed: the library to enroll into."
 
@@ -192,6 +203,8 @@ def _wrong(name: str, value: Any) -> Iterable[str]:
         found = [wrong_duration(value, value) if number else SECONDS.wrong(value)]
     elif name in ("retry", "on_code"):
         found = [wrong_code(code) for code in value]
+    elif name == "delimiter":
+        found = [wrong_delimiter(value)]
     elif name == "columns":
         found = [wrong_choice(role, Role) for role in value]
     elif isinstance(value, str | list | tuple):

@@ -198,6 +198,8 @@ class RunSettings(CallSettings):
     columns: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
     sheet: str | None = None
+    header_row: int | None = None
+    delimiter: str | None = None
     max_in_flight: int | None = None
     rate: float | None = None
     attempts: int = 5

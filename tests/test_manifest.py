@@ -197,7 +197,7 @@ def test_a_title_above_the_header_is_named_as_what_may_be_wrong(
     write: Write, columns: dict[str, str]
 ) -> None:
     path = write("Staff list 2026,,\nEMP_NO,PHOTO,NAME\na1,a.jpg,A\n")
-    with pytest.raises(ManifestError, match="delete this line if it is a title: the header must"):
+    with pytest.raises(ManifestError, match="--header-row N if this line is a title"):
         open_manifest(path, columns=columns)
     path = write("EMP,PICTURE,NAME\na1,a.jpg,A\n")
     with pytest.raises(ManifestError, match=r"EMP, PICTURE, NAME\. .*--columns") as caught:

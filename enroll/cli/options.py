@@ -19,7 +19,17 @@ from enroll.cli.command import (
     option,
     together,
 )
-from enroll.cli.parameters import AUTO, FILE, Member, Memory, Number, OrAuto, error_code, pairs
+from enroll.cli.parameters import (
+    AUTO,
+    FILE,
+    Delimiter,
+    Member,
+    Memory,
+    Number,
+    OrAuto,
+    error_code,
+    pairs,
+)
 from enroll.model import Role
 from enroll.presets import CONFIG_NAME
 from enroll.settings import DEFAULT_ENDPOINT, CallSettings, RunSettings, find_ledger
@@ -156,12 +166,26 @@ manifest_options = together(
         multiple=True,
         callback=_columns,
         metavar="ROLE=NAME",
-        help="The name of a manifest's column, such as user_id=EMP_NO; repeatable. Separate "
-        "several by commas: user_id=EMP_NO,image=PHOTO.",
+        help="The name of a manifest's column, such as user_id=EMP_NO, or a template over columns, "
+        "such as 'user_data={Last}, {First}'; repeatable. Separate several by commas: "
+        "user_id=EMP_NO,image=PHOTO.",
     ),
     option("--encoding", help="The manifest's encoding.  [default: detected and reported]"),
     option(
         "--sheet", metavar="NAME", help="The sheet of a workbook (.xlsx).  [default: the only one]"
+    ),
+    setting(
+        "--header-row",
+        "The line or row of the header, where a title is above it; the first is 1.  [default: the "
+        "first that is not empty]",
+        metavar="N",
+    ),
+    option(
+        "--delimiter",
+        type=Delimiter(),
+        metavar="CHAR",
+        help="The character between the manifest's cells; tab is a tab.  [default: detected: "
+        ", ; tab or |]",
     ),
     heading=MANIFEST,
 )

@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 import click
 
 from enroll import allowed
-from enroll.allowed import LEAST_MEMORY, RANGES, Range, wrong_code, wrong_duration, wrong_path
+from enroll.allowed import (
+    LEAST_MEMORY,
+    RANGES,
+    Range,
+    wrong_code,
+    wrong_delimiter,
+    wrong_duration,
+    wrong_path,
+)
 from enroll.settings import INVALID_BOUND, Bound
 
 E = TypeVar("E", bound=StrEnum)
@@ -157,6 +165,18 @@ class Memory(OrAuto):
             least = f"{LEAST_MEMORY // 1_000_000}MB"
             self.fail(f"{value} is too little. Give at least {least}, or {AUTO}.", param, ctx)
         return size
+
+
+class Delimiter(click.ParamType[str]):
+    """A character; `tab` and `\\t` are a tab, which is hard to type in a shell."""
+
+    name = "delimiter"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = "\t" if str(value).lower() in ("tab", "\\t") else str(value)
+        if wrong := wrong_delimiter(text):
+            self.fail(wrong, param, ctx)
+        return text
 
 
 _BOUND = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<percent>%)?")

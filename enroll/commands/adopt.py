@@ -81,7 +81,12 @@ def adopt(
     run = settings.run
     limit_memory(run.memory)
     manifest = open_manifest(
-        run.manifest, columns=run.columns, encoding=run.encoding, sheet=run.sheet
+        run.manifest,
+        columns=run.columns,
+        encoding=run.encoding,
+        sheet=run.sheet,
+        header_row=run.header_row,
+        delimiter=run.delimiter,
     )
     path = ledger_path(run)
     if settings.report is not None:

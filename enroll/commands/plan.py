@@ -73,6 +73,8 @@ def make_plan(
         columns=settings.columns,
         encoding=settings.encoding,
         sheet=settings.sheet,
+        header_row=settings.header_row,
+        delimiter=settings.delimiter,
     )
     path = settings.ledger
     if path is None and settings.group_id:

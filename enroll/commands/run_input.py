@@ -114,7 +114,12 @@ def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
         if key == manifest_key(settings, source.sha256):
             return manifest_from_json(source, remembered)
     return open_manifest(
-        settings.manifest, columns=settings.columns, encoding=settings.encoding, source=source
+        settings.manifest,
+        columns=settings.columns,
+        encoding=settings.encoding,
+        header_row=settings.header_row,
+        delimiter=settings.delimiter,
+        source=source,
     )
 
 
@@ -128,6 +133,8 @@ def manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
         columns,
         settings.encoding,
         settings.sheet,
+        settings.header_row,
+        settings.delimiter,
     ]  # as JSON gives it back
 
 

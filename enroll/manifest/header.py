@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from enroll.errors import ManifestError
+from enroll.manifest.template import Template, parse_template
 from enroll.model import Role
 from enroll.visible import as_seen, character_name, is_invisible
 
@@ -90,27 +93,46 @@ def result_names(own: Sequence[str]) -> dict[str, str]:
     return renamed
 
 
-def count_roles(header: Sequence[str], given: Mapping[str, str]) -> int:
-    """How many roles find a column in this header; most do with the right delimiter."""
-    return sum(bool(_matches(header, given.get(role, role.value))) for role in Role)
-
-
-def find_roles(header: Sequence[str], given: Mapping[str, str], *, where: str) -> dict[str, str]:
-    """The header name of each role; `user_data` may be missing unless `given` has it.
-
-    `given` is `--columns`: role to header name. An exact match goes first, then one that
-    ignores case, surrounding blanks and invisible characters. ManifestError says what is missing,
-    duplicate or unknown; `where` begins its sentence.
-    """
+def parse_columns(given: Mapping[str, str]) -> dict[str, Template]:
+    """`--columns`, parsed: for each role a template over columns, or the name of a column as a
+    template that refers to none. Raises ManifestError."""
     for role in given:
         if role not in list(Role):
             raise ManifestError(
                 f"--columns does not know {short_name(role)!r}: "
                 "it takes user_id, user_data and image."
             )
+    return {role: parse_template(text, option=f"--columns {role}") for role, text in given.items()}
+
+
+def count_roles(header: Sequence[str], given: Mapping[str, Template]) -> int:
+    """How many roles find their columns in this header; most do with the right delimiter."""
+    return sum(
+        all(_matches(header, name) for name in _wanted(role, given.get(role))) for role in Role
+    )
+
+
+def _wanted(role: Role, given: Template | None) -> Sequence[str]:
+    """The names of a role's columns, as they were given."""
+    return (role.value,) if given is None else given.names or (given.text,)
+
+
+def find_roles(
+    header: Sequence[str], given: Mapping[str, Template], *, where: str
+) -> dict[str, str]:
+    """The header name of each role; `user_data` may be missing unless `given` has it. Roles that
+    `given` has as templates are left out: see `find_templates`.
+
+    `given` is `--columns`. An exact match goes first, then one that ignores case, surrounding
+    blanks and invisible characters. ManifestError says what is missing, duplicate or unknown;
+    `where` begins its sentence.
+    """
     _refuse_duplicates(header, where)
-    names = {role: _find(header, role, given, where) for role in Role}
-    missing = [role.value for role in (Role.USER_ID, Role.IMAGE) if names[role] is None]
+    roles = [role for role in Role if not (role in given and given[role].names)]
+    names = {role: _find(header, role, given, where) for role in roles}
+    missing = [
+        role.value for role in (Role.USER_ID, Role.IMAGE) if role in names and names[role] is None
+    ]
     if missing:
         example = ",".join(f"{role}=NAME" for role in missing)
         raise ManifestError(
@@ -119,8 +141,49 @@ def find_roles(header: Sequence[str], given: Mapping[str, str], *, where: str) -
         )
     found = {role.value: name for role, name in names.items() if name is not None}
     _refuse_shared(found, where)
-    _refuse_results(header, found, where)
+    for role, name in found.items():
+        _refuse_results(header, name, role, where)
     return found
+
+
+def find_templates(
+    header: Sequence[str], given: Mapping[str, Template], *, where: str
+) -> dict[str, Template]:
+    """The templates among `given`, with the names of their columns as the header has them. Raises
+    ManifestError as `find_roles` does."""
+    return {
+        role: bound(header, template, option=f"--columns {role}", where=where)
+        for role, template in given.items()
+        if template.names
+    }
+
+
+def bound(header: Sequence[str], template: Template, *, option: str, where: str) -> Template:
+    """A template with the names of its columns as the header has them. `option` is where it comes
+    from. Raises ManifestError for a column that is not there, or of which there are several."""
+    names = []
+    for wanted in template.names:
+        matches = _matches(header, wanted)
+        if len(matches) > 1:
+            raise ManifestError(
+                f"{where} has more than one column that can be {{{short_name(wanted)}}} in "
+                f"{option}: {list_names(matches)}; write the name exactly as it is there."
+            )
+        if not matches:
+            raise ManifestError(
+                f"{where} has no column {short_name(wanted)!r}, which {option} refers to; "
+                f"{_nearest(header, wanted)}it has: {list_names(header)}. Correct {option}"
+                f"{_title(header)}."
+            )
+        _refuse_results(header, matches[0], f"part of {option}", where)
+        names.append(matches[0])
+    return replace(template, names=tuple(names))
+
+
+def _nearest(header: Sequence[str], wanted: str) -> str:
+    seen = {as_seen(name).casefold(): name for name in header}
+    near = difflib.get_close_matches(as_seen(wanted).casefold(), seen, n=1)
+    return f"{short_name(seen[near[0]])!r} is the nearest; " if near else ""
 
 
 def short_name(name: str) -> str:
@@ -144,8 +207,10 @@ def _matches(header: Sequence[str], wanted: str) -> list[str]:
     return [name for name in header if key and as_seen(name).casefold() == key]
 
 
-def _find(header: Sequence[str], role: Role, given: Mapping[str, str], where: str) -> str | None:
-    wanted = given.get(role, role.value)
+def _find(
+    header: Sequence[str], role: Role, given: Mapping[str, Template], where: str
+) -> str | None:
+    (wanted,) = _wanted(role, given.get(role))
     matches = _matches(header, wanted)
     if len(matches) > 1:
         raise ManifestError(
@@ -157,7 +222,8 @@ def _find(header: Sequence[str], role: Role, given: Mapping[str, str], where: st
     if role in given:
         raise ManifestError(
             f"{where} has no column {short_name(wanted)!r}, which --columns names for "
-            f"{role.value}; it has: {list_names(header)}. Correct --columns{_title(header)}."
+            f"{role.value}; {_nearest(header, wanted)}it has: {list_names(header)}. Correct "
+            f"--columns{_title(header)}."
         )
     return None
 
@@ -166,7 +232,7 @@ def _title(header: Sequence[str]) -> str:
     """The remedy for a title above the header, which has a cell or two."""
     if sum(bool(name.strip()) for name in header) > _MOST_IN_TITLE:
         return ""
-    return ", or delete this line if it is a title: the header must come first"
+    return ", or give the line of the header with --header-row N if this line is a title"
 
 
 def _refuse_duplicates(header: Sequence[str], where: str) -> None:
@@ -189,13 +255,10 @@ def _refuse_shared(found: Mapping[str, str], where: str) -> None:
             )
 
 
-def _refuse_results(header: Sequence[str], found: Mapping[str, str], where: str) -> None:
-    if not is_results_header(header):
-        return
-    for role, name in found.items():
-        if name.strip() in RESULT_COLUMNS:
-            raise ManifestError(
-                f"{where} is a results file, so its column {name.strip()!r} holds enroll's "
-                f"results and cannot be {role}; the manifest's own column is called "
-                f"{'manifest_' + name.strip()!r} there."
-            )
+def _refuse_results(header: Sequence[str], name: str, what: str, where: str) -> None:
+    if is_results_header(header) and name.strip() in RESULT_COLUMNS:
+        raise ManifestError(
+            f"{where} is a results file, so its column {name.strip()!r} holds enroll's "
+            f"results and cannot be {what}; the manifest's own column is called "
+            f"{'manifest_' + name.strip()!r} there."
+        )

@@ -12,7 +12,7 @@ import json
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from pandas.io.parsers import TextFileReader
 from enroll.manifest.encoding import Encoding, find_encoding
 from enroll.manifest.header import (
     find_roles,
+    find_templates,
     is_results_header,
     orphan_places,
     own_names,
+    parse_columns,
     result_names,
     short_name,
 )
@@ -42,6 +44,7 @@ from enroll.manifest.records import (
 from enroll.manifest.results import Rule, unescape, unescape_column
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.source import Source
+from enroll.manifest.template import Template
 from enroll.model import Role, Row
 from enroll.text.wording import amount
 
@@ -49,7 +52,7 @@ CHUNK_ROWS = 10_000
 """Rows read at a time; larger chunks were no faster, and take more memory."""
 
 
-READER_VERSION = 3
+READER_VERSION = 4
 """Increased when files are read in another way, which makes results of `to_json` invalid."""
 
 
@@ -58,12 +61,12 @@ class Manifest:
     r"""A file that has been read to its end and is valid.
 
     `sha256` (hex) is of the file itself, compressed or not. `header` has the names as they are in
-    the file, in order; `columns` maps `user_id`, `image` and, when there is one,
-    `user_data` to such names. `notes` are sentences for the user. `rows_at_most` counts blank
-    lines too. `newline` is how the header's line ends, `\n` or `\r\n`; `bom` says that the file
-    begins with a byte-order mark. In a results file or export (`is_results`) the result
-    columns are not input, and the escape of `enroll.manifest.results` is undone in all but ids and
-    paths.
+    the file, in order; `columns` maps `user_id`, `image` and, when there is one, `user_data` to
+    such names, unless `templates` has a template over them. `notes` are sentences for the user.
+    `rows_at_most` counts blank lines too. `newline` is how the header's line ends, `\n` or `\r\n`;
+    `bom` says that the file begins with a byte-order mark. In a results file or export
+    (`is_results`) the result columns are not input, and the escape of `enroll.manifest.results` is
+    undone in all but ids and paths.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class Manifest:
     newline: str
     header: tuple[str, ...]
     columns: Mapping[str, str]
+    templates: Mapping[str, Template]
     is_results: bool
     notes: tuple[str, ...]
     rows_at_most: int
@@ -88,9 +92,10 @@ class Manifest:
     def to_json(self) -> str:
         """Everything known of the file, as JSON for `manifest_from_json`."""
         known: dict[str, Any] = {name: getattr(self, name) for name in _JSON_FIELDS}
-        lines = [self._lines.records.tolist(), self._lines.added.tolist()]
+        lines = [self._lines.records.tolist(), self._lines.added.tolist(), self._lines.above]
         arrays = {"_orphans": self._orphans.tolist(), "_heavy": self._heavy.tolist()}
-        return json.dumps({**known, "_lines": lines, **arrays})
+        templates = {role: [one.texts, one.names] for role, one in self.templates.items()}
+        return json.dumps({**known, "templates": templates, "_lines": lines, **arrays})
 
     @property
     def own_columns(self) -> tuple[str, ...]:
@@ -100,10 +105,8 @@ class Manifest:
     @property
     def rules(self) -> dict[str, Rule]:
         """Rules of the columns in which only cells that break them are escaped."""
-        return {
-            self.columns[Role.USER_ID]: user_id_fault,
-            self.columns[Role.IMAGE]: image_fault,
-        }
+        rules: dict[str, Rule] = {Role.USER_ID: user_id_fault, Role.IMAGE: image_fault}
+        return {self.columns[role]: rule for role, rule in rules.items() if role in self.columns}
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
         """The rows, up to `size` at a time, fewer where they are long; with the file's own columns
@@ -118,7 +121,7 @@ class Manifest:
         places = [i for i, name in enumerate(self.header) if name in own]
         names = pd.Index([self.header[i] for i in places], dtype=object)
         first = 0
-        with open_text(self._source, self._codec) as (file, text):
+        with open_text(self._source, self._codec, above=self._lines.above) as (file, text):
             plain: Any = text  # its type asks for more than pandas uses
             frames = pd.read_csv(
                 plain,
@@ -148,6 +151,7 @@ class Manifest:
         while True:
             at = bisect_left(heavy, first)
             end = min(first + size, heavy[at] + 1) if at < len(heavy) else first + size
+            end = max(end, self._header_record + 1)  # pandas takes its width from the first frame
             try:
                 frame = frames.get_chunk(end - first)
             except StopIteration:
@@ -162,16 +166,22 @@ class Manifest:
 
     def rows_of(self, chunk: pd.DataFrame) -> list[Row]:
         """The rows of a frame from `chunks`."""
-        users = chunk[self.columns[Role.USER_ID]].tolist()
-        images = chunk[self.columns[Role.IMAGE]].tolist()
-        name = self.columns.get(Role.USER_DATA)
-        data = [""] * len(chunk) if name is None else chunk[name].tolist()
+        users, data, images = (self._cells(chunk, role) for role in _ROLES)
         return [
             Row(line=line, user_id=user_id, user_data=user_data, image=image)
             for line, user_id, user_data, image in zip(
                 chunk.index.tolist(), users, data, images, strict=True
             )
         ]
+
+    def _cells(self, chunk: pd.DataFrame, role: Role) -> list[str]:
+        """What a role has in each row: a column's cells, or a template filled with several."""
+        template = self.templates.get(role)
+        if template is not None:
+            cells = [chunk[name].tolist() for name in template.names]
+            return template.filled(cells, wants_all=role is not Role.USER_DATA)
+        name = self.columns.get(role)
+        return [""] * len(chunk) if name is None else chunk[name].tolist()
 
     def _without_orphans(self, frame: pd.DataFrame, first: int) -> pd.DataFrame:
         """The records after the header, except an export's faces without a row; `first` is the
@@ -186,7 +196,9 @@ class Manifest:
         return frame.loc[keep]
 
     def _only_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
-        users = frame[self.columns[Role.USER_ID]].tolist()
+        template = self.templates.get(Role.USER_ID)
+        name = self.columns[Role.USER_ID] if template is None else template.names[0]
+        users = frame[name].tolist()
         without_user = [i for i, user_id in enumerate(users) if not user_id.strip()]
         if not without_user:
             return frame
@@ -208,6 +220,8 @@ class Manifest:
         return plain
 
 
+_ROLES = (Role.USER_ID, Role.USER_DATA, Role.IMAGE)
+
 _NO_LONG_RECORDS = LineNumbers(array("q"), array("q"))
 """A sheet's row counts as one line, however many lines its cells hold."""
 
@@ -221,15 +235,20 @@ _JSON_FIELDS = (
 def manifest_from_json(source: Source, text: str) -> Manifest:
     """The manifest in `source`, from `to_json` of a manifest with the same content."""
     known = json.loads(text)
-    records, added = known.pop("_lines")
+    records, added, above = known.pop("_lines")
+    templates = {
+        role: Template(tuple(texts), tuple(names))
+        for role, (texts, names) in known["templates"].items()
+    }
     return Manifest(
         **{
             **known,
             "header": tuple(known["header"]),
             "notes": tuple(known["notes"]),
+            "templates": templates,
             "path": source.path,
             "_source": replace(source, until=math.inf),
-            "_lines": LineNumbers(array("q", records), array("q", added)),
+            "_lines": LineNumbers(array("q", records), array("q", added), above),
             "_orphans": array("q", known["_orphans"]),
             "_heavy": array("q", known["_heavy"]),
         }
@@ -242,28 +261,41 @@ def open_manifest(
     columns: Mapping[str, str] | None = None,
     encoding: str | None = None,
     sheet: str | None = None,
+    header_row: int | None = None,
+    delimiter: str | None = None,
     source: Source | None = None,
     until: float = math.inf,
 ) -> Manifest:
     """Read and check the whole file; ManifestError names the line of any fault.
 
-    `columns` is `--columns` (role to header name), `encoding` and `sheet` are those options.
+    `columns` is `--columns` (role to header name or template); `encoding`, `sheet`, `header_row`
+    and `delimiter` are those options; a workbook needs no encoding and no delimiter.
     `source` is the file if it has been hashed already; without it `until` (monotonic) bounds the
     time. Takes about a second for a million rows of CSV, and no more memory for them than for a
     hundred.
     """
-    given = columns or {}
+    given = parse_columns(columns or {})
     source = source or Source.of(path, sheet, until=until)
     found = find_encoding(source, None if source.is_workbook else encoding)
-    head = find_header(source, found.codec, given)
+    head = find_header(
+        source,
+        found.codec,
+        given,
+        header_row=header_row,
+        delimiter=None if source.is_workbook else delimiter,
+    )
     is_results = is_results_header(head.names)
     names = tuple(unescape(name) for name in head.names) if is_results else head.names
-    roles = find_roles(names, given, where=f"{path}, line {head.line},")
-    orphans_at = orphan_places(names, roles[Role.IMAGE])
+    where = f"{path}, line {head.line},"
+    roles = find_roles(names, given, where=where)
+    templates = find_templates(names, given, where=where)
+    orphans_at = orphan_places(names, roles.get(Role.IMAGE, Role.IMAGE.value))
     structure = check_structure(source, found.codec, head, orphans_at)
+    used = {role: [name] for role, name in roles.items()}
+    used |= {role: list(template.names) for role, template in templates.items()}
     notes = [
-        *_encoding_notes(source, found, head, roles),
-        *_hidden_notes(source, head, roles),
+        *_encoding_notes(source, found, head, used),
+        *_hidden_notes(source, head, used),
         *_notes(path, names, structure),
     ]
     return Manifest(
@@ -276,6 +308,7 @@ def open_manifest(
         newline=head.newline,
         header=names,
         columns=roles,
+        templates=templates,
         is_results=is_results,
         notes=tuple(notes),
         rows_at_most=structure.records - head.record - 1,
@@ -289,12 +322,14 @@ def open_manifest(
 
 
 def _encoding_notes(
-    source: Source, found: Encoding, head: Header, roles: Mapping[str, str]
+    source: Source, found: Encoding, head: Header, used: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
-    """The note on a guessed encoding, with a cell that shows whether it is wrong."""
+    """The note on a guessed encoding, with a cell that shows whether it is wrong. `used` are the
+    names of the columns of each role."""
     if not found.note:
         return
-    order = [roles[role] for role in (Role.USER_DATA, Role.IMAGE, Role.USER_ID) if role in roles]
+    roles = (Role.USER_DATA, Role.IMAGE, Role.USER_ID)
+    order = [name for role in roles for name in used.get(role, ())]
     seen = find_non_ascii(source, found.codec, head, order)
     if seen is None:
         yield found.note
@@ -304,7 +339,7 @@ def _encoding_notes(
     yield f"{found.note} For example {cell} in line {line}."
 
 
-def _hidden_notes(source: Source, head: Header, roles: Mapping[str, str]) -> Iterator[str]:
+def _hidden_notes(source: Source, head: Header, used: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Notes on what is read although the spreadsheet hides it."""
     hidden = source.hidden
     if hidden is None:
@@ -316,9 +351,11 @@ def _hidden_notes(source: Source, head: Header, roles: Mapping[str, str]) -> Ite
             f"{where}: {amount(rows, 'row')} {are} hidden, by hand or by a filter; {they} like "
             "the others. Delete those that should not count."
         )
-    for role, name in roles.items():
-        if hidden.hides(head.names.index(name)):
-            yield f"{where}: the column {name!r}, which is the {role}, is hidden."
+    for role, names in used.items():
+        for name in names:
+            if hidden.hides(head.names.index(name)):
+                part = "is" if len(names) == 1 else "is part of"
+                yield f"{where}: the column {name!r}, which {part} the {role}, is hidden."
     if hidden.sheet:
         yield f"{where} is hidden itself."
 

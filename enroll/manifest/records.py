@@ -17,8 +17,9 @@ import numpy as np
 
 from enroll.errors import ManifestError
 from enroll.manifest.bounds import MAX_CHUNK_BYTES, MAX_COLUMNS, MAX_LINE_LENGTH, Bounded
-from enroll.manifest.header import count_roles, is_orphan
+from enroll.manifest.header import count_roles, is_orphan, is_results_header
 from enroll.manifest.source import Source
+from enroll.manifest.template import Template
 from enroll.visible import BYTE_ORDER_MARK
 
 csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_LENGTH))
@@ -36,8 +37,9 @@ too."""
 class Header:
     r"""The header: its names as written, and its place.
 
-    `record` is its 0-based number among the records, blank lines counted; `line` is 1-based;
-    `newline` is how its line ends, `\n` or `\r\n` (an old Mac's `\r` counts as `\n`).
+    `above` lines are before the first record and never parsed: a title. `record` is its 0-based
+    number among the records, blank lines counted; `line` is 1-based; `newline` is how its line
+    ends, `\n` or `\r\n` (an old Mac's `\r` counts as `\n`).
     """
 
     names: tuple[str, ...]
@@ -45,6 +47,7 @@ class Header:
     line: int
     delimiter: str
     newline: str
+    above: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +55,21 @@ class LineNumbers:
     """Converts record numbers to line numbers.
 
     Only records of several lines are kept: `records` are their numbers, in order, `added` is how
-    many extra lines there are up to the end of each.
+    many extra lines there are up to the end of each. `above` lines are before the first record.
     """
 
     records: array[int]
     added: array[int]
+    above: int = 0
 
     def of(self, first: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The 1-based lines on which `count` records start, from record `first` (0-based) on."""
         numbers = np.arange(first, first + count, dtype=np.int64)
+        lines = numbers + 1 + self.above
         if not self.records:
-            return numbers + 1
+            return lines
         added = np.concatenate(([0], np.asarray(self.added, dtype=np.int64)))
-        return numbers + 1 + added[np.searchsorted(np.asarray(self.records), numbers)]
+        return lines + added[np.searchsorted(np.asarray(self.records), numbers)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +93,17 @@ class Text:
     Some programs add a second mark, or put a line before the mark.
     """
 
-    def __init__(self, text: io.TextIOWrapper) -> None:
+    def __init__(self, text: io.TextIOWrapper, *, above: int = 0) -> None:
+        """Leave out the `above` first lines."""
         start = text.readline().lstrip(BYTE_ORDER_MARK)
-        if EXCEL_HINT.match(start):
+        hint = EXCEL_HINT.match(start)
+        self.hint = hint[2] if hint else ""
+        """The delimiter that the first line names, if it does, even if it is left out."""
+        if above:
+            for _ in range(above - 1):
+                text.readline()
+            start = text.readline().lstrip(BYTE_ORDER_MARK)
+        elif hint:
             start += text.readline().lstrip(BYTE_ORDER_MARK)
         self._start = io.StringIO(start, newline="")
         self._rest = text
@@ -112,32 +125,75 @@ class Text:
 
 
 @contextmanager
-def open_text(source: Source, codec: str) -> Iterator[tuple[io.BufferedReader[Bounded], Text]]:
-    """The content as bytes and as text, with the line ends that it has in the file.
+def open_text(
+    source: Source, codec: str, *, above: int = 0
+) -> Iterator[tuple[io.BufferedReader[Bounded], Text]]:
+    """The content as bytes and as text, with the line ends that it has in the file, and without the
+    `above` first lines.
 
     `\\r\\n`, `\\n` and `\\r` end a line, but belong to the cell inside quotes, so the parsers get
     them unchanged.
     """
     with source.open() as file, io.TextIOWrapper(file, encoding=codec, newline="") as text:
-        yield file, Text(text)
+        yield file, Text(text, above=above)
 
 
-def find_header(source: Source, codec: str, given: Mapping[str, str]) -> Header:
-    """The first line that is not blank, split at the most plausible delimiter.
+def find_header(
+    source: Source,
+    codec: str,
+    given: Mapping[str, Template],
+    *,
+    header_row: int | None = None,
+    delimiter: str | None = None,
+) -> Header:
+    """The header, split at the most plausible delimiter: the first line that is not blank, or the
+    one that `header_row` (1-based) names.
 
-    That is the one with which most roles find their column (`given` is `--columns`), then the
-    one that gives most columns.
+    That delimiter is the one with which most roles find their column (`given` is `--columns`), then
+    the one that gives most columns; or the one given. A results file or export begins with its
+    header, whatever was given for the list that it was made from.
     """
-    with open_text(source, codec) as (_, text):
-        start = _whole_lines(text)
-    hint = EXCEL_HINT.match(start)
-    delimiters = [hint[2]] if hint else list(DELIMITERS)
-    skip = 1 if hint else 0
-    heads = [head for mark in delimiters if (head := _parse_header(start, mark, skip=skip))]
-    if not heads:
+    for mark in (None, delimiter) if header_row or delimiter else ():
+        head = _best_head(source, codec, given, delimiter=mark)
+        if head is not None and is_results_header(head.names):
+            return _narrow(source.path, head)
+    head = _best_head(source, codec, given, delimiter=delimiter, header_row=header_row)
+    if head is None and header_row is not None:
+        raise ManifestError(
+            f"{source.path}, line {header_row} is empty or beyond the end, but --header-row names "
+            "it as the header. Correct --header-row."
+        )
+    if head is None:
         raise ManifestError(f"{source.path} is empty: there is no header line in it.")
-    head = max(heads, key=lambda head: (count_roles(head.names, given), len(head.names)))
     return _narrow(source.path, head)
+
+
+def _best_head(
+    source: Source,
+    codec: str,
+    given: Mapping[str, Template],
+    *,
+    delimiter: str | None,
+    header_row: int | None = None,
+) -> Header | None:
+    """The most plausible header; None if there is none, or none in the row named."""
+    # A title may have a quote that is never closed, so its lines are not parsed. In a sheet, whose
+    # quotes are right, a cell may have several lines.
+    record = (header_row or 1) - 1
+    above = 0 if source.is_workbook else record
+    record -= above
+    with open_text(source, codec, above=above) as (_, text):
+        start, hint = _whole_lines(text), text.hint
+    marks = [delimiter] if delimiter else [hint] if hint else list(DELIMITERS)
+    skip = max(record, 1 if hint and not above else 0)
+    heads = [head for mark in marks if (head := _parse_header(start, mark, skip=skip))]
+    if header_row is not None:
+        heads = [head for head in heads if head.record == record]
+    if not heads:
+        return None
+    head = max(heads, key=lambda head: (count_roles(head.names, given), len(head.names)))
+    line = head.record + 1 if source.is_workbook else head.line + above
+    return replace(head, line=line, above=above)
 
 
 def check_structure(
@@ -155,13 +211,13 @@ def check_structure(
     ]
     width = len(head.names)
     long_records, added, orphans, heavy = array("q"), array("q"), array("q"), array("q")
-    record, line, read, begun = -1, 0, 0, 0
-    with open_text(source, codec) as (file, text):
+    record, line, read, begun = -1, head.above, 0, 0
+    with open_text(source, codec, above=head.above) as (file, text):
         # strict: an open quote at the end, or text after a closing one, is an error.
         reader = csv.reader(iter(text), delimiter=head.delimiter, strict=True)
         try:
             for record, cells in enumerate(reader):
-                start, line = line + 1, reader.line_num
+                start, line = line + 1, head.above + reader.line_num
                 if line != start:
                     long_records.append(record)
                     added.append((added[-1] if added else 0) + line - start)
@@ -186,7 +242,7 @@ def check_structure(
             _refuse_quoting(source.path, line + 1, exc)
     return Structure(
         records=record + 1,
-        lines=LineNumbers(long_records, added),
+        lines=LineNumbers(long_records, added, head.above),
         orphans=orphans,
         heavy=heavy,
     )
@@ -201,11 +257,11 @@ def find_non_ascii(
     the line is the header's, and name and text are the same.
     """
     places = sorted(range(len(head.names)), key=lambda i: _place(head.names[i], order))
-    line = 0
-    with open_text(source, codec) as (_, text):
+    line = head.above
+    with open_text(source, codec, above=head.above) as (_, text):
         reader = csv.reader(iter(text), delimiter=head.delimiter)
         for record, cells in enumerate(reader):
-            start, line = line + 1, reader.line_num
+            start, line = line + 1, head.above + reader.line_num
             if record <= head.record or "".join(cells).isascii():
                 continue
             for place in places:
@@ -287,7 +343,8 @@ def _cut_empty(cells: list[str], source: Source, line: int, head: Header) -> Non
             )
         raise ManifestError(
             f"{source.path}, line {line} has {len(cells)} fields, but the header only {width}; "
-            f"put a cell that contains a {DELIMITERS[head.delimiter]} in quotes."
+            f"put a cell that contains a {DELIMITERS.get(head.delimiter, head.delimiter)} in "
+            "quotes."
         )
     del cells[width:]
 

@@ -73,7 +73,10 @@ def user_id_fault(user_id: str) -> Fault | None:
     if _GOOD_USER_ID.fullmatch(user_id):
         return None
     if not user_id or user_id.isspace():
-        return _fault(RowCode.USER_ID_EMPTY, "The row has no user_id; fill the cell.")
+        return _fault(
+            RowCode.USER_ID_EMPTY,
+            "The row has no user_id, or a part of it is empty; fill the cell.",
+        )
     if _ROUNDED.fullmatch(user_id):
         return _fault(
             RowCode.USER_ID_ROUNDED,
