@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -173,6 +173,7 @@ class CallSettings:
 class RunSettings(CallSettings):
     """Everything that decides what a run does; docs/reference.md describes each option.
 
+    `id_from` are templates for a manifest that is a folder of photos; none is the file's name.
     `ledger` None: the library's default path. `images` None: the folder last used with the ledger,
     else the manifest's. `results` None: beside the manifest. `max_in_flight`
     None: as many as the account takes; `rate` is the most calls a second. `memory` is bytes, None:
@@ -200,6 +201,7 @@ class RunSettings(CallSettings):
     sheet: str | None = None
     header_row: int | None = None
     delimiter: str | None = None
+    id_from: Sequence[str] = ()
     max_in_flight: int | None = None
     rate: float | None = None
     attempts: int = 5
@@ -246,6 +248,8 @@ class RunSettings(CallSettings):
                 raise UsageError(f"Invalid value for '--on-code': {wrong}")
         rules = {code: CodeRule(rule) for code, rule in self.on_code.items()}
         object.__setattr__(self, "on_code", rules)
+        if isinstance(self.id_from, str):
+            object.__setattr__(self, "id_from", (self.id_from,))
         if self.min_face and self.precheck == Precheck.OFF:
             raise UsageError(MIN_FACE_ALONE)
         if self.memory is not None and self.memory < (least := least_memory(self.max_pixels)):

@@ -396,8 +396,7 @@ def test_an_unknown_role_is_refused(write: Write) -> None:
         open_manifest(write(PLAIN), columns={"photo": "image"})
 
 
-def test_a_folder_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
-    assert "is a folder" in refusal(tmp_path)
+def test_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
     assert "no manifest at" in refusal(tmp_path / "absent.csv")
     os.mkfifo(tmp_path / "pipe")
     assert "not a plain file" in refusal(tmp_path / "pipe")

@@ -187,6 +187,14 @@ manifest_options = together(
         help="The character between the manifest's cells; tab is a tab.  [default: detected: "
         ", ; tab or |]",
     ),
+    option(
+        "--id-from",
+        multiple=True,
+        metavar="TEMPLATE",
+        help="If MANIFEST is a folder of photos: how a photo's path, without its suffix, "
+        "yields user_id and perhaps user_data, such as '{user_data}/{user_id}_*'; repeatable, the "
+        "first that matches counts.  [default: {user_id}, the file's name]",
+    ),
     heading=MANIFEST,
 )
 

@@ -28,7 +28,6 @@ from enroll.ledger import (
     ledger_at,
 )
 from enroll.manifest.manifest import Manifest, open_manifest
-from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
 from enroll.model import Credentials
 from enroll.photos import PhotoStore, limit_memory
@@ -87,6 +86,7 @@ def adopt(
         sheet=run.sheet,
         header_row=run.header_row,
         delimiter=run.delimiter,
+        id_from=run.id_from,
     )
     path = ledger_path(run)
     if settings.report is not None:
@@ -199,7 +199,9 @@ class _Work:
             adoption.withheld += len(withheld)
             compared = self.ledger.due_rows.compare(rows, run=run)
             adoption.known += compared.unchanged + compared.gone
-            sound = [one.row for one in compared.candidates if check_row(one.row) is None]
+            sound = [
+                one.row for one in compared.candidates if self.manifest.fault_of(one.row) is None
+            ]
             adoption.invalid += len(compared.candidates) - len(sound)
             self.listing.add_rows(sound)
             if run is not None:

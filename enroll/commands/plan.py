@@ -25,7 +25,6 @@ from enroll.errors import LocalError, UsageError
 from enroll.ledger import WITHHELD, Ledger, LibraryIdentity, RunRecord, empty_ledger, ledger_at
 from enroll.limiter.adaptive import FIRST_LIMIT
 from enroll.manifest.manifest import open_manifest
-from enroll.manifest.rules import check_row
 from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
 from enroll.model import OPEN, CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, limit_memory, marks
@@ -75,6 +74,7 @@ def make_plan(
         sheet=settings.sheet,
         header_row=settings.header_row,
         delimiter=settings.delimiter,
+        id_from=settings.id_from,
     )
     path = settings.ledger
     if path is None and settings.group_id:
@@ -192,6 +192,9 @@ class _Planner:
                 sizes = self._other_sizes.costs(readers)
                 drawn = plan.drawn
                 plan.sizes = [one.times(drawn.speaks_for) for one in sizes] if drawn else sizes
+        if plan.report and plan.manifest.listing is not None:
+            for path in plan.manifest.listing.other_files():
+                self._report.other_file(path)
         plan.shared = self._shared()
         plan.notes = [*plan.notes, *repeats_notes(scan.repeats)]
 
@@ -237,7 +240,7 @@ class _Planner:
         due: list[Candidate] = []
         new: list[Candidate] = []
         for candidate in compared.candidates:
-            fault = check_row(candidate.row)
+            fault = plan.manifest.fault_of(candidate.row)
             if fault is not None:
                 self._refuse(candidate, Status.INVALID, fault)
             elif transitions.is_due(candidate, self._policy):

@@ -36,6 +36,7 @@ REPORT_COLUMNS = (
 AS_IT_IS = "sent as it is"
 REFUSED = "not sent"
 COMPARED = "read and compared"
+NOT_A_PHOTO = "not a photo"
 
 
 @dataclass(slots=True)
@@ -283,6 +284,12 @@ class PlanReport:
         if self._writer is not None:
             self._writer.writerows(sorted(self._lines, key=lambda line: int(line[0])))
         self._lines.clear()
+
+    def other_file(self, path: str) -> None:
+        """A file of a folder that is not a photo; written at once."""
+        if self._writer is not None:
+            cells = ["", "", "", escape(path, image_fault), NOT_A_PHOTO]
+            self._writer.writerow(cells + [""] * (len(REPORT_COLUMNS) - len(cells)))
 
     def not_sent(
         self, row: Candidate, status: Status, fault: Fault, look: Glance | None = None

@@ -269,6 +269,7 @@ def _work(opened: Opened) -> Work:
         run=opened.destination.run,
         group_id=settings.group_id,
         store=opened.destination.store,
+        fault_of=given.manifest.fault_of,
         policy=Policy(
             attempts=settings.attempts,
             multi_oriented_detection=settings.multi_oriented_detection,

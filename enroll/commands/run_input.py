@@ -102,7 +102,7 @@ def check_beside_results(
 def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
     """The manifest, using what the ledger remembers of a file with the same content, if anything.
     Reading it ends at `until` (monotonic) with TimeOverError."""
-    source = Source.of(settings.manifest, settings.sheet, until=until)
+    source = Source.of(settings.manifest, settings.sheet, id_from=settings.id_from, until=until)
     known = None
     with suppress(EnrollError):  # what is wrong with the ledger is said when it is opened
         store = ledger_at(ledger_path(settings))
@@ -135,6 +135,7 @@ def manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
         settings.sheet,
         settings.header_row,
         settings.delimiter,
+        list(settings.id_from),
     ]  # as JSON gives it back
 
 

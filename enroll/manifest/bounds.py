@@ -99,7 +99,7 @@ class ScratchFile:
     """A temporary file without a name: written from start to end, then read from any place."""
 
     def __init__(self, path: Path) -> None:
-        """`path` is the workbook that the bytes come from, for messages."""
+        """`path` is what the bytes come from, for messages."""
         with tempfile.TemporaryFile() as nameless:
             self._descriptor = os.dup(nameless.fileno())
         weakref.finalize(self, os.close, self._descriptor)
@@ -119,7 +119,7 @@ class ScratchFile:
                 file.write(content)
         except OSError as error:
             raise LocalError(
-                f"There is no room for a copy of the sheet in {tempfile.gettempdir()}: "
+                f"There is no room for a copy of the list in {tempfile.gettempdir()}: "
                 f"{error.strerror}. Make room, or name another folder with TMPDIR."
             ) from error
 

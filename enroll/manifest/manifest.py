@@ -1,4 +1,5 @@
-"""The manifest: a CSV in any common dialect or a workbook's sheet, checked as a whole when opened.
+"""The manifest: a CSV in any common dialect, a workbook's sheet or a folder of photos, checked as
+a whole when opened.
 
 `open_manifest` reads the file through (hash, encoding, structure) and keeps none of it;
 `Manifest.chunks` reads it again with pandas, some thousand rows at a time. Cells are the text in
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.parsers import TextFileReader
 
+from enroll.errors import ManifestError
 from enroll.manifest.encoding import Encoding, find_encoding
 from enroll.manifest.header import (
     find_roles,
@@ -32,6 +34,7 @@ from enroll.manifest.header import (
     result_names,
     short_name,
 )
+from enroll.manifest.listing import PhotoListing
 from enroll.manifest.records import (
     Header,
     LineNumbers,
@@ -42,10 +45,11 @@ from enroll.manifest.records import (
     open_text,
 )
 from enroll.manifest.results import Rule, unescape, unescape_column
-from enroll.manifest.rules import image_fault, user_id_fault
+from enroll.manifest.rules import RowCode, check_row, image_fault, user_id_fault
 from enroll.manifest.source import Source
 from enroll.manifest.template import Template
-from enroll.model import Role, Row
+from enroll.model import Fault, Role, Row
+from enroll.photos import PhotoStore
 from enroll.text.wording import amount
 
 CHUNK_ROWS = 10_000
@@ -60,13 +64,13 @@ READER_VERSION = 4
 class Manifest:
     r"""A file that has been read to its end and is valid.
 
-    `sha256` (hex) is of the file itself, compressed or not. `header` has the names as they are in
-    the file, in order; `columns` maps `user_id`, `image` and, when there is one, `user_data` to
-    such names, unless `templates` has a template over them. `notes` are sentences for the user.
-    `rows_at_most` counts blank lines too. `newline` is how the header's line ends, `\n` or `\r\n`;
-    `bom` says that the file begins with a byte-order mark. In a results file or export
-    (`is_results`) the result columns are not input, and the escape of `enroll.manifest.results` is
-    undone in all but ids and paths.
+    `sha256` (hex) is of the file itself, compressed or not, or of a folder's listing. `header` has
+    the names as they are in the file, in order; `columns` maps `user_id`, `image` and, when there
+    is one, `user_data` to such names, unless `templates` has a template over them. `rows_at_most`
+    counts blank lines too. `newline` is how the header's line ends, `\n` or `\r\n`; `bom` says that
+    the file begins with a byte-order mark. In a results file or export (`is_results`) the result
+    columns are not input, and the escape of `enroll.manifest.results` is undone in all but ids and
+    paths.
     """
 
     path: Path
@@ -80,9 +84,9 @@ class Manifest:
     columns: Mapping[str, str]
     templates: Mapping[str, Template]
     is_results: bool
-    notes: tuple[str, ...]
     rows_at_most: int
     _source: Source = field(repr=False)
+    _notes: tuple[str, ...] = field(repr=False)
     _codec: str = field(repr=False)
     _header_record: int = field(repr=False)
     _lines: LineNumbers = field(repr=False, compare=False)
@@ -96,6 +100,29 @@ class Manifest:
         arrays = {"_orphans": self._orphans.tolist(), "_heavy": self._heavy.tolist()}
         templates = {role: [one.texts, one.names] for role, one in self.templates.items()}
         return json.dumps({**known, "templates": templates, "_lines": lines, **arrays})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user."""
+        listing = self.listing
+        return self._notes if listing is None else (*listing.notes, *self._notes)
+
+    @property
+    def listing(self) -> PhotoListing | None:
+        """The listing of a folder of photos; None for a list."""
+        return self._source.listing
+
+    @property
+    def store(self) -> PhotoStore | None:
+        """The photos, where the manifest itself is what holds them."""
+        return self._source.store
+
+    def fault_of(self, row: Row) -> Fault | None:
+        """The first rule that a row breaks, or None."""
+        if self.listing is not None and not row.user_id:
+            why = self.listing.why_unmatched(row.image)
+            return Fault(code=RowCode.PATH_NOT_MATCHED.value, message=why)
+        return check_row(row)
 
     @property
     def own_columns(self) -> tuple[str, ...]:
@@ -223,11 +250,11 @@ class Manifest:
 _ROLES = (Role.USER_ID, Role.USER_DATA, Role.IMAGE)
 
 _NO_LONG_RECORDS = LineNumbers(array("q"), array("q"))
-"""A sheet's row counts as one line, however many lines its cells hold."""
+"""A sheet's row and a photo count as one line, however many lines their cells hold."""
 
 _JSON_FIELDS = (
     *("sha256", "encoding", "encoding_was_guessed", "bom", "delimiter", "newline", "header"),
-    *("columns", "is_results", "notes", "rows_at_most", "_codec", "_header_record"),
+    *("columns", "is_results", "_notes", "rows_at_most", "_codec", "_header_record"),
 )
 """The fields of a Manifest that go into JSON unchanged."""
 
@@ -244,7 +271,7 @@ def manifest_from_json(source: Source, text: str) -> Manifest:
         **{
             **known,
             "header": tuple(known["header"]),
-            "notes": tuple(known["notes"]),
+            "_notes": tuple(known["_notes"]),
             "templates": templates,
             "path": source.path,
             "_source": replace(source, until=math.inf),
@@ -263,26 +290,29 @@ def open_manifest(
     sheet: str | None = None,
     header_row: int | None = None,
     delimiter: str | None = None,
+    id_from: Sequence[str] = (),
     source: Source | None = None,
     until: float = math.inf,
 ) -> Manifest:
     """Read and check the whole file; ManifestError names the line of any fault.
 
-    `columns` is `--columns` (role to header name or template); `encoding`, `sheet`, `header_row`
-    and `delimiter` are those options; a workbook needs no encoding and no delimiter.
+    `columns` is `--columns` (role to header name or template); `encoding`, `sheet`, `header_row`,
+    `delimiter` and `id_from` are those options; a workbook needs no encoding and no delimiter.
     `source` is the file if it has been hashed already; without it `until` (monotonic) bounds the
     time. Takes about a second for a million rows of CSV, and no more memory for them than for a
     hundred.
     """
     given = parse_columns(columns or {})
-    source = source or Source.of(path, sheet, until=until)
-    found = find_encoding(source, None if source.is_workbook else encoding)
+    source = source or Source.of(path, sheet, id_from=id_from, until=until)
+    if source.listing is not None:
+        _refuse_list_options(path, columns=given, header_row=header_row, delimiter=delimiter)
+    found = find_encoding(source, None if source.is_converted else encoding)
     head = find_header(
         source,
         found.codec,
         given,
         header_row=header_row,
-        delimiter=None if source.is_workbook else delimiter,
+        delimiter=None if source.is_converted else delimiter,
     )
     is_results = is_results_header(head.names)
     names = tuple(unescape(name) for name in head.names) if is_results else head.names
@@ -310,15 +340,25 @@ def open_manifest(
         columns=roles,
         templates=templates,
         is_results=is_results,
-        notes=tuple(notes),
         rows_at_most=structure.records - head.record - 1,
+        _notes=tuple(notes),
         _source=replace(source, until=math.inf),  # rows sent by then still get results
         _codec=found.codec,
         _header_record=head.record,
-        _lines=_NO_LONG_RECORDS if source.is_workbook else structure.lines,
+        _lines=_NO_LONG_RECORDS if source.is_converted else structure.lines,
         _orphans=structure.orphans,
         _heavy=structure.heavy,
     )
+
+
+def _refuse_list_options(path: Path, **given: object) -> None:
+    for name, value in given.items():
+        if value:
+            option = f"--{name.replace('_', '-')}"
+            raise ManifestError(
+                f"{path} holds photos and no list, so it has no columns. Leave {option} out; "
+                "--id-from says how a photo's path yields its user_id."
+            )
 
 
 def _encoding_notes(

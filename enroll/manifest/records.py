@@ -180,7 +180,7 @@ def _best_head(
     # A title may have a quote that is never closed, so its lines are not parsed. In a sheet, whose
     # quotes are right, a cell may have several lines.
     record = (header_row or 1) - 1
-    above = 0 if source.is_workbook else record
+    above = 0 if source.is_converted else record
     record -= above
     with open_text(source, codec, above=above) as (_, text):
         start, hint = _whole_lines(text), text.hint
@@ -192,7 +192,7 @@ def _best_head(
     if not heads:
         return None
     head = max(heads, key=lambda head: (count_roles(head.names, given), len(head.names)))
-    line = head.record + 1 if source.is_workbook else head.line + above
+    line = head.record + 1 if source.is_converted else head.line + above
     return replace(head, line=line, above=above)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -65,7 +66,10 @@ def _may_need_escape(cells: Iterable[str]) -> bool:
 
 def default_results_path(manifest: Path) -> Path:
     """The manifest's path with the suffix `.results.csv`: `staff.csv.gz` gives
-    `staff.results.csv`."""
+    `staff.results.csv`, and the folder `photos` gives `photos.results.csv` beside it."""
+    if manifest.is_dir():
+        folder = Path(os.path.realpath(manifest)) if manifest.name in ("", "..") else manifest
+        return folder.with_name(f"{folder.name}.results.csv")
     plain = manifest.with_suffix("") if manifest.suffix.lower() == ".gz" else manifest
     return plain.with_name(f"{plain.stem}.results.csv")
 

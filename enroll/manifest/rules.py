@@ -46,6 +46,8 @@ class RowCode(StrEnum):
     """The user_data has more than 128 characters."""
     USER_DATA_CHARACTER = "USER_DATA_CHARACTER"
     """The user_data has a control character, or half a character that no encoding can carry."""
+    PATH_NOT_MATCHED = "PATH_NOT_MATCHED"
+    """The photo's path in a folder yields no user_id, or several."""
     IMAGE_EMPTY = "IMAGE_EMPTY"
     """The row names no photo."""
     IMAGE_TOO_LONG = "IMAGE_TOO_LONG"
@@ -172,7 +174,7 @@ def read_user_ids(path: Path) -> list[str]:
             f"There is no file {path}. Give a file with one id on a line, or a CSV "
             "with a column user_id."
         )
-    source = Source.of(path)
+    source = Source.of(path, id_from=None)
     if source.hidden is not None and source.hidden.rows:
         raise UsageError(
             f"{path} has {amount(len(source.hidden.rows), 'row')} that the spreadsheet hides, by "

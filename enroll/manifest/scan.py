@@ -55,11 +55,14 @@ class ChosenStore:
 def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
     """The folder of this manifest's photos; `given` is --images.
 
-    Without it, what the last run of the same manifest used; for a manifest that is new to the
-    ledger, as a dated export is, the folder that --images named last, else the manifest's own.
+    Without it, the manifest itself if that holds the photos, else what the last run of the same
+    manifest used; for a manifest that is new to the ledger, as a dated export is, the folder that
+    --images named last, else the manifest's own.
     Raises UsageError when the manifest's own folder has such photos too, as other people's might be
     enrolled, and for a folder that no run has used; LocalError for one that an earlier run used.
     """
+    if given is None and manifest.store is not None:
+        return _checked(ChosenStore(store=manifest.store, named=False, inherited=False), known=())
     own = resolved(manifest.path.parent)
     before = ledger.photo_root_of(path_text(manifest.path.absolute()))
     last_named = ledger.named_photo_root

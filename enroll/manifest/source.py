@@ -1,7 +1,9 @@
-"""The manifest's bytes, hashed: of a plain file, a gzip file or a workbook's sheet.
+"""The manifest's bytes, hashed: of a plain file, a gzip file, a workbook's sheet or a folder of
+photos.
 
 All that comes after reads CSV. Another kind of list is added here: `Source.of` recognises it and
-converts it to a CSV with one record per row, as `SheetCsv` does with a sheet.
+converts it to a CSV with one record per row, as `SheetCsv` does with a sheet, and `PhotoListing`
+with a folder.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import math
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,9 @@ from typing import Any, NoReturn
 
 from enroll.errors import ManifestError
 from enroll.manifest.bounds import MAX_UNPACKED_BYTES, Bounded, bounded
+from enroll.manifest.listing import PhotoListing
 from enroll.manifest.workbook import OLE, ZIP, Hidden, SheetCsv
+from enroll.photos import PhotoStore, open_store
 
 _GZIP = b"\x1f\x8b"
 
@@ -38,27 +42,55 @@ class Source:
     sha256: str
     state: tuple[int, int]
     until: float = math.inf
-    _table: SheetCsv | None = field(default=None, repr=False, compare=False)
+    store: PhotoStore | None = field(default=None, repr=False, compare=False)
+    """The photos, where the manifest itself is what holds them."""
+    _table: SheetCsv | PhotoListing | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether the content is converted to a CSV, with one record per row."""
+        return self._table is not None
 
     @property
     def is_workbook(self) -> bool:
-        """Whether the content is a workbook's sheet, converted to a CSV with one record per row."""
-        return self._table is not None
+        """Whether the content is a workbook's sheet."""
+        return isinstance(self._table, SheetCsv)
 
     @property
     def hidden(self) -> Hidden | None:
         """What the spreadsheet hides of the sheet; None for a file that is not a workbook."""
-        return None if self._table is None else self._table.hidden
+        return self._table.hidden if isinstance(self._table, SheetCsv) else None
+
+    @property
+    def listing(self) -> PhotoListing | None:
+        """The listing of a folder of photos; None for a list."""
+        return self._table if isinstance(self._table, PhotoListing) else None
 
     @classmethod
-    def of(cls, path: Path, sheet: str | None = None, *, until: float = math.inf) -> Source:
-        """Read and hash the whole file; a workbook's sheet is converted to a CSV.
+    def of(
+        cls,
+        path: Path,
+        sheet: str | None = None,
+        *,
+        id_from: Sequence[str] | None = (),
+        until: float = math.inf,
+    ) -> Source:
+        """Read and hash the whole file; a workbook's sheet, or the photos of a folder, are
+        converted to a CSV.
 
-        `sheet` is `--sheet`. Raises ManifestError when that is impossible, and TimeOverError.
+        `sheet` is `--sheet`; `id_from` is `--id-from`, None where only a list will do. Raises
+        ManifestError when that is impossible, LocalError and TimeOverError.
         """
         with _mapped_errors(path):
             if path.is_dir():
-                raise ManifestError(f"{path} is a folder; give the CSV file itself.")
+                if id_from is None:
+                    raise ManifestError(f"{path} is a folder; give the list itself.")
+                return cls._of_photos(path, sheet, id_from, until=until)
+            if id_from:
+                raise ManifestError(
+                    f"{path} is a list, which has a column for the user_id: --id-from is for a "
+                    "folder of photos. Leave it out."
+                )
             if not stat.S_ISREG(path.stat().st_mode):
                 raise ManifestError(
                     f"{path} is not a plain file, and a manifest is read more than once; "
@@ -80,6 +112,17 @@ class Source:
                 if _state(file) != state:
                     source._refuse_changed()
                 return source
+
+    @classmethod
+    def _of_photos(
+        cls, path: Path, sheet: str | None, id_from: Sequence[str], *, until: float
+    ) -> Source:
+        if sheet is not None:
+            raise ManifestError(f"{path} is a folder, so it has no sheet; leave --sheet out.")
+        store = open_store(os.path.realpath(path))
+        listing = PhotoListing(store, path, id_from, until=until)
+        sha256 = _digest(bounded(listing.open(), path, until=until))
+        return cls(path=path, sha256=sha256, state=(0, 0), until=until, store=store, _table=listing)
 
     @contextmanager
     def open(self) -> Iterator[io.BufferedReader[Bounded]]:
@@ -108,7 +151,7 @@ class Source:
         or a copy of the same content does no harm.
         """
         if self._table is not None or _state(file) == self.state:
-            return  # a workbook's sheet is read from a copy
+            return  # what was converted is read from a copy
         with self.path.open("rb") as again:
             if _digest(again) == self.sha256:
                 return

@@ -15,6 +15,7 @@ from enroll.photos.decision import LARGEST_FILE, Edit, PhotoCode, marks
 from enroll.photos.decode import hush_libtiff
 from enroll.photos.folder import FolderStore
 from enroll.photos.glance import Glance, examine, glance
+from enroll.photos.listing import is_photo, suffix_of
 from enroll.photos.precheck import check_installed
 from enroll.photos.prepare import Prepared, prepare
 from enroll.photos.read import read_photo, read_photos
@@ -33,12 +34,14 @@ __all__ = [
     "give_back_memory",
     "glance",
     "hush_libtiff",
+    "is_photo",
     "limit_memory",
     "marks",
     "open_store",
     "prepare",
     "read_photo",
     "read_photos",
+    "suffix_of",
 ]
 
 

@@ -23,6 +23,7 @@ from enroll.errors import LocalError
 from enroll.model import Fault, FileTimes, Status, Unusable
 from enroll.photos import decision
 from enroll.photos.decision import PhotoCode
+from enroll.photos.listing import files_below
 from enroll.photos.similar_name import describe_similar, describe_unseen
 from enroll.photos.store import UnusableError
 from enroll.resources import retry_on_shortage, shortage_in
@@ -122,6 +123,9 @@ class FolderStore:
                     else (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
                 )
         return times
+
+    def files(self) -> Iterator[str]:
+        return files_below(self.root)
 
     @contextmanager
     def open(self, path: str) -> Iterator[OpenFile]:

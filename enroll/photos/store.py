@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -61,6 +61,10 @@ class PhotoStore(Protocol):
         that differ when the photo's content does, such as 63 bits of its version. Raises LocalError
         where the store can no longer be reached.
         """
+
+    def files(self) -> Iterator[str]:
+        """Everything that the store holds, photos or not, in a fixed order: paths relative to the
+        root. Raises ManifestError, LocalError and ShortageError where a part cannot be listed."""
 
     def open(self, path: str) -> AbstractContextManager[OpenPhoto]:
         """Open a photo to read it.

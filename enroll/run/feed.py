@@ -8,7 +8,6 @@ from functools import partial
 
 from enroll.engine import HeldPhoto, Read
 from enroll.ledger import WITHHELD, PartCounts
-from enroll.manifest.rules import check_row
 from enroll.manifest.scan import Scan, Scanned
 from enroll.model import OPEN, Candidate, Status
 from enroll.run import transitions
@@ -254,7 +253,7 @@ class Feed:
         policy, due, known = self._work.policy, [], Counter[tuple[Status, str, str]]()
         before = tally.due
         for candidate in compared.candidates:
-            fault = check_row(candidate.row)
+            fault = self._work.fault_of(candidate.row)
             same_fault = fault is not None and (candidate.status, candidate.code) == (
                 Status.INVALID,
                 fault.code,

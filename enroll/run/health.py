@@ -202,10 +202,10 @@ class PhotoRootCheck:
         return None if self._found else self._nothing_seen(folder)
 
     def lost(self) -> LocalError | None:
-        """What to end a run with that has nothing to read, if enrolled rows' photos are not there:
-        their folder may be gone, and nobody can see whether any of them has changed."""
+        """What to end a run with that has nothing to read, if enrolled rows' photos are not there,
+        or nothing is: their folder may be gone, and nobody can see whether any has changed."""
         if not self._lost:
-            return None
+            return self._gone(self._store.root) if self._is_emptied() else None
         if self._store.is_gone():
             return self._gone(self._store.root)
         empty = Counter[str]()
@@ -216,6 +216,14 @@ class PhotoRootCheck:
             if count >= MISSING_RUNNING:
                 return self._gone(folder)
         return None if self._found else self._nothing_seen(next(iter(empty), ""))
+
+    def _is_emptied(self) -> bool:
+        """Whether nothing is there where photos were, so that a manifest which is the folder itself
+        has no rows."""
+        store = self._store
+        if self._found or self._missing or not store.is_empty():
+            return False
+        return self._known.knows_photos_below(store.root)
 
     def unreachable(self, path: str, message: str) -> LocalError | None:
         """The same for a photo of which the file system says, with `message`, that its server or

@@ -4,13 +4,13 @@ its outcome."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
 
 from enroll.engine import HeldPhoto
-from enroll.model import Candidate, Credentials, FaceRecord, SendAs, Unusable
+from enroll.model import Candidate, Credentials, FaceRecord, Fault, Row, SendAs, Unusable
 from enroll.photos import PhotoStore
 from enroll.run.sample import Sample
 from enroll.run.tasks import Tasks
@@ -33,7 +33,8 @@ class Trust(Enum):
 class Work:
     """What a run is to do: the settings that its loop and its parts go by.
 
-    `store` has the photos; `limit` is the most rows to process; `sample` draws the rows of a trial.
+    `store` has the photos; `fault_of` says why a row can never be sent; `limit` is the most rows to
+    process; `sample` draws the rows of a trial.
     `give_up_after`, `drain`, `settle_after` and `max_duration` are seconds; `until` is when the run
     has to end (monotonic). With `reread` every photo is read, even if its file looks unchanged.
     `trust` says how far the ledger is believed to know the library.
@@ -42,6 +43,7 @@ class Work:
     run: int
     group_id: str
     store: PhotoStore
+    fault_of: Callable[[Row], Fault | None]
     policy: Policy
     send_as: SendAs
     preparation: Preparation

@@ -62,6 +62,7 @@ _REMEDIES = {
     "USER_DATA_TOO_LONG": "Use at most 128 characters.",
     "USER_DATA_CHARACTER": "Remove the character that the message names.",
     "IMAGE_EMPTY": "Fill the cell.",
+    "PATH_NOT_MATCHED": "Rename the photo, or describe its path with --id-from.",
     "IMAGE_TOO_LONG": "Write the photo's path there, not the photo itself, and no longer than a "
     "file's path may be.",
     "IMAGE_CHARACTER": "Correct the path, or rename the file.",
