@@ -122,7 +122,7 @@ def test_a_photo_goes_as_a_file_or_as_text(
         ),
         (["history", "--since", "23.11.2026"], "Write it like 2026-11-23 or 2026-11-23T08:30:00."),
         ([*RUN, "--results", "staff.csv"], "would overwrite the manifest"),
-        (["export", "out.txt"], "end its name in .csv, .jsonl or .parquet"),
+        (["export", "out.txt"], "must end in .csv, .xlsx, .jsonl or .parquet"),
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
 )
@@ -374,7 +374,7 @@ def test_a_place_that_cannot_be_written_stops_a_run_before_its_first_photo(
 ) -> None:
     archive.manifest(archive.portraits(1))
     (archive.folder / "file").write_text("not a folder")
-    done = command(*RUN, option, "file/below")
+    done = command(*RUN, option, "file/below.csv")
     assert (done.code, sentence in done.out + done.err) == (code, True), done
     assert len(box.faces("staff")) == 0
 

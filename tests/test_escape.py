@@ -1,4 +1,4 @@
-"""enroll.manifest.results."""
+"""enroll.text.tables: the escapes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enroll.manifest.results import Rule, escape, escape_column, unescape, unescape_column
 from enroll.manifest.rules import image_fault, user_id_fault
+from enroll.text.tables import (
+    Rule,
+    escape,
+    escape_column,
+    unescape,
+    unescape_column,
+)
 
 TEXT = st.lists(st.sampled_from(list("'=+-@\t\r\n＝＋－＠a1 ")) | st.characters()).map("".join)
 

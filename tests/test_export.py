@@ -163,9 +163,9 @@ def test_a_disk_that_takes_no_more_leaves_the_old_export(tmp_path: Path, suffix:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["out.xlsx", "out", "out.csv.gz"])
+@pytest.mark.parametrize("name", ["out.xls", "out", "out.csv.gz"])
 def test_another_suffix_is_refused_with_those_that_there_are(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"\.csv, \.jsonl or \.parquet"):
+    with pytest.raises(UsageError, match=r"\.csv, \.xlsx, \.jsonl or \.parquet"):
         write_export(ENTRIES, tmp_path / name)
 
 

@@ -18,6 +18,7 @@ from real_command import Command, account_of
 
 from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.forget import ForgetSettings, Forgotten, forget, readmit
+from enroll.commands.forget_search import Trace, find_traces
 from enroll.commands.plan import make_plan
 from enroll.commands.run import Screen, enroll_manifest
 from enroll.commands.run_closing import Report
@@ -31,7 +32,9 @@ from enroll.sandbox import Limits, Sandbox
 from enroll.session.deletions import ROUNDS
 from enroll.session.retry import COMMAND
 from enroll.settings import Bound
+from enroll.text.files import TABLES
 from enroll.text.logs import several
+from enroll.text.tables import new_table
 
 TRIES = int(COMMAND.unknown)
 
@@ -442,6 +445,22 @@ def test_plan_and_adopt_withhold_them_too(archive: Archive, tmp_path: Path) -> N
     adopt(AdoptSettings(run=archive.settings()), lambda: archive.credentials, told)
     assert "1 line withheld" in told.text
     assert in_bytes(archive.ledger, *HERS) == []
+
+
+@pytest.mark.parametrize("suffix", TABLES)
+def test_people_are_found_in_every_table_that_is_written(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"results{suffix}"
+    with new_table(path, ["user_id", "image"]) as table:
+        table.write([("a&b", "x.jpg"), ("0012", "photos/0013.jpg"), *[("z", "z")] * 30_000])
+    (found,) = find_traces({path: "the results"}, ["a&b", "0012", "0013", "29999", "amp"])
+    assert found == Trace(path, "the results", frozenset({"a&b", "0012", "0013"}))
+
+
+def test_a_table_that_cannot_be_looked_into_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    path.write_bytes(b"PAR1")
+    (found,) = find_traces({path: "the results"}, ["z"])
+    assert (found.people, bool(found.because)) == (frozenset(), True)
 
 
 def test_files_that_still_name_them_are_said_with_a_remedy(

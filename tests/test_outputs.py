@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -113,30 +115,102 @@ def test_nothing_is_written_over_what_is_in_use_a_ledger_or_a_photo(
     assert "give another name" in said
 
 
-OTHER_WRITERS = {
+SYNC = ("sync", "staff.csv", "--group-id", "staff", "--max-missing", "1")
+
+TABLES = {
+    "run --results": WRITERS["--results"],
+    "sync --results": (*SYNC, "--results"),
+    "sync --differences": (*SYNC, "--differences"),
+    "sync --dry-run": (*SYNC, "--dry-run", "--differences"),
+    "export": WRITERS["OUTPUT"],
+    "verify --differences": WRITERS["--differences"],
     "plan --report": ("plan", "staff.csv", "--group-id", "staff", "--report"),
-    "sync --differences": ("sync", "staff.csv", "--group-id", "staff", "--differences"),
-    "sync --dry-run": ("sync", "staff.csv", "--group-id", "staff", "--dry-run", "--differences"),
-    "remove --list": ("remove", "--superseded", "--yes", "--list"),
+    "adopt --report": WRITERS["--report"],
+    "remove --list": ("remove", "--run", "1", "--list"),
 }
+"""Every option that names a table."""
 
 
-@pytest.mark.parametrize("option", [*WRITERS, *OTHER_WRITERS])
-@pytest.mark.parametrize("name", ["out.xlsx", "OUT.XLSX", "out.ods", "out.csv.gz"])
-def test_what_is_not_written_as_a_workbook_is_not_named_like_one(
-    refused: Callable[..., str], option: str, name: str
+def test_a_table_with_another_suffix_is_refused_with_those_that_there_are(
+    refused: Callable[..., str],
 ) -> None:
-    suffix = f".{name.lower().rpartition('.')[2]}"
-    said = refused(*{**WRITERS, **OTHER_WRITERS}[option], name)
-    assert f"{name} ends in {suffix}, but its content is " in said
+    wrong = []
+    for option, words in TABLES.items():
+        for name in ("out.ods", "out.csv.gz", "out", "out.XLS", "out.json", "-x", ".csv"):
+            said = refused(*words, f"./{name}")
+            if "must end in .csv, .xlsx, .jsonl or .parquet" not in said:
+                wrong.append((option, name, said))
+    assert not wrong
 
 
-@pytest.mark.parametrize("option", ["--results", "--report", "--differences"])
-@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
-def test_a_csv_is_not_named_like_what_only_an_export_is(
-    refused: Callable[..., str], option: str, name: str
+def test_nothing_is_made_before_the_suffix_is_refused(
+    box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    assert "its content is CSV" in refused(*WRITERS[option], name)
+    archive.manifest(archive.portraits(1))
+    before = state(archive.folder)
+    for option in ("run --results", "sync --results", "sync --differences", "adopt --report"):
+        assert command(*TABLES[option], "out.xls").code == ExitCode.USAGE, option
+    assert (state(archive.folder), len(box.calls)) == (before, 0)
+    assert not list(command.home.rglob("*.sqlite*"))
+
+
+@pytest.mark.parametrize("option", ["--log-file", "--summary", "--metrics-file"])
+def test_what_is_no_table_is_not_named_like_one(refused: Callable[..., str], option: str) -> None:
+    for name in ("out.xlsx", "OUT.XLSX", "out.ods", "out.csv.gz"):
+        suffix = f".{name.lower().rpartition('.')[2]}"
+        said = refused(*WRITERS[option], name)
+        assert f"{name} ends in {suffix}, but its content is " in said
+
+
+def table_of(path: Path) -> list[list[str]]:
+    """The header and rows of a table, as text."""
+    openpyxl, parquet = pytest.importorskip("openpyxl"), pytest.importorskip("pyarrow.parquet")
+    kind = path.suffix.lower()
+    if kind == ".csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.reader(file))
+    if kind == ".xlsx":
+        rows = [list(row) for row in openpyxl.load_workbook(path).active.values]
+    elif kind == ".jsonl":
+        objects = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [list(one) for one in objects[:1]] + [list(one.values()) for one in objects]
+    else:
+        found = parquet.read_table(path)
+        rows = [found.column_names, *[list(one.values()) for one in found.to_pylist()]]
+    return [["" if cell is None else str(cell) for cell in row] for row in rows]
+
+
+def test_every_command_writes_the_same_table_in_every_format(
+    archive: Archive, command: Command
+) -> None:
+    """Each in an archive where it has something to write."""
+    one, two = archive.portraits(1, 2)
+    archive.manifest([one])
+    assert command(*RUN).code == 0
+    ledger = command.ledger.read_bytes()
+    archive.manifest([one, two, ("0012", "Müller\nÄ,", "missing.jpg")])
+    wrong, empty = [], []
+    for option, words in TABLES.items():
+        expected = None
+        for name in ("csv.csv", "xlsx.XLSX", "jsonl.jsonl", "parquet.Parquet"):
+            out = archive.folder / name
+            out.unlink(missing_ok=True)
+            if option in ("sync --differences", "sync --dry-run", "plan --report"):
+                command.ledger.write_bytes(ledger)
+            done = command(*words, name)
+            unconfirmed = option == "remove --list" and "Confirmation is needed" in done.err
+            if done.code not in (ExitCode.DONE, ExitCode.SOME_ROWS_FAILED) and not unconfirmed:
+                wrong.append(f"{option} {name}: {done}")
+                continue
+            rows = table_of(out)
+            expected = expected or rows
+            if len(expected) == 1 and name.endswith(".jsonl"):
+                rows = [*expected, *rows]  # without a row there is nothing to name the columns
+            if rows != expected or out.stat().st_mode & 0o77:
+                wrong.append(f"{option} {name}: {rows}, not {expected}")
+        empty += [option] if expected and len(expected) == 1 else []
+    assert not wrong, "\n".join(wrong)
+    assert empty == ["adopt --report"]
 
 
 @pytest.mark.parametrize("option", [option for option in WRITERS if option != "OUTPUT"])

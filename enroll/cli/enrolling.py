@@ -139,8 +139,8 @@ _output = together(
         "--results",
         type=FILE,
         metavar="FILE",
-        help="Where to write the results, or none.  [default: MANIFEST with .results.csv for its "
-        "suffix]",
+        help="Where to write the results (.csv, .xlsx, .jsonl or .parquet), or none.  [default: "
+        "MANIFEST with .results.csv for its suffix]",
     ),
     named_option("--summary", type=FILE, help="Write the run's figures to this file, as JSON."),
     named_option(
@@ -211,7 +211,11 @@ def _enrolling(
     metavar="N",
 )
 @options.seed
-@named_option("--report", type=FILE, help="Write what is done to each photo to this CSV.")
+@named_option(
+    "--report",
+    type=FILE,
+    help="Write what is done to each photo to this file (.csv, .xlsx, .jsonl or .parquet).",
+)
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -312,7 +316,8 @@ _guards = together(
     named_option(
         "--differences",
         type=FILE,
-        help="Write the differences to this CSV, one line for each row or face.",
+        help="Write the differences to this file (.csv, .xlsx, .jsonl or .parquet), one line "
+        "for each row or face.",
     ),
     heading="How much may change",
 )

@@ -54,7 +54,11 @@ def _perform(kind: type[Any], act: Callable[..., Any], given: dict[str, Any]) ->
     is_flag=True,
     help="Make faces due again that are missing from the library.",
 )
-@named_option("--differences", type=FILE, help="Write the differences to this CSV.")
+@named_option(
+    "--differences",
+    type=FILE,
+    help="Write the differences to this file (.csv, .xlsx, .jsonl or .parquet).",
+)
 @options.yes
 def verify(**given: Any) -> int:
     """Compare the ledger with the library.
@@ -82,7 +86,11 @@ def verify(**given: Any) -> int:
     metavar="SCORE",
     help="The minimum score at which a face counts as the photo's own.  [default: learned]",
 )
-@named_option("--report", type=FILE, help="Write the rows that need review to this CSV.")
+@named_option(
+    "--report",
+    type=FILE,
+    help="Write the rows that need review to this file (.csv, .xlsx, .jsonl or .parquet).",
+)
 @command_line_option("--dry-run", is_flag=True, help="Only show what it takes; do not search.")
 def adopt(
     manifest: Path,
@@ -164,7 +172,11 @@ def resolve(credentials: Path | None, not_added: bool, offline: bool, **given: A
     "--superseded", is_flag=True, help="The faces that no row points to any longer."
 )
 @_user_ids
-@named_option("--list", type=FILE, help="Write the faces to this CSV before asking.")
+@named_option(
+    "--list",
+    type=FILE,
+    help="Write the faces to this file (.csv, .xlsx, .jsonl or .parquet) before asking.",
+)
 @options.show_user_ids
 @options.yes
 def remove(**given: Any) -> int:

@@ -75,7 +75,7 @@ def _first_screen(lines: list[str]) -> list[str]:
     "--raw", is_flag=True, help="Do not escape cells that a spreadsheet would run."
 )
 def export(output: Path, statuses: tuple[Status, ...], raw: bool, **library: Any) -> int:
-    """Write a ledger's entries to OUTPUT: .csv, .jsonl or .parquet.
+    """Write a ledger's entries to OUTPUT: .csv, .xlsx, .jsonl or .parquet.
 
     With - for OUTPUT they are written to standard output, as CSV.
     """
@@ -87,7 +87,7 @@ def export(output: Path, statuses: tuple[Status, ...], raw: bool, **library: Any
     with closing(read_ledger(path)) as reader:
         if output != STDOUT:
             check_output(
-                Output(path=output, option="OUTPUT", content=".csv, .jsonl or .parquet"),
+                Output(path=output, option="OUTPUT"),
                 InUse(ledger=path, manifests=reader.manifests(), files=in_use()),
             )
         with printing():

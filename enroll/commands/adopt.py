@@ -10,6 +10,7 @@ from pathlib import Path
 from enroll.allowed import check_settings
 from enroll.commands.adopt_report import (
     REPORT_COLUMNS,
+    REPORT_RULES,
     Adoption,
     Remarks,
     adopted_lines,
@@ -43,7 +44,8 @@ from enroll.session.session import (
     run_start,
 )
 from enroll.settings import RunSettings, files_record
-from enroll.text.files import InUse, Output, check_new_file, new_csv
+from enroll.text.files import InUse, Output, check_new_file
+from enroll.text.tables import maybe_table
 from enroll.visible import path_text
 
 NO_GROUP_ID = "--group-id is needed: the library whose faces to adopt."
@@ -54,7 +56,7 @@ class AdoptSettings:
     """What `enroll adopt` is to do; docs/reference.md describes the options.
 
     `run` holds the settings that it shares with `enroll run`. `score` is the minimum that counts as
-    a photo's own face, None to learn it; `report` is a CSV of the rows that need review.
+    a photo's own face, None to learn it; `report` is a table of the rows that need review.
     """
 
     run: RunSettings
@@ -164,8 +166,9 @@ class _Work:
             photo_search = PhotoSearch(group_id=run.group_id, store=store, send_as=run.send_as)
             if adoption.to_search:
                 adoption.own = self._known_own_score(photo_search)
-            with new_csv(self.settings.report, REPORT_COLUMNS) as writer:
-                remarks = Remarks(writer)
+            report = self.settings.report
+            with maybe_table(report, REPORT_COLUMNS, rules=REPORT_RULES) as table:
+                remarks = Remarks(table)
                 AdoptSearch(
                     caller=self.caller,
                     ledger=self.ledger,

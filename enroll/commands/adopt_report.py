@@ -1,22 +1,28 @@
-"""Reports an adoption, as lines to read and as a CSV."""
+"""Reports an adoption, as lines to read and as a table."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from enroll.commands.matching import Decision, Outcome, OwnScore
 from enroll.errors import ExitCode
-from enroll.manifest.results import escape
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, ScannedRow
 from enroll.session.library_faces import ListedLibrary, faces_seen
+from enroll.text.tables import Table, free_text
 from enroll.text.wording import amount, counted, facts
 
 REPORT_COLUMNS = ("line", "user_id", "image", "outcome", "face_token", "score", "detail")
 """The columns of an adoption's report."""
+
+REPORT_RULES = {
+    "user_id": user_id_fault,
+    "image": image_fault,
+    "face_token": free_text,
+    "detail": free_text,
+}
 
 MEANINGS = {
     Outcome.ADOPTED: "their faces are in the ledger now",
@@ -78,11 +84,11 @@ class Adoption:
 
 
 class Remarks:
-    """A CSV of the rows that a person should look at; `count` says how many there are."""
+    """A table of the rows that a person should look at; `count` says how many there are."""
 
-    def __init__(self, writer: Any) -> None:
-        """`writer` is a csv.writer, or None to write nothing."""
-        self._writer = writer
+    def __init__(self, table: Table | None) -> None:
+        """Without a table, nothing is written."""
+        self._table = table
         self.count = 0
 
     def row(self, row: ScannedRow, decision: Decision, detail: str) -> None:
@@ -92,7 +98,7 @@ class Remarks:
         if plain and not (copies or decision.alike):
             return
         self.count += 1
-        if self._writer is None:
+        if self._table is None:
             return
         details = [detail] * bool(detail)
         if copies:
@@ -100,15 +106,17 @@ class Remarks:
             details.append(f"{further} recorded as surplus")
         if decision.alike:
             details.append("other photos of the person look the same")
-        self._writer.writerow(
+        self._table.write(
             [
-                row.line,
-                escape(row.user_id, user_id_fault),
-                escape(row.image, image_fault),
-                decision.outcome.value,
-                escape(decision.face_token),
-                f"{decision.score:g}" if decision.score else "",
-                escape("; ".join(details)),
+                (
+                    row.line,
+                    row.user_id,
+                    row.image,
+                    decision.outcome.value,
+                    decision.face_token,
+                    f"{decision.score:g}" if decision.score else "",
+                    "; ".join(details),
+                )
             ]
         )
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from enroll import clock
 from enroll.errors import ServiceError
@@ -165,6 +166,8 @@ _OLD_LEDGERS = (".new", ".saved")
 _WORD = re.compile(rb"[0-9A-Za-z\-%@#&_]+")
 """What may be a user id, by the service's rules; as bytes, whatever the file's encoding."""
 
+_BLOCK = 1 << 16
+
 _PART = re.compile(rb"[0-9A-Za-z]+")
 """What may be one in a longer word, such as the name of a photo."""
 
@@ -231,15 +234,40 @@ def _named_in(path: Path, wanted: Set[bytes]) -> set[bytes]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, unpacked if needed: for a workbook, those of its XML."""
+    """The lines of a file, unpacked if needed: for a workbook the texts between the tags of its
+    XML, for Parquet the texts of its cells."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as packed:
             for name in packed.namelist():
                 with packed.open(name) as part:
-                    yield from part
+                    yield from _between_tags(part) if name.endswith(".xml") else part
+    elif path.suffix.lower() == ".parquet":
+        yield from _parquet_cells(path)
     elif path.suffix.lower() == ".gz":
         with gzip.open(path) as unpacked:
             yield from unpacked
     else:
         with path.open("rb") as plain:
             yield from plain
+
+
+def _between_tags(part: IO[bytes]) -> Iterator[bytes]:
+    rest = b""
+    while block := part.read(_BLOCK):
+        *whole, rest = (rest + block).split(b"<")
+        yield from (one.partition(b">")[2].replace(b"&amp;", b"&") for one in whole)
+
+
+def _parquet_cells(path: Path) -> Iterator[bytes]:
+    """Raises OSError if they cannot be read."""
+    try:
+        from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415 - of an extra
+    except ImportError as error:
+        raise OSError("to look into it, run `pip install 'enroll[parquet]'`") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for column in batch.columns:
+                    yield from (str(cell).encode() for cell in column.to_pylist())
+    except ArrowInvalid as error:
+        raise OSError(str(error)) from error

@@ -12,6 +12,7 @@ import pandas as pd
 
 from enroll.commands.plan_report import (
     REPORT_COLUMNS,
+    REPORT_RULES,
     Drawn,
     Plan,
     PlanCounts,
@@ -34,7 +35,8 @@ from enroll.run.health import PhotoRootCheck
 from enroll.run.sample import Sample
 from enroll.run.transitions import Policy
 from enroll.settings import Precheck, RunSettings, default_ledger_path
-from enroll.text.files import Output, new_csv
+from enroll.text.files import Output
+from enroll.text.tables import maybe_table
 from enroll.text.wording import repeats_notes
 from enroll.threads import Threads
 
@@ -105,8 +107,8 @@ def make_plan(
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
             doubts=sum(status.counts.get(one, 0) for one in OPEN),
         )
-        with new_csv(report, REPORT_COLUMNS) as writer:
-            planner = _Planner(plan, ledger, settings, PlanReport(writer))
+        with maybe_table(report, REPORT_COLUMNS, rules=REPORT_RULES) as table:
+            planner = _Planner(plan, ledger, settings, PlanReport(table))
             planner.work()
         if (stop := planner.gone()) is not None:
             raise stop

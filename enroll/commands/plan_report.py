@@ -1,21 +1,21 @@
-"""What a plan finds: as lines to read, and as a CSV that says for each row what would be done."""
+"""What a plan finds: as lines to read, and as a table that says for each row what would be done."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from enroll.commands.plan_sizes import SizeCost, size_lines
 from enroll.manifest.manifest import Manifest
-from enroll.manifest.results import escape
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, Candidate, Fault, Status
 from enroll.photos import Glance, PhotoStore
 from enroll.run.sample import Spread, likely_count
 from enroll.text.remedies import sentence, what_to_do
+from enroll.text.tables import Cell, Table, free_text
 from enroll.text.wording import (
     amount,
     columns,
@@ -32,6 +32,8 @@ REPORT_COLUMNS = (
     *("bytes", "bytes_to_send", "width", "height"),
 )
 """The columns of `enroll plan --report`."""
+
+REPORT_RULES = {"user_id": user_id_fault, "image": image_fault, "message": free_text}
 
 AS_IT_IS = "sent as it is"
 REFUSED = "not sent"
@@ -274,15 +276,15 @@ def _remarks(plan: Plan) -> Iterator[str]:
 class PlanReport:
     """Collects what would become of each row, one line each."""
 
-    def __init__(self, writer: Any) -> None:
-        """`writer` is a csv.writer, or None to write nothing."""
-        self._writer = writer
-        self._lines: list[list[Any]] = []
+    def __init__(self, table: Table | None) -> None:
+        """Without a table, nothing is written."""
+        self._table = table
+        self._lines: list[tuple[int, *tuple[Cell, ...]]] = []
 
     def put(self) -> None:
         """Write what was collected since the last time, in the manifest's order."""
-        if self._writer is not None:
-            self._writer.writerows(sorted(self._lines, key=lambda line: int(line[0])))
+        if self._table is not None:
+            self._table.write(sorted(self._lines, key=itemgetter(0)))
         self._lines.clear()
 
     def other_file(self, path: str) -> None:
@@ -309,22 +311,22 @@ class PlanReport:
     def _write(
         self, row: Candidate, plan: str, amiss: tuple[str, Fault] | None, look: Glance | None
     ) -> None:
-        if self._writer is None:
+        if self._table is None:
             return
         status, fault = ("", Fault(code="", message="")) if amiss is None else amiss
         times, pixels = row.row.times, look and look.pixels
         self._lines.append(
-            [
+            (
                 row.row.line,
                 row.lines,
-                escape(row.row.user_id, user_id_fault),
-                escape(row.row.image, image_fault),
+                row.row.user_id,
+                row.row.image,
                 plan,
                 status,
                 str(fault.code),
-                escape(sentence(fault.code, status, fault.message)),
-                "" if times is None else times.size,
-                look.to_send if look is not None and plan not in (REFUSED, COMPARED) else "",
-                *(pixels or ("", "")),
-            ]
+                sentence(fault.code, status, fault.message),
+                None if times is None else times.size,
+                look.to_send if look is not None and plan not in (REFUSED, COMPARED) else None,
+                *(pixels or (None, None)),
+            )
         )

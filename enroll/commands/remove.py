@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from enroll.errors import ExitCode, UsageError
 from enroll.ledger import Chosen, Deletions, Ledger, Target
-from enroll.manifest.results import csv_bytes
 from enroll.manifest.rules import read_user_ids
 from enroll.model import Credentials
 from enroll.session.deletions import chosen_pages, delete_chosen, settle_deleting
@@ -22,8 +21,9 @@ from enroll.session.session import (
     open_session,
 )
 from enroll.settings import files_record
-from enroll.text.files import Output, new_file
+from enroll.text.files import Output
 from enroll.text.logs import mask, several
+from enroll.text.tables import new_table
 from enroll.text.wording import amount
 from enroll.visible import path_text
 
@@ -38,8 +38,8 @@ class RemoveSettings(SessionSettings):
     """What `enroll remove` is to do: one of `of_run`, `superseded` and `user_ids` selects the
     faces.
 
-    `user_ids` is a file of them; `list` a CSV to write the faces to. The faces shown before asking
-    have masked user ids and no path, unless `show_user_ids`.
+    `user_ids` is a file of them; `list` a table to write the faces to. The faces shown before
+    asking have masked user ids and no path, unless `show_user_ids`.
     """
 
     command: ClassVar[str] = "remove"
@@ -198,10 +198,9 @@ def _removed(
 
 def _write_list(path: Path, ledger: Ledger, work: CommandRecord) -> None:
     """Write every selected face, some at a time."""
-    with new_file(path) as new:
-        new.file.write(csv_bytes([LIST_COLUMNS]))
+    with new_table(path, LIST_COLUMNS) as table:
         for some in chosen_pages(ledger, run=work.run):
-            new.file.write(csv_bytes(_cells(ledger, some)))
+            table.write(_cells(ledger, some))
 
 
 def _cells(ledger: Ledger, targets: Sequence[Target]) -> Iterator[tuple[str, str, str]]:

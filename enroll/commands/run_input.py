@@ -17,7 +17,7 @@ from enroll.errors import EnrollError, UsageError
 from enroll.facesearch.answers import why_fixed
 from enroll.ledger import BlockList, LibraryIdentity, fingerprint, ledger_at
 from enroll.manifest.manifest import READER_VERSION, Manifest, manifest_from_json, open_manifest
-from enroll.manifest.results import default_results_path
+from enroll.manifest.results import check_results, default_results_path
 from enroll.manifest.source import Source
 from enroll.photos import PhotoStore, check_installed, limit_memory, marks
 from enroll.settings import RunSettings, default_ledger_path, host_of
@@ -55,6 +55,7 @@ def prepare(settings: RunSettings) -> RunInput:
         output = Output(path=results, option="--results")
         in_use = InUse(ledger=ledger, manifests=[settings.manifest], files=settings.in_use)
         check_new_file(output, in_use)
+        check_results(manifest, results)
     return RunInput(
         settings=settings,
         manifest=manifest,

@@ -40,15 +40,15 @@ from enroll.ledger import (
     ledger_at,
 )
 from enroll.manifest.manifest import Manifest
-from enroll.manifest.results import csv_bytes, escape
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.scan import FolderGoneError, NoFolderError, Scanned, choose_photo_store
 from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable, same_face
 from enroll.photos import PhotoStore, open_store, read_photo
 from enroll.resources import share_out
 from enroll.settings import Precheck, Preparation, SyncSettings
-from enroll.text.files import Output, new_file
+from enroll.text.files import Output
 from enroll.text.logs import NAMELESS, mask
+from enroll.text.tables import free_text, new_table
 from enroll.text.wording import duration, repeats_notes
 from enroll.threads import Threads
 from enroll.visible import path_text
@@ -194,24 +194,23 @@ DIFF_COLUMNS = ("change", "user_id", "user_data", "image", "face_token", "since"
 """The columns of the --differences file."""
 
 
+_DIFF_RULES = {"user_id": user_id_fault, "user_data": free_text, "image": image_fault}
+
+
 def _write_row_diffs(diffs: Iterator[RowDiff], path: Path) -> None:
-    """Write the differences as CSV that only its owner can read. Raises LocalError."""
-    with new_file(path) as new:
-        new.file.write(csv_bytes([DIFF_COLUMNS]))
-        while some := list(islice(diffs, ROWS_AT_ONCE)):
-            new.file.write(
-                csv_bytes(
-                    (
-                        one.kind.value,
-                        escape(one.user_id, user_id_fault),
-                        escape(one.user_data),
-                        escape(one.image, image_fault),
-                        one.face_token,
-                        iso_time(one.since),
-                    )
-                    for one in some
-                )
+    """Write the differences to a table. Raises LocalError."""
+    with new_table(path, DIFF_COLUMNS, rules=_DIFF_RULES) as table:
+        table.write(
+            (
+                one.kind.value,
+                one.user_id,
+                one.user_data,
+                one.image,
+                one.face_token,
+                iso_time(one.since),
             )
+            for one in diffs
+        )
 
 
 def refuse_too_much(

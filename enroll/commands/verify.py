@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 from enroll.errors import ExitCode
 from enroll.expiry import APPLYING_SECONDS
 from enroll.ledger import DifferenceKind, Ledger, LibraryDifference, iso_time, ledger_at
-from enroll.manifest.results import escape
 from enroll.model import CallKind, Credentials, LibraryFace, Status
 from enroll.photos import open_store
 from enroll.session.deletions import delete_copies
@@ -40,11 +39,14 @@ from enroll.session.session import (
     open_session,
 )
 from enroll.settings import files_record
-from enroll.text.files import Output, new_csv
+from enroll.text.files import Output
+from enroll.text.tables import free_text, maybe_table
 from enroll.text.wording import amount, counted, facts
 
 DIFFERENCE_COLUMNS = ("difference", "face_token", "user_id", "library_user_id", "add_time", "image")
 """The columns of a file of differences; `user_id` is the ledger's."""
+
+_LIBRARY_TEXT = dict.fromkeys(("face_token", "library_user_id"), free_text)
 
 MEANINGS = {
     DifferenceKind.MISSING: "enrolled, but not in the library; --requeue-missing makes them due",
@@ -58,7 +60,7 @@ MEANINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifySettings(SessionSettings):
-    """What `enroll verify` is to do; `differences` is a CSV to write them to."""
+    """What `enroll verify` is to do; `differences` is a table to write them to."""
 
     command: ClassVar[str] = "verify"
 
@@ -118,9 +120,9 @@ def verify(
     with open_session(settings, read_credentials, prompt) as session:
         listed = _read(session)
         found = _compared(session, listed)
-        with new_csv(settings.differences, DIFFERENCE_COLUMNS) as writer:
-            if writer is not None:
-                writer.writerows(map(_cells, _differences(session)))
+        with maybe_table(settings.differences, DIFFERENCE_COLUMNS, rules=_LIBRARY_TEXT) as table:
+            if table is not None:
+                table.write(map(_cells, _differences(session)))
         prompt.say(*_lines(found))
         if _change(session, found):
             session.audit.refresh()
@@ -342,9 +344,9 @@ def _agreed_to_requeue(session: Session[VerifySettings], missing: int) -> bool:
 def _cells(one: LibraryDifference) -> list[str]:
     return [
         one.kind.value,
-        escape(one.face_token),  # the library's text, as its user_id, is not ours
+        one.face_token,
         one.user_id,
-        escape(one.library_user_id),
+        one.library_user_id,
         iso_time(one.add_time),
         one.image,
     ]

@@ -44,12 +44,12 @@ from enroll.manifest.records import (
     find_non_ascii,
     open_text,
 )
-from enroll.manifest.results import Rule, unescape, unescape_column
 from enroll.manifest.rules import RowCode, check_row, image_fault, user_id_fault
 from enroll.manifest.source import Source
 from enroll.manifest.template import Template
 from enroll.model import Fault, Role, Row
 from enroll.photos import PhotoStore
+from enroll.text.tables import Rule, free_text, unescape, unescape_column
 from enroll.text.wording import amount
 
 CHUNK_ROWS = 10_000
@@ -69,7 +69,7 @@ class Manifest:
     is one, `user_data` to such names, unless `templates` has a template over them. `rows_at_most`
     counts blank lines too. `newline` is how the header's line ends, `\n` or `\r\n`; `bom` says that
     the file begins with a byte-order mark. In a results file or export (`is_results`) the result
-    columns are not input, and the escape of `enroll.manifest.results` is undone in all but ids and
+    columns are not input, and the escape of `enroll.text.tables` is undone in all but ids and
     paths.
     """
 
@@ -238,7 +238,7 @@ class Manifest:
     def _unescaped(self, frame: pd.DataFrame) -> pd.DataFrame:
         rules = self.rules
         cells = {
-            place: unescape_column(column, rules.get(name))
+            place: unescape_column(column, rules.get(name, free_text))
             for place, name in enumerate(frame.columns)
             for column in [frame.iloc[:, place].tolist()]
         }

@@ -1,67 +1,30 @@
-"""The results file: each row of the manifest and what became of it, safe for a spreadsheet."""
+"""The results file: each row of the manifest and what became of it."""
 
 from __future__ import annotations
 
-import codecs
-import csv
 import os
-import re
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enroll.errors import UsageError
-from enroll.manifest.header import FREE_TEXT, RESULT_COLUMNS, result_names
-from enroll.model import Entry, Fault, Row
-from enroll.text.files import new_file, same_file
+from enroll.manifest.header import FREE_TEXT, RESULT_COLUMNS, result_names, short_name
+from enroll.model import Entry, Row
+from enroll.text.files import same_file
 from enroll.text.remedies import sentence
-from enroll.visible import storable
+from enroll.text.tables import (
+    MAX_CELL_UNITS,
+    Cell,
+    CsvForm,
+    Rule,
+    free_text,
+    new_table,
+    too_long_for_workbook,
+)
 
 if TYPE_CHECKING:
     from enroll.manifest.manifest import Manifest
-
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-"""What spreadsheets take for a formula: the four characters of OWASP's page on CSV injection,
-blanks that some strip first, and the full-width forms that East Asian versions accept."""
-
-_ESCAPED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
-_FIRST = frozenset("'=+-@\t\r\n＝＋－＠")
-
-
-Rule = Callable[[str], Fault | None]
-"""A check of a cell. With a rule, only cells that break it are escaped. That can be undone, because
-a cell that breaks a rule also breaks it with an apostrophe before it."""
-
-
-def escape(cell: str, rule: Rule | None = None) -> str:
-    """The cell, safe for a file that a spreadsheet opens."""
-    return "'" + cell if _FORMULA.match(cell) and _breaks(rule, cell) else cell
-
-
-def unescape(cell: str, rule: Rule | None = None) -> str:
-    """The cell before `escape`."""
-    return cell[1:] if _ESCAPED.match(cell) and _breaks(rule, cell) else cell
-
-
-def escape_column(cells: list[str], rule: Rule | None = None) -> list[str]:
-    """`escape` for a column; the same list when no cell can need it."""
-    return [escape(cell, rule) for cell in cells] if _may_need_escape(cells) else cells
-
-
-def unescape_column(cells: list[str], rule: Rule | None = None) -> list[str]:
-    """`unescape` for a column; the same list when no cell can need it."""
-    return [unescape(cell, rule) for cell in cells] if _may_need_escape(cells) else cells
-
-
-def _breaks(rule: Rule | None, cell: str) -> bool:
-    return rule is None or rule(cell) is not None
-
-
-def _may_need_escape(cells: Iterable[str]) -> bool:
-    # Comparing the first characters is several times faster than matching every cell.
-    return not _FIRST.isdisjoint({cell[:1] for cell in cells})
 
 
 def default_results_path(manifest: Path) -> Path:
@@ -74,6 +37,24 @@ def default_results_path(manifest: Path) -> Path:
     return plain.with_name(f"{plain.stem}.results.csv")
 
 
+def check_results(manifest: Manifest, path: Path) -> None:
+    """Raise UsageError if the results would be a workbook whose cells cannot hold the manifest's
+    texts."""
+    if path.suffix.lower() != ".xlsx":
+        return
+    for chunk in manifest.chunks():
+        for place, name in enumerate(manifest.own_columns):
+            cells = chunk.iloc[:, place].tolist()
+            found = next((n for n, cell in enumerate(cells) if too_long_for_workbook(cell)), None)
+            if found is not None:
+                raise UsageError(
+                    f"--results {path} cannot hold the manifest: the text in line "
+                    f"{chunk.index[found]:,}, column {short_name(name)!r}, has "
+                    f"{len(cells[found]):,} characters, and a cell of a workbook holds "
+                    f"{MAX_CELL_UNITS:,}. Give a name that ends in .csv."
+                )
+
+
 def write_results(
     manifest: Manifest,
     path: Path,
@@ -81,60 +62,31 @@ def write_results(
     *,
     raw: bool = False,
 ) -> bool:
-    r"""Write one line for each row of the manifest; returns whether the file changed.
+    """Write a line for each row of the manifest; returns whether the file changed.
 
-    `lookup` returns the entries of rows, in order; a row without one gets empty cells. The
-    delimiter and line end (`\n`, or `\r\n` where the header has it) are the manifest's, the
-    encoding is UTF-8, with a byte-order mark when the manifest had one or was not UTF-8: then it
-    came from a spreadsheet, which needs the mark. `raw` escapes nothing. UsageError
-    when `path` is the manifest itself, LocalError when it cannot be written.
+    `lookup` returns the entries of rows, in order; a row without one gets empty cells. A CSV has
+    the manifest's delimiter and line ends. `raw` escapes nothing. UsageError when `path` is the
+    manifest itself, LocalError when it cannot be written.
     """
     if same_file(path, manifest.path):
         raise UsageError(
             f"The results would overwrite the manifest {manifest.path}; "
             "give another name with --results."
         )
-    own = manifest.own_columns
-    rules = manifest.rules
-    with new_file(path) as new:
-        spreadsheet = manifest.bom or manifest.encoding not in {"utf-8", "ascii"}
-        new.file.write(codecs.BOM_UTF8 if spreadsheet else b"")
-        new.file.write(_header_line(manifest, raw=raw))
+    renamed = result_names(manifest.own_columns)
+    own = [renamed.get(name, name) for name in manifest.own_columns]
+    rules: dict[str, Rule] = dict.fromkeys([*own, *FREE_TEXT], free_text)
+    rules |= {renamed.get(name, name): rule for name, rule in manifest.rules.items()}
+    # It came from a spreadsheet, which needs the mark, if it had one or was not in UTF-8.
+    bom = manifest.bom or manifest.encoding not in {"utf-8", "ascii"}
+    form = CsvForm(delimiter=manifest.delimiter, newline=manifest.newline, bom=bom)
+    names = [*own, *RESULT_COLUMNS]
+    with new_table(path, names, rules={} if raw else rules, form=form) as table:
         for chunk in manifest.chunks():
             entries = lookup(manifest.rows_of(chunk))
             cells = [chunk.iloc[:, place].tolist() for place in range(len(own))]
-            if not raw:
-                cells = [
-                    escape_column(column, rules.get(name))
-                    for name, column in zip(own, cells, strict=True)
-                ]
-            cells += _result_cells(entries, raw=raw)
-            new.file.write(
-                csv_bytes(
-                    zip(*cells, strict=True),
-                    delimiter=manifest.delimiter,
-                    newline=manifest.newline,
-                )
-            )
-    return new.replaced
-
-
-def csv_bytes(
-    rows: Iterable[Iterable[object]], *, delimiter: str = ",", newline: str = "\n"
-) -> bytes:
-    """Rows as lines of a CSV in UTF-8; what UTF-8 or a CSV cannot hold is written as `\\x00`."""
-    lines = _Lines()
-    # The writer always quotes `\r` and `\n` only when both are in its own line end
-    # (Python 3.11 to 3.13), so the manifest's line end is put there afterwards.
-    csv.writer(lines, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
-    whole = lines if newline == "\r\n" else [line[:-2] + newline for line in lines]
-    return storable("".join(whole)).replace("\0", "\\x00").encode()
-
-
-class _Lines(list[str]):
-    """A list that a csv.writer can write to, one item per row."""
-
-    write = list.append
+            table.write_columns([*cells, *_result_cells(entries)])
+    return table.replaced
 
 
 def message_of(entry: Entry) -> str:
@@ -142,20 +94,10 @@ def message_of(entry: Entry) -> str:
     return sentence(entry.error, entry.status, entry.message) if entry.error else entry.message
 
 
-def _header_line(manifest: Manifest, *, raw: bool) -> bytes:
-    own = manifest.own_columns
-    renamed = result_names(own)
-    names = [renamed.get(name, name) for name in own]
-    # Names are escaped too: a spreadsheet evaluates a formula anywhere.
-    line = [chain(names if raw else map(escape, names), RESULT_COLUMNS)]
-    return csv_bytes(line, delimiter=manifest.delimiter, newline=manifest.newline)
-
-
-def _result_cells(entries: Sequence[Entry | None], *, raw: bool) -> list[list[str]]:
+def _result_cells(entries: Sequence[Entry | None]) -> list[list[Cell]]:
     """The eight columns, in the order of RESULT_COLUMNS."""
     columns = []
     for name in RESULT_COLUMNS:
         value = message_of if name == "message" else attrgetter(name)
-        column = ["" if entry is None else value(entry) for entry in entries]
-        columns.append(escape_column(column) if name in FREE_TEXT and not raw else column)
+        columns.append([None if entry is None else value(entry) for entry in entries])
     return columns

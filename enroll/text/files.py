@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from enroll.errors import LocalError, UsageError
 from enroll.ownership import how_to_write
@@ -64,20 +63,6 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[NewFile]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
-
-
-@contextmanager
-def new_csv(path: Path | None, columns: Sequence[str]) -> Iterator[Any]:
-    """A csv.writer into such a file, with its header written; None if there is no path."""
-    if path is None:
-        yield None
-        return
-    with new_file(path) as new:
-        text = io.TextIOWrapper(new.file, encoding="utf-8", errors="backslashreplace", newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        yield writer
-        text.detach()
 
 
 def _make_temporary(path: Path) -> tuple[int, Path]:
@@ -145,14 +130,15 @@ _PICTURES = (
 _HEAD_BYTES = 16
 """Enough to recognise a database or a picture."""
 
-CSV = "CSV"
+TABLES = {".csv": "", ".xlsx": "xlsxwriter", ".jsonl": "", ".parquet": "pyarrow"}
+"""The suffixes of tables, and the package that writes each, if it is of an extra."""
+
+_EXTRAS = {".xlsx": "excel", ".parquet": "parquet"}
 
 _OTHER_KINDS = frozenset(
     {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".pdf", ".docx", ".gz", ".zip"}
 )
-"""Suffixes of formats that are not written; spreadsheets refuse a CSV that is called .xlsx."""
-
-_NO_CSV = frozenset({".json", ".jsonl", ".parquet", ".html"})
+"""Suffixes that the name of a file other than a table must not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,12 +146,13 @@ class Output:
     """A file to be written, and the option or argument that named it: `--results`, `OUTPUT`.
 
     A log is written as it comes, also into a pipe or to a terminal; every other file replaces the
-    old one once it is complete. `content` says what is written, whatever the file is called.
+    old one once it is complete. `content` says what is written, whatever the file is called; empty
+    for a table, whose format follows from its name.
     """
 
     path: Path
     option: str
-    content: str = CSV
+    content: str = ""
     is_log: bool = False
 
 
@@ -185,7 +172,8 @@ def check_output(output: Output, in_use: InUse) -> None:
     Files in use are recognised by name and by `stat`, and never opened: closing a descriptor of a
     ledger would drop the locks that SQLite holds on it.
     """
-    _refuse_suffix(output)
+    if output.content:
+        _refuse_suffix(output)
     found = _look(output)
     if in_use.ledger is not None:
         _refuse_ledger(output, in_use.ledger)
@@ -193,12 +181,12 @@ def check_output(output: Output, in_use: InUse) -> None:
     for what, path in [*manifests, *in_use.files.items()]:
         if same_file(output.path, path):
             raise UsageError(f"{_named(output)} would overwrite {what} {path}; {_remedy(output)}")
-    if found is None:
-        return
-    if stat.S_ISREG(found.st_mode):
+    if found is not None and stat.S_ISREG(found.st_mode):
         _refuse_content(output)
-    elif not output.is_log or stat.S_ISDIR(found.st_mode):
+    elif found is not None and (not output.is_log or stat.S_ISDIR(found.st_mode)):
         raise UsageError(f"{_named(output)} {_not_a_file(output.path)}; {_remedy(output)}")
+    if not output.content:
+        table_suffix(output.path, option=output.option)
 
 
 def check_new_file(output: Output, in_use: InUse) -> None:
@@ -230,9 +218,26 @@ def _try_folder(output: Output) -> None:
         ) from error
 
 
+def table_suffix(path: Path, *, option: str = "") -> str:
+    """The suffix of a table's name, in lower case. Raises UsageError for any other name, and if the
+    package is missing that writes it."""
+    suffix, named = path.suffix.lower(), f"{option} {path}".lstrip()
+    if suffix not in TABLES:
+        raise UsageError(
+            f"{named} must end in .csv, .xlsx, .jsonl or .parquet: the format follows from the "
+            "name."
+        )
+    if TABLES[suffix] and not find_spec(TABLES[suffix]):
+        raise UsageError(
+            f"{named} needs the package {TABLES[suffix]}: run `pip install "
+            f"'enroll[{_EXTRAS[suffix]}]'`, or give a name that ends in .csv or .jsonl."
+        )
+    return suffix
+
+
 def _refuse_suffix(output: Output) -> None:
     suffix = output.path.suffix.lower()
-    if suffix in _OTHER_KINDS or (output.content == CSV and suffix in _NO_CSV):
+    if suffix in _OTHER_KINDS:
         raise UsageError(
             f"{_named(output)} ends in {suffix}, but its content is {output.content}. Choose a "
             "name that fits."
