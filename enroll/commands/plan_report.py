@@ -289,9 +289,9 @@ class PlanReport:
 
     def other_file(self, path: str) -> None:
         """A file of a folder that is not a photo; written at once."""
-        if self._writer is not None:
-            cells = ["", "", "", escape(path, image_fault), NOT_A_PHOTO]
-            self._writer.writerow(cells + [""] * (len(REPORT_COLUMNS) - len(cells)))
+        if self._table is not None:
+            cells = ["", "", "", path, NOT_A_PHOTO]
+            self._table.write([cells + [""] * (len(REPORT_COLUMNS) - len(cells))])
 
     def not_sent(
         self, row: Candidate, status: Status, fault: Fault, look: Glance | None = None
