@@ -213,6 +213,33 @@ def test_every_command_writes_the_same_table_in_every_format(
     assert empty == ["adopt --report"]
 
 
+def test_results_as_a_workbook_are_a_manifest_and_nobody_is_added_twice(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    ids = ["0012", "12345678901234567890", "-", "@x", "1e5"]
+    photos = [image for _, _, image in archive.portraits(*range(len(ids) + 1))]
+    rows = [(one, "=1+1, 'a\n''=Ä", image) for one, image in zip(ids, photos, strict=False)]
+    archive.manifest([*rows, ("=1+1", "x", photos[-1])])
+    assert command(*RUN, "--results", "out.xlsx").code == ExitCode.SOME_ROWS_FAILED
+    again = command("run", "out.xlsx", "--group-id", "staff", "--results", "again.xlsx")
+    assert (again.code, box.count("add")) == (ExitCode.SOME_ROWS_FAILED, len(ids)), again
+    assert table_of(archive.folder / "again.xlsx") == table_of(archive.folder / "out.xlsx")
+    assert {(face.user_id, face.user_data) for face in box.faces("staff")} == {
+        (one, text) for one, text, _ in rows
+    }
+
+
+def test_a_manifest_whose_texts_no_workbook_holds_is_refused_before_any_call(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    (one,) = archive.portraits(1)
+    archive.manifest([(one[0], "x" * 40_000, one[2])])
+    done = command(*RUN, "--results", "out.xlsx")
+    assert done.code == ExitCode.USAGE
+    assert "the text in line 2, column 'user_data', has 40,000 characters" in done.err
+    assert (len(box.calls), (archive.folder / "out.xlsx").exists()) == (0, False)
+
+
 @pytest.mark.parametrize("option", [option for option in WRITERS if option != "OUTPUT"])
 def test_the_credentials_in_use_are_not_written_over(
     refused: Callable[..., str], option: str

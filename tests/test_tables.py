@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -90,7 +91,8 @@ def outcome(rows: Sequence[Row]) -> list[Entry | None]:
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
 def test_results_are_the_same_manifest_again(tmp_path: Path, suffix: str) -> None:
     """Also results of results, and the results themselves; the workbook first as a manifest."""
-    rows = [(IDS[n % len(IDS)], text, text, text) for n, text in enumerate(TEXTS * 2)]
+    rows = [(one, text, text, text) for one, text in zip(cycle(IDS), TEXTS, strict=False)]
+    rows += [(text, "", "a.jpg", "") for text in TEXTS]
     first = tmp_path / "first.csv"
     with new_table(first, ["user_id", "user_data", "image", "=free"]) as table:
         table.write(rows)
