@@ -76,6 +76,7 @@ def make_plan(
         sheet=settings.sheet,
         header_row=settings.header_row,
         delimiter=settings.delimiter,
+        photo=settings.photo,
         id_from=settings.id_from,
     )
     path = settings.ledger
@@ -92,7 +93,7 @@ def make_plan(
         photos = choose_photo_store(settings.images, manifest, ledger)
         status = ledger.status(runs=RUNS_LOOKED_AT)
         plan = Plan(
-            manifest=manifest,
+            manifest=photos.manifest,
             ledger=there,
             store=photos.store,
             notes=[

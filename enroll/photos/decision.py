@@ -22,7 +22,7 @@ class PhotoCode(StrEnum):
 
     MISSING = "PHOTO_MISSING"
     AMBIGUOUS = "PHOTO_AMBIGUOUS"
-    """Several photos may be meant."""
+    """It is not certain which photo is meant."""
     UNREADABLE = "PHOTO_UNREADABLE"
     CHANGED = "PHOTO_CHANGED"
     """It changed while it was being read."""
