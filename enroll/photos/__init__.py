@@ -20,6 +20,7 @@ from enroll.photos.precheck import check_installed
 from enroll.photos.prepare import Prepared, prepare
 from enroll.photos.read import read_photo, read_photos
 from enroll.photos.store import PhotoStore
+from enroll.photos.zipped import ZipStore, is_zip
 
 __all__ = [
     "BUDGET",
@@ -46,6 +47,6 @@ __all__ = [
 
 
 def open_store(root: Path | str) -> PhotoStore:
-    """The photos below `root`, the absolute, resolved path of a folder. It may be missing, which
-    `is_gone` says."""
-    return FolderStore(root)
+    """The photos below `root`, the absolute, resolved path of a folder or ZIP archive. It may be
+    missing, which `is_gone` says."""
+    return ZipStore(root) if is_zip(root) else FolderStore(root)
