@@ -59,7 +59,7 @@ from enroll.model import Fault, Role, Row
 from enroll.photos import PhotoStore
 from enroll.text.tables import Rule, free_text, unescape, unescape_column
 from enroll.text.wording import amount
-from enroll.visible import as_seen
+from enroll.visible import as_seen, path_text
 
 CHUNK_ROWS = 10_000
 """Rows read at a time; larger chunks were no faster, and take more memory."""
@@ -119,8 +119,11 @@ class Manifest:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user."""
-        listing = self.listing
-        return self._notes if listing is None else (*listing.notes, *self._notes)
+        source, listing = self._source, self.listing
+        found = [] if listing is None else listing.notes
+        if source.member:
+            found = [f"The list is {path_text(source.member)} in {path_text(self.path)}."]
+        return (*found, *self._notes)
 
     def located(self, store: PhotoStore) -> Manifest:
         """This manifest, with the photos of its rows found in a store. Raises what

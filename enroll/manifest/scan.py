@@ -115,6 +115,7 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
             "paths are. Rename the folder, or name another with --images."
         )
     if not found.store.is_gone():
+        found.store.check()
         return found
     if root in known:
         raise FolderGoneError(

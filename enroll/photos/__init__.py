@@ -36,6 +36,7 @@ __all__ = [
     "glance",
     "hush_libtiff",
     "is_photo",
+    "is_zip",
     "limit_memory",
     "marks",
     "open_store",

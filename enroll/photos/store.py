@@ -72,8 +72,8 @@ class PhotoStore(Protocol):
         """What is known of each photo without reading it, as three numbers: those of FileTimes.
 
         Each is -1 where the store has no such photo. A store without mtime and ctime gives numbers
-        that differ when the photo's content does, such as 63 bits of its version. Raises LocalError
-        where the store can no longer be reached.
+        that differ when the photo's content does, such as its CRC or 63 bits of its version. Raises
+        LocalError where the store can no longer be reached.
         """
 
     def files(self) -> Iterator[str]:
