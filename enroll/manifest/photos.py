@@ -132,7 +132,7 @@ class FoundPhotos:
         self._finder = finder
         self.root = store.root
         self.locate, self.files = store.locate, store.files
-        self.is_gone, self.is_empty = store.is_gone, store.is_empty
+        self.check, self.is_gone, self.is_empty = store.check, store.is_gone, store.is_empty
         self.is_reachable, self.empty_above = store.is_reachable, store.empty_above
 
     def stat(self, paths: Sequence[str]) -> array[int]:
