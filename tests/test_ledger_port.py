@@ -28,6 +28,7 @@ from enroll.ledger import (
     LedgerStore,
     Part,
     RunEnd,
+    RunPace,
     Target,
     ledger_at,
 )
@@ -775,3 +776,24 @@ def test_a_killed_runs_call_expires_no_earlier_than_its_intent_says(
     (left,) = ledger.faces_of(["u1"])["u1"]
     assert (left.status, left.expires) == (Status.IN_DOUBT, intended)
     ledger.close()
+
+
+def test_the_course_of_a_run_is_read_as_it_was_noted(ledger: Ledger, store: LedgerStore) -> None:
+    course = [(0.5, 2.0, 3, 0), (1.0, 4.5, 9, 1)]
+    ledger.note_pace(RunPace(limit=8, in_flight=4, calls=9, refused=1), course)
+    ledger.commit()
+    with closing(store.read()) as reader:
+        (run,) = reader.runs()
+    assert run.course == course
+    assert run.pace == RunPace(limit=8, in_flight=4, calls=9, refused=1)
+
+
+def test_photos_that_are_enrolled_for_several_people_are_known(ledger: Ledger) -> None:
+    enroll(ledger, 1, 2)
+    assert ledger.repeated_photos(most=5) == []
+    same = replace(face(3), sha256=sha(1))
+    other = replace(face(4, Status.REJECTED), sha256=sha(2))
+    ledger.record(Changes(faces=[same, other]))
+    ledger.commit()
+    assert ledger.repeated_photos(most=5) == [sha(1).hex()]
+    assert ledger.repeated_photos(most=0) == []

@@ -29,6 +29,7 @@ from enroll.ledger.records import (
     LibraryDifference,
     LibraryIdentity,
     MissingFace,
+    Point,
     RecordedCopy,
     RunEnd,
     RunPace,
@@ -368,6 +369,9 @@ class LedgerReader(Protocol):
     def entries_of(self, rows: Sequence[tuple[str, str]]) -> list[Entry | None]:
         """For each (user_id, path) its entry, or None where the row is not known."""
 
+    def repeated_photos(self, *, most: int) -> list[str]:
+        """The SHA-256 (hex) of the first photos that are enrolled for several people."""
+
     def history(
         self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
     ) -> Iterator[tuple[Event, str]]:
@@ -544,8 +548,9 @@ class Ledger(LedgerReader, Protocol):
     def remember_lag(self, lag: float) -> None:
         """The same: written with the next commit."""
 
-    def note_pace(self, pace: RunPace) -> None:
-        """How the run goes: written with the sign of life of each commit from now on."""
+    def note_pace(self, pace: RunPace, course: Sequence[Point] = ()) -> None:
+        """How the run goes, and how it went until now: written with the sign of life of each
+        commit from now on."""
 
     def supersede(self, *, at: int, run: int) -> int:
         """Mark superseded the enrolled faces to which no row points, of people with several

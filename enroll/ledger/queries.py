@@ -160,6 +160,18 @@ class SqliteReader:
         known = {(one.user_id, one.path): _entry(one, photo_root) for one in found}
         return [known.get(row) for row in rows]
 
+    def repeated_photos(self, *, most: int) -> list[str]:
+        face = s.face.c
+        query = (
+            select(face.sha256)
+            .where(face.status == Status.ENROLLED.value)
+            .group_by(face.sha256)
+            .having(func.count() > 1)
+            .order_by(func.min(face.face_id))
+            .limit(most)
+        )
+        return [sha256.hex() for sha256 in self._connection.scalars(query)]
+
     def history(
         self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
     ) -> Iterator[tuple[Event, str]]:
@@ -333,11 +345,14 @@ def _run_record(found: Row[Any]) -> RunRecord:
     end = None
     if found.ended_at is not None:
         end = RunEnd(at=found.ended_at, **{name: getattr(found, name) for name in _END})
+    pace = dict(found.pace or {})
+    course = [tuple(point) for point in pace.pop("course", ())]
     return RunRecord(
         run=found.run,
         start=RunStart(at=found.started_at, **start),
         end=end,
-        pace=None if found.pace is None else RunPace(**found.pace),
+        pace=RunPace(**pace) if pace else None,
+        course=course,
         offsets=offsets_of(found),
     )
 

@@ -108,17 +108,23 @@ class RunPace:
     waits_for: str = ""
 
 
+Point = tuple[float, float, int, int]
+"""A point of a run's course: seconds since it began to send, calls in flight on average since the
+point before, and how many calls had been made and refused by then."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """A run as the ledger remembers it; `end` is None while it goes on or when it was killed.
 
-    `pace` and `offsets`, how the service's clock was judged, are as of its last commit.
+    `pace`, `course` and `offsets`, how the service's clock was judged, are as of its last commit.
     """
 
     run: int
     start: RunStart
     end: RunEnd | None
     pace: RunPace | None = None
+    course: Sequence[Point] = ()
     offsets: ClockOffsets = field(default_factory=ClockOffsets)
 
 

@@ -37,6 +37,7 @@ from enroll.ledger.queue import SqliteDueRows, SqliteScanCache
 from enroll.ledger.records import (
     INTERRUPTED,
     Changes,
+    Point,
     RunEnd,
     RunPace,
     RunStart,
@@ -64,7 +65,7 @@ class SqliteLedger(SqliteReader):
         self._forgetting = SqliteForgetting(connection, path)
         self._run: int | None = None
         self._offsets = ClockOffsets()
-        self._pace: RunPace | None = None
+        self._pace: dict[str, Any] | None = None
         self._library: dict[str, float] = {}  # found about the library, and not on the disk yet
         self._file = None if path is None else LedgerFile(path)
         self._last_face_id: int = connection.scalar(select(func.max(s.face.c.face_id))) or 0
@@ -256,7 +257,7 @@ class SqliteLedger(SqliteReader):
                         "at": alive_at,
                         "least": self._offsets.least,
                         "most": self._offsets.most,
-                        "how": None if self._pace is None else asdict(self._pace),
+                        "how": self._pace,
                     },
                 )
             if self._library:
@@ -279,8 +280,8 @@ class SqliteLedger(SqliteReader):
     def remember_lag(self, lag: float) -> None:
         self._library["lag"] = lag
 
-    def note_pace(self, pace: RunPace) -> None:
-        self._pace = pace
+    def note_pace(self, pace: RunPace, course: Sequence[Point] = ()) -> None:
+        self._pace = {**asdict(pace), "course": course}
 
     def _flush(self) -> None:
         """Write what was recorded into the open transaction, parents before children."""

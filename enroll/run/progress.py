@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enroll.ledger import RunPace
+from enroll import clock
+from enroll.ledger import Point, RunPace
 from enroll.limiter.limits import LimiterState
 from enroll.limiter.waiting import View, Waits, in_words
 from enroll.run.feed import Feed
@@ -16,6 +17,44 @@ from enroll.run.unknown_faces import UnknownFaces
 from enroll.session.tally import Observer, Tally
 from enroll.text.wording import amount, duration
 
+POINTS = 100
+"""Of a run's course on record: a chart needs no more, and each commit writes them."""
+
+
+class Course:
+    """How a run went over time, in no more than POINTS points: the longer it lasts, the further
+    they are apart."""
+
+    def __init__(self) -> None:
+        self._began = clock.monotonic()
+        self._every = 0.5
+        self._points: list[Point] = []
+        self._in_flight: list[int] = []
+
+    def note(self, in_flight: int, *, calls: int, refused: int) -> None:
+        """Note how it goes now."""
+        self._in_flight.append(in_flight)
+        at = clock.monotonic() - self._began
+        if at < (self._points[-1][0] if self._points else 0.0) + self._every:
+            return
+        self._points.append(self._now(calls, refused))
+        self._in_flight.clear()
+        if len(self._points) >= POINTS:
+            self._every *= 2
+            pairs = zip(self._points[::2], self._points[1::2], strict=True)
+            self._points = [
+                (at, round((flight + before[1]) / 2, 1), calls, refused)
+                for before, (at, flight, calls, refused) in pairs
+            ]
+
+    def points(self, *, calls: int, refused: int) -> list[Point]:
+        """The course up to now."""
+        return [*self._points, self._now(calls, refused)] if self._in_flight else [*self._points]
+
+    def _now(self, calls: int, refused: int) -> Point:
+        mean = sum(self._in_flight) / len(self._in_flight)
+        return round(clock.monotonic() - self._began, 1), round(mean, 1), calls, refused
+
 
 class Progress:
     """Keeps `Tally.pace` up to date, and the ledger's record of it."""
@@ -23,23 +62,27 @@ class Progress:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._waits = Waits()
+        self._course = Course()
         self._remembered = journal.ledger.ceiling
 
     def beat(self, view: View) -> None:
         """Note how the run goes, and the ceiling if it is another. The next commit writes both, so
         that nobody reads two different ones."""
         tally, gauge = self._journal.tally, view.gauge
+        calls, refused = tally.calls.total(), tally.refused
+        self._course.note(gauge.taken, calls=calls, refused=refused)
         tally.pace = RunPace(
             limit=gauge.limit,
             in_flight=gauge.taken,
             ceiling=gauge.ceiling,
             spacing=gauge.spacing,
-            calls=tally.calls.total(),
-            refused=tally.refused,
+            calls=calls,
+            refused=refused,
             waits_for=self._waits.see(in_words(view)),
         )
         tally.waited = self._waits.all
-        self._journal.ledger.note_pace(tally.pace)
+        course = self._course.points(calls=calls, refused=refused)
+        self._journal.ledger.note_pace(tally.pace, course)
         self.remember(gauge)
 
     def remember(self, gauge: LimiterState) -> None:
