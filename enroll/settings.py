@@ -114,6 +114,14 @@ def files_record(files: Mapping[str, Path | None]) -> dict[str, str]:
     return {what: path_text(path.absolute()) for what, path in files.items() if path is not None}
 
 
+class Language(StrEnum):
+    """Languages that a report for people can be written in."""
+
+    EN = "en"
+    DE = "de"
+    ZH = "zh"
+
+
 class CodeRule(StrEnum):
     """What `--on-code` does about an answer that says that nothing was added."""
 
@@ -201,7 +209,6 @@ class RunSettings(CallSettings):
     sheet: str | None = None
     header_row: int | None = None
     delimiter: str | None = None
-    photo: str | None = None
     id_from: Sequence[str] = ()
     max_in_flight: int | None = None
     rate: float | None = None

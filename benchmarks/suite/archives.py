@@ -72,20 +72,20 @@ def usual(folder: Path, rows: int) -> Archive:
     """Photos of exactly 64 KB."""
     noise = Image.frombytes("L", (400, 400), random.Random(1).randbytes(400 * 400))
     picture = _jpeg_below(noise.convert("RGB"), PHOTO_BYTES)
-    return _kept(Archive(folder / "usual", rows, [picture], PHOTO_BYTES))
+    return kept(Archive(folder / "usual", rows, [picture], PHOTO_BYTES))
 
 
 def small(folder: Path, rows: int) -> Archive:
     """Photos of some 800 bytes: for what does not depend on their size."""
     grey = Image.new("RGB", (60, 60), (120, 130, 140))
-    return _kept(Archive(folder / "small", rows, [_jpeg(grey, quality=75)], None))
+    return kept(Archive(folder / "small", rows, [_jpeg(grey, quality=75)], None))
 
 
 def large(folder: Path, rows: int) -> Archive:
     """Photos of 12 megapixels and 1.9 MB."""
     noise = Image.frombytes("RGB", (500, 375), random.Random(1).randbytes(500 * 375 * 3))
     photo = noise.resize((4000, 3000), Image.Resampling.BICUBIC)
-    return _kept(Archive(folder / "large", rows, [_jpeg_below(photo, LARGE_BYTES)], LARGE_BYTES))
+    return kept(Archive(folder / "large", rows, [_jpeg_below(photo, LARGE_BYTES)], LARGE_BYTES))
 
 
 def camera(folder: Path, rows: int, size: tuple[int, int]) -> Archive:
@@ -93,7 +93,7 @@ def camera(folder: Path, rows: int, size: tuple[int, int]) -> Archive:
     of 12 it has 3.6 MB."""
     width, height = size
     pictures = [_jpeg(_grainy(width, height), quality=92, subsampling="4:2:0") for _ in range(2)]
-    return _kept(Archive(folder / f"camera-{width}x{height}", rows, pictures, None))
+    return kept(Archive(folder / f"camera-{width}x{height}", rows, pictures, None))
 
 
 def mixed(folder: Path, rows: int, shrink: int) -> Archive:
@@ -115,7 +115,7 @@ def mixed(folder: Path, rows: int, shrink: int) -> Archive:
             kind, form, options = others.pop(0)
             pictures.append(_saved(_grainy(width, height), form, **options))
             kinds.append(kind)
-    return _kept(Archive(folder / "mixed-kinds", rows, pictures, None, kinds))
+    return kept(Archive(folder / "mixed-kinds", rows, pictures, None, kinds))
 
 
 _MIXED_SIZES = (
@@ -171,7 +171,7 @@ def _grainy(width: int, height: int) -> Image.Image:
     return Image.blend(Image.merge("RGB", shapes), Image.merge("RGB", [grain] * 3), 0.5)
 
 
-def _kept(archive: Archive) -> Archive:
+def kept(archive: Archive) -> Archive:
     """Make it, unless the folder has it already, or more of it."""
     mark = archive.folder / "rows"
     if mark.exists() and int(mark.read_text(encoding="ascii")) >= archive.rows:

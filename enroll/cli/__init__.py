@@ -25,7 +25,7 @@ from enroll.text.wording import say_aside
 
 _MODULES = {
     "enrolling": ("plan", "run", "sync"),
-    "reports": ("status", "export", "history"),
+    "reports": ("status", "report", "export", "history"),
     "maintain": ("verify", "adopt", "resolve", "remove", "forget"),
     "library": ("library",),
     "rehearsal": ("sandbox", "demo"),

@@ -1,4 +1,4 @@
-"""`enroll status`, `export` and `history`: what a ledger holds."""
+"""`enroll status`, `report`, `export` and `history`: what a ledger holds."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from enroll import clock
 from enroll.allowed import Range
 from enroll.cli import options
 from enroll.cli.command import SettingsCommand, command_line_option, in_use, option
-from enroll.cli.parameters import File, Member, Number, Time
+from enroll.cli.parameters import FILE, File, Member, Number, Time
 from enroll.cli.signals import begin_line
 from enroll.cli.terminal import printing
 from enroll.model import Status
-from enroll.settings import find_ledger
+from enroll.settings import Language, find_ledger
 from enroll.text.wording import amount, as_shown, say, say_json
 
 
@@ -59,6 +59,86 @@ def _first_screen(lines: list[str]) -> list[str]:
     if not sys.stdout.isatty() or len(shown) <= rows:
         return shown
     return [*shown[: rows - 1], "… `enroll status` shows the rest."]
+
+
+@click.command(cls=SettingsCommand)
+@click.argument("output", type=FILE)
+@options.any_ledger
+@option(
+    "--manifest",
+    type=FILE,
+    help="The list whose rows are reported on.  [default: that of the ledger's last run]",
+)
+@options.manifest_options
+@option("--by", metavar="COLUMN", help="A manifest's column to group by, such as the department.")
+@option(
+    "--split",
+    is_flag=True,
+    help="Write a file for each value of --by; OUTPUT is a folder, of .xlsx files if its name ends "
+    "so.",
+)
+@option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=Member(Status),
+    help="Only rows of this status; repeatable.",
+)
+@option(
+    "--thumbnails",
+    type=Number(Range(least=0, most=100_000, whole=True)),
+    default=2_000,
+    show_default=True,
+    metavar="N",
+    help="At most this many pictures.",
+)
+@option(
+    "--max-size",
+    type=Number(Range(least=0.2, most=1_000)),
+    default=25.0,
+    show_default=True,
+    metavar="MB",
+    help="Each file is no larger: pictures become smaller, then rows are left out.",
+)
+@option("--mask", is_flag=True, help="Show no user ids.")
+@option(
+    "--language",
+    type=Member(Language),
+    default=Language.EN.value,
+    show_default=True,
+    help="The language of headings and reasons.",
+)
+@options.memory
+def report(output: Path, **given: Any) -> int:
+    """Write a report for people to OUTPUT: .html or .xlsx.
+
+    It groups what needs a person by reason, with pictures and what to do. No calls are made.
+    """
+    from enroll.report.files import ReportSettings, write_reports
+    from enroll.report.findings import Asked
+
+    library = {name: given.pop(name) for name in ("ledger", "group_id", "endpoint")}
+    own = {name: given.pop(name) for name in ("thumbnails", "max_size", "language", "memory")}
+    about = {name: given.pop(name) for name in ("manifest", "images", "by", "split", "mask")}
+    asked = Asked(
+        ledger=find_ledger(**library),
+        statuses=frozenset(given.pop("statuses")),
+        options=given,
+        **about,
+    )
+    settings = ReportSettings(
+        output=output,
+        asked=asked,
+        language=own["language"],
+        most_pictures=own["thumbnails"],
+        max_bytes=int(own["max_size"] * 1_000_000),
+        memory=own["memory"],
+        in_use=in_use(),
+    )
+    for line in write_reports(settings):
+        with printing():
+            say(line)
+    return 0
 
 
 @click.command(cls=SettingsCommand)

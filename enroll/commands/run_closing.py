@@ -9,7 +9,7 @@ from pathlib import Path
 from enroll import clock
 from enroll.commands.run_opening import Destination, Opened
 from enroll.errors import EnrollError, ExitCode, LedgerMismatchError, LocalError, UsageError
-from enroll.ledger import BlockList, Ledger, RunEnd, SyncResult
+from enroll.ledger import BlockList, Ledger, LedgerReader, RunEnd, SyncResult
 from enroll.limiter.limits import LimiterState
 from enroll.manifest.results import write_results
 from enroll.model import Entry, Row, Status
@@ -113,7 +113,7 @@ def _on_record(ledger: Ledger) -> Mapping[Status, int] | None:
 
 
 def results_lookup(
-    ledger: Ledger, store: PhotoStore, forgotten: BlockList
+    ledger: LedgerReader, store: PhotoStore, forgotten: BlockList
 ) -> Callable[[Sequence[Row]], list[Entry | None]]:
     """Looks up the ledger's entries for rows of the manifest; people who are `forgotten` have
     none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +120,6 @@ def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
         encoding=settings.encoding,
         header_row=settings.header_row,
         delimiter=settings.delimiter,
-        photo=settings.photo,
         source=source,
     )
 
@@ -137,16 +136,30 @@ def manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
         settings.sheet,
         settings.header_row,
         settings.delimiter,
-        settings.photo,
         list(settings.id_from),
     ]  # as JSON gives it back
+
+
+def options_of_key(key: Sequence[Any]) -> dict[str, Any]:
+    """The options in a `manifest_key`, by their names in `open_manifest`; none of one that another
+    version made."""
+    if list(key[:2]) != [__version__, READER_VERSION]:
+        return {}
+    columns, encoding, sheet, header_row, delimiter, id_from = key[3:]
+    return {
+        "columns": dict(columns),
+        "encoding": encoding,
+        "sheet": sheet,
+        "header_row": header_row,
+        "delimiter": delimiter,
+        "id_from": tuple(id_from),
+    }
 
 
 def scan_mark(
     settings: RunSettings, manifest: Manifest, store: PhotoStore, forgotten: BlockList
 ) -> str:
-    """The fingerprint of all that decides which rows are due, besides photos and ledger. The
-    manifest has found its photos in the store."""
+    """The fingerprint of all that decides which rows are due, besides photos and ledger."""
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     key = manifest_key(settings, manifest.sha256)
-    return fingerprint(*key, store.root, manifest.found_by, due_rules, forgotten.mark)
+    return fingerprint(*key, store.root, due_rules, forgotten.mark)

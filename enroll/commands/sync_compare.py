@@ -115,8 +115,7 @@ def compare(
     """
     now, manifest, diff = clock.now_ms(), given.manifest, ledger.diff
     try:
-        photos = choose_photo_store(settings.images, manifest, ledger)
-        manifest, store = photos.manifest, photos.store
+        store = choose_photo_store(settings.images, manifest, ledger).store
     except (FolderGoneError, NoFolderError) as error:
         take_all(manifest, ledger, open_store("."), readers=settings.readers)
         _count_returned(ledger, keep=keep)

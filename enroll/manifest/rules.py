@@ -124,9 +124,7 @@ def image_fault(image: str) -> Fault | None:
     """The first rule that a photo's path breaks, or None."""
     if not image or image.isspace():
         return _fault(
-            RowCode.IMAGE_EMPTY,
-            "The row names no photo; write its path in the image column, or fill the columns that "
-            "it is made of.",
+            RowCode.IMAGE_EMPTY, "The row names no photo; write its path in the image column."
         )
     if len(image) > MAX_IMAGE_CHARACTERS:
         return _fault(

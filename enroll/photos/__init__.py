@@ -20,7 +20,7 @@ from enroll.photos.precheck import check_installed
 from enroll.photos.prepare import Prepared, prepare
 from enroll.photos.read import read_photo, read_photos
 from enroll.photos.store import PhotoStore
-from enroll.photos.zipped import ZipStore, is_zip
+from enroll.photos.thumbnail import thumbnail
 
 __all__ = [
     "BUDGET",
@@ -36,7 +36,6 @@ __all__ = [
     "glance",
     "hush_libtiff",
     "is_photo",
-    "is_zip",
     "limit_memory",
     "marks",
     "open_store",
@@ -44,10 +43,11 @@ __all__ = [
     "read_photo",
     "read_photos",
     "suffix_of",
+    "thumbnail",
 ]
 
 
 def open_store(root: Path | str) -> PhotoStore:
-    """The photos below `root`, the absolute, resolved path of a folder or ZIP archive. It may be
-    missing, which `is_gone` says."""
-    return ZipStore(root) if is_zip(root) else FolderStore(root)
+    """The photos below `root`, the absolute, resolved path of a folder. It may be missing, which
+    `is_gone` says."""
+    return FolderStore(root)

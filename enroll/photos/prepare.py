@@ -46,7 +46,7 @@ MEDIA_TYPES: Mapping[Form, str] = {
     Form.BMP: "image/bmp",
 }
 
-_HELD = frozenset({Form.WEBP, Form.AVIF, Form.HEIF})
+HELD = frozenset({Form.WEBP, Form.AVIF, Form.HEIF})
 """Formats whose decoders keep their own pictures for as long as Pillow's file object lives."""
 
 _END_MISSING = re.compile("truncated|no more images in GIF")
@@ -91,7 +91,7 @@ def _converted(source: Source, edits: tuple[Edit, ...], preparation: Preparation
         raise RefusedError(_why_cut_off(source, preparation))
     limit = decoding_limit(preparation.max_pixels)
     try:
-        picture, need = _opened(source, preparation, limit)
+        picture, need = open_scaled(source, preparation, limit)
         size = seen.size or picture.size
         check_size(size, preparation)
         if source.crop is not None:
@@ -101,7 +101,7 @@ def _converted(source: Source, edits: tuple[Edit, ...], preparation: Preparation
         if need > limit:
             raise RefusedError(decision.too_much_memory(size, need))
         share = min(preparation.max_side / max(size), 1)
-        orientation = _orientation_of(picture, seen)
+        orientation = orientation_of(picture, seen)
         task = partial(
             _encoded,
             source,
@@ -133,7 +133,7 @@ def _cut_off(source: Source) -> Source:
     return replace(source, content=content, seen=replace(source.seen, truncated=True))
 
 
-def _opened(
+def open_scaled(
     source: Source, preparation: Preparation, limit: int
 ) -> tuple[ImageFile.ImageFile, int]:
     """The picture, and the memory for all that is done to it. A JPEG is scaled by its decoder by 2,
@@ -164,7 +164,7 @@ def _need(source: Source, picture: Image.Image, preparation: Preparation) -> int
     """Bytes of memory for decoding a picture that is open, and for all that is done afterwards, one
     step at a time."""
     size = scaled(picture.size, min(preparation.max_side / max(picture.size), 1))
-    turns = _orientation_of(picture, source.seen) in TURNS
+    turns = orientation_of(picture, source.seen) in TURNS
     need = max(
         _decoding(source, picture),
         shown_bytes(picture, size, turns=turns),
@@ -204,14 +204,14 @@ def _encoded(
             decoded.info = opened.info
             picture = shown(decoded, size, TURNS.get(orientation))
             pixels = picture.width * picture.height
-            if source.seen.form not in _HELD:
+            if source.seen.form not in HELD:
                 room.shrink(encoding_bytes(pixels * pixel_bytes(picture), max_bytes))
             return encode(picture, style, max_bytes=max_bytes)
     finally:
         opened.close()  # its pixels are freed before the next task is let in
 
 
-def _orientation_of(picture: Image.Image, seen: Seen) -> int:
+def orientation_of(picture: Image.Image, seen: Seen) -> int:
     """EXIF's orientation, as seen or as the decoder reports it. libheif has turned a HEIC."""
     if seen.form is not Form.AVIF and seen.form is not Form.HEIF:
         return seen.orientation

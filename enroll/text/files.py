@@ -237,7 +237,7 @@ def table_suffix(path: Path, *, option: str = "") -> str:
 
 def _refuse_suffix(output: Output) -> None:
     suffix = output.path.suffix.lower()
-    if suffix in _OTHER_KINDS:
+    if suffix in _OTHER_KINDS and suffix not in output.content:
         raise UsageError(
             f"{_named(output)} ends in {suffix}, but its content is {output.content}. Choose a "
             "name that fits."

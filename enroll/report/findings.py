@@ -1,0 +1,167 @@
+"""What a report for people says: counted and kept in one pass over its lines. No output."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from enroll.errors import LocalError, ManifestError, UsageError
+from enroll.ledger import LedgerReader, LibraryIdentity, RunRecord, read_ledger
+from enroll.manifest.manifest import Manifest
+from enroll.model import Role, Status
+from enroll.photos import PhotoStore
+from enroll.report.lines import Line, find_manifest, origin_of
+from enroll.visible import path_text, visible
+
+KEPT_LINES = 100_000
+"""Lines that need a person of which a report holds so many, and lines of others: a browser searches
+and sorts them within a tenth of a second. `enroll export` writes all."""
+
+SAME_KEPT, PEOPLE_KEPT = 2_000, 20
+"""Groups of identical photos that are named, and people of each."""
+
+MOST_VALUES = 1_000
+"""Values of the column --by: a table of more helps nobody, and --split writes a file for each."""
+
+RUNS_SHOWN = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a report is to be about; docs/reference.md describes each option."""
+
+    ledger: Path
+    manifest: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the manifest, as `open_manifest` takes them."""
+    images: Path | None = None
+    by: str | None = None
+    split: bool = False
+    statuses: frozenset[Status] = frozenset()
+    mask: bool = False
+
+
+@dataclass(slots=True)
+class Scope:
+    """All that one file says: of every line, or of those with one `value` of --by.
+
+    The counts are complete. `attention`, by reason, and `others` hold only some of the lines.
+    """
+
+    value: str | None = None
+    statuses: Counter[Status] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    edits: Counter[str] = field(default_factory=Counter)
+    groups: dict[str, Counter[Status]] = field(default_factory=dict)
+    attention: dict[str, list[Line]] = field(default_factory=dict)
+    others: list[Line] = field(default_factory=list)
+    same: list[list[Line]] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Lines in all."""
+        return self.statuses.total()
+
+    @property
+    def in_need(self) -> int:
+        """Lines that need a person."""
+        return self.reasons.total()
+
+    def by_reason(self) -> list[tuple[str, list[Line]]]:
+        """The lines that need a person and are kept, by their reasons, the most frequent first."""
+        return [(reason, self.attention[reason]) for reason, _ in self.reasons.most_common()]
+
+    def add(self, line: Line, *, most: int) -> None:
+        """Count a line, and keep it if it is among the first `most` of its kind."""
+        self.statuses[line.status] += 1
+        self.groups.setdefault(line.group, Counter())[line.status] += 1
+        if line.status is Status.ENROLLED:
+            self.edits[line.prepared] += 1
+        if reason := line.reason:
+            self.reasons[reason] += 1
+            kept = self.attention.setdefault(reason, [])
+            if self.in_need <= most:
+                kept.append(line)
+        elif len(self.others) < most and line.status is not Status.WITHHELD:
+            self.others.append(line)  # who was forgotten is counted, and not named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What was found, for one file or for several.
+
+    `manifest` is its path, empty if the lines are the ledger's; `missing` says why, if there should
+    be one. `by` is the name of the column.
+    """
+
+    identity: LibraryIdentity
+    runs: Sequence[RunRecord]
+    manifest: str
+    missing: str
+    photos: PhotoStore | None
+    by: str
+    scopes: Sequence[Scope]
+
+
+def gather(asked: Asked) -> Findings:
+    """Read ledger and manifest. Raises UsageError for what cannot be reported on."""
+    with closing(read_ledger(asked.ledger)) as reader:
+        return _gathered(reader, asked)
+
+
+def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
+    manifest, missing = _manifest(reader, asked)
+    origin = origin_of(reader, manifest, images=asked.images, by=asked.by, masked=asked.mask)
+    if manifest is not None and asked.mask and origin.by == manifest.columns.get(Role.USER_ID):
+        raise UsageError("--mask hides user ids, and --by names their column: leave out one.")
+    values = origin.values()
+    if len(values) > MOST_VALUES:
+        raise UsageError(
+            f"The column {asked.by!r} has {len(values):,} values, and --by takes one with at most "
+            f"{MOST_VALUES:,}. Name another column."
+        )
+    scopes = [Scope(value) for value in values if asked.split] or [Scope()]
+    of_value = {scope.value: scope for scope in scopes}
+    most = max(KEPT_LINES // len(scopes), 200)
+    alike: dict[str, list[tuple[str, Line]]] = {
+        sha256: [] for sha256 in reader.repeated_photos(most=SAME_KEPT)
+    }
+    for entry, line in origin.lines():
+        if asked.statuses and line.status not in asked.statuses:
+            continue
+        of_value.get(line.group, scopes[0]).add(line, most=most)
+        same = alike.get(entry.sha256)
+        if same is not None and len(same) < PEOPLE_KEPT:
+            same.append((entry.user_id, line))
+    for of_photo in alike.values():
+        if len({user_id for user_id, _ in of_photo}) > 1:
+            lines = [line for _, line in of_photo]
+            theirs = [of_value.get(line.group, scopes[0]) for line in lines]
+            for scope in {id(scope): scope for scope in theirs}.values():
+                scope.same.append(lines)
+    return Findings(
+        identity=reader.identity(),
+        runs=reader.runs(RUNS_SHOWN),
+        manifest="" if manifest is None else path_text(manifest.path.absolute()),
+        missing=missing,
+        photos=origin.photos,
+        by="" if origin.by is None else visible(origin.by.strip()),
+        scopes=scopes,
+    )
+
+
+def _manifest(reader: LedgerReader, asked: Asked) -> tuple[Manifest | None, str]:
+    """The manifest, or why there is none although a run had one."""
+    try:
+        found = find_manifest(reader, asked.manifest, asked.options)
+    except (ManifestError, LocalError) as error:
+        if asked.manifest is not None or asked.by is not None:
+            raise
+        return None, str(error)
+    if found is None and asked.by is not None:
+        raise UsageError("No run of this ledger had a manifest. Name one with --manifest FILE.")
+    return found, ""

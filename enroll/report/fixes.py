@@ -1,0 +1,64 @@
+"""The commands that a report names: how the last run was started, and what helps with a reason."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from enroll.ledger import RUN
+from enroll.report.findings import Findings
+from enroll.report.lines import IN_DOUBT
+from enroll.settings import DEFAULT_ENDPOINT, default_ledger_path
+
+_OPTIONS: Mapping[str, str] = {
+    "NO_FACE_FOUND": "--multi-oriented-detection --retry NO_FACE_FOUND",
+    "PHOTO_TRUNCATED": "--accept-truncated",
+    "PHOTO_TOO_MANY_PIXELS": "--max-pixels 200000000",
+    "PHOTO_NO_FACE": "--precheck warn",
+    "PHOTO_SEVERAL_FACES": "--precheck warn",
+    "PHOTO_SMALL_FACE": "--precheck warn",
+    "PHOTO_MISSING": "--images FOLDER",
+    "PHOTO_OUTSIDE": "--images FOLDER",
+}
+"""Options with which a run may accept what it did not, instead of a correction."""
+
+
+class Commands:
+    """The commands for one ledger, ready to be pasted into a shell."""
+
+    def __init__(self, findings: Findings, ledger: Path, *, text_known: set[str]) -> None:
+        """`text_known` are the codes with advice of their own; others are retried by name."""
+        run = next((run for run in findings.runs if run.start.command in (RUN, "sync")), None)
+        self._known = text_known
+        self._place = _place(findings, ledger, run.start.endpoint if run is not None else "")
+        verb = RUN if run is None else run.start.command
+        manifest = findings.manifest or (run.start.manifest if run is not None else "")
+        self._run = ["enroll", verb, manifest or "LIST", *self._place]
+
+    def fixing(self, code: str) -> list[str]:
+        """What to run once the rows with this reason are corrected, and what might help without
+        that."""
+        if code == IN_DOUBT:
+            by_hand = ["enroll", "resolve", *self._place, "--user-id", "ID", "--not-added"]
+            return [shlex.join(self._run), shlex.join(by_hand)]
+        if code not in self._known:
+            return [f"{shlex.join(self._run)} --retry {shlex.quote(code)}"]
+        again = shlex.join(self._run)
+        return [again, f"{again} {_OPTIONS[code]}"] if code in _OPTIONS else [again]
+
+    @property
+    def export(self) -> str:
+        """What writes every entry to a file."""
+        return shlex.join(["enroll", "export", "all.xlsx", *self._place])
+
+
+def _place(findings: Findings, ledger: Path, endpoint: str) -> Sequence[str]:
+    """The options that lead to library and ledger."""
+    found = ["--group-id", findings.identity.group_id]
+    if endpoint and endpoint != DEFAULT_ENDPOINT:
+        found += ["--endpoint", endpoint]
+    usual = default_ledger_path(endpoint or DEFAULT_ENDPOINT, findings.identity.group_id)
+    if ledger.absolute() != usual.absolute():
+        found += ["--ledger", str(ledger.absolute())]
+    return found

@@ -1,0 +1,199 @@
+"""The rows that a report is about: those of a manifest with what became of them, or a ledger's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from enroll.commands.run_closing import results_lookup
+from enroll.commands.run_input import options_of_key
+from enroll.errors import UsageError
+from enroll.ledger import LedgerReader, shown_path
+from enroll.manifest.header import list_names
+from enroll.manifest.manifest import Manifest, open_manifest
+from enroll.manifest.scan import resolved
+from enroll.model import Entry, Status
+from enroll.photos import PhotoStore, open_store
+from enroll.text.logs import mask
+from enroll.text.remedies import sentence
+from enroll.visible import as_seen, named_path, path_text, visible
+
+IN_DOUBT, UNKNOWN = "IN_DOUBT", "UNKNOWN"
+"""Reasons of rows in doubt, whatever their code, and of those without one."""
+
+NEEDS_A_PERSON = frozenset({Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A row of the manifest, or an entry of the ledger, as the report shows it.
+
+    `number` is the row's line, 0 without a manifest. Texts are safe to show. `photo` is its path
+    as recorded, which is never shown, as is `sha256` (hex). `group` is its value of --by.
+    """
+
+    number: int
+    user_id: str
+    user_data: str
+    image: str
+    status: Status
+    code: str
+    message: str
+    prepared: str
+    run: int
+    enrolled_at: str
+    group: str
+    photo: str = field(repr=False)
+
+    @property
+    def reason(self) -> str:
+        """What a row is grouped by that needs a person; empty for any other."""
+        if self.status not in NEEDS_A_PERSON:
+            return ""
+        return IN_DOUBT if self.status is Status.IN_DOUBT else self.code or UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where lines come from. Without a `manifest` they are the ledger's entries.
+
+    `photos` are below the folder that recorded paths are relative to, or below another one if they
+    have been moved; None if no run has read any.
+    """
+
+    reader: LedgerReader
+    manifest: Manifest | None
+    root: str
+    photos: PhotoStore | None
+    by: str | None = None
+    masked: bool = False
+
+    def lines(self) -> Iterator[tuple[Entry, Line]]:
+        """Every line, and the entry that it shows."""
+        if self.manifest is None:
+            for entry in self.reader.entries():
+                yield entry, self._line(0, entry, "")
+            return
+        store = self.manifest.store or open_store(self.root)
+        lookup = results_lookup(self.reader, store, self.reader.block_list)
+        for chunk in self.manifest.chunks():
+            rows = self.manifest.rows_of(chunk)
+            groups = [""] * len(rows) if self.by is None else chunk[self.by].tolist()
+            for row, found, group in zip(rows, lookup(rows), groups, strict=True):
+                entry = found or Entry(
+                    user_id=row.user_id,
+                    user_data=row.user_data,
+                    image=shown_path(store.locate(row.image), self.root),
+                    status=Status.PENDING,
+                )
+                yield entry, self._line(row.line, entry, shown_value(group))
+
+    def values(self) -> list[str]:
+        """The values of the column --by, in the order of their first rows."""
+        found: dict[str, None] = {}
+        if self.manifest is not None and self.by is not None:
+            for chunk in self.manifest.chunks():
+                found |= dict.fromkeys(map(shown_value, chunk[self.by].unique()))
+        return list(found)
+
+    def _line(self, number: int, entry: Entry, group: str) -> Line:
+        message = sentence(entry.error, entry.status, entry.message) if entry.error else ""
+        user_id, user_data, image = entry.user_id, entry.user_data, entry.image
+        if self.masked:
+            # A message may name another person's photo, and a path may be called by anybody's id.
+            user_id, message = mask(user_id), ""
+            user_data = user_data.replace(entry.user_id, user_id) if entry.user_id else user_data
+            group = group.replace(entry.user_id, user_id) if entry.user_id else group
+            image = "/".join(map(_masked_part, image.split("/")))
+        return Line(
+            number=number,
+            user_id=visible(user_id),
+            user_data=visible(user_data),
+            image=visible(image),
+            status=entry.status,
+            code=entry.error,
+            message=visible(message),
+            prepared=entry.prepared,
+            run=entry.run,
+            enrolled_at=entry.enrolled_at,
+            group=group,
+            photo=entry.image,
+        )
+
+
+def shown_value(cell: str) -> str:
+    """The value of a cell of the column --by as it is shown."""
+    return visible(" ".join(cell.split()))
+
+
+def _masked_part(part: str) -> str:
+    stem, dot, suffix = part.rpartition(".")
+    return f"{mask(stem)}{dot}{suffix}" if dot and stem else mask(part) if part else ""
+
+
+def origin_of(
+    reader: LedgerReader,
+    manifest: Manifest | None,
+    *,
+    images: Path | None,
+    by: str | None = None,
+    masked: bool = False,
+) -> Origin:
+    """Raises UsageError for a folder or column that is not there."""
+    root = reader.photo_root
+    if manifest is not None:
+        recorded = reader.photo_root_of(path_text(manifest.path.absolute()))
+        root = recorded[0] if recorded else root or str(resolved(manifest.path.parent))
+    if manifest is not None and manifest.store is not None:
+        root = manifest.store.root
+    folder = str(resolved(images)) if images is not None else root
+    photos = open_store(folder) if folder else None
+    if manifest is not None and images is None:
+        photos = manifest.store or photos
+    if images is not None and photos is not None and photos.is_gone():
+        raise UsageError(f"{images} is not a folder. Correct --images.")
+    return Origin(
+        reader=reader,
+        manifest=manifest,
+        root=root,
+        photos=photos,
+        by=None if by is None or manifest is None else _column(manifest, by),
+        masked=masked,
+    )
+
+
+def find_manifest(
+    reader: LedgerReader, named: Path | None, options: Mapping[str, Any]
+) -> Manifest | None:
+    """The manifest that is named, else that of the ledger's last run that had one.
+
+    `options` are those that `open_manifest` takes; without any they are those of the last scan.
+    Raises ManifestError.
+    """
+    last = next((run.start.manifest for run in reader.runs(1_000) if run.start.manifest), "")
+    path = named or (named_path(last) if last else None)
+    if path is None:
+        return None
+    scanned = reader.last_scan()
+    recalled: dict[str, Any] = {}
+    if scanned is not None and not any(options.values()) and path_text(path.absolute()) == last:
+        key, _ = json.loads(scanned.manifest)
+        recalled = options_of_key(key)
+    return open_manifest(path, **(recalled or options))
+
+
+def _column(manifest: Manifest, wanted: str) -> str:
+    names = manifest.own_columns
+    if wanted in names:
+        return wanted
+    key = as_seen(wanted).casefold()
+    found = [name for name in names if as_seen(name).casefold() == key]
+    if len(found) != 1:
+        raise UsageError(
+            f"{manifest.path} has no column {wanted!r}, which --by names; it has: "
+            f"{list_names(names)}."
+        )
+    return found[0]
