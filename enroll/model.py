@@ -107,7 +107,7 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class FileTimes:
     """Size in bytes and times in nanoseconds since the epoch; they show that a file is unchanged
-    without reading it."""
+    without reading it. A store without times has other numbers in their place: see `PhotoStore`."""
 
     size: int
     mtime_ns: int

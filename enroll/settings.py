@@ -209,6 +209,7 @@ class RunSettings(CallSettings):
     sheet: str | None = None
     header_row: int | None = None
     delimiter: str | None = None
+    photo: str | None = None
     id_from: Sequence[str] = ()
     max_in_flight: int | None = None
     rate: float | None = None

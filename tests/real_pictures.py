@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
@@ -65,6 +65,25 @@ def difference(one: Image.Image, other: Image.Image) -> float:
     """The mean difference of two pictures of one size, in levels of 255."""
     assert one.size == other.size
     return float(sum(ImageStat.Stat(ImageChops.difference(one, other)).mean) / 3)
+
+
+class Made(Mapping[str, bytes]):
+    """Files by name, each made when it is asked for: those who collect the tests need the names."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], bytes]]) -> None:
+        self._makers = makers
+        self._made: dict[str, bytes] = {}
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 Change = Callable[[bytes], bytes]

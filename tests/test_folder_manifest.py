@@ -286,3 +286,18 @@ def test_the_results_of_a_folder_are_a_manifest_again(
     assert (command(*results).code, box.count("add")) == (0, 2)
     with (archive.folder / "photos.results.csv").open(newline="") as file:
         assert next(csv.reader(file))[:3] == ["user_id", "image", "status"]
+
+
+def test_plan_lists_the_photos_that_no_row_uses(archive: Archive, command: Command) -> None:
+    folder = archive.folder / "photos"
+    fill(folder, "b/2.jpg", "b/3.JPG", "1.jpg", "a 4.png", "=5.jpg", "6.txt", "@eaDir/7.jpg")
+    (folder / "link").symlink_to("b")
+    archive.manifest([("u1", "", "./1.jpg"), ("u2", "", "link/2.jpg"), ("u3", "", "b/none.jpg")])
+    orphans = archive.folder / "orphans.csv"
+    done = command("plan", "staff.csv", "--images", "photos", "--orphans", orphans)
+    assert (done.code, "3 photos that no row uses" in done.out) == (0, True), done
+    assert [(line["image"], int(line["bytes"])) for line in read_csv(orphans)] == [
+        (name, (folder / name).stat().st_size) for name in ("=5.jpg", "a 4.png", "b/3.JPG")
+    ]
+    wrong = command("plan", "staff.csv", "--orphans", "x.pdf")
+    assert (wrong.code, "--orphans" in wrong.err) == (2, True), wrong

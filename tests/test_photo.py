@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from real_pictures import Made
 
 from enroll.model import Fault, FileTimes, Photo, Status, Unusable
 from enroll.photos import (
@@ -86,27 +87,33 @@ def picture_without_its_comment(content: bytes) -> bytes:
     return content[:at] + content[at + 2 + length :]
 
 
-FOREIGN = {
-    "an icon (ICO)": picture("ICO"),
-    "a Netpbm (PBM, PGM, PPM or PAM)": picture("PPM"),
-    "an SGI picture": picture("SGI"),
-    "a JPEG 2000": picture("JPEG2000"),
-    "a PostScript file (EPS)": picture("EPS"),
-    "a PDF": picture("PDF"),
-    "a texture (DDS)": picture("DDS"),
-    "a QOI": picture("QOI"),
-    "a PCX": picture("PCX"),
-    "an icon (ICNS)": b"icns" + bytes(100),
-    "a Photoshop document (PSD)": b"8BPS\0\1" + bytes(100),
-    "a JPEG XL": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100),
-    "a camera's raw file (Fujifilm RAF)": b"FUJIFILMCCD-RAW 0201FF383501" + bytes(100),
-    "a camera's raw file (Panasonic RW2)": b"IIU\0\x18\0\0\0" + bytes(100),
-    "a camera's raw file (Olympus ORF)": b"IIRO\x08\0\0\0" + bytes(100),
-    "a camera's raw file (Canon CR3)": b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom" + bytes(100),
-    "a camera's raw file (Canon CRW)": b"II\x1a\0\0\0HEAPCCDR" + bytes(100),
-    "a DICOM file": bytes(128) + b"DICM" + bytes(100),
-    "an SVG": b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- me --><!-- it -->\n<svg xmlns='x'/>",
-}
+FOREIGN = Made(
+    {
+        "an icon (ICO)": lambda: picture("ICO"),
+        "a Netpbm (PBM, PGM, PPM or PAM)": lambda: picture("PPM"),
+        "an SGI picture": lambda: picture("SGI"),
+        "a JPEG 2000": lambda: picture("JPEG2000"),
+        "a PostScript file (EPS)": lambda: picture("EPS"),
+        "a PDF": lambda: picture("PDF"),
+        "a texture (DDS)": lambda: picture("DDS"),
+        "a QOI": lambda: picture("QOI"),
+        "a PCX": lambda: picture("PCX"),
+        "an icon (ICNS)": lambda: b"icns" + bytes(100),
+        "a Photoshop document (PSD)": lambda: b"8BPS\0\1" + bytes(100),
+        "a JPEG XL": lambda: b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100),
+        "a camera's raw file (Fujifilm RAF)": lambda: b"FUJIFILMCCD-RAW 0201FF383501" + bytes(100),
+        "a camera's raw file (Panasonic RW2)": lambda: b"IIU\0\x18\0\0\0" + bytes(100),
+        "a camera's raw file (Olympus ORF)": lambda: b"IIRO\x08\0\0\0" + bytes(100),
+        "a camera's raw file (Canon CR3)": lambda: (
+            b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom" + bytes(100)
+        ),
+        "a camera's raw file (Canon CRW)": lambda: b"II\x1a\0\0\0HEAPCCDR" + bytes(100),
+        "a DICOM file": lambda: bytes(128) + b"DICM" + bytes(100),
+        "an SVG": lambda: (
+            b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- me --><!-- it -->\n<svg xmlns='x'/>"
+        ),
+    }
+)
 
 
 @pytest.mark.parametrize("name", FOREIGN)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from real_pictures import exif, saved, scene, with_segment
+from real_pictures import Made, exif, saved, scene, with_segment
 
 from enroll.model import Fault, Photo
 from enroll.photos import Glance, PhotoCode, glance, open_store, read_photo
@@ -15,33 +15,35 @@ from enroll.settings import DEFAULT_PREPARATION, Preparation
 LARGE = scene(600, 400)
 SMALL = Preparation(max_side=480)
 
-PHOTOS: dict[str, bytes] = {
-    "plain": saved(LARGE),
-    "stripped": saved(LARGE, exif=exif(), comment=b"x" * 3000),
-    "behind much metadata": with_segment(
-        with_segment(saved(LARGE), 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + bytes(60_000)),
-        0xE1,
-        b"Exif\0\0" + exif(6).tobytes().removeprefix(b"Exif\0\0") + bytes(50_000),
-    ),
-    "turned": saved(LARGE, exif=exif(6)),
-    "progressive": saved(LARGE, progressive=True),
-    "cmyk": saved(LARGE.convert("CMYK")),
-    "png": saved(LARGE, "PNG"),
-    "png with exif": saved(LARGE, "PNG", exif=exif(3)),
-    "alpha": saved(LARGE.convert("RGBA"), "PNG"),
-    "bmp": saved(LARGE, "BMP"),
-    "gif": saved(LARGE.quantize(32), "GIF"),
-    "tiff": saved(LARGE, "TIFF"),
-    "turned tiff": saved(LARGE, "TIFF", exif=exif(8)),
-    "webp": saved(LARGE, "WEBP"),
-    "lossless webp": saved(LARGE, "WEBP", lossless=True),
-    "avif": saved(LARGE, "AVIF", speed=10),
-    "narrow": saved(scene(47, 300)),
-    "narrow webp": saved(scene(47, 300), "WEBP"),
-    "narrow avif": saved(scene(47, 300), "AVIF", speed=10),
-    "ico": saved(scene(64, 64), "ICO"),
-    "text": b"no photo at all",
-}
+PHOTOS = Made(
+    {
+        "plain": lambda: saved(LARGE),
+        "stripped": lambda: saved(LARGE, exif=exif(), comment=b"x" * 3000),
+        "behind much metadata": lambda: with_segment(
+            with_segment(saved(LARGE), 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + bytes(60_000)),
+            0xE1,
+            b"Exif\0\0" + exif(6).tobytes().removeprefix(b"Exif\0\0") + bytes(50_000),
+        ),
+        "turned": lambda: saved(LARGE, exif=exif(6)),
+        "progressive": lambda: saved(LARGE, progressive=True),
+        "cmyk": lambda: saved(LARGE.convert("CMYK")),
+        "png": lambda: saved(LARGE, "PNG"),
+        "png with exif": lambda: saved(LARGE, "PNG", exif=exif(3)),
+        "alpha": lambda: saved(LARGE.convert("RGBA"), "PNG"),
+        "bmp": lambda: saved(LARGE, "BMP"),
+        "gif": lambda: saved(LARGE.quantize(32), "GIF"),
+        "tiff": lambda: saved(LARGE, "TIFF"),
+        "turned tiff": lambda: saved(LARGE, "TIFF", exif=exif(8)),
+        "webp": lambda: saved(LARGE, "WEBP"),
+        "lossless webp": lambda: saved(LARGE, "WEBP", lossless=True),
+        "avif": lambda: saved(LARGE, "AVIF", speed=10),
+        "narrow": lambda: saved(scene(47, 300)),
+        "narrow webp": lambda: saved(scene(47, 300), "WEBP"),
+        "narrow avif": lambda: saved(scene(47, 300), "AVIF", speed=10),
+        "ico": lambda: saved(scene(64, 64), "ICO"),
+        "text": lambda: b"no photo at all",
+    }
+)
 
 
 @pytest.mark.parametrize("name", PHOTOS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -10,8 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from real_pictures import exif, saved, shown
-from skimage import data
-from skimage.metrics import structural_similarity
 
 from enroll.photos import Prepared, prepare
 from enroll.photos.encode import Style, encode
@@ -23,12 +22,14 @@ from enroll.settings import DEFAULT_PREPARATION
 @lru_cache
 def portrait(width: int, height: int) -> Image.Image:
     """A real portrait, enlarged."""
+    from skimage import data  # takes long to load, and collecting the tests needs none of it
+
     real = Image.fromarray(data.astronaut())  # type: ignore[no-untyped-call]
     return real.resize((width, height), Image.Resampling.LANCZOS)
 
 
 @lru_cache
-def half_grain(width: int = 1600, height: int = 1200) -> Image.Image:
+def half_grain(width: int, height: int) -> Image.Image:
     """Sky above and grain below, which is hard to estimate."""
     grain = Image.merge("RGB", [Image.effect_noise((width, height), 60) for _ in range(3)])
     picture = portrait(width, height).filter(ImageFilter.GaussianBlur(8))
@@ -38,6 +39,8 @@ def half_grain(width: int = 1600, height: int = 1200) -> Image.Image:
 
 def similarity(one: Image.Image, other: Image.Image) -> float:
     """SSIM of what an eye sees best, the lightness: 1 where they are the same."""
+    from skimage.metrics import structural_similarity
+
     greys = [np.asarray(picture.convert("L")) for picture in (one, other)]
     return float(structural_similarity(*greys))  # type: ignore[no-untyped-call]
 
@@ -56,11 +59,12 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return sizes
 
 
-@pytest.mark.parametrize("picture", [portrait(1600, 1200), half_grain()], ids=["portrait", "grain"])
+@pytest.mark.parametrize("draw", [portrait, half_grain], ids=["portrait", "grain"])
 @pytest.mark.parametrize("share", [0.95, 0.7, 0.5])
 def test_a_large_photo_is_encoded_once_whatever_has_to_go(
-    picture: Image.Image, share: float, encoded: list[tuple[int, int]]
+    draw: Callable[[int, int], Image.Image], share: float, encoded: list[tuple[int, int]]
 ) -> None:
+    picture = draw(1600, 1200)
     content = saved(picture, quality=93)
     encoded.clear()
     limit = int(share * len(content))
@@ -86,7 +90,7 @@ def test_what_the_sample_does_not_show_is_noticed_and_the_photo_fits(
 
 @pytest.mark.parametrize("limit", [4_000, 20_000, 100_000, 400_000])
 def test_whatever_it_is_it_fits(limit: int) -> None:
-    for picture in (half_grain(), portrait(1600, 1200), portrait(300, 2000)):
+    for picture in (half_grain(1600, 1200), portrait(1600, 1200), portrait(300, 2000)):
         assert len(encode(picture, Style(quality=95), max_bytes=limit)) <= limit
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -69,7 +70,43 @@ class Folder:
         self._root.mkdir()
 
 
-ADAPTERS: dict[str, Callable[[Path], Backend]] = {"folder": Folder}
+class Zip:
+    """A ZIP archive, which is written anew with each change."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._path = scratch / "photos.zip"
+        self.root = str(self._path)
+        self._photos: dict[str, bytes] = {}
+        self._write()
+
+    def _write(self) -> None:
+        new = self._path.with_suffix(".new")
+        with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name, content in self._photos.items():
+                packed.writestr(name, content)
+        new.replace(self._path)
+
+    def put(self, name: str, content: bytes) -> None:
+        self._photos[name] = content
+        self._write()
+
+    def put_outside(self, content: bytes) -> str:
+        self.put("../private.jpg", content)
+        return "../private.jpg"
+
+    def remove(self, name: str) -> None:
+        del self._photos[name]
+        self._write()
+
+    def lose(self) -> None:
+        self._path.rename(self._path.with_name("unmounted"))
+
+    def empty(self) -> None:
+        self._photos.clear()
+        self._write()
+
+
+ADAPTERS: dict[str, Callable[[Path], Backend]] = {"folder": Folder, "zip": Zip}
 
 
 @pytest.fixture(params=ADAPTERS)
@@ -140,6 +177,13 @@ def test_a_photo_outside_of_the_store_is_refused_and_not_known(backend: Backend)
     assert known(store, image) == [NONE]
     why = why_not(store, image)
     assert (why.status, why.fault.code) == (Status.INVALID, PhotoCode.OUTSIDE)
+
+
+def test_everything_is_listed_in_a_fixed_order(backend: Backend) -> None:
+    for name in ("b.jpg", "2026/a.jpg", "a.txt", "2026/11/c.JPG"):
+        backend.put(name, PHOTO)
+    found = list(open_store(backend.root).files())
+    assert found == sorted(found) == ["2026/11/c.JPG", "2026/a.jpg", "a.txt", "b.jpg"]
 
 
 def test_a_path_is_located_below_the_root_whether_relative_or_absolute(backend: Backend) -> None:

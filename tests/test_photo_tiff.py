@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from real_pictures import difference, saved, scene, shown
+from real_pictures import Made, difference, saved, scene, shown
 
 from enroll.model import Fault
 from enroll.photos import Glance, PhotoCode, Prepared, glance, open_store, prepare
@@ -94,26 +94,32 @@ RGB = {258: [8, 8, 8], 262: [2], 277: [3]}
 GREY16 = {258: [16], 262: [1]}
 YCBCR = {258: [8, 8, 8], 262: [6], 277: [3]}
 
-IN_COLOUR = {
-    "RGB": tiff(scene().tobytes(), RGB),
-    "RGB, high bytes first": tiff(scene().tobytes(), RGB, order=">"),
-    "each colour by itself": tiff(
-        planes(scene()),
-        RGB | {284: [2], 273: [8 + at * WIDTH * HEIGHT for at in range(3)], 279: [38_400] * 3},
-    ),
-    "CMYK": tiff(scene().convert("CMYK").tobytes(), {258: [8] * 4, 262: [5], 277: [4]}),
-    "YCbCr at each pixel": tiff(scene().convert("YCbCr").tobytes(), YCBCR | {530: [1, 1]}),
-    "LZW": saved(scene(), "TIFF", compression="tiff_lzw"),
-    "JPEG": saved(scene().convert("YCbCr"), "TIFF", compression="jpeg", quality=95),
-    "BigTIFF": saved(scene(), "TIFF", big_tiff=True),
-}
+IN_COLOUR = Made(
+    {
+        "RGB": lambda: tiff(scene().tobytes(), RGB),
+        "RGB, high bytes first": lambda: tiff(scene().tobytes(), RGB, order=">"),
+        "each colour by itself": lambda: tiff(
+            planes(scene()),
+            RGB | {284: [2], 273: [8 + at * WIDTH * HEIGHT for at in range(3)], 279: [38_400] * 3},
+        ),
+        "CMYK": lambda: tiff(scene().convert("CMYK").tobytes(), {258: [8] * 4, 262: [5], 277: [4]}),
+        "YCbCr at each pixel": lambda: tiff(
+            scene().convert("YCbCr").tobytes(), YCBCR | {530: [1, 1]}
+        ),
+        "LZW": lambda: saved(scene(), "TIFF", compression="tiff_lzw"),
+        "JPEG": lambda: saved(scene().convert("YCbCr"), "TIFF", compression="jpeg", quality=95),
+        "BigTIFF": lambda: saved(scene(), "TIFF", big_tiff=True),
+    }
+)
 
-IN_GREY = {
-    "without a word on its colours": tiff(levels("<B", 1), {258: [8]}),
-    "white is zero": tiff(levels("<B", -1, least=255), {258: [8], 262: [0]}),
-    "16 bits": tiff(levels("<H", 257), GREY16),
-    "16 bits, high bytes first": tiff(levels(">H", 257), GREY16, order=">"),
-}
+IN_GREY = Made(
+    {
+        "without a word on its colours": lambda: tiff(levels("<B", 1), {258: [8]}),
+        "white is zero": lambda: tiff(levels("<B", -1, least=255), {258: [8], 262: [0]}),
+        "16 bits": lambda: tiff(levels("<H", 257), GREY16),
+        "16 bits, high bytes first": lambda: tiff(levels(">H", 257), GREY16, order=">"),
+    }
+)
 
 
 @pytest.mark.parametrize("name", [*IN_COLOUR, *IN_GREY])
@@ -132,42 +138,61 @@ def subsampled() -> bytes:
     )
 
 
-FLOAT_RGB = struct.pack(f"<{3 * WIDTH * HEIGHT}f", *[level / 255 for level in scene().tobytes()])
+def floating() -> bytes:
+    return struct.pack(f"<{3 * WIDTH * HEIGHT}f", *[level / 255 for level in scene().tobytes()])
 
-RARE = {
-    "YCbCr of fewer pixels": tiff(subsampled(), YCBCR | {530: [2, 1]}),
-    "the same with more behind it": tiff(subsampled() + bytes(80_000), YCBCR | {530: [2, 1]}),
-    "YCbCr that does not say which": tiff(subsampled() + bytes(80_000), YCBCR),
-    "16 bits, a negative": tiff(levels("<H", -257, least=65_535), {258: [16], 262: [0]}),
-    "12 bits": tiff(bytes(WIDTH * HEIGHT * 3 // 2), {258: [12], 262: [1]}),
-    "signed 8 bits": tiff(levels("<b", 0.5), {258: [8], 262: [1], 339: [2]}),
-    "signed 16 bits": tiff(levels("<h", 128), GREY16 | {339: [2]}),
-    "unsigned 32 bits": tiff(levels("<I", 2**24), {258: [32], 262: [1]}),
-    "floating point in colour": tiff(FLOAT_RGB, RGB | {258: [32] * 3, 339: [3] * 3}),
-    "16 bits in colour, each by itself": tiff(
-        bytes(WIDTH * HEIGHT * 6),
-        RGB
-        | {258: [16] * 3, 284: [2], 273: [8 + at * 76_800 for at in range(3)], 279: [76_800] * 3},
-    ),
-    "Lab of 16 bits": tiff(bytes(WIDTH * HEIGHT * 6), RGB | {258: [16] * 3, 262: [8]}),
-    "Lab as ICC has it": tiff(scene().tobytes(), RGB | {262: [9]}),
-    "five inks": tiff(bytes(WIDTH * HEIGHT * 5), {258: [8] * 5, 262: [5], 277: [5]}),
-    "inks of other colours": tiff(
-        bytes(WIDTH * HEIGHT * 4), {258: [8] * 4, 262: [5], 277: [4], 332: [2]}
-    ),
-    "colours of different depth": tiff(scene().tobytes(), RGB | {258: [8, 8, 16]}),
-    "packed by a program of its own": tiff(scene().tobytes(), RGB | {259: [40_000]}),
-    "too short a colour map": tiff(levels("<B", 1), {258: [8], 262: [3], 320: [1] * 300}),
-    "a colour map beyond 16 bits": tiff(
-        levels("<B", 1), {258: [8], 262: [3], 320: [70_000] * 768}, longs=[320]
-    ),
-    "more depths than samples": tiff(scene().tobytes(), RGB | {277: [1]}),
-    "no sample at all": tiff(levels("<B", 1), {258: [8], 262: [1], 277: [0]}),
-    "more samples than there are colours": tiff(scene().tobytes(), RGB | {277: [60_000]}),
-    "no colour map": tiff(levels("<B", 1), {258: [8], 262: [3]}),
-    "a thumbnail first": tiff(scene().tobytes(), RGB | {254: [1]}, behind={256: [4000]}),
-    "a thumbnail first, as it was once said": tiff(scene().tobytes(), RGB | {255: [2]}),
-}
+
+RARE = Made(
+    {
+        "YCbCr of fewer pixels": lambda: tiff(subsampled(), YCBCR | {530: [2, 1]}),
+        "the same with more behind it": lambda: tiff(
+            subsampled() + bytes(80_000), YCBCR | {530: [2, 1]}
+        ),
+        "YCbCr that does not say which": lambda: tiff(subsampled() + bytes(80_000), YCBCR),
+        "16 bits, a negative": lambda: tiff(
+            levels("<H", -257, least=65_535), {258: [16], 262: [0]}
+        ),
+        "12 bits": lambda: tiff(bytes(WIDTH * HEIGHT * 3 // 2), {258: [12], 262: [1]}),
+        "signed 8 bits": lambda: tiff(levels("<b", 0.5), {258: [8], 262: [1], 339: [2]}),
+        "signed 16 bits": lambda: tiff(levels("<h", 128), GREY16 | {339: [2]}),
+        "unsigned 32 bits": lambda: tiff(levels("<I", 2**24), {258: [32], 262: [1]}),
+        "floating point in colour": lambda: tiff(floating(), RGB | {258: [32] * 3, 339: [3] * 3}),
+        "16 bits in colour, each by itself": lambda: tiff(
+            bytes(WIDTH * HEIGHT * 6),
+            RGB
+            | {
+                258: [16] * 3,
+                284: [2],
+                273: [8 + at * 76_800 for at in range(3)],
+                279: [76_800] * 3,
+            },
+        ),
+        "Lab of 16 bits": lambda: tiff(bytes(WIDTH * HEIGHT * 6), RGB | {258: [16] * 3, 262: [8]}),
+        "Lab as ICC has it": lambda: tiff(scene().tobytes(), RGB | {262: [9]}),
+        "five inks": lambda: tiff(bytes(WIDTH * HEIGHT * 5), {258: [8] * 5, 262: [5], 277: [5]}),
+        "inks of other colours": lambda: tiff(
+            bytes(WIDTH * HEIGHT * 4), {258: [8] * 4, 262: [5], 277: [4], 332: [2]}
+        ),
+        "colours of different depth": lambda: tiff(scene().tobytes(), RGB | {258: [8, 8, 16]}),
+        "packed by a program of its own": lambda: tiff(scene().tobytes(), RGB | {259: [40_000]}),
+        "too short a colour map": lambda: tiff(
+            levels("<B", 1), {258: [8], 262: [3], 320: [1] * 300}
+        ),
+        "a colour map beyond 16 bits": lambda: tiff(
+            levels("<B", 1), {258: [8], 262: [3], 320: [70_000] * 768}, longs=[320]
+        ),
+        "more depths than samples": lambda: tiff(scene().tobytes(), RGB | {277: [1]}),
+        "no sample at all": lambda: tiff(levels("<B", 1), {258: [8], 262: [1], 277: [0]}),
+        "more samples than there are colours": lambda: tiff(
+            scene().tobytes(), RGB | {277: [60_000]}
+        ),
+        "no colour map": lambda: tiff(levels("<B", 1), {258: [8], 262: [3]}),
+        "a thumbnail first": lambda: tiff(
+            scene().tobytes(), RGB | {254: [1]}, behind={256: [4000]}
+        ),
+        "a thumbnail first, as it was once said": lambda: tiff(scene().tobytes(), RGB | {255: [2]}),
+    }
+)
 
 
 @pytest.mark.parametrize("name", RARE)

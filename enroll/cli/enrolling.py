@@ -216,6 +216,11 @@ def _enrolling(
     type=FILE,
     help="Write what is done to each photo to this file (.csv, .xlsx, .jsonl or .parquet).",
 )
+@named_option(
+    "--orphans",
+    type=FILE,
+    help="Write the photos that no row uses to this file (.csv, .xlsx, .jsonl or .parquet).",
+)
 @click.pass_context
 def plan(
     ctx: click.Context,
@@ -224,23 +229,23 @@ def plan(
     rate: float | None,
     full: bool,
     report: Path | None,
+    orphans: Path | None,
     **given: Any,
 ) -> int:
-    """Show what `run` would do with MANIFEST. Makes no calls, writes nothing but --report."""
+    """Show what `run` would do with MANIFEST. Makes no calls, writes nothing but --report and
+    --orphans."""
     if full and given["sample"] is not None:
         raise click.UsageError("Give only one of --full and --sample.", ctx=ctx)
     settings = _settings(ctx, manifest, given, RunSettings)
-    return _print_plan(settings, rate, full=full, report=report)
+    return _print_plan(settings, rate, full=full, report=report, orphans=orphans)
 
 
-def _print_plan(
-    settings: RunSettings, rate: float | None, *, full: bool = False, report: Path | None = None
-) -> int:
+def _print_plan(settings: RunSettings, rate: float | None, **given: Any) -> int:
     from enroll.commands.plan import make_plan
     from enroll.commands.plan_report import plan_lines
 
     tame_pillow()
-    lines = plan_lines(make_plan(settings, rate=rate, full=full, report=report))
+    lines = plan_lines(make_plan(settings, rate=rate, **given))
     if settings.create_library:
         lines += [
             "",

@@ -158,8 +158,9 @@ manifest_options = together(
     option(
         "--images",
         type=FILE,
-        help="Base folder of relative photo paths.  [default: as in this manifest's last run; "
-        "for a new manifest as last given for this ledger, else its own folder]",
+        help="Base folder of relative photo paths, or a ZIP archive.  [default: as in this "
+        "manifest's last run; for a new manifest as last given for this ledger, else its own "
+        "folder]",
     ),
     option(
         "--columns",
@@ -188,12 +189,19 @@ manifest_options = together(
         ", ; tab or |]",
     ),
     option(
+        "--photo",
+        metavar="TEMPLATE",
+        help="How a row's columns make up the path of its photo, such as "
+        "'{Department}/{user_id}*', instead of a column with the path. Letter case, Unicode form "
+        "and suffix do not count.",
+    ),
+    option(
         "--id-from",
         multiple=True,
         metavar="TEMPLATE",
-        help="If MANIFEST is a folder of photos: how a photo's path, without its suffix, "
-        "yields user_id and perhaps user_data, such as '{user_data}/{user_id}_*'; repeatable, the "
-        "first that matches counts.  [default: {user_id}, the file's name]",
+        help="If MANIFEST is a folder or ZIP archive of photos: how a photo's path, without its "
+        "suffix, yields user_id and perhaps user_data, such as '{user_data}/{user_id}_*'; "
+        "repeatable, the first that matches counts.  [default: {user_id}, the file's name]",
     ),
     heading=MANIFEST,
 )

@@ -29,9 +29,9 @@ from enroll.ledger import (
     ledger_at,
 )
 from enroll.manifest.manifest import Manifest, open_manifest
-from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
+from enroll.manifest.scan import CHUNK_ROWS, ChosenStore, Scan, choose_photo_store
 from enroll.model import Credentials
-from enroll.photos import PhotoStore, limit_memory
+from enroll.photos import limit_memory
 from enroll.session.account import connect, find_library
 from enroll.session.caller import Caller
 from enroll.session.library_faces import ListedLibrary, PhotoSearch, read_library
@@ -88,6 +88,7 @@ def adopt(
         sheet=run.sheet,
         header_row=run.header_row,
         delimiter=run.delimiter,
+        photo=run.photo,
         id_from=run.id_from,
     )
     path = ledger_path(run)
@@ -149,7 +150,7 @@ class _Work:
             notes=(*self.manifest.notes, *notes),
         )
         if self.settings.dry_run:
-            self._count(adoption, store, None)
+            self._count(adoption, photos, None)
             self.prompt.say(*opening_lines(adoption))
             return adoption
         start = replace(
@@ -161,7 +162,7 @@ class _Work:
             files=files_record({"the report": self.settings.report}),
         )
         with command_record(self.ledger, start, connection=self.caller.connection) as work:
-            self._count(adoption, store, work.run)
+            self._count(adoption, photos, work.run)
             self.prompt.say(*opening_lines(adoption))
             photo_search = PhotoSearch(group_id=run.group_id, store=store, send_as=run.send_as)
             if adoption.to_search:
@@ -192,10 +193,10 @@ class _Work:
         self.prompt.say("", *adopted_lines(adoption, calls, self.settings.report))
         return adoption
 
-    def _count(self, adoption: Adoption, store: PhotoStore, run: int | None) -> None:
+    def _count(self, adoption: Adoption, photos: ChosenStore, run: int | None) -> None:
         """Compare the manifest with the ledger; choose the rows that may have a face in the
         library."""
-        scan = Scan(self.manifest.rows(CHUNK_ROWS), store)
+        scan = Scan(photos.manifest.rows(CHUNK_ROWS), photos.store)
         forgotten = self.ledger.block_list
         while (scanned := scan.next_chunk()) is not None:
             rows, withheld = forgotten.part(scanned)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from enroll.commands.plan_orphans import Orphans
 from enroll.commands.plan_report import (
     REPORT_COLUMNS,
     REPORT_RULES,
@@ -57,14 +58,19 @@ RUNS_LOOKED_AT = 50
 
 
 def make_plan(
-    settings: RunSettings, *, rate: float | None, full: bool = False, report: Path | None = None
+    settings: RunSettings,
+    *,
+    rate: float | None,
+    full: bool = False,
+    report: Path | None = None,
+    orphans: Path | None = None,
 ) -> Plan:
     """Compare the manifest with the ledger and read the head of every photo that is due.
 
     `rate` is calls a second; None takes the last run's, or an assumption. With `full`, or if faces
     are looked for, photos are read and prepared as for a call; with a `sample`, only those that it
-    draws. Nothing but the `report` is written, and no call is made. Raises EnrollError as a run
-    would.
+    draws. Nothing but the tables `report` and `orphans` is written, and no call is made. Raises
+    EnrollError as a run would.
     """
     check_installed(settings.preparation)
     limit_memory(settings.memory, max_pixels=settings.max_pixels)
@@ -76,6 +82,7 @@ def make_plan(
         sheet=settings.sheet,
         header_row=settings.header_row,
         delimiter=settings.delimiter,
+        photo=settings.photo,
         id_from=settings.id_from,
     )
     path = settings.ledger
@@ -84,6 +91,10 @@ def make_plan(
     if report is not None:
         output = Output(path=report, option="--report")
         check_beside_results(output, settings, ledger=path)
+    if orphans is not None:
+        output = Output(path=orphans, option="--orphans")
+        others = {} if report is None else {"the report": report}
+        check_beside_results(output, settings, ledger=path, others=others)
     there = path if path is not None and ledger_at(path).exists() else None
     identity = named_library(settings)
     ledger = empty_ledger(identity) if path is None else ledger_at(path).scratch(identity)
@@ -92,7 +103,7 @@ def make_plan(
         photos = choose_photo_store(settings.images, manifest, ledger)
         status = ledger.status(runs=RUNS_LOOKED_AT)
         plan = Plan(
-            manifest=manifest,
+            manifest=photos.manifest,
             ledger=there,
             store=photos.store,
             notes=[
@@ -104,6 +115,7 @@ def make_plan(
             ],
             full=full,
             report=report,
+            orphans=None if orphans is None else Orphans(photos.store, orphans),
             rate=_rate(rate, status.runs, settings.max_in_flight or ledger.ceiling or FIRST_LIMIT),
             doubts=sum(status.counts.get(one, 0) for one in OPEN),
         )
@@ -112,6 +124,8 @@ def make_plan(
             planner.work()
         if (stop := planner.gone()) is not None:
             raise stop
+        if plan.orphans is not None:
+            plan.orphans.write()
     finally:
         ledger.close()
     return plan
@@ -229,6 +243,8 @@ class _Planner:
     def _compare(self, scanned: list[ScannedRow]) -> list[Candidate]:
         plan = self._plan
         plan.rows += len(scanned)
+        if plan.orphans is not None:
+            plan.orphans.use(scanned)
         if any(row.times is not None for row in scanned):
             self._photo_root.on_seen()
         rows, withheld = self._forgotten.part(scanned)

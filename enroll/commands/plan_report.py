@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 
+from enroll.commands.plan_orphans import Orphans
 from enroll.commands.plan_sizes import SizeCost, size_lines
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.rules import image_fault, user_id_fault
@@ -139,6 +140,7 @@ class Plan(PlanCounts):
     drawn: Drawn | None = None
     sizes: Sequence[SizeCost] = ()
     report: Path | None = None
+    orphans: Orphans | None = None
 
     @property
     def seconds(self) -> float:
@@ -216,8 +218,15 @@ def _estimates(plan: Plan) -> list[str]:
             ("Photos", plan.store.root),
             ("Ledger", str(plan.ledger) if plan.ledger else "none yet"),
             *([("Report", str(plan.report))] if plan.report else []),
+            *_orphan_facts(plan.orphans),
         ]
     )
+
+
+def _orphan_facts(orphans: Orphans | None) -> list[tuple[str, str]]:
+    if orphans is None:
+        return []
+    return [("Orphans", f"{amount(orphans.count, 'photo')} that no row uses, in {orphans.path}")]
 
 
 def _drawn(drawn: Drawn) -> Iterator[str]:

@@ -120,6 +120,7 @@ def _recall_or_open(settings: RunSettings, *, until: float) -> Manifest:
         encoding=settings.encoding,
         header_row=settings.header_row,
         delimiter=settings.delimiter,
+        photo=settings.photo,
         source=source,
     )
 
@@ -136,6 +137,7 @@ def manifest_key(settings: RunSettings, sha256: str) -> list[Any]:
         settings.sheet,
         settings.header_row,
         settings.delimiter,
+        settings.photo,
         list(settings.id_from),
     ]  # as JSON gives it back
 
@@ -145,13 +147,14 @@ def options_of_key(key: Sequence[Any]) -> dict[str, Any]:
     version made."""
     if list(key[:2]) != [__version__, READER_VERSION]:
         return {}
-    columns, encoding, sheet, header_row, delimiter, id_from = key[3:]
+    columns, encoding, sheet, header_row, delimiter, photo, id_from = key[3:]
     return {
         "columns": dict(columns),
         "encoding": encoding,
         "sheet": sheet,
         "header_row": header_row,
         "delimiter": delimiter,
+        "photo": photo,
         "id_from": tuple(id_from),
     }
 
@@ -159,7 +162,8 @@ def options_of_key(key: Sequence[Any]) -> dict[str, Any]:
 def scan_mark(
     settings: RunSettings, manifest: Manifest, store: PhotoStore, forgotten: BlockList
 ) -> str:
-    """The fingerprint of all that decides which rows are due, besides photos and ledger."""
+    """The fingerprint of all that decides which rows are due, besides photos and ledger. The
+    manifest has found its photos in the store."""
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     key = manifest_key(settings, manifest.sha256)
-    return fingerprint(*key, store.root, due_rules, forgotten.mark)
+    return fingerprint(*key, store.root, manifest.found_by, due_rules, forgotten.mark)

@@ -181,6 +181,7 @@ class _Opening:
         held, settings, manifest = proved.held, self.settings, self.given.manifest
         ledger, forgotten = held.ledger, held.ledger.block_list
         photos = choose_photo_store(settings.images, manifest, ledger)
+        manifest = photos.manifest
         key = manifest_key(settings, manifest.sha256)
         mark = scan_mark(settings, manifest, photos.store, forgotten)
         start = replace(
@@ -201,7 +202,7 @@ class _Opening:
             mark=mark,
         )
         return Opened(
-            given=self.given,
+            given=replace(self.given, manifest=manifest),
             connection=self.connection,
             concurrency=self.concurrency,
             held=held,

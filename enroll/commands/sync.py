@@ -56,6 +56,7 @@ def sync_manifest(
                 refuse_too_much(difference, settings, nothing, show_user_ids=show_user_ids)
         else:
             difference = _compare_on_record(settings, given, held.ledger, show_user_ids)
+        given = replace(given, manifest=difference.manifest)  # its photos are found
         run = stack.enter_context(
             open_run(given, read_credentials, pool=pool_on(core), screen=screen, held=held)
         )

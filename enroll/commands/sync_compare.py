@@ -115,7 +115,8 @@ def compare(
     """
     now, manifest, diff = clock.now_ms(), given.manifest, ledger.diff
     try:
-        store = choose_photo_store(settings.images, manifest, ledger).store
+        photos = choose_photo_store(settings.images, manifest, ledger)
+        manifest, store = photos.manifest, photos.store
     except (FolderGoneError, NoFolderError) as error:
         take_all(manifest, ledger, open_store("."), readers=settings.readers)
         _count_returned(ledger, keep=keep)

@@ -142,6 +142,17 @@ class _ScratchReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_CUR:
+            place += self._place
+        elif whence == os.SEEK_END:
+            place += os.fstat(self._descriptor).st_size
+        self._place = place
+        return place
+
     def readinto(self, buffer: Any) -> int:
         read = os.pread(self._descriptor, len(buffer), self._place)
         buffer[: len(read)] = read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from enroll.errors import ManifestError
@@ -118,17 +118,21 @@ def _wanted(role: Role, given: Template | None) -> Sequence[str]:
 
 
 def find_roles(
-    header: Sequence[str], given: Mapping[str, Template], *, where: str
+    header: Sequence[str],
+    given: Mapping[str, Template],
+    *,
+    where: str,
+    roles: Collection[Role] = tuple(Role),
 ) -> dict[str, str]:
-    """The header name of each role; `user_data` may be missing unless `given` has it. Roles that
-    `given` has as templates are left out: see `find_templates`.
+    """The header name of each of these `roles`; `user_data` may be missing unless `given` has it.
+    Roles that `given` has as templates are left out: see `find_templates`.
 
     `given` is `--columns`. An exact match goes first, then one that ignores case, surrounding
     blanks and invisible characters. ManifestError says what is missing, duplicate or unknown;
     `where` begins its sentence.
     """
     _refuse_duplicates(header, where)
-    roles = [role for role in Role if not (role in given and given[role].names)]
+    roles = [role for role in roles if not (role in given and given[role].names)]
     names = {role: _find(header, role, given, where) for role in roles}
     missing = [
         role.value for role in (Role.USER_ID, Role.IMAGE) if role in names and names[role] is None
@@ -158,11 +162,22 @@ def find_templates(
     }
 
 
-def bound(header: Sequence[str], template: Template, *, option: str, where: str) -> Template:
-    """A template with the names of its columns as the header has them. `option` is where it comes
-    from. Raises ManifestError for a column that is not there, or of which there are several."""
+def bound(
+    header: Sequence[str],
+    template: Template,
+    *,
+    option: str,
+    where: str,
+    roles: Collection[str] = (),
+) -> Template:
+    """A template with the names of its columns as the header has them, and of `roles` as they are.
+    `option` is where it comes from. Raises ManifestError for a column that is not there, or of
+    which there are several."""
     names = []
     for wanted in template.names:
+        if as_seen(wanted).casefold() in roles:
+            names.append(as_seen(wanted).casefold())
+            continue
         matches = _matches(header, wanted)
         if len(matches) > 1:
             raise ManifestError(

@@ -80,6 +80,8 @@ class PhotoListing:
     def why_unmatched(self, image: str) -> str:
         """Why the path of a photo yields no user_id, as a sentence with a remedy."""
         given = " or ".join(map(repr, self._names))
+        if _leads_out(image):
+            return "The name in the archive leads out of it. Pack the archive again."
         try:
             matched = self._ids_of(image) is not None
         except UncertainError:
@@ -123,7 +125,8 @@ class PhotoListing:
 
     def _known_ids_of(self, file: str) -> Ids:
         try:
-            ids = self._ids_of(file) if is_utf8(file) else None
+            sound = is_utf8(file) and not _leads_out(file)
+            ids = self._ids_of(file) if sound else None
         except UncertainError:
             ids = None
         return ids or _NO_IDS
@@ -179,6 +182,10 @@ class _ByName:
         ids, folders = ids[order], folders[order]
         clashes = (ids[1:] == ids[:-1]) & (folders[1:] != folders[:-1])
         return int(ids[1:][clashes][0]) if clashes.any() else None
+
+
+def _leads_out(path: str) -> bool:
+    return path.startswith("/") or (".." in path and ".." in path.split("/"))
 
 
 def _folder(image: str) -> str:

@@ -25,6 +25,7 @@ from pandas.io.parsers import TextFileReader
 from enroll.errors import ManifestError
 from enroll.manifest.encoding import Encoding, find_encoding
 from enroll.manifest.header import (
+    bound,
     find_roles,
     find_templates,
     is_results_header,
@@ -35,6 +36,13 @@ from enroll.manifest.header import (
     short_name,
 )
 from enroll.manifest.listing import PhotoListing
+from enroll.manifest.photos import (
+    FoundPhotos,
+    PhotoFinder,
+    WindowsPaths,
+    parse_photo_template,
+    photo_patterns,
+)
 from enroll.manifest.records import (
     Header,
     LineNumbers,
@@ -51,6 +59,7 @@ from enroll.model import Fault, Role, Row
 from enroll.photos import PhotoStore
 from enroll.text.tables import Rule, free_text, unescape, unescape_column
 from enroll.text.wording import amount
+from enroll.visible import as_seen, path_text
 
 CHUNK_ROWS = 10_000
 """Rows read at a time; larger chunks were no faster, and take more memory."""
@@ -70,7 +79,8 @@ class Manifest:
     counts blank lines too. `newline` is how the header's line ends, `\n` or `\r\n`; `bom` says that
     the file begins with a byte-order mark. In a results file or export (`is_results`) the result
     columns are not input, and the escape of `enroll.text.tables` is undone in all but ids and
-    paths.
+    paths. With `photo`, the template of `--photo`, no column has the photos' paths: once `located`,
+    the manifest has found them.
     """
 
     path: Path
@@ -83,6 +93,7 @@ class Manifest:
     header: tuple[str, ...]
     columns: Mapping[str, str]
     templates: Mapping[str, Template]
+    photo: Template | None
     is_results: bool
     rows_at_most: int
     _source: Source = field(repr=False)
@@ -92,6 +103,8 @@ class Manifest:
     _lines: LineNumbers = field(repr=False, compare=False)
     _orphans: array[int] = field(repr=False, compare=False)
     _heavy: array[int] = field(repr=False, compare=False)
+    _finder: PhotoFinder | None = field(default=None, repr=False, compare=False)
+    _windows: WindowsPaths | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> str:
         """Everything known of the file, as JSON for `manifest_from_json`."""
@@ -99,13 +112,51 @@ class Manifest:
         lines = [self._lines.records.tolist(), self._lines.added.tolist(), self._lines.above]
         arrays = {"_orphans": self._orphans.tolist(), "_heavy": self._heavy.tolist()}
         templates = {role: [one.texts, one.names] for role, one in self.templates.items()}
-        return json.dumps({**known, "templates": templates, "_lines": lines, **arrays})
+        photo = None if self.photo is None else [self.photo.texts, self.photo.names]
+        made = {"templates": templates, "photo": photo}
+        return json.dumps({**known, **made, "_lines": lines, **arrays})
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user."""
-        listing = self.listing
-        return self._notes if listing is None else (*listing.notes, *self._notes)
+        source, listing = self._source, self.listing
+        found = [] if listing is None else listing.notes
+        if source.member:
+            found = [f"The list is {path_text(source.member)} in {path_text(self.path)}."]
+        return (*found, *self._notes)
+
+    def located(self, store: PhotoStore) -> Manifest:
+        """This manifest, with the photos of its rows found in a store. Raises what
+        `PhotoStore.files` raises."""
+        if self.listing is not None or (self._finder and self._finder.root == store.root):
+            return self
+        if self.photo is None:
+            images = [row.image for row in next(self.rows(ROWS_TRIED), [])]
+            return replace(self, _windows=WindowsPaths(store, images))
+        finder = PhotoFinder(self.photo, store)
+        finder.learn_shared(
+            (self._cells(chunk, Role.USER_ID), chunk[self.image_column].tolist())
+            for chunk in self.chunks()
+        )
+        return replace(self, _finder=finder)
+
+    def as_found(self, store: PhotoStore) -> PhotoStore:
+        """The store in which the photos were found, so that it says of rows why they have none."""
+        return store if self._finder is None else FoundPhotos(store, self._finder)
+
+    @property
+    def found_notes(self) -> Sequence[str]:
+        """Sentences for the user about how the photos were found."""
+        if self._windows is None or not self._windows.folder:
+            return ()
+        return [f"Paths that begin with {self._windows.folder} are read below the photos' folder."]
+
+    @property
+    def found_by(self) -> str:
+        """All that decides which rows have which photos, besides the file and its options."""
+        if self._finder is not None:
+            return self._finder.digest
+        return "" if self._windows is None else self._windows.folder
 
     @property
     def listing(self) -> PhotoListing | None:
@@ -126,25 +177,44 @@ class Manifest:
 
     @property
     def own_columns(self) -> tuple[str, ...]:
-        """The header without the eight columns of a results file."""
-        return own_names(self.header)
+        """The header without the eight columns of a results file; with `image_column`."""
+        own = own_names(self.header)
+        return own if self.photo is None or self.image_column in own else (*own, self.image_column)
+
+    @property
+    def image_column(self) -> str:
+        """The column of the photos' paths. With `photo` they go into a column of this name, unless
+        the template or a role uses the one that the file has."""
+        if self.photo is None:
+            return self.columns.get(Role.IMAGE, "")
+        templates = (*self.templates.values(), self.photo)
+        used = {*self.columns.values(), *(name for one in templates for name in one.names)}
+        for wanted in _IMAGE_COLUMNS:
+            there = [name for name in self.header if as_seen(name).casefold() == wanted]
+            if not used.intersection(there):
+                return there[0] if there else wanted
+        raise ManifestError(
+            f"{self.path} has no free column for the paths of photos that --photo finds. Leave out "
+            f"{' or '.join(_IMAGE_COLUMNS)}."
+        )
 
     @property
     def rules(self) -> dict[str, Rule]:
         """Rules of the columns in which only cells that break them are escaped."""
         rules: dict[str, Rule] = {Role.USER_ID: user_id_fault, Role.IMAGE: image_fault}
-        return {self.columns[role]: rule for role, rule in rules.items() if role in self.columns}
+        names = {**self.columns, Role.IMAGE.value: self.image_column}
+        return {names[role]: rule for role, rule in rules.items() if names.get(role)}
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[pd.DataFrame]:
-        """The rows, up to `size` at a time, fewer where they are long; with the file's own columns
-        in their order.
+        """The rows, up to `size` at a time, fewer where they are long; with `own_columns` in their
+        order.
 
         The index, `line`, is the 1-based number of the line on which a row starts. Cells are
         `str`, in columns of dtype object (the fastest, and the same with and without pyarrow);
         cells that a short row lacks are "". ManifestError when the file has changed since it was
         opened.
         """
-        own = set(self.own_columns)
+        own = set(own_names(self.header))
         places = [i for i, name in enumerate(self.header) if name in own]
         names = pd.Index([self.header[i] for i in places], dtype=object)
         first = 0
@@ -169,7 +239,24 @@ class Manifest:
                 rows = self._only_rows(self._without_orphans(frame, first))
                 first += len(frame)
                 if len(rows):
-                    yield self._unescaped(rows) if self.is_results else rows
+                    yield self._with_photos(self._unescaped(rows) if self.is_results else rows)
+
+    def _with_photos(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """With `photo`, a frame with the paths of the rows' photos, found or as patterns."""
+        if self.photo is None:
+            return frame
+        images = photo_patterns(self.photo, [self._named(frame, one) for one in self.photo.names])
+        if self._finder is not None:
+            images = self._finder.find(images)
+        return frame.assign(
+            **{self.image_column: pd.Series(images, index=frame.index, dtype=object)}
+        )
+
+    def _named(self, chunk: pd.DataFrame, name: str) -> list[str]:
+        """The cells of a role, or else of a column."""
+        in_roles = name in self.columns or name in self.templates
+        cells: list[str] = self._cells(chunk, Role(name)) if in_roles else chunk[name].tolist()
+        return cells
 
     def _frames(self, frames: TextFileReader, size: int) -> Iterator[pd.DataFrame]:
         """Frames of up to `size` records, each with at most MAX_CHUNK_BYTES of text and one
@@ -194,6 +281,8 @@ class Manifest:
     def rows_of(self, chunk: pd.DataFrame) -> list[Row]:
         """The rows of a frame from `chunks`."""
         users, data, images = (self._cells(chunk, role) for role in _ROLES)
+        if self._windows is not None:
+            images = self._windows.read(images)
         return [
             Row(line=line, user_id=user_id, user_data=user_data, image=image)
             for line, user_id, user_data, image in zip(
@@ -207,7 +296,7 @@ class Manifest:
         if template is not None:
             cells = [chunk[name].tolist() for name in template.names]
             return template.filled(cells, wants_all=role is not Role.USER_DATA)
-        name = self.columns.get(role)
+        name = self.image_column if role is Role.IMAGE else self.columns.get(role)
         return [""] * len(chunk) if name is None else chunk[name].tolist()
 
     def _without_orphans(self, frame: pd.DataFrame, first: int) -> pd.DataFrame:
@@ -247,6 +336,12 @@ class Manifest:
         return plain
 
 
+ROWS_TRIED = 200
+"""Rows by whose paths it is seen where paths as Windows writes them begin."""
+
+_IMAGE_COLUMNS = ("image", "photo", "photo_found")
+"""What the column of photos that were found may be called; the first that is not used."""
+
 _ROLES = (Role.USER_ID, Role.USER_DATA, Role.IMAGE)
 
 _NO_LONG_RECORDS = LineNumbers(array("q"), array("q"))
@@ -267,12 +362,14 @@ def manifest_from_json(source: Source, text: str) -> Manifest:
         role: Template(tuple(texts), tuple(names))
         for role, (texts, names) in known["templates"].items()
     }
+    photo = known["photo"]
     return Manifest(
         **{
             **known,
             "header": tuple(known["header"]),
             "_notes": tuple(known["_notes"]),
             "templates": templates,
+            "photo": None if photo is None else Template(tuple(photo[0]), tuple(photo[1])),
             "path": source.path,
             "_source": replace(source, until=math.inf),
             "_lines": LineNumbers(array("q", records), array("q", added), above),
@@ -290,22 +387,30 @@ def open_manifest(
     sheet: str | None = None,
     header_row: int | None = None,
     delimiter: str | None = None,
+    photo: str | None = None,
     id_from: Sequence[str] = (),
     source: Source | None = None,
     until: float = math.inf,
 ) -> Manifest:
     """Read and check the whole file; ManifestError names the line of any fault.
 
-    `columns` is `--columns` (role to header name or template); `encoding`, `sheet`, `header_row`,
-    `delimiter` and `id_from` are those options; a workbook needs no encoding and no delimiter.
-    `source` is the file if it has been hashed already; without it `until` (monotonic) bounds the
-    time. Takes about a second for a million rows of CSV, and no more memory for them than for a
-    hundred.
+    `columns` is `--columns` (role to header name or template), and the others are options of their
+    names; a workbook needs no encoding and no delimiter. `source` is the file if it has been hashed
+    already; without it `until` (monotonic) bounds the time. Takes about a second for a million rows
+    of CSV, and no more memory for them than for a hundred.
     """
     given = parse_columns(columns or {})
+    roles = list(Role)
+    template = None if photo is None else parse_photo_template(photo)
+    if template is not None:
+        roles.remove(Role.IMAGE)
+        if Role.IMAGE in given:
+            raise ManifestError("Give only one of --photo and --columns image.")
     source = source or Source.of(path, sheet, id_from=id_from, until=until)
     if source.listing is not None:
-        _refuse_list_options(path, columns=given, header_row=header_row, delimiter=delimiter)
+        _refuse_list_options(
+            path, columns=given, header_row=header_row, delimiter=delimiter, photo=photo
+        )
     found = find_encoding(source, None if source.is_converted else encoding)
     head = find_header(
         source,
@@ -317,12 +422,15 @@ def open_manifest(
     is_results = is_results_header(head.names)
     names = tuple(unescape(name) for name in head.names) if is_results else head.names
     where = f"{path}, line {head.line},"
-    roles = find_roles(names, given, where=where)
+    of_roles = find_roles(names, given, where=where, roles=roles)
     templates = find_templates(names, given, where=where)
-    orphans_at = orphan_places(names, roles.get(Role.IMAGE, Role.IMAGE.value))
+    if template is not None:
+        known = {*of_roles, *templates}
+        template = bound(names, template, option="--photo", where=where, roles=known)
+    orphans_at = orphan_places(names, of_roles.get(Role.IMAGE, Role.IMAGE.value))
     structure = check_structure(source, found.codec, head, orphans_at)
-    used = {role: [name] for role, name in roles.items()}
-    used |= {role: list(template.names) for role, template in templates.items()}
+    used = {role: [name] for role, name in of_roles.items()}
+    used |= {role: list(one.names) for role, one in templates.items()}
     notes = [
         *_encoding_notes(source, found, head, used),
         *_hidden_notes(source, head, used),
@@ -337,8 +445,9 @@ def open_manifest(
         delimiter=head.delimiter,
         newline=head.newline,
         header=names,
-        columns=roles,
+        columns=of_roles,
         templates=templates,
+        photo=template,
         is_results=is_results,
         rows_at_most=structure.records - head.record - 1,
         _notes=tuple(notes),

@@ -124,7 +124,9 @@ def image_fault(image: str) -> Fault | None:
     """The first rule that a photo's path breaks, or None."""
     if not image or image.isspace():
         return _fault(
-            RowCode.IMAGE_EMPTY, "The row names no photo; write its path in the image column."
+            RowCode.IMAGE_EMPTY,
+            "The row names no photo; write its path in the image column, or fill the columns that "
+            "it is made of.",
         )
     if len(image) > MAX_IMAGE_CHARACTERS:
         return _fault(

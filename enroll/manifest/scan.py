@@ -6,6 +6,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,10 @@ class NoFolderError(UsageError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenStore:
     """Where a manifest's photos are. `named` says that --images named it, now or in an earlier run;
-    `inherited` that an earlier run chose it. `notes` are for the user."""
+    `inherited` that an earlier run chose it. `manifest` has found its photos there. `notes` are for
+    the user."""
 
+    manifest: Manifest
     store: PhotoStore
     named: bool
     inherited: bool
@@ -61,24 +64,34 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
     Raises UsageError when the manifest's own folder has such photos too, as other people's might be
     enrolled, and for a folder that no run has used; LocalError for one that an earlier run used.
     """
+    found = _choose(given, manifest, ledger)
+    manifest = manifest.located(found.store)
+    store = manifest.as_found(found.store)
+    return replace(
+        found, manifest=manifest, store=store, notes=[*found.notes, *manifest.found_notes]
+    )
+
+
+def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
+    chosen = partial(ChosenStore, manifest=manifest)
     if given is None and manifest.store is not None:
-        return _checked(ChosenStore(store=manifest.store, named=False, inherited=False), known=())
+        return _checked(chosen(store=manifest.store, named=False, inherited=False), known=())
     own = resolved(manifest.path.parent)
     before = ledger.photo_root_of(path_text(manifest.path.absolute()))
     last_named = ledger.named_photo_root
     if given is not None:
-        found = ChosenStore(store=open_store(resolved(given)), named=True, inherited=False)
+        found = chosen(store=open_store(resolved(given)), named=True, inherited=False)
     elif before is not None:
         path, named = Path(before[0]), before[1]
         notes = [] if path == own else [f"Photos are read from {path}, as in the last run."]
-        found = ChosenStore(store=open_store(path), named=named, inherited=bool(notes), notes=notes)
+        found = chosen(store=open_store(path), named=named, inherited=bool(notes), notes=notes)
     elif last_named and Path(last_named) != own:
         _refuse_two(manifest, own, Path(last_named))
         note = f"Photos are read from {last_named}, as named in an earlier run."
         store = open_store(last_named)
-        found = ChosenStore(store=store, named=True, inherited=True, notes=[note])
+        found = chosen(store=store, named=True, inherited=True, notes=[note])
     else:
-        found = ChosenStore(store=open_store(own), named=bool(last_named), inherited=False)
+        found = chosen(store=open_store(own), named=bool(last_named), inherited=False)
     return _checked(found, known=(last_named, ledger.photo_root, before[0] if before else ""))
 
 
@@ -102,6 +115,7 @@ def _checked(found: ChosenStore, *, known: tuple[str, ...]) -> ChosenStore:
             "paths are. Rename the folder, or name another with --images."
         )
     if not found.store.is_gone():
+        found.store.check()
         return found
     if root in known:
         raise FolderGoneError(

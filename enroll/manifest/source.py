@@ -17,15 +17,19 @@ import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from enroll.errors import ManifestError
-from enroll.manifest.bounds import MAX_UNPACKED_BYTES, Bounded, bounded
+from enroll import clock
+from enroll.errors import ManifestError, TimeOverError
+from enroll.manifest.bounds import MAX_UNPACKED_BYTES, Bounded, ScratchFile, bounded
 from enroll.manifest.listing import PhotoListing
 from enroll.manifest.workbook import OLE, ZIP, Hidden, SheetCsv
-from enroll.photos import PhotoStore, open_store
+from enroll.photos import PhotoStore, is_zip, open_store
+from enroll.photos.archive import DamagedError, Member
+from enroll.photos.zipped import ZipStore
+from enroll.visible import path_text
 
 _GZIP = b"\x1f\x8b"
 
@@ -44,7 +48,10 @@ class Source:
     until: float = math.inf
     store: PhotoStore | None = field(default=None, repr=False, compare=False)
     """The photos, where the manifest itself is what holds them."""
+    member: str = ""
+    """The name of the list, where the manifest is an archive with one."""
     _table: SheetCsv | PhotoListing | None = field(default=None, repr=False, compare=False)
+    _copy: ScratchFile | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_converted(self) -> bool:
@@ -75,54 +82,70 @@ class Source:
         id_from: Sequence[str] | None = (),
         until: float = math.inf,
     ) -> Source:
-        """Read and hash the whole file; a workbook's sheet, or the photos of a folder, are
-        converted to a CSV.
+        """Read and hash the whole file. A workbook's sheet, and the photos of a folder or archive,
+        are converted to a CSV, unless the archive has one list at its top: that is the manifest.
 
         `sheet` is `--sheet`; `id_from` is `--id-from`, None where only a list will do. Raises
         ManifestError when that is impossible, LocalError and TimeOverError.
         """
         with _mapped_errors(path):
-            if path.is_dir():
-                if id_from is None:
-                    raise ManifestError(f"{path} is a folder; give the list itself.")
-                return cls._of_photos(path, sheet, id_from, until=until)
-            if id_from:
-                raise ManifestError(
-                    f"{path} is a list, which has a column for the user_id: --id-from is for a "
-                    "folder of photos. Leave it out."
-                )
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise ManifestError(
-                    f"{path} is not a plain file, and a manifest is read more than once; "
-                    "save it to a file first."
-                )
-            with path.open("rb") as file:
-                state = _state(file)
-                is_workbook = file.read(8).startswith((ZIP, OLE))
-                file.seek(0)
-                if sheet is not None and not is_workbook:
+            store = _store_in(path)
+            if store is None:
+                if not stat.S_ISREG(path.stat().st_mode):
                     raise ManifestError(
-                        f"{path} is not a workbook, so it has no sheet {sheet!r}; leave --sheet "
-                        "out."
+                        f"{path} is not a plain file, and a manifest is read more than once; "
+                        "save it to a file first."
                     )
-                sha256 = _digest(bounded(file, path, until=until))
-                file.seek(0)
-                table = SheetCsv(file, path, sheet, until=until) if is_workbook else None
-                source = cls(path=path, sha256=sha256, state=state, until=until, _table=table)
-                if _state(file) != state:
-                    source._refuse_changed()
-                return source
+                source = cls(path=path, sha256="", state=(0, 0), until=until)
+                return source._of_list(sheet, id_from or ())
+            if id_from is None:
+                raise ManifestError(f"{path} is a folder or an archive; give the list itself.")
+            if isinstance(store, ZipStore) and (member := _list_in(store, path)) is not None:
+                copy = _copy_of(store, member, path, until=until)
+                source = cls(
+                    path=path,
+                    sha256="",
+                    state=(0, 0),
+                    until=until,
+                    member=member.name,
+                    store=store,
+                    _copy=copy,
+                )
+                return source._of_list(sheet, id_from)
+            if sheet is not None:
+                raise ManifestError(f"{path} holds photos, so it has no sheet; leave --sheet out.")
+            listing = PhotoListing(store, path, id_from, until=until)
+            sha256 = _digest(bounded(listing.open(), path, until=until))
+            return cls(
+                path=path, sha256=sha256, state=(0, 0), until=until, store=store, _table=listing
+            )
 
-    @classmethod
-    def _of_photos(
-        cls, path: Path, sheet: str | None, id_from: Sequence[str], *, until: float
-    ) -> Source:
-        if sheet is not None:
-            raise ManifestError(f"{path} is a folder, so it has no sheet; leave --sheet out.")
-        store = open_store(os.path.realpath(path))
-        listing = PhotoListing(store, path, id_from, until=until)
-        sha256 = _digest(bounded(listing.open(), path, until=until))
-        return cls(path=path, sha256=sha256, state=(0, 0), until=until, store=store, _table=listing)
+    def _of_list(self, sheet: str | None, id_from: Sequence[str]) -> Source:
+        """The same for a list: hashed, and a workbook's sheet converted."""
+        path, until = self.path, self.until
+        if id_from:
+            raise ManifestError(
+                f"{path} {'holds' if self.member else 'is'} a list, which has a column for the "
+                "user_id: --id-from is for photos without one. Leave it out."
+            )
+        with self._file() as file:
+            state = (0, 0) if self._copy is not None else _state(file)
+            is_workbook = file.read(8).startswith((ZIP, OLE))
+            file.seek(0)
+            if sheet is not None and not is_workbook:
+                raise ManifestError(
+                    f"{path} is not a workbook, so it has no sheet {sheet!r}; leave --sheet out."
+                )
+            sha256 = _digest(bounded(file, path, until=until))
+            file.seek(0)
+            table = SheetCsv(file, path, sheet, until=until) if is_workbook else None
+            if self._copy is None and _state(file) != state:
+                self._refuse_changed()
+            return replace(self, sha256=sha256, state=state, _table=table)
+
+    def _file(self) -> io.BufferedReader:
+        """The list as it is, packed or not."""
+        return self.path.open("rb") if self._copy is None else self._copy.open()
 
     @contextmanager
     def open(self) -> Iterator[io.BufferedReader[Bounded]]:
@@ -134,7 +157,7 @@ class Source:
             with self._table.open() as table:
                 yield bounded(table, self.path, until=self.until)
             return
-        with _mapped_errors(self.path), self.path.open("rb") as file:
+        with _mapped_errors(self.path), self._file() as file:
             packed = file.read(2) == _GZIP
             file.seek(0)
             self.check_unchanged(file)
@@ -150,8 +173,8 @@ class Source:
         Costs one fstat. Only when the times differ is the file hashed again, so that a `touch`
         or a copy of the same content does no harm.
         """
-        if self._table is not None or _state(file) == self.state:
-            return  # what was converted is read from a copy
+        if self._table is not None or self._copy is not None or _state(file) == self.state:
+            return  # what was converted or unpacked is read from a copy
         with self.path.open("rb") as again:
             if _digest(again) == self.sha256:
                 return
@@ -161,6 +184,61 @@ class Source:
         raise ManifestError(
             f"{self.path} was changed while it was being read; start again when it is complete."
         )
+
+
+_LISTS = (".csv", ".tsv", ".xlsx", ".csv.gz", ".tsv.gz")
+"""Ends of names of the lists that are looked for in an archive. A .txt is rather a read-me."""
+
+
+def _store_in(path: Path) -> PhotoStore | None:
+    """The photos in a folder or archive; None for any other file, such as a workbook, which is a
+    ZIP archive, too. Raises ManifestError, LocalError and ShortageError."""
+    if path.is_dir():
+        return open_store(os.path.realpath(path))
+    if not (is_zip(path) and path.is_file()):
+        return None
+    store = ZipStore(os.path.realpath(path))
+    return None if store.archive.find("[Content_Types].xml") else store
+
+
+def _list_in(store: ZipStore, path: Path) -> Member | None:
+    """The list at an archive's top; None if there is none. Raises ManifestError for several."""
+    found = [
+        name
+        for name in store.archive.at_top()
+        if name.lower().endswith(_LISTS) and not name.startswith((".", "~$"))
+    ]
+    if len(found) > 1:
+        names = ", ".join(map(path_text, sorted(found)))
+        raise ManifestError(
+            f"{path} has several lists at its top, and one has to be the manifest: {names}. Pack "
+            "it again with one of them, or give the list itself, and the archive with --images."
+        )
+    return store.archive.find(found[0])[0] if found else None
+
+
+def _copy_of(store: ZipStore, member: Member, path: Path, *, until: float) -> ScratchFile:
+    """A member of an archive, unpacked to a file without a name."""
+    copy, crc, shown = ScratchFile(path), 0, path_text(member.name)
+    try:
+        for piece in store.archive.unpack(member):
+            copy.write(piece)
+            crc = zlib.crc32(piece, crc)
+            if clock.monotonic() >= until:
+                raise TimeOverError(
+                    f"--max-duration was over while {shown} was being unpacked; nothing was sent. "
+                    "Give it more time."
+                )
+    except DamagedError as error:
+        raise ManifestError(
+            f"The list {shown} in {path} cannot be read: {error}. Copy or pack it again."
+        ) from error
+    if (copy.size, crc) != (member.size, member.crc):
+        raise ManifestError(
+            f"The list {shown} in {path} is damaged: its checksum does not match. Copy or pack it "
+            "again."
+        )
+    return copy
 
 
 def _state(file: io.BufferedReader[Any]) -> tuple[int, int]:

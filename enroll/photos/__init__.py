@@ -21,6 +21,7 @@ from enroll.photos.prepare import Prepared, prepare
 from enroll.photos.read import read_photo, read_photos
 from enroll.photos.store import PhotoStore
 from enroll.photos.thumbnail import thumbnail
+from enroll.photos.zipped import ZipStore, is_zip
 
 __all__ = [
     "BUDGET",
@@ -36,6 +37,7 @@ __all__ = [
     "glance",
     "hush_libtiff",
     "is_photo",
+    "is_zip",
     "limit_memory",
     "marks",
     "open_store",
@@ -48,6 +50,6 @@ __all__ = [
 
 
 def open_store(root: Path | str) -> PhotoStore:
-    """The photos below `root`, the absolute, resolved path of a folder. It may be missing, which
-    `is_gone` says."""
-    return FolderStore(root)
+    """The photos below `root`, the absolute, resolved path of a folder or ZIP archive. It may be
+    missing, which `is_gone` says."""
+    return ZipStore(root) if is_zip(root) else FolderStore(root)

@@ -21,6 +21,8 @@ class PhotoCode(StrEnum):
     """Why a photo was not sent."""
 
     MISSING = "PHOTO_MISSING"
+    AMBIGUOUS = "PHOTO_AMBIGUOUS"
+    """It is not certain which photo is meant."""
     UNREADABLE = "PHOTO_UNREADABLE"
     CHANGED = "PHOTO_CHANGED"
     """It changed while it was being read."""

@@ -20,19 +20,14 @@ from pathlib import Path
 
 from enroll import clock
 from enroll.errors import LocalError
-from enroll.model import Fault, FileTimes, Status, Unusable
+from enroll.model import FileTimes, Unusable
 from enroll.photos import decision
 from enroll.photos.decision import PhotoCode
 from enroll.photos.listing import files_below
+from enroll.photos.refusals import OUTSIDE, SYMLINK, cannot_read, failed, invalid, is_share_gone
 from enroll.photos.similar_name import describe_similar, describe_unseen
-from enroll.photos.store import UnusableError
+from enroll.photos.store import UnusableError, locate_below
 from enroll.resources import retry_on_shortage, shortage_in
-
-_SHARE_GONE = frozenset(
-    {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN}
-    | {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ETIMEDOUT, errno.ECONNRESET}
-)
-"""Errors of a file system whose server or device is gone, rather than of a single file."""
 
 _DESCRIPTORS = "/proc/self/fd"
 """Where Linux shows what a process has open, by its real path: proc_pid_fd(5)."""
@@ -43,18 +38,6 @@ _NO_FILE = (-1, -1, -1)
 FRESH_NS = 3_000_000_000
 """A file written less than this long ago is read twice, in nanoseconds. File systems' clocks tick
 every 4 ms or less, those of FAT every two seconds; a server's clock may be a little off."""
-
-_OUTSIDE = Fault(
-    code=PhotoCode.OUTSIDE,
-    message="The path leads outside the images folder. Correct it, or name the folder with "
-    "--images.",
-)
-
-_SYMLINK = Fault(
-    code=PhotoCode.SYMLINK,
-    message="The photo is a symbolic link, which is not followed. Replace the link with the file "
-    "itself.",
-)
 
 _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 """With O_PATH, where there is one, a folder that may not be listed can still be looked into."""
@@ -74,15 +57,7 @@ class FolderStore:
         self._device = _device_of(self.root)
 
     def locate(self, image: str) -> str:
-        if not image:
-            return ""
-        first = image.partition("/")[0]
-        if image[0] != "/" != image[-1] and "." not in first and "//" not in image:
-            joined = f"{self.root}/{image}"
-            if "/." not in joined:
-                return joined  # the usual case, at a quarter of normpath's cost
-        joined = os.path.join(self.root, image)  # noqa: PTH118  # a Path costs 10x
-        return os.path.normpath(joined)
+        return locate_below(self.root, image)
 
     def stat(self, paths: Sequence[str]) -> array[int]:
         try:
@@ -112,7 +87,7 @@ class FolderStore:
                     else:
                         found = lstat(path.rpartition("/")[2], dir_fd=folder.descriptor)
                 except OSError as error:
-                    if _is_gone(error):
+                    if is_share_gone(error):
                         raise
                     found = None
                 except ValueError:  # a NUL in the path
@@ -130,26 +105,29 @@ class FolderStore:
     @contextmanager
     def open(self, path: str) -> Iterator[OpenFile]:
         if _is_outside(path, self.root):
-            raise UnusableError(_invalid(_OUTSIDE))
+            raise UnusableError(invalid(OUTSIDE))
         try:
             _check_kind(os.lstat(path))  # before it is opened: that alone starts some devices
             descriptor = retry_on_shortage(lambda: os.open(path, _OPEN_FLAGS))
         except OSError as error:
             raise UnusableError(_cannot_open(error, path, self.root)) from error
         except ValueError as error:  # a NUL in the path
-            raise UnusableError(_failed(PhotoCode.MISSING, "There is no such path.")) from error
+            raise UnusableError(failed(PhotoCode.MISSING, "There is no such path.")) from error
         try:
             if not _is_below(descriptor, path, self.root):  # a link has just replaced a folder
-                raise UnusableError(_invalid(_OUTSIDE))
+                raise UnusableError(invalid(OUTSIDE))
             found = os.fstat(descriptor)
             _check_kind(found)  # once more: what is open may be something else
             yield OpenFile(path, descriptor, found)
         except OSError as error:
             if (short := shortage_in(error)) is not None:
                 raise short from error
-            raise UnusableError(_cannot_read(error)) from error
+            raise UnusableError(cannot_read(error)) from error
         finally:
             os.close(descriptor)
+
+    def check(self) -> None:
+        pass  # what cannot be read of a folder is said of its photos
 
     def is_gone(self) -> bool:
         device = _device_of(self.root)
@@ -201,7 +179,7 @@ class OpenFile:
         content = self._all()
         if self._has_changed(content):
             message = "The file changed while it was being read."
-            raise UnusableError(_failed(PhotoCode.CHANGED, message))
+            raise UnusableError(failed(PhotoCode.CHANGED, message))
         return content
 
     def _all(self) -> bytes:
@@ -266,20 +244,15 @@ def _enter(folder: str, images: str, stack: ExitStack) -> _Entered | None:
     return _Entered(descriptor) if _is_below(descriptor, folder, images) else None
 
 
-def _is_gone(error: OSError) -> bool:
-    """Whether a file system says that its server or device is gone, not a file."""
-    return error.errno in _SHARE_GONE
-
-
 def _times(found: os.stat_result) -> FileTimes:
     return FileTimes(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _check_kind(found: os.stat_result) -> None:
     if stat.S_ISLNK(found.st_mode):
-        raise UnusableError(_invalid(_SYMLINK))
+        raise UnusableError(invalid(SYMLINK))
     if not stat.S_ISREG(found.st_mode):
-        raise UnusableError(_invalid(decision.NOT_A_FILE))
+        raise UnusableError(invalid(decision.NOT_A_FILE))
 
 
 def _is_outside(path: str, images: str) -> bool:
@@ -324,15 +297,15 @@ def _is_below(descriptor: int, path: str, images: str) -> bool:
 
 def _cannot_open(error: OSError, path: str, images: str) -> Unusable:
     if error.errno == errno.ELOOP:
-        return _invalid(_SYMLINK)
+        return invalid(SYMLINK)
     if error.errno == errno.ENXIO and Path(path).is_socket():
-        return _invalid(decision.NOT_A_FILE)
+        return invalid(decision.NOT_A_FILE)
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-        return _failed(PhotoCode.MISSING, f"There is no photo at this path{_instead(path, images)}")
-    return _failed(
+        return failed(PhotoCode.MISSING, f"There is no photo at this path{_instead(path, images)}")
+    return failed(
         PhotoCode.UNREADABLE,
         f"The photo cannot be opened: {error.strerror}.",
-        share_gone=_is_gone(error),
+        share_gone=is_share_gone(error),
     )
 
 
@@ -342,21 +315,3 @@ def _instead(path: str, images: str) -> str:
     if unseen := describe_unseen(path, images):
         return f": its part {unseen}. Remove that from the path."
     return ". Use / between folders, not \\." if "\\" in path else ". Check the path."
-
-
-def _cannot_read(error: OSError) -> Unusable:
-    return _failed(
-        PhotoCode.UNREADABLE,
-        f"The photo cannot be read: {error.strerror}.",
-        share_gone=_is_gone(error),
-    )
-
-
-def _invalid(fault: Fault) -> Unusable:
-    return Unusable(status=Status.INVALID, fault=fault)
-
-
-def _failed(code: PhotoCode, message: str, *, share_gone: bool = False) -> Unusable:
-    return Unusable(
-        status=Status.FAILED, fault=Fault(code=code, message=message), share_gone=share_gone
-    )

@@ -49,9 +49,9 @@ def is_photo(path: str) -> bool:
 def _is_kept_by_a_program(path: str) -> bool:
     if path[0] != "." and "/." not in path and not any(one in path for one in "@#_$+ "):
         return False  # the usual case
-    *folders, name = path.split("/")
-    return name.startswith(".") or any(
-        folder.startswith(".") or folder.lower() in _OTHERS_FOLDERS for folder in folders
+    *folders, _ = parts = path.split("/")
+    return any(part[:1] == "." and part[:2] != ".." for part in parts) or any(
+        folder.lower() in _OTHERS_FOLDERS for folder in folders
     )
 
 

@@ -22,9 +22,14 @@ def describe_similar(path: str) -> str:
     """Describe a file beside the missing `path` that looks the same but for case; empty where there
     is none, or where the bounds are reached."""
     folder, _, name = path.rpartition("/")
-    there = _LISTED.names(folder).get(_folded(name), "")
+    there = _LISTED.names(folder).get(folded(name), "")
     if not there or there == name or not os.path.lexists(f"{folder}/{there}"):
         return ""
+    return describe_difference(there, name)
+
+
+def describe_difference(there: str, name: str) -> str:
+    """Describe the name `there`, which looks the same as `name` but for case."""
     if normalize("NFC", there) == normalize("NFC", name):
         form = "NFC" if is_normalized("NFC", there) else "decomposed (NFD)"
         return f"{there!r}, the same letters in another Unicode form, {form}"
@@ -44,7 +49,8 @@ def describe_unseen(path: str, images: str) -> str:
     return ""
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name as it looks, without its case and in one Unicode form."""
     return normalize("NFC", normalize("NFD", as_seen(name)).casefold())
 
 
@@ -71,7 +77,7 @@ class Listings:
 def _list(folder: str, most: int) -> dict[str, str]:
     def names() -> dict[str, str]:
         with os.scandir(folder) as found:
-            return {_folded(one.name): one.name for one in islice(found, most)}
+            return {folded(one.name): one.name for one in islice(found, most)}
 
     try:
         return retry_on_shortage(names)

@@ -14,7 +14,7 @@ from enroll.ledger import LedgerReader, LibraryIdentity, RunRecord, read_ledger
 from enroll.manifest.manifest import Manifest
 from enroll.model import Role, Status
 from enroll.photos import PhotoStore
-from enroll.report.lines import Line, find_manifest, origin_of
+from enroll.report.lines import Line, Origin, find_manifest, origin_of
 from enroll.visible import path_text, visible
 
 KEPT_LINES = 100_000
@@ -114,8 +114,8 @@ def gather(asked: Asked) -> Findings:
 
 
 def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
-    manifest, missing = _manifest(reader, asked)
-    origin = origin_of(reader, manifest, images=asked.images, by=asked.by, masked=asked.mask)
+    origin, missing = _origin(reader, asked)
+    manifest = origin.manifest
     if manifest is not None and asked.mask and origin.by == manifest.columns.get(Role.USER_ID):
         raise UsageError("--mask hides user ids, and --by names their column: leave out one.")
     values = origin.values()
@@ -154,14 +154,21 @@ def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
     )
 
 
-def _manifest(reader: LedgerReader, asked: Asked) -> tuple[Manifest | None, str]:
-    """The manifest, or why there is none although a run had one."""
+def _origin(reader: LedgerReader, asked: Asked) -> tuple[Origin, str]:
+    """Where the lines are, and why there is no manifest although a run had one."""
+    missing = ""
     try:
-        found = find_manifest(reader, asked.manifest, asked.options)
+        manifest = find_manifest(reader, asked.manifest, asked.options)
+        if manifest is not None:
+            return _of(reader, manifest, asked), ""
     except (ManifestError, LocalError) as error:
         if asked.manifest is not None or asked.by is not None:
             raise
-        return None, str(error)
-    if found is None and asked.by is not None:
+        missing = str(error)
+    if asked.by is not None:
         raise UsageError("No run of this ledger had a manifest. Name one with --manifest FILE.")
-    return found, ""
+    return _of(reader, None, asked), missing
+
+
+def _of(reader: LedgerReader, manifest: Manifest | None, asked: Asked) -> Origin:
+    return origin_of(reader, manifest, images=asked.images, by=asked.by, masked=asked.mask)

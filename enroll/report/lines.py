@@ -60,24 +60,25 @@ class Line:
 class Origin:
     """Where lines come from. Without a `manifest` they are the ledger's entries.
 
-    `photos` are below the folder that recorded paths are relative to, or below another one if they
-    have been moved; None if no run has read any.
+    `recorded` is where a run has read the photos, at `root`; `photos` is the same, or another place
+    if they have been moved. None if no run has read any.
     """
 
     reader: LedgerReader
     manifest: Manifest | None
     root: str
+    recorded: PhotoStore | None
     photos: PhotoStore | None
     by: str | None = None
     masked: bool = False
 
     def lines(self) -> Iterator[tuple[Entry, Line]]:
         """Every line, and the entry that it shows."""
-        if self.manifest is None:
+        if self.manifest is None or self.recorded is None:
             for entry in self.reader.entries():
                 yield entry, self._line(0, entry, "")
             return
-        store = self.manifest.store or open_store(self.root)
+        store = self.recorded
         lookup = results_lookup(self.reader, store, self.reader.block_list)
         for chunk in self.manifest.chunks():
             rows = self.manifest.rows_of(chunk)
@@ -142,23 +143,27 @@ def origin_of(
     by: str | None = None,
     masked: bool = False,
 ) -> Origin:
-    """Raises UsageError for a folder or column that is not there."""
+    """Raises UsageError for a folder or column that is not there, LocalError where photos have to
+    be found and cannot be reached."""
     root = reader.photo_root
     if manifest is not None:
-        recorded = reader.photo_root_of(path_text(manifest.path.absolute()))
-        root = recorded[0] if recorded else root or str(resolved(manifest.path.parent))
-    if manifest is not None and manifest.store is not None:
-        root = manifest.store.root
-    folder = str(resolved(images)) if images is not None else root
-    photos = open_store(folder) if folder else None
-    if manifest is not None and images is None:
-        photos = manifest.store or photos
-    if images is not None and photos is not None and photos.is_gone():
-        raise UsageError(f"{images} is not a folder. Correct --images.")
+        known = reader.photo_root_of(path_text(manifest.path.absolute()))
+        root = known[0] if known else root or str(resolved(manifest.path.parent))
+        root = root if manifest.store is None else manifest.store.root
+    recorded = open_store(root) if root else None
+    if manifest is not None and recorded is not None:
+        manifest = manifest.located(recorded)
+        recorded = manifest.as_found(recorded)
+    photos = recorded
+    if images is not None:
+        photos = open_store(resolved(images))
+        if photos.is_gone():
+            raise UsageError(f"{images} is neither a folder nor a ZIP archive. Correct --images.")
     return Origin(
         reader=reader,
         manifest=manifest,
         root=root,
+        recorded=recorded,
         photos=photos,
         by=None if by is None or manifest is None else _column(manifest, by),
         masked=masked,
