@@ -125,7 +125,7 @@ class PhotoListing:
 
     def _known_ids_of(self, file: str) -> Ids:
         try:
-            sound = is_utf8(file) and not _leads_out(file)
+            sound = (file.isascii() or is_utf8(file)) and not _leads_out(file)
             ids = self._ids_of(file) if sound else None
         except UncertainError:
             ids = None

@@ -192,20 +192,20 @@ class Archive:
 
     def at_top(self) -> Iterator[str]:
         """The names of the members that are in no folder."""
-        return (member.name for _, member in self._members() if "/" not in member.name)
+        return (name for _, name in self._names() if "/" not in name)
 
     def names(self) -> Iterator[str]:
         """The names of all members, sorted; those of several members as often."""
-        encoded = (member.name.encode("utf-8", "surrogateescape") for _, member in self._members())
-        for name in sorted_names(encoded):
-            yield name.decode("utf-8", "surrogateescape")
+        encoded = (name.encode("utf-8", "surrogateescape") for _, name in self._names())
+        for found in sorted_names(encoded):
+            yield found.decode("utf-8", "surrogateescape")
 
     def similar_name(self, name: str) -> str:
         """The name of a member that looks the same but for case; empty if there is none."""
         if self._folded is None:
             hashes, places = array("q"), array("q")
-            for place, member in self._members():
-                hashes.append(hash(folded(member.name)))
+            for place, there in self._names():
+                hashes.append(hash(folded(there)))
                 places.append(place)
             self._folded = _sorted_together(hashes, places)
         hashes, places = self._folded
@@ -244,12 +244,12 @@ class Archive:
         hashes, places = array("q"), array("q")
         self._folders = set[int]()
         last = ""
-        for place, member in self._members():
-            hashes.append(hash(member.name))
+        for place, name in self._names():
+            hashes.append(hash(name))
             places.append(place)
             if len(places) > MAX_MEMBERS:
                 raise self._damaged(f"it has more than {MAX_MEMBERS:,} members")
-            folder = member.name.rpartition("/")[0]
+            folder = name.rpartition("/")[0]
             if folder != last:
                 last = folder
                 while folder:
@@ -306,11 +306,11 @@ class Archive:
         encoding = next(iter(candidates), "cp437")
         return lambda raw: raw.decode(encoding, "replace")
 
-    def _members(self) -> Iterator[tuple[int, Member]]:
-        """All members but folders, and where their records are."""
+    def _names(self) -> Iterator[tuple[int, str]]:
+        """The names of all members but folders, and where their records are."""
         for place, record in self._records():
             if not _name_in(record).endswith(b"/"):
-                yield place, self._member(record)
+                yield place, self._name(record)
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
         at, block, block_at = self._start, b"", self._start
@@ -342,22 +342,18 @@ class Archive:
     def _member(self, record: bytes) -> Member:
         fields = _RECORD.unpack_from(record)
         system, flags, method, crc = fields[2], fields[5], fields[6], fields[9]
-        packed_size, size, name_length, extra_length = fields[10:14]
+        packed_size, size = fields[10:12]
         attributes, at = fields[17:19]
-        raw = record[_RECORD.size : _RECORD.size + name_length]
-        if b"\0" in raw:
-            raise self._damaged("a name in it has a NUL")
-        extra = record[_RECORD.size + name_length : _RECORD.size + name_length + extra_length]
-        extras = _extras(extra) if extra else {}
-        if _IS_LARGE in (size, packed_size, at) and _EXTRA_64 in extras:
-            large = iter(unpack_from(f"<{len(extras[_EXTRA_64]) // 8}Q", extras[_EXTRA_64]))
+        if _IS_LARGE in (size, packed_size, at):
+            extra = _extras(record).get(_EXTRA_64, b"")
+            large = iter(unpack_from(f"<{len(extra) // 8}Q", extra))
             size, packed_size, at = (
                 next(large, one) if one == _IS_LARGE else one for one in (size, packed_size, at)
             )
         mode = attributes >> 16 if system in (_UNIX, _MACOS) else 0
         return Member(
-            name=_plain(self._name(raw, flags, extras)),
-            raw=raw,
+            name=self._name(record),
+            raw=_name_in(record),
             size=size,
             packed_size=packed_size,
             crc=crc,
@@ -367,19 +363,18 @@ class Archive:
             is_link=stat.S_ISLNK(mode),
         )
 
-    def _name(self, raw: bytes, flags: int, extras: dict[int, bytes]) -> str:
+    def _name(self, record: bytes) -> str:
+        raw = _name_in(record)
+        if b"\0" in raw:
+            raise self._damaged("a name in it has a NUL")
         if raw.isascii():
-            return raw.decode("ascii")
-        if flags & _UTF8:
-            return raw.decode("utf-8", "surrogateescape")
-        better = extras.get(_EXTRA_NAME, b"")
-        if (
-            len(better) > 5
-            and better[0] == 1
-            and unpack_from("<L", better, 1)[0] == zlib.crc32(raw)
-        ):
-            return better[5:].decode("utf-8", "surrogateescape")
-        return self._decode(raw)
+            return _plain(raw.decode("ascii"))
+        if record[9] << 8 & _UTF8:
+            return _plain(raw.decode("utf-8", "surrogateescape"))
+        better = _extras(record).get(_EXTRA_NAME, b"")  # version, CRC of the name, name in UTF-8
+        if better[:5] == b"\1" + zlib.crc32(raw).to_bytes(4, "little"):
+            return _plain(better[5:].decode("utf-8", "surrogateescape"))
+        return _plain(self._decode(raw))
 
     def _damaged(self, why: str) -> ManifestError:
         return ManifestError(
@@ -405,12 +400,15 @@ def _name_in(record: bytes) -> bytes:
     return record[_RECORD.size : _RECORD.size + (record[28] | record[29] << 8)]
 
 
-def _extras(extra: bytes) -> dict[int, bytes]:
+def _extras(record: bytes) -> dict[int, bytes]:
     """The extra fields of a record by their kinds."""
-    found, at = {}, 0
-    while at + 4 <= len(extra):
-        kind, length = unpack_from("<2H", extra, at)
-        found[kind] = extra[at + 4 : at + 4 + length]
+    name_length, extra_length = unpack_from("<2H", record, 28)
+    at = _RECORD.size + name_length
+    end = at + extra_length
+    found = {}
+    while at + 4 <= end:
+        kind, length = unpack_from("<2H", record, at)
+        found[kind] = record[at + 4 : min(at + 4 + length, end)]
         at += 4 + length
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -46,8 +47,11 @@ def is_photo(path: str) -> bool:
     return suffix_of(path) in PHOTO_SUFFIXES and not _is_kept_by_a_program(path)
 
 
+_MAY_BE_KEPT = re.compile(r"(?:^|/)(?:\.|[@#$_ls])", re.IGNORECASE)
+
+
 def _is_kept_by_a_program(path: str) -> bool:
-    if path[0] != "." and "/." not in path and not any(one in path for one in "@#_$+ "):
+    if not _MAY_BE_KEPT.search(path):
         return False  # the usual case
     *folders, _ = parts = path.split("/")
     return any(part[:1] == "." and part[:2] != ".." for part in parts) or any(
