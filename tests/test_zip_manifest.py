@@ -16,6 +16,7 @@ import pytest
 from archive import Archive, picture, read_csv
 from real_command import Command
 
+from enroll.commands.forget_search import PHOTOS, find_traces
 from enroll.errors import ManifestError
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.model import Photo, Status, Unusable
@@ -436,3 +437,17 @@ def test_a_manifest_error_names_an_archive_for_what_it_is(tmp_path: Path) -> Non
     pack(path, {"a.csv": "user_id,image\n"})
     with pytest.raises(ManifestError, match="--id-from"):
         open_manifest(path, id_from=["{user_id}"])
+
+
+def test_a_folder_or_archive_whose_photos_name_somebody_forgotten_is_found(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.zip", {"x/10001_1.jpg": 1, "10002.jpg": 2})
+    folder = tmp_path / "photos"
+    (folder / "10003").mkdir(parents=True)
+    (folder / "10003" / "1.jpg").touch()
+    wanted = ["10001", "10003", "10004"]
+    found = list(find_traces({path: PHOTOS, folder: PHOTOS}, wanted))
+    assert [(one.path, sorted(one.people)) for one in found] == [
+        (path, ["10001"]),
+        (folder, ["10003"]),
+    ]
+    assert all("delete their photos" in one.remedy for one in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import re
 import zipfile
 import zlib
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import IO
 
 from enroll import clock
-from enroll.errors import ServiceError
+from enroll.errors import EnrollError, ServiceError
 from enroll.expiry import absent_from
 from enroll.facesearch import FoundFace
 from enroll.ledger import Ledger, Listing, RunRecord
 from enroll.manifest.results import default_results_path
 from enroll.model import Answer, FaceRecord
+from enroll.photos import is_photo, is_zip, open_store
 from enroll.session.caller import Caller
 from enroll.session.library_faces import (
     NO_FACE_FOUND,
@@ -151,10 +153,12 @@ def _left_open(answer: Answer | None, found: Sequence[FoundFace] | None, own: fl
 # Files
 
 MANIFEST = "a manifest"
+PHOTOS = "a folder or archive of photos"
 RESULTS = "the results"
 
 _REMEDIES = {
     MANIFEST: "remove the rows; as long as they are there, runs withhold them",
+    PHOTOS: "delete their photos; as long as they are there, runs withhold them",
     RESULTS: "the next run rewrites it from its manifest; else delete it",
     "the log file": "delete it, or the lines",
 }
@@ -198,22 +202,26 @@ def files_of(
     for run in runs:
         if run.start.manifest:
             manifest = named_path(run.start.manifest)
-            found[manifest] = MANIFEST
+            found[manifest] = PHOTOS if manifest.is_dir() or is_zip(manifest) else MANIFEST
             found.setdefault(default_results_path(manifest), RESULTS)
         for what, path in run.start.files.items():
             found.setdefault(named_path(path), what)
     return {**others, **found}
 
 
+_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, EnrollError)
+"""Errors of a file that is damaged, encrypted, or in a folder that may not be listed."""
+
+
 def find_traces(files: Mapping[Path, str], people: Sequence[str]) -> Iterator[Trace]:
     """Those of the files that are there and name any of these people as a word."""
     wanted = {user_id.encode("utf-8", "surrogatepass"): user_id for user_id in people}
     for path, what in files.items():
-        if not path.is_file():
+        if not (path.is_file() or (path.is_dir() and what == PHOTOS)):
             continue
         try:
             named = frozenset(wanted[word] for word in _named_in(path, wanted.keys()))
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             yield Trace(path, what, frozenset(), because=str(error))
             continue
         if named:
@@ -235,12 +243,16 @@ def _named_in(path: Path, wanted: Set[bytes]) -> set[bytes]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """The lines of a file, unpacked if needed: for a workbook the texts between the tags of its
-    XML, for Parquet the texts of its cells."""
-    if zipfile.is_zipfile(path):
+    XML, for Parquet the texts of its cells. Of photos in a folder or archive only the paths."""
+    if path.is_dir():
+        yield from map(os.fsencode, open_store(path).files())
+    elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as packed:
             for name in packed.namelist():
-                with packed.open(name) as part:
-                    yield from _between_tags(part) if name.endswith(".xml") else part
+                yield name.encode("utf-8", "surrogatepass")
+                if not is_photo(name):
+                    with packed.open(name) as part:
+                        yield from _between_tags(part) if name.endswith(".xml") else part
     elif path.suffix.lower() == ".parquet":
         yield from _parquet_cells(path)
     elif path.suffix.lower() == ".gz":

@@ -123,7 +123,7 @@ def _below(root: str, folder: str) -> Iterator[str]:
 def _entries(root: str, folder: str) -> Iterator[bytes]:
     """The entries of a folder: name, slash, kind."""
     try:
-        with os.scandir(f"{root}/{folder}") as found:
+        with os.scandir(os.path.join(root, folder)) as found:  # noqa: PTH118  # as elsewhere
             for entry in found:
                 kind = _FILE
                 if entry.is_symlink():
@@ -133,7 +133,8 @@ def _entries(root: str, folder: str) -> Iterator[bytes]:
                 yield os.fsencode(entry.name) + b"/" + kind
     except OSError as error:
         if not _is_kept_by_a_program(f"{folder}photo"):
-            raise _cannot_list(error, f"{root}/{folder}") from error
+            where = os.path.join(root, folder)  # noqa: PTH118
+            raise _cannot_list(error, where) from error
 
 
 def _cannot_list(error: OSError, folder: str) -> Exception:
@@ -152,7 +153,7 @@ def _cannot_list(error: OSError, folder: str) -> Exception:
 
 
 def _refuse_link_elsewhere(root: str, path: str) -> None:
-    whole = f"{root}/{path}"
+    whole = os.path.join(root, path)  # noqa: PTH118
     if not os.path.isdir(whole):  # noqa: PTH112  # as elsewhere here
         return
     target = os.path.realpath(whole)
