@@ -24,6 +24,7 @@ from enroll.text.logs import TRACEBACK, LastingStream, log_error, logs_json, set
 from enroll.text.wording import say_aside
 
 _MODULES = {
+    "match": ("match",),
     "enrolling": ("plan", "run", "sync"),
     "reports": ("status", "report", "export", "history"),
     "maintain": ("verify", "adopt", "resolve", "remove", "forget"),

@@ -154,14 +154,7 @@ def session_settings(given: Mapping[str, Any], credentials: Path | None) -> dict
 
 manifest = click.argument("manifest", type=FILE)
 
-manifest_options = together(
-    option(
-        "--images",
-        type=FILE,
-        help="Base folder of relative photo paths, or a ZIP archive.  [default: as in this "
-        "manifest's last run; for a new manifest as last given for this ledger, else its own "
-        "folder]",
-    ),
+list_options = together(
     option(
         "--columns",
         multiple=True,
@@ -188,6 +181,19 @@ manifest_options = together(
         help="The character between the manifest's cells; tab is a tab.  [default: detected: "
         ", ; tab or |]",
     ),
+    heading=MANIFEST,
+)
+"""How a list is read, and which of its columns are what."""
+
+manifest_options = together(
+    option(
+        "--images",
+        type=FILE,
+        help="Base folder of relative photo paths, or a ZIP archive.  [default: as in this "
+        "manifest's last run; for a new manifest as last given for this ledger, else its own "
+        "folder]",
+    ),
+    list_options,
     option(
         "--photo",
         metavar="TEMPLATE",

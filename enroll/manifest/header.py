@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from enroll.errors import ManifestError
 from enroll.manifest.template import Template, parse_template
@@ -41,6 +41,16 @@ EXPORT_COLUMNS = (
 )
 """The columns of an export. Every result column is among them, so both are read alike."""
 
+MATCH_COLUMNS = (
+    "match_sure",
+    "match_image",
+    "match_score",
+    "match_runner_up",
+    "match_runner_up_score",
+    "match_reason",
+)
+"""The columns that `enroll match` adds to the list's own, and to that of the photo."""
+
 FREE_TEXT = frozenset({"user_data", "face_token", "error", "message", "request_id", "prepared"})
 """Those of these columns whose text comes from outside, and so may hold a formula."""
 
@@ -54,21 +64,40 @@ def is_results_header(header: Sequence[str]) -> bool:
     return {name.strip() for name in header}.issuperset(RESULT_COLUMNS)
 
 
-def orphan_places(header: Sequence[str], image: str) -> tuple[int, int] | None:
-    """The columns of photo and SHA-256 in an export, for `is_orphan`; None for any other file.
-    `image` is the name of the photo's column."""
+def is_match_header(header: Sequence[str]) -> bool:
+    """Whether a file holds the proposals of `enroll match`."""
+    return {name.strip() for name in header}.issuperset(MATCH_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """Lines that are no rows: the columns that are empty in them, and the one that is not.
+
+    In an export it is a face without a row, such as a superseded one, which has a SHA-256 but no
+    photo. Among proposals it is a photo without a row, of which only `match_` columns are filled.
+    """
+
+    empty: tuple[int, ...]
+    filled: int
+
+    def has(self, cells: Sequence[str]) -> bool:
+        """Whether a line is one of them."""
+        if len(cells) <= self.filled or not cells[self.filled].strip():
+            return False
+        return not any(cells[at].strip() for at in self.empty if at < len(cells))
+
+
+def orphans_of(header: Sequence[str], image: str) -> Orphans | None:
+    """How lines that are no rows are seen in an export, or among proposals; None for any other
+    file. `image` is the name of the photo's column."""
     names = [name.strip() for name in header]
     # An export of an older version has no `time_used`.
-    if not {*names, "time_used"}.issuperset(EXPORT_COLUMNS):
-        return None
-    return header.index(image), names.index("sha256")
-
-
-def is_orphan(cells: Sequence[str], places: tuple[int, int]) -> bool:
-    """Whether an export's line is a face without a row, such as a superseded one: it has a SHA-256
-    but no photo."""
-    image, sha256 = places
-    return len(cells) > sha256 and not cells[image].strip() and bool(cells[sha256].strip())
+    if {*names, "time_used"}.issuperset(EXPORT_COLUMNS):
+        return Orphans((header.index(image),), names.index("sha256"))
+    if is_match_header(header):
+        own = (at for at, name in enumerate(names) if name not in MATCH_COLUMNS)
+        return Orphans(tuple(own), names.index("match_image"))
+    return None
 
 
 def own_names(header: Sequence[str]) -> tuple[str, ...]:
@@ -123,9 +152,10 @@ def find_roles(
     *,
     where: str,
     roles: Collection[Role] = tuple(Role),
+    needed: Collection[Role] = (Role.USER_ID, Role.IMAGE),
 ) -> dict[str, str]:
-    """The header name of each of these `roles`; `user_data` may be missing unless `given` has it.
-    Roles that `given` has as templates are left out: see `find_templates`.
+    """The header name of each of these `roles`; those that are not `needed` may be missing unless
+    `given` has them. Roles that `given` has as templates are left out: see `find_templates`.
 
     `given` is `--columns`. An exact match goes first, then one that ignores case, surrounding
     blanks and invisible characters. ManifestError says what is missing, duplicate or unknown;
@@ -134,9 +164,7 @@ def find_roles(
     _refuse_duplicates(header, where)
     roles = [role for role in roles if not (role in given and given[role].names)]
     names = {role: _find(header, role, given, where) for role in roles}
-    missing = [
-        role.value for role in (Role.USER_ID, Role.IMAGE) if role in names and names[role] is None
-    ]
+    missing = [role.value for role in needed if role in names and names[role] is None]
     if missing:
         example = ",".join(f"{role}=NAME" for role in missing)
         raise ManifestError(

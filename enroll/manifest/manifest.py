@@ -28,8 +28,9 @@ from enroll.manifest.header import (
     bound,
     find_roles,
     find_templates,
+    is_match_header,
     is_results_header,
-    orphan_places,
+    orphans_of,
     own_names,
     parse_columns,
     result_names,
@@ -65,7 +66,7 @@ CHUNK_ROWS = 10_000
 """Rows read at a time; larger chunks were no faster, and take more memory."""
 
 
-READER_VERSION = 4
+READER_VERSION = 5
 """Increased when files are read in another way, which makes results of `to_json` invalid."""
 
 
@@ -199,6 +200,11 @@ class Manifest:
         )
 
     @property
+    def is_escaped(self) -> bool:
+        """Whether cells that look like formulas are escaped, so that this is undone."""
+        return self.is_results or is_match_header(self.header)
+
+    @property
     def rules(self) -> dict[str, Rule]:
         """Rules of the columns in which only cells that break them are escaped."""
         rules: dict[str, Rule] = {Role.USER_ID: user_id_fault, Role.IMAGE: image_fault}
@@ -239,7 +245,7 @@ class Manifest:
                 rows = self._only_rows(self._without_orphans(frame, first))
                 first += len(frame)
                 if len(rows):
-                    yield self._with_photos(self._unescaped(rows) if self.is_results else rows)
+                    yield self._with_photos(self._unescaped(rows) if self.is_escaped else rows)
 
     def _with_photos(self, frame: pd.DataFrame) -> pd.DataFrame:
         """With `photo`, a frame with the paths of the rows' photos, found or as patterns."""
@@ -297,7 +303,7 @@ class Manifest:
             cells = [chunk[name].tolist() for name in template.names]
             return template.filled(cells, wants_all=role is not Role.USER_DATA)
         name = self.image_column if role is Role.IMAGE else self.columns.get(role)
-        return [""] * len(chunk) if name is None else chunk[name].tolist()
+        return chunk[name].tolist() if name else [""] * len(chunk)
 
     def _without_orphans(self, frame: pd.DataFrame, first: int) -> pd.DataFrame:
         """The records after the header, except an export's faces without a row; `first` is the
@@ -326,6 +332,8 @@ class Manifest:
 
     def _unescaped(self, frame: pd.DataFrame) -> pd.DataFrame:
         rules = self.rules
+        if not self.is_results:  # `enroll match` does not know the names of files that it finds
+            rules.pop(self.columns.get(Role.IMAGE, ""), None)
         cells = {
             place: unescape_column(column, rules.get(name, free_text))
             for place, name in enumerate(frame.columns)
@@ -379,7 +387,7 @@ def manifest_from_json(source: Source, text: str) -> Manifest:
     )
 
 
-def open_manifest(
+def open_manifest(  # noqa: PLR0913  # a keyword for each option
     path: Path,
     *,
     columns: Mapping[str, str] | None = None,
@@ -391,13 +399,15 @@ def open_manifest(
     id_from: Sequence[str] = (),
     source: Source | None = None,
     until: float = math.inf,
+    needs_image: bool = True,
 ) -> Manifest:
     """Read and check the whole file; ManifestError names the line of any fault.
 
     `columns` is `--columns` (role to header name or template), and the others are options of their
     names; a workbook needs no encoding and no delimiter. `source` is the file if it has been hashed
-    already; without it `until` (monotonic) bounds the time. Takes about a second for a million rows
-    of CSV, and no more memory for them than for a hundred.
+    already; without it `until` (monotonic) bounds the time. Without `needs_image` a list need not
+    have that column. Takes about a second for a million rows of CSV, and no more memory for them
+    than for a hundred.
     """
     given = parse_columns(columns or {})
     roles = list(Role)
@@ -420,15 +430,17 @@ def open_manifest(
         delimiter=None if source.is_converted else delimiter,
     )
     is_results = is_results_header(head.names)
-    names = tuple(unescape(name) for name in head.names) if is_results else head.names
+    is_escaped = is_results or is_match_header(head.names)
+    names = tuple(unescape(name) for name in head.names) if is_escaped else head.names
     where = f"{path}, line {head.line},"
-    of_roles = find_roles(names, given, where=where, roles=roles)
+    needed = (Role.USER_ID, Role.IMAGE) if needs_image else (Role.USER_ID,)
+    of_roles = find_roles(names, given, where=where, roles=roles, needed=needed)
     templates = find_templates(names, given, where=where)
     if template is not None:
         known = {*of_roles, *templates}
         template = bound(names, template, option="--photo", where=where, roles=known)
-    orphans_at = orphan_places(names, of_roles.get(Role.IMAGE, Role.IMAGE.value))
-    structure = check_structure(source, found.codec, head, orphans_at)
+    lines_of = orphans_of(names, of_roles.get(Role.IMAGE, Role.IMAGE.value))
+    structure = check_structure(source, found.codec, head, lines_of)
     used = {role: [name] for role, name in of_roles.items()}
     used |= {role: list(one.names) for role, one in templates.items()}
     notes = [
@@ -510,7 +522,10 @@ def _hidden_notes(source: Source, head: Header, used: Mapping[str, Sequence[str]
 
 
 def _notes(path: Path, names: tuple[str, ...], structure: Structure) -> Iterator[str]:
-    if structure.orphans:
+    if structure.orphans and is_match_header(names):
+        lines = amount(len(structure.orphans), "line")
+        yield f"{path} has {lines} of photos without a row, which do not count as rows."
+    elif structure.orphans:
         lines = amount(len(structure.orphans), "line")
         yield (
             f"{path} is an export: {lines} without a photo, of faces that no row points to any "

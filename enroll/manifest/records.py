@@ -17,7 +17,7 @@ import numpy as np
 
 from enroll.errors import ManifestError
 from enroll.manifest.bounds import MAX_CHUNK_BYTES, MAX_COLUMNS, MAX_LINE_LENGTH, Bounded
-from enroll.manifest.header import count_roles, is_orphan, is_results_header
+from enroll.manifest.header import Orphans, count_roles, is_results_header
 from enroll.manifest.source import Source
 from enroll.manifest.template import Template
 from enroll.visible import BYTE_ORDER_MARK
@@ -197,11 +197,11 @@ def _best_head(
 
 
 def check_structure(
-    source: Source, codec: str, head: Header, orphans_at: tuple[int, int] | None = None
+    source: Source, codec: str, head: Header, lines_of: Orphans | None = None
 ) -> Structure:
     """Compare every record with the header; ManifestError names the first bad line.
 
-    `orphans_at` is what `orphan_places` returns for the header.
+    `lines_of` is what `orphans_of` returns for the header.
     """
     first, *others = head.names
     # Joined files may each begin with a byte-order mark, which is then before the second header.
@@ -236,7 +236,7 @@ def check_structure(
                         f"{source.path}, line {start} repeats the header, as when two files are "
                         "joined; remove the line."
                     )
-                if orphans_at is not None and is_orphan(cells, orphans_at):
+                if lines_of is not None and lines_of.has(cells):
                     orphans.append(record)
         except csv.Error as exc:
             _refuse_quoting(source.path, line + 1, exc)

@@ -1,0 +1,128 @@
+"""Which people the numbers in photos' names belong to. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from enroll.commands.match_words import Key, digits_of, id_key
+
+SHORTEST = 3
+"""Characters of an id that a photo's name may prove; shorter ones may count photos."""
+
+
+class Proof(Enum):
+    """What a number in a photo's name says; the values are for people to read."""
+
+    WHOLE = "The photo is called by the {column}"
+    WITHIN = "The photo's name has the {column}"
+    ZEROS = "The photo's name has the {column} but for leading zeros or letters that all have"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A number in a photo's name that one person has, and the column that it is in."""
+
+    person: int
+    proof: Proof
+    column: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What the numbers in a photo's name say.
+
+    `hits` are those that one person alone has. `weak` are people whose number is there, but may
+    count photos, or is of several people. `strange` are numbers that look like ids and are
+    nobody's. `words` are the places of the words that belong to a hit's number.
+    """
+
+    hits: tuple[Hit, ...]
+    weak: frozenset[int]
+    strange: tuple[str, ...]
+    words: frozenset[int]
+
+    @property
+    def person(self) -> int | None:
+        """The only person whom the hits name."""
+        people = {hit.person for hit in self.hits}
+        return people.pop() if len(people) == 1 else None
+
+
+class NumberIndex:
+    """People by their ids and numbers."""
+
+    def __init__(self, columns: Sequence[str], ids: Iterable[Sequence[str]]) -> None:
+        """`ids` has for each person the cells of these columns; the first is `user_id`."""
+        self._columns = columns
+        self._exact: dict[str, dict[int, int]] = defaultdict(dict)
+        cells: list[list[str]] = [[] for _ in columns]
+        for person, row in enumerate(ids):
+            for place, cell in enumerate(row):
+                key = id_key(cell)
+                if key and (place == 0 or "@" in cell or any(map(str.isdigit, key))):
+                    self._exact[key].setdefault(person, place)
+                cells[place].append(key)
+        self._loose: dict[str, dict[int, int]] = defaultdict(dict)
+        self._lengths: set[int] = set()
+        for place, column in enumerate(cells):
+            self._add_digits(place, column)
+
+    def _add_digits(self, place: int, column: Sequence[str]) -> None:
+        """Take up the digits alone of a column, if its ids differ in nothing else, and do not just
+        number the rows: a photo's number may, too."""
+        letters = {"".join(one for one in key if not one.isdigit()) for key in column if key}
+        self._lengths.update(sum(map(str.isdigit, key)) for key in column)
+        digits = [digits_of(key) for key in column]
+        numbers = [int(one) for one in digits if 0 < len(one) < _LONG_NUMBER]
+        if len(letters) != 1 or (numbers and max(numbers) <= 2 * len(numbers)):
+            return
+        for person, text in enumerate(digits):
+            if text:
+                self._loose[text].setdefault(person, place)
+
+    def read(self, keys: Sequence[Key]) -> Numbers:
+        """What the numbers of a photo's name say."""
+        found: list[tuple[Key, dict[int, int], bool]] = []
+        for key in sorted(keys, key=lambda key: key.pieces[0] - key.pieces[1]):
+            if any(_within(key, longer) for longer, _, _ in found):
+                continue
+            if people := self._exact.get(key.text):
+                found.append((key, people, True))
+            elif key.text.isdigit() and (people := self._loose.get(digits_of(key.text))):
+                found.append((key, people, False))
+        hits: list[Hit] = []
+        weak: set[int] = set()
+        for key, people, exact in found:
+            text = key.text if exact else digits_of(key.text)
+            if len(people) == 1 and len(text) >= SHORTEST and not key.counts:
+                (person, place) = next(iter(people.items()))
+                proof = Proof.ZEROS if not exact else Proof.WHOLE if key.whole else Proof.WITHIN
+                hits.append(Hit(person, proof, self._columns[place], key))
+            elif len(people) <= _MOST_WEAK:
+                weak.update(people)
+        strange = tuple(
+            key.text
+            for key in keys
+            if key.text.isdigit()
+            and len(key.text) >= SHORTEST
+            and len(key.text) in self._lengths
+            and not key.counts
+            and not any(_within(key, hit.key) for hit in hits)
+        )
+        words = frozenset(place for hit in hits for place in hit.key.words)
+        return Numbers(tuple(hits), frozenset(weak), strange, words)
+
+
+_LONG_NUMBER = 15
+"""Digits of a number that numbers no rows."""
+
+_MOST_WEAK = 5
+"""People who share a number; one of more people is no proposal."""
+
+
+def _within(key: Key, longer: Key) -> bool:
+    return longer.pieces[0] <= key.pieces[0] and key.pieces[1] <= longer.pieces[1]
