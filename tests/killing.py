@@ -1,8 +1,9 @@
 """Runs of the real command that kill themselves at a chosen point: a program and its driver.
 
-As a program it loads `enroll` once, then forks for each job that it reads on stdin, so that a
-run costs no start-up. Each child is a process of its own, killed by a real SIGKILL from the
-kernel, with no handler, flush or rollback of its own.
+As a program it loads `enroll` once, then forks for each job that it reads on stdin and that is to
+be killed, so that a run costs no start-up. Each child is a process of its own, killed by a real
+SIGKILL from the kernel, with no handler, flush or rollback of its own. One more child gives all the
+commands that run to their end, one after the other.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
+from real_command import Command
 from warmed import warm_up
 
 from enroll import clock
@@ -45,6 +47,10 @@ MOVED = " after a change"
 """What `PASSED` adds to a point that does not begin as the one before it ended: another is under
 way, or a file has changed. A kill before any other point leaves what a kill after the one before it
 leaves."""
+
+ALONE = "changed nothing: "
+"""What `PASSED` says, with the number, of a point that was passed while no other was, was no call,
+and left every file as it was. A kill after it leaves what a kill before it leaves."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +173,15 @@ class Runner:
 
 
 def _serve(jobs: IO[bytes]) -> None:
-    """Fork for each job on `jobs`, and tell on stdout how each has ended."""
+    """Fork for each job on `jobs` that is watched, pass the others on, and tell on stdout how each
+    has ended."""
+    steady = _steady()
     ready, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     running: dict[int, int] = {}
-    with selectors.DefaultSelector() as selector:
+    with contextlib.suppress(ChildProcessError), selectors.DefaultSelector() as selector:
         selector.register(jobs, selectors.EVENT_READ)
         selector.register(ready, selectors.EVENT_READ)
         while True:
@@ -183,11 +191,16 @@ def _serve(jobs: IO[bytes]) -> None:
                     _reap(running)
                 elif line := jobs.readline():
                     job = json.loads(line)
-                    running[_fork(job)] = job["number"]
+                    if job["watch"]:
+                        running[_fork(job)] = job["number"]
+                    else:
+                        steady.write(line)
                 else:
                     for pid in running:
                         os.kill(pid, signal.SIGKILL)
-                    return
+                    steady.close()
+                    while True:
+                        os.wait()
 
 
 def _reap(running: dict[int, int]) -> None:
@@ -196,9 +209,41 @@ def _reap(running: dict[int, int]) -> None:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            told = {"number": running.pop(pid), "code": os.waitstatus_to_exitcode(status)}
-            sys.stdout.write(json.dumps(told) + "\n")
-            sys.stdout.flush()
+            if pid in running:
+                _tell(1, running.pop(pid), os.waitstatus_to_exitcode(status))
+
+
+def _tell(out: int, number: int, code: int) -> None:
+    """Say how a job has ended; several processes may."""
+    os.write(out, (json.dumps({"number": number, "code": code}) + "\n").encode())
+
+
+def _steady() -> IO[bytes]:
+    """Start a process that gives each command whose job it is sent, one after the other, until
+    nobody can send it another."""
+    its, ours = os.pipe()
+    if os.fork():
+        os.close(its)
+        return open(ours, "wb", buffering=0)  # noqa: PTH123 - a descriptor
+    os.close(ours)
+    out = os.dup(1)
+    code = 71
+    try:
+        with open(its, "rb") as jobs:  # noqa: PTH123 - a descriptor
+            for line in jobs:
+                job = json.loads(line)
+                _tell(out, job["number"], _give(job))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _give(job: dict[str, Any]) -> int:
+    """Run the command within this process, and leave no handler behind; its exit code."""
+    command = Command(home=Path(job["folder"]), folder=Path(job["folder"]), environ=job["environ"])
+    moved = SharedClock(Path(job["clock"])) if job["clock"] else clock.Clock()
+    with Path(job["folder"], SAID).open("a", encoding="utf-8") as said, clock.using(moved):
+        return command.within(job["arguments"], said, said)
 
 
 def _fork(job: dict[str, Any]) -> int:
@@ -223,8 +268,7 @@ def _child(job: dict[str, Any]) -> int:
         os.dup2(said, number)
     os.environ.update(job["environ"])
     moved = SharedClock(Path(job["clock"])) if job["clock"] else clock.Clock()
-    if job["watch"]:
-        _watch_points(job["kill"] and Kill(**job["kill"]))
+    _watch_points(job["kill"] and Kill(**job["kill"]))
     with clock.using(moved):
         return int(exit_code_of(job["arguments"]))
 
@@ -241,7 +285,7 @@ class _Boundaries:
         self._kill = kill
         self._counts: Counter[str] = Counter()
         self._under_way = 0
-        self._left: set[tuple[str, int, int]] | None = None
+        self._left: dict[str, bytes] | None = None
         self._lock = threading.Lock()
         self._within = threading.local()
         self._log = os.open(PASSED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -260,8 +304,11 @@ class _Boundaries:
             with self._lock:
                 self._counts[point] += 1
                 self._counts[ANY] += 1
-                here = {(name, self._counts[name]) for name in (point, ANY)}
-                moved = self._under_way or self._left != _files()
+                number = self._counts[ANY]
+                here = {(point, self._counts[point]), (ANY, number)}
+                alone = not self._under_way
+                found = self._files()
+                moved = not alone or self._left != found
                 os.write(self._log, f"{point}{MOVED if moved else ''}\n".encode())
                 self._under_way += 1
             self._strike("before", here)
@@ -273,9 +320,24 @@ class _Boundaries:
                 self._strike("after", here)
                 with self._lock:
                     self._under_way -= 1
-                    self._left = _files()
+                    self._left = self._files()
+                    alone = alone and number == self._counts[ANY] and point != "call"
+                    if alone and self._left == found:
+                        os.write(self._log, f"{ALONE}{number}\n".encode())
 
         return passing
+
+    def _files(self) -> dict[str, bytes]:
+        """What is in the current folder's files; nobody asks a run that is to be killed."""
+        found: dict[str, bytes] = {}
+        if self._kill is None:
+            self._within.one = True
+            for path in Path().iterdir():
+                if path.name not in (PASSED, SAID):
+                    with contextlib.suppress(FileNotFoundError):
+                        found[path.name] = path.read_bytes()
+            self._within.one = False
+        return found
 
     def _strike(self, when: str, here: set[tuple[str, int]]) -> None:
         kill = self._kill
@@ -290,16 +352,6 @@ class _Boundaries:
             self._within.one = True
             os.write(self._log, f"{UNWATCHED} {event} {args[0]}\n".encode())
             self._within.one = False
-
-
-def _files() -> set[tuple[str, int, int]]:
-    """The files of the current folder with their sizes and times of change."""
-    found = set()
-    for entry in os.scandir():
-        if entry.name not in (PASSED, SAID):
-            with contextlib.suppress(FileNotFoundError):
-                found.add((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns))
-    return found
 
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

@@ -2,9 +2,9 @@
 
 A boundary is whatever lasts beyond the process: a write to the disk, a call to the service. They
 are numbered as they are passed, so that one that is new is covered without a change here. The
-command is killed after each of them, and before each that is not just as the one before it has left
-all. What must be true in the end is read from the stand-in and from the ledger's tables, by nothing
-of the command's own.
+command is killed after each of them that changes anything, and before each that is not just as the
+one before it has left all. What must be true in the end is read from the stand-in and from the
+ledger's tables, by nothing of the command's own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 from archive import picture
-from killing import ANY, MOVED, PASSED, UNWATCHED, Kill, Runner, SharedClock
+from killing import ALONE, ANY, MOVED, PASSED, UNWATCHED, Kill, Runner, SharedClock
 from sandbox_caller import Caller
 
 from enroll.sandbox import Sandbox
@@ -429,6 +429,14 @@ class Stage:
 
     def passed(self, kill: Kill | None) -> list[str]:
         """The boundaries that a case has passed, before it was killed if it was."""
+        return [line for line in self._noted(kill) if not line.startswith(ALONE)]
+
+    def without_change(self) -> set[int]:
+        """The numbers of those at which nothing was changed, when nobody killed it."""
+        noted = self._noted(None)
+        return {int(line.removeprefix(ALONE)) for line in noted if line.startswith(ALONE)}
+
+    def _noted(self, kill: Kill | None) -> list[str]:
         return (self.folder(kill) / PASSED).read_text(encoding="utf-8").splitlines()
 
     def folder(self, kill: Kill | None) -> Path:
@@ -453,29 +461,26 @@ def stage(request: pytest.FixtureRequest, runner: Runner, tmp_path: Path) -> Sta
 def test_the_same_command_brings_all_to_its_end_wherever_it_was_killed(
     stage: Stage, fewest: int
 ) -> None:
+    assert stage.play(None).problems == []
+    passed, without_change = stage.passed(None), stage.without_change()
+    assert len(passed) >= fewest
+    assert len(without_change) < len(passed) / 2
+    assert [line for line in passed if line.startswith(UNWATCHED)] == []
+    kills = [
+        Kill(ANY, when, number)
+        for number, line in enumerate(passed, 1)
+        for when in ("before", "after")
+        if (line.endswith(MOVED) if when == "before" else number not in without_change)
+    ]
+    assert kills[0] == Kill(ANY, "before", 1)
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        unkilled = threads.submit(stage.play, None)
-        after = [
-            threads.submit(stage.play, Kill(ANY, "after", number))
-            for number in range(1, fewest + 1)
-        ]
-        assert unkilled.result().problems == []
-        passed = stage.passed(None)
-        assert len(passed) >= fewest
-        assert [line for line in passed if line.startswith(UNWATCHED)] == []
-        numbers = [number for number, line in enumerate(passed, 1) if line.endswith(MOVED)]
-        assert numbers[0] == 1
-        before = [threads.submit(stage.play, Kill(ANY, "before", number)) for number in numbers]
-        more = range(fewest + 1, len(passed) + 1)
-        after += [threads.submit(stage.play, Kill(ANY, "after", number)) for number in more]
-        # A run that waits longer may pass more of them.
-        while after[-1].result().struck:
-            after.append(threads.submit(stage.play, Kill(ANY, "after", len(after) + 1)))
-    ended = [case.result() for case in (*before, *after)]
-    assert [problem for one in ended for problem in one.problems] == []
+        ended = dict(zip(kills, threads.map(stage.play, kills), strict=True))
+    # A run that waits longer may pass more of them.
+    last = Kill(ANY, "after", len(passed))
+    while last.number == len(passed) or ended[last].struck:
+        last = replace(last, number=last.number + 1)
+        ended[last] = stage.play(last)
+    assert [problem for one in ended.values() for problem in one.problems] == []
     # And one that waits for less may pass fewer.
     sure = len(passed) - 2
-    assert all(case.result().struck for case in after[:sure])
-    assert all(
-        case.result().struck for number, case in zip(numbers, before, strict=True) if number <= sure
-    )
+    assert [kill for kill in kills if kill.number <= sure and not ended[kill].struck] == []
