@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -176,8 +177,9 @@ def test_a_folder_is_enrolled_once_and_again_when_it_changes(
 ) -> None:
     folder = fill(archive.folder / "photos", "10001-Anna.jpg", "10002-Ben.jpg", "team.jpg", "x.txt")
     run = ("run", "photos", "--group-id", "staff", "--id-from", "{user_id}-{user_data}")
-    done = command(*run)
+    done = command(*run, "--summary", "summary.json")
     assert (done.code, "2 rows enrolled" in done.out) == (1, True), done
+    assert json.loads((archive.folder / "summary.json").read_text())["not_photos"] == 1
     assert "1 file in photos is not a photo: 1 .txt" in done.err
     results = read_csv(archive.folder / "photos.results.csv")
     assert [(one["user_id"], one["image"], one["status"], one["error"]) for one in results] == [

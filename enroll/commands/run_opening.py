@@ -45,7 +45,8 @@ from enroll.visible import path_text
 class Destination:
     """Where a run goes, known before its first photo is sent. `photo_root_inherited`: an earlier
     run chose the photos' folder. `notes` are sentences for the user, `urgent` those that somebody
-    has to see. `unforgotten` are people that `enroll forget` has not completely deleted yet."""
+    has to see. `unforgotten` are people that `enroll forget` has not completely deleted yet;
+    `not_photos` are files of a manifest that is a folder or archive."""
 
     endpoint: str
     library: Library
@@ -57,6 +58,7 @@ class Destination:
     photo_root_inherited: bool = False
     urgent: Sequence[str] = ()
     unforgotten: int = 0
+    not_photos: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +250,7 @@ class _Opening:
                 *bounds,
             ],
             unforgotten=unforgotten,
+            not_photos=0 if manifest.listing is None else manifest.listing.others.total(),
         )
 
     def _library(self, *, known: bool) -> tuple[Library, Sequence[str]]:

@@ -138,6 +138,7 @@ OF_RUN: Sequence[Figure[Report]] = (
     ),
     _tally("not_reached"),
     Figure("repeats", lambda run: len(run.ended.tally.repeats)),
+    Figure("not_photos", lambda run: run.place.not_photos),
     Figure(
         "errors",
         lambda run: {str(code): n for (_, code), n in sorted(run.ended.tally.codes.items())},
