@@ -66,6 +66,8 @@ class Role(StrEnum):
     USER_ID = "user_id"
     USER_DATA = "user_data"
     IMAGE = "image"
+    PHOTO_BASE64 = "photo_base64"
+    """The photo itself, instead of its path in `image`."""
 
 
 class Verdict(Enum):

@@ -392,7 +392,7 @@ def test_a_wide_header_is_not_listed_without_end(write: Write) -> None:
 
 
 def test_an_unknown_role_is_refused(write: Write) -> None:
-    with pytest.raises(ManifestError, match=r"'photo'.*user_id, user_data and image"):
+    with pytest.raises(ManifestError, match=r"'photo'.*user_id, user_data, image"):
         open_manifest(write(PLAIN), columns={"photo": "image"})
 
 

@@ -24,6 +24,9 @@ MAX_COLUMNS = 1_000
 MAX_LINE_LENGTH = 8 << 20
 """Characters of a line, and so of a cell: enough for a photo of 6 MB as Base64."""
 
+MAX_PHOTO_LINE_LENGTH = 96 << 20
+"""The same where --columns names a column of photos: enough for the largest photo that is read."""
+
 MAX_UNPACKED_BYTES = 1 << 30
 """Bytes that a gzip file or a part of a workbook may unpack to: ten million rows."""
 

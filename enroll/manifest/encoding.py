@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from enroll.errors import ManifestError
-from enroll.manifest.bounds import MAX_LINE_LENGTH
 from enroll.manifest.source import Source
 
 _BLOCK = 1 << 20
@@ -260,10 +259,10 @@ def _check(source: Source, codec: str) -> None:
                 raise _UndecodableError(lines.line, None) from exc
             _refuse_nul(source, text, lines)
             lines.add(text)
-            if lines.length > MAX_LINE_LENGTH:
+            if lines.length > source.longest_line:
                 raise ManifestError(
                     f"{source.path}, line {lines.line} is longer than "
-                    f"{MAX_LINE_LENGTH:,} characters: this is not a CSV file."
+                    f"{source.longest_line:,} characters: this is not a CSV file."
                 )
             if not block:
                 return

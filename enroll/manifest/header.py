@@ -128,10 +128,28 @@ def parse_columns(given: Mapping[str, str]) -> dict[str, Template]:
     for role in given:
         if role not in list(Role):
             raise ManifestError(
-                f"--columns does not know {short_name(role)!r}: "
-                "it takes user_id, user_data and image."
+                f"--columns does not know {short_name(role)!r}: it takes {', '.join(Role)}."
             )
-    return {role: parse_template(text, option=f"--columns {role}") for role, text in given.items()}
+    found = {role: parse_template(text, option=f"--columns {role}") for role, text in given.items()}
+    if Role.PHOTO_BASE64 in found and (Role.IMAGE in found or found[Role.PHOTO_BASE64].names):
+        raise ManifestError(
+            "--columns photo_base64 takes one column, which has the photos themselves; leave out "
+            "image, which is for their paths."
+        )
+    return found
+
+
+def roles_to_find(
+    header: Sequence[str], given: Mapping[str, Template], *, photo: bool
+) -> Sequence[Role]:
+    """The roles of a list's columns: where photos are is said by `--photo`, by the column `image`,
+    or by `photo_base64`, which has the photos themselves."""
+    if photo:
+        return (Role.USER_ID, Role.USER_DATA)
+    inside = Role.PHOTO_BASE64 in given or not (
+        Role.IMAGE in given or _matches(header, Role.IMAGE) or not _matches(header, "photo_base64")
+    )
+    return (Role.USER_ID, Role.USER_DATA, Role.PHOTO_BASE64 if inside else Role.IMAGE)
 
 
 def count_roles(header: Sequence[str], given: Mapping[str, Template]) -> int:

@@ -23,6 +23,8 @@ import pandas as pd
 from pandas.io.parsers import TextFileReader
 
 from enroll.errors import ManifestError
+from enroll.manifest.bounds import MAX_PHOTO_LINE_LENGTH
+from enroll.manifest.embedded import EmbeddedPhotos, PhotoColumn, image_name
 from enroll.manifest.encoding import Encoding, find_encoding
 from enroll.manifest.header import (
     bound,
@@ -34,6 +36,7 @@ from enroll.manifest.header import (
     own_names,
     parse_columns,
     result_names,
+    roles_to_find,
     short_name,
 )
 from enroll.manifest.listing import PhotoListing
@@ -106,6 +109,7 @@ class Manifest:
     _heavy: array[int] = field(repr=False, compare=False)
     _finder: PhotoFinder | None = field(default=None, repr=False, compare=False)
     _windows: WindowsPaths | None = field(default=None, repr=False, compare=False)
+    _embedded: EmbeddedPhotos | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> str:
         """Everything known of the file, as JSON for `manifest_from_json`."""
@@ -131,6 +135,8 @@ class Manifest:
         `PhotoStore.files` raises."""
         if self.listing is not None or (self._finder and self._finder.root == store.root):
             return self
+        if isinstance(store, EmbeddedPhotos):
+            return replace(self, _embedded=store)
         if self.photo is None:
             images = [row.image for row in next(self.rows(ROWS_TRIED), [])]
             return replace(self, _windows=WindowsPaths(store, images))
@@ -166,8 +172,38 @@ class Manifest:
 
     @property
     def store(self) -> PhotoStore | None:
-        """The photos, where the manifest itself is what holds them."""
+        """The photos, where the manifest itself is what holds them. Reads a list that has photos
+        inside, the first time."""
+        if Role.PHOTO_BASE64 in self.columns:
+            return self._embedded or EmbeddedPhotos(self._photo_column())
         return self._source.store
+
+    @property
+    def is_photos(self) -> bool:
+        """Whether the manifest itself holds the photos, so that no folder can be named for them."""
+        return Role.PHOTO_BASE64 in self.columns
+
+    def _photo_column(self) -> PhotoColumn:
+        template = self.templates.get(Role.USER_ID)
+        names = (self.columns[Role.USER_ID],) if template is None else template.names
+        places = [self.header.index(name) for name in names]
+
+        def user_id(cells: Sequence[str]) -> str:
+            of_id = [cells[place] if place < len(cells) else "" for place in places]
+            if template is None:
+                return of_id[0]
+            return template.filled([[one] for one in of_id], wants_all=True)[0]
+
+        return PhotoColumn(
+            source=self._source,
+            codec=self._codec,
+            delimiter=self.delimiter,
+            above=self._lines.above,
+            header_record=self._header_record,
+            records=self.rows_at_most,
+            place=self.header.index(self.columns[Role.PHOTO_BASE64]),
+            user_id=user_id,
+        )
 
     def fault_of(self, row: Row) -> Fault | None:
         """The first rule that a row breaks, or None."""
@@ -178,9 +214,15 @@ class Manifest:
 
     @property
     def own_columns(self) -> tuple[str, ...]:
-        """The header without the eight columns of a results file; with `image_column`."""
-        own = own_names(self.header)
+        """The header without the eight columns of a results file, and without photos; with
+        `image_column`."""
+        own = self._read_columns
         return own if self.photo is None or self.image_column in own else (*own, self.image_column)
+
+    @property
+    def _read_columns(self) -> tuple[str, ...]:
+        photos = self.columns.get(Role.PHOTO_BASE64)
+        return tuple(name for name in own_names(self.header) if name != photos)
 
     @property
     def image_column(self) -> str:
@@ -220,7 +262,7 @@ class Manifest:
         cells that a short row lacks are "". ManifestError when the file has changed since it was
         opened.
         """
-        own = set(own_names(self.header))
+        own = set(self._read_columns)
         places = [i for i, name in enumerate(self.header) if name in own]
         names = pd.Index([self.header[i] for i in places], dtype=object)
         first = 0
@@ -287,7 +329,11 @@ class Manifest:
     def rows_of(self, chunk: pd.DataFrame) -> list[Row]:
         """The rows of a frame from `chunks`."""
         users, data, images = (self._cells(chunk, role) for role in _ROLES)
-        if self._windows is not None:
+        if self._embedded is not None:
+            images = self._embedded.images(chunk.index.tolist(), users)
+        elif self.is_photos:
+            images = [image_name(user_id) for user_id in users]
+        elif self._windows is not None:
             images = self._windows.read(images)
         return [
             Row(line=line, user_id=user_id, user_data=user_data, image=image)
@@ -328,6 +374,9 @@ class Manifest:
         suspects = frame.iloc[without_user].itertuples(index=False, name=None)
         for i, cells in zip(without_user, suspects, strict=True):
             keep[i] = any(cell.strip() for cell in cells)
+        if self._embedded is not None:
+            photos = self._embedded.images(frame.index.tolist(), users)
+            keep = [kept or bool(photo) for kept, photo in zip(keep, photos, strict=True)]
         return frame.loc[keep]
 
     def _unescaped(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -410,13 +459,12 @@ def open_manifest(  # noqa: PLR0913  # a keyword for each option
     than for a hundred.
     """
     given = parse_columns(columns or {})
-    roles = list(Role)
     template = None if photo is None else parse_photo_template(photo)
-    if template is not None:
-        roles.remove(Role.IMAGE)
-        if Role.IMAGE in given:
-            raise ManifestError("Give only one of --photo and --columns image.")
+    if both := template and {Role.IMAGE.value, Role.PHOTO_BASE64.value} & given.keys():
+        raise ManifestError(f"Give only one of --photo and --columns {both.pop()}.")
     source = source or Source.of(path, sheet, id_from=id_from, until=until)
+    if Role.PHOTO_BASE64 in given:
+        source = replace(source, longest_line=MAX_PHOTO_LINE_LENGTH)
     if source.listing is not None:
         _refuse_list_options(
             path, columns=given, header_row=header_row, delimiter=delimiter, photo=photo
@@ -433,15 +481,17 @@ def open_manifest(  # noqa: PLR0913  # a keyword for each option
     is_escaped = is_results or is_match_header(head.names)
     names = tuple(unescape(name) for name in head.names) if is_escaped else head.names
     where = f"{path}, line {head.line},"
-    needed = (Role.USER_ID, Role.IMAGE) if needs_image else (Role.USER_ID,)
-    of_roles = find_roles(names, given, where=where, roles=roles, needed=needed)
+    wanted = roles_to_find(names, given, photo=template is not None)
+    optional = {Role.USER_DATA} if needs_image else {Role.USER_DATA, Role.IMAGE}
+    needed = [role for role in wanted if role not in optional]
+    roles = find_roles(names, given, where=where, roles=wanted, needed=needed)
     templates = find_templates(names, given, where=where)
     if template is not None:
-        known = {*of_roles, *templates}
+        known = {*roles, *templates}
         template = bound(names, template, option="--photo", where=where, roles=known)
-    lines_of = orphans_of(names, of_roles.get(Role.IMAGE, Role.IMAGE.value))
+    lines_of = orphans_of(names, roles.get(Role.IMAGE, Role.IMAGE.value))
     structure = check_structure(source, found.codec, head, lines_of)
-    used = {role: [name] for role, name in of_roles.items()}
+    used = {role: [name] for role, name in roles.items()}
     used |= {role: list(one.names) for role, one in templates.items()}
     notes = [
         *_encoding_notes(source, found, head, used),
@@ -457,7 +507,7 @@ def open_manifest(  # noqa: PLR0913  # a keyword for each option
         delimiter=head.delimiter,
         newline=head.newline,
         header=names,
-        columns=of_roles,
+        columns=roles,
         templates=templates,
         photo=template,
         is_results=is_results,

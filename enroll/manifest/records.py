@@ -23,7 +23,8 @@ from enroll.manifest.template import Template
 from enroll.visible import BYTE_ORDER_MARK
 
 csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_LENGTH))
-# Python's default of 131,072 is too small for a photo as Base64. The limit is process-wide.
+# Python's default of 131,072 is too small for a photo as Base64. The limit is process-wide; what
+# holds for a list is its source's longest line.
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _HEAD = 1 << 16  # characters, then the rest of the line: the header has to end within them
@@ -212,6 +213,7 @@ def check_structure(
     width = len(head.names)
     long_records, added, orphans, heavy = array("q"), array("q"), array("q"), array("q")
     record, line, read, begun = -1, head.above, 0, 0
+    csv.field_size_limit(source.longest_line)
     with open_text(source, codec, above=head.above) as (file, text):
         # strict: an open quote at the end, or text after a closing one, is an error.
         reader = csv.reader(iter(text), delimiter=head.delimiter, strict=True)

@@ -23,6 +23,7 @@ from enroll.ledger import (
     pack,
     unpack,
 )
+from enroll.manifest.embedded import EMBEDDED_ROOT
 from enroll.manifest.manifest import Manifest
 from enroll.model import FileTimes, Repeat, Row, ScannedRow
 from enroll.ownership import pasteable
@@ -74,10 +75,12 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
 
 def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
     chosen = partial(ChosenStore, manifest=manifest)
-    if given is None and manifest.store is not None:
-        return _checked(chosen(store=manifest.store, named=False, inherited=False), known=())
+    if (given is None or manifest.is_photos) and (store := manifest.store) is not None:
+        return _checked(chosen(store=store, named=False, inherited=False), known=())
     own = resolved(manifest.path.parent)
     before = ledger.photo_root_of(path_text(manifest.path.absolute()))
+    if before is not None and before[0] == EMBEDDED_ROOT:
+        before = None  # it held the photos itself
     last_named = ledger.named_photo_root
     if given is not None:
         found = chosen(store=open_store(resolved(given)), named=True, inherited=False)

@@ -23,7 +23,13 @@ from typing import Any, NoReturn
 
 from enroll import clock
 from enroll.errors import ManifestError, TimeOverError
-from enroll.manifest.bounds import MAX_UNPACKED_BYTES, Bounded, ScratchFile, bounded
+from enroll.manifest.bounds import (
+    MAX_LINE_LENGTH,
+    MAX_UNPACKED_BYTES,
+    Bounded,
+    ScratchFile,
+    bounded,
+)
 from enroll.manifest.listing import PhotoListing
 from enroll.manifest.workbook import OLE, ZIP, Hidden, SheetCsv
 from enroll.photos import PhotoStore, is_zip, open_store
@@ -46,6 +52,8 @@ class Source:
     sha256: str
     state: tuple[int, int]
     until: float = math.inf
+    longest_line: int = MAX_LINE_LENGTH
+    """The most characters of a line."""
     store: PhotoStore | None = field(default=None, repr=False, compare=False)
     """The photos, where the manifest itself is what holds them."""
     member: str = ""

@@ -30,6 +30,8 @@ class PhotoCode(StrEnum):
     """Its path leads out of the images root."""
     SYMLINK = "PHOTO_SYMLINK"
     NOT_A_FILE = "PHOTO_NOT_A_FILE"
+    NOT_BASE64 = "PHOTO_NOT_BASE64"
+    """A list holds it as Base64 text that is none."""
     EMPTY = "PHOTO_EMPTY"
     TOO_LARGE = "PHOTO_TOO_LARGE"
     TOO_MANY_PIXELS = "PHOTO_TOO_MANY_PIXELS"

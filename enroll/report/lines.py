@@ -146,11 +146,13 @@ def origin_of(
     """Raises UsageError for a folder or column that is not there, LocalError where photos have to
     be found and cannot be reached."""
     root = reader.photo_root
-    if manifest is not None:
+    store = None if manifest is None else manifest.store
+    if store is not None:
+        root = store.root
+    elif manifest is not None:
         known = reader.photo_root_of(path_text(manifest.path.absolute()))
         root = known[0] if known else root or str(resolved(manifest.path.parent))
-        root = root if manifest.store is None else manifest.store.root
-    recorded = open_store(root) if root else None
+    recorded = store or (open_store(root) if root else None)
     if manifest is not None and recorded is not None:
         manifest = manifest.located(recorded)
         recorded = manifest.as_found(recorded)

@@ -42,6 +42,7 @@ _REMEDIES = {
     "PHOTO_OUTSIDE": "Correct the path, or name the folder of the photos with --images.",
     "PHOTO_SYMLINK": "Replace the link with the file itself.",
     "PHOTO_NOT_A_FILE": "Name a photo, not a folder or device.",
+    "PHOTO_NOT_BASE64": "Export the list again, with the whole photo as Base64.",
     "PHOTO_EMPTY": "Export the photo again.",
     "PHOTO_TOO_LARGE": "Export the photo in a smaller size.",
     "PHOTO_TOO_MANY_PIXELS": "Export the photo in a smaller size, or raise --max-pixels.",
