@@ -461,15 +461,6 @@ class ScannedRow(Row):
     times: FileTimes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """A row that names the person and photo of an earlier one with another text, which is ignored;
-    1-based lines."""
-
-    line: int
-    first: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A scanned row that is not known to be enrolled and unchanged, with what the ledger knows.

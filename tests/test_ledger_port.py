@@ -557,6 +557,26 @@ def test_entries_say_what_a_row_came_to(ledger: Ledger) -> None:
     assert (two.status, two.error, two.message) == (Status.FAILED, "PHOTO_MISSING", "not there")
 
 
+def test_significant_digits_are_of_people_with_a_face(ledger: Ledger) -> None:
+    faces = [
+        face(number, status, user_id)
+        for number, (user_id, status) in enumerate(
+            [
+                ("0012", Status.ENROLLED),
+                ("0012", Status.ENROLLED),
+                ("u1", Status.ENROLLED),
+                ("１２", Status.ENROLLED),
+                ("34", Status.REJECTED),
+                ("", Status.ENROLLED),
+            ],
+            start=1,
+        )
+    ]
+    ledger.record(Changes(faces=faces))
+    ledger.commit()
+    assert {one for some in ledger.significant_digits() for one in some} == {"12"}
+
+
 def test_an_export_has_each_face_once_and_rows_without_a_face(ledger: Ledger) -> None:
     enroll(ledger, 1)
     renamed = replace(row(1), path="/p/other.jpg")

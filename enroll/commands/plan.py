@@ -28,6 +28,7 @@ from enroll.ledger import WITHHELD, Ledger, LibraryIdentity, RunRecord, empty_le
 from enroll.limiter.adaptive import FIRST_LIMIT
 from enroll.manifest.manifest import open_manifest
 from enroll.manifest.scan import CHUNK_ROWS, Scan, choose_photo_store
+from enroll.manifest.suspects import NewPeople, suspect_notes, suspects_in
 from enroll.model import OPEN, CallKind, Candidate, Fault, ScannedRow, Status
 from enroll.photos import Glance, PhotoCode, check_installed, examine, glance, limit_memory, marks
 from enroll.resources import share_out
@@ -38,7 +39,6 @@ from enroll.run.transitions import Policy
 from enroll.settings import Precheck, RunSettings, default_ledger_path
 from enroll.text.files import Output
 from enroll.text.tables import maybe_table
-from enroll.text.wording import repeats_notes
 from enroll.threads import Threads
 
 ASSUMED_CALL_SECONDS = 1.9
@@ -161,6 +161,7 @@ class _Planner:
         self._ledger = ledger
         self._report = report
         self._reread = settings.checksum
+        self._new_people = NewPeople(ledger)
         self._forgotten = ledger.block_list
         self._readers = settings.readers
         look = examine if plan.full else glance
@@ -193,6 +194,8 @@ class _Planner:
         """Look at every row."""
         plan = self._plan
         scan = Scan(plan.manifest.rows(CHUNK_ROWS), plan.store)
+        if plan.report:  # each row says what is wrong with it, so all are looked at before
+            self._report.suspects = suspects_in(plan.manifest.rows(CHUNK_ROWS), plan.store)
         with Threads(share_out(calls=0, readers=self._readers).readers) as readers:
             while (rows := scan.next_chunk()) is not None:
                 due = self._compare(rows)
@@ -212,7 +215,7 @@ class _Planner:
             for path in plan.manifest.listing.other_files():
                 self._report.other_file(path)
         plan.shared = self._shared()
-        plan.notes = [*plan.notes, *repeats_notes(scan.repeats)]
+        plan.notes = [*plan.notes, *suspect_notes(self._new_people.beside(scan.suspects))]
 
     def _look_at(self, due: Sequence[Candidate], readers: Threads, into: PlanCounts) -> None:
         looks = readers.map(self._look, [one.row.path for one in due])
@@ -264,14 +267,17 @@ class _Planner:
             elif transitions.is_due(candidate, self._policy):
                 plan.looked_at += 1
                 due.append(candidate)
-                new += [candidate] if candidate.status is Status.PENDING else []
+                new += [candidate] if candidate.face_id is None else []
             else:
                 known = Fault(code=candidate.code, message=candidate.message)
                 self._refuse(candidate, candidate.status, known)
+        self._new_people.look((one.row.line, one.row.user_id) for one in new)
+        self._report.suspects = self._new_people.beside(self._report.suspects)
         known_people = self._ledger.faces_of(one.row.user_id for one in new)
         for one in new:
             faces = known_people[one.row.user_id]
-            plan.people_known += any(face.status is Status.ENROLLED for face in faces)
+            enrolled = any(face.status is Status.ENROLLED for face in faces)
+            plan.people_known += enrolled and one.status is Status.PENDING
         return due
 
     def _refuse(

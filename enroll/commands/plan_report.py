@@ -12,6 +12,7 @@ from enroll.commands.plan_orphans import Orphans
 from enroll.commands.plan_sizes import SizeCost, size_lines
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.rules import image_fault, user_id_fault
+from enroll.manifest.suspects import NONE
 from enroll.model import CallKind, Candidate, Fault, Status
 from enroll.photos import Glance, PhotoStore
 from enroll.run.sample import Spread, likely_count
@@ -288,6 +289,8 @@ class PlanReport:
     def __init__(self, table: Table | None) -> None:
         """Without a table, nothing is written."""
         self._table = table
+        self.suspects = NONE
+        """The rows that are probably mistakes, as far as they are known."""
         self._lines: list[tuple[int, *tuple[Cell, ...]]] = []
 
     def put(self) -> None:
@@ -322,7 +325,8 @@ class PlanReport:
     ) -> None:
         if self._table is None:
             return
-        status, fault = ("", Fault(code="", message="")) if amiss is None else amiss
+        fault = self.suspects.fault_of(row.row.line) or Fault(code="", message="")
+        status, fault = ("", fault) if amiss is None else amiss
         times, pixels = row.row.times, look and look.pixels
         self._lines.append(
             (

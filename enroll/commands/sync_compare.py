@@ -42,6 +42,7 @@ from enroll.ledger import (
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.scan import FolderGoneError, NoFolderError, Scanned, choose_photo_store
+from enroll.manifest.suspects import NewPeople, Suspects, suspect_notes
 from enroll.model import FaceRecord, Photo, PhotoRecord, Unusable, same_face
 from enroll.photos import PhotoStore, open_store, read_photo
 from enroll.resources import share_out
@@ -49,7 +50,7 @@ from enroll.settings import Precheck, Preparation, SyncSettings
 from enroll.text.files import Output
 from enroll.text.logs import NAMELESS, mask
 from enroll.text.tables import free_text, new_table
-from enroll.text.wording import duration, repeats_notes
+from enroll.text.wording import duration
 from enroll.threads import Threads
 from enroll.visible import path_text
 
@@ -134,7 +135,7 @@ def compare(
         manifest=manifest,
         result=SyncResult(
             counted=replace(counted, rows=taken.lines, returned=returned),
-            notes=repeats_notes(taken.repeats),
+            notes=list(suspect_notes(taken.suspects if keep else _beside(taken.suspects, ledger))),
         ),
         now=now,
         cutoff=cutoff,
@@ -142,6 +143,15 @@ def compare(
         quiet=None if taken.people is None else taken.quiet_without(diff.changed_people()),
     )
     return _with_other_manifest(found, settings, ledger)
+
+
+def _beside(suspects: Suspects, ledger: Ledger) -> Suspects:
+    """These, and those of joiners beside the ledger, of which a run tells by itself."""
+    new_people = NewPeople(ledger)
+    joiners = ledger.diff.row_diffs([RowDiffKind.JOINER], photo_root="")
+    while some := list(islice(joiners, ROWS_AT_ONCE)):
+        new_people.look((one.line, one.user_id) for one in some)
+    return new_people.beside(suspects)
 
 
 def _take_rows(

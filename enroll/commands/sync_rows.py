@@ -7,13 +7,14 @@ it: the rows of everybody who may differ since, in whatever parts of the scan th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from enroll.ledger import CachedScan, Ledger, Part
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.scan import CHUNK_ROWS, Scan, Scanned
-from enroll.model import Repeat, ScannedRow
+from enroll.manifest.suspects import NONE, Suspects
+from enroll.model import ScannedRow
 from enroll.photos import PhotoStore
 
 MOST_PEOPLE = 50_000
@@ -24,13 +25,13 @@ MOST_PEOPLE = 50_000
 class TakenRows:
     """The rows that were added to the ledger's `diff`: all of `people`, None for everybody's.
 
-    `lines` counts the lines of the manifest, and `repeats` are those that repeat others with
-    another text, known if all were taken. `quiet` are the parts of the cached scan whose photos are
+    `lines` counts the lines of the manifest, and `suspects` are probably mistakes,
+    known if all were taken. `quiet` are the parts of the cached scan whose photos are
     as they were, by number, and `parts` are the numbers of those in which each of `people` is.
     """
 
     lines: int
-    repeats: Sequence[Repeat] = ()
+    suspects: Suspects = NONE
     people: Set[str] | None = None
     quiet: Mapping[int, Scanned] = field(default_factory=dict)
     parts: Mapping[str, Set[int]] = field(default_factory=dict)
@@ -52,7 +53,7 @@ def take_all(manifest: Manifest, ledger: Ledger, store: PhotoStore, *, readers: 
             lines += len(rows)
     finally:
         scan.close()
-    return TakenRows(lines=lines, repeats=scan.repeats)
+    return TakenRows(lines=lines, suspects=scan.suspects)
 
 
 def take_few(

@@ -372,6 +372,10 @@ class LedgerReader(Protocol):
     def repeated_photos(self, *, most: int) -> list[str]:
         """The SHA-256 (hex) of the first photos that are enrolled for several people."""
 
+    def significant_digits(self) -> Iterator[Sequence[str]]:
+        """The user_ids that are numbers, without the zeros before them, of people with a face in
+        the library; in parts."""
+
     def history(
         self, *, user_id: str | None = None, since: int | None = None, run: int | None = None
     ) -> Iterator[tuple[Event, str]]:

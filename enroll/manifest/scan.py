@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from enroll import clock
 from enroll.errors import LocalError, ShortageError, UsageError
 from enroll.ledger import (
@@ -25,7 +23,8 @@ from enroll.ledger import (
 )
 from enroll.manifest.embedded import EMBEDDED_ROOT
 from enroll.manifest.manifest import Manifest
-from enroll.model import FileTimes, Repeat, Row, ScannedRow
+from enroll.manifest.suspects import NONE, SuspectSearch
+from enroll.model import FileTimes, Row, ScannedRow
 from enroll.ownership import pasteable
 from enroll.photos import PhotoStore, open_store
 from enroll.threads import Threads
@@ -149,35 +148,6 @@ TRIED = 32
 """How many photos of each part are used to measure the store's speed."""
 
 
-class Repeats:
-    """Finds repeats among any number of rows: 24 bytes are kept of each."""
-
-    def __init__(self) -> None:
-        self._keys = array("q")
-        self._texts = array("q")
-        self._lines = array("q")
-
-    def add(self, rows: Sequence[Row], paths: Sequence[str]) -> None:
-        """Take more rows into account, whose photos are at these paths."""
-        self._keys.extend(
-            [hash((row.user_id, path)) for row, path in zip(rows, paths, strict=True)]
-        )
-        self._texts.extend([hash(row.user_data) for row in rows])
-        self._lines.extend([row.line for row in rows])
-
-    def found(self) -> list[Repeat]:
-        """The repeats among the rows so far, in their order."""
-        if not self._keys:
-            return []
-        keys, texts = np.asarray(self._keys), np.asarray(self._texts)
-        order = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[0]]))
-        firsts = np.repeat(order[starts], np.diff(starts, append=len(order)))
-        differ = np.flatnonzero(texts[order] != texts[firsts])
-        pairs = sorted(zip(order[differ].tolist(), firsts[differ].tolist(), strict=True))
-        return [Repeat(self._lines[row], self._lines[first]) for row, first in pairs]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scanned:
     """A scanned part of the manifest: `rows`, or only its counts where nothing has changed.
@@ -253,8 +223,8 @@ class Scan:
         self._quiet = quiet
         self._concurrency = concurrency
         self._pool: Threads | None = None
-        self._repeats = Repeats()
-        self.repeats: Sequence[Repeat] = ()
+        self._suspects = SuspectSearch()
+        self.suspects = NONE
         """Set after the last chunk or part, unless the rows came from the scan cache."""
 
     def close(self) -> None:
@@ -266,22 +236,22 @@ class Scan:
         """The next rows, or None after the last one. Raises LocalError when the store is gone."""
         rows = next(self._chunks, None)
         if rows is None:
-            self.repeats = self._repeats.found()
+            self.suspects = self._suspects.found()
             return None
         paths, times = self._photos(rows)
-        self._repeats.add(rows, paths)
+        self._suspects.add(rows, paths)
         return _rows(rows, paths, times)
 
     def next_part(self) -> Scanned | None:
         """The next rows as a part for the scan cache, or None after the last one."""
         found = next(self._chunks, None)
         if found is None:
-            self.repeats = self._repeats.found()
+            self.suspects = self._suspects.found()
             return None
         rows, withheld = self._forgotten.part(found)
         first_line = found[0].line if found else 0
         paths, times = self._photos(rows)
-        self._repeats.add(rows, paths)
+        self._suspects.add(rows, paths)
         return Scanned(
             lines=len(found),
             first_line=first_line,

@@ -182,6 +182,12 @@ class Console(Screen):
     def precheck_warning(self, row: Candidate, fault: Fault) -> None:
         self._tell_row(row, DOUBTFUL, fault.code, fault.message)
 
+    def suspected(self, note: str) -> None:
+        text = f"Warning: {note}"
+        log("suspects", text, {}, level=logging.WARNING, aside=True)
+        if not self._silent:
+            self._print(text)
+
     def _set_postfix(self) -> None:
         if self._bar is None:
             return

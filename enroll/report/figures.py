@@ -137,7 +137,7 @@ OF_RUN: Sequence[Figure[Report]] = (
         sparse=True,
     ),
     _tally("not_reached"),
-    Figure("repeats", lambda run: len(run.ended.tally.repeats)),
+    Figure("repeats", lambda run: len(run.ended.tally.suspects.repeats)),
     Figure("not_photos", lambda run: run.place.not_photos),
     Figure(
         "errors",

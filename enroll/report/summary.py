@@ -9,6 +9,7 @@ from enroll.commands.run_closing import Report
 from enroll.commands.sync_guards import strange_lines, sync_lines
 from enroll.errors import ExitCode
 from enroll.limiter.limits import LimiterState
+from enroll.manifest.suspects import suspect_notes
 from enroll.model import CallKind, Status
 from enroll.report.figures import log_fields, remarks
 from enroll.run.sample import trial_lines
@@ -22,7 +23,6 @@ from enroll.text.wording import (
     error_table,
     facts,
     percent,
-    repeats_notes,
 )
 
 ENOUGH_MOMENTS = 20
@@ -138,7 +138,7 @@ def _no_rows(tally: Tally) -> str:
 
 def _mistakes(tally: Tally) -> Iterator[str]:
     """What is probably a mistake in the manifest."""
-    yield from repeats_notes(tally.repeats)
+    yield from suspect_notes(tally.suspects)
     if _has_no_rows(tally):
         yield "The manifest has no rows: if it is an export, that has probably failed."
 

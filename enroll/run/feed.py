@@ -9,6 +9,7 @@ from functools import partial
 from enroll.engine import HeldPhoto, Read
 from enroll.ledger import WITHHELD, PartCounts
 from enroll.manifest.scan import Scan, Scanned
+from enroll.manifest.suspects import NONE, NewPeople, Suspects, id_notes
 from enroll.model import OPEN, Candidate, Status
 from enroll.run import transitions
 from enroll.run.health import PhotoRootCheck
@@ -43,6 +44,7 @@ class Feed:
         self._people = people
         self._photo_root = photo_root
         self._sample = work.sample
+        self._new_people = NewPeople(journal.ledger)
         self._scanning = False
         self._queued = 0
         self._queued_lines = 0
@@ -189,7 +191,7 @@ class Feed:
         journal, tally = self._journal, self._journal.tally
         if scanned is None:
             tally.scanned = True
-            tally.repeats = self._scan.repeats
+            self._suspect(self._new_people.beside(self._scan.suspects))
             self._photo_root.on_scanned()
             tally.unscanned = 0
             self._queue_sample()
@@ -212,6 +214,21 @@ class Feed:
             self._count(scanned.quiet)
         else:
             self._compare(scanned)
+
+    def _look_at_new(self, rows: Sequence[Candidate]) -> None:
+        """Look for ids that a spreadsheet has changed, before anybody is added under one."""
+        before = len(self._new_people.known_zeros)
+        self._new_people.look((one.row.line, one.row.user_id) for one in rows)
+        if not before and self._new_people.known_zeros:
+            self._suspect(self._new_people.beside(NONE))
+
+    def _suspect(self, suspects: Suspects) -> None:
+        """Count the rows that are probably mistakes, and tell of ids at once if there are more."""
+        told = set(id_notes(self._journal.tally.suspects))
+        self._journal.tally.suspects = suspects
+        for note in id_notes(suspects):
+            if note not in told:
+                self._journal.observer.suspected(note)
 
     def _queue_sample(self) -> None:
         if self._sample is None:
@@ -251,7 +268,7 @@ class Feed:
         self._photo_root.on_lost(compared.gone_from)
         tally.statuses[Status.ENROLLED] += compared.unchanged + compared.gone
         policy, due, known = self._work.policy, [], Counter[tuple[Status, str, str]]()
-        before = tally.due
+        before, new = tally.due, list[Candidate]()
         for candidate in compared.candidates:
             fault = self._work.fault_of(candidate.row)
             same_fault = fault is not None and (candidate.status, candidate.code) == (
@@ -263,13 +280,16 @@ class Feed:
             elif fault is not None:
                 tally.due += candidate.lines
                 journal.row_ends(candidate, Status.INVALID, fault.code, fault.message)
-            elif self._sample is not None:
+            else:
+                new += [candidate] if candidate.face_id is None else []
+                if self._sample is None:
+                    tally.due += candidate.lines
+                    due.append(candidate)
+                    continue
                 self._sample.offer(candidate)
                 if candidate.status in OPEN:
                     self._left_in_doubt.append(candidate)  # unless it is drawn
-            else:
-                tally.due += candidate.lines
-                due.append(candidate)
+        self._look_at_new(new)
         for (status, code, message), lines in known.items():
             tally.count(status, code, message, lines=lines)
         journal.ledger.due_rows.add(due)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from enroll.errors import EnrollError
 from enroll.ledger import RunPace
-from enroll.model import CallKind, Candidate, Fault, Repeat, SharedPhoto, Status
+from enroll.manifest.suspects import NONE, Suspects
+from enroll.model import CallKind, Candidate, Fault, SharedPhoto, Status
 
 BAD = (Status.REJECTED, Status.INVALID, Status.FAILED)
 """Statuses that make exit code 1."""
@@ -53,7 +53,7 @@ class Tally:
     `expected` lines, at most so many until `scanned` is set: those due, or as many as `--limit` or
     `--sample` allows.
 
-    `repeats` are lines that say the same as earlier ones, but for the text, which is ignored.
+    `suspects` are lines that are probably mistakes.
     The manifest has at most `rows` lines, as blank ones count. A run that ends before it has
     compared them all leaves up to `not_reached` of them without a status.
 
@@ -77,7 +77,7 @@ class Tally:
     refused: int = 0
     service_took: Latencies = field(default_factory=Latencies)
     calls_took: Latencies = field(default_factory=Latencies)
-    repeats: Sequence[Repeat] = ()
+    suspects: Suspects = NONE
     rows: int = 0
     not_reached: int = 0
     due: int = 0
@@ -152,6 +152,9 @@ class Observer:
 
     def scanned(self, tally: Tally) -> None:
         """More of the manifest has been compared with the ledger."""
+
+    def suspected(self, note: str) -> None:
+        """The ids of some rows are probably wrong; the sentence says which, why and what to do."""
 
     def finished(self, row: Candidate, status: Status, code: str, message: str) -> None:
         """A due row has its outcome, and is already counted in `Tally.done`."""

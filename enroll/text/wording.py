@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from enroll.ledger import RunPace
-from enroll.model import Repeat
 from enroll.text.remedies import what_to_do
 from enroll.visible import json_text, visible
 
@@ -163,22 +162,6 @@ def error_table(errors: Sequence[tuple[str, str, int, str]]) -> list[str]:
         f"  {status:<{states}}  {code:<{codes}}  {count:>{numbers},}  "
         f"{what_to_do(code, status, one_line(message))}"
         for status, code, count, message in errors
-    ]
-
-
-REPEATS_SHOWN = 3
-"""Rows that the note on repeats names."""
-
-
-def repeats_notes(repeats: Sequence[Repeat]) -> list[str]:
-    """The sentence about rows that repeat others with another text, if there are any."""
-    if not repeats:
-        return []
-    shown = [f"line {one.line:,} repeats line {one.first:,}" for one in repeats[:REPEATS_SHOWN]]
-    more = [f"{len(repeats) - len(shown):,} more"] if len(repeats) > len(shown) else []
-    return [
-        f"{amount(len(repeats), 'row')} with the user_id and image of an earlier row, but another "
-        f"user_data, which is ignored: {', '.join([*shown, *more])}."
     ]
 
 
