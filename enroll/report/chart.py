@@ -103,7 +103,11 @@ def _course(run: RunRecord) -> Course | None:
         flight_ticks=[Tick(y(value, flight_ticks), label) for value, label in flight_ticks],
         rate_ticks=[Tick(y(value, rate_ticks), label) for value, label in rate_ticks],
         time_ticks=[
-            Tick(x(share * seconds), duration(share * seconds)) for share in (0, 0.25, 0.5, 0.75, 1)
+            Tick(0.0, "0"),
+            *(
+                Tick(x(share * seconds), duration(share * seconds))
+                for share in (0.25, 0.5, 0.75, 1)
+            ),
         ],
         limit=None if ceiling is None else y(ceiling, flight_ticks),
     )

@@ -202,7 +202,7 @@
     { name: "status", label: t.status, rank: (i) => rows.status[i] },
     { name: "reason", label: t.reason, rank: (i) => rows.reason[i] },
     { name: "path", label: t.path, key: natural },
-    { name: "edits", label: t.done, rank: (i) => rows.edits[i] },
+    ...(facts.edits.length > 1 ? [{ name: "edits", label: t.done, rank: (i) => rows.edits[i] }] : []),
     { name: "at", label: t.enrolled_at, rank: (i) => rows.at[i] },
     { name: "line", label: t.line, rank: (i) => rows.line[i] },
   ];
@@ -271,15 +271,15 @@
     const cell = (name, text) => { const td = make("td", name, text); made.append(td); return td; };
     cell("").append(photo(rows.picture[i], ""));
     cell("id", rows.id[i]);
-    cell("", rows.data[i]);
+    cell("text", rows.data[i]);
     if (facts.by) cell("", facts.groups[rows.group[i]] || t.no_value);
     const status = facts.statuses[rows.status[i]];
     cell("").append(make("span", `chip ${status.name}`, status.words));
     const reason = rows.reason[i] < 0 ? "" : facts.reasons[rows.reason[i]].title;
-    const told = cell("small", reason);
+    const told = cell("small why", reason);
     if (rows.message[i]) told.append(make("br"), make("span", "", rows.message[i]));
-    cell("small", rows.path[i]);
-    cell("small", facts.edits[rows.edits[i]]);
+    cell("small path", rows.path[i]);
+    if (facts.edits.length > 1) cell("small", facts.edits[rows.edits[i]]);
     cell("small", rows.at[i] ? new Date(rows.at[i] * 1000).toLocaleString(facts.language, { dateStyle: "medium", timeStyle: "short" }) : "");
     if (!facts.ledgerOnly) cell("n", rows.line[i] ? numbers.format(rows.line[i]) : "");
     return made;
