@@ -85,6 +85,11 @@ def _typed_wrong(text: str, draw: random.Random) -> str:
     return text[:at] + text[at + 1 : at + 2] + text[at : at + 1] + text[at + 2 :]
 
 
+def _shortened(first: str) -> str:
+    one, *more = first.replace("-", " ").split()
+    return " ".join([one, *(f"{name[0]}." for name in more)])
+
+
 def _styles(who: Named, draw: random.Random) -> dict[str, Callable[[], str]]:
     """The ways in which the photo of somebody may be called."""
     first, last, number = who.first, who.last, who.number
@@ -116,6 +121,7 @@ def _styles(who: Named, draw: random.Random) -> dict[str, Callable[[], str]]:
         "typed wrong": lambda: _typed_wrong(f"{first} {last}", draw),
         "typed wrong, swapped": lambda: _typed_wrong(f"{last}_{first}", draw),
         "initial": lambda: f"{first[0]}. {last}",
+        "middle initial": lambda: f"{_shortened(first)} {last}",
         "half": lambda: f"{half} {last}",
         "last name": lambda: last,
     }
@@ -162,6 +168,8 @@ def make_case(seed: int, *, listed: int = 1000, others: int = 150) -> Case:
         ways = _styles(who, draw)
         if place is None:
             ways.pop("half", None)  # which may be the whole name of somebody else
+            if " " not in who.first.replace("-", " "):
+                ways.pop("middle initial", None)
         weights = [WEIGHTS.get(way, 1) for way in ways]
         (style,) = draw.choices(list(ways), weights)
         name = ways[style]()

@@ -142,11 +142,12 @@ SURE = [
     ("71 Anna Müller\n72 Anna Müller-Schmidt", "Anna Müller\nAnna Müller-Schmidt", "1>a 2>b"),
     ("71 Anna Müller\n72 Anna Müller-Schmidt", "Anna Müller", ""),
     # Chinese
-    ("71 李伟\n72 李玮\n73 欧阳娜娜", "李伟\n李玮 照片\n欧阳 娜娜", "1>a 2>b 3>c"),
+    ("71 李伟\n72 李玮\n73 欧阳娜娜", "李伟先生\n李玮证件照\n欧阳 娜娜", "1>a 2>b 3>c"),
     ("71 李伟\n72 李伟", "李伟", ""),
     ("7001 李伟", "7001 Li Wei", "1>a"),
     ("7001 李伟\n7002 Peter Schmidt", "7001 Peter Schmidt", ""),
     ("71 Li Wei\n72 Wei Li", "Li Wei\nWei Li", ""),
+    ("71 Li An\n72 Zhang Xiaoming", "Lian\nzhangxiaoming", "2>b"),
     # the same name, and nearly the same
     ("71 Anna Müller\n72 Anna Müller", "Anna Müller\nAnna Müller 2", ""),
     ("71 Anna Müller", "Anna Müller\nAnna Müller 2", ""),
@@ -402,7 +403,7 @@ def test_columns_are_chosen_by_their_names_or_by_hand() -> None:
     chosen = choose_columns(header, roles, (), has_user_data=False)
     assert chosen.ids == ("user_id", "Badge No.", "E-Mail")
     assert chosen.names == (("Name",), ("Vorname", "名", "Name"))
-    assert chosen.others == ("Manager", "Phone number")
+    assert chosen.others == ("Phone number",)
     asked = choose_columns(header, roles, ("vorname", "NAME"), has_user_data=False)
     assert asked.names == (("Vorname", "Name"), ("Vorname",), ("Name",))
     assert asked.shown == ["user_id", "Vorname", "Name"]

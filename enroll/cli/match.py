@@ -64,7 +64,7 @@ def match(list_file: Path, folder: Path, output: Path, **given: Any) -> int:
         in_use=in_use(),
         **given,
     )
-    found = match_photos(settings, progress=lambda done: terminal.progress(done, "names compared"))
+    found = match_photos(settings, progress=lambda done: terminal.progress(done, "photos compared"))
     terminal.say(*_lines(settings, found))
     return 0
 

@@ -86,7 +86,7 @@ def match_photos(
 ) -> Matched:
     """Propose a photo below `folder` for each row of the list, and write the proposals to `output`.
 
-    `progress` gets the number of names compared so far. Raises UsageError for a list or a folder
+    `progress` gets the number of photos compared so far. Raises UsageError for a list or a folder
     that cannot be used, and for an output that is there already, which a person may have edited;
     LocalError if it cannot be written.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, islice, permutations, product
+from itertools import chain, combinations, islice, permutations, product
 
 import numpy as np
 from rapidfuzz import fuzz, process
@@ -57,23 +57,21 @@ class Candidates:
         progress: Callable[[int], None],
     ) -> Iterator[set[int]]:
         """For each photo the people with the most similar names; `photos` has the forms of its
-        name. `progress` gets the number of names that have been compared."""
-        lines = [{_line(names) for names in views} - {""} for views in photos]
-        distinct = list(dict.fromkeys(line for some in lines for line in some))
+        name. `progress` gets the number of photos that are done."""
         people = list(self._by_line)
-        near: dict[str, list[str]] = {}
         step = max(1, _CELLS // max(1, len(people)))
-        for start in range(0, len(distinct) if people else 0, step):
-            chunk = distinct[start : start + step]
-            for line, others in zip(chunk, _nearest(chunk, people, workers), strict=True):
-                near[line] = [people[other] for other in others]
-            progress(start + len(chunk))
-        for some in lines:
-            found: set[int] = set()
-            for line in some:
-                for other in near.get(line, ()):
+        for start in range(0, len(photos), step):
+            chunk = [
+                {_line(names) for names in views} - {""} for views in photos[start : start + step]
+            ]
+            distinct = list(dict.fromkeys(chain.from_iterable(chunk)))
+            near = dict(zip(distinct, _nearest(distinct, people, workers), strict=True))
+            for at, lines in enumerate(chunk, start + 1):
+                found: set[int] = set()
+                for other in (people[place] for line in lines for place in near[line]):
                     found.update(self._some(other, self._by_line[other]))
-            yield found
+                yield found
+                progress(at)
 
     def _some(self, key: object, people: Sequence[int]) -> Sequence[int]:
         """At most MOST of the people of one name, others for the next photo of that name."""
@@ -86,6 +84,9 @@ class Candidates:
 
 def _nearest(chunk: Sequence[str], people: Sequence[str], workers: int) -> Iterator[list[int]]:
     """For each name of a chunk the places of the most similar people."""
+    if not people:
+        yield from ([] for _ in chunk)
+        return
     table = process.cdist(
         chunk,
         people,

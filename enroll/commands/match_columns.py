@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from itertools import chain
 
 from enroll.commands.match_pairs import Person, Photo, by_script
 from enroll.commands.match_scores import EXTRAS, Names
-from enroll.commands.match_words import COUNTED, Text, read_text, word_set
+from enroll.commands.match_words import COUNTED, Text, Word, read_text, word, word_set
 from enroll.errors import UsageError
 from enroll.manifest.header import list_names, short_name
 from enroll.visible import as_seen
@@ -41,6 +42,12 @@ _NUMBER_OF = (
     *("member", "mitglieds", "stamm", "payroll", "pers", "ma"),
 )
 _NUMBER_ENDS = ("nummer", "number", "nr", "no", "id", "code", "num")
+
+_OTHER_PEOPLE = (
+    *("manager", "supervisor", "vorgesetzt", "chef", "boss", "leiter", "leitung", "lehrer"),
+    *("teacher", "contact", "kontakt", "approver", "mentor", "betreuer", "superior"),
+)
+"""In the names of columns that hold the names of other people."""
 
 _FEW_VALUES = 5
 """A column has few values, such as departments, if each is there in this many rows or more."""
@@ -109,7 +116,11 @@ def choose_columns(
         ids=(USER_ID, *numbers, *mails),
         names=tuple(forms),
         mails=tuple(mails),
-        others=tuple(name for name in own if name not in used),
+        others=tuple(
+            name
+            for name in own
+            if name not in used and not any(one in kinds[name] for one in _OTHER_PEOPLE)
+        ),
     )
 
 
@@ -191,7 +202,18 @@ def photo_of(path: str) -> Photo:
     stem = folders.pop().rpartition(".")[0]
     own = read_text(stem)
     said = own if _says_something(own) else next(_telling(folders), own)
-    return Photo(words=said.words, keys=said.keys)
+    return Photo(words=tuple(map(_bare_name, said.words)), keys=said.keys)
+
+
+def _bare_name(one: Word) -> Word:
+    """A word without what is written behind a Chinese name without a blank."""
+    text = _BEHIND.sub("", one.plain) if one.is_ideograph else one.plain
+    return one if text in ("", one.plain) else word(text)
+
+
+_BEHIND = re.compile(
+    r"(?:的|员工|先生|女士|小姐|证件照|照片|相片|头像|[一二两][寸吋]照?|寸照|照)+$"
+)
 
 
 def _telling(folders: Sequence[str]) -> Iterator[Text]:

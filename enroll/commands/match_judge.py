@@ -66,7 +66,7 @@ def propose(
     """Propose photos; no photo is proposed twice.
 
     `columns` are the names of the columns that `Person.ids` come from, `workers` how many cores
-    compare names, and `progress` gets the number of names compared so far.
+    compare names, and `progress` gets the number of photos compared so far.
     """
     found = find_pairs(people, photos, columns=columns, workers=workers, progress=progress)
     served = {place for place, person in enumerate(people) if person.photo is not None}

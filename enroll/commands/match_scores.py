@@ -20,7 +20,7 @@ class Likeness(Enum):
     """In what two names differ at most; the values are for people to read."""
 
     SAME = "the same name"
-    SPELLED = "the same name, spelled in another way"
+    SPELLED = "the same name, written in another way"
     MIDDLE = "the same name, with an initial in the middle"
     SLIP = "the same name but for a slip of the keyboard"
     ONE_WORD = "only one word to compare"
@@ -65,40 +65,44 @@ _LEAST_SIMILARITY = 0.5
 
 TITLES = word_set(
     "dr drs prof professor dipl ing dipling frau hr fr mr mrs ms miss mx msc bsc mba phd med rer "
-    "habil lic 先生 女士 小姐"
+    "habil lic"
 )
 """Words that may be left out of a name. Jr and III may not: they tell father and son apart; nor may
 titles that are names as well, such as Herr, Phil and Nat."""
 
-MAYBE_EXTRAS = word_set("herr sir phil nat small large klein gross no page")
+MAYBE_EXTRAS = word_set("herr sir small large")
 """Words that are like those of EXTRAS where nobody in the list has such a name."""
 
 EXTRAS = TITLES | word_set(
     "img image images dsc dscn dscf pic picture photo photos foto fotos bild bilder portrait "
     "portrat portraet passbild passfoto headshot avatar profile profil scan copy kopie copie final "
     "crop cropped edit edited web print jpg jpeg png badge ausweis id nr emp user "
-    "whatsapp screenshot kopia bearbeitet zugeschnitten 照片 相片 头像 证件照"
+    "whatsapp screenshot kopia bearbeitet zugeschnitten"
 )
 """Words that a photo's name may have besides a name."""
+
+_SHORTEST_JOINED = 7
+"""Letters of a name written as one word; a shorter one may be another name: Lian for Li An."""
 
 _MOST_JOINED = 4
 """Words that are tried in every order as one."""
 
 
 def compare_names(person: Names, photo: Names, extras: Container[str] = EXTRAS) -> Compared:
-    """How alike two names are; words of `extras` that only the photo has do not count."""
-    if not person or not photo:
-        return NOTHING
+    """How alike two names are, each of at least one word; words of `extras` that only the photo has
+    do not count."""
     if sorted(person) == sorted(photo):
         return _whole(SAME_SCORE, Likeness.SAME, person)
     left = _Left(list(person), list(photo))
     left.take_pairs(Word.same)
-    left.take_joined()
+    joined = left.take_joined()
     thin = left.take_pairs(_same_but_for_e)
     left.forgive(TITLES, extras)
     if not left.matched and not (left.person and left.photo):
         return NOTHING  # titles only
     if left.is_empty():
+        if 0 < joined < _SHORTEST_JOINED and min(len(person), len(photo)) == 1:
+            return Compared(_ONE_WORD_SCORE, Likeness.ONE_WORD)
         return _whole(_THIN_SCORE if thin else _SPELLED_SCORE, Likeness.SPELLED, left.matched)
     initials = left.take_pairs(_is_initial)
     if initials and left.is_empty():
@@ -186,15 +190,19 @@ class _Left:
             self.matched += [one for one, _ in found if one.plain not in TITLES]
         return found
 
-    def take_joined(self) -> None:
-        """Take out words that are written as one on the other side: Anna Maria, Annamaria."""
+    def take_joined(self) -> int:
+        """Take out words that are written as one on the other side: Anna Maria, Annamaria. Returns
+        the letters of the shortest such word, 0 for none; ideographs do not count."""
+        lengths = []
         for parts, wholes in ((self.person, self.photo), (self.photo, self.person)):
             for whole in tuple(wholes):
                 if used := _parts_of(whole, parts):
+                    lengths += [] if whole.is_ideograph else [len(whole.plain)]
                     wholes.remove(whole)
                     for part in used:
                         parts.remove(part)
                     self.matched += used
+        return min(lengths, default=0)
 
     def forgive(self, titles: Container[str], extras: Container[str]) -> None:
         """Take out words that may be missing on the other side."""
