@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
+import click
 import pytest
 from archive import Archive
 from moved_clock import standin
 from PIL import Image
 from real_command import Command, account_of
 
+from enroll.cli import cli
 from enroll.errors import ExitCode, UsageError
 from enroll.sandbox import Sandbox
 from enroll.text.files import InUse, Output, check_new_file, check_output
@@ -125,10 +127,24 @@ TABLES = {
     "export": WRITERS["OUTPUT"],
     "verify --differences": WRITERS["--differences"],
     "plan --report": ("plan", "staff.csv", "--group-id", "staff", "--report"),
+    "plan --orphans": ("plan", "staff.csv", "--group-id", "staff", "--orphans"),
+    "match --output": ("match", "staff.csv", "photos", "--output"),
     "adopt --report": WRITERS["--report"],
     "remove --list": ("remove", "--run", "1", "--list"),
 }
 """Every option that names a table."""
+
+
+def test_every_option_that_names_a_table_is_among_these() -> None:
+    context = click.Context(cli)
+    named = {
+        f"{name} {option.opts[0]}"
+        for name in cli.list_commands(context)
+        for command in [cli.get_command(context, name)]
+        for option in (command.params if command else ())
+        if isinstance(option, click.Option) and ".parquet" in (option.help or "")
+    }
+    assert named == set(TABLES) - {"export", "sync --dry-run"}
 
 
 def test_a_table_with_another_suffix_is_refused_with_those_that_there_are(
@@ -189,6 +205,7 @@ def test_every_command_writes_the_same_table_in_every_format(
     assert command(*RUN).code == 0
     ledger = command.ledger.read_bytes()
     archive.manifest([one, two, ("0012", "Müller\nÄ,", "missing.jpg")])
+    archive.photo("photos/orphan.jpg", b"x")
     wrong, empty = [], []
     for option, words in TABLES.items():
         expected = None

@@ -33,7 +33,17 @@ from enroll.text import remedies
 HOSTILE = (
     *("<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", '"><b onload="x">'),
     *('=HYPERLINK("http://x")', "+1+1", "-2", "@SUM(A1)", "{{ 7*7 }}", "{% raw %}", "&lt;i&gt;"),
-    *("a\u202egpj.exe", "bell\x07\x1b[31m", "two\nlines", "_x0041_", "<!--", "]]>", "\u2028", "'"),
+    *(
+        "a\u202egpj.exe",
+        "bell\x07\x1b[31m",
+        "two\nlines",
+        "_x0041_",
+        "<r>1</r>",
+        "<!--",
+        "]]>",
+        "\u2028",
+        "'",
+    ),
 )
 
 

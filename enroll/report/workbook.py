@@ -16,6 +16,7 @@ from enroll.report.pictures import Pictures, make_pictures
 from enroll.report.sections import PageSettings, Sections
 from enroll.report.texts import Texts
 from enroll.text.files import new_file
+from enroll.text.tables import add_text_sheet
 from enroll.text.wording import size
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class _Book:
         _finish(sheet, len(words["runs"]), len(names))
 
     def _sheet(self, book: Workbook, title: str, names: Sequence[str]) -> Worksheet:
-        sheet = book.add_worksheet(self._texts.text[title])
+        sheet: Worksheet = add_text_sheet(book, self._texts.text[title])
         bold = book.add_format({"bold": True, "bottom": 1, "num_format": "@"})
         for place, name in enumerate(names):
             sheet.set_column(place, place, _WIDTHS.get(name, 14))

@@ -381,9 +381,8 @@ class _Workbook(Table):
             self._sheet.set_column(place, place, min(max(width, _NARROW), _WIDE), self._text)
 
     def _new_sheet(self) -> Any:
-        sheet = self._book.add_worksheet(worksheet_class=_sheet_class())
+        sheet = add_text_sheet(self._book)
         sheet.freeze_panes(1, 0)
-        sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{LAST_ROW}"})
         self._sheet, self._rows = sheet, 0
         self._put(self._header, self._bold)
         return sheet
@@ -403,12 +402,12 @@ class _Workbook(Table):
         self._rows += 1
 
 
-def _sheet_class() -> type:
+def add_text_sheet(book: Any, name: str | None = None) -> Any:
+    """A new sheet of an XlsxWriter workbook, for cells of any text: a text like `<r>…</r>` is no
+    XML, `_x005F_x0041_` is escaped, and ids are not marked as numbers stored as text."""
     from xlsxwriter.worksheet import Worksheet  # noqa: PLC0415 - of an extra
 
-    class PlainSheet(Worksheet):  # type: ignore[misc]
-        """A sheet in which a text like `<r>…</r>` is no XML, and `_x005F_x0041_` is escaped."""
-
+    class TextSheet(Worksheet):  # type: ignore[misc]
         @staticmethod
         def _escape_control_characters(data: str) -> str:
             return _NOT_IN_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", data)
@@ -416,7 +415,9 @@ def _sheet_class() -> type:
         def _xml_rich_inline_string(self, string: str, attributes: Any = ()) -> None:
             self._xml_inline_string(string, False, attributes)
 
-    return PlainSheet
+    sheet = book.add_worksheet(name, worksheet_class=TextSheet)
+    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{LAST_ROW}"})
+    return sheet
 
 
 @contextmanager
