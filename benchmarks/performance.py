@@ -16,7 +16,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-from suite import first_call, growth, in_flight, limits, preparing, row_cost, startup, unchanged
+from suite import (
+    first_call,
+    growth,
+    in_flight,
+    limits,
+    preparing,
+    report,
+    row_cost,
+    startup,
+    unchanged,
+)
 from suite.bench import Bench
 from suite.figures import Figure, table, write_csv
 from suite.programs import HOW_TO_GET, find, need, need_linux
@@ -34,6 +44,7 @@ CASES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "in-flight": in_flight.measure,
     "growth": growth.measure,
     "limits": limits.measure,
+    "report": report.measure,
 }
 """In the order in which they run."""
 

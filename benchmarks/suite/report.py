@@ -1,9 +1,13 @@
-"""What `enroll report` takes for a large ledger, of which many rows need a person."""
+"""What `enroll report` takes for a large ledger of which one row in a hundred needs a person, and
+what its page takes in a browser."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,8 +19,29 @@ from enroll.ledger import Changes, LibraryIdentity, RunEnd, RunStart, ledger_at
 from enroll.model import Event, EventKind, FaceRecord, RowRecord, Status
 
 from .archives import Archive, kept
+from .bench import Bench
+from .figures import OURS, Figure, figure
+from .process import measured
+from .ways import surroundings
 
 _AT_ONCE = 20_000
+
+_SHARE = 100
+"""Of so many rows one needs a person."""
+
+_ANSWER = """
+([selector, value]) => {
+    const node = document.querySelector(selector), began = performance.now();
+    if (value === null) node.click();
+    else { node.value = value; node.dispatchEvent(new Event("input", { bubbles: true })); }
+    document.body.offsetHeight;  // until it is laid out
+    return performance.now() - began;
+}
+"""
+_QUESTIONS = {
+    "a filter": (["#q", "family12"], ["#q", "e0047"], ["#q", ""], ["#status", "enrolled"]),
+    "a sort": [[f"#entries th[data-name={name}] button", None] for name in ("id", "data", "path")],
+}
 
 _REASONS = (
     (Status.REJECTED, "NO_FACE_FOUND", ""),
@@ -27,6 +52,63 @@ _REASONS = (
     (Status.IN_DOUBT, "TIMEOUT", ""),
 )
 DEPARTMENTS = ("Sales", "Production", "Quality assurance", "Research", "Canteen", "Night shift")
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Time, CPU, memory and size of a page with a picture of each row that needs a person."""
+    rows = bench.size.many
+    case = f"report, {rows:,} rows"
+    with bench.scratch() as folder:
+        archive = portraits(folder, max(rows // _SHARE, 1))
+        ledger = fabricate(folder, archive, rows)
+        page = folder / "report.html"
+        command = (
+            *(sys.executable, "-m", "enroll", "report", page, "--ledger", ledger),
+            *("--thumbnails", str(archive.rows), "--memory", "400MB"),
+        )
+        environ = surroundings(folder, "http://127.0.0.1:9")
+        used = []
+        for _ in bench.rounds([OURS]):
+            used.append(measured(command, cwd=folder, environ=environ))
+        walls = [one.wall for one in used]
+        yield figure(case, OURS, "wall time", values=walls, unit="s", target="≤ 180")
+        yield figure(case, OURS, "CPU", values=[one.cpu for one in used], unit="s")
+        memory = [one.memory / 1e6 for one in used]
+        yield figure(case, OURS, "memory", values=memory, unit="MB", target="≤ 400")
+        size = page.stat().st_size / 1e6
+        yield figure(case, OURS, "size of the page", values=[size], unit="MB", target="≤ 25")
+        for name, values in _in_browser(page, bench.size.rounds).items():
+            target = "≤ 1000" if name == "usable" else "≤ 100"
+            yield figure(
+                case, OURS, f"in Chromium: {name}", values=values, unit="ms", target=target
+            )
+
+
+def _in_browser(page: Path, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds until the page can be used, and until a question is answered: in each round the
+    slowest of several. Nothing where there is no browser."""
+    chromium = shutil.which("chromium")
+    try:
+        from playwright.sync_api import sync_playwright  # noqa: PLC0415
+    except ImportError:
+        return {}
+    if chromium is None:
+        return {}
+    found: dict[str, list[float]] = defaultdict(list)
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        for _ in range(rounds):
+            opened = browser.new_page()
+            opened.goto(page.as_uri())
+            opened.wait_for_selector("html[data-sorted]")
+            found["usable"].append(float(opened.locator("html").get_attribute("data-ready") or 0))
+            for what, questions in _QUESTIONS.items():
+                took = [opened.evaluate(_ANSWER, question) for question in questions]
+                found[what].append(max(took))
+            opened.close()
+        browser.close()
+    return found
 
 
 def portraits(folder: Path, rows: int) -> Archive:
@@ -112,7 +194,7 @@ def _changes(
             code=code,
             message=message,
             request_id=sha256.hex()[32:],
-            prepared="" if number % 3 else "turned upright, shrunk",
+            prepared="" if number % 3 else "turned, shrunk",
             user_data=user_data,
             enrolled_at=None if bad else at + number,
             run=run,
