@@ -243,6 +243,19 @@ def test_photos_of_a_template_enroll_once_and_the_results_name_them(
     ]
 
 
+def test_photos_in_two_folders_that_match_are_a_question(
+    archive: Archive, command: Command
+) -> None:
+    for name in ("old/1.jpg", "new/1.jpg"):
+        archive.photo(name, portrait(1))
+    first = archive.manifest([("1",)], head="user_id", name="old/a.csv")
+    run = ("--group-id", "staff", "--photo", "{user_id}")
+    assert command.run("run", first, *run, "--images", "old").code == 0
+    second = archive.manifest([("1",)], head="user_id", name="new/b.csv")
+    done = command.run("run", second, *run)
+    assert (done.code, "Choose one" in done.err) == (2, True), done.err
+
+
 def test_a_sync_replaces_a_changed_photo_and_keeps_a_face_whose_photo_is_uncertain(
     archive: Archive,
 ) -> None:

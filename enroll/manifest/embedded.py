@@ -31,7 +31,7 @@ from enroll.model import Fault, FileTimes, Status, Unusable
 from enroll.photos import PhotoCode
 from enroll.photos.store import UnusableError
 
-EMBEDDED_ROOT = "/(photo_base64)"
+EMBEDDED_ROOT = "/(in the list)"
 """The root of photos inside lists. It is the same for every list, so that tomorrow's export has the
 same photos; there is no such folder."""
 

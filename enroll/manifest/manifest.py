@@ -25,7 +25,7 @@ from pandas.io.parsers import TextFileReader
 from enroll.errors import ManifestError
 from enroll.manifest.bounds import MAX_PHOTO_LINE_LENGTH
 from enroll.manifest.embedded import EmbeddedPhotos, PhotoColumn, image_name
-from enroll.manifest.encoding import Encoding, find_encoding
+from enroll.manifest.encoding import find_encoding
 from enroll.manifest.header import (
     bound,
     find_roles,
@@ -35,11 +35,10 @@ from enroll.manifest.header import (
     orphans_of,
     own_names,
     parse_columns,
-    result_names,
     roles_to_find,
-    short_name,
 )
 from enroll.manifest.listing import PhotoListing
+from enroll.manifest.notes import list_notes
 from enroll.manifest.photos import (
     FoundPhotos,
     PhotoFinder,
@@ -48,12 +47,9 @@ from enroll.manifest.photos import (
     photo_patterns,
 )
 from enroll.manifest.records import (
-    Header,
     LineNumbers,
-    Structure,
     check_structure,
     find_header,
-    find_non_ascii,
     open_text,
 )
 from enroll.manifest.rules import RowCode, check_row, image_fault, user_id_fault
@@ -62,7 +58,6 @@ from enroll.manifest.template import Template
 from enroll.model import Fault, Role, Row
 from enroll.photos import PhotoStore
 from enroll.text.tables import Rule, free_text, unescape, unescape_column
-from enroll.text.wording import amount
 from enroll.visible import as_seen, path_text
 
 CHUNK_ROWS = 10_000
@@ -493,11 +488,7 @@ def open_manifest(  # noqa: PLR0913  # a keyword for each option
     structure = check_structure(source, found.codec, head, lines_of)
     used = {role: [name] for role, name in roles.items()}
     used |= {role: list(one.names) for role, one in templates.items()}
-    notes = [
-        *_encoding_notes(source, found, head, used),
-        *_hidden_notes(source, head, used),
-        *_notes(path, names, structure),
-    ]
+    notes = list_notes(source, found, head, structure, names=names, used=used)
     return Manifest(
         path=path,
         sha256=source.sha256,
@@ -530,56 +521,3 @@ def _refuse_list_options(path: Path, **given: object) -> None:
                 f"{path} holds photos and no list, so it has no columns. Leave {option} out; "
                 "--id-from says how a photo's path yields its user_id."
             )
-
-
-def _encoding_notes(
-    source: Source, found: Encoding, head: Header, used: Mapping[str, Sequence[str]]
-) -> Iterator[str]:
-    """The note on a guessed encoding, with a cell that shows whether it is wrong. `used` are the
-    names of the columns of each role."""
-    if not found.note:
-        return
-    roles = (Role.USER_DATA, Role.IMAGE, Role.USER_ID)
-    order = [name for role in roles for name in used.get(role, ())]
-    seen = find_non_ascii(source, found.codec, head, order)
-    if seen is None:
-        yield found.note
-        return
-    line, name, text = seen
-    cell = f"{short_name(name)} {short_name(text)!r}" if name != text else f"column {name!r}"
-    yield f"{found.note} For example {cell} in line {line}."
-
-
-def _hidden_notes(source: Source, head: Header, used: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Notes on what is read although the spreadsheet hides it."""
-    hidden = source.hidden
-    if hidden is None:
-        return
-    where = f"{source.path}, sheet {hidden.title!r}"
-    if rows := sum(record > head.record for record in hidden.rows):
-        are, they = ("is", "it counts") if rows == 1 else ("are", "they count")
-        yield (
-            f"{where}: {amount(rows, 'row')} {are} hidden, by hand or by a filter; {they} like "
-            "the others. Delete those that should not count."
-        )
-    for role, names in used.items():
-        for name in names:
-            if hidden.hides(head.names.index(name)):
-                part = "is" if len(names) == 1 else "is part of"
-                yield f"{where}: the column {name!r}, which {part} the {role}, is hidden."
-    if hidden.sheet:
-        yield f"{where} is hidden itself."
-
-
-def _notes(path: Path, names: tuple[str, ...], structure: Structure) -> Iterator[str]:
-    if structure.orphans and is_match_header(names):
-        lines = amount(len(structure.orphans), "line")
-        yield f"{path} has {lines} of photos without a row, which do not count as rows."
-    elif structure.orphans:
-        lines = amount(len(structure.orphans), "line")
-        yield (
-            f"{path} is an export: {lines} without a photo, of faces that no row points to any "
-            "longer, do not count as rows."
-        )
-    for old, new in result_names(own_names(names)).items():
-        yield f"{path} has a column {old.strip()!r} of its own: the results file calls it {new!r}."

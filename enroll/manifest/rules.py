@@ -125,8 +125,8 @@ def image_fault(image: str) -> Fault | None:
     if not image or image.isspace():
         return _fault(
             RowCode.IMAGE_EMPTY,
-            "The row names no photo; write its path in the image column, or fill the columns that "
-            "it is made of.",
+            "The row names no photo: the cell for it, or one that its path is made of, is empty. "
+            "Fill it.",
         )
     if len(image) > MAX_IMAGE_CHARACTERS:
         return _fault(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from enroll import clock
-from enroll.errors import LocalError, ShortageError, UsageError
+from enroll.errors import EnrollError, LocalError, ShortageError, UsageError
 from enroll.ledger import (
     BlockList,
     LedgerReader,
@@ -98,9 +99,11 @@ def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> Cho
 
 
 def _refuse_two(manifest: Manifest, own: Path, named: Path) -> None:
+    store = open_store(own)
+    with suppress(EnrollError):  # a folder of other things, which cannot all be listed
+        manifest = manifest.located(store)
     rows = next(manifest.rows(ROWS_TRIED), [])
     relative = [row.image for row in rows if row.image and not row.image.startswith("/")]
-    store = open_store(own)
     if _has_photo(store.stat([store.locate(image) for image in relative])):
         raise UsageError(
             f"The photos of {manifest.path} may be those below {own}, the manifest's own folder, "

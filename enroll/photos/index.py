@@ -70,8 +70,8 @@ def escaped(cell: str) -> str:
 
 def without_suffix(name: str) -> str:
     """A path or pattern without the suffix of a photo, or `.*`."""
-    if name.endswith(".*"):
-        return name[:-2]
+    if name.endswith("*"):
+        return name.removesuffix(".*")
     suffix = suffix_of(name)
     return name[: -len(suffix) - 1] if suffix in PHOTO_SUFFIXES else name
 
