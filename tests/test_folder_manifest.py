@@ -98,7 +98,7 @@ def test_the_photos_of_a_folder_are_listed_in_order_and_other_files_are_counted(
     images = [image for _, _, image in rows(manifest)]
     assert images == ["2026/11/d.tif", "2026/c.jpeg", "Z.webp", "a.PNG", "b.jpg", 'ü,"x"\n.heic']
     assert manifest.header == ("user_id", "image")
-    (note,) = manifest.notes
+    note, _ = manifest.notes
     assert f"10 files in {tmp_path} are not photos: 4 .jpg" in note
     assert manifest.listing is not None
     others = list(manifest.listing.other_files())
@@ -115,6 +115,23 @@ def test_a_long_folder_is_sorted_outside_of_memory(
         (tmp_path / name).touch()
     monkeypatch.setattr(listing, "SORTED_AT_ONCE", 7)
     assert list(open_store(tmp_path).files()) == sorted(names)
+
+
+def test_folders_may_be_nested_more_deeply_than_functions(tmp_path: Path) -> None:
+    deep = "/".join("a" * 1500)
+    for depth in range(100, 1501, 100):  # no path may be longer than 4,096 bytes
+        (tmp_path / deep[: 2 * depth - 1]).mkdir(parents=True)
+    (tmp_path / deep / "1.jpg").touch()
+    (tmp_path / "b").touch()
+    assert list(open_store(tmp_path).files()) == [f"{deep}/1.jpg", "b"]
+    (tmp_path / deep / "1.jpg").unlink()
+    os.removedirs(tmp_path / deep)  # what removes the test's folder is such a function
+
+
+def test_a_list_in_a_folder_is_pointed_out(tmp_path: Path) -> None:
+    fill(tmp_path, "1.jpg", "export/staff.csv", ".~lock.staff.csv")
+    notes = open_manifest(tmp_path).notes
+    assert any("holds a list, export/staff.csv, which is not used" in note for note in notes)
 
 
 def test_photos_of_one_name_in_several_folders_are_not_silently_one_persons(
@@ -165,7 +182,7 @@ def test_a_folder_that_cannot_be_listed_stops_the_command(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(ManifestError, match="private cannot be listed by this user"):
+    with pytest.raises(ManifestError, match="private cannot be listed, and"):
         open_manifest(tmp_path)
     error = OSError(116, "Stale file handle")
     with pytest.raises(LocalError, match="Mount the share again"):
@@ -271,6 +288,7 @@ def test_options_of_a_list_are_refused_for_a_folder_and_the_reverse(
     for arguments in (
         ("plan", "photos", "--columns", "user_id=NO"),
         ("plan", "photos", "--sheet", "Staff"),
+        ("plan", "photos", "--photo", "{user_id}"),
         ("plan", "staff.csv", "--id-from", "{user_id}"),
         ("plan", "photos", "--id-from", "{user_id}.jpg"),
         ("remove", "--user-ids", "photos", "--group-id", "staff"),

@@ -19,7 +19,7 @@ from real_command import Command
 from enroll.commands.forget_search import PHOTOS, find_traces
 from enroll.errors import ManifestError
 from enroll.manifest.manifest import Manifest, open_manifest
-from enroll.model import Photo, Status, Unusable
+from enroll.model import Credentials, Photo, Status, Unusable
 from enroll.photos import LARGEST_FILE, PhotoCode, open_store, read_photo
 from enroll.photos import archive as zip_archive
 from enroll.photos.store import UnusableError
@@ -250,9 +250,11 @@ def test_names_are_decoded_as_they_were_meant(tmp_path: Path, raw: bytes, shown:
     stand_in = "x" * (len(raw) - 4) + ".jpg"
     path = tmp_path / "a.zip"
     path.write_bytes(packed({stand_in: 1}).replace(stand_in.encode(), raw))
-    manifest = open_manifest(path, id_from=["?{user_id}"] if raw == b"" else ["{user_id}"])
+    manifest = open_manifest(path)
     ((user_id, _, image),) = rows(manifest)
     assert (user_id, image) == (shown, f"{shown}.jpg")
+    guessed = any("does not say how names" in note for note in manifest.notes)
+    assert guessed is not (raw.isascii() or raw == "Jörg.jpg".encode())
     assert isinstance(read(path, image), Photo)
 
 
@@ -264,6 +266,13 @@ def test_names_are_decoded_as_they_were_meant(tmp_path: Path, raw: bytes, shown:
         (packed({f"{n}.jpg": n for n in range(20)})[:5000], "its end is missing"),
         (b"user_id,image\n1,1.jpg\n", "another kind of file"),
         (packed({"1.jpg": 1}).replace(b"PK\x01\x02", b"PK\x01\x03"), "its end is missing"),
+        (
+            packed({"1.jpg": 1}).replace(
+                b"PK\x01\x02\x14\x03\x14\0\0", b"PK\x01\x02\x14\x03\x14\0\1"
+            ),
+            "encrypted",
+        ),
+        (packed({"1_jpg": 1}).replace(b"_jpg", b"\0jpg"), "has a NUL"),
     ],
 )
 def test_a_damaged_archive_is_one_clear_message(
@@ -361,6 +370,39 @@ def test_photos_of_an_archive_that_is_replaced_are_not_mixed(tmp_path: Path) -> 
         found = read_photo(store.locate(name), store)
         assert isinstance(found, Unusable)
         assert (found.status, found.fault.code) == (Status.FAILED, PhotoCode.CHANGED)
+
+
+def test_an_archive_that_is_replaced_during_a_run_enrolls_nobody_with_anothers_photo(
+    box: Sandbox, archive: Archive
+) -> None:
+    path = pack(
+        archive.folder / "a.zip",
+        {"a.csv": "user_id,image\n1,1.jpg\n2,2.jpg\n", "1.jpg": 1, "2.jpg": 2},
+    )
+
+    def replace() -> Credentials:  # the list has been read, and no photo
+        pack(path, {"a.csv": "user_id,image\n1,2.jpg\n2,1.jpg\n", "1.jpg": 2, "2.jpg": 1})
+        return archive.credentials
+
+    report = archive.run(manifest=path, read=replace)
+    assert report.exit_code == 1
+    assert report.ended.tally.codes == {(Status.FAILED, PhotoCode.CHANGED): 2}
+    assert archive.run(manifest=path).exit_code == 0
+    assert faces(box) == {"1": digest(1), "2": digest(2)}
+
+
+def test_the_faces_of_a_library_are_adopted_by_the_photos_of_an_archive(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    path = pack(archive.folder / "photos.zip", {"7_1.jpg": 1, "8_1.jpg": 2})
+    run = ("photos.zip", "--group-id", "staff", "--id-from", "{user_id}_*")
+    assert command("run", *run).code == 0
+    command.ledger.unlink()
+    adopted = command("adopt", *run)
+    assert adopted.code == 0, adopted
+    calls = box.count("add")
+    assert (command("run", *run).code, box.count("add")) == (0, calls)
+    assert path.exists()
 
 
 def test_an_archive_with_one_list_is_that_list_and_its_photos(

@@ -28,6 +28,9 @@ FILES_AT_ONCE = 10_000
 
 _SUFFIXES_SHOWN = 5
 
+_LISTS = ("csv", "tsv", "xlsx")
+"""Suffixes of files that may be lists of the photos."""
+
 
 class PhotoListing:
     """The photos of a store as a CSV in UTF-8: user_id, user_data if a template has it, image.
@@ -48,11 +51,23 @@ class PhotoListing:
         self._names = [one.text for one in self._templates]
         self._copy, self._others = ScratchFile(path), ScratchFile(path)
         self.others = Counter()
+        self._list = ""
         self._write(store, until)
 
     @property
     def notes(self) -> list[str]:
-        """A sentence about the files that are not photos, if there are any."""
+        """Sentences about the files that are not photos, if there are any."""
+        return [*self._others_note(), *self._list_note()]
+
+    def _list_note(self) -> list[str]:
+        if not self._list:
+            return []
+        return [
+            f"{path_text(self._path)} holds a list, {self._list}, which is not used. To use it, "
+            "give it as the manifest, and the photos with --images."
+        ]
+
+    def _others_note(self) -> list[str]:
         if not self.others:
             return []
         count = self.others.total()
@@ -112,6 +127,8 @@ class PhotoListing:
                 image = path_text(file)
                 if not is_photo(file):
                     others.append([image])
+                    if suffix_of(image) in _LISTS and image[0] != "." and not self._list:
+                        self._list = image
                     self.others[suffix_of(image)] += 1
                     continue
                 ids = self._known_ids_of(file)

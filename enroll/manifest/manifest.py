@@ -57,6 +57,7 @@ from enroll.manifest.source import Source
 from enroll.manifest.template import Template
 from enroll.model import Fault, Role, Row
 from enroll.photos import PhotoStore
+from enroll.photos.zipped import ZipStore
 from enroll.text.tables import Rule, free_text, unescape, unescape_column
 from enroll.visible import as_seen, path_text
 
@@ -123,6 +124,11 @@ class Manifest:
         found = [] if listing is None else listing.notes
         if source.member:
             found = [f"The list is {path_text(source.member)} in {path_text(self.path)}."]
+        if isinstance(source.store, ZipStore) and (encoding := source.store.archive.guessed):
+            found.append(
+                f"{path_text(self.path)} does not say how names in it are encoded; they were read "
+                f"as {encoding}."
+            )
         return (*found, *self._notes)
 
     def located(self, store: PhotoStore) -> Manifest:

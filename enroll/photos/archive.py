@@ -103,6 +103,8 @@ class Archive:
         """Open the archive and read its directory. Raises ManifestError where it is not a whole
         ZIP archive, LocalError where it can no longer be reached, and ShortageError."""
         self.path = path
+        self.guessed = ""
+        """The encoding that was guessed for names, if any is neither marked nor UTF-8."""
         self._folded: tuple[array[int], array[int]] | None = None
         try:
             self._descriptor = retry_on_shortage(
@@ -243,7 +245,7 @@ class Archive:
         self._decode = self._choose_encoding()
         hashes, places = array("q"), array("q")
         self._folders = set[int]()
-        last = ""
+        last, self._readable = "", False
         for place, name in self._names():
             hashes.append(hash(name))
             places.append(place)
@@ -256,6 +258,11 @@ class Archive:
                     self._folders.add(hash(folder))
                     folder = folder.rpartition("/")[0]
         self._hashes, self._places = _sorted_together(hashes, places)
+        if places and not self._readable:
+            raise ManifestError(
+                f"{self.shown} is encrypted with a password. Pack it without one, where only you "
+                "can read it."
+            )
 
     def _find_directory(self, size: int) -> tuple[int, int]:
         """Where the directory begins in the file, and its length."""
@@ -298,18 +305,22 @@ class Archive:
     def _choose_encoding(self) -> Callable[[bytes], str]:
         """How names without a mark are decoded. The format says DOS's cp437, but programs write
         what their system uses."""
-        candidates = dict(_ENCODINGS)
+        candidates, is_guessed = dict(_ENCODINGS), False
         for _, record in self._records():
             name, is_marked = _name_in(record), record[9] << 8 & _UTF8
             if not (is_marked or name.isascii()):
+                is_guessed = is_guessed or not _is_utf8(name)
                 candidates = {one: fits for one, fits in candidates.items() if fits(name)}
         encoding = next(iter(candidates), "cp437")
+        if is_guessed:
+            self.guessed = encoding
         return lambda raw: raw.decode(encoding, "replace")
 
     def _names(self) -> Iterator[tuple[int, str]]:
         """The names of all members but folders, and where their records are."""
         for place, record in self._records():
             if not _name_in(record).endswith(b"/"):
+                self._readable = self._readable or not record[8] & _ENCRYPTED
                 yield place, self._name(record)
 
     def _records(self) -> Iterator[tuple[int, bytes]]:

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import IO
 
 from enroll.errors import LocalError, ManifestError
+from enroll.photos.refusals import is_share_gone
 from enroll.resources import shortage_in
 from enroll.visible import path_text
 
@@ -102,22 +103,24 @@ def files_below(root: str) -> Iterator[str]:
     whose photos would otherwise seem to have been removed, LocalError where the store can no longer
     be reached, and ShortageError.
     """
-    yield from _below(root, "")
-
-
-_FOLDER, _LINK, _FILE = b"d", b"l", b"f"
-
-
-def _below(root: str, folder: str) -> Iterator[str]:
-    for entry in sorted_names(_entries(root, folder)):
+    waiting = [("", sorted_names(_entries(root, "")))]
+    while waiting:  # folders may be nested more deeply than functions
+        folder, entries = waiting[-1]
+        entry = next(entries, None)
+        if entry is None:
+            waiting.pop()
+            continue
         name, _, kind = entry.rpartition(b"/")
         path = folder + os.fsdecode(name)
         if kind == _FOLDER:
-            yield from _below(root, f"{path}/")
+            waiting.append((f"{path}/", sorted_names(_entries(root, f"{path}/"))))
             continue
         if kind == _LINK:
             _refuse_link_elsewhere(root, path)
         yield path
+
+
+_FOLDER, _LINK, _FILE = b"d", b"l", b"f"
 
 
 def _entries(root: str, folder: str) -> Iterator[bytes]:
@@ -140,15 +143,16 @@ def _entries(root: str, folder: str) -> Iterator[bytes]:
 def _cannot_list(error: OSError, folder: str) -> Exception:
     if (short := shortage_in(error)) is not None:
         return short
-    shown = path_text(folder.rstrip("/"))
-    if isinstance(error, PermissionError):
-        return ManifestError(
-            f"The folder {shown} cannot be listed by this user, and the people in it would seem to "
-            "have been removed. Correct its permissions, or take it out of the folder of photos."
+    shown = path_text(folder.rstrip("/") or "/")
+    if is_share_gone(error):
+        return LocalError(
+            f"The folder {shown} can no longer be listed: {error.strerror}. Mount the share again, "
+            "then run the same command."
         )
-    return LocalError(
-        f"The folder {shown} can no longer be listed: {error.strerror}. Mount the share again, "
-        "then run the same command."
+    return ManifestError(
+        f"The folder {shown} cannot be listed, and the people in it would seem to have been "
+        f"removed: {error.strerror}. Correct its permissions, or take it out of the folder of "
+        "photos."
     )
 
 
