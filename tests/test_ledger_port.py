@@ -312,14 +312,14 @@ def test_a_kept_scan_is_recalled_until_a_run_with_another_mark_begins(store: Led
     scan = CachedScan(fingerprint="mark", manifest="m", parts=1, results=("/r.csv", 1, 2))
     with closing(store.open(STAFF)) as ledger:
         marked(ledger, "mark")
-        ledger.scan_cache.save_part(Part(number=0, rows=b"packed"))
+        ledger.scan_cache.save_part(Part(number=0, first_line=2, rows=b"packed"))
         ledger.scan_cache.save(scan)
         ledger.commit()
     with closing(store.read()) as reader:
         assert reader.last_scan() == scan
     with closing(store.open(STAFF)) as ledger:
         marked(ledger, "mark")
-        assert ledger.scan_cache.load_part(0) == Part(number=0, rows=b"packed")
+        assert ledger.scan_cache.load_part(0) == Part(number=0, first_line=2, rows=b"packed")
         marked(ledger, "another")
         assert ledger.last_scan() is None
         assert ledger.scan_cache.load_part(0) is None
@@ -522,6 +522,25 @@ def test_rows_seen_for_the_first_time_are_pending_unless_only_planned(
     ledger.due_rows.compare([scanned(1)], run=1)
     ledger.commit()
     assert ledger.status().counts == {Status.PENDING: 1}
+
+
+def test_rows_left_due_are_queued_before_a_scan_unless_they_break_a_rule(
+    store: LedgerStore,
+) -> None:
+    with closing(store.open(STAFF)) as ledger:
+        run = ledger.start_run(replace(START, scan_mark="mark"))
+        ledger.due_rows.compare([scanned(number) for number in (1, 2, 3)], run=run)
+        ledger.commit()
+    with closing(store.open(STAFF)) as ledger:
+        marked(ledger, "mark")
+        due_rows = ledger.due_rows
+        assert due_rows.add_early("another", is_good=lambda _: True) == 0
+        assert due_rows.add_early("mark", is_good=lambda row: row.user_id != "u2") == 2
+        found = due_rows.compare([scanned(number) for number in (1, 2, 3, 4)], run=1)
+        assert [one.row.user_id for one in found.candidates] == ["u2", "u4"]
+        assert found.early == 2
+        due_rows.add(found.candidates)
+        assert [one.row.user_id for one in due_rows.take(9)] == ["u1", "u3", "u2", "u4"]
 
 
 def test_due_rows_come_back_in_order_and_once(ledger: Ledger) -> None:

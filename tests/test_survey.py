@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive import Archive, nobody, portrait
+from archive import Archive, nobody, portrait, read_csv
 from hypothesis import given
 from hypothesis import strategies as st
 from real_command import Command
 
-from enroll.commands import run, run_closing
+from enroll.commands import run_closing
 from enroll.facesearch import Call, FaceSearch
 from enroll.ledger import (
     CachedScan,
@@ -39,10 +39,10 @@ RUN = ("run", "staff.csv", "--group-id", "staff")
 @given(st.lists(st.tuples(st.integers(1, 10**9), st.text(), st.text(), st.text()), max_size=20))
 def test_rows_come_back_from_a_part_as_they_were(cells: list[tuple[int, str, str, str]]) -> None:
     rows = [Row(line=n, user_id=u, user_data=d, image=i) for n, u, d, i in cells]
-    known = unpack(pack(rows, first_line=7, withheld=3))
+    known = unpack(pack(rows, first_line=7, withheld=3), first_line=7)
     columns = (known.lines, known.user_ids, known.user_data, known.images)
     assert list(zip(*columns, strict=True)) == cells
-    assert (known.first_line, known.withheld) == (7, 3)
+    assert known.withheld == 3
 
 
 def test_counts_come_back_from_their_text() -> None:
@@ -62,12 +62,19 @@ def test_a_digest_tells_any_other_size_or_time() -> None:
     assert len(digests) == 1 + len(times)
 
 
+RECORD = CachedScan(fingerprint="m", manifest="", parts=0)
+
+
 class Kept:
     """A keeper that only remembers what it was told."""
 
     def __init__(self) -> None:
         self.settled: dict[int, PartCounts] = {}
-        self.parts = {0: Part(number=0, rows=b"rows", digest=b"d", counts=PartCounts(unchanged=5))}
+        self.parts = {
+            0: Part(
+                number=0, first_line=2, rows=b"rows", digest=b"d", counts=PartCounts(unchanged=5)
+            )
+        }
 
     def load_part(self, number: int) -> Part:
         return self.parts[number]
@@ -85,7 +92,7 @@ class Kept:
 
 def begun(*, due: int, settles: bool = True) -> tuple[ScanCache, Kept]:
     kept = Kept()
-    surveyor = ScanCache(kept, recalled=None, manifest="", mark="m")
+    surveyor = ScanCache(kept, recalled=None, record=RECORD)
     surveyor.begins(first_line=2, packed=b"rows", digest=b"d")
     surveyor.compared(unchanged=3, user_data_changed=1, bad={}, due=due, settles=settles)
     return surveyor, kept
@@ -116,10 +123,10 @@ def test_a_part_of_which_some_rows_were_not_looked_at_stays_open() -> None:
 def test_a_part_of_the_last_scan_that_is_compared_again_is_open_until_it_is_settled() -> None:
     kept = Kept()
     last = CachedScan(fingerprint="m", manifest="", parts=1)
-    cache = ScanCache(kept, recalled=last, manifest="", mark="m")
+    cache = ScanCache(kept, recalled=last, record=RECORD)
     assert (cache.next_number(), cache.next_number()) == (0, None)
     cache.begins(first_line=2, packed=None, digest=b"d")
-    assert kept.parts == {0: Part(number=0, rows=b"rows")}
+    assert kept.parts == {0: Part(number=0, first_line=2, rows=b"rows")}
 
 
 # Whole runs
@@ -128,7 +135,8 @@ def test_a_part_of_the_last_scan_that_is_compared_again_is_open_until_it_is_sett
 @pytest.fixture
 def parts_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts so small that an archive of a few people has several."""
-    monkeypatch.setattr(run, "CHUNK_ROWS", 2)
+    for name in ("LEAST_ROWS", "MOST_ROWS"):
+        monkeypatch.setattr(scan, name, 2)
 
 
 @pytest.fixture
@@ -180,8 +188,7 @@ def test_a_photo_that_was_touched_or_replaced_has_its_part_compared(
     os.utime(archive.folder / "photos/5.jpg")
     done = command(*RUN)
     assert (done.code, "1 row enrolled" in done.out) == (0, True), done
-    # The header is a record of the first part.
-    assert compared == [["person-0002", "person-0003"], ["person-0004", "person-0005"]]
+    assert compared == [["person-0003", "person-0004"], ["person-0005"]]
     assert Counter(face.user_id for face in box.faces("staff"))["person-0003"] == 2
     compared.clear()
     assert "nothing to do" in command(*RUN).out
@@ -233,7 +240,7 @@ def test_a_face_that_a_command_has_made_due_again_is_sent(
 
 
 @pytestmark_runs
-def test_a_manifest_of_other_content_or_columns_drops_what_was_known(
+def test_of_the_next_version_of_a_manifest_only_parts_that_are_new_are_compared(
     archive: Archive, command: Command, compared: list[list[str]]
 ) -> None:
     rows = archive.portraits(1, 2, 3)
@@ -243,11 +250,66 @@ def test_a_manifest_of_other_content_or_columns_drops_what_was_known(
     compared.clear()
     done = command(*RUN)
     assert "1 enrolled row whose user_data differs" in done.out, done
-    assert len(compared) == 2
+    assert compared == [["person-0003"]]
     compared.clear()
     again = command(*RUN)
     assert "1 enrolled row whose user_data differs" in again.out
     assert compared == []
+
+
+@pytestmark_runs
+@pytest.mark.parametrize("word", ["run", "sync"])
+def test_parts_are_found_again_in_other_places_of_the_next_export(
+    box: Sandbox, archive: Archive, command: Command, compared: list[list[str]], word: str
+) -> None:
+    rows = archive.portraits(1, 2, 3, 4, 5, 6)
+    archive.manifest(rows)
+    settle = ("--grace", "0", "--max-removals", "100%") if word == "sync" else ()
+    assert command(word, *RUN[1:], *settle).code == 0
+    # 1 and 2 are at another line and 3 has left; 4 comes with 7, and 5 and 6 are listed twice.
+    seven = archive.portraits(7)
+    archive.photo("photos/7.jpg", nobody())
+    archive.manifest([*rows[4:], *rows[:2], rows[3], *seven, *rows[4:]], name="next.csv")
+    compared.clear()
+    done = command(word, "next.csv", *RUN[2:], *settle)
+    assert done.code == 1, done
+    assert compared == [["person-0004", "person-0007"], ["person-0005", "person-0006"]]
+    results = read_csv(archive.folder / "next.results.csv")
+    assert Counter(one["status"] for one in results) == {"enrolled": 7, "rejected": 1}
+    left = {face.user_id for face in box.faces("staff")}
+    assert ("person-0003" in left) == (word == "run")
+    compared.clear()
+    again = command(word, "next.csv", *RUN[2:], *settle)
+    assert again.code == (1 if word == "run" else 0), again  # a sync fails on what is new
+    assert compared == []
+
+
+@pytestmark_runs
+def test_a_row_of_the_next_export_that_breaks_a_rule_is_not_sent_before_it_is_scanned(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    rows = archive.portraits(1, 2, 3)
+    archive.manifest(rows[:2])
+    assert command("sync", *RUN[1:]).code == 0
+    archive.manifest([*rows[:2], ("no id", "Name", rows[2][2]), ("four", "long " * 40, rows[2][2])])
+    done = command("sync", *RUN[1:])
+    assert done.code == 1, done
+    results = read_csv(archive.folder / "staff.results.csv")
+    errors = [one["error"].partition(":")[0] for one in results[2:]]
+    assert errors == ["USER_ID_CHARACTER", "USER_DATA_TOO_LONG"]
+    assert box.count("add") == 2
+
+
+@pytestmark_runs
+def test_a_manifest_with_other_columns_drops_what_was_known(
+    archive: Archive, command: Command, compared: list[list[str]]
+) -> None:
+    rows = [(*row, row[1]) for row in archive.portraits(1, 2, 3)]
+    archive.manifest(rows, head="user_id,user_data,image,other")
+    assert command(*RUN).code == 0
+    compared.clear()
+    assert command(*RUN, "--columns", "user_data=other").code == 0
+    assert len(compared) == 2
 
 
 @pytestmark_runs
@@ -262,7 +324,7 @@ def test_runs_and_syncs_use_one_scan_and_a_sync_compares_what_has_another_text(
     compared.clear()
     done = command("sync", *RUN[1:])
     assert (done.code, "1 enrolled again with another user_data" in done.out) == (0, True), done
-    assert compared == [["person-0002", "person-0003"]]
+    assert compared == [["person-0003"]]
     assert {face.user_data for face in box.faces("staff") if face.user_id == "person-0003"} == {
         "Other"
     }
@@ -277,7 +339,7 @@ def test_runs_and_syncs_use_one_scan_and_a_sync_compares_what_has_another_text(
 def test_a_sync_that_reads_a_touched_photo_leaves_the_scan_of_all_others(
     archive: Archive, command: Command, compared: list[list[str]]
 ) -> None:
-    archive.manifest(archive.portraits(1, 2, 3, 4))
+    archive.manifest(archive.portraits(1, 2, 4))
     assert command("sync", *RUN[1:]).code == 0
     compared.clear()
     os.utime(archive.folder / "photos/4.jpg")

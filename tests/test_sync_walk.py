@@ -29,6 +29,7 @@ from enroll.commands.sync_compare import preview
 from enroll.commands.sync_rows import take_few
 from enroll.commands.verify import VerifySettings, verify
 from enroll.errors import EnrollError, ExitCode
+from enroll.manifest import scan
 from enroll.report.summary import summary_lines
 from enroll.settings import Bound
 
@@ -404,7 +405,8 @@ def test_a_kept_scan_changes_nothing_that_nights_come_to(
     moved_clock: MovedClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "CHUNK_ROWS", 3)
+    for name, rows in {"LEAST_ROWS": 2, "MEAN_ROWS": 2, "MOST_ROWS": 5}.items():
+        monkeypatch.setattr(scan, name, rows)
     few: list[bool] = []
 
     def counted(*given: Any, **options: Any) -> Any:

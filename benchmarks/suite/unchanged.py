@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from .archives import IN_A_FOLDER, Archive
@@ -25,6 +26,10 @@ FIRST = "enroll, first run"
 RSYNC = "rsync -a --dry-run"
 SYNC = "enroll sync"
 AFTER_SYNC = "enroll, run after a sync"
+FIRST_SYNC = "enroll, first sync"
+NEXT_EXPORT = "enroll sync, next export"
+_LEFT = 50
+"""Rows, evenly spread, that a manifest has and the next export has not."""
 _DUE = 0.3
 
 
@@ -83,19 +88,40 @@ def measure_due(bench: Bench) -> Iterator[Figure]:
 
 
 def measure_sync(bench: Bench) -> Iterator[Figure]:
-    """A sync that finds nothing to do beside such a run, and the run after it."""
+    """A sync that finds nothing to do beside such a run, and the run after it; a sync of the next
+    export beside a first one, which compares everybody."""
     rows = bench.size.many
     manifest = bench.small().manifest(rows).resolve()
     used: dict[str, list[Usage]] = defaultdict(list)
     with running() as nginx, bench.scratch() as folder:
         fabricate(folder / "ledger.sqlite", bench.small(), rows)
         environ = surroundings(folder, nginx.endpoint)
-        measured(ours("sync", manifest, folder), cwd=folder, environ=environ)
+
+        def run(word: str, way: str, rows_of: Path = manifest) -> None:
+            used[way].append(measured(ours(word, rows_of, folder), cwd=folder, environ=environ))
+
+        run("sync", FIRST_SYNC)
         for _, word in bench.rounds(["run", "sync, run"]):
-            for way in [OURS] if word == "run" else [SYNC, AFTER_SYNC]:
-                command = ours("sync" if way == SYNC else "run", manifest, folder)
-                used[way].append(measured(command, cwd=folder, environ=environ))
+            if word == "run":
+                run("run", OURS)
+            else:
+                run("sync", SYNC)
+                run("run", AFTER_SYNC)
+        with _next_export(manifest, rows) as shorter:
+            run("sync", NEXT_EXPORT, shorter)
     yield from _figures(f"quiet sync, {rows:,} rows", used, targets={SYNC: "≤ 1.3 × run"})
+
+
+@contextmanager
+def _next_export(manifest: Path, rows: int) -> Iterator[Path]:
+    """The manifest without some rows, beside it, as its photos are relative to it."""
+    path, step = manifest.with_name("next.csv"), max(rows // _LEFT, 2)
+    with manifest.open() as lines, path.open("w") as next_lines:
+        next_lines.writelines(line for number, line in enumerate(lines) if number % step != 1)
+    try:
+        yield path
+    finally:
+        path.unlink()
 
 
 def renew(ledger: Path, master: Path) -> None:

@@ -18,7 +18,8 @@ from enroll.errors import EnrollError
 from enroll.ledger import Ledger, SyncResult
 from enroll.limiter.adaptive import MOST_IN_FLIGHT, limiter_for
 from enroll.limiter.limits import CallBudget, Limiter, RateLimiter
-from enroll.manifest.scan import CHUNK_ROWS, Scan, Scanned
+from enroll.manifest.scan import CHUNK_ROWS, Scan, Scanned, in_parts
+from enroll.manifest.suspects import Suspects
 from enroll.model import Credentials
 from enroll.photos import marks
 from enroll.resources import Concurrency, share_out
@@ -136,19 +137,25 @@ class Run:
         return other_calls(self.given.settings, self._opened.connection, self.ledger)
 
     def drive(
-        self, core: OneCore | None = None, *, quiet: Mapping[int, Scanned] | None = None
+        self,
+        core: OneCore | None = None,
+        *,
+        quiet: Mapping[int, Scanned] | None = None,
+        suspects: Suspects | None = None,
     ) -> Ended:
-        """Enroll what is due, on one `core` while nobody else wants it; `quiet` is as for `Scan`.
+        """Enroll what is due, on one `core` while nobody else wants it; `quiet` is as for `Scan`,
+        and so are `suspects`.
         Raises only bugs."""
         given, opened = self.given, self._opened
         service, store = opened.connection.service, opened.destination.store
         scan = Scan(
-            given.manifest.rows(CHUNK_ROWS),
+            in_parts(given.manifest.rows(CHUNK_ROWS)),
             store,
             concurrency=opened.concurrency.readers,
             forgotten=opened.forgotten,
             renews=given.settings.renews,
             quiet=quiet,
+            suspects=opened.suspects or suspects,
         )
         self.tally.rows = self.tally.unscanned = given.manifest.rows_at_most
         engine = ThreadEngine(service, store, self._executors)

@@ -15,7 +15,7 @@ from enroll import __version__, clock
 from enroll.allowed import GROUP_ID_NEEDED
 from enroll.errors import EnrollError, UsageError
 from enroll.facesearch.answers import why_fixed
-from enroll.ledger import BlockList, LibraryIdentity, fingerprint, ledger_at
+from enroll.ledger import BlockList, CachedScan, LibraryIdentity, fingerprint, ledger_at
 from enroll.manifest.manifest import READER_VERSION, Manifest, manifest_from_json, open_manifest
 from enroll.manifest.results import check_results, default_results_path
 from enroll.manifest.source import Source
@@ -159,11 +159,20 @@ def options_of_key(key: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def scan_mark(
+def scan_record(
     settings: RunSettings, manifest: Manifest, store: PhotoStore, forgotten: BlockList
-) -> str:
-    """The fingerprint of all that decides which rows are due, besides photos and ledger. The
-    manifest has found its photos in the store."""
+) -> CachedScan:
+    """What a scan is recorded as; its parts are not known yet.
+
+    The fingerprint is of all that decides which rows are due, besides photos and ledger: of the
+    settings and of how the manifest has found its photos in the store, then a dot, then of the
+    manifest's content.
+    """
     due_rules = [settings.due_rules(), marks(settings.preparation)]
-    key = manifest_key(settings, manifest.sha256)
-    return fingerprint(*key, store.root, manifest.found_by, due_rules, forgotten.mark)
+    key = manifest_key(settings, "")
+    mark = fingerprint(*key, store.root, manifest.found_by, due_rules, forgotten.mark)
+    return CachedScan(
+        fingerprint=f"{mark}.{manifest.sha256}",
+        manifest=json.dumps([manifest_key(settings, manifest.sha256), manifest.to_json()]),
+        parts=0,
+    )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll.commands.library import provide_library
-from enroll.commands.run_input import RunInput, manifest_key, named_library, scan_mark
+from enroll.commands.run_input import RunInput, named_library, scan_record
 from enroll.errors import UsageError
 from enroll.facesearch.signing import CLOCK_SLACK_SECONDS, clock_sentence
 from enroll.ledger import (
@@ -19,7 +18,9 @@ from enroll.ledger import (
     check_library,
     ledger_at,
 )
+from enroll.manifest.carry_over import carry_over
 from enroll.manifest.scan import ChosenStore, choose_photo_store
+from enroll.manifest.suspects import Suspects
 from enroll.model import Library
 from enroll.ownership import others_can_read, pasteable
 from enroll.photos import PhotoStore
@@ -66,8 +67,9 @@ class Opened:
     """A run on record, with its ledger held and its library proved.
 
     `concurrency` is what this machine allows, `trust` how far the ledger is believed to know the
-    library; `began` is UNIX ms, `scan_cache` what the last scan of this manifest found, `forgotten`
-    who was forgotten.
+    library; `began` is UNIX ms, `scan_cache` what the last scan of this manifest found, `suspects`
+    its rows that are probably mistakes if the scan was carried over from another manifest,
+    `forgotten` who was forgotten.
     """
 
     given: RunInput
@@ -78,6 +80,7 @@ class Opened:
     trust: Trust
     began: int
     scan_cache: ScanCache
+    suspects: Suspects | None
     forgotten: BlockList
 
 
@@ -184,25 +187,20 @@ class _Opening:
         ledger, forgotten = held.ledger, held.ledger.block_list
         photos = choose_photo_store(settings.images, manifest, ledger)
         manifest = photos.manifest
-        key = manifest_key(settings, manifest.sha256)
-        mark = scan_mark(settings, manifest, photos.store, forgotten)
+        scan = scan_record(settings, manifest, photos.store, forgotten)
+        suspects = carry_over(ledger, manifest, photos.store, record=scan)
         start = replace(
             run_start(settings),
             manifest=path_text(manifest.path.absolute()),
             manifest_sha256=manifest.sha256,
-            scan_mark=mark,
+            scan_mark=scan.fingerprint,
             photo_root=photos.store.root,
             photo_root_named=photos.named,
         )
         run = ledger.start_run(start, offsets=self.connection.service.clock.offsets)
         if trust is not Trust.LESS:
             held.lock.remember_run(start.at)
-        scan_cache = ScanCache(
-            ledger.scan_cache,
-            recalled=ledger.last_scan(),
-            manifest=json.dumps([key, manifest.to_json()]),
-            mark=mark,
-        )
+        scan_cache = ScanCache(ledger.scan_cache, recalled=ledger.last_scan(), record=scan)
         return Opened(
             given=replace(self.given, manifest=manifest),
             connection=self.connection,
@@ -212,6 +210,7 @@ class _Opening:
             trust=trust,
             began=start.at,
             scan_cache=scan_cache,
+            suspects=suspects,
             forgotten=forgotten,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from enroll.commands.sync_compare import (
 )
 from enroll.errors import EnrollError, GuardError, ServiceError
 from enroll.ledger import Ledger, empty_ledger
-from enroll.manifest.scan import Scanned, resolved
+from enroll.manifest.scan import resolved
 from enroll.model import Credentials
 from enroll.session.deletions import delete_chosen
 from enroll.session.session import command_record, run_start
@@ -63,7 +63,7 @@ def sync_manifest(
         deletions = _Deletions(settings, run, difference)
         if held is None:  # nobody was there before, so there is nobody to delete
             return run.close(run.drive(core), sync_result=deletions.result)
-        ended = deletions.finish(_enroll(run, deletions, difference.quiet, core))
+        ended = deletions.finish(_enroll(run, deletions, difference, core))
         return run.close(ended, sync_result=deletions.result)
 
 
@@ -93,7 +93,7 @@ def _compare_on_record(
 def _enroll(
     run: Run,
     deletions: _Deletions,
-    quiet: Mapping[int, Scanned] | None,
+    difference: ManifestDifference,
     core: OneCore | None,
 ) -> Ended:
     """Delete what earlier syncs left to be deleted at once, then enroll."""
@@ -106,7 +106,7 @@ def _enroll(
         return run.ended(stop=error)
     except KeyboardInterrupt:  # library users may have no signal handler
         return run.ended(signal=signal.SIGINT)
-    return run.drive(core, quiet=quiet)
+    return run.drive(core, quiet=difference.quiet, suspects=difference.suspects)
 
 
 class _Deletions:

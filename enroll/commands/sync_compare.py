@@ -23,12 +23,13 @@ from enroll.commands.run_input import (
     ledger_path,
     named_library,
     prepare,
-    scan_mark,
+    scan_record,
 )
 from enroll.commands.sync_guards import Refusal, Seen
 from enroll.commands.sync_rows import TakenRows, take_all, take_few
 from enroll.errors import GuardError, LocalError, TimeOverError
 from enroll.ledger import (
+    CachedScan,
     Changes,
     Ledger,
     ReadFile,
@@ -39,6 +40,7 @@ from enroll.ledger import (
     iso_time,
     ledger_at,
 )
+from enroll.manifest.carry_over import carry_over
 from enroll.manifest.manifest import Manifest
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.manifest.scan import FolderGoneError, NoFolderError, Scanned, choose_photo_store
@@ -73,7 +75,8 @@ class ManifestDifference:
 
     `result` has the numbers, and no deletions yet; `now` is when they were found (UNIX ms),
     `cutoff` that of `removal_cutoff`, and `store` has the photos. `quiet` are the parts of the scan
-    cache of which no row is to be added; None if everybody was compared.
+    cache of which no row is to be added; None if everybody was compared. `suspects` are known if
+    the scan was carried over from another manifest.
     """
 
     manifest: Manifest
@@ -82,6 +85,7 @@ class ManifestDifference:
     cutoff: int
     store: PhotoStore
     quiet: Mapping[int, Scanned] | None
+    suspects: Suspects | None
 
 
 def preview(settings: SyncSettings, *, show_user_ids: bool = False) -> Iterator[SyncResult]:
@@ -122,7 +126,9 @@ def compare(
         take_all(manifest, ledger, open_store("."), readers=settings.readers)
         _count_returned(ledger, keep=keep)
         raise GuardError([f"Nothing was done. {error}"]) from error
-    taken = _take_rows(settings, manifest, ledger, store)
+    scan = scan_record(settings, manifest, store, ledger.block_list)
+    carried = carry_over(ledger, manifest, store, record=scan) if keep else None
+    taken = _take_rows(settings, manifest, ledger, store, scan)
     returned = _count_returned(ledger, keep=keep)
     diff.match_photos(reread=settings.checksum)
     _read_photos(settings, ledger, store, given.until, keep=keep)
@@ -131,16 +137,18 @@ def compare(
     counted = diff.counts()
     if settings.differences is not None:
         _write_row_diffs(diff.row_diffs(photo_root=store.root), settings.differences)
+    suspects = carried or taken.suspects
     found = ManifestDifference(
         manifest=manifest,
         result=SyncResult(
             counted=replace(counted, rows=taken.lines, returned=returned),
-            notes=list(suspect_notes(taken.suspects if keep else _beside(taken.suspects, ledger))),
+            notes=list(suspect_notes(suspects if keep else _beside(suspects, ledger))),
         ),
         now=now,
         cutoff=cutoff,
         store=store,
         quiet=None if taken.people is None else taken.quiet_without(diff.changed_people()),
+        suspects=carried,
     )
     return _with_other_manifest(found, settings, ledger)
 
@@ -155,13 +163,12 @@ def _beside(suspects: Suspects, ledger: Ledger) -> Suspects:
 
 
 def _take_rows(
-    settings: SyncSettings, manifest: Manifest, ledger: Ledger, store: PhotoStore
+    settings: SyncSettings, manifest: Manifest, ledger: Ledger, store: PhotoStore, scan: CachedScan
 ) -> TakenRows:
-    """Take the rows to compare: few, if the scan cache is of this manifest and these settings."""
+    """Take the rows to compare: few, if the scan cache has this `scan`."""
     cached, few = ledger.last_scan(), None
     as_it_was = not settings.checksum and settings.sample is None
-    mark = scan_mark(settings, manifest, store, ledger.block_list)
-    if cached is not None and cached.fingerprint == mark and as_it_was:
+    if cached is not None and cached.fingerprint == scan.fingerprint and as_it_was:
         few = take_few(ledger, cached, store, readers=settings.readers)
     return few or take_all(manifest, ledger, store, readers=settings.readers)
 

@@ -103,7 +103,7 @@ class _Taking:
         scanned = seen.scanned()
         if seen.quiet is not None:
             self._quiet[part.number] = scanned
-        if seen.quiet is not None and not seen.quiet.user_data_changed:
+        if seen.same and not (seen.quiet and seen.quiet.user_data_changed):
             rows = seen.rows(self._people)
         else:
             rows = list(scanned.rows) or seen.rows()

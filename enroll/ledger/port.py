@@ -6,7 +6,7 @@ which. tests/test_ledger_port.py is what every adapter has to pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -45,6 +45,7 @@ from enroll.model import (
     Event,
     FaceRecord,
     LibraryFace,
+    Row,
     ScannedRow,
     SharedPhoto,
     Status,
@@ -212,9 +213,12 @@ class DueRows(Protocol):
     def add(self, due: Iterable[Candidate]) -> None:
         """Add rows to the end of the queue."""
 
-    def add_early(self, mark: str) -> int:
-        """Queue rows that earlier runs with this `scan_mark` left due, some thousands at most, and
-        leave them out of later comparisons. Returns their number."""
+    def add_early(self, mark: str, *, is_good: Callable[[Row], bool]) -> int:
+        """Queue rows that runs with this `scan_mark` left due, some thousands at most, and leave
+        them out of later comparisons. Returns their number.
+
+        `is_good` says whether a row breaks no rule; its image is the path, and its line 0.
+        """
 
     def early_repeats(self) -> list[tuple[Status, str, str, int]]:
         """Status, code, message and number of the further lines of rows that `add_early` queued."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
@@ -28,7 +29,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from enroll.ledger import schema as s
 from enroll.ledger.records import Comparison
-from enroll.ledger.scan_cache import CachedScan, Part, PartCounts
+from enroll.ledger.scan_cache import CachedScan, KeptPart, Part, PartCounts, content_of
 from enroll.ledger.statements import (
     INSERT_DUE,
     INSERT_SCAN,
@@ -39,7 +40,7 @@ from enroll.ledger.statements import (
     queued_row,
     scan_tuples,
 )
-from enroll.model import Candidate, ScannedRow, Status
+from enroll.model import Candidate, Row, ScannedRow, Status
 
 
 class SqliteScanCache:
@@ -56,17 +57,23 @@ class SqliteScanCache:
             return None
         return Part(
             number=number,
+            first_line=found.first_line,
             rows=found.rows,
             digest=found.digest,
             counts=None if found.counts is None else PartCounts.of(found.counts),
         )
 
     def save_part(self, part: Part) -> None:
-        statement = upsert(s.scan_cache_part).values(number=part.number, rows=part.rows)
+        values = {
+            "first_line": part.first_line,
+            "rows": part.rows,
+            "digest": part.digest,
+            "counts": None,
+        }
         self._connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["number"], set_={"rows": part.rows, "digest": None, "counts": None}
-            )
+            upsert(s.scan_cache_part)
+            .values(number=part.number, **values)
+            .on_conflict_do_update(index_elements=["number"], set_=values)
         )
 
     def reopen_part(self, number: int) -> None:
@@ -75,6 +82,35 @@ class SqliteScanCache:
             .where(s.scan_cache_part.c.number == number)
             .values(digest=None, counts=None)
         )
+
+    def contents(self) -> Iterator[tuple[int, bytes]]:
+        part = s.scan_cache_part.c
+        for number, rows in self._connection.execute(select(part.number, part.rows)):
+            yield number, content_of(rows)
+
+    def replace_parts(self, parts: Iterable[Part | KeptPart]) -> None:
+        # New numbers are negative until the parts that are not kept have been deleted.
+        table, number = s.scan_cache_part, s.scan_cache_part.c.number
+        for part in parts:
+            if isinstance(part, Part):
+                self.save_part(replace(part, number=-1 - part.number))
+            else:
+                moved = {"number": -1 - part.number, "first_line": part.first_line}
+                self._connection.execute(update(table).where(number == part.was).values(moved))
+        self._connection.execute(delete(table).where(number >= 0))
+        self._connection.execute(update(table).values(number=-1 - number))
+
+    def note_people(self, changed: Set[str] | None, *, people: int) -> None:
+        if self._connection.scalar(select(s.compared_scan.c.people)) is None:
+            return
+        if changed is None:
+            self._connection.execute(delete(s.compared_scan))
+            self._connection.execute(delete(s.to_compare))
+            return
+        self._connection.execute(update(s.compared_scan).values(people=people))
+        note = upsert(s.to_compare).on_conflict_do_nothing()
+        if changed:
+            self._connection.execute(note, [{"user_id": one} for one in changed])
 
     def complete_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
         self._connection.execute(
@@ -160,13 +196,19 @@ class SqliteDueRows:
             gone_from=gone,
         )
 
-    def add_early(self, mark: str) -> int:
+    def add_early(self, mark: str, *, is_good: Callable[[Row], bool]) -> int:
         self._connection.execute(_QUEUE_EARLY, {"mark": mark, "place": self._place})
+        queued = self._connection.execute(select(s.due)).all()
+        bad = []
+        for one in queued:
+            row = Row(line=0, user_id=one.user_id, user_data=one.user_data, image=one.path)
+            bad += [] if is_good(row) else [{"bad": one.place}]
+        if bad:
+            self._connection.execute(delete(s.due).where(s.due.c.place == bindparam("bad")), bad)
         self._connection.execute(_REMEMBER_EARLY)
-        count: int = self._connection.scalar(select(func.count()).select_from(s.early)) or 0
-        self._place += count
-        self._early = count > 0
-        return count
+        self._place += len(queued)
+        self._early = len(queued) > len(bad)
+        return len(queued) - len(bad)
 
     def early_repeats(self) -> list[tuple[Status, str, str, int]]:
         if not self._early:

@@ -5,9 +5,10 @@ once every one of them is enrolled or bad for good, a digest of their photos' ti
 rows came to. When manifest and settings are the same and a part's digest is, too, its rows are as
 they were: one `lstat` a photo, and neither CSV nor ledger is looked at.
 
-That holds because whatever takes a face away from a row drops the cache first: a run of another
-manifest or with other settings, and every other command that writes to the ledger. `run` and `sync`
-share it; a sync also compares the parts in which a row has another text than its face.
+That holds because whatever takes a face away from a row drops the cache first: a run with other
+settings, and every other command that writes to the ledger. A manifest of other content, such as
+the next export, keeps the parts that it also has (`enroll.manifest.carry_over`). `run` and `sync`
+share the cache; a sync also compares the parts in which a row has another text than its face.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Protocol
@@ -63,12 +64,28 @@ class PartCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Some rows of a manifest, packed; `digest` and `counts` are None until all are settled."""
+    """Some rows of a manifest, packed, of which the first starts on `first_line`.
+
+    `counts` is None until all are settled. `digest` is that of the photos' times then. A part
+    without counts that has one was not scanned yet, and only a row of those whom `note_people` has
+    noted may be due while the times are these.
+    """
 
     number: int
+    first_line: int
     rows: bytes = field(repr=False)
     digest: bytes | None = None
     counts: PartCounts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPart:
+    """A part that another version of the manifest has too, with the same rows: its number was
+    `was`."""
+
+    number: int
+    first_line: int
+    was: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +109,21 @@ class ScanCacheStore(Protocol):
         """A part of it, counted from 0."""
 
     def save_part(self, part: Part) -> None:
-        """Record a part with the next commit, in the place of the one of its number."""
+        """Record a part, that is not settled, with the next commit, in the place of the one of its
+        number."""
 
     def reopen_part(self, number: int) -> None:
         """Record that rows of a part may be due again."""
+
+    def contents(self) -> Iterator[tuple[int, bytes]]:
+        """The number of each part, and a digest of its rows."""
+
+    def replace_parts(self, parts: Iterable[Part | KeptPart]) -> None:
+        """Have these parts in the place of all of them; those that are kept stay settled."""
+
+    def note_people(self, changed: Set[str] | None, *, people: int) -> None:
+        """Note whose rows are others than those that the last sync has compared, None if they are
+        too many, and how many people are in the manifest now."""
 
     def complete_part(self, number: int, digest: bytes, counts: PartCounts) -> None:
         """Record that every row of a part is settled."""
@@ -114,42 +142,47 @@ def fingerprint(*settings: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """The rows of a part, a list for each column, and what else is known of it: its first line, and
-    how many of its lines are withheld and so not among these rows."""
+    """The rows of a part, a list for each column, and how many of its lines are withheld and so not
+    among these rows."""
 
     lines: Sequence[int]
     user_ids: Sequence[str]
     user_data: Sequence[str]
     images: Sequence[str]
-    first_line: int
     withheld: int
 
 
 def pack(rows: Sequence[Row], *, first_line: int, withheld: int) -> bytes:
-    """Rows as bytes, a seventh of their length in a usual manifest; see `Packed`."""
+    """Rows as bytes, a seventh of their length in a usual manifest; see `Packed`.
+
+    The same rows are the same bytes wherever in a manifest they are.
+    """
     columns = (
-        [row.line for row in rows],
+        [row.line - first_line for row in rows],
         [row.user_id for row in rows],
         [row.user_data for row in rows],
         [row.image for row in rows],
-        first_line,
         withheld,
     )
     # A path that is not UTF-8 can contain surrogates; JSON escapes them.
     return zlib.compress(json.dumps(columns).encode("ascii"), 1)
 
 
-def unpack(packed: bytes) -> Packed:
+def unpack(packed: bytes, *, first_line: int) -> Packed:
     """What `pack` was given."""
-    lines, user_ids, user_data, images, first_line, withheld = json.loads(zlib.decompress(packed))
+    lines, user_ids, user_data, images, withheld = json.loads(zlib.decompress(packed))
     return Packed(
-        lines=lines,
+        lines=[first_line + line for line in lines],
         user_ids=user_ids,
         user_data=user_data,
         images=images,
-        first_line=first_line,
         withheld=withheld,
     )
+
+
+def content_of(packed: bytes) -> bytes:
+    """The digest of a part's packed rows."""
+    return blake2b(packed, digest_size=DIGEST_BYTES).digest()
 
 
 def digest_of(times: array[int]) -> bytes:
@@ -177,18 +210,18 @@ class ScanCache:
     """
 
     def __init__(
-        self, keeper: ScanCacheStore, *, recalled: CachedScan | None, manifest: str, mark: str
+        self, keeper: ScanCacheStore, *, recalled: CachedScan | None, record: CachedScan
     ) -> None:
-        """`recalled` is the last scan where it is of the same manifest and settings; `manifest`
-        and `mark` (the fingerprint) are what this one is recorded with."""
+        """`recalled` is the last scan if it is of the same manifest and settings; `record` is what
+        this one is recorded as."""
         self._keeper = keeper
-        self._record = recalled or CachedScan(fingerprint=mark, manifest=manifest, parts=0)
+        self._record = recalled or record
         self._handed_out = 0
         self._scanned = 0
         self._open: dict[int, _Open] = {}
         self._first_lines: list[int] = []
         self._whole = False
-        self.mark = mark
+        self.mark = record.fingerprint
         self.recalled = recalled is not None
         """Whether the parts are those of the last scan, and the manifest need not be read."""
         self.all_quiet = self.recalled
@@ -212,7 +245,7 @@ class ScanCache:
     def begins(self, *, first_line: int, packed: bytes | None, digest: bytes) -> None:
         """The next part is being compared. `packed` are its rows where the last scan had none."""
         if packed is not None:
-            self._keeper.save_part(Part(number=self._scanned, rows=packed))
+            self._keeper.save_part(Part(number=self._scanned, first_line=first_line, rows=packed))
         else:  # a run that is killed may leave rows of it due, with the same photos
             self._keeper.reopen_part(self._scanned)
         self._first_lines.append(first_line)

@@ -28,7 +28,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from enroll.model import Status
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """Kept in SQLite's `user_version`; a ledger of another one is refused. No number is used twice."""
 
 APPLICATION_ID = 0x656E726C
@@ -246,6 +246,7 @@ scan_cache_part = Table(
     "scan_cache_part",
     metadata,
     Column("number", Integer, primary_key=True),
+    Column("first_line", Integer, nullable=False),
     Column("rows", LargeBinary, nullable=False),
     Column("digest", LargeBinary),
     Column("counts", Text),

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 from enroll import clock
 from enroll.errors import EnrollError, LocalError, ShortageError, UsageError
@@ -24,7 +25,7 @@ from enroll.ledger import (
 )
 from enroll.manifest.embedded import EMBEDDED_ROOT
 from enroll.manifest.manifest import Manifest
-from enroll.manifest.suspects import NONE, SuspectSearch
+from enroll.manifest.suspects import NONE, Suspects, SuspectSearch
 from enroll.model import FileTimes, Row, ScannedRow
 from enroll.ownership import pasteable
 from enroll.photos import PhotoStore, open_store
@@ -143,6 +144,28 @@ def resolved(folder: Path) -> Path:
 CHUNK_ROWS = 2_000
 """Rows scanned at a time: some 20 ms of work, so that calls that end meanwhile do not wait long."""
 
+LEAST_ROWS, MOST_ROWS, MEAN_ROWS = 500, 4_000, 1_500
+"""Of a part; from the least on, a part ends after so many more on average."""
+
+
+def in_parts(chunks: Iterator[Sequence[Row]]) -> Iterator[list[Row]]:
+    """The rows in parts whose ends depend on the rows near them: a row that comes or goes changes
+    the part that it is in, and seldom another."""
+    part: list[Row] = []
+    for rows in chunks:
+        for row in rows:
+            part.append(row)
+            if len(part) >= LEAST_ROWS and (len(part) == MOST_ROWS or _ends_a_part(row)):
+                yield part
+                part = []
+    if part:
+        yield part
+
+
+def _ends_a_part(row: Row) -> bool:
+    return crc32(f"{row.user_id} {row.image}".encode(errors="replace")) % MEAN_ROWS == 0
+
+
 SLOW_SECONDS = 100e-6
 """If a photo takes longer than this, the store waits for a network, and threads are used. An
 `lstat` on a disk whose folders are cached takes 3 us, with or without threads."""
@@ -172,13 +195,15 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenPart:
-    """A part of the scan cache whose photos were looked at again; `quiet` are its counts if none of
-    them has changed since the part was settled."""
+    """A part of the scan cache whose photos were looked at again; `same` if none of them has
+    changed since, `quiet` are its counts if it was settled, too."""
 
     known: Packed
+    first_line: int
     paths: Sequence[str]
     times: array[int]
     digest: bytes
+    same: bool
     quiet: PartCounts | None
 
     def rows(self, people: Set[str] | None = None) -> list[ScannedRow]:
@@ -193,7 +218,7 @@ class SeenPart:
         """The part as scanned: with its rows, unless it is quiet."""
         return Scanned(
             lines=len(self.known.lines) + self.known.withheld,
-            first_line=self.known.first_line,
+            first_line=self.first_line,
             digest=self.digest,
             any_photo=_has_photo(self.times),
             withheld=self.known.withheld,
@@ -214,11 +239,13 @@ class Scan:
         forgotten: BlockList | None = None,
         renews: bool = False,
         quiet: Mapping[int, Scanned] | None = None,
+        suspects: Suspects | None = None,
     ) -> None:
         """`concurrency` is how many photos are looked up at a time when their store is slow; rows
         of `forgotten` people are only counted. With `renews` no part is quiet in which a row has
         another text than its face, or ended badly. If the command has looked at the parts of the
-        scan cache already, `quiet` are those of which no row is due; all others are compared."""
+        scan cache already, `quiet` are those of which no row is due; all others are compared.
+        `suspects` are known already if the scan was carried over from another manifest."""
         self._chunks = chunks
         self._forgotten = forgotten or BlockList()
         self._store = store
@@ -227,8 +254,9 @@ class Scan:
         self._concurrency = concurrency
         self._pool: Threads | None = None
         self._suspects = SuspectSearch()
-        self.suspects = NONE
-        """Set after the last chunk or part, unless the rows came from the scan cache."""
+        self.suspects = suspects or NONE
+        """Whole after the last chunk or part."""
+        self.carried_over = suspects is not None
 
     def close(self) -> None:
         """Shut down the threads, if there are any."""
@@ -272,18 +300,30 @@ class Scan:
 
     def look_again(self, part: Part) -> SeenPart:
         """Look at the photos of a part of the scan cache of the same manifest."""
-        known = unpack(part.rows)
+        known = unpack(part.rows, first_line=part.first_line)
         paths = [self._store.locate(image) for image in known.images]
         times = self._times(paths)
         digest = digest_of(times)
-        quiet = part.counts if digest == part.digest else None
-        return SeenPart(known=known, paths=paths, times=times, digest=digest, quiet=quiet)
+        same = digest == part.digest
+        return SeenPart(
+            known=known,
+            first_line=part.first_line,
+            paths=paths,
+            times=times,
+            digest=digest,
+            same=same,
+            quiet=part.counts if same else None,
+        )
 
     def rows_of(self, part: Part, people: Set[str]) -> list[ScannedRow]:
         """The rows of some people in a part of the scan cache."""
-        known = unpack(part.rows)
+        known = unpack(part.rows, first_line=part.first_line)
         rows = _packed_rows(known, _places(known, people))
         return _rows(rows, *self._photos(rows))
+
+    def times(self, images: Sequence[str]) -> array[int]:
+        """Size and times of each photo."""
+        return self._times([self._store.locate(image) for image in images])
 
     def quiet_part(self, number: int) -> Scanned | None:
         """A part of the scan cache that the command has just seen to be quiet."""

@@ -157,6 +157,11 @@ class SuspectSearch:
             if len(digits) > EXACT_DIGITS:
                 self._long_ids.add(row.line, digits)
 
+    def people(self) -> int:
+        """How many people the rows so far are of."""
+        people = np.sort(np.asarray(self._people))
+        return int(np.count_nonzero(np.diff(people, prepend=~people[:1])))
+
     def found(self) -> Suspects:
         """The suspicious rows so far, in their order."""
         if not self._lines:

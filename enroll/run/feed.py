@@ -89,8 +89,11 @@ class Feed:
     def begin_early(self) -> bool:
         """Before this very manifest is scanned again, queue what the ledger knows to be due of it;
         True if there was anything."""
-        if self._scan_cache.recalled and self._sample is None:
-            known = self._journal.ledger.due_rows.add_early(self._scan_cache.mark)
+        scanned_before = self._scan_cache.recalled and not self._scan.carried_over
+        if scanned_before and self._sample is None:
+            known = self._journal.ledger.due_rows.add_early(
+                self._scan_cache.mark, is_good=lambda row: self._work.fault_of(row) is None
+            )
             self._queued += known
             self._queued_lines += known
             self._journal.tally.due += known
