@@ -158,9 +158,9 @@ def test_every_command_names_ids_that_the_ledger_knows_with_other_zeros(
     archive.manifest([("12", "A", one), ("34", "B", two), *people[2:], ("56", "D", four)])
     note = (
         "2 rows of new people whose user_id the ledger knows with more or fewer zeros before it: "
-        "line 2 (2 digits; the ledger has 4), line 3 (2 digits; the ledger has 4). They count as "
-        "other people. If a spreadsheet has removed the zeros, enter or import the ids as text, "
-        "and export the list again." + ENDS
+        "line 2 (4 digits in the ledger, 2 here), line 3 (4 digits in the ledger, 2 here). They "
+        "count as other people. If a spreadsheet has removed the zeros, enter or import the ids as "
+        "text, and export the list again." + ENDS
     )
     done = command("plan", *GROUP, "--report", "plan.csv")
     assert (done.code, f"Note: {note}" in done.out) == (0, True), done
@@ -209,3 +209,18 @@ def test_a_person_whose_photo_is_new_is_no_new_person(archive: Archive, command:
     for arguments in (["plan", *GROUP], ["sync", *GROUP, "--dry-run"], ["run", *GROUP]):
         done = command(*arguments)
         assert (done.code, "zeros" in done.out + done.err) == (0, False), done
+
+
+def test_more_ids_that_are_found_later_are_told_of_too(archive: Archive, command: Command) -> None:
+    """The first as soon as they are found, and how many there were once all rows are read."""
+    (one,) = (image for _, _, image in archive.portraits(1))
+    archive.manifest([("0012", "", one), ("0034", "", one)])
+    assert command("run", *GROUP).code == 0
+    others = [(f"u{number}", "", "none.jpg") for number in range(CHUNK_ROWS)]
+    archive.manifest([("12", "", one), *others, ("34", "", one)])
+    done = command("run", *GROUP, "--limit", "1")
+    warnings = [line for line in done.err.splitlines() if line.startswith("Warning: ")]
+    assert [line.split(" of new people")[0] for line in warnings] == [
+        "Warning: 1 row",
+        "Warning: 2 rows",
+    ]

@@ -19,6 +19,7 @@ import numpy as np
 
 from enroll.ledger import Ledger
 from enroll.manifest.celltext import EXACT_DIGITS
+from enroll.manifest.rules import MAX_USER_ID_BYTES
 from enroll.model import Fault, Row
 from enroll.photos import PhotoStore
 from enroll.text.wording import amount
@@ -29,9 +30,6 @@ SHOWN = 3
 _DEVIATIONS = 10
 """By how many standard deviations more ids must end in zeros than would by chance: of 16 digits
 every tenth does."""
-
-_MAX_DIGITS = 48
-"""Digits of the longest user_id that the service takes."""
 
 _Lines = Sequence[int]
 """1-based numbers of lines, in their order."""
@@ -78,8 +76,8 @@ class KnownOtherwise:
     known: int
 
     def __str__(self) -> str:
-        known = f"; the ledger has {self.known}" if self.known else ""
-        return f"line {self.line:,} ({self.digits} digits{known})"
+        digits = f" ({amount(self.known, 'digit')} in the ledger, {self.digits} here)"
+        return f"line {self.line:,}{digits if self.known else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +196,7 @@ class _LongIds:
         self._beyond = array("b")  # digits after the fifteenth, below zero if any of them is not 0
 
     def add(self, line: int, digits: str) -> None:
-        beyond = min(len(digits) - EXACT_DIGITS, _MAX_DIGITS)
+        beyond = min(len(digits) - EXACT_DIGITS, MAX_USER_ID_BYTES)
         self._lines.append(line)
         self._ids.append(hash(digits))
         self._beyond.append(-beyond if digits[EXACT_DIGITS:].strip("0") else beyond)
@@ -297,7 +295,7 @@ class NewPeople:
 
     def _known_digits(self, digits: str) -> int:
         """How long the id is that the ledger has."""
-        padded = [digits.zfill(wide) for wide in range(len(digits), _MAX_DIGITS + 1)]
+        padded = [digits.zfill(wide) for wide in range(len(digits), MAX_USER_ID_BYTES + 1)]
         faces = self.ledger.faces_of(padded)
         return next((len(one) for one in padded if any(f.face_token for f in faces[one])), 0)
 
@@ -352,5 +350,5 @@ def id_notes(found: Suspects) -> Iterator[str]:
 
 
 def _and_more(shown: Sequence[str], count: int) -> str:
-    more = [f"{count - len(shown):,} more"] if count > len(shown) else []
-    return ", ".join([*shown, *more])
+    more = f" and {count - len(shown):,} more" if count > len(shown) else ""
+    return ", ".join(shown) + more

@@ -45,6 +45,7 @@ class Feed:
         self._photo_root = photo_root
         self._sample = work.sample
         self._new_people = NewPeople(journal.ledger)
+        self._told: set[str] = set()
         self._scanning = False
         self._queued = 0
         self._queued_lines = 0
@@ -226,11 +227,11 @@ class Feed:
             self._suspect(self._new_people.beside(NONE))
 
     def _suspect(self, suspects: Suspects) -> None:
-        """Count the rows that are probably mistakes, and tell of ids at once if there are more."""
-        told = set(id_notes(self._journal.tally.suspects))
+        """Keep which rows are probably mistakes, and tell at once of ids that are."""
         self._journal.tally.suspects = suspects
         for note in id_notes(suspects):
-            if note not in told:
+            if note not in self._told:
+                self._told.add(note)
                 self._journal.observer.suspected(note)
 
     def _queue_sample(self) -> None:
