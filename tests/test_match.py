@@ -177,6 +177,10 @@ SURE = [
     ("7001 Anna Müller", "7002_Anna Müller", ""),
     ("7001 Anna Müller", "7001\n7001_2", "1>a"),
     ("7001 Anna Müller", "7001_1\n7001_2", ""),
+    ("7001 Anna Müller", "7001_5512", ""),
+    ("7001 李伟", "7001_5512 Li Wei", ""),
+    ("101 李伟", "101 Li Wei", ""),
+    ("101 李伟", "101 照片", "1>a"),
     ("7001 Anna Müller\n7002 Anna Müller", "Anna Müller 7002\nAnna Müller", "2>a"),
     ("7001 Anna Müller\n7002 Eva Braun", "7001_7002", ""),
     ("P-00123 Anna Müller", "p00123", "1>a"),
@@ -200,6 +204,15 @@ def test_a_number_that_every_photo_has_beside_the_name_is_nobodys_id() -> None:
     paths = [f"{7001 + at:04} {one.name}.jpg" for at, one in enumerate(people)]
     assert all(one.is_sure for one in matched(rows, paths).proposals)
     assert not any(one.is_sure for one in matched(rows[:5], paths[:5]).proposals[:4])
+
+
+def test_a_number_in_a_list_whose_ids_number_the_rows_may_count_photos() -> None:
+    rows = [
+        {"user_id": f"{at}", "Name": f"李{chr(0x4E00 + 7 * at)}", "Department": ""}
+        for at in range(1, 401)
+    ]
+    proposals = matched(rows, ["Anna Müller_300.jpg", "301_2.jpg", "302.jpg", "0303.jpg"]).proposals
+    assert [place + 1 for place, one in enumerate(proposals) if one.is_sure] == [302]
 
 
 def test_words_of_a_column_with_few_values_may_be_in_a_photos_name() -> None:

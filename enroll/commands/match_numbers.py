@@ -23,12 +23,16 @@ class Proof(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A number in a photo's name that one person has, and the column that it is in."""
+    """A number in a photo's name that one person has, and the column that it is in.
+
+    `counts_rows` says that the column may just number the rows, as other numbers may, too.
+    """
 
     person: int
     proof: Proof
     column: str
     key: Key
+    counts_rows: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,13 @@ class Numbers:
     """What the numbers in a photo's name say.
 
     `hits` are those that one person alone has. `weak` are people whose number is there, but may
-    count photos, or is of several people. `strange` are numbers that look like ids and are
-    nobody's. `words` are the places of the words that belong to a hit's number.
+    count photos, or is of several people. `others` are further numbers, and `strange` those of them
+    that look like ids. `words` are the places of the words that belong to a hit's number.
     """
 
     hits: tuple[Hit, ...]
     weak: frozenset[int]
+    others: tuple[str, ...]
     strange: tuple[str, ...]
     words: frozenset[int]
 
@@ -68,6 +73,7 @@ class NumberIndex:
                 cells[place].append(key)
         self._loose: dict[str, dict[int, int]] = defaultdict(dict)
         self._lengths: set[int] = set()
+        self._counting: set[int] = set()
         for place, column in enumerate(cells):
             self._add_digits(place, column)
 
@@ -78,7 +84,9 @@ class NumberIndex:
         self._lengths.update(sum(map(str.isdigit, key)) for key in column)
         digits = [digits_of(key) for key in column]
         numbers = [int(one) for one in digits if 0 < len(one) < _LONG_NUMBER]
-        if len(letters) != 1 or (numbers and max(numbers) <= 2 * len(numbers)):
+        if numbers and max(numbers) <= 2 * len(numbers):
+            self._counting.add(place)
+        if len(letters) != 1 or place in self._counting:
             return
         for person, text in enumerate(digits):
             if text:
@@ -101,20 +109,21 @@ class NumberIndex:
             if len(people) == 1 and len(text) >= SHORTEST and not key.counts:
                 (person, place) = next(iter(people.items()))
                 proof = Proof.ZEROS if not exact else Proof.WHOLE if key.whole else Proof.WITHIN
-                hits.append(Hit(person, proof, self._columns[place], key))
+                counts_rows = place in self._counting and key.text.isdigit()
+                hits.append(Hit(person, proof, self._columns[place], key, counts_rows))
             elif len(people) <= _MOST_WEAK:
                 weak.update(people)
-        strange = tuple(
+        others = tuple(
             key.text
             for key in keys
             if key.text.isdigit()
             and len(key.text) >= SHORTEST
-            and len(key.text) in self._lengths
             and not key.counts
             and not any(_within(key, hit.key) for hit in hits)
         )
+        strange = tuple(text for text in others if len(text) in self._lengths)
         words = frozenset(place for hit in hits for place in hit.key.words)
-        return Numbers(tuple(hits), frozenset(weak), strange, words)
+        return Numbers(tuple(hits), frozenset(weak), others, strange, words)
 
 
 _LONG_NUMBER = 15

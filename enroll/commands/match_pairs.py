@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from enroll.commands.match_candidates import MOST, Candidates
-from enroll.commands.match_numbers import NumberIndex, Numbers, Proof
+from enroll.commands.match_numbers import SHORTEST, Hit, NumberIndex, Numbers, Proof
 from enroll.commands.match_scores import (
     EXTRAS,
     MAYBE_EXTRAS,
@@ -101,7 +101,8 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A photo's name as read beside the list: numbers, and names by script without numbers."""
+    """A photo's name as read beside the list: the numbers, and the other words by script, if any of
+    them may be a name."""
 
     numbers: Numbers
     views: tuple[Names, ...]
@@ -137,7 +138,7 @@ def find_pairs(
     extras = EXTRAS | common | (MAYBE_EXTRAS - known.keys())
     scale = _Scale(people, extras, known=known, seen=seen)
     given = {person.photo for person in people}
-    read = [_read(photo, index) for photo in photos]
+    read = [_read(photo, index, extras) for photo in photos]
     candidates = Candidates([person.names for person in people])
     similar = candidates.similar([one.views for one in read], workers=workers, progress=progress)
     compared: list[dict[int, Compared]] = []
@@ -149,8 +150,7 @@ def find_pairs(
     counting = _numbers_count_photos(read, compared)
     for photo, (one, names) in enumerate(zip(read, compared, strict=True)):
         pairs = [
-            _pair(person, photo, one, name, counting=counting, nameless=not people[person].names)
-            for person, name in names.items()
+            _pair(person, photo, one, name, counting=counting) for person, name in names.items()
         ]
         yield from sorted(pairs, key=lambda pair: -pair.score)[:MOST]
 
@@ -160,10 +160,11 @@ def _all_words(person: Person) -> Iterator[Word]:
         yield from names
 
 
-def _read(photo: Photo, index: NumberIndex) -> _Read:
+def _read(photo: Photo, index: NumberIndex, extras: Set[str]) -> _Read:
     numbers = index.read(photo.keys)
     rest = tuple(word for at, word in enumerate(photo.words) if at not in numbers.words)
-    return _Read(numbers, by_script(rest))
+    views = (view for view in by_script(rest) if any(one.plain not in extras for one in view))
+    return _Read(numbers, tuple(views))
 
 
 class _Scale:
@@ -229,9 +230,7 @@ def _numbers_count_photos(read: Sequence[_Read], compared: Sequence[dict[int, Co
     return other >= _COUNTING_LEAST and own * _COUNTING_SHARE < other
 
 
-def _pair(
-    person: int, photo: int, read: _Read, name: Compared, *, counting: bool, nameless: bool
-) -> Pair:
+def _pair(person: int, photo: int, read: _Read, name: Compared, *, counting: bool) -> Pair:
     """How well a person and a photo fit, by number and name."""
     numbers = read.numbers
     fits = name.score >= _COMPATIBLE
@@ -240,7 +239,7 @@ def _pair(
         return Pair(person=person, photo=photo, score=score, name=name, why=why)
     hit = next((hit for hit in numbers.hits if hit.person == person), None)
     if hit is not None:
-        score, why = _of_number(numbers, person, name, nameless=nameless, views=bool(read.views))
+        score, why = _of_number(read, person, name)
         return Pair(person=person, photo=photo, score=score, name=name, why=why, proved=True)
     if numbers.hits:
         score = min(score, _OF_ANOTHER)
@@ -254,23 +253,31 @@ def _pair(
     return Pair(person=person, photo=photo, score=score, name=name, why=why)
 
 
-def _of_number(
-    numbers: Numbers, person: int, name: Compared, *, nameless: bool, views: bool
-) -> tuple[float, str]:
+def _of_number(read: _Read, person: int, name: Compared) -> tuple[float, str]:
     """Score and reason of a number that this person alone has."""
-    hit = next(hit for hit in numbers.hits if hit.person == person)
-    off = _ZEROS if hit.proof is Proof.ZEROS else 0.0
+    hit = next(hit for hit in read.numbers.hits if hit.person == person)
     why = hit.proof.value.format(column=hit.column)
-    fits = name.score >= _COMPATIBLE
-    if numbers.person is None:
-        return _DOUBTED - 1, "The photo's name has numbers of several rows."
-    if views and not nameless and name is not NOTHING and not fits:
-        return _CONTRADICTED, f"{why}, but another name."
-    if fits:
+    off = _ZEROS if hit.proof is Proof.ZEROS else 0.0
+    if read.numbers.person is None:
+        return _DOUBTED, "The photo's name has numbers of several rows."
+    if name.score >= _COMPATIBLE:
         return _WITH_NAME - off, f"{why}, and {name.likeness.value}."
-    if numbers.strange:
-        return _DOUBTED, f"{why}, and another number, {numbers.strange[0]}."
-    return (_WHOLE if hit.key.whole else _WITHIN) - off, f"{why}."
+    if name is not NOTHING:
+        return _CONTRADICTED, f"{why}, but another name."
+    if hit.key.whole:
+        return _WHOLE - off, f"{why}."
+    if doubt := _doubt_of(hit, read):
+        return _DOUBTED, f"{why}, {doubt}."
+    return _WITHIN - off, f"{why}."
+
+
+def _doubt_of(hit: Hit, read: _Read) -> str:
+    """Why a number that no name confirms may not be a person's; empty if it is."""
+    if read.numbers.others:
+        return f"and another number, {read.numbers.others[0]}"
+    if hit.counts_rows or (read.views and len(hit.key.text) <= SHORTEST):
+        return "but no name confirms it, and it may count photos"
+    return ""
 
 
 def _in_words(name: Compared) -> str:

@@ -77,7 +77,7 @@ EXTRAS = TITLES | word_set(
     "img image images dsc dscn dscf pic picture photo photos foto fotos bild bilder portrait "
     "portrat portraet passbild passfoto headshot avatar profile profil scan copy kopie copie final "
     "crop cropped edit edited web print jpg jpeg png badge ausweis id nr emp user "
-    "whatsapp screenshot kopia bearbeitet zugeschnitten"
+    "whatsapp screenshot kopia bearbeitet zugeschnitten 照片 相片 头像 证件照 员工"
 )
 """Words that a photo's name may have besides a name."""
 
