@@ -18,7 +18,15 @@ from enroll.manifest.photos import FoundPhotos, parse_photo_template, photo_patt
 from enroll.manifest.source import Source
 from enroll.photos import index as index_module
 from enroll.photos import open_store
-from enroll.photos.index import PhotoIndex, _matches, escaped, fold, parse_pattern
+from enroll.photos.index import (
+    PhotoIndex,
+    _is_edge,
+    _matches,
+    _part_matches,
+    escaped,
+    fold,
+    parse_pattern,
+)
 from enroll.photos.store import UnusableError
 
 SALES = "{Department}/{user_id}*"
@@ -176,6 +184,24 @@ def test_the_index_finds_what_looking_at_every_photo_finds(
         every = [one for one in paths if _matches(pattern, fold(one[:-4]).split("/"))]
         assert sorted(index.find(pattern, most=100)) == every
         assert index.nearest(pattern) in {"", *paths}
+
+
+def tried(pieces: list[str], text: str, at: int) -> bool:
+    """Whether pieces match, trying every length of every star."""
+    first, *rest = pieces
+    if not text.startswith(first, at):
+        return False
+    at += len(first)
+    if not rest:
+        return at == len(text)
+    return _is_edge(text, at) and any(
+        _is_edge(text, place) and tried(rest, text, place) for place in range(at, len(text) + 1)
+    )
+
+
+@given(st.lists(st.text("ab1_", max_size=2), min_size=1, max_size=4), st.text("ab1_", max_size=8))
+def test_a_star_matches_what_trying_every_length_matches(pieces: list[str], text: str) -> None:
+    assert _part_matches(pieces, text) == tried(pieces, text, 0)
 
 
 @given(NAME)

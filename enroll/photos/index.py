@@ -279,28 +279,29 @@ def _literal_start(pattern: Pattern) -> bytes:
 
 
 def _matches(pattern: Pattern, names: Sequence[str]) -> bool:
-    return all(_part_matches(pieces, name, 0) for pieces, name in zip(pattern, names, strict=True))
+    return all(_part_matches(pieces, name) for pieces, name in zip(pattern, names, strict=True))
 
 
-def _part_matches(pieces: Sequence[str], text: str, at: int) -> bool:
-    """Whether pieces, with stars between them, are all of `text` from `at` on."""
-    first, *rest = pieces
-    if not text.startswith(first, at):
+def _part_matches(pieces: Sequence[str], text: str) -> bool:
+    """Whether pieces, with stars between them, are all of a text. The first place where a piece may
+    be leaves the most room for the others, so no other has to be tried."""
+    first, *between = pieces
+    if not text.startswith(first):
         return False
-    at += len(first)
-    if not rest:
-        return at == len(text)
+    if not between:
+        return text == first
+    last, at = between.pop(), len(first)
     if not _is_edge(text, at):
         return False
-    if len(rest) == 1:
-        end = len(text) - len(rest[0])
-        return at <= end and text.endswith(rest[0]) and _is_edge(text, end)
-    place = text.find(rest[0], at)
-    while place >= 0:
-        if _is_edge(text, place) and _part_matches(rest, text, place):
-            return True
-        place = text.find(rest[0], place + 1)
-    return False
+    for piece in between:
+        place = text.find(piece, at)
+        while place >= 0 and not (_is_edge(text, place) and _is_edge(text, place + len(piece))):
+            place = text.find(piece, place + 1)
+        if place < 0:
+            return False
+        at = place + len(piece)
+    end = len(text) - len(last)
+    return at <= end and text.endswith(last) and _is_edge(text, end)
 
 
 def _is_edge(text: str, at: int) -> bool:
