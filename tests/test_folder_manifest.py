@@ -23,7 +23,6 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 @pytest.fixture
 def box(faceless_box: Sandbox) -> Sandbox:
     """The photos here are `picture`s, without a face."""
-    faceless_box.create_library("staff")
     return faceless_box
 
 

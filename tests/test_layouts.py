@@ -17,6 +17,8 @@ Where the layouts come from:
 - AxxonSoft: "Storage modes for face images, vectors and metadata", Face PSIM (faces below
   `Bmp\Person`).
 - Synology: "Face Database", Surveillance Station, and the `@eaDir` of DSM's indexing.
+- LDAP: RFC 2798 (`jpegPhoto`), and RFC 2849 (binary values as Base64) as CSV converters take them
+  over.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from __future__ import annotations
 import re
 import shlex
 import zipfile
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +85,12 @@ def content(what: int | bytes) -> bytes:
 
 def text(*lines: str, encoding: str = "utf-8", end: str = "\n") -> bytes:
     return "".join(line + end for line in lines).encode(encoding)
+
+
+def in_base64(number: int, *, line: int = 10_000) -> str:
+    """A picture in lines of so many characters, the further ones with a blank before them."""
+    whole = b64encode(picture(number)).decode()
+    return "\n ".join(whole[at : at + line] for at in range(0, len(whole), line))
 
 
 LAYOUTS = (
@@ -217,6 +226,17 @@ LAYOUTS = (
             ("100", "Ben van Dyk", 3),
         ],
     ),
+    Layout(
+        "LDAP",
+        files={
+            "people.csv": text(
+                "dn,uid,cn,mail,jpegPhoto",
+                f'"uid=0007,ou=people,dc=example",0007,Zoë Ek,z@example.com,{in_base64(1)}',
+                f'"uid=7,ou=people,dc=example",7,"Poe, Al",,"{in_base64(2, line=76)}"',
+            )
+        },
+        faces=[("0007", "Zoë Ek", 1), ("7", "Poe, Al", 2)],
+    ),
 )
 
 
@@ -247,7 +267,8 @@ def test_archives_of_other_tools_enroll_with_options_alone_and_only_once(
         folder = tmp_path / str(number)
         folder.mkdir()
         command = Command(tmp_path / f"home{number}", folder, account_of(faceless_box))
-        found = problems(layout, faceless_box, command, f"library-{number}")
+        library = f"library-{number}" if number else "staff"  # an account may have ten
+        found = problems(layout, faceless_box, command, library)
         wrong += [f"{layout.tool}: {one}" for one in found]
     assert not wrong, "\n".join(wrong)
 

@@ -34,7 +34,6 @@ Photos = Mapping[str, bytes | int | str]
 @pytest.fixture
 def box(faceless_box: Sandbox) -> Sandbox:
     """The photos here are `picture`s, without a face."""
-    faceless_box.create_library("staff")
     return faceless_box
 
 
