@@ -200,6 +200,26 @@ def test_masking_leaves_no_user_id_anywhere(command: Command) -> None:
     assert [user_id for user_id in ids if user_id.encode() in content] == []
     done = command("report", "o.html", "--ledger", "ledger.sqlite", "--mask", "--by", "user_id")
     assert done.code == 2
+    assert "has user ids" in done.err
+
+
+def test_a_masked_report_is_split_like_any_other(command: Command) -> None:
+    people = [Person("S", "", "a.jpg", "Sales"), Person("O", "", "b.jpg", "Ops")]
+    write(command.folder, people)
+    arguments = ("--ledger", "ledger.sqlite", "--by", "Department", "--split", "--mask")
+    assert command("report", "parts", *arguments).code == 0
+    for name, line in (("Sales", 2), ("Ops", 3)):
+        page = read(command.folder / f"parts/{name}.html")
+        assert page.lines["line"] == [line]
+        assert page.facts["groups"] == [name]
+
+
+def test_a_photo_of_many_people_names_some_and_counts_all(command: Command) -> None:
+    crowd = [Person(f"u{n}", f"Name {n}", f"{n}.jpg", content="one") for n in range(25)]
+    again = [Person("u0", "Name 0", "again.jpg", content="two")]
+    write(command.folder, [*crowd, *again])
+    page = reported(command)
+    assert [(one["count"], len(one["people"])) for one in page.same] == [(25, 20)]
 
 
 def test_a_split_report_has_a_file_for_each_value(command: Command) -> None:

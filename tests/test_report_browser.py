@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import firefox
 import pytest
 from archive import portrait
 from real_command import Command
@@ -250,3 +251,22 @@ def test_a_print_has_the_rows_of_every_group(page: Page) -> None:
     assert page.evaluate("document.body.dataset.cards") == "62"
     assert page.evaluate("document.body.dataset.rows") == "262"
     expect(page.locator("#entries tbody tr")).to_have_count(100)
+
+
+@pytest.mark.skipif(firefox.FIREFOX is None, reason="there is no Firefox")
+def test_the_page_works_in_firefox(report: Path, tmp_path: Path) -> None:
+    with firefox.running(tmp_path / "profile") as browser:
+        browser.open(report.as_uri())
+        browser.wait("return document.documentElement.dataset.ready")
+        browser.run(
+            "const search = document.querySelector('#q'); search.value = 'E5';"
+            "search.dispatchEvent(new Event('input', { bubbles: true }));"
+            "document.querySelector('#entries th[data-name=id] button').click();"
+            "document.querySelector('summary').click();"
+        )
+        browser.wait("return document.querySelectorAll('.card').length === 11")
+        ids = "return [...document.querySelectorAll('#entries td.id')].map(one => one.textContent)"
+        assert browser.run(ids)[:3] == ["E5", "E50", "E51"]
+        assert browser.run("return location.hash").startswith("#q=E5&sort=id")
+        decoded = "return document.querySelector('.card img').decode().then(() => true)"
+        assert browser.run(decoded)

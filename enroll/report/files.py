@@ -95,7 +95,8 @@ def write_reports(settings: ReportSettings) -> Iterator[str]:
         yield _told(scope, path, _write(path, findings, scope, settings))
     others = sum(1 for _ in settings.output.iterdir()) - len(paths)
     if others:
-        yield f"{amount(others, 'other file')} in {settings.output} were left as they were."
+        left = "was left as it was" if others == 1 else "were left as they were"
+        yield f"{amount(others, 'other file')} in {settings.output} {left}."
 
 
 def _suffix(settings: ReportSettings) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from enroll.errors import LocalError, ManifestError, UsageError
 from enroll.ledger import LedgerReader, LibraryIdentity, RunRecord, read_ledger
 from enroll.manifest.manifest import Manifest
-from enroll.model import Role, Status
+from enroll.model import Status
 from enroll.photos import PhotoStore
 from enroll.report.lines import Line, Origin, find_manifest, origin_of
 from enroll.visible import path_text, visible
@@ -45,11 +45,21 @@ class Asked:
     mask: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class SamePhoto:
+    """A photo that is enrolled for several people: the first of its lines, and how many there
+    are."""
+
+    lines: Sequence[Line]
+    count: int
+
+
 @dataclass(slots=True)
 class Scope:
     """All that one file says: of every line, or of those with one `value` of --by.
 
     The counts are complete. `attention`, by reason, and `others` hold only some of the lines.
+    `more_same` says that there may be further photos like those in `same`.
     """
 
     value: str | None = None
@@ -59,7 +69,8 @@ class Scope:
     groups: dict[str, Counter[Status]] = field(default_factory=dict)
     attention: dict[str, list[Line]] = field(default_factory=dict)
     others: list[Line] = field(default_factory=list)
-    same: list[list[Line]] = field(default_factory=list)
+    same: list[SamePhoto] = field(default_factory=list)
+    more_same: bool = False
 
     @property
     def total(self) -> int:
@@ -107,6 +118,23 @@ class Findings:
     scopes: Sequence[Scope]
 
 
+@dataclass(slots=True)
+class _Alike:
+    """The lines of one photo, as they come."""
+
+    people: set[str] = field(default_factory=set)
+    lines: list[Line] = field(default_factory=list)
+    scopes: dict[int, Scope] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, user_id: str, line: Line, scope: Scope) -> None:
+        self.count += 1
+        self.scopes[id(scope)] = scope
+        if len(self.lines) < PEOPLE_KEPT:
+            self.people.add(user_id)
+            self.lines.append(line)
+
+
 def gather(asked: Asked) -> Findings:
     """Read ledger and manifest. Raises UsageError for what cannot be reported on."""
     with closing(read_ledger(asked.ledger)) as reader:
@@ -116,9 +144,8 @@ def gather(asked: Asked) -> Findings:
 def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
     origin, missing = _origin(reader, asked)
     manifest = origin.manifest
-    if manifest is not None and asked.mask and origin.by == manifest.columns.get(Role.USER_ID):
-        raise UsageError("--mask hides user ids, and --by names their column: leave out one.")
     values = origin.values()
+    named = frozenset(values) - {""}
     if len(values) > MOST_VALUES:
         raise UsageError(
             f"The column {asked.by!r} has {len(values):,} values, and --by takes one with at most "
@@ -127,22 +154,24 @@ def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
     scopes = [Scope(value) for value in values if asked.split] or [Scope()]
     of_value = {scope.value: scope for scope in scopes}
     most = max(KEPT_LINES // len(scopes), 200)
-    alike: dict[str, list[tuple[str, Line]]] = {
-        sha256: [] for sha256 in reader.repeated_photos(most=SAME_KEPT)
-    }
-    for entry, line in origin.lines():
+    repeated = reader.repeated_photos(most=SAME_KEPT)
+    alike = {sha256: _Alike() for sha256 in repeated}
+    for entry, value, line in origin.lines():
         if asked.statuses and line.status not in asked.statuses:
             continue
-        of_value.get(line.group, scopes[0]).add(line, most=most)
-        same = alike.get(entry.sha256)
-        if same is not None and len(same) < PEOPLE_KEPT:
-            same.append((entry.user_id, line))
-    for of_photo in alike.values():
-        if len({user_id for user_id, _ in of_photo}) > 1:
-            lines = [line for _, line in of_photo]
-            theirs = [of_value.get(line.group, scopes[0]) for line in lines]
-            for scope in {id(scope): scope for scope in theirs}.values():
-                scope.same.append(lines)
+        if asked.mask and entry.user_id in named:
+            raise UsageError(
+                f"The column {asked.by!r} has user ids, and --mask hides them: leave out one."
+            )
+        scope = of_value.get(value, scopes[0])
+        scope.add(line, most=most)
+        if entry.sha256 in alike and line.status is Status.ENROLLED:
+            alike[entry.sha256].add(entry.user_id, line, scope)
+    for one in alike.values():
+        if len(one.people) > 1:
+            for scope in one.scopes.values():
+                scope.same.append(SamePhoto(one.lines, one.count))
+                scope.more_same = len(repeated) == SAME_KEPT
     return Findings(
         identity=reader.identity(),
         runs=reader.runs(RUNS_SHOWN),

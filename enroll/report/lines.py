@@ -27,12 +27,17 @@ IN_DOUBT, UNKNOWN = "IN_DOUBT", "UNKNOWN"
 NEEDS_A_PERSON = frozenset({Status.REJECTED, Status.INVALID, Status.FAILED, Status.IN_DOUBT})
 
 
+LEAST_IN_GROUP = 4
+"""Characters of a user id that is masked where it is part of a value of --by: `1` is part of too
+many."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """A row of the manifest, or an entry of the ledger, as the report shows it.
 
-    `number` is the row's line, 0 without a manifest. Texts are safe to show. `photo` is its path
-    as recorded, which is never shown, as is `sha256` (hex). `group` is its value of --by.
+    `number` is the row's line, 0 without a manifest. Texts are safe to show, and masked where that
+    is asked for; `photo` is the path as recorded, which is not. `group` is the value of --by.
     """
 
     number: int
@@ -72,11 +77,11 @@ class Origin:
     by: str | None = None
     masked: bool = False
 
-    def lines(self) -> Iterator[tuple[Entry, Line]]:
-        """Every line, and the entry that it shows."""
+    def lines(self) -> Iterator[tuple[Entry, str, Line]]:
+        """Every line, with the entry that it shows and its value of --by, both unmasked."""
         if self.manifest is None or self.recorded is None:
             for entry in self.reader.entries():
-                yield entry, self._line(0, entry, "")
+                yield entry, "", self._line(0, entry, "")
             return
         store = self.recorded
         lookup = results_lookup(self.reader, store, self.reader.block_list)
@@ -90,7 +95,8 @@ class Origin:
                     image=shown_path(store.locate(row.image), self.root),
                     status=Status.PENDING,
                 )
-                yield entry, self._line(row.line, entry, shown_value(group))
+                value = shown_value(group)
+                yield entry, value, self._line(row.line, entry, value)
 
     def values(self) -> list[str]:
         """The values of the column --by, in the order of their first rows."""
@@ -107,7 +113,8 @@ class Origin:
             # A message may name another person's photo, and a path may be called by anybody's id.
             user_id, message = mask(user_id), ""
             user_data = user_data.replace(entry.user_id, user_id) if entry.user_id else user_data
-            group = group.replace(entry.user_id, user_id) if entry.user_id else group
+            if len(entry.user_id) >= LEAST_IN_GROUP:
+                group = group.replace(entry.user_id, user_id)
             image = "/".join(map(_masked_part, image.split("/")))
         return Line(
             number=number,

@@ -20,14 +20,17 @@ from enroll.report.texts import TEMPLATES, Texts
 from enroll.text.files import new_file
 from enroll.text.wording import size
 
-BLOCK_LINES = 4_000
+BLOCK_LINES = 1_000
 """Lines in a block of the page; a block is there as a whole, or not at all."""
 
 SMALLEST_PICTURE = 700
 """Bytes that a picture takes in the page at its smallest. Lines that need nobody leave this much
 room for each."""
 
-SPARE = 2_000
+_TAG_BYTES = 60
+"""Around a block of pictures."""
+
+SPARE = 8_000
 """Bytes by which the page may grow when its last numbers are known."""
 
 MARKER = "<!-- what was gathered goes here -->"
@@ -41,24 +44,15 @@ def write_page(
     page = _Page(findings, scope, texts, settings)
     room = settings.max_bytes - SPARE - len("".join(page.around(Pictures(), 0)).encode())
     if room < 0:
-        raise UsageError(
-            f"A report of {size(settings.max_bytes)} has no room for a single row. Raise "
-            "--max-size."
-        )
+        raise UsageError(f"No report fits into {size(settings.max_bytes)}. Raise --max-size.")
     attention = [line for _, lines in scope.by_reason() for line in lines]
-    twins = page.twins()
-    # First without pictures, to know how much room they have.
-    blocks = page.blocks(attention, Pictures())
-    left = room - len(twins) - sum(map(len, blocks))
-    wanted = list(dict.fromkeys([*(line.photo for line in attention), *page.twin_photos()]))
-    needed = min(len(wanted), settings.most_pictures) * SMALLEST_PICTURE
-    others = _fitting(page.blocks(scope.others, Pictures()), left - needed)
-    left -= sum(map(len, others))
+    page.limit_twins(room // 4)
+    photos = list(dict.fromkeys([*(line.photo for line in attention), *page.twin_photos()]))
     pictures = make_pictures(
-        wanted,
+        photos,
         findings.photos,
         most=settings.most_pictures,
-        room=max(left - _block_tags(len(wanted)), 0) * 3 // 4 - 4 * len(wanted),
+        room=_room_for_pictures(page, attention, room, count=len(photos)),
     )
     made = [*_picture_blocks(pictures)]
     twins = page.twins(pictures)
@@ -76,6 +70,15 @@ def write_page(
     return pictures
 
 
+def _room_for_pictures(page: _Page, attention: Sequence[Line], room: int, *, count: int) -> int:
+    """Bytes that pictures may have before they are encoded as text, if `count` are wanted."""
+    room -= len(page.twins(Pictures())) + sum(map(len, page.blocks(attention, Pictures())))
+    smallest = min(count, page.settings.most_pictures) * SMALLEST_PICTURE
+    others = _fitting(page.blocks(page.scope.others, Pictures()), room - smallest)
+    room -= sum(map(len, others)) + _TAG_BYTES * (count // PICTURES_IN_BLOCK + 1)
+    return max(room * 3 // 4 - 4 * count, 0)
+
+
 def _fitting(blocks: Sequence[str], room: int) -> list[str]:
     """The first of these blocks that fit into so many bytes."""
     fitting = []
@@ -85,10 +88,6 @@ def _fitting(blocks: Sequence[str], room: int) -> list[str]:
             break
         fitting.append(block)
     return fitting
-
-
-def _block_tags(count: int) -> int:
-    return 60 * (count // PICTURES_IN_BLOCK + 1)
 
 
 def _picture_blocks(pictures: Pictures) -> Iterator[str]:
@@ -118,7 +117,8 @@ class _Page:
     def __init__(
         self, findings: Findings, scope: Scope, texts: Texts, settings: PageSettings
     ) -> None:
-        self._scope = scope
+        self.scope, self.settings = scope, settings
+        self._same = scope.same
         self._sections = Sections(findings, scope, texts, settings)
         self._plain = {
             reason
@@ -157,33 +157,34 @@ class _Page:
         ]
         return dict(zip(COLUMNS, map(list, zip(*found, strict=True)), strict=True))
 
-    def twins(self, pictures: Pictures | None = None) -> str:
+    def limit_twins(self, room: int) -> None:
+        """Keep no more groups of identical photos than take so many bytes."""
+        while len(self.twins(Pictures())) > room:
+            self._same = self._same[: len(self._same) // 2]
+            self.scope.more_same = True
+
+    def twins(self, pictures: Pictures) -> str:
         """The groups of identical photos as a block; "" if there are none."""
-        if not self._scope.same:
+        if not self._same:
             return ""
-        places = _places(pictures or Pictures())
+        places = _places(pictures)
         groups = {group: place for place, group in enumerate(self._sections.groups)}
-        told = [
-            {
-                "picture": places.get(lines[0].photo, -1),
-                "people": [
-                    (
-                        line.user_id,
-                        line.user_data,
-                        line.image,
-                        line.number,
-                        groups.get(line.group, -1),
-                    )
-                    for line in lines
-                ],
-            }
-            for lines in self._scope.same
-        ]
+        told = []
+        for one in self._same:
+            people = [
+                (
+                    *(line.user_id, line.user_data, line.image, line.number),
+                    groups.get(line.group, -1),
+                )
+                for line in one.lines
+            ]
+            picture = places.get(one.lines[0].photo, -1)
+            told.append({"picture": picture, "count": one.count, "people": people})
         return packed(told, "same")
 
     def twin_photos(self) -> Iterator[str]:
         """The photos that are shown of identical ones."""
-        return (lines[0].photo for lines in self._scope.same)
+        return (one.lines[0].photo for one in self._same)
 
     def around(self, pictures: Pictures, kept: int) -> tuple[str, str, str]:
         """The page before the lines, between them and the pictures, and after these; `kept` lines

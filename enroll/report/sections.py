@@ -89,7 +89,7 @@ class Sections:
             "by": findings.by,
             **self._told_groups(),
             "same_count": len(scope.same),
-            "same_left_out": 0,
+            "more_same": scope.more_same,
             "edits": self._told_edits(),
             "courses": courses(findings.runs),
             "runs": self._told_runs(),

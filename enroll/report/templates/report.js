@@ -172,6 +172,8 @@
         person.append(make("p", "hint", where));
         people.append(person);
       }
+      if (one.count > one.people.length)
+        people.append(make("li", "hint", say(t.same_rest, { count: numbers.format(one.count - one.people.length) })));
       made.append(photo(one.picture, ""), people);
       list.append(made);
     }
