@@ -220,8 +220,9 @@ def test_words_of_a_column_with_few_values_may_be_in_a_photos_name() -> None:
         {"user_id": f"{7000 + at}", "Name": f"Vor{one}ik Nach{one}el", "Department": "Export"}
         for at, one in enumerate("abcdef")
     ]
-    paths = [f"{row['Name']} {row['Department']}.jpg" for row in rows]
-    assert all(one.is_sure for one in matched(rows, paths).proposals)
+    for column in ("Name", "user_id"):
+        paths = [f"{row[column]} {row['Department']}.jpg" for row in rows]
+        assert all(one.is_sure for one in matched(rows, paths).proposals)
 
 
 def test_slips_of_the_keyboard_are_told_from_other_names() -> None:

@@ -189,6 +189,8 @@ class _Scale:
         who = self._people[person]
         best: dict[bool, Compared] = {}
         for view in views:
+            if all(one.plain in self._extras or one.plain in who.extras for one in view):
+                continue  # such as the department
             script = view[0].is_ideograph
             for names in who.names:
                 if names[0].is_ideograph == script:
