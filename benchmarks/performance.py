@@ -21,6 +21,7 @@ from suite import (
     growth,
     in_flight,
     limits,
+    match,
     preparing,
     report,
     row_cost,
@@ -45,6 +46,7 @@ CASES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "growth": growth.measure,
     "limits": limits.measure,
     "report": report.measure,
+    "match": match.measure,
 }
 """In the order in which they run."""
 

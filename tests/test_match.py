@@ -361,6 +361,7 @@ def test_a_reviewed_list_keeps_its_photos_and_makes_nobody_sure_of_the_same_name
     assert (found.sure, found.unsure, found.given) == (0, 1, 2)
     lines = lines_of(place / "out.csv")
     assert [line["image"] for line in lines[:3]] == ["", "a.jpg", "gone.jpg"]
+    assert lines[2]["match_reason"] == "The list itself names this photo, which is not there."
     again = match_photos(
         MatchSettings(
             list_file=place / "out.csv", folder=place / "photos", output=place / "again.csv"

@@ -39,6 +39,7 @@ CASES = {
     "growth": {f"growth: {step}, 20 rows" for step in ("plan", "first run", "run, nothing to do")},
     "limits": {"hidden limit 4", "hidden limit 16→6→24"},
     "report": {"report, 60 rows"},
+    "match": {"match, 60 people"},
 }
 needed = [
     *(name for name in ("nginx",) if find(name) is None),
@@ -51,7 +52,7 @@ needed = [
     "cases",
     [
         ("startup", "row-cost", "tls-row-cost", "unchanged", "due"),
-        ("first-call", "limits", "report"),
+        ("first-call", "limits", "report", "match"),
         ("in-flight", "preparing", "growth"),
     ],
     ids="+".join,

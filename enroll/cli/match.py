@@ -12,11 +12,14 @@ import click
 from enroll.cli import options
 from enroll.cli.command import SettingsCommand, in_use, named_option, option
 from enroll.cli.parameters import FILE
-from enroll.cli.terminal import Terminal
-from enroll.text.wording import amount, counted, facts
+from enroll.cli.terminal import Terminal, printing
+from enroll.text.wording import amount, counted, facts, say
 
 if TYPE_CHECKING:
     from enroll.commands.match import Matched, MatchSettings
+
+_MANIFESTS = (".csv", ".xlsx")
+"""Suffixes of outputs that can be a manifest."""
 
 _MEANINGS = {
     "sure": "the photo is in the column {image}",
@@ -65,7 +68,11 @@ def match(list_file: Path, folder: Path, output: Path, **given: Any) -> int:
         **given,
     )
     found = match_photos(settings, progress=lambda done: terminal.progress(done, "photos compared"))
-    terminal.say(*_lines(settings, found))
+    with printing():
+        say(*_lines(settings, found))
+        if settings.output.suffix.lower() in _MANIFESTS:
+            words = ["enroll", "plan", str(output), "--images", str(folder)]
+            say(f"  {shlex.join([*words, *_columns(settings.columns)])}", wrap=False)
     return 0
 
 
@@ -91,23 +98,18 @@ def _lines(settings: MatchSettings, found: Matched) -> Iterator[str]:
             f"{'it does' if found.left == 1 else 'they do'} not count as rows."
         )
     yield f"Written to {settings.output}. Nothing was sent."
-    yield from _next(settings, found)
+    yield _next(settings, found)
 
 
-def _next(settings: MatchSettings, found: Matched) -> Iterator[str]:
-    if settings.output.suffix.lower() not in (".csv", ".xlsx"):
-        yield "To use the proposals as a manifest, write a .csv or .xlsx."
-        return
-    if found.unsure:
-        yield (
-            f"Next: look at the rows whose match_sure is no, and copy match_image to {found.image} "
-            "where it is right. Then:"
-        )
-    else:
-        yield "Next:"
-    words = ["enroll", "plan", str(settings.output), "--images", str(settings.folder)]
-    words += _columns(settings.columns)
-    yield f"  {shlex.join(words)}"
+def _next(settings: MatchSettings, found: Matched) -> str:
+    if settings.output.suffix.lower() not in _MANIFESTS:
+        return "To use the proposals as a manifest, write a .csv or .xlsx."
+    if not found.unsure:
+        return "Next:"
+    return (
+        f"Next: look at the rows whose match_sure is no, and copy match_image to {found.image} "
+        "where it is right. Then:"
+    )
 
 
 def _columns(columns: Mapping[str, str]) -> Iterator[str]:

@@ -74,11 +74,11 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row's line, its cells by column, with `user_id` and `user_data` by their roles, and what
-    it has for a photo's path."""
+    """A row's cells by column, with `user_id` and `user_data` by their roles, and the place of the
+    photo that it names itself: -1 if that is not there, None if it names none."""
 
     cells: Mapping[str, str]
-    image: str
+    photo: int | None
 
 
 def match_photos(
@@ -104,9 +104,9 @@ def match_photos(
     header = [name for name in own if name != manifest.columns.get(Role.IMAGE)]
     has_user_data = Role.USER_DATA in {**manifest.columns, **manifest.templates}
     compared = choose_columns(header, roles, settings.compare, has_user_data=has_user_data)
-    rows = list(_rows(manifest, compared))
     places = {normalize("NFC", path): place for place, path in enumerate(paths)}
-    given = [_given(row.image, places) for row in rows]
+    rows = list(_rows(manifest, compared, places))
+    given = [row.photo for row in rows]
     outcome = propose(
         people_of([row.cells for row in rows], given, compared),
         [photo_of(path) for path in paths],
@@ -183,19 +183,16 @@ def _photos(store: PhotoStore) -> tuple[list[str], dict[str, str], int]:
     return paths, unusable, others
 
 
-def _rows(manifest: Manifest, compared: Compared) -> Iterator[_Row]:
+def _rows(manifest: Manifest, compared: Compared, places: Mapping[str, int]) -> Iterator[_Row]:
+    """The rows; `places` are those of the photos by their paths."""
     wanted = {*compared.others, *compared.shown} - {USER_ID, USER_DATA}
     for chunk in manifest.chunks():
         columns = {name: chunk[name].tolist() for name in wanted}
         for at, row in enumerate(manifest.rows_of(chunk)):
             cells = {name: column[at] for name, column in columns.items()}
             cells |= {USER_ID: row.user_id, USER_DATA: row.user_data}
-            yield _Row(cells, row.image)
-
-
-def _given(image: str, places: Mapping[str, int]) -> int | None:
-    """The place of the photo that a row names, -1 if it is not there."""
-    return places.get(normalize("NFC", image), -1) if image.strip() else None
+            named = row.image.strip()
+            yield _Row(cells, places.get(normalize("NFC", row.image), -1) if named else None)
 
 
 class _Sheet:
@@ -251,8 +248,10 @@ class _Sheet:
 
     def _cells(self, row: int) -> tuple[str, ...]:
         """The photo of a row if it is sure, and the cells of MATCH_COLUMNS."""
-        if self._rows[row].image.strip():
-            return ("", "", "", "", "", "", "The list itself names this photo.")
+        photo = self._rows[row].photo
+        if photo is not None:
+            there = "" if photo >= 0 else ", which is not there"
+            return ("", "", "", "", "", "", f"The list itself names this photo{there}.")
         proposal = self._outcome.proposals[row]
         other = proposal.runner_up
         runner_up = ("", "") if other is None else (self._paths[other.photo], f"{other.score:.0f}")
