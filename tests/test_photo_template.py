@@ -52,7 +52,8 @@ def images(manifest: Manifest) -> list[str]:
 
 
 def why(folder: Path, manifest: Manifest, image: str) -> tuple[str, str, str]:
-    store = manifest.as_found(open_store(folder / "photos"))
+    assert manifest.found is not None
+    store = manifest.found.explained(open_store(folder / "photos"))
     with pytest.raises(UnusableError) as caught, store.open(store.locate(image)):
         pass
     unusable = caught.value.unusable
@@ -331,7 +332,8 @@ def test_paths_as_windows_writes_them_are_read_below_the_root(
 
 def test_a_store_of_found_photos_is_a_store(tmp_path: Path) -> None:
     manifest = located(tmp_path, "user_id\n1\n", "{user_id}", "1.jpg")
-    store = manifest.as_found(open_store(tmp_path / "photos"))
+    assert manifest.found is not None
+    store = manifest.found.explained(open_store(tmp_path / "photos"))
     assert isinstance(store, FoundPhotos)
     with store.open(store.locate("1.jpg")) as photo:
         assert photo.content() == b"1.jpg"

@@ -170,7 +170,13 @@ def scan_record(
     """
     due_rules = [settings.due_rules(), marks(settings.preparation)]
     key = manifest_key(settings, "")
-    mark = fingerprint(*key, store.root, manifest.found_by, due_rules, forgotten.mark)
+    mark = fingerprint(
+        *key,
+        store.root,
+        manifest.found_by,
+        due_rules,
+        forgotten.mark,
+    )
     return CachedScan(
         fingerprint=f"{mark}.{manifest.sha256}",
         manifest=json.dumps([manifest_key(settings, manifest.sha256), manifest.to_json()]),

@@ -28,7 +28,7 @@ from enroll.manifest.bounds import BLOCK, MAX_CELL_LENGTH, MAX_PHOTO_LINE_LENGTH
 from enroll.manifest.records import open_text
 from enroll.manifest.source import Source
 from enroll.model import Fault, FileTimes, Status, Unusable
-from enroll.photos import PhotoCode
+from enroll.photos import PhotoCode, PhotoStore
 from enroll.photos.store import UnusableError
 
 EMBEDDED_ROOT = "/(in the list)"
@@ -107,6 +107,8 @@ class EmbeddedPhotos:
     """
 
     root = EMBEDDED_ROOT
+    found_by = ""
+    notes = ()
 
     def __init__(self, column: PhotoColumn) -> None:
         """Read the whole list. Raises ManifestError, and LocalError if there is no room for a copy
@@ -120,7 +122,10 @@ class EmbeddedPhotos:
         self._people = people[self._order]
         self._numbers = _numbers_of_each(self._people[:, 0], self._order)
 
-    def images(self, lines: Sequence[int], user_ids: Sequence[str]) -> list[str]:
+    def explained(self, store: PhotoStore) -> PhotoStore:
+        return store
+
+    def images(self, lines: Sequence[int], user_ids: Sequence[str], images: list[str]) -> list[str]:
         """The images of rows; "" for a row without a photo."""
         wanted = np.asarray(lines)
         slots = np.searchsorted(self._lines, wanted)

@@ -40,8 +40,8 @@ from enroll.manifest.header import (
 from enroll.manifest.listing import PhotoListing
 from enroll.manifest.notes import list_notes
 from enroll.manifest.photos import (
-    FoundPhotos,
     PhotoFinder,
+    RowPhotos,
     WindowsPaths,
     parse_photo_template,
     photo_patterns,
@@ -103,9 +103,8 @@ class Manifest:
     _lines: LineNumbers = field(repr=False, compare=False)
     _orphans: array[int] = field(repr=False, compare=False)
     _heavy: array[int] = field(repr=False, compare=False)
-    _finder: PhotoFinder | None = field(default=None, repr=False, compare=False)
-    _windows: WindowsPaths | None = field(default=None, repr=False, compare=False)
-    _embedded: EmbeddedPhotos | None = field(default=None, repr=False, compare=False)
+    found: RowPhotos | None = field(default=None, repr=False, compare=False)
+    """Which photos the rows have, once they are `located`."""
 
     def to_json(self) -> str:
         """Everything known of the file, as JSON for `manifest_from_json`."""
@@ -134,37 +133,26 @@ class Manifest:
     def located(self, store: PhotoStore) -> Manifest:
         """This manifest, with the photos of its rows found in a store. Raises what
         `PhotoStore.files` raises."""
-        if self.listing is not None or (self._finder and self._finder.root == store.root):
+        if self.listing is not None:
             return self
         if isinstance(store, EmbeddedPhotos):
-            return replace(self, _embedded=store)
+            return replace(self, found=store)
         if self.photo is None:
             images = [row.image for row in next(self.rows(ROWS_TRIED), [])]
-            return replace(self, _windows=WindowsPaths(store, images))
+            return replace(self, found=WindowsPaths(store, images))
+        if isinstance(self.found, PhotoFinder) and self.found.root == store.root:
+            return self
         finder = PhotoFinder(self.photo, store)
         finder.learn_shared(
             (self._cells(chunk, Role.USER_ID), chunk[self.image_column].tolist())
             for chunk in self.chunks()
         )
-        return replace(self, _finder=finder)
-
-    def as_found(self, store: PhotoStore) -> PhotoStore:
-        """The store in which the photos were found, so that it says of rows why they have none."""
-        return store if self._finder is None else FoundPhotos(store, self._finder)
-
-    @property
-    def found_notes(self) -> Sequence[str]:
-        """Sentences for the user about how the photos were found."""
-        if self._windows is None or not self._windows.folder:
-            return ()
-        return [f"Paths that begin with {self._windows.folder} are read below the photos' folder."]
+        return replace(self, found=finder)
 
     @property
     def found_by(self) -> str:
         """All that decides which rows have which photos, besides the file and its options."""
-        if self._finder is not None:
-            return self._finder.digest
-        return "" if self._windows is None else self._windows.folder
+        return "" if self.found is None else self.found.found_by
 
     @property
     def listing(self) -> PhotoListing | None:
@@ -175,8 +163,9 @@ class Manifest:
     def store(self) -> PhotoStore | None:
         """The photos, where the manifest itself is what holds them. Reads a list that has photos
         inside, the first time."""
-        if Role.PHOTO_BASE64 in self.columns:
-            return self._embedded or EmbeddedPhotos(self._photo_column())
+        if self.is_photos:
+            known = self.found if isinstance(self.found, EmbeddedPhotos) else None
+            return known or EmbeddedPhotos(self._photo_column())
         return self._source.store
 
     @property
@@ -295,8 +284,8 @@ class Manifest:
         if self.photo is None:
             return frame
         images = photo_patterns(self.photo, [self._named(frame, one) for one in self.photo.names])
-        if self._finder is not None:
-            images = self._finder.find(images)
+        if isinstance(self.found, PhotoFinder):
+            images = self.found.find(images)
         return frame.assign(
             **{self.image_column: pd.Series(images, index=frame.index, dtype=object)}
         )
@@ -330,12 +319,10 @@ class Manifest:
     def rows_of(self, chunk: pd.DataFrame) -> list[Row]:
         """The rows of a frame from `chunks`."""
         users, data, images = (self._cells(chunk, role) for role in _ROLES)
-        if self._embedded is not None:
-            images = self._embedded.images(chunk.index.tolist(), users)
+        if self.found is not None and self.photo is None:
+            images = self.found.images(chunk.index.tolist(), users, images)
         elif self.is_photos:
             images = [image_name(user_id) for user_id in users]
-        elif self._windows is not None:
-            images = self._windows.read(images)
         return [
             Row(line=line, user_id=user_id, user_data=user_data, image=image)
             for line, user_id, user_data, image in zip(
@@ -375,8 +362,8 @@ class Manifest:
         suspects = frame.iloc[without_user].itertuples(index=False, name=None)
         for i, cells in zip(without_user, suspects, strict=True):
             keep[i] = any(cell.strip() for cell in cells)
-        if self._embedded is not None:
-            photos = self._embedded.images(frame.index.tolist(), users)
+        if isinstance(self.found, EmbeddedPhotos):
+            photos = self.found.images(frame.index.tolist(), users, [])
             keep = [kept or bool(photo) for kept, photo in zip(keep, photos, strict=True)]
         return frame.loc[keep]
 

@@ -7,6 +7,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 import numpy as np
 
@@ -63,12 +64,30 @@ def photo_patterns(template: Template, columns: Sequence[Sequence[str]]) -> list
     return [one if not one or one[-1] == "*" else f"{without_suffix(one)}.*" for one in filled]
 
 
+class RowPhotos(Protocol):
+    """Which photos the rows of a list have, where that takes more than a column's path."""
+
+    @property
+    def found_by(self) -> str:
+        """All that decides it, besides the list and its options."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the user."""
+
+    def images(self, lines: Sequence[int], user_ids: Sequence[str], images: list[str]) -> list[str]:
+        """The images of rows; `images` are what the list has of them."""
+
+    def explained(self, store: PhotoStore) -> PhotoStore:
+        """The store, so that it says of a row why it has no photo."""
+
+
 class PhotoFinder:
     """Finds photos below a store's root by patterns. A photo that rows of several people match is
     nobody's: it cannot be seen whose it is.
-
-    `digest` tells any other set of names.
     """
+
+    notes = ()
 
     def __init__(self, template: Template, store: PhotoStore) -> None:
         """List the store's photos. Raises what `PhotoStore.files` raises."""
@@ -76,7 +95,14 @@ class PhotoFinder:
         self.root = store.root
         self._index = PhotoIndex(store.files(), depth=len(parts), words_of=_words_of(parts))
         self._shared: frozenset[int] = frozenset()
-        self.digest = self._index.digest
+        self.found_by = self._index.digest
+
+    def images(self, lines: Sequence[int], user_ids: Sequence[str], images: list[str]) -> list[str]:
+        """The photos that match patterns."""
+        return self.find(images)
+
+    def explained(self, store: PhotoStore) -> PhotoStore:
+        return FoundPhotos(store, self)
 
     def find(self, patterns: Sequence[str]) -> list[str]:
         """The photo of each row; the pattern itself where there is no photo, or no certain one."""
@@ -164,10 +190,19 @@ class WindowsPaths:
         """`images` are some of the list's paths, by which that folder is chosen."""
         self._store = store
         candidates = (folder for image in images for folder in self._folders_of(image))
-        self.folder = next(candidates, "")
+        self.found_by = next(candidates, "")
         """That folder, with slashes; empty for none."""
 
-    def read(self, images: list[str]) -> list[str]:
+    @property
+    def notes(self) -> Sequence[str]:
+        if not self.found_by:
+            return ()
+        return [f"Paths that begin with {self.found_by} are read below the photos' folder."]
+
+    def explained(self, store: PhotoStore) -> PhotoStore:
+        return store
+
+    def images(self, lines: Sequence[int], user_ids: Sequence[str], images: list[str]) -> list[str]:
         """The paths, with `/` between their parts."""
         if not any("\\" in image for image in images):
             return images
@@ -179,8 +214,8 @@ class WindowsPaths:
         path = image.replace("\\", "/")
         if not _is_absolute(path):
             return path
-        folder, rest = path[: len(self.folder)], path[len(self.folder) :]
-        return rest if self.folder and folder.casefold() == self.folder.casefold() else image
+        folder, rest = path[: len(self.found_by)], path[len(self.found_by) :]
+        return rest if folder and folder.casefold() == self.found_by.casefold() else image
 
     def _folders_of(self, image: str) -> Iterator[str]:
         """The beginnings of an absolute path without which it names a photo in the store."""

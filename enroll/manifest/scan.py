@@ -68,10 +68,10 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
     """
     found = _choose(given, manifest, ledger)
     manifest = manifest.located(found.store)
-    store = manifest.as_found(found.store)
-    return replace(
-        found, manifest=manifest, store=store, notes=[*found.notes, *manifest.found_notes]
-    )
+    if (photos := manifest.found) is None:
+        return found
+    notes = [*found.notes, *photos.notes]
+    return replace(found, manifest=manifest, store=photos.explained(found.store), notes=notes)
 
 
 def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:

@@ -162,7 +162,7 @@ def origin_of(
     recorded = store or (open_store(root) if root else None)
     if manifest is not None and recorded is not None:
         manifest = manifest.located(recorded)
-        recorded = manifest.as_found(recorded)
+        recorded = recorded if manifest.found is None else manifest.found.explained(recorded)
     photos = recorded
     if images is not None:
         photos = open_store(resolved(images))
