@@ -9,7 +9,7 @@ import pytest
 from archive import Archive
 from real_command import Command
 
-from enroll.manifest.scan import CHUNK_ROWS
+from enroll.manifest.scan import CHUNK_ROWS, MOST_ROWS
 from enroll.manifest.suspects import NONE, Pairs, Suspects, SuspectSearch
 from enroll.model import Row
 
@@ -216,7 +216,7 @@ def test_more_ids_that_are_found_later_are_told_of_too(archive: Archive, command
     (one,) = (image for _, _, image in archive.portraits(1))
     archive.manifest([("0012", "", one), ("0034", "", one)])
     assert command("run", *GROUP).code == 0
-    archive.manifest([("12", "", one), *[("no id", "", one)] * CHUNK_ROWS, ("34", "", one)])
+    archive.manifest([("12", "", one), *[("no id", "", one)] * MOST_ROWS, ("34", "", one)])
     done = command("run", *GROUP)
     warnings = [line for line in done.err.splitlines() if line.startswith("Warning: ")]
     assert [line.split(" of new people")[0] for line in warnings] == [
