@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as html_module
 import json
 import re
+import shlex
 import unicodedata
 import zipfile
 from hashlib import sha256
@@ -102,6 +103,20 @@ def test_a_page_says_what_needs_a_person_and_what_to_do(command: Command) -> Non
     assert [[person[0] for person in one["people"]] for one in page.same] == [["p8", "p9"]]
     assert "turned upright" in page.html
     assert "<polyline" in page.html
+
+
+def test_the_commands_open_the_manifest_as_the_report_did(command: Command) -> None:
+    write(command.folder, [Person("p1", "A, B", "0.jpg", status=Status.FAILED, code="TIMEOUT")])
+    options = ("--columns", 'user_data="{Department}, {user_data}"', "--delimiter", ",")
+    page = reported(command, *options)
+    assert page.lines["id"] == ["p1"]
+    shown = html_module.unescape(page.html)
+    again = """--columns '"user_data={Department}, {user_data}"' --delimiter ,"""
+    assert again in shown
+    # What is shown can be typed.
+    given = ("report", "again.html", "--ledger", "ledger.sqlite", *shlex.split(again))
+    assert command(*given).code == 0
+    assert again in html_module.unescape(read(command.folder / "again.html").html)
 
 
 def test_a_page_asks_for_nothing_and_is_private(command: Command) -> None:

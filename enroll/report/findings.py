@@ -106,13 +106,14 @@ class Findings:
     """What was found, for one file or for several.
 
     `manifest` is its path, empty if the lines are the ledger's; `missing` says why, if there should
-    be one. `by` is the name of the column.
+    be one. `options` are those that it was opened with. `by` is the name of the column.
     """
 
     identity: LibraryIdentity
     runs: Sequence[RunRecord]
     manifest: str
     missing: str
+    options: Mapping[str, Any]
     photos: PhotoStore | None
     by: str
     scopes: Sequence[Scope]
@@ -177,6 +178,7 @@ def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
         runs=reader.runs(RUNS_SHOWN),
         manifest="" if manifest is None else path_text(manifest.path.absolute()),
         missing=missing,
+        options=origin.options,
         photos=origin.photos,
         by="" if origin.by is None else visible(origin.by.strip()),
         scopes=scopes,
@@ -187,17 +189,19 @@ def _origin(reader: LedgerReader, asked: Asked) -> tuple[Origin, str]:
     """Where the lines are, and why there is no manifest although a run had one."""
     missing = ""
     try:
-        manifest = find_manifest(reader, asked.manifest, asked.options)
+        manifest, options = find_manifest(reader, asked.manifest, asked.options)
         if manifest is not None:
-            return _of(reader, manifest, asked), ""
+            return _of(reader, manifest, options, asked), ""
     except (ManifestError, LocalError) as error:
         if asked.manifest is not None or asked.by is not None:
             raise
         missing = str(error)
     if asked.by is not None:
         raise UsageError("No run of this ledger had a manifest. Name one with --manifest FILE.")
-    return _of(reader, None, asked), missing
+    return _of(reader, None, {}, asked), missing
 
 
-def _of(reader: LedgerReader, manifest: Manifest | None, asked: Asked) -> Origin:
-    return origin_of(reader, manifest, images=asked.images, by=asked.by, masked=asked.mask)
+def _of(
+    reader: LedgerReader, manifest: Manifest | None, options: Mapping[str, Any], asked: Asked
+) -> Origin:
+    return origin_of(reader, manifest, options, images=asked.images, by=asked.by, masked=asked.mask)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from enroll.ledger import RUN
 from enroll.report.findings import Findings
@@ -34,7 +35,7 @@ class Commands:
         self._place = _place(findings, ledger, run.start.endpoint if run is not None else "")
         verb = RUN if run is None else run.start.command
         manifest = findings.manifest or (run.start.manifest if run is not None else "")
-        self._run = ["enroll", verb, manifest or "LIST", *self._place]
+        self._run = ["enroll", verb, manifest or "LIST", *self._place, *_given(findings.options)]
 
     def fixing(self, code: str) -> list[str]:
         """What to run once the rows with this reason are corrected, and what might help without
@@ -51,6 +52,21 @@ class Commands:
     def export(self) -> str:
         """What writes every entry to a file."""
         return shlex.join(["enroll", "export", "all.xlsx", *self._place])
+
+
+def _given(options: Mapping[str, Any]) -> Iterator[str]:
+    """The options of the manifest, as they are typed."""
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, Mapping):
+            for role, column in value.items():
+                pair = f"{role}={column}"
+                quoted = '"' + pair.replace('"', '""') + '"'
+                yield from (option, quoted if {",", '"'} & set(pair) else pair)
+        elif isinstance(value, tuple):
+            yield from (part for one in value for part in (option, one))
+        elif value is not None:
+            yield from (option, str(value))
 
 
 def _place(findings: Findings, ledger: Path, endpoint: str) -> Sequence[str]:

@@ -63,7 +63,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where lines come from. Without a `manifest` they are the ledger's entries.
+    """Where lines come from. Without a `manifest`, opened with `options`, they are the ledger's
+    entries.
 
     `recorded` is where a run has read the photos, at `root`; `photos` is the same, or another place
     if they have been moved. None if no run has read any.
@@ -71,6 +72,7 @@ class Origin:
 
     reader: LedgerReader
     manifest: Manifest | None
+    options: Mapping[str, Any]
     root: str
     recorded: PhotoStore | None
     photos: PhotoStore | None
@@ -145,6 +147,7 @@ def _masked_part(part: str) -> str:
 def origin_of(
     reader: LedgerReader,
     manifest: Manifest | None,
+    options: Mapping[str, Any],
     *,
     images: Path | None,
     by: str | None = None,
@@ -171,6 +174,7 @@ def origin_of(
     return Origin(
         reader=reader,
         manifest=manifest,
+        options=options,
         root=root,
         recorded=recorded,
         photos=photos,
@@ -181,8 +185,9 @@ def origin_of(
 
 def find_manifest(
     reader: LedgerReader, named: Path | None, options: Mapping[str, Any]
-) -> Manifest | None:
-    """The manifest that is named, else that of the ledger's last run that had one.
+) -> tuple[Manifest | None, Mapping[str, Any]]:
+    """The manifest that is named, else that of the ledger's last run that had one; and the options
+    with which it was opened.
 
     `options` are those that `open_manifest` takes; without any they are those of the last scan.
     Raises ManifestError.
@@ -190,13 +195,12 @@ def find_manifest(
     last = next((run.start.manifest for run in reader.runs(1_000) if run.start.manifest), "")
     path = named or (named_path(last) if last else None)
     if path is None:
-        return None
+        return None, {}
     scanned = reader.last_scan()
-    recalled: dict[str, Any] = {}
     if scanned is not None and not any(options.values()) and path_text(path.absolute()) == last:
         key, _ = json.loads(scanned.manifest)
-        recalled = options_of_key(key)
-    return open_manifest(path, **(recalled or options))
+        options = options_of_key(key) or options
+    return open_manifest(path, **options), options
 
 
 def _column(manifest: Manifest, wanted: str) -> str:
