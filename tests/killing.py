@@ -175,7 +175,7 @@ class Runner:
 def _serve(jobs: IO[bytes]) -> None:
     """Fork for each job on `jobs` that is watched, pass the others on, and tell on stdout how each
     has ended."""
-    steady = _steady()
+    steady_pid, steady = _steady()
     ready, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
@@ -196,9 +196,8 @@ def _serve(jobs: IO[bytes]) -> None:
                     else:
                         steady.write(line)
                 else:
-                    for pid in running:
+                    for pid in (*running, steady_pid):
                         os.kill(pid, signal.SIGKILL)
-                    steady.close()
                     while True:
                         os.wait()
 
@@ -218,13 +217,12 @@ def _tell(out: int, number: int, code: int) -> None:
     os.write(out, (json.dumps({"number": number, "code": code}) + "\n").encode())
 
 
-def _steady() -> IO[bytes]:
-    """Start a process that gives each command whose job it is sent, one after the other, until
-    nobody can send it another."""
+def _steady() -> tuple[int, IO[bytes]]:
+    """Start a process that gives each command whose job it is sent, one after the other."""
     its, ours = os.pipe()
-    if os.fork():
+    if pid := os.fork():
         os.close(its)
-        return open(ours, "wb", buffering=0)  # noqa: PTH123 - a descriptor
+        return pid, open(ours, "wb", buffering=0)  # noqa: PTH123 - a descriptor
     os.close(ours)
     out = os.dup(1)
     code = 71
