@@ -381,15 +381,15 @@ def test_photos_of_many_kinds_are_prepared_within_the_memory_allowed(
     on_disk: Path,
 ) -> None:
     flat = Image.new("RGB", (4000, 3000), (90, 120, 200))
-    noise = Image.effect_noise((1550, 1160), 90).resize((4650, 3480)).convert("RGB")
+    noise = Image.effect_noise((1200, 900), 90).resize((3600, 2700)).convert("RGB")
     turned: dict[str, Any] = {"exif": exif(6), "quality": 93}
     for name, content in {
         "turned.jpg": saved(flat, exif=exif(6)),
         "every pixel.jpg": saved(noise, subsampling=0, **turned),
-        "every other.jpg": saved(noise.resize((4000, 3000)), subsampling=1, **turned),
-        "progressive.jpg": saved(noise.resize((3000, 4000)), progressive=True, **turned),
+        "every other.jpg": saved(noise.resize((3000, 2250)), subsampling=1, **turned),
+        "progressive.jpg": saved(noise.resize((2250, 3000)), progressive=True, **turned),
         "a.tif": saved(noise, "TIFF"),
-        "large.jpg": saved(noise.resize((6000, 4000)), quality=85),
+        "large.jpg": saved(noise.resize((4800, 3200)), quality=85),
         "alpha.png": saved(flat.convert("RGBA"), "PNG", compress_level=1),
         "a.webp": saved(flat, "WEBP", method=0, quality=1),
         "huge.jpg": saved(Image.new("L", (10_000, 9_000))),
