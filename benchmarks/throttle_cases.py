@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import runpy
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,8 @@ def others(seed: int) -> Callable[[float], int]:
         at += chance.uniform(5, 20)
         moments.append((at, chance.randint(0, 16)))
 
-    def held(t: float) -> int:
-        return next(number for since, number in reversed(moments) if since <= t)
-
-    return held
+    begins = [since for since, _ in moments]
+    return lambda t: moments[bisect_right(begins, t) - 1][1]
 
 
 def lively(seed: int) -> Callable[[float], int]:

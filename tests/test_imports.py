@@ -7,7 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,20 +41,28 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(name: str) -> Iterator[str]:
+@cache
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
     """The modules of enroll that a module imports, wherever in it the import stands."""
     path = MODULES[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found = set()
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("enroll"))
+            found |= {alias.name for alias in node.names if alias.name.startswith("enroll")}
         elif isinstance(node, ast.ImportFrom):
             above = package.rsplit(".", node.level - 1)[0] if node.level else ""
             source = ".".join(filter(None, [above, node.module or ""]))
             if source.startswith("enroll"):
                 for alias in node.names:
                     module = f"{source}.{alias.name}"
-                    yield module if module in MODULES else source
+                    found.add(module if module in MODULES else source)
+    return frozenset(found)
 
 
 def within(name: str, package: str) -> bool:
@@ -125,7 +133,7 @@ def test_what_decides_about_places_imports_only_these_and_each_other(name: str) 
 
 def test_journey_and_throttle_do_nothing_but_decide() -> None:
     for name in ("enroll.run.transitions", *PLACES):
-        tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+        tree = tree_of(name)
         outside = {
             node.module or "" if isinstance(node, ast.ImportFrom) else alias.name
             for node in ast.walk(tree)
@@ -185,10 +193,10 @@ def test_no_module_but_clock_reads_the_time() -> None:
     readers = {"time", "monotonic", "time_ns", "monotonic_ns", "sleep", "perf_counter"}
     readers |= {"now", "utcnow", "today"}  # of datetime
     found = []
-    for name, path in MODULES.items():
+    for name in MODULES:
         if name == "enroll.clock" or within(name, "enroll.sandbox"):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(name)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 if node.value.id in ("time", "datetime", "date") and node.attr in readers:
                     found.append((name, ast.unparse(node)))

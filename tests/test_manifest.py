@@ -477,7 +477,7 @@ def written(
     return text, expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(
     table=TABLES,
     delimiter=st.sampled_from(",;\t"),
@@ -528,7 +528,7 @@ def test_any_cells_come_back_with_their_lines(
     assert manifest.rows_at_most >= len(expected)
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(content=st.text(alphabet=list('a,;\t"\r\n '), max_size=30))
 def test_any_text_is_read_as_the_csv_module_reads_it_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: str

@@ -294,7 +294,7 @@ SEEDS = {
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(SEEDS)))
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 def test_mutated_files_come_to_a_declared_outcome(data: st.DataObject, name: str) -> None:
     content = bytearray(SEEDS[name])
     for _ in range(data.draw(st.integers(1, 6))):

@@ -86,7 +86,7 @@ PIECES = st.one_of(
     name=st.sampled_from(sorted(JPEGS)),
     changes=st.lists(st.tuples(st.integers(0, 100), PIECES), min_size=1, max_size=3),
 )
-@settings(max_examples=300, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
 def test_a_jpeg_that_pillow_opens_is_sent_with_the_pixels_that_pillow_shows(
     name: str, changes: list[tuple[int, bytes]]
 ) -> None:
@@ -139,7 +139,7 @@ CHUNKS = st.builds(
     behind=st.lists(CHUNKS | st.binary(max_size=40), max_size=2),
     trailer=st.binary(max_size=40),
 )
-@settings(max_examples=300, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
 def test_a_png_that_pillow_opens_is_sent_with_the_pixels_that_pillow_shows(
     name: str, before: list[bytes], behind: list[bytes], trailer: bytes
 ) -> None:

@@ -268,7 +268,7 @@ CELLS = st.lists(
 MESSAGES = st.lists(st.sampled_from(list("'=\0\ud800\r\n\",;")) | st.characters()).map("".join)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(
     table=st.lists(st.tuples(CELLS, CELLS, CELLS, CELLS), max_size=5),
     delimiter=st.sampled_from(",;\t"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pwd
 import signal
 import subprocess
 import sys
@@ -275,20 +276,33 @@ def test_a_run_needs_neither_a_home_nor_a_language_nor_a_user(
     assert box.faces("staff")[0].user_data == "Jürgen Müller"
 
 
+class Bare(Command):
+    """The command without a home, and nothing else around it but `environ`."""
+
+    def surroundings(self) -> dict[str, str]:
+        return {"PATH": "/usr/bin:/bin", **self.environ}
+
+
 def test_what_is_missing_without_a_home_is_said_in_a_sentence(
-    box: Sandbox, archive: Archive
+    box: Sandbox, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def nobody(*_: object) -> None:
+        raise KeyError("no such user")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(pwd, "getpwnam", nobody)
+    command = Bare(archive.folder, Path("/"))
     archive.manifest(archive.portraits(1))
-    done = bare(archive.folder, *bare_run(archive, box))
-    assert done.returncode == ExitCode.USAGE
-    assert "no home folder for the ledger. Name a place with --ledger" in done.stderr
+    done = command(*bare_run(archive, box))
+    assert done.code == ExitCode.USAGE
+    assert "no home folder for the ledger. Name a place with --ledger" in done.err
     run = ["run", archive.folder / "staff.csv", "--group-id", "staff", "--endpoint", box.endpoint]
     run += ["--ledger", archive.folder / "ledger.sqlite"]
-    done = bare(archive.folder, *run)
-    assert done.returncode == ExitCode.USAGE
-    assert "There are no credentials. Set ENROLL_API_KEY" in done.stderr
+    done = command(*run)
+    assert done.code == ExitCode.USAGE
+    assert "There are no credentials. Set ENROLL_API_KEY" in done.err
     keys = {"ENROLL_API_KEY": box.api_key, "ENROLL_API_SECRET": box.api_secret}
-    assert bare(archive.folder, *run, environ=keys).returncode == 0
+    assert Bare(archive.folder, Path("/"), keys)(*run).code == 0
 
 
 def test_with_a_home_a_bare_run_finds_the_usual_places(box: Sandbox, archive: Archive) -> None:

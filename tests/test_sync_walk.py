@@ -392,21 +392,23 @@ def two_worlds(folder: Path, *, forgets: Sequence[str]) -> Iterator[list[World]]
         ]
 
 
-SEEDS = [int(seed) for seed in os.environ.get("WALK_SEEDS", "1 2").split()]
+FORGETS = {"compared": COMPARED, "all": [*COMPARED, *SCANNED]}
+SEEDS = [int(seed) for seed in os.environ.get("WALK_SEEDS", "").split()]
+WALKS = [(seed, forgets) for seed in SEEDS for forgets in FORGETS] or [(1, "all"), (2, "compared")]
 NIGHTS = int(os.environ.get("WALK_NIGHTS", "8"))
 
 
-@pytest.mark.parametrize("forgets", [COMPARED, [*COMPARED, *SCANNED]], ids=["compared", "all"])
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("seed", "what"), WALKS)
 def test_a_kept_scan_changes_nothing_that_nights_come_to(
     seed: int,
-    forgets: Sequence[str],
+    what: str,
     tmp_path: Path,
     moved_clock: MovedClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, rows in {"LEAST_ROWS": 2, "MEAN_ROWS": 2, "MOST_ROWS": 5}.items():
         monkeypatch.setattr(scan, name, rows)
+    forgets = FORGETS[what]
     few: list[bool] = []
 
     def counted(*given: Any, **options: Any) -> Any:

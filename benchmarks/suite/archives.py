@@ -81,11 +81,12 @@ def small(folder: Path, rows: int) -> Archive:
     return kept(Archive(folder / "small", rows, [_jpeg(grey, quality=75)], None))
 
 
-def large(folder: Path, rows: int) -> Archive:
-    """Photos of 12 megapixels and 1.9 MB."""
+def large(folder: Path, rows: int, shrink: int) -> Archive:
+    """Photos of 12 megapixels and 1.9 MB; both sides are divided by `shrink`."""
     noise = Image.frombytes("RGB", (500, 375), random.Random(1).randbytes(500 * 375 * 3))
-    photo = noise.resize((4000, 3000), Image.Resampling.BICUBIC)
-    return kept(Archive(folder / "large", rows, [_jpeg_below(photo, LARGE_BYTES)], LARGE_BYTES))
+    photo = noise.resize((4000 // shrink, 3000 // shrink), Image.Resampling.BICUBIC)
+    size = LARGE_BYTES // shrink
+    return kept(Archive(folder / "large", rows, [_jpeg_below(photo, size)], size))
 
 
 def camera(folder: Path, rows: int, size: tuple[int, int]) -> Archive:

@@ -33,8 +33,8 @@ class Bench:
         )
 
     def large(self) -> Archive:
-        """Photos of 12 megapixels."""
-        return archives.large(self._archives, self.size.large_photos)
+        """Photos of 12 megapixels, their sides divided by the size's `shrink`."""
+        return archives.large(self._archives, self.size.large_photos, self.size.shrink)
 
     def mixed(self) -> Archive:
         """Photos of many sizes and kinds."""

@@ -12,6 +12,7 @@ STEP = (16, 6, 24)
 class Size:
     """Numbers of rows, rounds and seconds.
 
+    `startups` are in each round, as they are quick and the first is slower.
     `row_cost` and `slow_row_cost` are the two sizes between which the slope is taken, the second
     for GNU parallel, which starts a process a row; `tls_row_cost` is that of rows over HTTPS, and
     `prepared` that of photos, which have these `megapixels` and are brought to these `sides`. No
@@ -19,11 +20,12 @@ class Size:
     manifests. A hidden limit is held for `limit_seconds` (the step: for each of its three), of
     which the first `warm_up` seconds do not count; `beside_limits` are the limits which the rival
     meets, too. `large_photos` are of 12 megapixels, `in_flight` of them at a time;
-    `mixed_photos` of many kinds. The sides of the photos that are prepared or mixed, and of what
-    is made of them, are divided by `shrink`.
+    `mixed_photos` of many kinds. The sides of all these photos, and of what is made of them,
+    are divided by `shrink`.
     """
 
     rounds: int
+    startups: int
     row_cost: tuple[int, int]
     tls_row_cost: tuple[int, int]
     slow_row_cost: tuple[int, int]
@@ -46,6 +48,7 @@ class Size:
 SIZES = {
     "tiny": Size(
         rounds=1,
+        startups=2,
         row_cost=(0, 20),
         tls_row_cost=(0, 4),
         slow_row_cost=(0, 4),
@@ -66,6 +69,7 @@ SIZES = {
     ),
     "quick": Size(
         rounds=3,
+        startups=5,
         row_cost=(1_000, 7_000),
         tls_row_cost=(500, 3_000),
         slow_row_cost=(50, 200),
@@ -83,6 +87,7 @@ SIZES = {
     ),
     "full": Size(
         rounds=5,
+        startups=5,
         row_cost=(1_000, 21_000),
         tls_row_cost=(1_000, 11_000),
         slow_row_cost=(100, 600),

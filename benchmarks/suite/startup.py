@@ -11,9 +11,6 @@ from .figures import OURS, Figure, figure
 from .process import measured
 from .ways import surroundings
 
-_TIMES = 5
-"""In each round: it is quick, and the first is slower."""
-
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Wall time of both."""
@@ -22,7 +19,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     with bench.scratch() as folder:
         environ = surroundings(folder, "http://127.0.0.1:9")
         for _, name in bench.rounds(list(commands)):
-            for _ in range(_TIMES):
+            for _ in range(bench.size.startups):
                 command = (sys.executable, *commands[name])
                 wall[name].append(measured(command, cwd=folder, environ=environ).wall)
     for name, values in wall.items():
