@@ -245,6 +245,11 @@ def test_an_ldap_export_enrolls_once_and_keeps_no_photo(archive: Archive, comman
     assert len(archive.in_library()) == 3
     quiet = command.run("sync", "tuesday.csv", *options)
     assert (quiet.code, archive.box.count("add")) == (0, 4), quiet.err
+    other = (*options, "--ledger", "other.sqlite")
+    adopted = command.run("adopt", "tuesday.csv", *other)
+    assert adopted.code == 0, adopted.err
+    assert command.run("run", "tuesday.csv", *other).code == 0
+    assert archive.box.count("add") == 4
     # A list with paths in the same place is read from folders again.
     archive.photo("6.jpg", portrait(5))
     archive.manifest([("6", "", "6.jpg")], name="tuesday.csv")

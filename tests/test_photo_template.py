@@ -268,6 +268,12 @@ def test_photos_of_a_template_enroll_once_and_the_results_name_them(
     assert [one["image"] for one in read_csv(folder / "staff.results.csv")] == [
         *("Sales/1_a.jpg", "Sales/2 new.JPEG", "Sales/3.jpg", "Sales/4.jpg")
     ]
+    # Another ledger adopts the same rows, and has nothing to add.
+    other = ("--ledger", "other.sqlite", "--photo", SALES)
+    adopted = command.run("adopt", *run[1:], *other)
+    assert adopted.code == 0, adopted.err
+    last = command.run(*run, *other)
+    assert (last.code, archive.box.count("add")) == (0, 4), last.err
 
 
 def test_photos_in_two_folders_that_match_are_a_question(
