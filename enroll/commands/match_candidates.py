@@ -9,7 +9,7 @@ from itertools import chain, combinations, islice, permutations, product
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from enroll.commands.match_scores import EXTRAS, TITLES, Names
+from enroll.commands.match_scores import EXTRAS, MOST_JOINED, TITLES, Names
 
 MOST = 24
 """People that one photo is compared with for one reason, such as the same name."""
@@ -22,9 +22,6 @@ _LEAST_RATIO = 60
 
 _CELLS = 1 << 25
 """Bytes of a table of similarities."""
-
-_MOST_JOINED = 4
-"""Words of a name that is looked for as one word, in any order."""
 
 
 class Candidates:
@@ -114,7 +111,7 @@ def _word_keys(names: Names) -> Iterator[tuple[str, ...]]:
     for one, other in combinations(forms, 2):
         for pair in product(one, other):
             yield tuple(sorted(pair))
-    if len(forms) <= _MOST_JOINED:
+    if len(forms) <= MOST_JOINED:
         for order in permutations(forms):
             yield from (("".join(some),) for some in islice(product(*order), MOST))
 

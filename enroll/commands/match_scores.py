@@ -84,7 +84,7 @@ EXTRAS = TITLES | word_set(
 _SHORTEST_JOINED = 7
 """Letters of a name written as one word; a shorter one may be another name: Lian for Li An."""
 
-_MOST_JOINED = 4
+MOST_JOINED = 4
 """Words that are tried in every order as one."""
 
 
@@ -227,7 +227,7 @@ class _Left:
 def _parts_of(whole: Word, parts: Sequence[Word]) -> Sequence[Word]:
     """Two to four of these words that make up the whole; none if there are no such."""
     short = [one for one in parts if len(one.plain) < len(whole.plain)]
-    if not 2 <= len(short) <= _MOST_JOINED:
+    if not 2 <= len(short) <= MOST_JOINED:
         return ()
     for count in range(2, len(short) + 1):
         for some in permutations(short, count):
