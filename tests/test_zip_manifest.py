@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 import zipfile
 import zlib
@@ -219,19 +220,27 @@ def test_two_members_of_one_name_are_nobodys_photo_unless_they_are_the_same(
     assert isinstance(read(path, "2.jpg"), Photo)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["../1.jpg", "/etc/1.jpg", "a/../1.jpg", "C:/1.jpg", "C:\\1.jpg", "..\\1.jpg", "x\\1.jpg"],
+LEADING_OUT = (
+    "../1.jpg",
+    "/etc/1.jpg",
+    "a/../1.jpg",
+    "C:/1.jpg",
+    "C:\\1.jpg",
+    "..\\1.jpg",
+    "x\\1.jpg",
 )
-def test_a_name_that_leads_out_of_the_archive_is_refused(
-    box: Sandbox, archive: Archive, command: Command, name: str
+
+
+def test_names_that_lead_out_of_the_archive_are_refused(
+    box: Sandbox, archive: Archive, command: Command
 ) -> None:
-    pack(archive.folder / "photos.zip", {name: 1, "2.jpg": 2})
+    photos = dict.fromkeys(LEADING_OUT, 1)
+    pack(archive.folder / "photos.zip", {**photos, "2.jpg": 2})
     done = command("run", "photos.zip", "--group-id", "staff")
     assert done.code == 1, done
     results = {line["image"]: line for line in read_csv(archive.folder / "photos.results.csv")}
-    assert results.keys() == {name, "2.jpg"}
-    assert results[name]["status"] == "invalid"
+    assert results.keys() == {*LEADING_OUT, "2.jpg"}
+    assert {results[name]["status"] for name in LEADING_OUT} == {"invalid"}
     assert faces(box) == {"2": digest(2)}
 
 
@@ -492,3 +501,26 @@ def test_a_folder_or_archive_whose_photos_name_somebody_forgotten_is_found(tmp_p
         (folder, ["10003"]),
     ]
     assert all("delete their photos" in one.remedy for one in found)
+
+
+def test_a_damaged_archive_never_yields_another_photo(tmp_path: Path) -> None:
+    photos: dict[str, int] = {"a/1.jpg": 1, "a/2.jpg": 2, "ü.jpg": 3}
+    whole, path = packed(photos), tmp_path / "a.zip"
+    chance = random.Random(1)
+    seen = set()
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(chance.choice([1, 1, 3, 10])):
+            at = chance.randrange(chance.choice([0, whole.index(b"PK\x01\x02")]), len(content))
+            if chance.random() < 0.8:
+                content[at] = chance.randrange(256)
+            else:
+                del content[at : at + chance.randrange(1, 20)]
+        path.write_bytes(content)
+        store = open_store(path)
+        for name, number in photos.items():
+            found = read_photo(store.locate(name), store)
+            if isinstance(found, Photo):
+                assert found.sha256.hex() == digest(number)
+            seen.add(found.fault.code if isinstance(found, Unusable) else "")
+    assert seen >= {"", PhotoCode.MISSING, PhotoCode.UNREADABLE}
