@@ -33,7 +33,7 @@ from enroll.manifest.bounds import (
 from enroll.manifest.listing import PhotoListing
 from enroll.manifest.workbook import OLE, ZIP, Hidden, SheetCsv
 from enroll.photos import PhotoStore, is_zip, open_store
-from enroll.photos.archive import DamagedError, Member
+from enroll.photos.zip_records import DamagedError, Member
 from enroll.photos.zipped import ZipStore
 from enroll.visible import path_text
 

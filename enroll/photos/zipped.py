@@ -22,11 +22,12 @@ from typing import Any
 
 from enroll.errors import LocalError, ManifestError, ShortageError
 from enroll.model import Fault, FileTimes, Unusable
-from enroll.photos.archive import STORED, Archive, DamagedError, Member
+from enroll.photos.archive import STORED, Archive
 from enroll.photos.decision import LARGEST_FILE, PhotoCode
 from enroll.photos.refusals import OUTSIDE, SYMLINK, cannot_read, failed, invalid
 from enroll.photos.similar_name import describe_difference, describe_unseen
 from enroll.photos.store import UnusableError, locate_below
+from enroll.photos.zip_records import DamagedError, Member
 from enroll.resources import shortage_in
 from enroll.visible import path_text
 
@@ -117,9 +118,12 @@ class ZipStore:
 
     def stat(self, paths: Sequence[str]) -> array[int]:
         archive, times = self._now(), array("q")
-        for path in paths:
-            found = archive.find(self._name(path))
-            times.extend(_NO_MEMBER if not found else _numbers(found))
+        try:
+            for path in paths:
+                found = archive.find(self._name(path))
+                times.extend(_numbers(found) if found else _NO_MEMBER)
+        except (ManifestError, OSError) as error:
+            raise self._unreachable(error) from error
         return times
 
     def files(self) -> Iterator[str]:
@@ -198,9 +202,12 @@ class ZipStore:
                 self._latest = Archive(self._path)
                 return self._latest
         except ManifestError as error:
-            raise LocalError(
-                f"The photos in {path_text(self._path)} can no longer be reached. {error}"
-            ) from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> LocalError:
+        return LocalError(
+            f"The photos in {path_text(self._path)} can no longer be reached. {error}"
+        )
 
     def _has_below(self, folder: str) -> bool:
         try:
