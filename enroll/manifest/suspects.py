@@ -308,15 +308,15 @@ _AS_TEXT = (
 )
 
 
-def suspect_notes(found: Suspects) -> Iterator[str]:
-    """The sentences about suspicious rows."""
+def suspect_notes(found: Suspects, *, urgent: bool = False) -> Iterator[str]:
+    """The sentences about suspicious rows; only what is a mistake in any list if `urgent`."""
     yield from id_notes(found)
     if found.repeats:
         yield (
             f"{amount(len(found.repeats), 'row')} with the user_id and image of an earlier row, "
             f"but another user_data, which is ignored: {found.repeats.examples('repeats')}."
         )
-    if found.texts:
+    if found.texts and not urgent:  # they may describe the photos
         yield (
             f"{amount(len(found.texts), 'row')} with another user_data than the first row of the "
             f"same user_id: {found.texts.examples('and')}. Each photo is enrolled with the "

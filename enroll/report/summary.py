@@ -43,7 +43,7 @@ def urgent_lines(report: Report, *, show_user_ids: bool = False) -> list[str]:
     tally = report.ended.tally
     strange = [] if report.sync_result is None else strange_lines(report.sync_result)
     return [
-        *_mistakes(tally),
+        *_mistakes(tally, urgent=True),
         *remarks(report, urgent=True),
         *strange,
         *_shared(tally, show_user_ids),
@@ -136,9 +136,9 @@ def _no_rows(tally: Tally) -> str:
     return "  The manifest has no rows." if tally.scanned else "  The manifest was not read."
 
 
-def _mistakes(tally: Tally) -> Iterator[str]:
+def _mistakes(tally: Tally, *, urgent: bool = False) -> Iterator[str]:
     """What is probably a mistake in the manifest."""
-    yield from suspect_notes(tally.suspects)
+    yield from suspect_notes(tally.suspects, urgent=urgent)
     if _has_no_rows(tally):
         yield "The manifest has no rows: if it is an export, that has probably failed."
 
