@@ -118,8 +118,10 @@ class PhotoFinder:
         of some at a time. 16 bytes are kept of each."""
         photos, people = array("q"), array("q")
         for user_ids, patterns in rows:
-            photos.extend(map(hash, self.find(patterns)))
-            people.extend(map(hash, user_ids))
+            found = zip(user_ids, self.find(patterns), strict=True)
+            named = [(hash(photo), hash(user_id)) for user_id, photo in found if user_id.strip()]
+            photos.extend(photo for photo, _ in named)
+            people.extend(person for _, person in named)
         if photos:
             self._shared = _with_several(np.asarray(photos), np.asarray(people))
 
@@ -187,17 +189,23 @@ class WindowsPaths:
     """
 
     def __init__(self, store: PhotoStore, images: Iterable[str]) -> None:
-        """`images` are some of the list's paths, by which that folder is chosen."""
+        """`images` are some of the list's paths. They decide about that folder, and whether literal
+        names are looked for at all: on a slow share that takes long for a million rows."""
+        images = [image for image in images if "\\" in image]
         self._store = store
-        candidates = (folder for image in images for folder in self._folders_of(image))
-        self.found_by = next(candidates, "")
+        self._folder = next((one for image in images for one in self._folders_of(image)), "")
         """That folder, with slashes; empty for none."""
+        self._literal = any(map(self._is_there, images))
+
+    @property
+    def found_by(self) -> str:
+        return f"{self._folder}\\" if self._literal else self._folder
 
     @property
     def notes(self) -> Sequence[str]:
-        if not self.found_by:
+        if not self._folder:
             return ()
-        return [f"Paths that begin with {self.found_by} are read below the photos' folder."]
+        return [f"Paths that begin with {self._folder} are read below the photos' folder."]
 
     def explained(self, store: PhotoStore) -> PhotoStore:
         return store
@@ -209,18 +217,18 @@ class WindowsPaths:
         return [self._read(image) if "\\" in image else image for image in images]
 
     def _read(self, image: str) -> str:
-        if self._is_there(image):
+        if self._literal and self._is_there(image):
             return image
         path = image.replace("\\", "/")
         if not _is_absolute(path):
             return path
-        folder, rest = path[: len(self.found_by)], path[len(self.found_by) :]
-        return rest if folder and folder.casefold() == self.found_by.casefold() else image
+        folder, rest = path[: len(self._folder)], path[len(self._folder) :]
+        return rest if folder and folder.casefold() == self._folder.casefold() else image
 
     def _folders_of(self, image: str) -> Iterator[str]:
         """The beginnings of an absolute path without which it names a photo in the store."""
         path = image.replace("\\", "/")
-        if "\\" not in image or not _is_absolute(path):
+        if not _is_absolute(path):
             return
         for slash in re.finditer("/+", path):
             rest = path[slash.end() :]
