@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from archive import portrait
 from people_and_photos import Case, Named, make_case, word_list
 from real_command import Command
 
@@ -22,6 +23,7 @@ from enroll.errors import ExitCode, ManifestError, UsageError
 from enroll.manifest.header import MATCH_COLUMNS
 from enroll.manifest.manifest import open_manifest
 from enroll.model import Role
+from enroll.sandbox import Sandbox
 
 HEADER = ("user_id", "Name", "Department")
 
@@ -305,7 +307,8 @@ def settings(place: Path, output: str = "out.csv", **more: object) -> MatchSetti
     )
 
 
-def test_the_proposals_are_a_manifest_of_the_sure_photos(command: Command) -> None:
+@pytest.mark.usefixtures("moved_clock")
+def test_the_proposals_are_a_manifest_of_the_sure_photos(box: Sandbox, command: Command) -> None:
     folder = command.folder
     (folder / "staff.csv").write_text("user_id;Name\n7001;Anna Müller\n7002;Jan Hansen\n")
     photos_in(folder / "photos", "müller_anna.jpg", "Hanssen Jan.jpg", "Ute.jpg")
@@ -319,6 +322,17 @@ def test_the_proposals_are_a_manifest_of_the_sure_photos(command: Command) -> No
     assert report["7001"]["image"] == "müller_anna.jpg"
     assert report["7002"]["error"] == "IMAGE_EMPTY"
     assert len(report) == 2
+    for person, photo in enumerate(sorted((folder / "photos").iterdir())):
+        photo.write_bytes(portrait(person))
+    run = ("run", "out.csv", "--images", "photos", "--group-id", "staff")
+    assert command(*run).code == ExitCode.SOME_ROWS_FAILED
+    assert [face.user_id for face in box.faces("staff")] == ["7001"]
+    proposals = (folder / "out.csv").read_text()
+    (folder / "out.csv").write_text(
+        proposals.replace(";;no;Hanssen", ";Hanssen Jan.jpg;no;Hanssen")
+    )
+    assert command(*run).code == 0
+    assert sorted(face.user_id for face in box.faces("staff")) == ["7001", "7002"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".xlsx"])

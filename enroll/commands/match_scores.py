@@ -255,7 +255,7 @@ def _is_initial(one: Word, other: Word) -> bool:
 
 
 def _is_in_the_middle(pair: Pair, person: Names, photo: Names) -> bool:
-    """Whether an initial stands between other words, so that it is not that of a surname."""
+    """Whether an initial is between other words, so that it is not that of a surname."""
     one, other = pair
     name, initial = (person, one) if len(one.plain) == 1 else (photo, other)
     return 0 < name.index(initial) < len(name) - 1
