@@ -14,7 +14,7 @@ import click
 from enroll import clock
 from enroll.allowed import Range
 from enroll.cli import options
-from enroll.cli.command import SettingsCommand, command_line_option, in_use, option
+from enroll.cli.command import SettingsCommand, command_line_option, in_use, option, together
 from enroll.cli.parameters import FILE, File, Member, Number, Time
 from enroll.cli.signals import begin_line
 from enroll.cli.terminal import printing
@@ -61,6 +61,51 @@ def _first_screen(lines: list[str]) -> list[str]:
     return [*shown[: rows - 1], "… `enroll status` shows the rest."]
 
 
+_report_options = together(
+    option(
+        "--by", metavar="COLUMN", help="A manifest's column to group by, such as the department."
+    ),
+    option(
+        "--split",
+        is_flag=True,
+        help="Write a file for each value of --by. OUTPUT is then a folder, of workbooks if its "
+        "name ends in .xlsx.",
+    ),
+    option(
+        "--status",
+        "statuses",
+        multiple=True,
+        type=Member(Status),
+        help="Only rows of this status; repeatable.",
+    ),
+    option(
+        "--thumbnails",
+        type=Number(Range(least=0, most=100_000, whole=True)),
+        default=2_000,
+        show_default=True,
+        metavar="N",
+        help="At most this many pictures.",
+    ),
+    option(
+        "--max-size",
+        type=Number(Range(least=0.2, most=1_000)),
+        default=25.0,
+        show_default=True,
+        metavar="MB",
+        help="Each file is no larger: pictures become smaller, then rows are left out.",
+    ),
+    option("--mask", is_flag=True, help="Show no user ids."),
+    option(
+        "--language",
+        type=Member(Language),
+        default=Language.EN.value,
+        show_default=True,
+        help="The language of headings and reasons.",
+    ),
+    heading=options.OUTPUT,
+)
+
+
 @click.command(cls=SettingsCommand)
 @click.argument("output", type=FILE)
 @options.any_ledger
@@ -70,44 +115,7 @@ def _first_screen(lines: list[str]) -> list[str]:
     help="The list whose rows are reported on.  [default: that of the ledger's last run]",
 )
 @options.manifest_options
-@option("--by", metavar="COLUMN", help="A manifest's column to group by, such as the department.")
-@option(
-    "--split",
-    is_flag=True,
-    help="Write a file for each value of --by; OUTPUT is a folder, of .xlsx files if its name ends "
-    "so.",
-)
-@option(
-    "--status",
-    "statuses",
-    multiple=True,
-    type=Member(Status),
-    help="Only rows of this status; repeatable.",
-)
-@option(
-    "--thumbnails",
-    type=Number(Range(least=0, most=100_000, whole=True)),
-    default=2_000,
-    show_default=True,
-    metavar="N",
-    help="At most this many pictures.",
-)
-@option(
-    "--max-size",
-    type=Number(Range(least=0.2, most=1_000)),
-    default=25.0,
-    show_default=True,
-    metavar="MB",
-    help="Each file is no larger: pictures become smaller, then rows are left out.",
-)
-@option("--mask", is_flag=True, help="Show no user ids.")
-@option(
-    "--language",
-    type=Member(Language),
-    default=Language.EN.value,
-    show_default=True,
-    help="The language of headings and reasons.",
-)
+@_report_options
 @options.memory
 def report(output: Path, **given: Any) -> int:
     """Write a report for people to OUTPUT: .html or .xlsx.
