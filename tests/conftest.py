@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -33,9 +34,24 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
 # A settings file that others may write is refused, as it is where new files are the group's, too.
 os.umask(0o022)
 
+LONG = ("kill_points", "performance", "year", "photo_hostile", "crash", "signals", "waiting_runs")
+"""What takes longest, or waits for most, comes first where several workers run the tests: else the
+others would wait for it in the end."""
+
 # No test asserts a time, and on a busy machine an example takes what it takes.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of the garbage collections to come what is there as long as the tests run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
