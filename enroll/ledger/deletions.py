@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from sqlalchemy import (
     Connection,
@@ -40,6 +41,20 @@ from enroll.model import EventKind, Status
 _TOKENS_OF_A_RUN = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESOLVED.value)
 
 
+@cache
+def _replaced() -> tuple[Select[str, int, str], ...]:
+    """What may go because another face has taken its place."""
+    outgoing = s.face.c.face_id.in_(select(s.face_to_delete.c.face_id))
+    may_go = and_(outgoing, ~leads_to_face(), all_rows_enrolled())
+    renewed = _FORMERS.where(
+        s.face.c.status == Status.ENROLLED.value, s.face.c.face_token != s.face.c.former_token
+    )
+    former = _FORMERS.where(may_go, ~s.face.c.status.in_(OPEN))
+    # A copy that arrived after its face was removed.
+    late = _COPIES.where(s.face.c.status == Status.REMOVED.value, all_rows_enrolled())
+    return _FACES.where(may_go), _COPIES.where(may_go), late, former, renewed
+
+
 class SqliteDeletions:
     """Reads and writes within the ledger's own transactions."""
 
@@ -67,15 +82,7 @@ class SqliteDeletions:
         return replace(found, open=self._connection.scalar(opened, people) or 0)
 
     def choose_replaced(self) -> Chosen:
-        outgoing = s.face.c.face_id.in_(select(s.face_to_delete.c.face_id))
-        may_go = and_(outgoing, ~leads_to_face(), all_rows_enrolled())
-        renewed = _FORMERS.where(
-            s.face.c.status == Status.ENROLLED.value, s.face.c.face_token != s.face.c.former_token
-        )
-        former = _FORMERS.where(may_go, ~s.face.c.status.in_(OPEN))
-        # A copy that arrived after its face was removed.
-        late = _COPIES.where(s.face.c.status == Status.REMOVED.value, all_rows_enrolled())
-        return self._choose(_FACES.where(may_go), _COPIES.where(may_go), late, former, renewed)
+        return self._choose(*_replaced())
 
     def choose_leavers(self, *, cutoff: int) -> Chosen:
         listed_again = select(literal(1)).where(s.manifest_row.c.user_id == s.absence.c.user_id)

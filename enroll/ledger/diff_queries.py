@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -46,6 +47,7 @@ def holds_a_token(face: FromClause = s.face) -> ColumnElement[bool]:
     return or_(face.c.face_token.is_not(None), face.c.former_token.is_not(None))
 
 
+@cache
 def may_go() -> ColumnElement[bool]:
     """Condition: the library holds the face, or may hold it."""
     return or_(holds_a_token(), s.face.c.status.in_(OPEN))
@@ -81,6 +83,7 @@ def is_listed(user_id: ColumnElement[str]) -> ColumnElement[bool]:
     return exists(select(literal(1)).select_from(listed).where(listed.c.user_id == user_id))
 
 
+@cache
 def photo_is_missing() -> ColumnElement[bool]:
     """Condition: the photo is missing. A row that names none counts if its person has a face."""
     named = s.manifest_row.c.path != ""
@@ -98,6 +101,7 @@ def is_kept(face_id: ColumnElement[int]) -> ColumnElement[bool]:
     )
 
 
+@cache
 def leads_to_face() -> ColumnElement[bool]:
     """Condition: according to the ledger now, a row of the manifest leads to the face."""
     return exists(
@@ -109,6 +113,7 @@ def leads_to_face() -> ColumnElement[bool]:
     )
 
 
+@cache
 def all_rows_enrolled() -> ColumnElement[bool]:
     """Condition: every row of the face's person is enrolled with its present photo and text, and
     no deletion of one of these faces is on record."""
@@ -174,6 +179,7 @@ MATCH_FACES_BY_ROW = (
 )
 
 
+@cache
 def leads_nowhere() -> ColumnElement[bool]:
     """Condition: the file's content is known, but not the face that it leads to, which may be one
     for which other bytes were sent. Rows with a face and no code learn it by `SAME_FACE`."""
@@ -210,6 +216,7 @@ _NO_PHOTO = "PHOTO_MISSING"
 """`enroll.photos.PhotoCode.MISSING`, without loading Pillow for it."""
 
 
+@cache
 def _accepted_before() -> ColumnElement[bool]:
     """Condition: an earlier run was to enroll this row as it is, and has not reached it or found
     that it cannot be enrolled."""
@@ -246,6 +253,7 @@ MARK_NEW = (
 )
 
 
+@cache
 def is_still_to_be_added() -> ColumnElement[bool]:
     """Condition: the row is due, and is no change, because an earlier sync has accepted it."""
     of_row = s.face.alias("of_row")
@@ -259,6 +267,7 @@ def is_still_to_be_added() -> ColumnElement[bool]:
     return and_(there, s.manifest_row.c.change == "", exists(known))
 
 
+@cache
 def _renewals() -> ColumnElement[bool]:
     """Condition: the first row that leads to an enrolled face, whose text no such row has."""
     other = s.manifest_row.alias("other")
@@ -282,6 +291,7 @@ MARK_RENEWALS = (
 )
 
 
+@cache
 def is_held_back() -> ColumnElement[bool]:
     """Condition: the row's face has another text than the row, whose photo is missing."""
     held = s.face.alias("held_back")
@@ -295,6 +305,7 @@ def is_held_back() -> ColumnElement[bool]:
     return and_(s.manifest_row.c.size.is_(None), other_text)
 
 
+@cache
 def _may_be_left() -> ColumnElement[bool]:
     """Condition: the row's face was being added again when a run ended. If that call was not
     applied, the face has a text that no row has."""
@@ -325,6 +336,7 @@ QUEUE_RENEWALS = insert(s.renewal).from_select(
 )
 
 
+@cache
 def _face_is_wanted() -> ColumnElement[bool]:
     return exists(
         select(literal(1)).where(
@@ -334,6 +346,7 @@ def _face_is_wanted() -> ColumnElement[bool]:
     )
 
 
+@cache
 def is_compared() -> ColumnElement[bool]:
     """Condition: the face is of one of the people who are compared."""
     return s.face.c.user_id.in_(select(s.compared_person.c.user_id))
@@ -355,6 +368,7 @@ def find_unmatched(*of: ColumnElement[bool]) -> Insert:
 _ADDITIONS = (EventKind.ENROLLED.value, EventKind.ADOPTED.value, EventKind.RESTORED.value)
 
 
+@cache
 def _added_since() -> ColumnElement[bool]:
     """Condition: a run has enrolled the leaver after the sync that found them absent. So they were
     present since, and their recorded absence is about other faces."""
@@ -398,6 +412,7 @@ def find_unlisted(*of: ColumnElement[bool]) -> Insert:
     return insert(s.unlisted_person).from_select(["user_id", "since", "run", "fresh"], found)
 
 
+@cache
 def dropped() -> Select[Any]:
     """Faces of people in the manifest that are deleted without replacement."""
     coming = (
