@@ -93,7 +93,10 @@ FOUND = [
 def test_each_row_has_its_photo_in_any_encoding(tmp_path: Path, encoding: str, title: str) -> None:
     path = listed(tmp_path, ROWS, encoding=encoding, title=title)
     options = {"header_row": 3} if title else {}
-    assert contents(*opened(path, **options)) == FOUND
+    manifest, store = opened(path, **options)
+    assert contents(manifest, store) == FOUND
+    in_place = isinstance(store._cells, embedded._InList)
+    assert in_place == (encoding != "utf-16")  # it is not split into lines by its bytes
 
 
 def test_each_row_has_its_photo_in_a_packed_list_and_with_old_line_ends(tmp_path: Path) -> None:
@@ -105,6 +108,8 @@ def test_each_row_has_its_photo_in_a_packed_list_and_with_old_line_ends(tmp_path
     path = listed(tmp_path, [(uid, photo.replace("\r", "")) for uid, photo in old])
     path.write_bytes(path.read_bytes().replace(b"\r\n", b"\r"))
     assert contents(*opened(path)) == FOUND
+    path.write_bytes(b"A title\r\r" + path.read_bytes())
+    assert contents(*opened(path, header_row=3)) == FOUND
 
 
 def test_each_row_has_its_photo_in_a_sheet(tmp_path: Path) -> None:

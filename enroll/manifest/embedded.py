@@ -280,7 +280,7 @@ class _Lines:
         self._file = file
         self._codec = column.codec
         for _ in range(column.above):
-            next(self)
+            next(self, "")
 
     def __iter__(self) -> Iterator[str]:
         return self
