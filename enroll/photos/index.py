@@ -121,12 +121,15 @@ class PhotoIndex:
 
     def find(self, pattern: Pattern, *, most: int) -> list[str]:
         """The first photos that match, in the order of their folded paths."""
+        found: list[str] = []
         if len(pattern) != self._depth:
-            return []
-        found = (
-            path for name, path in self._candidates(pattern) if _matches(pattern, name.split("/"))
-        )
-        return list(islice(found, most))
+            return found
+        for name, path in self._candidates(pattern):
+            if _matches(pattern, name.split("/")):
+                found.append(path)
+                if len(found) == most:
+                    break
+        return found
 
     def nearest(self, pattern: Pattern) -> str:
         """The photo whose path is most like a pattern that nothing matches; "" for none."""
@@ -279,19 +282,20 @@ def _literal_start(pattern: Pattern) -> bytes:
 
 
 def _matches(pattern: Pattern, names: Sequence[str]) -> bool:
-    return all(_part_matches(pieces, name) for pieces, name in zip(pattern, names, strict=True))
+    for pieces, name in zip(pattern, names, strict=True):
+        if not (name == pieces[0] if len(pieces) == 1 else _part_matches(pieces, name)):
+            return False
+    return True
 
 
 def _part_matches(pieces: Sequence[str], text: str) -> bool:
     """Whether pieces, with stars between them, are all of a text. The first place where a piece may
     be leaves the most room for the others, so no other has to be tried."""
     first, *between = pieces
-    if not text.startswith(first):
-        return False
     if not between:
         return text == first
     last, at = between.pop(), len(first)
-    if not _is_edge(text, at):
+    if not (text.startswith(first) and _is_edge(text, at)):
         return False
     for piece in between:
         place = text.find(piece, at)
