@@ -255,18 +255,20 @@ def test_names_of_any_length_and_of_signs_only_are_compared() -> None:
         {"user_id": "7001", "Name": "x" * 100_000, "Department": ""},
         {"user_id": "7002", "Name": "a " * 50_000, "Department": ""},
         {"user_id": "", "Name": "", "Department": ""},
+        {"user_id": "፩፪፫ ⑦ ²", "Name": "፩፪፫ ² ⅷ", "Department": "٣"},
         {"user_id": "…", "Name": "\u202e\u0300 ‼", "Department": "\0"},
     ]
     paths = [
         f"{'Anna ' * 50}.jpg",
         "….jpg",
+        "፩፪፫ ² ⅷ ٣٣٣.jpg",
         "\u0300\u0301.jpg",
         "7001.jpg",
         " .jpg",
         "a/b/c/7002.jpg",
     ]
     outcome = matched(rows, paths)
-    assert [one.is_sure for one in outcome.proposals] == [True, True, False, False]
+    assert [one.is_sure for one in outcome.proposals] == [True, True, False, False, False]
 
 
 # The command

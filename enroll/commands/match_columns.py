@@ -224,4 +224,4 @@ def _says_something(text: Text) -> bool:
     """Whether there is more than the number of a picture."""
     if any(word.plain not in EXTRAS and word.plain not in COUNTED for word in text.words):
         return True
-    return any(len(key.text) > 2 and key.text.isdigit() and not key.counts for key in text.keys)
+    return any(len(key.text) > 2 and key.text.isdecimal() and not key.counts for key in text.keys)

@@ -68,7 +68,7 @@ class NumberIndex:
         for person, row in enumerate(ids):
             for place, cell in enumerate(row):
                 key = id_key(cell)
-                if key and (place == 0 or "@" in cell or any(map(str.isdigit, key))):
+                if key and (place == 0 or "@" in cell or any(map(str.isdecimal, key))):
                     self._exact[key].setdefault(person, place)
                 cells[place].append(key)
         self._loose: dict[str, dict[int, int]] = defaultdict(dict)
@@ -80,8 +80,8 @@ class NumberIndex:
     def _add_digits(self, place: int, column: Sequence[str]) -> None:
         """Take up the digits alone of a column, if its ids differ in nothing else, and do not just
         number the rows: a photo's number may, too."""
-        letters = {"".join(one for one in key if not one.isdigit()) for key in column if key}
-        self._lengths.update(sum(map(str.isdigit, key)) for key in column)
+        letters = {"".join(one for one in key if not one.isdecimal()) for key in column if key}
+        self._lengths.update(sum(map(str.isdecimal, key)) for key in column)
         digits = [digits_of(key) for key in column]
         numbers = [int(one) for one in digits if 0 < len(one) < _LONG_NUMBER]
         if numbers and max(numbers) <= 2 * len(numbers):
@@ -100,7 +100,7 @@ class NumberIndex:
                 continue
             if people := self._exact.get(key.text):
                 found.append((key, people, True))
-            elif key.text.isdigit() and (people := self._loose.get(digits_of(key.text))):
+            elif key.text.isdecimal() and (people := self._loose.get(digits_of(key.text))):
                 found.append((key, people, False))
         hits: list[Hit] = []
         weak: set[int] = set()
@@ -109,14 +109,14 @@ class NumberIndex:
             if len(people) == 1 and len(text) >= SHORTEST and not key.counts:
                 (person, place) = next(iter(people.items()))
                 proof = Proof.ZEROS if not exact else Proof.WHOLE if key.whole else Proof.WITHIN
-                counts_rows = place in self._counting and key.text.isdigit()
+                counts_rows = place in self._counting and key.text.isdecimal()
                 hits.append(Hit(person, proof, self._columns[place], key, counts_rows))
             elif len(people) <= _MOST_WEAK:
                 weak.update(people)
         others = tuple(
             key.text
             for key in keys
-            if key.text.isdigit()
+            if key.text.isdecimal()
             and len(key.text) >= SHORTEST
             and not key.counts
             and not any(_within(key, hit.key) for hit in hits)

@@ -125,7 +125,7 @@ def id_key(text: str) -> str:
 
 def digits_of(key: str) -> str:
     """The digits of an id, without leading zeros."""
-    return "".join(one for one in key if one.isdigit()).lstrip("0")
+    return "".join(one for one in key if one.isdecimal()).lstrip("0")
 
 
 def read_text(text: str) -> Text:
@@ -137,7 +137,7 @@ def read_text(text: str) -> Text:
     places = {}
     words: list[Word] = []
     for at, (piece, _) in enumerate(pieces):
-        if not piece.isdigit() and len(words) < MAX_WORDS:
+        if not piece.isdecimal() and len(words) < MAX_WORDS:
             places[at] = len(words)
             words.append(word(piece))
     keys = {key.text: key for key in _keys(pieces, places, whole)}
@@ -181,7 +181,7 @@ def _pieces(text: str) -> Iterator[tuple[str, int]]:
 def _kind(one: str, before: str) -> str:
     """What a character is: a digit, a letter of one of two scripts, or "" for a separator."""
     if one.isascii():
-        return "digit" if one.isdigit() else "letter" if one.isalpha() else ""
+        return "digit" if one.isdecimal() else "letter" if one.isalpha() else ""
     category = unicodedata.category(one)
     if category[0] == "M":
         return before if before != "digit" else ""
@@ -216,9 +216,11 @@ def _keys(pieces: Sequence[tuple[str, int]], places: dict[int, int], whole: str)
         text = ""
         for end in range(start, min(start + 5, len(pieces))):
             text += pieces[end][0].casefold()
-            if not any(piece.isdigit() for piece, _ in pieces[start : end + 1]):
+            if not any(piece.isdecimal() for piece, _ in pieces[start : end + 1]):
                 continue
-            if not (_at_edge(pieces, start, end) or (start == end and pieces[start][0].isdigit())):
+            if not (
+                _at_edge(pieces, start, end) or (start == end and pieces[start][0].isdecimal())
+            ):
                 continue
             words = frozenset(places[at] for at in range(start, end + 1) if at in places)
             counts = start > 0 and pieces[start - 1][0].casefold() in COUNTED
