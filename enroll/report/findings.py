@@ -144,35 +144,22 @@ def gather(asked: Asked) -> Findings:
 
 def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
     origin, missing = _origin(reader, asked)
-    manifest = origin.manifest
     values = origin.values()
-    named = frozenset(values) - {""}
     if len(values) > MOST_VALUES:
         raise UsageError(
             f"The column {asked.by!r} has {len(values):,} values, and --by takes one with at most "
             f"{MOST_VALUES:,}. Name another column."
         )
     scopes = [Scope(value) for value in values if asked.split] or [Scope()]
-    of_value = {scope.value: scope for scope in scopes}
-    most = max(KEPT_LINES // len(scopes), 200)
     repeated = reader.repeated_photos(most=SAME_KEPT)
     alike = {sha256: _Alike() for sha256 in repeated}
-    for entry, value, line in origin.lines():
-        if asked.statuses and line.status not in asked.statuses:
-            continue
-        if asked.mask and entry.user_id in named:
-            raise UsageError(
-                f"The column {asked.by!r} has user ids, and --mask hides them: leave out one."
-            )
-        scope = of_value.get(value, scopes[0])
-        scope.add(line, most=most)
-        if entry.sha256 in alike and line.status is Status.ENROLLED:
-            alike[entry.sha256].add(entry.user_id, line, scope)
+    _count(origin, asked, scopes, alike, hidden=frozenset(values) if asked.mask else frozenset())
     for one in alike.values():
         if len(one.people) > 1:
             for scope in one.scopes.values():
                 scope.same.append(SamePhoto(one.lines, one.count))
                 scope.more_same = len(repeated) == SAME_KEPT
+    manifest = origin.manifest
     return Findings(
         identity=reader.identity(),
         runs=reader.runs(RUNS_SHOWN),
@@ -183,6 +170,31 @@ def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
         by="" if origin.by is None else visible(origin.by.strip()),
         scopes=scopes,
     )
+
+
+def _count(
+    origin: Origin,
+    asked: Asked,
+    scopes: Sequence[Scope],
+    alike: Mapping[str, _Alike],
+    *,
+    hidden: frozenset[str],
+) -> None:
+    """Put every line into its scope, and with those of the same photo. Raises UsageError for a user
+    id that is a value of --by, where these are to be `hidden`."""
+    of_value = {scope.value: scope for scope in scopes}
+    most = max(KEPT_LINES // len(scopes), 200)
+    for entry, value, line in origin.lines():
+        if asked.statuses and line.status not in asked.statuses:
+            continue
+        if entry.user_id and entry.user_id in hidden:
+            raise UsageError(
+                f"The column {asked.by!r} has user ids, and --mask hides them: leave out one."
+            )
+        scope = of_value.get(value, scopes[0])
+        scope.add(line, most=most)
+        if entry.sha256 in alike and line.status is Status.ENROLLED:
+            alike[entry.sha256].add(entry.user_id, line, scope)
 
 
 def _origin(reader: LedgerReader, asked: Asked) -> tuple[Origin, str]:
