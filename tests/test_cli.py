@@ -108,7 +108,10 @@ def test_a_photo_goes_as_a_file_or_as_text(
         ([*RUN, "--retry", ""], "'' is not an error code"),
         ([*RUN, "--columns", "image=A,image=B"], "image is given twice"),
         ([*RUN, "--columns", "user_data=IMAGE"], "cannot be both user_data and image"),
-        ([*RUN, "--columns", "photo=X"], "'photo' is not one of 'user_id', 'user_data', 'image'."),
+        (
+            [*RUN, "--columns", "photo=X"],
+            "'photo' is not one of 'user_id', 'user_data', 'image', 'photo_base64'.",
+        ),
         ([*RUN, "--columns", "image=PHOTO"], "has no column 'PHOTO'"),
         ([*RUN, "--endpoint", "http://192.0.2.1"], "--allow-http"),
         ([*RUN, "--images", "nothere"], "does not exist. Correct --images"),
