@@ -17,7 +17,7 @@ from enroll.photos import PhotoStore
 from enroll.report.lines import Line, Origin, find_manifest, origin_of
 from enroll.visible import path_text, visible
 
-KEPT_LINES = 100_000
+KEPT_LINES = 50_000
 """Lines that need a person of which a report holds so many, and lines of others: a browser searches
 and sorts them within a tenth of a second. `enroll export` writes all."""
 

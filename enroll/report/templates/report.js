@@ -3,7 +3,7 @@
 // a block of columns, and the pictures as Base64, a hundred in a block. Texts from outside only
 // ever become text nodes. The filters are in the part of the address behind the #.
 (() => {
-  const PAGE = 100, CARDS = 48, TWINS = 20, PRINTED = 1000;
+  const PAGE = 50, CARDS = 48, TWINS = 20, PRINTED = 1000;
   const byId = (id) => document.getElementById(id);
   const facts = JSON.parse(byId("facts").textContent);
   const t = facts.text;
