@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 from real_pictures import exif, saved, shown
 
 from enroll.photos import Prepared, prepare
+from enroll.photos import picture as pictures
 from enroll.photos.encode import Style, encode
 from enroll.photos.picture import TURNS
 from enroll.photos.picture import shown as made
@@ -112,7 +113,7 @@ def test_a_photo_that_is_shrunk_looks_like_one_shrunk_with_the_best_filter(
 def test_a_picture_made_in_strips_is_the_one_made_as_a_whole(
     turn: Image.Transpose | None, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enroll.photos.picture._STRIP_PIXELS", 20_000)
+    monkeypatch.setattr(pictures, "_STRIP_PIXELS", 20_000)
     picture = portrait(640, 480)
     whole = picture.resize(size, Image.Resampling.BICUBIC)
     whole = whole if turn is None else whole.transpose(turn)
@@ -129,7 +130,7 @@ def test_a_picture_on_its_side_that_is_transparent_has_no_seams(
     content = saved(picture, "PNG", exif=exif(6))
     preparation = replace(DEFAULT_PREPARATION, max_side=320)
     whole = prepare(content, preparation)
-    monkeypatch.setattr("enroll.photos.picture._STRIP_PIXELS", 20_000)
+    monkeypatch.setattr(pictures, "_STRIP_PIXELS", 20_000)
     in_strips = prepare(content, preparation)
     assert isinstance(whole, Prepared)
     assert isinstance(in_strips, Prepared)

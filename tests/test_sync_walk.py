@@ -19,7 +19,7 @@ import pytest
 from archive import GROUP, Archive, Told
 from moved_clock import MovedClock, standin
 
-from enroll.commands import run
+from enroll.commands import run, sync_compare
 from enroll.commands.adopt import AdoptSettings, adopt
 from enroll.commands.forget import ForgetSettings, forget, readmit
 from enroll.commands.remove import RemoveSettings, remove
@@ -416,7 +416,7 @@ def test_a_kept_scan_changes_nothing_that_nights_come_to(
         few.append(taken is not None)
         return taken
 
-    monkeypatch.setattr("enroll.commands.sync_compare.take_few", counted)
+    monkeypatch.setattr(sync_compare, "take_few", counted)
     with two_worlds(tmp_path, forgets=forgets) as worlds:
         walk = Walk(worlds, random.Random(seed), moved_clock, forgets == COMPARED)
         for _ in range(12):
