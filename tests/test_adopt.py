@@ -14,8 +14,7 @@ from real_command import Command
 
 from enroll.commands import adopt_search
 from enroll.commands.adopt import AdoptSettings, adopt
-from enroll.commands.adopt_report import REPORT_COLUMNS, Adoption
-from enroll.commands.matching import (
+from enroll.commands.adopt_decisions import (
     Decision,
     Outcome,
     OwnScore,
@@ -23,6 +22,7 @@ from enroll.commands.matching import (
     decide,
     learn_own_score,
 )
+from enroll.commands.adopt_report import REPORT_COLUMNS, Adoption
 from enroll.errors import ExitCode, LedgerBusyError, ServiceError, UsageError
 from enroll.ledger import read_ledger
 from enroll.ledger.lock import LedgerLock

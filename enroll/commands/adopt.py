@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enroll.allowed import check_settings
+from enroll.commands.adopt_decisions import OwnScore
 from enroll.commands.adopt_report import (
     REPORT_COLUMNS,
     REPORT_RULES,
@@ -17,7 +18,6 @@ from enroll.commands.adopt_report import (
     opening_lines,
 )
 from enroll.commands.adopt_search import AdoptSearch
-from enroll.commands.matching import OwnScore
 from enroll.commands.run_input import ledger_path, named_library
 from enroll.errors import UsageError
 from enroll.ledger import (

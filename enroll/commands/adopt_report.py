@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from enroll.commands.matching import Decision, Outcome, OwnScore
+from enroll.commands.adopt_decisions import Decision, Outcome, OwnScore
 from enroll.errors import ExitCode
 from enroll.manifest.rules import image_fault, user_id_fault
 from enroll.model import CallKind, ScannedRow

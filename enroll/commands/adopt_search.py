@@ -7,8 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from enroll import clock
+from enroll.commands.adopt_decisions import (
+    Decision,
+    Outcome,
+    SearchedPhoto,
+    decide,
+    learn_own_score,
+)
 from enroll.commands.adopt_report import Adoption, Remarks
-from enroll.commands.matching import Decision, Outcome, SearchedPhoto, decide, learn_own_score
 from enroll.errors import UsageError
 from enroll.facesearch import FaceSearch, FoundFace
 from enroll.facesearch.answers import OwnCode
