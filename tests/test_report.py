@@ -154,6 +154,7 @@ def test_hostile_texts_stay_text_everywhere(command: Command) -> None:
         sheets = [book.read(name).decode() for name in book.namelist() if "worksheets/" in name]
     assert all("<f>" not in sheet and "<hyperlink" not in sheet for sheet in sheets)
     cells = load_workbook(command.folder / "o.xlsx")["entries"]
+    assert cells["C1"].value == "Department"
     # What looks like an escape of the format is escaped, which openpyxl leaves as it is.
     texts = [str(row[1].value).replace("_x005F", "") for row in cells.iter_rows(min_row=2)]
     assert texts == page.lines["data"]
@@ -283,6 +284,7 @@ def test_a_workbook_has_its_pictures_in_their_rows_and_only_text(command: Comman
     assert sheet["A3"].value == "There is no photo where the list says"
     cells = [cell for row in book["entries"].iter_rows() for cell in row if cell.value is not None]
     assert {cell.data_type for cell in cells} == {"s"}
+    assert [cell.value for cell in book["runs"][1]][:3] == ["Run", "Command", "Started"]
     assert "00042" in [cell.value for cell in book["entries"]["A"]]
 
 

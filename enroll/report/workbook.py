@@ -34,6 +34,9 @@ _TRIES = 8
 _PICTURE_PIXELS, _PICTURE_POINTS = 80, 64
 """Height of a picture, and of its row."""
 
+_BY = "by"
+"""The column of --by among those that `_WIDTHS` and the texts name."""
+
 _LONGEST_CELL = 32_000
 """Characters; a spreadsheet takes a few more."""
 
@@ -170,7 +173,7 @@ class _Book:
         _finish(sheet, len(lines), len(names))
 
     def _runs(self, book: Workbook, words: dict[str, Any]) -> None:
-        names = ["run", "command", "started", "took", "answered", "refused", "ended"]
+        names = ["run", "started_with", "started", "took", "answered", "refused", "ended"]
         sheet = self._sheet(book, "sheet_runs", names)
         plain = book.add_format({"num_format": "@"})
         keys = ("number", "command", "started", "took", "answered", "refused", "ended")
@@ -183,12 +186,13 @@ class _Book:
         bold = book.add_format({"bold": True, "bottom": 1, "num_format": "@"})
         for place, name in enumerate(names):
             sheet.set_column(place, place, _WIDTHS.get(name, 14))
-        _write_row(sheet, 0, (self._texts.text.get(name, name) for name in names), bold)
+        headings = {**self._texts.text, _BY: self._by}
+        _write_row(sheet, 0, (headings[name] for name in names), bold)
         return sheet
 
     @property
     def _by_name(self) -> list[str]:
-        return [self._by] if self._by else []
+        return [_BY] if self._by else []
 
     def _who(self, line: Line) -> Iterator[str]:
         yield line.user_id
