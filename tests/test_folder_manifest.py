@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -128,7 +129,8 @@ def test_folders_may_be_nested_more_deeply_than_functions(tmp_path: Path) -> Non
 
 
 def test_a_list_in_a_folder_is_pointed_out(tmp_path: Path) -> None:
-    fill(tmp_path, "1.jpg", "export/staff.csv", ".~lock.staff.csv")
+    junk = ("__MACOSX/export/._staff.csv", ".~lock.staff.csv", "a/~$staff.xlsx")
+    fill(tmp_path, "1.jpg", "export/staff.csv", *junk)
     notes = open_manifest(tmp_path).notes
     assert any("holds a list, export/staff.csv, which is not used" in note for note in notes)
 
@@ -294,6 +296,16 @@ def test_options_of_a_list_are_refused_for_a_folder_and_the_reverse(
     ):
         done = command(*arguments)
         assert (done.code, "eave" in done.err or "folder" in done.err) == (2, True), done
+
+
+def test_the_photos_of_a_folder_are_its_own_whatever_images_says(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    photos = fill(archive.folder / "photos", "1.jpg")
+    fill(archive.folder / "others", "0.jpg", "1.jpg")  # somebody else's photo of the same name
+    assert command("run", "photos", "--images", "others", "--group-id", "staff").code == 0
+    ((_, _, sha256),) = faces(box)
+    assert sha256 == hashlib.sha256((photos / "1.jpg").read_bytes()).hexdigest()
 
 
 def test_the_results_of_a_folder_are_a_manifest_again(

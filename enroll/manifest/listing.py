@@ -20,6 +20,7 @@ from enroll.manifest.bounds import ScratchFile
 from enroll.manifest.id_from import Ids, PathTemplate, UncertainError, parse_path_templates
 from enroll.model import is_utf8
 from enroll.photos import PhotoStore, is_photo, suffix_of
+from enroll.photos.listing import is_kept_by_a_program
 from enroll.text.wording import amount
 from enroll.visible import path_text
 
@@ -28,8 +29,15 @@ FILES_AT_ONCE = 10_000
 
 _SUFFIXES_SHOWN = 5
 
-_LISTS = ("csv", "tsv", "xlsx")
-"""Suffixes of files that may be lists of the photos."""
+_LISTS = (".csv", ".tsv", ".xlsx", ".csv.gz", ".tsv.gz")
+"""Ends of names of files that may be lists of the photos. A .txt is rather a read-me."""
+
+
+def is_list(path: str) -> bool:
+    """Whether a file beside photos is a list by its name, and no program keeps it for itself, as
+    macOS does `__MACOSX/._staff.csv` and Excel `~$staff.xlsx`."""
+    name = path.rpartition("/")[2].lower()
+    return name.endswith(_LISTS) and not (name.startswith("~$") or is_kept_by_a_program(path))
 
 
 class PhotoListing:
@@ -127,7 +135,7 @@ class PhotoListing:
                 image = path_text(file)
                 if not is_photo(file):
                     others.append([image])
-                    if suffix_of(image) in _LISTS and image[0] != "." and not self._list:
+                    if not self._list and is_list(file):
                         self._list = image
                     self.others[suffix_of(image)] += 1
                     continue

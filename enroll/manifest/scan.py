@@ -58,7 +58,8 @@ class ChosenStore:
 
 
 def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
-    """The folder of this manifest's photos; `given` is --images.
+    """The folder of this manifest's photos; `given` is --images, without effect where the manifest
+    is made of the photos themselves.
 
     Without it, the manifest itself if that holds the photos, else what the last run of the same
     manifest used; for a manifest that is new to the ledger, as a dated export is, the folder that
@@ -76,7 +77,8 @@ def choose_photo_store(given: Path | None, manifest: Manifest, ledger: LedgerRea
 
 def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> ChosenStore:
     chosen = partial(ChosenStore, manifest=manifest)
-    if (given is None or manifest.is_photos) and (store := manifest.store) is not None:
+    itself = given is None or manifest.is_photos or manifest.listing is not None
+    if itself and (store := manifest.store) is not None:
         return _checked(chosen(store=store, named=False, inherited=False), known=())
     own = resolved(manifest.path.parent)
     before = ledger.photo_root_of(path_text(manifest.path.absolute()))

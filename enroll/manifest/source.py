@@ -30,7 +30,7 @@ from enroll.manifest.bounds import (
     ScratchFile,
     bounded,
 )
-from enroll.manifest.listing import PhotoListing
+from enroll.manifest.listing import PhotoListing, is_list
 from enroll.manifest.workbook import OLE, ZIP, Hidden, SheetCsv
 from enroll.photos import PhotoStore, is_zip, open_store
 from enroll.photos.zip_records import DamagedError, Member
@@ -194,10 +194,6 @@ class Source:
         )
 
 
-_LISTS = (".csv", ".tsv", ".xlsx", ".csv.gz", ".tsv.gz")
-"""Ends of names of the lists that are looked for in an archive. A .txt is rather a read-me."""
-
-
 def _store_in(path: Path) -> PhotoStore | None:
     """The photos in a folder or archive; None for any other file, such as a workbook, which is a
     ZIP archive, too. Raises ManifestError, LocalError and ShortageError."""
@@ -211,11 +207,7 @@ def _store_in(path: Path) -> PhotoStore | None:
 
 def _list_in(store: ZipStore, path: Path) -> Member | None:
     """The list at an archive's top; None if there is none. Raises ManifestError for several."""
-    found = [
-        name
-        for name in store.archive.at_top()
-        if name.lower().endswith(_LISTS) and not name.startswith((".", "~$"))
-    ]
+    found = [name for name in store.archive.at_top() if is_list(name)]
     if len(found) > 1:
         names = ", ".join(map(path_text, sorted(found)))
         raise ManifestError(

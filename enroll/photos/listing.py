@@ -45,13 +45,15 @@ def suffix_of(path: str) -> str:
 def is_photo(path: str) -> bool:
     """Whether a file below a store's root is a photo by its name: its suffix is that of a photo,
     and no program keeps it for itself, as macOS does `._1.jpg`."""
-    return suffix_of(path) in PHOTO_SUFFIXES and not _is_kept_by_a_program(path)
+    return suffix_of(path) in PHOTO_SUFFIXES and not is_kept_by_a_program(path)
 
 
 _MAY_BE_KEPT = re.compile(r"(?:^|/)(?:\.|[@#$_ls])", re.IGNORECASE)
 
 
-def _is_kept_by_a_program(path: str) -> bool:
+def is_kept_by_a_program(path: str) -> bool:
+    """Whether a file below a store's root, or a folder that it is in, is hidden or is one in which
+    a system keeps its own files."""
     if not _MAY_BE_KEPT.search(path):
         return False  # the usual case
     *folders, _ = parts = path.split("/")
@@ -135,7 +137,7 @@ def _entries(root: str, folder: str) -> Iterator[bytes]:
                     kind = _FOLDER
                 yield os.fsencode(entry.name) + b"/" + kind
     except OSError as error:
-        if not _is_kept_by_a_program(f"{folder}photo"):
+        if not is_kept_by_a_program(f"{folder}photo"):
             where = os.path.join(root, folder)  # noqa: PTH118
             raise _cannot_list(error, where) from error
 
