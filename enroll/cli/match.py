@@ -13,7 +13,7 @@ from enroll.cli import options
 from enroll.cli.command import SettingsCommand, in_use, named_option, option
 from enroll.cli.parameters import FILE
 from enroll.cli.terminal import Terminal, printing
-from enroll.text.wording import amount, counted, facts, say
+from enroll.text.wording import amount, counted, facts, option_pair, say
 
 if TYPE_CHECKING:
     from enroll.commands.match import Matched, MatchSettings
@@ -115,5 +115,4 @@ def _next(settings: MatchSettings, found: Matched) -> str:
 def _columns(columns: Mapping[str, str]) -> Iterator[str]:
     """The options with which the output's columns are found."""
     for role, name in columns.items():
-        text = f"{role}={name}"
-        yield from ("--columns", '"' + text.replace('"', '""') + '"' if "," in text else text)
+        yield from ("--columns", option_pair(role, name))

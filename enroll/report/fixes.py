@@ -11,6 +11,7 @@ from enroll.ledger import RUN
 from enroll.report.findings import Findings
 from enroll.report.lines import IN_DOUBT
 from enroll.settings import DEFAULT_ENDPOINT, default_ledger_path
+from enroll.text.wording import option_pair
 
 _OPTIONS: Mapping[str, str] = {
     "NO_FACE_FOUND": "--multi-oriented-detection --retry NO_FACE_FOUND",
@@ -60,9 +61,7 @@ def _given(options: Mapping[str, Any]) -> Iterator[str]:
         option = f"--{name.replace('_', '-')}"
         if isinstance(value, Mapping):
             for role, column in value.items():
-                pair = f"{role}={column}"
-                quoted = '"' + pair.replace('"', '""') + '"'
-                yield from (option, quoted if {",", '"'} & set(pair) else pair)
+                yield from (option, option_pair(role, column))
         elif isinstance(value, tuple):
             yield from (part for one in value for part in (option, one))
         elif value is not None:

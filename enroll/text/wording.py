@@ -191,6 +191,12 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def option_pair(name: str, value: str) -> str:
+    """`NAME=VALUE`, as an option takes it that splits its pairs at commas."""
+    pair = f"{name}={value}"
+    return '"' + pair.replace('"', '""') + '"' if {",", '"'} & set(pair) else pair
+
+
 def percent(part: int, whole: int) -> str:
     """A share: `0 %`, `0.4 %`, `12 %`; never `0 %` of something."""
     share = 100 * part / whole if whole else 0.0
