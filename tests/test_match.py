@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +16,6 @@ from archive import portrait
 from people_and_photos import Case, Named, make_case, word_list
 from real_command import Command
 
-from enroll.commands import match
 from enroll.commands.match import MatchSettings, match_photos
 from enroll.commands.match_columns import choose_columns, people_of, photo_of
 from enroll.commands.match_judge import Outcome, propose
@@ -405,9 +406,7 @@ def test_nothing_is_overwritten(place: Path) -> None:
     assert {path: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
 
 
-def test_what_cannot_be_matched_is_refused_before_anything_is_written(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_matched_is_refused_before_anything_is_written(place: Path) -> None:
     (place / "empty").mkdir()
     refused: dict[str, dict[str, object]] = {
         "no folder and no ZIP": {"folder": place / "nowhere"},
@@ -422,9 +421,19 @@ def test_what_cannot_be_matched_is_refused_before_anything_is_written(
         usual = settings(place)
         with pytest.raises(UsageError, match=text):
             match_photos(replace(usual, **given))  # type: ignore[arg-type]
-    monkeypatch.setattr(match, "find_spec", lambda _: None)
-    with pytest.raises(UsageError, match=r"pip install 'enroll\[match\]'"):
-        match_photos(settings(place))
+    assert not (place / "out.csv").exists()
+
+
+def test_without_the_extra_match_says_how_to_install_it(place: Path) -> None:
+    script = (
+        "import sys; sys.modules['rapidfuzz'] = None; from enroll.cli import exit_code_of\n"
+        "sys.exit(exit_code_of(sys.argv[1:]))"
+    )
+    command = (sys.executable, "-c", script, "match", "list.csv", "photos", "--output", "out.csv")
+    done = subprocess.run(
+        command, cwd=place, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, "pip install 'enroll[match]'" in done.stderr) == (2, True), done
     assert not (place / "out.csv").exists()
 
 

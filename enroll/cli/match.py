@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from enroll.cli import options
 from enroll.cli.command import SettingsCommand, in_use, named_option, option
 from enroll.cli.parameters import FILE
 from enroll.cli.terminal import Terminal, printing
+from enroll.errors import UsageError
 from enroll.text.wording import amount, counted, facts, option_pair, say
 
 if TYPE_CHECKING:
@@ -55,6 +57,10 @@ def match(list_file: Path, folder: Path, output: Path, **given: Any) -> int:
     into the column image; review the other proposals and copy those that are right. Then OUTPUT is
     a manifest. Nothing is sent, and no account is needed. Needs the match extra.
     """
+    if not find_spec("rapidfuzz"):
+        raise UsageError(
+            "enroll match needs the package rapidfuzz: run `pip install 'enroll[match]'`."
+        )
     from enroll import threads
     from enroll.commands.match import MatchSettings, match_photos
 

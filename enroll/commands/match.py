@@ -6,9 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 from enroll.commands.match_columns import (
@@ -19,6 +17,7 @@ from enroll.commands.match_columns import (
     people_of,
     photo_of,
 )
+from enroll.commands.match_judge import Doubt, Outcome, propose
 from enroll.errors import ManifestError, UsageError
 from enroll.manifest.header import MATCH_COLUMNS
 from enroll.manifest.manifest import Manifest, open_manifest
@@ -30,9 +29,6 @@ from enroll.photos import PhotoStore, is_photo, is_zip, open_store
 from enroll.text.files import InUse, Output, check_new_file
 from enroll.text.tables import Cell, CsvForm, Rule, free_text, new_table
 from enroll.visible import path_text
-
-if TYPE_CHECKING:
-    from enroll.commands.match_judge import Doubt, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +87,6 @@ def match_photos(
     LocalError if it cannot be written.
     """
     _check(settings)
-    from enroll.commands.match_judge import propose  # noqa: PLC0415  # it needs rapidfuzz
-
     manifest = _open_list(settings)
     store = open_store(os.path.realpath(settings.folder))
     store.check()
@@ -132,10 +126,6 @@ def match_photos(
 def _check(settings: MatchSettings) -> None:
     output = Output(path=settings.output, option="--output")
     in_use = InUse(ledger=None, manifests=[settings.list_file], files=settings.in_use)
-    if not find_spec("rapidfuzz"):
-        raise UsageError(
-            "enroll match needs the package rapidfuzz: run `pip install 'enroll[match]'`."
-        )
     check_new_file(output, in_use)
     if os.path.lexists(settings.output):
         raise UsageError(
