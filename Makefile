@@ -56,8 +56,9 @@ $(VENV)/.run: $(VENV)/bin/python pyproject.toml .ci/locked-run.txt
 	$(OWN)
 	touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/locked-dev.txt
-	$(LOCKED) .ci/locked-dev.txt
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml .ci/locked-dev.txt .ci/locked-source.txt
+	$(LOCKED) .ci/locked-source.txt
+	$(PIP_INSTALL) --no-build-isolation --require-hashes -r .ci/locked-dev.txt
 	$(OWN)
 	touch $@ $(VENV)/.run
 

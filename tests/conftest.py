@@ -17,6 +17,7 @@ from moved_clock import MovedClock, StoppedClock, standin
 from real_command import Command, account_of
 
 from enroll import clock
+from enroll.photos.bounds import BUDGET, LIBVIPS_INSTALLED
 from enroll.sandbox import Sandbox
 from enroll.session import retry
 
@@ -52,6 +53,16 @@ def pytest_collection_finish() -> None:
     """Leave out of the garbage collections to come what is there as long as the tests run."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(params=[False, True], ids=["Pillow", "libvips"], scope="module")
+def decoder(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What decodes large JPEGs: Pillow, and libvips where the extra is installed."""
+    if request.param and not LIBVIPS_INSTALLED:
+        pytest.skip("the extra vips is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BUDGET, "for_libvips", int(request.param))
+        yield
 
 
 @pytest.fixture

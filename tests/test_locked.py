@@ -58,7 +58,15 @@ def test_what_builds_the_project_is_among_it() -> None:
     assert set(project()["build-system"]["requires"]) <= set(build)
 
 
+def test_what_builds_packages_without_a_wheel_is_pinned_too() -> None:
+    assert names(project()["dependency-groups"]["source"]) <= set(locked("source"))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "--no-build-isolation --require-hashes -r .ci/locked-dev.txt" in makefile
+
+
 def test_the_lists_agree() -> None:
+    shared = locked("source").keys() & locked("dev").keys()
+    assert {(name, locked("dev")[name]) for name in shared} <= locked("source").items()
     assert locked("alone").items() <= locked("run").items() <= locked("dev").items()
 
 

@@ -21,12 +21,14 @@ from real_pictures import difference, exif, saved, scene, shown
 from enroll.allowed import LEAST_MEMORY
 from enroll.model import Fault, Photo
 from enroll.photos import Edit, PhotoCode, Prepared, bounds, open_store, prepare, read_photo
-from enroll.photos.bounds import BASE_BYTES, LARGE_FILE, Budget, Gate
+from enroll.photos.bounds import BASE_BYTES, LARGE_FILE, LIBVIPS_INSTALLED, Budget, Gate
 from enroll.photos.decode import decoding_bytes
 from enroll.photos.form import Form
 from enroll.photos.strip import Pieces
 from enroll.sandbox.faces import grey_picture
 from enroll.settings import DEFAULT_PREPARATION, Preparation, decoding_limit, least_memory
+
+pytestmark = pytest.mark.usefixtures("decoder")
 
 NEARLY = 2.0
 """Levels of 255 by which a JPEG may differ on average; what is wrong differs by dozens."""
@@ -402,7 +404,7 @@ def test_who_needs_less_in_the_end_lets_others_in_before_it_is_done() -> None:
 def shared_out(budget: Budget) -> int:
     blocks: int = budget.kept_blocks * _imaging.get_block_size()
     assert _imaging.get_blocks_max() == budget.kept_blocks
-    return budget.files.limit + budget.pictures.limit + blocks + BASE_BYTES
+    return budget.files.limit + budget.pictures.limit + budget.for_libvips + blocks + BASE_BYTES
 
 
 @pytest.fixture
@@ -426,6 +428,8 @@ def test_a_budget_is_shared_out_whole_and_has_room_for_the_largest_photo(
     assert shared_out(budget) == memory
     assert budget.pictures.limit >= decoding_limit(max_pixels)
     assert budget.files.limit >= LARGE_FILE
+    assert not (budget.for_libvips and beyond == 0)  # the least has no room for it
+    assert bool(budget.for_libvips) == LIBVIPS_INSTALLED or beyond < 600_000_000
 
 
 @pytest.mark.usefixtures("blocks_of_pillow")

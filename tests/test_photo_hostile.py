@@ -20,14 +20,17 @@ from PIL import Image
 from real_pictures import difference, exif, saved, scene, shown, with_segment
 
 from enroll.model import Fault, Unusable
-from enroll.photos import PhotoCode, Prepared, glance, open_store, prepare, read_photo
+from enroll.photos import BUDGET, PhotoCode, Prepared, glance, open_store, prepare, read_photo
 from enroll.photos.decode import open_picture
 from enroll.photos.form import Form, orientation
 from enroll.photos.jpeg import EOI, truncated_at, walk
 from enroll.sandbox.faces import grey_picture
 from enroll.settings import Preparation
 
-pytestmark = pytest.mark.filterwarnings("ignore::Warning:PIL")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::Warning:PIL"),
+    pytest.mark.usefixtures("decoder"),
+]
 """Pillow warns of odd metadata, and of large pictures; the command line keeps all of it quiet."""
 
 HOPEFUL = Preparation(accept_truncated=True)
@@ -351,10 +354,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 import enroll.commands.run
 from enroll.model import Photo
-from enroll.photos import give_back_memory, limit_memory, open_store, read_photo
+from enroll.photos import bounds, give_back_memory, limit_memory, open_store, read_photo
 
+bounds.LIBVIPS_INSTALLED = bool(int(sys.argv[2]))
 give_back_memory()
-limit_memory(400_000_000)
+limit_memory(int(sys.argv[3]) * 1_000_000)
 folder = Path(sys.argv[1]).resolve()
 store = open_store(folder)
 paths = [str(path) for path in sorted(folder.iterdir())] * 3
@@ -377,7 +381,9 @@ def on_disk() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.parametrize("memory", [400, 500])  # MB; libvips is not used within the least
 def test_photos_of_many_kinds_are_prepared_within_the_memory_allowed(
+    memory: int,
     on_disk: Path,
 ) -> None:
     flat = Image.new("RGB", (4000, 3000), (90, 120, 200))
@@ -396,10 +402,17 @@ def test_photos_of_many_kinds_are_prepared_within_the_memory_allowed(
     }.items():
         (on_disk / name).write_bytes(content)
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(on_disk)],
+        [
+            sys.executable,
+            "-c",
+            MEMORY,
+            str(on_disk),
+            str(int(BUDGET.for_libvips > 0)),
+            str(memory),
+        ],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    assert 100 < int(done.stdout) < 400
+    assert 100 < int(done.stdout) < memory

@@ -19,6 +19,8 @@ from enroll.photos.picture import TURNS
 from enroll.photos.picture import shown as made
 from enroll.settings import DEFAULT_PREPARATION
 
+pytestmark = pytest.mark.usefixtures("decoder")
+
 
 @lru_cache
 def portrait(width: int, height: int) -> Image.Image:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.util import find_spec
 from threading import Condition, Lock
 from typing import TypeVar
 
@@ -61,8 +62,8 @@ def check_time() -> None:
         raise TooSlowError
 
 
-_MMAP_THRESHOLD = -3
-"""M_MMAP_THRESHOLD of malloc.h."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h."""
 
 FILES_SHARE = 0.08
 """Of the memory that is allowed, for large files while they are read and prepared: 32 of 400 MB. A
@@ -164,6 +165,16 @@ MACHINE_SHARE = 1 / 4
 """Share of the machine's memory that is used unless a size is given."""
 
 
+LIBVIPS_INSTALLED = find_spec("pyvips") is not None
+
+LIBVIPS_BYTES = 35_000_000
+"""Memory of libvips itself, by measurement."""
+
+LIBVIPS_KEPT = 8 * 1024 * 1024
+"""Memory that the C library keeps for each core of what libvips has freed. With none, the system
+clears 80,000 new pages for a photo of 24 megapixels, and that takes as long as all else."""
+
+
 class Budget:
     """The memory that this process may use, and who has which share of it: Python itself, `files`
     that are read, `pictures` with all that is done to them, and photos that are ready to be sent,
@@ -173,6 +184,8 @@ class Budget:
         self.files = Gate(1_000, LARGE_FILE)
         self.pictures = Gate(threads.count(), DECODING_BYTES)
         self.kept_blocks = 0
+        self.for_libvips = 0
+        """Bytes; 0 where it is not used."""
 
     def limit(self, memory: int | None, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         """Keep to so many bytes, those of the command itself included; None for a quarter of what
@@ -182,6 +195,11 @@ class Budget:
         most = memory - BASE_BYTES - decoding_limit(max_pixels)
         self.files.limit = min(round(FILES_SHARE * memory), most)
         pictures = memory - BASE_BYTES - self.files.limit
+        # libvips stays loaded. It is worth its memory unless that is taken from a photo's own.
+        libvips = LIBVIPS_BYTES + LIBVIPS_KEPT * threads.count()
+        has_room = pictures - libvips >= decoding_limit(max_pixels)
+        self.for_libvips = libvips if LIBVIPS_INSTALLED and has_room else 0
+        pictures -= self.for_libvips
         # What Pillow has freed it uses again: to have the system clear new pages for each picture
         # took a fifth of the time. Such blocks come from what is beyond a single photo's need.
         blocks = max(pictures - decoding_limit(max_pixels), 0) // 2 // BLOCK_BYTES
@@ -254,5 +272,14 @@ def give_back_memory() -> None:
 
     GNU's C library gives up doing so after the first few, and keeps up to 30 MB for each thread.
     """
+    _set_malloc(_MMAP_THRESHOLD, 1 << 20)
+
+
+def keep_for_libvips() -> None:
+    """Have each thread keep LIBVIPS_KEPT bytes of smaller blocks that are freed."""
+    _set_malloc(_TRIM_THRESHOLD, LIBVIPS_KEPT)
+
+
+def _set_malloc(parameter: int, value: int) -> None:
     with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
+        ctypes.CDLL(None).mallopt(parameter, value)

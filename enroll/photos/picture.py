@@ -18,7 +18,7 @@ LARGEST_PROFILE = 4 * 1024 * 1024
 _LARGEST_SRGB = 100_000
 """Bytes; sRGB's profiles have some 3,000. Smaller ones are cached."""
 
-_STRIP_PIXELS = 1_000_000
+_STRIP_PIXELS = 125_000
 """Of the decoded picture that are changed at a time: beside it and the new one there is only that
 much."""
 
@@ -58,16 +58,12 @@ def shown(decoded: Image.Image, size: tuple[int, int], turn: Image.Transpose | N
     """A decoded picture in sRGB, on white where it is transparent, by its embedded profile if that
     is valid; of this size before it is turned, and upright. The decoded one is closed, unless it is
     the result."""
-    mode = _flat_mode(decoded)
-    colours = _by_profile(mode, decoded.info.get("icc_profile"))
-    if colours is None and mode not in ("L", "RGB"):
-        colours = _to_rgb
+    mode, colours = _new_colours(decoded)
     if colours is None and size == decoded.size and turn is None and not _is_painted(decoded):
         picture = decoded
     else:
         # Where no pixel changes its place, the strips go back to where they came from.
         into = decoded if size == decoded.size and turn is None else None
-        mode = mode if colours is None else "RGB"
         picture = assembled(
             _strips(decoded, size), size, mode=mode, colours=colours, turn=turn, into=into
         )
@@ -75,6 +71,27 @@ def shown(decoded: Image.Image, size: tuple[int, int], turn: Image.Transpose | N
     if picture is not decoded:
         decoded.close()
     return picture
+
+
+def shown_in_strips(
+    opened: Image.Image,
+    strips: Iterable[Image.Image],
+    size: tuple[int, int],
+    turn: Image.Transpose | None,
+) -> Image.Image:
+    """What `shown` makes of a picture that is only open here, in L or RGB, and that comes from
+    elsewhere in strips that follow each other, `size` all in all."""
+    mode, colours = _new_colours(opened)
+    return assembled(strips, size, mode=mode, colours=colours, turn=turn)
+
+
+def _new_colours(picture: Image.Image) -> tuple[str, Paint | None]:
+    """The mode of what is shown of a picture, and what brings its flat strips there."""
+    mode = _flat_mode(picture)
+    colours = _by_profile(mode, picture.info.get("icc_profile"))
+    if colours is None and mode not in ("L", "RGB"):
+        colours = _to_rgb
+    return ("RGB" if colours else mode), colours
 
 
 def assembled(

@@ -10,7 +10,7 @@ from functools import partial
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from enroll.model import Fault
-from enroll.photos import decision, form
+from enroll.photos import decision, form, vips
 from enroll.photos.bounds import DECODERS, LARGE_FILE, Room
 from enroll.photos.decision import (
     COMPLETABLE,
@@ -36,7 +36,14 @@ from enroll.photos.encode import Style, encode, encoding_bytes, style_of
 from enroll.photos.form import Form
 from enroll.photos.inspect import Source, inspect
 from enroll.photos.jpeg import BEHIND, EOI, without_end
-from enroll.photos.picture import ON_ITS_SIDE, TURNS, shown, shown_bytes, shown_pixel_bytes
+from enroll.photos.picture import (
+    ON_ITS_SIDE,
+    TURNS,
+    shown,
+    shown_bytes,
+    shown_in_strips,
+    shown_pixel_bytes,
+)
 from enroll.photos.strip import Pieces
 from enroll.settings import DEFAULT_PREPARATION, Preparation, decoding_limit
 
@@ -102,15 +109,15 @@ def _converted(source: Source, edits: tuple[Edit, ...], preparation: Preparation
             raise RefusedError(decision.too_much_memory(size, need))
         share = min(preparation.max_side / max(size), 1)
         orientation = orientation_of(picture, seen)
-        task = partial(
-            _encoded,
-            source,
-            picture,
-            scaled(size, share, least=MIN_SIDE),
+        order = _Order(
+            size=scaled(size, share, least=MIN_SIDE),
             orientation=orientation,
             max_bytes=preparation.max_bytes,
         )
-        content = DECODERS.run(task, need=need)
+        content = _encoded_by_vips(source, picture, order)
+        if content is None:
+            task = partial(_encoded, source, picture, order)
+            content = DECODERS.run(task, need=need)
     except BrokenError as error:
         if seen.truncated:
             raise RefusedError(decision.ONLY_A_STUB) from error
@@ -180,20 +187,43 @@ def _decoding(source: Source, picture: Image.Image) -> int:
     return decoding_bytes(picture, source.seen.form, coefficients=kept)
 
 
-def _encoded(
-    source: Source,
-    opened: ImageFile.ImageFile,
-    size: tuple[int, int],
-    room: Room,
-    *,
-    orientation: int,
-    max_bytes: int,
-) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What is wanted of a picture: the size before it is turned, EXIF's orientation of what there
+    is, and the most bytes of its JPEG."""
+
+    size: tuple[int, int]
+    orientation: int
+    max_bytes: int
+
+    @property
+    def turn(self) -> Image.Transpose | None:
+        """What brings it upright."""
+        return TURNS.get(self.orientation)
+
+
+def _encoded_by_vips(source: Source, opened: ImageFile.ImageFile, order: _Order) -> bytes | None:
+    """What is sent of a photo that libvips decodes with less work; None for all others, and where
+    it finds anything wrong."""
+    if not vips.takes(source, opened) or (order.size == source.seen.size and order.turn is None):
+        return None
+    picture_bytes = order.size[0] * order.size[1] * shown_pixel_bytes(opened)
+    need = vips.working_bytes(source) + encoding_bytes(picture_bytes, order.max_bytes)
+
+    def task(room: Room) -> bytes:
+        strips = vips.strips(source, opened.mode, order.size)
+        with translating():
+            picture = shown_in_strips(opened, strips, order.size, order.turn)
+        return _finished(source, opened, picture, order, room)
+
+    try:
+        return DECODERS.run(task, need=need)
+    except BrokenError:
+        return None
+
+
+def _encoded(source: Source, opened: ImageFile.ImageFile, order: _Order, room: Room) -> bytes:
     """What is done to a picture on a decoder's thread. Raises BrokenError and TooSlowError."""
-    style = Style()
-    if isinstance(opened, JpegImagePlugin.JpegImageFile):
-        style = style_of(opened, on_its_side=orientation in ON_ITS_SIDE)
-        style = style if size == source.seen.size else replace(style, tables=None)
     try:
         if source.seen.truncated:
             load_what_there_is(opened)
@@ -202,13 +232,29 @@ def _encoded(
         with translating():
             decoded = opened if source.crop is None else opened.crop(source.crop)
             decoded.info = opened.info
-            picture = shown(decoded, size, TURNS.get(orientation))
-            pixels = picture.width * picture.height
-            if source.seen.form not in HELD:
-                room.shrink(encoding_bytes(pixels * pixel_bytes(picture), max_bytes))
-            return encode(picture, style, max_bytes=max_bytes)
+            picture = shown(decoded, order.size, order.turn)
+        return _finished(source, opened, picture, order, room)
     finally:
         opened.close()  # its pixels are freed before the next task is let in
+
+
+def _finished(
+    source: Source,
+    opened: ImageFile.ImageFile,
+    picture: Image.Image,
+    order: _Order,
+    room: Room,
+) -> bytes:
+    """The JPEG of a picture as it is shown, in the style of the one that it was made of."""
+    style = Style()
+    if isinstance(opened, JpegImagePlugin.JpegImageFile):
+        style = style_of(opened, on_its_side=order.orientation in ON_ITS_SIDE)
+        style = style if order.size == source.seen.size else replace(style, tables=None)
+    pixels = picture.width * picture.height
+    if source.seen.form not in HELD:
+        room.shrink(encoding_bytes(pixels * pixel_bytes(picture), order.max_bytes))
+    with translating():
+        return encode(picture, style, max_bytes=order.max_bytes)
 
 
 def orientation_of(picture: Image.Image, seen: Seen) -> int:
