@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from enroll.model import Fault
 from enroll.photos import decision, form, vips
-from enroll.photos.bounds import DECODERS, LARGE_FILE, Room
+from enroll.photos.bounds import DECODERS, LARGE_FILE, Room, give_back_fragments
 from enroll.photos.decision import (
     COMPLETABLE,
     MIN_SIDE,
@@ -214,12 +215,13 @@ def _encoded_by_vips(source: Source, opened: ImageFile.ImageFile, order: _Order)
         strips = vips.strips(source, opened.mode, order.size)
         with translating():
             picture = shown_in_strips(opened, strips, order.size, order.turn)
+        give_back_fragments()
         return _finished(source, opened, picture, order, room)
 
-    try:
+    with suppress(BrokenError):
         return DECODERS.run(task, need=need)
-    except BrokenError:
-        return None
+    give_back_fragments()
+    return None
 
 
 def _encoded(source: Source, opened: ImageFile.ImageFile, order: _Order, room: Room) -> bytes:

@@ -1,9 +1,10 @@
 """Ordinary JPEGs decoded and shrunk in strips by libvips, where the extra `vips` is installed
 and `--memory` has room for it.
 
-That takes half of Pillow's time, and no memory for the whole decoded picture. What is not ordinary,
-and all that libvips complains of, is left to Pillow, so that an outcome never depends on the extra.
-So are pictures that Pillow's decoder makes half as large or smaller: it is as quick with these.
+That takes two thirds of Pillow's time, and no memory for the whole decoded picture. What is not
+ordinary, and all that libvips complains of, is left to Pillow, so that an outcome never depends on
+the extra. So are pictures that Pillow's decoder makes half as large or smaller: it is as quick with
+these.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from types import ModuleType
 
 from PIL import Image
 
-from enroll.photos.bounds import BUDGET, keep_for_libvips
+from enroll.photos.bounds import BUDGET
 from enroll.photos.decode import BrokenError
 from enroll.photos.inspect import Source
 from enroll.settings import DEFAULT_MAX_PIXELS
@@ -97,7 +98,6 @@ def _library() -> ModuleType | None:
         import pyvips  # noqa: PLC0415  # the extra may not be there
     except (ImportError, OSError):
         return None
-    keep_for_libvips()
     pyvips.cache_set_max(0)  # no photo comes twice
     pyvips.vips_lib.vips_concurrency_set(1)  # the decoders' threads are the only ones
     logging.getLogger("pyvips").propagate = False  # what is wrong, is raised
