@@ -37,7 +37,7 @@ def matched(rows: Sequence[Mapping[str, str]], paths: Sequence[str]) -> Outcome:
 
 
 def sure(people: str, photos: str) -> str:
-    """The sure photos, such as `1>b`, of people and photos on a line each, called by digits and
+    """The sure photos, such as `1>b`, of people and photos on a line each, named by digits and
     letters in their order: `7001 Anna Müller @ Sales`."""
     rows = []
     for line in people.strip().split("\n"):

@@ -16,7 +16,7 @@ SHORTEST = 3
 class Proof(Enum):
     """What a number in a photo's name says; the values are for people to read."""
 
-    WHOLE = "The photo is called by the {column}"
+    WHOLE = "The photo's name is the {column}"
     WITHIN = "The photo's name has the {column}"
     ZEROS = "The photo's name has the {column} but for leading zeros or letters that all have"
 

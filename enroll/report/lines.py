@@ -112,7 +112,7 @@ class Origin:
         message = sentence(entry.error, entry.status, entry.message) if entry.error else ""
         user_id, user_data, image = entry.user_id, entry.user_data, entry.image
         if self.masked:
-            # A message may name another person's photo, and a path may be called by anybody's id.
+            # A message may name another person's photo, and a path may be named after anybody's id.
             user_id, message = mask(user_id), ""
             user_data = user_data.replace(entry.user_id, user_id) if entry.user_id else user_data
             if len(entry.user_id) >= LEAST_IN_GROUP:
