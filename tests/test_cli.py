@@ -660,6 +660,9 @@ def test_a_stand_in_shows_faces_late_and_carries_calls_out_late_when_told_to(
 def test_a_stand_ins_wrong_options_are_named(command: Command) -> None:
     done = command("sandbox", "--fault", "plague=0.5")
     assert (done.code, "the kinds are" in done.err) == (ExitCode.USAGE, True), done
+    libraries = [word for number in range(11) for word in ("--library", f"l{number}")]
+    done = command("sandbox", "--port", 0, *libraries)
+    assert (done.code, "at most 10 libraries" in done.err) == (ExitCode.USAGE, True), done
 
 
 def test_a_store_that_another_stand_in_has_open_is_named_and_not_the_port(

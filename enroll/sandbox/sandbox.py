@@ -80,6 +80,7 @@ class Sandbox(Behaviour):
             fault_lag=fault_lag,
         )
         self._log = CallLog()
+        self._most_libraries = limits.max_libraries
         self.account = Account(clock=self._clock, limits=limits, store=store)
         try:
             self.api_key = api_key or self.account.setting(
@@ -142,9 +143,16 @@ class Sandbox(Behaviour):
             raise self._server.bugs[0]
 
     def create_library(self, group_id: str, *, group_name: str = "", group_data: str = "") -> None:
-        """Make a library; nothing happens when there is one of this id."""
-        if any(library.group_id == group_id for library in self.account.libraries()):
+        """Make a library; nothing happens when there is one of this id. Raises ValueError for one
+        more than an account may have."""
+        known = [library.group_id for library in self.account.libraries()]
+        if group_id in known:
             return
+        if len(known) >= self._most_libraries:
+            raise ValueError(
+                f"an account has at most {self._most_libraries} libraries, and {group_id!r} is one "
+                "too many"
+            )
         self.account.create(
             Library(
                 group_id=group_id,
