@@ -217,6 +217,13 @@ def test_masking_leaves_no_user_id_anywhere(command: Command) -> None:
     done = command("report", "o.html", "--ledger", "ledger.sqlite", "--mask", "--by", "user_id")
     assert done.code == 2
     assert "has user ids" in done.err
+    for column, *split in (("Department", "--split"), ("image",)):
+        done = command(
+            *("report", "parts" if split else "o.html", "--ledger", "ledger.sqlite"),
+            *("--mask", "--by", column, *split),
+        )
+        assert (done.code, "user ids" in done.err) == (2, True), done
+        assert not (command.folder / "parts").exists()
 
 
 def test_a_masked_report_is_split_like_any_other(command: Command) -> None:

@@ -150,6 +150,11 @@ def _gathered(reader: LedgerReader, asked: Asked) -> Findings:
             f"The column {asked.by!r} has {len(values):,} values, and --by takes one with at most "
             f"{MOST_VALUES:,}. Name another column."
         )
+    if asked.mask and origin.manifest is not None and origin.by == origin.manifest.image_column:
+        raise UsageError(
+            f"The column {asked.by!r} has photos' paths, which may have user ids in them, and "
+            "--mask hides those: name another column."
+        )
     scopes = [Scope(value) for value in values if asked.split] or [Scope()]
     repeated = reader.repeated_photos(most=SAME_KEPT)
     alike = {sha256: _Alike() for sha256 in repeated}
@@ -181,13 +186,14 @@ def _count(
     hidden: frozenset[str],
 ) -> None:
     """Put every line into its scope, and with those of the same photo. Raises UsageError for a user
-    id that is a value of --by, where these are to be `hidden`."""
+    id that is a value of --by, where these are to be `hidden`, or would be in a file's name."""
     of_value = {scope.value: scope for scope in scopes}
     most = max(KEPT_LINES // len(scopes), 200)
     for entry, value, line in origin.lines():
         if asked.statuses and line.status not in asked.statuses:
             continue
-        if entry.user_id and entry.user_id in hidden:
+        named = asked.split and line.group != value  # masked, as it has the user id in it
+        if hidden and (named or (entry.user_id and entry.user_id in hidden)):
             raise UsageError(
                 f"The column {asked.by!r} has user ids, and --mask hides them: leave out one."
             )
