@@ -248,12 +248,12 @@ def test_a_photo_of_many_people_names_some_and_counts_all(command: Command) -> N
 def test_a_split_report_has_a_file_for_each_value(command: Command) -> None:
     write(command.folder, some(command.folder))
     arguments = ("--ledger", "ledger.sqlite", "--by", "department", "--split")
-    done = command("report", "parts", *arguments)
+    done = command("report", "parts.2026", *arguments)
     assert done.code == 0, done
-    parts = sorted(path.name for path in (command.folder / "parts").iterdir())
+    parts = sorted(path.name for path in (command.folder / "parts.2026").iterdir())
     assert parts == ["Ops.html", "Sales.html", "_.html", "ops (2).html"]
-    assert (command.folder / "parts").stat().st_mode & 0o777 == 0o700
-    page = read(command.folder / "parts/Ops.html")
+    assert (command.folder / "parts.2026").stat().st_mode & 0o777 == 0o700
+    page = read(command.folder / "parts.2026/Ops.html")
     assert page.lines["id"] == ["p2", "p3", "p9"]
     assert [[person[0] for person in one["people"]] for one in page.same] == [["p8", "p9"]]
     assert command("report", "books.xlsx", *arguments).code == 0

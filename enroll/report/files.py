@@ -103,7 +103,7 @@ def _suffix(settings: ReportSettings) -> str:
     suffix = settings.output.suffix.lower()
     if suffix in _NEEDED:
         return suffix
-    if not suffix and settings.asked.split:
+    if settings.asked.split:  # into a folder of any name
         return HTML
     raise UsageError(
         f"{settings.output} does not show which kind of report you want; end its name in .html or "
@@ -115,8 +115,7 @@ def _need(suffix: str) -> None:
     for package in _NEEDED[suffix]:
         if find_spec(package) is None:
             raise UsageError(
-                f"A report needs the extra `report`: pip install 'enroll[report]' ({package} is "
-                "missing)."
+                f"A report needs the package {package}: run `pip install 'enroll[report]'`."
             )
 
 
