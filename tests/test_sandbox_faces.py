@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from sandbox_caller import face_photo, face_picture, jpeg, sample
 
 from enroll.cli.rehearsal import portrait
-from enroll.sandbox.faces import LIKENESS_LENGTH, FaceFinder, Likeness, LikenessIndex, grey_picture
+from enroll.sandbox import Sandbox
+from enroll.sandbox.faces import FaceFinder, LikenessIndex, grey_picture
+from enroll.sandbox.matchers import CROP, DlibMatcher, Likeness, Matcher
 from enroll.sandbox.messages import RefusalError
 
 
@@ -33,7 +36,7 @@ def likeness(one: Likeness, other: Likeness) -> float:
 
 
 def unit(seed: int) -> Likeness:
-    values = np.random.default_rng(seed).normal(size=LIKENESS_LENGTH).astype(np.float32)
+    values = np.random.default_rng(seed).normal(size=CROP.length).astype(np.float32)
     return values / np.float32(np.linalg.norm(values))
 
 
@@ -146,3 +149,38 @@ def test_a_hidden_face_stays_hidden_when_another_is_removed() -> None:
     index.remove("first")
     assert index.search(unit(2), now=49.0, limit=1, threshold=99.0) == []
     assert index.search(unit(2), now=50.0, limit=1, threshold=99.0) == [("hidden", 100.0)]
+
+
+# With a face recognition network
+
+
+def scored(matcher: Matcher, one: bytes, other: bytes) -> float:
+    finder, index = FaceFinder(matcher, detect=True), LikenessIndex(matcher)
+    index.add("other", finder.find(other, field="file", turn=False)[1])
+    looked_for = finder.find(one, field="file", turn=False)[1]
+    ((_, score),) = index.search(looked_for, now=0.0, limit=1, threshold=0.0)
+    return score
+
+
+def test_a_person_is_known_in_another_photo_by_the_network_and_not_by_the_crop() -> None:
+    photo, turned = face_picture(), ImageOps.mirror(face_picture()).rotate(8)
+    network = DlibMatcher()
+    assert scored(network, jpeg(photo), jpeg(photo)) == 100
+    assert scored(network, jpeg(turned), jpeg(photo)) > 90
+    assert scored(network, jpeg(turned), portrait(3)) < 85
+    assert scored(CROP, jpeg(turned), jpeg(photo)) < 75
+
+
+def test_distances_become_the_scores_of_their_false_accept_rates() -> None:
+    near = np.zeros((5, 128), dtype=np.float32)
+    near[:, 0] = (0.0, 0.45, 0.49, 0.54, 0.60)
+    scores = DlibMatcher().scores(near, near[0])
+    assert scores == pytest.approx([100, 90, 85, 80, 75], abs=0.01)
+
+
+def test_a_store_is_refused_with_another_matcher_than_the_one_that_made_it(tmp_path: Path) -> None:
+    store = tmp_path / "service.sqlite"
+    with Sandbox(store=store):
+        pass
+    with pytest.raises(ValueError, match="by the matcher crop"):
+        Sandbox(store=store, matcher="dlib")

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from enroll.sandbox import Limits, Sandbox
-from enroll.sandbox.faces import LIKENESS_LENGTH, FaceFinder
+from enroll.sandbox.faces import FaceFinder
 from enroll.sandbox.faults import FaultPlan
+from enroll.sandbox.matchers import CROP
 
 from .oracle import Face
 
@@ -89,7 +90,7 @@ class Watched:
     def put_by_hand(self, user_id: str, user_data: str, picture: bytes) -> str:
         """Somebody else adds a face, which the ledger does not know; its token."""
         digest = sha256(picture).digest()
-        drawn: Any = np.random.default_rng(list(digest)).normal(size=LIKENESS_LENGTH)
+        drawn: Any = np.random.default_rng(list(digest)).normal(size=CROP.length)
         likeness = (drawn / np.linalg.norm(drawn)).astype(np.float32)
         return self._add(
             self.group_id, user_id=user_id, user_data=user_data, picture=(digest, likeness)

@@ -13,7 +13,7 @@ from importlib.resources import files
 from io import StringIO
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,10 +37,10 @@ DEFAULT_PORT = 8765
 DAY_SECONDS = 86_400
 
 
-def _needs_extra(error: ImportError) -> UsageError:
+def _needs_extra(error: ImportError, extra: str = "sandbox") -> UsageError:
     return UsageError(
-        f"The stand-in needs the package {error.name}, which the sandbox extra installs: "
-        "pip install 'enroll[sandbox]'."
+        f"The stand-in needs the package {error.name}, which the {extra} extra installs: "
+        f"pip install 'enroll[{extra}]'."
     )
 
 
@@ -104,17 +104,16 @@ def _needs_extra(error: ImportError) -> UsageError:
     metavar="SECONDS",
     help="How far the stand-in's clock is ahead.  [default: not at all]",
 )
+@option(
+    "--matcher",
+    type=click.Choice(["crop", "dlib"]),
+    default="crop",
+    show_default=True,
+    help="How search tells people apart: by the crop of the face, which knows the same photo "
+    "again, or by dlib's network (extra matcher), which knows the person in another photo.",
+)
 def sandbox(
-    port: int,
-    store: Path | None,
-    libraries: Sequence[str],
-    parallel: int | None,
-    latency: float,
-    faults: Sequence[str],
-    seed: int,
-    search_lag: float,
-    late_after: float | None,
-    clock_skew: float,
+    libraries: Sequence[str], faults: Sequence[str], store: Path | None, port: int, **behaviour: Any
 ) -> int:
     """Run a local stand-in of the service, for rehearsals.
 
@@ -129,17 +128,14 @@ def sandbox(
         box = Sandbox(
             port=port,
             store=store,
-            parallel=parallel,
-            latency=latency,
             faults=dict(map(parse_fault_option, faults)),
-            seed=seed,
-            search_lag=search_lag,
-            late_after=late_after,
             api_key=os.environ.get("ENROLL_API_KEY"),
             api_secret=os.environ.get("ENROLL_API_SECRET"),
-            clock_skew=clock_skew,
+            **behaviour,
         )
         serve(box, libraries=libraries, on_ready=_tell_ready)
+    except ImportError as error:
+        raise _needs_extra(error, "matcher") from error
     except ValueError as error:
         raise _with_remedy(error) from error
     except StoreError as error:

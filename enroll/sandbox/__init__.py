@@ -9,10 +9,12 @@ from __future__ import annotations
 from .account import Face, Limits, StoreError
 from .calls import CallKind
 from .faults import Fault, FaultKind, parse_fault, parse_fault_option
+from .matchers import MATCHERS
 from .sandbox import Sandbox, serve
 from .service import Call
 
 __all__ = [
+    "MATCHERS",
     "Call",
     "CallKind",
     "Face",

@@ -14,7 +14,8 @@ from threading import RLock
 
 import numpy as np
 
-from .faces import Likeness, LikenessIndex
+from .faces import LikenessIndex
+from .matchers import Likeness, Matcher
 from .messages import Clock, RefusalError
 
 # "enrS": marks the stand-in's stores among SQLite files.
@@ -143,13 +144,22 @@ _SELECT_FACE = "SELECT face_token, user_id, user_data, add_time, lower(hex(sha25
 class Account:
     """All libraries of the one account, in memory or in `store`. Safe to share between threads."""
 
-    def __init__(self, *, clock: Clock, limits: Limits, store: Path | None = None) -> None:
+    def __init__(
+        self, *, clock: Clock, limits: Limits, matcher: Matcher, store: Path | None = None
+    ) -> None:
+        """Raises what `open_store` raises, and ValueError for a store of another matcher."""
         self._clock = clock
         self._limits = limits
         self._lock = RLock()
         self._db = open_store(store)
-        self._indexes: dict[str, LikenessIndex] = defaultdict(LikenessIndex)
+        self._indexes = defaultdict[str, LikenessIndex](lambda: LikenessIndex(matcher))
         self._total = 0
+        if (made_by := self.setting("matcher", default=matcher.name)) != matcher.name:
+            self._db.close()
+            raise ValueError(
+                f"the store {store} has likenesses by the matcher {made_by}; use that, or name "
+                "another store"
+            )
         self._load()
 
     def close(self) -> None:

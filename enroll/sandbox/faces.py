@@ -22,6 +22,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from .matchers import CROP, Box, Likeness, Matcher, matcher_named
 from .messages import RefusalError
 
 MAX_PICTURE_BYTES = 2 * 1024 * 1024
@@ -69,22 +70,12 @@ def _grey(picture: Image.Image) -> Image.Image:
     return picture.convert("L")
 
 
-Likeness = NDArray[np.float32]
-"""A unit vector; the dot product of two is the likeness of the crops."""
-
-CROP_SIDE = 16
-LIKENESS_LENGTH = CROP_SIDE * CROP_SIDE
-
-# Grey crops of any two upright faces are alike to begin with. The power spreads the scores so
-# that different people mostly stay below the vendor's recommended thresholds of 75 to 90.
-_SPREAD = 12
-
-
 class LikenessIndex:
     """A matrix with one row per face. Not safe to share between threads; `Account` locks."""
 
-    def __init__(self) -> None:
-        self._matrix: NDArray[np.float32] = np.empty((64, LIKENESS_LENGTH), dtype=np.float32)
+    def __init__(self, matcher: Matcher = CROP) -> None:
+        self._matcher = matcher
+        self._matrix: NDArray[np.float32] = np.empty((64, matcher.length), dtype=np.float32)
         self._visible_from: NDArray[np.float64] = np.empty(64, dtype=np.float64)
         self._tokens: list[str] = []
         self._row_of: dict[str, int] = {}
@@ -117,8 +108,7 @@ class LikenessIndex:
     ) -> list[tuple[str, float]]:
         """Tokens and scores (0 to 100, three decimals), best first; 100 is the same picture."""
         count = len(self._tokens)
-        cosines = np.clip(self._matrix[:count] @ likeness, 0.0, 1.0).astype(np.float64)
-        scores = np.round(100.0 * cosines**_SPREAD, 3)
+        scores = np.round(self._matcher.scores(self._matrix[:count], likeness), 3)
         scores[self._visible_from[:count] > now] = -1.0
         best = np.argsort(-scores, kind="stable")[:limit]
         return [
@@ -137,9 +127,10 @@ _CACHED_PICTURES = 20_000
 
 
 @cache
-def shared_finder(*, detect: bool) -> FaceFinder:
-    """The finder of this process: all sandboxes share its cache."""
-    return FaceFinder(detect=detect)
+def shared_finder(matcher: str, *, detect: bool) -> FaceFinder:
+    """The finder of this process with the matcher of this name: all sandboxes share its cache.
+    Raises ImportError where what it needs is not installed."""
+    return FaceFinder(matcher_named(matcher), detect=detect)
 
 
 class FaceFinder:
@@ -149,7 +140,8 @@ class FaceFinder:
     with very many different pictures cheap. Safe to share between threads.
     """
 
-    def __init__(self, *, detect: bool) -> None:
+    def __init__(self, matcher: Matcher = CROP, *, detect: bool) -> None:
+        self.matcher = matcher
         self._detect = detect
         self._cache: OrderedDict[tuple[bytes, bool], Likeness | RefusalError] = OrderedDict()
         self._lock = Lock()
@@ -185,10 +177,15 @@ class FaceFinder:
             turned = picture.rotate(degrees, expand=True) if degrees else picture
             box = self._largest_face(turned)
             if box is not None:
-                return _likeness(turned, box)
+                return self._described(turned, box)
         return RefusalError("NO_FACE_FOUND")
 
-    def _largest_face(self, picture: Image.Image) -> tuple[int, int, int, int] | None:
+    def _described(self, picture: Image.Image, box: Box) -> Likeness:
+        if not self._detect:
+            return self.matcher.describe(picture, box)
+        return _DETECTING.submit(self.matcher.describe, picture, box).result()
+
+    def _largest_face(self, picture: Image.Image) -> Box | None:
         """The box of the largest face as left, top, right, bottom within the picture."""
         width, height = picture.size
         if not self._detect:
@@ -233,14 +230,3 @@ def _scaled(picture: Image.Image) -> Image.Image:
         return picture
     width, height = (max(round(side * wanted / longest), 1) for side in picture.size)
     return picture.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def _likeness(picture: Image.Image, box: tuple[int, int, int, int]) -> Likeness:
-    crop = picture.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BOX, box=box)
-    values = np.asarray(crop, dtype=np.float32).reshape(-1)
-    values = values - values.mean()
-    length = float(np.linalg.norm(values))
-    if length == 0.0:  # one flat colour, which only detect=False lets through
-        values = np.zeros(LIKENESS_LENGTH, dtype=np.float32)
-        values[0] = length = 1.0
-    return values / np.float32(length)

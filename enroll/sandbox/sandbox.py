@@ -17,6 +17,7 @@ from .account import Account, Face, Library, Limits
 from .calls import DEFAULT_MODEL, CallKind, Calls
 from .faces import FaceFinder, shared_finder
 from .faults import FaultPlan
+from .matchers import MATCHERS
 from .messages import Clock, SignatureCheck
 from .server import Server
 from .service import Behaviour, Call, CallLog, Service
@@ -42,6 +43,8 @@ class Sandbox(Behaviour):
     - `clock_skew`: seconds by which the stand-in's clock is ahead; `clock` replaces it.
     - `detect=False` treats the middle of each picture as a face, for soak tests with many pictures;
       `finder` finds faces its own way.
+    - `matcher`: how people are told apart, one of MATCHERS. `ImportError` when its package is
+      missing.
 
     `account` holds the libraries: change it to do what other users of the account might do.
     """
@@ -62,6 +65,7 @@ class Sandbox(Behaviour):
         clock_skew: float = 0.0,
         clock: Callable[[], float] = time.time,
         detect: bool = True,
+        matcher: str = MATCHERS[0],
         finder: FaceFinder | None = None,
         limits: Limits | None = None,
         api_key: str | None = None,
@@ -81,7 +85,10 @@ class Sandbox(Behaviour):
         )
         self._log = CallLog()
         self._most_libraries = limits.max_libraries
-        self.account = Account(clock=self._clock, limits=limits, store=store)
+        finder = finder or shared_finder(matcher, detect=detect)
+        self.account = Account(
+            clock=self._clock, limits=limits, matcher=finder.matcher, store=store
+        )
         try:
             self.api_key = api_key or self.account.setting(
                 "api_key", default=secrets.token_urlsafe(24)
@@ -93,7 +100,7 @@ class Sandbox(Behaviour):
             service = Service(
                 calls=Calls(
                     account=self.account,
-                    finder=finder or shared_finder(detect=detect),
+                    finder=finder,
                     clock=self._clock,
                     limits=limits,
                 ),
