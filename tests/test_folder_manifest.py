@@ -308,6 +308,16 @@ def test_the_photos_of_a_folder_are_its_own_whatever_images_says(
     assert sha256 == hashlib.sha256((photos / "1.jpg").read_bytes()).hexdigest()
 
 
+def test_an_empty_name_is_not_the_current_folder(
+    box: Sandbox, archive: Archive, command: Command
+) -> None:
+    fill(archive.folder, "1.jpg")
+    for name in ("run", "sync"):
+        done = command(name, "", "--group-id", "staff")
+        assert (done.code, "name is empty" in done.err) == (2, True), done
+    assert faces(box) == set()
+
+
 def test_the_results_of_a_folder_are_a_manifest_again(
     box: Sandbox, archive: Archive, command: Command
 ) -> None:

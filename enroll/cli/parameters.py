@@ -39,6 +39,8 @@ class File(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "-" and not self._stdio:
             self.fail("- is not a file here: name one (./- is a file of that name).", param, ctx)
+        if not str(value):  # which would be this folder, and a folder can be a manifest
+            self.fail("the name is empty, as of a variable that is not set.", param, ctx)
         path = Path(str(super().convert(value, param, ctx)))
         if wrong := wrong_path(path):
             self.fail(wrong, param, ctx)
