@@ -245,6 +245,18 @@ def test_a_photo_of_many_people_names_some_and_counts_all(command: Command) -> N
     assert [(one["count"], len(one["people"])) for one in page.same] == [(25, 20)]
 
 
+def test_photos_that_are_missing_take_no_others_picture(command: Command) -> None:
+    (command.folder / "1.jpg").write_bytes(portrait(1))
+    missing = [
+        Person(f"a{n}", "Cy", f"gone{n}.jpg", "Ops", Status.FAILED, "PHOTO_MISSING", "Not there.")
+        for n in range(3)
+    ]
+    write(command.folder, [*missing, Person("b", "Bo", "1.jpg", "Ops", Status.REJECTED, "NO")])
+    for name in ("o.html", "o.xlsx"):
+        done = command("report", name, "--ledger", "ledger.sqlite", "--thumbnails", "1")
+        assert (done.code, "1 picture;" in done.out) == (0, True), done
+
+
 def test_a_split_report_has_a_file_for_each_value(command: Command) -> None:
     write(command.folder, some(command.folder))
     arguments = ("--ledger", "ledger.sqlite", "--by", "department", "--split")

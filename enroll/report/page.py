@@ -14,7 +14,7 @@ from typing import Any
 from enroll.errors import UsageError
 from enroll.report.findings import Findings, Scope
 from enroll.report.lines import Line
-from enroll.report.pictures import Pictures, make_pictures
+from enroll.report.pictures import Pictures, make_pictures, photos_of
 from enroll.report.sections import COLUMNS, PICTURES_IN_BLOCK, PageSettings, Sections
 from enroll.report.texts import TEMPLATES, Texts
 from enroll.text.files import new_file
@@ -47,7 +47,7 @@ def write_page(
         raise UsageError(f"No report fits into {size(settings.max_bytes)}. Raise --max-size.")
     attention = [line for _, lines in scope.by_reason() for line in lines]
     page.limit_twins(room // 4)
-    photos = list(dict.fromkeys([*(line.photo for line in attention), *page.twin_photos()]))
+    photos = list(dict.fromkeys([*photos_of(attention), *page.twin_photos()]))
     pictures = make_pictures(
         photos,
         findings.photos,

@@ -13,7 +13,8 @@ from PIL import Image
 
 from enroll import threads
 from enroll.model import Fault
-from enroll.photos import PhotoStore, thumbnail
+from enroll.photos import PhotoCode, PhotoStore, thumbnail
+from enroll.report.lines import Line
 from enroll.threads import Threads
 
 READERS = 4
@@ -51,6 +52,13 @@ class Pictures:
     made: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     left_out: int = 0
+
+
+def photos_of(lines: Sequence[Line]) -> list[str]:
+    """The photos of lines. Those that were missing come last, so that they take no other's place
+    where only some get a picture."""
+    there = sorted(lines, key=lambda line: line.code == PhotoCode.MISSING)
+    return [line.photo for line in there]
 
 
 def make_pictures(

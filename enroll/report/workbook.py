@@ -12,7 +12,7 @@ from PIL import Image
 from enroll.errors import UsageError
 from enroll.report.findings import Findings, Scope
 from enroll.report.lines import Line
-from enroll.report.pictures import Pictures, make_pictures
+from enroll.report.pictures import Pictures, make_pictures, photos_of
 from enroll.report.sections import PageSettings, Sections
 from enroll.report.texts import Texts
 from enroll.text.files import new_file
@@ -68,7 +68,7 @@ def write_workbook(
     # Lines that need nobody leave half of the room.
     others = scope.others[: max(room // 2 // _BYTES_A_LINE - len(attention), 0)]
     pictures = make_pictures(
-        [line.photo for line in attention],
+        photos_of(attention),
         findings.photos,
         most=settings.most_pictures,
         room=max(room - _BYTES_A_LINE * (len(attention) + len(others)), 0),
