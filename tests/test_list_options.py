@@ -83,6 +83,14 @@ def test_a_template_that_cannot_be_filled_says_why(
     assert words in str(caught.value)
 
 
+def test_an_id_of_two_columns_with_nothing_between_them_is_refused(tmp_path: Path) -> None:
+    path = listed(tmp_path, "site,no,image\nA,11,1.jpg\nA1,1,2.jpg\n")
+    with pytest.raises(ManifestError, match="A with 11 and A1 with 1 would be one person"):
+        open_manifest(path, columns={"user_id": "{site}{no}"})
+    read = rows(open_manifest(path, columns={"user_id": "{site}-{no}", "user_data": "{site}{no}"}))
+    assert [row[1] for row in read] == ["A-11", "A1-1"]
+
+
 TITLED = 'A "list, of 2026\n\nmade by X;Y\nuser_id;image;Last\n1;1.jpg;"a\nb"\n2;2.jpg;c\n'
 
 

@@ -136,6 +136,11 @@ def parse_columns(given: Mapping[str, str]) -> dict[str, Template]:
             "--columns photo_base64 takes one column, which has the photos themselves; leave out "
             "image, which is for their paths."
         )
+    if Role.USER_ID in found and "" in found[Role.USER_ID].texts[1:-1]:
+        raise ManifestError(
+            f"--columns user_id={given[Role.USER_ID]!r} has nothing between two columns: A with 11 "
+            "and A1 with 1 would be one person. Write something between them, such as -."
+        )
     return found
 
 
