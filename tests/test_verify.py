@@ -130,7 +130,7 @@ def _new_face(archive: Archive) -> dict[str, Any]:
     from enroll.sandbox.faces import shared_finder
 
     content = (archive.folder / "1.jpg").read_bytes()
-    picture = shared_finder(detect=False).find(content, field="file", turn=False)
+    picture = shared_finder("crop", detect=False).find(content, field="file", turn=False)
     return {"user_id": "many", "user_data": "", "picture": picture}
 
 
