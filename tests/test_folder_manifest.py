@@ -303,7 +303,9 @@ def test_the_photos_of_a_folder_are_its_own_whatever_images_says(
 ) -> None:
     photos = fill(archive.folder / "photos", "1.jpg")
     fill(archive.folder / "others", "0.jpg", "1.jpg")  # somebody else's photo of the same name
-    assert command("run", "photos", "--images", "others", "--group-id", "staff").code == 0
+    done = command("run", "photos", "--images", "others", "--group-id", "staff")
+    assert (done.code, "photos (the manifest itself)" in done.err) == (0, True), done
+    assert "--images has no effect: the manifest holds its photos." in done.err
     ((_, _, sha256),) = faces(box)
     assert sha256 == hashlib.sha256((photos / "1.jpg").read_bytes()).hexdigest()
 

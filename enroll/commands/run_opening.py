@@ -44,10 +44,10 @@ from enroll.visible import path_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """Where a run goes, known before its first photo is sent. `photo_root_inherited`: an earlier
-    run chose the photos' folder. `notes` are sentences for the user, `urgent` those that somebody
-    has to see. `unforgotten` are people that `enroll forget` has not completely deleted yet;
-    `not_photos` are files of a manifest that is a folder or archive."""
+    """Where a run goes, known before its first photo is sent. `photos_by` says what has chosen the
+    photos' folder, where --images has not. `notes` are sentences for the user, `urgent` those that
+    somebody has to see. `unforgotten` are people that `enroll forget` has not completely deleted
+    yet; `not_photos` are files of a manifest that is a folder or archive."""
 
     endpoint: str
     library: Library
@@ -56,10 +56,16 @@ class Destination:
     new_ledger: bool
     run: int
     notes: Sequence[str]
-    photo_root_inherited: bool = False
+    photos_by: str = ""
     urgent: Sequence[str] = ()
     unforgotten: int = 0
     not_photos: int = 0
+
+
+def _chosen_by(photos: ChosenStore) -> str:
+    if photos.inside:
+        return "the manifest itself"
+    return "as in the last run" if photos.inherited else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +246,7 @@ class _Opening:
                 *_exposed_notes({"ledger": given.ledger, "results file": given.results}),
                 *bounds,
             ],
-            photo_root_inherited=photos.inherited,
+            photos_by=_chosen_by(photos),
             urgent=[
                 *(manifest.notes[:1] if manifest.encoding_was_guessed else []),
                 *wrong_clock,

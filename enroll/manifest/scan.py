@@ -47,13 +47,14 @@ class NoFolderError(UsageError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenStore:
     """Where a manifest's photos are. `named` says that --images named it, now or in an earlier run;
-    `inherited` that an earlier run chose it. `manifest` has found its photos there. `notes` are for
-    the user."""
+    `inherited` that an earlier run chose it, `inside` that the manifest holds them. `manifest` has
+    found its photos there. `notes` are for the user."""
 
     manifest: Manifest
     store: PhotoStore
     named: bool
     inherited: bool
+    inside: bool = False
     notes: Sequence[str] = ()
 
 
@@ -79,7 +80,9 @@ def _choose(given: Path | None, manifest: Manifest, ledger: LedgerReader) -> Cho
     chosen = partial(ChosenStore, manifest=manifest)
     itself = given is None or manifest.is_photos or manifest.listing is not None
     if itself and (store := manifest.store) is not None:
-        return _checked(chosen(store=store, named=False, inherited=False), known=())
+        notes = [] if given is None else ["--images has no effect: the manifest holds its photos."]
+        found = chosen(store=store, named=False, inherited=False, inside=True, notes=notes)
+        return _checked(found, known=())
     own = resolved(manifest.path.parent)
     before = ledger.photo_root_of(path_text(manifest.path.absolute()))
     if before is not None and before[0] == EMBEDDED_ROOT:

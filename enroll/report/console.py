@@ -134,9 +134,7 @@ class Console(Screen):
 
     def _tell_destination(self, destination: Destination) -> None:
         library, new = destination.library, "new, " if destination.new_ledger else ""
-        photos = (
-            "as in the last run" if destination.photo_root_inherited else self._origin("images")
-        )
+        photos = destination.photos_by or self._origin("images")
         name = f" “{library.group_name}”" if library.group_name else ""
         created = f"created {library.add_time} ({self._origin('group_id')})"
         told = [
