@@ -12,11 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from enroll import clock
 from enroll.errors import ManifestError, TimeOverError
 from enroll.manifest.bounds import ScratchFile
+from enroll.manifest.conflicts import differing
 from enroll.manifest.id_from import Ids, PathTemplate, UncertainError, parse_path_templates
 from enroll.model import is_utf8
 from enroll.photos import PhotoStore, is_photo, suffix_of
@@ -200,13 +199,8 @@ class _ByName:
 
     def clash(self) -> int | None:
         """The hash of such a user_id; None if there is none."""
-        if not self._ids:
-            return None
-        ids, folders = np.asarray(self._ids), np.asarray(self._folders)
-        order = np.argsort(ids, kind="stable")
-        ids, folders = ids[order], folders[order]
-        clashes = (ids[1:] == ids[:-1]) & (folders[1:] != folders[:-1])
-        return int(ids[1:][clashes][0]) if clashes.any() else None
+        clashes, _ = differing(self._ids, self._folders)
+        return self._ids[clashes[0]] if len(clashes) else None
 
 
 def _leads_out(path: str) -> bool:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-import numpy as np
-
 from enroll.errors import ManifestError
+from enroll.manifest.conflicts import differing
 from enroll.manifest.template import Template, parse_template
 from enroll.model import Fault, Status, Unusable
 from enroll.photos import PhotoCode, PhotoStore
@@ -122,8 +121,8 @@ class PhotoFinder:
             named = [(hash(photo), hash(user_id)) for user_id, photo in found if user_id.strip()]
             photos.extend(photo for photo, _ in named)
             people.extend(person for _, person in named)
-        if photos:
-            self._shared = _with_several(np.asarray(photos), np.asarray(people))
+        several, _ = differing(photos, people)
+        self._shared = frozenset(photos[row] for row in several.tolist())
 
     def why_not(self, pattern: str) -> Unusable:
         """Why a row of this pattern has no photo."""
@@ -254,11 +253,3 @@ def _words_of(parts: Sequence[str]) -> int | None:
                 last = number
         begun += part
     return last
-
-
-def _with_several(photos: np.ndarray, people: np.ndarray) -> frozenset[int]:
-    """The photos that several people have."""
-    order = np.lexsort((people, photos))
-    photos, people = photos[order], people[order]
-    differ = (photos[1:] == photos[:-1]) & (people[1:] != people[:-1])
-    return frozenset(photos[1:][differ].tolist())

@@ -13,12 +13,12 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 
 from enroll.ledger import Ledger
 from enroll.manifest.celltext import EXACT_DIGITS
+from enroll.manifest.conflicts import Numbers, differing
 from enroll.manifest.rules import MAX_USER_ID_BYTES
 from enroll.model import Fault, Row
 from enroll.photos import PhotoStore
@@ -164,17 +164,17 @@ class SuspectSearch:
         """The suspicious rows so far, in their order."""
         if not self._lines:
             return NONE
-        repeats, firsts = _differing(self._keys, self._texts)
-        texts, first_texts = _differing(self._people, self._texts)
+        repeats, firsts = differing(self._keys, self._texts)
+        texts, first_texts = differing(self._people, self._texts)
         others = ~np.isin(texts, repeats)
         return Suspects(
             repeats=self._pairs(repeats, firsts),
             texts=self._pairs(texts[others], first_texts[others]),
-            zeros=self._pairs(*_differing(self._digits, self._people)),
+            zeros=self._pairs(*differing(self._digits, self._people)),
             shortened=self._long_ids.shortened(),
         )
 
-    def _pairs(self, rows: _Numbers, firsts: _Numbers) -> Pairs:
+    def _pairs(self, rows: Numbers, firsts: Numbers) -> Pairs:
         lines = np.asarray(self._lines)
         return Pairs(_array(lines[rows]), _array(lines[firsts]))
 
@@ -213,28 +213,12 @@ class _LongIds:
         return _array(np.asarray(self._lines)[beyond > 0])
 
 
-_Numbers = np.ndarray[tuple[Any, ...], np.dtype[Any]]
-
-
-def _differing(keys: array[int], values: array[int]) -> tuple[_Numbers, _Numbers]:
-    """The numbers of rows whose value is not that of the first row with their key, and the numbers
-    of these first rows."""
-    known, said = np.asarray(keys), np.asarray(values)
-    order = np.argsort(known, kind="stable")
-    starts = np.flatnonzero(np.diff(known[order], prepend=~known[order[0]]))
-    firsts = np.repeat(order[starts], np.diff(starts, append=len(order)))
-    differ = np.flatnonzero(said[order] != said[firsts])
-    rows, theirs = order[differ], firsts[differ]
-    in_order = np.argsort(rows, kind="stable")
-    return rows[in_order], theirs[in_order]
-
-
 def _digits_of(user_id: str) -> str:
     """The digits of a whole number without the zeros before them; empty for any other id."""
     return user_id.lstrip("0") if user_id.isascii() and user_id.isdigit() else ""
 
 
-def _array(lines: _Numbers) -> array[int]:
+def _array(lines: Numbers) -> array[int]:
     return array("q", lines.astype(np.int64).tobytes())
 
 
@@ -255,7 +239,7 @@ class NewPeople:
     known_zeros: array[int] = field(default_factory=lambda: array("q"))
     examples: list[KnownOtherwise] = field(default_factory=list)
     _long_ids: _LongIds = field(default_factory=_LongIds)
-    _known: _Numbers | None = None
+    _known: Numbers | None = None
 
     def look(self, rows: Iterable[tuple[int, str]]) -> None:
         """Look at more rows, by line and user_id: those that the ledger does not know."""
@@ -287,7 +271,7 @@ class NewPeople:
             shortened=found.shortened or self._long_ids.shortened(),
         )
 
-    def _read_known(self) -> _Numbers:
+    def _read_known(self) -> Numbers:
         hashes = array("q", [0])  # never empty, and no number's hash
         for some in self.ledger.significant_digits():
             hashes.extend(map(hash, some))
