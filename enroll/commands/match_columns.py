@@ -12,7 +12,7 @@ from enroll.commands.match_pairs import Person, Photo, by_script
 from enroll.commands.match_scores import EXTRAS, Names
 from enroll.commands.match_words import COUNTED, Text, Word, read_text, word, word_set
 from enroll.errors import UsageError
-from enroll.manifest.header import list_names, short_name
+from enroll.manifest.header import columns_named, list_names, short_name
 from enroll.visible import as_seen
 
 _GIVEN = word_set(
@@ -137,10 +137,7 @@ def _is_number(key: str) -> bool:
 
 
 def _asked(name: str, header: Sequence[str], roles: Mapping[str, str]) -> str:
-    key = as_seen(name).casefold()
-    found = [one for one in header if one == name] or [
-        one for one in header if as_seen(one).casefold() == key
-    ]
+    found = columns_named(header, name)
     if len(found) != 1:
         few = "no column" if not found else "more than one column"
         raise UsageError(

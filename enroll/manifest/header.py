@@ -152,7 +152,9 @@ def roles_to_find(
     if photo:
         return (Role.USER_ID, Role.USER_DATA)
     inside = Role.PHOTO_BASE64 in given or not (
-        Role.IMAGE in given or _matches(header, Role.IMAGE) or not _matches(header, "photo_base64")
+        Role.IMAGE in given
+        or columns_named(header, Role.IMAGE)
+        or not columns_named(header, "photo_base64")
     )
     return (Role.USER_ID, Role.USER_DATA, Role.PHOTO_BASE64 if inside else Role.IMAGE)
 
@@ -160,7 +162,7 @@ def roles_to_find(
 def count_roles(header: Sequence[str], given: Mapping[str, Template]) -> int:
     """How many roles find their columns in this header; most do with the right delimiter."""
     return sum(
-        all(_matches(header, name) for name in _wanted(role, given.get(role))) for role in Role
+        all(columns_named(header, name) for name in _wanted(role, given.get(role))) for role in Role
     )
 
 
@@ -229,7 +231,7 @@ def bound(
         if as_seen(wanted).casefold() in roles:
             names.append(as_seen(wanted).casefold())
             continue
-        matches = _matches(header, wanted)
+        matches = columns_named(header, wanted)
         if len(matches) > 1:
             raise ManifestError(
                 f"{where} has more than one column that can be {{{short_name(wanted)}}} in "
@@ -266,7 +268,9 @@ def list_names(header: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _matches(header: Sequence[str], wanted: str) -> list[str]:
+def columns_named(header: Sequence[str], wanted: str) -> list[str]:
+    """The column of this name; where there is none, those that differ from it only in case and in
+    blanks and characters that are not seen."""
     if wanted in header:
         return [wanted]
     key = as_seen(wanted).casefold()
@@ -277,7 +281,7 @@ def _find(
     header: Sequence[str], role: Role, given: Mapping[str, Template], where: str
 ) -> str | None:
     (wanted,) = _wanted(role, given.get(role))
-    matches = _matches(header, wanted)
+    matches = columns_named(header, wanted)
     if len(matches) > 1:
         raise ManifestError(
             f"{where} has more than one column that can be {role.value}: {list_names(matches)}; "

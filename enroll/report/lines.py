@@ -12,14 +12,14 @@ from enroll.commands.run_closing import results_lookup
 from enroll.commands.run_input import options_of_key
 from enroll.errors import UsageError
 from enroll.ledger import LedgerReader, shown_path
-from enroll.manifest.header import list_names
+from enroll.manifest.header import columns_named, list_names
 from enroll.manifest.manifest import Manifest, open_manifest
 from enroll.manifest.scan import resolved
 from enroll.model import Entry, Status
 from enroll.photos import PhotoStore, open_store
 from enroll.text.logs import mask
 from enroll.text.remedies import sentence
-from enroll.visible import as_seen, named_path, path_text, visible
+from enroll.visible import named_path, path_text, visible
 
 IN_DOUBT, UNKNOWN = "IN_DOUBT", "UNKNOWN"
 """Reasons of rows in doubt, whatever their code, and of those without one."""
@@ -205,10 +205,7 @@ def find_manifest(
 
 def _column(manifest: Manifest, wanted: str) -> str:
     names = manifest.own_columns
-    if wanted in names:
-        return wanted
-    key = as_seen(wanted).casefold()
-    found = [name for name in names if as_seen(name).casefold() == key]
+    found = columns_named(names, wanted)
     if len(found) != 1:
         raise UsageError(
             f"{manifest.path} has no column {wanted!r}, which --by names; it has: "
